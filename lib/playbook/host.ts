@@ -1,0 +1,27 @@
+// A host as playbooks see it.
+import type { ConnectionSettings } from '../connection/settings.ts'
+
+/** One machine of the inventory. */
+export interface Host {
+  /** Its name in the inventory (`inventory_hostname`). */
+  readonly name: string
+  /** Every group that it is in, `all` left out, sorted by name (`group_names`). */
+  readonly groups: readonly string[]
+  /** Its variables, templates in them resolved when read; reading one that can't be resolved throws. */
+  readonly vars: Readonly<Record<string, unknown>>
+  /** How to reach it; computed when read. */
+  readonly connection: ConnectionSettings
+}
+
+/** What a run needs of an inventory: hosts by pattern, and where it came from. */
+export interface HostSource {
+  /** The sources as given, absolute paths where they are files. */
+  readonly sources: readonly string[]
+  /** Every host, in inventory order. */
+  readonly hosts: readonly Host[]
+  /**
+   * The hosts of a pattern (`masters`, `nodes:!n1`), in inventory order.
+   * Throws `RekeyError` for a pattern that can't be parsed.
+   */
+  select(pattern: string): Host[]
+}
