@@ -1,0 +1,103 @@
+// Files on a host: read whole, written atomically. Contents travel over stdin and stdout, so they work the same for every
+// kind of connection and under `become`, and never show in a command line.
+import { createHash } from 'node:crypto'
+import { HostFailedError } from '../errors.ts'
+import type { Connection } from './connection.ts'
+import { quote, Secret } from './shell.ts'
+
+/** Who may do what with a file that is written. */
+export interface FileOptions {
+  /** Permission bits; 0o644 where nothing is said, 0o600 for a `secret()`. */
+  readonly mode?: number
+  /** `user`, `user:group` or numbers; whoever writes it where nothing is said. */
+  readonly owner?: string
+}
+
+/** The files of one host. */
+export interface RemoteFiles {
+  /** A file's bytes. Throws `HostFailedError` where it can't be read. */
+  read(path: string): Promise<Buffer>
+  /** A file as UTF-8 text. Throws `HostFailedError` where it can't be read. */
+  readText(path: string): Promise<string>
+  exists(path: string): Promise<boolean>
+  /** Writes beside the destination, syncs, compares the hash of what arrived, and renames. */
+  write(path: string, content: string | Buffer | Secret, options?: FileOptions): Promise<void>
+  /** The sha256 of a file in hex, as `sha256sum` prints it. */
+  sha256(path: string): Promise<string>
+}
+
+/** The files of the host at the other end of a connection. */
+export function remoteFiles(connection: Connection, signal?: AbortSignal): RemoteFiles {
+  const run = async (what: string, script: string, input?: Buffer) => {
+    const { code, stdout, stderr } = await runScript(connection, script, { input, signal })
+    if (code !== 0) {
+      throw new HostFailedError(`${connection.name}: could not ${what}: ${stderr.trim() || `exit status ${code}`}`, {
+        code: 'file.failed',
+        host: connection.name,
+      })
+    }
+    return stdout
+  }
+  return {
+    read: path => run(`read ${path}`, `cat ${quote(path)}`),
+    readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
+    exists: async path => (await runScript(connection, `test -e ${quote(path)}`, { signal })).code === 0,
+    sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
+    write: async (path, content, { mode, owner } = {}) => {
+      const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
+      const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
+      const hash = createHash('sha256').update(bytes).digest('hex')
+      const destination = quote(path)
+      await run(
+        `write ${path}`,
+        [
+          'set -e; umask 077',
+          `d=$(dirname ${destination}); [ ! -d ${destination} ] || { echo 'it is a directory' >&2; exit 1; }`,
+          't=$(mktemp "$d/.rekey.XXXXXX"); trap \'rm -f "$t"\' EXIT',
+          'cat >"$t"',
+          `[ "$(sha256sum <"$t" | cut -c1-64)" = ${hash} ] || { echo 'it did not arrive whole' >&2; exit 1; }`,
+          `chmod ${bits} "$t"`,
+          ...(owner === undefined ? [] : [`chown ${quote(owner)} "$t"`]),
+          `sync "$t"; mv -f "$t" ${destination}; sync "$d"`,
+        ].join('\n'),
+        bytes,
+      )
+    },
+  }
+}
+
+/** What a command left behind. */
+export interface ScriptResult {
+  readonly code: number | null
+  readonly signal: string | null
+  readonly stdout: Buffer
+  readonly stderr: string
+}
+
+/**
+ * Runs a shell script on a host and collects all that it prints.
+ * Rejects only where nobody knows how it ended (`UnknownOutcomeError`, `CancelledError`, a time-out): an exit status is a result.
+ */
+export function runScript(
+  connection: Connection,
+  script: string,
+  { input, signal, timeout }: { input?: Buffer; signal?: AbortSignal; timeout?: number } = {},
+): Promise<ScriptResult> {
+  return new Promise((resolve, reject) => {
+    const remote = connection.spawn(script, { signal, timeout })
+    const stdout: Buffer[] = []
+    const stderr: Buffer[] = []
+    let failure: Error | undefined
+    remote.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
+    remote.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
+    remote.on('error', (error: Error) => {
+      failure = error
+    })
+    remote.on('close', (code: number | null, killedBy: string | null) => {
+      if (failure) return reject(failure)
+      resolve({ code, signal: killedBy, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString('utf8') })
+    })
+    remote.stdin.on('error', () => {})
+    remote.stdin.end(input)
+  })
+}

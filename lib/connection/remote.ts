@@ -1,0 +1,118 @@
+// The remote `$`: zx's own, its commands run on a host.
+import type { Readable } from 'node:stream'
+import { ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx'
+import { RekeyError } from '../errors.ts'
+import type { Connection } from './connection.ts'
+import { quote, Raw, Secret } from './shell.ts'
+
+/** What `$({…})` takes beside zx's `nothrow` and `quiet`. */
+export interface RemoteOptions {
+  /** Fed to the command's stdin; a `secret()` may be given only here. */
+  readonly input?: string | Buffer | Readable | Secret
+  /** Milliseconds until the command's process group is ended on the host. */
+  readonly timeout?: number
+  /** A failing command resolves. A dropped connection still counts as an unknown outcome of the step. */
+  readonly nothrow?: boolean
+  /** Directory to run in; the command is not run when it can't be entered. */
+  readonly cwd?: string
+}
+
+/** zx's `$` on a host: `` await $`systemctl restart ${unit}` ``. */
+export interface Remote {
+  (pieces: TemplateStringsArray, ...values: unknown[]): ProcessPromise
+  (options: RemoteOptions): Remote
+}
+
+/** What the remote `$` tells its step about. */
+export interface RemoteObserver {
+  /** A chunk of output, as it came. */
+  output?(stream: 'stdout' | 'stderr', chunk: Buffer): void
+  /** Ends every command that it starts from now on, and those that run. */
+  signal?: AbortSignal
+  /** Milliseconds until a command is ended, where it says nothing itself. */
+  timeout?: number
+}
+
+/**
+ * Makes the remote `$` of a connection.
+ * A value in the template is quoted for a POSIX shell, an array word by word; `raw()` goes in as it stands; a `secret()` is
+ * refused, since command lines are seen by everybody on the host.
+ */
+export function remoteShell(connection: Connection, observer: RemoteObserver = {}): Remote {
+  const make = (options: RemoteOptions): Remote => {
+    const remote = (first: TemplateStringsArray | RemoteOptions, ...values: unknown[]) => {
+      if (!Array.isArray(first)) return make({ ...options, ...(first as RemoteOptions) })
+      return start(first as unknown as TemplateStringsArray, values, options)
+    }
+    return remote as Remote
+  }
+
+  const start = (pieces: TemplateStringsArray, values: unknown[], options: RemoteOptions): ProcessPromise => {
+    const { input, timeout = observer.timeout, nothrow = false, cwd } = options
+    const { signal } = observer
+    const spawn = (line: string) => {
+      const remote = connection.spawn(line, { signal, timeout })
+      if (observer.output) {
+        remote.stdout.on('data', (chunk: Buffer) => observer.output?.('stdout', chunk))
+        remote.stderr.on('data', (chunk: Buffer) => observer.output?.('stderr', chunk))
+      }
+      // A command that reads its stdin must not wait for ever when nobody writes to it. Whether somebody does is known
+      // only after the current turn, when pipes have been laid.
+      if (input === undefined) setImmediate(() => !isFed(started) && remote.stdin.end())
+      return remote
+    }
+    const zxOptions = {
+      spawn,
+      ...(input === undefined ? {} : { input: input instanceof Secret ? input.reveal() : input }),
+      quote: (text: string) => text,
+      prefix: cwd === undefined ? '' : `cd ${quote(cwd)} || exit\n`,
+      postfix: '',
+      shell: '/bin/sh',
+      detached: false,
+      verbose: false,
+      quiet: true,
+      nothrow,
+      log: () => {},
+    }
+    const line = values.some(isPromise)
+      ? Promise.all(values).then(known => commandLine(pieces, known))
+      : commandLine(pieces, values)
+    const started = zx(zxOptions as unknown as Partial<ZxOptions>)`${line}`
+    return started
+  }
+  return make({})
+}
+
+/** Whether another process is piped into this one, or its stdin was written to. zx keeps both to itself. */
+function isFed(started: ProcessPromise): boolean {
+  const { bus } = ProcessPromise as unknown as { bus: { sources(to: ProcessPromise): unknown[] } }
+  const { _stdin: stdin } = started as unknown as { _stdin: { readableLength: number; writableEnded: boolean } }
+  return bus.sources(started).length > 0 || stdin.readableLength > 0 || stdin.writableEnded
+}
+
+function commandLine(pieces: TemplateStringsArray, values: unknown[]): string {
+  let line = pieces[0] ?? ''
+  for (const [index, value] of values.entries()) {
+    line += (Array.isArray(value) ? value.map(word).join(' ') : word(value)) + (pieces[index + 1] ?? '')
+  }
+  return line
+}
+
+function isPromise(value: unknown): boolean {
+  return typeof (value as { then?: unknown } | undefined)?.then === 'function'
+}
+
+function word(value: unknown): string {
+  if (value instanceof Raw) return value.text
+  if (value instanceof Secret) {
+    throw new RekeyError('a secret can’t be part of a command line, where everybody on the host can read it', {
+      code: 'command.secret-in-argv',
+      hint: 'Give it to the command on stdin: $({ input: secret(…) })`…`.',
+    })
+  }
+  if (value === undefined || value === null) {
+    throw new RekeyError(`a command line holds ${value} where a value was meant`, { code: 'command.undefined-value' })
+  }
+  const stdout = (value as { stdout?: unknown }).stdout
+  return quote(typeof stdout === 'string' ? stdout.replace(/\n$/, '') : String(value))
+}

@@ -1,0 +1,151 @@
+// The model: a playbook is plays, a play is steps over hosts. Types and constructors only; lib/run executes them.
+import type { Duplex } from 'node:stream'
+import type { z } from 'zod'
+import type { RemoteFiles } from '../connection/files.ts'
+import type { Remote } from '../connection/remote.ts'
+import type { Host } from './host.ts'
+
+/** How a step ended on a host. `unknown`: the connection dropped while a command ran; it passes for nothing else. */
+export type Outcome = 'ok' | 'changed' | 'skipped' | 'failed' | 'unreachable' | 'unknown' | 'cancelled'
+
+/** A host that can be worked on: what `on()` gives. */
+export interface HostSession {
+  readonly host: Host
+  readonly $: Remote
+  readonly files: RemoteFiles
+  /** A TCP stream from the host to `address:port`, as that host sees it. */
+  forward(address: string, port: number): Promise<Duplex>
+}
+
+/** What a run knows, whatever the host. */
+export interface RunContext<Vars = Record<string, unknown>> {
+  /** The id of the run, which is also the name of its folder. */
+  readonly run: string
+  /** The run's folder (0700): backups, the journal, whatever a step wants to keep. */
+  readonly folder: string
+  /** The playbook's variables, checked by its schema. */
+  readonly vars: Vars
+  /** In `--check` nothing may be changed. */
+  readonly check: boolean
+  /** Aborted when the run is being stopped. */
+  readonly signal: AbortSignal
+  /** The hosts of a pattern, within `--limit`, in inventory order. */
+  hosts(pattern: string): Host[]
+  /** Connects to a host (once a run) and gives what it takes to work on it. */
+  on(host: Host | string): Promise<HostSession>
+  /** A line for the people who watch. */
+  log(text: string): void
+  /** Marks a moment of the run that its report measures from or to. */
+  milestone(name: string): void
+  /** What a value must not show anywhere: every later output has it replaced. */
+  redact(value: string): void
+  /** What a step's `run` returned on a host; without a host, on the first one that has it. `undefined` where it did not run. */
+  registered<T = unknown>(step: string, host?: string): T | undefined
+}
+
+/** What a step gets. */
+export interface StepContext<Vars = Record<string, unknown>> extends RunContext<Vars>, HostSession {}
+
+/** Returned by a step's `run` that had nothing to change: its outcome is `ok`, its value is registered. */
+export class Unchanged<T = unknown> {
+  readonly value: T
+  constructor(value: T) {
+    this.value = value
+  }
+}
+
+/** Says that a step found everything as it should be. */
+export function unchanged<T>(value?: T): Unchanged<T | undefined> {
+  return new Unchanged(value)
+}
+
+/** One thing that is done on each host of a play. */
+export interface Step<Context = StepContext> {
+  /** Stable across versions of the playbook: the journal, `--start-at-step` and `registered` know it by this. */
+  readonly id: string
+  readonly title: string
+  /** Only looks: its outcome is `ok`, and `--check` runs it for real. */
+  readonly readOnly?: boolean
+  /** Run on the first host of the batch only; what it registers holds for all. */
+  readonly runOnce?: boolean
+  readonly tags?: readonly string[]
+  /** Left out on hosts where it is false. */
+  when?(context: Context): boolean | Promise<boolean>
+  /** Is it done already? Then `run` is left out. Must only look. */
+  check?(context: Context): boolean | Promise<boolean>
+  /** What `run` would do on this host, for `--check`: a line each. Must only look. */
+  plan?(context: Context): string | string[] | Promise<string | string[]>
+  run(context: Context): unknown
+  /** Proves the effect; throws where it can't. */
+  verify?(context: Context): unknown
+  /** Undoes it. */
+  rollback?(context: Context): unknown
+  /** Why it can't be undone. */
+  readonly irreversible?: string
+}
+
+/** Steps in lockstep over the hosts of a pattern. */
+export interface Play<Context = StepContext> {
+  readonly title: string
+  readonly hosts: string
+  /** How many hosts go through the play together: a number, a percentage, or a list of them. All where nothing is said. */
+  readonly serial?: Serial | readonly Serial[]
+  readonly tags?: readonly string[]
+  readonly steps: readonly Step<Context>[]
+}
+
+export type Serial = number | `${number}%`
+
+/** A titled part of a run's final report. */
+export interface ReportSection {
+  readonly title: string
+  readonly rows: readonly (readonly [label: string, value: string])[]
+}
+
+/** A whole procedure. */
+export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends object = object> {
+  readonly name: string
+  /** One sentence for `rekey playbooks`. */
+  readonly summary: string
+  /** The variables that it takes, from the inventory and `-e`. Unknown names in `-e` are refused. */
+  readonly vars: Schema
+  /** Made once a run; their members stand in every step's context. `close` is called at the end, however it comes. */
+  services?(run: RunContext<z.output<Schema>>): Services & { close?(): void | Promise<void> }
+  readonly plays: readonly Play<StepContext<z.output<Schema>> & Services>[]
+  /** What to tell at the end, also of a run that failed. */
+  report?(run: RunContext<z.output<Schema>> & Services & { outcome: 'done' | 'failed' | 'interrupted' }): ReportSection[] | Promise<ReportSection[]>
+}
+
+/** Declares a playbook; `export default playbook({…})`. */
+export function playbook<Schema extends z.ZodType, Services extends object = object>(
+  definition: Playbook<Schema, Services>,
+): Playbook<Schema, Services> {
+  return definition
+}
+
+/** Declares a play: a title, the hosts with their batches, the steps. */
+export function play<Context = StepContext>(
+  title: string,
+  { hosts, serial, tags }: Pick<Play, 'hosts' | 'serial' | 'tags'>,
+  steps: readonly Step<Context>[],
+): Play<Context> {
+  return { title, hosts, serial, tags, steps }
+}
+
+/**
+ * Declares a step.
+ * Without an `id` it is made from the title: `Restart kubelet` is `restart-kubelet`.
+ */
+export function step<Context = StepContext>(
+  title: string,
+  definition: Omit<Step<Context>, 'id' | 'title'> & { id?: string },
+): Step<Context> {
+  return { ...definition, id: definition.id ?? slug(title), title }
+}
+
+function slug(title: string): string {
+  return title
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')
+}

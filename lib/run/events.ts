@@ -1,0 +1,74 @@
+// Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
+import type { Outcome, ReportSection } from '../playbook/model.ts'
+
+/** A play as `run.started` announces it. */
+export interface PlannedPlay {
+  readonly title: string
+  readonly hosts: readonly string[]
+  readonly steps: readonly { readonly id: string; readonly title: string }[]
+}
+
+/** How many of each outcome a host had. */
+export type Tally = Partial<Record<Outcome, number>>
+
+/** An error as events carry it: redacted text, nothing else. */
+export interface EventError {
+  readonly message: string
+  readonly code?: string
+  readonly hint?: string
+}
+
+/** What happened, without when. */
+export type RunEventBody =
+  | {
+      readonly kind: 'run.started'
+      readonly run: string
+      readonly folder: string
+      readonly playbook: string
+      readonly summary: string
+      readonly inventory: readonly string[]
+      readonly operator: string
+      readonly check: boolean
+      readonly plays: readonly PlannedPlay[]
+    }
+  | { readonly kind: 'play.started'; readonly play: number }
+  | { readonly kind: 'step.started'; readonly play: number; readonly step: string; readonly host: string }
+  | {
+      readonly kind: 'step.output'
+      readonly play: number
+      readonly step: string
+      readonly host: string
+      readonly stream: 'stdout' | 'stderr' | 'log'
+      readonly line: string
+    }
+  | {
+      readonly kind: 'step.finished'
+      readonly play: number
+      readonly step: string
+      readonly host: string
+      readonly outcome: Outcome
+      readonly milliseconds: number
+      /** In `--check`: what it would do. */
+      readonly would?: readonly string[]
+      readonly error?: EventError
+    }
+  | { readonly kind: 'play.finished'; readonly play: number; readonly milliseconds: number }
+  | { readonly kind: 'milestone'; readonly name: string }
+  | { readonly kind: 'notice'; readonly text: string }
+  | { readonly kind: 'run.report'; readonly sections: readonly ReportSection[] }
+  | {
+      readonly kind: 'run.finished'
+      readonly outcome: 'done' | 'failed' | 'interrupted'
+      readonly exitCode: number
+      readonly milliseconds: number
+      readonly tally: Readonly<Record<string, Tally>>
+      /** What state things are in, where the run did not end well. */
+      readonly state?: readonly string[]
+      readonly error?: EventError
+    }
+
+/** Something that happened, and when (milliseconds since 1970, by the control machine's clock). */
+export type RunEvent = RunEventBody & { readonly at: number }
+
+/** Takes events as they happen. */
+export type EventSink = (event: RunEvent) => void
