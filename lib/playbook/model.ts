@@ -113,7 +113,9 @@ export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends
   services?(run: RunContext<z.output<Schema>>): Services & { close?(): void | Promise<void> }
   readonly plays: readonly Play<StepContext<z.output<Schema>> & Services>[]
   /** What to tell at the end, also of a run that failed. */
-  report?(run: RunContext<z.output<Schema>> & Services & { outcome: 'done' | 'failed' | 'interrupted' }): ReportSection[] | Promise<ReportSection[]>
+  report?(
+    run: RunContext<z.output<Schema>> & Services & { outcome: 'done' | 'failed' | 'interrupted' },
+  ): ReportSection[] | Promise<ReportSection[]>
 }
 
 /** Declares a playbook; `export default playbook({…})`. */

@@ -1,0 +1,21 @@
+// What a run says at its end: the report, what went wrong, the state things are in. The same lines under every view.
+import type { RunEvent } from '../run/events.ts'
+import { columns, elapsed, tallied } from './words.ts'
+
+/** The lines for a `run.report` event. */
+export function reportLines(event: Extract<RunEvent, { kind: 'run.report' }>): string[] {
+  return event.sections.flatMap(({ title, rows }) => ['', title, ...columns(rows)])
+}
+
+/** The lines for a `run.finished` event. */
+export function finishedLines(event: Extract<RunEvent, { kind: 'run.finished' }>, playbook: string): string[] {
+  const ending = { done: 'done', failed: 'failed', interrupted: 'was interrupted' }[event.outcome]
+  const lines = ['', `${playbook} ${ending} after ${elapsed(event.milliseconds)}`]
+  lines.push(...columns(Object.entries(event.tally).map(([host, tally]) => [host, tallied(tally)])))
+  if (event.error) {
+    lines.push('', `Error: ${event.error.message}`)
+    if (event.error.hint) lines.push(`Hint: ${event.error.hint}`)
+  }
+  if (event.state) lines.push('', 'Where things stand', ...event.state.map(line => `  ${line}`))
+  return lines
+}

@@ -1,0 +1,42 @@
+// What went wrong, as people and the journal are told: one message, one hint, one outcome.
+import { ProcessOutput } from 'zx'
+import { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
+import type { Outcome } from '../playbook/model.ts'
+import type { EventError } from './events.ts'
+
+/** Lines of a failed command's output that its message quotes. */
+const quotedLines = 8
+
+/** The error behind whatever a step threw. A command that failed becomes a `HostFailedError` that quotes its last lines. */
+export function failureOf(thrown: unknown, host: string): Error {
+  if (!(thrown instanceof ProcessOutput)) return thrown instanceof Error ? thrown : new Error(String(thrown))
+  if (thrown.cause instanceof Error) return thrown.cause
+  const said = (thrown.stderr.trim() || thrown.stdout.trim()).split('\n').slice(-quotedLines).join('\n')
+  const how = thrown.signal
+    ? `was ended by ${thrown.signal}`
+    : `ended with exit status ${thrown.exitCode}${meaning(thrown.exitCode)}`
+  return new HostFailedError(`a command ${how}${said ? `: ${said}` : ', and said nothing'}`, {
+    code: 'command.failed',
+    host,
+  })
+}
+
+/** The outcome that an error stands for. */
+export function outcomeOf(error: Error): Outcome {
+  if (error instanceof UnknownOutcomeError) return 'unknown'
+  if (error instanceof UnreachableError) return 'unreachable'
+  if (error instanceof CancelledError || error.name === 'AbortError') return 'cancelled'
+  return 'failed'
+}
+
+/** An error as events carry it. */
+export function eventError(error: Error): EventError {
+  if (error instanceof RekeyError) return { message: error.message, code: error.code, hint: error.hint }
+  return { message: error.message || error.name }
+}
+
+function meaning(status: number | null): string {
+  if (status === 126) return ' (found, but not allowed to run)'
+  if (status === 127) return ' (command not found)'
+  return ''
+}

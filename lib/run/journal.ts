@@ -1,0 +1,72 @@
+// The journal of a run: every event as one JSON line, and each step's output as plain text. Flushed to disk before a step
+// starts and after it ends.
+import { closeSync, fdatasync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type { RunEvent } from './events.ts'
+
+const sync = promisify(fdatasync)
+
+/** Keeps the journal of one run. Events must be redacted before they come here. */
+export interface Journal {
+  write(event: RunEvent): void
+  /** Resolves once everything written so far is on the disk. Calls that come together share one flush. */
+  flush(): Promise<void>
+  close(): void
+}
+
+/** Opens `events.jsonl` and the `output` folder in a run's folder. */
+export function openJournal(folder: string): Journal {
+  const file = openSync(join(folder, 'events.jsonl'), 'a', 0o600)
+  const outputs = new Map<string, number>()
+  let titles: string[] = []
+  let flushing: Promise<void> | undefined
+  let queued: Promise<void> | undefined
+
+  const outputFile = (play: number, step: string, host: string): number => {
+    const directory = join(folder, 'output', `${String(play).padStart(2, '0')}-${titles[play] ?? 'play'}`, step)
+    const path = join(directory, `${host.replaceAll('/', '_')}.log`)
+    let descriptor = outputs.get(path)
+    if (descriptor === undefined) {
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+      descriptor = openSync(path, 'a', 0o600)
+      outputs.set(path, descriptor)
+    }
+    return descriptor
+  }
+
+  const flushNow = async () => {
+    await sync(file)
+    flushing = undefined
+  }
+
+  return {
+    write: event => {
+      writeSync(file, `${JSON.stringify(event)}\n`)
+      if (event.kind === 'run.started')
+        titles = event.plays.map(({ title }) => title.toLowerCase().replace(/[^a-z0-9]+/g, '-'))
+      if (event.kind === 'step.output') writeSync(outputFile(event.play, event.step, event.host), `${event.line}\n`)
+      if (event.kind === 'play.finished' || event.kind === 'run.finished') {
+        for (const descriptor of outputs.values()) closeSync(descriptor)
+        outputs.clear()
+      }
+    },
+    flush: () => {
+      if (!flushing) {
+        flushing = flushNow()
+        return flushing
+      }
+      // What was written after the flush under way began needs the next one.
+      queued ??= flushing.then(() => {
+        queued = undefined
+        flushing = flushNow()
+        return flushing
+      })
+      return queued
+    },
+    close: () => {
+      closeSync(file)
+      for (const descriptor of outputs.values()) closeSync(descriptor)
+    },
+  }
+}
