@@ -29,7 +29,7 @@ const ed25519 = { name: 'Ed25519' }
 interface Issued {
   pem: string
   keyPem: string
-  keys: CryptoKeyPair
+  keys: webcrypto.CryptoKeyPair
   certificate: x509.X509Certificate
 }
 
@@ -54,13 +54,13 @@ async function issue({
   usages,
   ...rest
 }: Ask): Promise<Issued> {
-  const keys = (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as CryptoKeyPair
+  const keys = (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
   const certificate = await x509.X509CertificateGenerator.create({
     subject: name,
     issuer: issuer ? issuer.certificate.subject : name,
     publicKey: keys.publicKey,
     signingKey: (issuer ?? { keys }).keys.privateKey,
-    signingAlgorithm: { hash: 'SHA-256', ...(issuer ?? { keys }).keys.privateKey.algorithm } as EcdsaParams,
+    signingAlgorithm: { hash: 'SHA-256', ...(issuer ?? { keys }).keys.privateKey.algorithm } as webcrypto.EcdsaParams,
     notBefore: rest.notBefore ?? new Date(Date.now() - 60_000),
     notAfter: rest.notAfter ?? new Date(Date.now() + 3_600_000),
     extensions: [

@@ -1,0 +1,157 @@
+// Carries node-vault's requests over node:https. Its own transport (axios) takes proxies and VAULT_SKIP_VERIFY from the
+// environment, follows redirects with the token in hand, and has no deadline for a whole answer.
+import http from 'node:http'
+import https from 'node:https'
+import { RekeyError } from '../errors.ts'
+
+/** What the transport needs to know of a Vault. */
+export interface TransportSettings {
+  readonly address: string
+  /** PEM of the CAs that Vault's certificate may come from; without it, those of Node. */
+  readonly ca?: string
+  /** Milliseconds that one request may take, from connecting to the last byte. */
+  readonly timeout: number
+  readonly signal?: AbortSignal
+}
+
+/** The part of node-vault's request that the transport reads. */
+interface TransportRequest {
+  readonly method: string
+  readonly uri: string
+  readonly headers?: Record<string, string>
+  readonly json?: unknown
+}
+
+interface TransportResponse {
+  readonly statusCode: number
+  readonly body: unknown
+  readonly request: { readonly path: string }
+}
+
+const tlsCodes = /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|EPROTO$|INVALID_CA$)/
+const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
+
+/** Check a Vault address. Throws `RekeyError` for one that is no URL or would send the token in clear over a network. */
+export function checkAddress(address: string): URL {
+  const url = URL.parse(address)
+  if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
+    throw new RekeyError(`"${address}" is not the address of a Vault`, {
+      code: 'vault.bad-address',
+      hint: 'Give it as https://HOST:PORT.',
+    })
+  }
+  if (url.protocol === 'http:' && !loopback.test(url.hostname)) {
+    throw new RekeyError(`Vault at ${address} would get the token in clear text: plain http goes to loopback only`, {
+      code: 'vault.bad-address',
+      hint: 'Use the https:// address.',
+    })
+  }
+  return url
+}
+
+/** A drop-in for the `request-promise` option of node-vault. Rejects with `RekeyError` where no whole answer came. */
+export function vaultTransport(settings: TransportSettings): { defaults(): unknown; close(): void } {
+  const { protocol } = checkAddress(settings.address)
+  const agent =
+    protocol === 'https:'
+      ? new https.Agent({ keepAlive: true, ca: settings.ca, minVersion: 'TLSv1.2' })
+      : new http.Agent({ keepAlive: true })
+  return {
+    defaults: () => (request: TransportRequest) => send(request, settings, agent),
+    close: () => agent.destroy(),
+  }
+}
+
+function send(request: TransportRequest, settings: TransportSettings, agent: http.Agent): Promise<TransportResponse> {
+  const { promise, resolve, reject } = Promise.withResolvers<TransportResponse>()
+  const url = new URL(request.uri)
+  const what = `${request.method} ${url.pathname.replace(/^\/v1\//, '')}`
+  const payload = request.json === undefined ? undefined : JSON.stringify(request.json)
+  const deadline = AbortSignal.timeout(settings.timeout)
+  const signal = settings.signal ? AbortSignal.any([deadline, settings.signal]) : deadline
+  const fail = (cause: Error) => reject(settings.signal?.aborted ? cause : translate(cause, what, settings, deadline))
+
+  const headers = {
+    ...request.headers,
+    'X-Vault-Request': 'true',
+    ...(payload === undefined
+      ? {}
+      : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) }),
+  }
+  const { request: open } = url.protocol === 'https:' ? https : http
+  const outgoing = open(url, { method: request.method, headers, agent, signal }, incoming => {
+    const chunks: Buffer[] = []
+    incoming.on('data', chunk => chunks.push(chunk))
+    incoming.on('error', fail)
+    incoming.on('end', () => {
+      try {
+        const statusCode = incoming.statusCode ?? 0
+        refuseRedirect(statusCode, incoming.headers.location, settings.address)
+        const body = readBody(Buffer.concat(chunks).toString('utf8'), statusCode, what, settings.address)
+        resolve({ statusCode, body, request: { path: url.pathname } })
+      } catch (error) {
+        reject(error)
+      }
+    })
+  })
+  outgoing.on('error', fail)
+  outgoing.end(payload)
+  return promise
+}
+
+function refuseRedirect(statusCode: number, location: string | undefined, address: string): void {
+  if (statusCode < 300 || statusCode > 399) return
+  const target = location ? URL.parse(location, address)?.origin : undefined
+  throw new RekeyError(`Vault at ${address} redirects to ${target ?? 'nowhere'}, and the token is not sent there`, {
+    code: 'vault.redirected',
+    hint: 'It is probably a standby: give the address of the active Vault, or of a load balancer in front of it.',
+  })
+}
+
+function readBody(text: string, statusCode: number, what: string, address: string): unknown {
+  if (text === '') return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    // Not quoted: a broken answer to `issue` holds a private key.
+    if (text.startsWith('Client sent an HTTP request to an HTTPS server')) {
+      throw new RekeyError(`Vault at ${address} speaks TLS only`, {
+        code: 'vault.tls',
+        hint: 'Use its https:// address.',
+      })
+    }
+    throw new RekeyError(`${address} answered ${what} with status ${statusCode} and something that is not JSON`, {
+      code: 'vault.bad-response',
+      hint: 'Is there a Vault at this address, and no proxy or login page before it?',
+    })
+  }
+}
+
+function translate(cause: Error, what: string, { address, timeout }: TransportSettings, deadline: AbortSignal): Error {
+  const code = (cause as NodeJS.ErrnoException).code ?? ''
+  if (deadline.aborted) {
+    return new RekeyError(`Vault at ${address} did not answer ${what} within ${timeout / 1000} s`, {
+      code: 'vault.timeout',
+      cause,
+    })
+  }
+  if (tlsCodes.test(code)) {
+    return new RekeyError(`Vault at ${address}: its TLS certificate is not trusted: ${cause.message}`, {
+      code: 'vault.tls',
+      hint: "Check the CA file that is given for Vault, and that the certificate holds the address's name.",
+      cause,
+    })
+  }
+  if (code === 'ECONNRESET' && cause.message === 'aborted') {
+    return new RekeyError(`Vault at ${address}: the answer to ${what} was cut short`, {
+      code: 'vault.cut-short',
+      hint: 'Whether Vault did what was asked is not known.',
+      cause,
+    })
+  }
+  return new RekeyError(`Vault at ${address} is unreachable (${code || cause.message}), asked for ${what}`, {
+    code: 'vault.unreachable',
+    hint: 'Is it running, and is the address right?',
+    cause,
+  })
+}

@@ -1,0 +1,548 @@
+// A typed Vault client for what rotations need: health, tokens, policies, and the PKI engine's roots, roles and issuing.
+import { readFileSync } from 'node:fs'
+import { setTimeout as wait } from 'node:timers/promises'
+import { RekeyError } from '../errors.ts'
+import { parseCertificate } from './certificate.ts'
+import { checkAddress, vaultTransport } from './vault-transport.ts'
+
+/** Where Vault is and who is asking. */
+export interface VaultSettings {
+  /** `https://HOST:PORT`; plain http on loopback only. */
+  readonly address: string
+  /** A PEM file with the CAs of Vault's own certificate; without it, those of Node. */
+  readonly caFile?: string
+  /** The token itself, or the file that holds it. */
+  readonly token?: string
+  readonly tokenFile?: string
+  readonly namespace?: string
+  /** Milliseconds that one request may take (default 30 s). */
+  readonly timeout?: number
+  /** Ends requests under way; they reject with its reason. */
+  readonly signal?: AbortSignal
+}
+
+/** A response of Vault as it comes. */
+export interface VaultResponse {
+  readonly request_id?: string
+  readonly lease_id?: string
+  readonly lease_duration?: number
+  readonly renewable?: boolean
+  readonly data: Record<string, unknown>
+  readonly warnings?: readonly string[] | null
+  readonly auth?: Record<string, unknown> | null
+}
+
+export interface VaultHealth {
+  readonly initialized: boolean
+  readonly sealed: boolean
+  readonly standby: boolean
+  readonly version: string
+  /** Vault's clock, to the second. */
+  readonly serverTime: Date
+}
+
+export interface TokenFacts {
+  readonly policies: readonly string[]
+  readonly displayName: string
+  /** Seconds left; undefined for a token that never expires. */
+  readonly ttl?: number
+  readonly renewable: boolean
+}
+
+export interface RootRequest {
+  readonly commonName: string
+  /** `exported` hands the key out once, in this answer; `internal` never. */
+  readonly type: 'internal' | 'exported'
+  /** A duration as Vault writes it, e.g. `43800h`. */
+  readonly ttl: string
+  readonly keyType?: 'rsa' | 'ec' | 'ed25519'
+  readonly keyBits?: number
+  /** A name for the issuer within its mount. */
+  readonly issuerName?: string
+}
+
+export interface Root {
+  readonly certificate: string
+  readonly issuerId: string
+  readonly keyId: string
+  /** Only of an `exported` root. */
+  readonly privateKey?: string
+}
+
+/** A role of the PKI engine, in the engine's own words; what is left out gets Vault's default. */
+export interface RoleSettings {
+  readonly issuer_ref?: string
+  readonly allowed_domains?: readonly string[]
+  readonly allow_bare_domains?: boolean
+  readonly allow_subdomains?: boolean
+  readonly allow_glob_domains?: boolean
+  readonly allow_wildcard_certificates?: boolean
+  readonly allow_any_name?: boolean
+  readonly enforce_hostnames?: boolean
+  readonly allow_localhost?: boolean
+  readonly allow_ip_sans?: boolean
+  readonly cn_validations?: readonly string[]
+  readonly require_cn?: boolean
+  readonly server_flag?: boolean
+  readonly client_flag?: boolean
+  readonly key_type?: 'rsa' | 'ec' | 'ed25519' | 'any'
+  readonly key_bits?: number
+  readonly key_usage?: readonly string[]
+  readonly organization?: readonly string[]
+  readonly ttl?: string
+  readonly max_ttl?: string
+  readonly not_before_duration?: string
+}
+
+/** What an `issue` or `sign` may ask for; lists are given to Vault with commas. */
+export interface IssueRequest {
+  readonly commonName: string
+  readonly dnsNames?: readonly string[]
+  readonly ipAddresses?: readonly string[]
+  readonly ttl?: string
+  /** Keep the CN out of the DNS names (`exclude_cn_from_sans`). Default true. */
+  readonly excludeCommonName?: boolean
+}
+
+export interface Issued {
+  readonly certificate: string
+  readonly issuingCa: string
+  readonly caChain: readonly string[]
+  readonly serialNumber: string
+  /** Missing where a CSR was signed: the key never left its host. */
+  readonly privateKey?: string
+}
+
+export interface PolicyLine {
+  readonly path: string
+  readonly capabilities: readonly string[]
+}
+
+/** Everything below rejects with `RekeyError`; messages name the path and never hold a secret. */
+export interface Vault {
+  readonly address: string
+  health(): Promise<VaultHealth>
+  /** Health, or an error where Vault is sealed, uninitialised or a standby. */
+  requireUnsealed(): Promise<VaultHealth>
+  lookupSelf(): Promise<TokenFacts>
+  /** What the token may do on each path. */
+  capabilities(paths: readonly string[]): Promise<Map<string, string[]>>
+  /** Reject with the policy lines that are missing, all at once, where the token may not do all of this. */
+  requireCapabilities(lines: readonly PolicyLine[]): Promise<void>
+  /** Enable the PKI engine at a path unless it is there, and raise or lower its maximum TTL to what is asked. */
+  ensureMount(path: string, settings: { maxLeaseTtl: string; description?: string }): Promise<{ changed: boolean }>
+  /** Add a root CA to a mount, beside those that it has. It becomes the default only by `setDefaultIssuer`. */
+  generateRoot(path: string, request: RootRequest): Promise<Root>
+  /** Ids of the issuers of a mount. */
+  listIssuers(path: string): Promise<string[]>
+  /** An issuer by id, name or `default`; undefined where there is none. */
+  readIssuer(path: string, reference: string): Promise<{ id: string; keyId: string; certificate: string } | undefined>
+  setDefaultIssuer(path: string, issuerId: string): Promise<void>
+  deleteIssuer(path: string, reference: string): Promise<void>
+  /** Delete a CA key; its issuers stay, and can sign no more. */
+  deleteKey(path: string, reference: string): Promise<void>
+  /** Write a role where it is missing or differs in a setting that is given here. */
+  ensureRole(path: string, name: string, settings: RoleSettings): Promise<{ changed: boolean }>
+  readRole(path: string, name: string): Promise<Record<string, unknown> | undefined>
+  /** Write an ACL policy of these lines. */
+  writePolicy(name: string, lines: readonly PolicyLine[]): Promise<void>
+  deletePolicy(name: string): Promise<void>
+  createChildToken(request: {
+    policies: readonly string[]
+    ttl: string
+    renewable?: boolean
+    displayName?: string
+    numUses?: number
+  }): Promise<{ token: string; accessor: string }>
+  revokeSelf(): Promise<void>
+  revokeAccessor(accessor: string): Promise<void>
+  issue(path: string, role: string, request: IssueRequest): Promise<Issued>
+  signCsr(path: string, role: string, csrPem: string, request: IssueRequest): Promise<Issued>
+  /** Read any path; undefined where there is nothing. */
+  read(path: string): Promise<VaultResponse | undefined>
+  write(path: string, data?: Readonly<Record<string, unknown>>): Promise<VaultResponse>
+  /** The same Vault with another token. */
+  withToken(token: string): Vault
+  /** Close idle connections, those of `withToken` too. */
+  close(): void
+}
+
+type Send = (method: string, path: string, json?: unknown) => Promise<unknown>
+
+/** How long to wait before the second, third and fourth try of a request that Vault turned away. */
+const backoff = [250, 1000, 2500]
+
+/**
+ * A client for one Vault. Nothing is sent before the first call.
+ * Throws `RekeyError` for a bad address and for files that can't be read.
+ */
+export async function connectVault(settings: VaultSettings): Promise<Vault> {
+  checkAddress(settings.address)
+  const ca = settings.caFile === undefined ? undefined : readSmallFile(settings.caFile, "the CA of Vault's certificate")
+  if (ca !== undefined) parseCertificate(ca, settings.caFile)
+  const token = settings.token ?? readToken(settings.tokenFile)
+  const address = settings.address.replace(/\/+$/, '')
+  const transport = vaultTransport({ address, ca, timeout: settings.timeout ?? 30_000, signal: settings.signal })
+  // Loaded here, since it takes 60 ms and most commands never speak with Vault.
+  const { default: nodeVault } = await import('node-vault')
+
+  const sender = (bearer: string): Send => {
+    const client = nodeVault({
+      endpoint: address,
+      'request-promise': transport,
+      // Its own logging prints what is written, secrets among it.
+      debug: () => undefined,
+    })
+    // Set here and not as options, for which it falls back to the environment.
+    Object.assign(client, { token: bearer, namespace: settings.namespace, pathPrefix: '' })
+    return async (method, path, json) => {
+      for (const delay of [...backoff, undefined]) {
+        try {
+          return await client.request({ method, path: `/${encodePath(path)}`, json })
+        } catch (error) {
+          if (delay === undefined || !worthAnotherTry(error, method)) throw explain(error, method, path, address)
+          await wait(delay, undefined, { signal: settings.signal })
+        }
+      }
+    }
+  }
+  const clientFor = (bearer: string): Vault => vaultClient(address, sender(bearer), clientFor, transport.close)
+  return clientFor(token)
+}
+
+/** Read a token from a file. Throws `RekeyError` where it is missing or empty. */
+export function readToken(file: string | undefined): string {
+  if (file === undefined) {
+    throw new RekeyError('No Vault token is given', { code: 'vault.no-token', hint: 'Name the file that holds it.' })
+  }
+  const token = readSmallFile(file, 'the Vault token').trim()
+  if (token === '' || /\s/.test(token)) {
+    throw new RekeyError(`${file}: does not hold one Vault token and nothing else`, { code: 'vault.no-token' })
+  }
+  return token
+}
+
+/** An ACL policy in Vault's HCL. */
+export function policyText(lines: readonly PolicyLine[]): string {
+  return lines.map(policyLine).join('\n')
+}
+
+/** Seconds of a duration as Vault writes it: `90`, `90s`, `30m`, `1h30m`, `30d`. Throws `RekeyError` for others. */
+export function durationSeconds(duration: string): number {
+  const seconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+  if (/^\d+$/.test(duration)) return Number(duration)
+  if (!/^(\d+[smhd])+$/.test(duration)) {
+    throw new RekeyError(`"${duration}" is not a duration`, {
+      code: 'vault.bad-duration',
+      hint: 'Write it like 17520h, 30m or 1h30m.',
+    })
+  }
+  return [...duration.matchAll(/(\d+)([smhd])/g)].reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0)
+}
+
+function vaultClient(address: string, send: Send, withToken: (token: string) => Vault, close: () => void): Vault {
+  const read = async (path: string) => (await orUndefined(send('GET', path))) as VaultResponse | undefined
+  const write = async (path: string, data: Readonly<Record<string, unknown>> = {}) =>
+    ((await send('POST', path, data)) ?? { data: {} }) as VaultResponse
+  const remove = async (path: string) => void (await send('DELETE', path))
+
+  const health = async () => {
+    const body = (await send('GET', 'sys/health')) as Record<string, unknown> | undefined
+    if (typeof body?.['sealed'] !== 'boolean') {
+      throw new RekeyError(`${address} does not answer as a Vault does`, { code: 'vault.bad-response' })
+    }
+    return {
+      initialized: body['initialized'] === true,
+      sealed: body['sealed'],
+      standby: body['standby'] === true,
+      version: String(body['version']),
+      serverTime: new Date(Number(body['server_time_utc']) * 1000),
+    }
+  }
+
+  const capabilities = async (paths: readonly string[]) => {
+    const { data } = await write('sys/capabilities-self', { paths })
+    return new Map(paths.map(path => [path, (data[path] as string[] | undefined) ?? ['deny']]))
+  }
+
+  const readIssuer = async (path: string, reference: string) => {
+    const data = (await read(`${path}/issuer/${reference}`))?.data
+    if (!data) return undefined
+    return {
+      id: String(data['issuer_id']),
+      keyId: String(data['key_id']),
+      certificate: String(data['certificate']),
+    }
+  }
+
+  const readRole = async (path: string, name: string) => (await read(`${path}/roles/${name}`))?.data
+
+  const ask = async (path: string, request: IssueRequest, more: Record<string, unknown> = {}) => {
+    const { data, warnings } = await write(path, {
+      common_name: request.commonName,
+      alt_names: request.dnsNames?.join(','),
+      ip_sans: request.ipAddresses?.join(','),
+      ttl: request.ttl,
+      exclude_cn_from_sans: request.excludeCommonName ?? true,
+      ...more,
+    })
+    const issued = {
+      certificate: pem(data['certificate'], path),
+      issuingCa: pem(data['issuing_ca'], path),
+      caChain: ((data['ca_chain'] as string[] | undefined) ?? []).map(one => pem(one, path)),
+      serialNumber: String(data['serial_number']),
+      privateKey: data['private_key'] === undefined ? undefined : pem(data['private_key'], path),
+    }
+    if (request.ttl) requireLifetime(issued.certificate, request.ttl, path, warnings)
+    return issued
+  }
+
+  return {
+    address,
+    health,
+    requireUnsealed: async () => {
+      const state = await health()
+      if (!state.initialized) {
+        throw new RekeyError(`Vault at ${address} is not initialised`, { code: 'vault.not-initialised' })
+      }
+      if (state.sealed) throw sealed(address)
+      if (state.standby) {
+        throw new RekeyError(`Vault at ${address} is a standby`, {
+          code: 'vault.standby',
+          hint: 'Give the address of the active Vault, or of a load balancer in front of it.',
+        })
+      }
+      return state
+    },
+    lookupSelf: async () => {
+      const data = (await read('auth/token/lookup-self'))?.data ?? {}
+      const ttl = Number(data['ttl'])
+      return {
+        policies: (data['policies'] as string[] | undefined) ?? [],
+        displayName: String(data['display_name'] ?? ''),
+        ttl: ttl > 0 ? ttl : undefined,
+        renewable: data['renewable'] === true,
+      }
+    },
+    capabilities,
+    requireCapabilities: async lines => {
+      const has = await capabilities(lines.map(line => line.path))
+      const missing = lines
+        .map(line => ({
+          path: line.path,
+          capabilities: line.capabilities.filter(one => !may(has.get(line.path), one)),
+        }))
+        .filter(line => line.capabilities.length > 0)
+      if (missing.length === 0) return
+      const paths = missing.map(line => `${line.path} (${line.capabilities.join(', ')})`).join('; ')
+      throw new RekeyError(`The Vault token may not do what this needs: ${paths}`, {
+        code: 'vault.permission-denied',
+        hint: `Add to its policy:\n${policyText(missing)}`,
+      })
+    },
+    ensureMount: async (path, { maxLeaseTtl, description }) => {
+      const mounts = (await read('sys/mounts'))?.data ?? {}
+      const mount = mounts[`${path}/`] as { type?: string; config?: { max_lease_ttl?: number } } | undefined
+      if (!mount) {
+        await write(`sys/mounts/${path}`, { type: 'pki', description, config: { max_lease_ttl: maxLeaseTtl } })
+        return { changed: true }
+      }
+      if (mount.type !== 'pki') {
+        throw new RekeyError(`The mount ${path}/ in Vault is a "${mount.type}" engine, not "pki"`, {
+          code: 'vault.wrong-mount',
+          hint: 'Choose another path for the PKI engine.',
+        })
+      }
+      if (mount.config?.max_lease_ttl === durationSeconds(maxLeaseTtl)) return { changed: false }
+      await write(`sys/mounts/${path}/tune`, { max_lease_ttl: maxLeaseTtl })
+      return { changed: true }
+    },
+    generateRoot: async (path, request) => {
+      const where = `${path}/issuers/generate/root/${request.type}`
+      const { data, warnings } = await write(where, {
+        common_name: request.commonName,
+        ttl: request.ttl,
+        key_type: request.keyType,
+        key_bits: request.keyBits,
+        issuer_name: request.issuerName,
+        exclude_cn_from_sans: true,
+      })
+      const certificate = pem(data['certificate'], where)
+      requireLifetime(certificate, request.ttl, where, warnings)
+      return {
+        certificate,
+        issuerId: String(data['issuer_id']),
+        keyId: String(data['key_id']),
+        privateKey: request.type === 'exported' ? pem(data['private_key'], where) : undefined,
+      }
+    },
+    listIssuers: async path => {
+      const data = ((await orUndefined(send('LIST', `${path}/issuers`))) as VaultResponse | undefined)?.data
+      return (data?.['keys'] as string[] | undefined) ?? []
+    },
+    readIssuer,
+    setDefaultIssuer: async (path, issuerId) => void (await write(`${path}/config/issuers`, { default: issuerId })),
+    deleteIssuer: (path, reference) => remove(`${path}/issuer/${reference}`),
+    deleteKey: (path, reference) => remove(`${path}/key/${reference}`),
+    ensureRole: async (path, name, settings) => {
+      const role = await readRole(path, name)
+      if (role && Object.entries(settings).every(([key, value]) => sameSetting(role[key], value))) {
+        return { changed: false }
+      }
+      await write(`${path}/roles/${name}`, { ...settings })
+      return { changed: true }
+    },
+    readRole,
+    writePolicy: async (name, lines) => void (await write(`sys/policies/acl/${name}`, { policy: policyText(lines) })),
+    deletePolicy: name => remove(`sys/policies/acl/${name}`),
+    createChildToken: async ({ policies, ttl, renewable = false, displayName = 'rekey', numUses = 0 }) => {
+      const { auth } = await write('auth/token/create', {
+        policies,
+        ttl,
+        explicit_max_ttl: renewable ? undefined : ttl,
+        renewable,
+        display_name: displayName,
+        num_uses: numUses,
+      })
+      return { token: String(auth?.['client_token']), accessor: String(auth?.['accessor']) }
+    },
+    revokeSelf: async () => void (await write('auth/token/revoke-self')),
+    revokeAccessor: async accessor => void (await write('auth/token/revoke-accessor', { accessor })),
+    issue: (path, role, request) => ask(`${path}/issue/${role}`, request),
+    signCsr: (path, role, csr, request) => ask(`${path}/sign/${role}`, request, { csr }),
+    read,
+    write,
+    withToken,
+    close,
+  }
+}
+
+/** 404 means that there is nothing; whatever else went wrong stays an error. */
+async function orUndefined(answer: Promise<unknown>): Promise<unknown> {
+  try {
+    return await answer
+  } catch (error) {
+    if (error instanceof RekeyError && error.code === 'vault.nothing-there') return undefined
+    throw error
+  }
+}
+
+interface ApiError extends Error {
+  response?: { statusCode: number; body?: { errors?: unknown } }
+}
+
+function worthAnotherTry(error: unknown, method: string): boolean {
+  const status = (error as ApiError).response?.statusCode
+  // Turned away before anything was done: 412 (not yet replicated) and 429 (rate limit).
+  if (status === 412 || status === 429) return true
+  // A write that ended in 5xx may have been done: only reads are asked again.
+  if (method !== 'GET' && method !== 'LIST') return false
+  return status === 500 || status === 502 || status === 504
+}
+
+/** Turn what came back into one error of ours: what was asked, what Vault said, what to do. */
+function explain(error: unknown, method: string, path: string, address: string): Error {
+  // node-vault's error holds the whole response, so it is never passed on as a cause.
+  const { response, message } = error as ApiError
+  if (error instanceof RekeyError || !response) return error as Error
+  const status = response.statusCode
+  const list = Array.isArray(response.body?.errors) ? response.body.errors.map(String) : []
+  const said = list.join('; ').replaceAll(/\s+/g, ' ').trim() || message
+
+  if (status === 503 && said.includes('Vault is sealed')) return sealed(address)
+  if (status === 403) return forbidden(said, method, path)
+  if (said.startsWith('no handler for route') || said.includes('No secret engine mount')) {
+    return new RekeyError(`Vault has no mount for ${path}`, {
+      code: 'vault.no-such-mount',
+      hint: 'Enable the engine, or correct the mount in the inventory.',
+    })
+  }
+  const role = /^unknown role:? ?(.*)$/.exec(said)
+  if (role) {
+    return new RekeyError(`Vault has no role "${role[1] || path.split('/').at(-1)}" in ${path.split('/')[0]}/`, {
+      code: 'vault.no-such-role',
+      hint: 'Create the role, or correct its name in the inventory.',
+    })
+  }
+  if (/ not allowed (by|in) this role/.test(said)) {
+    return new RekeyError(`Vault's role refuses ${path}: ${said}`, {
+      code: 'vault.role-refuses',
+      hint: 'Widen the role (allowed_domains, allow_ip_sans …), or ask for less.',
+    })
+  }
+  if (status === 404) return new RekeyError(`Vault has nothing at ${path}`, { code: 'vault.nothing-there' })
+  return new RekeyError(`Vault refused ${method} ${path} (status ${status}): ${said}`, { code: 'vault.refused' })
+}
+
+function sealed(address: string): RekeyError {
+  return new RekeyError(`Vault at ${address} is sealed`, {
+    code: 'vault.sealed',
+    hint: 'Unseal it (vault operator unseal), then start again.',
+  })
+}
+
+function forbidden(said: string, method: string, path: string): RekeyError {
+  if (said.includes('invalid token') || said.includes('bad token')) {
+    return new RekeyError('Vault does not know the token: it expired, was revoked, or belongs to another Vault', {
+      code: 'vault.bad-token',
+      hint: 'Log in again, and give the new token.',
+    })
+  }
+  const capability = { GET: 'read', LIST: 'list', DELETE: 'delete' }[method] ?? 'update'
+  return new RekeyError(`Vault: permission denied for ${capability} on ${path}`, {
+    code: 'vault.permission-denied',
+    hint: `Add to the token's policy: ${policyLine({ path, capabilities: [capability] })}`,
+  })
+}
+
+function policyLine({ path, capabilities }: PolicyLine): string {
+  return `path "${path}" { capabilities = [${capabilities.map(one => `"${one}"`).join(', ')}] }`
+}
+
+function may(granted: readonly string[] | undefined, capability: string): boolean {
+  return granted?.includes('root') || granted?.includes(capability) || false
+}
+
+/** The PKI engine shortens what outlives its mount or issuer, and only warns. Here that is an error. */
+function requireLifetime(
+  certificate: string,
+  ttl: string,
+  path: string,
+  warnings: readonly string[] | null | undefined,
+): void {
+  const { notAfter } = parseCertificate(certificate, `answer of ${path}`)
+  const short = durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000
+  if (short <= 120) return
+  const said = warnings?.length ? ` Vault says: ${warnings.join(' ')}` : ''
+  throw new RekeyError(
+    `${path} answered with a certificate until ${notAfter.toISOString()}, shorter than the ttl of ${ttl} that was asked.${said}`,
+    { code: 'vault.ttl-shortened', hint: "Raise the mount's max_lease_ttl and the role's max_ttl, or ask for less." },
+  )
+}
+
+function pem(value: unknown, path: string): string {
+  if (typeof value === 'string' && value.includes('-----BEGIN ')) return `${value.trim()}\n`
+  throw new RekeyError(`Vault's answer of ${path} lacks what was asked of it`, { code: 'vault.bad-response' })
+}
+
+/** Whether a role's setting, as Vault gives it back, is what was written: durations come back in seconds. */
+function sameSetting(has: unknown, wanted: unknown): boolean {
+  if (wanted === undefined) return true
+  if (typeof has === 'number' && typeof wanted === 'string') return has === durationSeconds(wanted)
+  return JSON.stringify(has) === JSON.stringify(wanted)
+}
+
+function encodePath(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/')
+}
+
+function readSmallFile(file: string, what: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw new RekeyError(`${file}: can't read ${what} (${(cause as NodeJS.ErrnoException).code})`, {
+      code: 'vault.file',
+      cause,
+    })
+  }
+}
