@@ -5,7 +5,7 @@ import type { Outcome, ReportSection } from '../playbook/model.ts'
 export interface PlannedPlay {
   readonly title: string
   readonly hosts: readonly string[]
-  readonly steps: readonly { readonly id: string; readonly title: string }[]
+  readonly steps: readonly { readonly id: string; readonly title: string; readonly runOnce: boolean }[]
 }
 
 /** How many of each outcome a host had. */

@@ -120,7 +120,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     plays: selected.map(({ play: { title }, hosts, steps }) => ({
       title,
       hosts: hosts.map(({ name }) => name),
-      steps: steps.map(({ id, title }) => ({ id, title })),
+      steps: steps.map(({ id, title, runOnce = false }) => ({ id, title, runOnce })),
     })),
   })
 

@@ -1,0 +1,39 @@
+// argv to one call. Each command has a file of its own, imported only when it is used.
+import { Command, CommanderError } from 'commander'
+import { exitCodes, RekeyError } from '../errors.ts'
+
+const commands: Record<string, () => Promise<Command>> = {
+  run: async () => (await import('./run.ts')).runCommand(),
+  playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
+  inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
+  lab: async () => (await import('./lab.ts')).labCommand(),
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command('rekey').description(
+    'rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens',
+  )
+  // Only the command that was asked for is loaded; help needs them all.
+  const wanted = commands[argv[0] ?? '']
+  for (const load of wanted ? [wanted] : Object.values(commands)) program.addCommand(await load())
+  for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: sub }) => sub)]) {
+    command.exitOverride().showHelpAfterError()
+  }
+  await program.parseAsync(argv, { from: 'user' })
+}
+
+try {
+  await main(process.argv.slice(2))
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has said what is wrong; asking for help is not misuse.
+    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.misuse
+  } else if (error instanceof RekeyError) {
+    console.error(`Error: ${error.message}`)
+    if (error.hint) console.error(`Hint: ${error.hint}`)
+    process.exitCode = error.exitCode
+  } else {
+    console.error(error)
+    process.exitCode = exitCodes.misuse
+  }
+}

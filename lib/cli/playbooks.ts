@@ -1,0 +1,17 @@
+// `rekey playbooks`: what there is, with what each takes.
+import { Command } from 'commander'
+import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
+import { variableNames } from '../playbook/variables.ts'
+
+export function playbooksCommand(): Command {
+  return new Command('playbooks')
+    .description('list the shipped playbooks, their summaries and variables')
+    .action(async () => {
+      for (const name of shippedPlaybooks()) {
+        const { playbook } = await loadPlaybook(name)
+        console.log(`${name}\n  ${playbook.summary}`)
+        const names = variableNames(playbook)
+        if (names.length > 0) console.log(`  Variables: ${names.join(', ')}`)
+      }
+    })
+}

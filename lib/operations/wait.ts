@@ -1,0 +1,48 @@
+// Waiting for a condition, never for a time: polls until it holds, and says what it waited for when it did not.
+import { setTimeout as delay } from 'node:timers/promises'
+import { HostFailedError } from '../errors.ts'
+
+/** How to wait. Times are milliseconds. */
+export interface WaitOptions {
+  readonly within: number
+  readonly every?: number
+  readonly signal?: AbortSignal
+  readonly host?: string
+}
+
+/**
+ * Polls until `condition` returns something that is not `undefined` or `false`, and returns that.
+ * An error of the condition counts as "not yet"; the last one is named when the time is over.
+ * @param what what is being waited for, as it reads after "waited 60 s for "
+ * @throws HostFailedError after `within`
+ */
+export async function waitFor<T>(
+  what: string,
+  { within, every = 500, signal, host }: WaitOptions,
+  condition: () => Promise<T | undefined | false>,
+): Promise<T> {
+  const deadline = performance.now() + within
+  let last: Error | undefined
+  for (;;) {
+    signal?.throwIfAborted()
+    try {
+      const result = await condition()
+      if (result !== undefined && result !== false) return result
+      last = undefined
+    } catch (error) {
+      if (signal?.aborted) throw error
+      last = error as Error
+    }
+    if (performance.now() >= deadline) {
+      throw new HostFailedError(
+        `waited ${Math.round(within / 1_000)} s for ${what}${last ? `: ${last.message}` : ''}`,
+        {
+          code: 'wait.timeout',
+          host,
+          cause: last,
+        },
+      )
+    }
+    await delay(Math.max(1, Math.min(every, deadline - performance.now())), undefined, { signal })
+  }
+}
