@@ -1,0 +1,249 @@
+// The hosts and groups of an inventory while sources fill it: who is in what, who sets which variable, and where.
+import { dirname } from 'node:path'
+import { at, RekeyError } from '../errors.ts'
+import type { Value } from './values.ts'
+
+/** Where something was written. */
+export interface Origin {
+  readonly file: string
+  readonly line?: number
+}
+
+/** One place that gives a variable a value, and the place of the same layer that it replaced. */
+export interface Assignment {
+  readonly value: Value
+  readonly origin: Origin
+  readonly replaced?: Assignment
+}
+export type Assignments = Map<string, Assignment>
+
+export interface Group {
+  readonly name: string
+  readonly origin: Origin
+  /** Hosts named directly, by name. */
+  readonly hosts: Map<string, HostEntry>
+  readonly children: Map<string, Group>
+  readonly parents: Map<string, Group>
+  readonly vars: Assignments
+  /** `ansible_group_priority`: later among groups of one depth. */
+  priority: number
+  /** The longest way down from `all`; deeper groups win. */
+  depth: number
+}
+
+export interface HostEntry {
+  readonly name: string
+  readonly origin: Origin
+  /** The source that named it first (`inventory_file`), absent for implicit hosts. */
+  readonly source?: string
+  readonly vars: Assignments
+  /** Groups that name it directly. */
+  readonly groups: Map<string, Group>
+}
+
+/** Everything that the sources said. */
+export interface InventoryData {
+  readonly groups: Map<string, Group>
+  readonly hosts: Map<string, HostEntry>
+}
+
+/** What a source that is being read adds to. */
+export interface Collector {
+  readonly data: InventoryData
+  /** The source being read, for `inventory_file`. */
+  readonly source: string
+}
+
+const builtin: Origin = { file: 'built in' }
+
+/** An inventory with the groups that are always there. */
+export function createInventoryData(): InventoryData {
+  const data: InventoryData = { groups: new Map(), hosts: new Map() }
+  const all = ensureGroup(data, 'all', builtin)
+  link(all, ensureGroup(data, 'ungrouped', builtin))
+  return data
+}
+
+/** The group of that name, made when it is new. */
+export function ensureGroup(data: InventoryData, name: string, origin: Origin): Group {
+  let group = data.groups.get(name)
+  if (!group) {
+    group = {
+      name,
+      origin,
+      hosts: new Map(),
+      children: new Map(),
+      parents: new Map(),
+      vars: new Map(),
+      priority: 1,
+      depth: 0,
+    }
+    data.groups.set(name, group)
+  }
+  return group
+}
+
+/** Puts a host into a group, making the host when it is new. */
+export function addHost(
+  { data, source }: Collector,
+  name: string,
+  group: Group,
+  port: number | undefined,
+  origin: Origin,
+): HostEntry {
+  let host = data.hosts.get(name)
+  if (!host) {
+    host = { name, origin, source, vars: new Map(), groups: new Map() }
+    data.hosts.set(name, host)
+    // Ansible takes a port only from where the host is named first.
+    if (port) assign(host.vars, 'ansible_port', port, origin)
+  }
+  group.hosts.set(name, host)
+  host.groups.set(group.name, group)
+  return host
+}
+
+/** Makes one group a child of another. Throws `RekeyError` when that closes a loop. */
+export function addChild(parent: Group, child: Group, origin: Origin): void {
+  if (parent.children.has(child.name)) return
+  if (parent === child || isAncestor(child, parent)) {
+    const way =
+      parent === child ? `"${child.name}" contains itself` : `"${child.name}" already contains "${parent.name}"`
+    throw new RekeyError(`${at(origin.file, origin.line)}: a loop among groups: ${way}`, {
+      code: 'inventory.group-loop',
+      hint: `Take "${child.name}" out of the children of "${parent.name}", or the other way round.`,
+    })
+  }
+  link(parent, child)
+}
+
+function link(parent: Group, child: Group): void {
+  parent.children.set(child.name, child)
+  child.parents.set(parent.name, parent)
+}
+
+function isAncestor(candidate: Group, group: Group): boolean {
+  const seen = new Set<Group>()
+  const pending = [...group.parents.values()]
+  for (let next = pending.pop(); next; next = pending.pop()) {
+    if (next === candidate) return true
+    if (seen.has(next)) continue
+    seen.add(next)
+    pending.push(...next.parents.values())
+  }
+  return false
+}
+
+/** Sets a variable, remembering what it replaces. */
+export function assign(vars: Assignments, name: string, value: Value, origin: Origin): void {
+  vars.set(name, { value, origin, replaced: vars.get(name) })
+}
+
+/** Sets a variable of a group; `ansible_group_priority` is no variable but the group's rank. */
+export function assignToGroup(group: Group, name: string, value: Value, origin: Origin): void {
+  if (name !== 'ansible_group_priority') {
+    assign(group.vars, name, value, origin)
+    return
+  }
+  const priority = typeof value === 'boolean' ? Number(value) : Number(String(value).trim() || Number.NaN)
+  if (!Number.isFinite(priority)) {
+    throw new RekeyError(`${at(origin.file, origin.line)}: ansible_group_priority of "${group.name}" is not a number`, {
+      code: 'inventory.group-priority',
+      hint: 'Give a whole number; higher wins among groups of the same depth.',
+    })
+  }
+  group.priority = Math.trunc(priority)
+}
+
+/**
+ * What holds once every source was read: groups without a parent belong to `all`, hosts without a group to
+ * `ungrouped`, each group knows its depth. Throws `RekeyError` for a name that is both a host's and a group's.
+ */
+export function reconcile({ groups, hosts }: InventoryData): void {
+  const all = groups.get('all')!
+  const ungrouped = groups.get('ungrouped')!
+  for (const group of groups.values()) {
+    if (group !== all && group.parents.size === 0) addChild(all, group, group.origin)
+  }
+  for (const host of hosts.values()) {
+    const group = groups.get(host.name)
+    if (group) {
+      throw new RekeyError(
+        `${at(host.origin.file, host.origin.line)}: "${host.name}" is a host here and a group in ${at(group.origin.file, group.origin.line)}`,
+        {
+          code: 'inventory.host-named-like-group',
+          hint: 'Rename one of them: patterns and variables could mean either.',
+        },
+      )
+    }
+    let grouped = false
+    for (const group of host.groups.values()) if (group !== all && group !== ungrouped) grouped = true
+    if (grouped && host.groups.has('ungrouped')) {
+      host.groups.delete('ungrouped')
+      ungrouped.hosts.delete(host.name)
+    } else if (!grouped && !host.groups.has('ungrouped')) {
+      host.groups.set('ungrouped', ungrouped)
+      ungrouped.hosts.set(host.name, host)
+    }
+  }
+  setDepths(all)
+}
+
+function setDepths(all: Group): void {
+  // Longest paths from the root: visit a group once all its parents are done.
+  const waiting = new Map<Group, number>()
+  const ready = [all]
+  all.depth = 0
+  for (let group = ready.pop(); group; group = ready.pop()) {
+    for (const child of group.children.values()) {
+      child.depth = Math.max(child.depth, group.depth + 1)
+      const left = (waiting.get(child) ?? child.parents.size) - 1
+      waiting.set(child, left)
+      if (left === 0) ready.push(child)
+    }
+  }
+}
+
+/** The groups of a host and all that contain them, `all` included, in no particular order. */
+export function groupsOf(host: HostEntry): Set<Group> {
+  const found = new Set<Group>()
+  const pending = [...host.groups.values()]
+  for (let group = pending.pop(); group; group = pending.pop()) {
+    if (found.has(group)) continue
+    found.add(group)
+    for (const parent of group.parents.values()) pending.push(parent)
+  }
+  return found
+}
+
+/** Every host in a group or below it: the group's own first, then level by level. */
+export function hostsOf(group: Group): HostEntry[] {
+  const hosts = new Set<HostEntry>()
+  const seen = new Set([group])
+  for (const next of seen) {
+    for (const host of next.hosts.values()) hosts.add(host)
+    for (const child of next.children.values()) seen.add(child)
+  }
+  return [...hosts]
+}
+
+/** The order in which variables of groups apply: depth, then priority, then name; the last one wins. */
+export function compareGroups(one: Group, other: Group): number {
+  return one.depth - other.depth || one.priority - other.priority || compareText(one.name, other.name)
+}
+
+/** Order by code point, as Python sorts text. */
+export function compareText(one: string, other: string): number {
+  if (one === other) return 0
+  // UTF-16 order differs from code point order only where surrogates meet U+E000 and above.
+  return /[\ud800-\uffff]/.test(one + other)
+    ? Buffer.compare(Buffer.from(one), Buffer.from(other))
+    : one < other
+      ? -1
+      : 1
+}
+
+/** The folder of a source: itself, or where it lies. */
+export function folderOf(source: string): string {
+  return dirname(source)
+}

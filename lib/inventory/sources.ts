@@ -1,0 +1,93 @@
+// What `-i` may name: a file, a folder of them, an executable, or a list of hosts; read in order, later ones win.
+import { existsSync, readdirSync, type Stats, statSync } from 'node:fs'
+import { extname, isAbsolute, join, normalize, resolve } from 'node:path'
+import { at, RekeyError } from '../errors.ts'
+import { addHost, ensureGroup, type InventoryData } from './groups.ts'
+import { readText } from './variable-files.ts'
+import { isEncrypted, type Vault } from './vault.ts'
+import { parseYaml } from './yaml.ts'
+import { addYamlInventory, expandAt } from './yaml-source.ts'
+
+export interface SourceContext {
+  readonly cwd: string
+  readonly environment: NodeJS.ProcessEnv
+  readonly vault: Vault
+  readonly notice: (line: string) => void
+}
+
+/** The absolute path of a source, `~` and `$NAME` expanded; a list of hosts stays as it is. */
+export function resolveSource(source: string, { cwd, environment }: SourceContext): string {
+  if (source.includes(',') && !existsSync(resolve(cwd, source))) return source
+  const home = environment['HOME']
+  let path = source.replace(/\$(?:(\w+)|\{(\w+)\})/g, (whole, bare, braced) => environment[bare ?? braced] ?? whole)
+  if (home !== undefined) path = path.replace(/^~(?=\/|$)/, home)
+  return normalize(isAbsolute(path) ? path : join(cwd, path))
+}
+
+/** Reads one source into the inventory. Throws `RekeyError` for whatever in it can't be read. */
+export async function readSource(data: InventoryData, source: string, context: SourceContext): Promise<void> {
+  if (isHostList(source)) return readHostList(data, source)
+  const stats = statSync(source, { throwIfNoEntry: false })
+  if (!stats) {
+    throw new RekeyError(`there is no inventory at ${source}`, {
+      code: 'inventory.missing',
+      hint: 'Check the path given with -i; a list of hosts needs a comma: -i host1,host2 or -i host1,',
+    })
+  }
+  if (stats.isDirectory()) return readFolder(data, source, context)
+  return readFile(data, source, stats, context)
+}
+
+/** True for `host1,host2,` as opposed to a path. */
+export function isHostList(source: string): boolean {
+  return source.includes(',') && !existsSync(source)
+}
+
+// What Ansible passes over in a folder: hidden files, its folders of variables, and files of other programs.
+const ignoredNames = /^\.|^(?:host_vars|group_vars|vars_plugins)$/
+const ignoredExtensions = [
+  '.pyc',
+  '.pyo',
+  '.swp',
+  '.bak',
+  '~',
+  '.rpm',
+  '.md',
+  '.txt',
+  '.rst',
+  '.orig',
+  '.cfg',
+  '.retry',
+]
+
+async function readFolder(data: InventoryData, folder: string, context: SourceContext): Promise<void> {
+  for (const name of readdirSync(folder).sort()) {
+    if (ignoredNames.test(name) || ignoredExtensions.some(extension => name.endsWith(extension))) continue
+    await readSource(data, join(folder, name), context)
+  }
+}
+
+function readHostList(data: InventoryData, source: string): void {
+  const origin = { file: `-i ${source}` }
+  const ungrouped = ensureGroup(data, 'ungrouped', origin)
+  for (const pattern of source.split(',')) {
+    if (pattern.trim() === '') continue
+    const { hosts, port } = expandAt(pattern.trim(), origin)
+    for (const host of hosts) if (!data.hosts.has(host)) addHost({ data, source }, host, ungrouped, port, origin)
+  }
+}
+
+async function readFile(data: InventoryData, file: string, _stats: Stats, context: SourceContext): Promise<void> {
+  const encrypted = readText(file)
+  const text = isEncrypted(encrypted) ? context.vault.decrypt(encrypted, file) : encrypted
+  const extension = extname(file)
+  const collector = { data, source: file }
+  if (['.yml', '.yaml', '.json', ''].includes(extension)) {
+    const root = parseYaml(text, { file, ...context })
+    if (root?.kind === 'mapping') return addYamlInventory(collector, file, root, context.notice)
+    throw new RekeyError(`${at(file, root?.line ?? 1)}: an inventory must be a map of groups`, {
+      code: 'inventory.shape',
+      hint: 'Start with `all:` and put `hosts:` and `children:` below it.',
+    })
+  }
+}

@@ -1,0 +1,126 @@
+// The values that variables hold before templates in them are resolved: JSON's, and the few that Ansible adds.
+import type { Vault } from './vault.ts'
+
+/** A float without a fraction. Python keeps `1.0` apart from `1`, and prints and templates it so. */
+export class WholeFloat {
+  readonly value: number
+  constructor(value: number) {
+    this.value = value
+  }
+  toString(): string {
+    return floatText(this.value)
+  }
+}
+
+/** A YAML date or time. Ansible hands it to JSON in ISO form and to templates as Python prints it. */
+export class Timestamp {
+  /** As `isoformat()` gives it: `2001-12-14` or `2001-12-14T21:59:43`. */
+  readonly iso: string
+  constructor(iso: string) {
+    this.iso = iso
+  }
+  /** As Python's `str()` gives it: a space in place of the T. */
+  toString(): string {
+    return this.iso.replace('T', ' ')
+  }
+}
+
+/** A string marked `!unsafe`: braces in it are text, never a template. */
+export class UnsafeText {
+  readonly text: string
+  constructor(text: string) {
+    this.text = text
+  }
+  toString(): string {
+    return this.text
+  }
+}
+
+/** An encrypted string (`!vault`); nothing decrypts it before it is read. */
+export class EncryptedText {
+  readonly ciphertext: string
+  /** Where it stands, `file:line`, for the error when no password opens it. */
+  readonly where: string
+  readonly #vault: Vault
+  constructor(ciphertext: string, where: string, vault: Vault) {
+    this.ciphertext = ciphertext
+    this.where = where
+    this.#vault = vault
+  }
+  /** The plain text. Throws `RekeyError` when no password opens it. */
+  decrypt(): string {
+    return this.#vault.decrypt(this.ciphertext, this.where)
+  }
+}
+
+export type Value =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | WholeFloat
+  | Timestamp
+  | UnsafeText
+  | EncryptedText
+  | Value[]
+  | Mapping
+export type Mapping = { [key: string]: Value }
+
+/** True for a mapping of variables (and not for a list or one of the special scalars). */
+export function isMapping(value: unknown): value is Mapping {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  return !(
+    value instanceof WholeFloat ||
+    value instanceof Timestamp ||
+    value instanceof UnsafeText ||
+    value instanceof EncryptedText
+  )
+}
+
+/** Sets a key of a mapping, also one called `__proto__`, which plain assignment would swallow. */
+export function setKey<T>(mapping: { [key: string]: T }, key: string, value: T): void {
+  if (key === '__proto__') {
+    Object.defineProperty(mapping, key, { value, enumerable: true, configurable: true, writable: true })
+  } else {
+    mapping[key] = value
+  }
+}
+
+/** A number as a value: one that Python would keep as a float stays one. */
+export function float(value: number): number | WholeFloat {
+  return Number.isInteger(value) ? new WholeFloat(value) : value
+}
+
+/** An integer as a value: exact, also beyond what a JavaScript number holds. */
+export function integer(value: bigint): number | bigint {
+  return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
+}
+
+/** A float as Python's `repr()` prints it. */
+export function floatText(value: number): string {
+  if (Number.isNaN(value)) return 'nan'
+  if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf'
+  if (Object.is(value, -0)) return '-0.0'
+  const [mantissa = '', exponentText = '0'] = value.toExponential().split('e')
+  const exponent = Number(exponentText)
+  if (exponent >= 16 || exponent < -4) {
+    const digits = String(Math.abs(exponent)).padStart(2, '0')
+    return `${mantissa}e${exponent < 0 ? '-' : '+'}${digits}`
+  }
+  if (exponent < 0) return value.toFixed(Math.max(0, mantissa.replace(/^-?\d\.?/, '').length - exponent))
+  const text = value.toString()
+  return text.includes('.') ? text : `${text}.0`
+}
+
+/** What Ansible calls the type of a value, for error messages. */
+export function typeName(value: unknown): string {
+  if (value === null || value === undefined) return 'nothing'
+  if (Array.isArray(value)) return 'a list'
+  if (value instanceof WholeFloat) return 'a number'
+  if (value instanceof Timestamp) return 'a date'
+  if (value instanceof UnsafeText || value instanceof EncryptedText || typeof value === 'string') return 'a string'
+  if (typeof value === 'boolean') return 'a boolean'
+  if (typeof value === 'number' || typeof value === 'bigint') return 'a number'
+  return 'a map'
+}
