@@ -57,6 +57,8 @@ export interface RootRequest {
   readonly ttl: string
   readonly keyType?: 'rsa' | 'ec' | 'ed25519'
   readonly keyBits?: number
+  /** How far it is dated back, for machines whose clocks are behind (Vault's default: 30s). */
+  readonly notBeforeDuration?: string
   /** A name for the issuer within its mount. */
   readonly issuerName?: string
 }
@@ -139,7 +141,7 @@ export interface Vault {
   readIssuer(path: string, reference: string): Promise<{ id: string; keyId: string; certificate: string } | undefined>
   setDefaultIssuer(path: string, issuerId: string): Promise<void>
   deleteIssuer(path: string, reference: string): Promise<void>
-  /** Delete a CA key; its issuers stay, and can sign no more. */
+  /** Delete a CA key that no issuer of the mount needs any more: delete its issuer first. */
   deleteKey(path: string, reference: string): Promise<void>
   /** Write a role where it is missing or differs in a setting that is given here. */
   ensureRole(path: string, name: string, settings: RoleSettings): Promise<{ changed: boolean }>
@@ -366,6 +368,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
         key_bits: request.keyBits,
         issuer_name: request.issuerName,
         exclude_cn_from_sans: true,
+        not_before_duration: request.notBeforeDuration,
       })
       const certificate = pem(data['certificate'], where)
       requireLifetime(certificate, request.ttl, where, warnings)
@@ -437,7 +440,7 @@ function worthAnotherTry(error: unknown, method: string): boolean {
   if (status === 412 || status === 429) return true
   // A write that ended in 5xx may have been done: only reads are asked again.
   if (method !== 'GET' && method !== 'LIST') return false
-  return status === 500 || status === 502 || status === 504
+  return status === 502 || status === 504
 }
 
 /** Turn what came back into one error of ours: what was asked, what Vault said, what to do. */
@@ -470,7 +473,14 @@ function explain(error: unknown, method: string, path: string, address: string):
       hint: 'Widen the role (allowed_domains, allow_ip_sans …), or ask for less.',
     })
   }
-  if (status === 404) return new RekeyError(`Vault has nothing at ${path}`, { code: 'vault.nothing-there' })
+  if (said.includes('child policies must be subset of parent')) {
+    return new RekeyError("Vault: the token may not make a child token with a policy that it doesn't have itself", {
+      code: 'vault.permission-denied',
+      hint: `Add to the token's policy: ${policyLine({ path, capabilities: ['update', 'sudo'] })}`,
+    })
+  }
+  if (status === 404 || said.includes('unable to find PKI issuer for reference'))
+    return new RekeyError(`Vault has nothing at ${path}`, { code: 'vault.nothing-there' })
   return new RekeyError(`Vault refused ${method} ${path} (status ${status}): ${said}`, { code: 'vault.refused' })
 }
 
@@ -545,4 +555,31 @@ function readSmallFile(file: string, what: string): string {
       cause,
     })
   }
+}
+
+/**
+ * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
+ * put into a file without anyone noticing is an error: an empty certificate or key, and one that holds shorter than asked.
+ */
+export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
+  return async (path: string, data?: Readonly<Record<string, string>>): Promise<VaultResponse | undefined> => {
+    if (!data) return checked(await vault.read(path), path)
+    const response = await vault.write(path, data)
+    if (data['ttl'] && typeof response.data['certificate'] === 'string') {
+      requireLifetime(response.data['certificate'], data['ttl'], path, response.warnings)
+    }
+    return checked(response, path)
+  }
+}
+
+function checked(response: VaultResponse | undefined, path: string): VaultResponse | undefined {
+  for (const field of ['certificate', 'private_key', 'issuing_ca']) {
+    if (response && response.data?.[field] === '') {
+      throw new RekeyError(`the answer of ${path} has an empty ${field}`, {
+        code: 'vault.bad-response',
+        hint: 'A mount without a root CA answers like this: generate or import one first.',
+      })
+    }
+  }
+  return response
 }

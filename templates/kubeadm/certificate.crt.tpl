@@ -1,0 +1,9 @@
+{{- /* The certificate. Its key comes from the same issue: the parameters in certificate.key.tpl are the same. */ -}}
+{{ with secret (printf "%s/issue/%s" .Vault.Mount .Vault.Role)
+  (printf "common_name=%s" .Certificate.CommonName)
+  (printf "alt_names=%s" (.Certificate.DNSNames | join ","))
+  (printf "ip_sans=%s" (.Certificate.IPAddresses | join ","))
+  "exclude_cn_from_sans=true"
+  (printf "ttl=%s" .Certificate.TTL) -}}
+{{ .Data.certificate }}
+{{ end -}}
