@@ -1,0 +1,126 @@
+// A cluster, seen through its masters: its API from whichever master answers, its nodes, its Secrets.
+import { HostFailedError } from '../errors.ts'
+import { waitFor } from '../operations/wait.ts'
+import type { Host } from '../playbook/host.ts'
+import type { RunContext } from '../playbook/model.ts'
+import { type KubernetesApi, type KubernetesObject, kubernetesApi } from './api.ts'
+import { type ApiCredentials, readKubeconfig } from './kubeconfig.ts'
+
+/** Where a kubeadm master keeps the administrator's kubeconfig. */
+export const adminKubeconfig = '/etc/kubernetes/admin.conf'
+
+/** The port of a kubeadm API server. */
+export const apiServerPort = 6443
+
+/** What playbooks ask of a cluster. */
+export interface Cluster {
+  /** The API, through the first master whose API server answers. Rejects with `HostFailedError` where none does. */
+  api(): Promise<KubernetesApi>
+  /** The API server of one master. */
+  apiOf(master: Host): Promise<KubernetesApi>
+  /** Reads the administrator's kubeconfig anew: after it was replaced. */
+  forget(): void
+  nodes(): Promise<KubernetesObject[]>
+  /** Waits until the nodes with these names are Ready, by a heartbeat that came after `since` (milliseconds since 1970). */
+  nodesReady(names: readonly string[], options: { within: number; since?: number; signal?: AbortSignal }): Promise<void>
+  /** Waits until the API server of a master answers and says that it is ready. */
+  apiServerReady(master: Host, options: { within: number; signal?: AbortSignal }): Promise<void>
+  close(): void
+}
+
+/** The cluster whose masters are the hosts of `pattern`. */
+export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
+  const clients = new Map<string, Promise<KubernetesApi>>()
+  let credentials: Promise<ApiCredentials> | undefined
+  let chosen: KubernetesApi | undefined
+
+  const masters = (): Host[] => {
+    const hosts = run.hosts(pattern)
+    if (hosts.length === 0) throw new HostFailedError(`no host matches '${pattern}'`, { code: 'cluster.no-masters' })
+    return hosts
+  }
+  const readCredentials = async (master: Host): Promise<ApiCredentials> => {
+    const { files } = await run.on(master)
+    const found = readKubeconfig(await files.readText(adminKubeconfig), `${master.name}:${adminKubeconfig}`)
+    if (found.key) run.redact(found.key)
+    return found
+  }
+  const apiOf = (master: Host): Promise<KubernetesApi> => {
+    const known = clients.get(master.name)
+    if (known) return known
+    const made = (async () => {
+      credentials ??= readCredentials(master)
+      const session = await run.on(master)
+      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), await credentials)
+    })()
+    made.catch(() => {
+      clients.delete(master.name)
+      credentials = undefined
+    })
+    clients.set(master.name, made)
+    return made
+  }
+  const api = async (): Promise<KubernetesApi> => {
+    if (chosen) return chosen
+    const problems: string[] = []
+    for (const master of masters()) {
+      try {
+        const client = await apiOf(master)
+        await client.get('/version')
+        chosen = client
+        return client
+      } catch (error) {
+        run.signal.throwIfAborted()
+        problems.push(`${master.name}: ${(error as Error).message}`)
+      }
+    }
+    throw new HostFailedError(`no API server answers (${problems.join('; ')})`, { code: 'cluster.no-api' })
+  }
+  const forget = () => {
+    for (const client of clients.values()) client.then(one => one.close()).catch(() => {})
+    clients.clear()
+    credentials = undefined
+    chosen = undefined
+  }
+  const nodes = async () => (await api()).list('/api/v1/nodes')
+
+  return {
+    api,
+    apiOf,
+    forget,
+    nodes,
+    nodesReady: async (names, { within, since = 0, signal = run.signal }) => {
+      let waiting: string[] = [...names]
+      const what = () => `${waiting.join(', ')} to be Ready`
+      await waitFor('the nodes to be Ready', { within, signal }, async () => {
+        try {
+          const known = new Map((await nodes()).map(node => [node.metadata.name, node]))
+          waiting = names.filter(name => !isReady(known.get(name), since))
+        } catch (error) {
+          chosen = undefined
+          throw error
+        }
+        if (waiting.length === 0) return true
+        throw new Error(what())
+      })
+    },
+    apiServerReady: async (master, { within, signal = run.signal }) => {
+      await waitFor(`the API server of ${master.name}`, { within, signal, every: 250, host: master.name }, async () => {
+        const client = await apiOf(master)
+        return (await client.statusOf('/readyz', {})) === 200
+      })
+    },
+    close: forget,
+  }
+}
+
+/** Whether a node says Ready, in a heartbeat later than `since`. */
+export function isReady(node: KubernetesObject | undefined, since = 0): boolean {
+  const conditions = (node?.['status']?.conditions ?? []) as {
+    type: string
+    status: string
+    lastHeartbeatTime: string
+  }[]
+  const ready = conditions.find(({ type }) => type === 'Ready')
+  return ready?.status === 'True' && Date.parse(ready.lastHeartbeatTime) >= since
+}

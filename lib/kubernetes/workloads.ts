@@ -1,0 +1,61 @@
+// Rolling restarts of workloads, as `kubectl rollout restart` and `kubectl rollout status` do them.
+import { z } from 'zod'
+import { waitFor } from '../operations/wait.ts'
+import type { KubernetesApi, KubernetesObject } from './api.ts'
+
+/** A workload whose pods can be replaced one after the other. */
+export const workload = z.object({
+  kind: z.enum(['Deployment', 'DaemonSet', 'StatefulSet']),
+  namespace: z.string(),
+  name: z.string(),
+})
+export type Workload = z.output<typeof workload>
+
+/** `Deployment kube-system/coredns`, as messages name it. */
+export function workloadName({ kind, namespace, name }: Workload): string {
+  return `${kind} ${namespace}/${name}`
+}
+
+/** Starts a rolling restart and waits until it has gone round. Rejects with `HostFailedError` after `within` milliseconds. */
+export async function restartWorkload(
+  api: () => Promise<KubernetesApi>,
+  target: Workload,
+  { within, signal }: { within: number; signal?: AbortSignal },
+): Promise<void> {
+  const path = pathOf(target)
+  const restartedAt = new Date().toISOString()
+  await (await api()).patch(path, {
+    spec: { template: { metadata: { annotations: { 'kubectl.kubernetes.io/restartedAt': restartedAt } } } },
+  })
+  await waitFor(`${workloadName(target)} to be rolled out`, { within, signal }, async () => {
+    const problem = notRolledOut(await (await api()).get(path))
+    if (problem) throw new Error(problem)
+    return true
+  })
+}
+
+/** What is still missing until a workload's newest pods have replaced the others; `undefined` when nothing is. */
+export function notRolledOut(object: KubernetesObject): string | undefined {
+  const { spec = {}, status = {} } = object
+  if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
+    return 'its controller has not seen the change yet'
+  if (object.kind === 'DaemonSet') {
+    const wanted = status.desiredNumberScheduled ?? 0
+    if ((status.updatedNumberScheduled ?? 0) < wanted)
+      return `${status.updatedNumberScheduled ?? 0} of ${wanted} pods are new`
+    if ((status.numberAvailable ?? 0) < wanted)
+      return `${status.numberAvailable ?? 0} of ${wanted} new pods are available`
+    return undefined
+  }
+  const wanted = spec.replicas ?? 1
+  if ((status.updatedReplicas ?? 0) < wanted) return `${status.updatedReplicas ?? 0} of ${wanted} pods are new`
+  if (object.kind === 'Deployment' && (status.replicas ?? 0) > (status.updatedReplicas ?? 0))
+    return 'old pods are still ending'
+  const available = object.kind === 'StatefulSet' ? status.readyReplicas : status.availableReplicas
+  if ((available ?? 0) < wanted) return `${available ?? 0} of ${wanted} new pods are available`
+  return undefined
+}
+
+function pathOf({ kind, namespace, name }: Workload): string {
+  return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`
+}
