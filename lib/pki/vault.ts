@@ -143,7 +143,7 @@ export interface Vault {
   deleteIssuer(path: string, reference: string): Promise<void>
   /** Delete a CA key that no issuer of the mount needs any more: delete its issuer first. */
   deleteKey(path: string, reference: string): Promise<void>
-  /** Write a role where it is missing or differs in a setting that is given here. */
+  /** Write a role, whole, where it is missing or differs in a setting that is given here. */
   ensureRole(path: string, name: string, settings: RoleSettings): Promise<{ changed: boolean }>
   readRole(path: string, name: string): Promise<Record<string, unknown> | undefined>
   /** Write an ACL policy of these lines. */

@@ -1,7 +1,7 @@
 // Facts, chains, key matches and coverage of certificates, against what openssl and these tests themselves make.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync, webcrypto } from 'node:crypto'
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,65 +16,7 @@ import {
   splitBundle,
   verifyChain,
 } from '../../lib/pki/certificate.ts'
-
-const rsa = {
-  name: 'RSASSA-PKCS1-v1_5',
-  hash: 'SHA-256',
-  modulusLength: 2048,
-  publicExponent: new Uint8Array([1, 0, 1]),
-}
-const p256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
-const ed25519 = { name: 'Ed25519' }
-
-interface Issued {
-  pem: string
-  keyPem: string
-  keys: webcrypto.CryptoKeyPair
-  certificate: x509.X509Certificate
-}
-
-interface Ask {
-  name: string
-  issuer?: Issued
-  algorithm?: typeof rsa | typeof p256 | typeof ed25519
-  ca?: boolean
-  pathLength?: number
-  usages?: number
-  notBefore?: Date
-  notAfter?: Date
-  extensions?: x509.Extension[]
-}
-
-async function issue({
-  name,
-  issuer,
-  algorithm = p256,
-  ca = false,
-  pathLength,
-  usages,
-  ...rest
-}: Ask): Promise<Issued> {
-  const keys = (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
-  const certificate = await x509.X509CertificateGenerator.create({
-    subject: name,
-    issuer: issuer ? issuer.certificate.subject : name,
-    publicKey: keys.publicKey,
-    signingKey: (issuer ?? { keys }).keys.privateKey,
-    signingAlgorithm: { hash: 'SHA-256', ...(issuer ?? { keys }).keys.privateKey.algorithm } as webcrypto.EcdsaParams,
-    notBefore: rest.notBefore ?? new Date(Date.now() - 60_000),
-    notAfter: rest.notAfter ?? new Date(Date.now() + 3_600_000),
-    extensions: [
-      new x509.BasicConstraintsExtension(ca, pathLength, true),
-      ...(usages === undefined ? [] : [new x509.KeyUsagesExtension(usages, true)]),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-      ...(issuer ? [await x509.AuthorityKeyIdentifierExtension.create(issuer.keys.publicKey)] : []),
-      ...(rest.extensions ?? []),
-    ],
-  })
-  const exported = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64')
-  const keyPem = `-----BEGIN PRIVATE KEY-----\n${exported.replace(/.{64}/g, '$&\n')}\n-----END PRIVATE KEY-----\n`
-  return { pem: `${certificate.toString('pem')}\n`, keyPem, keys, certificate }
-}
+import { type Ask, ed25519, issue, p256, rsa } from './_certificates.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rekey-certificate-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
