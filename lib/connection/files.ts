@@ -1,6 +1,8 @@
 // Files on a host: read whole, written atomically. Contents travel over stdin and stdout, so they work the same for every
 // kind of connection and under `become`, and never show in a command line.
 import { createHash } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
 import { HostFailedError } from '../errors.ts'
 import type { Connection } from './connection.ts'
 import { quote, Secret } from './shell.ts'
@@ -22,6 +24,8 @@ export interface RemoteFiles {
   exists(path: string): Promise<boolean>
   /** Writes beside the destination, syncs, compares the hash of what arrived, and renames. */
   write(path: string, content: string | Buffer | Secret, options?: FileOptions): Promise<void>
+  /** Copies a file to this machine (0600) without holding it in memory, and returns the sha256 of what arrived, in hex. */
+  download(path: string, destination: string): Promise<string>
   /** The sha256 of a file in hex, as `sha256sum` prints it. */
   sha256(path: string): Promise<string>
 }
@@ -43,6 +47,7 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
     readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
     exists: async path => (await runScript(connection, `test -e ${quote(path)}`, { signal })).code === 0,
     sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
+    download: (path, destination) => download(connection, path, destination, signal),
     write: async (path, content, { mode, owner } = {}) => {
       const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
@@ -64,6 +69,33 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
       )
     },
   }
+}
+
+async function download(
+  connection: Connection,
+  path: string,
+  destination: string,
+  signal?: AbortSignal,
+): Promise<string> {
+  const remote = connection.spawn(`cat ${quote(path)}`, { signal })
+  const ended = new Promise<number | null>((resolve, reject) => {
+    remote.on('error', reject)
+    remote.on('close', resolve)
+  })
+  remote.stdin.end()
+  const hash = createHash('sha256')
+  const stderr: Buffer[] = []
+  remote.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
+  remote.stdout.on('data', (chunk: Buffer) => hash.update(chunk))
+  const [code] = await Promise.all([ended, pipeline(remote.stdout, createWriteStream(destination, { mode: 0o600 }))])
+  if (code === 0) return hash.digest('hex')
+  throw new HostFailedError(
+    `${connection.name}: could not read ${path}: ${Buffer.concat(stderr).toString('utf8').trim()}`,
+    {
+      code: 'file.failed',
+      host: connection.name,
+    },
+  )
 }
 
 /** What a command left behind. */

@@ -94,7 +94,9 @@ function namesMatch(names: string, name: string): boolean {
   for (const pattern of names.split(',')) {
     if (pattern.startsWith('|1|')) {
       const [, , salt, hash] = pattern.split('|')
-      const digest = createHmac('sha1', Buffer.from(salt ?? '', 'base64')).update(name).digest('base64')
+      const digest = createHmac('sha1', Buffer.from(salt ?? '', 'base64'))
+        .update(name)
+        .digest('base64')
       if (digest === hash) matched = true
     } else if (pattern.startsWith('!')) {
       if (wildcardMatches(pattern.slice(1), name)) return false

@@ -35,7 +35,8 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
         await delay(graceBeforeKill, undefined, { ref: false })
         if (child.exitCode === null && child.signalCode === null) endGroup(child.pid, 'SIGKILL')
       }
-      const onAbort = () => void end(new CancelledError(`${name}: the command was ended`, { code: 'run.cancelled', host: name }))
+      const onAbort = () =>
+        void end(new CancelledError(`${name}: the command was ended`, { code: 'run.cancelled', host: name }))
       if (signal?.aborted) onAbort()
       signal?.addEventListener('abort', onAbort, { once: true })
       const timer = timeout

@@ -13,6 +13,8 @@ export interface RemoteOptions {
   readonly timeout?: number
   /** A failing command resolves. A dropped connection still counts as an unknown outcome of the step. */
   readonly nothrow?: boolean
+  /** Its output is not shown and not journalled: for what is long, or holds secrets. */
+  readonly quiet?: boolean
   /** Directory to run in; the command is not run when it can't be entered. */
   readonly cwd?: string
 }
@@ -48,11 +50,11 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
   }
 
   const start = (pieces: TemplateStringsArray, values: unknown[], options: RemoteOptions): ProcessPromise => {
-    const { input, timeout = observer.timeout, nothrow = false, cwd } = options
+    const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd } = options
     const { signal } = observer
     const spawn = (line: string) => {
       const remote = connection.spawn(line, { signal, timeout })
-      if (observer.output) {
+      if (observer.output && !quiet) {
         remote.stdout.on('data', (chunk: Buffer) => observer.output?.('stdout', chunk))
         remote.stderr.on('data', (chunk: Buffer) => observer.output?.('stderr', chunk))
       }

@@ -42,12 +42,7 @@ const algorithms = {
     'diffie-hellman-group18-sha512',
     'diffie-hellman-group14-sha256',
   ],
-  hmac: [
-    'hmac-sha2-256-etm@openssh.com',
-    'hmac-sha2-512-etm@openssh.com',
-    'hmac-sha2-256',
-    'hmac-sha2-512',
-  ],
+  hmac: ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com', 'hmac-sha2-256', 'hmac-sha2-512'],
   serverHostKey: [
     'ssh-ed25519',
     'ecdsa-sha2-nistp256',
@@ -64,7 +59,11 @@ const algorithms = {
  * @param signal gives up the attempt
  * @throws UnreachableError when it can't be reached, its key is not the known one, or it does not let us in
  */
-export async function connectSsh(name: string, settings: ConnectionSettings, signal?: AbortSignal): Promise<Connection> {
+export async function connectSsh(
+  name: string,
+  settings: ConnectionSettings,
+  signal?: AbortSignal,
+): Promise<Connection> {
   signal?.throwIfAborted()
   const closers: (() => void)[] = []
   try {
@@ -98,7 +97,10 @@ async function openClient(name: string, settings: ConnectionSettings, sock: Dupl
     username: settings.user,
     readyTimeout: settings.connectTimeout * 1_000,
     ...keepalive,
-    algorithms: { ...algorithms, serverHostKey: preferKnown(entries.map(entry => entry.keyType)) } as ConnectConfig['algorithms'],
+    algorithms: {
+      ...algorithms,
+      serverHostKey: preferKnown(entries.map(entry => entry.keyType)),
+    } as ConnectConfig['algorithms'],
     ...credentials(name, settings),
     ...(sock ? { sock: sock as ConnectConfig['sock'] } : {}),
     hostVerifier: (key: Buffer) => {
@@ -115,7 +117,9 @@ async function openClient(name: string, settings: ConnectionSettings, sock: Dupl
   const abort = () => ssh.connection?.end()
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    await ssh.connect({ ...config, keepaliveInterval: keepalive.keepaliveInterval } as Parameters<NodeSSH['connect']>[0])
+    await ssh.connect({ ...config, keepaliveInterval: keepalive.keepaliveInterval } as Parameters<
+      NodeSSH['connect']
+    >[0])
     // Nagle's algorithm makes every command wait for a delayed ACK: 7× slower.
     ;(ssh.connection as Client).setNoDelay(true)
     return ssh
@@ -123,7 +127,8 @@ async function openClient(name: string, settings: ConnectionSettings, sock: Dupl
     ssh.connection?.on('error', () => {})
     ssh.connection?.end()
     if (refusal) throw refusal
-    if (signal?.aborted) throw new CancelledError(`connecting to ${name} was cancelled`, { code: 'run.cancelled', host: name })
+    if (signal?.aborted)
+      throw new CancelledError(`connecting to ${name} was cancelled`, { code: 'run.cancelled', host: name })
     throw connectError(name, where, settings, error as Error & { level?: string; code?: string })
   } finally {
     signal?.removeEventListener('abort', abort)
@@ -171,7 +176,11 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
       remote.emit('close', code, killedBy)
     }
     if (signal?.aborted) {
-      return finish(new CancelledError(`${name}: cancelled before it started`, { code: 'run.cancelled', host: name }), null, null)
+      return finish(
+        new CancelledError(`${name}: cancelled before it started`, { code: 'run.cancelled', host: name }),
+        null,
+        null,
+      )
     }
     let channel: ClientChannel
     try {
@@ -208,7 +217,13 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
       if (!exit) channel.close()
     }
     const onAbort = () =>
-      void end(new CancelledError(`${name}: the command was ended`, { code: 'run.cancelled', host: name, cause: signal?.reason }))
+      void end(
+        new CancelledError(`${name}: the command was ended`, {
+          code: 'run.cancelled',
+          host: name,
+          cause: signal?.reason,
+        }),
+      )
     signal?.addEventListener('abort', onAbort, { once: true })
     const timer = timeout
       ? setTimeout(
@@ -356,24 +371,49 @@ function connectError(
   error: Error & { level?: string; code?: string },
 ): UnreachableError {
   const { message } = error
-  const make = (text: string, code: string, hint: string) => new UnreachableError(text, { code, host: name, hint, cause: error })
+  const make = (text: string, code: string, hint: string) =>
+    new UnreachableError(text, { code, host: name, hint, cause: error })
   if (error.level === 'client-authentication') {
-    const tried = settings.privateKeyFile ? `the key ${settings.privateKeyFile}` : settings.password ? 'the password' : 'the agent or default keys'
-    return make(`${name} did not let us in as ${where} with ${tried}`, 'connection.authentication', 'Check ansible_user and ansible_ssh_private_key_file, and the host’s authorized_keys.')
+    const tried = settings.privateKeyFile
+      ? `the key ${settings.privateKeyFile}`
+      : settings.password
+        ? 'the password'
+        : 'the agent or default keys'
+    return make(
+      `${name} did not let us in as ${where} with ${tried}`,
+      'connection.authentication',
+      'Check ansible_user and ansible_ssh_private_key_file, and the host’s authorized_keys.',
+    )
   }
   if (/no matching/i.test(message)) {
-    return make(`${name} offers no algorithm that rekey accepts: ${message}`, 'connection.algorithms', 'Update its SSH server: only algorithms without SHA-1 are accepted.')
+    return make(
+      `${name} offers no algorithm that rekey accepts: ${message}`,
+      'connection.algorithms',
+      'Update its SSH server: only algorithms without SHA-1 are accepted.',
+    )
   }
   if (/encrypted|passphrase/i.test(message)) {
-    return make(`the private key ${settings.privateKeyFile ?? ''} is encrypted`, 'connection.key-encrypted', 'Load it into an agent with ssh-add.')
+    return make(
+      `the private key ${settings.privateKeyFile ?? ''} is encrypted`,
+      'connection.key-encrypted',
+      'Load it into an agent with ssh-add.',
+    )
   }
   const reason =
     error.level === 'client-timeout'
       ? `no answer within ${settings.connectTimeout} s`
-      : ({ ECONNREFUSED: 'connection refused', EHOSTUNREACH: 'no route to host', ENETUNREACH: 'network unreachable', ENOTFOUND: 'name not found', ETIMEDOUT: 'no answer' }[
-          error.code ?? ''
-        ] ?? message)
-  return make(`${name} can't be reached at ${where}: ${reason}`, 'connection.unreachable', 'Is the host up, and its address in the inventory right?')
+      : ({
+          ECONNREFUSED: 'connection refused',
+          EHOSTUNREACH: 'no route to host',
+          ENETUNREACH: 'network unreachable',
+          ENOTFOUND: 'name not found',
+          ETIMEDOUT: 'no answer',
+        }[error.code ?? ''] ?? message)
+  return make(
+    `${name} can't be reached at ${where}: ${reason}`,
+    'connection.unreachable',
+    'Is the host up, and its address in the inventory right?',
+  )
 }
 
 function hopSettings(hop: string, target: ConnectionSettings): ConnectionSettings {
