@@ -1,0 +1,212 @@
+// What the Vault client makes of answers that go wrong on the way: each one message, and no secret in any of them.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RekeyError } from '../../lib/errors.ts'
+import { connectVault, durationSeconds, policyText, readToken, vaultSecrets } from '../../lib/pki/vault.ts'
+import { issue } from './_certificates.ts'
+
+const token = 'the-token-of-this-test'
+const folder = mkdtempSync(join(tmpdir(), 'rekey-vault-client-'))
+test.after.always(() => rmSync(folder, { recursive: true, force: true }))
+
+type Handler = (request: IncomingMessage, response: ServerResponse, body: string) => void
+
+/** A server on loopback that answers as told, and a client for it. Both end with the test. */
+async function talkTo(t: { teardown: (end: () => void) => void }, handler: Handler, more = {}) {
+  const server = http.createServer((request, response) => {
+    let body = ''
+    request.on('data', chunk => (body += chunk))
+    request.on('end', () => handler(request, response, body))
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = `http://127.0.0.1:${(server.address() as { port: number }).port}`
+  const vault = await connectVault({ address, token, ...more })
+  t.teardown(() => {
+    vault.close()
+    server.closeAllConnections()
+    server.close()
+  })
+  return { vault, address }
+}
+
+const answer = (status: number, body: unknown): Handler => {
+  return (_, response) => response.writeHead(status).end(typeof body === 'string' ? body : JSON.stringify(body))
+}
+
+async function failure(work: Promise<unknown>): Promise<RekeyError> {
+  const error = await work.then(
+    () => undefined,
+    (error: RekeyError) => error,
+  )
+  if (!error) throw new Error('nothing was refused')
+  const told = `${error.message} ${error.hint} ${JSON.stringify(error)} ${error.cause}`
+  if (told.includes(token) || told.includes('secret value')) throw new Error('a secret was told')
+  return error
+}
+
+test('a Vault that nobody runs is unreachable', async t => {
+  const { vault, address } = await talkTo(t, answer(200, {}))
+  vault.close()
+  const nobody = await connectVault({ address: 'http://127.0.0.1:1', token })
+  const error = await failure(nobody.health())
+  t.is(error.code, 'vault.unreachable')
+  t.is(error.message, 'Vault at http://127.0.0.1:1 is unreachable (ECONNREFUSED), asked for GET sys/health')
+  t.truthy(address)
+})
+
+test('an answer that does not come is given up after the time-out, with what was asked', async t => {
+  const { vault, address } = await talkTo(t, () => undefined, { timeout: 100 })
+  const error = await failure(vault.write('pki/issue/web', { common_name: 'secret value' }))
+  t.is(error.code, 'vault.timeout')
+  t.is(error.message, `Vault at ${address} did not answer POST pki/issue/web within 0.1 s`)
+})
+
+test('a time-out also ends an answer that trickles', async t => {
+  const { vault } = await talkTo(
+    t,
+    (_, response) => {
+      response.writeHead(200)
+      const trickle = setInterval(() => response.write(' '), 20)
+      response.on('close', () => clearInterval(trickle))
+    },
+    { timeout: 150 },
+  )
+  t.is((await failure(vault.read('a'))).code, 'vault.timeout')
+})
+
+test('an answer cut short is no answer', async t => {
+  const { vault } = await talkTo(t, (_, response) => {
+    response.writeHead(200, { 'Content-Length': '500' })
+    response.write('{"data":{"private_key":"secret value')
+    setTimeout(() => response.destroy(), 20)
+  })
+  const error = await failure(vault.write('pki/issue/web', {}))
+  t.is(error.code, 'vault.cut-short')
+  t.regex(error.message, /the answer to POST pki\/issue\/web was cut short/)
+})
+
+test('an answer that ends early in well-formed length but not in JSON is not quoted', async t => {
+  const { vault } = await talkTo(t, answer(200, '{"data":{"private_key":"secret value'))
+  t.is((await failure(vault.write('pki/issue/web', {}))).code, 'vault.bad-response')
+})
+
+test('a redirect is not followed with the token in hand', async t => {
+  const seen: (string | undefined)[] = []
+  const other = await talkTo(t, (request, response) => {
+    seen.push(request.headers['x-vault-token'] as string | undefined)
+    response.end('{}')
+  })
+  const { vault, address } = await talkTo(t, (_, response) =>
+    response.writeHead(307, { Location: `${other.address}/v1/sys/mounts` }).end(),
+  )
+  const error = await failure(vault.read('sys/mounts'))
+  t.is(error.code, 'vault.redirected')
+  t.is(error.message, `Vault at ${address} redirects to ${other.address}, and the token is not sent there`)
+  t.deepEqual(seen, [])
+})
+
+test('sealed, standby and uninitialised are told apart', async t => {
+  const health = { initialized: true, sealed: false, standby: false, version: '1.21.0', server_time_utc: 1 }
+  const states = [
+    [503, { ...health, sealed: true }, 'vault.sealed'],
+    [429, { ...health, standby: true }, 'vault.standby'],
+    [501, { ...health, initialized: false, sealed: true }, 'vault.not-initialised'],
+    [200, { hello: 'I am no Vault' }, 'vault.bad-response'],
+  ] as const
+  for (const [status, body, code] of states) {
+    const { vault } = await talkTo(t, answer(status, body))
+    t.is((await failure(vault.requireUnsealed())).code, code)
+  }
+  const { vault } = await talkTo(t, answer(503, { errors: ['Vault is sealed'] }))
+  t.is((await failure(vault.read('a'))).code, 'vault.sealed')
+})
+
+test('a request that Vault turned away is made again, a write that may have been done is not', async t => {
+  const counts = new Map<string, number>()
+  const { vault } = await talkTo(t, (request, response) => {
+    const count = (counts.get(request.url!) ?? 0) + 1
+    counts.set(request.url!, count)
+    const status = request.url!.includes('limited') ? 429 : 502
+    response.writeHead(count > 1 ? 200 : status).end(JSON.stringify({ data: { ok: true }, errors: ['try later'] }))
+  })
+  t.true((await vault.read('gateway'))?.data['ok'])
+  t.true((await vault.write('limited')).data['ok'])
+  t.is((await failure(vault.write('written'))).message, 'Vault refused POST written (status 502): try later')
+  t.deepEqual([...counts.values()], [2, 2, 1])
+})
+
+test('a signal ends a request, and a wait between two tries', async t => {
+  const stop = new AbortController()
+  const { vault } = await talkTo(t, answer(429, { errors: ['rate limit'] }), { signal: stop.signal })
+  setTimeout(() => stop.abort(new Error('Ctrl-C')), 50)
+  const started = Date.now()
+  await t.throwsAsync(vault.read('a'))
+  t.true(Date.now() - started < 240)
+})
+
+test("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don't slip in", async t => {
+  const before = { ...process.env }
+  Object.assign(process.env, { VAULT_TOKEN: 'stray', VAULT_NAMESPACE: 'stray', VAULT_PREFIX: '/stray' })
+  t.teardown(() => {
+    process.env = before
+  })
+  const seen: [string | undefined, unknown, unknown][] = []
+  const { vault } = await talkTo(t, (request, response) => {
+    seen.push([request.url, request.headers['x-vault-token'], request.headers['x-vault-namespace']])
+    response.end('{"data":{}}')
+  })
+  await vault.read('a b/c')
+  t.deepEqual(seen, [['/v1/a%20b/c', token, undefined]])
+})
+
+test('plain http goes to loopback only, and an address must be one', async t => {
+  await t.throwsAsync(connectVault({ address: 'http://vault.example.org:8200', token }), {
+    message: /would get the token in clear text/,
+  })
+  await t.throwsAsync(connectVault({ address: 'vault:8200', token }), { message: /is not the address of a Vault/ })
+})
+
+test('files that are missing or hold something else are named', async t => {
+  const file = join(folder, 'token')
+  t.throws(() => readToken(file), { message: `${file}: can't read the Vault token (ENOENT)` })
+  t.throws(() => readToken(undefined), { code: 'vault.no-token' })
+  writeFileSync(file, '\n')
+  t.throws(() => readToken(file), { message: `${file}: does not hold one Vault token and nothing else` })
+  writeFileSync(file, `${token}\n`)
+  t.is(readToken(file), token)
+  await t.throwsAsync(connectVault({ address: 'https://127.0.0.1:1', token, caFile: file }), {
+    message: `${file}: no certificate in it (no complete PEM block)`,
+  })
+})
+
+test('durations are read as Vault writes them', t => {
+  t.deepEqual(
+    ['90', '90s', '30m', '1h30m', '2d', '43800h'].map(durationSeconds),
+    [90, 90, 1800, 5400, 172_800, 157_680_000],
+  )
+  for (const bad of ['', 'h', '1w', '1.5h', '-1h']) t.throws(() => durationSeconds(bad), { code: 'vault.bad-duration' })
+})
+
+test('a policy is written in the HCL that Vault takes', t => {
+  t.is(
+    policyText([
+      { path: 'pki_k8s/issue/kubernetes', capabilities: ['update'] },
+      { path: 'sys/mounts', capabilities: ['read', 'list'] },
+    ]),
+    'path "pki_k8s/issue/kubernetes" { capabilities = ["update"] }\npath "sys/mounts" { capabilities = ["read", "list"] }',
+  )
+})
+
+test('a template gets no empty certificate, and none that holds shorter than it asked', async t => {
+  const { pem } = await issue({ name: 'CN=short' })
+  const source = (data: Record<string, unknown>) =>
+    vaultSecrets({ read: async () => ({ data }), write: async () => ({ data }) })
+  t.is((await source({ certificate: pem })('pki/issue/web', { ttl: '50m' }))?.data['certificate'], pem)
+  const short = await failure(source({ certificate: pem })('pki/issue/web', { ttl: '2h' }))
+  t.regex(short.message, /shorter than the ttl of 2h that was asked/)
+  const empty = await failure(source({ certificate: '' })('pki/cert/ca'))
+  t.is(empty.message, 'the answer of pki/cert/ca has an empty certificate')
+})
