@@ -14,7 +14,7 @@ import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
 import { runPlaybook, selectPlays } from '../run/run.ts'
 import { interruptible } from './interrupt.ts'
-import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { extraNames, type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 
 interface RunCommandOptions extends InventoryOptions {
   limit?: string[]
@@ -53,7 +53,7 @@ export function runCommand(): Command {
 
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
   const { playbook, file } = await loadPlaybook(reference)
-  const { inventory, extraVars } = await openInventory(options, file)
+  const inventory = await openInventory(options, file)
   const limit = limitOf(inventory, options.limit)
   const selection = {
     inventory,
@@ -78,7 +78,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     })
   }
   const hosts = inventory.hosts.filter(({ name }) => plays.some(play => play.hosts.some(host => host.name === name)))
-  return execute(playbook, inventory, hosts, { ...options, ...selection, extraVars })
+  return execute(playbook, inventory, hosts, { ...options, ...selection })
 }
 
 async function execute(
@@ -90,12 +90,8 @@ async function execute(
     extraVars: Readonly<Record<string, unknown>>
   },
 ): Promise<number> {
-  const vars = resolveVariables(
-    playbook,
-    hosts,
-    options.extraVars,
-    new Set(hosts.flatMap(({ vars }) => Object.keys(vars))),
-  )
+  const known = new Set(hosts.flatMap(({ vars }) => Object.keys(vars)))
+  const vars = resolveVariables(playbook, hosts, extraNames(options.extraVars), known)
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const redact = redactor()
   const journal = openJournal(folder)

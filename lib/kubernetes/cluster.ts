@@ -32,7 +32,7 @@ export interface Cluster {
 export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
   const clients = new Map<string, Promise<KubernetesApi>>()
   let credentials: Promise<ApiCredentials> | undefined
-  let chosen: KubernetesApi | undefined
+  let chosen: Host | undefined
 
   const masters = (): Host[] => {
     const hosts = run.hosts(pattern)
@@ -61,13 +61,15 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     return made
   }
   const api = async (): Promise<KubernetesApi> => {
-    if (chosen) return chosen
     const problems: string[] = []
-    for (const master of masters()) {
+    // The one that answered last first: a question to it costs less than one that goes unanswered.
+    const candidates = masters()
+    if (chosen) candidates.unshift(chosen)
+    for (const master of candidates) {
       try {
         const client = await apiOf(master)
         await client.get('/version')
-        chosen = client
+        chosen = master
         return client
       } catch (error) {
         run.signal.throwIfAborted()
@@ -90,18 +92,11 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     forget,
     nodes,
     nodesReady: async (names, { within, since = 0, signal = run.signal }) => {
-      let waiting: string[] = [...names]
-      const what = () => `${waiting.join(', ')} to be Ready`
       await waitFor('the nodes to be Ready', { within, signal }, async () => {
-        try {
-          const known = new Map((await nodes()).map(node => [node.metadata.name, node]))
-          waiting = names.filter(name => !isReady(known.get(name), since))
-        } catch (error) {
-          chosen = undefined
-          throw error
-        }
+        const known = new Map((await nodes()).map(node => [node.metadata.name, node]))
+        const waiting = names.filter(name => !isReady(known.get(name), since))
         if (waiting.length === 0) return true
-        throw new Error(what())
+        throw new Error(`not yet: ${waiting.join(', ')}`)
       })
     },
     apiServerReady: async (master, { within, signal = run.signal }) => {

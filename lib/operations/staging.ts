@@ -1,5 +1,4 @@
 // Files that change together: each staged beside the one that it replaces, checked there, then all renamed in one go.
-
 import type { FileOptions } from '../connection/files.ts'
 import { quote, type Secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
@@ -11,47 +10,55 @@ export interface StagedFile extends FileOptions {
   readonly content: string | Secret
 }
 
+/** What a swap does, in this order. Plain data: it is registered, and done by a resumed run. */
+export interface Swap {
+  /** Staged files to rename into place. */
+  readonly rename: readonly string[]
+  /** Symbolic links to point elsewhere, each replaced by a rename too. */
+  readonly link: readonly { readonly path: string; readonly target: string }[]
+  /** Files to remove. */
+  readonly remove: readonly string[]
+}
+
 /** Where a file waits until it is swapped in: beside its destination, hidden, by the id of the run. */
 export function stagedPath(path: string, run: string): string {
   const cut = path.lastIndexOf('/') + 1
   return `${path.slice(0, cut)}.rekey-${run}-${path.slice(cut)}`
 }
 
-/** Writes files where they wait. What was there before under the same run is replaced. */
+/** Writes files where they wait. What was staged before under the same run is replaced. */
 export async function stageFiles({ files }: HostSession, run: string, staged: readonly StagedFile[]): Promise<void> {
   for (const { path, content, mode, owner } of staged)
     await files.write(stagedPath(path, run), content, { mode, owner })
 }
 
 /**
- * Renames staged files into place and removes others, in one script that checks first that all of them are there.
+ * Puts staged files in place, in one script that checks first that all of them are there.
  * @throws HostFailedError before anything is renamed when one is missing
  */
-export async function swapFiles(
-  { $, host }: HostSession,
-  run: string,
-  paths: readonly string[],
-  remove: readonly string[] = [],
-): Promise<void> {
+export async function swapFiles({ $, host }: HostSession, run: string, { rename, link, remove }: Swap): Promise<void> {
   const script = [
     'set -e',
-    ...paths.map(
+    ...rename.map(
       path => `[ -f ${quote(stagedPath(path, run))} ] || { echo ${quote(`${path} is not staged`)} >&2; exit 1; }`,
     ),
-    ...paths.map(path => `mv -f ${quote(stagedPath(path, run))} ${quote(path)}`),
+    ...rename.map(path => `mv -f ${quote(stagedPath(path, run))} ${quote(path)}`),
+    ...link.flatMap(({ path, target }) => [
+      `ln -sfn ${quote(target)} ${quote(stagedPath(path, run))}`,
+      `mv -fT ${quote(stagedPath(path, run))} ${quote(path)}`,
+    ]),
     ...remove.map(path => `rm -f ${quote(path)}`),
     'sync',
   ].join('\n')
   const { exitCode, stderr } = await $({ nothrow: true })`sh -c ${script}`
-  if (exitCode !== 0) {
-    throw new HostFailedError(`${host.name}: the staged files could not be put in place: ${stderr.trim()}`, {
-      code: 'staging.swap',
-      host: host.name,
-    })
-  }
+  if (exitCode === 0) return
+  throw new HostFailedError(`${host.name}: the staged files could not be put in place: ${stderr.trim()}`, {
+    code: 'staging.swap',
+    host: host.name,
+  })
 }
 
 /** Removes what is still staged under a run. */
-export async function unstageFiles({ $ }: HostSession, run: string, paths: readonly string[]): Promise<void> {
-  await $`rm -f ${paths.map(path => stagedPath(path, run))}`
+export async function unstageFiles({ $ }: HostSession, run: string, { rename }: Swap): Promise<void> {
+  await $`rm -f ${rename.map(path => stagedPath(path, run))}`
 }

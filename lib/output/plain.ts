@@ -1,8 +1,10 @@
 // The view without a terminal: one line for everything that happened, and one now and then for what takes its time.
+
+import { formatDuration } from '../playbook/duration.ts'
 import type { RunEvent } from '../run/events.ts'
 import { finishedLines, reportLines } from './summary.ts'
 import type { View } from './view.ts'
-import { elapsed, names } from './words.ts'
+import { names } from './words.ts'
 
 /** Seconds of silence after which it says what is being waited for. */
 const heartbeat = 2_000
@@ -26,7 +28,7 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
     if (!oldest) return
     const hosts = [...running.values()].filter(({ step }) => step === oldest.step).map(({ host }) => host)
     say(
-      `    … ${oldest.step} (${names(hosts)}), ${elapsed(Date.now() - oldest.since)}${oldest.last ? `: ${oldest.last}` : ''}`,
+      `    … ${oldest.step} (${names(hosts)}), ${formatDuration(Date.now() - oldest.since)}${oldest.last ? `: ${oldest.last}` : ''}`,
     )
   }, 500)
   timer.unref()
@@ -61,7 +63,7 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
         case 'step.finished':
           running.delete(`${event.step} ${event.host}`)
           say(
-            `  ${event.outcome.padEnd(11)} ${title(event.play, event.step)} [${event.host}] ${elapsed(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
+            `  ${event.outcome.padEnd(11)} ${title(event.play, event.step)} [${event.host}] ${formatDuration(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
           )
           for (const line of event.would ?? []) say(`      would: ${line}`)
           break

@@ -1,6 +1,8 @@
 // What a run says at its end: the report, what went wrong, the state things are in. The same lines under every view.
+
+import { formatDuration } from '../playbook/duration.ts'
 import type { RunEvent } from '../run/events.ts'
-import { columns, elapsed, tallied } from './words.ts'
+import { columns, tallied } from './words.ts'
 
 /** The lines for a `run.report` event. */
 export function reportLines(event: Extract<RunEvent, { kind: 'run.report' }>): string[] {
@@ -10,7 +12,7 @@ export function reportLines(event: Extract<RunEvent, { kind: 'run.report' }>): s
 /** The lines for a `run.finished` event. */
 export function finishedLines(event: Extract<RunEvent, { kind: 'run.finished' }>, playbook: string): string[] {
   const ending = { done: 'done', failed: 'failed', interrupted: 'was interrupted' }[event.outcome]
-  const lines = ['', `${playbook} ${ending} after ${elapsed(event.milliseconds)}`]
+  const lines = ['', `${playbook} ${ending} after ${formatDuration(event.milliseconds)}`]
   lines.push(...columns(Object.entries(event.tally).map(([host, tally]) => [host, tallied(tally)])))
   if (event.error) {
     lines.push('', `Error: ${event.error.message}`)

@@ -1,15 +1,6 @@
 // How durations, outcomes and tallies read, the same in every view.
 import type { Tally } from '../run/events.ts'
 
-/** `340 ms`, `4.2 s`, `2 m 05 s`. */
-export function elapsed(milliseconds: number): string {
-  if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`
-  const seconds = milliseconds / 1_000
-  if (seconds < 60) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, '0')} s`
-}
-
 /** `ok=3 changed=2`, in Ansible's order, zeros left out. */
 export function tallied(tally: Tally): string {
   const order = ['ok', 'changed', 'skipped', 'failed', 'unreachable', 'unknown', 'cancelled'] as const

@@ -21,3 +21,11 @@ export const duration = z.union([z.string(), z.number()]).transform((value, cont
   context.addIssue({ code: 'custom', message: `'${value}' is not a duration such as 90s, 2m or 1h30m` })
   return z.NEVER
 })
+
+/** Milliseconds as people read them: `340 ms`, `4.2 s`, `2 m 05 s`. */
+export function formatDuration(milliseconds: number): string {
+  if (milliseconds < units.s) return `${Math.round(milliseconds)} ms`
+  if (milliseconds < units.m) return `${(milliseconds / units.s).toFixed(1)} s`
+  const whole = Math.round(milliseconds / units.s)
+  return `${Math.floor(whole / 60)} m ${String(whole % 60).padStart(2, '0')} s`
+}

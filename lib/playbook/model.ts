@@ -17,6 +17,14 @@ export interface HostSession {
   forward(address: string, port: number): Promise<Duplex>
 }
 
+/** The times of a run, in milliseconds. */
+export interface Timeline {
+  /** The plays that ended, in order. */
+  readonly plays: readonly { readonly title: string; readonly milliseconds: number }[]
+  /** When each milestone came, since the run began. */
+  readonly milestones: ReadonlyMap<string, number>
+}
+
 /** What a run knows, whatever the host. */
 export interface RunContext<Vars = Record<string, unknown>> {
   /** The id of the run, which is also the name of its folder. */
@@ -35,8 +43,10 @@ export interface RunContext<Vars = Record<string, unknown>> {
   on(host: Host | string): Promise<HostSession>
   /** A line for the people who watch. */
   log(text: string): void
-  /** Marks a moment of the run that its report measures from or to. */
+  /** Marks a moment of the run that its report measures from or to; only the first time that it comes. */
   milestone(name: string): void
+  /** How long what was done took, so far. */
+  readonly timeline: Timeline
   /** What a value must not show anywhere: every later output has it replaced. */
   redact(value: string): void
   /** What a step's `run` returned on a host; without a host, on the first one that has it. `undefined` where it did not run. */
@@ -111,10 +121,10 @@ export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends
   readonly vars: Schema
   /** Made once a run; their members stand in every step's context. `close` is called at the end, however it comes. */
   services?(run: RunContext<z.output<Schema>>): Services & { close?(): void | Promise<void> }
-  readonly plays: readonly Play<StepContext<z.output<Schema>> & Services>[]
+  readonly plays: readonly Play<StepContext<z.output<Schema>> & NoInfer<Services>>[]
   /** What to tell at the end, also of a run that failed. */
   report?(
-    run: RunContext<z.output<Schema>> & Services & { outcome: 'done' | 'failed' | 'interrupted' },
+    run: RunContext<z.output<Schema>> & NoInfer<Services> & { outcome: 'done' | 'failed' | 'interrupted' },
   ): ReportSection[] | Promise<ReportSection[]>
 }
 

@@ -20,11 +20,11 @@ export function variableNames(playbook: Playbook): string[] {
 export function resolveVariables(
   playbook: Playbook,
   hosts: readonly Host[],
-  extra: Readonly<Record<string, unknown>>,
+  extra: readonly string[],
   known: ReadonlySet<string>,
 ): unknown {
   const names = variableNames(playbook)
-  for (const name of Object.keys(extra)) {
+  for (const name of extra) {
     if (names.includes(name) || known.has(name) || name.startsWith('ansible_')) continue
     throw new RekeyError(`-e ${name}: ${playbook.name} has no such variable${suggestion(name, names)}`, {
       code: 'playbook.unknown-variable',
@@ -47,7 +47,6 @@ export function resolveVariables(
         )
       }
     }
-    if (name in extra) values[name] = extra[name]
   }
   const checked = playbook.vars.safeParse(values)
   if (checked.success) return checked.data

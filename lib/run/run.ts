@@ -16,6 +16,7 @@ import {
   type Step,
   type StepContext,
   step,
+  type Timeline,
   Unchanged,
 } from '../playbook/model.ts'
 import { batches } from './batches.ts'
@@ -126,7 +127,8 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
 
   const sessions = openSessions(forks, signal)
   const registered: Registered = new Map()
-  const base = runContext(options, sessions, registered)
+  const plays: { title: string; milliseconds: number }[] = []
+  const base = runContext(options, sessions, registered, { plays, started })
   const tally: Record<string, Tally> = {}
   let worst: { outcome: Outcome; error: EventError; step: AnyStep; host: string } | undefined
   let services: object & { close?(): void | Promise<void> } = {}
@@ -173,7 +175,9 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
           if (!worst) lastStep = one.title
         }
       }
-      emit({ kind: 'play.finished', play: index, milliseconds: Math.round(performance.now() - playStarted) })
+      const milliseconds = Math.round(performance.now() - playStarted)
+      plays.push({ title: current.title, milliseconds })
+      emit({ kind: 'play.finished', play: index, milliseconds })
     }
   } catch (error) {
     failure = error as Error
@@ -250,7 +254,13 @@ function rank(outcome: Outcome): number {
   return ['cancelled', 'failed', 'unreachable', 'unknown'].indexOf(outcome)
 }
 
-function runContext(options: RunOptions, sessions: Sessions, registered: Registered): RunContext {
+function runContext(
+  options: RunOptions,
+  sessions: Sessions,
+  registered: Registered,
+  { plays, started }: { plays: Timeline['plays']; started: number },
+): RunContext {
+  const milestones = new Map<string, number>()
   const { inventory, limit, signal, emit } = options
   const byName = new Map(inventory.hosts.map(host => [host.name, host]))
   return {
@@ -266,7 +276,12 @@ function runContext(options: RunOptions, sessions: Sessions, registered: Registe
       return hostSession(host, await sessions.open(host), signal)
     },
     log: text => emit({ kind: 'notice', text }),
-    milestone: name => emit({ kind: 'milestone', name }),
+    milestone: name => {
+      if (milestones.has(name)) return
+      milestones.set(name, performance.now() - started)
+      emit({ kind: 'milestone', name })
+    },
+    timeline: { plays, milestones },
     redact: options.redact,
     registered: <T>(id: string, host?: string) => {
       const values = registered.get(id)

@@ -1,0 +1,73 @@
+// The options that say which inventory: the same for every command that reads one.
+import { dirname } from 'node:path'
+import { createInterface } from 'node:readline/promises'
+import { Writable } from 'node:stream'
+import type { Command } from 'commander'
+import { type Inventory, loadInventory } from '../inventory/index.ts'
+
+export interface InventoryOptions {
+  inventory?: string[]
+  extraVars?: string[]
+  vaultId?: string[]
+  vaultPasswordFile?: string[]
+  askVaultPass?: boolean
+}
+
+/** Adds `-i`, `-e` and those for encrypted variables, by Ansible's letters. */
+export function withInventoryOptions(command: Command): Command {
+  return command
+    .option(
+      '-i, --inventory <source>',
+      'a file, a folder, an executable, or hosts with a comma; may be repeated',
+      collect,
+    )
+    .option('-e, --extra-vars <vars>', 'key=value, YAML, JSON, or @file; wins over every other variable', collect)
+    .option('--vault-id <id>', 'password for encrypted variables: file, script, prompt, or id@one of these', collect)
+    .option('--vault-password-file <file>', 'file or script with the password for encrypted variables', collect)
+    .option('--ask-vault-pass', 'ask for the password for encrypted variables')
+}
+
+/** Loads the inventory that the options name. Notices go to stderr. */
+export function openInventory(options: InventoryOptions, playbookFile?: string): Promise<Inventory> {
+  return loadInventory({
+    sources: options.inventory ?? [],
+    playbookDirectory: playbookFile === undefined ? undefined : dirname(playbookFile),
+    extraVars: options.extraVars,
+    vaultIds: options.vaultId,
+    vaultPasswordFiles: options.vaultPasswordFile,
+    askVaultPassword: options.askVaultPass,
+    ask: askHidden,
+    notice: line => process.stderr.write(`${line}\n`),
+  })
+}
+
+/** Asks on the terminal without showing what is typed. */
+export async function askHidden(prompt: string): Promise<string> {
+  process.stderr.write(prompt)
+  const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
+  const terminal = createInterface({ input: process.stdin, output: silent, terminal: process.stdin.isTTY })
+  try {
+    return await terminal.question('')
+  } finally {
+    terminal.close()
+    process.stderr.write('\n')
+  }
+}
+
+/** The names that `-e` arguments of the form `name=value` or `{"name": …}` set. */
+export function extraNames(args: readonly string[] = []): string[] {
+  return args.flatMap(argument => {
+    if (argument.startsWith('{')) {
+      try {
+        return Object.keys(JSON.parse(argument) as object)
+      } catch {
+        return []
+      }
+    }
+    return [...argument.matchAll(/(?:^|\s)([\w-]+)=/g)].map(match => match[1] ?? '')
+  })
+}
+
+function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, value]
+}

@@ -1,0 +1,150 @@
+// rekey lab …: a real cluster on machines of its own, on this machine.
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline/promises'
+import { Command, InvalidArgumentError } from 'commander'
+import { exitCodes, RekeyError } from '../errors.ts'
+import * as lab from '../lab/index.ts'
+
+/** The command `lab` with all that belongs to it, for the program to take in. */
+export function labCommand(): Command {
+  const command = new Command('lab').description('a real cluster to rehearse on: machines, Kubernetes, Vault')
+  // Options after the host of 'ssh' belong to the command that is run there.
+  command.enablePositionalOptions()
+  const named = (name: string, description: string) =>
+    command.command(name).description(description).option('--name <lab>', 'which lab', lab.defaultOptions.name)
+
+  named('up', 'start the lab, after making it if there is none')
+    .option('--masters <number>', 'masters of a new lab: 1, 3, 5 or 7 (default: 3)', wholeNumber)
+    .option('--nodes <number>', 'nodes of a new lab (default: 2)', wholeNumber)
+    .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
+    .option('-y, --yes', 'install missing Debian packages without asking')
+    .action(async ({ name, masters, nodes, fresh, yes }) => {
+      const started = performance.now()
+      const size = lab.sizeOf(name, { masters, nodes })
+      await interruptible(name, () => lab.up({ name, ...size, fresh, confirm: yes ? undefined : confirm }, report()))
+      const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
+      print(`
+Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
+  rekey lab ssh m1${flag} kubectl get nodes,pods -A
+  rekey lab status${flag}
+Its inventory: ${lab.inventoryPath(name)}`)
+    })
+  named('down', 'shut the machines down; their disks stay').action(({ name }) =>
+    interruptible(name, () => lab.down(name, report())),
+  )
+  named('destroy', 'shut the machines down and remove their disks').action(({ name }) =>
+    interruptible(name, () => lab.destroy(name, report())),
+  )
+  named('status', 'which machines run, and how the cluster is').action(async ({ name }) => {
+    const { machines, complaints } = await lab.status(name)
+    const rows = machines.map(machine => [
+      machine.name,
+      machine.role,
+      machine.address,
+      machine.running ? 'running' : 'down',
+    ])
+    print(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]))
+    print(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
+    if (complaints.length) process.exitCode = exitCodes.hostFailed
+  })
+  named('inventory', "print the path of the lab's inventory").action(({ name }) => {
+    print(lab.requireInventory(name))
+  })
+  named('ssh', 'log in to a machine, or run a command there')
+    .argument('<host>', 'a machine, e.g. m1')
+    .argument('[command...]', 'what to run there')
+    .passThroughOptions()
+    .action(async (host: string, words: string[], { name }) => {
+      process.exitCode = await ssh(name, host, words)
+    })
+  return command
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Not a whole number.')
+  return Number(text)
+}
+
+async function confirm(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) return true
+  const terminal = createInterface({ input: process.stdin, output: process.stdout })
+  const answer = await terminal.question(`${question} [Y/n] `)
+  terminal.close()
+  return /^(y|yes|)$/i.test(answer.trim())
+}
+
+async function ssh(name: string, host: string, words: readonly string[]): Promise<number> {
+  const machine = lab.machineOf(name, host)
+  const options = ['-i', lab.privateKeyFile(name), '-o', `UserKnownHostsFile=${lab.knownHostsFile(name)}`]
+  const strict = ['-o', 'StrictHostKeyChecking=yes', '-o', 'IdentitiesOnly=yes', '-o', 'LogLevel=ERROR']
+  // Nothing of the user's own configuration has a say about these hosts.
+  const child = spawn('ssh', ['-F', 'none', ...options, ...strict, `root@${machine.address}`, ...words], {
+    stdio: 'inherit',
+  })
+  return new Promise((resolve, reject) => {
+    child.on('error', error =>
+      reject(new RekeyError(`cannot start ssh: ${error.message}`, { code: 'lab.no-program', cause: error })),
+    )
+    child.on('close', code => resolve(code ?? exitCodes.unreachable))
+  })
+}
+
+/** Ctrl-C: the machines stay as they are, and the next command finds out how that is. */
+async function interruptible(name: string, work: () => Promise<unknown>): Promise<void> {
+  const interrupt = () => {
+    print(`
+Interrupted. 'rekey lab up --name ${name}' goes on from here, 'rekey lab down --name ${name}' ends what is running.`)
+    process.exit(exitCodes.interrupted)
+  }
+  process.once('SIGINT', interrupt)
+  process.once('SIGTERM', interrupt)
+  try {
+    await work()
+  } finally {
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', interrupt)
+  }
+}
+
+const print = (text: string) => process.stdout.write(`${text}\n`)
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  return rows
+    .map(row =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+/** Shows progress: on a terminal one line for what is under way, rewritten; elsewhere a line for each thing said. */
+function report(): lab.Report {
+  const { stdout } = process
+  const underWay = new Map<string, string>()
+  const redraw = () => {
+    if (!stdout.isTTY) return
+    const line = [...underWay].map(([title, state]) => `${title}${state}`).join(' | ')
+    stdout.write(`\r\x1b[K${line.slice(0, (stdout.columns || 80) - 1)}`)
+  }
+  const say = (line: string) => stdout.write(stdout.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`)
+  const detailed = (seconds: number, detail?: string) => ` ${seconds.toFixed(0)} s${detail ? ` (${detail})` : ''}`
+  return progress => {
+    if (progress.kind === 'note') say(progress.text)
+    else if (progress.kind === 'started') {
+      underWay.set(progress.title, ' …')
+      if (!stdout.isTTY) say(`${progress.title} …`)
+    } else if (progress.kind === 'running') {
+      const state = ` …${detailed(progress.seconds, progress.detail)}`
+      underWay.set(progress.title, state)
+      if (!stdout.isTTY) say(`${progress.title}${state}`)
+    } else {
+      underWay.delete(progress.title)
+      const mark = progress.kind === 'finished' ? '✔' : '✖'
+      say(`${mark} ${progress.title}${detailed(progress.seconds)}`)
+    }
+    redraw()
+  }
+}

@@ -1,0 +1,61 @@
+// What a playbook may import.
+
+export { quote, raw, Secret, secret } from './connection/shell.ts'
+export { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from './errors.ts'
+export { ApiError, type KubernetesApi } from './kubernetes/api.ts'
+export { authorityCopies } from './kubernetes/authority-copies.ts'
+export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './kubernetes/certificate-files.ts'
+export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
+export { kubeletEndpoint, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
+export { etcdHealthy, etcdMembers, saveSnapshot } from './kubernetes/etcd.ts'
+export { readKubeconfig } from './kubernetes/kubeconfig.ts'
+export { type MachineReading, machineFacts, readMachine } from './kubernetes/machine.ts'
+export {
+  apiServerOf,
+  type CanaryCounts,
+  canaryReport,
+  type GapReport,
+  type Probe,
+  probeApi,
+  readCanaries,
+} from './kubernetes/probes.ts'
+export { restartStaticPod } from './kubernetes/static-pods.ts'
+export {
+  backupForm,
+  namespacesWithOtherCa,
+  regenerateToken,
+  serviceAccountKeyPair,
+  type TokenSecret,
+  tokenSecrets,
+} from './kubernetes/tokens.ts'
+export { restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
+export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
+export { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from './operations/staging.ts'
+export { waitFor } from './operations/wait.ts'
+export { parseCertificate, parseCertificates, verifyChain } from './pki/certificate.ts'
+export {
+  type AuthorityPlan,
+  authorityPlans,
+  type CertificateSpec,
+  issuingPolicy,
+  kubeadmAuthorities,
+  kubeadmCertificates,
+  mountOf,
+  unplannedCertificates,
+  vaultRoles,
+} from './pki/specs.ts'
+export { connectVault, type Vault } from './pki/vault.ts'
+export { duration, formatDuration } from './playbook/duration.ts'
+export type { Host } from './playbook/host.ts'
+export {
+  type Play,
+  play,
+  playbook,
+  type ReportSection,
+  type RunContext,
+  type Step,
+  type StepContext,
+  step,
+  unchanged,
+} from './playbook/model.ts'
+export { createRenderer } from './template/render.ts'

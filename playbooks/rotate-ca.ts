@@ -1,0 +1,1051 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// Replaces the CAs of a kubeadm cluster and every certificate under them, the hard way: all at once, in the order that keeps
+// the API away for the shortest time. Pods keep serving; what asks the API waits for it, and is restarted at the end.
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { z } from 'zod'
+import {
+  type AuthorityPlan,
+  adminKubeconfig,
+  apiServerOf,
+  authorityCopies,
+  authorityFiles,
+  authorityPlans,
+  type CanaryCounts,
+  type CertificateSpec,
+  type Cluster,
+  canaryReport,
+  connectVault,
+  createRenderer,
+  duration,
+  etcdHealthy,
+  etcdMembers,
+  fetchFile,
+  formatDuration,
+  freeKilobytes,
+  type GapReport,
+  HostFailedError,
+  isReady,
+  issuingPolicy,
+  kubeadmAuthorities,
+  kubeadmCertificates,
+  kubeletEndpoint,
+  type MachineReading,
+  machineFacts,
+  masterEndpoints,
+  mountOf,
+  type NewAuthority,
+  namespacesWithOtherCa,
+  openCluster,
+  type Play,
+  type Probe,
+  parseCertificate,
+  play,
+  playbook,
+  presentedCertificates,
+  probeApi,
+  type ReportSection,
+  type RunContext,
+  readCanaries,
+  readKubeconfig,
+  readMachine,
+  regenerateToken,
+  renderHostFiles,
+  restartStaticPod,
+  restartWorkload,
+  type Secret,
+  type StagedFile,
+  type StepContext,
+  type Swap,
+  serviceAccountKeyPair,
+  stageFiles,
+  step,
+  swapFiles,
+  type TokenSecret,
+  tokenSecrets,
+  unplannedCertificates,
+  unstageFiles,
+  type Vault,
+  vaultRoles,
+  verifyChain,
+  verifyStaged,
+  waitFor,
+  workload,
+  workloadName,
+} from '../lib/index.ts'
+import { backupFolder, backupPlays, backupVariables } from './backup.ts'
+
+const seconds = (count: number) => count * 1_000
+
+const variables = z.object({
+  ...backupVariables,
+  cluster_name: z.string(),
+  /** Where users reach the API: the load balancer in front of the masters. */
+  api_server: z.url(),
+  vault_addr: z.url(),
+  vault_cacert: z.string().optional(),
+  vault_token_file: z.string(),
+  /** One CA for everything, or kubeadm's three: kubernetes, etcd, front-proxy. */
+  pki_authorities: z.enum(['one', 'three']).default('three'),
+  /** The mount of the cluster's CA in Vault; those of etcd and front-proxy are named after it. */
+  pki_mount: z
+    .string()
+    .regex(/^[\w-]+$/)
+    .default('pki_k8s'),
+  /** How long the new CAs hold, and at most what they sign. */
+  ca_ttl: z.string().default('43800h'),
+  certificate_ttl: z.string().default('17520h'),
+  /** Whether the controller-manager signs with the cluster's CA: then its key goes to the masters. */
+  controller_manager_signs: z.boolean().default(true),
+  rotate_service_account_keys: z.boolean().default(false),
+  /** Restarted before everything else that runs in pods. */
+  cni_workloads: z.array(workload).default([]),
+  /** Restarted after CoreDNS and kube-proxy: what holds tokens, or the old CA. */
+  restart_workloads: z.array(workload).default([]),
+  /** A folder on the hosts in which canaries write what they counted. */
+  canary_results: z.string().optional(),
+  clock_tolerance: duration.default(seconds(60)),
+})
+
+type Variables = z.output<typeof variables>
+
+/** What a run holds in memory only: keys, tokens, and what is measured. */
+interface Rotation {
+  readonly cluster: Cluster
+  /** Vault, with the operator's token. */
+  vault(): Promise<Vault>
+  /** Vault, with the short-lived token of this run. */
+  issuing?: Vault
+  readonly authorities: Record<string, NewAuthority>
+  readonly staged: Map<string, { files: StagedFile[]; swap: Swap }>
+  readonly renderers: Map<string, ReturnType<typeof createRenderer>>
+  serviceAccountKeys?: { publicKey: string; privateKey: Secret }
+  oldAdmin?: { certificate: string; key: string }
+  oldTokens: TokenSecret[]
+  secretsBefore?: string
+  probes?: { loadBalancer: Probe; masters: Map<string, Probe> }
+  canariesBefore: CanaryCounts[]
+  /** Reads the administrator's kubeconfig anew, the first time that it is called. */
+  forgetOldCredentials(): void
+  close(): Promise<void>
+}
+
+type Context = StepContext<Variables> & { readonly rotation: Rotation; readonly cluster: Cluster }
+
+/** What is planned from what was found. Plain data: it is registered. */
+interface Plan {
+  readonly specs: CertificateSpec[]
+  readonly oldAuthorities: Readonly<Record<string, string>>
+}
+
+const isMaster = ({ host }: Context) => host.groups.includes('masters')
+const plans = ({ vars }: Pick<Context, 'vars'>): AuthorityPlan[] =>
+  authorityPlans(vars.pki_authorities, { mount: vars.pki_mount, controllerManagerSigns: vars.controller_manager_signs })
+const readingOf = (ctx: Context, host = ctx.host.name) =>
+  must(ctx.registered<MachineReading>('read-the-certificates', host), 'the certificates were not read')
+const planOf = (ctx: Pick<Context, 'registered'>) =>
+  must(ctx.registered<Plan>('plan-the-certificates'), 'the certificates were not planned')
+const newAuthority = (ctx: Context, authority: CertificateSpec['authority']) =>
+  must(ctx.rotation.authorities[mountOf({ authority }, plans(ctx))], `the new CA for ${authority} is not known`)
+    .certificate
+
+function must<T>(value: T | undefined, what: string): T {
+  if (value === undefined)
+    throw new HostFailedError(what, { code: 'rotate-ca.missing', hint: 'Run the playbook from its beginning.' })
+  return value
+}
+
+// ---------------------------------------------------------------------------------------------------------------- 1 Preflight
+
+const preflight: Play<Context>[] = [
+  play('Preflight: every host', { hosts: 'masters:nodes', tags: ['preflight'] }, [
+    step('Read the clock', {
+      readOnly: true,
+      run: async ({ $ }) => {
+        const before = Date.now()
+        const remote = Number((await $`date +%s%N`).stdout.trim().slice(0, -6))
+        return remote - (before + Date.now()) / 2
+      },
+    }),
+    step('Compare the clocks', {
+      readOnly: true,
+      runOnce: true,
+      run: ctx => {
+        const offsets = ctx
+          .hosts('masters:nodes')
+          .map(({ name }) => [name, ctx.registered<number>('read-the-clock', name) ?? 0] as const)
+        // Certificates are made by this machine's Vault and read on all of them: whoever is off by too much refuses them.
+        const off = offsets.filter(([, offset]) => Math.abs(offset) > ctx.vars.clock_tolerance)
+        const spread =
+          Math.max(...offsets.map(([, offset]) => offset)) - Math.min(...offsets.map(([, offset]) => offset))
+        if (off.length === 0 && spread <= ctx.vars.clock_tolerance) return
+        const told = (off.length > 0 ? off : offsets).map(
+          ([name, offset]) => `${name} is ${Math.abs(Math.round(offset / 1_000))} s ${offset > 0 ? 'ahead' : 'behind'}`,
+        )
+        throw new HostFailedError(
+          `the clocks differ by more than ${ctx.vars.clock_tolerance / 1_000} s: ${told.join(', ')}`,
+          {
+            code: 'preflight.clock',
+            hint: 'Set the clocks first (NTP): a certificate of today is not valid yet on a machine that is behind.',
+          },
+        )
+      },
+    }),
+    step('Check the space for backups', {
+      readOnly: true,
+      run: async ctx => {
+        const { stdout } =
+          await ctx.$`du -sk /etc/kubernetes /var/lib/kubelet/pki /var/lib/etcd/member/snap/db 2>/dev/null | awk '{ n += $1 } END { print n }'`
+        // The archive, the snapshot, and as much again to spare.
+        const needed = Number(stdout.trim()) * 2 + 20_480
+        for (const path of [ctx.vars.backup_directory, '/etc/kubernetes', '/var/lib/kubelet']) {
+          const free = await freeKilobytes(ctx, path)
+          if (free >= needed) continue
+          throw new HostFailedError(
+            `${ctx.host.name} has ${free} KiB free under ${path}, and the backups need ${needed}`,
+            {
+              code: 'preflight.disk',
+              host: ctx.host.name,
+              hint: 'Make room, or set backup_directory to a folder on another disk.',
+            },
+          )
+        }
+      },
+    }),
+    step('Read the certificates', { readOnly: true, run: ctx => readMachine(ctx, isMaster(ctx)) }),
+  ]),
+
+  play('Preflight: etcd, nodes, Vault, the plan', { hosts: 'masters', tags: ['preflight'] }, [
+    step('Check etcd', {
+      readOnly: true,
+      run: async ctx => {
+        if (!(await etcdHealthy(ctx))) {
+          throw new HostFailedError(`etcd on ${ctx.host.name} is not healthy, or has lost its quorum`, {
+            code: 'preflight.etcd',
+            host: ctx.host.name,
+            hint: 'Bring it back first: with a member missing, restarting the others can lose the quorum for good.',
+          })
+        }
+      },
+    }),
+    step('Check the members of etcd', {
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        const members = await etcdMembers(ctx)
+        const masters = ctx.hosts('masters')
+        if (members.length !== masters.length || members.some(({ learner }) => learner)) {
+          throw new HostFailedError(
+            `etcd has the members ${members.map(({ name }) => name).join(', ')}, and the inventory the masters ${masters.map(({ name }) => name).join(', ')}`,
+            {
+              code: 'preflight.etcd-members',
+              hint: 'A member that is not in the inventory would be left without a certificate that the others accept.',
+            },
+          )
+        }
+      },
+    }),
+    step('Check the nodes', {
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        const nodes = await ctx.cluster.nodes()
+        const known = new Set(ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName))
+        const notReady = nodes.filter(node => !isReady(node)).map(({ metadata }) => metadata.name)
+        const strangers = nodes.filter(({ metadata }) => !known.has(metadata.name)).map(({ metadata }) => metadata.name)
+        if (notReady.length > 0)
+          throw new HostFailedError(`not Ready: ${notReady.join(', ')}`, {
+            code: 'preflight.not-ready',
+            hint: 'Begin with a cluster that is well.',
+          })
+        if (strangers.length > 0) {
+          throw new HostFailedError(`nodes that are not in the inventory: ${strangers.join(', ')}`, {
+            code: 'preflight.unknown-nodes',
+            hint: 'They would be locked out. Add them to the inventory, or remove them from the cluster.',
+          })
+        }
+      },
+    }),
+    step('Plan the certificates', {
+      readOnly: true,
+      runOnce: true,
+      run: async (ctx): Promise<Plan> => {
+        const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
+        const machines = ctx.hosts('masters:nodes').map(({ name }) => {
+          const reading = readingOf(ctx, name)
+          const addresses = (nodes.get(reading.nodeName)?.['status']?.addresses ?? []) as {
+            type: string
+            address: string
+          }[]
+          return machineFacts(
+            reading,
+            addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
+          )
+        })
+        const specs = kubeadmCertificates(machines, { componentServing: true })
+        const left = unplannedCertificates(machines, specs)
+        if (left.length > 0) {
+          throw new HostFailedError(
+            `certificates that the plan does not know, and that would be left behind: ${left.map(({ host, path }) => `${host}:${path}`).join(', ')}`,
+            {
+              code: 'preflight.unplanned',
+              hint: 'Move them elsewhere if they have nothing to do with the cluster.',
+            },
+          )
+        }
+        const [first] = ctx.hosts('masters')
+        const certificates = first ? readingOf(ctx, first.name).certificates : {}
+        const oldAuthorities = Object.fromEntries(
+          Object.entries(kubeadmAuthorities).map(([name, { certificate }]) => [name, certificates[certificate] ?? '']),
+        )
+        ctx.log(`${specs.length} certificates for ${machines.length} machines`)
+        return { specs, oldAuthorities }
+      },
+    }),
+    step('Ask Vault', {
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        const vault = await ctx.rotation.vault()
+        const { version } = await vault.requireUnsealed()
+        await vault.lookupSelf()
+        const issuing = issuingPolicy(rolesOf(ctx))
+        await vault.requireCapabilities([
+          ...plans(ctx).flatMap(({ mount }) => [
+            { path: `sys/mounts/${mount}`, capabilities: ['create', 'update', 'read'] },
+            { path: `${mount}/root/generate/internal`, capabilities: ['update'] },
+            { path: `${mount}/config/issuers`, capabilities: ['update'] },
+          ]),
+          ...rolesOf(ctx).map(({ mount, name }) => ({
+            path: `${mount}/roles/${name}`,
+            capabilities: ['create', 'update', 'read'],
+          })),
+          ...issuing,
+          { path: `sys/policies/acl/${policyName(ctx)}`, capabilities: ['create', 'update', 'delete'] },
+          { path: 'auth/token/create', capabilities: ['update'] },
+        ])
+        ctx.log(`Vault ${version} at ${vault.address}`)
+      },
+    }),
+  ]),
+]
+
+const rolesOf = (ctx: Pick<Context, 'vars' | 'registered'>) =>
+  vaultRoles(planOf(ctx).specs, plans(ctx), { ttl: ctx.vars.certificate_ttl })
+const policyName = ({ vars }: Pick<Context, 'vars'>) => `rekey-${vars.cluster_name}`
+
+// ------------------------------------------------------------------------------------------------------------- 2 Before the change
+
+const observe: Play<Context>[] = [
+  play('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
+    step('Ask the API ten times a second, and note what the canaries have counted', {
+      id: 'start-the-probes',
+      runOnce: true,
+      readOnly: true,
+      run: async ctx => {
+        if (ctx.check) return
+        ctx.rotation.probes = {
+          loadBalancer: probeApi(ctx.vars.api_server),
+          masters: new Map(ctx.hosts('masters').map(master => [master.name, probeApi(apiServerOf(master))])),
+        }
+        ctx.rotation.canariesBefore = await canaries(ctx)
+      },
+    }),
+    step('Note what must be refused, and what must still be readable afterwards', {
+      id: 'note-credentials',
+      runOnce: true,
+      readOnly: true,
+      run: async ctx => {
+        const { certificate, key } = readKubeconfig(await ctx.files.readText(adminKubeconfig), adminKubeconfig)
+        if (certificate && key) ctx.rotation.oldAdmin = { certificate, key }
+        const api = await ctx.cluster.api()
+        ctx.rotation.oldTokens = await tokenSecrets(api)
+        for (const { token } of ctx.rotation.oldTokens) ctx.redact(token.reveal())
+        ctx.rotation.secretsBefore = await secretsDigest(api)
+      },
+    }),
+  ]),
+]
+
+async function canaries(ctx: Pick<RunContext<Variables>, 'vars' | 'hosts' | 'on'>): Promise<CanaryCounts[]> {
+  const folder = ctx.vars.canary_results
+  if (folder === undefined) return []
+  return (
+    await Promise.all(ctx.hosts('masters:nodes').map(async host => readCanaries(await ctx.on(host), folder)))
+  ).flat()
+}
+
+/** What all Secrets hold, but for the tokens, which change. One text to compare; nothing can be read out of it. */
+async function secretsDigest(api: Awaited<ReturnType<Cluster['api']>>): Promise<string> {
+  const secrets = await api.list('/api/v1/secrets?fieldSelector=type%21%3Dkubernetes.io%2Fservice-account-token')
+  const bootstrap = (type: unknown) => type === 'bootstrap.kubernetes.io/token'
+  const entries = secrets
+    .filter(one => !bootstrap(one['type']))
+    .map(({ metadata, data }) => `${metadata.namespace}/${metadata.name} ${JSON.stringify(data ?? {})}`)
+  return createHash('sha256').update(entries.sort().join('\n')).digest('hex')
+}
+
+// ------------------------------------------------------------------------------------------------------------------ 3 Vault PKI
+
+const vaultPki: Play<Context>[] = [
+  play('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
+    step('Mount and tune the PKI engines', {
+      runOnce: true,
+      plan: ctx =>
+        plans(ctx).map(
+          ({ mount }) =>
+            `vault secrets enable -path=${mount} pki; vault secrets tune -max-lease-ttl=${ctx.vars.ca_ttl} ${mount}`,
+        ),
+      run: async ctx => {
+        const vault = await ctx.rotation.vault()
+        for (const { mount } of plans(ctx)) {
+          await vault.ensureMount(mount, {
+            maxLeaseTtl: ctx.vars.ca_ttl,
+            description: `CA of the Kubernetes cluster ${ctx.vars.cluster_name}`,
+          })
+        }
+      },
+    }),
+    step('Generate the new root CAs', {
+      runOnce: true,
+      plan: ctx =>
+        plans(ctx).map(
+          ({ mount, commonName, keyOnMasters }) =>
+            `vault write ${mount}/root/generate/${keyOnMasters ? 'exported' : 'internal'} common_name=${commonName} ttl=${ctx.vars.ca_ttl}, and make it the default issuer`,
+        ),
+      run: async ctx => {
+        const vault = await ctx.rotation.vault()
+        const made: Record<string, { issuer: string; previous?: string; fingerprint: string; notAfter: string }> = {}
+        for (const { mount, commonName, keyOnMasters } of plans(ctx)) {
+          const previous = await vault.readIssuer(mount, 'default')
+          const type = keyOnMasters ? 'exported' : 'internal'
+          const root = await vault.generateRoot(mount, {
+            commonName,
+            type,
+            ttl: ctx.vars.ca_ttl,
+            keyType: 'rsa',
+            keyBits: 2048,
+          })
+          await vault.setDefaultIssuer(mount, root.issuerId)
+          if (root.privateKey) ctx.redact(root.privateKey)
+          ctx.rotation.authorities[mount] = { certificate: root.certificate, key: root.privateKey }
+          const { fingerprint, notAfter } = parseCertificate(root.certificate)
+          made[mount] = { issuer: root.issuerId, previous: previous?.id, fingerprint, notAfter: notAfter.toISOString() }
+          ctx.log(`${mount}: ${fingerprint}`)
+        }
+        return made
+      },
+    }),
+    step('Write the roles', {
+      runOnce: true,
+      plan: ctx => rolesOf(ctx).map(({ mount, name }) => `vault write ${mount}/roles/${name}`),
+      run: async ctx => {
+        const vault = await ctx.rotation.vault()
+        for (const { mount, name, settings } of rolesOf(ctx)) await vault.ensureRole(mount, name, settings)
+      },
+    }),
+    step('Make a policy and a short-lived token for this run', {
+      runOnce: true,
+      plan: ctx => [`vault policy write ${policyName(ctx)}`, `vault token create -policy=${policyName(ctx)} -ttl=30m`],
+      run: async ctx => {
+        const vault = await ctx.rotation.vault()
+        await vault.writePolicy(policyName(ctx), issuingPolicy(rolesOf(ctx)))
+        const { token, accessor } = await vault.createChildToken({
+          policies: [policyName(ctx)],
+          ttl: '30m',
+          displayName: ctx.run,
+        })
+        ctx.redact(token)
+        ctx.rotation.issuing = vault.withToken(token)
+        return { accessor }
+      },
+    }),
+  ]),
+]
+
+// --------------------------------------------------------------------------------------------------------------- 4 Certificates
+
+const isShared = ({ hosts }: CertificateSpec) => hosts.length > 1
+
+const certificates: Play<Context>[] = [
+  play('Certificates', { hosts: 'masters:nodes', tags: ['certificates'] }, [
+    step('Make a new service-account key pair', {
+      runOnce: true,
+      when: ctx => ctx.vars.rotate_service_account_keys,
+      plan: () => 'make an RSA key pair in memory, for sa.key and sa.pub of all masters',
+      run: async ctx => {
+        ctx.rotation.serviceAccountKeys = await serviceAccountKeyPair()
+        ctx.redact(ctx.rotation.serviceAccountKeys.privateKey.reveal())
+      },
+    }),
+    step('Issue the certificates of this host, the shared ones once for all masters', {
+      id: 'issue-certificates',
+      plan: ctx =>
+        planOf(ctx)
+          .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
+          .map(describeSpec),
+      run: async ctx => {
+        const { specs } = planOf(ctx)
+        const vault = must(ctx.rotation.issuing, 'the token of this run is not there')
+        const secrets = async (path: string, data?: Readonly<Record<string, string>>) => {
+          const answer = data === undefined ? await vault.read(path) : await vault.write(path, data)
+          const key = answer?.data['private_key']
+          if (typeof key === 'string') ctx.redact(key)
+          return answer as Awaited<ReturnType<Parameters<typeof createRenderer>[0]['secrets']>>
+        }
+        // A renderer asks once: one for each certificate, and for a shared one the same on all hosts.
+        const rendererOf = (spec: CertificateSpec) => {
+          const id = `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+          const renderer = ctx.rotation.renderers.get(id) ?? createRenderer({ secrets })
+          ctx.rotation.renderers.set(id, renderer)
+          return renderer
+        }
+        const reading = readingOf(ctx)
+        const rendered = await renderHostFiles({
+          reading,
+          specs,
+          plans: plans(ctx),
+          ttl: ctx.vars.certificate_ttl,
+          rendererOf,
+          now: new Date(),
+        })
+        const authority = authorityFiles(isMaster(ctx), plans(ctx), ctx.rotation.authorities)
+        const keys = isMaster(ctx) ? serviceAccountFiles(ctx.rotation) : []
+        const files = [...authority.files, ...rendered.files, ...keys]
+        const swap: Swap = {
+          rename: files.map(({ path }) => path),
+          link: rendered.swap.link,
+          remove: [...authority.swap.remove, ...rendered.swap.remove],
+        }
+        ctx.rotation.staged.set(ctx.host.name, { files, swap })
+        ctx.log(`${files.length} files`)
+        return swap
+      },
+    }),
+    step('Stage them beside the live files', {
+      plan: ctx =>
+        `write ${planOf(ctx).specs.filter(({ hosts }) => hosts.includes(ctx.host.name)).length} certificates under hidden names beside the ones that they replace`,
+      run: ctx => stageFiles(ctx, ctx.run, stagedOf(ctx).files),
+      rollback: ctx => unstageFiles(ctx, ctx.run, swapOf(ctx)),
+    }),
+    step('Verify what is staged: chain, key, names', {
+      id: 'verify-what-is-staged',
+      plan: () =>
+        'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
+      run: async ctx => {
+        const checked = await verifyStaged(
+          ctx,
+          ctx.run,
+          stagedOf(ctx).files,
+          planOf(ctx).specs,
+          readingOf(ctx),
+          ({ authority }) => newAuthority(ctx, authority),
+        )
+        ctx.log(`${checked} certificates verified`)
+        return checked
+      },
+    }),
+  ]),
+]
+
+const stagedOf = (ctx: Context) => must(ctx.rotation.staged.get(ctx.host.name), 'nothing was issued for this host')
+
+const swapOf = (ctx: Context) =>
+  must(ctx.registered<Swap>('issue-certificates', ctx.host.name), 'nothing was issued for this host')
+
+function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: CertificateSpec): string {
+  const path = place.kind === 'pair' ? place.certificate : place.path
+  const sans = [...dnsNames, ...ipAddresses].join(', ')
+  return `issue ${path}: CN ${commonName}${sans ? `, SANs ${sans}` : ''}${hosts.length > 1 ? ` (one for ${hosts.join(', ')})` : ''}`
+}
+
+function serviceAccountFiles({ serviceAccountKeys: keys }: Rotation): StagedFile[] {
+  if (!keys) return []
+  return [
+    { path: '/etc/kubernetes/pki/sa.pub', content: keys.publicKey, mode: 0o600 },
+    { path: '/etc/kubernetes/pki/sa.key', content: keys.privateKey, mode: 0o600 },
+  ]
+}
+
+// --------------------------------------------------------------------------------------------------------- 5 Swap, and restarts
+
+const servingFlags = (component: string) => ({
+  certificate: `/etc/kubernetes/pki/${component}.crt`,
+  key: `/etc/kubernetes/pki/${component}.key`,
+})
+
+const restarts: Play<Context>[] = [
+  play('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'] }, [
+    step('Put the new certificates in place, all hosts at once', {
+      id: 'swap-certificates',
+      plan: ctx => `rename the staged files into place, and keep the old ones in ${backupFolder(ctx)}/host.tgz`,
+      run: async ctx => {
+        ctx.milestone('first change')
+        await swapFiles(ctx, ctx.run, swapOf(ctx))
+      },
+      rollback: ctx => restoreArchive(ctx),
+    }),
+  ]),
+
+  play('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
+    step('Restart etcd, all members at once', {
+      id: 'restart-etcd',
+      plan: () => 'annotate /etc/kubernetes/manifests/etcd.yaml, kill the old process',
+      run: ctx => restartStaticPod(ctx, 'etcd', { token: `${ctx.run}/etcd`, within: seconds(60), signal: ctx.signal }),
+      rollback: ctx =>
+        restartStaticPod(ctx, 'etcd', { token: `${ctx.run}/etcd-back`, within: seconds(60), signal: ctx.signal }),
+    }),
+    step('Wait for the quorum of etcd', {
+      readOnly: true,
+      run: ctx =>
+        waitFor(
+          `etcd of ${ctx.host.name} to have a quorum`,
+          { within: seconds(90), every: 250, signal: ctx.signal, host: ctx.host.name },
+          () => etcdHealthy(ctx),
+        ),
+    }),
+    step('Restart the API server', {
+      plan: () => 'annotate /etc/kubernetes/manifests/kube-apiserver.yaml, kill the old process',
+      run: ctx =>
+        restartStaticPod(ctx, 'kube-apiserver', {
+          token: `${ctx.run}/kube-apiserver`,
+          within: seconds(90),
+          signal: ctx.signal,
+        }),
+    }),
+    step('Wait until the API server answers', {
+      readOnly: true,
+      run: async ctx => {
+        ctx.rotation.forgetOldCredentials()
+        await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
+      },
+    }),
+  ]),
+
+  play('Restart controller-managers and schedulers', { hosts: 'masters', tags: ['restart'] }, [
+    step('Restart the controller-manager', {
+      plan: () => 'give it a serving certificate of the new CA, and start it anew',
+      run: ctx => restartController(ctx, 'kube-controller-manager'),
+    }),
+    step('Restart the scheduler', {
+      plan: () => 'give it a serving certificate of the new CA, and start it anew',
+      run: ctx => restartController(ctx, 'kube-scheduler'),
+    }),
+  ]),
+
+  play('Restart the kubelets', { hosts: 'masters:nodes', tags: ['restart'] }, [
+    step('Restart the kubelet', {
+      plan: () => 'systemctl restart kubelet',
+      run: async ({ $ }) => {
+        const since = Date.now()
+        await $`systemctl restart kubelet`
+        return since
+      },
+    }),
+    step('Wait until every node is Ready', {
+      runOnce: true,
+      readOnly: true,
+      run: async ctx => {
+        if (ctx.check) return
+        const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
+        await ctx.cluster.nodesReady(names, {
+          within: seconds(180),
+          since: ctx.registered<number>('restart-the-kubelet'),
+        })
+        ctx.milestone('nodes ready')
+      },
+    }),
+  ]),
+]
+
+/** A controller-manager or scheduler, which from now on presents a certificate of the CA instead of one that it signs itself. */
+function restartController(ctx: Context, component: 'kube-controller-manager' | 'kube-scheduler'): Promise<void> {
+  const { certificate, key } = servingFlags(component)
+  return restartStaticPod(ctx, component, {
+    token: `${ctx.run}/${component}`,
+    within: seconds(60),
+    signal: ctx.signal,
+    edit: manifest => {
+      manifest.flag('tls-cert-file', certificate)
+      manifest.flag('tls-private-key-file', key)
+      manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
+    },
+  })
+}
+
+async function restoreArchive(ctx: Context): Promise<void> {
+  const swap = swapOf(ctx)
+  const archive = `${backupFolder(ctx)}/host.tgz`
+  await ctx.$`rm -f ${[...swap.rename, ...swap.link.map(({ path }) => path)]} && tar -C / -xzf ${archive}`
+}
+
+// -------------------------------------------------------------------------------------------------- 6 Tokens, copies of the CA, pods
+
+const clusterServices = [
+  { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' },
+  { kind: 'DaemonSet', namespace: 'kube-system', name: 'kube-proxy' },
+] as const
+
+const tokens: Play<Context>[] = [
+  play('Tokens and copies of the CA', { hosts: 'masters', tags: ['tokens'] }, [
+    step('Wait until every namespace has the new kube-root-ca.crt', {
+      id: 'wait-for-root-ca',
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        if (ctx.check) return
+        const ca = newAuthority(ctx, 'kubernetes')
+        await waitFor(
+          'the new kube-root-ca.crt in every namespace',
+          { within: seconds(120), signal: ctx.signal },
+          async () => {
+            const left = await namespacesWithOtherCa(await ctx.cluster.api(), ca)
+            if (left.length > 0) throw new Error(`not yet in ${left.join(', ')}`)
+            return true
+          },
+        )
+      },
+    }),
+    step('Regenerate the service-account tokens, namespace by namespace', {
+      id: 'regenerate-tokens',
+      runOnce: true,
+      plan: async ctx =>
+        (await tokenSecrets(await ctx.cluster.api())).map(
+          ({ namespace, name }) => `take the token out of Secret ${namespace}/${name}, and wait for the new one`,
+        ),
+      run: async ctx => {
+        const api = await ctx.cluster.api()
+        const ca = newAuthority(ctx, 'kubernetes')
+        const namespaces = Map.groupBy(await tokenSecrets(api), ({ namespace }) => namespace)
+        for (const [namespace, secrets] of namespaces) {
+          const renewed = await Promise.all(
+            secrets.map(one => regenerateToken(api, one, { ca, within: seconds(60), signal: ctx.signal })),
+          )
+          for (const token of renewed) ctx.redact(token.reveal())
+          ctx.log(`${namespace}: ${secrets.map(({ name }) => name).join(', ')}`)
+        }
+        return { namespaces: namespaces.size }
+      },
+    }),
+    step('Update cluster-info and the other copies of the CA', {
+      id: 'update-copies',
+      runOnce: true,
+      plan: async ctx =>
+        (await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)).map(
+          ({ where }) => `put the new CA into ${where}`,
+        ),
+      run: async ctx => {
+        const copies = await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)
+        for (const { where, replace } of copies) {
+          await replace(newAuthority(ctx, 'kubernetes'))
+          ctx.log(where)
+        }
+        return copies.map(({ where }) => where)
+      },
+    }),
+  ]),
+
+  play('Restart what holds tokens or the old CA', { hosts: 'masters', tags: ['workloads'] }, [
+    step('Restart the pod network', {
+      runOnce: true,
+      when: ctx => ctx.vars.cni_workloads.length > 0,
+      plan: ctx => ctx.vars.cni_workloads.map(one => `rolling restart of ${workloadName(one)}`),
+      run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
+    }),
+    step('Restart CoreDNS, kube-proxy, and what the inventory lists', {
+      id: 'restart-workloads',
+      runOnce: true,
+      plan: ctx =>
+        [...clusterServices, ...ctx.vars.restart_workloads].map(one => `rolling restart of ${workloadName(one)}`),
+      run: ctx => restartAll(ctx, [...clusterServices, ...ctx.vars.restart_workloads]),
+    }),
+  ]),
+]
+
+async function restartAll(ctx: Context, workloads: readonly z.output<typeof workload>[]): Promise<void> {
+  await Promise.all(
+    workloads.map(async one => {
+      await restartWorkload(() => ctx.cluster.api(), one, { within: seconds(300), signal: ctx.signal })
+      ctx.log(workloadName(one))
+    }),
+  )
+}
+
+// -------------------------------------------------------------------------------------------------------------------- 7 Verify
+
+const verify: Play<Context>[] = [
+  play('Verify', { hosts: 'masters:nodes', tags: ['verify'] }, [
+    step('Every TLS endpoint presents a certificate of the new CA', {
+      id: 'verify-endpoints',
+      when: ctx => !ctx.check,
+      readOnly: true,
+      run: async ctx => {
+        const endpoints = isMaster(ctx) ? [...masterEndpoints, kubeletEndpoint] : [kubeletEndpoint]
+        await Promise.all(
+          endpoints.map(({ port, component, authority }) =>
+            waitFor(
+              `${component} on ${ctx.host.name}:${port} to present a certificate of the new CA`,
+              { within: seconds(60), signal: ctx.signal, host: ctx.host.name },
+              async () => {
+                const presented = await presentedCertificates(
+                  () => ctx.forward('127.0.0.1', port),
+                  `${ctx.host.name}:${port}`,
+                )
+                return verifyChain(presented, newAuthority(ctx, authority), { source: `${ctx.host.name}:${port}` })
+              },
+            ),
+          ),
+        )
+        ctx.log(endpoints.map(({ port }) => port).join(', '))
+      },
+    }),
+  ]),
+  play('Verify the cluster', { hosts: 'masters', tags: ['verify'] }, [
+    step('The old admin certificate and the old tokens are refused', {
+      id: 'verify-refusals',
+      when: ctx => !ctx.check,
+      readOnly: true,
+      run: async ctx => {
+        const api = await ctx.cluster.apiOf(ctx.host)
+        const accepted: string[] = []
+        const { oldAdmin, oldTokens } = ctx.rotation
+        if (oldAdmin && (await api.statusOf('/api/v1/namespaces', oldAdmin)) !== 401)
+          accepted.push('the old admin certificate')
+        for (const { namespace, name, token } of oldTokens) {
+          if ((await api.statusOf('/api/v1/namespaces', { token: token.reveal() })) !== 401)
+            accepted.push(`the old token of ${namespace}/${name}`)
+        }
+        if (accepted.length > 0) {
+          throw new HostFailedError(`${ctx.host.name} still accepts ${accepted.join(', ')}`, {
+            code: 'verify.accepted',
+            host: ctx.host.name,
+          })
+        }
+        return { tokens: oldTokens.length }
+      },
+    }),
+    step('Every node is Ready, every pod runs', {
+      id: 'verify-pods',
+      when: ctx => !ctx.check,
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
+        await ctx.cluster.nodesReady(names, { within: seconds(30) })
+        await waitFor('every pod to run', { within: seconds(120), signal: ctx.signal }, async () => {
+          const bad = (await (await ctx.cluster.api()).list('/api/v1/pods')).filter(pod => !isWell(pod))
+          if (bad.length > 0)
+            throw new Error(
+              bad
+                .map(({ metadata, status }) => `${metadata.namespace}/${metadata.name} is ${status?.phase}`)
+                .join(', '),
+            )
+          return true
+        })
+      },
+    }),
+    step('Logs and exec reach every kubelet', {
+      id: 'verify-exec',
+      when: ctx => !ctx.check,
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        const api = await ctx.cluster.api()
+        const pods = await api.list('/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy')
+        await Promise.all(
+          pods.filter(isWell).map(async ({ metadata: { name } }) => {
+            await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system logs --tail 1 ${name}`
+            await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system exec ${name} -- kube-proxy --version`
+          }),
+        )
+      },
+    }),
+    step('Secrets that were written before are read, unchanged', {
+      id: 'verify-secrets',
+      when: ctx => !ctx.check,
+      readOnly: true,
+      runOnce: true,
+      run: async ctx => {
+        if ((await secretsDigest(await ctx.cluster.api())) !== ctx.rotation.secretsBefore) {
+          throw new HostFailedError('the Secrets of the cluster are not those that were there before', {
+            code: 'verify.secrets',
+            hint: 'Compare with the etcd snapshot; somebody may have changed one during the rotation.',
+          })
+        }
+      },
+    }),
+    step('The canaries are well', {
+      readOnly: true,
+      runOnce: true,
+      when: ctx => !ctx.check && ctx.vars.canary_results !== undefined,
+      run: async ctx => {
+        let before = await canaries(ctx)
+        await waitFor(
+          'every canary to call without a failure',
+          { within: seconds(60), every: 2_000, signal: ctx.signal },
+          async () => {
+            const after = await canaries(ctx)
+            const reports = canaryReport(before, after)
+            before = after
+            const bad = [...reports].filter(([, { calls, failures }]) => calls === 0 || failures > 0)
+            if (bad.length > 0)
+              throw new Error(
+                bad
+                  .map(([kind, { failures, lastError }]) => `${kind}: ${failures} failed (${lastError ?? 'no calls'})`)
+                  .join(', '),
+              )
+            return reports.size > 0
+          },
+        )
+      },
+    }),
+    step('Fetch the new admin kubeconfig', {
+      runOnce: true,
+      plan: ctx => `copy ${adminKubeconfig} to ${join(ctx.folder, 'admin.conf')}`,
+      run: async ctx => {
+        await fetchFile(ctx, adminKubeconfig, join(ctx.folder, 'admin.conf'))
+        ctx.milestone('verified')
+      },
+    }),
+  ]),
+]
+
+function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionTimestamp?: string } }): boolean {
+  const status = pod['status'] as { phase?: string; containerStatuses?: { ready: boolean }[] } | undefined
+  if (pod.metadata.deletionTimestamp !== undefined || status?.phase === 'Succeeded') return true
+  return status?.phase === 'Running' && (status.containerStatuses ?? []).every(({ ready }) => ready)
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ Report
+
+async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome: string }): Promise<ReportSection[]> {
+  if (ctx.check) return []
+  const { plays, milestones } = ctx.timeline
+  const sections: ReportSection[] = [
+    { title: 'Phases', rows: plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]) },
+  ]
+  const since = (name: string) => {
+    const [from, to] = [milestones.get('first change'), milestones.get(name)]
+    return from === undefined || to === undefined ? 'not reached' : formatDuration(to - from)
+  }
+  if (milestones.has('first change')) {
+    sections.push({
+      title: 'From the first change',
+      rows: [
+        ['until the nodes are Ready', since('nodes ready')],
+        ['until all is verified', since('verified')],
+      ],
+    })
+  }
+  const plan = ctx.registered<Plan>('plan-the-certificates')
+  const made = ctx.registered<Record<string, { fingerprint: string; notAfter: string }>>('generate-the-new-root-cas')
+  if (plan && made) {
+    sections.push({
+      title: 'CAs (SHA-256)',
+      rows: authorityPlans(ctx.vars.pki_authorities, { mount: ctx.vars.pki_mount }).flatMap(({ mount, authorities }) =>
+        authorities.map((name): [string, string] => {
+          const old = plan.oldAuthorities[name]
+          const next = made[mount]
+          return [
+            name,
+            `old ${old ? parseCertificate(old).fingerprint : 'none'}\nnew ${next?.fingerprint}, until ${next?.notAfter.slice(0, 10)}`,
+          ]
+        }),
+      ),
+    })
+    if (milestones.has('first change'))
+      sections.push({ title: 'Certificates replaced', rows: [...replaced(ctx, plan)] })
+  }
+  const { probes } = ctx.rotation
+  if (probes) {
+    const gap = ({ calls, failures, longest, total }: GapReport) =>
+      `longest ${formatDuration(longest)}, in total ${formatDuration(total)} (${failures} of ${calls} calls failed)`
+    sections.push({
+      title: 'API gap',
+      rows: [
+        ['load balancer', gap(probes.loadBalancer.stop())],
+        ...[...probes.masters].map(([name, probe]): [string, string] => [name, gap(probe.stop())]),
+      ],
+    })
+    const counted = canaryReport(ctx.rotation.canariesBefore, await canaries(ctx))
+    const calls = (kind: string, what: string): [string, string][] => {
+      const one = counted.get(kind)
+      return one ? [[what, `${one.failures} of ${one.calls} failed, ${one.refused} of them refused`]] : []
+    }
+    const rows = [
+      ...calls('service', 'calls to a Service'),
+      ...calls('token', 'API calls with a pod’s token'),
+      ...calls('legacy-token', 'API calls with a token from a Secret'),
+    ]
+    if (rows.length > 0) sections.push({ title: 'Workloads', rows })
+  }
+  sections.push({
+    title: 'Where to look',
+    rows: [
+      ['backups on the hosts', backupFolder(ctx)],
+      ['backups here', join(ctx.folder, 'backups')],
+      ...(milestones.has('verified') ? [['new kubeconfig', join(ctx.folder, 'admin.conf')] as const] : []),
+      ['log', join(ctx.folder, 'events.jsonl')],
+    ],
+  })
+  return sections
+}
+
+/** How many files hold new certificates, by component, and until when the first of them holds. */
+function* replaced(ctx: Pick<RunContext, 'registered'>, { specs }: Plan): Generator<[string, string]> {
+  const byComponent = Map.groupBy(specs, ({ component }) => component)
+  const until = ctx.registered<string>('issue-certificates')
+  for (const [component, group] of byComponent) {
+    const files = group.reduce((sum, { hosts }) => sum + hosts.length, 0)
+    yield [component, `${files} ${files === 1 ? 'file' : 'files'}${until ? '' : ''}`]
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- Playbook
+
+function openRotation(run: RunContext<Variables>): Rotation {
+  const cluster = openCluster(run)
+  let vault: Promise<Vault> | undefined
+  let forgotten = false
+  const rotation: Rotation = {
+    cluster,
+    vault: () => {
+      vault ??= connectVault({
+        address: run.vars.vault_addr,
+        caFile: run.vars.vault_cacert,
+        tokenFile: run.vars.vault_token_file,
+        signal: run.signal,
+      })
+      return vault
+    },
+    authorities: {},
+    staged: new Map(),
+    renderers: new Map(),
+    oldTokens: [],
+    canariesBefore: [],
+    forgetOldCredentials: () => {
+      if (!forgotten) cluster.forget()
+      forgotten = true
+    },
+    close: async () => {
+      rotation.probes?.loadBalancer.stop()
+      for (const probe of rotation.probes?.masters.values() ?? []) probe.stop()
+      await rotation.issuing?.revokeSelf().catch(() => {})
+      cluster.close()
+      ;(await vault?.catch(() => undefined))?.close()
+    },
+  }
+  return rotation
+}
+
+export default playbook({
+  name: 'rotate-ca',
+  summary: 'Replace the CAs of a kubeadm cluster and every certificate under them, all at once, from Vault PKI',
+  vars: variables,
+  services: (run: RunContext<Variables>) => {
+    const rotation = openRotation(run)
+    return { rotation, cluster: rotation.cluster, close: () => rotation.close() }
+  },
+  plays: [...preflight, ...backupPlays(), ...vaultPki, ...certificates, ...observe, ...restarts, ...tokens, ...verify],
+  report,
+})
