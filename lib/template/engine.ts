@@ -1,197 +1,450 @@
-// Go's text/template, strictly: the library's engine, mended where it parts from Go in a way that could reach a certificate.
-import {
-  createEngine,
-  EvalError as EvaluationError,
-  type FuncMap,
-  type Delims as TemplateDelimiters,
-  TemplateError,
-} from '@promptctl/go-template-js'
+// Go's text/template: parsed by the library, executed here. The library's own evaluator works on JavaScript's values
+// (one kind of number, UTF-16 strings, `$x = …` that declares anew in a block), which would show in certificates.
+import { createEngine, type Delims, TemplateError } from '@promptctl/go-template-js'
 import { at, RekeyError } from '../errors.ts'
+import { builtins, sprint } from './builtins.ts'
+import {
+  Channel,
+  type GoFunction,
+  type GoValue,
+  isList,
+  isMap,
+  isNil,
+  isTrue,
+  JsonNumber,
+  kindOf,
+  Missing,
+  Struct,
+  sortedKeys,
+  toBytes,
+  toText,
+} from './values.ts'
 
-export type { FuncMap, TemplateDelimiters }
+export type TemplateDelimiters = Delims
 
 interface Position {
   readonly line: number
   readonly column: number
-  readonly offset: number
 }
 
-interface Scope {
-  readonly dot: unknown
-  readonly root: unknown
-  readonly parent: Scope | undefined
-  readonly vars: Map<string, unknown>
-}
-
-interface Context {
-  readonly out: string[]
-  readonly defines: unknown
-  readonly source: string
-}
-
-interface Node {
-  readonly type: string
+interface NodeBase {
   readonly pos: Position
 }
 
-interface Pipe extends Node {
-  readonly decls: readonly { readonly idents: readonly string[] }[]
-  readonly isAssign: boolean
-  readonly cmds: readonly Command[]
+type Node =
+  | ({ type: 'Text'; text: string } & NodeBase)
+  | ({ type: 'Comment' | 'Break' | 'Continue' } & NodeBase)
+  | ({ type: 'Action'; pipe: Pipe } & NodeBase)
+  | ListNode
+  | ({ type: 'If' | 'With' } & Branch)
+  | RangeNode
+  | ({ type: 'Template' | 'Block'; name: string; pipe?: Pipe } & NodeBase)
+  | Operand
+
+type Branch = { pipe: Pipe; list: ListNode; elseList?: ListNode } & NodeBase
+type RangeNode = { type: 'Range' } & Branch
+type ListNode = { type: 'List'; nodes: Node[] } & NodeBase
+type Pipe = { type: 'Pipe'; decls: { idents: string[] }[]; isAssign: boolean; cmds: Command[] } & NodeBase
+type Command = { type: 'Command'; args: Operand[] } & NodeBase
+type Operand =
+  | Pipe
+  | ({ type: 'Dot' | 'Nil' } & NodeBase)
+  | ({ type: 'Bool'; value: boolean } & NodeBase)
+  | ({ type: 'String'; value: string } & NodeBase)
+  | ({ type: 'Number'; intValue?: bigint; floatValue?: number } & NodeBase)
+  | ({ type: 'Identifier'; ident: string } & NodeBase)
+  | ({ type: 'Field' | 'Variable'; idents: string[] } & NodeBase)
+  | ({ type: 'Chain'; node: Operand; fields: string[] } & NodeBase)
+
+/** What the library's parser hands to its evaluator, and here to ours. */
+interface Parsed {
+  readonly root: ListNode
+  readonly ownDefines: ReadonlyMap<string, { readonly list: ListNode }>
 }
 
-interface Command extends Node {
-  readonly args: readonly Node[]
-}
-
-interface Branch extends Node {
-  readonly pipe: Pipe
-  readonly list: Node
-  readonly elseList?: Node
-}
-
-interface Invocation extends Node {
-  readonly name: string
-  readonly pipe?: Pipe
-}
-
-interface Block extends Invocation {
-  readonly list: Node
-}
-
-/** The engine's own methods, as far as they are mended here. The library's version is pinned, and tests hold each one. */
-interface EngineInternals {
-  evalNode(node: Node, scope: Scope, context: Context): void
-  evalIf(node: Branch, scope: Scope, context: Context): void
-  evalWith(node: Branch, scope: Scope, context: Context): void
-  evalRange(node: Branch, scope: Scope, context: Context): void
-  evalTemplateInvoke(node: Invocation, scope: Scope, context: Context): void
-  evalBlock(node: Block, scope: Scope, context: Context): void
-  evalPipe(pipe: Pipe, scope: Scope, context: Context): unknown
-  evalCommand(command: Command, scope: Scope, context: Context, piped: unknown): unknown
-  resolveFieldChain(receiver: unknown, names: readonly string[], position: Position, context: Context): unknown
-  emitFromValue(value: unknown, context: Context): void
-}
-
-/** A template that was parsed; rendering it again costs no parsing. */
+/** A template that was parsed; executing it again costs no parsing. */
 export interface ParsedTemplate {
-  /** Throws `RekeyError` with `name:line:column` for whatever goes wrong. */
-  evaluate(dot: unknown): string
+  /** Returns Go's bytes. Throws `RekeyError` with `name:line:column` for whatever goes wrong. */
+  execute(dot: GoValue, functions: ReadonlyMap<string, GoFunction>): string
 }
 
-/**
- * Parse a template. `name` stands for it in errors: its file.
- * Throws `RekeyError` with `name:line:column` where it can't be parsed.
- */
-export function parseTemplate(
-  source: string,
-  { name, functions, delimiters }: { name: string; functions: FuncMap; delimiters?: TemplateDelimiters },
-): ParsedTemplate {
+export interface ParseOptions {
+  /** Stands for the template in errors: its file. */
+  readonly name: string
+  /** The names of the functions that it may call: one that it calls beyond them is an error, wherever it stands. */
+  readonly functions: ReadonlySet<string>
+  readonly delimiters?: TemplateDelimiters
+  /** A missing key is an error where it is read, not only where it is printed (`error_on_missing_key`). */
+  readonly strictKeys?: boolean
+}
+
+/** Parse a template. Throws `RekeyError` with `name:line:column` where it can't be parsed. */
+export function parseTemplate(source: string, options: ParseOptions): ParsedTemplate {
+  const { name, delimiters, strictKeys = false } = options
   return located(name, () => {
-    const engine = createEngine<string>({
-      fromString: text => text,
-      isT: (value): value is string => typeof value === 'string',
-      missingKey: 'error',
-      funcs: functions,
-      delims: delimiters,
-    })
-    mend(engine as unknown as EngineInternals)
-    const template = engine.parse(source)
-    return { evaluate: dot => located(name, () => template.evaluate(dot).join('')) }
+    const engine = createEngine<string>({ fromString: text => text, delims: delimiters && bytesOf(delimiters) })
+    const parsed = parsedBy(engine, toBytes(source))
+    checkNames(parsed, options.functions)
+    return {
+      execute: (dot, functions) =>
+        located(name, () => {
+          const output: string[] = []
+          execute(parsed.root, dot, { parsed, functions, strictKeys, output, depth: 0 })
+          return output.join('')
+        }),
+    }
   })
 }
 
-function mend(engine: EngineInternals): void {
-  const original = {
-    evalNode: engine.evalNode.bind(engine),
-    evalIf: engine.evalIf.bind(engine),
-    evalWith: engine.evalWith.bind(engine),
-    evalRange: engine.evalRange.bind(engine),
-    evalTemplateInvoke: engine.evalTemplateInvoke.bind(engine),
-    evalBlock: engine.evalBlock.bind(engine),
-    evalPipe: engine.evalPipe.bind(engine),
-    evalCommand: engine.evalCommand.bind(engine),
-    emitFromValue: engine.emitFromValue.bind(engine),
+const bytesOf = ({ left, right }: TemplateDelimiters) => ({ left: toBytes(left), right: toBytes(right) })
+
+/** The tree that the library parsed. It keeps the tree to itself: what it would evaluate is taken from its hand. */
+function parsedBy(engine: object, source: string): Parsed {
+  let tree: Parsed | undefined
+  const hands = engine as { evalParsed(parsed: Parsed): string[]; parse(text: string): { evaluate(scope: null): void } }
+  hands.evalParsed = parsed => {
+    tree = parsed
+    return []
   }
-  let position: Position | undefined
-
-  Object.assign(engine, {
-    evalNode: (node, scope, context) => {
-      if (node.type === 'Action') position = node.pos
-      original.evalNode(node, scope, context)
-    },
-
-    // A variable that is declared in a block ends with it.
-    evalIf: (node, scope, context) => original.evalIf(node, inner(scope), context),
-    evalWith: (node, scope, context) => original.evalWith(node, inner(scope), context),
-    evalRange: (node, scope, context) => original.evalRange(node, inner(scope), context),
-
-    // Inside a named template `$` is its argument, and the caller's variables are out of sight.
-    evalTemplateInvoke: (node, scope, context) => {
-      const argument = node.pipe ? engine.evalPipe(node.pipe, scope, context) : undefined
-      original.evalTemplateInvoke({ ...node, pipe: undefined }, root(argument), context)
-    },
-    evalBlock: (node, scope, context) => {
-      const argument = node.pipe ? engine.evalPipe(node.pipe, scope, context) : undefined
-      original.evalBlock({ ...node, pipe: undefined }, root(argument), context)
-    },
-
-    // `$x = …` changes the variable where it was declared.
-    evalPipe: (pipe, scope, context) => {
-      if (!pipe.isAssign) return original.evalPipe(pipe, scope, context)
-      const value = original.evalPipe({ ...pipe, decls: [], isAssign: false }, scope, context)
-      for (const { idents } of pipe.decls) {
-        const holder = holderOf(scope, idents[0]!)
-        if (!holder) throw new EvaluationError(`undefined variable ${idents[0]}`, pipe.pos, { source: context.source })
-        holder.vars.set(idents[0]!, value)
-      }
-      return value
-    },
-
-    // What a function throws gets the place of its call.
-    evalCommand: (command, scope, context, piped) => {
-      try {
-        return original.evalCommand(command, scope, context, piped)
-      } catch (error) {
-        if (!(error instanceof Error) || error instanceof TemplateError || error instanceof Located) throw error
-        throw new Located(error, command.pos)
-      }
-    },
-
-    // Only what the data itself has: nothing from a prototype, no `<no value>`.
-    resolveFieldChain: (receiver, names, pos, context) => {
-      let value = receiver
-      for (const [depth, name] of names.entries()) {
-        const path = names.slice(0, depth + 1).join('.')
-        if (value instanceof Map ? value.has(name) : isRecord(value) && Object.hasOwn(value, name)) {
-          value = value instanceof Map ? value.get(name) : (value as Record<string, unknown>)[name]
-        } else {
-          throw new EvaluationError(`.${path} is not there${nearby(value)}`, pos, { source: context.source })
-        }
-      }
-      return value
-    },
-    emitFromValue: (value, context) => {
-      if (value === null || value === undefined) {
-        const pos = position ?? { line: 1, column: 1, offset: 0 }
-        throw new EvaluationError('this has no value (consul-template would write "<no value>")', pos, {
-          source: context.source,
-        })
-      }
-      original.emitFromValue(value, context)
-    },
-  } satisfies Partial<EngineInternals>)
+  hands.parse(source).evaluate(null)
+  if (!tree) throw new Error('the template library no longer evaluates by evalParsed')
+  return tree
 }
 
-/** An error thrown by a function of a template, and where it was called. */
-class Located extends Error {
-  readonly position: Position
-  override readonly cause: Error
+/** Everything that one execution shares. */
+interface Execution {
+  readonly parsed: Parsed
+  readonly functions: ReadonlyMap<string, GoFunction>
+  readonly strictKeys: boolean
+  readonly output: string[]
+  readonly depth: number
+}
 
-  constructor(cause: Error, position: Position) {
-    super(cause.message)
-    this.cause = cause
+/** Variables by name, innermost block first. */
+interface Scope {
+  readonly parent?: Scope
+  readonly variables: Map<string, GoValue>
+}
+
+const breakSignal = Symbol('break')
+const continueSignal = Symbol('continue')
+const deepest = 500
+
+function execute(list: ListNode, dot: GoValue, run: Execution): void {
+  walkList(list, dot, { variables: new Map([['$', dot]]) }, run)
+}
+
+function walkList(list: ListNode, dot: GoValue, scope: Scope, run: Execution): void {
+  for (const node of list.nodes) walk(node, dot, scope, run)
+}
+
+function walk(node: Node, dot: GoValue, scope: Scope, run: Execution): void {
+  switch (node.type) {
+    case 'Text':
+      run.output.push(node.text)
+      return
+    case 'Action': {
+      const value = evaluatePipe(node.pipe, dot, scope, run)
+      if (node.pipe.decls.length === 0) run.output.push(printed(value, node.pipe.pos))
+      return
+    }
+    case 'If':
+    case 'With': {
+      const inner = within(scope)
+      const value = evaluatePipe(node.pipe, dot, inner, run)
+      if (isTrue(value)) walkList(node.list, node.type === 'With' ? value : dot, inner, run)
+      else if (node.elseList) walkList(node.elseList, dot, inner, run)
+      return
+    }
+    case 'Range':
+      walkRange(node, dot, within(scope), run)
+      return
+    case 'Template':
+    case 'Block': {
+      const argument = node.pipe ? evaluatePipe(node.pipe, dot, scope, run) : null
+      invoke(node.name, argument, node.pos, run)
+      return
+    }
+    case 'Break':
+      throw breakSignal
+    case 'Continue':
+      throw continueSignal
+    case 'List':
+      walkList(node, dot, scope, run)
+  }
+}
+
+function invoke(name: string, argument: GoValue, position: Position, run: Execution): void {
+  const defined = run.parsed.ownDefines.get(name)
+  if (!defined) throw new Failure(`template "${toText(name)}" is not defined`, position)
+  if (run.depth >= deepest) {
+    throw new Failure(`template "${toText(name)}" invokes itself without end (${deepest} deep)`, position)
+  }
+  execute(defined.list, argument, { ...run, depth: run.depth + 1 })
+}
+
+function walkRange(node: RangeNode, dot: GoValue, scope: Scope, run: Execution): void {
+  const { decls, isAssign } = node.pipe
+  const value = evaluatePipe({ ...node.pipe, decls: [], isAssign: false }, dot, scope, run)
+  let entered = false
+  try {
+    for (const [key, element] of entriesOf(value, decls.length, node.pos)) {
+      entered = true
+      const inner = within(scope)
+      const names = decls.map(decl => decl.idents[0]!)
+      const values = names.length === 2 ? [key, element] : [element]
+      for (const [index, variable] of names.entries()) {
+        if (isAssign) assign(variable, values[index]!, inner, node.pos)
+        else inner.variables.set(variable, values[index]!)
+      }
+      try {
+        walkList(node.list, element, inner, run)
+      } catch (signal) {
+        if (signal !== continueSignal) throw signal
+      }
+    }
+  } catch (signal) {
+    if (signal === breakSignal) return
+    throw signal
+  }
+  if (!entered && node.elseList) walkList(node.elseList, dot, scope, run)
+}
+
+function* entriesOf(value: GoValue, variables: number, position: Position): Generator<[GoValue, GoValue]> {
+  if (isNil(value)) return
+  if (isList(value)) {
+    for (const [index, element] of value.entries()) yield [BigInt(index), element]
+  } else if (isMap(value)) {
+    for (const key of sortedKeys(value)) yield [key, value.get(key)!]
+  } else if (value instanceof Channel) {
+    for (let index = 0n; value.from + index < value.to; index++) yield [index, value.from + index]
+  } else if (typeof value === 'bigint' && variables < 2) {
+    for (let index = 0n; index < value; index++) yield [null, index]
+  } else {
+    throw new Failure(`range can't go over ${kindOf(value)}`, position)
+  }
+}
+
+function evaluatePipe(pipe: Pipe, dot: GoValue, scope: Scope, run: Execution): GoValue {
+  let value: GoValue | undefined
+  for (const command of pipe.cmds) value = evaluateCommand(command, dot, scope, run, value)
+  for (const { idents } of pipe.decls) {
+    if (pipe.isAssign) assign(idents[0]!, value!, scope, pipe.pos)
+    else scope.variables.set(idents[0]!, value!)
+  }
+  return value!
+}
+
+function evaluateCommand(
+  { args: [head, ...rest], pos }: Command,
+  dot: GoValue,
+  scope: Scope,
+  run: Execution,
+  piped: GoValue | undefined,
+): GoValue {
+  const operands = () => {
+    const values = rest.map(node => evaluateOperand(node, dot, scope, run))
+    return piped === undefined ? values : [...values, piped]
+  }
+  if (head!.type === 'Identifier') {
+    if (head!.ident === 'and' || head!.ident === 'or') {
+      return shortCircuit(head!.ident, rest, piped, pos, node => evaluateOperand(node, dot, scope, run))
+    }
+    return call(head!.ident, operands, pos, run)
+  }
+  if (rest.length === 0 && piped === undefined) return evaluateOperand(head!, dot, scope, run)
+  // The last name of a chain may be a method, which takes the arguments: `scratch.Set "a" 1`.
+  const chain = chainOf(head!, dot, scope, run)
+  const receiver = chain && fieldsOf(chain.receiver, chain.names.slice(0, -1), head!.pos, run)
+  const method = receiver instanceof Struct ? receiver.methods.get(chain!.names.at(-1)!) : undefined
+  if (!method) throw new Failure("arguments are given to what isn't a function", pos)
+  return guarded(chain!.names.at(-1)!, () => method(...operands()), pos)
+}
+
+/** A field chain taken apart into what it starts from and its names; undefined for other operands. */
+function chainOf(node: Operand, dot: GoValue, scope: Scope, run: Execution) {
+  if (node.type === 'Field') return { receiver: dot, names: node.idents }
+  if (node.type === 'Chain') return { receiver: evaluateOperand(node.node, dot, scope, run), names: node.fields }
+  if (node.type === 'Variable' && node.idents.length > 1) {
+    return { receiver: variable(node.idents[0]!, scope, node.pos), names: node.idents.slice(1) }
+  }
+}
+
+function shortCircuit(
+  name: 'and' | 'or',
+  nodes: readonly Operand[],
+  piped: GoValue | undefined,
+  position: Position,
+  evaluate: (node: Operand) => GoValue,
+): GoValue {
+  let value: GoValue | undefined
+  for (const node of nodes) {
+    value = evaluate(node)
+    if (isTrue(value) === (name === 'or')) return value
+  }
+  if (piped !== undefined) return piped
+  if (value === undefined) throw new Failure(`${name} needs an argument`, position)
+  return value
+}
+
+function evaluateOperand(node: Operand, dot: GoValue, scope: Scope, run: Execution): GoValue {
+  switch (node.type) {
+    case 'Dot':
+      return dot
+    case 'Nil':
+      return null
+    case 'Bool':
+    case 'String':
+      return node.value
+    case 'Number':
+      if (node.intValue === undefined && node.floatValue === undefined) {
+        throw new Failure('complex numbers are not supported', node.pos)
+      }
+      return node.intValue ?? node.floatValue!
+    case 'Identifier':
+      return call(node.ident, () => [], node.pos, run)
+    case 'Field':
+      return fieldsOf(dot, node.idents, node.pos, run)
+    case 'Variable':
+      return fieldsOf(variable(node.idents[0]!, scope, node.pos), node.idents.slice(1), node.pos, run)
+    case 'Chain':
+      return fieldsOf(evaluateOperand(node.node, dot, scope, run), node.fields, node.pos, run)
+    case 'Pipe':
+      return evaluatePipe(node, dot, within(scope), run)
+  }
+}
+
+function fieldsOf(receiver: GoValue, names: readonly string[], position: Position, run: Execution): GoValue {
+  let value = receiver
+  for (const [depth, name] of names.entries()) {
+    const path = names.slice(0, depth + 1).join('.')
+    if (value instanceof Struct) {
+      const method = value.methods.get(name)
+      const field = value.fields.get(name)
+      if (method) value = guarded(name, () => method(), position)
+      else if (field !== undefined) value = field
+      else
+        throw new Failure(
+          `.${path} is not there: ${kindOf(value)} has ${[...value.fields.keys()].join(', ')}`,
+          position,
+        )
+    } else if (isMap(value)) {
+      value = value.get(name) ?? missing(path, value, run.strictKeys, position)
+    } else if (isNil(value) && depth === 0 && !run.strictKeys) {
+      value = new Missing(path)
+    } else if (isNil(value)) {
+      const before = names.slice(0, depth).join('.')
+      throw new Failure(
+        `.${path} is not there: ${before ? `.${before}` : 'what it is asked of'} has no value`,
+        position,
+      )
+    } else {
+      throw new Failure(`.${path} is not there: ${kindOf(value)} has no fields`, position)
+    }
+  }
+  return value
+}
+
+function missing(path: string, map: Map<string | bigint, GoValue>, strict: boolean, position: Position): GoValue {
+  const others = sortedKeys(map).map(String)
+  // A key that is there and holds nil comes here too.
+  const one = new Missing(path, others)
+  if (strict && !map.has(path.split('.').at(-1)!)) throw new Failure(withoutValue(one), position)
+  return one
+}
+
+function variable(name: string, scope: Scope, position: Position): GoValue {
+  const holder = holderOf(name, scope)
+  if (!holder) throw new Failure(`undefined variable ${name}`, position)
+  return holder.variables.get(name)!
+}
+
+function assign(name: string, value: GoValue, scope: Scope, position: Position): void {
+  const holder = holderOf(name, scope)
+  if (!holder) throw new Failure(`undefined variable ${name}`, position)
+  holder.variables.set(name, value)
+}
+
+function holderOf(name: string, scope: Scope): Scope | undefined {
+  for (let current: Scope | undefined = scope; current; current = current.parent) {
+    if (current.variables.has(name)) return current
+  }
+}
+
+const within = (parent: Scope): Scope => ({ parent, variables: new Map() })
+
+function call(name: string, operands: () => GoValue[], position: Position, run: Execution): GoValue {
+  if (name === 'executeTemplate') {
+    const [template, argument = null, ...more] = operands()
+    if (typeof template !== 'string' || more.length > 0) {
+      throw new Failure('executeTemplate needs the name of a template, and at most one argument', position)
+    }
+    const output: string[] = []
+    invoke(template, argument, position, { ...run, output })
+    return output.join('')
+  }
+  const known = run.functions.get(name) ?? builtins.get(name)
+  if (!known) throw new Failure(`function "${name}" is not known`, position)
+  const values = operands()
+  return guarded(name, () => known(...values), position)
+}
+
+/** Run a function; what it throws gets its name and the place of its call. */
+function guarded(name: string, run: () => GoValue, position: Position): GoValue {
+  try {
+    return run()
+  } catch (error) {
+    if (error instanceof Failure || !(error instanceof Error)) throw error
+    throw new Failure(error instanceof RekeyError ? error.message : `${name}: ${error.message}`, position, error)
+  }
+}
+
+function printed(value: GoValue, position: Position): string {
+  if (value instanceof Missing) throw new Failure(withoutValue(value), position)
+  if (value === null) throw new Failure(`this has no value${whatGoWrites}`, position)
+  if (value instanceof Struct || value instanceof Channel) {
+    throw new Failure(`${kindOf(value)} can't be printed as a whole: name one of its fields`, position)
+  }
+  if (typeof value === 'string') return value
+  return value instanceof JsonNumber ? value.text : (guarded('print', () => sprint([value]), position) as string)
+}
+
+const whatGoWrites = ' (consul-template would write "<no value>")'
+
+function withoutValue({ name, others }: Missing): string {
+  const there = others.length > 0 ? `; there is ${others.slice(0, 12).map(toText).join(', ')}` : ''
+  return `.${name} has no value${there}${whatGoWrites}`
+}
+
+/** Refuse, before anything is asked of anyone, functions and variables that don't exist: Go does so when it parses. */
+function checkNames({ root, ownDefines }: Parsed, functions: ReadonlySet<string>): void {
+  const check = (node: Node | Command | undefined): void => {
+    if (!node) return
+    if (node.type === 'Identifier' && !functions.has(node.ident) && !builtins.has(node.ident)) {
+      if (!['and', 'or', 'executeTemplate'].includes(node.ident)) {
+        throw new Failure(`function "${node.ident}" is not known`, node.pos, undefined, 'template.syntax')
+      }
+    }
+    if (node.type === 'List') node.nodes.forEach(check)
+    if (node.type === 'Pipe') node.cmds.forEach(check)
+    if (node.type === 'Command') node.args.forEach(check)
+    if (node.type === 'Chain') check(node.node)
+    if ('pipe' in node) check(node.pipe)
+    if ('list' in node) check(node.list)
+    if ('elseList' in node) check(node.elseList)
+  }
+  check(root)
+  for (const { list } of ownDefines.values()) check(list)
+}
+
+/** What went wrong while a template was executed, and where. */
+class Failure extends Error {
+  readonly position: Position
+  readonly code: string
+  constructor(message: string, position: Position, cause?: unknown, code = 'template.failed') {
+    super(message, { cause })
     this.position = position
+    this.code = code
   }
 }
 
@@ -200,39 +453,19 @@ function located<T>(name: string, run: () => T): T {
   try {
     return run()
   } catch (error) {
-    if (error instanceof Located) {
+    if (error instanceof Failure) {
       const { cause, position } = error
-      const where = at(name, position.line, position.column)
-      if (cause instanceof RekeyError) {
-        throw new RekeyError(`${where}: ${cause.message}`, { code: cause.code, hint: cause.hint, cause: cause.cause })
-      }
-      throw new RekeyError(`${where}: ${cause.message}`, { code: 'template.failed' })
+      const known = cause instanceof RekeyError ? cause : undefined
+      throw new RekeyError(`${at(name, position.line, position.column)}: ${error.message}`, {
+        code: known?.code ?? error.code,
+        hint: known?.hint,
+        cause: known,
+      })
     }
     if (!(error instanceof TemplateError)) throw error
     // The library's own error is no cause: it carries the whole template.
-    throw new RekeyError(`${at(name, error.pos.line, error.pos.column)}: ${error.message}`, {
-      code: error.kind === 'ParseError' ? 'template.syntax' : 'template.failed',
+    throw new RekeyError(`${at(name, error.pos.line, error.pos.column)}: ${toText(error.message)}`, {
+      code: 'template.syntax',
     })
   }
-}
-
-const inner = (scope: Scope): Scope => ({ dot: scope.dot, root: scope.root, parent: scope, vars: new Map() })
-
-const root = (dot: unknown): Scope => ({ dot, root: dot, parent: undefined, vars: new Map() })
-
-function holderOf(scope: Scope, name: string): Scope | undefined {
-  for (let current: Scope | undefined = scope; current; current = current.parent) {
-    if (current.vars.has(name)) return current
-  }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** The names that are there, never their values. */
-function nearby(value: unknown): string {
-  if (value === null || value === undefined) return ': what it is asked of has no value'
-  const names = value instanceof Map ? [...value.keys()].map(String) : isRecord(value) ? Object.keys(value) : []
-  return names.length > 0 ? `; there is ${names.sort().slice(0, 12).join(', ')}` : ''
 }

@@ -1,8 +1,11 @@
 // Renders templates in consul-template's language: collect the secrets that a pass lacks, fetch them at once, render again.
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
-import { templateFunctions } from './functions.ts'
+import { templateFunctions, type WrittenFile } from './functions.ts'
+import { type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
+
+export type { TemplateDelimiters, WrittenFile }
 
 /** What a Vault-like source answers. */
 export interface SecretResponse {
@@ -10,6 +13,7 @@ export interface SecretResponse {
   readonly lease_id?: string
   readonly lease_duration?: number
   readonly renewable?: boolean
+  readonly warnings?: readonly string[] | null
   readonly data: Readonly<Record<string, unknown>>
 }
 
@@ -31,10 +35,16 @@ export interface SecretRequest {
 /** What a renderer draws on. Nothing ambient is read. */
 export interface RendererSettings {
   readonly secrets: SecretSource
+  /** Where `secrets` gets the names below a path. Without it `secrets` is refused. */
+  readonly list?: (path: string) => Promise<readonly string[] | undefined>
   /** What `env` sees. Default: nothing. */
   readonly environment?: Readonly<Record<string, string | undefined>>
   /** How `file` reads; rejects where it can't. Without it `file` is refused. */
   readonly readFile?: (path: string) => Promise<string>
+  /** What `timestamp` tells. */
+  readonly now?: () => Date
+  /** Addresses by interface, for `sockaddr`. */
+  readonly interfaces?: Readonly<Record<string, readonly string[]>>
 }
 
 export interface RenderOptions {
@@ -43,10 +53,16 @@ export interface RenderOptions {
   /** What `.` is. consul-template leaves it empty. */
   readonly data?: Readonly<Record<string, unknown>>
   readonly delimiters?: TemplateDelimiters
+  /** A missing key is an error where it is read, not only where it is printed (`error_on_missing_key`). */
+  readonly strictKeys?: boolean
 }
 
 export interface Rendered {
   readonly output: string
+  /** The output byte by byte, where it is not text. */
+  readonly bytes: Buffer
+  /** What the template wrote with `writeToFile`: nothing was placed yet. */
+  readonly files: readonly WrittenFile[]
   /** The requests whose answers went into the output, each once. They hold what was asked, never what came back. */
   readonly requests: readonly SecretRequest[]
 }
@@ -67,69 +83,94 @@ const mostPasses = 25
  * come from one issue when they are rendered with one renderer. Make a new one for each issue that shall be its own.
  */
 export function createRenderer(settings: RendererSettings): Renderer {
-  const answers = new Map<string, SecretResponse | undefined>()
-  const files = new Map<string, string>()
+  const answers = new Map<string, GoValue>()
   const pending = new Map<string, Promise<void>>()
 
   /** Run `fetch` once for a key, however many templates wait for it. A failed one may be asked for again. */
-  const once = (key: string, fetch: () => Promise<void>) => {
-    const running = pending.get(key) ?? fetch().finally(() => pending.delete(key))
+  const once = (key: string, fetch: () => Promise<GoValue>) => {
+    const fetched = async () => {
+      answers.set(key, await fetch())
+    }
+    const running = pending.get(key) ?? fetched().finally(() => pending.delete(key))
     pending.set(key, running)
     return running
   }
 
-  return {
-    render: async (source, { name, data = {}, delimiters }) => {
-      const used = new Map<string, SecretRequest>()
-      const missing = new Map<string, () => Promise<void>>()
-      const failures = new Map<string, unknown>()
+  const render = async (source: string, options: RenderOptions): Promise<Rendered> => {
+    const used = new Map<string, SecretRequest>()
+    const missing = new Map<string, () => Promise<GoValue>>()
+    const failures = new Map<string, unknown>()
+    const files: WrittenFile[] = []
 
-      const functions = templateFunctions({
-        environment: settings.environment ?? {},
-        secret: request => {
-          const key = requestKey(request)
-          used.set(key, request)
-          if (failures.has(key)) throw failures.get(key)
-          if (answers.has(key)) return present(answers.get(key), request)
-          missing.set(key, async () => void answers.set(key, await settings.secrets(request.path, request.data)))
-          return undefined
-        },
-        file: path => {
-          if (!settings.readFile) throw new RekeyError('file: no files can be read here', { code: 'template.refused' })
-          const key = `file ${path}`
-          if (failures.has(key)) throw failures.get(key)
-          if (files.has(key)) return files.get(key)
-          const { readFile } = settings
-          missing.set(key, async () => void files.set(key, await readFile(path)))
-          return ''
-        },
-      })
-      const template = parseTemplate(source, { name, functions, delimiters })
+    /** The answer if it is there; else `meanwhile`, and the question is asked after this pass. */
+    const answer = (key: string, fetch: () => Promise<GoValue>, meanwhile: GoValue): GoValue => {
+      if (failures.has(key)) throw failures.get(key)
+      if (answers.has(key)) return answers.get(key)!
+      missing.set(key, fetch)
+      return meanwhile
+    }
+    const ask = (kind: string, request: SecretRequest, present: (response: SecretResponse) => GoValue) => {
+      const key = requestKey(kind, request)
+      used.set(key, request)
+      return answer(key, async () => present(found(await fetchOnce(request), request)), null)
+    }
+    const fetchOnce = ({ path, data }: SecretRequest) => shared(requestKey('fetch', { path, data }), path, data)
 
-      for (let pass = 0; pass < mostPasses; pass++) {
-        used.clear()
-        missing.clear()
-        const output = attempt(template, data, missing)
-        if (output !== undefined) return { output, requests: [...used.values()] }
-        await fetchAll(missing, once, failures)
-        // One more pass, for the failure to be thrown where it was called from.
-        if (failures.size > 0) {
-          template.evaluate(data)
-          throw failures.values().next().value
-        }
+    const functions = templateFunctions({
+      environment: settings.environment ?? {},
+      now: settings.now ?? (() => new Date()),
+      interfaces: settings.interfaces,
+      secret: (path, data) => ask('secret', { path, data }, presentSecret),
+      pkiCert: (path, data) => ask('pkiCert', { path, data }, presentCertificate),
+      list: path => {
+        const { list } = settings
+        if (!list) throw new RekeyError('secrets: nothing can be listed here', { code: 'template.refused' })
+        return answer(`list ${path}`, async () => ((await list(path)) ?? []).map(toBytes), [])
+      },
+      file: path => {
+        const { readFile } = settings
+        if (!readFile) throw new RekeyError('file: no files can be read here', { code: 'template.refused' })
+        return answer(`file ${path}`, async () => toBytes(await readFile(path)), '')
+      },
+      write: file => void files.push(file),
+    })
+    const { name, data, delimiters, strictKeys } = options
+    const template = parseTemplate(source, { name, delimiters, strictKeys, functions: new Set(functions.keys()) })
+    const dot = data === undefined ? null : toGo(data)
+
+    for (let pass = 0; pass < mostPasses; pass++) {
+      used.clear()
+      missing.clear()
+      files.length = 0
+      const output = attempt(() => template.execute(dot, functions), missing)
+      if (output !== undefined) {
+        const bytes = Buffer.from(output, 'latin1')
+        return { output: bytes.toString('utf8'), bytes, files, requests: [...used.values()] }
       }
-      throw new RekeyError(`${name}: asks for something new in every one of ${mostPasses} passes`, {
-        code: 'template.endless',
-        hint: 'Parameters of a secret must not change from pass to pass.',
-      })
-    },
+      await fetchAll(missing, once, failures)
+      if (failures.size > 0) throwWhereCalled(template, dot, functions, failures)
+    }
+    throw new RekeyError(`${name}: asks for something new in every one of ${mostPasses} passes`, {
+      code: 'template.endless',
+      hint: 'Parameters of a secret must not change from pass to pass.',
+    })
   }
+
+  /** `secret` and `pkiCert` with the same parameters are one request too. */
+  const responses = new Map<string, Promise<SecretResponse | undefined>>()
+  const shared = (key: string, path: string, data: SecretRequest['data']) => {
+    const known = responses.get(key) ?? settings.secrets(path, data)
+    responses.set(key, known)
+    known.catch(() => responses.delete(key))
+    return known
+  }
+  return { render }
 }
 
 /** The output, or undefined while something is missing: then an error may only come from that. */
-function attempt(template: ParsedTemplate, data: unknown, missing: ReadonlyMap<string, unknown>): string | undefined {
+function attempt(execute: () => string, missing: ReadonlyMap<string, unknown>): string | undefined {
   try {
-    const output = template.evaluate(data)
+    const output = execute()
     return missing.size === 0 ? output : undefined
   } catch (error) {
     if (missing.size === 0) throw error
@@ -139,34 +180,69 @@ function attempt(template: ParsedTemplate, data: unknown, missing: ReadonlyMap<s
 
 /** Wait for all, so that no request is still under way when a failure is told. */
 async function fetchAll(
-  missing: ReadonlyMap<string, () => Promise<void>>,
-  once: (key: string, fetch: () => Promise<void>) => Promise<void>,
+  missing: ReadonlyMap<string, () => Promise<GoValue>>,
+  once: (key: string, fetch: () => Promise<GoValue>) => Promise<void>,
   failures: Map<string, unknown>,
 ): Promise<void> {
   await Promise.all([...missing].map(([key, fetch]) => once(key, fetch).catch(error => failures.set(key, error))))
 }
 
-/** The answer as consul-template's templates see it. */
-function present(response: SecretResponse | undefined, { path }: SecretRequest): Record<string, unknown> {
-  if (!response) {
-    throw new RekeyError(`no secret exists at ${path}`, {
-      code: 'template.no-secret',
-      hint: 'Correct the path, or write the secret first.',
-    })
-  }
-  return {
-    RequestID: response.request_id ?? '',
-    LeaseID: response.lease_id ?? '',
-    LeaseDuration: response.lease_duration ?? 0,
+/** One more pass, so that a failure gets the line and column of its call. */
+function throwWhereCalled(
+  template: ParsedTemplate,
+  dot: GoValue,
+  functions: Parameters<ParsedTemplate['execute']>[1],
+  failures: ReadonlyMap<string, unknown>,
+): never {
+  template.execute(dot, functions)
+  throw failures.values().next().value
+}
+
+function found(response: SecretResponse | undefined, { path }: SecretRequest): SecretResponse {
+  if (response) return response
+  throw new RekeyError(`no secret exists at ${path}`, {
+    code: 'template.no-secret',
+    hint: 'Correct the path, or write the secret first.',
+  })
+}
+
+/** The answer of `secret` as consul-template's templates see it. */
+function presentSecret(response: SecretResponse): GoValue {
+  return new Struct('secret', {
+    RequestID: toBytes(response.request_id ?? ''),
+    LeaseID: toBytes(response.lease_id ?? ''),
+    LeaseDuration: BigInt(response.lease_duration ?? 0),
     Renewable: response.renewable ?? false,
-    Data: response.data,
+    Data: secretToGo(response.data),
+    Warnings: toGo(response.warnings ?? []),
+  })
+}
+
+const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----[^-]+-----END \1-----/g
+
+/** The answer of `pkiCert`: every PEM block of it, sorted by what it is. */
+function presentCertificate(response: SecretResponse): GoValue {
+  const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = response.data
+  const texts = [certificate, issuer, ...(Array.isArray(chain) ? chain : []), key]
+  const blocks = texts.flatMap(text => (typeof text === 'string' ? [...text.matchAll(pemBlock)] : []))
+  const fields = { Cert: '', CA: '', Key: '' }
+  const authorities = new Set<string>()
+  for (const [block, label] of blocks) {
+    const pem = `${block}\n`
+    if (label!.endsWith('PRIVATE KEY')) fields.Key = pem
+    else if (new X509Certificate(pem).ca) authorities.add(pem)
+    else fields.Cert = pem
   }
+  if (fields.Cert === '') throw new Error('the answer holds no certificate')
+  fields.CA = authorities.values().next().value ?? ''
+  const own: Struct = new Struct('certificate', { ...fields, CAChain: [...authorities] }, { Data: () => own })
+  return own
 }
 
 /** Hashed, since what is written may be a secret and keys end up in maps that outlive the call. */
-function requestKey({ path, data }: SecretRequest): string {
+function requestKey(kind: string, { path, data }: SecretRequest): string {
   const pairs = Object.entries(data ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
   return createHash('sha256')
-    .update(JSON.stringify([path, data === undefined ? null : pairs]))
+    .update(JSON.stringify([kind, path, data === undefined ? null : pairs]))
     .digest('hex')
 }

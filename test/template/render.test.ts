@@ -109,24 +109,24 @@ test('refuses what consul-template would write to disk in silence', async t => {
   const answers = { a: { certificate: 'C', nothing: null } }
   t.is(
     await fails('x\n{{ with secret "a" }}{{ .Data.certficate }}{{ end }}', answers),
-    'a.tpl:2:25: .Data.certficate is not there; there is certificate, nothing',
+    'a.tpl:2:25: .Data.certficate has no value; there is certificate, nothing (consul-template would write "<no value>")',
   )
   t.is(
     await fails('{{ with secret "a" }}\n {{ .Data.nothing }}{{ end }}', answers),
-    'a.tpl:2:2: this has no value (consul-template would write "<no value>")',
+    'a.tpl:2:5: .Data.nothing has no value; there is certificate, nothing (consul-template would write "<no value>")',
   )
   t.is(await fails('{{ with secret "gone" }}{{ .Data.a }}{{ end }}'), 'a.tpl:1:9: no secret exists at gone')
   t.regex(
     await fails('{{ with secret "a" }}{{ .Data.constructor }}{{ end }}', answers),
-    /\.Data\.constructor is not there/,
+    /\.Data\.constructor has no value/,
   )
-  t.regex(await fails('{{ .Anything }}'), /^a\.tpl:1:4: \.Anything is not there/)
+  t.regex(await fails('{{ .Anything }}'), /^a\.tpl:1:4: \.Anything has no value/)
   t.regex(await fails('{{ with secret "a" "oops" }}{{ end }}'), /^a\.tpl:1:9: secret: every argument .* "key=value"/)
 })
 
 test('says where a template can not be parsed, and which function it does not know', async t => {
   t.regex(await fails('a\n{{ with secret "a" }}'), /^a\.tpl:\d+:\d+: /)
-  t.regex(await fails('a\n  {{ certificates }}'), /^a\.tpl:2:6: function "certificates" is not registered/)
+  t.regex(await fails('a\n  {{ certificates }}'), /^a\.tpl:2:6: function "certificates" is not known/)
 })
 
 test('a template that asks for something new in every pass is stopped', async t => {
