@@ -1,0 +1,95 @@
+// What is on each machine's disk before it boots for the first time.
+import { randomBytes } from 'node:crypto'
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileOf, machineFolder } from './machine.ts'
+import { type Machine, masters, only, type Role, type Shape } from './shape.ts'
+
+const units: Record<Role, string[]> = {
+  master: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],
+  node: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],
+  loadbalancer: ['/lib/systemd/system/haproxy.service'],
+  vault: ['/etc/systemd/system/vault.service'],
+}
+
+/** Writes a machine's disk: its name, its services and their configuration. */
+export function prepareDisk(shape: Shape, machine: Machine): void {
+  const write = (path: string, content: string) => {
+    const file = fileOf(shape.name, machine.name, path)
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, content)
+  }
+  mkdirSync(join(machineFolder(shape.name, machine.name), 'etcd'), { recursive: true, mode: 0o700 })
+  chmodSync(join(machineFolder(shape.name, machine.name), 'etcd'), 0o700)
+  write('/etc/hostname', `${machine.name}\n`)
+  write('/etc/machine-id', `${randomBytes(16).toString('hex')}\n`)
+  write('/etc/hosts', hosts(shape))
+  // Nobody answers there, and the kernel says so at once: the lab knows no names but its own.
+  write('/etc/resolv.conf', `nameserver ${only(shape, 'loadbalancer').address}\n`)
+  const wanted = fileOf(shape.name, machine.name, '/etc/systemd/system/multi-user.target.wants')
+  mkdirSync(wanted, { recursive: true })
+  for (const unit of units[machine.role]) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
+  if (machine.podSubnet) write('/etc/cni/net.d/10-bridge.conflist', podNetwork(machine.podSubnet))
+  if (machine.role === 'loadbalancer') write('/etc/haproxy/haproxy.cfg', loadBalancer(shape))
+}
+
+function hosts(shape: Shape): string {
+  const lines = shape.machines.map(({ name, address }) => `${address} ${name}`)
+  return `127.0.0.1 localhost\n::1 localhost ip6-localhost\n${lines.join('\n')}\n`
+}
+
+function podNetwork(subnet: string): string {
+  return `${JSON.stringify(
+    {
+      cniVersion: '1.0.0',
+      name: 'pods',
+      plugins: [
+        {
+          type: 'bridge',
+          bridge: 'cni0',
+          isGateway: true,
+          hairpinMode: true,
+          ipam: {
+            type: 'host-local',
+            // Not on the disk: after a reboot, no pod has an address.
+            dataDir: '/run/cni-addresses',
+            ranges: [[{ subnet }]],
+            routes: [{ dst: '0.0.0.0/0' }],
+          },
+        },
+        { type: 'portmap', capabilities: { portMappings: true } },
+      ],
+    },
+    undefined,
+    2,
+  )}\n`
+}
+
+/** haproxy in front of the API servers, as operators run it: plain TCP, servers in and out by /readyz. */
+function loadBalancer(shape: Shape): string {
+  const servers = masters(shape).map(({ name, address }) => `  server ${name} ${address}:6443 check`)
+  return `global
+  maxconn 4096
+  stats socket /run/haproxy.sock mode 600 level admin
+
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 1h
+  timeout server 1h
+  option redispatch 1
+  retries 3
+
+frontend kubernetes-api
+  bind :6443
+  default_backend masters
+
+backend masters
+  balance roundrobin
+  option httpchk
+  http-check send meth GET uri /readyz
+  http-check expect status 200
+  default-server check-ssl verify none inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+${servers.join('\n')}
+`
+}

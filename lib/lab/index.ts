@@ -1,0 +1,288 @@
+// The lab: a real cluster on machines of its own, on this machine. Everything that starts, stops and looks at one.
+import { existsSync, rmSync } from 'node:fs'
+import { RekeyError } from '../errors.ts'
+import { ensureBinaries } from './binaries.ts'
+import { freeze, processesOf, removeLabCgroups } from './cgroups.ts'
+import { createCluster, examineCluster, waitUntilWell } from './cluster.ts'
+import { command, waitFor } from './command.ts'
+import { prepareDisk } from './disks.ts'
+import { labFolder, runtimeFolder } from './folders.ts'
+import { ensureImages } from './images.ts'
+import { inventoryPath, writeInventory } from './inventory.ts'
+import { createKeys } from './keys.ts'
+import { lockLab } from './lock.ts'
+import { leaderOf, type Parts, startMachine, stopMachine, tryExec } from './machine.ts'
+import { createHub, existingNamespaces, removeHub, removeNetwork, routedNetworks } from './network.ts'
+import { type Confirm, ensurePrerequisites } from './prerequisites.ts'
+import { type Report, timed } from './progress.ts'
+import { type LabRecord, labNames, readRecord, shapeOfRecord, writeRecord } from './record.ts'
+import { ensureBase } from './rootfs.ts'
+import {
+  checkOptions,
+  chooseSubnet,
+  defaultOptions,
+  type LabOptions,
+  type Machine,
+  type Shape,
+  shapeOf,
+} from './shape.ts'
+import { isUsable, restoreSnapshot, snapshotFolder, takeSnapshot } from './snapshot.ts'
+import { prepareVault, startVault } from './vault.ts'
+
+export { canaryResultsOf } from './canaries.ts'
+export { inventoryPath } from './inventory.ts'
+export { knownHostsFile, privateKeyFile } from './keys.ts'
+export { exec, fileOf, leaderOf, tryExec } from './machine.ts'
+export type { Progress, Report } from './progress.ts'
+export { labNames } from './record.ts'
+export { defaultOptions, type LabOptions, type Machine, type Shape } from './shape.ts'
+
+const binaries = ['kubernetes', 'coredns', 'vault', 'canary'] as const
+
+/** How to bring a lab up. */
+export interface UpOptions extends LabOptions {
+  /** Start from the snapshot of the finished cluster, whatever was done to the lab since. */
+  readonly fresh?: boolean
+  /** Asked before packages are installed; without it they are. */
+  readonly confirm?: Confirm
+}
+
+/**
+ * Brings a lab up, and returns when its cluster, its canaries and its Vault are well: made anew when there is none,
+ * from a snapshot when one of its shape was made before, or from its own disks. A lab that is up stays as it is;
+ * machines of it that have died are started again; one whose making was interrupted is made anew.
+ */
+export async function up(
+  { fresh = false, confirm = async () => true, ...options }: UpOptions,
+  report: Report,
+): Promise<Shape> {
+  checkOptions(options)
+  await ensurePrerequisites(binaries, report, confirm)
+  const unlock = await lockLab(options.name, 'up')
+  try {
+    let record = readRecord(options.name)
+    if (record && (record.masters !== options.masters || record.nodes !== options.nodes))
+      throw new RekeyError(
+        `lab '${options.name}' has ${record.masters} masters and ${record.nodes} nodes, not ${options.masters} and ${options.nodes}`,
+        {
+          code: 'lab.shape',
+          hint: `Give the other one a name of its own (--name), or remove this one: rekey lab destroy --name ${options.name}`,
+        },
+      )
+    if (record && !partsExist(record.parts)) record = undefined
+    await freeze(options.name, false)
+    if (record?.stage === 'complete' && !fresh) {
+      await start(record, report)
+    } else {
+      const parts = await ensureParts(report)
+      await clear(options.name, record && shapeOfRecord(record), report)
+      const subnet = record?.subnet ?? chooseSubnet(options.name, await takenNetworks(options.name))
+      const shape = shapeOf(options, subnet)
+      record = { ...options, subnet, parts, stage: 'incomplete', snapshot: snapshotFolder(shape, parts) }
+      writeRecord(record)
+      if (isUsable(record.snapshot)) {
+        await timed(report, 'Restore the snapshot', () => restoreSnapshot(shape, record!.snapshot))
+        record = { ...record, stage: 'complete' }
+        writeRecord(record)
+        writeInventory(shape)
+        await start(record, report)
+      } else {
+        await create(record, report)
+        writeRecord({ ...record, stage: 'complete' })
+      }
+    }
+    return shapeOfRecord(readRecord(options.name)!)
+  } finally {
+    await unlock()
+  }
+}
+
+/** Puts a lab back to the snapshot of its finished cluster and starts it. Throws when there is no such lab. */
+export async function restore(name: string, report: Report): Promise<Shape> {
+  const { masters, nodes } = requireRecord(name)
+  return up({ name, masters, nodes, fresh: true }, report)
+}
+
+const partsExist = ({ base, containerd, binaries }: Parts) =>
+  [base, containerd, ...Object.values(binaries)].every(path => existsSync(path))
+
+/** Builds what is missing. The machines' Debian mostly waits for the network, builds for the processor. */
+async function ensureParts(report: Report): Promise<Parts> {
+  const [base, programs] = await Promise.all([ensureBase(report), ensureBinaries(binaries, { report })])
+  return { base, binaries: programs, containerd: await ensureImages(base, programs, report) }
+}
+
+/** The networks that a new lab must keep away from: this machine's, and those of labs that are down. */
+async function takenNetworks(lab: string): Promise<string[]> {
+  const others = labNames().flatMap(name => (name === lab ? [] : readRecord(name)!.subnet))
+  return [...(await routedNetworks()), ...others]
+}
+
+/** Makes a lab from nothing: disks, machines, cluster, Vault; and keeps a snapshot of it. */
+async function create(record: LabRecord, report: Report): Promise<void> {
+  const shape = shapeOfRecord(record)
+  await createKeys(shape)
+  for (const machine of shape.machines) prepareDisk(shape, machine)
+  await prepareVault(shape)
+  const since = new Date()
+  await boot(record, shape.machines, report)
+  await Promise.all([createCluster(shape, report), timed(report, 'Initialise Vault', () => startVault(shape))])
+  await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, since, detail))
+  await timed(report, 'Keep a snapshot of it', () => takeSnapshot(shape, record.snapshot))
+  writeInventory(shape)
+}
+
+async function boot(record: LabRecord, machines: readonly Machine[], report: Report): Promise<void> {
+  const shape = shapeOfRecord(record)
+  await timed(report, `Boot ${machines.map(({ name }) => name).join(', ')}`, async () => {
+    await createHub(shape)
+    await Promise.all(machines.map(machine => startMachine(shape, machine, record.parts)))
+    await Promise.all(
+      machines.map(({ name }) =>
+        waitFor(`systemd of ${name}`, 60, async () => {
+          const { code } = await tryExec(shape.name, name, ['systemctl', 'is-active', '--quiet', 'ssh.service'])
+          return code === 0 || undefined
+        }),
+      ),
+    )
+  })
+}
+
+/** Starts what isn't running of a complete lab, and waits until it is well. */
+async function start(record: LabRecord, report: Report): Promise<void> {
+  const shape = shapeOfRecord(record)
+  const down = shape.machines.filter(({ name }) => !leaderOf(shape.name, name))
+  const since = down.length === shape.machines.length ? new Date() : new Date(0)
+  if (down.length > 0 && down.length < shape.machines.length)
+    report({ kind: 'note', text: `These machines had died: ${down.map(({ name }) => name).join(', ')}` })
+  if (down.length > 0) await boot(record, down, report)
+  if (down.length === 0 && (await examineCluster(shape, since)).length === 0) {
+    await startVault(shape)
+    report({ kind: 'note', text: `Lab '${shape.name}' is up already.` })
+    return
+  }
+  await Promise.all([
+    timed(report, 'Unseal Vault', () => startVault(shape)),
+    timed(report, 'Wait until the cluster is well', async detail => {
+      try {
+        await waitUntilWell(shape, since, detail)
+      } catch (error) {
+        throw new RekeyError((error as Error).message, {
+          code: 'lab.unwell',
+          hint: `${(error as RekeyError).hint ?? ''}\nStart from the snapshot of the finished cluster: rekey lab up --fresh --name ${shape.name}`,
+          cause: error,
+        })
+      }
+    }),
+  ])
+}
+
+/** Ends whatever of a lab is running, with or without a record of it. */
+async function stop(name: string, shape: Shape | undefined, patience: number): Promise<void> {
+  await freeze(name, false)
+  // Without a record, the names of what exists say enough to remove it.
+  const known = shape ?? shapeOf({ name, masters: 0, nodes: 0 }, '10.200.0.0/24')
+  const machines = new Map(known.machines.map(machine => [machine.name, machine]))
+  for (const existing of existingNamespaces(name))
+    if (existing !== 'hub' && !machines.has(existing))
+      machines.set(existing, { name: existing, role: 'node', address: '' })
+  await Promise.all([...machines.values()].map(machine => stopMachine(known, machine, { patience })))
+  for (const machine of machines.values()) await removeNetwork(known, machine)
+  await removeHub(known)
+  await removeLabCgroups(name)
+  rmSync(runtimeFolder(name), { recursive: true, force: true })
+}
+
+/** Removes what there is of a lab, so that it can be made anew. */
+async function clear(name: string, shape: Shape | undefined, report: Report): Promise<void> {
+  if (processesOf(name).length > 0 || existingNamespaces(name).length > 0)
+    await timed(report, `End what is running of lab '${name}'`, () => stop(name, shape, 0))
+  for (const part of ['machines', 'inventory', 'ssh', 'vault'])
+    await command('rm', ['-rf', '--one-file-system', `${labFolder(name)}/${part}`], { timeout: 300 })
+}
+
+/** Shuts a lab's machines down and removes everything of it but its disks. Does nothing when it is down. */
+export async function down(name: string, report: Report): Promise<void> {
+  requireRoot()
+  const unlock = await lockLab(name, 'down')
+  try {
+    const record = readRecord(name)
+    await timed(report, `Shut down lab '${name}'`, () => stop(name, record && shapeOfRecord(record), 25))
+  } finally {
+    await unlock()
+  }
+}
+
+/** Ends a lab and removes its disks, keys and inventory. What can be used again stays in the cache. */
+export async function destroy(name: string, report: Report): Promise<void> {
+  requireRoot()
+  const unlock = await lockLab(name, 'destroy')
+  try {
+    const record = readRecord(name)
+    await timed(report, `Destroy lab '${name}'`, async () => {
+      await stop(name, record && shapeOfRecord(record), 0)
+      await command('rm', ['-rf', '--one-file-system', labFolder(name)], { timeout: 300 })
+    })
+  } finally {
+    await unlock()
+  }
+}
+
+/** What `status` says of a lab. */
+export interface LabStatus {
+  readonly shape: Shape
+  readonly machines: readonly (Machine & { readonly running: boolean })[]
+  /** What is not well; empty when all is. */
+  readonly complaints: readonly string[]
+}
+
+/** Looks at a lab and its cluster. Throws a `RekeyError` (`lab.unknown`) when there is no such lab. */
+export async function status(name: string): Promise<LabStatus> {
+  const record = requireRecord(name)
+  requireRoot()
+  const shape = shapeOfRecord(record)
+  const machines = shape.machines.map(machine => ({ ...machine, running: leaderOf(name, machine.name) !== undefined }))
+  const complaints = machines.filter(({ running }) => !running).map(machine => `${machine.name} is down`)
+  if (record.stage === 'incomplete') complaints.push('it was never finished')
+  if (complaints.length === 0) complaints.push(...(await examineCluster(shape, new Date(0))))
+  return { shape, machines, complaints }
+}
+
+/** The record of a lab that must exist. */
+function requireRecord(name: string): LabRecord {
+  const record = readRecord(name)
+  if (record) return record
+  const names = labNames()
+  throw new RekeyError(`there is no lab '${name}'`, {
+    code: 'lab.unknown',
+    hint: names.length ? `There is: ${names.join(', ')}` : 'Make one: rekey lab up',
+  })
+}
+
+function requireRoot(): void {
+  if (process.getuid?.() === 0) return
+  throw new RekeyError("the lab's machines belong to root", { code: 'lab.not-root', hint: 'Run it with sudo.' })
+}
+
+/** The inventory of a lab that must exist: the path of a file. */
+export function requireInventory(name: string): string {
+  requireRecord(name)
+  return inventoryPath(name)
+}
+
+/** A machine of a lab by its name. Throws a `RekeyError` (`lab.unknown`) when there is no such lab or machine. */
+export function machineOf(name: string, host: string): Machine {
+  const { machines } = shapeOfRecord(requireRecord(name))
+  const machine = machines.find(candidate => candidate.name === host)
+  if (machine) return machine
+  throw new RekeyError(`lab '${name}' has no machine '${host}'`, {
+    code: 'lab.unknown',
+    hint: `It has: ${machines.map(candidate => candidate.name).join(', ')}`,
+  })
+}
+
+/** The size of a lab: what was asked for, else that of the lab there is, else the default. */
+export function sizeOf(name: string, asked: Partial<LabOptions>): Pick<LabOptions, 'masters' | 'nodes'> {
+  const known = readRecord(name) ?? defaultOptions
+  return { masters: asked.masters ?? known.masters, nodes: asked.nodes ?? known.nodes }
+}

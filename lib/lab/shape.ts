@@ -1,0 +1,131 @@
+// What a lab consists of: its machines, their roles, names and addresses. Pure: nothing here touches the system.
+import { createHash } from 'node:crypto'
+import { RekeyError } from '../errors.ts'
+
+export type Role = 'master' | 'node' | 'loadbalancer' | 'vault'
+
+/** One machine of a lab. */
+export interface Machine {
+  readonly name: string
+  readonly role: Role
+  readonly address: string
+  /** The range its pods' addresses come from; only masters and nodes have pods. */
+  readonly podSubnet?: string
+}
+
+/** What somebody asks for. */
+export interface LabOptions {
+  readonly name: string
+  readonly masters: number
+  readonly nodes: number
+}
+
+/** A lab with everything derived from its name, its size and its subnet. */
+export interface Shape extends LabOptions {
+  /** The machines' network, a /24. */
+  readonly subnet: string
+  /** The control machine's own address in it. */
+  readonly gateway: string
+  readonly machines: readonly Machine[]
+  readonly podSubnet: string
+  readonly serviceSubnet: string
+  readonly clusterDomain: string
+}
+
+export const defaultOptions: LabOptions = { name: 'default', masters: 3, nodes: 2 }
+
+/** Checks what somebody asked for. Throws a `RekeyError` (`lab.options`) that says what is possible. */
+export function checkOptions({ name, masters, nodes }: LabOptions): void {
+  const wrong = (message: string, hint: string) => new RekeyError(message, { code: 'lab.options', hint })
+  if (!/^[a-z][a-z0-9-]{0,29}$/.test(name) || name.endsWith('-'))
+    throw wrong(
+      `'${name}' can't be a lab's name`,
+      'Use up to 30 lower-case letters, digits and dashes, a letter first.',
+    )
+  if (!Number.isInteger(masters) || masters < 1 || masters > 7 || masters % 2 === 0)
+    throw wrong(`a lab can't have ${masters} masters`, 'Ask for 1, 3, 5 or 7: etcd needs an odd number for its quorum.')
+  if (!Number.isInteger(nodes) || nodes < 0 || nodes > 40)
+    throw wrong(`a lab can't have ${nodes} nodes`, 'Ask for a number from 0 to 40.')
+  if (nodes === 0) throw wrong('a lab without nodes has nowhere to run its canaries', 'Ask for at least one node.')
+}
+
+/**
+ * Chooses the subnet of a new lab: one that its name leads to, so that the same lab gets the same one again, or the
+ * next that overlaps none of the networks in `taken` (CIDR). Throws a `RekeyError` (`lab.no-subnet`) if all are taken.
+ */
+export function chooseSubnet(name: string, taken: readonly string[]): string {
+  const first = 200 * 256
+  const count = 40 * 256
+  const start = createHash('sha256').update(name).digest().readUInt32BE(0) % count
+  for (let step = 0; step < count; step++) {
+    const number = first + ((start + step) % count)
+    const subnet = `10.${number >> 8}.${number & 255}.0/24`
+    if (!taken.some(other => overlap(subnet, other))) return subnet
+  }
+  throw new RekeyError('every network from 10.200.0.0 to 10.239.255.255 overlaps a route of this machine', {
+    code: 'lab.no-subnet',
+    hint: `Free a /24 in that range ('ip route' lists the routes), or end another lab.`,
+  })
+}
+
+/** Lays out a lab in a subnet. */
+export function shapeOf({ name, masters, nodes }: LabOptions, subnet: string): Shape {
+  const prefix = subnet.replace(/\.0\/24$/, '.')
+  const cluster = (role: Role, count: number, letter: string, firstAddress: number, firstPods: number): Machine[] =>
+    Array.from({ length: count }, (_, index) => ({
+      name: `${letter}${index + 1}`,
+      role,
+      address: `${prefix}${firstAddress + index}`,
+      podSubnet: `10.244.${firstPods + index}.0/24`,
+    }))
+  return {
+    name,
+    masters,
+    nodes,
+    subnet,
+    gateway: `${prefix}1`,
+    machines: [
+      { name: 'lb1', role: 'loadbalancer', address: `${prefix}10` },
+      { name: 'vault1', role: 'vault', address: `${prefix}20` },
+      ...cluster('master', masters, 'm', 101, 1),
+      ...cluster('node', nodes, 'n', 151, 51),
+    ],
+    // Every machine has a network of its own, so these may be the same in each lab: kubeadm's and flannel's usual ones.
+    podSubnet: '10.244.0.0/16',
+    serviceSubnet: '10.96.0.0/12',
+    clusterDomain: 'cluster.local',
+  }
+}
+
+export const masters = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'master')
+export const nodes = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'node')
+/** Masters and nodes: the machines with a kubelet. */
+export const members = (shape: Shape): Machine[] => [...masters(shape), ...nodes(shape)]
+
+/** The one machine of a role that a lab has once. */
+export function only(shape: Shape, role: 'loadbalancer' | 'vault'): Machine {
+  return shape.machines.find(machine => machine.role === role)!
+}
+
+/** Whether two IPv4 networks in CIDR notation share an address; one without a length is a single address. */
+export function overlap(one: string, other: string): boolean {
+  const [a, b] = [range(one), range(other)]
+  return a.first <= b.last && b.first <= a.last
+}
+
+function range(cidr: string): { first: number; last: number } {
+  const [address = '', length = '32'] = cidr.split('/')
+  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
+  const size = 2 ** (32 - Number(length))
+  const first = Math.floor(value / size) * size
+  return { first, last: first + size - 1 }
+}
+
+/** The name of something outside the machines (a network namespace, a cgroup) that belongs to this lab. */
+export const hostName = (lab: string, part: string): string => `rekey-${lab}-${part}`
+
+/** The control machine's interface into the lab: the kernel allows 15 characters. */
+export function interfaceName(lab: string): string {
+  const plain = `rekey-${lab}`
+  return plain.length <= 15 ? plain : `rekey-${createHash('sha256').update(lab).digest('hex').slice(0, 9)}`
+}

@@ -1,0 +1,84 @@
+// The disks of a finished lab, kept in the cache, so that the next one of the same shape need not be made again.
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { freeze } from './cgroups.ts'
+import { command } from './command.ts'
+import { cacheFolder, labFolder, privateFolder } from './folders.ts'
+import { machineFolder, type Parts } from './machine.ts'
+import type { Shape } from './shape.ts'
+
+const snapshotsFolder = () => join(cacheFolder(), 'snapshots')
+
+/** kubeadm's certificates hold for a year: a snapshot must leave most of it to whoever uses it. */
+const usableDays = 200
+
+/** The sources that decide what a finished lab has on its disks. */
+const sources = ['disks.ts', 'cluster.ts', 'vault.ts', 'keys.ts', 'shape.ts', 'manifests/canaries.yaml']
+
+/** The folder of the snapshot that a lab of this shape, made of these parts, is put back to. */
+export function snapshotFolder(shape: Shape, parts: Parts): string {
+  const hash = createHash('sha256').update(JSON.stringify([shape, parts]))
+  for (const source of sources) hash.update(readFileSync(fileURLToPath(new URL(source, import.meta.url))))
+  return join(snapshotsFolder(), `${shape.name}-${shape.masters}-${shape.nodes}-${hash.digest('hex').slice(0, 16)}`)
+}
+
+/** Whether a snapshot is there, whole, and young enough. */
+export function isUsable(snapshot: string, now = Date.now()): boolean {
+  try {
+    const { made } = JSON.parse(readFileSync(join(snapshot, 'snapshot.json'), 'utf8')) as { made: string }
+    const age = now - Date.parse(made)
+    return age >= 0 && age < usableDays * 86_400_000
+  } catch {
+    return false
+  }
+}
+
+const copy = async (from: string, to: string) => {
+  if (existsSync(from)) await command('cp', ['-a', '--reflink=auto', from, to], { timeout: 300 })
+}
+
+/** The parts of a machine's folder that last: the rest is made anew at each boot. */
+const lasting = ['upper', 'kubelet', 'etcd']
+
+/**
+ * Takes a snapshot of a running lab. Its machines stand still meanwhile, all at the same moment, so that what is
+ * copied is what a power cut would leave: etcd and Vault are made to start from that.
+ */
+export async function takeSnapshot(shape: Shape, snapshot: string): Promise<void> {
+  privateFolder(cacheFolder())
+  privateFolder(snapshotsFolder())
+  const building = `${snapshot}.building`
+  rmSync(building, { recursive: true, force: true })
+  privateFolder(building)
+  await freeze(shape.name, true)
+  try {
+    for (const part of ['ssh', 'vault']) await copy(join(labFolder(shape.name), part), join(building, part))
+    for (const { name } of shape.machines) {
+      mkdirSync(join(building, 'machines', name), { recursive: true })
+      for (const part of lasting)
+        await copy(join(machineFolder(shape.name, name), part), join(building, 'machines', name, part))
+    }
+  } finally {
+    await freeze(shape.name, false)
+  }
+  writeFileSync(join(building, 'snapshot.json'), JSON.stringify({ made: new Date().toISOString() }))
+  // What an older version of the lab, or of what it is made of, has left.
+  const family = `${shape.name}-${shape.masters}-${shape.nodes}-`
+  for (const other of readdirSync(snapshotsFolder()))
+    if (other.startsWith(family) && join(snapshotsFolder(), other) !== building)
+      rmSync(join(snapshotsFolder(), other), { recursive: true, force: true })
+  renameSync(building, snapshot)
+}
+
+/** Puts the disks of a snapshot in the place of a lab's, none of whose machines may be running. */
+export async function restoreSnapshot(shape: Shape, snapshot: string): Promise<void> {
+  const folder = labFolder(shape.name)
+  for (const part of ['machines', 'ssh', 'vault'])
+    await command('rm', ['-rf', '--one-file-system', join(folder, part)], { timeout: 120 })
+  for (const part of ['machines', 'ssh', 'vault']) await copy(join(snapshot, part), join(folder, part))
+  // What the canaries counted was about another time.
+  for (const { name } of shape.machines)
+    rmSync(join(machineFolder(shape.name, name), 'upper/var/lib/rekey-canary'), { recursive: true, force: true })
+}
