@@ -78,17 +78,14 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     })
   }
   const hosts = inventory.hosts.filter(({ name }) => plays.some(play => play.hosts.some(host => host.name === name)))
-  return execute(playbook, inventory, hosts, { ...options, ...selection })
+  return execute(playbook, inventory, hosts, { ...options, limit })
 }
 
 async function execute(
   playbook: Playbook,
   inventory: Inventory,
   hosts: readonly Host[],
-  options: Omit<RunCommandOptions, 'limit'> & {
-    limit?: ReadonlySet<string>
-    extraVars: Readonly<Record<string, unknown>>
-  },
+  { limit, ...options }: Omit<RunCommandOptions, 'limit' | 'inventory'> & { limit?: ReadonlySet<string> },
 ): Promise<number> {
   const known = new Set(hosts.flatMap(({ vars }) => Object.keys(vars)))
   const vars = resolveVariables(playbook, hosts, extraNames(options.extraVars), known)
@@ -105,6 +102,7 @@ async function execute(
   try {
     const { exitCode } = await runPlaybook(playbook, {
       ...options,
+      limit,
       run,
       folder,
       inventory,

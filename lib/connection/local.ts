@@ -1,5 +1,6 @@
 // The machine that rekey itself runs on, as a host.
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -20,7 +21,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       return closed
     },
     spawn: (command, { signal, timeout }: SpawnOptions = {}): RemoteProcess => {
-      const started = become(settings, command)
+      const started = become(settings, command, randomUUID())
       const child = spawn('/bin/sh', ['-c', started.command], { detached: true, stdio: 'pipe' })
       const { stdin, stdout, stderr } = child
       if (child.pid !== undefined) groups.add(child.pid)

@@ -27,8 +27,8 @@ export interface Remote {
 
 /** What the remote `$` tells its step about. */
 export interface RemoteObserver {
-  /** A chunk of output, as it came. */
-  output?(stream: 'stdout' | 'stderr', chunk: Buffer): void
+  /** A piece of output as it came, split anywhere but inside a character. */
+  output?(stream: 'stdout' | 'stderr', text: string): void
   /** Ends every command that it starts from now on, and those that run. */
   signal?: AbortSignal
   /** Milliseconds until a command is ended, where it says nothing itself. */
@@ -54,9 +54,12 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
     const { signal } = observer
     const spawn = (line: string) => {
       const remote = connection.spawn(line, { signal, timeout })
+      // zx decodes each chunk by itself, which breaks a character that is split between two.
+      remote.stdout.setEncoding('utf8')
+      remote.stderr.setEncoding('utf8')
       if (observer.output && !quiet) {
-        remote.stdout.on('data', (chunk: Buffer) => observer.output?.('stdout', chunk))
-        remote.stderr.on('data', (chunk: Buffer) => observer.output?.('stderr', chunk))
+        remote.stdout.on('data', (text: string) => observer.output?.('stdout', text))
+        remote.stderr.on('data', (text: string) => observer.output?.('stderr', text))
       }
       // A command that reads its stdin must not wait for ever when nobody writes to it. Whether somebody does is known
       // only after the current turn, when pipes have been laid.

@@ -1,4 +1,5 @@
 // Connections over SSH, by node-ssh: one a host, every command a channel of it.
+import { randomUUID } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -9,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { NodeSSH } from 'node-ssh'
 import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
 import { CancelledError, HostFailedError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
-import { become } from './become.ts'
+import { type BecomeCommand, become, endCommand } from './become.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import {
   defaultKnownHostsFiles,
@@ -22,7 +23,6 @@ import {
 } from './host-keys.ts'
 import { limiter } from './limiter.ts'
 import type { ConnectionSettings } from './settings.ts'
-import { quote } from './shell.ts'
 
 /** sshd allows 10 channels a connection (`MaxSessions`); two are left for what must always get through, such as a kill. */
 const channelsPerConnection = 8
@@ -151,19 +151,31 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
       client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)))
     })
 
+  /** Past the limit on channels: what is to be ended may be what fills it. */
+  const endAll = async (id: string, signal: 'TERM' | 'KILL') => {
+    const { command, firstInput } = become(settings, endCommand(id, signal), randomUUID())
+    const channel = await start(command).catch(() => undefined)
+    if (!channel) return
+    channel.end(firstInput)
+    channel.resume()
+    channel.stderr.resume()
+    await Promise.race([once(channel, 'close'), delay(graceBeforeKill, undefined, { ref: false })])
+  }
+
   const spawn = (command: string, options: SpawnOptions = {}): RemoteProcess => {
     const stdin = new PassThrough()
     const stdout = new PassThrough()
     const stderr = new PassThrough()
     const remote: RemoteProcess = Object.assign(new EventEmitter(), { stdin, stdout, stderr })
-    void limit(() => runChannel(remote, { stdin, stdout, stderr }, become(settings, command), options))
+    const id = randomUUID()
+    void limit(() => runChannel(remote, { stdin, stdout, stderr }, { ...become(settings, command, id), id }, options))
     return remote
   }
 
   const runChannel = async (
     remote: RemoteProcess,
     { stdin, stdout, stderr }: { stdin: PassThrough; stdout: PassThrough; stderr: PassThrough },
-    { command, firstInput }: { command: string; firstInput?: string },
+    { command, firstInput, id }: BecomeCommand & { id: string },
     { signal, timeout }: SpawnOptions,
   ): Promise<void> => {
     const finish = async (error: Error | undefined, code: number | null, killedBy: string | null) => {
@@ -184,7 +196,7 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
     }
     let channel: ClientChannel
     try {
-      channel = await start(`exec /bin/sh -c ${quote(command)}`)
+      channel = await start(command)
     } catch (error) {
       const reason = lost ? lost.message : (error as Error).message
       // The request may have reached the host before the link went: only a refusal that came back is certain.
@@ -210,9 +222,9 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
     const end = async (reason: Error) => {
       if (ended || exit) return
       ended = reason
-      channel.signal('TERM')
+      await endAll(id, 'TERM')
       await delay(graceBeforeKill, undefined, { ref: false })
-      if (!exit) channel.signal('KILL')
+      if (!exit) await endAll(id, 'KILL')
       await delay(graceBeforeKill, undefined, { ref: false })
       if (!exit) channel.close()
     }

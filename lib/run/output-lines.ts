@@ -1,9 +1,8 @@
-// Turns chunks of bytes as they come into whole lines of text.
-import { StringDecoder } from 'node:string_decoder'
+// Turns pieces of text as they come into whole lines.
 
-/** Collects chunks and hands on each line when it is whole. UTF-8 that is split between chunks is put together again. */
+/** Collects pieces and hands on each line when it is whole. */
 export interface LineCollector {
-  write(chunk: Buffer): void
+  write(text: string): void
   /** Hands on what is left without a newline. */
   end(): void
 }
@@ -12,7 +11,6 @@ export interface LineCollector {
 const longestLine = 16_384
 
 export function collectLines(take: (line: string) => void): LineCollector {
-  const decoder = new StringDecoder('utf8')
   let rest = ''
   const add = (text: string) => {
     const lines = (rest + text).split('\n')
@@ -24,9 +22,8 @@ export function collectLines(take: (line: string) => void): LineCollector {
     }
   }
   return {
-    write: chunk => add(decoder.write(chunk)),
+    write: add,
     end: () => {
-      add(decoder.end())
       if (rest !== '') take(rest)
       rest = ''
     },

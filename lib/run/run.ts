@@ -294,7 +294,7 @@ function hostSession(
   host: Host,
   connection: Connection,
   signal: AbortSignal,
-  output?: (stream: 'stdout' | 'stderr', chunk: Buffer) => void,
+  output?: (stream: 'stdout' | 'stderr', text: string) => void,
 ): HostSession {
   return {
     host,
@@ -329,7 +329,7 @@ async function executeStep(one: AnyStep, host: Host, run: StepRun): Promise<Step
   try {
     signal.throwIfAborted()
     connection = await sessions.open(host)
-    const session = hostSession(host, connection, signal, (stream, chunk) => collectors[stream].write(chunk))
+    const session = hostSession(host, connection, signal, (stream, text) => collectors[stream].write(text))
     const context: AnyContext = { ...run.base, ...run.services, ...session, log: line('log') }
     const result = await (options.check
       ? checkStep(one, context, run.registered)

@@ -1,0 +1,198 @@
+// Connections against a real sshd.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import anyTest, { type TestFn } from 'ava'
+import { connect } from '../../lib/connection/connect.ts'
+import { remoteFiles, runScript } from '../../lib/connection/files.ts'
+import { remoteShell } from '../../lib/connection/remote.ts'
+import { raw, secret } from '../../lib/connection/shell.ts'
+import { HostFailedError, UnknownOutcomeError, UnreachableError } from '../../lib/errors.ts'
+import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd }>
+const real = missing ? test.skip : test
+
+if (missing) test.skip(`connections are not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (!missing) t.context.sshd = await startSshd()
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+real('a command gets its words as they are, whatever is in them', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const $ = remoteShell(connection)
+  const words = ["it's", '$HOME', 'a b', '`id`', '*', 'tab\there', 'new\nline', '\\', '"', '']
+  const { stdout } = await $`for w in ${words}; do printf '<%s>' "$w"; done`
+  t.is(stdout, words.map(word => `<${word}>`).join(''))
+  t.is((await $`echo ${raw('$((1 + 1))')}`).stdout, '2\n')
+  connection.close()
+})
+
+real('pipes, input, lines and nothrow work as in zx', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const $ = remoteShell(connection)
+  t.is((await $`printf 'b\na\n'`.pipe($`sort`)).stdout, 'a\nb\n')
+  t.is((await $({ input: secret('hush') })`cat`).stdout, 'hush')
+  t.deepEqual(await $`printf 'x\ny\n'`.lines(), ['x', 'y'])
+  t.is((await $({ nothrow: true })`exit 7`).exitCode, 7)
+  t.is((await $({ cwd: '/' })`pwd`).stdout, '/\n')
+  const failed = await t.throwsAsync(async () => $`echo told; exit 3`)
+  t.is((failed as unknown as { exitCode: number }).exitCode, 3)
+  connection.close()
+})
+
+real('a command without input does not wait for any', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  t.is((await remoteShell(connection)`cat`).stdout, '')
+  connection.close()
+})
+
+real('a secret in a command line is refused before anything is sent', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const error = t.throws(() => remoteShell(connection)`echo ${secret('hush hush')}`)
+  t.regex(String(error), /can’t be part of a command line/)
+  t.notRegex(String(error), /hush/)
+  connection.close()
+})
+
+real('a directory that is not there keeps the command from running', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const { exitCode, stdout } = await remoteShell(connection)({ cwd: '/not/there', nothrow: true })`echo ran`
+  t.not(exitCode, 0)
+  t.is(stdout, '')
+  connection.close()
+})
+
+real('UTF-8 that is split between chunks arrives whole', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const { stdout } = await remoteShell(connection)`printf '\\303'; sleep 0.2; printf '\\251'`
+  t.is(stdout, 'é')
+  connection.close()
+})
+
+real('a time-out ends the process on the host', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const $ = remoteShell(connection)
+  const file = join(t.context.sshd.folder, 'pid-of-sleep')
+  await t.throwsAsync(async () => $({ timeout: 400 })`echo $$ >${file}; exec sleep 60`, {
+    message: /did not finish within 0.4 s/,
+  })
+  const pid = readFileSync(file, 'utf8').trim()
+  for (let tries = 0; tries < 50 && isRunning(pid); tries++) await delay(100)
+  t.false(isRunning(pid))
+  connection.close()
+})
+
+real('a connection that is cut in mid-command is neither success nor failure', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const cut = t.throwsAsync(runScript(connection, 'echo begun; sleep 30'), {
+    instanceOf: UnknownOutcomeError,
+    message: /nobody knows whether it finished/,
+  })
+  await delay(300)
+  t.context.sshd.cut()
+  await cut
+  t.truthy(connection.lost)
+})
+
+real('files arrive whole, with their mode, and replace what was there in one go', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const files = remoteFiles(connection)
+  const path = join(t.context.sshd.folder, "a file's name")
+  writeFileSync(path, 'old')
+  const content = Buffer.from(Array.from({ length: 300_000 }, (_, index) => index % 256))
+  await files.write(path, content, { mode: 0o640 })
+  t.true((await files.read(path)).equals(content))
+  t.is((await runScript(connection, `stat -c %a "${path}"`)).stdout.toString().trim(), '640')
+  await files.write(path, secret('s3cret'))
+  t.is((await runScript(connection, `stat -c %a "${path}"`)).stdout.toString().trim(), '600')
+  t.is(await files.readText(path), 's3cret')
+  t.is(
+    (await runScript(connection, `ls -A "${t.context.sshd.folder}" | grep -c '^.rekey' || true`)).stdout
+      .toString()
+      .trim(),
+    '0',
+  )
+  connection.close()
+})
+
+real('a file that cannot be written says why, and leaves the old one', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  await t.throwsAsync(remoteFiles(connection).write('/not/there/file', 'x'), {
+    instanceOf: HostFailedError,
+    message: /h1: could not write \/not\/there\/file/,
+  })
+  connection.close()
+})
+
+real('an unknown host key is refused, with its fingerprint and the command that accepts it', async t => {
+  const { settings, folder } = t.context.sshd
+  const empty = join(folder, 'empty')
+  writeFileSync(empty, '')
+  const error = await t.throwsAsync(connect('h1', { ...settings, knownHostsFiles: [empty] }), {
+    instanceOf: UnreachableError,
+  })
+  t.regex(error.message, /the host key of h1 is not known: ssh-ed25519 SHA256:/)
+  t.regex(error.hint ?? '', /ssh-keyscan -p \d+ 127.0.0.1 >> /)
+  t.is(readFileSync(empty, 'utf8'), '')
+})
+
+real('a changed host key is refused, naming the line that has the other one', async t => {
+  const { settings, folder, port } = t.context.sshd
+  const other = join(folder, 'other')
+  writeFileSync(other, `# a comment\n[127.0.0.1]:${port} ${readFileSync(join(folder, 'user.pub'), 'utf8')}`)
+  await t.throwsAsync(connect('h1', { ...settings, knownHostsFiles: [other] }), {
+    instanceOf: UnreachableError,
+    message: new RegExp(`the host key of h1 is not the one at ${other}:2`),
+  })
+})
+
+real('accept-new records an unknown key, and refuses a changed one', async t => {
+  const { settings, folder } = t.context.sshd
+  const fresh = join(folder, 'fresh')
+  const first = await connect('h1', { ...settings, knownHostsFiles: [fresh], hostKeyChecking: 'accept-new' })
+  first.close()
+  const second = await connect('h1', { ...settings, knownHostsFiles: [fresh] })
+  second.close()
+  t.pass()
+})
+
+real('a key that the host does not know is said to be refused, once', async t => {
+  const { settings, folder } = t.context.sshd
+  await t.throwsAsync(connect('h1', { ...settings, privateKeyFile: join(folder, 'host') }), {
+    instanceOf: UnreachableError,
+    message: /did not let us in/,
+  })
+})
+
+test('a port that nobody listens on is a host that cannot be reached', async t => {
+  const port = await freePort()
+  await t.throwsAsync(
+    connect('h1', {
+      kind: 'ssh',
+      address: '127.0.0.1',
+      port,
+      user: 'nobody',
+      hostKeyChecking: 'yes',
+      connectTimeout: 5,
+    }),
+    {
+      instanceOf: UnreachableError,
+      message: /h1 can't be reached at nobody@127.0.0.1:\d+: connection refused/,
+    },
+  )
+})
+
+function isRunning(pid: string): boolean {
+  try {
+    process.kill(Number(pid), 0)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,129 @@
+// A real sshd on loopback, for one test: unprivileged, on a free port, with keys of its own that are gone afterwards.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { ConnectionSettings } from '../../lib/connection/settings.ts'
+
+/** Why there is no sshd to test against, or `undefined` where there is. */
+export function sshdMissing(): string | undefined {
+  return sshdPath() && existsSync('/usr/bin/ssh-keygen')
+    ? undefined
+    : 'no sshd on this machine (Debian: apt-get install openssh-server)'
+}
+
+/** A running sshd. */
+export interface TestSshd {
+  readonly port: number
+  readonly folder: string
+  readonly settings: ConnectionSettings
+  readonly pid: number
+  /** Ends every open connection. */
+  cut(): void
+  stop(): Promise<void>
+}
+
+/** Starts sshd. More lines for its configuration may be given, which win over the usual ones. */
+export async function startSshd(configuration: readonly string[] = []): Promise<TestSshd> {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-sshd-'))
+  const port = await freePort()
+  for (const name of ['host', 'user']) {
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
+  }
+  writeFileSync(join(folder, 'authorized_keys'), readFileSync(join(folder, 'user.pub')), { mode: 0o600 })
+  writeFileSync(join(folder, 'known_hosts'), `[127.0.0.1]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  const lines = [
+    ...configuration,
+    `Port ${port}`,
+    'ListenAddress 127.0.0.1',
+    `HostKey ${join(folder, 'host')}`,
+    `AuthorizedKeysFile ${join(folder, 'authorized_keys')}`,
+    `PidFile ${join(folder, 'pid')}`,
+    'StrictModes no',
+    'UsePAM no',
+    'PasswordAuthentication no',
+    'MaxStartups 100',
+  ]
+  writeFileSync(join(folder, 'sshd_config'), `${lines.join('\n')}\n`)
+  if (process.getuid?.() === 0 && !existsSync('/run/sshd')) execFileSync('mkdir', ['-p', '-m', '0755', '/run/sshd'])
+  const sshd = spawn(sshdPath() ?? 'sshd', ['-D', '-e', '-f', join(folder, 'sshd_config')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
+  })
+  let said = ''
+  sshd.stderr?.on('data', chunk => {
+    said += chunk
+  })
+  await listening(port, sshd, () => said)
+  const settings: ConnectionSettings = {
+    kind: 'ssh',
+    address: '127.0.0.1',
+    port,
+    user: userInfo().username,
+    privateKeyFile: join(folder, 'user'),
+    knownHostsFiles: [join(folder, 'known_hosts')],
+    hostKeyChecking: 'yes',
+    connectTimeout: 10,
+  }
+  const kill = () => {
+    if (sshd.pid !== undefined && sshd.exitCode === null) {
+      try {
+        process.kill(-sshd.pid, 'SIGKILL')
+      } catch {
+        // It is gone already.
+      }
+    }
+  }
+  return {
+    port,
+    folder,
+    settings,
+    pid: sshd.pid ?? 0,
+    cut: () => {
+      for (const child of childrenOf(sshd.pid ?? 0)) process.kill(child, 'SIGKILL')
+    },
+    stop: async () => {
+      for (const child of childrenOf(sshd.pid ?? 0)) process.kill(child, 'SIGKILL')
+      kill()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+function childrenOf(parent: number): number[] {
+  const listed = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
+  const rows = listed.split('\n').map(line => line.trim().split(/\s+/).map(Number))
+  return rows.filter(([, ppid]) => ppid === parent).map(([pid]) => pid ?? 0)
+}
+
+function sshdPath(): string | undefined {
+  return ['/usr/sbin/sshd', '/usr/local/sbin/sshd', '/opt/homebrew/sbin/sshd'].find(existsSync)
+}
+
+/** A port on loopback that nobody listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
+
+async function listening(port: number, sshd: ChildProcess, said: () => string): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    if (sshd.exitCode !== null) throw new Error(`sshd ended: ${said()}`)
+    const open = await new Promise<boolean>(resolve => {
+      const socket = connect(port, '127.0.0.1')
+      socket.once('connect', () => {
+        socket.destroy()
+        resolve(true)
+      })
+      socket.once('error', () => resolve(false))
+    })
+    if (open) return
+    await delay(50)
+  }
+  throw new Error(`sshd does not listen on ${port}: ${said()}`)
+}
