@@ -135,6 +135,13 @@ async function openClient(name: string, settings: ConnectionSettings, sock: Dupl
   }
 }
 
+/** A command that the host has begun. */
+interface Started {
+  readonly channel: ClientChannel
+  readonly closed: Promise<unknown>
+  exit?: { readonly code: number | null; readonly killedBy: string | null }
+}
+
 function sshConnection(name: string, client: Client, settings: ConnectionSettings, closeAll: () => void): Connection {
   const limit = limiter(channelsPerConnection)
   let lost: Error | undefined
@@ -146,20 +153,30 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
     lost ??= new Error('the connection was closed')
   })
 
+  // Listens before anything else can happen: the reply, the exit status and the close may all come in one packet.
   const start = (command: string) =>
-    new Promise<ClientChannel>((resolve, reject) => {
-      client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)))
+    new Promise<Started>((resolve, reject) => {
+      client.exec(command, (error, channel) => {
+        if (error) return reject(error)
+        const started: Started = { channel, closed: once(channel, 'close') }
+        channel.on('exit', (code: number | null, killedBy?: string) => {
+          started.exit = { code, killedBy: killedBy ?? null }
+        })
+        channel.on('error', () => {})
+        started.closed.catch(() => {})
+        resolve(started)
+      })
     })
 
   /** Past the limit on channels: what is to be ended may be what fills it. */
   const endAll = async (id: string, signal: 'TERM' | 'KILL') => {
     const { command, firstInput } = become(settings, endCommand(id, signal), randomUUID())
-    const channel = await start(command).catch(() => undefined)
-    if (!channel) return
-    channel.end(firstInput)
-    channel.resume()
-    channel.stderr.resume()
-    await Promise.race([once(channel, 'close'), delay(graceBeforeKill, undefined, { ref: false })])
+    const started = await start(command).catch(() => undefined)
+    if (!started) return
+    started.channel.end(firstInput)
+    started.channel.resume()
+    started.channel.stderr.resume()
+    await Promise.race([started.closed, delay(graceBeforeKill, undefined, { ref: false })])
   }
 
   const spawn = (command: string, options: SpawnOptions = {}): RemoteProcess => {
@@ -194,9 +211,9 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
         null,
       )
     }
-    let channel: ClientChannel
+    let started: Started
     try {
-      channel = await start(command)
+      started = await start(command)
     } catch (error) {
       const reason = lost ? lost.message : (error as Error).message
       // The request may have reached the host before the link went: only a refusal that came back is certain.
@@ -217,16 +234,16 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
         null,
       )
     }
-    let exit: { code: number | null; killedBy: string | null } | undefined
+    const { channel } = started
     let ended: Error | undefined
     const end = async (reason: Error) => {
-      if (ended || exit) return
+      if (ended || started.exit) return
       ended = reason
       await endAll(id, 'TERM')
       await delay(graceBeforeKill, undefined, { ref: false })
-      if (!exit) await endAll(id, 'KILL')
+      if (!started.exit) await endAll(id, 'KILL')
       await delay(graceBeforeKill, undefined, { ref: false })
-      if (!exit) channel.close()
+      if (!started.exit) channel.close()
     }
     const onAbort = () =>
       void end(
@@ -249,21 +266,17 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
           timeout,
         )
       : undefined
-    channel.on('exit', (code: number | null, killedBy?: string) => {
-      exit = { code, killedBy: killedBy ?? null }
-    })
-    channel.on('error', () => {})
     stdin.on('error', () => {})
     if (firstInput !== undefined) channel.write(firstInput)
     stdin.pipe(channel)
     channel.pipe(stdout, { end: false })
     channel.stderr.pipe(stderr, { end: false })
-    await once(channel, 'close')
+    await started.closed
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
     stdin.unpipe(channel)
     stdin.resume()
-    if (exit) return finish(ended, exit.code, exit.killedBy)
+    if (started.exit) return finish(ended, started.exit.code, started.exit.killedBy)
     return finish(
       ended ??
         new UnknownOutcomeError(
