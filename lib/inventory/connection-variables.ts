@@ -1,9 +1,11 @@
 // From `ansible_host`, `ansible_user`, `ansible_ssh_common_args` … to the settings of a connection.
+import { existsSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
 import type { ConnectionSettings } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import { splitShell } from './shell-words.ts'
+import { readSshConfig, type SshConfig, sshConfigMatters, sshDefaults } from './ssh-config.ts'
 
 /** The variables of one host as this module reads them: undefined where nothing sets them. */
 export type ReadVariable = (name: string) => unknown
@@ -15,8 +17,7 @@ export interface ConnectionContext {
   readonly notice: (line: string) => void
 }
 
-/** Connection variables that are read, for docs and for the list of those that aren't. */
-export const usedConnectionVariables = new Set([
+const usedVariables = new Set([
   'ansible_host',
   'ansible_ssh_host',
   'ansible_port',
@@ -42,6 +43,13 @@ export const usedConnectionVariables = new Set([
   'ansible_become_pass',
   'ansible_become_password',
 ])
+const family =
+  /^ansible_(ssh|sftp|scp|paramiko|become|sudo|su|doas|shell|python|pipelining|control_path|remote_tmp|winrm|psrp|executable|async|persistent|network|private_key|connection|host_key|module_compression|.*_interpreter$)/
+
+/** True for a variable with which Ansible connects, and which rekey does not use. */
+export function isUnusedConnectionVariable(name: string): boolean {
+  return family.test(name) && !usedVariables.has(name)
+}
 
 /** The settings for one host. Throws `RekeyError` naming the variable that can't be used. */
 export function connectionSettings(name: string, read: ReadVariable, context: ConnectionContext): ConnectionSettings {
@@ -59,6 +67,7 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     throw badVariable(name, found.name, 'must be text')
   }
   const kind = connectionKind(name, text('ansible_connection'))
+  const address = text('ansible_host', 'ansible_ssh_host') ?? name
   const options = new SshOptions(name, context)
   for (const variable of ['ansible_ssh_args', 'ansible_ssh_common_args', 'ansible_ssh_extra_args']) {
     const args = text(variable)
@@ -66,37 +75,39 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
   }
   const checking = first('ansible_ssh_host_key_checking', 'ansible_host_key_checking')
   if (checking && !isTrue(checking.value)) options.set('stricthostkeychecking', 'no')
-
   const port = first('ansible_port', 'ansible_ssh_port')
-  const portNumber = port ? Number(port.value) : Number(options.get('port') ?? 22)
+  if (port) options.set('port', String(port.value))
+  const user = text('ansible_user', 'ansible_ssh_user')
+  if (user !== undefined) options.set('user', user)
+  const key = text('ansible_ssh_private_key_file', 'ansible_private_key_file')
+  if (key !== undefined) options.set('identityfile', key)
+  const timeout = text('ansible_ssh_timeout', 'ansible_timeout')
+  if (timeout !== undefined) options.set('connecttimeout', timeout)
+  if (kind === 'ssh') options.addConfiguration(address)
+
+  const portNumber = Number(options.get('port') ?? 22)
   if (!Number.isInteger(portNumber) || portNumber < 1 || portNumber > 65535) {
-    throw badVariable(name, port?.name ?? 'Port', 'must be a port number')
+    throw badVariable(name, port?.name ?? 'the port of ssh', `must be a port number, not ${options.get('port')}`)
   }
-  const key = text('ansible_ssh_private_key_file', 'ansible_private_key_file') ?? options.get('identityfile')
-  const timeout = Number(text('ansible_ssh_timeout', 'ansible_timeout') ?? options.get('connecttimeout') ?? 10)
-  if (!(timeout > 0)) throw badVariable(name, 'ansible_timeout', 'must be a number of seconds')
+  const seconds = Number(options.get('connecttimeout') ?? 10)
+  if (!(seconds > 0)) throw badVariable(name, 'ansible_timeout', 'must be a number of seconds')
+  const keyFile = options.get('identityfile')
   const knownHosts = options.get('userknownhostsfile')
   const jump = options.get('proxyjump')
   const command = options.get('proxycommand')
   return {
     kind,
-    address: text('ansible_host', 'ansible_ssh_host') ?? options.get('hostname') ?? name,
+    address: options.get('hostname') ?? address,
     port: portNumber,
-    user:
-      text('ansible_user', 'ansible_ssh_user') ??
-      options.get('user') ??
-      context.environment['USER'] ??
-      userInfo().username,
-    ...(key !== undefined && { privateKeyFile: expandPath(key, context) }),
+    user: options.get('user') ?? context.environment['USER'] ?? userInfo().username,
+    ...(keyFile !== undefined && { privateKeyFile: expandPath(keyFile, context) }),
     ...optional('password', text('ansible_password', 'ansible_ssh_pass', 'ansible_ssh_password')),
-    ...(knownHosts !== undefined && {
-      knownHostsFiles: splitShell(knownHosts).map(file => expandPath(file, context)),
-    }),
+    ...(knownHosts !== undefined && { knownHostsFiles: knownHostsFiles(knownHosts, options, context) }),
     hostKeyChecking: hostKeyChecking(name, options.get('stricthostkeychecking'), context),
     ...(jump !== undefined && jump !== 'none' && { proxyJump: jump.split(',').map(hop => hop.trim()) }),
     ...(command !== undefined && command !== 'none' && { proxyCommand: command }),
     ...becomeSettings(name, read, text),
-    connectTimeout: timeout,
+    connectTimeout: seconds,
   }
 }
 
@@ -104,8 +115,14 @@ function optional<Key extends string>(key: Key, value: string | undefined): { [k
   return value === undefined ? {} : ({ [key]: value } as { [key in Key]: string })
 }
 
+/** The operator's files, and the system's behind them, as ssh reads both. */
+function knownHostsFiles(given: string, options: SshOptions, context: ConnectionContext): string[] {
+  const system = splitShell(options.get('globalknownhostsfile') ?? '/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2')
+  return [...splitShell(given).map(file => expandPath(file, context)), ...system.filter(file => existsSync(file))]
+}
+
 function connectionKind(host: string, value: string | undefined): ConnectionSettings['kind'] {
-  switch (value?.replace(/^ansible\.builtin\./, '')) {
+  switch (value?.replace(/^ansible\.(builtin|legacy)\./, '')) {
     case undefined:
     case 'ssh':
     case 'smart':
@@ -124,7 +141,7 @@ function becomeSettings(
   text: (...names: string[]) => string | undefined,
 ): Pick<ConnectionSettings, 'become'> {
   if (!isTrue(read('ansible_become') ?? false)) return {}
-  const method = text('ansible_become_method')?.replace(/^ansible\.builtin\./, '') ?? 'sudo'
+  const method = text('ansible_become_method')?.replace(/^ansible\.(builtin|legacy)\./, '') ?? 'sudo'
   if (method !== 'sudo' && method !== 'su' && method !== 'doas') {
     throw badVariable(host, 'ansible_become_method', `is "${method}", and rekey knows sudo, su and doas`)
   }
@@ -133,7 +150,7 @@ function becomeSettings(
 }
 
 /** What Ansible takes for true: `yes`, `on`, `1`, `true` and `True`. */
-export function isTrue(value: unknown): boolean {
+function isTrue(value: unknown): boolean {
   if (typeof value === 'string') return ['y', 'yes', 'on', '1', 'true', 't', '1.0'].includes(value.trim().toLowerCase())
   return Boolean(value)
 }
@@ -156,7 +173,9 @@ function hostKeyChecking(host: string, value: string | undefined, { notice }: Co
 function badVariable(host: string, variable: string, what: string): RekeyError {
   return new RekeyError(`${host}: ${variable} ${what}`, {
     code: 'inventory.connection-variable',
-    hint: `rekey inventory --explain ${host} ${variable} shows where it is set.`,
+    hint: variable.startsWith('ansible_')
+      ? `rekey inventory --explain ${host} ${variable} shows where it is set.`
+      : undefined,
     host,
   })
 }
@@ -169,11 +188,29 @@ function expandPath(path: string, { cwd, environment }: ConnectionContext): stri
   return isAbsolute(path) ? path : resolve(cwd, path)
 }
 
-/** Options of ssh's command line; of one given twice the first counts, as for ssh. */
+// What of ssh's configuration connections of rekey can follow.
+const followed = [
+  'hostname',
+  'port',
+  'user',
+  'identityfile',
+  'userknownhostsfile',
+  'globalknownhostsfile',
+  'stricthostkeychecking',
+  'proxyjump',
+  'proxycommand',
+  'connecttimeout',
+]
+/** Options that change where a connection goes or whom it trusts, and that it can't follow. */
+const notFollowed = ['hostkeyalias', 'certificatefile', 'pkcs11provider', 'revokedhostkeys', 'identityagent']
+
+/** Options of ssh for one host; of one given twice the first counts, as for ssh. */
 class SshOptions {
   readonly #host: string
   readonly #context: ConnectionContext
   readonly #values = new Map<string, string>()
+  /** Names of what has no effect, said once for all hosts. */
+  #file: string | undefined
 
   constructor(host: string, context: ConnectionContext) {
     this.#host = host
@@ -188,22 +225,29 @@ class SshOptions {
     if (!this.#values.has(option)) this.#values.set(option, value)
   }
 
+  /** Reads arguments of ssh's command line. */
   add(args: string, variable: string): void {
-    const words = splitShell(args)
+    let words: string[]
+    try {
+      words = splitShell(args)
+    } catch {
+      throw badVariable(this.#host, variable, 'has a quote that is not closed')
+    }
     const letters: Record<string, string> = { J: 'proxyjump', i: 'identityfile', l: 'user', p: 'port' }
     for (let index = 0; index < words.length; index++) {
       const match = /^-([a-zA-Z0-9])(.*)$/s.exec(words[index]!)
       if (!match) throw badVariable(this.#host, variable, `has "${words[index]}", which is no option of ssh`)
       const [, letter = '', attached = ''] = match
       const option = letters[letter]
-      if (letter === 'o' || option) {
+      if (letter === 'o' || letter === 'F' || option) {
         const value = attached || words[++index]
         if (value === undefined) throw badVariable(this.#host, variable, `ends with -${letter} and no value`)
         if (option) this.set(option, value)
+        else if (letter === 'F') this.#file ??= value
         else this.#addOption(value, variable)
       } else {
-        this.#context.notice(`${this.#host}: -${letter} in ${variable} is not used`)
-        if ('bcDeEFIkLmOQRSwW'.includes(letter) && attached === '') index++
+        this.#context.notice(`-${letter} in ${variable} is not used`)
+        if ('bcDeEILmOQRSwWB'.includes(letter) && attached === '') index++
       }
     }
   }
@@ -211,6 +255,45 @@ class SshOptions {
   #addOption(assignment: string, variable: string): void {
     const match = /^\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)$/s.exec(assignment)
     if (!match) throw badVariable(this.#host, variable, `has "-o ${assignment}", which is no Option=value`)
-    this.set(match[1]!.toLowerCase(), match[2]!.trim())
+    const [, option = '', value = ''] = match
+    this.set(option.toLowerCase(), unquoted(value.trim()))
+    if (notFollowed.includes(option.toLowerCase())) this.#context.notice(`${option} in ${variable} is not used`)
   }
+
+  /** Lays what the files of ssh say below what the inventory says. */
+  addConfiguration(address: string): void {
+    if (this.#file === undefined && !sshConfigMatters()) return
+    const args = this.#file === undefined ? [] : ['-F', expandPath(this.#file, this.#context)]
+    // Match blocks may look at these, and at nothing else that the inventory says.
+    if (this.#values.has('user')) args.push('-l', this.#values.get('user')!)
+    if (this.#values.has('port')) args.push('-p', this.#values.get('port')!)
+    const config = readSshConfig(address, args)
+    const chosen = (option: string): readonly string[] => changed(config, option)
+    for (const option of followed) {
+      const [value, ...more] = chosen(option)
+      // A jump on the command line makes ssh ignore a proxy command of its files, and the other way round.
+      if (option.startsWith('proxy') && (this.#values.has('proxyjump') || this.#values.has('proxycommand'))) continue
+      if (value === undefined || (value === 'none' && option === 'connecttimeout')) continue
+      if (more.length > 0 && !this.#values.has(option))
+        this.#context.notice(`${this.#host}: of several keys in the configuration of ssh, ${value} is used`)
+      this.set(option, value)
+    }
+    for (const option of notFollowed) {
+      if (chosen(option).length > 0)
+        this.#context.notice(`${this.#host}: ${option} in the configuration of ssh is not used`)
+    }
+  }
+}
+
+/** The values of an option where they are not ssh's defaults. */
+function changed(config: SshConfig, option: string): readonly string[] {
+  const values = config.get(option) ?? []
+  const standard = sshDefaults().get(option) ?? []
+  // The name that was asked for is no choice of its own.
+  if (option === 'hostname') return values
+  return values.length === standard.length && values.every((value, index) => value === standard[index]) ? [] : values
+}
+
+function unquoted(value: string): string {
+  return /^".*"$/s.test(value) ? value.slice(1, -1) : value
 }

@@ -1,22 +1,29 @@
 // Loads inventories as Ansible's operators have them: hosts, groups and variables, by pattern.
-
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { checkConfig, fallbackSources, fallbackVaultOptions, readAnsibleConfig } from './ansible-config.ts'
+import { readExtraVariables } from './extra-variables.ts'
 import { createInventoryData, folderOf, reconcile } from './groups.ts'
 import { createInventory, type Inventory } from './inventory.ts'
 import { createLayers } from './layers.ts'
-import { createResolver } from './resolve.ts'
-import { isHostList, readSource, resolveSource, type SourceContext } from './sources.ts'
+import { isHostList, readSource, resolveSource } from './sources.ts'
 import { openVariableFolder } from './variable-files.ts'
 import { createVault } from './vault.ts'
+import { readVaultPasswords, type VaultOptions } from './vault-passwords.ts'
 
+export type { Explanation, Place } from './explanation.ts'
 export type { Inventory, InventoryGroup, SelectOptions } from './inventory.ts'
 
-export interface InventoryOptions {
-  /** As given with `-i`, in order: paths, or lists of hosts with a comma. */
+export interface InventoryOptions extends VaultOptions {
+  /** As given with `-i`, in order: paths, or lists of hosts with a comma. None: `ANSIBLE_INVENTORY`, then ansible.cfg. */
   readonly sources: readonly string[]
   /** The folder whose group_vars and host_vars apply above those of the inventory. */
   readonly playbookDirectory?: string
+  /** As given with `-e`, in order. */
+  readonly extraVars?: readonly string[]
+  /** Asks the operator for a password, without showing it. */
+  readonly ask?: (prompt: string) => Promise<string>
   /** Is told, one line each, what an operator should know but need not act on. */
   readonly notice?: (line: string) => void
   readonly environment?: NodeJS.ProcessEnv
@@ -32,25 +39,47 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
     told.add(line)
     options.notice?.(line)
   }
-  const vault = createVault([])
-  const context: SourceContext = { cwd, environment, vault, notice }
-  if (options.sources.length === 0) {
-    throw new RekeyError('no inventory given', { code: 'inventory.none', hint: 'Name one with -i.' })
+  const config = readAnsibleConfig({ cwd, environment })
+  checkConfig(config, notice)
+  const passwords = await readVaultPasswords(fallbackVaultOptions(options, config, notice), {
+    cwd,
+    environment,
+    ask: options.ask,
+  })
+  const vault = createVault(passwords)
+  const context = { cwd, environment, vault, notice }
+
+  let given = options.sources
+  if (given.length === 0) {
+    const fallback = fallbackSources(config)
+    if (!fallback) throw noInventory()
+    notice(fallback.said)
+    given = fallback.sources
   }
-  const sources = options.sources.map(source => resolveSource(source, context))
+  const sources = given.map(source => resolveSource(source, context))
   const data = createInventoryData()
   for (const source of sources) await readSource(data, source, context)
   reconcile(data)
+
   const folders = sources
     .filter(source => !isHostList(source))
     .map(source => (statSync(source).isDirectory() ? source : folderOf(source)))
+  const playbookDirectory = options.playbookDirectory && resolve(cwd, options.playbookDirectory)
   const layers = createLayers({
     data,
     inventoryFolders: folders.map(folder => openVariableFolder(folder, vault, notice)),
-    playbookFolder: options.playbookDirectory
-      ? openVariableFolder(options.playbookDirectory, vault, notice)
-      : undefined,
-    extraVars: new Map(),
+    playbookFolder: playbookDirectory ? openVariableFolder(playbookDirectory, vault, notice) : undefined,
+    extraVars: readExtraVariables(options.extraVars ?? [], context),
   })
-  return createInventory({ sources, data, layers, resolver: createResolver(layers), cwd, environment, notice })
+  return createInventory({ sources, data, layers, playbookDirectory, cwd, environment, notice })
+}
+
+function noInventory(): RekeyError {
+  const usual = '/etc/ansible/hosts'
+  return new RekeyError('no inventory given: no -i, no ANSIBLE_INVENTORY, and no inventory in ansible.cfg', {
+    code: 'inventory.none',
+    hint: existsSync(usual)
+      ? `There is one: -i ${usual}`
+      : 'Name one with -i: a file, a folder, or hosts with a comma (-i host1,).',
+  })
 }

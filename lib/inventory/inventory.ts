@@ -2,12 +2,15 @@
 import type { ConnectionSettings } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
-import { isIpAddress } from './addresses.ts'
-import { connectionSettings } from './connection-variables.ts'
-import { compareText, type Group, groupsOf, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { didYouMean } from '../suggestion.ts'
+import { connectionSettings, isUnusedConnectionVariable } from './connection-variables.ts'
+import { type Explanation, explainVariable } from './explanation.ts'
+import { type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { groupNames } from './host-facts.ts'
 import type { Layers } from './layers.ts'
+import { graph, hostJson, hostYaml, listJson, listYaml } from './listing.ts'
 import { matchPattern, splitLimit, splitPattern, unmatchedError } from './pattern.ts'
-import type { VariableResolver } from './resolve.ts'
+import { createResolver, type VariableResolver } from './resolve.ts'
 
 export interface SelectOptions {
   /** `--limit`: a pattern that the hosts must match too; one that matches nothing is an error. */
@@ -33,13 +36,25 @@ export interface Inventory extends HostSource {
    * limit that can't be parsed, and for a limit that matches nothing.
    */
   select(pattern: string, options?: SelectOptions): Host[]
+  /** What `ansible-inventory --list` prints. */
+  list(options?: ListOptions): string
+  /** What `ansible-inventory --host` prints. Throws `RekeyError` unless the pattern is exactly one host. */
+  describeHost(pattern: string, options?: { readonly yaml?: boolean }): string
+  /** What `ansible-inventory --graph` prints, from a group on. Throws `RekeyError` when there is no such group. */
+  graph(options?: { readonly group?: string; readonly vars?: boolean }): string
+  /** Every place that sets a variable of a host, and which one won. Throws `RekeyError` when nothing sets it. */
+  explain(host: string, variable: string): Explanation
+}
+
+export interface ListOptions extends SelectOptions {
+  readonly yaml?: boolean
 }
 
 export interface InventoryContext {
   readonly sources: readonly string[]
   readonly data: InventoryData
   readonly layers: Layers
-  readonly resolver: VariableResolver
+  readonly playbookDirectory?: string
   readonly cwd: string
   readonly environment: NodeJS.ProcessEnv
   readonly notice: (line: string) => void
@@ -47,18 +62,17 @@ export interface InventoryContext {
 
 /** Puts the parts of a loaded inventory behind one interface. */
 export function createInventory(context: InventoryContext): Inventory {
-  const { data, layers, resolver, notice, sources } = context
+  const { data, layers, notice, sources } = context
+  const resolver = createResolver(context)
   const known = new Map<HostEntry, Host>()
   const hostOf = (entry: HostEntry): Host => {
     let host = known.get(entry)
     if (!host) {
-      host = createHost(entry, context)
+      host = createHost(entry, resolver, context)
       known.set(entry, host)
     }
     return host
   }
-  void layers
-  void resolver
   let localhost: HostEntry | undefined
   const implicitLocalhost = (name: string): HostEntry | undefined => {
     if (!['localhost', '127.0.0.1', '::1'].includes(name)) return undefined
@@ -79,6 +93,34 @@ export function createInventory(context: InventoryContext): Inventory {
   }
   const match = (parts: readonly string[]): ReturnType<typeof matchPattern> =>
     matchPattern(data, parts, implicitLocalhost)
+  const named = (name: string): HostEntry => {
+    const entry = data.hosts.get(name) ?? implicitLocalhost(name)
+    if (entry) return entry
+    const guess = didYouMean(name, data.hosts.keys())
+    throw new RekeyError(`there is no host "${name}" in the inventory`, {
+      code: 'inventory.unknown-host',
+      hint: guess ? `Did you mean "${guess}"?` : 'rekey inventory --graph shows what there is.',
+    })
+  }
+  const select = (pattern: string, { limit }: SelectOptions = {}): HostEntry[] => {
+    const { hosts, unmatched } = match(splitPattern(pattern))
+    for (const part of unmatched) {
+      const comma =
+        pattern.includes(',') && part.includes(':') ? '; in a pattern with a comma, only commas separate' : ''
+      notice(`"${part}" matches no host and no group of the inventory${comma}`)
+    }
+    if (limit === undefined) return hosts
+    const limited = match(splitLimit(limit))
+    for (const part of limited.unmatched) throw unmatchedError(data, part, `--limit ${limit}`)
+    if (limited.hosts.length === 0) {
+      throw new RekeyError(`--limit ${limit} leaves no host of the inventory`, {
+        code: 'inventory.limit-empty',
+        hint: 'Parts with & and ! take hosts away from those before them.',
+      })
+    }
+    const wanted = new Set(limited.hosts)
+    return hosts.filter(host => wanted.has(host))
+  }
   let groups: ReadonlyMap<string, InventoryGroup> | undefined
   return {
     sources,
@@ -89,31 +131,37 @@ export function createInventory(context: InventoryContext): Inventory {
       groups ??= new Map([...data.groups].map(([name, group]) => [name, describeGroup(group)]))
       return groups
     },
-    host(name) {
-      const entry = data.hosts.get(name)
-      if (!entry) throw unmatchedError(data, name, 'host')
-      return hostOf(entry)
+    host: name => hostOf(named(name)),
+    select: (pattern, options) => select(pattern, options).map(hostOf),
+    list({ limit, yaml } = {}) {
+      const hosts = select('all', { limit })
+      return yaml ? listYaml(context, hosts) : listJson(context, hosts)
     },
-    select(pattern, { limit } = {}) {
-      const { hosts, unmatched } = match(splitPattern(pattern))
-      for (const part of unmatched)
-        notice(`"${part.replace(/^[!&]/, '')}" matches no host and no group of the inventory`)
-      if (limit === undefined) return hosts.map(hostOf)
-      const limited = match(splitLimit(limit))
-      for (const part of limited.unmatched) throw unmatchedError(data, part, `--limit ${limit}`)
-      const wanted = new Set(limited.hosts)
-      const left = hosts.filter(host => wanted.has(host))
-      if (left.length === 0 && hosts.length > 0) {
-        throw new RekeyError(`--limit ${limit} leaves no host of "${pattern}"`, {
-          code: 'inventory.limit-empty',
-          hint: `"${pattern}" has ${hosts.length === 1 ? '1 host' : `${hosts.length} hosts`}: ${hosts
+    describeHost(pattern, { yaml } = {}) {
+      const { hosts } = match(splitPattern(pattern))
+      const [host] = hosts
+      if (!host) throw unmatchedError(data, pattern, '--host')
+      if (hosts.length > 1) {
+        throw new RekeyError(`--host ${pattern} is ${hosts.length} hosts`, {
+          code: 'inventory.host-pattern',
+          hint: `Name one of them: ${hosts
             .slice(0, 5)
-            .map(host => host.name)
-            .join(', ')}${hosts.length > 5 ? ' …' : ''}`,
+            .map(one => one.name)
+            .join(', ')}${hosts.length > 5 ? ' …' : ''}.`,
         })
       }
-      return left.map(hostOf)
+      return yaml ? hostYaml(layers, host) : hostJson(layers, host)
     },
+    graph({ group = 'all', vars } = {}) {
+      const start = data.groups.get(group)
+      if (start) return graph(context, start, vars)
+      const guess = didYouMean(group, data.groups.keys())
+      throw new RekeyError(`there is no group "${group}"`, {
+        code: 'inventory.unknown-group',
+        hint: guess ? `Did you mean "${guess}"?` : 'Without a name, --graph shows all groups.',
+      })
+    },
+    explain: (host, variable) => explainVariable(layers, named(host), variable),
   }
 }
 
@@ -129,7 +177,11 @@ function describeGroup(group: Group): InventoryGroup {
   }
 }
 
-function createHost(entry: HostEntry, { resolver, cwd, environment, notice }: InventoryContext): Host {
+function createHost(
+  entry: HostEntry,
+  resolver: VariableResolver,
+  { cwd, environment, notice }: InventoryContext,
+): Host {
   let groups: readonly string[] | undefined
   let vars: Readonly<Record<string, unknown>> | undefined
   let connection: ConnectionSettings | undefined
@@ -144,21 +196,13 @@ function createHost(entry: HostEntry, { resolver, cwd, environment, notice }: In
       return vars
     },
     get connection() {
-      connection ??= connectionSettings(entry.name, name => resolver.read(entry, name), { cwd, environment, notice })
+      if (!connection) {
+        connection = connectionSettings(entry.name, name => resolver.read(entry, name), { cwd, environment, notice })
+        for (const name of Object.keys(resolver.vars(entry)).filter(isUnusedConnectionVariable).sort()) {
+          notice(`the inventory sets ${name}, which rekey does not use`)
+        }
+      }
       return connection
     },
   }
-}
-
-/** `group_names`: the groups of a host by name, without `all`. */
-export function groupNames(host: HostEntry): string[] {
-  return [...groupsOf(host)]
-    .map(group => group.name)
-    .filter(name => name !== 'all')
-    .sort(compareText)
-}
-
-/** `inventory_hostname_short`: up to the first dot, unless it is an address. */
-export function shortName(name: string): string {
-  return isIpAddress(name) ? name : name.split('.')[0]!
 }

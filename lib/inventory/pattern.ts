@@ -4,6 +4,7 @@ import { RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import { parseAddress } from './addresses.ts'
 import { type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { pythonRegex } from './python-regex.ts'
 
 /**
  * Splits a pattern into its parts: at commas, or at colons where these are no port, range or IPv6 address.
@@ -116,8 +117,11 @@ function pick(part: string, hosts: HostEntry[], [, , index, start, end]: RegExpE
 
 function matcher(expression: string): (name: string) => boolean {
   if (expression.startsWith('~')) {
-    const pattern = pythonRegex(expression.slice(1))
-    return name => pattern.test(name)
+    const pattern = startRegex(expression.slice(1))
+    return name => {
+      pattern.lastIndex = 0
+      return pattern.test(name)
+    }
   }
   if (!/[*?[]/.test(expression)) return name => name === expression
   const pattern = globRegex(expression)
@@ -149,23 +153,10 @@ function globRegex(glob: string): RegExp {
   }
 }
 
-/** A regular expression of Python's, matched from the start of a name; what reads differently here is refused. */
-function pythonRegex(source: string): RegExp {
-  const inline = /^\(\?([aims]+)\)/.exec(source)
-  const flags = new Set('u')
-  for (const flag of inline?.[1] ?? '') if (flag !== 'a') flags.add(flag)
-  const body = source
-    .slice(inline?.[0].length ?? 0)
-    .replace(/\(\?P</g, '(?<')
-    .replace(/\(\?P=(\w+)\)/g, '\\k<$1>')
-    // Python escapes what it likes; here only syntax may be escaped.
-    .replace(/\\(.)/gs, (whole, escaped: string) => {
-      if (escaped === 'A') return '^'
-      if (escaped === 'Z') return '$(?![\\s\\S])'
-      return /[a-zA-Z0-9^$\\.*+?()[\]{}|/-]/.test(escaped) ? (escaped === '-' ? '-' : whole) : escaped
-    })
+/** A regular expression of Python's, matched from the start of a name. */
+function startRegex(source: string): RegExp {
   try {
-    return new RegExp(`^(?:${body})`, [...flags].join(''))
+    return pythonRegex(source, 'y')
   } catch (error) {
     throw badPattern(`~${source}`, error)
   }

@@ -1,6 +1,12 @@
-// The variables of a host as playbooks read them: each resolved when it is read, and only then.
-import type { HostEntry } from './groups.ts'
+// The variables of a host as playbooks read them: templates resolved when a variable is read, and only then.
+import { at, RekeyError } from '../errors.ts'
+import { didYouMean } from '../suggestion.ts'
+import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { groupNames, shortName } from './host-facts.ts'
+import { evaluateTemplate, type Scope } from './jinja.ts'
+import { isTemplate } from './jinja-parser.ts'
 import type { Layers } from './layers.ts'
+import { TemplateError, UndefinedError } from './python-values.ts'
 import { EncryptedText, isMapping, setKey, Timestamp, UnsafeText, type Value, WholeFloat } from './values.ts'
 
 /** Reads variables of hosts. */
@@ -11,45 +17,216 @@ export interface VariableResolver {
   vars(host: HostEntry): Readonly<Record<string, unknown>>
 }
 
-export function createResolver(layers: Layers): VariableResolver {
-  const mergedOf = new Map<HostEntry, ReturnType<Layers['merged']>>()
-  const merged = (host: HostEntry): ReturnType<Layers['merged']> => {
-    let found = mergedOf.get(host)
-    if (!found) {
-      found = layers.merged(host)
-      mergedOf.set(host, found)
+export interface ResolverSources {
+  readonly data: InventoryData
+  readonly layers: Layers
+  readonly playbookDirectory?: string
+}
+
+/** What stands behind a template error: the innermost variable whose template failed. */
+interface Site {
+  readonly host: string
+  readonly variable: string
+  readonly assignment: Assignment
+}
+
+/** A template that needs its own value. */
+class LoopError extends TemplateError {}
+
+/** Resolves variables of the hosts of an inventory; each is resolved once. */
+export function createResolver({ data, layers, playbookDirectory }: ResolverSources): VariableResolver {
+  const merged = memo((host: HostEntry) => layers.merged(host))
+  const sites = new WeakMap<TemplateError, Site>()
+  const running: (Site & { readonly key: string })[] = []
+
+  const evaluate = (template: string, site: Site, scope: Scope): unknown => {
+    const key = `${site.host}\n${template}`
+    const from = running.findIndex(one => one.key === key)
+    if (from !== -1) {
+      const way = [...running.slice(from), site].map(one => one.variable)
+      const chain = way.length === 2 && way[0] === way[1] ? '' : ` (${way.join(' → ')})`
+      throw new LoopError(`it refers to itself${chain}`)
     }
-    return found
+    running.push({ ...site, key })
+    try {
+      return evaluateTemplate(template, scope)
+    } catch (error) {
+      if (error instanceof TemplateError) {
+        if (!sites.has(error)) sites.set(error, site)
+        throw error
+      }
+      if (!(error instanceof SyntaxError)) throw error
+      const unreadable = new TemplateError(`its template can't be read: ${error.message}`)
+      sites.set(unreadable, site)
+      throw unreadable
+    } finally {
+      running.pop()
+    }
+  }
+
+  const groups = lazily(() =>
+    Object.fromEntries([...data.groups].map(([name, group]) => [name, hostsOf(group).map(host => host.name)])),
+  )
+  const hostvars = lazily(() => {
+    const all: Record<string, unknown> = {}
+    for (const host of data.hosts.values()) defineLazy(all, host.name, () => variablesObject(host))
+    return all
+  })
+  const magic: Record<string, (host: HostEntry) => unknown> = {
+    inventory_hostname: host => host.name,
+    inventory_hostname_short: host => shortName(host.name),
+    group_names: groupNames,
+    groups,
+    hostvars,
+    inventory_file: host => host.source ?? null,
+    inventory_dir: host => (host.source === undefined || host.source.includes(',') ? null : folderOf(host.source)),
+    playbook_dir: () => playbookDirectory,
+  }
+  const isMagic = (name: string): boolean => Object.hasOwn(magic, name)
+
+  /** A variable with everything in it still lazy. */
+  const resolved = memo((host: HostEntry) =>
+    memo((name: string): unknown => {
+      const assignment = merged(host).get(name)
+      if (!assignment) return undefined
+      const site: Site = { host: host.name, variable: name, assignment }
+      return lazy(assignment.value, template => evaluate(template, site, scopeOf(host)))
+    }),
+  )
+  const lookup = (host: HostEntry, name: string): unknown => (isMagic(name) ? magic[name]!(host) : resolved(host)(name))
+  const scopeOf = memo(
+    (host: HostEntry): Scope => ({
+      lookup: name => lookup(host, name),
+      explain(name) {
+        if (name.startsWith('ansible_')) return 'it is not set in the inventory, and no facts are gathered'
+        const guess = didYouMean(name, [...merged(host).keys(), ...Object.keys(magic)])
+        return guess && `did you mean "${guess}"?`
+      },
+    }),
+  )
+  const variablesObject = (host: HostEntry): Record<string, unknown> => {
+    const all: Record<string, unknown> = {}
+    for (const name of [...merged(host).keys(), ...Object.keys(magic)])
+      if (name !== 'hostvars') defineLazy(all, name, () => lookup(host, name))
+    return all
+  }
+
+  const explained = (error: unknown, host: HostEntry, name: string): unknown => {
+    if (!(error instanceof TemplateError)) return error
+    const site = sites.get(error)
+    const variable = site?.variable ?? name
+    const { file, line } = site?.assignment.origin ?? { file: 'inventory' }
+    const needed = variable === name && site?.host === host.name ? '' : ` (needed by "${name}" of ${host.name})`
+    const [code, hint] =
+      error instanceof UndefinedError
+        ? ['inventory.undefined', 'Set it for this host, or give it a default: {{ name | default(…) }}.']
+        : error instanceof LoopError
+          ? ['inventory.variable-loop', 'Give one of them a value of its own.']
+          : ['inventory.template', 'docs/from-ansible.md lists what templates may use.']
+    return new RekeyError(
+      `${at(file, line)}: the variable "${variable}" of ${site?.host ?? host.name}: ${error.message}${needed}`,
+      {
+        code: code!,
+        hint,
+        host: host.name,
+        cause: error,
+      },
+    )
   }
   const resolver: VariableResolver = {
     read(host, name) {
-      const assignment = merged(host).get(name)
-      return assignment && plain(assignment.value)
+      try {
+        return plain(lookup(host, name))
+      } catch (error) {
+        throw explained(error, host, name)
+      }
     },
     vars(host) {
       const object: Record<string, unknown> = {}
-      for (const name of merged(host).keys()) {
-        Object.defineProperty(object, name, {
-          enumerable: true,
-          configurable: true,
-          get: () => resolver.read(host, name),
-        })
+      const define = (name: string, enumerable: boolean): void => {
+        Object.defineProperty(object, name, { enumerable, configurable: true, get: () => resolver.read(host, name) })
       }
+      for (const name of merged(host).keys()) define(name, true)
+      // Ansible's own are there to be read, but not among the variables that are set.
+      for (const name of Object.keys(magic)) define(name, false)
       return object
     },
   }
   return resolver
 }
 
-/** A value as JavaScript has it. */
-function plain(value: Value): unknown {
+function memo<Key, Result>(compute: (key: Key) => Result): (key: Key) => Result {
+  const known = new Map<Key, Result>()
+  return key => {
+    let found = known.get(key)
+    if (found === undefined) {
+      found = compute(key)
+      known.set(key, found)
+    }
+    return found
+  }
+}
+
+function lazily<Result>(compute: () => Result): () => Result {
+  let result: Result | undefined
+  return () => {
+    result ??= compute()
+    return result
+  }
+}
+
+/** A property that is computed when it is first read. */
+function defineLazy(target: object, key: PropertyKey, compute: () => unknown): void {
+  Object.defineProperty(target, key, {
+    enumerable: true,
+    configurable: true,
+    get() {
+      const value = compute()
+      Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true })
+      return value
+    },
+  })
+}
+
+/** A value in which templates and encrypted strings are resolved when they are reached. */
+function lazy(raw: Value, evaluate: (template: string) => unknown): unknown {
+  if (typeof raw === 'string') return isTemplate(raw) ? evaluate(raw) : raw
+  if (raw instanceof UnsafeText) return raw.text
+  if (raw instanceof EncryptedText) return lazy(raw.decrypt(), evaluate)
+  if (isSettled(raw)) return raw
+  if (Array.isArray(raw)) {
+    const list: unknown[] = []
+    for (const [index, item] of raw.entries()) defineLazy(list, index, () => lazy(item, evaluate))
+    return list
+  }
+  const mapping: Record<string, unknown> = {}
+  for (const [key, item] of Object.entries(raw as Record<string, Value>))
+    defineLazy(mapping, key, () => lazy(item, evaluate))
+  return mapping
+}
+
+const settledContainers = new WeakMap<object, boolean>()
+
+/** True when nothing in a value is left to be resolved. */
+function isSettled(value: Value): boolean {
+  if (typeof value === 'string') return !isTemplate(value)
+  if (value instanceof UnsafeText || value instanceof EncryptedText) return false
+  if (!Array.isArray(value) && !isMapping(value)) return true
+  let settled = settledContainers.get(value)
+  if (settled === undefined) {
+    settled = Object.values(value).every(isSettled)
+    settledContainers.set(value, settled)
+  }
+  return settled
+}
+
+/** A value as JavaScript has it, everything in it resolved. */
+function plain(value: unknown): unknown {
   if (value instanceof WholeFloat) return value.value
   if (value instanceof Timestamp) return value.iso
-  if (value instanceof UnsafeText) return value.text
-  if (value instanceof EncryptedText) return value.decrypt()
   if (Array.isArray(value)) return value.map(plain)
   if (!isMapping(value)) return value
   const object: { [key: string]: unknown } = {}
-  for (const [key, entry] of Object.entries(value)) setKey(object, key, plain(entry))
+  for (const key of Object.keys(value)) setKey(object, key, plain(value[key]))
   return object
 }

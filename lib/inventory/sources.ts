@@ -1,11 +1,13 @@
 // What `-i` may name: a file, a folder of them, an executable, or a list of hosts; read in order, later ones win.
-import { existsSync, readdirSync, type Stats, statSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { extname, isAbsolute, join, normalize, resolve } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
+import { addExecutableInventory } from './executable-source.ts'
 import { addHost, ensureGroup, type InventoryData } from './groups.ts'
+import { addIniInventory } from './ini-source.ts'
 import { readText } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
-import { parseYaml } from './yaml.ts'
+import { parseYaml, type YamlNode } from './yaml.ts'
 import { addYamlInventory, expandAt } from './yaml-source.ts'
 
 export interface SourceContext {
@@ -35,7 +37,7 @@ export async function readSource(data: InventoryData, source: string, context: S
     })
   }
   if (stats.isDirectory()) return readFolder(data, source, context)
-  return readFile(data, source, stats, context)
+  return readFile(data, source, context)
 }
 
 /** True for `host1,host2,` as opposed to a path. */
@@ -77,17 +79,57 @@ function readHostList(data: InventoryData, source: string): void {
   }
 }
 
-async function readFile(data: InventoryData, file: string, _stats: Stats, context: SourceContext): Promise<void> {
-  const encrypted = readText(file)
-  const text = isEncrypted(encrypted) ? context.vault.decrypt(encrypted, file) : encrypted
-  const extension = extname(file)
+async function readFile(data: InventoryData, file: string, context: SourceContext): Promise<void> {
   const collector = { data, source: file }
-  if (['.yml', '.yaml', '.json', ''].includes(extension)) {
-    const root = parseYaml(text, { file, ...context })
-    if (root?.kind === 'mapping') return addYamlInventory(collector, file, root, context.notice)
-    throw new RekeyError(`${at(file, root?.line ?? 1)}: an inventory must be a map of groups`, {
-      code: 'inventory.shape',
-      hint: 'Start with `all:` and put `hosts:` and `children:` below it.',
+  if (isProgram(file)) return addExecutableInventory(collector, file, context)
+  const stored = readText(file)
+  const text = isEncrypted(stored) ? context.vault.decrypt(stored, file) : stored
+  const extension = extname(file)
+  if (extension === '.toml') {
+    throw new RekeyError(`${file}: inventories in TOML are not read`, {
+      code: 'inventory.toml',
+      hint: 'Convert it: ansible-inventory -i THIS --list --export --yaml.',
     })
   }
+  if (!['.yml', '.yaml', '.json', ''].includes(extension)) return addIniInventory(collector, file, text)
+  let root: YamlNode | undefined
+  let problem: unknown
+  try {
+    root = parseYaml(text, { file, ...context })
+  } catch (error) {
+    problem = error
+  }
+  if (root?.kind === 'mapping' && root.entries.size > 0) return addYamlInventory(collector, file, root, context.notice)
+  // Without an extension, what isn't YAML is INI; so is a file with nothing in it but comments, whatever its name.
+  if (problem === undefined && root === undefined) return addIniInventory(collector, file, text)
+  if (extension === '' && !looksLikeYaml(text)) return addIniInventory(collector, file, text)
+  if (problem !== undefined) throw problem
+  throw new RekeyError(`${at(file, root?.line ?? 1)}: an inventory must be a map of groups`, {
+    code: 'inventory.shape',
+    hint: 'Start with `all:` and put `hosts:` and `children:` below it; an INI file must not be called .yml.',
+  })
+}
+
+/** Whether a file without an extension was meant as YAML: its first line that says something is `---` or `word:`. */
+function looksLikeYaml(text: string): boolean {
+  const first = text.split('\n').find(line => !/^\s*([#;].*)?$/.test(line)) ?? ''
+  return /^---|^["']?[\w.-]+["']?:\s*(#.*)?$|^\s*\{/.test(first)
+}
+
+/** A file that may be run and says what runs it: Ansible reads other files with the executable bit as data, too. */
+function isProgram(file: string): boolean {
+  if ((statSync(file).mode & 0o111) === 0) return false
+  try {
+    accessSync(file, constants.X_OK)
+  } catch {
+    return false
+  }
+  const start = Buffer.alloc(4)
+  const descriptor = openSync(file, 'r')
+  try {
+    readSync(descriptor, start)
+  } finally {
+    closeSync(descriptor)
+  }
+  return start.toString('latin1', 0, 2) === '#!' || start.toString('latin1') === '\x7fELF'
 }

@@ -113,6 +113,16 @@ export function floatText(value: number): string {
   return text.includes('.') ? text : `${text}.0`
 }
 
+/** A key as text: what JSON makes of keys that aren't strings. */
+export function keyText(value: Value): string {
+  if (typeof value === 'string') return value
+  if (value === null) return 'null'
+  if (value instanceof WholeFloat) return floatText(value.value)
+  if (value instanceof EncryptedText) return value.ciphertext
+  if (isMapping(value) || Array.isArray(value)) return JSON.stringify(value)
+  return typeof value === 'number' && !Number.isInteger(value) ? floatText(value) : String(value)
+}
+
 /** What Ansible calls the type of a value, for error messages. */
 export function typeName(value: unknown): string {
   if (value === null || value === undefined) return 'nothing'

@@ -11,8 +11,8 @@ import {
   type Group,
   type Origin,
 } from './groups.ts'
-import { typeName } from './values.ts'
-import { keyText, type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml.ts'
+import { keyText, typeName } from './values.ts'
+import { type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml.ts'
 
 /** Adds what a parsed inventory file says. Throws `RekeyError` with the line of what is wrong. */
 export function addYamlInventory(

@@ -15,15 +15,14 @@ import { at, RekeyError } from '../errors.ts'
 import {
   EncryptedText,
   float,
-  floatText,
   integer,
-  isMapping,
+  keyText,
   type Mapping,
   setKey,
   Timestamp,
   UnsafeText,
   type Value,
-  WholeFloat,
+  type WholeFloat,
 } from './values.ts'
 import type { Vault } from './vault.ts'
 
@@ -105,11 +104,49 @@ function looksLikeJson(text: string): boolean {
   const first = /\S/.exec(text)?.[0]
   if (first !== '{' && first !== '[') return false
   try {
-    JSON.parse(text)
+    JSON.parse(withoutPythonFloats(text))
     return true
   } catch {
     return false
   }
+}
+
+// Python writes these three into JSON and reads them back; JSON itself doesn't have them.
+const pythonFloats = new Map([
+  ['NaN', Number.NaN],
+  ['Infinity', Number.POSITIVE_INFINITY],
+  ['-Infinity', Number.NEGATIVE_INFINITY],
+])
+const floatMarker = '\0float'
+
+function withoutPythonFloats(text: string): string {
+  if (!text.includes('NaN') && !text.includes('Infinity')) return text
+  return text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/gs, token =>
+    token.startsWith('"') ? token : JSON.stringify({ [floatMarker]: token }),
+  )
+}
+
+/** The value of a JSON text as Ansible reads it, vault and unsafe strings included. Throws `SyntaxError`. */
+export function parseJson(text: string, where: string, vault: Vault): Value {
+  return JSON.parse(withoutPythonFloats(text), (_key, value: Value, context?: { source?: string }) => {
+    if (typeof value === 'number') return jsonScalar(context?.source ?? String(value))
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    const mapping = value as Mapping
+    const marked = mapping[floatMarker]
+    if (typeof marked === 'string') return pythonFloats.get(marked)
+    return markedString(mapping['__ansible_unsafe'], mapping['__ansible_vault'], where, vault) ?? value
+  })
+}
+
+/** How JSON writes a string that is unsafe or encrypted: as a map with one key of Ansible's. */
+function markedString(
+  unsafe: Value | undefined,
+  ciphertext: Value | undefined,
+  where: string,
+  vault: Vault,
+): Value | undefined {
+  if (typeof unsafe === 'string') return new UnsafeText(unsafe)
+  return typeof ciphertext === 'string' ? new EncryptedText(ciphertext, where, vault) : undefined
 }
 
 function syntaxError(text: string, file: string, error: YAMLException): RekeyError {
@@ -306,7 +343,7 @@ class Builder {
     return { kind: 'sequence', line, weight, items }
   }
 
-  #mapping(start: number, tag: string | undefined, unsafe: boolean): MappingNode {
+  #mapping(start: number, tag: string | undefined, unsafe: boolean): MappingNode | ScalarNode {
     const line = this.#lineOf(start)
     if (tag !== undefined && !['!', '!unsafe', 'tag:yaml.org,2002:map'].includes(tag)) throw this.#unknownTag(tag, line)
     const own = new Map<string, MappingEntry>()
@@ -348,6 +385,12 @@ class Builder {
     let weight = 1
     for (const entry of entries.values()) weight += 1 + entry.value.weight
     this.#checkWeight(weight, line)
+    if (this.#json) {
+      const [plain, ciphertext] = ['__ansible_unsafe', '__ansible_vault'].map(name => own.get(name)?.value)
+      const where = at(this.#options.file, line)
+      const value = markedString(plain && toValue(plain), ciphertext && toValue(ciphertext), where, this.#options.vault)
+      if (value !== undefined) return { kind: 'scalar', line, weight, value }
+    }
     return { kind: 'mapping', line, weight, entries }
   }
 
@@ -381,20 +424,12 @@ function tagName(source: string): string {
   return source.startsWith('!!') ? `tag:yaml.org,2002:${source.slice(2)}` : source
 }
 
-/** A key as text: what JSON makes of keys that aren't strings. */
-export function keyText(value: Value): string {
-  if (typeof value === 'string') return value
-  if (value === null) return 'null'
-  if (value instanceof WholeFloat) return floatText(value.value)
-  if (value instanceof EncryptedText) return value.ciphertext
-  if (isMapping(value) || Array.isArray(value)) return JSON.stringify(value)
-  return typeof value === 'number' && !Number.isInteger(value) ? floatText(value) : String(value)
-}
-
 function jsonScalar(text: string): Value | undefined {
   if (text === 'true') return true
   if (text === 'false') return false
   if (text === 'null') return null
+  const special = pythonFloats.get(text)
+  if (special !== undefined) return special
   if (/^-?\d+$/.test(text)) return integer(BigInt(text))
   const number = Number(text)
   return Number.isNaN(number) ? undefined : float(number)

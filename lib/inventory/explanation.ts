@@ -1,0 +1,54 @@
+// Who sets a variable: every place that gives it a value for a host, and the one that won.
+import { at, RekeyError } from '../errors.ts'
+import { didYouMean } from '../suggestion.ts'
+import type { Assignment, HostEntry } from './groups.ts'
+import type { Layers } from './layers.ts'
+import { jsonText } from './python-json.ts'
+import { EncryptedText, type Value } from './values.ts'
+
+/** One place that sets a variable. */
+export interface Place {
+  /** What kind of place, e.g. `group_vars/all beside the inventory`. */
+  readonly layer: string
+  /** `file:line` as far as known. */
+  readonly where: string
+  /** The value as written, as JSON; encrypted ones stay closed. */
+  readonly value: string
+  readonly won: boolean
+}
+
+export interface Explanation {
+  readonly host: string
+  readonly variable: string
+  /** Lowest first: each is overridden by those behind it. */
+  readonly places: readonly Place[]
+}
+
+/** Explains a variable of a host. Throws `RekeyError` with the nearest name when nothing sets it. */
+export function explainVariable(layers: Layers, host: HostEntry, variable: string): Explanation {
+  const found: Omit<Place, 'won'>[] = []
+  for (const { title, read } of layers.of(host)) {
+    const history: Assignment[] = []
+    for (let one = read().get(variable); one; one = one.replaced) history.unshift(one)
+    for (const { value, origin } of history) {
+      found.push({ layer: title, where: at(origin.file, origin.line), value: shown(value) })
+    }
+  }
+  if (found.length === 0) {
+    const guess = didYouMean(variable, layers.merged(host).keys())
+    throw new RekeyError(`nothing sets "${variable}" for ${host.name}`, {
+      code: 'inventory.unset',
+      hint: guess ? `Did you mean "${guess}"?` : `rekey inventory --host ${host.name} lists what is set.`,
+      host: host.name,
+    })
+  }
+  return {
+    host: host.name,
+    variable,
+    places: found.map((place, index) => ({ ...place, won: index === found.length - 1 })),
+  }
+}
+
+function shown(value: Value): string {
+  return value instanceof EncryptedText ? '(encrypted)' : jsonText(value)
+}

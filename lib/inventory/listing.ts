@@ -1,0 +1,232 @@
+// What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
+import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag } from 'js-yaml'
+import { compareText, type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import type { Layers } from './layers.ts'
+import { jsonText } from './python-json.ts'
+import { text } from './python-values.ts'
+import {
+  EncryptedText,
+  floatText,
+  isMapping,
+  type Mapping,
+  setKey,
+  Timestamp,
+  UnsafeText,
+  type Value,
+  WholeFloat,
+} from './values.ts'
+
+export interface ListingSources {
+  readonly data: InventoryData
+  readonly layers: Layers
+}
+
+// Ansible's own variables, which it leaves out of what it prints, even where an inventory sets them.
+const internalVariables = new Set([
+  'ansible_async_path',
+  'ansible_collection_name',
+  'ansible_config_file',
+  'ansible_dependent_role_names',
+  'ansible_diff_mode',
+  'ansible_facts',
+  'ansible_forks',
+  'ansible_inventory_sources',
+  'ansible_limit',
+  'ansible_play_batch',
+  'ansible_play_hosts',
+  'ansible_play_hosts_all',
+  'ansible_play_role_names',
+  'ansible_playbook_python',
+  'ansible_role_name',
+  'ansible_role_names',
+  'ansible_run_tags',
+  'ansible_skip_tags',
+  'ansible_verbosity',
+  'ansible_version',
+  'group_names',
+  'groups',
+  'hostvars',
+  'inventory_dir',
+  'inventory_file',
+  'inventory_hostname',
+  'inventory_hostname_short',
+  'play_hosts',
+  'playbook_dir',
+  'role_name',
+  'role_names',
+  'role_path',
+  'role_uuid',
+])
+
+/** The variables of a host as they are written, templates and all. */
+export function hostVariables(layers: Layers, host: HostEntry): Mapping {
+  const variables: Mapping = {}
+  for (const [name, { value }] of layers.merged(host)) if (!internalVariables.has(name)) setKey(variables, name, value)
+  return variables
+}
+
+/** `--list`: groups with their hosts and children, and all variables by host. */
+export function listJson({ data, layers }: ListingSources, selected: readonly HostEntry[]): string {
+  const available = new Set(selected)
+  const listed: Mapping = {}
+  const seen = new Set<Group>()
+  const visit = (group: Group): void => {
+    const entry: Mapping = {}
+    const hosts = group.name === 'all' ? [] : ownHosts(group, available)
+    if (hosts.length > 0) setKey(entry, 'hosts', hosts)
+    if (group.children.size > 0) setKey(entry, 'children', [...group.children.keys()])
+    for (const child of group.children.values()) {
+      if (seen.has(child)) continue
+      seen.add(child)
+      visit(child)
+    }
+    if (Object.keys(entry).length > 0) setKey(listed, group.name, entry)
+  }
+  visit(data.groups.get('all')!)
+  const hostvars: Mapping = {}
+  for (const host of selected) {
+    const variables = hostVariables(layers, host)
+    if (Object.keys(variables).length > 0) setKey(hostvars, host.name, variables)
+  }
+  setKey(listed, '_meta', { hostvars, profile: 'inventory_legacy' })
+  return jsonText(listed, { indent: 4, sortKeys: true, markUnsafe: true })
+}
+
+const ownHosts = (group: Group, available: ReadonlySet<HostEntry>): string[] =>
+  [...group.hosts.values()].filter(host => available.has(host)).map(host => host.name)
+
+/** `--list --yaml`: the tree of groups, each host's variables where it is named first. */
+export function listYaml({ data, layers }: ListingSources, selected: readonly HostEntry[]): string {
+  const available = new Set(selected)
+  const seenGroups = new Set<Group>()
+  const seenHosts = new Set<HostEntry>()
+  const visit = (group: Group): Mapping => {
+    const children: Mapping = {}
+    for (const child of group.children.values()) {
+      if (seenGroups.has(child)) setKey(children, child.name, {})
+      else {
+        const inner = visit(child)
+        seenGroups.add(child)
+        if (Object.keys(inner).length > 0) setKey(children, child.name, inner)
+      }
+    }
+    const hosts: Mapping = {}
+    for (const host of group.name === 'all' ? [] : group.hosts.values()) {
+      if (!available.has(host)) continue
+      setKey(hosts, host.name, seenHosts.has(host) ? {} : hostVariables(layers, host))
+      seenHosts.add(host)
+    }
+    const entry: Mapping = {}
+    if (Object.keys(children).length > 0) setKey(entry, 'children', children)
+    if (Object.keys(hosts).length > 0) setKey(entry, 'hosts', hosts)
+    return entry
+  }
+  const all = visit(data.groups.get('all')!)
+  return yamlText(Object.keys(all).length > 0 ? { all } : {})
+}
+
+/** `--host`. */
+export function hostJson(layers: Layers, host: HostEntry): string {
+  return jsonText(hostVariables(layers, host), { indent: 4, sortKeys: true })
+}
+
+/** `--host --yaml`. */
+export function hostYaml(layers: Layers, host: HostEntry): string {
+  return yamlText(hostVariables(layers, host))
+}
+
+/** `--graph`: the tree below a group, with variables where asked for. */
+export function graph({ layers }: ListingSources, start: Group, showVariables = false): string {
+  const lines: string[] = []
+  const line = (label: string, depth: number): void => {
+    lines.push(depth === 0 ? label : `${'  |'.repeat(depth)}--${label}`)
+  }
+  const variables = (found: Iterable<readonly [string, Value]>, depth: number): void => {
+    const sorted = [...found].sort(([one], [other]) => compareText(one, other))
+    for (const [name, value] of sorted) line(`{${name} = ${text(readable(value))}}`, depth)
+  }
+  const visit = (group: Group, depth: number): void => {
+    line(`@${group.name}:`, depth)
+    for (const child of group.children.values()) visit(child, depth + 1)
+    if (group.name !== 'all') {
+      for (const host of group.hosts.values()) {
+        line(host.name, depth + 1)
+        if (showVariables) variables(Object.entries(hostVariables(layers, host)), depth + 2)
+      }
+    }
+    if (showVariables) variables(groupVariables(layers, group), depth + 1)
+  }
+  visit(start, 0)
+  return lines.join('\n')
+}
+
+function groupVariables(layers: Layers, group: Group): Map<string, Value> {
+  const variables = new Map<string, Value>()
+  for (const { read } of layers.ofGroup(group)) {
+    for (const [name, { value }] of read()) if (!internalVariables.has(name)) variables.set(name, value)
+  }
+  if (group.priority !== 1) variables.set('ansible_group_priority', group.priority)
+  return variables
+}
+
+/** A value for people: encrypted strings opened. */
+function readable(value: Value): Value {
+  if (value instanceof EncryptedText) return value.decrypt()
+  if (value instanceof UnsafeText) return value.text
+  if (Array.isArray(value)) return value.map(readable)
+  if (!isMapping(value)) return value
+  const mapping: Mapping = {}
+  for (const [key, item] of Object.entries(value)) setKey(mapping, key, readable(item))
+  return mapping
+}
+
+// js-yaml writes JavaScript's values; these are the others that variables may hold.
+const schema = DUMP_SCHEMA.withTags(
+  defineScalarTag('tag:yaml.org,2002:int', {
+    ...intYaml11Tag,
+    identify: value => typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value)),
+    represent: String,
+  }),
+  defineScalarTag('tag:yaml.org,2002:float', {
+    ...floatYaml11Tag,
+    identify: value => value instanceof WholeFloat || (typeof value === 'number' && !Number.isInteger(value)),
+    represent: (value: number | WholeFloat) => yamlFloat(Number(value instanceof WholeFloat ? value.value : value)),
+  }),
+  defineScalarTag('tag:yaml.org,2002:timestamp', {
+    implicit: true,
+    resolve: source => source,
+    identify: value => value instanceof Timestamp,
+    represent: String,
+  }),
+  defineScalarTag('!vault', {
+    resolve: source => source,
+    identify: value => value instanceof EncryptedText,
+    represent: (value: EncryptedText) => value.ciphertext,
+  }),
+)
+
+function yamlFloat(value: number): string {
+  if (Number.isNaN(value)) return '.nan'
+  if (!Number.isFinite(value)) return value > 0 ? '.inf' : '-.inf'
+  // YAML 1.1 wants a point in the mantissa and a sign before the exponent.
+  const written = floatText(value)
+  return /^-?\d+e/.test(written) ? written.replace('e', '.0e') : written
+}
+
+function yamlText(value: Mapping): string {
+  return dump(sorted(value), { schema, noRefs: true, lineWidth: -1 })
+}
+
+function sorted(value: Value): Value {
+  if (value instanceof UnsafeText) return value.text
+  if (Array.isArray(value)) return value.map(sorted)
+  if (!isMapping(value)) return value
+  const mapping: Mapping = {}
+  for (const key of Object.keys(value).sort(compareText)) setKey(mapping, key, sorted(value[key]!))
+  return mapping
+}
+
+/** Every host of the inventory, in its order. */
+export function allHosts(data: InventoryData): HostEntry[] {
+  return hostsOf(data.groups.get('all')!)
+}
