@@ -4,6 +4,9 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { RunEvent } from '../run/events.ts'
 import { columns, tallied } from './words.ts'
 
+/** Errors that are told beside the worst one. */
+const mostOthers = 4
+
 /** The lines for a `run.report` event. */
 export function reportLines(event: Extract<RunEvent, { kind: 'run.report' }>): string[] {
   return event.sections.flatMap(({ title, rows }) => ['', title, ...columns(rows)])
@@ -15,7 +18,10 @@ export function finishedLines(event: Extract<RunEvent, { kind: 'run.finished' }>
   const lines = ['', `${playbook} ${ending} after ${formatDuration(event.milliseconds)}`]
   lines.push(...columns(Object.entries(event.tally).map(([host, tally]) => [host, tallied(tally)])))
   if (event.error) {
+    const others = event.failures.filter(({ error }) => error.message !== event.error?.message)
     lines.push('', `Error: ${event.error.message}`)
+    for (const { error } of others.slice(0, mostOthers)) lines.push(`Error: ${error.message}`)
+    if (others.length > mostOthers) lines.push(`… and ${others.length - mostOthers} more`)
     if (event.error.hint) lines.push(`Hint: ${event.error.hint}`)
   }
   if (event.state) lines.push('', 'Where things stand', ...event.state.map(line => `  ${line}`))

@@ -18,6 +18,14 @@ export interface EventError {
   readonly hint?: string
 }
 
+/** A step that did not end well on a host. */
+export interface Failure {
+  readonly host: string
+  readonly step: string
+  readonly outcome: Outcome
+  readonly error: EventError
+}
+
 /** What happened, without when. */
 export type RunEventBody =
   | {
@@ -62,6 +70,8 @@ export type RunEventBody =
       readonly exitCode: number
       readonly milliseconds: number
       readonly tally: Readonly<Record<string, Tally>>
+      /** Every host on which a step did not end well, worst first. */
+      readonly failures: readonly Failure[]
       /** What state things are in, where the run did not end well. */
       readonly state?: readonly string[]
       readonly error?: EventError

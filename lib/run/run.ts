@@ -20,7 +20,7 @@ import {
   Unchanged,
 } from '../playbook/model.ts'
 import { batches } from './batches.ts'
-import type { EventError, RunEventBody, Tally } from './events.ts'
+import type { EventError, Failure, RunEventBody, Tally } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
 import { collectLines } from './output-lines.ts'
 import { openSessions, type Sessions } from './sessions.ts'
@@ -130,7 +130,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   const plays: { title: string; milliseconds: number }[] = []
   const base = runContext(options, sessions, registered, { plays, started })
   const tally: Record<string, Tally> = {}
-  let worst: { outcome: Outcome; error: EventError; step: AnyStep; host: string } | undefined
+  const failures: Failure[] = []
   let services: object & { close?(): void | Promise<void> } = {}
   let failure: Error | undefined
   let lastStep: string | undefined
@@ -138,12 +138,12 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     services = playbook.services?.(base as never) ?? {}
     await options.flush()
     for (const [index, { play: current, hosts, steps }] of selected.entries()) {
-      if (signal.aborted || worst) break
+      if (signal.aborted || failures.length > 0) break
       const playStarted = performance.now()
       emit({ kind: 'play.started', play: index })
       for (const batch of batches(hosts, current.serial)) {
         for (const one of steps) {
-          if (signal.aborted || worst) break
+          if (signal.aborted || failures.length > 0) break
           const limit = limiter(forks)
           const on = one.runOnce ? batch.slice(0, 1) : batch
           // What the journal promises, it holds: the intent is on the disk before the step begins.
@@ -155,9 +155,8 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
                 const at = performance.now()
                 const result = await executeStep(one, host, { index, base, services, sessions, options, registered })
                 count(tally, host.name, result.outcome)
-                if (result.error && (!worst || rank(result.outcome) > rank(worst.outcome))) {
-                  worst = { outcome: result.outcome, error: result.error, step: one, host: host.name }
-                }
+                if (result.error)
+                  failures.push({ host: host.name, step: one.title, outcome: result.outcome, error: result.error })
                 emit({
                   kind: 'step.finished',
                   play: index,
@@ -172,7 +171,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
             ),
           )
           await options.flush()
-          if (!worst) lastStep = one.title
+          if (failures.length === 0) lastStep = one.title
         }
       }
       const milliseconds = Math.round(performance.now() - playStarted)
@@ -183,7 +182,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     failure = error as Error
   }
 
-  const outcome = signal.aborted ? 'interrupted' : worst || failure ? 'failed' : 'done'
+  const outcome = signal.aborted ? 'interrupted' : failures.length > 0 || failure ? 'failed' : 'done'
   try {
     if (playbook.report && !failure) {
       const sections = await playbook.report({ ...base, ...services, outcome } as never)
@@ -195,15 +194,17 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   await services.close?.()
   sessions.closeAll()
 
-  const error = failure ? eventError(failure) : worst?.error
-  const exitCode = exitCodeOf(outcome, worst?.outcome, failure)
+  failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
+  const error = failure ? eventError(failure) : failures[0]?.error
+  const exitCode = exitCodeOf(outcome, failures[0]?.outcome, failure)
   emit({
     kind: 'run.finished',
     outcome,
     exitCode,
     milliseconds: Math.round(performance.now() - started),
     tally,
-    ...(outcome === 'done' ? {} : { state: stateOfThings(lastStep, worst, check) }),
+    failures,
+    ...(outcome === 'done' ? {} : { state: stateOfThings(lastStep, failures, check) }),
     ...(error ? { error } : {}),
   })
   await options.flush()
@@ -228,23 +229,19 @@ function connectPlay(hosts: readonly Host[]): Selected {
   return { play: play('Connect', { hosts: 'all' }, [connect]), hosts, steps: [connect] }
 }
 
-function stateOfThings(
-  lastStep: string | undefined,
-  worst: { outcome: Outcome; step: AnyStep; host: string } | undefined,
-  check: boolean,
-): string[] {
+function stateOfThings(lastStep: string | undefined, failures: readonly Failure[], check: boolean): string[] {
   const lines = [
     lastStep && lastStep !== 'Connect'
       ? `Finished everywhere, last: ${lastStep}`
       : 'No step of the playbook was finished',
   ]
-  if (worst) {
-    const how = {
-      unknown: 'nobody knows whether it finished',
-      cancelled: 'was ended in the middle',
-      unreachable: 'could not be started',
-    }[worst.outcome as string]
-    lines.push(`${worst.step.title} on ${worst.host}: ${how ?? 'failed'}`)
+  const how: Partial<Record<Outcome, string>> = {
+    unknown: 'nobody knows whether it finished',
+    cancelled: 'was ended in the middle',
+    unreachable: 'could not be started',
+  }
+  for (const [step, group] of Map.groupBy(failures, one => `${one.step}: ${how[one.outcome] ?? 'failed'}`)) {
+    lines.push(`${step} on ${group.map(({ host }) => host).join(', ')}`)
   }
   if (check) lines.push('Nothing was changed: this was a check')
   return lines
