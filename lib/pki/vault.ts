@@ -160,7 +160,9 @@ export interface Vault {
   revokeAccessor(accessor: string): Promise<void>
   issue(path: string, role: string, request: IssueRequest): Promise<Issued>
   signCsr(path: string, role: string, csrPem: string, request: IssueRequest): Promise<Issued>
-  /** Read any path; undefined where there is nothing. */
+  /** The names below a path, as Vault gives them; undefined where there are none. */
+  list(path: string): Promise<string[] | undefined>
+  /** Read any path, with a query if it has one; undefined where there is nothing. */
   read(path: string): Promise<VaultResponse | undefined>
   write(path: string, data?: Readonly<Record<string, unknown>>): Promise<VaultResponse>
   /** The same Vault with another token. */
@@ -200,7 +202,9 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
     return async (method, path, json) => {
       for (const delay of [...backoff, undefined]) {
         try {
-          return await client.request({ method, path: `/${encodePath(path)}`, json })
+          // Not every proxy, nor Node, knows the method LIST.
+          const request = method === 'LIST' ? { method: 'GET', path: `${path}?list=true` } : { method, path }
+          return await client.request({ ...request, path: `/${encodePath(request.path)}`, json })
         } catch (error) {
           if (delay === undefined || !worthAnotherTry(error, method)) throw explain(error, method, path, address)
           await wait(delay, undefined, { signal: settings.signal })
@@ -246,6 +250,10 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
   const read = async (path: string) => (await orUndefined(send('GET', path))) as VaultResponse | undefined
   const write = async (path: string, data: Readonly<Record<string, unknown>> = {}) =>
     ((await send('POST', path, data)) ?? { data: {} }) as VaultResponse
+  const list = async (path: string) => {
+    const answer = (await orUndefined(send('LIST', path))) as VaultResponse | undefined
+    return answer?.data['keys'] as string[] | undefined
+  }
   const remove = async (path: string) => void (await send('DELETE', path))
 
   const health = async () => {
@@ -268,7 +276,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
   }
 
   const readIssuer = async (path: string, reference: string) => {
-    const data = (await read(`${path}/issuer/${reference}`))?.data
+    const data = (await read(`${path}/issuer/${reference}`).catch(noDefaultIssuer))?.data
     if (!data) return undefined
     return {
       id: String(data['issuer_id']),
@@ -379,10 +387,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
         privateKey: request.type === 'exported' ? pem(data['private_key'], where) : undefined,
       }
     },
-    listIssuers: async path => {
-      const data = ((await orUndefined(send('LIST', `${path}/issuers`))) as VaultResponse | undefined)?.data
-      return (data?.['keys'] as string[] | undefined) ?? []
-    },
+    listIssuers: async path => (await list(`${path}/issuers`)) ?? [],
     readIssuer,
     setDefaultIssuer: async (path, issuerId) => void (await write(`${path}/config/issuers`, { default: issuerId })),
     deleteIssuer: (path, reference) => remove(`${path}/issuer/${reference}`),
@@ -413,6 +418,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
     revokeAccessor: async accessor => void (await write('auth/token/revoke-accessor', { accessor })),
     issue: (path, role, request) => ask(`${path}/issue/${role}`, request),
     signCsr: (path, role, csr, request) => ask(`${path}/sign/${role}`, request, { csr }),
+    list,
     read,
     write,
     withToken,
@@ -428,6 +434,12 @@ async function orUndefined(answer: Promise<unknown>): Promise<unknown> {
     if (error instanceof RekeyError && error.code === 'vault.nothing-there') return undefined
     throw error
   }
+}
+
+/** A mount without any issuer answers 500 when asked for its default one: to us there is none. */
+function noDefaultIssuer(error: unknown): undefined {
+  if (error instanceof RekeyError && /no default issuer/.test(error.message)) return undefined
+  throw error
 }
 
 interface ApiError extends Error {
@@ -542,8 +554,10 @@ function sameSetting(has: unknown, wanted: unknown): boolean {
   return JSON.stringify(has) === JSON.stringify(wanted)
 }
 
+/** Each part of a path is escaped, a query behind it is left as it is. */
 function encodePath(path: string): string {
-  return path.split('/').map(encodeURIComponent).join('/')
+  const [plain, ...query] = path.split('?')
+  return [plain!.split('/').map(encodeURIComponent).join('/'), ...query].join('?')
 }
 
 function readSmallFile(file: string, what: string): string {
@@ -560,16 +574,46 @@ function readSmallFile(file: string, what: string): string {
 /**
  * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
  * put into a file without anyone noticing is an error: an empty certificate or key, and one that holds shorter than asked.
+ * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may.
  */
 export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
   return async (path: string, data?: Readonly<Record<string, string>>): Promise<VaultResponse | undefined> => {
-    if (!data) return checked(await vault.read(path), path)
+    if (!data) {
+      const response = await vault.read(await pathWithin(vault, path, ['data', 'metadata', 'subkeys']))
+      return checked(isDeleted(response) ? undefined : response, path)
+    }
     const response = await vault.write(path, data)
     if (data['ttl'] && typeof response.data['certificate'] === 'string') {
       requireLifetime(response.data['certificate'], data['ttl'], path, response.warnings)
     }
     return checked(response, path)
   }
+}
+
+/** Vault as the source of a template's `secrets`: the names below a path, in order. Undefined where there are none. */
+export function vaultLists(vault: Pick<Vault, 'read' | 'list'>) {
+  return async (path: string): Promise<string[] | undefined> =>
+    (await vault.list(await pathWithin(vault, path, ['metadata'])))?.sort()
+}
+
+/** The path with the part that version 2 of the key-value engine has after its mount, where it is left out. */
+async function pathWithin(vault: Pick<Vault, 'read'>, path: string, parts: readonly string[]): Promise<string> {
+  const [plain] = path.split('?')
+  const mount = await vault.read(`sys/internal/ui/mounts/${plain}`).catch((error: RekeyError) => {
+    // Not every token may ask; then the path is taken as it stands.
+    if (error.code === 'vault.permission-denied' || error.code === 'vault.no-such-mount') return undefined
+    throw error
+  })
+  const { path: prefix, options } = (mount?.data ?? {}) as { path?: string; options?: { version?: string } | null }
+  if (!prefix || options?.version !== '2') return path
+  const rest = `${path}/`.startsWith(prefix) ? path.slice(prefix.length) : path
+  return parts.some(part => rest.startsWith(`${part}/`)) ? path : `${prefix}${parts[0]}${rest && '/'}${rest}`
+}
+
+/** A version of a secret that was deleted still answers, with metadata alone. */
+function isDeleted(response: VaultResponse | undefined): boolean {
+  const { deletion_time: time } = (response?.data?.['metadata'] ?? {}) as { deletion_time?: string }
+  return Boolean(time) && new Date(time!) < new Date()
 }
 
 function checked(response: VaultResponse | undefined, path: string): VaultResponse | undefined {

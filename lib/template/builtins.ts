@@ -251,7 +251,7 @@ function formatFloat(value: number, how: Verb): string {
   if (!Number.isFinite(value)) return pad(Number.isNaN(value) ? 'NaN' : `${sign || '+'}Inf`, how)
   const size = Math.abs(value)
   let digits: string
-  if (verb === 'f' || verb === 'F') digits = size.toFixed(precision ?? 6)
+  if (verb === 'f' || verb === 'F') digits = fixed(size, precision ?? 6)
   else if (verb === 'e' || verb === 'E') digits = exponent(size.toExponential(precision ?? 6))
   else if (precision === undefined) digits = floatText(size)
   else digits = generalDigits(size, precision || 1)
@@ -259,12 +259,28 @@ function formatFloat(value: number, how: Verb): string {
   return padNumber(sign, digits, how, true)
 }
 
+/** Decimals of the number's exact value, a half rounded to even: toFixed rounds it up. */
+function fixed(size: number, precision: number): string {
+  const view = new DataView(new ArrayBuffer(8))
+  view.setFloat64(0, size)
+  const bits = view.getBigUint64(0)
+  const stored = Number((bits >> 52n) & 0x7ffn)
+  const mantissa = (bits & 0xfffffffffffffn) | (stored === 0 ? 0n : 1n << 52n)
+  const power = Math.max(stored, 1) - 1075
+  const scaled = mantissa * 10n ** BigInt(precision) * (power > 0 ? 1n << BigInt(power) : 1n)
+  const divisor = power < 0 ? 1n << BigInt(-power) : 1n
+  const twice = (scaled % divisor) * 2n
+  const up = twice > divisor || (twice === divisor && (scaled / divisor) % 2n === 1n)
+  const digits = String(scaled / divisor + (up ? 1n : 0n)).padStart(precision + 1, '0')
+  return precision === 0 ? digits : `${digits.slice(0, -precision)}.${digits.slice(-precision)}`
+}
+
 function generalDigits(size: number, precision: number): string {
   if (size === 0) return '0'
   const power = Number(size.toExponential(precision - 1).split('e')[1])
   if (power < -4 || power >= precision) return exponent(size.toExponential(precision - 1).replace(/\.?0+e/, 'e'))
-  const fixed = size.toFixed(Math.max(0, precision - 1 - power))
-  return fixed.includes('.') ? fixed.replace(/\.?0+$/, '') : fixed
+  const digits = fixed(size, Math.max(0, precision - 1 - power))
+  return digits.includes('.') ? digits.replace(/\.?0+$/, '') : digits
 }
 
 const exponent = (text: string) => text.replace(/e([+-])(\d)$/, 'e$10$2')

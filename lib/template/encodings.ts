@@ -70,17 +70,18 @@ function jsonString(bytes: string, escapeHtml: boolean): string {
 
 /** A document as yaml.v2 writes it: maps indented by two, lists not, lines folded at 80. */
 export function writeYaml(value: GoValue): string {
-  return `${yamlNode(value, 0, false)}\n`
+  return `${yamlNode(value, 0)}\n`
 }
 
 /** A value after `key:` or `-`, with the line break or space that belongs before it, or at the start of the document. */
-function yamlNode(value: GoValue, indent: number, inSequence: boolean): string {
+function yamlNode(value: GoValue, indent: number): string {
   const pad = ' '.repeat(indent)
   if (isMap(value) && value.size > 0) {
     return yamlKeys(value)
       .map((key, index) => {
         const lead = index === 0 ? '' : `\n${pad}`
-        return `${lead}${yamlScalar(key, indent, true)}:${yamlMember(value.get(key)!, indent)}`
+        const name = yamlScalar(key, { indent, column: indent, isKey: true })
+        return `${lead}${name}:${yamlMember(value.get(key)!, indent, indent + toText(name).length + 2)}`
       })
       .join('')
   }
@@ -88,20 +89,20 @@ function yamlNode(value: GoValue, indent: number, inSequence: boolean): string {
     return value
       .map((item, index) => {
         const lead = index === 0 ? '' : `\n${pad}`
-        if (isBlock(item)) return `${lead}- ${yamlNode(item, indent + 2, true)}`
-        return `${lead}- ${yamlScalar(item, indent + 2, false)}`
+        if (isBlock(item)) return `${lead}- ${yamlNode(item, indent + 2)}`
+        return `${lead}- ${yamlScalar(item, { indent: indent + 2, column: indent + 2 })}`
       })
       .join('')
   }
-  return yamlScalar(value, inSequence ? indent : 0, false)
+  return yamlScalar(value, { indent, column: indent })
 }
 
 const isBlock = (value: GoValue) => (isMap(value) && value.size > 0) || (isList(value) && value.length > 0)
 
-function yamlMember(value: GoValue, indent: number): string {
-  if (!isBlock(value)) return ` ${yamlScalar(value, indent + 2, false)}`
+function yamlMember(value: GoValue, indent: number, column: number): string {
+  if (!isBlock(value)) return ` ${yamlScalar(value, { indent: indent + 2, column })}`
   const inner = isMap(value) ? indent + 2 : indent
-  return `\n${' '.repeat(inner)}${yamlNode(value, inner, false)}`
+  return `\n${' '.repeat(inner)}${yamlNode(value, inner)}`
 }
 
 /** yaml.v2 sorts digits within keys as numbers, and letters after everything else. */
@@ -123,19 +124,28 @@ function compareKeys(a: readonly string[], b: readonly string[]): number {
     const [letterOne, letterTwo] = [/\p{L}/u.test(one), /\p{L}/u.test(two)]
     if (letterOne && letterTwo) return one < two ? -1 : 1
     if (letterOne || letterTwo) return digits ? (letterOne ? -1 : 1) : letterTwo ? -1 : 1
-    const [numberOne, numberTwo] = [a, b].map(key => /^\d+/.exec(key.slice(index).join(''))?.[0] ?? '')
-    if (numberOne !== numberTwo && numberOne && numberTwo && BigInt(numberOne) !== BigInt(numberTwo)) {
-      return BigInt(numberOne) < BigInt(numberTwo) ? -1 : 1
-    }
+    // Digits count as one number here, and nothing as 0; after a digit other than 0 leading zeros count.
+    const [runOne, runTwo] = [a, b].map(key => /^\d*/.exec(key.slice(index).join(''))![0]) as [string, string]
+    const ahead = (one === '0' || two === '0') && /[1-9]\d*$/.test(a.slice(0, index).join('')) ? '1' : '0'
+    const [numberOne, numberTwo] = [BigInt(ahead + runOne), BigInt(ahead + runTwo)]
+    if (numberOne !== numberTwo) return numberOne < numberTwo ? -1 : 1
+    if (runOne.length !== runTwo.length) return runOne.length - runTwo.length
     return one < two ? -1 : 1
   }
   return a.length - b.length
 }
 
-function yamlScalar(value: GoValue, indent: number, isKey: boolean): string {
+/** Where a scalar is written: what its next lines are indented by, and the column at which it starts. */
+interface Place {
+  readonly indent: number
+  readonly column: number
+  readonly isKey?: boolean
+}
+
+function yamlScalar(value: GoValue, place: Place): string {
   if (isNil(value)) return 'null'
-  if (typeof value === 'string') return yamlString(value, indent, isKey)
-  if (value instanceof JsonNumber) return yamlString(value.text, indent, isKey)
+  if (typeof value === 'string') return yamlString(value, place)
+  if (value instanceof JsonNumber) return value.text
   if (isMap(value)) return '{}'
   if (isList(value)) return '[]'
   if (typeof value === 'number') {
@@ -146,9 +156,10 @@ function yamlScalar(value: GoValue, indent: number, isKey: boolean): string {
 
 // What yaml.v2 would read back as something other than a string.
 const resolves =
-  /^(|~|null|Null|NULL|y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF|<<|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?[0-9][0-9_]*|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?)$/
+  /^(|~|null|Null|NULL|y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?[0-9][0-9_]*|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?)$/
 
-function yamlString(bytes: string, indent: number, isKey: boolean): string {
+function yamlString(bytes: string, place: Place): string {
+  const { indent, isKey } = place
   const text = toText(bytes)
   if (
     /[^\t\n\r\x20-\x7e\u0085\u00a0-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]|\ufeff/u.test(text) ||
@@ -160,7 +171,7 @@ function yamlString(bytes: string, indent: number, isKey: boolean): string {
     return literalAllowed(text) && !isKey ? toBytes(literal(text, indent)) : toBytes(doubleQuoted(text))
   }
   if (resolves.test(text)) return toBytes(doubleQuoted(text))
-  return toBytes(plainAllowed(text) ? (isKey ? text : foldAt(text, indent)) : singleQuoted(text, indent, isKey))
+  return toBytes(plainAllowed(text) ? (isKey ? text : folded(text, place)) : singleQuoted(text, place))
 }
 
 /** Whether libyaml writes it without quotes. */
@@ -181,28 +192,26 @@ function literal(text: string, indent: number): string {
   return `|${chomp}\n${lines.join('\n')}`
 }
 
-/** Break at the first space beyond column 80, as libyaml does. */
-function foldAt(text: string, indent: number): string {
-  const pad = ' '.repeat(indent)
-  let column = indent
-  let output = ''
+/** Break at the first single space beyond column 80, as libyaml does. */
+function folded(text: string, { indent, column: start }: Place): string {
+  let column = start
   const characters = [...text]
-  for (const [index, character] of characters.entries()) {
-    const foldable = character === ' ' && characters[index - 1] !== ' ' && characters[index + 1] !== ' '
-    if (foldable && column > 80 && index > 0 && index < characters.length - 1) {
-      output += `\n${pad}`
-      column = indent
-      continue
-    }
-    output += character
-    column++
-  }
-  return output
+  return characters
+    .map((character, index) => {
+      const single = character === ' ' && characters[index - 1] !== ' ' && characters[index + 1] !== ' '
+      if (single && column > 80 && index > 0 && index < characters.length - 1) {
+        column = indent
+        return `\n${' '.repeat(indent)}`
+      }
+      column++
+      return character
+    })
+    .join('')
 }
 
-function singleQuoted(text: string, indent: number, isKey: boolean): string {
+function singleQuoted(text: string, place: Place): string {
   const inner = text.replaceAll("'", "''")
-  return `'${isKey ? inner : foldAt(inner, indent)}'`
+  return `'${place.isKey ? inner : folded(inner, { ...place, column: place.column + 1 })}'`
 }
 
 function doubleQuoted(text: string): string {

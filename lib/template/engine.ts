@@ -25,6 +25,7 @@ export type TemplateDelimiters = Delims
 interface Position {
   readonly line: number
   readonly column: number
+  readonly offset: number
 }
 
 interface NodeBase {
@@ -50,8 +51,8 @@ type Operand =
   | Pipe
   | ({ type: 'Dot' | 'Nil' } & NodeBase)
   | ({ type: 'Bool'; value: boolean } & NodeBase)
-  | ({ type: 'String'; value: string } & NodeBase)
-  | ({ type: 'Number'; intValue?: bigint; floatValue?: number } & NodeBase)
+  | ({ type: 'String'; raw: string } & NodeBase)
+  | ({ type: 'Number'; text: string; intValue?: bigint; floatValue?: number } & NodeBase)
   | ({ type: 'Identifier'; ident: string } & NodeBase)
   | ({ type: 'Field' | 'Variable'; idents: string[] } & NodeBase)
   | ({ type: 'Chain'; node: Operand; fields: string[] } & NodeBase)
@@ -94,6 +95,25 @@ export function parseTemplate(source: string, options: ParseOptions): ParsedTemp
         }),
     }
   })
+}
+
+const simpleEscapes: Record<string, string> = {
+  ...{ a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' },
+}
+
+/** A literal's text in Go's bytes: `\u00e9` is two of them, `\xe9` is one. The parser has checked its form. */
+function unquote(raw: string): string {
+  const inner = raw.slice(1, -1)
+  if (raw.startsWith('`')) return inner.replaceAll('\r', '')
+  return inner.replaceAll(
+    /\\(?:x(..)|u(.{4})|U(.{8})|([0-7]{3})|(.))/gs,
+    (_, hex, short, long, octal, other: string) => {
+      if (hex) return String.fromCharCode(Number.parseInt(hex, 16))
+      if (octal) return String.fromCharCode(Number.parseInt(octal, 8) & 0xff)
+      if (short ?? long) return toBytes(String.fromCodePoint(Number.parseInt(short ?? long, 16)))
+      return simpleEscapes[other] ?? other
+    },
+  )
 }
 
 const bytesOf = ({ left, right }: TemplateDelimiters) => ({ left: toBytes(left), right: toBytes(right) })
@@ -236,12 +256,13 @@ function evaluatePipe(pipe: Pipe, dot: GoValue, scope: Scope, run: Execution): G
 }
 
 function evaluateCommand(
-  { args: [head, ...rest], pos }: Command,
+  { args, pos }: Command,
   dot: GoValue,
   scope: Scope,
   run: Execution,
   piped: GoValue | undefined,
 ): GoValue {
+  const [head, ...rest] = joined(args)
   const operands = () => {
     const values = rest.map(node => evaluateOperand(node, dot, scope, run))
     return piped === undefined ? values : [...values, piped]
@@ -259,6 +280,22 @@ function evaluateCommand(
   const method = receiver instanceof Struct ? receiver.methods.get(chain!.names.at(-1)!) : undefined
   if (!method) throw new Failure("arguments are given to what isn't a function", pos)
   return guarded(chain!.names.at(-1)!, () => method(...operands()), pos)
+}
+
+/** `scratch.Set` comes from the parser in two parts, like `scratch .Set`: joined again where no space is between. */
+function joined(args: readonly Operand[]): Operand[] {
+  const found: Operand[] = []
+  for (const node of args) {
+    const before = found.at(-1)
+    if (node.type === 'Field' && before?.type === 'Identifier') {
+      if (node.pos.offset === before.pos.offset + before.ident.length) {
+        found[found.length - 1] = { type: 'Chain', node: before, fields: node.idents, pos: before.pos }
+        continue
+      }
+    }
+    found.push(node)
+  }
+  return found
 }
 
 /** A field chain taken apart into what it starts from and its names; undefined for other operands. */
@@ -294,9 +331,11 @@ function evaluateOperand(node: Operand, dot: GoValue, scope: Scope, run: Executi
     case 'Nil':
       return null
     case 'Bool':
-    case 'String':
       return node.value
+    case 'String':
+      return unquote(node.raw)
     case 'Number':
+      if (node.text.startsWith("'")) return BigInt(toText(unquote(node.text)).codePointAt(0)!)
       if (node.intValue === undefined && node.floatValue === undefined) {
         throw new Failure('complex numbers are not supported', node.pos)
       }

@@ -1,6 +1,7 @@
 // The functions of Sprig that consul-template offers as sprig_…: those that depend on nothing but their arguments.
 import { posix } from 'node:path'
 import * as library from '@promptctl/go-template-js'
+import { compileRegex, expand } from './regex.ts'
 import {
   type GoFunction,
   type GoValue,
@@ -85,7 +86,55 @@ export function sprigFunctions(): Map<string, GoFunction> {
     for (let index = 0; index < values.length; index += 2) map.set(print(values[index]!), values[index + 1] ?? '')
     return map
   })
+  for (const [name, run] of Object.entries(regexFunctions)) {
+    add(name, run)
+    add(`must${name[0]!.toUpperCase()}${name.slice(1)}`, run)
+  }
   return found
+}
+
+/** On Go's regular expressions; the library's are JavaScript's. */
+const regexFunctions: Record<string, GoFunction> = {
+  regexMatch: (...args) => {
+    const [pattern, text] = texts(args, 2)
+    return compileRegex(pattern!).test(text!)
+  },
+  regexFind: (...args) => {
+    const [pattern, text] = texts(args, 2)
+    return toBytes(compileRegex(pattern!).exec(text!)?.[0] ?? '')
+  },
+  regexFindAll: (...args) => {
+    const [pattern, text] = texts(args, 3)
+    const all = [...text!.matchAll(compileRegex(pattern!, 'g'))].map(found => toBytes(found[0]))
+    return all.slice(0, atMost(args[2]))
+  },
+  regexReplaceAll: (...args) => {
+    const [pattern, text, replacement] = texts(args, 3)
+    return toBytes(text!.replace(compileRegex(pattern!, 'g'), (...found) => expand(replacement!, found)))
+  },
+  regexReplaceAllLiteral: (...args) => {
+    const [pattern, text, replacement] = texts(args, 3)
+    return toBytes(text!.replace(compileRegex(pattern!, 'g'), () => replacement!))
+  },
+  regexSplit: (...args) => {
+    const [pattern, text] = texts(args, 3)
+    const most = atMost(args[2])
+    const found = [...text!.matchAll(compileRegex(pattern!, 'g'))].slice(0, most === undefined ? undefined : most - 1)
+    const starts = [0, ...found.map(one => one.index + one[0].length)]
+    return starts.map((start, index) => toBytes(text!.slice(start, found[index]?.index)))
+  },
+}
+
+/** The strings among the arguments, of which there must be `count`. */
+function texts(args: readonly GoValue[], count: number): string[] {
+  if (args.length !== count) throw new Error(`needs ${count} arguments, and got ${args.length}`)
+  return args.filter(value => typeof value === 'string').map(toText)
+}
+
+/** A limit as Go has it: below zero there is none. */
+function atMost(limit: GoValue | undefined): number | undefined {
+  if (typeof limit !== 'bigint') throw new Error('needs a limit, an integer')
+  return limit < 0n ? undefined : Number(limit)
 }
 
 function adapted(name: string, run: LibraryFunction['fn']): GoFunction {

@@ -1,0 +1,90 @@
+// A server on loopback that answers some paths as a Vault would, always alike: for consul-template and for rekey.
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+
+const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8').trim()
+
+const secrets: Record<string, Record<string, unknown>> = {
+  'secret/app': {
+    password: 's3cr3t',
+    port: 8080,
+    ratio: 1.5,
+    on: true,
+    nested: { a: ['x', 'y'], n: 1 },
+    nothing: null,
+    empty: '',
+  },
+  'secret/dashed': { 'a-key': 'value' },
+  'secret/all/one': { v: '1' },
+  'secret/all/two': { v: '2' },
+  'kv/data/app': { data: { password: 'new' }, metadata: { version: 2, deletion_time: '' } },
+  'kv/data/app?version=1': { data: { password: 'old' }, metadata: { version: 1, deletion_time: '' } },
+  'pki_k8s/cert/ca': { certificate: fixture('ca.crt'), revocation_time: 0 },
+}
+
+const lists: Record<string, string[]> = {
+  secret: ['dashed', 'app', 'all/'],
+  'secret/all': ['two', 'one'],
+  'kv/metadata': ['b', 'a'],
+}
+
+/** What an issue answers: always the same certificate, and what was asked for as `echo_…`. */
+function issued(parameters: Record<string, unknown>) {
+  const echo = Object.entries(parameters).map(([key, value]) => [`echo_${key}`, value])
+  return {
+    certificate: fixture('leaf.crt'),
+    issuing_ca: fixture('ca.crt'),
+    ca_chain: [fixture('ca.crt')],
+    private_key: 'no key at all',
+    private_key_type: 'ec',
+    serial_number: '01:02:03',
+    expiration: 4_102_444_800,
+    ...Object.fromEntries(echo),
+  }
+}
+
+function mountOf(path: string) {
+  const [mount] = path.split('/')
+  const options = mount === 'kv' ? { version: '2' } : mount === 'secret' ? { version: '1' } : null
+  return { path: `${mount}/`, type: mount === 'pki_k8s' ? 'pki' : 'kv', options }
+}
+
+function answer(method: string, path: string, query: URLSearchParams, body: Record<string, unknown>) {
+  const listing = method === 'LIST' || query.get('list') === 'true'
+  if (path.startsWith('sys/internal/ui/mounts/')) return { data: mountOf(path.slice('sys/internal/ui/mounts/'.length)) }
+  if (listing) return lists[path] && { data: { keys: lists[path] } }
+  if (method === 'GET') {
+    const version = query.get('version')
+    const data = secrets[version ? `${path}?version=${version}` : path]
+    return data && { request_id: 'a-request', lease_id: '', lease_duration: 2_764_800, renewable: false, data }
+  }
+  return path === 'pki_k8s/issue/kubernetes' ? { lease_duration: 0, data: issued(body) } : undefined
+}
+
+/** Start it. Returns its address, and what ends it. */
+export async function startCannedVault(): Promise<{ address: string; stop(): void }> {
+  const server = createServer((request, response) => {
+    let text = ''
+    request.on('data', chunk => {
+      text += chunk
+    })
+    request.on('end', () => {
+      const url = new URL(request.url!, 'http://127.0.0.1')
+      const path = decodeURIComponent(url.pathname)
+        .replace(/^\/v1\//, '')
+        .replace(/\/$/, '')
+      const found = answer(request.method!, path, url.searchParams, text ? JSON.parse(text) : {})
+      response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json' })
+      response.end(JSON.stringify(found ?? { errors: [] }))
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  return {
+    address: `http://127.0.0.1:${port}`,
+    stop: () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
