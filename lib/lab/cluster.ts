@@ -4,7 +4,7 @@ import { kubernetesVersion } from './binaries.ts'
 import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads } from './canaries.ts'
 import { waitFor } from './command.ts'
 import { imageRepository, imageTags } from './images.ts'
-import { exec, tryExec } from './machine.ts'
+import { bootTimeOf, exec, tryExec } from './machine.ts'
 import { type Detail, type Report, timed } from './progress.ts'
 import { type Machine, masters, members, nodes, only, type Shape } from './shape.ts'
 
@@ -198,11 +198,8 @@ interface PodObject {
 /** What is not well yet in a cluster, in a few words each; nothing when all is well. */
 export type Complaints = string[]
 
-/**
- * Looks at the whole cluster once: nodes, pods, canaries. What was said before `since` is stale: it was written by
- * a kubelet that has been restarted.
- */
-export async function examineCluster(shape: Shape, since: Date): Promise<Complaints> {
+/** Looks at the whole cluster once: nodes, pods, canaries. */
+export async function examineCluster(shape: Shape): Promise<Complaints> {
   const first = masters(shape)[0]!
   const answer = await tryExec(
     shape.name,
@@ -219,33 +216,42 @@ export async function examineCluster(shape: Shape, since: Date): Promise<Complai
     shape,
     items.filter(item => item.kind === 'Node') as NodeObject[],
     items.filter(item => item.kind === 'Pod') as PodObject[],
-    since,
+    new Map(members(shape).map(({ name }) => [name, bootTimeOf(shape.name, name)])),
   )
 }
 
-/** What `examineCluster` finds, from what the API said. */
+/**
+ * What `examineCluster` finds, from what the API said and from when each machine booted (undefined: it is down).
+ * What was said before that is stale: the API repeats it until the machine's kubelet says otherwise.
+ */
 export function judgeCluster(
   shape: Shape,
   nodeList: readonly NodeObject[],
   podList: readonly PodObject[],
-  since: Date,
+  bootTimes: ReadonlyMap<string, number | undefined>,
 ): Complaints {
   // The API keeps whole seconds.
-  const fresh = (time: string | undefined) => time !== undefined && Date.parse(time) >= since.getTime() - 1000
+  const fresh = (time: string | undefined, machine: string | undefined) =>
+    time !== undefined && Date.parse(time) >= (bootTimes.get(machine ?? '') ?? Number.POSITIVE_INFINITY) - 1000
   const complaints: Complaints = []
   const notReady = members(shape).filter(({ name }) => {
     const node = nodeList.find(({ metadata }) => metadata.name === name)
     const ready = node?.status.conditions?.find(({ type }) => type === 'Ready')
-    return ready?.status !== 'True' || !fresh(ready.lastHeartbeatTime)
+    return ready?.status !== 'True' || !fresh(ready.lastHeartbeatTime, name)
   })
   if (notReady.length) complaints.push(`${notReady.map(({ name }) => name).join(', ')} not Ready`)
   const pods = podList.filter(({ metadata, status }) => !metadata.deletionTimestamp && status.phase !== 'Succeeded')
   const unwell = pods.filter(
-    ({ status }) =>
+    ({ spec, status }) =>
       !status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True') ||
-      !status.containerStatuses?.every(({ ready, state }) => ready && fresh(state.running?.startedAt)),
+      !status.containerStatuses?.every(({ ready, state }) => ready && fresh(state.running?.startedAt, spec.nodeName)),
   )
-  if (unwell.length) complaints.push(`${unwell.length} of ${pods.length} pods not ready`)
+  if (unwell.length) {
+    const names = unwell.slice(0, 3).map(({ metadata, spec }) => `${metadata.name} on ${spec.nodeName ?? 'no machine'}`)
+    complaints.push(
+      `${unwell.length} of ${pods.length} pods not ready: ${names.join(', ')}${unwell.length > 3 ? ' …' : ''}`,
+    )
+  }
   const expected = canaryWorkloads.filter(
     ({ namespace, name }) =>
       !pods.some(({ metadata }) => metadata.namespace === namespace && metadata.labels?.app === name),
@@ -255,13 +261,13 @@ export function judgeCluster(
 }
 
 /** Waits until nodes, pods and canaries are well and the callers' calls succeed; then lets them count from zero. */
-export async function waitUntilWell(shape: Shape, since: Date, detail: Detail, seconds = 300): Promise<void> {
+export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300): Promise<void> {
   let complaints: Complaints = []
   await waitFor(
     'the cluster to be well',
     seconds,
     async () => {
-      complaints = await examineCluster(shape, since)
+      complaints = await examineCluster(shape)
       detail(complaints.join('; '))
       return complaints.length === 0 || undefined
     },

@@ -10,8 +10,9 @@ import { labFolder, runtimeFolder } from './folders.ts'
 import { ensureImages } from './images.ts'
 import { inventoryPath, writeInventory } from './inventory.ts'
 import { createKeys } from './keys.ts'
+import { raiseLimits } from './limits.ts'
 import { lockLab } from './lock.ts'
-import { leaderOf, type Parts, startMachine, stopMachine, tryExec } from './machine.ts'
+import { isUp, leaderOf, type Parts, startMachine, stopMachine } from './machine.ts'
 import { createHub, existingNamespaces, removeHub, removeNetwork, routedNetworks } from './network.ts'
 import { type Confirm, ensurePrerequisites } from './prerequisites.ts'
 import { type Report, timed } from './progress.ts'
@@ -60,6 +61,7 @@ export async function up(
   await ensurePrerequisites(binaries, report, confirm)
   const unlock = await lockLab(options.name, 'up')
   try {
+    raiseLimits(report)
     let record = readRecord(options.name)
     if (record && (record.masters !== options.masters || record.nodes !== options.nodes))
       throw new RekeyError(
@@ -124,10 +126,9 @@ async function create(record: LabRecord, report: Report): Promise<void> {
   await createKeys(shape)
   for (const machine of shape.machines) prepareDisk(shape, machine)
   await prepareVault(shape)
-  const since = new Date()
   await boot(record, shape.machines, report)
   await Promise.all([createCluster(shape, report), timed(report, 'Initialise Vault', () => startVault(shape))])
-  await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, since, detail))
+  await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, detail))
   await timed(report, 'Keep a snapshot of it', () => takeSnapshot(shape, record.snapshot))
   writeInventory(shape)
 }
@@ -139,10 +140,7 @@ async function boot(record: LabRecord, machines: readonly Machine[], report: Rep
     await Promise.all(machines.map(machine => startMachine(shape, machine, record.parts)))
     await Promise.all(
       machines.map(({ name }) =>
-        waitFor(`systemd of ${name}`, 60, async () => {
-          const { code } = await tryExec(shape.name, name, ['systemctl', 'is-active', '--quiet', 'ssh.service'])
-          return code === 0 || undefined
-        }),
+        waitFor(`${name} to let somebody log in`, 60, async () => (await isUp(shape.name, name)) || undefined),
       ),
     )
   })
@@ -151,12 +149,12 @@ async function boot(record: LabRecord, machines: readonly Machine[], report: Rep
 /** Starts what isn't running of a complete lab, and waits until it is well. */
 async function start(record: LabRecord, report: Report): Promise<void> {
   const shape = shapeOfRecord(record)
-  const down = shape.machines.filter(({ name }) => !leaderOf(shape.name, name))
-  const since = down.length === shape.machines.length ? new Date() : new Date(0)
+  const states = await Promise.all(shape.machines.map(({ name }) => isUp(shape.name, name)))
+  const down = shape.machines.filter((_, index) => !states[index])
   if (down.length > 0 && down.length < shape.machines.length)
-    report({ kind: 'note', text: `These machines had died: ${down.map(({ name }) => name).join(', ')}` })
+    report({ kind: 'note', text: `These machines were down: ${down.map(({ name }) => name).join(', ')}` })
   if (down.length > 0) await boot(record, down, report)
-  if (down.length === 0 && (await examineCluster(shape, since)).length === 0) {
+  if (down.length === 0 && (await examineCluster(shape)).length === 0) {
     await startVault(shape)
     report({ kind: 'note', text: `Lab '${shape.name}' is up already.` })
     return
@@ -165,7 +163,7 @@ async function start(record: LabRecord, report: Report): Promise<void> {
     timed(report, 'Unseal Vault', () => startVault(shape)),
     timed(report, 'Wait until the cluster is well', async detail => {
       try {
-        await waitUntilWell(shape, since, detail)
+        await waitUntilWell(shape, detail)
       } catch (error) {
         throw new RekeyError((error as Error).message, {
           code: 'lab.unwell',
@@ -244,7 +242,7 @@ export async function status(name: string): Promise<LabStatus> {
   const machines = shape.machines.map(machine => ({ ...machine, running: leaderOf(name, machine.name) !== undefined }))
   const complaints = machines.filter(({ running }) => !running).map(machine => `${machine.name} is down`)
   if (record.stage === 'incomplete') complaints.push('it was never finished')
-  if (complaints.length === 0) complaints.push(...(await examineCluster(shape, new Date(0))))
+  if (complaints.length === 0) complaints.push(...(await examineCluster(shape)))
   return { shape, machines, complaints }
 }
 

@@ -33,6 +33,8 @@ interface Running {
   readonly leader: number
   /** When that one was started, in the kernel's ticks: pids are used again. */
   readonly leaderStarted: string
+  /** Milliseconds since 1970. */
+  readonly booted: number
 }
 
 const runningFile = (lab: string, machine: string) => join(runtimeFolder(lab), `${machine}.json`)
@@ -49,15 +51,28 @@ export function startOf(pid: number): string | undefined {
   }
 }
 
-/** The first process of a machine, or undefined when it does not run. */
-export function leaderOf(lab: string, machine: string): number | undefined {
-  let running: Running
+function readRunning(lab: string, machine: string): Running | undefined {
   try {
-    running = JSON.parse(readFileSync(runningFile(lab, machine), 'utf8'))
+    const running = JSON.parse(readFileSync(runningFile(lab, machine), 'utf8')) as Running
+    return startOf(running.leader) === running.leaderStarted ? running : undefined
   } catch {
     return undefined
   }
-  return startOf(running.leader) === running.leaderStarted ? running.leader : undefined
+}
+
+/** The first process of a machine, or undefined when it does not run. */
+export const leaderOf = (lab: string, machine: string): number | undefined => readRunning(lab, machine)?.leader
+
+/** When a machine booted, in milliseconds since 1970, or undefined when it does not run. */
+export const bootTimeOf = (lab: string, machine: string): number | undefined => readRunning(lab, machine)?.booted
+
+/** Whether a machine runs and has got as far as letting somebody log in. */
+export async function isUp(lab: string, machine: string): Promise<boolean> {
+  if (!leaderOf(lab, machine)) return false
+  const { code } = await tryExec(lab, machine, ['systemctl', 'is-active', '--quiet', 'ssh.service'], {
+    timeout: 10,
+  }).catch(() => ({ code: 1 }))
+  return code === 0
 }
 
 /** Boots a machine whose disk has been prepared. Whatever an earlier run of it left behind is removed first. */
@@ -88,6 +103,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       --timezone=off --capability=all --system-call-filter='@keyring bpf @mount' --machine=${lab}-${machine.name} \\
       --hostname=${machine.name} --network-namespace-path=${namespacePath(lab, machine.name)} \\
       --directory=${folder}/root ${binds.join(' ')}`
+  const booted = Date.now()
   const log = openSync(join(folder, 'console.log'), 'w', 0o600)
   // Its mounts are in a namespace of its own: they end with the machine, however it ends.
   const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-euc', script], {
@@ -118,7 +134,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       const leaderStarted = leader && startOf(leader)
       if (!leader || !leaderStarted) return undefined
       mkdirSync(runtimeFolder(lab), { recursive: true, mode: 0o700 })
-      const running: Running = { supervisor: child.pid!, leader, leaderStarted }
+      const running: Running = { supervisor: child.pid!, leader, leaderStarted, booted }
       writeFileSync(runningFile(lab, machine.name), JSON.stringify(running))
       return true
     },
@@ -161,11 +177,11 @@ async function copyContainerd(from: string, to: string): Promise<void> {
 /** Asks a machine to shut down, ends it when it doesn't, and removes its cgroups and network. */
 export async function stopMachine(shape: Shape, machine: Machine, { patience = 25 } = {}): Promise<void> {
   const lab = shape.name
-  if (leaderOf(lab, machine.name)) {
-    const { supervisor } = JSON.parse(readFileSync(runningFile(lab, machine.name), 'utf8')) as Running
+  const running = readRunning(lab, machine.name)
+  if (running && patience > 0) {
     try {
       // systemd-nspawn passes this on as the request to power off.
-      process.kill(supervisor, 'SIGTERM')
+      process.kill(running.supervisor, 'SIGTERM')
       await waitFor('', patience, () => processesOf(lab, machine.name).length === 0 || undefined, { every: 100 })
     } catch {
       // Its patience is over, or the supervisor is gone: what is left is ended below.
