@@ -19,7 +19,7 @@ export {
   probeApi,
   readCanaries,
 } from './kubernetes/probes.ts'
-export { restartStaticPod } from './kubernetes/static-pods.ts'
+export { killStaticPod, startedAnew, updateManifest } from './kubernetes/static-pods.ts'
 export {
   backupForm,
   namespacesWithOtherCa,
@@ -28,7 +28,7 @@ export {
   type TokenSecret,
   tokenSecrets,
 } from './kubernetes/tokens.ts'
-export { restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
+export { replaceDaemonPods, restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
 export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
 export { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from './operations/staging.ts'
 export { waitFor } from './operations/wait.ts'

@@ -27,6 +27,7 @@ import {
   HostFailedError,
   isReady,
   issuingPolicy,
+  killStaticPod,
   kubeadmAuthorities,
   kubeadmCertificates,
   kubeletEndpoint,
@@ -51,7 +52,7 @@ import {
   readMachine,
   regenerateToken,
   renderHostFiles,
-  restartStaticPod,
+  replaceDaemonPods,
   restartWorkload,
   type Secret,
   type StagedFile,
@@ -59,12 +60,14 @@ import {
   type Swap,
   serviceAccountKeyPair,
   stageFiles,
+  startedAnew,
   step,
   swapFiles,
   type TokenSecret,
   tokenSecrets,
   unplannedCertificates,
   unstageFiles,
+  updateManifest,
   type Vault,
   vaultRoles,
   verifyChain,
@@ -136,6 +139,8 @@ type Context = StepContext<Variables> & { readonly rotation: Rotation; readonly 
 interface Plan {
   readonly specs: CertificateSpec[]
   readonly oldAuthorities: Readonly<Record<string, string>>
+  /** The address of each host as a node. */
+  readonly addresses: Readonly<Record<string, string>>
 }
 
 const isMaster = ({ host }: Context) => host.groups.includes('masters')
@@ -299,7 +304,11 @@ const preflight: Play<Context>[] = [
           Object.entries(kubeadmAuthorities).map(([name, { certificate }]) => [name, certificates[certificate] ?? '']),
         )
         ctx.log(`${specs.length} certificates for ${machines.length} machines`)
-        return { specs, oldAuthorities }
+        return {
+          specs,
+          oldAuthorities,
+          addresses: Object.fromEntries(machines.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
+        }
       },
     }),
     step('Ask Vault', {
@@ -340,10 +349,10 @@ const observe: Play<Context>[] = [
   play('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API ten times a second, and note what the canaries have counted', {
       id: 'start-the-probes',
+      when: ctx => !ctx.check,
       runOnce: true,
       readOnly: true,
       run: async ctx => {
-        if (ctx.check) return
         ctx.rotation.probes = {
           loadBalancer: probeApi(ctx.vars.api_server),
           masters: new Map(ctx.hosts('masters').map(master => [master.name, probeApi(apiServerOf(master))])),
@@ -575,6 +584,21 @@ const servingFlags = (component: string) => ({
 })
 
 const restarts: Play<Context>[] = [
+  play('Prepare the kubelets of the masters', { hosts: 'masters', tags: ['restart'] }, [
+    step('Restart the kubelet, so that it knows of no earlier crash and starts what is killed at once', {
+      id: 'prepare-kubelets',
+      plan: () => 'systemctl restart kubelet',
+      run: restartKubelet,
+    }),
+    step('Wait until the nodes are Ready again', {
+      id: 'wait-for-prepared-kubelets',
+      when: ctx => !ctx.check,
+      runOnce: true,
+      readOnly: true,
+      run: ctx => allNodesReady(ctx, 'prepare-kubelets'),
+    }),
+  ]),
+
   play('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'] }, [
     step('Put the new certificates in place, all hosts at once', {
       id: 'swap-certificates',
@@ -590,12 +614,11 @@ const restarts: Play<Context>[] = [
   play('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
     step('Restart etcd, all members at once', {
       id: 'restart-etcd',
-      plan: () => 'annotate /etc/kubernetes/manifests/etcd.yaml, kill the old process',
-      run: ctx => restartStaticPod(ctx, 'etcd', { token: `${ctx.run}/etcd`, within: seconds(60), signal: ctx.signal }),
-      rollback: ctx =>
-        restartStaticPod(ctx, 'etcd', { token: `${ctx.run}/etcd-back`, within: seconds(60), signal: ctx.signal }),
+      plan: () => 'kill etcd; its kubelet starts it again',
+      run: ctx => restartInPlace(ctx, 'etcd'),
     }),
     step('Wait for the quorum of etcd', {
+      when: ctx => !ctx.check,
       readOnly: true,
       run: ctx =>
         waitFor(
@@ -605,15 +628,11 @@ const restarts: Play<Context>[] = [
         ),
     }),
     step('Restart the API server', {
-      plan: () => 'annotate /etc/kubernetes/manifests/kube-apiserver.yaml, kill the old process',
-      run: ctx =>
-        restartStaticPod(ctx, 'kube-apiserver', {
-          token: `${ctx.run}/kube-apiserver`,
-          within: seconds(90),
-          signal: ctx.signal,
-        }),
+      plan: () => 'kill kube-apiserver; its kubelet starts it again',
+      run: ctx => restartInPlace(ctx, 'kube-apiserver'),
     }),
     step('Wait until the API server answers', {
+      when: ctx => !ctx.check,
       readOnly: true,
       run: async ctx => {
         ctx.rotation.forgetOldCredentials()
@@ -622,55 +641,72 @@ const restarts: Play<Context>[] = [
     }),
   ]),
 
-  play('Restart controller-managers and schedulers', { hosts: 'masters', tags: ['restart'] }, [
-    step('Restart the controller-manager', {
-      plan: () => 'give it a serving certificate of the new CA, and start it anew',
-      run: ctx => restartController(ctx, 'kube-controller-manager'),
+  play('Restart controller-managers, schedulers and kubelets', { hosts: 'masters:nodes', tags: ['restart'] }, [
+    step('Restart the controller-manager and the scheduler', {
+      when: isMaster,
+      plan: () => 'give them serving certificates of the new CA where they sign their own, and kill them',
+      run: async ctx => ({
+        'kube-controller-manager': await endController(ctx, 'kube-controller-manager'),
+        'kube-scheduler': await endController(ctx, 'kube-scheduler'),
+      }),
     }),
-    step('Restart the scheduler', {
-      plan: () => 'give it a serving certificate of the new CA, and start it anew',
-      run: ctx => restartController(ctx, 'kube-scheduler'),
-    }),
-  ]),
-
-  play('Restart the kubelets', { hosts: 'masters:nodes', tags: ['restart'] }, [
     step('Restart the kubelet', {
       plan: () => 'systemctl restart kubelet',
-      run: async ({ $ }) => {
-        const since = Date.now()
-        await $`systemctl restart kubelet`
-        return since
-      },
+      run: restartKubelet,
     }),
     step('Wait until every node is Ready', {
+      when: ctx => !ctx.check,
       runOnce: true,
       readOnly: true,
       run: async ctx => {
-        if (ctx.check) return
-        const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
-        await ctx.cluster.nodesReady(names, {
-          within: seconds(180),
-          since: ctx.registered<number>('restart-the-kubelet'),
-        })
+        await allNodesReady(ctx, 'restart-the-kubelet')
         ctx.milestone('nodes ready')
+      },
+    }),
+    step('Wait until the controller-manager and the scheduler run', {
+      when: ctx => !ctx.check && isMaster(ctx),
+      readOnly: true,
+      run: async ctx => {
+        for (const [component, before] of Object.entries(
+          ctx.registered<Record<Controller, number[]>>(
+            'restart-the-controller-manager-and-the-scheduler',
+            ctx.host.name,
+          ) ?? {},
+        )) {
+          await startedAnew(ctx, component as Controller, before, { within: seconds(90), signal: ctx.signal })
+        }
       },
     }),
   ]),
 ]
 
-/** A controller-manager or scheduler, which from now on presents a certificate of the CA instead of one that it signs itself. */
-function restartController(ctx: Context, component: 'kube-controller-manager' | 'kube-scheduler'): Promise<void> {
+async function restartInPlace(ctx: Context, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
+  const before = await killStaticPod(ctx, pod)
+  await startedAnew(ctx, pod, before, { within: seconds(90), signal: ctx.signal })
+}
+
+async function restartKubelet({ $ }: Context): Promise<number> {
+  const since = Date.now()
+  await $`systemctl restart kubelet`
+  return since
+}
+
+function allNodesReady(ctx: Context, restart: string): Promise<void> {
+  const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
+  return ctx.cluster.nodesReady(names, { within: seconds(180), since: ctx.registered<number>(restart) })
+}
+
+type Controller = 'kube-controller-manager' | 'kube-scheduler'
+
+/** Ends a controller-manager or scheduler, which from now on presents a certificate of the CA instead of one that it signs itself. */
+async function endController(ctx: Context, component: Controller): Promise<number[]> {
   const { certificate, key } = servingFlags(component)
-  return restartStaticPod(ctx, component, {
-    token: `${ctx.run}/${component}`,
-    within: seconds(60),
-    signal: ctx.signal,
-    edit: manifest => {
-      manifest.flag('tls-cert-file', certificate)
-      manifest.flag('tls-private-key-file', key)
-      manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
-    },
+  await updateManifest(ctx, component, manifest => {
+    manifest.flag('tls-cert-file', certificate)
+    manifest.flag('tls-private-key-file', key)
+    manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
   })
+  return killStaticPod(ctx, component)
 }
 
 async function restoreArchive(ctx: Context): Promise<void> {
@@ -681,19 +717,17 @@ async function restoreArchive(ctx: Context): Promise<void> {
 
 // -------------------------------------------------------------------------------------------------- 6 Tokens, copies of the CA, pods
 
-const clusterServices = [
-  { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' },
-  { kind: 'DaemonSet', namespace: 'kube-system', name: 'kube-proxy' },
-] as const
+const kubeProxy = { namespace: 'kube-system', name: 'kube-proxy' } as const
+const coreDns = { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' } as const
 
 const tokens: Play<Context>[] = [
   play('Tokens and copies of the CA', { hosts: 'masters', tags: ['tokens'] }, [
     step('Wait until every namespace has the new kube-root-ca.crt', {
       id: 'wait-for-root-ca',
+      when: ctx => !ctx.check,
       readOnly: true,
       runOnce: true,
       run: async ctx => {
-        if (ctx.check) return
         const ca = newAuthority(ctx, 'kubernetes')
         await waitFor(
           'the new kube-root-ca.crt in every namespace',
@@ -752,12 +786,25 @@ const tokens: Play<Context>[] = [
       plan: ctx => ctx.vars.cni_workloads.map(one => `rolling restart of ${workloadName(one)}`),
       run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
     }),
-    step('Restart CoreDNS, kube-proxy, and what the inventory lists', {
+    step('Restart kube-proxy, so that nodes follow what the next restarts change', {
+      id: 'restart-kube-proxy',
+      runOnce: true,
+      plan: () =>
+        `replace the pods of DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}, all at once: the rules stay in the kernel`,
+      run: ctx => replaceDaemonPods(() => ctx.cluster.api(), kubeProxy, { within: seconds(120), signal: ctx.signal }),
+    }),
+    step('Restart CoreDNS', {
+      id: 'restart-coredns',
+      runOnce: true,
+      plan: () => `rolling restart of ${workloadName(coreDns)}`,
+      run: ctx => restartAll(ctx, [coreDns]),
+    }),
+    step('Restart what the inventory lists', {
       id: 'restart-workloads',
       runOnce: true,
-      plan: ctx =>
-        [...clusterServices, ...ctx.vars.restart_workloads].map(one => `rolling restart of ${workloadName(one)}`),
-      run: ctx => restartAll(ctx, [...clusterServices, ...ctx.vars.restart_workloads]),
+      when: ctx => ctx.vars.restart_workloads.length > 0,
+      plan: ctx => ctx.vars.restart_workloads.map(one => `rolling restart of ${workloadName(one)}`),
+      run: ctx => restartAll(ctx, ctx.vars.restart_workloads),
     }),
   ]),
 ]
@@ -780,15 +827,17 @@ const verify: Play<Context>[] = [
       when: ctx => !ctx.check,
       readOnly: true,
       run: async ctx => {
-        const endpoints = isMaster(ctx) ? [...masterEndpoints, kubeletEndpoint] : [kubeletEndpoint]
+        const endpoints = isMaster(ctx)
+          ? [...masterEndpoints(planOf(ctx).addresses[ctx.host.name] ?? ''), kubeletEndpoint]
+          : [kubeletEndpoint]
         await Promise.all(
-          endpoints.map(({ port, component, authority }) =>
+          endpoints.map(({ address, port, component, authority }) =>
             waitFor(
               `${component} on ${ctx.host.name}:${port} to present a certificate of the new CA`,
               { within: seconds(60), signal: ctx.signal, host: ctx.host.name },
               async () => {
                 const presented = await presentedCertificates(
-                  () => ctx.forward('127.0.0.1', port),
+                  () => ctx.forward(address, port),
                   `${ctx.host.name}:${port}`,
                 )
                 return verifyChain(presented, newAuthority(ctx, authority), { source: `${ctx.host.name}:${port}` })
@@ -970,7 +1019,14 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
     const counted = canaryReport(ctx.rotation.canariesBefore, await canaries(ctx))
     const calls = (kind: string, what: string): [string, string][] => {
       const one = counted.get(kind)
-      return one ? [[what, `${one.failures} of ${one.calls} failed, ${one.refused} of them refused`]] : []
+      return one
+        ? [
+            [
+              what,
+              `${one.failures} of ${one.calls} failed, ${one.refused} of them refused${one.lastError ? `\nlast: ${one.lastError}` : ''}`,
+            ],
+          ]
+        : []
     }
     const rows = [
       ...calls('service', 'calls to a Service'),

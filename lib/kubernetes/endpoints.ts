@@ -6,23 +6,33 @@ import { HostFailedError } from '../errors.ts'
 
 /** One TLS port of a component. */
 export interface TlsEndpoint {
+  /** Where it listens, as its host sees it. */
+  readonly address: string
   readonly port: number
   readonly component: string
   /** Which CA signs what it presents. */
   readonly authority: 'kubernetes' | 'etcd'
 }
 
-/** The ports of a kubeadm master. */
-export const masterEndpoints: readonly TlsEndpoint[] = [
-  { port: 6443, component: 'kube-apiserver', authority: 'kubernetes' },
-  { port: 2379, component: 'etcd (clients)', authority: 'etcd' },
-  { port: 2380, component: 'etcd (peers)', authority: 'etcd' },
-  { port: 10257, component: 'kube-controller-manager', authority: 'kubernetes' },
-  { port: 10259, component: 'kube-scheduler', authority: 'kubernetes' },
-]
+/** The endpoints of a kubeadm master. etcd's peers are served on the node's address only. */
+export function masterEndpoints(nodeAddress: string): TlsEndpoint[] {
+  const local = '127.0.0.1'
+  return [
+    { component: 'kube-apiserver', authority: 'kubernetes', address: local, port: 6443 },
+    { component: 'etcd (clients)', authority: 'etcd', address: local, port: 2379 },
+    { component: 'etcd (peers)', authority: 'etcd', address: nodeAddress, port: 2380 },
+    { component: 'kube-controller-manager', authority: 'kubernetes', address: local, port: 10257 },
+    { component: 'kube-scheduler', authority: 'kubernetes', address: local, port: 10259 },
+  ]
+}
 
 /** The port of every kubelet. */
-export const kubeletEndpoint: TlsEndpoint = { port: 10250, component: 'kubelet', authority: 'kubernetes' }
+export const kubeletEndpoint: TlsEndpoint = {
+  component: 'kubelet',
+  authority: 'kubernetes',
+  address: '127.0.0.1',
+  port: 10250,
+}
 
 const handshakeTimeout = 5_000
 

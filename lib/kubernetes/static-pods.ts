@@ -9,9 +9,6 @@ export type StaticPod = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 
 /** Where kubeadm tells kubelets to look. */
 export const manifestDirectory = '/etc/kubernetes/manifests'
 
-/** The annotation that makes a manifest another one, so that its pod is made anew. */
-const restartAnnotation = 'rekey/restarted'
-
 interface Manifest {
   metadata: { name: string; annotations?: Record<string, string> }
   spec: {
@@ -34,10 +31,8 @@ export function editManifest(text: string, where: string, edit: (manifest: Manif
     })
   }
   edit({
-    annotate: (name, value) => {
-      manifest.metadata.annotations = { ...manifest.metadata.annotations, [name]: value }
-    },
     flag: (name, value) => {
+      if (value !== undefined && container.command.includes(`--${name}=${value}`)) return
       const rest = container.command.filter(word => !word.startsWith(`--${name}=`))
       container.command = value === undefined ? rest : [...rest, `--${name}=${value}`]
     },
@@ -55,7 +50,6 @@ export function editManifest(text: string, where: string, edit: (manifest: Manif
 
 /** What can be changed in a manifest. */
 export interface ManifestEditor {
-  annotate(name: string, value: string): void
   /** Sets a flag of the command, or removes it where the value is undefined. */
   flag(name: string, value: string | undefined): void
   mountReadOnly(name: string, path: string): void
@@ -68,31 +62,25 @@ export function flagOf(text: string, name: string): string | undefined {
 }
 
 /**
- * Makes a static pod anew: its manifest gets an annotation, and the old process is killed so that nobody waits for it to drain.
- * A new manifest is a new pod to the kubelet, so it starts without the back-off that killing alone would meet the second time.
- * Returns when the old process is gone; what the new one must be is for the caller to wait for.
- * @param token a value that the pod was not restarted with before: the id of the run and the step
+ * Kills the processes of a static pod. Its kubelet starts the container again, at once the first time that it sees this happen,
+ * and only after a back-off of 10 s and more the next times: a kubelet that was restarted before has forgotten the others.
+ * Nobody waits for connections to drain, as they would when a manifest is replaced.
+ * @returns the ids of the processes that were killed
  */
-export async function restartStaticPod(
+export async function killStaticPod(session: HostSession, pod: StaticPod): Promise<number[]> {
+  const before = await processesOf(session, pod)
+  if (before.length > 0) await session.$({ nothrow: true })`kill -KILL ${before}`
+  return before
+}
+
+/** Waits until a static pod has a process that is none of `before`. Throws `HostFailedError` after `within` milliseconds. */
+export async function startedAnew(
   session: HostSession,
   pod: StaticPod,
-  {
-    token,
-    within,
-    edit,
-    signal,
-  }: { token: string; within: number; edit?: (manifest: ManifestEditor) => void; signal?: AbortSignal },
+  before: readonly number[],
+  { within, signal }: { within: number; signal?: AbortSignal },
 ): Promise<void> {
-  const { $, files, host } = session
-  const path = `${manifestDirectory}/${pod}.yaml`
-  const before = await processesOf(session, pod)
-  const text = await files.readText(path)
-  const edited = editManifest(text, `${host.name}:${path}`, manifest => {
-    manifest.annotate(restartAnnotation, token)
-    edit?.(manifest)
-  })
-  await files.write(path, edited, { mode: 0o600 })
-  for (const pid of before) await $({ nothrow: true })`kill -KILL ${pid}`
+  const { host } = session
   await waitFor(
     `${pod} of ${host.name} to be started anew`,
     { within, every: 250, signal, host: host.name },
@@ -103,10 +91,29 @@ export async function restartStaticPod(
   )
 }
 
+/** Changes the manifest of a static pod where `edit` asks for something else than it says. Returns whether it did. */
+export async function updateManifest(
+  session: HostSession,
+  pod: StaticPod,
+  edit: (manifest: ManifestEditor) => void,
+): Promise<boolean> {
+  const { files, host } = session
+  const path = `${manifestDirectory}/${pod}.yaml`
+  const text = await files.readText(path)
+  const where = `${host.name}:${path}`
+  const edited = editManifest(text, where, edit)
+  if (edited === editManifest(text, where, () => {})) return false
+  await files.write(path, edited, { mode: 0o600 })
+  return true
+}
+
 /** The processes of a static pod on its host, by the name that they were started with. */
 export async function processesOf({ $ }: HostSession, pod: StaticPod): Promise<number[]> {
   // One grep over all command lines: their words end in NUL, and one of them must be the name, with or without a folder.
-  const { stdout } = await $({ nothrow: true })`grep -lzxE ${`(/[^ ]*/)?${pod}`} /proc/[0-9]*/cmdline 2>/dev/null`
+  const { stdout } = await $({
+    nothrow: true,
+    quiet: true,
+  })`grep -lzxE ${`(/[^ ]*/)?${pod}`} /proc/[0-9]*/cmdline 2>/dev/null`
   return stdout
     .split('\n')
     .filter(Boolean)

@@ -34,6 +34,39 @@ export async function restartWorkload(
   })
 }
 
+/**
+ * Replaces all pods of a DaemonSet at once, and waits until the new ones are there. For pods whose work goes on while they are
+ * away, such as kube-proxy: its rules stay in the kernel. A rolling restart would go from node to node.
+ */
+export async function replaceDaemonPods(
+  api: () => Promise<KubernetesApi>,
+  { namespace, name }: Omit<Workload, 'kind'>,
+  { within, signal }: { within: number; signal?: AbortSignal },
+): Promise<void> {
+  const first = await api()
+  const path = pathOf({ kind: 'DaemonSet', namespace, name })
+  const pods = async () =>
+    (await (await api()).list(`/api/v1/namespaces/${namespace}/pods`)).filter(pod => ownedBy(pod, name))
+  const old = new Set((await pods()).map(({ metadata }) => metadata.uid))
+  for (const pod of await pods()) await first.delete(`/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}`)
+  await waitFor(`the pods of DaemonSet ${namespace}/${name} to be replaced`, { within, signal }, async () => {
+    const wanted = (await (await api()).get(path))['status']?.desiredNumberScheduled ?? 0
+    const fresh = (await pods()).filter(pod => !old.has(pod.metadata.uid) && isPodReady(pod))
+    if (fresh.length < wanted) throw new Error(`${fresh.length} of ${wanted} new pods are ready`)
+    return true
+  })
+}
+
+function ownedBy({ metadata }: KubernetesObject, name: string): boolean {
+  return metadata.ownerReferences?.some(owner => owner.kind === 'DaemonSet' && owner.name === name) ?? false
+}
+
+function isPodReady({ status }: KubernetesObject): boolean {
+  return ((status?.conditions ?? []) as { type: string; status: string }[]).some(
+    one => one.type === 'Ready' && one.status === 'True',
+  )
+}
+
 /** What is still missing until a workload's newest pods have replaced the others; `undefined` when nothing is. */
 export function notRolledOut(object: KubernetesObject): string | undefined {
   const { spec = {}, status = {} } = object
