@@ -110,7 +110,7 @@ export function createInventory(context: InventoryContext): Inventory {
       notice(`"${part}" matches no host and no group of the inventory${comma}`)
     }
     if (limit === undefined) return hosts
-    const limited = match(splitLimit(limit))
+    const limited = match(splitLimit(limit, context.cwd))
     for (const part of limited.unmatched) throw unmatchedError(data, part, `--limit ${limit}`)
     if (limited.hosts.length === 0) {
       throw new RekeyError(`--limit ${limit} leaves no host of the inventory`, {

@@ -1,5 +1,6 @@
 // Host patterns, for `hosts`, `--limit` and `rekey inventory`: `masters:&rack1:!m3`, `node*`, `~n[12]$`, `masters[0]`.
 import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import { parseAddress } from './addresses.ts'
@@ -18,8 +19,10 @@ export function splitPattern(pattern: string): string[] {
 }
 
 /** The parts of a `--limit`, `@file` replaced by the lines of that file. Throws `RekeyError` when it can't be read. */
-export function splitLimit(limit: string): string[] {
-  return splitPattern(limit).flatMap(part => (part.startsWith('@') ? readLimitFile(part.slice(1)) : [part]))
+export function splitLimit(limit: string, cwd: string): string[] {
+  return splitPattern(limit).flatMap(part =>
+    part.startsWith('@') ? readLimitFile(resolve(cwd, part.slice(1))) : [part],
+  )
 }
 
 function readLimitFile(file: string): string[] {

@@ -1,5 +1,5 @@
 // Values in INI inventories: Python literals where they are such, text otherwise, as `ast.literal_eval` decides.
-import { float, integer, keyText, type Mapping, setKey, type Value } from './values.ts'
+import { float, floatText, integer, keyText, type Mapping, setKey, type Value } from './values.ts'
 
 /** What a text means as a Python literal; the text itself when it is none. */
 export function pythonLiteral(text: string): Value {
@@ -16,6 +16,9 @@ const notLiteral = new Error('not a Python literal')
 
 const number =
   /(?:0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|(?:(?:\d(?:_?\d)*)?\.\d(?:_?\d)*|\d(?:_?\d)*\.?)(?:[eE][-+]?\d(?:_?\d)*)?)(?![\w.])/y
+const decimal = String.raw`((?:\d(?:_?\d)*)?\.?\d(?:_?\d)*\.?(?:[eE][-+]?\d(?:_?\d)*)?)[jJ](?![\w.])`
+const imaginary = new RegExp(decimal, 'y')
+const imaginaryPart = new RegExp(String.raw`([-+])[ \t]*${decimal}`, 'y')
 const stringStart = /([rRbBuU]|[bB][rR]|[rR][bB])?("""|'''|"|')/y
 const escapes: Record<string, string> = {
   '\n': '',
@@ -30,6 +33,9 @@ const escapes: Record<string, string> = {
   t: '\t',
   v: '\v',
 }
+
+/** A part of a complex number, which Ansible keeps as the text that Python prints. */
+const part = (value: number): string => (Object.is(value, -0) ? '-0' : floatText(value).replace(/\.0$/, ''))
 
 /** A recursive-descent reader; a class because its position is shared by every rule. */
 class Reader {
@@ -110,6 +116,16 @@ class Reader {
 
   #number(): Value {
     const sign = this.#match(/[-+]/y)?.[0] === '-' ? -1 : 1
+    const alone = this.#match(imaginary)?.[1]
+    if (alone !== undefined) return `${part(sign * Number(alone.replaceAll('_', '')))}j`
+    const real = this.#real(sign)
+    const complex = this.#match(imaginaryPart)
+    if (!complex) return real
+    const [, plus = '', size = ''] = complex
+    return `(${part(Number(real))}${plus}${part(Number(size.replaceAll('_', '')))}j)`
+  }
+
+  #real(sign: 1 | -1): Value {
     let digits = this.#match(number)?.[0]
     if (digits === undefined) throw notLiteral
     digits = digits.replaceAll('_', '')

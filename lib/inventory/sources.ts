@@ -2,13 +2,14 @@
 import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { extname, isAbsolute, join, normalize, resolve } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
+import { parseAddress } from './addresses.ts'
 import { addExecutableInventory } from './executable-source.ts'
 import { addHost, ensureGroup, type InventoryData } from './groups.ts'
 import { addIniInventory } from './ini-source.ts'
 import { readText } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
 import { parseYaml, type YamlNode } from './yaml.ts'
-import { addYamlInventory, expandAt } from './yaml-source.ts'
+import { addYamlInventory } from './yaml-source.ts'
 
 export interface SourceContext {
   readonly cwd: string
@@ -72,10 +73,13 @@ async function readFolder(data: InventoryData, folder: string, context: SourceCo
 function readHostList(data: InventoryData, source: string): void {
   const origin = { file: `-i ${source}` }
   const ungrouped = ensureGroup(data, 'ungrouped', origin)
-  for (const pattern of source.split(',')) {
-    if (pattern.trim() === '') continue
-    const { hosts, port } = expandAt(pattern.trim(), origin)
-    for (const host of hosts) if (!data.hosts.has(host)) addHost({ data, source }, host, ungrouped, port, origin)
+  for (const part of source.split(',')) {
+    const text = part.trim()
+    if (text === '') continue
+    // Ansible expands no ranges here: such a host keeps its brackets.
+    const address = parseAddress(text)
+    const { host, port } = address && !address.host.includes('[') ? address : { host: text, port: undefined }
+    if (!data.hosts.has(host)) addHost({ data, source }, host, ungrouped, port, origin)
   }
 }
 

@@ -1,0 +1,81 @@
+// ansible-core in a folder of its own, and one of its processes to ask: the oracle of the inventory tests.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+/** The version whose answers are stored. A newer one: change it here, run `npm run test:update-ansible`, read the diff. */
+export const ansibleVersion = '2.19.14'
+
+const folder = join(homedir(), '.cache', 'rekey', `ansible-${ansibleVersion}`)
+
+/** The path of one of ansible-core's programs. */
+export const ansibleProgram = (name: string): string => join(folder, 'bin', name)
+
+/** True when the pinned version is there. */
+export const ansibleInstalled = (): boolean => existsSync(ansibleProgram('ansible-inventory'))
+
+/** Installs the pinned version with Python's own tools, unless it is there. Python 3.11 or later is needed. */
+export function installAnsible(): void {
+  if (ansibleInstalled()) return
+  console.log(`installing ansible-core ${ansibleVersion} into ${folder}`)
+  execFileSync('python3', ['-m', 'venv', folder], { stdio: 'inherit' })
+  execFileSync(ansibleProgram('pip'), ['install', '--quiet', `ansible-core==${ansibleVersion}`], { stdio: 'inherit' })
+}
+
+export interface OracleAnswer {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export type OracleJob =
+  | { readonly kind: 'inventory'; readonly args: readonly string[]; readonly cwd: string }
+  | {
+      readonly kind: 'patterns'
+      readonly sources: readonly string[]
+      readonly cwd: string
+      readonly patterns: readonly (readonly [string, string | null])[]
+    }
+  | { readonly kind: 'templates'; readonly variables: unknown; readonly templates: readonly string[] }
+
+export interface Oracle {
+  ask(job: OracleJob): Promise<OracleAnswer>
+  close(): void
+}
+
+/** The environment in which Ansible is asked: no configuration but its defaults, no colours. */
+export function oracleEnvironment(own: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const configuration = join(mkdtempSync(join(tmpdir(), 'rekey-oracle-')), 'ansible.cfg')
+  writeFileSync(configuration, '')
+  const { PATH, HOME } = process.env
+  return {
+    PATH,
+    HOME,
+    LC_ALL: 'C.UTF-8',
+    ANSIBLE_NOCOLOR: '1',
+    ANSIBLE_DEPRECATION_WARNINGS: 'False',
+    ANSIBLE_CONFIG: configuration,
+    ...own,
+  }
+}
+
+/** Starts a process that has ansible-core loaded and answers jobs one by one. */
+export function startOracle(): Oracle {
+  const script = join(import.meta.dirname, 'update-ansible-oracle.py')
+  const child: ChildProcess = spawn(ansibleProgram('python'), [script], {
+    env: oracleEnvironment(),
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const waiting: ((answer: OracleAnswer) => void)[] = []
+  createInterface({ input: child.stdout! }).on('line', line => waiting.shift()?.(JSON.parse(line) as OracleAnswer))
+  return {
+    ask: job =>
+      new Promise((resolve, reject) => {
+        waiting.push(resolve)
+        child.stdin!.write(`${JSON.stringify(job)}\n`, error => error && reject(error))
+      }),
+    close: () => void child.stdin!.end(),
+  }
+}
