@@ -4,10 +4,17 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { labBinary } from '../test/lab/_vault-server.ts'
 import { startCannedVault } from '../test/template/_canned-vault.ts'
-import { readCases, type TemplateCase, writeCases } from '../test/template/_cases.ts'
+import {
+  type ConfigurationCase,
+  readCases,
+  readConfigurationCases,
+  type TemplateCase,
+  writeCases,
+  writeConfigurationCases,
+} from '../test/template/_cases.ts'
 
 const binary = labBinary('consul-template')
 if (!binary) {
@@ -38,6 +45,19 @@ try {
     }
     writeCases(topic, cases)
   }
+  const configurations = readConfigurationCases()
+  for (const one of configurations) {
+    const { failed, said, expected } = await renderConfiguration(binary, one)
+    rendered++
+    if (failed === Boolean(one.failure || one.error)) {
+      delete one.expected
+      if (!failed) one.expected = expected
+    } else {
+      surprises++
+      console.error(`configuration: ${one.title}: consul-template ${failed ? `failed: ${said}` : 'did not fail'}`)
+    }
+  }
+  writeConfigurationCases(configurations)
 } finally {
   vault.stop()
 }
@@ -76,8 +96,33 @@ async function render(program: string, one: TemplateCase) {
   }
 }
 
-async function run(program: string, args: string[], env: Record<string, string>) {
-  const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'], timeout: 20_000 })
+async function renderConfiguration(program: string, one: ConfigurationCase) {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-oracle-'))
+  try {
+    for (const [name, content] of Object.entries(one.inputs ?? {})) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true })
+      writeFileSync(join(folder, name), content)
+    }
+    writeFileSync(join(folder, 'config'), one.text)
+    const flags = ['-vault-addr', vault.address, '-vault-token', 'a-token', '-vault-renew-token=false']
+    const { status, said } = await run(
+      program,
+      ['-once', '-vault-retry=false', ...flags, '-config', 'config'],
+      { HOME: folder, PATH: '/usr/bin:/bin' },
+      folder,
+    )
+    const inputs = { ...one.inputs, config: '' }
+    const { files = {} } = filesOf(folder, { title: '', template: '', inputs }) as {
+      files?: ConfigurationCase['expected']
+    }
+    return { failed: status !== 0, said: said.split('\n').slice(-3).join(' '), expected: files }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function run(program: string, args: string[], env: Record<string, string>, cwd?: string) {
+  const child = spawn(program, args, { env, cwd, stdio: ['ignore', 'ignore', 'pipe'], timeout: 20_000 })
   let said = ''
   child.stderr.on('data', chunk => {
     said += chunk

@@ -1,9 +1,10 @@
 // Renders templates in consul-template's language: collect the secrets that a pass lacks, fetch them at once, render again.
 import { createHash, X509Certificate } from 'node:crypto'
+import { posix } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
 import { templateFunctions, type WrittenFile } from './functions.ts'
-import { type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
+import { type GoFunction, type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
 
 export type { TemplateDelimiters, WrittenFile }
 
@@ -55,6 +56,10 @@ export interface RenderOptions {
   readonly delimiters?: TemplateDelimiters
   /** A missing key is an error where it is read, not only where it is printed (`error_on_missing_key`). */
   readonly strictKeys?: boolean
+  /** Names of functions that the template may not call; `*` stands for any characters (`function_denylist`). */
+  readonly deniedFunctions?: readonly string[]
+  /** `file` is refused outside of this folder (`sandbox_path`); links within it are for `readFile` to judge. */
+  readonly sandboxPath?: string
 }
 
 export interface Rendered {
@@ -130,10 +135,12 @@ export function createRenderer(settings: RendererSettings): Renderer {
       file: path => {
         const { readFile } = settings
         if (!readFile) throw new RekeyError('file: no files can be read here', { code: 'template.refused' })
+        if (options.sandboxPath !== undefined) checkSandbox(path, options.sandboxPath)
         return answer(`file ${path}`, async () => toBytes(await readFile(path)), '')
       },
       write: file => void files.push(file),
     })
+    deny(functions, options.deniedFunctions ?? [])
     const { name, data, delimiters, strictKeys } = options
     const template = parseTemplate(source, { name, delimiters, strictKeys, functions: new Set(functions.keys()) })
     const dot = data === undefined ? null : toGo(data)
@@ -165,6 +172,24 @@ export function createRenderer(settings: RendererSettings): Renderer {
     return known
   }
   return { render }
+}
+
+function checkSandbox(path: string, folder: string): void {
+  const inside = posix.relative(posix.resolve(folder), posix.resolve(path))
+  if (inside !== '..' && !inside.startsWith('../')) return
+  throw new RekeyError(`file: ${path} is outside of the sandbox ${folder}`, { code: 'template.refused' })
+}
+
+function deny(functions: Map<string, GoFunction>, patterns: readonly string[]): void {
+  for (const pattern of patterns) {
+    const parts = pattern.split('*').map(part => part.replaceAll(/[\\^$.+?()[\]{}|]/g, '\\$&'))
+    const matches = new RegExp(`^${parts.join('.*')}$`, 's')
+    for (const name of [...functions.keys()].filter(name => matches.test(name))) {
+      functions.set(name, () => {
+        throw new RekeyError(`${name} is disabled by the configuration`, { code: 'template.refused' })
+      })
+    }
+  }
 }
 
 /** The output, or undefined while something is missing: then an error may only come from that. */

@@ -36,3 +36,27 @@ export function readCases(): Map<string, TemplateCase[]> {
 export function writeCases(topic: string, cases: readonly TemplateCase[]): void {
   writeFileSync(new URL(`${topic}.json`, folder), `${JSON.stringify(cases, undefined, 2)}\n`)
 }
+
+/** One configuration file, and the files that consul-template made from it. */
+export interface ConfigurationCase {
+  title: string
+  text: string
+  inputs?: Record<string, string>
+  /** Rendering fails for both. */
+  failure?: true
+  /** Reading it fails for both; rekey's message begins with this. */
+  error?: string
+  ignored?: string[]
+  command?: string | string[]
+  expected?: Record<string, { content: string; mode: string }>
+}
+
+const configurations = new URL('fixtures/configurations.json', import.meta.url)
+
+export function readConfigurationCases(): ConfigurationCase[] {
+  return JSON.parse(readFileSync(configurations, 'utf8'))
+}
+
+export function writeConfigurationCases(cases: readonly ConfigurationCase[]): void {
+  writeFileSync(configurations, `${JSON.stringify(cases, undefined, 2)}\n`)
+}

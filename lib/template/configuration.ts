@@ -1,0 +1,355 @@
+// consul-template's configuration files, HCL or JSON: which templates go where, and which Vault answers them.
+import { type Dirent, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { at, RekeyError } from '../errors.ts'
+import type { TemplateDelimiters } from './engine.ts'
+import { type HclEntry, type HclObject, type HclValue, parseHcl } from './hcl.ts'
+
+/** One `template` block, defaults filled in. */
+export interface TemplateBlock {
+  /** `file:line` of the block. */
+  readonly place: string
+  /** Exactly one of the two is there: a file, or the template itself. */
+  readonly source?: string
+  readonly contents?: string
+  readonly destination: string
+  readonly permissions: number
+  readonly user?: string
+  readonly group?: string
+  readonly backup: boolean
+  readonly createDestinationFolders: boolean
+  /** A text for the shell, or a program with its arguments. */
+  readonly command?: string | readonly string[]
+  /** Milliseconds. */
+  readonly commandTimeout: number
+  /** What the command finds in its environment. */
+  readonly commandEnvironment: Readonly<Record<string, string>>
+  readonly delimiters?: TemplateDelimiters
+  readonly strictKeys: boolean
+  /** Names of functions that the template may not call; `*` stands for any characters. */
+  readonly deniedFunctions: readonly string[]
+  /** `file` reads below this folder only. */
+  readonly sandboxPath?: string
+}
+
+/** The `vault` block, as far as it says where Vault is and who asks. */
+export interface VaultBlock {
+  readonly address?: string
+  readonly token?: string
+  readonly namespace?: string
+  readonly caFile?: string
+  readonly serverName?: string
+}
+
+export interface TemplateConfiguration {
+  readonly templates: readonly TemplateBlock[]
+  readonly vault: VaultBlock
+  /** Settings that have no meaning for one rendering, each once: `syslog (a.hcl:3)`. */
+  readonly ignored: readonly string[]
+}
+
+/** Settings that are about a daemon, or about servers that rekey asks nothing. */
+const withoutUse = new Set([
+  ...['consul', 'nomad', 'deduplicate', 'syslog', 'log_level', 'log_file', 'pid_file', 'max_stale', 'wait', 'exec'],
+  ...['kill_signal', 'reload_signal', 'block_query_wait', 'err_on_failed_lookup', 'once', 'parse_only', 'auth', 'ssl'],
+  ...['template_error_fatal', 'env'],
+])
+const vaultWithoutUse = new Set([
+  ...['enabled', 'renew_token', 'unwrap_token', 'retry', 'transport', 'vault_agent_token_file', 'client_user_agent'],
+  ...['default_lease_duration', 'lease_renewal_threshold', 'grace'],
+  ...['k8s_auth_role_name', 'k8s_service_account_token_path', 'k8s_service_account_token', 'k8s_service_mount_path'],
+])
+
+/**
+ * Read a configuration: one file, or every file of a folder and the folders in it, in the order of their names.
+ * Throws `RekeyError` with the place in the file for what can't be read, and for settings that are not known.
+ */
+export function readConfiguration(path: string): TemplateConfiguration {
+  const files = filesAt(path)
+  return joinConfigurations(files.map(file => parseConfiguration(readText(file), file)))
+}
+
+/** Parse the text of one configuration file. Throws as `readConfiguration` does. */
+export function parseConfiguration(text: string, file: string): TemplateConfiguration {
+  const root = parseHcl(text, file)
+  const templates: TemplateBlock[] = []
+  const ignored: string[] = []
+  let vault: VaultBlock = {}
+  let delimiters: TemplateDelimiters | undefined
+  const blocks: HclObject[] = []
+  for (const entry of root.entries) {
+    if (entry.key === 'template') blocks.push(...objects(entry, file))
+    else if (entry.key === 'vault') vault = { ...vault, ...vaultBlock(entry, file, ignored) }
+    else if (entry.key === 'default_delimiters') delimiters = defaultDelimiters(entry, file)
+    else if (withoutUse.has(entry.key)) ignored.push(`${entry.key} (${at(file, entry.line)})`)
+    else throw unknown(entry, file, ['template', 'vault', 'default_delimiters', ...withoutUse])
+  }
+  for (const block of blocks) templates.push(templateBlock(block, file, delimiters, ignored))
+  return { templates, vault, ignored: firstOfEach(ignored) }
+}
+
+function joinConfigurations(all: readonly TemplateConfiguration[]): TemplateConfiguration {
+  return {
+    templates: all.flatMap(one => one.templates),
+    vault: Object.assign({}, ...all.map(one => one.vault)),
+    ignored: firstOfEach(all.flatMap(one => one.ignored)),
+  }
+}
+
+/** Each setting by its first place. */
+function firstOfEach(ignored: readonly string[]): string[] {
+  const names = new Map<string, string>()
+  for (const one of ignored) {
+    const name = one.split(' (')[0]!
+    if (!names.has(name)) names.set(name, one)
+  }
+  return [...names.values()]
+}
+
+function templateBlock(
+  block: HclObject,
+  file: string,
+  delimiters: TemplateDelimiters | undefined,
+  ignored: string[],
+): TemplateBlock {
+  const settings = settingsOf(block, file, {
+    ...{ source: text, contents: text, destination: text, user: text, group: text, sandbox_path: text },
+    ...{ backup: bool, create_dest_dirs: bool, error_on_missing_key: bool, error_fatal: bool },
+    ...{ perms: permissions, command, command_timeout: duration, left_delimiter: text, right_delimiter: text },
+    ...{
+      uid: number,
+      gid: number,
+      function_denylist: texts,
+      function_blacklist: texts,
+      exec: execBlock,
+      wait: anything,
+    },
+  })
+  const place = at(file, block.line)
+  for (const name of ['wait', 'error_fatal'] as const) {
+    if (settings[name] !== undefined) ignored.push(`template.${name} (${place})`)
+  }
+  const { source, contents, destination } = settings
+  if ((source === undefined) === (contents === undefined)) {
+    throw new RekeyError(`${place}: a template needs source or contents, ${source ? 'not both' : 'and has neither'}`, {
+      code: 'configuration.template',
+    })
+  }
+  if (!destination) {
+    throw new RekeyError(`${place}: the template has no destination`, { code: 'configuration.template' })
+  }
+  const left = settings.left_delimiter ?? delimiters?.left
+  const right = settings.right_delimiter ?? delimiters?.right
+  return {
+    place,
+    source,
+    contents,
+    destination,
+    permissions: settings.perms ?? 0o644,
+    user: settings.user ?? settings.uid?.toString(),
+    group: settings.group ?? settings.gid?.toString(),
+    backup: settings.backup ?? false,
+    createDestinationFolders: settings.create_dest_dirs ?? true,
+    command: settings.exec?.command ?? settings.command,
+    commandTimeout: settings.exec?.timeout ?? settings.command_timeout ?? 30_000,
+    commandEnvironment: settings.exec?.environment ?? {},
+    delimiters: left || right ? { left: left ?? '{{', right: right ?? '}}' } : undefined,
+    strictKeys: settings.error_on_missing_key ?? false,
+    deniedFunctions: [...(settings.function_denylist ?? []), ...(settings.function_blacklist ?? [])],
+    sandboxPath: settings.sandbox_path,
+  }
+}
+
+function vaultBlock(entry: HclEntry, file: string, ignored: string[]): VaultBlock {
+  const blocks = objects(entry, file)
+  return Object.assign(
+    {},
+    ...blocks.map(block => {
+      for (const one of block.entries) {
+        if (vaultWithoutUse.has(one.key)) ignored.push(`vault.${one.key} (${at(file, one.line)})`)
+      }
+      const entries = block.entries.filter(one => !vaultWithoutUse.has(one.key))
+      const settings = settingsOf({ ...block, entries }, file, {
+        ...{ address: text, token: text, namespace: text, ssl: sslBlock },
+      })
+      const { address, token, namespace, ssl } = settings
+      return withoutUndefined({ address, token, namespace, caFile: ssl?.caFile, serverName: ssl?.serverName })
+    }),
+  )
+}
+
+function sslBlock(entry: HclEntry, file: string): { caFile?: string; serverName?: string } {
+  const [block] = objects(entry, file)
+  const settings = settingsOf(block!, file, {
+    ...{ enabled: bool, verify: bool, ca_cert: text, server_name: text, ca_path: text, cert: text, key: text },
+  })
+  if (settings.verify === false) {
+    throw new RekeyError(`${at(file, entry.line)}: Vault's certificate is not left unverified (ssl.verify = false)`, {
+      code: 'configuration.insecure',
+      hint: 'Name the CA of its certificate in ca_cert.',
+    })
+  }
+  for (const name of ['ca_path', 'cert', 'key'] as const) {
+    if (settings[name] === undefined) continue
+    throw new RekeyError(`${at(file, entry.line)}: ssl.${name} is not offered`, { code: 'configuration.unsupported' })
+  }
+  return { caFile: settings.ca_cert, serverName: settings.server_name }
+}
+
+interface Exec {
+  readonly command?: string | readonly string[]
+  readonly timeout?: number
+  readonly environment?: Readonly<Record<string, string>>
+}
+
+/** `exec` has a meaning in one rendering where it runs a command after it. */
+function execBlock(entry: HclEntry, file: string): Exec {
+  const [block] = objects(entry, file)
+  const settings = settingsOf(block!, file, {
+    ...{ command, timeout: duration, env: environment, enabled: bool },
+    ...{ kill_signal: text, kill_timeout: duration, reload_signal: text, splay: duration },
+  })
+  if (settings.enabled === false) return {}
+  return { command: settings.command, timeout: settings.timeout, environment: settings.env }
+}
+
+function environment(entry: HclEntry, file: string): Record<string, string> {
+  const [block] = objects(entry, file)
+  const settings = settingsOf(block!, file, { pristine: bool, custom: texts, allowlist: texts, denylist: texts })
+  return Object.fromEntries(
+    (settings.custom ?? []).map(pair => {
+      const place = pair.indexOf('=')
+      return place < 0 ? [pair, ''] : [pair.slice(0, place), pair.slice(place + 1)]
+    }),
+  )
+}
+
+function defaultDelimiters(entry: HclEntry, file: string): TemplateDelimiters {
+  const [block] = objects(entry, file)
+  const { left = '{{', right = '}}' } = settingsOf(block!, file, { left: text, right: text })
+  return { left, right }
+}
+
+type Read<T> = (entry: HclEntry, file: string) => T
+type Settings<R extends Record<string, Read<unknown>>> = { [K in keyof R]?: ReturnType<R[K]> }
+
+/** Read a block's settings by a table of what may stand in it. The last of several counts. */
+function settingsOf<R extends Record<string, Read<unknown>>>(block: HclObject, file: string, table: R): Settings<R> {
+  const found: Record<string, unknown> = {}
+  for (const entry of block.entries) {
+    const read = Object.hasOwn(table, entry.key) ? table[entry.key] : undefined
+    if (!read) throw unknown(entry, file, Object.keys(table))
+    if (entry.value.kind !== 'null') found[entry.key] = read(entry, file)
+  }
+  return found as Settings<R>
+}
+
+const text: Read<string> = (entry, file) => {
+  if (entry.value.kind === 'string') return entry.value.value
+  throw wrongKind(entry, file, 'a string')
+}
+
+const number: Read<number> = (entry, file) => {
+  if (entry.value.kind === 'number') return entry.value.value
+  throw wrongKind(entry, file, 'a number')
+}
+
+const bool: Read<boolean> = (entry, file) => {
+  if (entry.value.kind === 'bool') return entry.value.value
+  throw wrongKind(entry, file, 'true or false')
+}
+
+const texts: Read<string[]> = (entry, file) => {
+  const { value } = entry
+  if (value.kind === 'string') return [value.value]
+  if (value.kind === 'list' && value.items.every(item => item.kind === 'string')) {
+    return value.items.map(item => (item as HclValue & { kind: 'string' }).value)
+  }
+  throw wrongKind(entry, file, 'a list of strings')
+}
+
+const command: Read<string | readonly string[]> = (entry, file) => {
+  const words = texts(entry, file)
+  // consul-template gives a single text to the shell, and several words to the system as they are.
+  return words.length === 1 ? words[0]! : words
+}
+
+const anything: Read<true> = () => true
+
+/** `perms = 0600` and `perms = "0600"`. */
+const permissions: Read<number> = (entry, file) => {
+  const { value } = entry
+  const mode = value.kind === 'string' && /^[0-7]+$/.test(value.value) ? Number.parseInt(value.value, 8) : undefined
+  const read = mode ?? (value.kind === 'number' ? value.value : undefined)
+  if (read !== undefined && Number.isInteger(read) && read >= 0 && read <= 0o7777) return read
+  throw wrongKind(entry, file, 'permissions in octal, e.g. "0600"')
+}
+
+/** Milliseconds of a duration as Go writes it: `30s`, `1m30s`, `500ms`. */
+const duration: Read<number> = (entry, file) => {
+  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+  const { value } = entry
+  if (value.kind === 'string' && /^(\d+(\.\d+)?(ms|s|m|h))+$/.test(value.value)) {
+    const parts = value.value.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)
+    return [...parts].reduce((sum, [, count, unit]) => sum + Number(count) * units[unit!]!, 0)
+  }
+  throw wrongKind(entry, file, 'a duration, e.g. "30s"')
+}
+
+/** The blocks of a key: one, or a list of them as JSON writes several. */
+function objects({ key, value }: HclEntry, file: string): HclObject[] {
+  const items = value.kind === 'list' ? value.items : [value]
+  return items.map(item => {
+    if (item.kind === 'object') return item
+    throw new RekeyError(`${at(file, item.line, item.column)}: "${key}" must be a block: ${key} { … }`, {
+      code: 'configuration.kind',
+    })
+  })
+}
+
+function wrongKind({ key, value }: HclEntry, file: string, what: string): RekeyError {
+  return new RekeyError(`${at(file, value.line, value.column)}: "${key}" must be ${what}`, {
+    code: 'configuration.kind',
+  })
+}
+
+function unknown({ key, line, column }: HclEntry, file: string, known: readonly string[]): RekeyError {
+  const names = [...known].sort().join(', ')
+  return new RekeyError(`${at(file, line, column)}: the setting "${key}" is not known`, {
+    code: 'configuration.unknown',
+    hint: `Known here are ${names}.`,
+  })
+}
+
+function withoutUndefined<T extends object>(object: T): T {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T
+}
+
+function filesAt(path: string): string[] {
+  try {
+    if (!statSync(path).isDirectory()) return [path]
+    const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((one: Dirent) => one.isFile())
+    if (files.length === 0) {
+      throw new RekeyError(`${path}: there is no configuration file in this folder`, { code: 'configuration.file' })
+    }
+    return files.map(one => join(one.parentPath, one.name)).sort()
+  } catch (cause) {
+    if (cause instanceof RekeyError) throw cause
+    throw unreadable(path, cause)
+  }
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw unreadable(file, cause)
+  }
+}
+
+function unreadable(path: string, cause: unknown): RekeyError {
+  return new RekeyError(`${path}: the configuration can't be read (${(cause as NodeJS.ErrnoException).code})`, {
+    code: 'configuration.file',
+    cause,
+  })
+}

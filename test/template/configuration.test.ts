@@ -1,0 +1,124 @@
+// Configuration files: read as consul-template reads them, rendered to the same files, refused with file, line and column.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { connectVault, vaultLists, vaultSecrets } from '../../lib/pki/vault.ts'
+import { parseConfiguration, readConfiguration } from '../../lib/template/configuration.ts'
+import { createRenderer } from '../../lib/template/render.ts'
+import { dryText, renderConfiguration } from '../../lib/template/render-configuration.ts'
+import { startCannedVault } from './_canned-vault.ts'
+import { type ConfigurationCase, readConfigurationCases } from './_cases.ts'
+
+const vault = await startCannedVault()
+const client = await connectVault({ address: vault.address, token: 'a-token' })
+const folder = mkdtempSync(join(tmpdir(), 'rekey-configuration-'))
+test.after.always(() => {
+  client.close()
+  vault.stop()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const newRenderer = () =>
+  createRenderer({
+    secrets: vaultSecrets(client),
+    list: vaultLists(client),
+    readFile: path => readFile(path, 'utf8'),
+  })
+
+for (const one of readConfigurationCases()) {
+  test(`configuration: ${one.title}`, async t => {
+    if (one.error) {
+      const error = t.throws(() => parseConfiguration(one.text, 'config'), { name: 'RekeyError' })
+      t.is(error.message.slice(0, one.error.length), one.error)
+      return
+    }
+    const configuration = parseConfiguration(one.text, 'config')
+    const render = renderConfiguration(configuration, newRenderer(), { readSource: async path => one.inputs![path]! })
+    if (one.failure) {
+      const error = await t.throwsAsync(render, { name: 'RekeyError' })
+      t.regex(error.message, /^config:\d+ \(contents\):\d+:\d+: /)
+      return
+    }
+    const rendered = await render
+    const files = rendered.map(({ block, bytes }) => {
+      return [block.destination, { content: bytes.toString(), mode: block.permissions.toString(8) }]
+    })
+    t.deepEqual(Object.fromEntries(files), withoutCommand(one))
+    if (one.command) t.deepEqual(configuration.templates[0]!.command, one.command)
+    t.deepEqual(
+      configuration.ignored.map(name => name.split(' (')[0]),
+      one.ignored ?? [],
+    )
+  })
+}
+
+/** The files that consul-template rendered, without those that a command made of them. */
+function withoutCommand({ expected, command }: ConfigurationCase) {
+  return Object.fromEntries(Object.entries(expected!).filter(([name]) => !command || name === 'out'))
+}
+
+test('every file of a folder is read, in the order of names, and settings without use are named once', t => {
+  const conf = join(folder, 'conf.d')
+  mkdirSync(join(conf, 'more'), { recursive: true })
+  writeFileSync(join(conf, 'b.hcl'), 'vault {\n address = "https://b"\n token = "t"\n}\nsyslog {\n}\n')
+  writeFileSync(
+    join(conf, 'a.hcl'),
+    'vault {\n address = "https://a"\n}\ntemplate {\n contents = "1"\n destination = "1"\n}\n',
+  )
+  writeFileSync(join(conf, 'more/c.json'), '{"syslog": {}, "template": {"contents": "2", "destination": "2"}}')
+  const { templates, vault, ignored } = readConfiguration(conf)
+  t.deepEqual(
+    templates.map(one => [one.destination, one.place]),
+    [
+      ['1', `${join(conf, 'a.hcl')}:4`],
+      ['2', `${join(conf, 'more/c.json')}:1`],
+    ],
+  )
+  t.deepEqual(vault, { address: 'https://b', token: 't' })
+  t.deepEqual(ignored, [`syslog (${join(conf, 'b.hcl')}:5)`])
+})
+
+test('a configuration that is not there is named', t => {
+  const missing = join(folder, 'none')
+  t.throws(() => readConfiguration(missing), { message: `${missing}: the configuration can't be read (ENOENT)` })
+  const empty = join(folder, 'empty')
+  mkdirSync(empty)
+  t.throws(() => readConfiguration(empty), { message: `${empty}: there is no configuration file in this folder` })
+})
+
+test("Vault's certificate is never left unverified", t => {
+  const text = 'vault {\n  ssl {\n    verify = false\n  }\n}\n'
+  t.throws(() => parseConfiguration(text, 'a.hcl'), {
+    message: /^a\.hcl:2: Vault's certificate is not left unverified/,
+  })
+  const good =
+    'vault {\n  address = "https://v:8200"\n  renew_token = false\n  ssl {\n    ca_cert = "/ca.pem"\n  }\n}\n'
+  const { vault, ignored } = parseConfiguration(good, 'a.hcl')
+  t.deepEqual(vault, { address: 'https://v:8200', caFile: '/ca.pem' })
+  t.deepEqual(ignored, ['vault.renew_token (a.hcl:3)'])
+})
+
+test('one template that fails keeps all of them from being placed', async t => {
+  const text =
+    'template {\n contents = "x"\n destination = "a"\n}\ntemplate {\n contents = "{{ with secret \\"secret/none\\" }}{{ end }}"\n destination = "b"\n}\n'
+  const configuration = parseConfiguration(text, 'a.hcl')
+  const render = renderConfiguration(configuration, newRenderer(), { readSource: async () => '' })
+  await t.throwsAsync(render, { message: 'a.hcl:5 (contents):1:9: no secret exists at secret/none' })
+})
+
+test('two templates for one destination are refused', async t => {
+  const text =
+    'template {\n contents = "x"\n destination = "a"\n}\ntemplate {\n contents = "y"\n destination = "a"\n}\n'
+  const render = renderConfiguration(parseConfiguration(text, 'a.hcl'), newRenderer(), { readSource: async () => '' })
+  await t.throwsAsync(render, { message: 'a.hcl:5: a is the destination of the template at a.hcl:1 too' })
+})
+
+test('a dry run prints what consul-template -dry prints', async t => {
+  const text =
+    'template {\n contents = "one\\n"\n destination = "/a"\n}\ntemplate {\n contents = "two\\n"\n destination = "/b"\n}\n'
+  const configuration = parseConfiguration(text, 'a.hcl')
+  const rendered = await renderConfiguration(configuration, newRenderer(), { readSource: async () => '' })
+  t.is(dryText(rendered).toString(), '> /a\none\n> /b\ntwo\n')
+})
