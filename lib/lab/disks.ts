@@ -30,6 +30,12 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
   mkdirSync(wanted, { recursive: true })
   for (const unit of units[machine.role]) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
   if (machine.podSubnet) write('/etc/cni/net.d/10-bridge.conflist', podNetwork(machine.podSubnet))
+  if (machine.role === 'master') {
+    // Whoever logs in to a master can type kubectl; a link, so that it is always the current one.
+    const folder = fileOf(shape.name, machine.name, '/root/.kube')
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    symlinkSync('/etc/kubernetes/admin.conf', join(folder, 'config'))
+  }
   if (machine.role === 'loadbalancer') write('/etc/haproxy/haproxy.cfg', loadBalancer(shape))
 }
 

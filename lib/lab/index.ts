@@ -73,7 +73,10 @@ export async function up(
       )
     if (record && !partsExist(record.parts)) record = undefined
     await freeze(options.name, false)
-    if (record?.stage === 'complete' && !fresh) {
+    if (record?.stage === 'complete' && fresh && isUsable(record.snapshot)) {
+      await clear(options.name, shapeOfRecord(record), report)
+      await putBack(record, report)
+    } else if (record?.stage === 'complete' && !fresh) {
       await start(record, report)
     } else {
       const parts = await ensureParts(report)
@@ -81,17 +84,8 @@ export async function up(
       const subnet = record?.subnet ?? chooseSubnet(options.name, await takenNetworks(options.name))
       const shape = shapeOf(options, subnet)
       record = { ...options, subnet, parts, stage: 'incomplete', snapshot: snapshotFolder(shape, parts) }
-      writeRecord(record)
-      if (isUsable(record.snapshot)) {
-        await timed(report, 'Restore the snapshot', () => restoreSnapshot(shape, record!.snapshot))
-        record = { ...record, stage: 'complete' }
-        writeRecord(record)
-        writeInventory(shape)
-        await start(record, report)
-      } else {
-        await create(record, report)
-        writeRecord({ ...record, stage: 'complete' })
-      }
+      if (isUsable(record.snapshot)) await putBack(record, report)
+      else await create(record, report)
     }
     return shapeOfRecord(readRecord(options.name)!)
   } finally {
@@ -120,9 +114,20 @@ async function takenNetworks(lab: string): Promise<string[]> {
   return [...(await routedNetworks()), ...others]
 }
 
+/** Puts a lab's disks back to its snapshot, and starts it. */
+async function putBack(record: LabRecord, report: Report): Promise<void> {
+  const shape = shapeOfRecord(record)
+  writeRecord({ ...record, stage: 'incomplete' })
+  await timed(report, 'Restore the snapshot', () => restoreSnapshot(shape, record.snapshot))
+  writeInventory(shape)
+  writeRecord({ ...record, stage: 'complete' })
+  await start(record, report)
+}
+
 /** Makes a lab from nothing: disks, machines, cluster, Vault; and keeps a snapshot of it. */
 async function create(record: LabRecord, report: Report): Promise<void> {
   const shape = shapeOfRecord(record)
+  writeRecord({ ...record, stage: 'incomplete' })
   await createKeys(shape)
   for (const machine of shape.machines) prepareDisk(shape, machine)
   await prepareVault(shape)
@@ -131,6 +136,7 @@ async function create(record: LabRecord, report: Report): Promise<void> {
   await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, detail))
   await timed(report, 'Keep a snapshot of it', () => takeSnapshot(shape, record.snapshot))
   writeInventory(shape)
+  writeRecord({ ...record, stage: 'complete' })
 }
 
 async function boot(record: LabRecord, machines: readonly Machine[], report: Report): Promise<void> {

@@ -1,6 +1,6 @@
 // Boots and ends machines: systemd-nspawn on an overlay of the base, in a cgroup and network namespace of their own.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { createCgroups, endCgroups, processesOf } from './cgroups.ts'
@@ -33,8 +33,6 @@ interface Running {
   readonly leader: number
   /** When that one was started, in the kernel's ticks: pids are used again. */
   readonly leaderStarted: string
-  /** Milliseconds since 1970. */
-  readonly booted: number
 }
 
 const runningFile = (lab: string, machine: string) => join(runtimeFolder(lab), `${machine}.json`)
@@ -64,7 +62,8 @@ function readRunning(lab: string, machine: string): Running | undefined {
 export const leaderOf = (lab: string, machine: string): number | undefined => readRunning(lab, machine)?.leader
 
 /** When a machine booted, in milliseconds since 1970, or undefined when it does not run. */
-export const bootTimeOf = (lab: string, machine: string): number | undefined => readRunning(lab, machine)?.booted
+export const bootTimeOf = (lab: string, machine: string): number | undefined =>
+  readRunning(lab, machine) && statSync(runningFile(lab, machine)).mtimeMs
 
 /** Whether a machine runs and has got as far as letting somebody log in. */
 export async function isUp(lab: string, machine: string): Promise<boolean> {
@@ -103,7 +102,6 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       --timezone=off --capability=all --system-call-filter='@keyring bpf @mount' --machine=${lab}-${machine.name} \\
       --hostname=${machine.name} --network-namespace-path=${namespacePath(lab, machine.name)} \\
       --directory=${folder}/root ${binds.join(' ')}`
-  const booted = Date.now()
   const log = openSync(join(folder, 'console.log'), 'w', 0o600)
   // Its mounts are in a namespace of its own: they end with the machine, however it ends.
   const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-euc', script], {
@@ -134,7 +132,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       const leaderStarted = leader && startOf(leader)
       if (!leader || !leaderStarted) return undefined
       mkdirSync(runtimeFolder(lab), { recursive: true, mode: 0o700 })
-      const running: Running = { supervisor: child.pid!, leader, leaderStarted, booted }
+      const running: Running = { supervisor: child.pid!, leader, leaderStarted }
       writeFileSync(runningFile(lab, machine.name), JSON.stringify(running))
       return true
     },

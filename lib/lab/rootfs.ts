@@ -133,10 +133,6 @@ async function configure(folder: string): Promise<void> {
   write('/etc/systemd/system.conf.d/rekey.conf', '[Manager]\nDefaultTimeoutStopSec=12s\n')
   write('/etc/machine-id', '')
   write('/etc/hostname', '')
-  write(
-    '/etc/profile.d/rekey.sh',
-    'test -r /etc/kubernetes/admin.conf && export KUBECONFIG=/etc/kubernetes/admin.conf\n',
-  )
   const script = `
     rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id
     rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
