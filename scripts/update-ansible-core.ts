@@ -4,6 +4,8 @@ import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { jsonText } from '../lib/inventory/python-json.ts'
+import type { Value } from '../lib/inventory/values.ts'
 
 /** The version whose answers are stored. A newer one: change it here, run `npm run test:update-ansible`, read the diff. */
 export const ansibleVersion = '2.19.14'
@@ -30,15 +32,17 @@ export interface OracleAnswer {
   readonly stderr: string
 }
 
-export type OracleJob =
-  | { readonly kind: 'inventory'; readonly args: readonly string[]; readonly cwd: string }
-  | {
-      readonly kind: 'patterns'
-      readonly sources: readonly string[]
-      readonly cwd: string
-      readonly patterns: readonly (readonly [string, string | null])[]
-    }
-  | { readonly kind: 'templates'; readonly variables: unknown; readonly templates: readonly string[] }
+export type OracleJob = {
+  readonly inventory: { readonly kind: 'inventory'; readonly args: string[]; readonly cwd: string }
+  readonly patterns: {
+    readonly kind: 'patterns'
+    readonly sources: string[]
+    readonly cwd: string
+    readonly patterns: (string | null)[][]
+  }
+  readonly templates: { readonly kind: 'templates'; readonly variables: Value; readonly templates: string[] }
+}[Kind]
+type Kind = 'inventory' | 'patterns' | 'templates'
 
 export interface Oracle {
   ask(job: OracleJob): Promise<OracleAnswer>
@@ -74,7 +78,7 @@ export function startOracle(): Oracle {
     ask: job =>
       new Promise((resolve, reject) => {
         waiting.push(resolve)
-        child.stdin!.write(`${JSON.stringify(job)}\n`, error => error && reject(error))
+        child.stdin!.write(`${jsonText(job)}\n`, error => error && reject(error))
       }),
     close: () => void child.stdin!.end(),
   }

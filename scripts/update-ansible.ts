@@ -2,6 +2,10 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { jsonText } from '../lib/inventory/python-json.ts'
+import type { Mapping, Value } from '../lib/inventory/values.ts'
+import { createVault } from '../lib/inventory/vault.ts'
+import { parseJson } from '../lib/inventory/yaml.ts'
 import {
   ansibleProgram,
   ansibleVersion,
@@ -41,50 +45,55 @@ for (const name of readdirSync(cases).sort()) {
 }
 
 const oracle = startOracle()
-const patternsFile = join(tests, 'patterns.json')
-const patterns = JSON.parse(readFileSync(patternsFile, 'utf8')) as {
-  pattern: string
-  limit?: string
-  hosts?: string[] | null
-}[]
+const fixtures = join(tests, 'fixtures')
+const vault = createVault([])
+const patternsFile = join(fixtures, 'patterns.json')
+const patterns = JSON.parse(readFileSync(patternsFile, 'utf8')) as { pattern: string; limit?: string }[]
 const selected = await oracle.ask({
   kind: 'patterns',
   sources: ['patterns.yml'],
-  cwd: tests,
-  patterns: patterns.map(({ pattern, limit }) => [pattern, limit ?? null] as const),
+  cwd: fixtures,
+  patterns: patterns.map(({ pattern, limit }) => [pattern, limit ?? null]),
 })
-const hosts = JSON.parse(selected.stdout) as (string[] | null)[]
-const lines = patterns.map(
-  ({ pattern, limit }, index) => `  ${JSON.stringify({ pattern, limit, hosts: hosts[index] })}`,
+const hosts = JSON.parse(selected.stdout) as Value[]
+writeRows(
+  patternsFile,
+  '[',
+  patterns.map((row, index) => ({ ...row, hosts: hosts[index]! })),
+  ']',
 )
-writeFileSync(patternsFile, `[\n${lines.join(',\n')}\n]\n`)
 
-const templatesFile = join(tests, 'templates.json')
-const templates = JSON.parse(readFileSync(templatesFile, 'utf8')) as {
-  variables: unknown
-  templates: { template: string }[]
+const templatesFile = join(fixtures, 'templates.json')
+const { variables, templates } = parseJson(readFileSync(templatesFile, 'utf8'), 'templates', vault) as {
+  variables: Value
+  templates: { template: string; refused?: string }[]
 }
 const evaluated = await oracle.ask({
   kind: 'templates',
-  variables: templates.variables,
-  templates: templates.templates.map(({ template }) => template),
+  variables,
+  templates: templates.map(({ template }) => template),
 })
-// The answers stay as Python wrote them: 1.0 is not 1.
-const answers = evaluated.stdout.trim().split('\n')
-const { templates: asked, variables } = templates
-const written = asked.map(
-  ({ template }, index) => `    { "template": ${JSON.stringify(template)}, ${answers[index]!.slice(1, -1)} }`,
-)
-writeFileSync(
-  templatesFile,
-  `{\n  "variables": ${JSON.stringify(variables)},\n  "templates": [\n${written.join(',\n')}\n  ]\n}\n`,
-)
+const answers = evaluated.stdout
+  .trim()
+  .split('\n')
+  .map(line => parseJson(line, 'answer', vault) as Mapping)
+const rows = templates.map(({ template, refused }, index) => ({
+  template,
+  ...answers[index],
+  ...(refused === undefined ? {} : { refused }),
+}))
+writeRows(templatesFile, `{ "variables": ${jsonText(variables)},\n"templates": [`, rows, ']}')
 oracle.close()
 
 const python = execFileSync(ansibleProgram('python'), ['--version'], { encoding: 'utf8' }).trim()
 const oracleFile = { by: 'npm run test:update-ansible', 'ansible-core': ansibleVersion, python }
-writeFileSync(join(tests, 'oracle.json'), `${JSON.stringify(oracleFile, undefined, 2)}\n`)
+writeFileSync(join(fixtures, 'oracle.json'), `${JSON.stringify(oracleFile, undefined, 2)}\n`)
 if (failed > 0) {
   console.error(`${failed} cases have no answer`)
   process.exitCode = 1
+}
+
+/** One row a line: what changes shows in a diff. Numbers stay as Python writes them, 1.0 apart from 1. */
+function writeRows(file: string, before: string, list: readonly Mapping[], after: string): void {
+  writeFileSync(file, `${before}\n${list.map(row => jsonText(row)).join(',\n')}\n${after}\n`)
 }

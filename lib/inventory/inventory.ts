@@ -110,6 +110,12 @@ export function createInventory(context: InventoryContext): Inventory {
       notice(`"${part}" matches no host and no group of the inventory${comma}`)
     }
     if (limit === undefined) return hosts
+    if (splitPattern(limit).length === 0) {
+      throw new RekeyError('--limit is empty', {
+        code: 'inventory.limit-empty',
+        hint: 'Leave it out for all hosts; to Ansible, too, an empty limit means all.',
+      })
+    }
     const limited = match(splitLimit(limit, context.cwd))
     for (const part of limited.unmatched) throw unmatchedError(data, part, `--limit ${limit}`)
     if (limited.hosts.length === 0) {

@@ -6,6 +6,7 @@ import { replaceText, split } from './jinja-methods.ts'
 import { jsonText } from './python-json.ts'
 import { expandReplacement, pythonRegex } from './python-regex.ts'
 import {
+  AbsentError,
   compare,
   contains,
   equal,
@@ -111,7 +112,7 @@ function extreme(sign: 1 | -1): Filter {
     const key = (member: unknown): unknown =>
       fold(path === undefined ? member : attribute(member, path, context), case_sensitive)
     const members = iterate(value)
-    if (members.length === 0) throw new UndefinedError('an empty list has no smallest or largest member')
+    if (members.length === 0) throw new AbsentError('an empty list has no smallest or largest member')
     return members.reduce((best, member) => (sign * compare(key(member), key(best)) > 0 ? member : best))
   }
 }
@@ -187,30 +188,37 @@ function toFloat(value: unknown, args: CallArguments): unknown {
   return /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(written) ? float(Number(written)) : otherwise
 }
 
-function toBoolean(value: unknown): unknown {
-  if (value === null || typeof value === 'boolean') return value
-  const written = text(value).trim().toLowerCase()
-  if (['y', 'yes', 'on', '1', 'true', 't', '1.0'].includes(written)) return true
-  if (['n', 'no', 'off', '0', 'false', 'f', '0.0'].includes(written)) return false
-  // Ansible warns and goes on with false.
-  return false
+function toBoolean(value: unknown): boolean {
+  const number = toNumber(value)
+  if (number !== undefined) return number === 1
+  // Anything else is false to Ansible, with a word of warning.
+  return typeof value === 'string' && ['yes', 'on', '1', 'true'].includes(value.toLowerCase())
+}
+
+const listMerges: Record<string, (low: unknown[], high: unknown[]) => unknown[]> = {
+  replace: (_low, high) => high,
+  keep: low => low,
+  append: (low, high) => [...low, ...high],
+  prepend: (low, high) => [...high, ...low],
+  append_rp: (low, high) => [...without(low, high), ...high],
+  prepend_rp: (low, high) => [...high, ...without(low, high)],
 }
 
 function combine(value: unknown, { positional, named }: CallArguments): unknown {
   const { recursive = false, list_merge = 'replace' } = bind({ positional: [], named }, 'recursive', 'list_merge')
-  if (list_merge !== 'replace') throw new TemplateError('"combine" merges lists by replacing them only')
-  return [value, ...positional]
-    .flatMap(one => (Array.isArray(one) ? flatten(one, -1, false) : [one]))
-    .reduce((left, right) => merge(map(left), map(right), truthy(recursive)), {})
-}
-
-function merge(left: Record<string, unknown>, right: Record<string, unknown>, deep: boolean): Record<string, unknown> {
-  const merged = { ...left }
-  for (const [key, value] of Object.entries(right)) {
-    const old = Object.hasOwn(merged, key) ? merged[key] : undefined
-    setKey(merged, key, deep && isMapping(old) && isMapping(value) ? merge(old, value, true) : value)
+  const mergeLists = listMerges[string(list_merge)]
+  if (!mergeLists) throw new TemplateError(`"combine" can't merge lists by "${text(list_merge)}"`)
+  const merge = (low: Record<string, unknown>, high: Record<string, unknown>): Record<string, unknown> => {
+    const merged = { ...low }
+    for (const [key, item] of Object.entries(high)) {
+      const old = Object.hasOwn(merged, key) ? merged[key] : undefined
+      if (truthy(recursive) && isMapping(old) && isMapping(item)) setKey(merged, key, merge(old, item))
+      else setKey(merged, key, Array.isArray(old) && Array.isArray(item) ? mergeLists(old, item) : item)
+    }
+    return merged
   }
-  return merged
+  const maps = [value, ...positional].flatMap(one => (Array.isArray(one) ? flatten(one, -1, false) : [one]))
+  return maps.reduce<Record<string, unknown>>((low, high) => merge(low, map(high)), {})
 }
 
 function flatten(value: unknown, levels: number, skipNulls: boolean): unknown[] {
@@ -229,15 +237,17 @@ function round(value: unknown, args: CallArguments): unknown {
   const { precision = 0, method = 'common' } = bind(args, 'precision', 'method')
   const number = toNumber(value)
   if (number === undefined) throw new TemplateError(`expected a number, not a ${pythonType(value)}`)
-  const scale = 10 ** whole(precision)
+  const digits = whole(precision)
+  const scale = 10 ** digits
   if (method === 'ceil') return float(Math.ceil(number * scale) / scale)
   if (method === 'floor') return float(Math.floor(number * scale) / scale)
-  // Python rounds halves to the even neighbour, by the exact value of the float.
-  const digits = Math.max(0, whole(precision))
-  const half = Math.abs((number * scale) % 1) === 0.5
-  if (!half) return float(Number(number.toFixed(digits)))
-  const down = Math.floor(number * scale)
-  return float((down % 2 === 0 ? down : down + 1) / scale)
+  if (digits < 0) throw new TemplateError('"round" to tens and hundreds is not one that rekey has')
+  if (!(value instanceof WholeFloat) && Number.isInteger(number)) return value
+  // Python rounds an exact half to the even neighbour; toFixed() rounds it up.
+  const exact = number.toFixed(Math.min(100, digits + 60))
+  const half = /^50*$/.test(exact.slice(exact.indexOf('.') + 1 + digits))
+  const down = Math.trunc(number * scale)
+  return float(half ? (down % 2 === 0 ? down : down + Math.sign(number)) / scale : Number(number.toFixed(digits)))
 }
 
 function regexFlags(args: { ignorecase?: unknown; multiline?: unknown }): string {
@@ -287,7 +297,7 @@ function extract(value: unknown, args: CallArguments, context: CallContext): unk
   let found: unknown = container
   for (const key of [value, ...keys]) {
     const next = context.item(found, key)
-    if (next === undefined) throw new UndefinedError(`a ${pythonType(found)} has no element "${text(key)}"`)
+    if (next === undefined) throw new AbsentError(`a ${pythonType(found)} has no element "${text(key)}"`)
     found = next
   }
   return found
@@ -357,7 +367,7 @@ function length(value: unknown): number {
 }
 
 function end(members: readonly unknown[], index: 0 | -1): unknown {
-  if (members.length === 0) throw new UndefinedError('an empty list has no first or last member')
+  if (members.length === 0) throw new AbsentError('an empty list has no first or last member')
   return members.at(index)
 }
 
@@ -491,11 +501,12 @@ export const filters: Record<string, Filter> = {
     return jsonText(value as Value, {
       indent: width === undefined || width === null ? undefined : whole(width),
       sortKeys: truthy(sort_keys),
+      ascii: true,
     })
   },
   to_nice_json: (value, args) => {
     const { indent: width = 4, sort_keys = true } = bind(args, 'indent', 'sort_keys')
-    return jsonText(value as Value, { indent: whole(width), sortKeys: truthy(sort_keys) })
+    return jsonText(value as Value, { indent: whole(width), sortKeys: truthy(sort_keys), ascii: true })
   },
   trim: (value, args) => {
     const { chars } = bind(args, 'chars')

@@ -134,7 +134,7 @@ type Token = { readonly kind: 'name' | 'string' | 'integer' | 'float' | 'operato
 const tokenPattern =
   /\s+|([\p{L}_][\p{L}\p{N}_]*)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(\d+(?:_\d+)*(?:(?:\.\d+(?:_\d+)*)(?:[eE][-+]?\d+(?:_\d+)*)?|[eE][-+]?\d+(?:_\d+)*))|(0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0[xX](?:_?[\da-fA-F])+|[1-9](?:_?\d)*|0(?:_?0)*)|(\/\/|\*\*|==|!=|>=|<=|[-+*/%~[\](){}<>=.:|,])/suy
 
-function tokenize(source: string): Token[] {
+function tokenize(source: string, decode: boolean): Token[] {
   const tokens: Token[] = []
   tokenPattern.lastIndex = 0
   while (tokenPattern.lastIndex < source.length) {
@@ -143,7 +143,8 @@ function tokenize(source: string): Token[] {
     if (!match) throw new SyntaxError(`"${source.slice(from, from + 12)}" is not understood`)
     const [, name, string, float, integer, operator] = match
     if (name !== undefined) tokens.push({ kind: 'name', text: name })
-    else if (string !== undefined) tokens.push({ kind: 'string', text: decodeEscapes(string.slice(1, -1)) })
+    else if (string !== undefined)
+      tokens.push({ kind: 'string', text: decode ? decodeEscapes(string.slice(1, -1)) : string.slice(1, -1) })
     else if (float !== undefined) tokens.push({ kind: 'float', text: float.replaceAll('_', '') })
     else if (integer !== undefined) tokens.push({ kind: 'integer', text: integer.replaceAll('_', '') })
     else if (operator !== undefined) tokens.push({ kind: 'operator', text: operator })
@@ -185,8 +186,9 @@ class ExpressionParser {
   readonly #tokens: readonly Token[]
   #at = 0
 
-  constructor(source: string) {
-    this.#tokens = tokenize(source)
+  /** Takes the source of a tag, and whether backslashes in its strings mean anything: in `{% %}` they do, in `{{ }}` not. */
+  constructor(source: string, decode: boolean) {
+    this.#tokens = tokenize(source, decode)
   }
 
   whole(): Expression {
@@ -460,9 +462,9 @@ class TemplateParser {
     for (let piece = this.#pieces[this.#at++]; piece; piece = this.#pieces[this.#at++]) {
       if (piece.kind === 'text') body.push({ kind: 'text', text: piece.text })
       else if (piece.kind === 'output')
-        body.push({ kind: 'output', expression: new ExpressionParser(piece.text).whole() })
+        body.push({ kind: 'output', expression: new ExpressionParser(piece.text, false).whole() })
       else {
-        const block = new ExpressionParser(piece.text)
+        const block = new ExpressionParser(piece.text, true)
         const name = block.need('name')
         if (names.includes(name)) return { body, ending: name, block }
         body.push(this.#block(name, block))

@@ -5,6 +5,7 @@ import { callMethod } from './jinja-methods.ts'
 import { type Arguments, type Expression, parseTemplate, type Statement } from './jinja-parser.ts'
 import { tests } from './jinja-tests.ts'
 import {
+  AbsentError,
   compare,
   contains,
   equal,
@@ -353,7 +354,13 @@ function filterExpression({ name, target, args }: Extract<Expression, { kind: 'f
     if (subject instanceof Missing) throw subject.error
     return subject
   }
-  return context.filter(name, value(target, frame), evaluateArguments(args, frame))
+  const [subject, given] = [value(target, frame), evaluateArguments(args, frame)]
+  try {
+    return context.filter(name, subject, given)
+  } catch (error) {
+    if (error instanceof AbsentError) return new Missing(error)
+    throw error
+  }
 }
 
 const context: CallContext = {

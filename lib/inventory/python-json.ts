@@ -8,20 +8,30 @@ export interface JsonOptions {
   readonly sortKeys?: boolean
   /** Whether strings that must not be templated are marked so (`__ansible_unsafe`). */
   readonly markUnsafe?: boolean
+  /** Whether other letters than ASCII's are escaped. */
+  readonly ascii?: boolean
 }
 
 /** Writes a value. Encrypted strings stay encrypted (`__ansible_vault`). */
-export function jsonText(value: Value, { indent, sortKeys = false, markUnsafe = false }: JsonOptions = {}): string {
+export function jsonText(
+  value: Value,
+  { indent, sortKeys = false, markUnsafe = false, ascii = false }: JsonOptions = {},
+): string {
   const separator = indent === undefined ? ', ' : ','
+  const quoted = (text: string): string => {
+    const written = JSON.stringify(text)
+    return ascii
+      ? written.replace(/[\u007f-\uffff]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      : written
+  }
   const write = (one: Value, margin: string): string => {
-    if (typeof one === 'string') return JSON.stringify(one)
+    if (typeof one === 'string') return quoted(one)
     if (one === null || typeof one === 'boolean') return String(one)
     if (typeof one === 'bigint') return String(one)
     if (typeof one === 'number') return number(one)
     if (one instanceof WholeFloat) return number(one.value, true)
     if (one instanceof Timestamp) return JSON.stringify(one.iso)
-    if (one instanceof UnsafeText)
-      return markUnsafe ? write({ __ansible_unsafe: one.text }, margin) : JSON.stringify(one.text)
+    if (one instanceof UnsafeText) return markUnsafe ? write({ __ansible_unsafe: one.text }, margin) : quoted(one.text)
     if (one instanceof EncryptedText) return write({ __ansible_vault: one.ciphertext }, margin)
     const deeper = indent === undefined ? '' : `${margin}${' '.repeat(indent)}`
     const wrap = (open: string, parts: readonly string[], close: string): string => {
@@ -40,7 +50,7 @@ export function jsonText(value: Value, { indent, sortKeys = false, markUnsafe = 
     if (sortKeys) keys.sort(compareText)
     return wrap(
       '{',
-      keys.map(key => `${JSON.stringify(key)}: ${write(one[key]!, deeper)}`),
+      keys.map(key => `${quoted(key)}: ${write(one[key]!, deeper)}`),
       '}',
     )
   }

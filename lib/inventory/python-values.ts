@@ -5,6 +5,8 @@ import { floatText, isMapping, Timestamp, WholeFloat } from './values.ts'
 export class TemplateError extends Error {}
 /** A name or element that is not there. `default` and `is defined` may still make good of it. */
 export class UndefinedError extends TemplateError {}
+/** A filter's own result is not there, e.g. the first of no members. */
+export class AbsentError extends UndefinedError {}
 
 export const isNumber = (value: unknown): value is number | bigint | WholeFloat =>
   typeof value === 'number' || typeof value === 'bigint' || value instanceof WholeFloat

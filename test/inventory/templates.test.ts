@@ -1,0 +1,57 @@
+// Templates in variables: the values that Ansible gives them (npm run test:update-ansible writes templates.json).
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { addHost, createInventoryData } from '../../lib/inventory/groups.ts'
+import { createLayers } from '../../lib/inventory/layers.ts'
+import { createResolver } from '../../lib/inventory/resolve.ts'
+import { isMapping, type Mapping, type Value, WholeFloat } from '../../lib/inventory/values.ts'
+import { createVault } from '../../lib/inventory/vault.ts'
+import { parseJson } from '../../lib/inventory/yaml.ts'
+
+interface Row extends Mapping {
+  template: string
+}
+
+const file = parseJson(
+  readFileSync(join(import.meta.dirname, 'fixtures', 'templates.json'), 'utf8'),
+  'templates',
+  createVault([]),
+)
+const { variables, templates } = file as { variables: Mapping; templates: Row[] }
+
+for (const row of templates) {
+  const title = JSON.stringify(row.template)
+  const read = () => evaluate(row.template)
+  if (row['error'] !== undefined) test(`the template ${title} is an error, as in Ansible`, t => void t.throws(read))
+  else if (row['refused'] !== undefined) {
+    test(`the template ${title} is refused by name`, t => {
+      t.throws(read, { message: new RegExp(String(row['refused'])) })
+    })
+  } else test(`the template ${title} gives what Ansible gives`, t => t.deepEqual(read(), plain(row['value']!)))
+}
+
+/** A value as playbooks read it. */
+function plain(value: Value): unknown {
+  if (value instanceof WholeFloat) return value.value
+  if (Array.isArray(value)) return value.map(plain)
+  return isMapping(value) ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)])) : value
+}
+
+function evaluate(template: string): unknown {
+  const data = createInventoryData()
+  const host = addHost({ data, source: '/inventory/hosts' }, 'h', data.groups.get('ungrouped')!, undefined, {
+    file: 'test',
+  })
+  const layers = createLayers({
+    data,
+    inventoryFolders: [],
+    extraVars: new Map(
+      [...Object.entries(variables), ['asked', template] as const].map(([name, value]) => [
+        name,
+        { value, origin: { file: 'test' } },
+      ]),
+    ),
+  })
+  return createResolver({ data, layers }).read(host, 'asked')
+}
