@@ -595,7 +595,7 @@ const restarts: Play<Context>[] = [
       when: ctx => !ctx.check,
       runOnce: true,
       readOnly: true,
-      run: ctx => allNodesReady(ctx, 'prepare-kubelets'),
+      run: ctx => restartedNodesReady(ctx, 'masters', 'prepare-kubelets'),
     }),
   ]),
 
@@ -659,7 +659,7 @@ const restarts: Play<Context>[] = [
       runOnce: true,
       readOnly: true,
       run: async ctx => {
-        await allNodesReady(ctx, 'restart-the-kubelet')
+        await restartedNodesReady(ctx, 'masters:nodes', 'restart-the-kubelet')
         ctx.milestone('nodes ready')
       },
     }),
@@ -685,15 +685,20 @@ async function restartInPlace(ctx: Context, pod: 'etcd' | 'kube-apiserver'): Pro
   await startedAnew(ctx, pod, before, { within: seconds(90), signal: ctx.signal })
 }
 
-async function restartKubelet({ $ }: Context): Promise<number> {
-  const since = Date.now()
-  await $`systemctl restart kubelet`
-  return since
+/** Restarts a kubelet, and registers its last heartbeat before: the next one is that of the new process. */
+async function restartKubelet(ctx: Context): Promise<string> {
+  const heartbeat = await ctx.cluster.heartbeat(readingOf(ctx).nodeName)
+  await ctx.$`systemctl restart kubelet`
+  return heartbeat
 }
 
-function allNodesReady(ctx: Context, restart: string): Promise<void> {
-  const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
-  return ctx.cluster.nodesReady(names, { within: seconds(180), since: ctx.registered<number>(restart) })
+/** Waits for the nodes whose kubelets a step restarted. */
+async function restartedNodesReady(ctx: Context, pattern: string, restart: string): Promise<void> {
+  const heartbeats = ctx
+    .hosts(pattern)
+    .map(({ name }) => [readingOf(ctx, name).nodeName, ctx.registered<string>(restart, name) ?? ''])
+  const notBy = Object.fromEntries(heartbeats) as Record<string, string>
+  await ctx.cluster.nodesReady(Object.keys(notBy), { within: seconds(180), notBy })
 }
 
 type Controller = 'kube-controller-manager' | 'kube-scheduler'

@@ -21,8 +21,16 @@ export interface Cluster {
   /** Reads the administrator's kubeconfig anew: after it was replaced. */
   forget(): void
   nodes(): Promise<KubernetesObject[]>
-  /** Waits until the nodes with these names are Ready, by a heartbeat that came after `since` (milliseconds since 1970). */
-  nodesReady(names: readonly string[], options: { within: number; since?: number; signal?: AbortSignal }): Promise<void>
+  /**
+   * Waits until the nodes with these names are Ready, and say so in another heartbeat than the one that is given for them: a
+   * node that is away stays Ready for 40 s. Heartbeats are compared, not read: clocks may differ.
+   */
+  nodesReady(
+    names: readonly string[],
+    options: { within: number; notBy?: Readonly<Record<string, string>>; signal?: AbortSignal },
+  ): Promise<void>
+  /** When a node last said whether it is Ready, as the API has it. */
+  heartbeat(node: string): Promise<string>
   /** Waits until the API server of a master answers and says that it is ready. */
   apiServerReady(master: Host, options: { within: number; signal?: AbortSignal }): Promise<void>
   close(): void
@@ -91,14 +99,15 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     apiOf,
     forget,
     nodes,
-    nodesReady: async (names, { within, since = 0, signal = run.signal }) => {
+    nodesReady: async (names, { within, notBy = {}, signal = run.signal }) => {
       await waitFor('the nodes to be Ready', { within, signal }, async () => {
         const known = new Map((await nodes()).map(node => [node.metadata.name, node]))
-        const waiting = names.filter(name => !isReady(known.get(name), since))
+        const waiting = names.filter(name => !isReady(known.get(name)) || heartbeatOf(known.get(name)) === notBy[name])
         if (waiting.length === 0) return true
         throw new Error(`not yet: ${waiting.join(', ')}`)
       })
     },
+    heartbeat: async node => heartbeatOf(await (await api()).get(`/api/v1/nodes/${node}`)) ?? '',
     apiServerReady: async (master, { within, signal = run.signal }) => {
       await waitFor(`the API server of ${master.name}`, { within, signal, every: 250, host: master.name }, async () => {
         const client = await apiOf(master)
@@ -109,13 +118,20 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
   }
 }
 
-/** Whether a node says Ready, in a heartbeat later than `since`. */
-export function isReady(node: KubernetesObject | undefined, since = 0): boolean {
+/** Whether a node says that it is Ready. */
+export function isReady(node: KubernetesObject | undefined): boolean {
+  return readyCondition(node)?.status === 'True'
+}
+
+function heartbeatOf(node: KubernetesObject | undefined): string | undefined {
+  return readyCondition(node)?.lastHeartbeatTime
+}
+
+function readyCondition(node: KubernetesObject | undefined) {
   const conditions = (node?.['status']?.conditions ?? []) as {
     type: string
     status: string
     lastHeartbeatTime: string
   }[]
-  const ready = conditions.find(({ type }) => type === 'Ready')
-  return ready?.status === 'True' && Date.parse(ready.lastHeartbeatTime) >= since
+  return conditions.find(({ type }) => type === 'Ready')
 }
