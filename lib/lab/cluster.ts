@@ -260,7 +260,7 @@ export function judgeCluster(
   return complaints
 }
 
-/** Waits until nodes, pods and canaries are well and the callers' calls succeed; then lets them count from zero. */
+/** Waits until nodes, pods and canaries are well and the callers' calls succeed. */
 export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300): Promise<void> {
   let complaints: Complaints = []
   await waitFor(
@@ -296,6 +296,11 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
           .join('\n'),
     },
   )
+  detail('')
+}
+
+/** Lets the callers count from zero: what they saw while a cluster came up is no one's concern. */
+export async function resetCanaries(shape: Shape): Promise<void> {
   await Promise.all(
     members(shape).map(({ name }) =>
       exec(shape.name, name, ['sh', '-c', 'rm -f /var/lib/rekey-canary/*.json; touch /var/lib/rekey-canary/reset']),
@@ -306,7 +311,6 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
     20,
     () => liveCallers(shape).size >= members(shape).length + 2 || undefined,
   )
-  detail('')
 }
 
 /** The callers that have written their results in the last seconds. */

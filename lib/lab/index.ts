@@ -3,7 +3,7 @@ import { existsSync, rmSync } from 'node:fs'
 import { RekeyError } from '../errors.ts'
 import { ensureBinaries } from './binaries.ts'
 import { freeze, processesOf, removeLabCgroups } from './cgroups.ts'
-import { createCluster, examineCluster, waitUntilWell } from './cluster.ts'
+import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster.ts'
 import { command, waitFor } from './command.ts'
 import { prepareDisk } from './disks.ts'
 import { labFolder, runtimeFolder } from './folders.ts'
@@ -135,6 +135,7 @@ async function create(record: LabRecord, report: Report): Promise<void> {
   await Promise.all([createCluster(shape, report), timed(report, 'Initialise Vault', () => startVault(shape))])
   await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, detail))
   await timed(report, 'Keep a snapshot of it', () => takeSnapshot(shape, record.snapshot))
+  await resetCanaries(shape)
   writeInventory(shape)
   writeRecord({ ...record, stage: 'complete' })
 }
@@ -170,6 +171,7 @@ async function start(record: LabRecord, report: Report): Promise<void> {
     timed(report, 'Wait until the cluster is well', async detail => {
       try {
         await waitUntilWell(shape, detail)
+        await resetCanaries(shape)
       } catch (error) {
         throw new RekeyError((error as Error).message, {
           code: 'lab.unwell',

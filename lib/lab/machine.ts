@@ -27,8 +27,6 @@ export const fileOf = (lab: string, machine: string, path: string): string =>
   join(machineFolder(lab, machine), 'upper', path)
 
 interface Running {
-  /** systemd-nspawn on the control machine. */
-  readonly supervisor: number
   /** The machine's first process. */
   readonly leader: number
   /** When that one was started, in the kernel's ticks: pids are used again. */
@@ -132,7 +130,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       const leaderStarted = leader && startOf(leader)
       if (!leader || !leaderStarted) return undefined
       mkdirSync(runtimeFolder(lab), { recursive: true, mode: 0o700 })
-      const running: Running = { supervisor: child.pid!, leader, leaderStarted }
+      const running: Running = { leader, leaderStarted }
       writeFileSync(runningFile(lab, machine.name), JSON.stringify(running))
       return true
     },
@@ -172,17 +170,19 @@ async function copyContainerd(from: string, to: string): Promise<void> {
   }
 }
 
+/** SIGRTMIN+3, by which a systemd is asked to halt; Node knows no names for signals of this kind. */
+const haltSignal = 37
+
 /** Asks a machine to shut down, ends it when it doesn't, and removes its cgroups and network. */
 export async function stopMachine(shape: Shape, machine: Machine, { patience = 25 } = {}): Promise<void> {
   const lab = shape.name
   const running = readRunning(lab, machine.name)
   if (running && patience > 0) {
     try {
-      // systemd-nspawn passes this on as the request to power off.
-      process.kill(running.supervisor, 'SIGTERM')
+      process.kill(running.leader, haltSignal)
       await waitFor('', patience, () => processesOf(lab, machine.name).length === 0 || undefined, { every: 100 })
     } catch {
-      // Its patience is over, or the supervisor is gone: what is left is ended below.
+      // Its patience is over, or it has just ended: what is left is ended below.
     }
   }
   await endCgroups(lab, machine.name)
