@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
-import { parseCertificate } from './certificate.ts'
+import { type CertificateFacts, parseCertificate } from './certificate.ts'
+import { issuerRefuses, noSuchMount, noSuchRole, requireNames, roleRefuses, ttlShortened } from './issuer.ts'
 import { checkAddress, vaultTransport } from './vault-transport.ts'
 
 /** Where Vault is and who is asking. */
@@ -303,7 +304,13 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
       serialNumber: String(data['serial_number']),
       privateKey: data['private_key'] === undefined ? undefined : pem(data['private_key'], path),
     }
-    if (request.ttl) requireLifetime(issued.certificate, request.ttl, path, warnings)
+    const facts = parseCertificate(issued.certificate, `answer of ${path}`)
+    if (request.ttl) requireLifetime(facts, request.ttl, path, warnings)
+    // A request for signing brings names of its own.
+    if (!more['csr']) {
+      const { commonName, dnsNames = [], ipAddresses = [] } = request
+      requireNames(facts, { commonName, dnsNames, ipAddresses }, path)
+    }
     return issued
   }
 
@@ -359,7 +366,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
       }
       if (mount.type !== 'pki') {
         throw new RekeyError(`The mount ${path}/ in Vault is a "${mount.type}" engine, not "pki"`, {
-          code: 'vault.wrong-mount',
+          code: 'issuer.wrong-mount',
           hint: 'Choose another path for the PKI engine.',
         })
       }
@@ -379,7 +386,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
         not_before_duration: request.notBeforeDuration,
       })
       const certificate = pem(data['certificate'], where)
-      requireLifetime(certificate, request.ttl, where, warnings)
+      requireLifetime(parseCertificate(certificate, `answer of ${where}`), request.ttl, where, warnings)
       return {
         certificate,
         issuerId: String(data['issuer_id']),
@@ -467,29 +474,23 @@ function explain(error: unknown, method: string, path: string, address: string):
   if (status === 503 && said.includes('Vault is sealed')) return sealed(address)
   if (status === 403) return forbidden(said, method, path)
   if (said.startsWith('no handler for route') || said.includes('No secret engine mount')) {
-    return new RekeyError(`Vault has no mount for ${path}`, {
-      code: 'vault.no-such-mount',
-      hint: 'Enable the engine, or correct the mount in the inventory.',
-    })
+    return noSuchMount(path)
   }
   const role = /^unknown role:? ?(.*)$/.exec(said)
   if (role) {
-    return new RekeyError(`Vault has no role "${role[1] || path.split('/').at(-1)}" in ${path.split('/')[0]}/`, {
-      code: 'vault.no-such-role',
-      hint: 'Create the role, or correct its name in the inventory.',
-    })
+    return noSuchRole(path.split('/').slice(0, -2).join('/'), role[1] || path.split('/').at(-1)!)
   }
   if (/ not allowed (by|in) this role/.test(said)) {
-    return new RekeyError(`Vault's role refuses ${path}: ${said}`, {
-      code: 'vault.role-refuses',
-      hint: 'Widen the role (allowed_domains, allow_ip_sans …), or ask for less.',
-    })
+    return roleRefuses(path, said)
   }
   if (said.includes('child policies must be subset of parent')) {
     return new RekeyError("Vault: the token may not make a child token with a policy that it doesn't have itself", {
       code: 'vault.permission-denied',
       hint: `Add to the token's policy: ${policyLine({ path, capabilities: ['update', 'sudo'] })}`,
     })
+  }
+  if (/no default issuer currently configured|beyond the expiration of the CA|[Kk]ey in [Uu]se by/.test(said)) {
+    return issuerRefuses(path, said)
   }
   if (status === 404 || said.includes('unable to find PKI issuer for reference'))
     return new RekeyError(`Vault has nothing at ${path}`, { code: 'vault.nothing-there' })
@@ -527,19 +528,14 @@ function may(granted: readonly string[] | undefined, capability: string): boolea
 
 /** The PKI engine shortens what outlives its mount or issuer, and only warns. Here that is an error. */
 function requireLifetime(
-  certificate: string,
+  { notAfter }: CertificateFacts,
   ttl: string,
   path: string,
   warnings: readonly string[] | null | undefined,
 ): void {
-  const { notAfter } = parseCertificate(certificate, `answer of ${path}`)
   const short = durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000
   if (short <= 120) return
-  const said = warnings?.length ? ` Vault says: ${warnings.join(' ')}` : ''
-  throw new RekeyError(
-    `${path} answered with a certificate until ${notAfter.toISOString()}, shorter than the ttl of ${ttl} that was asked.${said}`,
-    { code: 'vault.ttl-shortened', hint: "Raise the mount's max_lease_ttl and the role's max_ttl, or ask for less." },
-  )
+  throw ttlShortened(path, notAfter, ttl, warnings?.join(' '))
 }
 
 function pem(value: unknown, path: string): string {
@@ -573,7 +569,8 @@ function readSmallFile(file: string, what: string): string {
 
 /**
  * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
- * put into a file without anyone noticing is an error: an empty certificate or key, and one that holds shorter than asked.
+ * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked,
+ * and one that lacks a name.
  * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may.
  */
 export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
@@ -583,10 +580,15 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
       return checked(isDeleted(response) ? undefined : response, path)
     }
     const response = await vault.write(path, data)
-    if (data['ttl'] && typeof response.data['certificate'] === 'string') {
-      requireLifetime(response.data['certificate'], data['ttl'], path, response.warnings)
+    const { certificate } = checked(response, path)!.data
+    if (typeof certificate === 'string' && /\/issue\//.test(path)) {
+      const facts = parseCertificate(certificate, `answer of ${path}`)
+      if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)
+      const list = (names = '') => names.split(',').flatMap(name => name.trim() || [])
+      const asked = { dnsNames: list(data['alt_names']), ipAddresses: list(data['ip_sans']) }
+      requireNames(facts, { commonName: data['common_name'], ...asked }, path)
     }
-    return checked(response, path)
+    return response
   }
 }
 
@@ -601,7 +603,7 @@ async function pathWithin(vault: Pick<Vault, 'read'>, path: string, parts: reado
   const [plain] = path.split('?')
   const mount = await vault.read(`sys/internal/ui/mounts/${plain}`).catch((error: RekeyError) => {
     // Not every token may ask; then the path is taken as it stands.
-    if (error.code === 'vault.permission-denied' || error.code === 'vault.no-such-mount') return undefined
+    if (error.code === 'vault.permission-denied' || error.code === 'issuer.no-such-mount') return undefined
     throw error
   })
   const { path: prefix, options } = (mount?.data ?? {}) as { path?: string; options?: { version?: string } | null }

@@ -67,7 +67,7 @@ test('a mount is made once, and tuned when the maximum differs', async t => {
   t.deepEqual(await vault.ensureMount('pki_once', { maxLeaseTtl: '50000h' }), { changed: true })
   const { body } = await server.api('GET', 'sys/mounts/pki_once')
   t.is((body['config'] as { max_lease_ttl: number }).max_lease_ttl, 50_000 * 3600)
-  t.is((await failure(vault.ensureMount('cubbyhole', { maxLeaseTtl: '1h' }))).code, 'vault.wrong-mount')
+  t.is((await failure(vault.ensureMount('cubbyhole', { maxLeaseTtl: '1h' }))).code, 'issuer.wrong-mount')
 })
 
 test('a second root is added beside the first, signs once it is the default, and the first can be deleted', async t => {
@@ -83,7 +83,7 @@ test('a second root is added beside the first, signs once it is the default, and
   const before = await vault
     .issue(mount, 'web', { commonName: 'x', dnsNames: ['a.example.org'], ttl: week })
     .catch(e => e)
-  t.is((before as RekeyError).code, 'vault.role-refuses')
+  t.is((before as RekeyError).code, 'issuer.role-refuses')
   await vault.ensureRole(mount, 'web', { ...names, cn_validations: ['disabled'] })
   const old = await vault.issue(mount, 'web', { commonName: 'x', dnsNames: ['a.example.org'], ttl: week })
 
@@ -117,18 +117,15 @@ test('what Vault refuses is one message each: role, SAN, mount, TTL', async t =>
   const mount = 'pki_refusals'
   await mountWithRole(mount)
   const san = await failure(vault.issue(mount, 'web', { commonName: 'a.example.org', dnsNames: ['b.example.org'] }))
-  t.is(san.code, 'vault.role-refuses')
+  t.is(san.code, 'issuer.role-refuses')
   t.regex(san.message, /subject alternate name b\.example\.org not allowed by this role/)
-  t.is(
-    (await failure(vault.issue(mount, 'none', { commonName: 'x' }))).message,
-    `Vault has no role "none" in ${mount}/`,
-  )
-  t.is((await failure(vault.issue('pki_none', 'web', { commonName: 'x' }))).code, 'vault.no-such-mount')
+  t.is((await failure(vault.issue(mount, 'none', { commonName: 'x' }))).message, `There is no role "none" in ${mount}/`)
+  t.is((await failure(vault.issue('pki_none', 'web', { commonName: 'x' }))).code, 'issuer.no-such-mount')
   const long = await failure(vault.issue(mount, 'web', { commonName: 'a.example.org', ttl: '99999h' }))
-  t.is(long.code, 'vault.ttl-shortened')
+  t.is(long.code, 'issuer.ttl-shortened')
   t.regex(long.message, /shorter than the ttl of 99999h that was asked/)
   const root = await failure(vault.generateRoot(mount, { commonName: 'k', type: 'internal', ttl: '90000h' }))
-  t.is(root.code, 'vault.ttl-shortened')
+  t.is(root.code, 'issuer.ttl-shortened')
 })
 
 test('a token without rights learns every missing policy line at once', async t => {

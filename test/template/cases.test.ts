@@ -12,6 +12,7 @@ import { readCases, type TemplateCase } from './_cases.ts'
 
 const vault = await startCannedVault()
 const client = await connectVault({ address: vault.address, token: 'a-token' })
+const read = vaultSecrets(client)
 const folder = mkdtempSync(join(tmpdir(), 'rekey-cases-'))
 test.after.always(() => {
   client.close()
@@ -47,7 +48,8 @@ const wanted = ({ expected, expectedBase64 }: TemplateCase) =>
 async function render(one: TemplateCase) {
   for (const [name, content] of Object.entries(one.inputs ?? {})) writeFileSync(join(folder, name), content)
   const renderer = createRenderer({
-    secrets: vaultSecrets(client),
+    // Writes past the checks: the canned Vault answers everyone with the same certificate.
+    secrets: async (path, data) => (data ? client.write(path, data) : read(path)),
     list: vaultLists(client),
     environment: { FOLDER: folder, ...one.env },
     readFile: path => readFile(path, 'utf8'),

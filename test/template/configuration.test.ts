@@ -13,6 +13,7 @@ import { type ConfigurationCase, readConfigurationCases } from './_cases.ts'
 
 const vault = await startCannedVault()
 const client = await connectVault({ address: vault.address, token: 'a-token' })
+const read = vaultSecrets(client)
 const folder = mkdtempSync(join(tmpdir(), 'rekey-configuration-'))
 test.after.always(() => {
   client.close()
@@ -22,7 +23,8 @@ test.after.always(() => {
 
 const newRenderer = () =>
   createRenderer({
-    secrets: vaultSecrets(client),
+    // Writes past the checks: the canned Vault answers everyone with the same certificate.
+    secrets: async (path, data) => (data ? client.write(path, data) : read(path)),
     list: vaultLists(client),
     readFile: path => readFile(path, 'utf8'),
   })

@@ -1,0 +1,21 @@
+// The issuers' contract on a real Vault.
+import anyTest, { type TestFn } from 'ava'
+import { connectVault, type Vault } from '../../lib/pki/vault.ts'
+import { issuerContract } from '../pki/_issuer-contract.ts'
+import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
+
+const binary = labBinary('vault')
+let server: VaultServer
+let vault: Vault
+
+anyTest.before(async () => {
+  if (!binary) return
+  server = await startVault(binary)
+  vault = await connectVault({ address: server.address, caFile: server.caFile, token: server.rootToken })
+})
+anyTest.after.always(async () => {
+  vault?.close()
+  await server?.stop()
+})
+issuerContract((binary ? anyTest.serial : anyTest.serial.skip) as TestFn, () => vault)
+if (!binary) anyTest('vault is not built here (rekey lab up builds it): the contract is skipped', t => t.pass())

@@ -1,0 +1,300 @@
+// What every issuer must do, run on each of them.
+import 'reflect-metadata'
+import { execFileSync } from 'node:child_process'
+import { generateKeyPairSync, webcrypto } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as x509 from '@peculiar/x509'
+import type { ExecutionContext, TestFn } from 'ava'
+import type { RekeyError } from '../../lib/errors.ts'
+import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificate.ts'
+import type { Issuer } from '../../lib/pki/issuer.ts'
+import type { RoleSettings } from '../../lib/pki/vault.ts'
+import { vaultSecrets } from '../../lib/pki/vault.ts'
+import { createRenderer } from '../../lib/template/render.ts'
+
+const kinds = [
+  { keyType: 'rsa', keyBits: 2048, name: 'RSA-2048' },
+  { keyType: 'ec', keyBits: 256, name: 'ECDSA-P-256' },
+  { keyType: 'ed25519', keyBits: 0, name: 'Ed25519' },
+] as const
+
+const web: RoleSettings = {
+  allowed_domains: ['example.org', 'localhost'],
+  allow_bare_domains: true,
+  allow_subdomains: true,
+  allow_localhost: false,
+  cn_validations: ['disabled'],
+  max_ttl: '2000h',
+}
+
+/** Register the contract's tests with `test`, which runs them on what `issuer` gives. */
+export function issuerContract(test: TestFn, issuer: () => Issuer): void {
+  let mounts = 0
+  /** A mount of its own, with a root of the kind asked for and a role `web`. */
+  const mountWith = async (role: RoleSettings = {}, kind: (typeof kinds)[number] = kinds[1]) => {
+    const mount = `pki_contract_${++mounts}`
+    const { keyType, keyBits } = kind
+    await issuer().ensureMount(mount, { maxLeaseTtl: '43800h' })
+    const ask = { commonName: 'kubernetes', ttl: '43800h', keyType, keyBits } as const
+    const root = await issuer().generateRoot(mount, { ...ask, type: 'internal' })
+    await issuer().setDefaultIssuer(mount, root.issuerId)
+    await issuer().ensureRole(mount, 'web', { ...web, key_type: keyType, key_bits: keyBits, ...role })
+    return { mount, root }
+  }
+
+  for (const kind of kinds) {
+    test(`${kind.name}: root and certificate are what was asked, and openssl -x509_strict takes them`, async t => {
+      const { mount, root } = await mountWith({ organization: ['system:masters'], server_flag: false }, kind)
+      const authority = parseCertificate(root.certificate)
+      t.is(authority.keyType, kind.name)
+      t.true(authority.isAuthority)
+      t.deepEqual(authority.keyUsages, ['keyCertSign', 'cRLSign'])
+      t.is(root.privateKey, undefined)
+      const issued = await issuer().issue(mount, 'web', {
+        commonName: 'system:node:m1',
+        dnsNames: ['a.example.org', 'localhost'],
+        ipAddresses: ['10.0.0.1', 'fd00::1'],
+        ttl: '1000h',
+      })
+      const leaf = parseCertificate(issued.certificate)
+      t.is(leaf.keyType, kind.name)
+      t.is(leaf.commonName, 'system:node:m1')
+      t.deepEqual(leaf.organizations, ['system:masters'])
+      t.deepEqual(leaf.dnsNames, ['a.example.org', 'localhost'])
+      t.deepEqual(leaf.ipAddresses, ['10.0.0.1', 'fd00::1'])
+      t.deepEqual(leaf.extendedKeyUsages, ['clientAuth'])
+      t.false(leaf.isAuthority)
+      t.is(leaf.authorityKeyId, authority.subjectKeyId)
+      const hours = (leaf.notAfter.getTime() - Date.now()) / 3_600_000
+      t.true(hours > 999.9 && hours <= 1000)
+      t.is(issued.serialNumber.replaceAll(':', ''), leaf.serialNumber)
+      t.true(keyMatches(issued.certificate, issued.privateKey!))
+      t.is(issued.issuingCa, root.certificate)
+      t.is(verifyChain(issued.certificate, issued.caChain).length, 2)
+      opensslVerify(t, issued.certificate, root.certificate)
+    })
+  }
+
+  test('serial numbers differ, and so do keys', async t => {
+    const { mount } = await mountWith()
+    const ask = { commonName: 'x', dnsNames: ['a.example.org'] }
+    const all = await Promise.all([1, 2, 3].map(() => issuer().issue(mount, 'web', ask)))
+    t.is(new Set(all.map(one => one.serialNumber)).size, 3)
+    t.is(new Set(all.map(one => one.privateKey)).size, 3)
+  })
+
+  test('a second root is added, signs once it is the default, and the first can be deleted with its key', async t => {
+    const { mount, root } = await mountWith()
+    const next = await issuer().generateRoot(mount, {
+      commonName: 'kubernetes',
+      type: 'exported',
+      ttl: '43800h',
+      keyType: 'ec',
+    })
+    t.true(keyMatches(next.certificate, next.privateKey!))
+    t.is((await issuer().readIssuer(mount, 'default'))?.id, root.issuerId)
+    await issuer().setDefaultIssuer(mount, next.issuerId)
+    const issued = await issuer().issue(mount, 'web', { commonName: 'x' })
+    t.is(issued.issuingCa, next.certificate)
+    t.throws(() => verifyChain(issued.certificate, root.certificate), { message: /another key of "CN=kubernetes"/ })
+    t.is((await failure(issuer().deleteKey(mount, root.keyId))).code, 'issuer.refused')
+    await issuer().deleteIssuer(mount, root.issuerId)
+    await issuer().deleteKey(mount, root.keyId)
+    t.deepEqual(await issuer().listIssuers(mount), [next.issuerId])
+    t.is(await issuer().readIssuer(mount, root.issuerId), undefined)
+  })
+
+  test('a role may name the issuer that signs', async t => {
+    const { mount, root } = await mountWith()
+    const ask = {
+      commonName: 'kubernetes',
+      ttl: '43800h',
+      type: 'internal',
+      keyType: 'ec',
+      issuerName: 'next',
+    } as const
+    const next = await issuer().generateRoot(mount, ask)
+    await issuer().ensureRole(mount, 'soon', { ...web, key_type: 'ec', key_bits: 256, issuer_ref: 'next' })
+    const [now, soon] = await Promise.all(['web', 'soon'].map(role => issuer().issue(mount, role, { commonName: 'x' })))
+    t.is(now!.issuingCa, root.certificate)
+    t.is(soon!.issuingCa, next.certificate)
+  })
+
+  test('mounts and roles are made once', async t => {
+    const { mount } = await mountWith()
+    t.deepEqual(await issuer().ensureMount(mount, { maxLeaseTtl: '43800h' }), { changed: false })
+    t.deepEqual(await issuer().ensureMount(mount, { maxLeaseTtl: '40000h' }), { changed: true })
+    t.deepEqual(await issuer().ensureRole(mount, 'more', web), { changed: true })
+    t.deepEqual(await issuer().ensureRole(mount, 'more', web), { changed: false })
+    t.deepEqual(await issuer().ensureRole(mount, 'more', { ...web, allow_subdomains: false }), { changed: true })
+    t.is(await issuer().readRole(mount, 'none'), undefined)
+    t.deepEqual((await issuer().readRole(mount, 'more'))?.['allowed_domains'], web.allowed_domains)
+  })
+
+  const allowed: [title: string, role: RoleSettings, names: string[], taken: boolean][] = [
+    ['a domain itself', {}, ['example.org'], true],
+    ['a domain itself where only what is below it is allowed', { allow_bare_domains: false }, ['example.org'], false],
+    ['a name below', {}, ['a.b.example.org'], true],
+    ['a name below where only the domain is allowed', { allow_subdomains: false }, ['a.example.org'], false],
+    ['another domain', {}, ['example.com'], false],
+    ['a domain that only ends alike', {}, ['badexample.org'], false],
+    ['one bad name among good ones', {}, ['a.example.org', 'example.com'], false],
+    ['a wildcard', {}, ['*.example.org'], true],
+    ['a wildcard where none is allowed', { allow_wildcard_certificates: false }, ['*.example.org'], false],
+    ['a wildcard in the middle', {}, ['a.*.example.org'], false],
+    ['letters of another case', { allow_subdomains: false }, ['EXAMPLE.org'], true],
+    ['localhost where it is allowed', { allowed_domains: [], allow_localhost: true }, ['localhost'], true],
+    ['localhost where it is not', { allowed_domains: ['example.org'] }, ['localhost'], false],
+    ['a glob', { allowed_domains: ['m*.k8s'], allow_glob_domains: true }, ['m12.k8s'], true],
+    ['what a glob does not take', { allowed_domains: ['m*.k8s'], allow_glob_domains: true }, ['n1.k8s'], false],
+    ['a name that is no host name', {}, ['a b.example.org'], false],
+    ['any name', { allowed_domains: [], allow_any_name: true }, ['what.ever'], true],
+    ['any name, and still a host name', { allow_any_name: true }, ['a b'], false],
+  ]
+  for (const [title, role, names, taken] of allowed) {
+    test(`names: ${title}`, async t => {
+      const { mount } = await mountWith(role)
+      const issue = issuer().issue(mount, 'web', { commonName: 'x', dnsNames: names })
+      if (taken) t.deepEqual(parseCertificate((await issue).certificate).dnsNames, names)
+      // Vault leaves out what is no host name: then the client refuses what came back.
+      else t.true(['issuer.role-refuses', 'issuer.names-left-out'].includes((await failure(issue)).code))
+    })
+  }
+
+  test('IP addresses are refused where the role says so', async t => {
+    const { mount } = await mountWith({ allow_ip_sans: false })
+    const error = await failure(issuer().issue(mount, 'web', { commonName: 'x', ipAddresses: ['10.0.0.1'] }))
+    t.is(error.code, 'issuer.role-refuses')
+    t.regex(error.message, /IP Subject Alternative Names are not allowed in this role/)
+  })
+
+  test('a CN must be an allowed host name, unless the role does not check it', async t => {
+    const { mount } = await mountWith({ cn_validations: ['email', 'hostname'] })
+    const error = await failure(issuer().issue(mount, 'web', { commonName: 'system:node:m1' }))
+    t.is(error.code, 'issuer.role-refuses')
+    t.regex(error.message, /common name system:node:m1 not allowed by this role/)
+    const issued = await issuer().issue(mount, 'web', { commonName: 'a.example.org' })
+    t.deepEqual(parseCertificate(issued.certificate).dnsNames, [])
+  })
+
+  test('a CN that is a host name is a DNS name too, unless it is kept out', async t => {
+    const { mount } = await mountWith()
+    const issued = await issuer().issue(mount, 'web', { commonName: 'a.example.org', excludeCommonName: false })
+    t.deepEqual(parseCertificate(issued.certificate).dnsNames, ['a.example.org'])
+  })
+
+  test('a ttl beyond the role, beyond the mount, or beyond the CA is an error', async t => {
+    const { mount } = await mountWith()
+    const ask = async (ttl: string) => failure(issuer().issue(mount, 'web', { commonName: 'x', ttl }))
+    t.is((await ask('2001h')).code, 'issuer.ttl-shortened')
+    await issuer().ensureRole(mount, 'long', { ...web, key_type: 'ec', key_bits: 256, max_ttl: '43800h' })
+    const late = await failure(issuer().issue(mount, 'long', { commonName: 'x', ttl: '43800h' }))
+    t.true(['issuer.refused', 'nothing was refused'].includes(late.code))
+    await issuer().ensureMount(mount, { maxLeaseTtl: '100000h' })
+    await issuer().ensureRole(mount, 'longer', { ...web, key_type: 'ec', key_bits: 256, max_ttl: '90000h' })
+    t.is((await failure(issuer().issue(mount, 'longer', { commonName: 'x', ttl: '80000h' }))).code, 'issuer.refused')
+    const root = { commonName: 'k', type: 'internal', ttl: '100001h' } as const
+    t.is((await failure(issuer().generateRoot(mount, root))).code, 'issuer.ttl-shortened')
+  })
+
+  test('a certificate is dated back as the role says', async t => {
+    const { mount } = await mountWith({ not_before_duration: '300s' })
+    const issued = await issuer().issue(mount, 'web', { commonName: 'x' })
+    const age = (Date.now() - parseCertificate(issued.certificate).notBefore.getTime()) / 1000
+    t.true(age >= 299 && age < 330)
+  })
+
+  test('a request is signed whose key never left its host, with the role deciding the rest', async t => {
+    const { mount, root } = await mountWith({ organization: ['system:nodes'] })
+    const { csr, keyPem } = await makeRequest('CN=a.example.org', ['a.example.org'])
+    const signed = await issuer().signCsr(mount, 'web', csr, { commonName: 'a.example.org', ttl: '100h' })
+    t.is(signed.privateKey, undefined)
+    t.true(keyMatches(signed.certificate, keyPem))
+    const facts = parseCertificate(signed.certificate)
+    t.is(facts.commonName, 'a.example.org')
+    t.deepEqual(facts.organizations, ['system:nodes'])
+    opensslVerify(t, signed.certificate, root.certificate)
+    const other = await makeRequest('CN=a.example.com', ['a.example.com'])
+    t.is((await failure(issuer().signCsr(mount, 'web', other.csr, { commonName: 'x' }))).code, 'issuer.role-refuses')
+  })
+
+  test('a request that is none, or not signed by its key, is refused', async t => {
+    const { mount } = await mountWith()
+    const bad = '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n'
+    t.not((await failure(issuer().signCsr(mount, 'web', bad, { commonName: 'x' }))).code, 'nothing was refused')
+    const { csr } = await makeRequest('CN=a.example.org', [])
+    const bytes = x509.PemConverter.decodeFirst(csr)
+    new Uint8Array(bytes)[bytes.byteLength - 1]! ^= 1
+    const forged = x509.PemConverter.encode(bytes, 'CERTIFICATE REQUEST')
+    t.not((await failure(issuer().signCsr(mount, 'web', forged, { commonName: 'x' }))).code, 'nothing was refused')
+  })
+
+  test('what is not there is named: mount, role, issuer', async t => {
+    const { mount } = await mountWith()
+    t.is((await failure(issuer().issue(mount, 'none', { commonName: 'x' }))).code, 'issuer.no-such-role')
+    t.is((await failure(issuer().issue('nowhere', 'web', { commonName: 'x' }))).code, 'issuer.no-such-mount')
+    t.is(await issuer().readIssuer(mount, 'none'), undefined)
+    await issuer().ensureMount('pki_contract_empty', { maxLeaseTtl: '1h' })
+    await issuer().ensureRole('pki_contract_empty', 'web', web)
+    const error = await failure(issuer().issue('pki_contract_empty', 'web', { commonName: 'x' }))
+    t.is(error.code, 'issuer.refused')
+  })
+
+  test('a template reads the CA, and gets certificate and key of one issue', async t => {
+    const { mount, root } = await mountWith()
+    const renderer = createRenderer({ secrets: vaultSecrets(issuer()) })
+    const of = async (what: string) => {
+      const source = `{{ with secret "${mount}/issue/web" "common_name=x" "alt_names=a.example.org, b.example.org" "ip_sans=10.0.0.1" "exclude_cn_from_sans=true" "ttl=100h" }}{{ .Data.${what} }}{{ end }}`
+      return (await renderer.render(source, { name: what })).output
+    }
+    const [certificate, key] = [await of('certificate'), await of('private_key')]
+    t.true(keyMatches(certificate, key))
+    t.deepEqual(parseCertificate(certificate).dnsNames, ['a.example.org', 'b.example.org'])
+    t.regex(await of('serial_number'), /^([0-9a-f]{2}:)+[0-9a-f]{2}$/)
+    const ca = `{{ with secret "${mount}/cert/ca" }}{{ .Data.certificate }}{{ end }}`
+    t.is(`${(await renderer.render(ca, { name: 'ca' })).output}\n`, root.certificate)
+  })
+}
+
+async function failure(work: Promise<unknown>): Promise<RekeyError> {
+  return work.then(
+    () => ({ code: 'nothing was refused', message: '' }) as RekeyError,
+    (error: RekeyError) => error,
+  )
+}
+
+/** A certificate request and the key that it is for. */
+async function makeRequest(name: string, dnsNames: string[]): Promise<{ csr: string; keyPem: string }> {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+  const keys = {
+    privateKey: await webcrypto.subtle.importKey('jwk', privateKey.export({ format: 'jwk' }), algorithm, true, [
+      'sign',
+    ]),
+    publicKey: await webcrypto.subtle.importKey('jwk', publicKey.export({ format: 'jwk' }), algorithm, true, [
+      'verify',
+    ]),
+  }
+  const names = dnsNames.map(value => ({ type: 'dns' as const, value }))
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    name,
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names)] : [],
+  })
+  return { csr: request.toString('pem'), keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+}
+
+function opensslVerify(t: ExecutionContext, leaf: string, root: string): void {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-contract-'))
+  try {
+    writeFileSync(join(folder, 'leaf.pem'), leaf)
+    writeFileSync(join(folder, 'root.pem'), root)
+    const files = ['-CAfile', join(folder, 'root.pem'), join(folder, 'leaf.pem')]
+    t.regex(execFileSync('openssl', ['verify', '-x509_strict', ...files]).toString(), /: OK/)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
