@@ -41,6 +41,8 @@ export {
   kubeadmAuthorities,
   kubeadmCertificates,
   mountOf,
+  refusedByRole,
+  roleName,
   unplannedCertificates,
   vaultRoles,
 } from './pki/specs.ts'

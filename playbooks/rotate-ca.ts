@@ -50,10 +50,12 @@ import {
   readCanaries,
   readKubeconfig,
   readMachine,
+  refusedByRole,
   regenerateToken,
   renderHostFiles,
   replaceDaemonPods,
   restartWorkload,
+  roleName,
   type Secret,
   type StagedFile,
   type StepContext,
@@ -95,6 +97,8 @@ const variables = z.object({
     .string()
     .regex(/^[\w-]+$/)
     .default('pki_k8s'),
+  /** Whether rekey writes the roles; where it does not, they must be there already, under the same names. */
+  vault_manage_roles: z.boolean().default(true),
   /** How long the new CAs hold, and at most what they sign. */
   ca_ttl: z.string().default('43800h'),
   certificate_ttl: z.string().default('17520h'),
@@ -107,6 +111,8 @@ const variables = z.object({
   restart_workloads: z.array(workload).default([]),
   /** A folder on the hosts in which canaries write what they counted. */
   canary_results: z.string().optional(),
+  /** What to tell at the end: commands to look around with. */
+  look_around: z.array(z.string()).default([]),
   clock_tolerance: duration.default(seconds(60)),
 })
 
@@ -320,24 +326,44 @@ const preflight: Play<Context>[] = [
         await vault.lookupSelf()
         const issuing = issuingPolicy(rolesOf(ctx))
         await vault.requireCapabilities([
-          ...plans(ctx).flatMap(({ mount }) => [
+          ...plans(ctx).flatMap(({ mount, keyOnMasters }) => [
             { path: `sys/mounts/${mount}`, capabilities: ['create', 'update', 'read'] },
-            { path: `${mount}/root/generate/internal`, capabilities: ['update'] },
+            { path: `${mount}/root/generate/${keyOnMasters ? 'exported' : 'internal'}`, capabilities: ['update'] },
             { path: `${mount}/config/issuers`, capabilities: ['update'] },
           ]),
           ...rolesOf(ctx).map(({ mount, name }) => ({
             path: `${mount}/roles/${name}`,
-            capabilities: ['create', 'update', 'read'],
+            capabilities: ctx.vars.vault_manage_roles ? ['create', 'update', 'read'] : ['read'],
           })),
           ...issuing,
           { path: `sys/policies/acl/${policyName(ctx)}`, capabilities: ['create', 'update', 'delete'] },
           { path: 'auth/token/create', capabilities: ['update'] },
         ])
+        if (!ctx.vars.vault_manage_roles) await requireRoles(ctx, vault)
         ctx.log(`Vault ${version} at ${vault.address}`)
       },
     }),
   ]),
 ]
+
+/** Asks the roles that somebody else wrote whether they would issue what is planned. */
+async function requireRoles(ctx: Context, vault: Vault): Promise<void> {
+  for (const spec of planOf(ctx).specs) {
+    const [mount, name] = [mountOf(spec, plans(ctx)), roleName(spec)]
+    const role = await vault.readRole(mount, name)
+    const refused = role ? refusedByRole(spec, role, ctx.vars.certificate_ttl) : []
+    if (role && refused.length === 0) continue
+    throw new HostFailedError(
+      role
+        ? `the role ${mount}/roles/${name} refuses ${refused.join(', ')} for ${spec.id}`
+        : `there is no role ${mount}/roles/${name} for ${spec.id}`,
+      {
+        code: 'preflight.role',
+        hint: 'Have the owners of the Vault change it, or let rekey write the roles: vault_manage_roles: true.',
+      },
+    )
+  }
+}
 
 const rolesOf = (ctx: Pick<Context, 'vars' | 'registered'>) =>
   vaultRoles(planOf(ctx).specs, plans(ctx), { ttl: ctx.vars.certificate_ttl })
@@ -447,6 +473,7 @@ const vaultPki: Play<Context>[] = [
     }),
     step('Write the roles', {
       runOnce: true,
+      when: ctx => ctx.vars.vault_manage_roles,
       plan: ctx => rolesOf(ctx).map(({ mount, name }) => `vault write ${mount}/roles/${name}`),
       run: async ctx => {
         const vault = await ctx.rotation.vault()
@@ -542,7 +569,7 @@ const certificates: Play<Context>[] = [
       plan: () =>
         'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
       run: async ctx => {
-        const checked = await verifyStaged(
+        const { checked, until } = await verifyStaged(
           ctx,
           ctx.run,
           stagedOf(ctx).files,
@@ -551,7 +578,7 @@ const certificates: Play<Context>[] = [
           ({ authority }) => newAuthority(ctx, authority),
         )
         ctx.log(`${checked} certificates verified`)
-        return checked
+        return { until }
       },
     }),
   ]),
@@ -1007,8 +1034,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
         }),
       ),
     })
-    if (milestones.has('first change'))
-      sections.push({ title: 'Certificates replaced', rows: [...replaced(ctx, plan)] })
+    if (milestones.has('first change')) sections.push({ title: 'Certificates replaced', rows: replaced(ctx, plan) })
   }
   const { probes } = ctx.rotation
   if (probes) {
@@ -1047,19 +1073,25 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
       ['backups here', join(ctx.folder, 'backups')],
       ...(milestones.has('verified') ? [['new kubeconfig', join(ctx.folder, 'admin.conf')] as const] : []),
       ['log', join(ctx.folder, 'events.jsonl')],
+      ...(ctx.vars.look_around.length > 0 ? [['look around', ctx.vars.look_around.join('\n')] as const] : []),
     ],
   })
   return sections
 }
 
 /** How many files hold new certificates, by component, and until when the first of them holds. */
-function* replaced(ctx: Pick<RunContext, 'registered'>, { specs }: Plan): Generator<[string, string]> {
-  const byComponent = Map.groupBy(specs, ({ component }) => component)
-  const until = ctx.registered<string>('issue-certificates')
-  for (const [component, group] of byComponent) {
+function replaced(ctx: Pick<RunContext<Variables>, 'registered' | 'hosts'>, { specs }: Plan): [string, string][] {
+  const verified = ctx
+    .hosts('masters:nodes')
+    .map(({ name }) => ctx.registered<{ until: Record<string, string> }>('verify-what-is-staged', name)?.until ?? {})
+  return [...Map.groupBy(specs, ({ component }) => component)].map(([component, group]) => {
     const files = group.reduce((sum, { hosts }) => sum + hosts.length, 0)
-    yield [component, `${files} ${files === 1 ? 'file' : 'files'}${until ? '' : ''}`]
-  }
+    const [until] = verified
+      .map(one => one[component])
+      .filter(one => one !== undefined)
+      .sort()
+    return [component, `${files} ${files === 1 ? 'file' : 'files'}, until ${until?.slice(0, 10) ?? 'unknown'}`]
+  })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------- Playbook

@@ -117,6 +117,7 @@ export function authorityFiles(
 /**
  * Checks what is staged on the host: the bytes are those that were rendered, each certificate came from the new CA, its key is
  * the one beside it, it says all that the old one says. Keys are compared by hash, and not read back.
+ * @returns how many certificates, and until when the first of each component holds (ISO 8601)
  * @throws HostFailedError naming the file, and what is wrong with it
  */
 export async function verifyStaged(
@@ -126,7 +127,7 @@ export async function verifyStaged(
   specs: readonly CertificateSpec[],
   reading: MachineReading,
   authorityOf: (spec: CertificateSpec) => string,
-): Promise<number> {
+): Promise<{ checked: number; until: Record<string, string> }> {
   const content = new Map(
     staged.map(file => [file.path, typeof file.content === 'string' ? file.content : file.content.reveal()]),
   )
@@ -142,6 +143,7 @@ export async function verifyStaged(
     if (arrived !== createHash('sha256').update(text).digest('hex')) wrong(path, 'it did not arrive as it was rendered')
   }
   let checked = 0
+  const until: Record<string, string> = {}
   for (const spec of specs.filter(({ hosts }) => hosts.includes(host.name))) {
     const { place } = spec
     const path =
@@ -163,8 +165,10 @@ export async function verifyStaged(
     const uncovered = spec.renamed ? missing.filter(what => !what.startsWith('CN ')) : missing
     if (uncovered.length > 0) wrong(path, `it lacks ${uncovered.join(', ')}`)
     checked++
+    const ends = parseCertificate(certificate).notAfter.toISOString()
+    if (!(spec.component in until) || ends < (until[spec.component] ?? '')) until[spec.component] = ends
   }
-  return checked
+  return { checked, until }
 }
 
 function stamp(now: Date): string {

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { canaryWorkloads } from './canaries.ts'
 import { labFolder } from './folders.ts'
 import { knownHostsFile, privateKeyFile } from './keys.ts'
-import { type Machine, only, type Role, type Shape } from './shape.ts'
+import { defaultOptions, type Machine, only, type Role, type Shape } from './shape.ts'
 import { vaultAddress, vaultCaFile, vaultTokenFile } from './vault.ts'
 
 /** The path of a lab's inventory. Its group_vars are beside it. */
@@ -64,6 +64,21 @@ rotate_service_account_keys: true
 clock_tolerance: 60s
 
 canary_results: ${canaryResults}
+look_around:
+${lookAround(shape)}
 restart_workloads:
 ${workloads.join('')}`
+}
+
+/** What a run in this lab tells at its end: where its operator can go and see. */
+function lookAround({ name }: Shape): string {
+  const flag = name === defaultOptions.name ? '' : ` --name ${name}`
+  return [
+    `bin/rekey lab ssh m1${flag} kubectl get nodes,pods -A`,
+    `bin/rekey lab status${flag}`,
+    `bin/rekey run rotate-ca -i "$(bin/rekey lab inventory${flag})"`,
+    `bin/rekey lab down${flag}`,
+  ]
+    .map(line => `  - ${JSON.stringify(line)}`)
+    .join('\n')
 }

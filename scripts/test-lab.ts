@@ -1,0 +1,15 @@
+// `npm run test:lab`: the tests on a real cluster. Says what it needs where it can't run.
+import { spawnSync } from 'node:child_process'
+import { platform } from 'node:os'
+
+const needs: string[] = []
+if (platform() !== 'linux') needs.push('Linux (machines are Linux namespaces)')
+if (process.getuid?.() !== 0) needs.push('root (machines need mounts, cgroups and network namespaces)')
+if (needs.length > 0) {
+  console.error(`The lab tests can't run here. They need ${needs.join(' and ')}.`)
+  process.exit(1)
+}
+
+const files = process.argv.slice(2)
+const { status } = spawnSync('ava', ['--config', 'test/lab/ava.config.js', ...files], { stdio: 'inherit' })
+process.exit(status ?? 1)

@@ -1,0 +1,208 @@
+// What the lab tests share: the command line as users call it, one lab, and looks at its machines that don't go through rekey.
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import * as lab from '../../lib/lab/index.ts'
+import type { RunEvent } from '../../lib/run/events.ts'
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** The lab that these tests share. */
+export const name = 'test'
+
+/** What a call of rekey left behind. */
+export interface Called {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Calls rekey as a user would, and returns when it has ended. `onLine` sees its standard output as it comes. */
+export function rekey(
+  args: readonly string[],
+  {
+    onLine,
+    minutes = 10,
+    environment = {},
+  }: {
+    onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void
+    minutes?: number
+    environment?: NodeJS.ProcessEnv
+  } = {},
+): Promise<Called> {
+  return new Promise(resolve => {
+    const child = spawn(join(root, 'bin', 'rekey'), args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
+    })
+    let stdout = ''
+    let stderr = ''
+    let rest = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk
+      const lines = (rest + chunk).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) onLine?.(line, signal => child.kill(signal))
+    })
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk
+    })
+    const timer = setTimeout(() => child.kill('SIGKILL'), minutes * 60_000)
+    child.on('close', code => {
+      clearTimeout(timer)
+      resolve({ code, stdout, stderr })
+    })
+  })
+}
+
+/** Brings the shared lab up from its snapshot, printing what it does. */
+export async function upFresh(): Promise<lab.Shape> {
+  return lab.up({ name, masters: 3, nodes: 2, fresh: true }, progress => {
+    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
+  })
+}
+
+/** Runs rotate-ca on the shared lab, and reads its events. */
+export async function rotate(
+  more: readonly string[] = [],
+  options: Parameters<typeof rekey>[1] = {},
+): Promise<Called & { events: RunEvent[] }> {
+  const called = await rekey(['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--output', 'json', ...more], options)
+  const events = called.stdout
+    .split('\n')
+    .filter(line => line.startsWith('{'))
+    .map(line => JSON.parse(line) as RunEvent)
+  return { ...called, events }
+}
+
+/** The event of a kind, which must have come. */
+export function eventOf<K extends RunEvent['kind']>(
+  events: readonly RunEvent[],
+  kind: K,
+): Extract<RunEvent, { kind: K }> {
+  const found = events.findLast(event => event.kind === kind)
+  if (!found) throw new Error(`there was no ${kind}`)
+  return found as Extract<RunEvent, { kind: K }>
+}
+
+/** Runs a shell script on a machine, past its sshd. Throws when it fails. */
+export function on(machine: string, script: string): Promise<string> {
+  return lab.exec(name, machine, ['sh', '-c', script])
+}
+
+/**
+ * Everything that a rotation could touch on the hosts, as one text: paths, modes, times and hashes of files, units and their
+ * processes.
+ */
+export async function stateOfHosts(shape: lab.Shape): Promise<string> {
+  const states = shape.machines
+    .filter(({ role }) => role === 'master' || role === 'node')
+    .map(async machine => {
+      const files = await on(
+        machine.name,
+        "find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/backups -type f -printf '%p %m %T@ ' -exec sha256sum {} \\; | sort",
+      )
+      const kubelet = await on(machine.name, 'systemctl show -p MainPID kubelet')
+      const pods = await on(
+        machine.name,
+        "grep -lzxE '(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)' /proc/[0-9]*/cmdline 2>/dev/null | sort; true",
+      )
+      return `${machine.name}\n${files}${kubelet}${pods}`
+    })
+  return (await Promise.all(states)).join('\n')
+}
+
+/** A copy of the lab's inventory that a test may spoil. Returns its folder. */
+export function copyOfInventory(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-inventory-'))
+  const source = dirname(lab.inventoryPath(name))
+  spawnSync('cp', ['-r', `${source}/.`, folder])
+  return folder
+}
+
+/** The lab's Vault, asked with its root token. */
+export async function vault(method: string, path: string, body?: unknown): Promise<{ status: number; body: string }> {
+  const { request } = await import('node:https')
+  const variables = readFileSync(join(dirname(lab.inventoryPath(name)), 'group_vars', 'all.yml'), 'utf8')
+  const read = (variable: string) =>
+    JSON.parse(`"${new RegExp(`^${variable}: "?([^"\n]+)"?$`, 'm').exec(variables)?.[1]}"`) as string
+  const address = new URL(read('vault_addr'))
+  const token = readFileSync(join(dirname(read('vault_token_file')), 'root-token'), 'utf8').trim()
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      {
+        method,
+        hostname: address.hostname,
+        port: address.port,
+        path: `/v1/${path}`,
+        ca: readFileSync(read('vault_cacert')),
+        headers: { 'x-vault-token': token },
+      },
+      answer => {
+        let text = ''
+        answer.on('data', chunk => {
+          text += chunk
+        })
+        answer.on('end', () => resolve({ status: answer.statusCode ?? 0, body: text }))
+      },
+    )
+    outgoing.on('error', reject)
+    outgoing.end(body === undefined ? undefined : JSON.stringify(body))
+  })
+}
+
+/** What a lab leaves behind on this machine: processes, mounts, namespaces, interfaces, cgroups. Empty when it is down. */
+export function leftovers(lab: string): string[] {
+  const found: string[] = []
+  const shell = (command: string) =>
+    spawnSync('sh', ['-c', command], { encoding: 'utf8' }).stdout.split('\n').filter(Boolean)
+  found.push(
+    ...shell(`grep -lzE '/labs/${lab}/|rekey-${lab}-' /proc/[0-9]*/cmdline 2>/dev/null`)
+      .filter(path => !path.includes(`/${process.pid}/`))
+      .map(path => `process ${path} ${readCommand(path)}`),
+  )
+  found.push(...shell(`grep -E '/labs/${lab}(/| )' /proc/self/mounts`).map(line => `mount ${line}`))
+  found.push(
+    ...shell('ip netns list')
+      .filter(line => line.startsWith(`rekey-${lab}-`))
+      .map(line => `namespace ${line}`),
+  )
+  found.push(
+    ...shell('ip -o link show')
+      .filter(line => line.includes(`rekey-${lab}`))
+      .map(line => `interface ${line}`),
+  )
+  found.push(
+    ...shell(`find /sys/fs/cgroup -type d -path '*rekey-${lab}*' 2>/dev/null | head -5`).map(line => `cgroup ${line}`),
+  )
+  if (existsSync('/run/netns'))
+    found.push(
+      ...readdirSync('/run/netns')
+        .filter(entry => entry.startsWith(`rekey-${lab}-`))
+        .map(entry => `namespace file ${entry}`),
+    )
+  found.push(
+    ...shell('iptables-save 2>/dev/null')
+      .filter(line => line.includes(`rekey-${lab}`))
+      .map(line => `iptables ${line}`),
+  )
+  return found
+}
+
+function readCommand(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').replaceAll('\0', ' ').slice(0, 120)
+  } catch {
+    return '(ended)'
+  }
+}
+
+/** Writes a file of a test into a folder of its own, and returns its path. */
+export function scratchFile(file: string, content: string): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'rekey-test-')), file)
+  writeFileSync(path, content, { mode: 0o600 })
+  return path
+}
