@@ -106,7 +106,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
     detached: true,
     stdio: ['ignore', log, log],
     cwd: '/',
-    env: { PATH: process.env.PATH, SYSTEMD_NSPAWN_API_VFS_WRITABLE: 'yes' },
+    env: { PATH: process.env.PATH, SYSTEMD_NSPAWN_API_VFS_WRITABLE: 'yes', SYSTEMD_NSPAWN_LOCK: 'no' },
   })
   const ended = new Promise<string>(resolve => {
     child.on('error', error => resolve(error.message))
