@@ -451,7 +451,7 @@ const timestampPattern =
   /^(\d{4})-(\d\d?)-(\d\d?)(?:(?:[Tt]|[ \t]+)(\d\d?):(\d\d):(\d\d)(?:\.(\d*))?(?:[ \t]*(Z|[-+]\d\d?(?::\d\d)?))?)?$/
 const datePattern = /^\d{4}-\d\d-\d\d$/
 
-/** What a plain scalar means to PyYAML; undefined for the one (`=`) that it can't construct. */
+/** What a plain scalar means to PyYAML; undefined for the two (`=`, `<<`) that it can't construct. */
 export function resolveScalar(text: string): Value | undefined {
   if (text === '') return null
   const first = text.charCodeAt(0)
@@ -466,6 +466,7 @@ export function resolveScalar(text: string): Value | undefined {
   }
   if (first === 0x7e) return text === '~' ? null : text
   if (first === 0x3d) return text === '=' ? undefined : text
+  if (first === 0x3c) return text === '<<' ? undefined : text
   if (text.length > 5) return text
   switch (text) {
     case 'null':

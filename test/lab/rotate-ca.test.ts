@@ -21,7 +21,6 @@ import {
 } from './_lab.ts'
 
 let shape: lab.Shape
-const masters = () => shape.machines.filter(({ role }) => role === 'master')
 const members = () => shape.machines.filter(({ role }) => role === 'master' || role === 'node')
 const addressOf = (machine: string) => shape.machines.find(one => one.name === machine)?.address ?? ''
 
@@ -92,7 +91,7 @@ const faults: Fault[] = [
   {
     title: 'an unknown group in --limit',
     code: 1,
-    says: /mastres[^]*masters/,
+    says: /mastres[\s\S]*masters/,
     make: async () => ['--limit', 'mastres'],
     mend: nothing,
   },
@@ -214,47 +213,21 @@ for (const fault of faults) {
   })
 }
 
-test.serial('somebody who is not root is told what the lab needs, and nothing is changed', async t => {
-  const called = spawnSync(
-    'setpriv',
-    [
-      '--reuid=65534',
-      '--regid=65534',
-      '--clear-groups',
-      process.execPath,
-      '-e',
-      "process.argv.splice(1,0,'rekey');",
-      '--',
-    ],
-    { encoding: 'utf8' },
-  )
-  t.is(called.status, 0)
+test.serial('somebody who is not root is told what the lab needs, and nothing is changed', t => {
+  const folder = join(scratchFile('nothing', ''), '..')
+  // A user namespace without a mapping: nobody there, and still allowed to read this project wherever it was cloned to.
   const { status, stdout, stderr } = spawnSync(
-    'setpriv',
-    [
-      '--reuid=65534',
-      '--regid=65534',
-      '--clear-groups',
-      '--bounding-set=-all',
-      join(process.cwd(), 'bin', 'rekey'),
-      'lab',
-      'up',
-      '--name',
-      'notroot',
-    ],
+    'unshare',
+    ['--user', join(process.cwd(), 'bin', 'rekey'), 'lab', 'up', '--name', 'notroot'],
     {
       encoding: 'utf8',
-      env: {
-        ...process.env,
-        HOME: '/nonexistent',
-        XDG_STATE_HOME: '/nonexistent/state',
-        XDG_CACHE_HOME: '/nonexistent/cache',
-      },
+      env: { ...process.env, XDG_STATE_HOME: join(folder, 'state'), XDG_CACHE_HOME: join(folder, 'cache') },
     },
   )
   t.is(status, 1, stdout + stderr)
   t.regex(stderr, /root/)
-  t.false(existsSync('/nonexistent'))
+  t.false(existsSync(join(folder, 'state')))
+  t.false(existsSync(join(folder, 'cache')))
 })
 
 test.serial('--check names what each step would do on each host, and changes nothing', async t => {
@@ -343,6 +316,14 @@ test.serial('from its snapshot the lab is up within 90 s', async t => {
   t.true(took <= 90, `${took.toFixed(1)} s`)
 })
 
+async function wellAgain(): Promise<void> {
+  for (let attempt = 0; attempt < 120; attempt++) {
+    if ((await lab.status(name)).complaints.length === 0) return
+    await delay(1_000)
+  }
+  throw new Error('the lab is not well again')
+}
+
 /** What somebody had in hand before the rotation: the administrator's kubeconfig, a token, a Secret that was written. */
 async function takeOldCredentials() {
   const marker = `written-${Date.now()}`
@@ -412,8 +393,7 @@ async function assertRotated(
   for (const { name: machine } of members()) {
     const left = await on(
       machine,
-      `printf '%s' ${JSON.stringify(old.authority.trim().replaceAll('\n', '\\n'))} >/dev/null
-cat >/tmp/old-ca.crt <<'END'
+      `cat >/tmp/old-ca.crt <<'END'
 ${old.authority.trim()}
 END
 for f in $(find /etc/kubernetes /var/lib/kubelet/pki -name '*.crt' -o -name '*.pem' | sort); do
@@ -483,7 +463,6 @@ curl -sk -o /dev/null -w '%{http_code}' --cert /root/old.crt --key /root/old.key
   // Nothing that a run keeps in plain text holds a key or a token.
   const kept = readFileSync(join(folder, 'events.jsonl'), 'utf8')
   t.notRegex(kept, /PRIVATE KEY|LS0tLS1CRUdJTiB|\beyJhbGci|\bhvs\./)
-  await delay(0)
 }
 
 function kubectlProgram(): string {
