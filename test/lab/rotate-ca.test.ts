@@ -407,12 +407,12 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; rm -f /tmp/old-
   const kubeconfig = join(folder, 'admin.conf')
   t.is(statSync(kubeconfig).mode & 0o777, 0o600)
   t.is(statSync(folder).mode & 0o777, 0o700)
-  const kubectl = (...words: string[]) =>
-    execFileSync(kubectlProgram(), ['--kubeconfig', kubeconfig, ...words], {
-      argv0: 'kubectl',
-      encoding: 'utf8',
-      timeout: 60_000,
-    })
+  const kubectl = (...words: string[]): string => {
+    const options = { argv0: 'kubectl', encoding: 'utf8', timeout: 60_000 } as const
+    const { status, stdout, stderr } = spawnSync(kubectlProgram(), ['--kubeconfig', kubeconfig, ...words], options)
+    if (status !== 0) throw new Error(`kubectl ${words.join(' ')}: ${stderr}`)
+    return stdout
+  }
   const ready = kubectl(
     'get',
     'nodes',
