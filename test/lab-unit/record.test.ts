@@ -1,0 +1,60 @@
+// What a lab keeps on disk about itself and its snapshot.
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { labNames, readRecord, shapeOfRecord, writeRecord } from '../../lib/lab/record.ts'
+import { shapeOf } from '../../lib/lab/shape.ts'
+import { isUsable, snapshotFolder } from '../../lib/lab/snapshot.ts'
+
+const parts = { base: '/base', containerd: '/containerd', binaries: { kubernetes: '/k', vault: '/v' } }
+
+test.serial('a record is read as it was written, in a folder that only its owner may look into', t => {
+  const state = mkdtempSync(join(tmpdir(), 'rekey-lab-record-'))
+  const before = process.env.XDG_STATE_HOME
+  process.env.XDG_STATE_HOME = state
+  try {
+    t.is(readRecord('one'), undefined)
+    const options = { name: 'one', masters: 3, nodes: 2, subnet: '10.201.7.0/24' }
+    writeRecord({ ...options, parts, stage: 'incomplete', snapshot: '/nowhere' })
+    t.like(readRecord('one'), { ...options, stage: 'incomplete' })
+    t.deepEqual(shapeOfRecord(readRecord('one')!), shapeOf(options, options.subnet))
+    t.deepEqual(labNames(), ['one'])
+    t.is(statSync(join(state, 'rekey/labs/one')).mode & 0o777, 0o700)
+    // Half a file, as a full disk leaves it, is no record.
+    writeFileSync(join(state, 'rekey/labs/one/lab.json'), '{"name": "one", ')
+    t.is(readRecord('one'), undefined)
+  } finally {
+    if (before === undefined) delete process.env.XDG_STATE_HOME
+    else process.env.XDG_STATE_HOME = before
+    rmSync(state, { recursive: true, force: true })
+  }
+})
+
+test('a snapshot is for one shape made of the same parts', t => {
+  const shape = shapeOf({ name: 'one', masters: 3, nodes: 2 }, '10.201.7.0/24')
+  t.is(snapshotFolder(shape, parts), snapshotFolder(structuredClone(shape), parts))
+  for (const [otherShape, otherParts] of [
+    [shapeOf({ name: 'one', masters: 3, nodes: 2 }, '10.201.8.0/24'), parts],
+    [shapeOf({ name: 'one', masters: 1, nodes: 2 }, '10.201.7.0/24'), parts],
+    [shape, { ...parts, base: '/other' }],
+  ] as const)
+    t.not(snapshotFolder(otherShape, otherParts), snapshotFolder(shape, parts))
+})
+
+test('a snapshot is used for 200 days: its certificates have a year', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-lab-snapshot-'))
+  try {
+    t.false(isUsable(folder), 'one that was never finished')
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, 'snapshot.json'), JSON.stringify({ made: '2030-01-01T00:00:00Z' }))
+    t.true(isUsable(folder, Date.parse('2030-07-01T00:00:00Z')))
+    t.false(isUsable(folder, Date.parse('2030-08-01T00:00:00Z')))
+    t.false(
+      isUsable(folder, Date.parse('2029-12-31T00:00:00Z')),
+      'one from a future: its certificates are not valid yet',
+    )
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
