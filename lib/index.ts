@@ -33,6 +33,7 @@ export { archive, type Backup, fetchFile, freeKilobytes } from './operations/bac
 export { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from './operations/staging.ts'
 export { waitFor } from './operations/wait.ts'
 export { parseCertificate, parseCertificates, verifyChain } from './pki/certificate.ts'
+export { refusedByRole } from './pki/role-check.ts'
 export {
   type AuthorityPlan,
   authorityPlans,
@@ -41,7 +42,7 @@ export {
   kubeadmAuthorities,
   kubeadmCertificates,
   mountOf,
-  refusedByRole,
+  preparingPolicy,
   roleName,
   unplannedCertificates,
   vaultRoles,

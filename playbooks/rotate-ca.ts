@@ -43,6 +43,7 @@ import {
   parseCertificate,
   play,
   playbook,
+  preparingPolicy,
   presentedCertificates,
   probeApi,
   type ReportSection,
@@ -324,20 +325,10 @@ const preflight: Play<Context>[] = [
         const vault = await ctx.rotation.vault()
         const { version } = await vault.requireUnsealed()
         await vault.lookupSelf()
-        const issuing = issuingPolicy(rolesOf(ctx))
+        const roles = rolesOf(ctx)
         await vault.requireCapabilities([
-          ...plans(ctx).flatMap(({ mount, keyOnMasters }) => [
-            { path: `sys/mounts/${mount}`, capabilities: ['create', 'update', 'read'] },
-            { path: `${mount}/root/generate/${keyOnMasters ? 'exported' : 'internal'}`, capabilities: ['update'] },
-            { path: `${mount}/config/issuers`, capabilities: ['update'] },
-          ]),
-          ...rolesOf(ctx).map(({ mount, name }) => ({
-            path: `${mount}/roles/${name}`,
-            capabilities: ctx.vars.vault_manage_roles ? ['create', 'update', 'read'] : ['read'],
-          })),
-          ...issuing,
-          { path: `sys/policies/acl/${policyName(ctx)}`, capabilities: ['create', 'update', 'delete'] },
-          { path: 'auth/token/create', capabilities: ['update'] },
+          ...preparingPolicy(plans(ctx), ctx.vars.vault_manage_roles ? roles : [], policyName(ctx)),
+          ...issuingPolicy(roles),
         ])
         if (!ctx.vars.vault_manage_roles) await requireRoles(ctx, vault)
         ctx.log(`Vault ${version} at ${vault.address}`)

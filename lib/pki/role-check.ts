@@ -1,0 +1,25 @@
+// Whether a role that somebody else wrote would issue what is planned.
+import { allowsCommonName, refusedName } from './issuing-rules.ts'
+import type { CertificateSpec } from './specs.ts'
+import { durationSeconds, type RoleSettings } from './vault.ts'
+
+/**
+ * What a role would refuse of a certificate, in an operator's words (`DNS name "m1"`). Empty where it would issue it as it is.
+ * @param role the role as Vault returns it
+ * @param ttl how long the certificate shall hold
+ */
+export function refusedByRole(spec: CertificateSpec, role: Readonly<Record<string, unknown>>, ttl: string): string[] {
+  const rules = role as RoleSettings
+  const organizations = rules.organization ?? []
+  const longest = Number(role['max_ttl'] ?? 0)
+  return [
+    ...(allowsCommonName(rules, spec.commonName) ? [] : [`CN "${spec.commonName}"`]),
+    ...spec.dnsNames.filter(name => refusedName(rules, [name])).map(name => `DNS name "${name}"`),
+    ...(rules.allow_ip_sans === false ? spec.ipAddresses.map(address => `IP address "${address}"`) : []),
+    ...spec.organizations.filter(name => !organizations.includes(name)).map(name => `O "${name}"`),
+    ...spec.usages
+      .filter(usage => role[usage === 'serverAuth' ? 'server_flag' : 'client_flag'] === false)
+      .map(usage => `usage ${usage}`),
+    ...(longest > 0 && longest < durationSeconds(ttl) ? [`a TTL of ${ttl}`] : []),
+  ]
+}
