@@ -160,7 +160,7 @@ export function leftovers(lab: string): string[] {
   const shell = (command: string) =>
     spawnSync('sh', ['-c', command], { encoding: 'utf8' }).stdout.split('\n').filter(Boolean)
   found.push(
-    ...shell(`grep -lzE '/labs/${lab}/|rekey-${lab}-' /proc/[0-9]*/cmdline 2>/dev/null`)
+    ...shell(`grep -lzE '/[l]abs/${lab}/|[r]ekey-${lab}-' /proc/[0-9]*/cmdline 2>/dev/null`)
       .filter(path => !path.includes(`/${process.pid}/`))
       .map(path => `process ${path} ${readCommand(path)}`),
   )
