@@ -9,6 +9,7 @@ export interface TransportSettings {
   readonly address: string
   /** PEM of the CAs that Vault's certificate may come from; without it, those of Node. */
   readonly ca?: string
+  readonly serverName?: string
   /** Milliseconds that one request may take, from connecting to the last byte. */
   readonly timeout: number
   readonly signal?: AbortSignal
@@ -54,7 +55,7 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
   const { protocol } = checkAddress(settings.address)
   const agent =
     protocol === 'https:'
-      ? new https.Agent({ keepAlive: true, ca: settings.ca, minVersion: 'TLSv1.2' })
+      ? new https.Agent({ keepAlive: true, ca: settings.ca, servername: settings.serverName, minVersion: 'TLSv1.2' })
       : new http.Agent({ keepAlive: true })
   return {
     defaults: () => (request: TransportRequest) => send(request, settings, agent),

@@ -16,6 +16,8 @@ export interface VaultSettings {
   readonly token?: string
   readonly tokenFile?: string
   readonly namespace?: string
+  /** The name that Vault's certificate must hold, where it is not that of the address. */
+  readonly serverName?: string
   /** Milliseconds that one request may take (default 30 s). */
   readonly timeout?: number
   /** Ends requests under way; they reject with its reason. */
@@ -187,7 +189,8 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
   if (ca !== undefined) parseCertificate(ca, settings.caFile)
   const token = settings.token ?? readToken(settings.tokenFile)
   const address = settings.address.replace(/\/+$/, '')
-  const transport = vaultTransport({ address, ca, timeout: settings.timeout ?? 30_000, signal: settings.signal })
+  const { serverName, signal, timeout = 30_000 } = settings
+  const transport = vaultTransport({ address, ca, serverName, timeout, signal })
   // Loaded here, since it takes 60 ms and most commands never speak with Vault.
   const { default: nodeVault } = await import('node-vault')
 
@@ -208,7 +211,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
           return await client.request({ ...request, path: `/${encodePath(request.path)}`, json })
         } catch (error) {
           if (delay === undefined || !worthAnotherTry(error, method)) throw explain(error, method, path, address)
-          await wait(delay, undefined, { signal: settings.signal })
+          await wait(delay, undefined, { signal })
         }
       }
     }

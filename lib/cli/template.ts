@@ -1,0 +1,281 @@
+// `rekey template`: consul-template's configuration, rendered from here and placed on the hosts of a pattern.
+import { readFile } from 'node:fs/promises'
+import { homedir, userInfo } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { z } from 'zod'
+import { quote, secret } from '../connection/shell.ts'
+import { HostFailedError, RekeyError } from '../errors.ts'
+import { checkFileSet, placeFileSet, type WantedFile } from '../operations/file-set.ts'
+import { redactor } from '../output/redaction.ts'
+import { type OutputKind, openView } from '../output/view.ts'
+import { verifySet } from '../pki/certificate-set.ts'
+import { connectVault, type Vault, vaultLists, vaultSecrets } from '../pki/vault.ts'
+import { vaultSettings } from '../pki/vault-environment.ts'
+import type { Host } from '../playbook/host.ts'
+import {
+  type HostSession,
+  type Playbook,
+  play,
+  playbook,
+  type StepContext,
+  step,
+  unchanged,
+} from '../playbook/model.ts'
+import type { RunEventBody } from '../run/events.ts'
+import { createRunFolder, runsDirectory } from '../run/folder.ts'
+import { openJournal } from '../run/journal.ts'
+import { runPlaybook } from '../run/run.ts'
+import { readConfiguration, type TemplateBlock, type TemplateConfiguration } from '../template/configuration.ts'
+import { createRenderer, type Renderer } from '../template/render.ts'
+import { dryText, type RenderedBlock, renderConfiguration } from '../template/render-configuration.ts'
+import { interruptible } from './interrupt.ts'
+import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+
+interface TemplateOptions extends InventoryOptions {
+  config: string
+  limit?: string[]
+  dry?: boolean
+  shared?: boolean
+  check?: boolean
+  forks: number
+  output: OutputKind
+}
+
+/** The command `rekey template`, for `lib/cli/main.ts` to mount. */
+export function templateCommand(): Command {
+  const command = new Command('template')
+    .description("render consul-template's configuration on the hosts of a pattern, once")
+    .argument('[pattern]', 'the hosts', 'all')
+  return withInventoryOptions(command)
+    .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')
+    .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
+    .option('--dry', 'print what would be rendered, as consul-template -dry does, and place nothing')
+    .option('--shared', 'ask once for all hosts: every host gets the same certificates')
+    .option('-C, --check', 'say what would be done on each host: nothing is asked of Vault, nothing is changed')
+    .option('-f, --forks <number>', 'hosts that work at the same time', positiveInteger, 32)
+    .addOption(
+      new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
+    )
+    .action(async (pattern: string, options: TemplateOptions) => {
+      process.exitCode = await render(pattern, options)
+    })
+}
+
+async function render(pattern: string, options: TemplateOptions): Promise<number> {
+  const configuration = readConfiguration(options.config)
+  if (configuration.templates.length === 0) {
+    throw new RekeyError(`${options.config}: there is no template in it`, { code: 'configuration.template' })
+  }
+  if (configuration.ignored.length > 0) {
+    process.stderr.write(`Settings without a use here: ${configuration.ignored.join(', ')}\n`)
+  }
+  const inventory = await openInventory(options)
+  const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
+  if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
+
+  const { signal, release } = interruptible()
+  // Connected when the first secret is asked for: a configuration may need none.
+  let vault: Promise<Vault> | undefined
+  const connected = () => {
+    const { address, token, namespace, caFile, serverName } = configuration.vault
+    const given = { address, token, namespace, caFile, serverName, signal }
+    vault ??= Promise.resolve().then(() => connectVault(vaultSettings(given, process.env, homedir())))
+    return vault
+  }
+  const limit = new Set(hosts.map(({ name }) => name))
+  try {
+    const made = templatePlaybook(configuration, { ...options, pattern, connected })
+    return await execute(made, { ...options, inventory, limit, signal })
+  } finally {
+    release()
+    ;(await vault?.catch(() => undefined))?.close()
+  }
+}
+
+interface PlaybookOptions {
+  readonly config: string
+  readonly pattern: string
+  readonly dry?: boolean
+  readonly shared?: boolean
+  /** Vault, connected when it is first needed. */
+  connected(): Promise<Vault>
+}
+
+/** One play: render everything, check it, put it in place, run the commands of what changed. */
+export function templatePlaybook(configuration: TemplateConfiguration, options: PlaybookOptions): Playbook {
+  const { templates } = configuration
+  const rendered = new Map<string, RenderedBlock[]>()
+  const changed = new Map<string, readonly string[]>()
+  const shared = options.shared ? newRenderer(options.connected) : undefined
+  const destinations = templates.map(({ destination }) => destination)
+
+  const renderStep = step<StepContext>('Render the templates', {
+    plan: () => templates.map(block => `render ${block.source ?? block.place} to ${block.destination}`),
+    run: async context => {
+      const { host } = context
+      const renderer = shared ?? newRenderer(options.connected, context)
+      const blocks = await renderConfiguration({ templates }, renderer, {
+        // A template that is named without a full path stands beside the configuration.
+        readSource: path => readFile(resolve(baseFolder(options.config), path), 'utf8').catch(unreadable(path)),
+        data: hostData(host),
+      })
+      verifySet(filesOf(blocks).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
+      rendered.set(host.name, blocks)
+      if (options.dry) process.stdout.write(dryText(blocks))
+      return unchanged({ templates: blocks.length })
+    },
+  })
+  const placeStep = step<StepContext>('Put the files in place', {
+    plan: () => destinations.map(path => `write ${path} where it differs`),
+    check: async context => {
+      const blocks = rendered.get(context.host.name)
+      // In --check nothing was rendered that could be compared.
+      return blocks !== undefined && (await checkFileSet(context, filesOf(blocks))).changed.length === 0
+    },
+    run: async context => {
+      const place = await placeFileSet(context, context.run, filesOf(rendered.get(context.host.name)!))
+      changed.set(context.host.name, place.changed)
+      for (const path of place.changed) context.log(`changed ${path}`)
+      return place
+    },
+  })
+  const commandStep = step<StepContext>('Run the commands of what changed', {
+    plan: () => commandsOf(templates).map(({ command }) => `run ${[command].flat().join(' ')}`),
+    when: ({ host, check }) => check || commandsOf(changedBlocks(host)).length > 0,
+    run: async context => {
+      for (const block of commandsOf(changedBlocks(context.host))) await runCommand(context, block)
+    },
+  })
+  const changedBlocks = ({ name }: Host) =>
+    templates.filter(({ destination }) => changed.get(name)?.includes(destination))
+
+  return playbook({
+    name: 'template',
+    summary: `Render ${options.config}`,
+    vars: z.object({}),
+    plays: [
+      play('Templates', { hosts: options.pattern }, options.dry ? [renderStep] : [renderStep, placeStep, commandStep]),
+    ],
+  })
+}
+
+/** What `.` is: consul-template leaves it empty. */
+function hostData({ name, groups, connection }: Host): Record<string, unknown> {
+  return { Host: { Name: name, Groups: groups, Address: connection.address } }
+}
+
+/** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
+function newRenderer(connected: () => Promise<Vault>, session?: HostSession): Renderer {
+  return createRenderer({
+    secrets: async (path, data) => vaultSecrets(await connected())(path, data),
+    list: async path => vaultLists(await connected())(path),
+    environment: process.env,
+    readFile: session && (path => session.files.readText(path)),
+  })
+}
+
+/** Everything that the templates of a host wrote: their destinations, and what they wrote with `writeToFile`. */
+function filesOf(blocks: readonly RenderedBlock[]): WantedFile[] {
+  const files = new Map<string, WantedFile>()
+  for (const { block, bytes, files: written } of blocks) {
+    for (const { path, content, mode, owner, group, append } of written) {
+      if (append && !files.has(path)) {
+        throw new RekeyError(`${block.place}: writeToFile appends to ${path}, which no template wrote before`, {
+          code: 'template.refused',
+          hint: 'Appending to a file of the host would add to it at every rendering.',
+        })
+      }
+      const before = append ? files.get(path)!.content : Buffer.alloc(0)
+      files.set(path, {
+        ...{ path, content: Buffer.concat([before, content]), mode, createFolders: true, backup: block.backup },
+        ...{ user: owner || undefined, group: group || undefined },
+      })
+    }
+    files.set(block.destination, {
+      path: block.destination,
+      content: bytes,
+      mode: block.permissions,
+      user: block.user,
+      group: block.group,
+      createFolders: block.createDestinationFolders,
+      backup: block.backup,
+    })
+  }
+  return [...files.values()]
+}
+
+/** The blocks whose commands are to be run, each command once: templates of one component often share it. */
+function commandsOf(blocks: readonly TemplateBlock[]): TemplateBlock[] {
+  const commands = new Map<string, TemplateBlock>()
+  for (const block of blocks) {
+    if (block.command === undefined) continue
+    const key = JSON.stringify([block.command, block.commandEnvironment])
+    if (!commands.has(key)) commands.set(key, block)
+  }
+  return [...commands.values()]
+}
+
+/** The environment goes over stdin: what it holds must not show in a command line. */
+async function runCommand({ $, host }: StepContext, block: TemplateBlock): Promise<void> {
+  const { command, commandTimeout: timeout, commandEnvironment, place } = block
+  const words = typeof command === 'string' ? ['sh', '-c', command] : command!
+  const script = [
+    ...Object.entries(commandEnvironment).map(([name, value]) => `export ${name}=${quote(value)}`),
+    `exec ${words.map(quote).join(' ')} </dev/null`,
+  ].join('\n')
+  const { exitCode, stderr } = await $({ input: secret(script), timeout, nothrow: true })`sh -s`
+  if (exitCode === 0) return
+  throw new HostFailedError(
+    `${host.name}: the files are in place, and the command of ${place} failed (exit status ${exitCode}): ${stderr.trim()}`,
+    { code: 'template.command', host: host.name },
+  )
+}
+
+const baseFolder = (config: string) => (/\.(hcl|json|conf|ctmpl)$/.test(config) ? dirname(config) : config)
+
+const unreadable = (path: string) => (cause: NodeJS.ErrnoException) => {
+  throw new RekeyError(`${path}: the template can't be read (${cause.code})`, { code: 'template.source', cause })
+}
+
+interface ExecuteOptions {
+  readonly inventory: Parameters<typeof runPlaybook>[1]['inventory']
+  readonly limit: ReadonlySet<string>
+  readonly signal: AbortSignal
+  readonly check?: boolean
+  readonly forks: number
+  readonly output: OutputKind
+  readonly dry?: boolean
+}
+
+async function execute(made: Playbook, options: ExecuteOptions): Promise<number> {
+  const { run, folder } = createRunFolder(made.name, runsDirectory())
+  const redact = redactor()
+  const journal = openJournal(folder)
+  // With --dry the terminal is for what was rendered.
+  const view = await openView(options.dry ? 'plain' : options.output, options.dry ? process.stderr : process.stdout, {
+    verbose: false,
+  })
+  const emit = (body: RunEventBody) => {
+    const event = redact.deep({ ...body, at: Date.now() })
+    journal.write(event)
+    view.event(event)
+  }
+  try {
+    const { exitCode } = await runPlaybook(made, {
+      ...{ run, folder, emit, vars: {}, operator: userInfo().username, flush: journal.flush, redact: redact.add },
+      ...{ inventory: options.inventory, limit: options.limit, signal: options.signal },
+      ...{ check: options.check, forks: options.forks },
+    })
+    return exitCode
+  } finally {
+    await view.close()
+    journal.close()
+  }
+}
+
+function positiveInteger(value: string): number {
+  const number = Number(value)
+  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('It must be a whole number, 1 or more.')
+  return number
+}

@@ -1,0 +1,154 @@
+// A set of files that belong together (a key, its certificate, its chain): compared first, then staged, then swapped all at once.
+import { createHash } from 'node:crypto'
+import { dirname } from 'node:path'
+import { quote } from '../connection/shell.ts'
+import { HostFailedError } from '../errors.ts'
+import type { HostSession } from '../playbook/model.ts'
+import { stagedPath, swapFiles, unstageFiles } from './staging.ts'
+
+/** A file as it shall be. */
+export interface WantedFile {
+  readonly path: string
+  readonly content: Buffer
+  readonly mode: number
+  /** Names or numbers; whoever runs where nothing is said. */
+  readonly user?: string
+  readonly group?: string
+  /** Make the folders above it where they are missing; without it a missing one is an error. */
+  readonly createFolders: boolean
+  /** Keep what was there as `PATH.bak`. */
+  readonly backup: boolean
+}
+
+/** A file as it is. */
+interface FoundFile {
+  readonly kind: 'file' | 'folder' | 'none'
+  readonly hash: string
+  readonly mode: string
+  readonly user: string
+  readonly group: string
+  readonly parent: boolean
+}
+
+/** What keeps a set from being placed, found before anything is changed; or which files of it differ. */
+export interface FileSetCheck {
+  /** Paths of the files whose content, mode or owner is not as it shall be. */
+  readonly changed: readonly string[]
+}
+
+/**
+ * Compare a set with what a host has. Changes nothing.
+ * Throws `HostFailedError` for whatever would make placing it fail: a destination that is a folder, a missing folder, an
+ * unknown user or group, an owner that only root can give.
+ */
+export async function checkFileSet(session: HostSession, wanted: readonly WantedFile[]): Promise<FileSetCheck> {
+  const { host } = session
+  const problem = (message: string) => {
+    throw new HostFailedError(`${host.name}: ${message}`, { code: 'file-set.refused', host: host.name })
+  }
+  const { me, owners, found } = await inspect(session, wanted)
+  const changed = wanted.filter((file, index) => {
+    const { path, user, group } = file
+    const state = found[index]!
+    if (state.kind === 'folder') problem(`${path} is a folder, and a file shall be there`)
+    if (!state.parent && !file.createFolders) problem(`${path} can't be written: its folder is missing`)
+    const uid = user === undefined ? undefined : owners.get(`u ${user}`)
+    const gid = group === undefined ? undefined : owners.get(`g ${group}`)
+    if (user !== undefined && !uid) problem(`there is no user "${user}" to own ${path}`)
+    if (group !== undefined && !gid) problem(`there is no group "${group}" to own ${path}`)
+    if (me.user !== '0' && ((uid && uid !== me.user) || (gid && !me.groups.includes(gid)))) {
+      problem(`only root can give ${path} to ${[user, group].filter(Boolean).join(':')}`)
+    }
+    const same =
+      state.kind === 'file' &&
+      state.hash === createHash('sha256').update(file.content).digest('hex') &&
+      Number.parseInt(state.mode, 8) === file.mode &&
+      (uid === undefined || uid === state.user) &&
+      (gid === undefined || gid === state.group)
+    return !same
+  })
+  return { changed: changed.map(({ path }) => path) }
+}
+
+/**
+ * Put those files of a set in place that differ: each written beside its destination and compared with what was sent, then
+ * all renamed in one script. What failed before the renames leaves the host as it was.
+ * @param run names what is staged
+ */
+export async function placeFileSet(
+  session: HostSession,
+  run: string,
+  wanted: readonly WantedFile[],
+): Promise<FileSetCheck> {
+  const check = await checkFileSet(session, wanted)
+  const files = wanted.filter(({ path }) => check.changed.includes(path))
+  if (files.length === 0) return check
+  const swap = { rename: files.map(({ path }) => path), link: [], remove: [] }
+  const made = await makeFolders(session, files)
+  try {
+    for (const { path, content, mode, user, group } of files) {
+      const owner = user === undefined && group === undefined ? undefined : `${user ?? ''}${group ? `:${group}` : ''}`
+      await session.files.write(stagedPath(path, run), content, { mode, owner })
+    }
+    await keepBackups(session, files)
+    await swapFiles(session, run, swap)
+  } catch (error) {
+    await unstageFiles(session, run, swap).catch(() => undefined)
+    if (made.length > 0) await session.$({ nothrow: true })`rmdir -p -- ${made.toReversed()} 2>/dev/null; true`
+    throw error
+  }
+  return check
+}
+
+async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
+  const users = [...new Set(wanted.flatMap(({ user }) => user ?? []))]
+  const groups = [...new Set(wanted.flatMap(({ group }) => group ?? []))]
+  const script = [
+    'id -u; id -G',
+    ...users.map(user => `echo "u $(id -u -- ${quote(user)} 2>/dev/null)"`),
+    ...groups.map(
+      group =>
+        `g=$(getent group ${quote(group)} | cut -d: -f3); case ${quote(group)} in *[!0-9]*) ;; *) g=${quote(group)} ;; esac; echo "g $g"`,
+    ),
+    ...wanted.map(
+      ({ path }) =>
+        `f=${quote(path)}; p=no; [ ! -d "$(dirname "$f")" ] || p=yes; ` +
+        `if [ -d "$f" ]; then echo "folder - - - - $p"; elif [ -e "$f" ]; then ` +
+        `echo "file $(sha256sum <"$f" | cut -c1-64) $(stat -L -c '%a %u %g' "$f") $p"; else echo "none - - - - $p"; fi`,
+    ),
+  ].join('\n')
+  const { stdout } = await session.$({ quiet: true })`sh -c ${script}`
+  const [user, mine, ...lines] = stdout.split('\n')
+  const owners = new Map<string, string>()
+  for (const [index, name] of users.entries()) owners.set(`u ${name}`, lines[index]!.slice(2))
+  for (const [index, name] of groups.entries()) owners.set(`g ${name}`, lines[users.length + index]!.slice(2))
+  const found = wanted.map((_, index): FoundFile => {
+    const [kind, hash, mode, uid, gid, parent] = lines[users.length + groups.length + index]!.split(' ') as string[]
+    return {
+      kind: kind as FoundFile['kind'],
+      hash: hash!,
+      mode: mode!,
+      user: uid!,
+      group: gid!,
+      parent: parent === 'yes',
+    }
+  })
+  return { me: { user: user!, groups: mine!.split(' ') }, owners, found }
+}
+
+/** Makes the missing folders; returns those that were made, the outermost first. */
+async function makeFolders(session: HostSession, files: readonly WantedFile[]): Promise<string[]> {
+  const folders = [...new Set(files.map(({ path }) => dirname(path)))]
+  const script = folders.map(
+    folder => `[ -d ${quote(folder)} ] || { mkdir -p ${quote(folder)} && echo ${quote(folder)}; }`,
+  )
+  const { stdout } = await session.$({ quiet: true })`sh -c ${['set -e', ...script].join('\n')}`
+  return stdout.split('\n').filter(Boolean)
+}
+
+async function keepBackups(session: HostSession, files: readonly WantedFile[]): Promise<void> {
+  const paths = files.filter(({ backup }) => backup).map(({ path }) => path)
+  if (paths.length === 0) return
+  const script = paths.map(path => `[ ! -e ${quote(path)} ] || cp -p -- ${quote(path)} ${quote(`${path}.bak`)}`)
+  await session.$({ quiet: true })`sh -c ${['set -e', ...script].join('\n')}`
+}

@@ -1,0 +1,214 @@
+// `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
+import { spawn } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { startCannedVault } from './_canned-vault.ts'
+
+const vault = await startCannedVault()
+const root = mkdtempSync(join(tmpdir(), 'rekey-template-'))
+test.after.always(() => {
+  vault.stop()
+  rmSync(root, { recursive: true, force: true })
+})
+
+let count = 0
+/** A folder with a configuration, and what runs the command on this machine as the hosts `a` and `b`. */
+function scene(configuration: string) {
+  const folder = join(root, String(++count))
+  mkdirSync(join(folder, 'out'), { recursive: true })
+  const config = join(folder, 'config.hcl')
+  writeFileSync(config, configuration.replaceAll('OUT', join(folder, 'out')))
+  writeFileSync(join(folder, 'hosts'), 'a ansible_connection=local\nb ansible_connection=local\n')
+  const run = (...args: string[]) => rekey(folder, ['a', '-i', join(folder, 'hosts'), '-c', config, ...args])
+  return { folder, out: join(folder, 'out'), config, run }
+}
+
+/** The command in a process of its own, since it sets the exit code. */
+async function rekey(folder: string, args: string[]) {
+  const program = `
+    const { templateCommand } = await import(${JSON.stringify(new URL('../../lib/cli/template.ts', import.meta.url))})
+    try { await templateCommand().parseAsync(process.argv.slice(1), { from: 'user' }) }
+    catch (error) { console.error(error.message); process.exitCode = error.exitCode ?? 70 }`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program, '--', ...args], {
+    cwd: join(import.meta.dirname, '../..'),
+    env: {
+      PATH: process.env['PATH'],
+      HOME: folder,
+      XDG_STATE_HOME: folder,
+      VAULT_ADDR: vault.address,
+      VAULT_TOKEN: 't',
+    },
+  })
+  let [stdout, stderr] = ['', '']
+  child.stdout.on('data', chunk => {
+    stdout += chunk
+  })
+  child.stderr.on('data', chunk => {
+    stderr += chunk
+  })
+  const code = await new Promise(resolve => child.on('close', resolve))
+  return { code, stdout, stderr, all: stdout + stderr }
+}
+
+const secretTemplate = '{{ with secret \\"secret/app\\" }}{{ .Data.password }}{{ end }}'
+
+test.serial('places what was rendered, runs each command once, and leaves it alone the second time', async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "${secretTemplate}"
+      destination = "OUT/deep/password"
+      perms = "0600"
+      command = "echo ran >> OUT/ran"
+    }
+    template {
+      contents = "{{ .Host.Name }} {{ env \\"HOME\\" | len | lt 0 }}"
+      destination = "OUT/host"
+      command = "echo ran >> OUT/ran"
+    }`)
+  const first = await run()
+  t.is(first.code, 0, first.all)
+  t.is(readFileSync(join(out, 'deep/password'), 'utf8'), 's3cr3t')
+  t.is(statSync(join(out, 'deep/password')).mode & 0o777, 0o600)
+  t.is(readFileSync(join(out, 'host'), 'utf8'), 'a true')
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\n')
+  t.false(first.all.includes('s3cr3t'))
+  const second = await run()
+  t.is(second.code, 0, second.all)
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\n')
+  chmodSync(join(out, 'deep/password'), 0o644)
+  t.is((await run()).code, 0)
+  t.is(statSync(join(out, 'deep/password')).mode & 0o777, 0o600)
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\n')
+})
+
+test.serial('--dry prints what consul-template -dry prints, and places nothing', async t => {
+  const { out, run } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
+  const { code, stdout } = await run('--dry')
+  t.is(code, 0)
+  t.is(stdout, `> ${join(out, 'a')}\none\n`)
+  t.deepEqual(readdirSync(out), [])
+})
+
+test.serial('--check says what would be done, and neither asks nor places', async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "{{ with secret \\"secret/none\\" }}{{ end }}"
+      destination = "OUT/a"
+      command = "touch OUT/b"
+    }`)
+  const { code, all } = await run('--check')
+  t.is(code, 0, all)
+  t.true(all.includes(`write ${join(out, 'a')} where it differs`))
+  t.deepEqual(readdirSync(out), [])
+})
+
+test.serial('a backup is kept of what was there, and owners are set by name', async t => {
+  const user = process.getuid?.() === 0 ? '\n user = "root"\n group = "root"' : ''
+  const { out, run } = scene(`template {\n contents = "new"\n destination = "OUT/a"\n backup = true${user}\n}\n`)
+  writeFileSync(join(out, 'a'), 'old')
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  t.is(readFileSync(join(out, 'a'), 'utf8'), 'new')
+  t.is(readFileSync(join(out, 'a.bak'), 'utf8'), 'old')
+})
+
+const faults: [title: string, second: string, message: RegExp, code: number][] = [
+  [
+    'a secret that is not there',
+    '"{{ with secret \\"secret/none\\" }}{{ end }}"\n destination = "OUT/b"',
+    /no secret exists at secret\/none/,
+    2,
+  ],
+  [
+    'a destination that is a folder',
+    '"x"\n destination = "OUT/folder"',
+    /folder is a folder, and a file shall be there/,
+    2,
+  ],
+  [
+    'a folder that is missing',
+    '"x"\n destination = "OUT/none/b"\n create_dest_dirs = false',
+    /its folder is missing/,
+    2,
+  ],
+  [
+    'an owner that is not known',
+    '"x"\n destination = "OUT/b"\n user = "nobody-here"',
+    /there is no user "nobody-here"/,
+    2,
+  ],
+  [
+    'a template that invokes itself',
+    '"{{ define \\"a\\" }}{{ template \\"a\\" }}{{ end }}{{ template \\"a\\" }}"\n destination = "OUT/b"',
+    /template "a" invokes itself without end/,
+    2,
+  ],
+  [
+    'a key that belongs to no certificate',
+    '"{{ with secret \\"pki_k8s/cert/ca\\" }}{{ .Data.certificate }}{{ end }}\\nKEY"\n destination = "OUT/b"',
+    /belongs to none of the certificates/,
+    2,
+  ],
+  ['delimiters that do not close', '"{{ x"\n destination = "OUT/b"', /config\.hcl:\d+ \(contents\):1:\d+: /, 2],
+]
+for (const [title, second, message, code] of faults) {
+  test.serial(`nothing is changed on the host by ${title}`, async t => {
+    const { privateKey } = generateKeyPairSync('ed25519')
+    const key = (privateKey.export({ type: 'pkcs8', format: 'pem' }) as string).replaceAll('\n', '\\n')
+    const configuration = `template {\n contents = "one"\n destination = "OUT/a"\n command = "touch OUT/ran"\n}\ntemplate {\n contents = ${second.replace('KEY', key)}\n}\n`
+    const { out, run } = scene(configuration)
+    mkdirSync(join(out, 'folder'))
+    const result = await run()
+    t.is(result.code, code, result.all)
+    t.regex(result.all.replaceAll('\n', ' '), message)
+    t.deepEqual(readdirSync(out, { recursive: true }), ['folder'])
+  })
+}
+
+test.serial('a configuration that can not be read is misuse, with file and line', async t => {
+  const { run, config } = scene('template {\n contents = "x\n}\n')
+  const { code, all } = await run()
+  t.is(code, 1)
+  t.true(all.includes(`${config}:2:13: the string does not end`))
+})
+
+test.serial('a command that fails says that the files are in place', async t => {
+  const { out, run } = scene(
+    'template {\n contents = "x"\n destination = "OUT/a"\n command = "echo no >&2; exit 3"\n}\n',
+  )
+  const { code, all } = await run()
+  t.is(code, 2)
+  t.regex(
+    all.replaceAll('\n', ' '),
+    /the files are in place, and the command of .*config\.hcl:1 failed \(exit status 3\): no/,
+  )
+  t.is(readFileSync(join(out, 'a'), 'utf8'), 'x')
+})
+
+test.serial("a command's environment and time-out are those of its exec block", async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "x"
+      destination = "OUT/a"
+      exec {
+        command = ["sh", "-c", "printf %s \\"$WHO\\" > OUT/who"]
+        env {
+          custom = ["WHO=it's me"]
+        }
+      }
+    }
+    template {
+      contents = "y"
+      destination = "OUT/b"
+      command = "sleep 20"
+      command_timeout = "300ms"
+    }`)
+  const started = Date.now()
+  const { code, all } = await run()
+  t.is(code, 2, all)
+  t.true(Date.now() - started < 15_000)
+  t.is(readFileSync(join(out, 'who'), 'utf8'), "it's me")
+})
