@@ -87,8 +87,9 @@ async function execute(
   hosts: readonly Host[],
   { limit, ...options }: Omit<RunCommandOptions, 'limit' | 'inventory'> & { limit?: ReadonlySet<string> },
 ): Promise<number> {
-  const known = new Set(hosts.flatMap(({ vars }) => Object.keys(vars)))
-  const vars = resolveVariables(playbook, hosts, extraNames(options.extraVars), known)
+  const vars = resolveVariables(playbook, hosts, extraNames(options.extraVars), name =>
+    isSetBeside(inventory, hosts, name),
+  )
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const redact = redactor()
   const journal = openJournal(folder)
@@ -119,6 +120,14 @@ async function execute(
     await view.close()
     journal.close()
   }
+}
+
+/** Whether something else than `-e` sets a variable for one of the hosts. */
+function isSetBeside(inventory: Inventory, hosts: readonly Host[], name: string): boolean {
+  return hosts.some(host => {
+    if (!(name in host.vars)) return false
+    return inventory.explain(host.name, name).places.some(({ layer }) => !layer.startsWith('extra variables'))
+  })
 }
 
 /** The hosts that `--limit` leaves. Throws where it matches none. */

@@ -14,18 +14,18 @@ export function variableNames(playbook: Playbook): string[] {
  * Resolves a playbook's variables. They belong to the cluster, so every host must have the same value.
  * @param hosts the hosts of the run
  * @param extra names given with `-e`, which must be known to somebody
- * @param known variables that the inventory sets, and so may be set with `-e` too
+ * @param isKnown whether the inventory sets a variable too, which then may be set with `-e`
  * @throws RekeyError naming the variable that is unknown, differs between hosts, or does not fit the schema
  */
 export function resolveVariables(
   playbook: Playbook,
   hosts: readonly Host[],
   extra: readonly string[],
-  known: ReadonlySet<string>,
+  isKnown: (name: string) => boolean,
 ): unknown {
   const names = variableNames(playbook)
   for (const name of extra) {
-    if (names.includes(name) || known.has(name) || name.startsWith('ansible_')) continue
+    if (names.includes(name) || isKnown(name) || name.startsWith('ansible_')) continue
     throw new RekeyError(`-e ${name}: ${playbook.name} has no such variable${suggestion(name, names)}`, {
       code: 'playbook.unknown-variable',
       hint: `It takes: ${names.join(', ') || 'none'}.`,

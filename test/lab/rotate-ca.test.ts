@@ -60,9 +60,8 @@ const faults: Fault[] = [
     says: /the host key of m2 is not the one at .*known_hosts:\d+: it presented/,
     make: async () => {
       const text = readFileSync(lab.knownHostsFile(name), 'utf8')
-      const [m1, m2] = [addressOf('m1'), addressOf('m2')]
-      const key = new RegExp(`^${m1} (.+)$`, 'm').exec(text)?.[1] ?? ''
-      const spoiled = scratchFile('known_hosts', text.replace(new RegExp(`^${m2} .+$`, 'm'), `${m2} ${key}`))
+      const keyOf = (machine: string) => new RegExp(`^${machine},\\S+ (.+)$`, 'm').exec(text)?.[1] ?? ''
+      const spoiled = scratchFile('known_hosts', text.replace(keyOf('m2'), keyOf('m1')))
       return [
         '-e',
         JSON.stringify({ ansible_ssh_common_args: `-o UserKnownHostsFile=${spoiled} -o StrictHostKeyChecking=yes` }),
@@ -109,8 +108,8 @@ const faults: Fault[] = [
   {
     title: 'a Vault that is unreachable',
     code: 2,
-    says: /Vault at https:\/\/[\d.]+:8201 is unreachable/,
-    make: async () => ['-e', `vault_addr=https://${addressOf('vault1')}:8201`],
+    says: /Vault at https:\/\/[\d.]+:8299 is unreachable/,
+    make: async () => ['-e', `vault_addr=https://${addressOf('vault1')}:8299`],
     mend: nothing,
   },
   {
@@ -145,13 +144,10 @@ const faults: Fault[] = [
     code: 2,
     says: /m1 has \d+ KiB free under \/var\/backups\/rekey, and the backups need \d+/,
     make: async () => {
-      await on(
-        'm1',
-        'mkdir -p /mnt/full && mount -t tmpfs -o size=64k tmpfs /mnt/full && mkdir -p /var/backups && ln -s /mnt/full /var/backups/rekey',
-      )
+      await on('m1', 'mkdir -p /var/backups/rekey && mount -t tmpfs -o size=64k tmpfs /var/backups/rekey')
       return []
     },
-    mend: () => on('m1', 'rm /var/backups/rekey; umount /mnt/full'),
+    mend: () => on('m1', 'umount /var/backups/rekey && rmdir /var/backups/rekey'),
   },
   {
     title: 'one etcd member that is down',
@@ -165,7 +161,10 @@ const faults: Fault[] = [
       return []
     },
     mend: async () => {
-      await on('m3', 'mv /etc/kubernetes/etcd.yaml.away /etc/kubernetes/manifests/etcd.yaml')
+      await on(
+        'm3',
+        'mv /etc/kubernetes/etcd.yaml.away /etc/kubernetes/manifests/etcd.yaml; for i in $(seq 120); do curl -sf http://127.0.0.1:2381/health | grep -q true && exit 0; sleep 1; done; exit 1',
+      )
       await wellAgain()
     },
   },

@@ -1,0 +1,93 @@
+// The command line as users call it, over an inventory of several names for one sshd, with a state folder of its own.
+import { spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { TestSshd } from '../ssh/sshd.ts'
+
+export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+export interface Called {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A folder for one test: an inventory, playbooks, and the state that rekey keeps. */
+export interface Workbench {
+  readonly folder: string
+  readonly inventory: string
+  /** Writes a playbook, which may import `rekey`'s public API from `API`, and returns its path. */
+  playbook(source: string): string
+  rekey(
+    args: readonly string[],
+    options?: { onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void },
+  ): Promise<Called>
+  /** The folders of the runs so far, oldest first. */
+  runs(): string[]
+}
+
+/** Makes a workbench whose hosts are all that one sshd. */
+export function workbench(sshd: TestSshd | undefined, hosts: readonly string[] = ['h1', 'h2', 'h3']): Workbench {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
+  const inventory = join(folder, 'hosts.yml')
+  const lines = hosts.map(host => `        ${host}:\n`).join('')
+  writeFileSync(inventory, `all:\n  children:\n    masters:\n      hosts:\n${lines}`)
+  mkdirSync(join(folder, 'group_vars'))
+  const settings = sshd?.settings
+  const variables = {
+    ansible_host: '127.0.0.1',
+    ansible_port: settings?.port ?? 1,
+    ansible_user: settings?.user ?? 'nobody',
+    ansible_ssh_private_key_file: settings?.privateKeyFile ?? join(folder, 'no-key'),
+    ansible_ssh_common_args: `-o UserKnownHostsFile=${settings?.knownHostsFiles?.[0] ?? join(folder, 'known_hosts')} -o StrictHostKeyChecking=yes`,
+  }
+  writeFileSync(join(folder, 'group_vars', 'all.yml'), JSON.stringify(variables))
+  const state = join(folder, 'state')
+  let playbooks = 0
+  return {
+    folder,
+    inventory,
+    playbook: source => {
+      const path = join(folder, `playbook-${++playbooks}.ts`)
+      writeFileSync(
+        path,
+        source
+          .replaceAll('API', JSON.stringify(join(root, 'lib', 'index.ts')))
+          .replaceAll('ZOD', JSON.stringify(join(root, 'node_modules', 'zod', 'index.js'))),
+      )
+      return path
+    },
+    rekey: (args, { onLine } = {}) => {
+      const env = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: '1', SSH_AUTH_SOCK: '' }
+      const child = spawn(join(root, 'bin', 'rekey'), args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
+      return new Promise(resolve => {
+        let [stdout, stderr, rest] = ['', '', '']
+        child.stdout.on('data', (chunk: Buffer) => {
+          stdout += chunk
+          const complete = (rest + chunk).split('\n')
+          rest = complete.pop() ?? ''
+          for (const line of complete) onLine?.(line, signal => child.kill(signal))
+        })
+        child.stderr.on('data', (chunk: Buffer) => {
+          stderr += chunk
+        })
+        const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+        child.on('close', code => {
+          clearTimeout(timer)
+          resolve({ code, stdout, stderr })
+        })
+      })
+    },
+    runs: () => {
+      try {
+        return readdirSync(join(state, 'rekey', 'runs'))
+          .sort()
+          .map(run => join(state, 'rekey', 'runs', run))
+      } catch {
+        return []
+      }
+    },
+  }
+}
