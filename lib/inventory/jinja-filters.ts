@@ -1,8 +1,8 @@
 // The filters that templates in inventories may use; those that need Python, or the machine they run on, are refused.
 import { createHash } from 'node:crypto'
-import type { CallArguments, CallContext } from './jinja.ts'
-import { formatPercent } from './jinja.ts'
+import type { CallArguments, CallContext } from './jinja-call.ts'
 import { replaceText, split } from './jinja-methods.ts'
+import { formatPercent } from './python-format.ts'
 import { jsonText } from './python-json.ts'
 import { expandReplacement, pythonRegex } from './python-regex.ts'
 import {

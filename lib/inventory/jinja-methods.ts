@@ -1,5 +1,5 @@
 // Methods of Python's texts, lists and maps that templates call: `name.split('.')`, `map.get('key', 1)`.
-import type { CallArguments } from './jinja.ts'
+import type { CallArguments } from './jinja-call.ts'
 import { contains, equal, isKey, keyOf, pythonType, TemplateError, toNumber } from './python-values.ts'
 import { isMapping } from './values.ts'
 

@@ -1,5 +1,5 @@
 // The tests that templates may use behind `is`.
-import type { CallArguments, CallContext } from './jinja.ts'
+import type { CallArguments, CallContext } from './jinja-call.ts'
 import { pythonRegex } from './python-regex.ts'
 import {
   compare,

@@ -1,9 +1,11 @@
 // Evaluates templates in variables as Ansible does: strict about what is undefined, and with Python's types.
 import { didYouMean } from '../suggestion.ts'
+import type { CallArguments, CallContext } from './jinja-call.ts'
 import { filters } from './jinja-filters.ts'
 import { callMethod } from './jinja-methods.ts'
 import { type Arguments, type Expression, parseTemplate, type Statement } from './jinja-parser.ts'
 import { tests } from './jinja-tests.ts'
+import { formatPercent } from './python-format.ts'
 import {
   AbsentError,
   compare,
@@ -28,20 +30,6 @@ export interface Scope {
   lookup(name: string): unknown
   /** Why a name that is not there isn't, if more can be said than that. */
   explain?(name: string): string | undefined
-}
-
-/** Arguments of a filter, test or method, evaluated. */
-export interface CallArguments {
-  readonly positional: readonly unknown[]
-  readonly named: ReadonlyMap<string, unknown>
-}
-
-/** What a filter or test may call back. */
-export interface CallContext {
-  filter(name: string, value: unknown, args: CallArguments): unknown
-  test(name: string, value: unknown, args: CallArguments): boolean
-  /** An attribute or element, `undefined` when there is none. */
-  item(target: unknown, key: unknown): unknown
 }
 
 /** Something that is not there. It becomes an error when it is used for anything but `default` and `defined`. */
@@ -490,41 +478,4 @@ function integers(operator: string, one: unknown, other: unknown): unknown {
 function floorDivide(left: bigint, right: bigint): bigint {
   const quotient = left / right
   return left % right !== 0n && left < 0n !== right < 0n ? quotient - 1n : quotient
-}
-
-/** Python's `'…%s…' % values`, for the conversions that inventories use. */
-export function formatPercent(format: string, values: readonly unknown[]): string {
-  let next = 0
-  const result = format.replace(
-    /%(?:%|([-+ 0#]*)(\d*)(?:\.(\d+))?([a-zA-Z])|(.?))/gs,
-    (whole, flags = '', width = '', precision, kind: string | undefined) => {
-      if (whole === '%%') return '%'
-      if (kind === undefined || !'sdifrxXo'.includes(kind) || flags.includes('#'))
-        throw new TemplateError(`the format "${whole}" is not understood`)
-      if (next >= values.length) throw new TemplateError('there are fewer values than the format takes')
-      const subject = values[next++]
-      let printed: string
-      if (kind === 's' || kind === 'r') printed = kind === 's' ? text(subject) : JSON.stringify(subject)
-      else {
-        const number = toNumber(subject)
-        if (number === undefined)
-          throw new TemplateError(`the format "${whole}" takes a number, not a ${pythonType(subject)}`)
-        if (kind === 'f') printed = number.toFixed(Number(precision ?? 6))
-        else {
-          const base = kind === 'o' ? 8 : kind === 'd' || kind === 'i' ? 10 : 16
-          printed = Math.trunc(number).toString(base)
-          if (kind === 'X') printed = printed.toUpperCase()
-        }
-        if (number >= 0 && /[+ ]/.test(flags)) printed = (flags.includes('+') ? '+' : ' ') + printed
-        if (flags.includes('0') && !flags.includes('-')) {
-          const sign = /^[-+ ]/.exec(printed)?.[0] ?? ''
-          printed = sign + printed.slice(sign.length).padStart(Number(width) - sign.length, '0')
-        }
-      }
-      if (kind === 's' && precision !== undefined) printed = printed.slice(0, Number(precision))
-      return flags.includes('-') ? printed.padEnd(Number(width)) : printed.padStart(Number(width))
-    },
-  )
-  if (next < values.length) throw new TemplateError('there are more values than the format takes')
-  return result
 }

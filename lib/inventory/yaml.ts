@@ -451,18 +451,16 @@ const timestampPattern =
   /^(\d{4})-(\d\d?)-(\d\d?)(?:(?:[Tt]|[ \t]+)(\d\d?):(\d\d):(\d\d)(?:\.(\d*))?(?:[ \t]*(Z|[-+]\d\d?(?::\d\d)?))?)?$/
 const datePattern = /^\d{4}-\d\d-\d\d$/
 
-/** What a plain scalar means to PyYAML; undefined for the two (`=`, `<<`) that it can't construct. */
+/** What a plain scalar means to PyYAML; undefined for what it can't construct: `=`, `<<`, `2001-13-45`. */
 export function resolveScalar(text: string): Value | undefined {
   if (text === '') return null
   const first = text.charCodeAt(0)
   // Most scalars are words: look at the first character before trying any pattern.
   if (first === 0x2b || first === 0x2d || first === 0x2e || (first >= 0x30 && first <= 0x39)) {
-    return (
-      (floatPattern.test(text) ? yamlFloat(text) : undefined) ??
-      (integerPattern.test(text) ? yamlInteger(text) : undefined) ??
-      (timestampPattern.test(text) && (text.length > 10 || datePattern.test(text)) ? yamlTimestamp(text) : undefined) ??
-      text
-    )
+    if (floatPattern.test(text)) return yamlFloat(text)
+    if (integerPattern.test(text)) return yamlInteger(text)
+    const timestamp = timestampPattern.test(text) && (text.length > 10 || datePattern.test(text))
+    return timestamp ? yamlTimestamp(text) : text
   }
   if (first === 0x7e) return text === '~' ? null : text
   if (first === 0x3d) return text === '=' ? undefined : text
@@ -521,8 +519,9 @@ function yamlTimestamp(text: string): Timestamp | undefined {
   const two = (digits: string): string => digits.padStart(2, '0')
   const date = `${year}-${two(month)}-${two(day)}`
   const valid = new Date(`${date}T00:00:00Z`)
-  if (Number.isNaN(valid.getTime()) || valid.getUTCDate() !== Number(day)) return undefined
+  if (Number.isNaN(valid.getTime()) || valid.getUTCDate() !== Number(day) || Number(year) === 0) return undefined
   if (hour === undefined) return new Timestamp(date)
+  if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return undefined
   const micro = (fraction ?? '').slice(0, 6).padEnd(6, '0')
   let offset = ''
   if (zone === 'Z') offset = '+00:00'
