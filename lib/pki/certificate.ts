@@ -251,6 +251,12 @@ function validityProblem({ notBefore, notAfter }: CertificateFacts, now: Date): 
   if (now > notAfter) return `expired on ${notAfter.toISOString()}`
 }
 
+/** Whether the key of `issuer` signed `certificate`, whatever both say of time and of each other's rights. */
+export function issuedBy(certificate: CertificateFacts, issuer: CertificateFacts): boolean {
+  if (certificate.issuer !== issuer.subject) return false
+  return new X509Certificate(certificate.pem).verify(new X509Certificate(issuer.pem).publicKey)
+}
+
 /** Why `issuer` can't have issued `certificate`, with `below` certificates between it and the leaf. */
 function issuerProblem(
   certificate: CertificateFacts,

@@ -1,0 +1,214 @@
+// `rekey certs`: every certificate of a cluster and every copy of its CAs, what is due or doesn't fit first.
+import { Command, InvalidArgumentError } from 'commander'
+import { connect } from '../connection/connect.ts'
+import type { Connection } from '../connection/connection.ts'
+import { remoteFiles } from '../connection/files.ts'
+import { limiter } from '../connection/limiter.ts'
+import { remoteShell } from '../connection/remote.ts'
+import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
+import {
+  apiCertificates,
+  type CensusEntry,
+  endpointsOf,
+  fileCertificates,
+  type JudgedEntry,
+  judgeCensus,
+  servedCertificates,
+} from '../kubernetes/certificate-census.ts'
+import { openCluster } from '../kubernetes/cluster.ts'
+import { parseDuration } from '../playbook/duration.ts'
+import type { Host } from '../playbook/host.ts'
+import type { HostSession, RunContext } from '../playbook/model.ts'
+import { interruptible } from './interrupt.ts'
+import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+
+interface CertsOptions extends InventoryOptions {
+  limit?: string[]
+  within: number
+  json?: boolean
+  api: boolean
+  masters: string
+  forks: number
+}
+
+/** The command `rekey certs`, for `lib/cli/main.ts` to mount. */
+export function certsCommand(): Command {
+  const command = new Command('certs')
+    .description('every certificate and every copy of a CA, on the hosts and in the API; reads only')
+    .argument('[pattern]', 'the hosts', 'all')
+  return withInventoryOptions(command)
+    .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
+    .option(
+      '--within <duration>',
+      'exit with 2 when something ends within this time',
+      readDuration,
+      readDuration('30d'),
+    )
+    .option('--json', 'everything, as JSON')
+    .option('--no-api', 'leave out what the API keeps')
+    .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
+    .option('-f, --forks <number>', 'hosts that are read at the same time', Number, 16)
+    .action(async (pattern: string, options: CertsOptions) => {
+      process.exitCode = await census(pattern, options)
+    })
+}
+
+async function census(pattern: string, options: CertsOptions): Promise<number> {
+  const inventory = await openInventory(options)
+  const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
+  if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
+  const { signal, release } = interruptible()
+  const sessions = openHosts(signal)
+  const notices: string[] = []
+  const notice = (text: string) => void notices.push(text)
+  let unreachable = 0
+  try {
+    const limit = limiter(options.forks)
+    const onHosts = await Promise.all(
+      hosts.map(host =>
+        limit(async () => {
+          try {
+            const session = await sessions.on(host)
+            const served = await servedCertificates(session, notice, endpointsOf(host))
+            return [...(await fileCertificates(session, notice)), ...served]
+          } catch (error) {
+            signal.throwIfAborted()
+            if (!(error instanceof RekeyError)) throw error
+            if (error instanceof UnreachableError) unreachable++
+            notice(`${host.name} is left out: ${error.message}`)
+            return []
+          }
+        }),
+      ),
+    )
+    const entries: CensusEntry[] = onHosts.flat()
+    if (options.api) entries.push(...(await inApi(inventory.select(options.masters), sessions, signal, notice)))
+    const judged = judgeCensus(entries, { within: options.within })
+    process.stdout.write(options.json ? `${JSON.stringify(asJson(judged, notices), undefined, 2)}\n` : report(judged))
+    if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${text}\n`)
+    if (unreachable > 0) return exitCodes.unreachable
+    return judged.some(({ due }) => due) ? exitCodes.hostFailed : exitCodes.done
+  } finally {
+    sessions.close()
+    release()
+  }
+}
+
+async function inApi(
+  masters: Host[],
+  sessions: ReturnType<typeof openHosts>,
+  signal: AbortSignal,
+  notice: (text: string) => void,
+): Promise<CensusEntry[]> {
+  const run: RunContext = {
+    ...{ run: 'certs', folder: '', vars: {}, check: true, signal, timeline: { plays: [], milestones: new Map() } },
+    hosts: () => masters,
+    on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
+    ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },
+  }
+  const cluster = openCluster(run)
+  try {
+    return await apiCertificates(await cluster.api(), notice)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof RekeyError)) throw error
+    notice(`what the API keeps is left out: ${error.message}`)
+    return []
+  } finally {
+    cluster.close()
+  }
+}
+
+/** Hosts to read from, each connected once. */
+function openHosts(signal: AbortSignal) {
+  const open = new Map<string, Promise<Connection>>()
+  return {
+    on: async (host: Host): Promise<HostSession> => {
+      const opening = open.get(host.name) ?? connect(host.name, host.connection, signal)
+      open.set(host.name, opening)
+      const connection = await opening
+      return {
+        host,
+        $: remoteShell(connection, { signal, timeout: 60_000 }),
+        files: remoteFiles(connection, signal),
+        forward: (address, port) => connection.forward(address, port),
+      }
+    },
+    close: () => {
+      for (const opening of open.values()) opening.then(one => one.close()).catch(() => undefined)
+    },
+  }
+}
+
+/** What a machine reads: dates in ISO, nothing that is secret. */
+function asJson(judged: readonly JudgedEntry[], notices: readonly string[]) {
+  return {
+    certificates: judged.map(({ facts, ...entry }) => ({
+      ...entry,
+      subject: facts.subject,
+      commonName: facts.commonName,
+      organizations: facts.organizations,
+      dnsNames: facts.dnsNames,
+      ipAddresses: facts.ipAddresses,
+      issuer: facts.issuer,
+      serialNumber: facts.serialNumber,
+      fingerprint: facts.fingerprint,
+      notBefore: facts.notBefore.toISOString(),
+      notAfter: facts.notAfter.toISOString(),
+      isAuthority: facts.isAuthority,
+      keyType: facts.keyType,
+    })),
+    notices,
+  }
+}
+
+/** A line for each; copies of one CA that fit are told together. */
+function report(judged: readonly JudgedEntry[]): string {
+  const rows: string[][] = []
+  const copies = new Map<string, JudgedEntry[]>()
+  for (const entry of judged) {
+    if (entry.kind === 'api' && entry.facts.isAuthority && entry.problems.length === 0 && !entry.due) {
+      copies.set(entry.facts.fingerprint, [...(copies.get(entry.facts.fingerprint) ?? []), entry])
+      continue
+    }
+    rows.push([...columns(entry), entry.where, describe(entry), entry.problems.join('; ')])
+  }
+  for (const entries of copies.values()) {
+    const [first] = entries
+    const where = entries.length === 1 ? first!.where : `${entries.length} copies in the API (${kindsOf(entries)})`
+    rows.push([...columns(first!), where, describe(first!), ''])
+  }
+  const header = ['', 'UNTIL', 'DAYS', 'ISSUER', 'WHERE', 'WHAT', '']
+  const widths = header.map((_, index) => Math.max(header[index]!.length, ...rows.map(row => row[index]!.length)))
+  const lines = [header, ...rows].map(row =>
+    row
+      .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!)))
+      .join('  ')
+      .trimEnd(),
+  )
+  const wrong = judged.filter(({ problems }) => problems.length > 0).length
+  const due = judged.filter(one => one.due).length
+  return `${lines.join('\n')}\n\n${judged.length} certificates, ${due} due, ${wrong} with something that doesn't fit\n`
+}
+
+function columns({ facts, daysLeft, due, problems, issuerFingerprint }: JudgedEntry): string[] {
+  const mark = problems.length > 0 ? '✖' : due ? '!' : '✔'
+  const issuer = issuerFingerprint ? issuerFingerprint.slice(0, 11) : '-'
+  return [mark, facts.notAfter.toISOString().slice(0, 10), String(daysLeft), issuer]
+}
+
+function describe({ facts, component, kind }: JudgedEntry): string {
+  const what = facts.isAuthority ? `CA ${facts.fingerprint.slice(0, 11)}` : component
+  return `${what}${kind === 'served' ? ' (serves)' : ''}: ${facts.subject}`
+}
+
+function kindsOf(entries: readonly JudgedEntry[]): string {
+  const counts = Map.groupBy(entries, ({ where }) => where.split(/[ /]/)[0]!)
+  return [...counts].map(([kind, all]) => `${all.length} ${kind}${all.length > 1 ? 's' : ''}`).join(', ')
+}
+
+function readDuration(value: string): number {
+  const read = parseDuration(value)
+  if (read === undefined) throw new InvalidArgumentError('It must be a time like 30d, 12h or 90m.')
+  return read
+}
