@@ -725,6 +725,11 @@ type Controller = 'kube-controller-manager' | 'kube-scheduler'
 async function endController(ctx: Context, component: Controller): Promise<number[]> {
   const { certificate, key } = servingFlags(component)
   await updateManifest(ctx, component, manifest => {
+    if (component === 'kube-controller-manager' && !ctx.vars.controller_manager_signs) {
+      // The key stays in Vault: without these flags it signs nothing, with them it would not start.
+      manifest.flag('cluster-signing-cert-file', undefined)
+      manifest.flag('cluster-signing-key-file', undefined)
+    }
     manifest.flag('tls-cert-file', certificate)
     manifest.flag('tls-private-key-file', key)
     manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
