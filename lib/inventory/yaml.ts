@@ -171,7 +171,7 @@ function syntaxError(text: string, file: string, error: YAMLException): RekeyErr
 
 /** Builds nodes out of js-yaml's events. A class because position, anchors and event cursor move together. */
 class Builder {
-  readonly #text: string
+  readonly #source: string
   readonly #events: Event[]
   readonly #options: YamlOptions
   readonly #json: boolean
@@ -183,7 +183,7 @@ class Builder {
   #written = 0
 
   constructor(text: string, events: Event[], options: YamlOptions, json: boolean) {
-    this.#text = text
+    this.#source = text
     this.#events = events
     this.#options = options
     this.#json = json
@@ -214,7 +214,7 @@ class Builder {
   #lineOf(offset: number): number {
     if (offset < this.#offset) return this.#line
     for (;;) {
-      const next = this.#text.indexOf('\n', this.#offset)
+      const next = this.#source.indexOf('\n', this.#offset)
       if (next === -1 || next >= offset) return this.#line
       this.#offset = next + 1
       this.#line++
@@ -224,7 +224,7 @@ class Builder {
   #node(unsafe: boolean): YamlNode {
     const event = this.#events[this.#cursor++]!
     if (event.type === EVENT_ID.ALIAS) {
-      const name = this.#text.slice(event.anchorStart, event.anchorEnd)
+      const name = this.#source.slice(event.anchorStart, event.anchorEnd)
       const target = this.#anchors.get(name)
       const line = this.#lineOf(event.anchorStart)
       if (this.#open.has(name)) {
@@ -247,8 +247,8 @@ class Builder {
     }
     if (event.type === EVENT_ID.DOCUMENT || event.type === EVENT_ID.POP) throw new TypeError('unbalanced YAML events')
     this.#written++
-    const anchor = event.anchorStart >= 0 ? this.#text.slice(event.anchorStart, event.anchorEnd) : undefined
-    const tag = event.tagStart >= 0 ? tagName(this.#text.slice(event.tagStart, event.tagEnd)) : undefined
+    const anchor = event.anchorStart >= 0 ? this.#source.slice(event.anchorStart, event.anchorEnd) : undefined
+    const tag = event.tagStart >= 0 ? tagName(this.#source.slice(event.tagStart, event.tagEnd)) : undefined
     if (anchor !== undefined) this.#open.add(anchor)
     let node: YamlNode
     if (event.type === EVENT_ID.SCALAR) node = this.#scalar(event, tag, unsafe)
@@ -263,7 +263,7 @@ class Builder {
 
   #scalar(event: ScalarEvent, tag: string | undefined, unsafe: boolean): ScalarNode {
     const line = event.valueStart >= 0 ? this.#lineOf(event.valueStart) : this.#line
-    const text = getScalarValue(this.#text, event)
+    const text = getScalarValue(this.#source, event)
     const plain = event.style === SCALAR_STYLE.PLAIN
     return {
       kind: 'scalar',
@@ -349,13 +349,13 @@ class Builder {
     const own = new Map<string, MappingEntry>()
     const merged: MappingNode[] = []
     while (this.#events[this.#cursor]!.type !== EVENT_ID.POP) {
-      const merge = !this.#json && this.#atMergeKey()
-      const key = this.#node(false)
-      const value = this.#node(unsafe || tag === '!unsafe')
-      if (merge) {
-        merged.push(...this.#mergeSources(value, key.line))
+      if (!this.#json && this.#atPlain('<<')) {
+        const line = this.#lineOf((this.#events[this.#cursor++] as ScalarEvent).valueStart)
+        merged.push(...this.#mergeSources(this.#node(unsafe || tag === '!unsafe'), line))
         continue
       }
+      const key = this.#atPlain('=') ? this.#text('=') : this.#node(false)
+      const value = this.#node(unsafe || tag === '!unsafe')
       if (key.kind !== 'scalar') {
         throw this.#error(
           'inventory.yaml-key',
@@ -394,10 +394,17 @@ class Builder {
     return { kind: 'mapping', line, weight, entries }
   }
 
-  #atMergeKey(): boolean {
+  /** True when the next node is this word, without quotes or a tag. */
+  #atPlain(word: string): boolean {
     const event = this.#events[this.#cursor]!
     if (event.type !== EVENT_ID.SCALAR || event.style !== SCALAR_STYLE.PLAIN || event.tagStart >= 0) return false
-    return event.valueEnd - event.valueStart === 2 && this.#text.startsWith('<<', event.valueStart)
+    return event.valueEnd - event.valueStart === word.length && this.#source.startsWith(word, event.valueStart)
+  }
+
+  /** The next node as text, whatever it would mean as a value. */
+  #text(value: string): ScalarNode {
+    const line = this.#lineOf((this.#events[this.#cursor++] as ScalarEvent).valueStart)
+    return { kind: 'scalar', line, weight: 1, value }
   }
 
   #mergeSources(value: YamlNode, line: number): MappingNode[] {
