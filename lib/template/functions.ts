@@ -64,6 +64,7 @@ const refused: Record<string, string> = {
     ['spew_dump', 'spew_printf', 'spew_sdump', 'spew_sprintf'].map(name => [name, 'it prints secrets whole']),
   ),
   plugin: 'a template may not run programs here',
+  parseYAML: 'YAML is not read within templates: give the data as JSON (parseJSON)',
 }
 
 type Kind = 'string' | 'int' | 'list' | 'map' | 'any'
