@@ -47,7 +47,7 @@ export {
   unplannedCertificates,
   vaultRoles,
 } from './pki/specs.ts'
-export { connectVault, type Vault } from './pki/vault.ts'
+export { connectVault, type Vault, vaultSecrets } from './pki/vault.ts'
 export { duration, formatDuration } from './playbook/duration.ts'
 export type { Host } from './playbook/host.ts'
 export {

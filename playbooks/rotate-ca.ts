@@ -73,6 +73,7 @@ import {
   updateManifest,
   type Vault,
   vaultRoles,
+  vaultSecrets,
   verifyChain,
   verifyStaged,
   waitFor,
@@ -514,11 +515,12 @@ const certificates: Play<Context>[] = [
       run: async ctx => {
         const { specs } = planOf(ctx)
         const vault = must(ctx.rotation.issuing, 'the token of this run is not there')
-        const secrets = async (path: string, data?: Readonly<Record<string, string>>) => {
-          const answer = data === undefined ? await vault.read(path) : await vault.write(path, data)
+        const asked = vaultSecrets(vault)
+        const secrets: typeof asked = async (path, data) => {
+          const answer = await asked(path, data)
           const key = answer?.data['private_key']
           if (typeof key === 'string') ctx.redact(key)
-          return answer as Awaited<ReturnType<Parameters<typeof createRenderer>[0]['secrets']>>
+          return answer
         }
         // A renderer asks once: one for each certificate, and for a shared one the same on all hosts.
         const rendererOf = (spec: CertificateSpec) => {

@@ -6,6 +6,8 @@ const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),
   playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
   inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
+  certs: async () => (await import('./certs.ts')).certsCommand(),
+  template: async () => (await import('./template.ts')).templateCommand(),
   lab: async () => (await import('./lab.ts')).labCommand(),
 }
 

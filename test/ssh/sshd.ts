@@ -68,13 +68,7 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
     connectTimeout: 10,
   }
   const kill = () => {
-    if (sshd.pid !== undefined && sshd.exitCode === null) {
-      try {
-        process.kill(-sshd.pid, 'SIGKILL')
-      } catch {
-        // It is gone already.
-      }
-    }
+    if (sshd.pid !== undefined && sshd.exitCode === null) killAll([-sshd.pid])
   }
   return {
     port,
@@ -82,13 +76,23 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
     settings,
     pid: sshd.pid ?? 0,
     cut: () => {
-      for (const child of childrenOf(sshd.pid ?? 0)) process.kill(child, 'SIGKILL')
+      killAll(childrenOf(sshd.pid ?? 0))
     },
     stop: async () => {
-      for (const child of childrenOf(sshd.pid ?? 0)) process.kill(child, 'SIGKILL')
+      killAll(childrenOf(sshd.pid ?? 0))
       kill()
       rmSync(folder, { recursive: true, force: true })
     },
+  }
+}
+
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // It has ended by itself.
+    }
   }
 }
 
