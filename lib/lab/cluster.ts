@@ -273,30 +273,27 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
     },
     { every: 1000, hint: () => complaints.join('; ') },
   )
-  detail('waiting for the canaries to have no failures')
   let before = liveCallers(shape)
+  let failing: string[] = []
   await waitFor(
     'the canaries to call without failures',
     90,
     async () => {
       await new Promise(resolve => setTimeout(resolve, 1000))
       const after = liveCallers(shape)
-      const well = [...after].every(
-        ([pod, { calls, failures }]) =>
-          before.has(pod) && before.get(pod)!.failures === failures && before.get(pod)!.calls < calls,
-      )
+      failing = [...after.values()].flatMap(({ pod, node, calls, failures, lastError }) => {
+        const earlier = before.get(pod)
+        if (earlier && earlier.failures === failures && earlier.calls < calls) return []
+        return `${pod} on ${node}: ${lastError || 'no calls yet'}`
+      })
+      const missing = members(shape).length + 2 - after.size
+      if (missing > 0) failing.push(`${missing} not started`)
       before = after
-      return (well && after.size >= members(shape).length + 2) || undefined
+      detail(failing.length ? `canaries: ${failing.join('; ')}` : '')
+      return failing.length === 0 || undefined
     },
-    {
-      hint: () =>
-        [...before.values()]
-          .map(({ pod, lastError }) => lastError && `${pod}: ${lastError}`)
-          .filter(Boolean)
-          .join('\n'),
-    },
+    { hint: () => failing.join('\n') },
   )
-  detail('')
 }
 
 /** Lets the callers count from zero: what they saw while a cluster came up is no one's concern. */

@@ -19,14 +19,19 @@ export async function createHub(shape: Shape): Promise<void> {
   const link = interfaceName(shape.name)
   if (existsSync(`/sys/class/net/${link}`) && existsSync(`/run/netns/${hub}`)) return
   await removeHub(shape)
+  const routes = shape.machines
+    .filter(({ podSubnet }) => podSubnet)
+    .map(({ podSubnet, address }) => `ip -n ${hub} route add ${podSubnet} via ${address}`)
   await shell(`
     ip netns add ${hub}
     ip -n ${hub} link set lo up
     ip -n ${hub} link add br0 type bridge
-    # Whoever wants to leave the lab is told at once that there is no way.
+    # Whoever wants to leave the lab is told at once that there is no way: a machine, and a pod that calls a Service
+    # before kube-proxy has heard of it. Left without an answer, that pod's connection would hang for half a minute.
     ip -n ${hub} addr add ${shape.gateway.replace(/1$/, '2')}/24 dev br0
     ip -n ${hub} link set br0 up
     ip -n ${hub} route add unreachable default
+    ${routes.join('\n')}
     ip netns exec ${hub} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
     ip link add ${link} type veth peer name host netns ${hub}
     ip -n ${hub} link set host master br0 up
