@@ -94,8 +94,8 @@ export function on(machine: string, script: string): Promise<string> {
 }
 
 /**
- * Everything that a rotation could touch on the hosts, as one text: paths, modes, times and hashes of files, units and their
- * processes.
+ * Everything that a rotation could touch on the hosts, as one text: paths, modes, times and hashes of files, and which process
+ * the kubelet is.
  */
 export async function stateOfHosts(shape: lab.Shape): Promise<string> {
   const states = shape.machines
@@ -106,11 +106,7 @@ export async function stateOfHosts(shape: lab.Shape): Promise<string> {
         "find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/backups -type f -printf '%p %m %T@ ' -exec sha256sum {} \\; | sort",
       )
       const kubelet = await on(machine.name, 'systemctl show -p MainPID kubelet')
-      const pods = await on(
-        machine.name,
-        "grep -lzxE '(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)' /proc/[0-9]*/cmdline 2>/dev/null | sort; true",
-      )
-      return `${machine.name}\n${files}${kubelet}${pods}`
+      return `${machine.name}\n${files}${kubelet}`
     })
   return (await Promise.all(states)).join('\n')
 }
