@@ -61,6 +61,8 @@ export function isIpAddress(text: string): boolean {
  * place; the caller knows the file and line) for a bad range.
  */
 export function expandHosts(pattern: string): { hosts: string[]; port?: number } {
+  // Most are plain names: neither port nor range.
+  if (!/[:[]/.test(pattern)) return { hosts: [pattern] }
   const address = parseAddress(pattern)
   const host = address?.host ?? pattern
   return { hosts: host.includes('[') ? expandRange(host) : [host], port: address?.port }

@@ -235,12 +235,14 @@ export function compareGroups(one: Group, other: Group): number {
 /** Order by code point, as Python sorts text. */
 export function compareText(one: string, other: string): number {
   if (one === other) return 0
-  // UTF-16 order differs from code point order only where surrogates meet U+E000 and above.
-  return /[\ud800-\uffff]/.test(one + other)
-    ? Buffer.compare(Buffer.from(one), Buffer.from(other))
-    : one < other
-      ? -1
-      : 1
+  // UTF-16's order is another one only where a surrogate meets U+E000 and above.
+  for (let index = 0; index < one.length && index < other.length; index++) {
+    const [left, right] = [one.charCodeAt(index), other.charCodeAt(index)]
+    if (left === right) continue
+    if (left >= 0xd800 && right >= 0xd800) return Buffer.compare(Buffer.from(one), Buffer.from(other))
+    return left - right
+  }
+  return one.length - other.length
 }
 
 /** The folder of a source: itself, or where it lies. */

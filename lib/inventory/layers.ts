@@ -32,6 +32,10 @@ export interface Layers {
   of(host: HostEntry): Layer[]
   /** What remains of them: each variable with the assignment that won. */
   merged(host: HostEntry): Assignments
+  /** What remains of its groups' layers: the same object for hosts of the same groups. */
+  shared(host: HostEntry): Assignments
+  /** What remains of its own layers, which lie above those of its groups. */
+  own(host: HostEntry): Assignments
   /** The variables that a group itself sets, in its inventory and its group_vars. */
   ofGroup(group: Group): Layer[]
 }
@@ -81,13 +85,16 @@ export function createLayers({ data, inventoryFolders, playbookFolder, extraVars
     ...file(hostFiles, host, 'host', 0, folders.length),
     ...(extraVars.size === 0 ? [] : [extra]),
   ]
+  const mergedOf = (host: HostEntry): Assignments => {
+    const found = sharedOf(host)
+    found.merged ??= merge(new Map(), found.layers)
+    return found.merged
+  }
   return {
     of: host => [...sharedOf(host).layers, ...ownLayers(host)],
-    merged(host) {
-      const base = sharedOf(host)
-      base.merged ??= merge(new Map(), base.layers)
-      return merge(new Map(base.merged), ownLayers(host))
-    },
+    merged: host => merge(new Map(mergedOf(host)), ownLayers(host)),
+    shared: mergedOf,
+    own: host => merge(new Map(), ownLayers(host)),
     ofGroup: group => [...inline(group), ...file(groupFiles, group, 'group', 0, folders.length)],
   }
 }

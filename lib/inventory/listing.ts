@@ -1,6 +1,6 @@
 // What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
 import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag } from 'js-yaml'
-import { compareText, type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { type Assignments, compareText, type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
 import type { Layers } from './layers.ts'
 import { jsonText } from './python-json.ts'
 import { text } from './python-values.ts'
@@ -83,13 +83,67 @@ export function listJson({ data, layers }: ListingSources, selected: readonly Ho
     if (Object.keys(entry).length > 0) setKey(listed, group.name, entry)
   }
   visit(data.groups.get('all')!)
-  const hostvars: Mapping = {}
-  for (const host of selected) {
-    const variables = hostVariables(layers, host)
-    if (Object.keys(variables).length > 0) setKey(hostvars, host.name, variables)
+  const entries = Object.keys(listed)
+    .map(name => line(name, jsonText(listed[name]!, { ...listFormat, margin: '    ' }), '    '))
+    .concat({
+      name: '_meta',
+      text: `    "_meta": {\n${hostVariablesText(layers, selected)},\n        "profile": "inventory_legacy"\n    }`,
+    })
+  return `{\n${joined(entries.sort(byName))}\n}`
+}
+
+const listFormat = { indent: 4, sortKeys: true, markUnsafe: true }
+
+/** A line, or several, of a JSON map: sorted by the name in front. */
+interface NamedText {
+  readonly name: string
+  readonly text: string
+}
+
+const line = (name: string, value: string, margin: string): NamedText => ({
+  name,
+  text: `${margin}${JSON.stringify(name)}: ${value}`,
+})
+const byName = (one: NamedText, other: NamedText): number => compareText(one.name, other.name)
+const joined = (lines: readonly NamedText[]): string => lines.map(({ text: written }) => written).join(',\n')
+
+/** `"hostvars": {…}`. What hosts of the same groups share is written once and used for all of them. */
+function hostVariablesText(layers: Layers, hosts: readonly HostEntry[]): string {
+  const margin = ' '.repeat(16)
+  const linesOf = (variables: Assignments): NamedText[] => {
+    const lines: NamedText[] = []
+    for (const [name, { value }] of variables) {
+      if (!internalVariables.has(name)) lines.push(line(name, jsonText(value, { ...listFormat, margin }), margin))
+    }
+    return lines.sort(byName)
   }
-  setKey(listed, '_meta', { hostvars, profile: 'inventory_legacy' })
-  return jsonText(listed, { indent: 4, sortKeys: true, markUnsafe: true })
+  const known = new Map<Assignments, NamedText[]>()
+  const described: NamedText[] = []
+  for (const host of hosts) {
+    const variables = layers.shared(host)
+    let shared = known.get(variables)
+    if (!shared) {
+      shared = linesOf(variables)
+      known.set(variables, shared)
+    }
+    const lines = overlaid(shared, linesOf(layers.own(host)))
+    if (lines.length > 0) described.push(line(host.name, `{\n${joined(lines)}\n            }`, ' '.repeat(12)))
+  }
+  return described.length === 0
+    ? '        "hostvars": {}'
+    : `        "hostvars": {\n${joined(described.sort(byName))}\n        }`
+}
+
+/** Two sorted lists as one; of two lines for the same name, the second list's stays. */
+function overlaid(below: readonly NamedText[], above: readonly NamedText[]): readonly NamedText[] {
+  if (above.length === 0) return below
+  const lines: NamedText[] = []
+  let next = 0
+  for (const one of below) {
+    while (next < above.length && byName(above[next]!, one) < 0) lines.push(above[next++]!)
+    if (above[next]?.name !== one.name) lines.push(one)
+  }
+  return lines.concat(above.slice(next))
 }
 
 const ownHosts = (group: Group, available: ReadonlySet<HostEntry>): string[] =>
@@ -138,19 +192,19 @@ export function hostYaml(layers: Layers, host: HostEntry): string {
 /** `--graph`: the tree below a group, with variables where asked for. */
 export function graph({ layers }: ListingSources, start: Group, showVariables = false): string {
   const lines: string[] = []
-  const line = (label: string, depth: number): void => {
+  const add = (label: string, depth: number): void => {
     lines.push(depth === 0 ? label : `${'  |'.repeat(depth)}--${label}`)
   }
   const variables = (found: Iterable<readonly [string, Value]>, depth: number): void => {
     const sorted = [...found].sort(([one], [other]) => compareText(one, other))
-    for (const [name, value] of sorted) line(`{${name} = ${text(readable(value))}}`, depth)
+    for (const [name, value] of sorted) add(`{${name} = ${text(readable(value))}}`, depth)
   }
   const visit = (group: Group, depth: number): void => {
-    line(`@${group.name}:`, depth)
+    add(`@${group.name}:`, depth)
     for (const child of group.children.values()) visit(child, depth + 1)
     if (group.name !== 'all') {
       for (const host of group.hosts.values()) {
-        line(host.name, depth + 1)
+        add(host.name, depth + 1)
         if (showVariables) variables(Object.entries(hostVariables(layers, host)), depth + 2)
       }
     }

@@ -1,6 +1,6 @@
 // JSON as Python's `json.dumps` writes it: `1.0`, `Infinity`, whole numbers of any size.
 import { compareText } from './groups.ts'
-import { EncryptedText, floatText, isMapping, Timestamp, UnsafeText, type Value, WholeFloat } from './values.ts'
+import { EncryptedText, floatText, isMapping, type Mapping, Timestamp, type Value, WholeFloat } from './values.ts'
 
 export interface JsonOptions {
   /** Spaces a level; without, all is on one line. */
@@ -10,51 +10,63 @@ export interface JsonOptions {
   readonly markUnsafe?: boolean
   /** Whether other letters than ASCII's are escaped. */
   readonly ascii?: boolean
+  /** What stands before the value on its line, for a value within others. */
+  readonly margin?: string
 }
 
 /** Writes a value. Encrypted strings stay encrypted (`__ansible_vault`). */
-export function jsonText(
-  value: Value,
-  { indent, sortKeys = false, markUnsafe = false, ascii = false }: JsonOptions = {},
-): string {
-  const separator = indent === undefined ? ', ' : ','
-  const quoted = (text: string): string => {
-    const written = JSON.stringify(text)
-    return ascii
-      ? written.replace(/[\u007f-\uffff]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      : written
+export function jsonText(value: Value, options: JsonOptions = {}): string {
+  const { indent, sortKeys = false, markUnsafe = false, ascii = false } = options
+  const comma = indent === undefined ? ', ' : ','
+  const step = indent === undefined ? '' : ' '.repeat(indent)
+  let written = ''
+  const string = (text: string): void => {
+    const quoted = JSON.stringify(text)
+    written += ascii ? quoted.replace(/[\u007f-\uffff]/g, escapeUnit) : quoted
   }
-  const write = (one: Value, margin: string): string => {
-    if (typeof one === 'string') return quoted(one)
-    if (one === null || typeof one === 'boolean') return String(one)
-    if (typeof one === 'bigint') return String(one)
-    if (typeof one === 'number') return number(one)
-    if (one instanceof WholeFloat) return number(one.value, true)
-    if (one instanceof Timestamp) return JSON.stringify(one.iso)
-    if (one instanceof UnsafeText) return markUnsafe ? write({ __ansible_unsafe: one.text }, margin) : quoted(one.text)
-    if (one instanceof EncryptedText) return write({ __ansible_vault: one.ciphertext }, margin)
-    const deeper = indent === undefined ? '' : `${margin}${' '.repeat(indent)}`
-    const wrap = (open: string, parts: readonly string[], close: string): string => {
-      if (parts.length === 0) return open + close
-      if (indent === undefined) return open + parts.join(separator) + close
-      return `${open}\n${deeper}${parts.join(`${separator}\n${deeper}`)}\n${margin}${close}`
-    }
-    if (Array.isArray(one))
-      return wrap(
-        '[',
-        one.map(member => write(member, deeper)),
-        ']',
-      )
-    if (!isMapping(one)) throw new TypeError(`${String(one)} can't be written as JSON`)
-    const keys = Object.keys(one)
-    if (sortKeys) keys.sort(compareText)
-    return wrap(
-      '{',
-      keys.map(key => `${quoted(key)}: ${write(one[key]!, deeper)}`),
-      '}',
-    )
+  const write = (one: Value, margin: string): void => {
+    if (typeof one === 'string') string(one)
+    else if (one === null || typeof one === 'boolean' || typeof one === 'bigint') written += String(one)
+    else if (typeof one === 'number') written += number(one)
+    else if (Array.isArray(one)) {
+      const inner = indent === undefined ? '' : `\n${margin}${step}`
+      let before = inner
+      written += '['
+      for (const member of one) {
+        written += before
+        write(member, margin + step)
+        before = comma + inner
+      }
+      written += indent === undefined || one.length === 0 ? ']' : `\n${margin}]`
+    } else if (isMapping(one)) {
+      const inner = indent === undefined ? '' : `\n${margin}${step}`
+      let before = inner
+      const keys = sortKeys ? sortedKeys(one) : Object.keys(one)
+      written += '{'
+      for (const key of keys) {
+        written += before
+        string(key)
+        written += ': '
+        write(one[key]!, margin + step)
+        before = comma + inner
+      }
+      written += indent === undefined || keys.length === 0 ? '}' : `\n${margin}}`
+    } else if (one instanceof WholeFloat) written += number(one.value, true)
+    else if (one instanceof Timestamp) string(one.iso)
+    else if (one instanceof EncryptedText) write({ __ansible_vault: one.ciphertext }, margin)
+    else if (markUnsafe) write({ __ansible_unsafe: one.text }, margin)
+    else string(one.text)
   }
-  return write(value, '')
+  write(value, options.margin ?? '')
+  return written
+}
+
+const escapeUnit = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+
+/** Keys in Python's order: JavaScript's own but for letters beyond U+FFFF. */
+function sortedKeys(mapping: Mapping): string[] {
+  const keys = Object.keys(mapping).sort()
+  return keys.some(key => /[\ud800-\udbff]/.test(key)) ? keys.sort(compareText) : keys
 }
 
 function number(value: number, asFloat = !Number.isInteger(value)): string {

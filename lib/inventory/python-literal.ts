@@ -3,6 +3,8 @@ import { float, floatText, integer, keyText, type Mapping, setKey, type Value } 
 
 /** What a text means as a Python literal; the text itself when it is none. */
 export function pythonLiteral(text: string): Value {
+  // Most values are words or addresses, which need no closer look.
+  if (certainlyText.test(text)) return text
   const reader = new Reader(text.replace(/^[ \t]+/, ''))
   try {
     return reader.whole()
@@ -11,6 +13,8 @@ export function pythonLiteral(text: string): Value {
     throw error
   }
 }
+
+const certainlyText = /^(?!True|False|None|set\b|[bBrRuU]{1,2}["'])[A-Za-z_/~$]|^\d+\.\d+\./
 
 const notLiteral = new Error('not a Python literal')
 
