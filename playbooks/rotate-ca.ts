@@ -1027,7 +1027,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
           const next = made[mount]
           return [
             name,
-            `old ${old ? parseCertificate(old).fingerprint : 'none'}\nnew ${next?.fingerprint}, until ${next?.notAfter.slice(0, 10)}`,
+            `old ${old ? parseCertificate(old).fingerprint : 'none'}\nnew ${next?.fingerprint}\nuntil ${next?.notAfter.slice(0, 10)}`,
           ]
         }),
       ),
@@ -1052,7 +1052,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
         ? [
             [
               what,
-              `${one.failures} of ${one.calls} failed, ${one.refused} of them refused${one.lastError ? `\nlast: ${one.lastError}` : ''}`,
+              `${one.failures} of ${one.calls} failed, ${one.refused} of them refused${one.lastError ? `\nlast: ${one.lastError.slice(0, 90)}` : ''}`,
             ],
           ]
         : []

@@ -27,28 +27,10 @@ const patience = 1_000
  */
 export function probeApi(address: string): Probe {
   const { hostname, port } = new URL(address)
-  let calls = 0
-  let failures = 0
-  let longest = 0
-  let total = 0
-  let lastAnswer = performance.now()
-  let gapSince: number | undefined
-  const answered = (asked: number) => {
-    if (gapSince !== undefined) {
-      const gap = asked - gapSince
-      longest = Math.max(longest, gap)
-      total += gap
-      gapSince = undefined
-    }
-    lastAnswer = Math.max(lastAnswer, asked)
-  }
-  const failed = () => {
-    failures++
-    gapSince ??= lastAnswer
-  }
+  const asked: { at: number; answered: boolean }[] = []
   const ask = () => {
-    calls++
-    const asked = performance.now()
+    const question = { at: performance.now(), answered: false }
+    asked.push(question)
     const outgoing = request(
       {
         hostname,
@@ -62,22 +44,41 @@ export function probeApi(address: string): Probe {
       answer => {
         answer.resume()
         // 401 and 403 are answers: who may ask what is not this probe's question.
-        if ((answer.statusCode ?? 500) < 500) answered(asked)
-        else failed()
+        question.answered = (answer.statusCode ?? 500) < 500
       },
     )
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')))
-    outgoing.on('error', failed)
+    outgoing.on('error', () => {})
     outgoing.end()
   }
   const timer = setInterval(ask, interval)
   return {
     stop: () => {
       clearInterval(timer)
-      if (gapSince !== undefined) answered(performance.now())
-      return { calls, failures, longest: Math.round(longest), total: Math.round(total) }
+      // The last ones may still be under way.
+      const settled = asked.filter(({ at }) => at < performance.now() - patience)
+      return gapsOf(settled)
     },
   }
+}
+
+/** How long nothing answered: from the last question before a failure that was answered to the first one after it. */
+export function gapsOf(asked: readonly { readonly at: number; readonly answered: boolean }[]): GapReport {
+  let [longest, total, failures] = [0, 0, 0]
+  let last = asked[0]?.at ?? 0
+  let failing = false
+  const close = (at: number) => {
+    longest = Math.max(longest, at - last)
+    total += at - last
+  }
+  for (const { at, answered } of asked) {
+    if (!answered) failures++
+    else if (failing) close(at)
+    if (answered) last = at
+    failing = !answered
+  }
+  if (failing) close(asked.at(-1)?.at ?? last)
+  return { calls: asked.length, failures, longest: Math.round(longest), total: Math.round(total) }
 }
 
 /** What a canary in a pod has counted so far. `refused` are answers 401 and 403, which are among the failures. */
