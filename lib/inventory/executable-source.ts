@@ -150,7 +150,7 @@ function run(
       const last = stderr.trim().split('\n').at(-1)
       let what = `${command} ended with exit code ${error.code}${last ? `: ${last}` : ''}`
       let hint = 'Run it by hand to see what it says.'
-      if (error.killed && error.code === undefined) {
+      if (error.killed && typeof error.code !== 'string') {
         what = `${command} took more than ${timeout / 1000} s and was ended`
       } else if (typeof error.code === 'string') {
         what = `${command} could not be run: ${error.code}`

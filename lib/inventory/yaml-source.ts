@@ -39,7 +39,8 @@ function addGroup(
   file: string,
   { key, value }: MappingEntry,
   notice: (line: string) => void,
-): Group {
+  parent?: Group,
+): void {
   const name = nameOf(file, key, 'group')
   const origin: Origin = { file, line: key.line }
   const empty = value.kind === 'scalar' && value.value === null
@@ -54,7 +55,9 @@ function addGroup(
     )
   }
   const group = ensureGroup(collector.data, name, origin)
-  if (value.kind !== 'mapping') return group
+  // Before its own children, so that a loop is found in the line that closes it.
+  if (parent) addChild(parent, group, origin)
+  if (value.kind !== 'mapping') return
   for (const [section, entry] of value.entries) {
     if (section !== 'vars' && section !== 'children' && section !== 'hosts') {
       notice(
@@ -65,12 +68,10 @@ function addGroup(
     for (const member of members(file, group, section, entry)) {
       if (section === 'vars')
         assignToGroup(group, keyText(member.key.value), toValue(member.value), { file, line: member.key.line })
-      else if (section === 'children')
-        addChild(group, addGroup(collector, file, member, notice), { file, line: member.key.line })
+      else if (section === 'children') addGroup(collector, file, member, notice, group)
       else addHosts(collector, file, group, member)
     }
   }
-  return group
 }
 
 function members(file: string, group: Group, section: string, { key, value }: MappingEntry): Iterable<MappingEntry> {
