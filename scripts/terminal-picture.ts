@@ -25,7 +25,7 @@ const rows = lines.map((spans, index) => {
   const parts = spans.map(({ text, colour, bold }) => {
     const x = padding + column * cell.width
     column += [...text].length
-    return `<tspan x="${x.toFixed(1)}" fill="${colour}"${bold ? ' font-weight="bold"' : ''}>${escape(text)}</tspan>`
+    return `<tspan x="${x.toFixed(1)}" fill="${colour}"${bold ? ' font-weight="bold"' : ''}>${escaped(text)}</tspan>`
   })
   return `<text y="${y}" xml:space="preserve">${parts.join('')}</text>`
 })
@@ -40,7 +40,6 @@ function spansOf(line: string): Span[] {
   let colour = plain
   let bold = false
   let rest = 0
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with one
   for (const match of line.matchAll(/\x1b\[([\d;]*)m/g)) {
     add(line.slice(rest, match.index))
     rest = match.index + match[0].length
@@ -62,6 +61,6 @@ function spansOf(line: string): Span[] {
   }
 }
 
-function escape(part: string): string {
+function escaped(part: string): string {
   return part.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 }
