@@ -81,6 +81,8 @@ function loadBalancer(shape: Shape): string {
 defaults
   mode tcp
   timeout connect 2s
+  # A server that is slow to say that it is well is not down.
+  timeout check 3s
   timeout client 1h
   timeout server 1h
   option redispatch 1
@@ -95,7 +97,7 @@ backend masters
   option httpchk
   http-check send meth GET uri /readyz
   http-check expect status 200
-  default-server check-ssl verify none inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+  default-server check-ssl verify none inter 500ms fall 2 rise 1
 ${servers.join('\n')}
 `
 }
