@@ -76,7 +76,7 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
   const checking = first('ansible_ssh_host_key_checking', 'ansible_host_key_checking')
   if (checking && !isTrue(checking.value)) options.set('stricthostkeychecking', 'no')
   const port = first('ansible_port', 'ansible_ssh_port')
-  if (port) options.set('port', String(port.value))
+  if (port) options.set('port', String(portOf(name, port.value, port.name)))
   const user = text('ansible_user', 'ansible_ssh_user')
   if (user !== undefined) options.set('user', user)
   const key = text('ansible_ssh_private_key_file', 'ansible_private_key_file')
@@ -85,10 +85,7 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
   if (timeout !== undefined) options.set('connecttimeout', timeout)
   if (kind === 'ssh') options.addConfiguration(address)
 
-  const portNumber = Number(options.get('port') ?? 22)
-  if (!Number.isInteger(portNumber) || portNumber < 1 || portNumber > 65535) {
-    throw badVariable(name, port?.name ?? 'the port of ssh', `must be a port number, not ${options.get('port')}`)
-  }
+  const portNumber = portOf(name, options.get('port') ?? '22', 'the port of ssh')
   const seconds = Number(options.get('connecttimeout') ?? 10)
   if (!(seconds > 0)) throw badVariable(name, 'ansible_timeout', 'must be a number of seconds')
   const keyFile = options.get('identityfile')
@@ -109,6 +106,12 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     ...becomeSettings(name, read, text),
     connectTimeout: seconds,
   }
+}
+
+function portOf(host: string, value: unknown, variable: string): number {
+  const port = Number(value)
+  if (Number.isInteger(port) && port >= 1 && port <= 65535) return port
+  throw badVariable(host, variable, `must be a port number, not ${value}`)
 }
 
 function optional<Key extends string>(key: Key, value: string | undefined): { [key in Key]?: string } {

@@ -262,7 +262,9 @@ class Builder {
   }
 
   #scalar(event: ScalarEvent, tag: string | undefined, unsafe: boolean): ScalarNode {
-    const line = event.valueStart >= 0 ? this.#lineOf(event.valueStart) : this.#line
+    // A block of text starts behind its tag, on the next line: the tag's line is the one to name.
+    const start = event.tagStart >= 0 ? event.tagStart : event.valueStart
+    const line = start >= 0 ? this.#lineOf(start) : this.#line
     const text = getScalarValue(this.#source, event)
     const plain = event.style === SCALAR_STYLE.PLAIN
     return {
