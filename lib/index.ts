@@ -15,8 +15,8 @@ export {
   type CanaryCounts,
   canaryReport,
   type GapReport,
-  type Probe,
-  probeApi,
+  type Probes,
+  probeApis,
   readCanaries,
 } from './kubernetes/probes.ts'
 export { killStaticPod, startedAnew, updateManifest } from './kubernetes/static-pods.ts'

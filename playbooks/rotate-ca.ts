@@ -39,13 +39,13 @@ import {
   namespacesWithOtherCa,
   openCluster,
   type Play,
-  type Probe,
+  type Probes,
   parseCertificate,
   play,
   playbook,
   preparingPolicy,
   presentedCertificates,
-  probeApi,
+  probeApis,
   type ReportSection,
   type RunContext,
   readCanaries,
@@ -134,7 +134,7 @@ interface Rotation {
   oldAdmin?: { certificate: string; key: string }
   oldTokens: TokenSecret[]
   secretsBefore?: string
-  probes?: { loadBalancer: Probe; masters: Map<string, Probe> }
+  probes?: Probes
   canariesBefore: CanaryCounts[]
   /** Reads the administrator's kubeconfig anew, the first time that it is called. */
   forgetOldCredentials(): void
@@ -371,10 +371,10 @@ const observe: Play<Context>[] = [
       runOnce: true,
       readOnly: true,
       run: async ctx => {
-        ctx.rotation.probes = {
-          loadBalancer: probeApi(ctx.vars.api_server),
-          masters: new Map(ctx.hosts('masters').map(master => [master.name, probeApi(apiServerOf(master))])),
-        }
+        ctx.rotation.probes = probeApis([
+          ctx.vars.api_server,
+          ...ctx.hosts('masters').map(master => apiServerOf(master)),
+        ])
         ctx.rotation.canariesBefore = await canaries(ctx)
       },
     }),
@@ -1038,11 +1038,16 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
   if (probes) {
     const gap = ({ calls, failures, longest, total }: GapReport) =>
       `longest ${formatDuration(longest)}, in total ${formatDuration(total)} (${failures} of ${calls} calls failed)`
+    const gaps = await probes.stop()
+    const gapTo = (address: string) => {
+      const seen = gaps.get(address)
+      return seen ? gap(seen) : 'not asked'
+    }
     sections.push({
       title: 'API gap',
       rows: [
-        ['load balancer', gap(probes.loadBalancer.stop())],
-        ...[...probes.masters].map(([name, probe]): [string, string] => [name, gap(probe.stop())]),
+        ['load balancer', gapTo(ctx.vars.api_server)],
+        ...ctx.hosts('masters').map((master): [string, string] => [master.name, gapTo(apiServerOf(master))]),
       ],
     })
     const counted = canaryReport(ctx.rotation.canariesBefore, await canaries(ctx))
@@ -1052,7 +1057,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
         ? [
             [
               what,
-              `${one.failures} of ${one.calls} failed, ${one.refused} of them refused${one.lastError ? `\nlast: ${one.lastError.slice(0, 90)}` : ''}`,
+              `${one.failures} of ${one.calls} failed, ${one.refused} of them refused${one.lastError ? `\nlast: ${one.lastError.slice(0, 60)}` : ''}`,
             ],
           ]
         : []
@@ -1119,8 +1124,7 @@ function openRotation(run: RunContext<Variables>): Rotation {
       forgotten = true
     },
     close: async () => {
-      rotation.probes?.loadBalancer.stop()
-      for (const probe of rotation.probes?.masters.values() ?? []) probe.stop()
+      await rotation.probes?.stop().catch(() => {})
       await rotation.issuing?.revokeSelf().catch(() => {})
       cluster.close()
       ;(await vault?.catch(() => undefined))?.close()

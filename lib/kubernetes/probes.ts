@@ -1,7 +1,8 @@
 // What the users of a cluster would have noticed: API servers asked many times a second, and the counts of canaries in pods.
-import { request } from 'node:https'
+import { Worker } from 'node:worker_threads'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession } from '../playbook/model.ts'
+import type { Question } from './api-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
 export interface GapReport {
@@ -11,59 +12,39 @@ export interface GapReport {
   readonly total: number
 }
 
-/** A probe that is running. */
-export interface Probe {
-  /** Ends it and tells what it saw. */
-  stop(): GapReport
+/** Probes that are running. */
+export interface Probes {
+  /** Ends them, and tells by address what they saw. Called again, it tells the same. */
+  stop(): Promise<ReadonlyMap<string, GapReport>>
 }
 
-const interval = 100
-const patience = 1_000
-
 /**
- * Asks `/version` of an API server ten times a second, each time over a new connection. Whatever it presents is accepted: its
- * certificate changes while this runs, and only answers count.
- * @param address `https://host:port`
+ * Asks `/version` of API servers more than ten times a second, each time over a new connection, from a thread of its own.
+ * @param addresses `https://host:port`
  */
-export function probeApi(address: string): Probe {
-  const { hostname, port } = new URL(address)
-  const asked: { at: number; answered: boolean }[] = []
-  const ask = () => {
-    const question = { at: performance.now(), answered: false }
-    asked.push(question)
-    const outgoing = request(
-      {
-        hostname,
-        port,
-        path: '/version',
-        agent: false,
-        rejectUnauthorized: false,
-        timeout: patience,
-        servername: 'kubernetes',
-      },
-      answer => {
-        answer.resume()
-        // 401 and 403 are answers: who may ask what is not this probe's question.
-        question.answered = (answer.statusCode ?? 500) < 500
-      },
-    )
-    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')))
-    outgoing.on('error', () => {})
-    outgoing.end()
-  }
-  const timer = setInterval(ask, interval)
+export function probeApis(addresses: readonly string[]): Probes {
+  const worker = new Worker(new URL('./api-prober.ts', import.meta.url), { workerData: addresses })
+  const { promise, resolve, reject } = Promise.withResolvers<ReadonlyMap<string, readonly Question[]>>()
+  worker.once('message', resolve)
+  worker.once('error', reject)
+  // Nobody may be listening yet when it fails.
+  promise.catch(() => {})
+  worker.unref()
+  let stopped = false
   return {
-    stop: () => {
-      clearInterval(timer)
-      // The last ones may still be under way.
-      const settled = asked.filter(({ at }) => at < performance.now() - patience)
-      return gapsOf(settled)
+    stop: async () => {
+      if (!stopped) {
+        worker.ref()
+        worker.postMessage('stop')
+      }
+      stopped = true
+      return new Map([...(await promise)].map(([address, asked]) => [address, gapsOf(asked)]))
     },
   }
 }
 
 /** How long nothing answered: from the last question before a failure that was answered to the first one after it. */
-export function gapsOf(asked: readonly { readonly at: number; readonly answered: boolean }[]): GapReport {
+export function gapsOf(asked: readonly Question[]): GapReport {
   let [longest, total, failures] = [0, 0, 0]
   let last = asked[0]?.at ?? 0
   let failing = false

@@ -172,7 +172,7 @@ export function leftovers(lab: string): string[] {
       .map(line => `interface ${line}`),
   )
   found.push(
-    ...shell(`find /sys/fs/cgroup -type d -path '*rekey-${lab}*' 2>/dev/null | head -5`).map(line => `cgroup ${line}`),
+    ...shell(`find /sys/fs/cgroup -type d -path '*/rekey/${lab}*' 2>/dev/null | head -5`).map(line => `cgroup ${line}`),
   )
   if (existsSync('/run/netns'))
     found.push(
