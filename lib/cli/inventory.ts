@@ -71,11 +71,13 @@ async function print(name: string | undefined, options: InventoryCommandOptions)
   return explained(inventory.explain(explain!, name!))
 }
 
-function explained({ host, variable, places }: Explanation): string {
+function explained({ host, variable, places: found }: Explanation): string {
+  const here = `${process.cwd()}/`
+  const places = found.map(place => ({ ...place, where: place.where.replace(here, '') }))
   const width = Math.max(...places.map(({ where }) => where.length))
-  const lines = places.toReversed().map(({ where, layer, value, won }) => {
-    return `${won ? '✔ won' : '  lost'.slice(0, 5).padEnd(5)}  ${where.padEnd(width)}  ${value}  (${layer})`
-  })
+  const lines = places
+    .toReversed()
+    .map(({ where, layer, value, won }) => `${won ? 'won   ' : 'lost  '}${where.padEnd(width)}  ${value}  (${layer})`)
   return [`${variable} of ${host}, the winner first:`, ...lines].join('\n')
 }
 

@@ -42,10 +42,14 @@ export function explainVariable(layers: Layers, host: HostEntry, variable: strin
       host: host.name,
     })
   }
+  // A folder that is the inventory's and the playbook's is read twice; once is enough to be told.
+  const places = found.filter(
+    ({ where, value }, index) => !found.slice(index + 1).some(later => later.where === where && later.value === value),
+  )
   return {
     host: host.name,
     variable,
-    places: found.map((place, index) => ({ ...place, won: index === found.length - 1 })),
+    places: places.map((place, index) => ({ ...place, won: index === places.length - 1 })),
   }
 }
 

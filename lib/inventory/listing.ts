@@ -1,5 +1,5 @@
 // What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
-import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag } from 'js-yaml'
+import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag, timestampTag } from 'js-yaml'
 import { type Assignments, compareText, type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
 import type { Layers } from './layers.ts'
 import { jsonText } from './python-json.ts'
@@ -247,8 +247,7 @@ const schema = DUMP_SCHEMA.withTags(
     represent: (value: number | WholeFloat) => yamlFloat(Number(value instanceof WholeFloat ? value.value : value)),
   }),
   defineScalarTag('tag:yaml.org,2002:timestamp', {
-    implicit: true,
-    resolve: source => source,
+    ...timestampTag,
     identify: value => value instanceof Timestamp,
     represent: String,
   }),
@@ -268,7 +267,7 @@ function yamlFloat(value: number): string {
 }
 
 function yamlText(value: Mapping): string {
-  return dump(sorted(value), { schema, noRefs: true, lineWidth: -1 })
+  return dump(sorted(value), { schema, noRefs: true, lineWidth: -1, seqNoIndent: true })
 }
 
 function sorted(value: Value): Value {

@@ -1,0 +1,39 @@
+// inventory/example: what we recommend to write loads, and says something about every variable of every playbook.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { loadInventory } from '../../lib/inventory/index.ts'
+import { loadPlaybook } from '../../lib/playbook/load.ts'
+import { resolveVariables, variableNames } from '../../lib/playbook/variables.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+const folder = join(root, 'inventory', 'example')
+const load = () => loadInventory({ sources: ['hosts.yml'], cwd: folder, environment: { HOME: '/home/op' } })
+const playbooks = readdirSync(join(root, 'playbooks')).filter(name => name.endsWith('.ts'))
+
+test('it is a cluster of three masters and three nodes, with addresses and host keys', async t => {
+  const inventory = await load()
+  t.deepEqual(
+    inventory.select('masters').map(host => host.name),
+    ['master1', 'master2', 'master3'],
+  )
+  t.deepEqual(
+    inventory.select('nodes').map(host => host.connection.address),
+    ['192.0.2.21', '192.0.2.22', '192.0.2.23'],
+  )
+  const { user, become, knownHostsFiles, hostKeyChecking } = inventory.host('master1').connection
+  t.is(user, 'rekey')
+  t.deepEqual(become, { method: 'sudo', user: 'root' })
+  t.is(knownHostsFiles?.[0], '/home/op/.ssh/known_hosts.example')
+  t.is(hostKeyChecking, 'yes')
+})
+
+for (const name of playbooks) {
+  test(`its variables fit ${name}, and none of that playbook's is left out`, async t => {
+    const { playbook } = await loadPlaybook(join(root, 'playbooks', name))
+    const inventory = await load()
+    t.notThrows(() => resolveVariables(playbook, inventory.select('cluster'), [], () => false))
+    const written = readFileSync(join(folder, 'group_vars', 'all.yml'), 'utf8')
+    for (const variable of variableNames(playbook)) t.regex(written, new RegExp(`^(# )?${variable}:`, 'm'), variable)
+  })
+}
