@@ -1,9 +1,10 @@
 // The options that say which inventory: the same for every command that reads one.
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import type { Command } from 'commander'
 import { type Inventory, loadInventory } from '../inventory/index.ts'
+import type { InventoryCommand } from '../run/command-file.ts'
 
 export interface InventoryOptions {
   inventory?: string[]
@@ -39,6 +40,21 @@ export function openInventory(options: InventoryOptions, playbookFile?: string):
     ask: askHidden,
     notice: line => process.stderr.write(`${line}\n`),
   })
+}
+
+/** The options as a run's folder keeps them, for whoever goes on with the run from another directory. */
+export function inventoryCommand(options: InventoryOptions, sources: readonly string[]): InventoryCommand {
+  return {
+    inventory: sources,
+    extraVars: (options.extraVars ?? []).map(given => (given.startsWith('@') ? `@${resolve(given.slice(1))}` : given)),
+    vaultId: (options.vaultId ?? []).map(given => {
+      const at = given.indexOf('@')
+      const source = given.slice(at + 1)
+      return source === 'prompt' ? given : `${given.slice(0, at + 1)}${resolve(source)}`
+    }),
+    vaultPasswordFile: (options.vaultPasswordFile ?? []).map(file => resolve(file)),
+    askVaultPass: options.askVaultPass ?? false,
+  }
 }
 
 /** Asks on the terminal without showing what is typed. */

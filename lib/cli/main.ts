@@ -4,6 +4,8 @@ import { exitCodes, RekeyError } from '../errors.ts'
 
 const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),
+  runs: async () => (await import('./runs.ts')).runsCommand(),
+  show: async () => (await import('./runs.ts')).showCommand(),
   playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
   inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
   certs: async () => (await import('./certs.ts')).certsCommand(),

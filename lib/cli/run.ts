@@ -1,22 +1,29 @@
 // `rekey run`: a playbook over an inventory.
-import { userInfo } from 'node:os'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { RekeyError } from '../errors.ts'
-import type { Inventory } from '../inventory/index.ts'
-import { redactor } from '../output/redaction.ts'
-import { type OutputKind, openView } from '../output/view.ts'
-import type { Host } from '../playbook/host.ts'
+import type { OutputKind } from '../output/view.ts'
 import { loadPlaybook } from '../playbook/load.ts'
-import type { Playbook } from '../playbook/model.ts'
-import { resolveVariables } from '../playbook/variables.ts'
-import type { RunEvent, RunEventBody } from '../run/events.ts'
+import { writeCommand } from '../run/command-file.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
-import { openJournal } from '../run/journal.ts'
-import { runPlaybook, selectPlays } from '../run/run.ts'
-import { interruptible } from './interrupt.ts'
-import { extraNames, type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { provenanceOf } from '../run/provenance.ts'
+import { selectPlays } from '../run/run.ts'
+import { execute, limitOf, variablesOf } from './execute.ts'
+import {
+  extraNames,
+  type InventoryOptions,
+  inventoryCommand,
+  openInventory,
+  withInventoryOptions,
+} from './inventory-options.ts'
 
-interface RunCommandOptions extends InventoryOptions {
+/** The options of a run that `resume` and `rollback` have too. */
+export interface ViewOptions {
+  takeLock?: boolean
+  output: OutputKind
+  verbose?: boolean
+}
+
+interface RunCommandOptions extends InventoryOptions, ViewOptions {
   limit?: string[]
   tags?: string[]
   skipTags?: string[]
@@ -25,15 +32,13 @@ interface RunCommandOptions extends InventoryOptions {
   startAtStep?: string
   listHosts?: boolean
   listSteps?: boolean
-  output: OutputKind
-  verbose?: boolean
 }
 
 export function runCommand(): Command {
   const command = new Command('run')
     .description('run a playbook: a name from playbooks/, or a path to any .ts playbook')
     .argument('<playbook>')
-  return withInventoryOptions(command)
+  return withViewOptions(withInventoryOptions(command))
     .option('-l, --limit <pattern>', 'only these hosts', collect)
     .option('-t, --tags <tags>', 'only plays and steps with one of these tags', collectCommas)
     .option('--skip-tags <tags>', 'leave out plays and steps with one of these tags', collectCommas)
@@ -42,13 +47,19 @@ export function runCommand(): Command {
     .option('--start-at-step <id>', 'leave out the steps before this one')
     .option('--list-hosts', 'print the hosts of each play, and stop')
     .option('--list-steps', 'print the steps of each play, and stop')
+    .action(async (reference: string, options: RunCommandOptions) => {
+      process.exitCode = await run(reference, options)
+    })
+}
+
+/** Adds the options that every command has which works on a cluster. */
+export function withViewOptions(command: Command): Command {
+  return command
+    .option('--take-lock', 'take the lock of the cluster from a run that is dead')
     .addOption(
       new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
     )
     .option('-v, --verbose', 'every line that steps print, as it comes')
-    .action(async (reference: string, options: RunCommandOptions) => {
-      process.exitCode = await run(reference, options)
-    })
 }
 
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
@@ -77,64 +88,31 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       hint: `It needs the groups: ${[...new Set(playbook.plays.map(({ hosts }) => hosts))].join(', ')}.`,
     })
   }
-  const hosts = inventory.hosts.filter(({ name }) => plays.some(play => play.hosts.some(host => host.name === name)))
-  return execute(playbook, inventory, hosts, { ...options, limit })
-}
-
-async function execute(
-  playbook: Playbook,
-  inventory: Inventory,
-  hosts: readonly Host[],
-  { limit, ...options }: Omit<RunCommandOptions, 'limit' | 'inventory'> & { limit?: ReadonlySet<string> },
-): Promise<number> {
-  const vars = resolveVariables(playbook, hosts, extraNames(options.extraVars), name =>
-    isSetBeside(inventory, hosts, name),
-  )
+  const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
+  const vars = variablesOf(playbook, inventory, hosts, options.extraVars ?? [])
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
-  const redact = redactor()
-  const journal = openJournal(folder)
-  const view = await openView(options.output, process.stdout, { verbose: options.verbose ?? false })
-  const emit = (body: RunEventBody) => {
-    const event: RunEvent = redact.deep({ ...body, at: Date.now() })
-    journal.write(event)
-    view.event(event)
-  }
-  const { signal, release } = interruptible()
-  try {
-    const { exitCode } = await runPlaybook(playbook, {
-      ...options,
-      limit,
-      run,
-      folder,
-      inventory,
-      vars,
-      signal,
-      emit,
-      operator: userInfo().username,
-      flush: journal.flush,
-      redact: redact.add,
-    })
-    return exitCode
-  } finally {
-    release()
-    await view.close()
-    journal.close()
-  }
-}
-
-/** Whether something else than `-e` sets a variable for one of the hosts. */
-function isSetBeside(inventory: Inventory, hosts: readonly Host[], name: string): boolean {
-  return hosts.some(host => {
-    if (!(name in host.vars)) return false
-    return inventory.explain(host.name, name).places.some(({ layer }) => !layer.startsWith('extra variables'))
+  const command = inventoryCommand(options, inventory.sources)
+  writeCommand(folder, command)
+  return execute({
+    playbook,
+    inventory,
+    run,
+    folder,
+    vars,
+    provenance: provenanceOf(file, inventory.hosts),
+    selection: {
+      limit: options.limit,
+      tags: options.tags,
+      skipTags: options.skipTags,
+      startAtStep: options.startAtStep,
+      forks: options.forks,
+      extraVars: extraNames(command.extraVars),
+    },
+    check: options.check,
+    takeLock: options.takeLock,
+    output: options.output,
+    verbose: options.verbose,
   })
-}
-
-/** The hosts that `--limit` leaves. Throws where it matches none. */
-function limitOf(inventory: Inventory, patterns: readonly string[] | undefined): ReadonlySet<string> | undefined {
-  if (!patterns) return undefined
-  const hosts = inventory.select('all', { limit: patterns.join(',') })
-  return new Set(hosts.map(({ name }) => name))
 }
 
 function collect(value: string, previous: string[] = []): string[] {

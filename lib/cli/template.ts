@@ -25,6 +25,7 @@ import {
 import type { RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
+import { provenanceOf } from '../run/provenance.ts'
 import { runPlaybook } from '../run/run.ts'
 import { readConfiguration, type TemplateBlock, type TemplateConfiguration } from '../template/configuration.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
@@ -265,7 +266,14 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     const { exitCode } = await runPlaybook(made, {
       ...{ run, folder, emit, vars: {}, operator: userInfo().username, flush: journal.flush, redact: redact.add },
       ...{ inventory: options.inventory, limit: options.limit, signal: options.signal },
-      ...{ check: options.check, forks: options.forks },
+      ...{
+        check: options.check,
+        forks: options.forks,
+        selection: {},
+        provenance: provenanceOf('', options.inventory.hosts),
+      },
+      // Its one play is done anew: there is nothing to go on with.
+      register: () => {},
     })
     return exitCode
   } finally {

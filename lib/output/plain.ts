@@ -2,7 +2,7 @@
 
 import { formatDuration } from '../playbook/duration.ts'
 import type { RunEvent } from '../run/events.ts'
-import { finishedLines, reportLines } from './summary.ts'
+import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { View } from './view.ts'
 import { names } from './words.ts'
 
@@ -17,8 +17,12 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
   const running = new Map<string, { step: string; host: string; since: number; last?: string }>()
   let lastWrite = Date.now()
+  // Of a play of which nothing is left to do, nothing is said.
+  let heading: string | undefined
   const say = (line: string) => {
     lastWrite = Date.now()
+    if (heading !== undefined) write(`\n${heading}`)
+    heading = undefined
     write(line)
   }
   const title = (play: number, step: string) => started?.plays[play]?.steps.find(({ id }) => id === step)?.title ?? step
@@ -39,12 +43,11 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
         case 'run.started':
           started = event
           say(`${event.playbook}: ${event.summary}`)
-          say(`Run ${event.run}${event.check ? ' (check: nothing is changed)' : ''}`)
+          say(runLine(event))
           break
         case 'play.started': {
           const play = started?.plays[event.play]
-          say('')
-          say(`${play?.title} [${names(play?.hosts ?? [])}]`)
+          heading = `${play?.title} [${names(play?.hosts ?? [])}]`
           break
         }
         case 'step.started':
@@ -62,6 +65,7 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
         }
         case 'step.finished':
           running.delete(`${event.step} ${event.host}`)
+          if (event.earlier) break
           say(
             `  ${event.outcome.padEnd(11)} ${title(event.play, event.step)} [${event.host}] ${formatDuration(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
           )
@@ -71,9 +75,11 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
           say(`  ${event.text}`)
           break
         case 'run.report':
+          heading = undefined
           for (const line of reportLines(event)) say(line)
           break
         case 'run.finished':
+          heading = undefined
           for (const line of finishedLines(event, started?.playbook ?? 'the run')) say(line)
           break
         case 'milestone':

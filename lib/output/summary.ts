@@ -7,6 +7,12 @@ import { columns, tallied } from './words.ts'
 /** Errors that are told beside the worst one. */
 const mostOthers = 4
 
+/** The line that says which run this is. */
+export function runLine({ run, check, mode }: Extract<RunEvent, { kind: 'run.started' }>): string {
+  const how = { run: '', resume: ', gone on with', rollback: ', undone' }[mode]
+  return `Run ${run}${how}${check ? ' (check: nothing is changed)' : ''}`
+}
+
 /** The lines for a `run.report` event. */
 export function reportLines(event: Extract<RunEvent, { kind: 'run.report' }>): string[] {
   return event.sections.flatMap(({ title, rows }) => ['', title, ...columns(rows)])

@@ -1,7 +1,7 @@
 // The view on a terminal: plays and steps as a listr2 tree that fills in while events arrive.
 import { Listr, type ListrTaskWrapper, PRESET_TIMER } from 'listr2'
 import type { RunEvent } from '../run/events.ts'
-import { finishedLines, reportLines } from './summary.ts'
+import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { View } from './view.ts'
 
 type Task = ListrTaskWrapper<unknown, never, never>
@@ -33,9 +33,7 @@ export function treeView(out: NodeJS.WriteStream): View {
 
   const begin = (event: Extract<RunEvent, { kind: 'run.started' }>) => {
     started = event
-    out.write(
-      `${event.playbook}: ${event.summary}\nRun ${event.run}${event.check ? ' (check: nothing is changed)' : ''}\n\n`,
-    )
+    out.write(`${event.playbook}: ${event.summary}\n${runLine(event)}\n\n`)
     plays = event.plays.map(({ title, hosts, steps }) => ({
       line: line(`${title} [${hosts.length} ${hosts.length === 1 ? 'host' : 'hosts'}]`),
       steps: steps.map(one => ({ ...line(one.title), hosts: one.runOnce ? 1 : hosts.length, finished: 0 })),

@@ -76,6 +76,13 @@ export interface Step<Context = StepContext> {
   readonly title: string
   /** Only looks: its outcome is `ok`, and `--check` runs it for real. */
   readonly readOnly?: boolean
+  /**
+   * For what only looks, and finds what will not be there any more once things have changed: a resumed run takes it from the
+   * journal. Without it, a resumed run looks again.
+   */
+  readonly remember?: boolean
+  /** A resumed run does it on every host again where one has not done it: for what must be made together. */
+  readonly together?: boolean
   /** Run on the first host of the batch only; what it registers holds for all. */
   readonly runOnce?: boolean
   readonly tags?: readonly string[]
@@ -85,6 +92,10 @@ export interface Step<Context = StepContext> {
   check?(context: Context): boolean | Promise<boolean>
   /** What `run` would do on this host, for `--check`: a line each. Must only look. */
   plan?(context: Context): string | string[] | Promise<string | string[]>
+  /**
+   * Does it. May come twice, where a run was killed in the middle: a resumed run does it again. What it returns is plain data and
+   * `secret()`s, kept in the run's folder for those who resume or undo it.
+   */
   run(context: Context): unknown
   /** Proves the effect; throws where it can't. */
   verify?(context: Context): unknown

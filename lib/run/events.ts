@@ -1,11 +1,23 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
 import type { Outcome, ReportSection } from '../playbook/model.ts'
+import type { Provenance } from './provenance.ts'
 
 /** A play as `run.started` announces it. */
 export interface PlannedPlay {
   readonly title: string
   readonly hosts: readonly string[]
   readonly steps: readonly { readonly id: string; readonly title: string; readonly runOnce: boolean }[]
+}
+
+/** What of the command line a resumed run needs, secrets left out. */
+export interface RunSelection {
+  readonly limit?: readonly string[]
+  readonly tags?: readonly string[]
+  readonly skipTags?: readonly string[]
+  readonly startAtStep?: string
+  readonly forks?: number
+  /** The names that `-e` sets. */
+  readonly extraVars?: readonly string[]
 }
 
 /** How many of each outcome a host had. */
@@ -28,8 +40,10 @@ export interface Failure {
 
 /** What happened, without when. */
 export type RunEventBody =
-  | {
+  | ({
       readonly kind: 'run.started'
+      /** A run from its beginning, one that is gone on with, or one that is undone. */
+      readonly mode: 'run' | 'resume' | 'rollback'
       readonly run: string
       readonly folder: string
       readonly playbook: string
@@ -37,10 +51,18 @@ export type RunEventBody =
       readonly inventory: readonly string[]
       readonly operator: string
       readonly check: boolean
+      readonly selection: RunSelection
       readonly plays: readonly PlannedPlay[]
-    }
+    } & Provenance)
   | { readonly kind: 'play.started'; readonly play: number }
-  | { readonly kind: 'step.started'; readonly play: number; readonly step: string; readonly host: string }
+  | {
+      readonly kind: 'step.started'
+      readonly play: number
+      readonly step: string
+      readonly host: string
+      /** It was done before the run was gone on with, and is looked at once more. */
+      readonly again?: true
+    }
   | {
       readonly kind: 'step.output'
       readonly play: number
@@ -56,6 +78,8 @@ export type RunEventBody =
       readonly host: string
       readonly outcome: Outcome
       readonly milliseconds: number
+      /** It was done before the run was gone on with, and is left out now. */
+      readonly earlier?: true
       /** In `--check`: what it would do. */
       readonly would?: readonly string[]
       readonly error?: EventError

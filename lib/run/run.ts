@@ -20,9 +20,12 @@ import {
   Unchanged,
 } from '../playbook/model.ts'
 import { batches } from './batches.ts'
-import type { EventError, Failure, RunEventBody, Tally } from './events.ts'
+import type { EventError, Failure, RunEventBody, RunSelection, Tally } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
+import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import { collectLines } from './output-lines.ts'
+import type { Provenance } from './provenance.ts'
+import type { Registered } from './registered.ts'
 import { openSessions, type Sessions } from './sessions.ts'
 
 /** How a playbook is to be run. */
@@ -35,7 +38,11 @@ export interface RunOptions {
   /** Hosts that `--limit` leaves; all where nothing is said. */
   readonly limit?: ReadonlySet<string>
   readonly operator: string
+  readonly provenance: Provenance
+  readonly selection: RunSelection
   readonly check?: boolean
+  /** Take the lock of the cluster from a run that is dead. */
+  readonly takeLock?: boolean
   /** How many hosts work at the same time. */
   readonly forks?: number
   readonly tags?: readonly string[]
@@ -50,6 +57,20 @@ export interface RunOptions {
   flush(): Promise<void>
   /** Registers a value that must show nowhere. */
   redact(value: string): void
+  /** Keeps what a step returned on a host, on the disk when it returns. */
+  register(step: string, host: string, value: unknown): void
+  /** What was done before, where a run is gone on with or undone. */
+  readonly earlier?: Earlier
+}
+
+/** What a run that is gone on with knows of what was done before. */
+export interface Earlier {
+  readonly mode: 'resume' | 'rollback'
+  readonly registered: Registered
+  /** Whether a step came to a good end on a host. */
+  done(step: string, host: string): boolean
+  /** When milestones came, milliseconds since 1970. */
+  readonly milestones: ReadonlyMap<string, number>
 }
 
 /** How a run ended. */
@@ -57,9 +78,6 @@ export interface RunResult {
   readonly outcome: 'done' | 'failed' | 'interrupted'
   readonly exitCode: number
 }
-
-/** What steps returned, by step id and host. */
-type Registered = Map<string, Map<string, unknown>>
 
 type AnyContext = StepContext & object
 type AnyPlay = Play<AnyContext>
@@ -111,6 +129,9 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   const selected: Selected[] = [connectPlay(everyone), ...chosen]
   emit({
     kind: 'run.started',
+    mode: options.earlier?.mode ?? 'run',
+    ...options.provenance,
+    selection: options.selection,
     run: options.run,
     folder: options.folder,
     playbook: playbook.name,
@@ -126,7 +147,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   })
 
   const sessions = openSessions(forks, signal)
-  const registered: Registered = new Map()
+  const registered: Registered = options.earlier?.registered ?? new Map()
   const plays: { title: string; milliseconds: number }[] = []
   const base = runContext(options, sessions, registered, { plays, started })
   const tally: Record<string, Tally> = {}
@@ -134,6 +155,24 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   let services: object & { close?(): void | Promise<void> } = {}
   let failure: Error | undefined
   let lastStep: string | undefined
+  let lock: Lock | undefined
+  const holder: Holder = {
+    run: options.run,
+    playbook: playbook.name,
+    operator: options.operator,
+    process: options.provenance.process,
+    since: new Date().toISOString(),
+  }
+  const audit = (what: string) =>
+    Promise.all(
+      everyone.map(async host => {
+        const connection = sessions.opened(host)
+        if (!connection) return
+        await writeAudit(host, connection, holder, what).catch((error: Error) =>
+          emit({ kind: 'notice', text: error.message }),
+        )
+      }),
+    )
   try {
     services = playbook.services?.(base as never) ?? {}
     await options.flush()
@@ -144,10 +183,22 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
       for (const batch of batches(hosts, current.serial)) {
         for (const one of steps) {
           if (signal.aborted || failures.length > 0) break
+          if (lock?.lost) throw lock.lost
           const limit = limiter(forks)
-          const on = one.runOnce ? batch.slice(0, 1) : batch
+          const all = one.runOnce ? batch.slice(0, 1) : batch
+          const on = all.filter(host => index === 0 || !isSettled(one, host, hosts, options.earlier))
+          for (const { name } of all) {
+            if (on.some(host => host.name === name)) continue
+            const left = { outcome: 'skipped', milliseconds: 0, earlier: true } as const
+            count(tally, name, left.outcome)
+            emit({ kind: 'step.finished', play: index, step: one.id, host: name, ...left })
+          }
+          if (on.length === 0) continue
           // What the journal promises, it holds: the intent is on the disk before the step begins.
-          for (const { name } of on) emit({ kind: 'step.started', play: index, step: one.id, host: name })
+          for (const { name } of on) {
+            const again = index > 0 && options.earlier?.done(one.id, name) ? ({ again: true } as const) : {}
+            emit({ kind: 'step.started', play: index, step: one.id, host: name, ...again })
+          }
           await options.flush()
           await Promise.all(
             on.map(host =>
@@ -177,6 +228,17 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
       const milliseconds = Math.round(performance.now() - playStarted)
       plays.push({ title: current.title, milliseconds })
       emit({ kind: 'play.finished', play: index, milliseconds })
+      // Once all hosts are known to be there, and before anything is done on one.
+      if (index === 0 && !check && failures.length === 0) {
+        lock = await acquireLock({
+          hosts: lockHosts(inventory, everyone),
+          open: sessions.open,
+          holder,
+          take: options.takeLock ?? false,
+          notice: text => emit({ kind: 'notice', text }),
+        })
+        await audit(`${options.earlier?.mode ?? 'run'} started`)
+      }
     }
   } catch (error) {
     failure = error as Error
@@ -192,6 +254,10 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     emit({ kind: 'notice', text: `the report could not be made: ${(error as Error).message}` })
   }
   await services.close?.()
+  if (lock) {
+    await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
+    for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })
+  }
   sessions.closeAll()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
@@ -211,6 +277,17 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   return { outcome, exitCode }
 }
 
+/**
+ * Whether a step needs nothing more on a host, in a run that is gone on with. Facts are looked at again unless they must be
+ * those from before, and what can be checked is checked.
+ */
+function isSettled(one: AnyStep, { name }: Host, hosts: readonly Host[], earlier: Earlier | undefined): boolean {
+  if (!earlier?.done(one.id, name)) return false
+  if (one.together && hosts.some(host => !earlier.done(one.id, host.name))) return false
+  const isFact = one.readOnly && earlier.registered.get(one.id)?.has(name)
+  return one.remember || !(isFact || one.check)
+}
+
 function exitCodeOf(outcome: RunResult['outcome'], worst: Outcome | undefined, failure: Error | undefined): number {
   if (outcome === 'done') return exitCodes.done
   if (outcome === 'interrupted') return exitCodes.interrupted
@@ -221,6 +298,12 @@ function exitCodeOf(outcome: RunResult['outcome'], worst: Outcome | undefined, f
 function count(tally: Record<string, Tally>, host: string, outcome: Outcome): void {
   const counts = tally[host] ?? {}
   tally[host] = { ...counts, [outcome]: (counts[outcome] ?? 0) + 1 }
+}
+
+/** Where the lock of a cluster is: on its masters, in the run or not; without masters, on the hosts of the run. */
+function lockHosts(inventory: HostSource, everyone: readonly Host[]): readonly Host[] {
+  const masters = inventory.hosts.filter(({ groups }) => groups.includes('masters'))
+  return masters.length > 0 ? masters : everyone
 }
 
 /** Every run begins by connecting: a host that is down must be known before anything is changed anywhere. */
@@ -257,7 +340,8 @@ function runContext(
   registered: Registered,
   { plays, started }: { plays: Timeline['plays']; started: number },
 ): RunContext {
-  const milestones = new Map<string, number>()
+  const began = Date.now() - (performance.now() - started)
+  const milestones = new Map([...(options.earlier?.milestones ?? [])].map(([name, at]) => [name, at - began]))
   const { inventory, limit, signal, emit } = options
   const byName = new Map(inventory.hosts.map(host => [host.name, host]))
   return {
@@ -328,9 +412,7 @@ async function executeStep(one: AnyStep, host: Host, run: StepRun): Promise<Step
     connection = await sessions.open(host)
     const session = hostSession(host, connection, signal, (stream, text) => collectors[stream].write(text))
     const context: AnyContext = { ...run.base, ...run.services, ...session, log: line('log') }
-    const result = await (options.check
-      ? checkStep(one, context, run.registered)
-      : doStep(one, context, run.registered))
+    const result = await (options.check ? checkStep(one, context, run) : doStep(one, context, run))
     // A command that was told not to throw still ran over a connection that is now gone.
     if (connection.lost && !signal.aborted) throw lostDuring(one, host, connection.lost)
     return result
@@ -349,26 +431,27 @@ async function executeStep(one: AnyStep, host: Host, run: StepRun): Promise<Step
   }
 }
 
-async function doStep(one: AnyStep, context: AnyContext, registered: Registered): Promise<StepResult> {
+async function doStep(one: AnyStep, context: AnyContext, run: StepRun): Promise<StepResult> {
   if (one.when && !(await one.when(context))) return { outcome: 'skipped' }
   if (one.check && (await one.check(context))) return { outcome: 'ok' }
   const returned = await one.run(context)
   const value = returned instanceof Unchanged ? returned.value : returned
-  register(registered, one, context, value)
+  register(run, one, context, value)
   await one.verify?.(context)
   return { outcome: one.readOnly || returned instanceof Unchanged ? 'ok' : 'changed' }
 }
 
-function register(registered: Registered, one: AnyStep, context: AnyContext, value: unknown): void {
+function register({ registered, options }: StepRun, one: AnyStep, context: AnyContext, value: unknown): void {
+  options.register(one.id, context.host.name, value)
   const values = registered.get(one.id) ?? new Map<string, unknown>()
   registered.set(one.id, values.set(context.host.name, value))
 }
 
 /** What a step would do: what only looks is run for real, the rest is asked for its plan. */
-async function checkStep(one: AnyStep, context: AnyContext, registered: Registered): Promise<StepResult> {
+async function checkStep(one: AnyStep, context: AnyContext, run: StepRun): Promise<StepResult> {
   if (one.when && !(await one.when(context))) return { outcome: 'skipped' }
   if (one.readOnly) {
-    register(registered, one, context, await one.run(context))
+    register(run, one, context, await one.run(context))
     return { outcome: 'ok' }
   }
   if (one.check && (await one.check(context))) return { outcome: 'ok' }

@@ -8,6 +8,8 @@ import type { Host } from '../playbook/host.ts'
 export interface Sessions {
   /** The open connection of a host. Rejects with `UnreachableError`. */
   open(host: Host): Promise<Connection>
+  /** The connection of a host where one is open: none is made. */
+  opened(host: Host): Connection | undefined
   /** Why the connection of a host is lost, if it is. */
   lost(host: Host): Error | undefined
   closeAll(): void
@@ -38,6 +40,10 @@ export function openSessions(forks: number, signal: AbortSignal): Sessions {
       )
       sessions.set(host.name, session)
       return session.opening
+    },
+    opened: host => {
+      const connection = sessions.get(host.name)?.connection
+      return connection?.lost ? undefined : connection
     },
     lost: host => sessions.get(host.name)?.connection?.lost,
     closeAll: () => {

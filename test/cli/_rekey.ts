@@ -40,6 +40,8 @@ export function workbench(sshd: TestSshd | undefined, hosts: readonly string[] =
     ansible_host: '127.0.0.1',
     ansible_port: settings?.port ?? 1,
     ansible_user: settings?.user ?? 'nobody',
+    // All hosts of all tests are one machine: the lock of each test is its own.
+    rekey_directory: join(folder, 'on-hosts'),
     ansible_ssh_private_key_file: settings?.privateKeyFile ?? join(folder, 'no-key'),
     ansible_ssh_common_args: `-o UserKnownHostsFile=${settings?.knownHostsFiles?.[0] ?? join(folder, 'known_hosts')} -o StrictHostKeyChecking=yes`,
   }

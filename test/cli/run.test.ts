@@ -175,8 +175,11 @@ export default playbook({ name: 'quiet', summary: 'Keeps quiet', vars: z.object(
   for (const file of readdirSync(folder, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile())) {
     const path = join(file.parentPath, file.name)
     t.is(statSync(path).mode & 0o777, 0o600, path)
+    // What a step returned is kept for a resumed run: a secret in it in a file of its own.
+    if (file.parentPath.endsWith('/secrets')) continue
     t.notRegex(readFileSync(path, 'utf8'), /horse-battery|MIIEvQ/, path)
   }
+  t.is(statSync(join(folder, 'secrets')).mode & 0o777, 0o700)
   t.true(existsSync(join(folder, 'events.jsonl')))
   t.regex(readFileSync(join(folder, 'output', '01-talk', 'say-it', 'h1.log'), 'utf8'), /done/)
 })

@@ -21,7 +21,8 @@ function scene(configuration: string) {
   mkdirSync(join(folder, 'out'), { recursive: true })
   const config = join(folder, 'config.hcl')
   writeFileSync(config, configuration.replaceAll('OUT', join(folder, 'out')))
-  writeFileSync(join(folder, 'hosts'), 'a ansible_connection=local\nb ansible_connection=local\n')
+  const own = `ansible_connection=local rekey_directory=${join(folder, 'on-hosts')}`
+  writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own}\n`)
   const run = (...args: string[]) => rekey(folder, ['a', '-i', join(folder, 'hosts'), '-c', config, ...args])
   return { folder, out: join(folder, 'out'), config, run }
 }

@@ -1,0 +1,99 @@
+// What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
+import { userInfo } from 'node:os'
+import type { Inventory } from '../inventory/index.ts'
+import { redactor } from '../output/redaction.ts'
+import { type OutputKind, openView } from '../output/view.ts'
+import type { Playbook } from '../playbook/model.ts'
+import { resolveVariables } from '../playbook/variables.ts'
+import type { RunEvent, RunEventBody, RunSelection } from '../run/events.ts'
+import { openJournal } from '../run/journal.ts'
+import type { Provenance } from '../run/provenance.ts'
+import { openRegistered } from '../run/registered.ts'
+import { type Earlier, runPlaybook } from '../run/run.ts'
+import { interruptible } from './interrupt.ts'
+import { extraNames } from './inventory-options.ts'
+
+/** One execution of plays in a run's folder. */
+export interface Execution {
+  readonly playbook: Playbook
+  readonly inventory: Inventory
+  readonly run: string
+  readonly folder: string
+  readonly vars: unknown
+  readonly selection: RunSelection
+  readonly provenance: Provenance
+  readonly check?: boolean
+  readonly takeLock?: boolean
+  readonly output: OutputKind
+  readonly verbose?: boolean
+  /** What was done before; is given what to tell of secrets that it reads. */
+  earlier?(redact: (value: string) => void): Earlier
+  /** Told before everything else. */
+  readonly notices?: readonly string[]
+}
+
+/** Runs a playbook, and returns the exit code. */
+export async function execute({ playbook, inventory, folder, output, verbose, ...rest }: Execution): Promise<number> {
+  const redact = redactor()
+  const earlier = rest.earlier?.(redact.add)
+  const journal = openJournal(folder)
+  const registered = openRegistered(folder, text => redact.text(text) !== text)
+  const view = await openView(output, process.stdout, { verbose: verbose ?? false })
+  const emit = (body: RunEventBody) => {
+    const event: RunEvent = redact.deep({ ...body, at: Date.now() })
+    journal.write(event)
+    view.event(event)
+    if (body.kind === 'run.started') for (const text of rest.notices ?? []) emit({ kind: 'notice', text })
+  }
+  const { signal, release } = interruptible()
+  try {
+    const { exitCode } = await runPlaybook(playbook, {
+      ...rest.selection,
+      ...rest,
+      limit: limitOf(inventory, rest.selection.limit),
+      folder,
+      inventory,
+      signal,
+      emit,
+      earlier,
+      operator: userInfo().username,
+      flush: journal.flush,
+      redact: redact.add,
+      register: registered.save,
+    })
+    return exitCode
+  } finally {
+    release()
+    await view.close()
+    registered.close()
+    journal.close()
+  }
+}
+
+/** The playbook's variables for the hosts of a run, where `-e` may set those that somebody knows. */
+export function variablesOf(
+  playbook: Playbook,
+  inventory: Inventory,
+  hosts: ReadonlySet<string>,
+  extraVars: readonly string[],
+): unknown {
+  const chosen = inventory.hosts.filter(({ name }) => hosts.has(name))
+  return resolveVariables(playbook, chosen, extraNames(extraVars), name =>
+    // Whether something else than `-e` sets it for one of the hosts.
+    chosen.some(
+      host =>
+        name in host.vars &&
+        inventory.explain(host.name, name).places.some(({ layer }) => !layer.startsWith('extra variables')),
+    ),
+  )
+}
+
+/** The hosts that `--limit` leaves. Throws where it matches none. */
+export function limitOf(
+  inventory: Inventory,
+  patterns: readonly string[] | undefined,
+): ReadonlySet<string> | undefined {
+  if (!patterns) return undefined
+  const hosts = inventory.select('all', { limit: patterns.join(',') })
+  return new Set(hosts.map(({ name }) => name))
+}

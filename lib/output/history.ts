@@ -1,0 +1,83 @@
+// A run as it is told afterwards, from its journal.
+import { formatDuration } from '../playbook/duration.ts'
+import { endingOf, isDone, type Progress, type RunHistory } from '../run/history.ts'
+import { columns, names } from './words.ts'
+
+/** A run in a list: its id, and when, by whom, how it ended. */
+export function runRow(history: RunHistory): [string, string] {
+  const { run, first } = history
+  return [run, `${timeOf(first.at)}  ${first.operator.padEnd(10)}  ${endingOf(history)}`]
+}
+
+/** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
+export function historyLines(history: RunHistory): string[] {
+  const { run, folder, first, latest, finished, progress, undone } = history
+  const took = finished ? `, after ${formatDuration(finished.at - first.at)}` : ''
+  const { limit, tags, skipTags, startAtStep, extraVars } = first.selection
+  const chosen = [
+    limit ? `--limit ${limit.join(',')}` : '',
+    tags ? `--tags ${tags.join(',')}` : '',
+    skipTags ? `--skip-tags ${skipTags.join(',')}` : '',
+    startAtStep ? `--start-at-step ${startAtStep}` : '',
+    ...(extraVars ?? []).map(name => `-e ${name}=…`),
+  ].filter(Boolean)
+  const lines = [
+    `${first.playbook}: ${first.summary}`,
+    ...columns([
+      ['run', run],
+      ['begun', `${timeOf(first.at)} by ${first.operator} on ${first.process.machine}, process ${first.process.pid}`],
+      ...(latest === first
+        ? []
+        : [
+            [
+              latest.mode === 'rollback' ? 'undone' : 'gone on with',
+              `${timeOf(latest.at)} by ${latest.operator} on ${latest.process.machine}, process ${latest.process.pid}`,
+            ] as const,
+          ]),
+      ['ended', `${endingOf(history)}${took}`],
+      ['rekey', first.commit],
+      ['playbook', `${first.playbookFile} (sha256 ${first.playbookHash.slice(0, 16)})`],
+      ['inventory', first.inventory.join(', ')],
+      ...(chosen.length > 0 ? [['options', chosen.join(' ')] as const] : []),
+      ['folder', folder],
+    ]),
+  ]
+  const plans = latest.mode === 'rollback' ? [first, latest] : [latest]
+  for (const { mode, plays } of plans) {
+    const known = mode === 'rollback' ? undone : progress
+    for (const { title, steps, hosts } of plays) {
+      lines.push('', mode === 'rollback' ? `Rollback: ${title}` : title)
+      lines.push(...columns(steps.map(step => [step.title, toldOf(known.get(step.id), hosts, step.runOnce)])))
+    }
+  }
+  if (finished?.error) lines.push('', `Error: ${finished.error.message}`)
+  if (finished?.state) lines.push('', 'Where things stand', ...finished.state.map(line => `  ${line}`))
+  const begun = finished ? [] : unfinished(history)
+  if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
+  return lines
+}
+
+/** The steps that were begun and of whose end nothing is known. */
+export function unfinished({ latest, progress, undone }: RunHistory): string[] {
+  const titles = new Map(latest.plays.flatMap(({ steps }) => steps.map(({ id, title }) => [id, title] as const)))
+  return [...(latest.mode === 'rollback' ? undone : progress)].flatMap(([id, hosts]) => {
+    const begun = [...hosts].filter(([, how]) => how === 'begun').map(([name]) => name)
+    return begun.length > 0 ? `${titles.get(id) ?? id}: begun on ${names(begun)}, its end is not known` : []
+  })
+}
+
+function toldOf(known: ReadonlyMap<string, Progress> | undefined, hosts: readonly string[], runOnce: boolean): string {
+  if (!known) return '-'
+  const groups = Map.groupBy(known, ([, how]) => how)
+  const count = runOnce ? 1 : hosts.length
+  return [...groups]
+    .sort(([a], [b]) => Number(isDone(b)) - Number(isDone(a)))
+    .map(([how, entries]) =>
+      entries.length === count && groups.size === 1 ? how : `${how} on ${names(entries.map(([name]) => name))}`,
+    )
+    .join('; ')
+}
+
+function timeOf(at: number): string {
+  return new Date(at).toISOString().slice(0, 19).replace('T', ' ')
+}

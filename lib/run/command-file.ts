@@ -1,0 +1,26 @@
+// What of the command line a resumed run needs and the journal must not hold: variables given with `-e` may be secrets.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** How an inventory is opened. Paths are absolute. */
+export interface InventoryCommand {
+  readonly inventory: readonly string[]
+  readonly extraVars: readonly string[]
+  readonly vaultId: readonly string[]
+  readonly vaultPasswordFile: readonly string[]
+  readonly askVaultPass: boolean
+}
+
+const place = (folder: string) => join(folder, 'secrets', 'command.json')
+
+/** Writes it into the run's folder, for its owner only. */
+export function writeCommand(folder: string, command: InventoryCommand): void {
+  mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
+  writeFileSync(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
+}
+
+/** Reads it back; `undefined` where it is not there. */
+export function readCommand(folder: string): InventoryCommand | undefined {
+  const path = place(folder)
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as InventoryCommand) : undefined
+}

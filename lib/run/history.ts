@@ -1,0 +1,110 @@
+// What the journal of a run says: who began it, what ended how on which host, and where it stopped.
+import { existsSync, readdirSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { RekeyError } from '../errors.ts'
+import type { Outcome } from '../playbook/model.ts'
+import type { RunEvent } from './events.ts'
+import { isAlive } from './provenance.ts'
+import { linesOf } from './registered.ts'
+
+export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
+export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
+
+/** How far a step came on a host: an outcome, or `begun` where the journal ends before its end. */
+export type Progress = Outcome | 'begun'
+
+/** A run as its journal tells it, over all the times that it was gone on with. */
+export interface RunHistory {
+  readonly run: string
+  readonly folder: string
+  /** How it began, and how it was gone on with last: the same where it never was. */
+  readonly first: RunStarted
+  readonly latest: RunStarted
+  /** How the latest part ended; `undefined` where it goes on, or was killed. */
+  readonly finished?: RunFinished
+  /** Of the steps of the playbook, by step and host. */
+  readonly progress: ReadonlyMap<string, ReadonlyMap<string, Progress>>
+  /** The same of the steps of a rollback; empty where there was none. */
+  readonly undone: ReadonlyMap<string, ReadonlyMap<string, Progress>>
+  /** When each milestone came, milliseconds since 1970. */
+  readonly milestones: ReadonlyMap<string, number>
+}
+
+/** Reads the journal of a run. Throws `RekeyError` where the folder holds none. */
+export function readHistory(folder: string): RunHistory {
+  const progress = new Map<string, Map<string, Progress>>()
+  const undone = new Map<string, Map<string, Progress>>()
+  const milestones = new Map<string, number>()
+  let first: RunStarted | undefined
+  let latest: RunStarted | undefined
+  let finished: RunFinished | undefined
+  for (const line of linesOf(join(folder, 'events.jsonl'))) {
+    const event = JSON.parse(line) as RunEvent
+    if (event.kind === 'run.started') {
+      first ??= event
+      latest = event
+      finished = undefined
+    } else if (event.kind === 'run.finished') finished = event
+    else if (event.kind === 'milestone') milestones.set(event.name, milestones.get(event.name) ?? event.at)
+    else if (event.kind === 'step.started' || (event.kind === 'step.finished' && !event.earlier)) {
+      const of = latest?.mode === 'rollback' ? undone : progress
+      const hosts = of.get(event.step) ?? new Map<string, Progress>()
+      const was = hosts.get(event.host)
+      // Begun once more is not more than it was: a step that only looks may be looked at again.
+      if (event.kind === 'step.started') hosts.set(event.host, was && isDone(was) && event.again ? was : 'begun')
+      else hosts.set(event.host, event.outcome)
+      of.set(event.step, hosts)
+    }
+  }
+  if (!first || !latest) {
+    throw new RekeyError(`${folder} holds no journal of a run`, {
+      code: 'run.no-journal',
+      hint: "See what there is with 'rekey runs'.",
+    })
+  }
+  return { run: first.run, folder, first, latest, finished, progress, undone, milestones }
+}
+
+/** Whether a step came to a good end. */
+export function isDone(progress: Progress | undefined): boolean {
+  return progress === 'ok' || progress === 'changed' || progress === 'skipped'
+}
+
+/** How a run ended, in a word or a few: for lists. */
+export function endingOf({ first, latest, finished }: RunHistory): string {
+  const what = latest.mode === 'rollback' ? 'rollback ' : first.check ? 'check ' : ''
+  if (finished) return `${what}${finished.outcome}`
+  if (isAlive(latest.process) === false) return `${what}killed`
+  return isAlive(latest.process) ? `${what}running` : `${what}not ended`
+}
+
+/** The folders of all runs, oldest first. */
+export function runFolders(parent: string): string[] {
+  if (!existsSync(parent)) return []
+  return readdirSync(parent, { withFileTypes: true })
+    .filter(entry => entry.isDirectory() && existsSync(join(parent, entry.name, 'events.jsonl')))
+    .map(({ name }) => join(parent, name))
+    .sort()
+}
+
+/**
+ * The folder of the run that is meant.
+ * @param reference its id, a part of it that no other has, `last`, or the path of its folder
+ * @throws RekeyError where none or several are meant
+ */
+export function findRun(reference: string, parent: string): string {
+  const folders = runFolders(parent)
+  const last = folders.at(-1)
+  if (reference === 'last' && last) return last
+  if (existsSync(join(resolve(reference), 'events.jsonl'))) return resolve(reference)
+  const found = folders.filter(folder => basename(folder).includes(reference))
+  const [only] = found.filter(folder => basename(folder) === reference).concat(found.length === 1 ? found : [])
+  if (only) return only
+  const several = found.length > 1
+  throw new RekeyError(
+    several
+      ? `'${reference}' may be any of ${found.map(folder => basename(folder)).join(', ')}`
+      : `there is no run '${reference}'`,
+    { code: several ? 'run.ambiguous' : 'run.not-found', hint: "See them with 'rekey runs'." },
+  )
+}

@@ -1,0 +1,118 @@
+// Where a run comes from: which rekey, which playbook, which inventory, which process. A resumed run must come from the same.
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Host } from '../playbook/host.ts'
+
+const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** A process of a machine, so that it is not taken for a later one with the same number. */
+export interface ProcessIdentity {
+  readonly machine: string
+  readonly pid: number
+  /** When it was started, in the kernel's own count, where that can be read. */
+  readonly started: string
+}
+
+/** What a run is made of, as its journal begins with it. */
+export interface Provenance {
+  /** The commit of rekey, with `-dirty` where files differ from it; its version where there is no repository. */
+  readonly commit: string
+  readonly playbookFile: string
+  readonly playbookHash: string
+  /** A hash for each host of the inventory: its groups and its variables. */
+  readonly inventoryHashes: Readonly<Record<string, string>>
+  readonly process: ProcessIdentity
+}
+
+/** Reads what a run is made of. Without a file (`''`) it is one that was made up for a command, and can't be gone on with. */
+export function provenanceOf(playbookFile: string, hosts: readonly Host[]): Provenance {
+  return {
+    commit: projectCommit(),
+    playbookFile,
+    playbookHash: playbookFile === '' ? '' : playbookHash(playbookFile),
+    inventoryHashes: Object.fromEntries(hosts.map(host => [host.name, hostHash(host)])),
+    process: thisProcess(),
+  }
+}
+
+/** What differs between two inventories, as `h4 is new`, `h2 is gone`, `h1 differs`; empty when nothing does. */
+export function inventoryChanges(before: Provenance['inventoryHashes'], now: Provenance['inventoryHashes']): string[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap(name => {
+    if (!(name in now)) return `${name} is gone`
+    if (!(name in before)) return `${name} is new`
+    return before[name] === now[name] ? [] : `${name} differs`
+  })
+}
+
+function projectCommit(): string {
+  try {
+    const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    return execFileSync('git', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 5_000 }).trim()
+  } catch {
+    const { version } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as { version: string }
+    return version
+  }
+}
+
+/** A hash over a playbook and the files beside it that it imports. */
+function playbookHash(file: string): string {
+  const hash = createHash('sha256')
+  const seen = new Set<string>()
+  const add = (path: string) => {
+    if (seen.has(path)) return
+    seen.add(path)
+    const text = readFileSync(path, 'utf8')
+    hash.update(`${text.length}\n${text}`)
+    for (const [, imported] of text.matchAll(/\bfrom\s+['"](\.\/[^'"]+)['"]/g))
+      add(resolve(dirname(path), imported ?? ''))
+  }
+  add(file)
+  return hash.digest('hex')
+}
+
+/** Variables that say where things are on this machine, and nothing about the host. */
+const ofThisMachine = new Set(['hostvars', 'groups', 'inventory_dir', 'inventory_file', 'playbook_dir'])
+
+function hostHash({ name, groups, vars }: Host): string {
+  const known = Object.keys(vars)
+    .filter(key => !ofThisMachine.has(key))
+    .sort()
+    .map(key => {
+      try {
+        return [key, vars[key]]
+      } catch {
+        // What can't be resolved is read by nobody.
+        return [key]
+      }
+    })
+  return createHash('sha256')
+    .update(JSON.stringify([name, groups, known]))
+    .digest('hex')
+    .slice(0, 16)
+}
+
+/** This process. */
+export function thisProcess(): ProcessIdentity {
+  return { machine: hostname(), pid: process.pid, started: startOf(process.pid) ?? '' }
+}
+
+/** Whether a process lives; `undefined` where it is one of another machine. */
+export function isAlive({ machine, pid, started }: ProcessIdentity): boolean | undefined {
+  if (machine !== hostname()) return undefined
+  return startOf(pid) === started
+}
+
+function startOf(pid: number): string | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The name, in brackets, may hold anything; the 20th word behind it is the time of the start. Z is dead already.
+    const words = status.slice(status.lastIndexOf(')') + 2).split(' ')
+    return words[0] === 'Z' ? undefined : words[19]
+  } catch {
+    return undefined
+  }
+}

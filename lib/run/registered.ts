@@ -1,0 +1,118 @@
+// What steps returned, kept in the run's folder for a resumed run: a line of JSON each, and every secret in it as a reference
+// to a file of its own.
+import { randomBytes } from 'node:crypto'
+import { closeSync, fdatasyncSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { ProcessOutput } from 'zx'
+import { Secret } from '../connection/shell.ts'
+import { RekeyError } from '../errors.ts'
+
+/** What steps returned, by step id and host. */
+export type Registered = Map<string, Map<string, unknown>>
+
+const fileName = 'registered.jsonl'
+const secretsFolder = 'secrets'
+
+/** Keeps what steps return. */
+export interface RegisteredStore {
+  /** On the disk when it returns. What is neither plain data nor a `Secret`, a `Map` or a `Date` comes back as plain data. */
+  save(step: string, host: string, value: unknown): void
+  close(): void
+}
+
+/**
+ * Opens `registered.jsonl` in a run's folder.
+ * @param isSecret tells texts that must not stand in it; they go to the files of the secrets
+ */
+export function openRegistered(folder: string, isSecret: (text: string) => boolean): RegisteredStore {
+  const file = openSync(join(folder, fileName), 'a', 0o600)
+  const keep = (step: string, host: string, text: string): string => {
+    mkdirSync(join(folder, secretsFolder), { recursive: true, mode: 0o700 })
+    const name = `${step}.${host.replaceAll('/', '_')}.${randomBytes(4).toString('hex')}`
+    writeFileSync(join(folder, secretsFolder, name), text, { mode: 0o600, flush: true })
+    return name
+  }
+  return {
+    save: (step, host, value) => {
+      // Most steps return nothing.
+      if (value === undefined) return
+      const encode = (one: unknown): unknown => {
+        if (one instanceof Secret) return { $secret: keep(step, host, one.reveal()) }
+        if (typeof one === 'string') return isSecret(one) ? { $text: keep(step, host, one) } : one
+        if (typeof one === 'function' || one === undefined || typeof one === 'symbol') return undefined
+        if (one === null || typeof one !== 'object') return one
+        if (one instanceof Date) return { $date: one.toISOString() }
+        if (one instanceof Map) return { $map: [...one].map(entry => entry.map(encode)) }
+        if (one instanceof ProcessOutput)
+          return { stdout: encode(one.stdout), stderr: encode(one.stderr), exitCode: one.exitCode }
+        if (Array.isArray(one)) return one.map(encode)
+        return Object.fromEntries(Object.entries(one).map(([key, member]) => [key, encode(member)]))
+      }
+      let line: string
+      try {
+        line = JSON.stringify({ step, host, value: encode(value) })
+      } catch (error) {
+        throw new RekeyError(`what '${step}' returned can't be kept: ${(error as Error).message}`, {
+          code: 'run.registered',
+          hint: 'Return plain data: a resumed run reads it from a file.',
+        })
+      }
+      writeSync(file, `${line}\n`)
+      fdatasyncSync(file)
+    },
+    close: () => closeSync(file),
+  }
+}
+
+/**
+ * What the steps of a run returned, the last time that each of them did.
+ * @param redact is told every secret that is read back
+ * @throws RekeyError where a secret's file is missing
+ */
+export function readRegistered(folder: string, redact: (value: string) => void): Registered {
+  const registered: Registered = new Map()
+  const reveal = (name: string): string => {
+    try {
+      const text = readFileSync(join(folder, secretsFolder, name), 'utf8')
+      redact(text)
+      return text
+    } catch (cause) {
+      throw new RekeyError(`${join(folder, secretsFolder, name)} can't be read, and the run needs what is in it`, {
+        code: 'run.secret-missing',
+        hint: 'Copy the folder of the run whole, with the files that only its owner may read.',
+        cause,
+      })
+    }
+  }
+  const decode = (_key: string, value: unknown): unknown => {
+    if (value === null || typeof value !== 'object') return value
+    const [[key, member] = [], ...more] = Object.entries(value)
+    if (more.length > 0) return value
+    if (key === '$secret') return new Secret(reveal(String(member)))
+    if (key === '$text') return reveal(String(member))
+    if (key === '$date') return new Date(String(member))
+    if (key === '$map') return new Map(member as [unknown, unknown][])
+    return value
+  }
+  for (const line of linesOf(join(folder, fileName))) {
+    const { step, host, value } = JSON.parse(line, decode) as { step: string; host: string; value: unknown }
+    const values = registered.get(step) ?? new Map<string, unknown>()
+    registered.set(step, values.set(host, value))
+  }
+  return registered
+}
+
+/** The whole lines of a file that is only added to: the last one may have been cut off when its writer was killed. */
+export function linesOf(path: string): string[] {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+  return text
+    .slice(0, text.lastIndexOf('\n') + 1)
+    .split('\n')
+    .filter(Boolean)
+}

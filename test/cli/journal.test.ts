@@ -1,0 +1,108 @@
+// The journal as the base of everything that comes after a run: what it says of the run, and what steps returned.
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { Secret } from '../../lib/connection/shell.ts'
+import { readHistory } from '../../lib/run/history.ts'
+import { readRegistered } from '../../lib/run/registered.ts'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
+const real = missing ? test.skip : test
+
+if (missing) test.skip(`the journal is not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.bench = workbench(t.context.sshd)
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+const returning = (value: string) => `
+import { play, playbook, secret, step } from API
+import { z } from ZOD
+export default playbook({ name: 'returning', summary: 'Returns things', vars: z.object({ word: z.string().default('x') }),
+  plays: [play('Return', { hosts: 'masters' }, [
+    step('Give', { run: ${value} }),
+    step('Fail', { when: ({ vars }) => vars.word === 'fail', run: () => { throw new Error('as asked') } }),
+  ])] })`
+
+real('a run says who began it, from what, and with which options; values of -e are not told', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(returning('() => {}'))
+  await bench.rekey(['run', path, '-i', bench.inventory, '-l', 'h1,h2', '-e', 'word=whisper-it'])
+  const [folder = ''] = bench.runs()
+  t.notRegex(readFileSync(join(folder, 'events.jsonl'), 'utf8'), /whisper-it/)
+  const { first } = readHistory(folder)
+  t.deepEqual(first.selection.limit, ['h1,h2'])
+  t.deepEqual(first.selection.extraVars, ['word'])
+  t.is(first.playbookFile, path)
+  t.regex(first.playbookHash, /^[0-9a-f]{64}$/)
+  t.deepEqual(Object.keys(first.inventoryHashes), ['h1', 'h2', 'h3'])
+  t.truthy(first.commit)
+  t.truthy(first.operator)
+})
+
+real('what steps return is read back as it was; secrets stand in files of their own', async t => {
+  const { bench } = t.context
+  const source = returning(
+    "({ host, redact }) => { redact('swordfish-swordfish'); return { host: host.name, list: [1, null, true], key: secret('top-' + 'secret-value'), said: 'it is swordfish-swordfish', map: new Map([['a', secret('another-' + 'one-of-them')]]), gone: undefined } }",
+  )
+  const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory])
+  t.is(code, 0, stdout)
+  const [folder = ''] = bench.runs()
+  const told: string[] = []
+  const values = readRegistered(folder, value => told.push(value)).get('give')
+  const found = (values ?? new Map()).get('h2') as { key: Secret; map: Map<string, Secret> }
+  const { key, map, ...plain } = found
+  t.deepEqual(plain as object, { host: 'h2', list: [1, null, true], said: 'it is swordfish-swordfish' })
+  t.true(key instanceof Secret)
+  t.is(key.reveal(), 'top-secret-value')
+  t.is(map.get('a')?.reveal(), 'another-one-of-them')
+  t.true(told.includes('top-secret-value'))
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }).filter(one => one.isFile())) {
+    const path = join(entry.parentPath, entry.name)
+    t.is(statSync(path).mode & 0o777, 0o600, path)
+    if (!entry.parentPath.endsWith('/secrets'))
+      t.notRegex(readFileSync(path, 'utf8'), /top-secret|swordfish|another-one/)
+  }
+})
+
+real('rekey runs lists the runs with how they ended, rekey show tells one by a part of its id', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(returning('() => {}'))
+  await bench.rekey(['run', path, '-i', bench.inventory])
+  await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'word=fail'])
+  const listed = (await bench.rekey(['runs'])).stdout.trim().split('\n')
+  t.is(listed.length, 2)
+  t.regex(listed.find(line => line.endsWith(' done')) ?? '', /-returning-/)
+  const failed = listed.find(line => line.endsWith(' failed'))?.split(' ')[0] ?? ''
+  const { code, stdout } = await bench.rekey(['show', failed.slice(-4)])
+  t.is(code, 0)
+  t.regex(stdout, /returning: Returns things\n +run +\S+-returning-/)
+  t.regex(stdout, /options +-e word=…/)
+  t.regex(stdout, /Return\n +Give +changed\n +Fail +failed\n/)
+  t.regex(stdout, /Error: as asked/)
+  const absent = await bench.rekey(['show', 'nothing-like-it'])
+  t.is(absent.code, 1)
+  t.regex(absent.stderr, /there is no run 'nothing-like-it'/)
+})
+
+real('a run that was killed is told as killed, with the step that it was at', async t => {
+  const { bench } = t.context
+  const source = returning('({ $ }) => $`echo begun; sleep 5`')
+  await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-l', 'h1', '-v'], {
+    onLine: (line, kill) => {
+      if (line.endsWith('h1 | begun')) kill('SIGKILL')
+    },
+  })
+  const { stdout } = await bench.rekey(['show', 'last'])
+  t.regex(stdout, /ended +killed/)
+  t.regex(stdout, /Give +begun\n/)
+  t.regex(stdout, /Where it stopped\n +Give: begun on h1, its end is not known/)
+})

@@ -1,0 +1,143 @@
+// One run a cluster: the lock on the hosts, who may take it, and the line that every run leaves.
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
+const real = missing ? test.skip : test
+
+if (missing) test.skip(`the lock is not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.bench = workbench(t.context.sshd)
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+const playbookOf = (run: string) => `
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}),
+  plays: [play('Work', { hosts: 'masters' }, [step('Work', { run: ${run} })])] })`
+
+const lockOf = (bench: Workbench) => join(bench.folder, 'on-hosts', 'lock')
+
+/** A lock that somebody on another machine left, heard of so many seconds ago. */
+function foreignLock(bench: Workbench, seconds: number) {
+  const folder = lockOf(bench)
+  mkdirSync(folder, { recursive: true })
+  const process = { machine: 'laptop-of-joe', pid: 4711, started: '1' }
+  const holder = {
+    run: '20260101-000000-work-beef',
+    playbook: 'work',
+    operator: 'joe',
+    process,
+    since: '2026-01-01T00:00:00Z',
+  }
+  writeFileSync(join(folder, 'holder'), JSON.stringify(holder))
+  writeFileSync(join(folder, 'heartbeat'), '')
+  const at = Date.now() / 1_000 - seconds
+  utimesSync(join(folder, 'heartbeat'), at, at)
+}
+
+real('a run that begins while another works is told who that is, changes nothing, and the first goes on', async t => {
+  const { bench } = t.context
+  const slow = bench.playbook(
+    playbookOf(`({ $ }) => $\`echo begun; while [ ! -e ${bench.folder}/go ]; do sleep 0.1; done\``),
+  )
+  const quick = bench.playbook(playbookOf(`({ $ }) => $\`touch ${bench.folder}/changed\``))
+  let second: ReturnType<Workbench['rekey']> | undefined
+  const first = await bench.rekey(['run', slow, '-i', bench.inventory, '-l', 'h1', '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      second = bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])
+      void second.then(() => writeFileSync(join(bench.folder, 'go'), ''))
+    },
+  })
+  const refused = await second
+  t.is(first.code, 0, first.stdout)
+  t.is(refused?.code, 2, refused?.stdout)
+  t.regex(
+    refused?.stdout ?? '',
+    /h1 is locked by run \S+-work-\S+ \(work\) of \S+ on \S+, process \d+, since 20.*: it lives/,
+  )
+  t.false(existsSync(join(bench.folder, 'changed')))
+  t.is((await bench.rekey(['run', quick, '-i', bench.inventory])).code, 0)
+  t.true(existsSync(join(bench.folder, 'changed')))
+})
+
+real('the lock is given back by a run that failed and by one that was interrupted', async t => {
+  const { bench } = t.context
+  await bench.rekey(['run', bench.playbook(playbookOf('({ $ }) => $`false`')), '-i', bench.inventory])
+  t.false(existsSync(lockOf(bench)))
+  const slow = bench.playbook(playbookOf('({ $ }) => $`echo begun; sleep 30`'))
+  await bench.rekey(['run', slow, '-i', bench.inventory, '-l', 'h1', '-v'], {
+    onLine: (line, kill) => {
+      if (line.endsWith('h1 | begun')) kill('SIGINT')
+    },
+  })
+  t.false(existsSync(lockOf(bench)))
+  t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['audit.log'])
+})
+
+real('the lock of a process that was killed is taken only when told to, after saying whose it is', async t => {
+  const { bench } = t.context
+  const slow = bench.playbook(playbookOf('({ $ }) => $`echo begun; sleep 3`'))
+  await bench.rekey(['run', slow, '-i', bench.inventory, '-l', 'h1', '-v'], {
+    onLine: (line, kill) => {
+      if (line.endsWith('h1 | begun')) kill('SIGKILL')
+    },
+  })
+  t.true(existsSync(lockOf(bench)))
+  const quick = bench.playbook(playbookOf('() => {}'))
+  const refused = await bench.rekey(['run', quick, '-i', bench.inventory])
+  t.is(refused.code, 2)
+  t.regex(refused.stdout, /that process is gone[\s\S]*Hint: .*--take-lock/)
+  const taken = await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])
+  t.is(taken.code, 0, taken.stdout)
+  t.regex(taken.stdout, /the lock of run \S+-work-\S+ .* is taken; that process is gone/)
+  t.false(existsSync(lockOf(bench)))
+})
+
+real('a holder on another machine lives as long as its heartbeat is fresh, whatever the clocks say', async t => {
+  const { bench } = t.context
+  const quick = bench.playbook(playbookOf('() => {}'))
+  foreignLock(bench, 5)
+  const refused = await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])
+  t.is(refused.code, 2)
+  t.regex(
+    refused.stdout,
+    /of joe on laptop-of-joe, process 4711, since 2026-01-01T00:00:00Z; last heard of \d+\.\d s ago: it lives/,
+  )
+  foreignLock(bench, 300)
+  t.is((await bench.rekey(['run', quick, '-i', bench.inventory])).code, 2)
+  t.is((await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])).code, 0)
+})
+
+real('--check neither asks for the lock nor leaves a line', async t => {
+  const { bench } = t.context
+  foreignLock(bench, 1)
+  const { code } = await bench.rekey(['run', bench.playbook(playbookOf('() => {}')), '-i', bench.inventory, '--check'])
+  t.is(code, 0)
+  t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['lock'])
+})
+
+real('every run leaves a line on its hosts when it begins and when it ends', async t => {
+  const { bench } = t.context
+  await bench.rekey(['run', bench.playbook(playbookOf('({ $ }) => $`false`')), '-i', bench.inventory, '-l', 'h1'])
+  const lines = readFileSync(join(bench.folder, 'on-hosts', 'audit.log'), 'utf8')
+    .trim()
+    .split('\n')
+  t.is(lines.length, 2)
+  t.regex(
+    lines[0] ?? '',
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run=\S+-work-\S+ playbook=work operator=\S+ from=\S+ run started$/,
+  )
+  t.regex(lines[1] ?? '', /run failed$/)
+})
