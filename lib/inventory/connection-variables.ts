@@ -204,8 +204,11 @@ const followed = [
   'proxycommand',
   'connecttimeout',
 ]
-/** Options that change where a connection goes or whom it trusts, and that it can't follow. */
+/** Options of configuration files that change where a connection goes or whom it trusts, and that it can't follow. */
 const notFollowed = ['hostkeyalias', 'certificatefile', 'pkcs11provider', 'revokedhostkeys', 'identityagent']
+/** Options without a meaning here: rekey keeps one connection a host anyway, and never asks. */
+const needless =
+  /^(control(master|path|persist)|compression|serveralive(interval|countmax)|tcpkeepalive|loglevel|batchmode|identitiesonly|hashknownhosts|updatehostkeys|checkhostip|addressfamily|forwardagent|forwardx11|sendenv|requesttty)$/
 
 /** Options of ssh for one host; of one given twice the first counts, as for ssh. */
 class SshOptions {
@@ -260,7 +263,8 @@ class SshOptions {
     if (!match) throw badVariable(this.#host, variable, `has "-o ${assignment}", which is no Option=value`)
     const [, option = '', value = ''] = match
     this.set(option.toLowerCase(), unquoted(value.trim()))
-    if (notFollowed.includes(option.toLowerCase())) this.#context.notice(`${option} in ${variable} is not used`)
+    const name = option.toLowerCase()
+    if (!followed.includes(name) && !needless.test(name)) this.#context.notice(`${option} in ${variable} is not used`)
   }
 
   /** Lays what the files of ssh say below what the inventory says. */

@@ -128,10 +128,12 @@ export function createInventory(context: InventoryContext): Inventory {
     return hosts.filter(host => wanted.has(host))
   }
   let groups: ReadonlyMap<string, InventoryGroup> | undefined
+  let hosts: readonly Host[] | undefined
   return {
     sources,
     get hosts() {
-      return hostsOf(data.groups.get('all')!).map(hostOf)
+      hosts ??= hostsOf(data.groups.get('all')!).map(hostOf)
+      return hosts
     },
     get groups() {
       groups ??= new Map([...data.groups].map(([name, group]) => [name, describeGroup(group)]))

@@ -380,8 +380,8 @@ class Builder {
     let entries = own
     if (merged.length > 0) {
       entries = new Map()
-      // Later sources first: of several, the first one that has a key gives its value, and the map's own keys win.
-      for (const source of merged.toReversed()) for (const [name, entry] of source.entries) entries.set(name, entry)
+      // The map's own keys win over those of its sources, and so does a later << over an earlier one.
+      for (const source of merged) for (const [name, entry] of source.entries) entries.set(name, entry)
       for (const [name, entry] of own) entries.set(name, entry)
     }
     let weight = 1
@@ -409,8 +409,9 @@ class Builder {
     return { kind: 'scalar', line, weight: 1, value }
   }
 
+  /** The maps that a `<<` names, the one that wins last: of a list, that is the first. */
   #mergeSources(value: YamlNode, line: number): MappingNode[] {
-    const sources = value.kind === 'sequence' ? value.items : [value]
+    const sources = value.kind === 'sequence' ? value.items.toReversed() : [value]
     return sources.map(source => {
       if (source.kind === 'mapping') return source
       throw this.#error('inventory.yaml-merge', line, '<< takes a map or a list of maps', 'Refer to a map: <<: *name.')

@@ -175,3 +175,18 @@ withSsh('a mistake in the configuration of ssh is told in its own words', async 
     message: /the configuration of ssh can't be read: .*(bad|Bad) configuration option/i,
   })
 })
+
+test('options of ssh that have no effect are named, those of its connection sharing are not', async t => {
+  const { inventory, told } = await load(
+    t,
+    oneHost(
+      '{ansible_ssh_common_args: -o ControlMaster=auto -o ControlPersist=60s -o PubkeyAuthentication=no -o HostKeyAlias=x -C}',
+    ),
+  )
+  t.truthy(inventory.host('h1').connection)
+  t.deepEqual(told, [
+    'PubkeyAuthentication in ansible_ssh_common_args is not used',
+    'HostKeyAlias in ansible_ssh_common_args is not used',
+    '-C in ansible_ssh_common_args is not used',
+  ])
+})
