@@ -11,7 +11,7 @@ import { redactor } from '../output/redaction.ts'
 import { type OutputKind, openView } from '../output/view.ts'
 import { verifySet } from '../pki/certificate-set.ts'
 import { connectVault, type Vault, vaultLists, vaultSecrets } from '../pki/vault.ts'
-import { vaultSettings } from '../pki/vault-environment.ts'
+import { authoritiesIn, vaultSettings } from '../pki/vault-environment.ts'
 import type { Host } from '../playbook/host.ts'
 import {
   type HostSession,
@@ -79,9 +79,12 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   // Connected when the first secret is asked for: a configuration may need none.
   let vault: Promise<Vault> | undefined
   const connected = () => {
-    const { address, token, namespace, caFile, serverName } = configuration.vault
-    const given = { address, token, namespace, caFile, serverName, signal }
-    vault ??= Promise.resolve().then(() => connectVault(vaultSettings(given, process.env, homedir())))
+    const { caFolder, kubernetes, ...named } = configuration.vault
+    vault ??= Promise.resolve().then(() => {
+      const authorities = caFolder === undefined ? undefined : authoritiesIn(caFolder)
+      const login = kubernetes && { method: 'kubernetes' as const, ...kubernetes }
+      return connectVault(vaultSettings({ ...named, authorities, login, signal }, process.env, homedir()))
+    })
     return vault
   }
   const limit = new Set(hosts.map(({ name }) => name))
@@ -90,7 +93,10 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
     return await execute(made, { ...options, inventory, limit, signal })
   } finally {
     release()
-    ;(await vault?.catch(() => undefined))?.close()
+    const connection = await vault?.catch(() => undefined)
+    // A token that a login made for this rendering ends with it.
+    if (connection?.loggedIn) await connection.revokeSelf().catch(() => undefined)
+    connection?.close()
   }
 }
 

@@ -1,5 +1,5 @@
-// Carries node-vault's requests over node:https. Its own transport (axios) takes proxies and VAULT_SKIP_VERIFY from the
-// environment, follows redirects with the token in hand, and has no deadline for a whole answer.
+// Carries node-vault's requests over node:https. Its own transport (axios) takes VAULT_SKIP_VERIFY from the environment,
+// follows redirects with the token in hand, and has no deadline for a whole answer.
 import http from 'node:http'
 import https from 'node:https'
 import { RekeyError } from '../errors.ts'
@@ -9,6 +9,12 @@ export interface TransportSettings {
   readonly address: string
   /** PEM of the CAs that Vault's certificate may come from; without it, those of Node. */
   readonly ca?: string
+  /** PEM of what the connection shows to Vault. */
+  readonly cert?: string
+  readonly key?: string
+  readonly skipVerify?: boolean
+  /** `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, as Node's agents read them. */
+  readonly proxies?: Readonly<Record<string, string | undefined>>
   readonly serverName?: string
   /** Milliseconds that one request may take, from connecting to the last byte. */
   readonly timeout: number
@@ -53,10 +59,20 @@ export function checkAddress(address: string): URL {
 /** A drop-in for the `request-promise` option of node-vault. Rejects with `RekeyError` where no whole answer came. */
 export function vaultTransport(settings: TransportSettings): { defaults(): unknown; close(): void } {
   const { protocol } = checkAddress(settings.address)
+  const { ca, cert, key, skipVerify, serverName: servername } = settings
+  const pooled = { keepAlive: true, proxyEnv: settings.proxies ?? {} }
   const agent =
     protocol === 'https:'
-      ? new https.Agent({ keepAlive: true, ca: settings.ca, servername: settings.serverName, minVersion: 'TLSv1.2' })
-      : new http.Agent({ keepAlive: true })
+      ? new https.Agent({
+          ...pooled,
+          ca,
+          cert,
+          key,
+          servername,
+          minVersion: 'TLSv1.2',
+          rejectUnauthorized: !skipVerify,
+        })
+      : new http.Agent(pooled)
   return {
     defaults: () => (request: TransportRequest) => send(request, settings, agent),
     close: () => agent.destroy(),

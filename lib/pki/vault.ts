@@ -4,6 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
 import { type CertificateFacts, parseCertificate } from './certificate.ts'
 import { issuerRefuses, noSuchMount, noSuchRole, requireNames, roleRefuses, ttlShortened } from './issuer.ts'
+import { loginRequest, type VaultLogin } from './vault-login.ts'
 import { checkAddress, vaultTransport } from './vault-transport.ts'
 
 /** Where Vault is and who is asking. */
@@ -12,6 +13,19 @@ export interface VaultSettings {
   readonly address: string
   /** A PEM file with the CAs of Vault's own certificate; without it, those of Node. */
   readonly caFile?: string
+  /** The same, for CAs that lie in a folder or in a variable: PEM texts, beside those of `caFile`. */
+  readonly authorities?: string
+  /** What the connection itself shows, for servers that ask for it and for logins by certificate. */
+  readonly clientCertificateFile?: string
+  readonly clientKeyFile?: string
+  /** Leave Vault's certificate unverified. For a first look at a new Vault, never for production. */
+  readonly skipVerify?: boolean
+  /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`: which proxy is asked for which address. Default: none. */
+  readonly proxies?: Readonly<Record<string, string | undefined>>
+  /** How often a request that Vault turned away is made again (default 3). */
+  readonly retries?: number
+  /** How to get a token where none is given. */
+  readonly login?: VaultLogin
   /** The token itself, or the file that holds it. */
   readonly token?: string
   readonly tokenFile?: string
@@ -22,6 +36,8 @@ export interface VaultSettings {
   readonly timeout?: number
   /** Ends requests under way; they reject with its reason. */
   readonly signal?: AbortSignal
+  /** Milliseconds before each further try of a request; the last counts for all after it. */
+  readonly backoff?: readonly number[]
 }
 
 /** A response of Vault as it comes. */
@@ -126,6 +142,8 @@ export interface PolicyLine {
 /** Everything below rejects with `RekeyError`; messages name the path and never hold a secret. */
 export interface Vault {
   readonly address: string
+  /** The token was made by a login of this client: whoever connected revokes it at the end (`revokeSelf`). */
+  readonly loggedIn: boolean
   health(): Promise<VaultHealth>
   /** Health, or an error where Vault is sealed, uninitialised or a standby. */
   requireUnsealed(): Promise<VaultHealth>
@@ -158,7 +176,11 @@ export interface Vault {
     renewable?: boolean
     displayName?: string
     numUses?: number
+    /** Its end, however often it is renewed. */
+    longest?: string
   }): Promise<{ token: string; accessor: string }>
+  /** Renew the token itself. Resolves with the seconds that it has now. */
+  renewSelf(): Promise<number>
   revokeSelf(): Promise<void>
   revokeAccessor(accessor: string): Promise<void>
   issue(path: string, role: string, request: IssueRequest): Promise<Issued>
@@ -177,20 +199,34 @@ export interface Vault {
 type Send = (method: string, path: string, json?: unknown) => Promise<unknown>
 
 /** How long to wait before the second, third and fourth try of a request that Vault turned away. */
-const backoff = [250, 1000, 2500]
+const defaultBackoff = [250, 1000, 2500]
 
 /**
- * A client for one Vault. Nothing is sent before the first call.
- * Throws `RekeyError` for a bad address and for files that can't be read.
+ * A client for one Vault. Nothing is sent before the first call, unless there is a login to make first.
+ * Throws `RekeyError` for a bad address, for files that can't be read, and for a login that is refused.
  */
 export async function connectVault(settings: VaultSettings): Promise<Vault> {
   checkAddress(settings.address)
-  const ca = settings.caFile === undefined ? undefined : readSmallFile(settings.caFile, "the CA of Vault's certificate")
-  if (ca !== undefined) parseCertificate(ca, settings.caFile)
-  const token = settings.token ?? readToken(settings.tokenFile)
+  const named = settings.caFile === undefined ? '' : readSmallFile(settings.caFile, "the CA of Vault's certificate")
+  if (settings.caFile !== undefined) parseCertificate(named, settings.caFile)
+  const ca = `${named}${settings.authorities ?? ''}` || undefined
+  const read = (file: string | undefined, what: string) => (file === undefined ? undefined : readSmallFile(file, what))
+  const cert = read(settings.clientCertificateFile, 'the certificate to show to Vault')
+  const key = read(settings.clientKeyFile, 'the key of the certificate to show to Vault')
+  if (settings.login?.method === 'cert' && (cert === undefined || key === undefined)) {
+    throw new RekeyError('A login by certificate needs a certificate and its key', {
+      code: 'vault.no-token',
+      hint: 'Name their files in VAULT_CLIENT_CERT and VAULT_CLIENT_KEY.',
+    })
+  }
+  const noToken = settings.token === undefined && settings.tokenFile === undefined && settings.login !== undefined
+  const token = noToken ? '' : (settings.token ?? readToken(settings.tokenFile))
   const address = settings.address.replace(/\/+$/, '')
-  const { serverName, signal, timeout = 30_000 } = settings
-  const transport = vaultTransport({ address, ca, serverName, timeout, signal })
+  const { serverName, signal, skipVerify, proxies, timeout = 30_000, retries = 3, backoff = defaultBackoff } = settings
+  const waits = Array.from({ length: retries }, (_, index) => backoff[Math.min(index, backoff.length - 1)] ?? 0)
+  const transport = vaultTransport({
+    ...{ address, ca, cert, key, serverName, skipVerify, proxies, timeout, signal },
+  })
   // Loaded here, since it takes 60 ms and most commands never speak with Vault.
   const { default: nodeVault } = await import('node-vault')
 
@@ -204,20 +240,47 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
     // Set here and not as options, for which it falls back to the environment.
     Object.assign(client, { token: bearer, namespace: settings.namespace, pathPrefix: '' })
     return async (method, path, json) => {
-      for (const delay of [...backoff, undefined]) {
+      for (const delay of [...waits, undefined]) {
         try {
           // Not every proxy, nor Node, knows the method LIST.
           const request = method === 'LIST' ? { method: 'GET', path: `${path}?list=true` } : { method, path }
           return await client.request({ ...request, path: `/${encodePath(request.path)}`, json })
         } catch (error) {
-          if (delay === undefined || !worthAnotherTry(error, method)) throw explain(error, method, path, address)
+          const told = explain(error, method, path, address)
+          if (delay === undefined || !worthAnotherTry(error, told, method, path)) throw told
           await wait(delay, undefined, { signal })
         }
       }
     }
   }
-  const clientFor = (bearer: string): Vault => vaultClient(address, sender(bearer), clientFor, transport.close)
-  return clientFor(token)
+  const clientFor = (bearer: string, loggedIn = false): Vault =>
+    vaultClient({ address, loggedIn, send: sender(bearer), withToken: clientFor, close: transport.close })
+  if (!noToken) return clientFor(token)
+  try {
+    return clientFor(await logIn(sender(''), settings.login!), true)
+  } catch (error) {
+    transport.close()
+    throw error
+  }
+}
+
+async function logIn(send: Send, login: VaultLogin): Promise<string> {
+  const { path, data } = loginRequest(login)
+  const refused = (said: string) =>
+    new RekeyError(`Vault refuses the login at ${path}: ${said}`, {
+      code: 'vault.login',
+      hint: 'Check the mount of the method, the role, and what proves who asks.',
+    })
+  try {
+    const { auth } = (await send('POST', path, data)) as VaultResponse
+    if (auth?.['client_token']) return String(auth['client_token'])
+  } catch (error) {
+    const { code, message } = error as RekeyError
+    if (code === 'vault.refused' || code === 'vault.nothing-there') throw refused(message)
+    if (code === 'vault.permission-denied' || code === 'issuer.no-such-mount') throw refused('permission denied')
+    throw error
+  }
+  throw refused('it answers without a token (does it ask for a second factor?)')
 }
 
 /** Read a token from a file. Throws `RekeyError` where it is missing or empty. */
@@ -250,7 +313,15 @@ export function durationSeconds(duration: string): number {
   return [...duration.matchAll(/(\d+)([smhd])/g)].reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0)
 }
 
-function vaultClient(address: string, send: Send, withToken: (token: string) => Vault, close: () => void): Vault {
+interface Client {
+  readonly address: string
+  readonly loggedIn: boolean
+  readonly send: Send
+  withToken(token: string): Vault
+  close(): void
+}
+
+function vaultClient({ address, loggedIn, send, withToken, close }: Client): Vault {
   const read = async (path: string) => (await orUndefined(send('GET', path))) as VaultResponse | undefined
   const write = async (path: string, data: Readonly<Record<string, unknown>> = {}) =>
     ((await send('POST', path, data)) ?? { data: {} }) as VaultResponse
@@ -319,6 +390,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
 
   return {
     address,
+    loggedIn,
     health,
     requireUnsealed: async () => {
       const state = await health()
@@ -413,17 +485,18 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
     readRole,
     writePolicy: async (name, lines) => void (await write(`sys/policies/acl/${name}`, { policy: policyText(lines) })),
     deletePolicy: name => remove(`sys/policies/acl/${name}`),
-    createChildToken: async ({ policies, ttl, renewable = false, displayName = 'rekey', numUses = 0 }) => {
+    createChildToken: async ({ policies, ttl, renewable = false, displayName = 'rekey', numUses = 0, longest }) => {
       const { auth } = await write('auth/token/create', {
         policies,
         ttl,
-        explicit_max_ttl: renewable ? undefined : ttl,
+        explicit_max_ttl: longest ?? (renewable ? undefined : ttl),
         renewable,
         display_name: displayName,
         num_uses: numUses,
       })
       return { token: String(auth?.['client_token']), accessor: String(auth?.['accessor']) }
     },
+    renewSelf: async () => Number((await write('auth/token/renew-self')).auth?.['lease_duration'] ?? 0),
     revokeSelf: async () => void (await write('auth/token/revoke-self')),
     revokeAccessor: async accessor => void (await write('auth/token/revoke-accessor', { accessor })),
     issue: (path, role, request) => ask(`${path}/issue/${role}`, request),
@@ -431,7 +504,7 @@ function vaultClient(address: string, send: Send, withToken: (token: string) => 
     list,
     read,
     write,
-    withToken,
+    withToken: token => withToken(token),
     close,
   }
 }
@@ -456,17 +529,24 @@ interface ApiError extends Error {
   response?: { statusCode: number; body?: { errors?: unknown } }
 }
 
-function worthAnotherTry(error: unknown, method: string): boolean {
-  const status = (error as ApiError).response?.statusCode
-  // Turned away before anything was done: 412 (not yet replicated) and 429 (rate limit).
+/** What would be there twice if it was done, although its answer says otherwise. */
+const makesAnother = /(^|\/)(generate|rotate|import)\/|^auth\/.*(create|login)|cross-sign$/
+
+/**
+ * Whether to ask again. 412 (not yet replicated) and 429 (rate limit) were turned away before anything was done. After any
+ * other 5xx a request may have been done: it is made again unless that would leave something twice. What Vault explains
+ * (sealed, no such role, …) stays as it is, however often one asks.
+ */
+function worthAnotherTry(error: unknown, { code }: { code?: string }, method: string, path: string): boolean {
+  const status = (error as ApiError).response?.statusCode ?? 0
+  if (path === 'sys/health') return false
   if (status === 412 || status === 429) return true
-  // A write that ended in 5xx may have been done: only reads are asked again.
-  if (method !== 'GET' && method !== 'LIST') return false
-  return status === 502 || status === 504
+  if (status < 500 || status === 501 || code !== 'vault.refused') return false
+  return method === 'GET' || method === 'LIST' || !makesAnother.test(path)
 }
 
 /** Turn what came back into one error of ours: what was asked, what Vault said, what to do. */
-function explain(error: unknown, method: string, path: string, address: string): Error {
+function explain(error: unknown, method: string, path: string, address: string): Error & { code?: string } {
   // node-vault's error holds the whole response, so it is never passed on as a cause.
   const { response, message } = error as ApiError
   if (error instanceof RekeyError || !response) return error as Error

@@ -36,9 +36,23 @@ export interface TemplateBlock {
 export interface VaultBlock {
   readonly address?: string
   readonly token?: string
+  readonly tokenFile?: string
   readonly namespace?: string
   readonly caFile?: string
+  /** A folder of CAs. */
+  readonly caFolder?: string
+  readonly clientCertificateFile?: string
+  readonly clientKeyFile?: string
   readonly serverName?: string
+  /** `ssl.verify = false`: whoever connects decides whether that is enough. */
+  readonly skipVerify?: boolean
+  /** The login that the block's `k8s_auth_role_name` asks for. */
+  readonly kubernetes?: {
+    readonly role: string
+    readonly mount?: string
+    readonly token?: string
+    readonly tokenFile?: string
+  }
 }
 
 export interface TemplateConfiguration {
@@ -55,9 +69,8 @@ const withoutUse = new Set([
   ...['template_error_fatal', 'env'],
 ])
 const vaultWithoutUse = new Set([
-  ...['enabled', 'renew_token', 'unwrap_token', 'retry', 'transport', 'vault_agent_token_file', 'client_user_agent'],
+  ...['enabled', 'renew_token', 'unwrap_token', 'retry', 'transport', 'client_user_agent'],
   ...['default_lease_duration', 'lease_renewal_threshold', 'grace'],
-  ...['k8s_auth_role_name', 'k8s_service_account_token_path', 'k8s_service_account_token', 'k8s_service_mount_path'],
 ])
 
 /**
@@ -170,30 +183,36 @@ function vaultBlock(entry: HclEntry, file: string, ignored: string[]): VaultBloc
       }
       const entries = block.entries.filter(one => !vaultWithoutUse.has(one.key))
       const settings = settingsOf({ ...block, entries }, file, {
-        ...{ address: text, token: text, namespace: text, ssl: sslBlock },
+        ...{ address: text, token: text, namespace: text, ssl: sslBlock, vault_agent_token_file: text },
+        ...{ k8s_auth_role_name: text, k8s_service_mount_path: text },
+        ...{ k8s_service_account_token: text, k8s_service_account_token_path: text },
       })
-      const { address, token, namespace, ssl } = settings
-      return withoutUndefined({ address, token, namespace, caFile: ssl?.caFile, serverName: ssl?.serverName })
+      const { address, token, namespace, ssl, vault_agent_token_file: tokenFile, k8s_auth_role_name: role } = settings
+      const kubernetes = role && {
+        role,
+        mount: settings.k8s_service_mount_path,
+        token: settings.k8s_service_account_token,
+        tokenFile: settings.k8s_service_account_token_path,
+      }
+      return withoutUndefined({ address, token, tokenFile, namespace, ...ssl, kubernetes: kubernetes || undefined })
     }),
   )
 }
 
-function sslBlock(entry: HclEntry, file: string): { caFile?: string; serverName?: string } {
+function sslBlock(entry: HclEntry, file: string): Partial<VaultBlock> {
   const [block] = objects(entry, file)
   const settings = settingsOf(block!, file, {
     ...{ enabled: bool, verify: bool, ca_cert: text, server_name: text, ca_path: text, cert: text, key: text },
   })
-  if (settings.verify === false) {
-    throw new RekeyError(`${at(file, entry.line)}: Vault's certificate is not left unverified (ssl.verify = false)`, {
-      code: 'configuration.insecure',
-      hint: 'Name the CA of its certificate in ca_cert.',
-    })
-  }
-  for (const name of ['ca_path', 'cert', 'key'] as const) {
-    if (settings[name] === undefined) continue
-    throw new RekeyError(`${at(file, entry.line)}: ssl.${name} is not offered`, { code: 'configuration.unsupported' })
-  }
-  return { caFile: settings.ca_cert, serverName: settings.server_name }
+  return withoutUndefined({
+    caFile: settings.ca_cert,
+    caFolder: settings.ca_path,
+    clientCertificateFile: settings.cert,
+    // As in consul-template, one file may hold both.
+    clientKeyFile: settings.key ?? settings.cert,
+    serverName: settings.server_name,
+    skipVerify: settings.verify === false ? true : undefined,
+  })
 }
 
 interface Exec {

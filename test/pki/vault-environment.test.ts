@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { vaultSettings } from '../../lib/pki/vault-environment.ts'
+import { issue } from './_certificates.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'rekey-home-'))
 const empty = mkdtempSync(join(tmpdir(), 'rekey-home-'))
@@ -38,10 +39,65 @@ test('CA, namespace, name of the server and time-out are read', t => {
   t.is(vaultSettings({}, { ...environment, VAULT_CLIENT_TIMEOUT: '45' }, home).timeout, 45_000)
 })
 
-test('what would leave Vault unverified, or what rekey does not do, is refused and not left out', t => {
-  t.throws(() => vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'true' }, home), { code: 'vault.insecure' })
-  t.notThrows(() => vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'false' }, home))
-  t.throws(() => vaultSettings({}, { ...environment, VAULT_CAPATH: '/cas' }, home), {
-    message: /VAULT_CAPATH is not offered/,
+test("Vault's certificate is left unverified only where that is asked twice", t => {
+  const asked = { ...environment, VAULT_SKIP_VERIFY: 'true' }
+  t.throws(() => vaultSettings({}, asked, home), { code: 'vault.insecure', message: /VAULT_SKIP_VERIFY is set/ })
+  t.true(vaultSettings({}, { ...asked, REKEY_VAULT_SKIP_VERIFY: 'true' }, home).skipVerify)
+  t.false(vaultSettings({}, { ...environment, REKEY_VAULT_SKIP_VERIFY: 'true' }, home).skipVerify)
+  t.false(vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'false' }, home).skipVerify)
+  t.throws(() => vaultSettings({ skipVerify: true }, environment, home), { message: /ssl\.verify = false is set/ })
+  t.throws(() => vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'perhaps' }, home), { code: 'vault.insecure' })
+})
+
+test("Vault's CAs are those of the file, else of the variable, else of the folder", async t => {
+  const [one, two] = [(await issue({ name: 'CN=one' })).pem, (await issue({ name: 'CN=two' })).pem]
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-cas-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  writeFileSync(join(folder, 'one.pem'), one)
+  const more = { ...environment, VAULT_CAPATH: folder }
+  t.is(vaultSettings({}, more, home).authorities, one)
+  t.is(vaultSettings({}, { ...more, VAULT_CACERT_BYTES: two }, home).authorities, two)
+  const named = vaultSettings({}, { ...more, VAULT_CACERT: '/ca.pem' }, home)
+  t.deepEqual([named.caFile, named.authorities], ['/ca.pem', undefined])
+  rmSync(join(folder, 'one.pem'))
+  t.throws(() => vaultSettings({}, more, home), { message: /there is no certificate in the files of this folder/ })
+})
+
+test("the proxy is Vault's own, else that of the system, which is not asked for this machine", t => {
+  const system = { ...environment, https_proxy: 'http://p:3128', NO_PROXY: 'example.org' }
+  t.deepEqual(vaultSettings({}, system, home).proxies, {
+    HTTP_PROXY: undefined,
+    HTTPS_PROXY: 'http://p:3128',
+    NO_PROXY: 'example.org,localhost,127.0.0.1,::1',
+  })
+  const own = vaultSettings({}, { ...system, VAULT_HTTP_PROXY: 'http://a', VAULT_PROXY_ADDR: 'http://b' }, home)
+  t.deepEqual(own.proxies, { HTTP_PROXY: 'http://b', HTTPS_PROXY: 'http://b' })
+})
+
+test('a login is named by its method, after a token and before the file', t => {
+  const approle = {
+    VAULT_ADDR: 'https://v',
+    VAULT_AUTH_METHOD: 'approle',
+    VAULT_ROLE_ID: 'r',
+    VAULT_SECRET_ID_FILE: '/s',
+  }
+  t.like(vaultSettings({}, approle, home).login, { method: 'approle', roleId: 'r', secretIdFile: '/s' })
+  t.is(vaultSettings({}, { ...approle, VAULT_TOKEN: 't' }, home).login, undefined)
+  t.throws(() => vaultSettings({}, { ...approle, VAULT_ROLE_ID: '' }, home), { message: /needs VAULT_ROLE_ID/ })
+  const pod = { ...approle, VAULT_AUTH_METHOD: 'kubernetes', VAULT_AUTH_ROLE: 'pods', VAULT_AUTH_PATH: 'k8s' }
+  t.like(vaultSettings({}, pod, home).login, { method: 'kubernetes', role: 'pods', mount: 'k8s' })
+  t.is(vaultSettings({}, { ...approle, VAULT_AUTH_METHOD: 'cert' }, home).login?.method, 'cert')
+  t.throws(() => vaultSettings({}, { ...approle, VAULT_AUTH_METHOD: 'ldap' }, home), { code: 'vault.login' })
+})
+
+test('an agent is asked before Vault itself; tries are counted; what rekey does not do is refused', t => {
+  t.is(
+    vaultSettings({}, { ...environment, VAULT_AGENT_ADDR: 'http://127.0.0.1:1' }, home).address,
+    'http://127.0.0.1:1',
+  )
+  t.is(vaultSettings({}, { ...environment, VAULT_MAX_RETRIES: '0' }, home).retries, 0)
+  t.throws(() => vaultSettings({}, { ...environment, VAULT_MAX_RETRIES: 'many' }, home), { code: 'vault.unsupported' })
+  t.throws(() => vaultSettings({}, { ...environment, VAULT_SRV_LOOKUP: '1' }, home), {
+    message: /VAULT_SRV_LOOKUP is not offered/,
   })
 })

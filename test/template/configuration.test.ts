@@ -90,15 +90,13 @@ test('a configuration that is not there is named', t => {
   t.throws(() => readConfiguration(empty), { message: `${empty}: there is no configuration file in this folder` })
 })
 
-test("Vault's certificate is never left unverified", t => {
-  const text = 'vault {\n  ssl {\n    verify = false\n  }\n}\n'
-  t.throws(() => parseConfiguration(text, 'a.hcl'), {
-    message: /^a\.hcl:2: Vault's certificate is not left unverified/,
-  })
-  const good =
-    'vault {\n  address = "https://v:8200"\n  renew_token = false\n  ssl {\n    ca_cert = "/ca.pem"\n  }\n}\n'
-  const { vault, ignored } = parseConfiguration(good, 'a.hcl')
-  t.deepEqual(vault, { address: 'https://v:8200', caFile: '/ca.pem' })
+test('a vault block says where Vault is, what to trust, and who asks', t => {
+  const text =
+    'vault {\n  address = "https://v:8200"\n  renew_token = false\n  ssl {\n    ca_cert = "/ca.pem"\n    cert = "/both.pem"\n    verify = false\n  }\n  k8s_auth_role_name = "pods"\n}\n'
+  const { vault, ignored } = parseConfiguration(text, 'a.hcl')
+  t.like(vault, { address: 'https://v:8200', caFile: '/ca.pem', skipVerify: true })
+  t.like(vault, { clientCertificateFile: '/both.pem', clientKeyFile: '/both.pem' })
+  t.is(vault.kubernetes?.role, 'pods')
   t.deepEqual(ignored, ['vault.renew_token (a.hcl:3)'])
 })
 
