@@ -1,25 +1,21 @@
 // A real Vault for one test file: TLS, raft storage in a folder of its own, initialised and unsealed, on loopback.
+import { type BinaryName, findBinary } from '../../lib/lab/binaries.ts'
 import 'reflect-metadata'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { webcrypto } from 'node:crypto'
-import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import * as x509 from '@peculiar/x509'
-import { cacheFolder } from '../../lib/lab/folders.ts'
 
-/** The path of one of the lab's programs, or undefined where it has not been built. */
-export function labBinary(name: string): string | undefined {
-  const path = join(process.env['REKEY_BIN_DIR'] || join(cacheFolder(), 'bin'), name)
-  try {
-    accessSync(path, constants.X_OK)
-    return path
-  } catch {
-    return undefined
-  }
+/** The path of one of the lab’s programs. Throws where it has not been built. */
+export function labBinary(name: BinaryName): string {
+  const path = findBinary(name)
+  if (path) return path
+  throw new Error(`${name} is not built yet: run the lab tests with 'npm run test:lab', which builds it first`)
 }
 
 export interface VaultServer {
