@@ -1,6 +1,6 @@
 // What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
 import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag, timestampTag } from 'js-yaml'
-import { type Assignments, compareText, type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { type Assignments, compareText, type Group, type HostEntry, type InventoryData } from './groups.ts'
 import type { Layers } from './layers.ts'
 import { jsonText } from './python-json.ts'
 import { text } from './python-values.ts'
@@ -59,7 +59,7 @@ const internalVariables = new Set([
 ])
 
 /** The variables of a host as they are written, templates and all. */
-export function hostVariables(layers: Layers, host: HostEntry): Mapping {
+function hostVariables(layers: Layers, host: HostEntry): Mapping {
   const variables: Mapping = {}
   for (const [name, { value }] of layers.merged(host)) if (!internalVariables.has(name)) setKey(variables, name, value)
   return variables
@@ -277,9 +277,4 @@ function sorted(value: Value): Value {
   const mapping: Mapping = {}
   for (const key of Object.keys(value).sort(compareText)) setKey(mapping, key, sorted(value[key]!))
   return mapping
-}
-
-/** Every host of the inventory, in its order. */
-export function allHosts(data: InventoryData): HostEntry[] {
-  return hostsOf(data.groups.get('all')!)
 }

@@ -462,7 +462,7 @@ const timestampPattern =
 const datePattern = /^\d{4}-\d\d-\d\d$/
 
 /** What a plain scalar means to PyYAML; undefined for what it can't construct: `=`, `<<`, `2001-13-45`. */
-export function resolveScalar(text: string): Value | undefined {
+function resolveScalar(text: string): Value | undefined {
   if (text === '') return null
   const first = text.charCodeAt(0)
   // Most scalars are words: look at the first character before trying any pattern.
