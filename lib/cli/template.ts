@@ -10,6 +10,7 @@ import { checkFileSet, placeFileSet, type WantedFile } from '../operations/file-
 import { redactor } from '../output/redaction.ts'
 import { type OutputKind, openView } from '../output/view.ts'
 import { verifySet } from '../pki/certificate-set.ts'
+import { reusingIssued } from '../pki/reuse.ts'
 import { connectVault, type Vault, vaultLists, vaultSecrets } from '../pki/vault.ts'
 import { authoritiesIn, vaultSettings } from '../pki/vault-environment.ts'
 import type { Host } from '../playbook/host.ts'
@@ -39,6 +40,8 @@ interface TemplateOptions extends InventoryOptions {
   dry?: boolean
   shared?: boolean
   check?: boolean
+  renew?: boolean
+  backups: number
   forks: number
   output: OutputKind
 }
@@ -54,6 +57,8 @@ export function templateCommand(): Command {
     .option('--dry', 'print what would be rendered, as consul-template -dry does, and place nothing')
     .option('--shared', 'ask once for all hosts: every host gets the same certificates')
     .option('-C, --check', 'say what would be done on each host: nothing is asked of Vault, nothing is changed')
+    .option('--renew', 'issue every certificate anew, also those that are as they would be issued now')
+    .option('--backups <number>', 'how many backups to keep of files with backup = true', positiveInteger, 1)
     .option('-f, --forks <number>', 'hosts that work at the same time', positiveInteger, 32)
     .addOption(
       new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
@@ -105,6 +110,8 @@ interface PlaybookOptions {
   readonly pattern: string
   readonly dry?: boolean
   readonly shared?: boolean
+  readonly renew?: boolean
+  readonly backups: number
   /** Vault, connected when it is first needed. */
   connected(): Promise<Vault>
 }
@@ -114,20 +121,24 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
   const { templates } = configuration
   const rendered = new Map<string, RenderedBlock[]>()
   const changed = new Map<string, readonly string[]>()
-  const shared = options.shared ? newRenderer(options.connected) : undefined
+  let shared: Renderer | undefined
   const destinations = templates.map(({ destination }) => destination)
 
   const renderStep = step<StepContext>('Render the templates', {
     plan: () => templates.map(block => `render ${block.source ?? block.place} to ${block.destination}`),
     run: async context => {
       const { host } = context
-      const renderer = shared ?? newRenderer(options.connected, context)
+      const sources = await sourcesOf(templates, options.config)
+      const reuse = options.renew ? undefined : { context, paths: [...destinations, ...sources.flatMap(writtenPaths)] }
+      // Where all hosts share, what the first of them has is left alone, and the others get the same.
+      if (options.shared) shared ??= newRenderer(options.connected, { reuse })
+      const renderer = shared ?? newRenderer(options.connected, { session: context, reuse })
       const blocks = await renderConfiguration({ templates }, renderer, {
         // A template that is named without a full path stands beside the configuration.
         readSource: path => readFile(resolve(baseFolder(options.config), path), 'utf8').catch(unreadable(path)),
         data: hostData(host),
       })
-      verifySet(filesOf(blocks).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
+      verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
       if (options.dry) process.stdout.write(dryText(blocks))
       return unchanged({ templates: blocks.length })
@@ -138,10 +149,12 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
     check: async context => {
       const blocks = rendered.get(context.host.name)
       // In --check nothing was rendered that could be compared.
-      return blocks !== undefined && (await checkFileSet(context, filesOf(blocks))).changed.length === 0
+      return (
+        blocks !== undefined && (await checkFileSet(context, filesOf(blocks, options.backups))).changed.length === 0
+      )
     },
     run: async context => {
-      const place = await placeFileSet(context, context.run, filesOf(rendered.get(context.host.name)!))
+      const place = await placeFileSet(context, context.run, filesOf(rendered.get(context.host.name)!, options.backups))
       changed.set(context.host.name, place.changed)
       for (const path of place.changed) context.log(`changed ${path}`)
       return place
@@ -173,17 +186,49 @@ function hostData({ name, groups, connection }: Host): Record<string, unknown> {
 }
 
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
-function newRenderer(connected: () => Promise<Vault>, session?: HostSession): Renderer {
+function newRenderer(
+  connected: () => Promise<Vault>,
+  { session, reuse }: { session?: HostSession; reuse?: { context: StepContext; paths: readonly string[] } },
+): Renderer {
+  const issue = async (path: string, data?: Readonly<Record<string, string>>) =>
+    vaultSecrets(await connected())(path, data)
+  const secrets =
+    reuse === undefined
+      ? issue
+      : reusingIssued(issue, {
+          read: async path => (await connected()).read(path),
+          texts: () => textsOf(reuse.context, reuse.paths),
+          notice: text => reuse.context.log(text),
+        })
   return createRenderer({
-    secrets: async (path, data) => vaultSecrets(await connected())(path, data),
+    secrets,
     list: async path => vaultLists(await connected())(path),
     environment: process.env,
     readFile: session && (path => session.files.readText(path)),
   })
 }
 
+/** What is there of these files; what isn't is left out. */
+async function textsOf({ files }: HostSession, paths: readonly string[]): Promise<string[]> {
+  const texts = await Promise.all(paths.map(path => files.readText(path).catch(() => '')))
+  return texts.filter(text => text.includes('-----BEGIN ') || text.includes('LS0t'))
+}
+
+/** The templates themselves, to see what they name. */
+async function sourcesOf(templates: readonly TemplateBlock[], config: string): Promise<string[]> {
+  return Promise.all(
+    templates.map(
+      ({ contents, source }) => contents ?? readFile(resolve(baseFolder(config), source!), 'utf8').catch(() => ''),
+    ),
+  )
+}
+
+/** The files that a template names to `writeToFile`. One whose name is computed is not seen: it is then written anew. */
+const writtenPaths = (template: string) =>
+  [...template.matchAll(/\bwriteToFile\s+["`]([^"`]+)["`]/g)].map(([, path]) => path!)
+
 /** Everything that the templates of a host wrote: their destinations, and what they wrote with `writeToFile`. */
-function filesOf(blocks: readonly RenderedBlock[]): WantedFile[] {
+function filesOf(blocks: readonly RenderedBlock[], backups: number): WantedFile[] {
   const files = new Map<string, WantedFile>()
   for (const { block, bytes, files: written } of blocks) {
     for (const { path, content, mode, owner, group, append } of written) {
@@ -195,7 +240,8 @@ function filesOf(blocks: readonly RenderedBlock[]): WantedFile[] {
       }
       const before = append ? files.get(path)!.content : Buffer.alloc(0)
       files.set(path, {
-        ...{ path, content: Buffer.concat([before, content]), mode, createFolders: true, backup: block.backup },
+        ...{ path, content: Buffer.concat([before, content]), mode, createFolders: true },
+        ...{ backups: block.backup ? backups : 0, component: componentOf(block) },
         ...{ user: owner || undefined, group: group || undefined },
       })
     }
@@ -206,11 +252,16 @@ function filesOf(blocks: readonly RenderedBlock[]): WantedFile[] {
       user: block.user,
       group: block.group,
       createFolders: block.createDestinationFolders,
-      backup: block.backup,
+      backups: block.backup ? backups : 0,
+      component: componentOf(block),
     })
   }
   return [...files.values()]
 }
+
+/** Files whose change runs the same command are one component's: their backups belong together. */
+const componentOf = ({ command, destination }: TemplateBlock) =>
+  command === undefined ? destination : JSON.stringify(command)
 
 /** The blocks whose commands are to be run, each command once: templates of one component often share it. */
 function commandsOf(blocks: readonly TemplateBlock[]): TemplateBlock[] {

@@ -16,8 +16,10 @@ export interface WantedFile {
   readonly group?: string
   /** Make the folders above it where they are missing; without it a missing one is an error. */
   readonly createFolders: boolean
-  /** Keep what was there as `PATH.bak`. */
-  readonly backup: boolean
+  /** How many backups are kept of what was there: `PATH.bak`, then `PATH.bak.2` for the one before it. */
+  readonly backups: number
+  /** Files of one component are backed up together, so that their backups of one number belong together. */
+  readonly component: string
 }
 
 /** A file as it is. */
@@ -90,7 +92,11 @@ export async function placeFileSet(
       const owner = user === undefined && group === undefined ? undefined : `${user ?? ''}${group ? `:${group}` : ''}`
       await session.files.write(stagedPath(path, run), content, { mode, owner })
     }
-    await keepBackups(session, files)
+    const components = new Set(files.map(({ component }) => component))
+    await keepBackups(
+      session,
+      wanted.filter(({ component }) => components.has(component)),
+    )
     await swapFiles(session, run, swap)
   } catch (error) {
     await unstageFiles(session, run, swap).catch(() => undefined)
@@ -146,9 +152,18 @@ async function makeFolders(session: HostSession, files: readonly WantedFile[]): 
   return stdout.split('\n').filter(Boolean)
 }
 
+/** Moves the backups one number on, and copies what is there. A file that was not there has no backup of that number. */
 async function keepBackups(session: HostSession, files: readonly WantedFile[]): Promise<void> {
-  const paths = files.filter(({ backup }) => backup).map(({ path }) => path)
-  if (paths.length === 0) return
-  const script = paths.map(path => `[ ! -e ${quote(path)} ] || cp -p -- ${quote(path)} ${quote(`${path}.bak`)}`)
+  const kept = files.filter(({ backups }) => backups > 0)
+  if (kept.length === 0) return
+  const script = kept.flatMap(({ path, backups }) => [
+    ...Array.from({ length: backups - 1 }, (_, index) => backups - index).map(number => {
+      const [from, to] = [quote(backupPath(path, number - 1)), quote(backupPath(path, number))]
+      return `if [ -e ${from} ]; then mv -f -- ${from} ${to}; else rm -f -- ${to}; fi`
+    }),
+    `if [ -e ${quote(path)} ]; then cp -p -- ${quote(path)} ${quote(backupPath(path, 1))}; else rm -f -- ${quote(backupPath(path, 1))}; fi`,
+  ])
   await session.$({ quiet: true })`sh -c ${['set -e', ...script].join('\n')}`
 }
+
+const backupPath = (path: string, number: number) => (number === 1 ? `${path}.bak` : `${path}.bak.${number}`)

@@ -9,16 +9,24 @@ import {
   randomBytes,
   randomUUID,
   webcrypto,
+  X509Certificate,
 } from 'node:crypto'
 import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
 import { RekeyError } from '../errors.ts'
-import { canonicalAddress, keyTypeOf, parseCertificate } from './certificate.ts'
-import { type Issuer, issuerRefuses, noSuchMount, noSuchRole, roleRefuses, ttlShortened } from './issuer.ts'
+import { canonicalAddress, issuedBy, keyTypeOf, parseCertificate, parseCertificates } from './certificate.ts'
+import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole, roleRefuses, ttlShortened } from './issuer.ts'
 import { allowsCommonName, refusedName } from './issuing-rules.ts'
 import { openSealedFile, type SealedFileKey } from './sealed-file.ts'
-import { durationSeconds, type Issued, type IssueRequest, type RoleSettings, type VaultResponse } from './vault.ts'
+import {
+  durationSeconds,
+  type Issued,
+  type IssueRequest,
+  type IssuerUrls,
+  type RoleSettings,
+  type VaultResponse,
+} from './vault.ts'
 
 /** One certificate that was issued. */
 export interface IndexEntry {
@@ -52,6 +60,7 @@ interface Mount {
   /** Private keys by id, PKCS#8. */
   readonly keys: Record<string, string>
   readonly roles: Record<string, RoleSettings>
+  urls?: IssuerUrls
 }
 
 interface State {
@@ -87,12 +96,13 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
   }
 
   const makeLeaf = async (path: string, ask: Ask): Promise<Issued> => {
-    const [mountName, , roleName] = splitPath(path)
+    const { mount: mountName, issuer, name: roleName } = splitPath(path)
     const mount = mountAt(mountName, path)
     const role = Object.hasOwn(mount.roles, roleName) ? mount.roles[roleName] : undefined
     if (!role) throw noSuchRole(mountName, roleName)
-    const authority = authorityAt(mount, role.issuer_ref ?? 'default')
-    if (!authority) throw issuerRefuses(path, 'no default issuer currently configured')
+    const authority = authorityAt(mount, issuer ?? role.issuer_ref ?? 'default')
+    if (!authority)
+      throw issuerRefuses(path, issuer ? `there is no issuer ${issuer}` : 'no default issuer currently configured')
     const signingKey = mount.keys[authority.keyId]
     if (!signingKey) throw issuerRefuses(path, 'the key of its issuer is not here')
 
@@ -107,7 +117,7 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
     const publicKey = keys?.publicKey ?? publicKeyOf(ask.csr!, role, path)
     const { certificate, serialNumber } = await signCertificate({
       ...{ subject: names.subject, ...lifetime, publicKey, signingKey, issuer: authority.certificate },
-      extensions: leafExtensions(names, role),
+      extensions: [...leafExtensions(names, role), ...urlExtensions(mount.urls)],
     })
     state.index.push({
       ...{ serialNumber, mount: mountName, role: roleName, issuerId: authority.id, commonName: names.commonName },
@@ -118,29 +128,31 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
     return {
       certificate,
       issuingCa: authority.certificate,
-      caChain: [authority.certificate],
+      caChain: chainOf(authority, mount),
       serialNumber: serialNumber.match(/../g)!.join(':'),
       privateKey: keys && privateKeyPem(keys.privateKey),
     }
   }
 
   const write = async (path: string, data: Readonly<Record<string, unknown>> = {}): Promise<VaultResponse> => {
-    const [, action] = splitPath(path)
+    const { action } = splitPath(path)
     if (action !== 'issue' && action !== 'sign') throw noSuchMount(path)
     const issued = await makeLeaf(path, askOf(data, path))
     return { lease_id: '', lease_duration: 0, renewable: false, data: responseOf(issued) }
   }
 
   const read = async (path: string): Promise<VaultResponse | undefined> => {
-    const [mountName, kind, reference] = splitPath(path)
+    const { mount: mountName, action: kind, name } = splitPath(path.replace(/\/json$/, ''))
     const mount = Object.hasOwn(state.mounts, mountName) ? state.mounts[mountName] : undefined
     if (!mount) return undefined
-    if (kind === 'cert' && reference === 'ca') {
-      const authority = authorityAt(mount, 'default')
+    if ((kind === 'cert' && name === 'ca') || kind === 'issuer') {
+      const authority = authorityAt(mount, kind === 'cert' ? 'default' : name)
+      if (!authority && kind === 'issuer') return undefined
       if (!authority) throw issuerRefuses(path, 'no default issuer currently configured')
-      return { data: { certificate: authority.certificate.trim(), revocation_time: 0 } }
+      const chain = chainOf(authority, mount).map(one => one.trim())
+      return { data: { certificate: authority.certificate.trim(), ca_chain: chain, revocation_time: 0 } }
     }
-    if (kind === 'roles' && Object.hasOwn(mount.roles, reference)) return { data: { ...mount.roles[reference] } }
+    if (kind === 'roles' && Object.hasOwn(mount.roles, name)) return { data: { ...mount.roles[name] } }
   }
 
   return {
@@ -185,6 +197,71 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
         privateKey: request.type === 'exported' ? privateKeyPem(privateKey) : undefined,
       }
     },
+    generateIntermediate: async (path, request) => {
+      const type = request.existingKey === undefined ? request.type : 'existing'
+      const where = `${path}/issuers/generate/intermediate/${type}`
+      const mount = mountAt(path, where)
+      const existing = request.existingKey === undefined ? undefined : mount.keys[request.existingKey]
+      if (request.existingKey !== undefined && !existing) {
+        throw issuerRefuses(where, `there is no key ${request.existingKey}`)
+      }
+      const made = existing ? undefined : await generateKeys(request.keyType ?? 'rsa', request.keyBits)
+      const privateKey = existing ? createPrivateKey(existing) : made!.privateKey
+      const keyId = request.existingKey ?? randomUUID()
+      mount.keys[keyId] = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+      save()
+      return {
+        csr: await makeRequest(request.commonName, privateKey),
+        keyId,
+        privateKey: type === 'exported' ? privateKeyPem(privateKey) : undefined,
+      }
+    },
+    signIntermediate: async (path, csr, request) => {
+      const { issuer = 'default', ttl } = request
+      const where = `${path}/issuer/${issuer}/sign-intermediate`
+      const mount = mountAt(path, where)
+      await checkPossession(csr, where)
+      const authority = authorityAt(mount, issuer)
+      if (!authority) throw issuerRefuses(where, 'no default issuer currently configured')
+      const signingKey = mount.keys[authority.keyId]
+      if (!signingKey) throw issuerRefuses(where, 'the key of its issuer is not here')
+      const lifetime = lifetimeOf(ttl, {}, mount, where)
+      if (lifetime.notAfter > parseCertificate(authority.certificate).notAfter) {
+        throw issuerRefuses(where, 'it would end after its CA: beyond the expiration of the CA')
+      }
+      const asked = new x509.Pkcs10CertificateRequest(csr)
+      const publicKey = createPublicKey({ key: Buffer.from(asked.publicKey.rawData), type: 'spki', format: 'der' })
+      const { certificate } = await signCertificate({
+        ...{ subject: asked.subjectName, ...lifetime, publicKey, signingKey, issuer: authority.certificate },
+        extensions: [
+          new x509.BasicConstraintsExtension(true, request.maxPathLength, true),
+          new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+          ...urlExtensions(mount.urls),
+        ],
+      })
+      requireWhole(certificate, ttl, where)
+      return { certificate, caChain: chainOf(authority, mount) }
+    },
+    importIssuers: async (path, pem) => {
+      const mount = mountAt(path, `${path}/issuers/import/cert`)
+      const ids: string[] = []
+      for (const facts of parseCertificates(pem, 'issuers to import')) {
+        if (!facts.isAuthority) throw issuerRefuses(`${path}/issuers/import/cert`, `"${facts.subject}" is not a CA`)
+        const known = mount.authorities.find(one => parseCertificate(one.certificate).fingerprint === facts.fingerprint)
+        const certificate = new X509Certificate(facts.pem)
+        const key = Object.entries(mount.keys).find(([, one]) => certificate.checkPrivateKey(createPrivateKey(one)))
+        const authority = known ?? { id: randomUUID(), keyId: key?.[0] ?? '', certificate: facts.pem }
+        if (!known) mount.authorities.push(authority)
+        if (key) mount.defaultIssuer ??= authority.id
+        ids.push(authority.id)
+      }
+      save()
+      return ids
+    },
+    setUrls: async (path, urls) => {
+      mountAt(path, `${path}/config/urls`).urls = urls
+      save()
+    },
     listIssuers: async path => mountAt(path, `${path}/issuers`).authorities.map(one => one.id),
     readIssuer: async (path, reference) => {
       const authority = authorityAt(mountAt(path, `${path}/issuer/${reference}`), reference)
@@ -222,8 +299,9 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
       return { changed: true }
     },
     readRole: async (path, name) => (await read(`${path}/roles/${name}`))?.data,
-    issue: (path, role, request) => makeLeaf(`${path}/issue/${role}`, { ...asked(request) }),
-    signCsr: (path, role, csr, request) => makeLeaf(`${path}/sign/${role}`, { ...asked(request), csr }),
+    issue: (path, role, request) => makeLeaf(`${path}${issuerPart(request)}/issue/${role}`, { ...asked(request) }),
+    signCsr: (path, role, csr, request) =>
+      makeLeaf(`${path}${issuerPart(request)}/sign/${role}`, { ...asked(request), csr }),
     read,
     write,
     index: () => [...state.index],
@@ -404,6 +482,45 @@ function leafExtensions({ subject, names, addresses }: Names, role: RoleSettings
   ]
 }
 
+/** Where clients fetch the issuer and ask whether it was revoked. */
+function urlExtensions({ issuing = [], crl = [], ocsp = [] }: IssuerUrls = {}): x509.Extension[] {
+  return [
+    ...(crl.length > 0 ? [new x509.CRLDistributionPointsExtension([...crl])] : []),
+    ...(issuing.length + ocsp.length > 0
+      ? [new x509.AuthorityInfoAccessExtension({ ocsp: [...ocsp], caIssuers: [...issuing] })]
+      : []),
+  ]
+}
+
+/** An authority, and those above it as far as the mount has them. */
+function chainOf(authority: Authority, { authorities }: Mount): string[] {
+  const chain = [authority]
+  for (let depth = 0; depth < 8; depth++) {
+    const last = parseCertificate(chain.at(-1)!.certificate)
+    const above = authorities.find(one => !chain.includes(one) && issuedBy(last, parseCertificate(one.certificate)))
+    if (last.subject === last.issuer || !above) break
+    chain.push(above)
+  }
+  return chain.map(one => one.certificate)
+}
+
+async function makeRequest(commonName: string, privateKey: KeyObject): Promise<string> {
+  const algorithm = algorithmOf(privateKey)
+  const [pkcs8, spki] = [
+    privateKey.export({ type: 'pkcs8', format: 'der' }),
+    createPublicKey(privateKey.export({ type: 'pkcs8', format: 'pem' })).export({ type: 'spki', format: 'der' }),
+  ]
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    name: new x509.Name([{ CN: [commonName] }]).toString(),
+    keys: {
+      privateKey: await webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']),
+      publicKey: await webcrypto.subtle.importKey('spki', spki, algorithm, true, ['verify']),
+    },
+    signingAlgorithm: algorithm,
+  })
+  return `${request.toString('pem')}\n`
+}
+
 interface Signing {
   readonly subject: x509.Name
   readonly publicKey: KeyObject
@@ -481,10 +598,13 @@ function privateKeyType(pem: string): string {
   return pem.includes('BEGIN EC') ? 'ec' : 'ed25519'
 }
 
-/** `mount/issue/role`: a mount may have slashes of its own. */
-function splitPath(path: string): [mount: string, action: string, name: string] {
+/** `mount/issue/role`, `mount/issuer/reference/issue/role`: a mount may have slashes of its own. */
+function splitPath(path: string): { mount: string; issuer?: string; action: string; name: string } {
   const parts = path.split('/')
   const name = parts.pop() ?? ''
   const action = parts.pop() ?? ''
-  return [parts.join('/'), action, name]
+  const named = parts.length > 2 && parts.at(-2) === 'issuer'
+  const issuer = named ? parts.pop() : undefined
+  if (named) parts.pop()
+  return { mount: parts.join('/'), issuer, action, name }
 }

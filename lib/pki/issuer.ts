@@ -3,13 +3,17 @@
 import { domainToASCII } from 'node:url'
 import { RekeyError } from '../errors.ts'
 import { type CertificateFacts, canonicalAddress } from './certificate.ts'
-import type { Vault } from './vault.ts'
+import type { IssueRequest, Vault } from './vault.ts'
 
 /** The contract. `test/pki/_issuer-contract.ts` holds every issuer to it. */
 export type Issuer = Pick<
   Vault,
   | 'ensureMount'
   | 'generateRoot'
+  | 'generateIntermediate'
+  | 'signIntermediate'
+  | 'importIssuers'
+  | 'setUrls'
   | 'listIssuers'
   | 'readIssuer'
   | 'setDefaultIssuer'
@@ -23,6 +27,10 @@ export type Issuer = Pick<
   | 'write'
   | 'close'
 >
+
+/** The part of a path that names the issuer, where a request does. */
+export const issuerPart = ({ issuer }: Pick<IssueRequest, 'issuer'>): string =>
+  issuer === undefined ? '' : `/issuer/${issuer}`
 
 /** A role exists, and does not allow what was asked; `said` names it. */
 export function roleRefuses(path: string, said: string): RekeyError {

@@ -2,8 +2,16 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
-import { type CertificateFacts, parseCertificate } from './certificate.ts'
-import { issuerRefuses, noSuchMount, noSuchRole, requireNames, roleRefuses, ttlShortened } from './issuer.ts'
+import { type CertificateFacts, parseCertificate, parseCertificates } from './certificate.ts'
+import {
+  issuerPart,
+  issuerRefuses,
+  noSuchMount,
+  noSuchRole,
+  requireNames,
+  roleRefuses,
+  ttlShortened,
+} from './issuer.ts'
 import { loginRequest, type VaultLogin } from './vault-login.ts'
 import { checkAddress, vaultTransport } from './vault-transport.ts'
 
@@ -90,6 +98,31 @@ export interface Root {
   readonly privateKey?: string
 }
 
+export interface IntermediateRequest {
+  readonly commonName: string
+  /** `exported` hands the key out once, in this answer; `internal` never. */
+  readonly type: 'internal' | 'exported'
+  readonly keyType?: 'rsa' | 'ec' | 'ed25519'
+  readonly keyBits?: number
+  /** A key of the mount, by id, instead of a new one: to have an authority signed by another one too. */
+  readonly existingKey?: string
+}
+
+export interface SignIntermediateRequest {
+  readonly ttl: string
+  /** The issuer that signs, by id or name; without it, the mount's default. */
+  readonly issuer?: string
+  /** How many CAs may stand below it. */
+  readonly maxPathLength?: number
+}
+
+/** What the certificates of a mount say of where their issuer, its CRL and its OCSP server are. */
+export interface IssuerUrls {
+  readonly issuing?: readonly string[]
+  readonly crl?: readonly string[]
+  readonly ocsp?: readonly string[]
+}
+
 /** A role of the PKI engine, in the engine's own words; what is left out gets Vault's default. */
 export interface RoleSettings {
   readonly issuer_ref?: string
@@ -121,6 +154,8 @@ export interface IssueRequest {
   readonly dnsNames?: readonly string[]
   readonly ipAddresses?: readonly string[]
   readonly ttl?: string
+  /** The issuer that signs, by id or name; without it, the one that the role names. */
+  readonly issuer?: string
   /** Keep the CN out of the DNS names (`exclude_cn_from_sans`). Default true. */
   readonly excludeCommonName?: boolean
 }
@@ -156,6 +191,23 @@ export interface Vault {
   ensureMount(path: string, settings: { maxLeaseTtl: string; description?: string }): Promise<{ changed: boolean }>
   /** Add a root CA to a mount, beside those that it has. It becomes the default only by `setDefaultIssuer`. */
   generateRoot(path: string, request: RootRequest): Promise<Root>
+  /** A request for a CA certificate, for a key that stays in the mount: sign it elsewhere, then `importIssuers`. */
+  generateIntermediate(
+    path: string,
+    request: IntermediateRequest,
+  ): Promise<{ csr: string; keyId: string; privateKey?: string }>
+  /** Sign the request of a CA with an issuer of this mount. `caChain`: who signed, up to the root where it is known. */
+  signIntermediate(
+    path: string,
+    csrPem: string,
+    request: SignIntermediateRequest,
+  ): Promise<{ certificate: string; caChain: readonly string[] }>
+  /**
+   * Add CA certificates to a mount: an intermediate whose key it has, and those above it, whose keys may lie offline.
+   * Resolves with the ids of their issuers, in order.
+   */
+  importIssuers(path: string, pem: string): Promise<string[]>
+  setUrls(path: string, urls: IssuerUrls): Promise<void>
   /** Ids of the issuers of a mount. */
   listIssuers(path: string): Promise<string[]>
   /** An issuer by id, name or `default`; undefined where there is none. */
@@ -469,6 +521,54 @@ function vaultClient({ address, loggedIn, send, withToken, close }: Client): Vau
         privateKey: request.type === 'exported' ? pem(data['private_key'], where) : undefined,
       }
     },
+    generateIntermediate: async (path, request) => {
+      const type = request.existingKey === undefined ? request.type : 'existing'
+      const where = `${path}/issuers/generate/intermediate/${type}`
+      const { data } = await write(where, {
+        common_name: request.commonName,
+        exclude_cn_from_sans: true,
+        key_type: request.existingKey === undefined ? request.keyType : undefined,
+        key_bits: request.existingKey === undefined ? request.keyBits : undefined,
+        key_ref: request.existingKey,
+      })
+      return {
+        csr: pem(data['csr'], where),
+        keyId: String(data['key_id']),
+        privateKey: type === 'exported' ? pem(data['private_key'], where) : undefined,
+      }
+    },
+    signIntermediate: async (path, csr, { ttl, issuer = 'default', maxPathLength }) => {
+      const where = `${path}/issuer/${issuer}/sign-intermediate`
+      const { data, warnings } = await write(where, {
+        ...{ csr, ttl, format: 'pem', use_csr_values: true, exclude_cn_from_sans: true },
+        max_path_length: maxPathLength,
+      })
+      const certificate = pem(data['certificate'], where)
+      requireLifetime(parseCertificate(certificate, `answer of ${where}`), ttl, where, warnings)
+      const chain = (data['ca_chain'] as string[] | undefined) ?? [String(data['issuing_ca'])]
+      return { certificate, caChain: chain.map(one => pem(one, where)).filter(one => one !== certificate) }
+    },
+    importIssuers: async (path, bundle) => {
+      const where = `${path}/issuers/import/cert`
+      await write(where, { pem_bundle: bundle })
+      // Vault tells what is new, not what it had: the ids are looked up by what was given.
+      const ids = (await list(`${path}/issuers`)) ?? []
+      const issuers = await Promise.all(ids.map(id => readIssuer(path, id)))
+      const known = new Map(
+        issuers.flatMap(one => (one ? [[parseCertificate(one.certificate).fingerprint, one.id]] : [])),
+      )
+      return parseCertificates(bundle, 'issuers to import').map(({ fingerprint, subject }) => {
+        const id = known.get(fingerprint)
+        if (id) return id
+        throw new RekeyError(`Vault did not take "${subject}" for an issuer`, { code: 'vault.bad-response' })
+      })
+    },
+    setUrls: async (path, { issuing = [], crl = [], ocsp = [] }) =>
+      void (await write(`${path}/config/urls`, {
+        issuing_certificates: issuing.join(','),
+        crl_distribution_points: crl.join(','),
+        ocsp_servers: ocsp.join(','),
+      })),
     listIssuers: async path => (await list(`${path}/issuers`)) ?? [],
     readIssuer,
     setDefaultIssuer: async (path, issuerId) => void (await write(`${path}/config/issuers`, { default: issuerId })),
@@ -499,8 +599,8 @@ function vaultClient({ address, loggedIn, send, withToken, close }: Client): Vau
     renewSelf: async () => Number((await write('auth/token/renew-self')).auth?.['lease_duration'] ?? 0),
     revokeSelf: async () => void (await write('auth/token/revoke-self')),
     revokeAccessor: async accessor => void (await write('auth/token/revoke-accessor', { accessor })),
-    issue: (path, role, request) => ask(`${path}/issue/${role}`, request),
-    signCsr: (path, role, csr, request) => ask(`${path}/sign/${role}`, request, { csr }),
+    issue: (path, role, request) => ask(`${path}${issuerPart(request)}/issue/${role}`, request),
+    signCsr: (path, role, csr, request) => ask(`${path}${issuerPart(request)}/sign/${role}`, request, { csr }),
     list,
     read,
     write,

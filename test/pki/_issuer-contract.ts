@@ -1,7 +1,7 @@
 // What every issuer must do, run on each of them.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync, webcrypto } from 'node:crypto'
+import { generateKeyPairSync, webcrypto, X509Certificate } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +10,7 @@ import type { ExecutionContext, TestFn } from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificate.ts'
 import type { Issuer } from '../../lib/pki/issuer.ts'
+import { reusingIssued } from '../../lib/pki/reuse.ts'
 import type { RoleSettings } from '../../lib/pki/vault.ts'
 import { vaultSecrets } from '../../lib/pki/vault.ts'
 import { createRenderer } from '../../lib/template/render.ts'
@@ -220,6 +221,123 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     t.is((await failure(issuer().signCsr(mount, 'web', other.csr, { commonName: 'x' }))).code, 'issuer.role-refuses')
   })
 
+  test('an intermediate under an offline root: its certificates lead over it to the root, which signs nothing else', async t => {
+    const offline = await mountWith()
+    const online = `pki_contract_${++mounts}`
+    await issuer().ensureMount(online, { maxLeaseTtl: '20000h' })
+    const made = await issuer().generateIntermediate(online, {
+      ...{ commonName: 'online', type: 'internal', keyType: 'ec', keyBits: 256 },
+    })
+    t.is(made.privateKey, undefined)
+    const ask = { ttl: '10000h', maxPathLength: 0 }
+    const { certificate, caChain } = await issuer().signIntermediate(offline.mount, made.csr, ask)
+    t.deepEqual(caChain, [offline.root.certificate])
+    const facts = parseCertificate(certificate)
+    t.true(facts.isAuthority)
+    t.is(facts.commonName, 'online')
+    const [id, above] = await issuer().importIssuers(online, `${certificate}${offline.root.certificate}`)
+    t.is((await issuer().importIssuers(online, certificate))[0], id)
+    await issuer().setDefaultIssuer(online, id!)
+    await issuer().ensureRole(online, 'web', { ...web, key_type: 'ec', key_bits: 256 })
+    const issued = await issuer().issue(online, 'web', { commonName: 'x', dnsNames: ['a.example.org'] })
+    t.is(issued.issuingCa, certificate)
+    t.deepEqual(issued.caChain, [certificate, offline.root.certificate])
+    t.is(verifyChain(`${issued.certificate}${certificate}`, offline.root.certificate).length, 3)
+    opensslVerify(t, issued.certificate, offline.root.certificate, certificate)
+    // The root's key is not here.
+    t.not(
+      (await failure(issuer().issue(online, 'web', { commonName: 'x', issuer: above! }))).code,
+      'nothing was refused',
+    )
+    const long = failure(issuer().signIntermediate(offline.mount, made.csr, { ttl: '43900h' }))
+    t.true(['issuer.ttl-shortened', 'issuer.refused'].includes((await long).code))
+  })
+
+  test('an authority signed by the one before it is trusted by who trusts either', async t => {
+    const { mount, root: before } = await mountWith()
+    const ask = {
+      commonName: 'kubernetes',
+      type: 'internal',
+      ttl: '20000h',
+      keyType: 'ec',
+      issuerName: 'after',
+    } as const
+    const after = await issuer().generateRoot(mount, ask)
+    const request = { commonName: 'kubernetes', type: 'internal', existingKey: after.keyId } as const
+    const { csr, keyId } = await issuer().generateIntermediate(mount, request)
+    t.is(keyId, after.keyId)
+    const { certificate: crossed } = await issuer().signIntermediate(mount, csr, {
+      ttl: '10000h',
+      issuer: before.issuerId,
+    })
+    t.is(parseCertificate(crossed).subjectKeyId, parseCertificate(after.certificate).subjectKeyId)
+    const [id] = await issuer().importIssuers(mount, crossed)
+    t.true((await issuer().listIssuers(mount)).includes(id!))
+    const issued = await issuer().issue(mount, 'web', { commonName: 'x', issuer: 'after' })
+    t.is(issued.issuingCa, after.certificate)
+    opensslVerify(t, issued.certificate, after.certificate)
+    opensslVerify(t, issued.certificate, before.certificate, crossed)
+  })
+
+  test('certificates say where their CRL, their OCSP server and their issuer are', async t => {
+    const { mount } = await mountWith()
+    const urls = {
+      issuing: ['http://pki.example.org/ca'],
+      crl: ['http://pki.example.org/crl'],
+      ocsp: ['http://pki.example.org/ocsp'],
+    }
+    await issuer().setUrls(mount, urls)
+    const { certificate } = await issuer().issue(mount, 'web', { commonName: 'x' })
+    const told = new X509Certificate(certificate).infoAccess ?? ''
+    t.true(told.includes('OCSP - URI:http://pki.example.org/ocsp'), told)
+    t.true(told.includes('CA Issuers - URI:http://pki.example.org/ca'), told)
+    const points = new x509.X509Certificate(certificate).getExtension(x509.CRLDistributionPointsExtension)
+    t.true(
+      points?.distributionPoints[0]?.distributionPoint?.fullName?.some(
+        name => name.uniformResourceIdentifier === urls.crl[0],
+      ),
+    )
+  })
+
+  test('a certificate is left alone until its issuer, names, usages or kind of key differ, or it is due', async t => {
+    const { mount } = await mountWith({ server_flag: false, organization: ['system:nodes'] })
+    const ask = { common_name: 'system:node:x', alt_names: 'a.example.org', ip_sans: '10.0.0.1', ttl: '1000h' }
+    const path = `${mount}/issue/web`
+    const fresh = vaultSecrets(issuer())
+    const first = (await fresh(path, ask))!.data
+    const lying = `${first['certificate']}\n${first['private_key']}\n`
+    const notices: string[] = []
+    const later = (hours: number) => () => new Date(Date.now() + hours * 3_600_000)
+    const again = async (more: Record<string, string> = {}, now = later(0)) => {
+      notices.length = 0
+      const read = (where: string) => issuer().read(where)
+      const settings = { read, texts: async () => [lying], notice: (text: string) => void notices.push(text), now }
+      return (await reusingIssued(fresh, settings)(path, { ...ask, ...more }))!.data
+    }
+    t.deepEqual(await again(), first)
+    t.deepEqual(notices, [])
+    const differs = async (reason: RegExp, answer: Promise<Record<string, unknown>>) => {
+      t.not((await answer)['serial_number'], first['serial_number'])
+      t.is(notices.length, 1)
+      t.regex(notices[0]!, reason)
+    }
+    await differs(/DNS names are \[a\.example\.org\], not \[b\.example\.org\]/, again({ alt_names: 'b.example.org' }))
+    await differs(/IP addresses are/, again({ ip_sans: '10.0.0.1,10.0.0.2' }))
+    await differs(/it ends on/, again({}, later(700)))
+    t.deepEqual(await again({}, later(600)), first)
+    await differs(/holds longer than asked/, again({ ttl: '10h' }))
+    await issuer().ensureRole(mount, 'web', { ...web, key_type: 'ec', key_bits: 256, organization: ['system:nodes'] })
+    await differs(/usages are \[clientAuth\], not \[serverAuth, clientAuth\]/, again())
+    const role = { ...web, server_flag: false, organization: ['system:nodes'] }
+    await issuer().ensureRole(mount, 'web', { ...role, key_type: 'rsa', key_bits: 2048 })
+    await differs(/its key is ECDSA-P-256, not RSA-2048/, again())
+    await issuer().ensureRole(mount, 'web', { ...role, key_type: 'ec', key_bits: 256 })
+    t.deepEqual(await again(), first)
+    const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
+    await issuer().setDefaultIssuer(mount, next.issuerId)
+    await differs(/its issuer is not "CN=kubernetes"/, again())
+  })
+
   test('a request that is none, or not signed by its key, is refused', async t => {
     const { mount } = await mountWith()
     const bad = '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n'
@@ -287,12 +405,14 @@ async function makeRequest(name: string, dnsNames: string[]): Promise<{ csr: str
   return { csr: request.toString('pem'), keyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
 }
 
-function opensslVerify(t: ExecutionContext, leaf: string, root: string): void {
+function opensslVerify(t: ExecutionContext, leaf: string, root: string, between?: string): void {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-contract-'))
   try {
     writeFileSync(join(folder, 'leaf.pem'), leaf)
     writeFileSync(join(folder, 'root.pem'), root)
-    const files = ['-CAfile', join(folder, 'root.pem'), join(folder, 'leaf.pem')]
+    if (between) writeFileSync(join(folder, 'between.pem'), between)
+    const untrusted = between ? ['-untrusted', join(folder, 'between.pem')] : []
+    const files = ['-CAfile', join(folder, 'root.pem'), ...untrusted, join(folder, 'leaf.pem')]
     t.regex(execFileSync('openssl', ['verify', '-x509_strict', ...files]).toString(), /: OK/)
   } finally {
     rmSync(folder, { recursive: true, force: true })

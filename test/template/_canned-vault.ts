@@ -61,30 +61,42 @@ function answer(method: string, path: string, query: URLSearchParams, body: Reco
   return path === 'pki_k8s/issue/kubernetes' ? { lease_duration: 0, data: issued(body) } : undefined
 }
 
+/** A canned Vault at work. */
+export interface CannedVault {
+  readonly address: string
+  /** Answers first, where it has something to say. */
+  before?: (method: string, path: string, body: Record<string, unknown>) => Promise<unknown>
+  stop(): void
+}
+
 /** Start it. Returns its address, and what ends it. */
-export async function startCannedVault(): Promise<{ address: string; stop(): void }> {
+export async function startCannedVault(): Promise<CannedVault> {
+  const made: CannedVault & { address: string } = {
+    address: '',
+    stop: () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
   const server = createServer((request, response) => {
     let text = ''
     request.on('data', chunk => {
       text += chunk
     })
-    request.on('end', () => {
+    request.on('end', async () => {
       const url = new URL(request.url!, 'http://127.0.0.1')
       const path = decodeURIComponent(url.pathname)
         .replace(/^\/v1\//, '')
         .replace(/\/$/, '')
-      const found = answer(request.method!, path, url.searchParams, text ? JSON.parse(text) : {})
+      const body = text ? JSON.parse(text) : {}
+      const found =
+        (await made.before?.(request.method!, path, body)) ?? answer(request.method!, path, url.searchParams, body)
       response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json' })
       response.end(JSON.stringify(found ?? { errors: [] }))
     })
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
-  return {
-    address: `http://127.0.0.1:${port}`,
-    stop: () => {
-      server.closeAllConnections()
-      server.close()
-    },
-  }
+  made.address = `http://127.0.0.1:${port}`
+  return made
 }

@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, s
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
 const vault = await startCannedVault()
@@ -114,6 +115,94 @@ test.serial('a backup is kept of what was there, and owners are set by name', as
   t.is(code, 0, all)
   t.is(readFileSync(join(out, 'a'), 'utf8'), 'new')
   t.is(readFileSync(join(out, 'a.bak'), 'utf8'), 'old')
+})
+
+test.serial('N backups are kept, and those of one number belong together', async t => {
+  const block = (name: string, text: string, command = 'true') =>
+    `template {\n contents = "${text}"\n destination = "OUT/${name}"\n backup = true\n command = "${command}"\n}\n`
+  const { out, config, run } = scene('')
+  const generations: [key: string, chain: string][] = [
+    ['key 1', 'chain'],
+    ['key 2', 'chain'],
+    ['key 3', 'chain'],
+    ['key 4', 'other chain'],
+  ]
+  for (const [key, chain] of generations) {
+    const other = block('other', 'never changes', 'echo')
+    writeFileSync(config, (block('key', key) + block('chain', chain) + other).replaceAll('OUT', out))
+    const { code, all } = await run('--backups', '2')
+    t.is(code, 0, all)
+  }
+  const held = readdirSync(out).map(name => [name, readFileSync(join(out, name), 'utf8')])
+  t.deepEqual(Object.fromEntries(held), {
+    key: 'key 4',
+    'key.bak': 'key 3',
+    'key.bak.2': 'key 2',
+    chain: 'other chain',
+    'chain.bak': 'chain',
+    'chain.bak.2': 'chain',
+    other: 'never changes',
+  })
+})
+
+test.serial('a certificate that is as it would be issued now is left alone; one of another CA is not', async t => {
+  const issuer = await openEmbeddedIssuer(join(root, 'ca.sealed'), { passphrase: 'of this test' })
+  await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+  const ca = { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' } as const
+  await issuer.generateRoot('pki', ca)
+  await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', key_bits: 256 })
+  const asked: string[] = []
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith('pki/')) return undefined
+    asked.push(`${method} ${path}`)
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  const call = '"pki/issue/web" "common_name=a.example.org" "ttl=100h"'
+  const { out, config, run } = scene('')
+  const configuration = `
+    template {
+      contents = <<-END
+        {{ with secret ${call} }}{{ .Data.certificate }}
+        {{ .Data.issuing_ca }}{{ end }}
+        END
+      destination = "OUT/web.crt"
+      command = "echo ran >> OUT/ran"
+    }
+    template {
+      contents = <<-END
+        {{ with pkiCert ${call} }}{{ .Key | writeToFile "OUT/web.key" "" "" "0600" }}{{ .Cert }}{{ end }}
+        END
+      destination = "OUT/again.crt"
+      command = "echo ran >> OUT/ran"
+    }`
+  writeFileSync(config, configuration.replaceAll('OUT', out))
+  const place = async (...more: string[]) => {
+    asked.length = 0
+    const { code, all } = await run(...more)
+    t.is(code, 0, all)
+    const issues = asked.filter(one => one.includes('/issue/')).length
+    return { issues, all, certificate: readFileSync(join(out, 'web.crt'), 'utf8') }
+  }
+  const first = await place()
+  t.is(first.issues, 1)
+  const second = await place()
+  t.deepEqual([second.issues, second.certificate], [0, first.certificate])
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\n')
+  t.is((await place('--renew')).issues, 1)
+  const next = await issuer.generateRoot('pki', ca)
+  await issuer.setDefaultIssuer('pki', next.issuerId)
+  const third = await place()
+  t.is(third.issues, 1)
+  t.true(
+    third.all.replaceAll(/\s+/g, ' ').includes('"a.example.org" is issued anew: its issuer is not "CN=k"'),
+    third.all,
+  )
+  t.true(third.certificate.includes(next.certificate.trim()))
+  t.is((await place()).issues, 0)
 })
 
 const faults: [title: string, second: string, message: RegExp, code: number][] = [

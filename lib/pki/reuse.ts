@@ -1,0 +1,232 @@
+// Leaves a certificate alone that is as it would be issued now: same issuer, names, usages and kind of key, and not due.
+// An issuer's answer is then made from what lies on the host, so that whatever asked gets the same bytes again.
+import { domainToASCII } from 'node:url'
+import type { RekeyError } from '../errors.ts'
+import {
+  type CertificateFacts,
+  canonicalAddress,
+  issuedBy,
+  keyMatches,
+  parseCertificate,
+  parseCertificates,
+  splitBundle,
+} from './certificate.ts'
+import { refusedName } from './issuing-rules.ts'
+import { durationSeconds, type RoleSettings, type VaultResponse } from './vault.ts'
+
+type Data = Readonly<Record<string, string>>
+type Source = (path: string, data?: Data) => Promise<VaultResponse | undefined>
+
+/** A certificate that lies on a host, with its key. */
+export interface PresentCertificate {
+  readonly facts: CertificateFacts
+  readonly key: string
+}
+
+/** What a certificate has to be, from the role, the issuer and what is asked of them. */
+export interface Expected {
+  readonly issuer: CertificateFacts
+  readonly commonName: string
+  readonly organizations: readonly string[]
+  readonly dnsNames: readonly string[]
+  readonly ipAddresses: readonly string[]
+  /** `serverAuth`, …; undefined where a role's own list of OIDs decides. */
+  readonly extendedKeyUsages: readonly string[]
+  readonly keyUsages: readonly string[]
+  /** `RSA-2048`, …; undefined where any will do. */
+  readonly keyType?: string
+  /** Seconds that were asked for. */
+  readonly ttl?: number
+}
+
+export interface ReuseSettings {
+  /** Reads role and issuer. */
+  readonly read: (path: string) => Promise<VaultResponse | undefined>
+  /** The texts of the files that will be replaced; asked for once, when the first certificate is asked for. */
+  readonly texts: () => Promise<readonly string[]>
+  /** Gets a sentence for each certificate that is not left alone, and why. */
+  readonly notice?: (text: string) => void
+  readonly now?: () => Date
+}
+
+/** What is asked for with these is not compared, so it is issued anew. */
+const notCompared = ['uri_sans', 'other_sans', 'user_ids', 'serial_number', 'csr', 'not_after']
+
+/**
+ * A source that answers `…/issue/ROLE` from what is there, where that fits, and passes everything else on.
+ * Where role or issuer can't be read, the certificate is issued anew, and the notice says which policy line would help.
+ */
+export function reusingIssued(source: Source, settings: ReuseSettings): Source {
+  let present: Promise<PresentCertificate[]> | undefined
+  return async (path, data) => {
+    const request = /^(.+?)(?:\/issuer\/([^/]+))?\/issue\/([^/]+)$/.exec(path)
+    if (!data || !request) return source(path, data)
+    present ??= settings.texts().then(presentCertificates)
+    const mine = (await present).filter(({ facts }) => facts.commonName === (data['common_name'] ?? ''))
+    if (mine.length === 0) return source(path, data)
+    const renewed = (reason: string) => {
+      settings.notice?.(`"${data['common_name'] ?? path}" is issued anew: ${reason}`)
+      return source(path, data)
+    }
+    const other = notCompared.find(name => data[name])
+    if (other) return renewed(`it asks for ${other}, which is not compared`)
+    if ((data['format'] ?? 'pem') !== 'pem') return renewed(`it asks for the format ${data['format']}`)
+
+    const [, mount, named, roleName] = request
+    const role = await attempt(settings.read(`${mount}/roles/${roleName}`))
+    if ('problem' in role) return renewed(role.problem)
+    if (!role.response) return source(path, data)
+    const reference = named ?? String(role.response.data['issuer_ref'] || 'default')
+    const issuer = await attempt(settings.read(`${mount}/issuer/${reference}/json`))
+    if ('problem' in issuer) return renewed(issuer.problem)
+    const authority = issuer.response?.data['certificate']
+    if (typeof authority !== 'string' || authority === '') return source(path, data)
+
+    const expected = expectedOf(role.response.data, parseCertificate(authority), data)
+    const now = settings.now?.() ?? new Date()
+    const differences = mine.map(one => differencesFrom(expected, one.facts, now))
+    const found = differences.findIndex(one => one.length === 0)
+    if (found < 0) return renewed(differences[0]!.join(', '))
+    return { data: answerOf(mine[found]!, authority, issuer.response!.data['ca_chain']) }
+  }
+}
+
+/** What keeps a certificate from being left alone, in words. Empty where nothing does. */
+export function differencesFrom(expected: Expected, facts: CertificateFacts, now = new Date()): string[] {
+  const differences: string[] = []
+  if (!issuedBy(facts, expected.issuer)) {
+    const { subject, fingerprint } = expected.issuer
+    differences.push(`its issuer is not "${subject}" (${fingerprint.slice(0, 11)}…)`)
+  }
+  const lists: [what: string, has: readonly string[], wants: readonly string[]][] = [
+    ['O', facts.organizations, expected.organizations],
+    ['DNS names', facts.dnsNames.map(asciiName), expected.dnsNames.map(asciiName)],
+    ['IP addresses', facts.ipAddresses, expected.ipAddresses],
+    ['usages', facts.extendedKeyUsages, expected.extendedKeyUsages],
+    ['key usages', facts.keyUsages, expected.keyUsages],
+  ]
+  for (const [what, has, wants] of lists) {
+    if (!sameSet(has, wants)) differences.push(`${what} are [${has.join(', ')}], not [${wants.join(', ')}]`)
+  }
+  if (expected.keyType !== undefined && facts.keyType !== expected.keyType) {
+    differences.push(`its key is ${facts.keyType}, not ${expected.keyType}`)
+  }
+  const left = (facts.notAfter.getTime() - now.getTime()) / 1000
+  const whole = (facts.notAfter.getTime() - facts.notBefore.getTime()) / 1000
+  const asked = expected.ttl ?? whole
+  if (facts.notBefore > now) differences.push(`it does not hold before ${facts.notBefore.toISOString()}`)
+  // A third of its time is left for trying again when the issuer is away.
+  if (left < Math.max(whole, asked) / 3) differences.push(`it ends on ${facts.notAfter.toISOString()}`)
+  if (left > asked + 120) differences.push(`it holds longer than asked, until ${facts.notAfter.toISOString()}`)
+  return differences
+}
+
+/** Every leaf certificate in the texts whose key is in them too; those in base64, as kubeconfigs have them, among them. */
+export function presentCertificates(texts: readonly string[]): PresentCertificate[] {
+  const all = texts.flatMap(text => [text, ...decoded(text)])
+  const keys = all.flatMap(text => text.match(keyBlock) ?? []).map(key => `${key}\n`)
+  const leaves = all
+    .flatMap(text => (splitBundle(text).length > 0 ? readable(text) : []))
+    .filter(facts => !facts.isAuthority)
+  return leaves.flatMap(facts => {
+    const key = keys.find(one => belongs(facts, one))
+    return key === undefined ? [] : [{ facts, key }]
+  })
+}
+
+const keyBlock = /-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----[^-]+-----END (?:[A-Z0-9]+ )?PRIVATE KEY-----/g
+
+function decoded(text: string): string[] {
+  const blobs = text.match(/(?<![A-Za-z0-9+/])LS0t[A-Za-z0-9+/]{100,}={0,2}/g) ?? []
+  return blobs.map(blob => Buffer.from(blob, 'base64').toString('latin1'))
+}
+
+/** What lies on a host may be anything: what can't be read is not there. */
+function readable(text: string): CertificateFacts[] {
+  try {
+    return parseCertificates(text)
+  } catch {
+    return []
+  }
+}
+
+function belongs(facts: CertificateFacts, key: string): boolean {
+  try {
+    return keyMatches(facts.pem, key)
+  } catch {
+    return false
+  }
+}
+
+type Attempt = { readonly response?: VaultResponse } | { readonly problem: string }
+
+/** Without the right to look, nothing is reused; every other failure would come again at issuing. */
+async function attempt(reading: Promise<VaultResponse | undefined>): Promise<Attempt> {
+  try {
+    return { response: await reading }
+  } catch (error) {
+    const { code, message, hint } = error as RekeyError
+    if (code !== 'vault.permission-denied') throw error
+    return { problem: `${message}. ${hint ?? ''}` }
+  }
+}
+
+function expectedOf(role: Readonly<Record<string, unknown>>, issuer: CertificateFacts, data: Data): Expected {
+  const settings = role as RoleSettings & {
+    code_signing_flag?: boolean
+    email_protection_flag?: boolean
+    ext_key_usage?: readonly string[]
+    use_csr_common_name?: boolean
+  }
+  const list = (text = '') => text.split(',').flatMap(one => one.trim() || [])
+  const commonName = data['common_name'] ?? ''
+  const names = list(data['alt_names']).filter(name => !name.includes('@'))
+  const excluded = /^(1|t|true)$/i.test(data['exclude_cn_from_sans'] ?? '')
+  const asName = !excluded && !commonName.includes('@') && refusedName({ allow_any_name: true }, [commonName])
+  const ttl = data['ttl'] || undefined
+  const { key_type: type = 'rsa', key_bits: bits } = settings
+  return {
+    issuer,
+    commonName,
+    organizations: settings.organization ?? [],
+    dnsNames: asName === undefined && commonName !== '' ? [...names, commonName] : names,
+    ipAddresses: list(data['ip_sans']).map(canonicalAddress),
+    extendedKeyUsages: [
+      ...(settings.server_flag === false ? [] : ['serverAuth']),
+      ...(settings.client_flag === false ? [] : ['clientAuth']),
+      ...(settings.code_signing_flag ? ['codeSigning'] : []),
+      ...(settings.email_protection_flag ? ['emailProtection'] : []),
+      ...(settings.ext_key_usage ?? []).map(usageName),
+    ],
+    keyUsages: (settings.key_usage ?? ['DigitalSignature', 'KeyAgreement', 'KeyEncipherment']).map(usageName),
+    keyType: { rsa: `RSA-${bits || 2048}`, ec: `ECDSA-P-${bits || 256}`, ed25519: 'Ed25519', any: undefined }[type],
+    ttl: ttl === undefined ? undefined : durationSeconds(ttl),
+  }
+}
+
+/** `KeyUsageDigitalSignature` and `DigitalSignature` are `digitalSignature`. */
+function usageName(name: string): string {
+  const plain = name.replace(/^(Ext)?KeyUsage/, '')
+  const first = plain.slice(0, 1).toLowerCase() + plain.slice(1)
+  return { contentCommitment: 'nonRepudiation', crlSign: 'cRLSign', certSign: 'keyCertSign' }[first] ?? first
+}
+
+function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {
+  const kind = key.includes('BEGIN RSA') || facts.keyType.startsWith('RSA') ? 'rsa' : 'ec'
+  return {
+    certificate: facts.pem.trim(),
+    issuing_ca: authority.trim(),
+    ca_chain: Array.isArray(chain) ? chain.map(one => String(one).trim()) : [authority.trim()],
+    private_key: key.trim(),
+    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
+    serial_number: facts.serialNumber.match(/../g)?.join(':') ?? '',
+    expiration: Math.floor(facts.notAfter.getTime() / 1000),
+  }
+}
+
+const asciiName = (name: string) => domainToASCII(name).toLowerCase() || name.toLowerCase()
+
+function sameSet(one: readonly string[], other: readonly string[]): boolean {
+  const [a, b] = [new Set(one), new Set(other)]
+  return a.size === b.size && [...a].every(value => b.has(value))
+}
