@@ -6,6 +6,7 @@ const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),
   runs: async () => (await import('./runs.ts')).runsCommand(),
   show: async () => (await import('./runs.ts')).showCommand(),
+  resume: async () => (await import('./resume.ts')).resumeCommand(),
   playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
   inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
   certs: async () => (await import('./certs.ts')).certsCommand(),

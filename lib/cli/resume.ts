@@ -1,0 +1,125 @@
+// `rekey resume`: goes on with a run where it stopped.
+import { Command } from 'commander'
+import { RekeyError } from '../errors.ts'
+import { unfinished } from '../output/history.ts'
+import { loadPlaybook } from '../playbook/load.ts'
+import type { Playbook } from '../playbook/model.ts'
+import { readCommand } from '../run/command-file.ts'
+import { runsDirectory } from '../run/folder.ts'
+import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
+import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
+import { readRegistered } from '../run/registered.ts'
+import { selectPlays } from '../run/run.ts'
+import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
+import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type ViewOptions, withViewOptions } from './run.ts'
+
+export interface ResumeOptions extends InventoryOptions, ViewOptions {
+  acceptChangedInventory?: boolean
+  acceptChangedPlaybook?: boolean
+}
+
+export function resumeCommand(): Command {
+  const command = new Command('resume')
+    .description('go on with a run that failed, was interrupted, or was killed')
+    .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
+  return withResumeOptions(command).action(async (reference: string, options: ResumeOptions) => {
+    process.exitCode = await resume(readHistory(findRun(reference, runsDirectory())), options)
+  })
+}
+
+/** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
+export function withResumeOptions(command: Command): Command {
+  return withViewOptions(withInventoryOptions(command))
+    .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
+    .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
+}
+
+async function resume(history: RunHistory, options: ResumeOptions): Promise<number> {
+  const { run, folder, latest, finished, progress } = history
+  if (latest.mode === 'rollback') {
+    throw new RekeyError(`${run} was being undone`, {
+      code: 'resume.undone',
+      hint: finished?.outcome === 'done' ? 'Begin a new run.' : `Go on with that: rekey rollback ${run}`,
+    })
+  }
+  if (finished?.outcome === 'done') {
+    throw new RekeyError(`${run} is done: there is nothing to go on with`, { code: 'resume.done' })
+  }
+  const { playbook, ...execution } = await takeUp(history, options)
+  return execute({
+    ...execution,
+    playbook,
+    notices: unfinished(history).map(line => `${line}: it is done again`),
+    earlier: redact => ({
+      mode: 'resume',
+      registered: readRegistered(folder, redact),
+      done: (step, host) => isDone(progress.get(step)?.get(host)),
+      milestones: history.milestones,
+    }),
+  })
+}
+
+/**
+ * What going on with a run and undoing it have in common: its playbook, its inventory and its variables, as they were.
+ * @throws RekeyError where one of them changed and nobody said that this is meant, or where the run can't be taken up
+ */
+export async function takeUp(
+  { run, folder, first, latest }: RunHistory,
+  options: ResumeOptions,
+): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
+  if (first.check) throw new RekeyError(`${run} was a check: it changed nothing`, { code: 'resume.check' })
+  if (first.playbookFile === '') {
+    throw new RekeyError(`${run} was not made from a playbook: give its command again`, { code: 'resume.no-playbook' })
+  }
+  if (isAlive(latest.process)) {
+    throw new RekeyError(`${run} is still running: process ${latest.process.pid} on this machine`, {
+      code: 'resume.running',
+      hint: 'Wait until it has ended, or end it with Ctrl-C where it runs.',
+    })
+  }
+  const { playbook, file } = await loadPlaybook(first.playbookFile)
+  const command = readCommand(folder)
+  const given: InventoryOptions = {
+    inventory: options.inventory ?? [...(command?.inventory ?? first.inventory)],
+    extraVars: options.extraVars ?? [...(command?.extraVars ?? [])],
+    vaultId: options.vaultId ?? [...(command?.vaultId ?? [])],
+    vaultPasswordFile: options.vaultPasswordFile ?? [...(command?.vaultPasswordFile ?? [])],
+    askVaultPass: options.askVaultPass ?? command?.askVaultPass,
+  }
+  const inventory = await openInventory(given, file)
+  const provenance = provenanceOf(file, inventory.hosts)
+  requireUnchanged(latest, provenance, options)
+  const { selection } = first
+  const chosen = selectPlays(playbook, { ...selection, inventory, limit: limitOf(inventory, selection.limit) })
+  const hosts = new Set(chosen.flatMap(play => play.hosts.map(({ name }) => name)))
+  return {
+    playbook,
+    inventory,
+    run,
+    folder,
+    vars: variablesOf(playbook, inventory, hosts, given.extraVars ?? []),
+    provenance,
+    selection,
+    takeLock: options.takeLock,
+    output: options.output,
+    verbose: options.verbose,
+  }
+}
+
+/** What a run was made of must be what it is gone on with. */
+function requireUnchanged(before: Provenance, now: Provenance, options: ResumeOptions): void {
+  const changes = inventoryChanges(before.inventoryHashes, now.inventoryHashes)
+  if (changes.length > 0 && !options.acceptChangedInventory) {
+    throw new RekeyError(`the inventory is not what it was in this run: ${changes.join(', ')}`, {
+      code: 'resume.inventory-changed',
+      hint: 'Put it back; or go on with --accept-changed-inventory: what was done is not done again for what changed.',
+    })
+  }
+  if (before.playbookHash !== now.playbookHash && !options.acceptChangedPlaybook) {
+    throw new RekeyError(`${now.playbookFile} is not what it was in this run`, {
+      code: 'resume.playbook-changed',
+      hint: 'Put it back; or go on with --accept-changed-playbook: steps are known by their ids, and what was done is not done again.',
+    })
+  }
+}

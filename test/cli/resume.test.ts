@@ -1,0 +1,149 @@
+// `rekey resume` after a run was killed, failed, or lost its inventory: what is done again, and what is not.
+import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
+// One after the other: each starts rekey several times.
+const real = missing ? test.serial.skip : test.serial
+
+if (missing) test.skip(`resuming is not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.bench = workbench(t.context.sshd)
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+/** Each step writes a line; the third one waits on the hosts that the folder has a file `wait-HOST` for, until it is removed. */
+const steps = (folder: string) => `
+import { play, playbook, secret, step } from API
+import { z } from ZOD
+const log = ({ $, host }, what) => $\`echo \${what + ' ' + host.name} >>${folder}/log\`
+export default playbook({ name: 'steps', summary: 'Several steps', vars: z.object({ word: z.string().default('x') }), plays: [
+  play('All', { hosts: 'masters' }, [
+    step('Before', { readOnly: true, remember: true, run: async ctx => { await log(ctx, 'before'); return ctx.host.name + ' was old' } }),
+    step('Fact', { readOnly: true, run: async ctx => { await log(ctx, 'fact'); return 'fact of ' + ctx.host.name } }),
+    step('Make', { runOnce: true, run: async ctx => { await log(ctx, 'make'); return { key: secret('made-' + ctx.vars.word + '-once') } } }),
+    step('Slow', { run: async ctx => {
+      await log(ctx, 'slow')
+      await ctx.$\`echo begun; [ ! -e ${folder}/wait-\${ctx.host.name} ] || sleep 3; [ ! -e ${folder}/fail-\${ctx.host.name} ]\`
+      return 'slow of ' + ctx.host.name
+    } }),
+    step('Use', { run: ctx => log(ctx, 'use ' + ctx.registered('make').key.reveal().length + ' ' + ctx.registered('before', ctx.host.name) + ' ' + ctx.registered('slow', ctx.host.name)) }),
+  ]),
+] })`
+
+const logOf = (bench: Workbench) => readFileSync(join(bench.folder, 'log'), 'utf8').trim().split('\n').sort()
+
+/** Runs, and kills rekey once the slow step is done on all hosts but h2. */
+async function killed(bench: Workbench, args: readonly string[] = []): Promise<string> {
+  const path = bench.playbook(steps(bench.folder))
+  writeFileSync(join(bench.folder, 'wait-h2'), '')
+  let finished = 0
+  await bench.rekey(['run', path, '-i', bench.inventory, '--output', 'plain', ...args], {
+    onLine: (line, kill) => {
+      if (/changed +Slow \[h[13]\]/.test(line) && ++finished === 2) kill('SIGKILL')
+    },
+  })
+  rmSync(join(bench.folder, 'wait-h2'))
+  return path
+}
+
+real('what is done stays done, what was begun is done again, facts are looked at again, values are there', async t => {
+  const { bench } = t.context
+  await killed(bench)
+  t.deepEqual(
+    logOf(bench).filter(line => line.startsWith('use')),
+    [],
+  )
+  rmSync(join(bench.folder, 'log'))
+  const { code, stdout, stderr } = await bench.rekey(['resume', 'last'])
+  t.is(code, 0, stdout + stderr)
+  t.deepEqual(logOf(bench), [
+    'fact h1',
+    'fact h2',
+    'fact h3',
+    'slow h2',
+    'use 11 h1 was old slow of h1 h1',
+    'use 11 h2 was old slow of h2 h2',
+    'use 11 h3 was old slow of h3 h3',
+  ])
+  t.regex(stdout, /gone on with/)
+  t.regex(stdout, /Slow: begun on h2, its end is not known: it is done again/)
+  t.is(bench.runs().length, 1)
+  t.regex((await bench.rekey(['show', 'last'])).stdout, /ended +done/)
+  const again = await bench.rekey(['resume', 'last'])
+  t.is(again.code, 1)
+  t.regex(again.stderr, /is done: there is nothing to go on with/)
+})
+
+real('a run that failed on one host is gone on with there; it may fail again, and be gone on with again', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(steps(bench.folder))
+  writeFileSync(join(bench.folder, 'fail-h3'), '')
+  t.is((await bench.rekey(['run', path, '-i', bench.inventory])).code, 2)
+  t.is((await bench.rekey(['resume', 'last'])).code, 2)
+  rmSync(join(bench.folder, 'fail-h3'))
+  t.is((await bench.rekey(['resume', 'last'])).code, 0)
+  const log = logOf(bench)
+  t.is(log.filter(line => line === 'slow h1').length, 1)
+  t.is(log.filter(line => line === 'slow h3').length, 3)
+  t.is(log.filter(line => line.startsWith('use')).length, 3)
+})
+
+real('a changed inventory is refused with what changed, unless it is accepted', async t => {
+  const { bench } = t.context
+  await killed(bench)
+  writeFileSync(bench.inventory, readFileSync(bench.inventory, 'utf8').replace('h3:', 'h3: { colour: red }'))
+  const refused = await bench.rekey(['resume', 'last'])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /the inventory is not what it was in this run: h3 differs\n.*--accept-changed-inventory/)
+  t.is((await bench.rekey(['resume', 'last', '--accept-changed-inventory'])).code, 0)
+})
+
+real('a changed playbook is refused, unless it is accepted', async t => {
+  const { bench } = t.context
+  const path = await killed(bench)
+  appendFileSync(path, '\n// a remark\n')
+  const refused = await bench.rekey(['resume', 'last'])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /is not what it was in this run\n.*--accept-changed-playbook/)
+  t.is((await bench.rekey(['resume', 'last', '--accept-changed-playbook'])).code, 0)
+})
+
+real('--limit and -e hold for the resumed run too', async t => {
+  const { bench } = t.context
+  writeFileSync(join(bench.folder, 'fail-h1'), '')
+  const path = bench.playbook(steps(bench.folder))
+  await bench.rekey(['run', path, '-i', bench.inventory, '-l', 'h1,h2', '-e', 'word=longer'])
+  rmSync(join(bench.folder, 'fail-h1'))
+  const { code, stdout } = await bench.rekey(['resume', 'last'])
+  t.is(code, 0, stdout)
+  t.deepEqual(
+    logOf(bench).filter(line => line.startsWith('use')),
+    ['use 16 h1 was old slow of h1 h1', 'use 16 h2 was old slow of h2 h2'],
+  )
+})
+
+real('a copy of the folder is enough to go on, and without its secrets it says which file is missing', async t => {
+  const { bench } = t.context
+  await killed(bench)
+  const [folder = ''] = bench.runs()
+  const copy = join(bench.folder, basename(folder))
+  cpSync(folder, copy, { recursive: true })
+  rmSync(folder, { recursive: true })
+  const broken = join(bench.folder, 'broken')
+  cpSync(copy, broken, { recursive: true })
+  rmSync(join(broken, 'secrets'), { recursive: true })
+  const refused = await bench.rekey(['resume', broken, '-i', bench.inventory])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /secrets\/make\.h1\.\w+ can't be read/)
+  t.is((await bench.rekey(['resume', copy])).code, 0)
+})
