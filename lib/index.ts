@@ -30,7 +30,7 @@ export {
 } from './kubernetes/tokens.ts'
 export { replaceDaemonPods, restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
 export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
-export { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from './operations/staging.ts'
+export { type StagedFile, type Swap, stagedPath, stageFiles, swapFiles } from './operations/staging.ts'
 export { waitFor } from './operations/wait.ts'
 export { parseCertificate, parseCertificates, verifyChain } from './pki/certificate.ts'
 export { refusedByRole } from './pki/role-check.ts'

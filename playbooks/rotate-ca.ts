@@ -46,6 +46,7 @@ import {
   preparingPolicy,
   presentedCertificates,
   probeApis,
+  RekeyError,
   type ReportSection,
   type RunContext,
   readCanaries,
@@ -61,7 +62,9 @@ import {
   type StagedFile,
   type StepContext,
   type Swap,
+  secret,
   serviceAccountKeyPair,
+  stagedPath,
   stageFiles,
   startedAnew,
   step,
@@ -69,7 +72,6 @@ import {
   type TokenSecret,
   tokenSecrets,
   unplannedCertificates,
-  unstageFiles,
   updateManifest,
   type Vault,
   vaultRoles,
@@ -127,15 +129,10 @@ interface Rotation {
   vault(): Promise<Vault>
   /** Vault, with the short-lived token of this run. */
   issuing?: Vault
-  readonly authorities: Record<string, NewAuthority>
-  readonly staged: Map<string, { files: StagedFile[]; swap: Swap }>
+  /** What was written to each host; a resumed run reads it back. */
+  readonly staged: Map<string, StagedFile[]>
   readonly renderers: Map<string, ReturnType<typeof createRenderer>>
-  serviceAccountKeys?: { publicKey: string; privateKey: Secret }
-  oldAdmin?: { certificate: string; key: string }
-  oldTokens: TokenSecret[]
-  secretsBefore?: string
   probes?: Probes
-  canariesBefore: CanaryCounts[]
   /** Reads the administrator's kubeconfig anew, the first time that it is called. */
   forgetOldCredentials(): void
   close(): Promise<void>
@@ -159,8 +156,30 @@ const readingOf = (ctx: Context, host = ctx.host.name) =>
 const planOf = (ctx: Pick<Context, 'registered'>) =>
   must(ctx.registered<Plan>('plan-the-certificates'), 'the certificates were not planned')
 const newAuthority = (ctx: Context, authority: CertificateSpec['authority']) =>
-  must(ctx.rotation.authorities[mountOf({ authority }, plans(ctx))], `the new CA for ${authority} is not known`)
-    .certificate
+  must(madeOf(ctx)[mountOf({ authority }, plans(ctx))], `the new CA for ${authority} is not known`).certificate
+
+/** A CA that this run made in a mount of Vault. */
+interface MadeAuthority {
+  readonly issuer: string
+  readonly keyId: string
+  readonly certificate: string
+  readonly key?: Secret
+  readonly fingerprint: string
+  readonly notAfter: string
+}
+
+const madeOf = (ctx: Pick<Context, 'registered'>) =>
+  must(ctx.registered<Record<string, MadeAuthority>>('generate-the-new-root-cas'), 'the new CAs were not made')
+
+/** The credentials that worked before, and a digest of what must not change. */
+interface Before {
+  readonly admin?: { readonly certificate: string; readonly key: Secret }
+  readonly tokens: readonly TokenSecret[]
+  readonly secrets: string
+}
+
+const beforeOf = (ctx: Pick<Context, 'registered'>) =>
+  must(ctx.registered<Before>('note-credentials'), 'the old credentials were not noted')
 
 function must<T>(value: T | undefined, what: string): T {
   if (value === undefined)
@@ -225,7 +244,7 @@ const preflight: Play<Context>[] = [
         }
       },
     }),
-    step('Read the certificates', { readOnly: true, run: ctx => readMachine(ctx, isMaster(ctx)) }),
+    step('Read the certificates', { readOnly: true, remember: true, run: ctx => readMachine(ctx, isMaster(ctx)) }),
   ]),
 
   play('Preflight: etcd, nodes, Vault, the plan', { hosts: 'masters', tags: ['preflight'] }, [
@@ -281,6 +300,7 @@ const preflight: Play<Context>[] = [
     }),
     step('Plan the certificates', {
       readOnly: true,
+      remember: true,
       runOnce: true,
       run: async (ctx): Promise<Plan> => {
         const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
@@ -363,6 +383,11 @@ const policyName = ({ vars }: Pick<Context, 'vars'>) => `rekey-${vars.cluster_na
 
 // ------------------------------------------------------------------------------------------------------------- 2 Before the change
 
+/** What the canaries had counted before the first change. */
+interface Counted {
+  readonly canaries: CanaryCounts[]
+}
+
 const observe: Play<Context>[] = [
   play('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API ten times a second, and note what the canaries have counted', {
@@ -375,20 +400,22 @@ const observe: Play<Context>[] = [
           ctx.vars.api_server,
           ...ctx.hosts('masters').map(master => apiServerOf(master)),
         ])
-        ctx.rotation.canariesBefore = await canaries(ctx)
+        // A resumed run counts from where the first part of it began.
+        return { canaries: ctx.registered<Counted>('start-the-probes')?.canaries ?? (await canaries(ctx)) }
       },
     }),
     step('Note what must be refused, and what must still be readable afterwards', {
       id: 'note-credentials',
       runOnce: true,
       readOnly: true,
-      run: async ctx => {
+      remember: true,
+      run: async (ctx): Promise<Before> => {
         const { certificate, key } = readKubeconfig(await ctx.files.readText(adminKubeconfig), adminKubeconfig)
-        if (certificate && key) ctx.rotation.oldAdmin = { certificate, key }
         const api = await ctx.cluster.api()
-        ctx.rotation.oldTokens = await tokenSecrets(api)
-        for (const { token } of ctx.rotation.oldTokens) ctx.redact(token.reveal())
-        ctx.rotation.secretsBefore = await secretsDigest(api)
+        const tokens = await tokenSecrets(api)
+        for (const { token } of tokens) ctx.redact(token.reveal())
+        const admin = certificate && key ? { certificate, key: secret(key) } : undefined
+        return { admin, tokens, secrets: await secretsDigest(api) }
       },
     }),
   ]),
@@ -417,6 +444,7 @@ async function secretsDigest(api: Awaited<ReturnType<Cluster['api']>>): Promise<
 const vaultPki: Play<Context>[] = [
   play('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
     step('Mount and tune the PKI engines', {
+      irreversible: 'engines stay mounted: what they issued before could not be revoked any more',
       runOnce: true,
       plan: ctx =>
         plans(ctx).map(
@@ -433,6 +461,21 @@ const vaultPki: Play<Context>[] = [
         }
       },
     }),
+    step('Note the CAs that Vault issues from', {
+      id: 'note-issuers',
+      runOnce: true,
+      readOnly: true,
+      remember: true,
+      run: async (ctx): Promise<Record<string, string>> => {
+        const vault = await ctx.rotation.vault()
+        const found: Record<string, string> = {}
+        for (const { mount } of plans(ctx)) {
+          const issuer = await defaultIssuer(vault, mount)
+          if (issuer !== undefined) found[mount] = issuer
+        }
+        return found
+      },
+    }),
     step('Generate the new root CAs', {
       runOnce: true,
       plan: ctx =>
@@ -442,9 +485,10 @@ const vaultPki: Play<Context>[] = [
         ),
       run: async ctx => {
         const vault = await ctx.rotation.vault()
-        const made: Record<string, { issuer: string; previous?: string; fingerprint: string; notAfter: string }> = {}
+        const made: Record<string, MadeAuthority> = {}
         for (const { mount, commonName, keyOnMasters } of plans(ctx)) {
-          const previous = await vault.readIssuer(mount, 'default')
+          // One that a killed run made and did not get to keep: its key can't be had any more.
+          await removeIssuer(vault, mount, issuerName(ctx))
           const type = keyOnMasters ? 'exported' : 'internal'
           const root = await vault.generateRoot(mount, {
             commonName,
@@ -452,18 +496,38 @@ const vaultPki: Play<Context>[] = [
             ttl: ctx.vars.ca_ttl,
             keyType: 'rsa',
             keyBits: 2048,
+            issuerName: issuerName(ctx),
           })
           await vault.setDefaultIssuer(mount, root.issuerId)
           if (root.privateKey) ctx.redact(root.privateKey)
-          ctx.rotation.authorities[mount] = { certificate: root.certificate, key: root.privateKey }
-          const { fingerprint, notAfter } = parseCertificate(root.certificate)
-          made[mount] = { issuer: root.issuerId, previous: previous?.id, fingerprint, notAfter: notAfter.toISOString() }
+          const { issuerId: issuer, keyId, certificate, privateKey } = root
+          const { fingerprint, notAfter } = parseCertificate(certificate)
+          const key = privateKey === undefined ? undefined : secret(privateKey)
+          made[mount] = { issuer, keyId, certificate, key, fingerprint, notAfter: notAfter.toISOString() }
           ctx.log(`${mount}: ${fingerprint}`)
         }
         return made
       },
+      rollback: async ctx => {
+        const vault = await ctx.rotation.vault()
+        const previous = ctx.registered<Record<string, string>>('note-issuers') ?? {}
+        for (const { mount } of plans(ctx)) {
+          const issuer = previous[mount]
+          if (issuer !== undefined) await vault.setDefaultIssuer(mount, issuer)
+          await removeIssuer(vault, mount, issuerName(ctx))
+          const now = await defaultIssuer(vault, mount)
+          if (now === issuer) continue
+          throw new HostFailedError(
+            `${mount} in Vault issues from ${now ?? 'no CA'}, and not from ${issuer ?? 'none'}`,
+            {
+              code: 'rollback.issuer',
+            },
+          )
+        }
+      },
     }),
     step('Write the roles', {
+      irreversible: 'roles stay, and issue from the CA that is the default: the next rotation writes the same',
       runOnce: true,
       when: ctx => ctx.vars.vault_manage_roles,
       plan: ctx => rolesOf(ctx).map(({ mount, name }) => `vault write ${mount}/roles/${name}`),
@@ -476,20 +540,44 @@ const vaultPki: Play<Context>[] = [
       runOnce: true,
       plan: ctx => [`vault policy write ${policyName(ctx)}`, `vault token create -policy=${policyName(ctx)} -ttl=30m`],
       run: async ctx => {
-        const vault = await ctx.rotation.vault()
-        await vault.writePolicy(policyName(ctx), issuingPolicy(rolesOf(ctx)))
-        const { token, accessor } = await vault.createChildToken({
-          policies: [policyName(ctx)],
-          ttl: '30m',
-          displayName: ctx.run,
-        })
-        ctx.redact(token)
-        ctx.rotation.issuing = vault.withToken(token)
-        return { accessor }
+        await (await ctx.rotation.vault()).writePolicy(policyName(ctx), issuingPolicy(rolesOf(ctx)))
+        await issuingVault(ctx)
+      },
+      rollback: async ctx => {
+        await (await ctx.rotation.vault()).deletePolicy(policyName(ctx))
       },
     }),
   ]),
 ]
+
+const issuerName = ({ run }: Pick<Context, 'run'>) => `rekey-${run}`
+
+async function defaultIssuer(vault: Vault, mount: string): Promise<string | undefined> {
+  try {
+    return (await vault.readIssuer(mount, 'default'))?.id
+  } catch (error) {
+    // Before the first rotation there is no engine either.
+    if (error instanceof RekeyError && error.code === 'issuer.no-such-mount') return undefined
+    throw error
+  }
+}
+
+async function removeIssuer(vault: Vault, mount: string, name: string): Promise<void> {
+  const issuer = await vault.readIssuer(mount, name)
+  if (!issuer) return
+  await vault.deleteIssuer(mount, issuer.id)
+  await vault.deleteKey(mount, issuer.keyId)
+}
+
+/** Vault with a short-lived token for this run. It is revoked when the run ends: a resumed one makes another. */
+async function issuingVault(ctx: Context): Promise<Vault> {
+  if (ctx.rotation.issuing) return ctx.rotation.issuing
+  const vault = await ctx.rotation.vault()
+  const { token } = await vault.createChildToken({ policies: [policyName(ctx)], ttl: '30m', displayName: ctx.run })
+  ctx.redact(token)
+  ctx.rotation.issuing = vault.withToken(token)
+  return ctx.rotation.issuing
+}
 
 // --------------------------------------------------------------------------------------------------------------- 4 Certificates
 
@@ -502,70 +590,76 @@ const certificates: Play<Context>[] = [
       when: ctx => ctx.vars.rotate_service_account_keys,
       plan: () => 'make an RSA key pair in memory, for sa.key and sa.pub of all masters',
       run: async ctx => {
-        ctx.rotation.serviceAccountKeys = await serviceAccountKeyPair()
-        ctx.redact(ctx.rotation.serviceAccountKeys.privateKey.reveal())
+        const keys = await serviceAccountKeyPair()
+        ctx.redact(keys.privateKey.reveal())
+        return keys
       },
+      // It is nowhere but in the run's folder, and goes to the hosts with the next step.
+      rollback: () => {},
     }),
-    step('Issue the certificates of this host, the shared ones once for all masters', {
-      id: 'issue-certificates',
-      plan: ctx =>
-        planOf(ctx)
-          .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
-          .map(describeSpec),
-      run: async ctx => {
-        const { specs } = planOf(ctx)
-        const vault = must(ctx.rotation.issuing, 'the token of this run is not there')
-        const asked = vaultSecrets(vault)
-        const secrets: typeof asked = async (path, data) => {
-          const answer = await asked(path, data)
-          const key = answer?.data['private_key']
-          if (typeof key === 'string') ctx.redact(key)
-          return answer
-        }
-        // A renderer asks once: one for each certificate, and for a shared one the same on all hosts.
-        const rendererOf = (spec: CertificateSpec) => {
-          const id = `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
-          const renderer = ctx.rotation.renderers.get(id) ?? createRenderer({ secrets })
-          ctx.rotation.renderers.set(id, renderer)
-          return renderer
-        }
-        const reading = readingOf(ctx)
-        const rendered = await renderHostFiles({
-          reading,
-          specs,
-          plans: plans(ctx),
-          ttl: ctx.vars.certificate_ttl,
-          rendererOf,
-          now: new Date(),
-        })
-        const authority = authorityFiles(isMaster(ctx), plans(ctx), ctx.rotation.authorities)
-        const keys = isMaster(ctx) ? serviceAccountFiles(ctx.rotation) : []
-        const files = [...authority.files, ...rendered.files, ...keys]
-        const swap: Swap = {
-          rename: files.map(({ path }) => path),
-          link: rendered.swap.link,
-          remove: [...authority.swap.remove, ...rendered.swap.remove],
-        }
-        ctx.rotation.staged.set(ctx.host.name, { files, swap })
-        ctx.log(`${files.length} files`)
-        return swap
+    step(
+      'Issue the certificates of this host, the shared ones once for all masters, and stage them beside the live files',
+      {
+        id: 'issue-certificates',
+        together: true,
+        plan: ctx =>
+          planOf(ctx)
+            .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
+            .map(describeSpec),
+        run: async ctx => {
+          const { specs } = planOf(ctx)
+          const asked = vaultSecrets(await issuingVault(ctx))
+          const secrets: typeof asked = async (path, data) => {
+            const answer = await asked(path, data)
+            const key = answer?.data['private_key']
+            if (typeof key === 'string') ctx.redact(key)
+            return answer
+          }
+          // A renderer asks once: one for each certificate, and for a shared one the same on all hosts.
+          const rendererOf = (spec: CertificateSpec) => {
+            const id = `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+            const renderer = ctx.rotation.renderers.get(id) ?? createRenderer({ secrets })
+            ctx.rotation.renderers.set(id, renderer)
+            return renderer
+          }
+          const reading = readingOf(ctx)
+          const rendered = await renderHostFiles({
+            reading,
+            specs,
+            plans: plans(ctx),
+            ttl: ctx.vars.certificate_ttl,
+            rendererOf,
+            now: new Date(),
+          })
+          const authority = authorityFiles(isMaster(ctx), plans(ctx), newAuthorities(ctx))
+          const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
+          const files = [...authority.files, ...rendered.files, ...keys]
+          const swap: Swap = {
+            rename: files.map(({ path }) => path),
+            link: rendered.swap.link,
+            remove: [...authority.swap.remove, ...rendered.swap.remove],
+            hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])),
+          }
+          await unstageAll(ctx)
+          await stageFiles(ctx, ctx.run, files)
+          ctx.rotation.staged.set(ctx.host.name, files)
+          ctx.log(`${files.length} files`)
+          return swap
+        },
+        rollback: unstageAll,
       },
-    }),
-    step('Stage them beside the live files', {
-      plan: ctx =>
-        `write ${planOf(ctx).specs.filter(({ hosts }) => hosts.includes(ctx.host.name)).length} certificates under hidden names beside the ones that they replace`,
-      run: ctx => stageFiles(ctx, ctx.run, stagedOf(ctx).files),
-      rollback: ctx => unstageFiles(ctx, ctx.run, swapOf(ctx)),
-    }),
+    ),
     step('Verify what is staged: chain, key, names', {
       id: 'verify-what-is-staged',
+      // It changes nothing, but there is nothing to look at in a check.
+      rollback: () => {},
       plan: () =>
         'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
       run: async ctx => {
         const { checked, until } = await verifyStaged(
           ctx,
           ctx.run,
-          stagedOf(ctx).files,
+          await stagedOf(ctx),
           planOf(ctx).specs,
           readingOf(ctx),
           ({ authority }) => newAuthority(ctx, authority),
@@ -577,7 +671,33 @@ const certificates: Play<Context>[] = [
   ]),
 ]
 
-const stagedOf = (ctx: Context) => must(ctx.rotation.staged.get(ctx.host.name), 'nothing was issued for this host')
+/** What is staged on a host: as it was sent, or read back where the process that sent it is gone. */
+async function stagedOf(ctx: Context): Promise<StagedFile[]> {
+  const sent = ctx.rotation.staged.get(ctx.host.name)
+  if (sent) return sent
+  return Promise.all(
+    swapOf(ctx).rename.map(async path => {
+      const text = await ctx.files.readText(stagedPath(path, ctx.run))
+      if (text.includes('PRIVATE KEY')) ctx.redact(text)
+      return { path, content: secret(text) }
+    }),
+  )
+}
+
+/** Removes all that this run has staged on a host, whatever it is. */
+async function unstageAll(ctx: Context): Promise<void> {
+  await ctx.$`find /etc/kubernetes /var/lib/kubelet -xdev -name ${`.rekey-${ctx.run}-*`} -delete`
+}
+
+const sha256 = (content: string | Secret) =>
+  createHash('sha256')
+    .update(typeof content === 'string' ? content : content.reveal())
+    .digest('hex')
+
+const newAuthorities = (ctx: Context): Record<string, NewAuthority> =>
+  Object.fromEntries(
+    Object.entries(madeOf(ctx)).map(([mount, { certificate, key }]) => [mount, { certificate, key: key?.reveal() }]),
+  )
 
 const swapOf = (ctx: Context) =>
   must(ctx.registered<Swap>('issue-certificates', ctx.host.name), 'nothing was issued for this host')
@@ -588,7 +708,8 @@ function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: Certi
   return `issue ${path}: CN ${commonName}${sans ? `, SANs ${sans}` : ''}${hosts.length > 1 ? ` (one for ${hosts.join(', ')})` : ''}`
 }
 
-function serviceAccountFiles({ serviceAccountKeys: keys }: Rotation): StagedFile[] {
+function serviceAccountFiles(ctx: Context): StagedFile[] {
+  const keys = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>('make-a-new-service-account-key-pair')
   if (!keys) return []
   return [
     { path: '/etc/kubernetes/pki/sa.pub', content: keys.publicKey, mode: 0o600 },
@@ -887,7 +1008,8 @@ const verify: Play<Context>[] = [
       run: async ctx => {
         const api = await ctx.cluster.apiOf(ctx.host)
         const accepted: string[] = []
-        const { oldAdmin, oldTokens } = ctx.rotation
+        const { admin, tokens: oldTokens } = beforeOf(ctx)
+        const oldAdmin = admin && { certificate: admin.certificate, key: admin.key.reveal() }
         if (oldAdmin && (await api.statusOf('/api/v1/namespaces', oldAdmin)) !== 401)
           accepted.push('the old admin certificate')
         for (const { namespace, name, token } of oldTokens) {
@@ -945,7 +1067,7 @@ const verify: Play<Context>[] = [
       readOnly: true,
       runOnce: true,
       run: async ctx => {
-        if ((await secretsDigest(await ctx.cluster.api())) !== ctx.rotation.secretsBefore) {
+        if ((await secretsDigest(await ctx.cluster.api())) !== beforeOf(ctx).secrets) {
           throw new HostFailedError('the Secrets of the cluster are not those that were there before', {
             code: 'verify.secrets',
             hint: 'Compare with the etcd snapshot; somebody may have changed one during the rotation.',
@@ -1017,7 +1139,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
     })
   }
   const plan = ctx.registered<Plan>('plan-the-certificates')
-  const made = ctx.registered<Record<string, { fingerprint: string; notAfter: string }>>('generate-the-new-root-cas')
+  const made = ctx.registered<Record<string, MadeAuthority>>('generate-the-new-root-cas')
   if (plan && made) {
     sections.push({
       title: 'CAs (SHA-256)',
@@ -1050,7 +1172,7 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
         ...ctx.hosts('masters').map((master): [string, string] => [master.name, gapTo(apiServerOf(master))]),
       ],
     })
-    const counted = canaryReport(ctx.rotation.canariesBefore, await canaries(ctx))
+    const counted = canaryReport(ctx.registered<Counted>('start-the-probes')?.canaries ?? [], await canaries(ctx))
     const calls = (kind: string, what: string): [string, string][] => {
       const one = counted.get(kind)
       return one
@@ -1114,11 +1236,8 @@ function openRotation(run: RunContext<Variables>): Rotation {
       })
       return vault
     },
-    authorities: {},
     staged: new Map(),
     renderers: new Map(),
-    oldTokens: [],
-    canariesBefore: [],
     forgetOldCredentials: () => {
       if (!forgotten) cluster.forget()
       forgotten = true

@@ -18,6 +18,8 @@ export interface Swap {
   readonly link: readonly { readonly path: string; readonly target: string }[]
   /** Files to remove. */
   readonly remove: readonly string[]
+  /** The sha256 of staged files, in hex: one that is in place already, since a swap was cut off, needs no staged one. */
+  readonly hashes?: Readonly<Record<string, string>>
 }
 
 /** Where a file waits until it is swapped in: beside its destination, hidden, by the id of the run. */
@@ -36,13 +38,19 @@ export async function stageFiles({ files }: HostSession, run: string, staged: re
  * Puts staged files in place, in one script that checks first that all of them are there.
  * @throws HostFailedError before anything is renamed when one is missing
  */
-export async function swapFiles({ $, host }: HostSession, run: string, { rename, link, remove }: Swap): Promise<void> {
+export async function swapFiles({ $, host }: HostSession, run: string, swap: Swap): Promise<void> {
+  const { rename, link, remove, hashes = {} } = swap
+  const inPlace = (path: string) =>
+    path in hashes ? `[ "$(sha256sum <${quote(path)} 2>/dev/null | cut -c1-64)" = ${hashes[path]} ]` : 'false'
   const script = [
     'set -e',
     ...rename.map(
-      path => `[ -f ${quote(stagedPath(path, run))} ] || { echo ${quote(`${path} is not staged`)} >&2; exit 1; }`,
+      path =>
+        `[ -f ${quote(stagedPath(path, run))} ] || ${inPlace(path)} || { echo ${quote(`${path} is not staged`)} >&2; exit 1; }`,
     ),
-    ...rename.map(path => `mv -f ${quote(stagedPath(path, run))} ${quote(path)}`),
+    ...rename.map(
+      path => `[ ! -f ${quote(stagedPath(path, run))} ] || mv -f ${quote(stagedPath(path, run))} ${quote(path)}`,
+    ),
     ...link.flatMap(({ path, target }) => [
       `ln -sfn ${quote(target)} ${quote(stagedPath(path, run))}`,
       `mv -fT ${quote(stagedPath(path, run))} ${quote(path)}`,

@@ -99,10 +99,15 @@ export interface Step<Context = StepContext> {
   run(context: Context): unknown
   /** Proves the effect; throws where it can't. */
   verify?(context: Context): unknown
-  /** Undoes it. */
+  /**
+   * Undoes it, and proves that it is undone: throws where it can't. It is asked also where the step was cut off in the middle, and
+   * may be asked twice.
+   */
   rollback?(context: Context): unknown
   /** Why it can't be undone. */
   readonly irreversible?: string
+  /** The id of an earlier step whose play, when it is undone, undoes this one too. */
+  readonly undoneWith?: string
 }
 
 /** Steps in lockstep over the hosts of a pattern. */
@@ -113,6 +118,8 @@ export interface Play<Context = StepContext> {
   readonly serial?: Serial | readonly Serial[]
   readonly tags?: readonly string[]
   readonly steps: readonly Step<Context>[]
+  /** What undoes the play as a whole, in this order, where its steps one by one in reverse would not. */
+  readonly rollback?: readonly Step<Context>[]
 }
 
 export type Serial = number | `${number}%`
@@ -149,10 +156,10 @@ export function playbook<Schema extends z.ZodType, Services extends object = obj
 /** Declares a play: a title, the hosts with their batches, the steps. */
 export function play<Context = StepContext>(
   title: string,
-  { hosts, serial, tags }: Pick<Play, 'hosts' | 'serial' | 'tags'>,
+  { hosts, serial, tags, rollback }: Pick<Play<Context>, 'hosts' | 'serial' | 'tags' | 'rollback'>,
   steps: readonly Step<Context>[],
 ): Play<Context> {
-  return { title, hosts, serial, tags, steps }
+  return { title, hosts, serial, tags, steps, rollback }
 }
 
 /**

@@ -30,6 +30,17 @@ export interface RunHistory {
   readonly milestones: ReadonlyMap<string, number>
 }
 
+/** For journals that were written before runs said where they came from: they can be shown, and not gone on with. */
+const withoutProvenance = {
+  mode: 'run',
+  selection: {},
+  commit: 'unknown',
+  playbookFile: '',
+  playbookHash: '',
+  inventoryHashes: {},
+  process: { machine: '', pid: 0, started: '' },
+} as const
+
 /** Reads the journal of a run. Throws `RekeyError` where the folder holds none. */
 export function readHistory(folder: string): RunHistory {
   const progress = new Map<string, Map<string, Progress>>()
@@ -41,8 +52,9 @@ export function readHistory(folder: string): RunHistory {
   for (const line of linesOf(join(folder, 'events.jsonl'))) {
     const event = JSON.parse(line) as RunEvent
     if (event.kind === 'run.started') {
-      first ??= event
-      latest = event
+      const whole = { ...withoutProvenance, ...event }
+      first ??= whole
+      latest = whole
       finished = undefined
     } else if (event.kind === 'run.finished') finished = event
     else if (event.kind === 'milestone') milestones.set(event.name, milestones.get(event.name) ?? event.at)
