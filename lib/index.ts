@@ -8,6 +8,7 @@ export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from
 export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
 export { kubeletEndpoint, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
 export { etcdHealthy, etcdMembers, saveSnapshot } from './kubernetes/etcd.ts'
+export { kubeProxySynced } from './kubernetes/kube-proxy.ts'
 export { readKubeconfig } from './kubernetes/kubeconfig.ts'
 export { type MachineReading, machineFacts, readMachine } from './kubernetes/machine.ts'
 export {

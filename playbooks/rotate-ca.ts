@@ -31,6 +31,7 @@ import {
   kubeadmAuthorities,
   kubeadmCertificates,
   kubeletEndpoint,
+  kubeProxySynced,
   type MachineReading,
   machineFacts,
   masterEndpoints,
@@ -930,19 +931,38 @@ const tokens: Play<Context>[] = [
     }),
   ]),
 
-  play('Restart what holds tokens or the old CA', { hosts: 'masters', tags: ['workloads'] }, [
-    step('Restart the pod network', {
-      runOnce: true,
-      when: ctx => ctx.vars.cni_workloads.length > 0,
-      plan: ctx => ctx.vars.cni_workloads.map(one => `rolling restart of ${workloadName(one)}`),
-      run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
-    }),
+  play('Restart kube-proxy', { hosts: 'masters:nodes', tags: ['workloads'] }, [
     step('Restart kube-proxy, so that nodes follow what the next restarts change', {
       id: 'restart-kube-proxy',
       runOnce: true,
       plan: () =>
         `replace the pods of DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}, all at once: the rules stay in the kernel`,
       run: ctx => replaceDaemonPods(() => ctx.cluster.api(), kubeProxy, { within: seconds(120), signal: ctx.signal }),
+    }),
+    step('Wait until kube-proxy has written its rules', {
+      when: ctx => !ctx.check,
+      readOnly: true,
+      run: async ctx => {
+        let asked = 0
+        await waitFor(
+          `kube-proxy of ${ctx.host.name} to write its rules`,
+          { within: seconds(90), signal: ctx.signal, host: ctx.host.name },
+          async () => {
+            const synced = await kubeProxySynced(ctx)
+            // Where it shows no metrics, a while is all that can be given.
+            return synced ?? ++asked > 20
+          },
+        )
+      },
+    }),
+  ]),
+
+  play('Restart what holds tokens or the old CA', { hosts: 'masters', tags: ['workloads'] }, [
+    step('Restart the pod network', {
+      runOnce: true,
+      when: ctx => ctx.vars.cni_workloads.length > 0,
+      plan: ctx => ctx.vars.cni_workloads.map(one => `rolling restart of ${workloadName(one)}`),
+      run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
     }),
     step('Restart CoreDNS', {
       id: 'restart-coredns',
