@@ -6,6 +6,7 @@ import { remoteFiles } from '../connection/files.ts'
 import { limiter } from '../connection/limiter.ts'
 import { remoteShell } from '../connection/remote.ts'
 import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
+import type { KubernetesObject } from '../kubernetes/api.ts'
 import {
   apiCertificates,
   type CensusEntry,
@@ -13,6 +14,7 @@ import {
   fileCertificates,
   type JudgedEntry,
   judgeCensus,
+  nodeAddress,
   servedCertificates,
 } from '../kubernetes/certificate-census.ts'
 import { openCluster } from '../kubernetes/cluster.ts'
@@ -64,12 +66,20 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   let unreachable = 0
   try {
     const limit = limiter(options.forks)
+    // First of all the API: it knows on which address a node serves.
+    const { nodes, copies } = options.api
+      ? await inApi(inventory.select(options.masters), sessions, signal, notice)
+      : { nodes: [], copies: [] }
     const onHosts = await Promise.all(
       hosts.map(host =>
         limit(async () => {
           try {
             const session = await sessions.on(host)
-            const served = await servedCertificates(session, notice, endpointsOf(host))
+            const served = await servedCertificates(
+              session,
+              notice,
+              endpointsOf(host, await nodeAddress(session, nodes)),
+            )
             return [...(await fileCertificates(session, notice)), ...served]
           } catch (error) {
             signal.throwIfAborted()
@@ -81,8 +91,7 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
         }),
       ),
     )
-    const entries: CensusEntry[] = onHosts.flat()
-    if (options.api) entries.push(...(await inApi(inventory.select(options.masters), sessions, signal, notice)))
+    const entries: CensusEntry[] = [...onHosts.flat(), ...copies]
     const judged = judgeCensus(entries, { within: options.within })
     process.stdout.write(options.json ? `${JSON.stringify(asJson(judged, notices), undefined, 2)}\n` : report(judged))
     if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${text}\n`)
@@ -99,7 +108,7 @@ async function inApi(
   sessions: ReturnType<typeof openHosts>,
   signal: AbortSignal,
   notice: (text: string) => void,
-): Promise<CensusEntry[]> {
+): Promise<{ nodes: readonly KubernetesObject[]; copies: readonly CensusEntry[] }> {
   const run: RunContext = {
     ...{ run: 'certs', folder: '', vars: {}, check: true, signal, timeline: { plays: [], milestones: new Map() } },
     hosts: () => masters,
@@ -108,12 +117,12 @@ async function inApi(
   }
   const cluster = openCluster(run)
   try {
-    return await apiCertificates(await cluster.api(), notice)
+    return { nodes: await cluster.nodes(), copies: await apiCertificates(await cluster.api(), notice) }
   } catch (error) {
     signal.throwIfAborted()
     if (!(error instanceof RekeyError)) throw error
     notice(`what the API keeps is left out: ${error.message}`)
-    return []
+    return { nodes: [], copies: [] }
   } finally {
     cluster.close()
   }

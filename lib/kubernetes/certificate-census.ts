@@ -210,8 +210,9 @@ export function judgeCensus(
       const problems: string[] = []
       if (left <= 0) problems.push('expired')
       if (facts.notBefore > now) problems.push(`not valid before ${facts.notBefore.toISOString()}`)
-      if (!facts.isAuthority && !issuer) problems.push(unknownIssuer(facts))
-      if (
+      if (!facts.isAuthority && (!issuer || madeInMemory.test(facts.issuerCommonName))) {
+        problems.push(unknownIssuer(facts))
+      } else if (
         issuer &&
         !facts.isAuthority &&
         entry.kind !== 'api' &&
@@ -246,10 +247,12 @@ const authorityFile = /\/etc\/kubernetes\/pki\/((etcd\/|front-proxy-)?ca)\.crt$/
 const isClusterCopy = ({ where, facts }: CensusEntry) =>
   facts.isAuthority && /kube-root-ca\.crt$|kube-public\/cluster-info$|extension-apiserver-authentication$/.test(where)
 
+/** A kubelet's own certificate, and those of controller-manager and scheduler, come from a CA made in memory. */
+const madeInMemory = /-ca@\d+$/
+
 function unknownIssuer({ subject, issuer, issuerCommonName }: CertificateFacts): string {
   if (subject === issuer) return 'is self-signed: nobody can verify it'
-  // A kubelet's own certificate, and those of controller-manager and scheduler, come from a CA made in memory.
-  if (/@\d+$/.test(issuerCommonName)) return 'is of a CA that its component made for itself: nobody can verify it'
+  if (madeInMemory.test(issuerCommonName)) return 'is of a CA that its component made for itself: nobody can verify it'
   return `was issued by "${issuer}", and that CA is nowhere`
 }
 
@@ -272,9 +275,34 @@ function mismatch({ kind, host, place, component, facts }: CensusEntry, entries:
   return [`is not what ${files.map(one => one.place).join(' or ')} holds: the component has not read that yet`]
 }
 
-/** Every port that a machine of a cluster may serve on, as a master and as a node. */
-export function endpointsOf({ vars, connection }: Pick<Host, 'vars' | 'connection'>): TlsEndpoint[] {
-  // etcd's peers are served on the node's own address.
-  const { node_ip: address } = vars as { node_ip?: unknown }
-  return [...masterEndpoints(typeof address === 'string' ? address : connection.address), kubeletEndpoint]
+/**
+ * Every port that a machine of a cluster may serve on, as a master and as a node. etcd's peers are served on the node's own
+ * address: `nodeAddress`, else the inventory's `node_ip`, else where the machine is reached.
+ */
+export function endpointsOf(
+  { vars, connection }: Pick<Host, 'vars' | 'connection'>,
+  nodeAddress?: string,
+): TlsEndpoint[] {
+  const { node_ip: named } = vars as { node_ip?: unknown }
+  const address = nodeAddress ?? (typeof named === 'string' ? named : connection.address)
+  return [...masterEndpoints(address), kubeletEndpoint]
+}
+
+/**
+ * The address that the API has for the node that a machine is: by its inventory name, by the address where it is reached, or by
+ * the host name that it has itself. Undefined where it is no node.
+ */
+export async function nodeAddress(
+  session: Pick<HostSession, 'host' | '$'>,
+  nodes: readonly KubernetesObject[],
+): Promise<string | undefined> {
+  const { name, connection } = session.host
+  const addresses = (node: KubernetesObject) =>
+    (node['status']?.addresses ?? []) as { readonly type: string; readonly address: string }[]
+  const called = (hostName: string) =>
+    nodes.find(
+      node => node.metadata.name === hostName || addresses(node).some(one => one.address === connection.address),
+    )
+  const node = called(name) ?? (nodes.length > 0 ? called((await session.$`hostname`).stdout.trim()) : undefined)
+  return node && addresses(node).find(({ type }) => type === 'InternalIP')?.address
 }

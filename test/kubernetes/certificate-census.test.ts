@@ -11,8 +11,10 @@ import type { KubernetesApi, KubernetesObject } from '../../lib/kubernetes/api.t
 import {
   apiCertificates,
   type CensusEntry,
+  endpointsOf,
   fileCertificates,
   judgeCensus,
+  nodeAddress,
   servedCertificates,
 } from '../../lib/kubernetes/certificate-census.ts'
 import { parseCertificate } from '../../lib/pki/certificate.ts'
@@ -212,4 +214,30 @@ test('after a rotation a copy of the old CA in the API is found, and a leaf of t
     'ConfigMap kube-public/cluster-info': 'is a copy of a CA that no master has',
     'ValidatingWebhookConfiguration hook': '',
   })
+})
+
+test("etcd's peers are looked for on the address that the API has for the node", async t => {
+  const node = (name: string, address: string) => ({
+    metadata: { name },
+    status: {
+      addresses: [
+        { type: 'InternalIP', address },
+        { type: 'Hostname', address: name },
+      ],
+    },
+  })
+  const nodes = [node('m1.example.org', '10.0.0.1'), node('m2', '10.0.0.2')]
+  const machine = (name: string, address: string, hostname: string) => ({
+    host: { name, groups: [], vars: { node_ip: '10.0.0.9' }, connection: { address } },
+    $: async () => ({ stdout: `${hostname}\n` }),
+  })
+  const addressOf = (...of: [string, string, string]) =>
+    nodeAddress(machine(...of) as unknown as Parameters<typeof nodeAddress>[0], nodes)
+  t.is(await addressOf('m2', 'bastion', 'x'), '10.0.0.2')
+  t.is(await addressOf('first', '10.0.0.1', 'x'), '10.0.0.1')
+  t.is(await addressOf('first', '192.0.2.1', 'm1.example.org'), '10.0.0.1')
+  t.is(await addressOf('lb', '192.0.2.9', 'lb'), undefined)
+  const host = machine('m2', 'bastion', 'x').host as unknown as Parameters<typeof endpointsOf>[0]
+  const peers = (address?: string) => endpointsOf(host, address).find(({ port }) => port === 2380)?.address
+  t.deepEqual([peers('10.0.0.2'), peers()], ['10.0.0.2', '10.0.0.9'])
 })

@@ -326,7 +326,8 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     await differs(/it ends on/, again({}, later(700)))
     t.deepEqual(await again({}, later(600)), first)
     await differs(/holds longer than asked/, again({ ttl: '10h' }))
-    await issuer().ensureRole(mount, 'web', { ...web, key_type: 'ec', key_bits: 256, organization: ['system:nodes'] })
+    const both = { ...web, server_flag: true, organization: ['system:nodes'] }
+    await issuer().ensureRole(mount, 'web', { ...both, key_type: 'ec', key_bits: 256 })
     await differs(/usages are \[clientAuth\], not \[serverAuth, clientAuth\]/, again())
     const role = { ...web, server_flag: false, organization: ['system:nodes'] }
     await issuer().ensureRole(mount, 'web', { ...role, key_type: 'rsa', key_bits: 2048 })

@@ -1,0 +1,146 @@
+// `rekey certs` on a real cluster, against those who look there too: kubeadm, openssl on each port, kubectl.
+import { X509Certificate } from 'node:crypto'
+import test from 'ava'
+import * as lab from '../../lib/lab/index.ts'
+import { name, rekey } from './_lab.ts'
+
+interface Row {
+  readonly where: string
+  readonly kind: string
+  readonly host?: string
+  readonly place?: string
+  readonly component: string
+  readonly fingerprint: string
+  readonly isAuthority: boolean
+  readonly notAfter: string
+  readonly issuerFingerprint?: string
+  readonly problems: readonly string[]
+}
+
+let shape: lab.Shape
+const inventory = () => ['-i', lab.inventoryPath(name)]
+const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
+
+test.before(async () => {
+  shape = await lab.up({ name, masters: 3, nodes: 2 }, () => undefined)
+})
+
+const machines = (...roles: string[]) => shape.machines.filter(({ role }) => roles.includes(role))
+
+async function census(...more: string[]): Promise<{ code: number | null; rows: Row[]; notices: string[] }> {
+  const { code, stdout, stderr } = await rekey(['certs', ...inventory(), '--json', ...more])
+  if (!stdout) throw new Error(stderr)
+  const { certificates, notices } = JSON.parse(stdout)
+  return { code, rows: certificates, notices }
+}
+
+test.serial('it finds all that kubeadm, openssl on each port and kubectl find, and changes nothing', async t => {
+  const state = async () =>
+    Promise.all(
+      machines('master', 'node').map(one =>
+        on(one.name, "find /etc/kubernetes /var/lib/kubelet/pki -type f -printf '%p %m %T@\\n' | sort"),
+      ),
+    )
+  const before = await state()
+  const { rows } = await census()
+  t.deepEqual(await state(), before)
+
+  for (const { name: master } of machines('master')) {
+    const listed = JSON.parse(await on(master, 'kubeadm certs check-expiration -o json 2>/dev/null')) as {
+      certificates: { name: string; expirationDate: string; missing?: boolean }[]
+      certificateAuthorities: { name: string; expirationDate: string; missing?: boolean }[]
+    }
+    const all = [...listed.certificates, ...listed.certificateAuthorities].filter(({ missing }) => !missing)
+    t.true(all.length >= 12)
+    for (const { name: called, expirationDate } of all) {
+      const path = pathOf(called)
+      const row = rows.find(one => one.host === master && one.place === path && isExpected(one, called))
+      t.is(row && Date.parse(row.notAfter), Date.parse(expirationDate), `${master}: ${called} (${path})`)
+    }
+  }
+
+  for (const machine of machines('master', 'node')) {
+    const ports = machine.role === 'master' ? [6443, 2379, 2380, 10250, 10257, 10259] : [10250]
+    for (const port of ports) {
+      const address = port === 2380 ? machine.address : '127.0.0.1'
+      const script = `echo | openssl s_client -connect ${address}:${port} 2>/dev/null | openssl x509`
+      const { fingerprint256 } = new X509Certificate(await on(machine.name, script))
+      const served = rows.filter(one => one.kind === 'served' && one.host === machine.name && one.place === `${port}`)
+      t.true(
+        served.some(({ fingerprint }) => fingerprint === fingerprint256),
+        `${machine.name}:${port}`,
+      )
+    }
+  }
+
+  const kubectl = (what: string) =>
+    on('m1', `kubectl --kubeconfig /etc/kubernetes/admin.conf ${what}`).then(text => JSON.parse(text).items)
+  const [maps, secrets] = [await kubectl('get configmaps -A -o json'), await kubectl('get secrets -A -o json')]
+  for (const { metadata, data = {} } of maps) {
+    const blobs: string[] = Object.values(data)
+    if (!blobs.some(one => /BEGIN CERTIFICATE|certificate-authority-data/.test(one))) continue
+    const where = `ConfigMap ${metadata.namespace}/${metadata.name}`
+    t.true(
+      rows.some(row => row.where === where),
+      where,
+    )
+  }
+  for (const { metadata, data = {} } of secrets) {
+    // kubeadm-certs is encrypted: nobody reads a certificate in it without kubeadm's own key.
+    const texts = Object.values(data as Record<string, string>).map(one =>
+      Buffer.from(one, 'base64').toString('latin1'),
+    )
+    if (!texts.some(one => one.includes('BEGIN CERTIFICATE'))) continue
+    const where = `Secret ${metadata.namespace}/${metadata.name}`
+    t.true(
+      rows.some(row => row.where === where),
+      where,
+    )
+  }
+})
+
+test.serial('it says what those can not: who issued what, and what is served that lies on no disk', async t => {
+  const { rows } = await census()
+  const issued = rows.filter(
+    ({ isAuthority, host }) => !isAuthority && machines('master').some(one => one.name === host),
+  )
+  t.true(issued.length > 0)
+  t.true(issued.every(({ issuerFingerprint }) => issuerFingerprint !== undefined))
+  // Files of other machines that kubeadm doesn't look at: the kubelets' own.
+  for (const { name: node } of machines('node')) {
+    t.true(
+      rows.some(({ host, place }) => host === node && place?.includes('/var/lib/kubelet/pki/kubelet-client-current')),
+    )
+  }
+  const served = (port: string) => rows.find(({ place, isAuthority }) => place === port && !isAuthority)!
+  t.truthy(served('10250').issuerFingerprint)
+})
+
+test.serial('it exits with 2 when something is due within the time that is asked for', async t => {
+  t.is((await census('--within', '1h', '--no-api')).code, 0)
+  const due = await census('--within', '36500d', '--no-api')
+  t.is(due.code, 2)
+})
+
+test.serial('a component that still serves what no longer lies on its disk is told', async t => {
+  const { name: node } = machines('node')[0]!
+  // A kubelet refuses a pair that doesn't match, and goes on serving what it has in memory.
+  const [file, other] = ['/var/lib/kubelet/pki/kubelet.crt', '/var/lib/kubelet/pki/kubelet-client-current.pem']
+  await on(node, `cp -p ${file} /root/kubelet.crt.before && openssl x509 -in ${other} > ${file}`)
+  try {
+    const { rows } = await census('--no-api', '--limit', node)
+    const [first] = rows.filter(({ place, isAuthority }) => place === '10250' && !isAuthority)
+    t.regex(first!.problems.join(), /kubelet\.crt holds: the component has not read that yet/)
+    t.true(rows[0]!.problems.length > 0)
+  } finally {
+    await on(node, `cat /root/kubelet.crt.before > ${file} && rm /root/kubelet.crt.before`)
+  }
+})
+
+/** Where kubeadm's names lie. */
+function pathOf(called: string): string {
+  if (called.endsWith('.conf')) return `/etc/kubernetes/${called}`
+  return `/etc/kubernetes/pki/${called.replace(/^etcd-/, 'etcd/').replace(/^apiserver-etcd\//, 'apiserver-etcd-')}.crt`
+}
+
+const isExpected = ({ isAuthority }: Row, called: string) => isAuthority === /(^|-)ca$/.test(called)
