@@ -52,7 +52,7 @@ try {
     Array.from({ length: hosts }, (_, index) =>
       limit(async () => {
         const name = `host-${index}.example.org`
-        const connection = await connect(name, sshd.settings, stop.signal)
+        const connection = await connect(name, { ...sshd.settings, connectTimeout: 60 }, stop.signal)
         try {
           const session: HostSession = {
             host: { name, groups: [], vars: {}, connection: sshd.settings },
