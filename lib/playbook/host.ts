@@ -20,7 +20,7 @@ export interface HostSource {
   /** Every host, in inventory order. */
   readonly hosts: readonly Host[]
   /**
-   * The hosts of a pattern (`masters`, `nodes:!n1`), in inventory order.
+   * The hosts of a pattern (`masters`, `nodes:!n1`), in Ansible’s order: those of its first part first.
    * Throws `RekeyError` for a pattern that can't be parsed.
    */
   select(pattern: string): Host[]

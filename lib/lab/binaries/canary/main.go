@@ -278,7 +278,7 @@ func callService(stop context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("call-service", flag.ExitOnError)
 	address := flags.String("url", "", "what to call")
 	every := flags.Duration("every", 90*time.Millisecond, "time between calls")
-	timeout := flags.Duration("timeout", 2*time.Second, "time a call may take")
+	timeout := flags.Duration("timeout", 5*time.Second, "time a call may take")
 	folder := flags.String("results", "/results", "folder for the results")
 	flags.Parse(arguments)
 	return newResults("service", *folder).repeat(stop, *every, *timeout, func(call context.Context) error {
