@@ -2,6 +2,7 @@
 // follows redirects with the token in hand, and has no deadline for a whole answer.
 import http from 'node:http'
 import https from 'node:https'
+import { limiter } from '../connection/limiter.ts'
 import { RekeyError } from '../errors.ts'
 
 /** What the transport needs to know of a Vault. */
@@ -36,6 +37,8 @@ interface TransportResponse {
 }
 
 const tlsCodes = /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|EPROTO$|INVALID_CA$)/
+/** Requests under way. More would only wait in Vault, each with a handshake and a deadline of its own running out. */
+const mostAtOnce = 16
 const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 
 /** Check a Vault address. Throws `RekeyError` for one that is no URL or would send the token in clear over a network. */
@@ -73,8 +76,9 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
           rejectUnauthorized: !skipVerify,
         })
       : new http.Agent(pooled)
+  const limit = limiter(mostAtOnce)
   return {
-    defaults: () => (request: TransportRequest) => send(request, settings, agent),
+    defaults: () => (request: TransportRequest) => limit(() => send(request, settings, agent)),
     close: () => agent.destroy(),
   }
 }

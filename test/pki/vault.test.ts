@@ -167,6 +167,23 @@ test('a request is given up after the tries that were asked for, and at once whe
   t.is(count, 4)
 })
 
+test('what is asked at once goes to Vault a few at a time, and waiting for a turn is no time-out', async t => {
+  let [now, most] = [0, 0]
+  const { vault } = await talkTo(
+    t,
+    (_, response) => {
+      most = Math.max(most, ++now)
+      setTimeout(() => {
+        now--
+        response.end('{"data":{}}')
+      }, 60)
+    },
+    { timeout: 5000 },
+  )
+  await Promise.all(Array.from({ length: 100 }, (_, index) => vault.read(`path-${index}`)))
+  t.is(most, 16)
+})
+
 test('a signal ends a request, and a wait between two tries', async t => {
   const stop = new AbortController()
   const { vault } = await talkTo(t, answer(429, { errors: ['rate limit'] }), { signal: stop.signal, backoff: [5000] })
