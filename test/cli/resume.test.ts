@@ -33,7 +33,7 @@ export default playbook({ name: 'steps', summary: 'Several steps', vars: z.objec
     step('Make', { runOnce: true, run: async ctx => { await log(ctx, 'make'); return { key: secret('made-' + ctx.vars.word + '-once') } } }),
     step('Slow', { run: async ctx => {
       await log(ctx, 'slow')
-      await ctx.$\`echo begun; [ ! -e ${folder}/wait-\${ctx.host.name} ] || sleep 3; [ ! -e ${folder}/fail-\${ctx.host.name} ]\`
+      await ctx.$\`echo begun; for i in $(seq 600); do [ -e ${folder}/wait-\${ctx.host.name} ] || break; sleep 0.1; done; [ ! -e ${folder}/fail-\${ctx.host.name} ]\`
       return 'slow of ' + ctx.host.name
     } }),
     step('Use', { run: ctx => log(ctx, 'use ' + ctx.registered('make').key.reveal().length + ' ' + ctx.registered('before', ctx.host.name) + ' ' + ctx.registered('slow', ctx.host.name)) }),
