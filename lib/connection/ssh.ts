@@ -1,11 +1,11 @@
 // Connections over SSH, by node-ssh: one a host, every command a channel of it.
+import { spawn as spawnProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { Duplex } from 'node:stream'
-import { PassThrough } from 'node:stream'
+import { Duplex, PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { NodeSSH } from 'node-ssh'
 import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
@@ -74,6 +74,11 @@ export async function connectSsh(
       const next = nextAddress(settings, hop)
       sock = await bastion.forwardOut('127.0.0.1', 0, next.address, next.port)
     }
+    if (settings.proxyCommand !== undefined) {
+      const proxy = startProxy(settings, settings.proxyCommand)
+      closers.unshift(proxy.end)
+      sock = proxy.stream
+    }
     const ssh = await openClient(name, settings, sock, signal)
     closers.unshift(() => ssh.dispose())
     return sshConnection(name, ssh.connection as Client, settings, () => {
@@ -83,6 +88,18 @@ export async function connectSsh(
     for (const close of closers) close()
     throw error
   }
+}
+
+/** Starts a ProxyCommand as ssh_config(5) describes it; its stdin and stdout are the way to the host. */
+function startProxy({ address, port, user }: ConnectionSettings, command: string): { stream: Duplex; end: () => void } {
+  const tokens: Record<string, string> = { '%h': address, '%p': String(port), '%r': user, '%n': address, '%%': '%' }
+  const line = command.replace(/%[hprn%]/g, token => tokens[token] ?? token)
+  const child = spawnProcess('/bin/sh', ['-c', `exec ${line}`], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const stream = Duplex.from({ writable: child.stdin, readable: child.stdout })
+  // Whoever reads the stream sees its end; that the program could not be started is the same to it.
+  child.on('error', error => stream.destroy(error))
+  stream.on('error', () => {})
+  return { stream, end: () => void child.kill() }
 }
 
 async function openClient(name: string, settings: ConnectionSettings, sock: Duplex | undefined, signal?: AbortSignal) {

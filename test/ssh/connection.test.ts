@@ -162,6 +162,20 @@ real('accept-new records an unknown key, and refuses a changed one', async t => 
   t.pass()
 })
 
+real('a ProxyCommand is the way to a host that nothing else leads to', async t => {
+  const { settings, port, folder } = t.context.sshd
+  const relay = join(folder, 'relay.mjs')
+  writeFileSync(
+    relay,
+    "import { connect } from 'node:net'\nconst s = connect(Number(process.argv[3]), '127.0.0.1')\nprocess.stdin.pipe(s).pipe(process.stdout)\n",
+  )
+  writeFileSync(join(folder, 'known_hosts'), `[hidden]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  const hidden = { ...settings, address: 'hidden', proxyCommand: `${process.execPath} ${relay} %h %p` }
+  const connection = await connect('h1', hidden)
+  t.is((await remoteShell(connection)`echo through`).stdout, 'through\n')
+  connection.close()
+})
+
 real('a key that the host does not know is said to be refused, once', async t => {
   const { settings, folder } = t.context.sshd
   await t.throwsAsync(connect('h1', { ...settings, privateKeyFile: join(folder, 'host') }), {
