@@ -4,9 +4,10 @@ import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { CancelledError, HostFailedError } from '../errors.ts'
+import { HostFailedError } from '../errors.ts'
 import { become } from './become.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
+import { watchForEnd } from './ending.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 const graceBeforeKill = 3_000
@@ -20,7 +21,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
     get lost() {
       return closed
     },
-    spawn: (command, { signal, timeout }: SpawnOptions = {}): RemoteProcess => {
+    spawn: (command, options: SpawnOptions = {}): RemoteProcess => {
       const started = become(settings, command, randomUUID())
       const child = spawn('/bin/sh', ['-c', started.command], { detached: true, stdio: 'pipe' })
       const { stdin, stdout, stderr } = child
@@ -36,27 +37,11 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
         await delay(graceBeforeKill, undefined, { ref: false })
         if (child.exitCode === null && child.signalCode === null) endGroup(child.pid, 'SIGKILL')
       }
-      const onAbort = () =>
-        void end(new CancelledError(`${name}: the command was ended`, { code: 'run.cancelled', host: name }))
-      if (signal?.aborted) onAbort()
-      signal?.addEventListener('abort', onAbort, { once: true })
-      const timer = timeout
-        ? setTimeout(
-            () =>
-              void end(
-                new HostFailedError(`${name}: the command did not finish within ${timeout / 1_000} s and was ended`, {
-                  code: 'command.timeout',
-                  host: name,
-                }),
-              ),
-            timeout,
-          )
-        : undefined
+      const unwatch = watchForEnd(name, options, reason => void end(reason))
       child.on('error', error => remote.emit('error', error))
       child.on('exit', (code, killedBy) => remote.emit('exit', code, killedBy))
       child.on('close', (code, killedBy) => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', onAbort)
+        unwatch()
         if (child.pid !== undefined) groups.delete(child.pid)
         if (ended) remote.emit('error', ended)
         remote.emit('close', code, killedBy)

@@ -12,6 +12,7 @@ import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
 import { CancelledError, HostFailedError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
 import { type BecomeCommand, become, endCommand } from './become.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
+import { watchForEnd } from './ending.ts'
 import {
   defaultKnownHostsFiles,
   entriesFor,
@@ -210,7 +211,7 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
     remote: RemoteProcess,
     { stdin, stdout, stderr }: { stdin: PassThrough; stdout: PassThrough; stderr: PassThrough },
     { command, firstInput, id }: BecomeCommand & { id: string },
-    { signal, timeout }: SpawnOptions,
+    options: SpawnOptions,
   ): Promise<void> => {
     const finish = async (error: Error | undefined, code: number | null, killedBy: string | null) => {
       stdout.end()
@@ -221,7 +222,7 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
       await Promise.allSettled([drained(stdout), drained(stderr)])
       remote.emit('close', code, killedBy)
     }
-    if (signal?.aborted) {
+    if (options.signal?.aborted) {
       return finish(
         new CancelledError(`${name}: cancelled before it started`, { code: 'run.cancelled', host: name }),
         null,
@@ -262,35 +263,14 @@ function sshConnection(name: string, client: Client, settings: ConnectionSetting
       await delay(graceBeforeKill, undefined, { ref: false })
       if (!started.exit) channel.close()
     }
-    const onAbort = () =>
-      void end(
-        new CancelledError(`${name}: the command was ended`, {
-          code: 'run.cancelled',
-          host: name,
-          cause: signal?.reason,
-        }),
-      )
-    signal?.addEventListener('abort', onAbort, { once: true })
-    const timer = timeout
-      ? setTimeout(
-          () =>
-            void end(
-              new HostFailedError(`${name}: the command did not finish within ${timeout / 1_000} s and was ended`, {
-                code: 'command.timeout',
-                host: name,
-              }),
-            ),
-          timeout,
-        )
-      : undefined
+    const unwatch = watchForEnd(name, options, reason => void end(reason))
     stdin.on('error', () => {})
     if (firstInput !== undefined) channel.write(firstInput)
     stdin.pipe(channel)
     channel.pipe(stdout, { end: false })
     channel.stderr.pipe(stderr, { end: false })
     await started.closed
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', onAbort)
+    unwatch()
     stdin.unpipe(channel)
     stdin.resume()
     if (started.exit) return finish(ended, started.exit.code, started.exit.killedBy)

@@ -1,8 +1,8 @@
 // etcd on masters that kubeadm laid out: stacked members, their client certificates beside the API server's.
-import { request } from 'node:http'
 import { raw } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
+import { getFromLoopback } from './loopback.ts'
 
 /** One member as etcd lists it. */
 export interface EtcdMember {
@@ -42,20 +42,7 @@ export async function etcdMembers({ $ }: HostSession): Promise<EtcdMember[]> {
  * costs no process and needs no certificate, so it works in the middle of a rotation.
  */
 export async function etcdHealthy(session: HostSession): Promise<boolean> {
-  const socket = await session.forward('127.0.0.1', 2381)
-  return new Promise(resolve => {
-    const outgoing = request(
-      { createConnection: () => socket, path: '/health', host: '127.0.0.1', timeout: 3_000 },
-      answer => {
-        const chunks: Buffer[] = []
-        answer.on('data', (chunk: Buffer) => chunks.push(chunk))
-        answer.on('end', () => resolve(Buffer.concat(chunks).includes('"health":"true"')))
-      },
-    )
-    outgoing.on('timeout', () => outgoing.destroy())
-    outgoing.on('error', () => resolve(false))
-    outgoing.end()
-  })
+  return (await getFromLoopback(session, 2381, '/health'))?.includes('"health":"true"') ?? false
 }
 
 /**
