@@ -76,10 +76,10 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
     settings,
     pid: sshd.pid ?? 0,
     cut: () => {
-      killAll(childrenOf(sshd.pid ?? 0))
+      killAll(sessionsOf(sshd.pid ?? 0))
     },
     stop: async () => {
-      killAll(childrenOf(sshd.pid ?? 0))
+      killAll(sessionsOf(sshd.pid ?? 0))
       kill()
       rmSync(folder, { recursive: true, force: true })
     },
@@ -96,10 +96,15 @@ function killAll(pids: readonly number[]): void {
   }
 }
 
-function childrenOf(parent: number): number[] {
-  const listed = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
-  const rows = listed.split('\n').map(line => line.trim().split(/\s+/).map(Number))
-  return rows.filter(([, ppid]) => ppid === parent).map(([pid]) => pid ?? 0)
+/** The processes of its connections, innermost first. For who is not root each has two: the inner one holds the socket. */
+function sessionsOf(parent: number): number[] {
+  const listed = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,comm='], { encoding: 'utf8' })
+  const rows = listed.split('\n').map(line => line.trim().split(/\s+/))
+  const below = (above: number): number[] =>
+    rows
+      .filter(([, ppid, name]) => Number(ppid) === above && name?.includes('sshd'))
+      .flatMap(([pid]) => [...below(Number(pid)), Number(pid)])
+  return below(parent)
 }
 
 function sshdPath(): string | undefined {
