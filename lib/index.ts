@@ -6,7 +6,7 @@ export { ApiError, type KubernetesApi } from './kubernetes/api.ts'
 export { authorityCopies } from './kubernetes/authority-copies.ts'
 export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './kubernetes/certificate-files.ts'
 export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
-export { kubeletEndpoint, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
+export { kubeletEndpoint, kubeletHealthy, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
 export { etcdHealthy, etcdMembers, saveSnapshot } from './kubernetes/etcd.ts'
 export { kubeProxySynced } from './kubernetes/kube-proxy.ts'
 export { readKubeconfig } from './kubernetes/kubeconfig.ts'
@@ -20,7 +20,7 @@ export {
   probeApis,
   readCanaries,
 } from './kubernetes/probes.ts'
-export { killStaticPod, startedAnew, updateManifest } from './kubernetes/static-pods.ts'
+export { killStaticPod, manifestDirectory, startedAnew, updateManifest } from './kubernetes/static-pods.ts'
 export {
   backupForm,
   namespacesWithOtherCa,
@@ -31,10 +31,12 @@ export {
 } from './kubernetes/tokens.ts'
 export { replaceDaemonPods, restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
 export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
+export { changedAfterSwap, restoreFiles } from './operations/restore.ts'
 export { type StagedFile, type Swap, stagedPath, stageFiles, swapFiles } from './operations/staging.ts'
 export { waitFor } from './operations/wait.ts'
 export { parseCertificate, parseCertificates, verifyChain } from './pki/certificate.ts'
 export { refusedByRole } from './pki/role-check.ts'
+export { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken } from './pki/run-token.ts'
 export {
   type AuthorityPlan,
   authorityPlans,

@@ -2,6 +2,8 @@
 // Replaces the CAs of a kubeadm cluster and every certificate under them, the hard way: all at once, in the order that keeps
 // the API away for the shortest time. Pods keep serving; what asks the API waits for it, and is restarted at the end.
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import {
@@ -15,8 +17,10 @@ import {
   type CertificateSpec,
   type Cluster,
   canaryReport,
+  changedAfterSwap,
   connectVault,
   createRenderer,
+  createRunToken,
   duration,
   etcdHealthy,
   etcdMembers,
@@ -31,9 +35,11 @@ import {
   kubeadmAuthorities,
   kubeadmCertificates,
   kubeletEndpoint,
+  kubeletHealthy,
   kubeProxySynced,
   type MachineReading,
   machineFacts,
+  manifestDirectory,
   masterEndpoints,
   mountOf,
   type NewAuthority,
@@ -50,6 +56,8 @@ import {
   RekeyError,
   type ReportSection,
   type RunContext,
+  type RunToken,
+  type RunTokenRecord,
   readCanaries,
   readKubeconfig,
   readMachine,
@@ -58,9 +66,12 @@ import {
   renderHostFiles,
   replaceDaemonPods,
   restartWorkload,
+  restoreFiles,
+  revokeRunToken,
   roleName,
   type Secret,
   type StagedFile,
+  type Step,
   type StepContext,
   type Swap,
   secret,
@@ -128,8 +139,8 @@ interface Rotation {
   readonly cluster: Cluster
   /** Vault, with the operator's token. */
   vault(): Promise<Vault>
-  /** Vault, with the short-lived token of this run. */
-  issuing?: Vault
+  /** The short-lived token of this run. */
+  issuing?: RunToken
   /** What was written to each host; a resumed run reads it back. */
   readonly staged: Map<string, StagedFile[]>
   readonly renderers: Map<string, ReturnType<typeof createRenderer>>
@@ -541,12 +552,9 @@ const vaultPki: Play<Context>[] = [
       runOnce: true,
       plan: ctx => [`vault policy write ${policyName(ctx)}`, `vault token create -policy=${policyName(ctx)} -ttl=30m`],
       run: async ctx => {
-        await (await ctx.rotation.vault()).writePolicy(policyName(ctx), issuingPolicy(rolesOf(ctx)))
         await issuingVault(ctx)
       },
-      rollback: async ctx => {
-        await (await ctx.rotation.vault()).deletePolicy(policyName(ctx))
-      },
+      rollback: ctx => revokeRecorded(ctx, ctx.rotation),
     }),
   ]),
 ]
@@ -570,17 +578,37 @@ async function removeIssuer(vault: Vault, mount: string, name: string): Promise<
   await vault.deleteKey(mount, issuer.keyId)
 }
 
-/** Vault with a short-lived token for this run. It is revoked when the run ends: a resumed one makes another. */
+/** Vault with the short-lived token of this run. It is revoked when the run ends: one that is gone on with makes another. */
 async function issuingVault(ctx: Context): Promise<Vault> {
-  if (ctx.rotation.issuing) return ctx.rotation.issuing
-  const vault = await ctx.rotation.vault()
-  const { token } = await vault.createChildToken({ policies: [policyName(ctx)], ttl: '30m', displayName: ctx.run })
-  ctx.redact(token)
-  ctx.rotation.issuing = vault.withToken(token)
-  return ctx.rotation.issuing
+  if (ctx.rotation.issuing) return ctx.rotation.issuing.vault
+  await revokeRecorded(ctx, ctx.rotation)
+  const issuing = await createRunToken(await ctx.rotation.vault(), {
+    policy: policyName(ctx),
+    lines: issuingPolicy(rolesOf(ctx)),
+    ttl: '30m',
+    displayName: ctx.run,
+    keep: record => writeFile(tokenRecord(ctx), JSON.stringify(record), { mode: 0o600 }),
+    onRenewalFailed: ({ message }) => ctx.log(`the run's Vault token could not be renewed: ${message}`),
+  })
+  ctx.redact(issuing.token)
+  ctx.rotation.issuing = issuing
+  return issuing.vault
+}
+
+/** Says which token the run made, for whoever ends it: also where the process that made it was killed. */
+const tokenRecord = ({ folder }: Pick<Context, 'folder'>) => join(folder, 'vault-token.json')
+
+async function revokeRecorded(run: Pick<Context, 'folder'>, rotation: Rotation): Promise<void> {
+  if (!existsSync(tokenRecord(run))) return
+  const record = JSON.parse(await readFile(tokenRecord(run), 'utf8')) as RunTokenRecord
+  await revokeRunToken(await rotation.vault(), record)
+  await rm(tokenRecord(run))
 }
 
 // --------------------------------------------------------------------------------------------------------------- 4 Certificates
+
+/** The way back of a step that leaves nothing behind. */
+const nothing = () => {}
 
 const isShared = ({ hosts }: CertificateSpec) => hosts.length > 1
 
@@ -596,7 +624,7 @@ const certificates: Play<Context>[] = [
         return keys
       },
       // It is nowhere but in the run's folder, and goes to the hosts with the next step.
-      rollback: () => {},
+      rollback: nothing,
     }),
     step(
       'Issue the certificates of this host, the shared ones once for all masters, and stage them beside the live files',
@@ -653,7 +681,7 @@ const certificates: Play<Context>[] = [
     step('Verify what is staged: chain, key, names', {
       id: 'verify-what-is-staged',
       // It changes nothing, but there is nothing to look at in a check.
-      rollback: () => {},
+      rollback: nothing,
       plan: () =>
         'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
       run: async ctx => {
@@ -725,12 +753,16 @@ const servingFlags = (component: string) => ({
   key: `/etc/kubernetes/pki/${component}.key`,
 })
 
+/** The step from which on the cluster has other CAs than before: all that comes after it is undone together with it. */
+const swapStep = 'swap-certificates'
+
 const restarts: Play<Context>[] = [
   play('Prepare the kubelets of the masters', { hosts: 'masters', tags: ['restart'] }, [
     step('Restart the kubelet, so that it knows of no earlier crash and starts what is killed at once', {
       id: 'prepare-kubelets',
       plan: () => 'systemctl restart kubelet',
       run: restartKubelet,
+      rollback: nothing,
     }),
     step('Wait until the nodes are Ready again', {
       id: 'wait-for-prepared-kubelets',
@@ -741,58 +773,53 @@ const restarts: Play<Context>[] = [
     }),
   ]),
 
-  play('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'] }, [
+  play('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'], rollback: wayBack() }, [
     step('Put the new certificates in place, all hosts at once', {
-      id: 'swap-certificates',
+      id: swapStep,
       plan: ctx => `rename the staged files into place, and keep the old ones in ${backupFolder(ctx)}/host.tgz`,
       run: async ctx => {
         ctx.milestone('first change')
         await swapFiles(ctx, ctx.run, swapOf(ctx))
       },
-      rollback: ctx => restoreArchive(ctx),
     }),
   ]),
 
   play('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
     step('Restart etcd, all members at once', {
       id: 'restart-etcd',
+      undoneWith: swapStep,
       plan: () => 'kill etcd; its kubelet starts it again',
       run: ctx => restartInPlace(ctx, 'etcd'),
     }),
     step('Wait for the quorum of etcd', {
       when: ctx => !ctx.check,
       readOnly: true,
-      run: ctx =>
-        waitFor(
-          `etcd of ${ctx.host.name} to have a quorum`,
-          { within: seconds(90), every: 250, signal: ctx.signal, host: ctx.host.name },
-          () => etcdHealthy(ctx),
-        ),
+      run: quorumOfEtcd,
     }),
     step('Restart the API server', {
+      undoneWith: swapStep,
       plan: () => 'kill kube-apiserver; its kubelet starts it again',
       run: ctx => restartInPlace(ctx, 'kube-apiserver'),
     }),
     step('Wait until the API server answers', {
       when: ctx => !ctx.check,
       readOnly: true,
-      run: async ctx => {
-        ctx.rotation.forgetOldCredentials()
-        await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
-      },
+      run: apiServerAnswers,
     }),
   ]),
 
   play('Restart controller-managers, schedulers and kubelets', { hosts: 'masters:nodes', tags: ['restart'] }, [
     step('Restart the controller-manager and the scheduler', {
       when: isMaster,
+      undoneWith: swapStep,
       plan: () => 'give them serving certificates of the new CA where they sign their own, and kill them',
-      run: async ctx => ({
-        'kube-controller-manager': await endController(ctx, 'kube-controller-manager'),
-        'kube-scheduler': await endController(ctx, 'kube-scheduler'),
-      }),
+      run: async ctx => {
+        for (const component of controllers) await giveServingCertificate(ctx, component)
+        return killControllers(ctx)
+      },
     }),
     step('Restart the kubelet', {
+      undoneWith: swapStep,
       plan: () => 'systemctl restart kubelet',
       run: restartKubelet,
     }),
@@ -808,16 +835,7 @@ const restarts: Play<Context>[] = [
     step('Wait until the controller-manager and the scheduler run', {
       when: ctx => !ctx.check && isMaster(ctx),
       readOnly: true,
-      run: async ctx => {
-        for (const [component, before] of Object.entries(
-          ctx.registered<Record<Controller, number[]>>(
-            'restart-the-controller-manager-and-the-scheduler',
-            ctx.host.name,
-          ) ?? {},
-        )) {
-          await startedAnew(ctx, component as Controller, before, { within: seconds(90), signal: ctx.signal })
-        }
-      },
+      run: ctx => controllersStartedAnew(ctx, 'restart-the-controller-manager-and-the-scheduler'),
     }),
   ]),
 ]
@@ -825,6 +843,19 @@ const restarts: Play<Context>[] = [
 async function restartInPlace(ctx: Context, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
   const before = await killStaticPod(ctx, pod)
   await startedAnew(ctx, pod, before, { within: seconds(90), signal: ctx.signal })
+}
+
+async function quorumOfEtcd(ctx: Context): Promise<void> {
+  await waitFor(
+    `etcd of ${ctx.host.name} to have a quorum`,
+    { within: seconds(90), every: 250, signal: ctx.signal, host: ctx.host.name },
+    () => etcdHealthy(ctx),
+  )
+}
+
+async function apiServerAnswers(ctx: Context): Promise<void> {
+  ctx.rotation.forgetOldCredentials()
+  await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
 }
 
 /** Restarts a kubelet, and registers its last heartbeat before: the next one is that of the new process. */
@@ -843,10 +874,11 @@ async function restartedNodesReady(ctx: Context, pattern: string, restart: strin
   await ctx.cluster.nodesReady(Object.keys(notBy), { within: seconds(180), notBy })
 }
 
-type Controller = 'kube-controller-manager' | 'kube-scheduler'
+const controllers = ['kube-controller-manager', 'kube-scheduler'] as const
+type Controller = (typeof controllers)[number]
 
-/** Ends a controller-manager or scheduler, which from now on presents a certificate of the CA instead of one that it signs itself. */
-async function endController(ctx: Context, component: Controller): Promise<number[]> {
+/** From its next start on it presents a certificate of the CA, instead of one that it signs itself. */
+async function giveServingCertificate(ctx: Context, component: Controller): Promise<void> {
   const { certificate, key } = servingFlags(component)
   await updateManifest(ctx, component, manifest => {
     if (component === 'kube-controller-manager' && !ctx.vars.controller_manager_signs) {
@@ -858,13 +890,20 @@ async function endController(ctx: Context, component: Controller): Promise<numbe
     manifest.flag('tls-private-key-file', key)
     manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
   })
-  return killStaticPod(ctx, component)
 }
 
-async function restoreArchive(ctx: Context): Promise<void> {
-  const swap = swapOf(ctx)
-  const archive = `${backupFolder(ctx)}/host.tgz`
-  await ctx.$`rm -f ${[...swap.rename, ...swap.link.map(({ path }) => path)]} && tar -C / -xzf ${archive}`
+/** Kills a master's controller-manager and scheduler, and registers which processes they were. */
+async function killControllers(ctx: Context): Promise<Record<string, number[]>> {
+  const killed: Record<string, number[]> = {}
+  for (const component of controllers) killed[component] = await killStaticPod(ctx, component)
+  return killed
+}
+
+async function controllersStartedAnew(ctx: Context, restart: string): Promise<void> {
+  const killed = ctx.registered<Record<Controller, number[]>>(restart, ctx.host.name)
+  for (const component of controllers) {
+    await startedAnew(ctx, component, killed?.[component] ?? [], { within: seconds(90), signal: ctx.signal })
+  }
 }
 
 // -------------------------------------------------------------------------------------------------- 6 Tokens, copies of the CA, pods
@@ -879,55 +918,27 @@ const tokens: Play<Context>[] = [
       when: ctx => !ctx.check,
       readOnly: true,
       runOnce: true,
-      run: async ctx => {
-        const ca = newAuthority(ctx, 'kubernetes')
-        await waitFor(
-          'the new kube-root-ca.crt in every namespace',
-          { within: seconds(120), signal: ctx.signal },
-          async () => {
-            const left = await namespacesWithOtherCa(await ctx.cluster.api(), ca)
-            if (left.length > 0) throw new Error(`not yet in ${left.join(', ')}`)
-            return true
-          },
-        )
-      },
+      run: ctx => everyNamespaceHas(ctx, newAuthority(ctx, 'kubernetes')),
     }),
     step('Regenerate the service-account tokens, namespace by namespace', {
       id: 'regenerate-tokens',
       runOnce: true,
+      undoneWith: swapStep,
       plan: async ctx =>
         (await tokenSecrets(await ctx.cluster.api())).map(
           ({ namespace, name }) => `take the token out of Secret ${namespace}/${name}, and wait for the new one`,
         ),
-      run: async ctx => {
-        const api = await ctx.cluster.api()
-        const ca = newAuthority(ctx, 'kubernetes')
-        const namespaces = Map.groupBy(await tokenSecrets(api), ({ namespace }) => namespace)
-        for (const [namespace, secrets] of namespaces) {
-          const renewed = await Promise.all(
-            secrets.map(one => regenerateToken(api, one, { ca, within: seconds(60), signal: ctx.signal })),
-          )
-          for (const token of renewed) ctx.redact(token.reveal())
-          ctx.log(`${namespace}: ${secrets.map(({ name }) => name).join(', ')}`)
-        }
-        return { namespaces: namespaces.size }
-      },
+      run: ctx => regenerateTokens(ctx, newAuthority(ctx, 'kubernetes')),
     }),
     step('Update cluster-info and the other copies of the CA', {
       id: 'update-copies',
       runOnce: true,
+      undoneWith: swapStep,
       plan: async ctx =>
         (await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)).map(
           ({ where }) => `put the new CA into ${where}`,
         ),
-      run: async ctx => {
-        const copies = await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)
-        for (const { where, replace } of copies) {
-          await replace(newAuthority(ctx, 'kubernetes'))
-          ctx.log(where)
-        }
-        return copies.map(({ where }) => where)
-      },
+      run: ctx => replaceCopies(ctx, { old: readingOf(ctx).authority, next: newAuthority(ctx, 'kubernetes') }),
     }),
   ]),
 
@@ -935,31 +946,22 @@ const tokens: Play<Context>[] = [
     step('Restart kube-proxy, so that nodes follow what the next restarts change', {
       id: 'restart-kube-proxy',
       runOnce: true,
+      undoneWith: swapStep,
       plan: () =>
         `replace the pods of DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}, all at once: the rules stay in the kernel`,
-      run: ctx => replaceDaemonPods(() => ctx.cluster.api(), kubeProxy, { within: seconds(120), signal: ctx.signal }),
+      run: restartKubeProxy,
     }),
     step('Wait until kube-proxy has written its rules', {
       when: ctx => !ctx.check,
       readOnly: true,
-      run: async ctx => {
-        let asked = 0
-        await waitFor(
-          `kube-proxy of ${ctx.host.name} to write its rules`,
-          { within: seconds(90), signal: ctx.signal, host: ctx.host.name },
-          async () => {
-            const synced = await kubeProxySynced(ctx)
-            // Where it shows no metrics, a while is all that can be given.
-            return synced ?? ++asked > 20
-          },
-        )
-      },
+      run: kubeProxyRules,
     }),
   ]),
 
   play('Restart what holds tokens or the old CA', { hosts: 'masters', tags: ['workloads'] }, [
     step('Restart the pod network', {
       runOnce: true,
+      undoneWith: swapStep,
       when: ctx => ctx.vars.cni_workloads.length > 0,
       plan: ctx => ctx.vars.cni_workloads.map(one => `rolling restart of ${workloadName(one)}`),
       run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
@@ -967,18 +969,70 @@ const tokens: Play<Context>[] = [
     step('Restart CoreDNS', {
       id: 'restart-coredns',
       runOnce: true,
+      undoneWith: swapStep,
       plan: () => `rolling restart of ${workloadName(coreDns)}`,
       run: ctx => restartAll(ctx, [coreDns]),
     }),
     step('Restart what the inventory lists', {
       id: 'restart-workloads',
       runOnce: true,
+      undoneWith: swapStep,
       when: ctx => ctx.vars.restart_workloads.length > 0,
       plan: ctx => ctx.vars.restart_workloads.map(one => `rolling restart of ${workloadName(one)}`),
       run: ctx => restartAll(ctx, ctx.vars.restart_workloads),
     }),
   ]),
 ]
+
+/** Waits until every namespace has a CA in its kube-root-ca.crt. */
+async function everyNamespaceHas(ctx: Context, ca: string): Promise<void> {
+  const what = 'the CA in the kube-root-ca.crt of every namespace'
+  await waitFor(what, { within: seconds(120), signal: ctx.signal }, async () => {
+    const left = await namespacesWithOtherCa(await ctx.cluster.api(), ca)
+    if (left.length > 0) throw new Error(`not yet in ${left.join(', ')}`)
+    return true
+  })
+}
+
+async function regenerateTokens(ctx: Context, ca: string): Promise<{ namespaces: number }> {
+  const api = await ctx.cluster.api()
+  const namespaces = Map.groupBy(await tokenSecrets(api), ({ namespace }) => namespace)
+  for (const [namespace, secrets] of namespaces) {
+    const renewed = await Promise.all(
+      secrets.map(one => regenerateToken(api, one, { ca, within: seconds(60), signal: ctx.signal })),
+    )
+    for (const token of renewed) ctx.redact(token.reveal())
+    ctx.log(`${namespace}: ${secrets.map(({ name }) => name).join(', ')}`)
+  }
+  return { namespaces: namespaces.size }
+}
+
+/** Puts the CA `next` wherever the API has a copy of `old`. */
+async function replaceCopies(ctx: Context, { old, next }: { old: string; next: string }): Promise<string[]> {
+  const copies = await authorityCopies(await ctx.cluster.api(), old)
+  for (const { where, replace } of copies) {
+    await replace(next)
+    ctx.log(where)
+  }
+  return copies.map(({ where }) => where)
+}
+
+async function restartKubeProxy(ctx: Context): Promise<void> {
+  await replaceDaemonPods(() => ctx.cluster.api(), kubeProxy, { within: seconds(120), signal: ctx.signal })
+}
+
+async function kubeProxyRules(ctx: Context): Promise<void> {
+  let asked = 0
+  await waitFor(
+    `kube-proxy of ${ctx.host.name} to write its rules`,
+    { within: seconds(90), signal: ctx.signal, host: ctx.host.name },
+    async () => {
+      const synced = await kubeProxySynced(ctx)
+      // Where it shows no metrics, a while is all that can be given.
+      return synced ?? ++asked > 20
+    },
+  )
+}
 
 async function restartAll(ctx: Context, workloads: readonly z.output<typeof workload>[]): Promise<void> {
   await Promise.all(
@@ -1052,75 +1106,27 @@ const verify: Play<Context>[] = [
       when: ctx => !ctx.check,
       readOnly: true,
       runOnce: true,
-      run: async ctx => {
-        const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
-        await ctx.cluster.nodesReady(names, { within: seconds(30) })
-        await waitFor('every pod to run', { within: seconds(120), signal: ctx.signal }, async () => {
-          const bad = (await (await ctx.cluster.api()).list('/api/v1/pods')).filter(pod => !isWell(pod))
-          if (bad.length > 0)
-            throw new Error(
-              bad
-                .map(({ metadata, status }) => `${metadata.namespace}/${metadata.name} is ${status?.phase}`)
-                .join(', '),
-            )
-          return true
-        })
-      },
+      run: everyPodRuns,
     }),
     step('Logs and exec reach every kubelet', {
       id: 'verify-exec',
       when: ctx => !ctx.check,
       readOnly: true,
       runOnce: true,
-      run: async ctx => {
-        const api = await ctx.cluster.api()
-        const pods = await api.list('/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy')
-        await Promise.all(
-          pods.filter(isWell).map(async ({ metadata: { name } }) => {
-            await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system logs --tail 1 ${name}`
-            await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system exec ${name} -- kube-proxy --version`
-          }),
-        )
-      },
+      run: logsAndExec,
     }),
     step('Secrets that were written before are read, unchanged', {
       id: 'verify-secrets',
       when: ctx => !ctx.check,
       readOnly: true,
       runOnce: true,
-      run: async ctx => {
-        if ((await secretsDigest(await ctx.cluster.api())) !== beforeOf(ctx).secrets) {
-          throw new HostFailedError('the Secrets of the cluster are not those that were there before', {
-            code: 'verify.secrets',
-            hint: 'Compare with the etcd snapshot; somebody may have changed one during the rotation.',
-          })
-        }
-      },
+      run: secretsUnchanged,
     }),
     step('The canaries are well', {
       readOnly: true,
       runOnce: true,
       when: ctx => !ctx.check && ctx.vars.canary_results !== undefined,
-      run: async ctx => {
-        let before = await canaries(ctx)
-        await waitFor(
-          'every canary to call without a failure',
-          { within: seconds(60), every: 2_000, signal: ctx.signal },
-          async () => {
-            const after = await canaries(ctx)
-            const reports = canaryReport(before, after)
-            before = after
-            const bad = [...reports].filter(([, { calls, failures }]) => calls === 0 || failures > 0)
-            if (bad.length > 0)
-              throw new Error(
-                bad
-                  .map(([kind, { failures, lastError }]) => `${kind}: ${failures} failed (${lastError ?? 'no calls'})`)
-                  .join(', '),
-              )
-            return reports.size > 0
-          },
-        )
-      },
+      run: canariesWell,
     }),
     step('Fetch the new admin kubeconfig', {
       runOnce: true,
@@ -1129,9 +1135,64 @@ const verify: Play<Context>[] = [
         await fetchFile(ctx, adminKubeconfig, join(ctx.folder, 'admin.conf'))
         ctx.milestone('verified')
       },
+      rollback: ctx => rm(join(ctx.folder, 'admin.conf'), { force: true }),
     }),
   ]),
 ]
+
+async function everyPodRuns(ctx: Context): Promise<void> {
+  const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
+  await ctx.cluster.nodesReady(names, { within: seconds(30) })
+  await waitFor('every pod to run', { within: seconds(120), signal: ctx.signal }, async () => {
+    const bad = (await (await ctx.cluster.api()).list('/api/v1/pods')).filter(pod => !isWell(pod))
+    if (bad.length > 0)
+      throw new Error(
+        bad.map(({ metadata, status }) => `${metadata.namespace}/${metadata.name} is ${status?.phase}`).join(', '),
+      )
+    return true
+  })
+}
+
+async function logsAndExec(ctx: Context): Promise<void> {
+  const api = await ctx.cluster.api()
+  const pods = await api.list('/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy')
+  await Promise.all(
+    pods.filter(isWell).map(async ({ metadata: { name } }) => {
+      await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system logs --tail 1 ${name}`
+      await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system exec ${name} -- kube-proxy --version`
+    }),
+  )
+}
+
+async function secretsUnchanged(ctx: Context): Promise<void> {
+  if ((await secretsDigest(await ctx.cluster.api())) !== beforeOf(ctx).secrets) {
+    throw new HostFailedError('the Secrets of the cluster are not those that were there before', {
+      code: 'verify.secrets',
+      hint: 'Compare with the etcd snapshot; somebody may have changed one during the rotation.',
+    })
+  }
+}
+
+async function canariesWell(ctx: Context): Promise<void> {
+  let before = await canaries(ctx)
+  await waitFor(
+    'every canary to call without a failure',
+    { within: seconds(60), every: 2_000, signal: ctx.signal },
+    async () => {
+      const after = await canaries(ctx)
+      const reports = canaryReport(before, after)
+      before = after
+      const bad = [...reports].filter(([, { calls, failures }]) => calls === 0 || failures > 0)
+      if (bad.length > 0)
+        throw new Error(
+          bad
+            .map(([kind, { failures, lastError }]) => `${kind}: ${failures} failed (${lastError ?? 'no calls'})`)
+            .join(', '),
+        )
+      return reports.size > 0
+    },
+  )
+}
 
 function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionTimestamp?: string } }): boolean {
   const status = pod['status'] as { phase?: string; containerStatuses?: { ready: boolean }[] } | undefined
@@ -1139,10 +1200,176 @@ function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionT
   return status?.phase === 'Running' && (status.containerStatuses ?? []).every(({ ready }) => ready)
 }
 
+// ------------------------------------------------------------------------------------------------------------------ 8 The way back
+
+/**
+ * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
+ * the same order as on the way there.
+ */
+function wayBack(): Step<Context>[] {
+  const master = { when: isMaster }
+  const once = { runOnce: true }
+  const looks = { readOnly: true }
+  const oldAuthority = (ctx: Context) => readingOf(ctx).authority
+  const archiveOf = (ctx: Context) => `${backupFolder(ctx)}/host.tgz`
+  return [
+    step('Check that nobody else has changed these files since', {
+      id: 'undo-check-files',
+      ...looks,
+      run: async ctx => {
+        const changed = await changedAfterSwap(ctx, swapOf(ctx), archiveOf(ctx))
+        if (changed.length === 0) return
+        throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
+          code: 'rollback.changed',
+          host: ctx.host.name,
+          hint: `Another rotation came after this one? Undo that first. The files from before this one are in ${archiveOf(ctx)}.`,
+        })
+      },
+    }),
+    step('Put the old files back, all hosts at once', {
+      id: 'undo-swap',
+      run: ctx => {
+        const { rename, link, remove } = swapOf(ctx)
+        return restoreFiles(ctx, ctx.run, archiveOf(ctx), [...rename, ...remove, ...link.map(({ path }) => path)])
+      },
+    }),
+    step('Restart the kubelet of the masters, so that it starts what is killed at once', {
+      id: 'undo-prepare-kubelet',
+      ...master,
+      run: async ctx => {
+        await ctx.$`systemctl restart kubelet`
+        await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
+      },
+    }),
+    step('Restart etcd, all members at once', {
+      id: 'undo-etcd',
+      ...master,
+      run: ctx => restartInPlace(ctx, 'etcd'),
+    }),
+    step('Wait for the quorum of etcd', { id: 'undo-quorum', ...master, ...looks, run: quorumOfEtcd }),
+    step('Restart the API server', {
+      id: 'undo-api-server',
+      ...master,
+      run: ctx => restartInPlace(ctx, 'kube-apiserver'),
+    }),
+    step('Wait until the API server answers', { id: 'undo-answers', ...master, ...looks, run: apiServerAnswers }),
+    step('Restart the controller-manager and the scheduler as they were', {
+      id: 'undo-controllers',
+      ...master,
+      run: async ctx => {
+        const manifests = controllers.map(component => `${manifestDirectory}/${component}.yaml`)
+        await restoreFiles(ctx, ctx.run, archiveOf(ctx), manifests)
+        return killControllers(ctx)
+      },
+    }),
+    step('Restart the kubelet', { id: 'undo-kubelet', run: restartKubelet }),
+    step('Wait until every node is Ready', {
+      id: 'undo-ready',
+      ...once,
+      ...looks,
+      run: ctx => restartedNodesReady(ctx, 'masters:nodes', 'undo-kubelet'),
+    }),
+    step('Wait until the controller-manager and the scheduler run', {
+      id: 'undo-controllers-run',
+      ...master,
+      ...looks,
+      run: ctx => controllersStartedAnew(ctx, 'undo-controllers'),
+    }),
+    step('Wait until every namespace has the old kube-root-ca.crt', {
+      id: 'undo-root-ca',
+      ...once,
+      ...looks,
+      run: ctx => everyNamespaceHas(ctx, oldAuthority(ctx)),
+    }),
+    step('Have the tokens of service accounts signed with the old key', {
+      id: 'undo-tokens',
+      ...once,
+      run: ctx => regenerateTokens(ctx, oldAuthority(ctx)),
+    }),
+    step('Put the old CA back into cluster-info and its other copies', {
+      id: 'undo-copies',
+      ...once,
+      run: ctx => replaceCopies(ctx, { old: newAuthority(ctx, 'kubernetes'), next: oldAuthority(ctx) }),
+    }),
+    step('Restart kube-proxy', { id: 'undo-kube-proxy', ...once, run: restartKubeProxy }),
+    step('Wait until kube-proxy has written its rules', { id: 'undo-rules', ...looks, run: kubeProxyRules }),
+    step('Restart the pod network', {
+      id: 'undo-pod-network',
+      ...once,
+      when: ctx => ctx.vars.cni_workloads.length > 0,
+      run: ctx => restartAll(ctx, ctx.vars.cni_workloads),
+    }),
+    step('Restart CoreDNS and what the inventory lists', {
+      id: 'undo-workloads',
+      ...once,
+      run: async ctx => {
+        await restartAll(ctx, [coreDns])
+        await restartAll(ctx, ctx.vars.restart_workloads)
+      },
+    }),
+    step('Every TLS endpoint presents the certificate that it had', {
+      id: 'undo-verify-endpoints',
+      ...looks,
+      run: ctx => presentsAgain(ctx),
+    }),
+    step('The old admin certificate is accepted', { id: 'undo-verify-admin', ...master, ...looks, run: acceptedAgain }),
+    step('Every node is Ready, every pod runs', { id: 'undo-verify-pods', ...once, ...looks, run: everyPodRuns }),
+    step('Logs and exec reach every kubelet', { id: 'undo-verify-exec', ...once, ...looks, run: logsAndExec }),
+    step('Secrets that were written before are read, unchanged', {
+      id: 'undo-verify-secrets',
+      ...once,
+      ...looks,
+      run: secretsUnchanged,
+    }),
+    step('The canaries are well', {
+      id: 'undo-verify-canaries',
+      ...once,
+      ...looks,
+      when: ctx => ctx.vars.canary_results !== undefined,
+      run: canariesWell,
+    }),
+  ]
+}
+
+/** Compares what the ports of a host present with the certificates that lay on it before. */
+async function presentsAgain(ctx: Context): Promise<void> {
+  const { certificates } = readingOf(ctx)
+  const endpoints = isMaster(ctx)
+    ? [...masterEndpoints(planOf(ctx).addresses[ctx.host.name] ?? ''), kubeletEndpoint]
+    : [kubeletEndpoint]
+  for (const { address, port, component, files } of endpoints) {
+    // Of what signs its own certificate there is no file.
+    const before = files.map(path => certificates[path]).find(pem => pem !== undefined)
+    if (before === undefined) continue
+    const where = `${ctx.host.name}:${port}`
+    await waitFor(
+      `${component} on ${where} to present the certificate that it had`,
+      { within: seconds(60), signal: ctx.signal, host: ctx.host.name },
+      async () => {
+        const presented = await presentedCertificates(() => ctx.forward(address, port), where)
+        return parseCertificate(presented).fingerprint === parseCertificate(before).fingerprint
+      },
+    )
+  }
+}
+
+async function acceptedAgain(ctx: Context): Promise<void> {
+  const { admin } = beforeOf(ctx)
+  if (!admin) return
+  const api = await ctx.cluster.apiOf(ctx.host)
+  const old = { certificate: admin.certificate, key: admin.key.reveal() }
+  if ((await api.statusOf('/api/v1/namespaces', old)) === 200) return
+  throw new HostFailedError(`${ctx.host.name} refuses the old admin certificate`, {
+    code: 'rollback.refused',
+    host: ctx.host.name,
+  })
+}
+
 // ------------------------------------------------------------------------------------------------------------------------ Report
 
 async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome: string }): Promise<ReportSection[]> {
   if (ctx.check) return []
+  if (ctx.mode === 'rollback') return [whereToLook(ctx, [])]
   const { plays, milestones } = ctx.timeline
   const sections: ReportSection[] = [
     { title: 'Phases', rows: plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]) },
@@ -1213,17 +1440,24 @@ async function report(ctx: RunContext<Variables> & { rotation: Rotation; outcome
     ]
     if (rows.length > 0) sections.push({ title: 'Workloads', rows })
   }
-  sections.push({
+  const kubeconfig: [string, string][] = milestones.has('verified')
+    ? [['new kubeconfig', join(ctx.folder, 'admin.conf')]]
+    : []
+  sections.push(whereToLook(ctx, kubeconfig))
+  return sections
+}
+
+function whereToLook(ctx: RunContext<Variables>, more: readonly (readonly [string, string])[]): ReportSection {
+  return {
     title: 'Where to look',
     rows: [
       ['backups on the hosts', backupFolder(ctx)],
       ['backups here', join(ctx.folder, 'backups')],
-      ...(milestones.has('verified') ? [['new kubeconfig', join(ctx.folder, 'admin.conf')] as const] : []),
+      ...more,
       ['log', join(ctx.folder, 'events.jsonl')],
       ...(ctx.vars.look_around.length > 0 ? [['look around', ctx.vars.look_around.join('\n')] as const] : []),
     ],
-  })
-  return sections
+  }
 }
 
 /** How many files hold new certificates, by component, and until when the first of them holds. */
@@ -1266,7 +1500,10 @@ function openRotation(run: RunContext<Variables>): Rotation {
     },
     close: async () => {
       await rotation.probes?.stop().catch(() => {})
-      await rotation.issuing?.revokeSelf().catch(() => {})
+      await rotation.issuing?.revoke().catch(() => {})
+      await revokeRecorded(run, rotation).catch(({ message }: Error) =>
+        run.log(`the run's Vault token could not be revoked, and ends within 30 minutes: ${message}`),
+      )
       cluster.close()
       ;(await vault?.catch(() => undefined))?.close()
     },

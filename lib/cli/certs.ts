@@ -110,7 +110,15 @@ async function inApi(
   notice: (text: string) => void,
 ): Promise<{ nodes: readonly KubernetesObject[]; copies: readonly CensusEntry[] }> {
   const run: RunContext = {
-    ...{ run: 'certs', folder: '', vars: {}, check: true, signal, timeline: { plays: [], milestones: new Map() } },
+    ...{
+      run: 'certs',
+      folder: '',
+      vars: {},
+      mode: 'run',
+      check: true,
+      signal,
+      timeline: { plays: [], milestones: new Map() },
+    },
     hosts: () => masters,
     on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
     ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },

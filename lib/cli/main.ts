@@ -7,6 +7,7 @@ const commands: Record<string, () => Promise<Command>> = {
   runs: async () => (await import('./runs.ts')).runsCommand(),
   show: async () => (await import('./runs.ts')).showCommand(),
   resume: async () => (await import('./resume.ts')).resumeCommand(),
+  rollback: async () => (await import('./rollback.ts')).rollbackCommand(),
   playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
   inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
   certs: async () => (await import('./certs.ts')).certsCommand(),

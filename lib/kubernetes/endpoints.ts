@@ -3,6 +3,9 @@
 import type { Duplex } from 'node:stream'
 import { connect } from 'node:tls'
 import { HostFailedError } from '../errors.ts'
+import { waitFor } from '../operations/wait.ts'
+import type { HostSession } from '../playbook/model.ts'
+import { getFromLoopback } from './loopback.ts'
 
 /** One TLS port of a component. */
 export interface TlsEndpoint {
@@ -12,17 +15,26 @@ export interface TlsEndpoint {
   readonly component: string
   /** Which CA signs what it presents. */
   readonly authority: 'kubernetes' | 'etcd'
+  /** Where kubeadm keeps what it presents: the first of these that is there. */
+  readonly files: readonly string[]
 }
 
 /** The endpoints of a kubeadm master. etcd's peers are served on the node's address only. */
 export function masterEndpoints(nodeAddress: string): TlsEndpoint[] {
   const local = '127.0.0.1'
+  const of = (name: string) => [`/etc/kubernetes/pki/${name}.crt`]
   return [
-    { component: 'kube-apiserver', authority: 'kubernetes', address: local, port: 6443 },
-    { component: 'etcd (clients)', authority: 'etcd', address: local, port: 2379 },
-    { component: 'etcd (peers)', authority: 'etcd', address: nodeAddress, port: 2380 },
-    { component: 'kube-controller-manager', authority: 'kubernetes', address: local, port: 10257 },
-    { component: 'kube-scheduler', authority: 'kubernetes', address: local, port: 10259 },
+    { component: 'kube-apiserver', authority: 'kubernetes', address: local, port: 6443, files: of('apiserver') },
+    { component: 'etcd (clients)', authority: 'etcd', address: local, port: 2379, files: of('etcd/server') },
+    { component: 'etcd (peers)', authority: 'etcd', address: nodeAddress, port: 2380, files: of('etcd/peer') },
+    {
+      ...{ component: 'kube-controller-manager', authority: 'kubernetes', address: local, port: 10257 },
+      files: of('kube-controller-manager'),
+    },
+    {
+      ...{ component: 'kube-scheduler', authority: 'kubernetes', address: local, port: 10259 },
+      files: of('kube-scheduler'),
+    },
   ]
 }
 
@@ -32,7 +44,25 @@ export const kubeletEndpoint: TlsEndpoint = {
   authority: 'kubernetes',
   address: '127.0.0.1',
   port: 10250,
+  files: ['/var/lib/kubelet/pki/kubelet-server-current.pem', '/var/lib/kubelet/pki/kubelet.crt'],
 }
+
+/** Waits until the kubelet of a host says that it is well. Throws `HostFailedError` after `within` milliseconds. */
+export async function kubeletHealthy(
+  session: HostSession,
+  { within, signal }: { within: number; signal?: AbortSignal },
+): Promise<void> {
+  const { name } = session.host
+  const asked = `the kubelet of ${name} to be well`
+  await waitFor(
+    asked,
+    { within, signal, every: 250, host: name },
+    async () => (await getFromLoopback(session, healthzPort, '/healthz')) === 'ok',
+  )
+}
+
+/** Where kubelets say whether they are well, on loopback only. */
+const healthzPort = 10_248
 
 const handshakeTimeout = 5_000
 

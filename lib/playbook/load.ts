@@ -62,8 +62,8 @@ function playbookFile(reference: string): string {
 
 function checkSteps(playbook: Playbook, file: string): void {
   const seen = new Set<string>()
-  for (const { steps } of playbook.plays) {
-    for (const { id } of steps) {
+  for (const { steps, rollback = [] } of playbook.plays) {
+    for (const { id } of [...steps, ...rollback]) {
       if (seen.has(id)) {
         throw new RekeyError(`${file}: two steps have the id '${id}'`, {
           code: 'playbook.duplicate-step',
@@ -72,5 +72,13 @@ function checkSteps(playbook: Playbook, file: string): void {
       }
       seen.add(id)
     }
+  }
+  const plays = new Map(playbook.plays.flatMap(one => one.steps.map(({ id }) => [id, one] as const)))
+  for (const { id, undoneWith } of playbook.plays.flatMap(({ steps }) => steps)) {
+    if (undoneWith === undefined || plays.get(undoneWith)?.rollback) continue
+    throw new RekeyError(`${file}: '${id}' is undone with '${undoneWith}', whose play says nothing of how`, {
+      code: 'playbook.undone-with',
+      hint: 'Name a step of a play that has a rollback of its own.',
+    })
   }
 }

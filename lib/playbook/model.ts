@@ -25,6 +25,9 @@ export interface Timeline {
   readonly milestones: ReadonlyMap<string, number>
 }
 
+/** A run from its beginning, one that is gone on with, or one that is undone. */
+export type RunMode = 'run' | 'resume' | 'rollback'
+
 /** What a run knows, whatever the host. */
 export interface RunContext<Vars = Record<string, unknown>> {
   /** The id of the run, which is also the name of its folder. */
@@ -33,6 +36,8 @@ export interface RunContext<Vars = Record<string, unknown>> {
   readonly folder: string
   /** The playbook's variables, checked by its schema. */
   readonly vars: Vars
+  /** Whether it is done, gone on with, or undone. */
+  readonly mode: RunMode
   /** In `--check` nothing may be changed. */
   readonly check: boolean
   /** Aborted when the run is being stopped. */
@@ -118,7 +123,10 @@ export interface Play<Context = StepContext> {
   readonly serial?: Serial | readonly Serial[]
   readonly tags?: readonly string[]
   readonly steps: readonly Step<Context>[]
-  /** What undoes the play as a whole, in this order, where its steps one by one in reverse would not. */
+  /**
+   * What undoes the play as a whole, in this order, where its steps one by one in reverse would not. It is asked on all hosts
+   * of the play, also where the play was cut off before it reached them, and may be asked twice.
+   */
   readonly rollback?: readonly Step<Context>[]
 }
 

@@ -1,5 +1,5 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
-import type { Outcome, ReportSection } from '../playbook/model.ts'
+import type { Outcome, ReportSection, RunMode } from '../playbook/model.ts'
 import type { Provenance } from './provenance.ts'
 
 /** A play as `run.started` announces it. */
@@ -16,6 +16,8 @@ export interface RunSelection {
   readonly skipTags?: readonly string[]
   readonly startAtStep?: string
   readonly forks?: number
+  /** The step that a rollback goes back to. */
+  readonly to?: string
   /** The names that `-e` sets. */
   readonly extraVars?: readonly string[]
 }
@@ -42,8 +44,7 @@ export interface Failure {
 export type RunEventBody =
   | ({
       readonly kind: 'run.started'
-      /** A run from its beginning, one that is gone on with, or one that is undone. */
-      readonly mode: 'run' | 'resume' | 'rollback'
+      readonly mode: RunMode
       readonly run: string
       readonly folder: string
       readonly playbook: string

@@ -24,7 +24,12 @@ export interface RunHistory {
   readonly finished?: RunFinished
   /** Of the steps of the playbook, by step and host. */
   readonly progress: ReadonlyMap<string, ReadonlyMap<string, Progress>>
-  /** The same of the steps of a rollback; empty where there was none. */
+  /**
+   * On which hosts a step did something, or may have: what there is to undo. Not where it found all as it should be, unless it
+   * was cut off before.
+   */
+  readonly touched: ReadonlyMap<string, ReadonlySet<string>>
+  /** As `progress`, of the steps of a rollback; empty where there was none. */
   readonly undone: ReadonlyMap<string, ReadonlyMap<string, Progress>>
   /** When each milestone came, milliseconds since 1970. */
   readonly milestones: ReadonlyMap<string, number>
@@ -45,6 +50,11 @@ const withoutProvenance = {
 export function readHistory(folder: string): RunHistory {
   const progress = new Map<string, Map<string, Progress>>()
   const undone = new Map<string, Map<string, Progress>>()
+  const touched = new Map<string, Set<string>>()
+  /** What was begun by the part of the run that is being read, and did not end. */
+  let open: { step: string; host: string }[] = []
+  const touch = ({ step, host }: { step: string; host: string }) =>
+    touched.set(step, (touched.get(step) ?? new Set()).add(host))
   const milestones = new Map<string, number>()
   let first: RunStarted | undefined
   let latest: RunStarted | undefined
@@ -56,6 +66,7 @@ export function readHistory(folder: string): RunHistory {
       first ??= whole
       latest = whole
       finished = undefined
+      for (const one of open.splice(0)) touch(one)
     } else if (event.kind === 'run.finished') finished = event
     else if (event.kind === 'milestone') milestones.set(event.name, milestones.get(event.name) ?? event.at)
     else if (event.kind === 'step.started' || (event.kind === 'step.finished' && !event.earlier)) {
@@ -66,15 +77,22 @@ export function readHistory(folder: string): RunHistory {
       if (event.kind === 'step.started') hosts.set(event.host, was && isDone(was) && event.again ? was : 'begun')
       else hosts.set(event.host, event.outcome)
       of.set(event.step, hosts)
+      if (of === undone) continue
+      if (event.kind === 'step.started') open.push(event)
+      else {
+        open = open.filter(({ step, host }) => step !== event.step || host !== event.host)
+        if (!['ok', 'skipped', 'unreachable'].includes(event.outcome)) touch(event)
+      }
     }
   }
+  for (const one of open) touch(one)
   if (!first || !latest) {
     throw new RekeyError(`${folder} holds no journal of a run`, {
       code: 'run.no-journal',
       hint: "See what there is with 'rekey runs'.",
     })
   }
-  return { run: first.run, folder, first, latest, finished, progress, undone, milestones }
+  return { run: first.run, folder, first, latest, finished, progress, touched, undone, milestones }
 }
 
 /** Whether a step came to a good end. */

@@ -224,8 +224,8 @@ const isHolder = (text: string) =>
 const heartbeatScript = (mine: string) => `${isHolder(mine)} || exit 3; touch "$d/lock/heartbeat"`
 
 const releaseScript = (mine: string) =>
-  `${isHolder(mine)} || exit 0; t=$(mktemp -d "$d/.ended.XXXXXX"); mv -T "$d/lock" "$t/lock" && rm -rf "$t"`
+  `${isHolder(mine)} || exit 0; t=$(mktemp -d "$d/.ended.XXXXXX"); mv -T "$d/lock" "$t/lock" && rm -rf "$t" "$d"/.taken.*`
 
-// Named after its holder, and left there: of two who take the same lock only one can rename it.
+// Named after its holder, and left there until the run ends: of two who take the same lock only one can rename it.
 const takeScript = (text: string) =>
   `${isHolder(text)} || exit 0; mv -T "$d/lock" "$d/.taken.${createHash('sha256').update(text).digest('hex').slice(0, 16)}"`

@@ -348,6 +348,7 @@ function runContext(
     run: options.run,
     folder: options.folder,
     vars: options.vars as Record<string, unknown>,
+    mode: options.earlier?.mode ?? 'run',
     check: options.check ?? false,
     signal,
     hosts: pattern => inventory.select(pattern).filter(({ name }) => !limit || limit.has(name)),

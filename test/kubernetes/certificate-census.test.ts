@@ -91,7 +91,7 @@ test('tells what a port serves from memory apart from what its file holds', asyn
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
   t.teardown(() => server.close())
-  const endpoint = { address: '127.0.0.1', port, component: 'kubelet', authority: 'kubernetes' } as const
+  const endpoint = { address: '127.0.0.1', port, component: 'kubelet', authority: 'kubernetes', files: [] } as const
   const closed = { ...endpoint, port: 1 }
   const served = await servedCertificates(await thisMachine(), noNotice, [endpoint, closed])
   t.deepEqual(

@@ -1,0 +1,66 @@
+// `rekey rollback`: undoes what a run did, from wherever it stands.
+import { Command } from 'commander'
+import { RekeyError } from '../errors.ts'
+import { names } from '../output/words.ts'
+import type { Playbook } from '../playbook/model.ts'
+import { runsDirectory } from '../run/folder.ts'
+import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
+import { readRegistered } from '../run/registered.ts'
+import { planRollback, type RollbackPlan } from '../run/rollback.ts'
+import { execute } from './execute.ts'
+import { type ResumeOptions, takeUp, withResumeOptions } from './resume.ts'
+
+interface RollbackOptions extends ResumeOptions {
+  to?: string
+  listSteps?: boolean
+}
+
+export function rollbackCommand(): Command {
+  const command = new Command('rollback')
+    .description('undo what a run did, also one that failed, was interrupted, or was killed')
+    .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
+    .option('--to <step>', 'the id of the step that is the last to stay done; without it, everything is undone')
+    .option('--list-steps', 'print what would be undone and what would stay, and stop')
+  return withResumeOptions(command).action(async (reference: string, options: RollbackOptions) => {
+    process.exitCode = await rollback(readHistory(findRun(reference, runsDirectory())), options)
+  })
+}
+
+async function rollback(history: RunHistory, options: RollbackOptions): Promise<number> {
+  const { run, folder, latest, finished, undone } = history
+  if (latest.mode === 'rollback' && finished?.outcome === 'done' && latest.selection.to === undefined) {
+    throw new RekeyError(`${run} is undone already`, { code: 'rollback.done' })
+  }
+  const { playbook, ...execution } = await takeUp(history, options)
+  const plan = planRollback(playbook, history.touched, options.to)
+  const staying = plan.left.map(({ title, hosts, why }) => `stays done on ${names(hosts)}: ${title} (${why})`)
+  if (options.listSteps) {
+    console.log([...describe(plan), ...staying].join('\n'))
+    return 0
+  }
+  if (plan.plays.length === 0) {
+    throw new RekeyError(`${run} did nothing that can be undone`, {
+      code: 'rollback.nothing',
+      hint: staying.join('; '),
+    })
+  }
+  return execute({
+    ...execution,
+    playbook: { ...playbook, plays: plan.plays } as Playbook,
+    selection: { limit: history.first.selection.limit, forks: history.first.selection.forks, to: options.to },
+    notices: staying,
+    earlier: redact => ({
+      mode: 'rollback',
+      registered: readRegistered(folder, redact),
+      done: (step, host) => isDone(undone.get(step)?.get(host)),
+      milestones: new Map(),
+    }),
+  })
+}
+
+function describe({ plays }: RollbackPlan): string[] {
+  return plays.flatMap(({ title, hosts, steps }) => [
+    `${title} [${hosts}]`,
+    ...steps.map(({ id, title: what }) => `  ${id.padEnd(32)} ${what}`),
+  ])
+}

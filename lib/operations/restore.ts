@@ -1,0 +1,63 @@
+// The way back of a swap: what an archive of the host has is put back, what it has not goes away.
+import { quote } from '../connection/shell.ts'
+import { HostFailedError } from '../errors.ts'
+import type { HostSession } from '../playbook/model.ts'
+import { type Swap, stagedPath } from './staging.ts'
+
+/**
+ * Puts files back as an archive has them; those that it has not are removed. All are written beside their places first, then
+ * renamed, and compared at the end. May be done twice.
+ * @param archive a `.tgz` on the host, made from `/`
+ * @param run names what is staged on the way
+ * @throws HostFailedError before anything is changed where the archive can't be read; also where a file is not what it was
+ */
+export async function restoreFiles(
+  { $, host }: HostSession,
+  run: string,
+  archive: string,
+  paths: readonly string[],
+): Promise<void> {
+  const there = (path: string) => `{ [ -e "$t"${quote(path)} ] || [ -L "$t"${quote(path)} ]; }`
+  const script = [
+    'set -e; umask 077',
+    `t=$(mktemp -d ${quote(`${archive}.XXXXXX`)}); trap 'rm -rf "$t"' EXIT`,
+    `tar -C "$t" -xzf ${quote(archive)}`,
+    ...paths.map(path => {
+      const staged = quote(stagedPath(path, run))
+      return `if ${there(path)}; then rm -rf ${staged}; cp -a "$t"${quote(path)} ${staged}; fi`
+    }),
+    ...paths.map(path => {
+      const [staged, place] = [quote(stagedPath(path, run)), quote(path)]
+      return `if ${there(path)}; then mv -fT ${staged} ${place}; else rm -f ${place}; fi`
+    }),
+    'sync',
+    ...paths.map(
+      path =>
+        `if [ -L "$t"${quote(path)} ]; then [ "$(readlink "$t"${quote(path)})" = "$(readlink ${quote(path)})" ]; elif [ -e "$t"${quote(path)} ]; then cmp -s "$t"${quote(path)} ${quote(path)}; else [ ! -e ${quote(path)} ]; fi || { echo ${quote(`${path} is not what it was`)} >&2; exit 1; }`,
+    ),
+  ].join('\n')
+  const { exitCode, stderr } = await $({ nothrow: true })`sh -c ${script}`
+  if (exitCode === 0) return
+  throw new HostFailedError(`${host.name}: the old files could not be put back: ${stderr.trim()}`, {
+    code: 'restore.failed',
+    host: host.name,
+    hint: `They are in ${archive} on ${host.name}.`,
+  })
+}
+
+/** The files of a swap that somebody changed after it: they are neither what it put there nor what the archive has. */
+export async function changedAfterSwap(
+  { $ }: HostSession,
+  { rename, hashes = {} }: Swap,
+  archive: string,
+): Promise<string[]> {
+  const hashed = rename.filter(path => path in hashes)
+  const script = [
+    'set -e; hash() { sha256sum | cut -c1-64; }',
+    ...hashed.map(
+      path =>
+        `if [ -e ${quote(path)} ]; then now=$(hash <${quote(path)}); [ "$now" = ${hashes[path]} ] || [ "$now" = "$(tar -xzOf ${quote(archive)} ${quote(path.slice(1))} 2>/dev/null | hash)" ] || echo ${quote(path)}; fi`,
+    ),
+  ].join('\n')
+  return (await $({ quiet: true })`sh -c ${script}`).stdout.split('\n').filter(Boolean)
+}

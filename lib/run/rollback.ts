@@ -1,0 +1,86 @@
+// What undoes a run: the steps that did something, in reverse, each by its own way back; a play that has one as a whole by that.
+import { RekeyError } from '../errors.ts'
+import { type Play, type Playbook, play, type Step, step } from '../playbook/model.ts'
+import type { RunHistory } from './history.ts'
+
+/** What a rollback will do, and what it will leave. */
+export interface RollbackPlan {
+  /** In the order in which they are done. */
+  readonly plays: readonly Play[]
+  /** What was done, can't be undone, and stays. */
+  readonly left: readonly { readonly title: string; readonly hosts: readonly string[]; readonly why: string }[]
+}
+
+/**
+ * Plans the way back of a run.
+ * @param touched on which hosts each step did something, or may have
+ * @param to the id of the step that is the last to stay done; without it, everything is undone
+ * @throws RekeyError where there is no such step, or the way back of a later one undoes it too
+ */
+export function planRollback(
+  { name, plays }: Pick<Playbook, 'name' | 'plays'>,
+  touched: RunHistory['touched'],
+  to?: string,
+): RollbackPlan {
+  const all = (plays as readonly Play[]).flatMap(one => one.steps.map(each => ({ play: one, step: each })))
+  const stays = to === undefined ? -1 : all.findIndex(({ step: { id } }) => id === to)
+  if (to !== undefined && stays < 0) {
+    throw new RekeyError(`${name} has no step '${to}'`, {
+      code: 'rollback.unknown-step',
+      hint: `See the ids of its steps with: rekey run ${name} --list-steps`,
+    })
+  }
+  const done = all
+    .map((one, index) => ({ ...one, index, hosts: [...(touched.get(one.step.id) ?? [])].sort() }))
+    .filter(({ step: { readOnly }, hosts, index }) => index > stays && !readOnly && hosts.length > 0)
+  const asOne = new Set<Play>()
+  for (const { play: own, step: each } of done) {
+    const undoing = each.undoneWith === undefined ? own : all.find(({ step: { id } }) => id === each.undoneWith)?.play
+    if (!undoing?.rollback) continue
+    const kept = all.findIndex(({ play: one }) => one === undoing) <= stays
+    if (kept) {
+      throw new RekeyError(`'${each.id}' can't be undone without undoing '${undoing.steps[0]?.id}'`, {
+        code: 'rollback.together',
+        hint: `They are undone together. Go back to before that, or leave out --to to undo everything.`,
+      })
+    }
+    asOne.add(undoing)
+  }
+
+  const undoing: Play[] = []
+  for (const one of (plays as readonly Play[]).toReversed()) {
+    if (asOne.has(one)) undoing.push(play(`Undo: ${one.title}`, { hosts: one.hosts }, one.rollback ?? []))
+    else {
+      const single = done.filter(({ play: own, step: { rollback } }) => own === one && rollback).toReversed()
+      for (const group of neighbours(single, ({ hosts }) => hosts.join(','))) {
+        const steps = group.map(({ step: each }) => undoOf(each))
+        const hosts = group[0]?.hosts.join(',') ?? ''
+        undoing.push(play(`Undo: ${one.title}`, { hosts, serial: one.serial }, steps))
+      }
+    }
+  }
+  const left = done
+    .filter(({ play: own, step: { rollback, undoneWith } }) => !rollback && undoneWith === undefined && !asOne.has(own))
+    .map(({ step: { title, irreversible }, hosts }) => ({
+      title,
+      hosts,
+      why: irreversible ?? 'its playbook does not say how',
+    }))
+  return { plays: undoing, left }
+}
+
+/** Neighbours with the same key, together. */
+function neighbours<T>(all: readonly T[], key: (one: T) => string): T[][] {
+  const groups: T[][] = []
+  for (const one of all) {
+    const last = groups.at(-1)
+    if (last?.[0] !== undefined && key(last[0]) === key(one)) last.push(one)
+    else groups.push([one])
+  }
+  return groups
+}
+
+/** A step's way back as a step: under an id of its own, so that what the step itself returned stays known. */
+function undoOf({ id, title, rollback }: Step): Step {
+  return step(title, { id: `undo-${id}`, run: context => rollback?.(context) })
+}

@@ -1,0 +1,156 @@
+// `rekey rollback`: what was done is undone in reverse, wherever the run stopped; what can't be is named first.
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
+const real = missing ? test.serial.skip : test.serial
+
+if (missing) test.skip(`undoing is not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.bench = workbench(t.context.sshd)
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+/**
+ * A file for each step and host, and a log of what was done. `Slow` waits on the hosts for which the folder has a file
+ * `wait-HOST`; `undo fails` is what the folder says.
+ */
+const steps = (folder: string) => `
+import { play, playbook, secret, step, unchanged } from API
+import { z } from ZOD
+const log = ({ $, host }, what) => $\`echo \${what + ' ' + host.name} >>${folder}/log\`
+const made = (id, more = {}) => step(id, {
+  run: async ctx => { await log(ctx, 'do ' + id); return { key: secret('key-of-' + id + '-' + ctx.host.name) } },
+  rollback: async ctx => {
+    await log(ctx, 'undo ' + id + ' ' + (ctx.registered(id, ctx.host.name)?.key.reveal().length ?? 'nothing'))
+    await ctx.$\`[ ! -e ${folder}/undo-fails ]\`
+  },
+  ...more,
+})
+export default playbook({ name: 'steps', summary: 'Several steps', vars: z.object({}), plays: [
+  play('First', { hosts: 'masters' }, [
+    step('Look', { readOnly: true, run: () => 'seen' }),
+    made('one'),
+    step('Nothing to do', { run: () => unchanged(), irreversible: 'never told, since it did nothing' }),
+    made('two', { runOnce: true }),
+    step('Keep', { run: ctx => log(ctx, 'do keep'), irreversible: 'a backup stays' }),
+  ]),
+  play('Swap', { hosts: 'masters', rollback: [
+    step('Put back', { id: 'undo-swap', run: ctx => log(ctx, 'undo swap') }),
+    step('Restart', { id: 'undo-restart', runOnce: true, run: ctx => log(ctx, 'undo restart') }),
+  ] }, [
+    step('swap', { run: ctx => log(ctx, 'do swap') }),
+  ]),
+  play('After', { hosts: 'masters' }, [
+    step('Slow', { undoneWith: 'swap', run: async ctx => {
+      await log(ctx, 'do slow')
+      await ctx.$\`echo begun; for i in $(seq 600); do [ -e ${folder}/wait-\${ctx.host.name} ] || break; sleep 0.1; done; [ ! -e ${folder}/fail-\${ctx.host.name} ]\`
+    } }),
+    made('last'),
+  ]),
+] })`
+
+const logOf = ({ folder }: Workbench) => {
+  const path = join(folder, 'log')
+  return existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : []
+}
+const undone = (bench: Workbench) => logOf(bench).filter(line => line.startsWith('undo'))
+/** Lines of hosts that work at once come in any order. */
+const inAnyOrder = (lines: readonly string[]) => [...lines].sort()
+
+real('a run that is done is undone in reverse, on the hosts where each step was done; it is undone once', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(steps(bench.folder))
+  t.is((await bench.rekey(['run', path, '-i', bench.inventory])).code, 0)
+  const listed = await bench.rekey(['rollback', 'last', '--list-steps'])
+  t.is(listed.code, 0, listed.stderr)
+  t.deepEqual(undone(bench), [])
+  t.regex(listed.stdout, /stays done on h1, h2, h3: Keep \(a backup stays\)/)
+  t.notRegex(listed.stdout, /Nothing to do/)
+  const { code, stdout, stderr } = await bench.rekey(['rollback', 'last', '--output', 'plain'])
+  t.is(code, 0, stdout + stderr)
+  t.true(stdout.indexOf('Keep (a backup stays)') < stdout.indexOf('Undo: '), stdout)
+  const lines = undone(bench)
+  const hosts = (what: string) => ['h1', 'h2', 'h3'].map(host => `undo ${what} ${host}`)
+  t.deepEqual(inAnyOrder(lines.slice(0, 3)), hosts('last 14'))
+  t.deepEqual(inAnyOrder(lines.slice(3, 6)), hosts('swap'))
+  t.deepEqual(lines.slice(6, 8), ['undo restart h1', 'undo two 13 h1'])
+  t.deepEqual(inAnyOrder(lines.slice(8)), hosts('one 13'))
+  t.regex((await bench.rekey(['show', 'last'])).stdout, /ended +rollback done/)
+  const again = await bench.rekey(['rollback', 'last'])
+  t.is(again.code, 1)
+  t.regex(again.stderr, /is undone already/)
+  t.regex((await bench.rekey(['resume', 'last'])).stderr, /was being undone/)
+})
+
+real(
+  'a run that was killed in the middle is undone, also what was only begun; steps that were not reached are not',
+  async t => {
+    const { bench } = t.context
+    writeFileSync(join(bench.folder, 'wait-h2'), '')
+    await bench.rekey(['run', bench.playbook(steps(bench.folder)), '-i', bench.inventory, '--output', 'plain', '-v'], {
+      onLine: (line, kill) => {
+        if (line.endsWith('h2 | begun')) kill('SIGKILL')
+      },
+    })
+    rmSync(join(bench.folder, 'wait-h2'))
+    const { code, stdout } = await bench.rekey(['rollback', 'last'])
+    t.is(code, 0, stdout)
+    t.deepEqual(
+      undone(bench).filter(line => /last/.test(line)),
+      [],
+    )
+    t.is(undone(bench).filter(line => /swap/.test(line)).length, 3)
+    t.is(undone(bench).filter(line => /one/.test(line)).length, 3)
+  },
+)
+
+real('a rollback that failed is gone on with, and does not undo twice what is undone', async t => {
+  const { bench } = t.context
+  await bench.rekey(['run', bench.playbook(steps(bench.folder)), '-i', bench.inventory])
+  const first = await bench.rekey(['rollback', 'last', '--to', 'slow'])
+  t.is(first.code, 0, first.stdout)
+  t.is(undone(bench).length, 3)
+  writeFileSync(join(bench.folder, 'undo-fails'), '')
+  const failed = await bench.rekey(['rollback', 'last'])
+  t.is(failed.code, 2)
+  t.regex(failed.stdout, /Undo: First/)
+  rmSync(join(bench.folder, 'undo-fails'))
+  t.is((await bench.rekey(['rollback', 'last'])).code, 0)
+  t.is(undone(bench).filter(line => /last/.test(line)).length, 3)
+  t.is(undone(bench).filter(line => /swap/.test(line)).length, 3)
+  t.is(undone(bench).filter(line => /two/.test(line)).length, 2)
+})
+
+real('--to refuses to part what is undone together, and a step that is not there', async t => {
+  const { bench } = t.context
+  await bench.rekey(['run', bench.playbook(steps(bench.folder)), '-i', bench.inventory])
+  const parted = await bench.rekey(['rollback', 'last', '--to', 'swap'])
+  t.is(parted.code, 1)
+  t.regex(parted.stderr, /'slow' can't be undone without undoing 'swap'/)
+  const unknown = await bench.rekey(['rollback', 'last', '--to', 'slowly'])
+  t.is(unknown.code, 1)
+  t.regex(unknown.stderr, /has no step 'slowly'/)
+  t.deepEqual(undone(bench), [])
+  const to = await bench.rekey(['rollback', 'last', '--to', 'keep'])
+  t.is(to.code, 0, to.stdout)
+  t.is(undone(bench).filter(line => /swap/.test(line)).length, 3)
+  t.is(undone(bench).filter(line => /one|two/.test(line)).length, 0)
+})
+
+real('a step that is undone with one whose play has no way back is refused when the playbook is read', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(steps(bench.folder).replace("undoneWith: 'swap'", "undoneWith: 'one'"))
+  const { code, stderr } = await bench.rekey(['run', path, '-i', bench.inventory])
+  t.is(code, 1)
+  t.regex(stderr, /'slow' is undone with 'one', whose play says nothing of how/)
+})
