@@ -1,0 +1,227 @@
+// A lab's cluster judged from outside, with openssl, curl and kubectl: what holds after a rotation, and after it was undone.
+import { strict as assert } from 'node:assert'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import * as lab from '../../lib/lab/index.ts'
+
+/** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */
+export interface Old {
+  readonly marker: string
+  readonly authority: string
+  readonly token: string
+  /** Paths, modes and hashes of what a rotation may touch, by machine. */
+  readonly files: Readonly<Record<string, string>>
+}
+
+const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master' || role === 'node')
+
+const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
+
+/** Notes what is true before a rotation, and writes a Secret that must be read afterwards. */
+export async function takeOldCredentials(shape: lab.Shape): Promise<Old> {
+  const marker = `written-${Date.now()}`
+  await on(
+    shape,
+    'm1',
+    `export KUBECONFIG=/etc/kubernetes/admin.conf
+cp /etc/kubernetes/admin.conf /root/old-admin.conf
+kubectl delete secret rekey-test --ignore-not-found >/dev/null
+kubectl create secret generic rekey-test --from-literal=marker=${marker} >/dev/null
+kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >/root/old-token`,
+  )
+  const authority = await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')
+  const token = await on(shape, 'm1', 'sha256sum </root/old-token')
+  return { marker, authority, token, files: await filesOf(shape) }
+}
+
+/** What lies under /etc/kubernetes and in the kubelets' folders, by machine, without times. */
+async function filesOf(shape: lab.Shape): Promise<Record<string, string>> {
+  const states = membersOf(shape).map(async ({ name: machine }) => [
+    machine,
+    await on(
+      shape,
+      machine,
+      "find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml \\( -type f -printf '%p %m ' -exec sha256sum {} \\; \\) -o \\( -type l -printf '%p %l\\n' \\) | sort",
+    ),
+  ])
+  return Object.fromEntries(await Promise.all(states)) as Record<string, string>
+}
+
+/** Ports of a machine with TLS, and which CA must have signed what they present. */
+function portsOf(role: string): (readonly [number, 'kubernetes' | 'etcd'])[] {
+  const kubelet = [10250, 'kubernetes'] as const
+  return role === 'master' ? [[6443, 'kubernetes'], [2379, 'etcd'], [2380, 'etcd'], kubelet] : [kubelet]
+}
+
+/**
+ * Throws unless a rotation is complete: every endpoint and file is under the new CA, the new kubeconfig works and what was
+ * good before is refused, every pod runs, nothing is left lying about.
+ * @param folder of the run
+ */
+export async function assertRotated(shape: lab.Shape, folder: string, old: Old): Promise<void> {
+  const members = membersOf(shape)
+  const file = (path: string) => on(shape, 'm1', `cat ${path}`)
+  const authorities = {
+    kubernetes: scratch('ca.crt', await file('/etc/kubernetes/pki/ca.crt')),
+    etcd: scratch('etcd-ca.crt', await file('/etc/kubernetes/pki/etcd/ca.crt')),
+  }
+  assert.notEqual(readFileSync(authorities.kubernetes, 'utf8').trim(), old.authority.trim())
+
+  // Every endpoint, by openssl, which must verify it with the new CA and nothing else.
+  for (const { name: machine, address, role } of members) {
+    for (const [port, authority] of portsOf(role)) {
+      const said = await openssl(`${address}:${port}`, authorities[authority])
+      assert.match(said, /Verification: OK/, `${machine}:${port} ${said}`)
+    }
+    if (role !== 'master') continue
+    for (const port of [10257, 10259]) {
+      const said = await on(
+        shape,
+        machine,
+        `openssl s_client -connect 127.0.0.1:${port} -CAfile /etc/kubernetes/pki/ca.crt -verify_return_error -brief </dev/null 2>&1; true`,
+      )
+      assert.match(said, /Verification: OK/, `${machine}:${port}`)
+    }
+  }
+
+  // No file under the old CA is left, on any machine.
+  for (const { name: machine } of members) {
+    const left = await on(
+      shape,
+      machine,
+      `cat >/tmp/old-ca.crt <<'END'
+${old.authority.trim()}
+END
+for f in $(find /etc/kubernetes /var/lib/kubelet/pki -name '*.crt' -o -name '*.pem' | sort); do
+  openssl verify -partial_chain -CAfile /tmp/old-ca.crt "$f" >/dev/null 2>&1 && echo "$f"
+done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/rekey -mindepth 1; rm -f /tmp/old-ca.crt; true`,
+    )
+    assert.equal(left, '', machine)
+  }
+
+  // The new kubeconfig works, through the load balancer, from here; it is for its owner's eyes only.
+  const kubeconfig = join(folder, 'admin.conf')
+  assert.equal(statSync(kubeconfig).mode & 0o777, 0o600)
+  assert.equal(statSync(folder).mode & 0o777, 0o700)
+  await assertWell(shape, kubeconfig, old)
+
+  // What was good before is refused now.
+  const refused = await on(
+    shape,
+    'm1',
+    'kubectl --kubeconfig /root/old-admin.conf --insecure-skip-tls-verify get nodes 2>&1; true',
+  )
+  assert.match(
+    refused,
+    /Unauthorized|must be logged in|certificate-authority|specifying a root certificates file/i,
+    'the old kubeconfig',
+  )
+  assert.equal(await statusWithOldToken(shape), '401', 'the old token')
+  assert.equal(await statusWithOldCertificate(shape), '401', 'the old certificate')
+
+  // Nothing that a run keeps in plain text holds a key or a token.
+  const kept = readFileSync(join(folder, 'events.jsonl'), 'utf8')
+  assert.doesNotMatch(kept, /PRIVATE KEY|LS0tLS1CRUdJTiB|\beyJhbGci|\bhvs\./)
+}
+
+/**
+ * Throws unless a rotation was undone, or never began: every file of every host is as it was, every endpoint presents what is
+ * under the old CA, the old kubeconfig and the old token work, every pod runs, nothing is left lying about.
+ */
+export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> {
+  const members = membersOf(shape)
+  assert.deepEqual(await filesOf(shape), old.files)
+  for (const { name: machine } of members) {
+    assert.equal(await on(shape, machine, 'find /var/lib/rekey -mindepth 1 2>/dev/null; true'), '', machine)
+  }
+  const authorities = {
+    kubernetes: scratch('ca.crt', old.authority),
+    etcd: scratch('etcd-ca.crt', await on(shape, 'm1', 'cat /etc/kubernetes/pki/etcd/ca.crt')),
+  }
+  for (const { name: machine, address, role } of members) {
+    // A kubelet that nobody rotated yet presents a certificate that it signed itself.
+    for (const [port, authority] of portsOf(role).filter(([one]) => one !== 10250)) {
+      const said = await openssl(`${address}:${port}`, authorities[authority])
+      assert.match(said, /Verification: OK/, `${machine}:${port} ${said}`)
+    }
+  }
+  await assertWell(shape, scratch('admin.conf', await on(shape, 'm1', 'cat /root/old-admin.conf')), old)
+  assert.equal(await statusWithOldToken(shape), '200', 'the old token')
+  assert.equal(await statusWithOldCertificate(shape), '200', 'the old certificate')
+}
+
+/** Nodes Ready, the Secret readable, every pod running, logs from every node; and Vault's copy of the pods' CA is the file's. */
+async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promise<void> {
+  const members = membersOf(shape)
+  const kubectl = (...words: string[]): string => {
+    const options = { argv0: 'kubectl', encoding: 'utf8', timeout: 60_000 } as const
+    const { status, stdout, stderr } = spawnSync(kubectlProgram(), ['--kubeconfig', kubeconfig, ...words], options)
+    if (status !== 0) throw new Error(`kubectl ${words.join(' ')}: ${stderr}`)
+    return stdout
+  }
+  const ready = kubectl(
+    'get',
+    'nodes',
+    '-o',
+    'jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}',
+  )
+  assert.deepEqual(ready.trim().split(' ').sort(), members.map(({ name: node }) => `${node}=True`).sort())
+  const secret = kubectl('get', 'secret', 'rekey-test', '-o', 'jsonpath={.data.marker}')
+  assert.equal(Buffer.from(secret, 'base64').toString(), old.marker)
+  assert.equal(
+    kubectl('get', 'pods', '-A', '--field-selector', 'status.phase!=Running,status.phase!=Succeeded', '-o', 'name'),
+    '',
+  )
+  for (const { name: node } of members) {
+    const pods = kubectl('-n', 'canary', 'get', 'pods', '-o', 'name', '--field-selector', `spec.nodeName=${node}`)
+    const [pod = ''] = pods.split('\n')
+    assert.notEqual(pod, '', node)
+    kubectl('-n', 'canary', 'logs', '--tail', '1', pod)
+  }
+  const published = kubectl('-n', 'canary', 'get', 'configmap', 'kube-root-ca.crt', '-o', 'jsonpath={.data.ca\\.crt}')
+  assert.equal(published.trim(), (await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')).trim())
+}
+
+async function openssl(endpoint: string, authority: string): Promise<string> {
+  // etcd's peers and a kubelet may be asked just as they open their port again.
+  for (let attempt = 0; ; attempt++) {
+    const words = ['s_client', '-connect', endpoint, '-CAfile', authority, '-verify_return_error', '-brief']
+    const { stdout, stderr } = spawnSync('openssl', words, { input: '', encoding: 'utf8', timeout: 10_000 })
+    if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
+    await delay(500)
+  }
+}
+
+function statusWithOldToken(shape: lab.Shape): Promise<string> {
+  return on(
+    shape,
+    'm1',
+    `curl -sk -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $(cat /root/old-token)" https://127.0.0.1:6443/api/v1/namespaces`,
+  )
+}
+
+function statusWithOldCertificate(shape: lab.Shape): Promise<string> {
+  return on(
+    shape,
+    'm1',
+    `sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old.crt; sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old.key
+curl -sk -o /dev/null -w '%{http_code}' --cert /root/old.crt --key /root/old.key https://127.0.0.1:6443/api/v1/namespaces; rm -f /root/old.crt /root/old.key`,
+  )
+}
+
+function kubectlProgram(): string {
+  const folder = join(process.env['XDG_CACHE_HOME'] || join(process.env['HOME'] ?? '/root', '.cache'), 'rekey', 'bin')
+  const [program] = execFileSync('sh', ['-c', 'ls -td "$0"/kubernetes-*/kubernetes', folder], {
+    encoding: 'utf8',
+  }).split('\n')
+  return program ?? ''
+}
+
+function scratch(file: string, content: string): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'rekey-test-')), file)
+  writeFileSync(path, content, { mode: 0o600 })
+  return path
+}
