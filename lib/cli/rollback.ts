@@ -35,7 +35,7 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
   const plan = planRollback(playbook, history.touched, options.to)
   const staying = plan.left.map(({ title, hosts, why }) => `stays done on ${names(hosts)}: ${title} (${why})`)
   if (options.listSteps) {
-    console.log([...describe(plan), ...staying].join('\n'))
+    for (const line of [...describe(plan), ...staying]) console.log(line)
     return 0
   }
   if (plan.plays.length === 0) {
@@ -48,7 +48,8 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     ...execution,
     playbook: { ...playbook, plays: plan.plays } as Playbook,
     selection: { limit: history.first.selection.limit, forks: history.first.selection.forks, to: options.to },
-    notices: staying,
+    // Where nothing is to be undone, the lock of a run that was killed is still to be given back.
+    notices: [...staying, ...(plan.plays.length === 0 ? ['it did nothing that can be undone'] : [])],
     earlier: redact => ({
       mode: 'rollback',
       registered: readRegistered(folder, redact),
