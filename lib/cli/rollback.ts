@@ -38,12 +38,6 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     for (const line of [...describe(plan), ...staying]) console.log(line)
     return 0
   }
-  if (plan.plays.length === 0) {
-    throw new RekeyError(`${run} did nothing that can be undone`, {
-      code: 'rollback.nothing',
-      hint: staying.join('; '),
-    })
-  }
   return execute({
     ...execution,
     playbook: { ...playbook, plays: plan.plays } as Playbook,
