@@ -117,15 +117,15 @@ real(
 real('a run that was killed before it did anything gives its lock back', async t => {
   const { bench } = t.context
   const path = bench.playbook(
-    steps(bench.folder).replace("run: () => 'seen'", 'run: ({ $ }) => $`echo begun; sleep 5`'),
+    steps(bench.folder).replace("run: () => 'seen'", () => 'run: ({ $ }) => $`echo begun; sleep 5`'),
   )
   await bench.rekey(['run', path, '-i', bench.inventory, '--output', 'plain', '-v'], {
     onLine: (line, kill) => {
       if (line.endsWith('h2 | begun')) kill('SIGKILL')
     },
   })
-  const { code, stdout } = await bench.rekey(['rollback', 'last'])
-  t.is(code, 0, stdout)
+  const { code, stdout, stderr } = await bench.rekey(['rollback', 'last'])
+  t.is(code, 0, stdout + stderr)
   t.regex(stdout, /it did nothing that can be undone/)
   t.is((await bench.rekey(['run', path, '-i', bench.inventory])).code, 0)
 })
