@@ -4,7 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { TestSshd } from '../ssh/sshd.ts'
+import anyTest, { type TestFn } from 'ava'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -12,6 +13,32 @@ export interface Called {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
+}
+
+/** What a test over a real sshd has. */
+export interface OnSshd {
+  sshd: TestSshd
+  bench: Workbench
+}
+
+/**
+ * The tests of a file, each with an sshd and a workbench of its own. Those declared with `real` are left out where this machine has
+ * no sshd, and one line says so.
+ * @param what is then not tested
+ */
+export function testsOnSshd(what: string) {
+  const missing = sshdMissing()
+  const test = anyTest as TestFn<OnSshd>
+  if (missing) test.skip(`${what} not tested: ${missing}`, () => {})
+  test.beforeEach(async t => {
+    if (missing) return
+    t.context.sshd = await startSshd()
+    t.context.bench = workbench(t.context.sshd)
+  })
+  test.afterEach.always(async t => {
+    await t.context.sshd?.stop()
+  })
+  return { test, real: missing ? test.skip : test }
 }
 
 /** A folder for one test: an inventory, playbooks, and the state that rekey keeps. */
@@ -28,15 +55,19 @@ export interface Workbench {
   runs(): string[]
 }
 
-/** Makes a workbench whose hosts are all that one sshd. */
-export function workbench(sshd: TestSshd | undefined, hosts: readonly string[] = ['h1', 'h2', 'h3']): Workbench {
+/** Makes a workbench whose hosts are all that one sshd, or this machine, or can't be reached. */
+export function workbench(
+  sshd: TestSshd | 'local' | undefined,
+  hosts: readonly string[] = ['h1', 'h2', 'h3'],
+): Workbench {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
   const inventory = join(folder, 'hosts.yml')
   const lines = hosts.map(host => `        ${host}:\n`).join('')
   writeFileSync(inventory, `all:\n  children:\n    masters:\n      hosts:\n${lines}`)
   mkdirSync(join(folder, 'group_vars'))
-  const settings = sshd?.settings
+  const settings = sshd === 'local' ? undefined : sshd?.settings
   const variables = {
+    ansible_connection: sshd === 'local' ? 'local' : 'ssh',
     ansible_host: '127.0.0.1',
     ansible_port: settings?.port ?? 1,
     ansible_user: settings?.user ?? 'nobody',

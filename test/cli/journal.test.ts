@@ -1,27 +1,12 @@
 // The journal as the base of everything that comes after a run: what it says of the run, and what steps returned.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
 import { Secret } from '../../lib/connection/shell.ts'
 import { readHistory } from '../../lib/run/history.ts'
 import { readRegistered } from '../../lib/run/registered.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test
-
-if (missing) test.skip(`the journal is not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { real } = testsOnSshd('the journal is')
 
 const returning = (value: string) => `
 import { play, playbook, secret, step } from API

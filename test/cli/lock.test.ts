@@ -1,24 +1,9 @@
 // One run a cluster: the lock on the hosts, who may take it, and the line that every run leaves.
 import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test
-
-if (missing) test.skip(`the lock is not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { real } = testsOnSshd('the lock is')
 
 const playbookOf = (run: string) => `
 import { play, playbook, step } from API

@@ -1,25 +1,9 @@
 // `rekey resume` after a run was killed, failed, or lost its inventory: what is done again, and what is not.
 import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-// One after the other: each starts rekey several times.
-const real = missing ? test.serial.skip : test.serial
-
-if (missing) test.skip(`resuming is not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { real } = testsOnSshd('resuming is')
 
 /** Each step writes a line; the third one waits on the hosts that the folder has a file `wait-HOST` for, until it is removed. */
 const steps = (folder: string) => `

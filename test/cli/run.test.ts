@@ -1,25 +1,10 @@
 // `rekey run` through the front door: the command line, a real sshd, real files.
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
 import type { RunEvent } from '../../lib/run/events.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd, workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test
-
-if (missing) test.skip(`runs are not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { test, real } = testsOnSshd('runs are')
 
 const eventsOf = (stdout: string) =>
   stdout
