@@ -54,6 +54,8 @@ export { connectVault, type Vault, vaultSecrets } from './pki/vault.ts'
 export { duration, formatDuration } from './playbook/duration.ts'
 export type { Host } from './playbook/host.ts'
 export {
+  type Block,
+  block,
   type Play,
   play,
   playbook,

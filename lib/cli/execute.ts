@@ -10,6 +10,7 @@ import { openJournal } from '../run/journal.ts'
 import type { Provenance } from '../run/provenance.ts'
 import { openRegistered } from '../run/registered.ts'
 import { type Earlier, runPlaybook } from '../run/run.ts'
+import { confirmSteps } from './confirm.ts'
 import { interruptible } from './interrupt.ts'
 import { extraNames } from './inventory-options.ts'
 
@@ -24,6 +25,8 @@ export interface Execution {
   readonly provenance: Provenance
   readonly check?: boolean
   readonly takeLock?: boolean
+  /** Ask before each step. */
+  readonly step?: boolean
   readonly output: OutputKind
   readonly verbose?: boolean
   /** What was done before; is given what to tell of secrets that it reads. */
@@ -33,12 +36,16 @@ export interface Execution {
 }
 
 /** Runs a playbook, and returns the exit code. */
-export async function execute({ playbook, inventory, folder, output, verbose, ...rest }: Execution): Promise<number> {
+export async function execute(execution: Execution): Promise<number> {
+  const { playbook, inventory, folder, output, verbose, step, ...rest } = execution
   const redact = redactor()
   const earlier = rest.earlier?.(redact.add)
   const journal = openJournal(folder)
   const registered = openRegistered(folder, text => redact.text(text) !== text)
-  const view = await openView(output, process.stdout, { verbose: verbose ?? false })
+  // A tree that is drawn anew all the time leaves no place for a question.
+  const view = await openView(step && output !== 'json' ? 'plain' : output, process.stdout, {
+    verbose: verbose ?? false,
+  })
   const emit = (body: RunEventBody) => {
     const event: RunEvent = redact.deep({ ...body, at: Date.now() })
     journal.write(event)
@@ -54,6 +61,7 @@ export async function execute({ playbook, inventory, folder, output, verbose, ..
       folder,
       inventory,
       signal,
+      confirm: step ? confirmSteps(signal) : undefined,
       emit,
       earlier,
       operator: userInfo().username,

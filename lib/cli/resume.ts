@@ -1,7 +1,7 @@
 // `rekey resume`: goes on with a run where it stopped.
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
-import { unfinished } from '../output/history.ts'
+import { unfinished, waiting } from '../output/history.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { readCommand } from '../run/command-file.ts'
@@ -10,6 +10,7 @@ import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts
 import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
 import { readRegistered } from '../run/registered.ts'
 import { selectPlays } from '../run/run.ts'
+import { requireTerminal } from './confirm.ts'
 import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { type ViewOptions, withViewOptions } from './run.ts'
@@ -36,7 +37,7 @@ export function withResumeOptions(command: Command): Command {
 }
 
 async function resume(history: RunHistory, options: ResumeOptions): Promise<number> {
-  const { run, folder, latest, finished, progress } = history
+  const { run, folder, latest, finished, progress, failures } = history
   if (latest.mode === 'rollback') {
     throw new RekeyError(`${run} was being undone`, {
       code: 'resume.undone',
@@ -50,11 +51,16 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
   return execute({
     ...execution,
     playbook,
-    notices: unfinished(history).map(line => `${line}: it is done again`),
+    notices: [
+      ...unfinished(history).map(line => `${line}: it is done again`),
+      ...waiting(history).map(line => `${line}: it runs at the end of its play`),
+    ],
     earlier: redact => ({
       mode: 'resume',
       registered: readRegistered(folder, redact),
       done: (step, host) => isDone(progress.get(step)?.get(host)),
+      progress: (step, host) => progress.get(step)?.get(host),
+      failure: (step, host) => failures.get(step)?.get(host),
       milestones: history.milestones,
     }),
   })
@@ -68,6 +74,7 @@ export async function takeUp(
   { run, folder, first, latest }: RunHistory,
   options: ResumeOptions,
 ): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
+  if (options.step) requireTerminal()
   if (first.check) throw new RekeyError(`${run} was a check: it changed nothing`, { code: 'resume.check' })
   if (first.playbookFile === '') {
     throw new RekeyError(`${run} was not made from a playbook: give its command again`, { code: 'resume.no-playbook' })
@@ -102,6 +109,7 @@ export async function takeUp(
     provenance,
     selection,
     takeLock: options.takeLock,
+    step: options.step,
     output: options.output,
     verbose: options.verbose,
   }

@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { names } from '../output/words.ts'
 import type { Playbook } from '../playbook/model.ts'
+import { stepsOf } from '../playbook/steps.ts'
 import { runsDirectory } from '../run/folder.ts'
 import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
 import { readRegistered } from '../run/registered.ts'
@@ -54,8 +55,8 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
 }
 
 function describe({ plays }: RollbackPlan): string[] {
-  return plays.flatMap(({ title, hosts, steps }) => [
-    `${title} [${hosts}]`,
-    ...steps.map(({ id, title: what }) => `  ${id.padEnd(32)} ${what}`),
+  return plays.flatMap(one => [
+    `${one.title} [${one.hosts}]`,
+    ...stepsOf(one).map(({ id, title: what }) => `  ${id.padEnd(32)} ${what}`),
   ])
 }

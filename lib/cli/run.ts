@@ -2,11 +2,13 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { RekeyError } from '../errors.ts'
 import type { OutputKind } from '../output/view.ts'
+import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { writeCommand } from '../run/command-file.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { provenanceOf } from '../run/provenance.ts'
 import { selectPlays } from '../run/run.ts'
+import { requireTerminal } from './confirm.ts'
 import { execute, limitOf, variablesOf } from './execute.ts'
 import {
   extraNames,
@@ -19,6 +21,7 @@ import {
 /** The options of a run that `resume` and `rollback` have too. */
 export interface ViewOptions {
   takeLock?: boolean
+  step?: boolean
   output: OutputKind
   verbose?: boolean
 }
@@ -56,6 +59,7 @@ export function runCommand(): Command {
 export function withViewOptions(command: Command): Command {
   return command
     .option('--take-lock', 'take the lock of the cluster from a run that is dead')
+    .option('--step', 'ask before each step: no, yes, or yes to all that follow')
     .addOption(
       new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
     )
@@ -63,6 +67,7 @@ export function withViewOptions(command: Command): Command {
 }
 
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
+  if (options.step) requireTerminal()
   const { playbook, file } = await loadPlaybook(reference)
   const inventory = await openInventory(options, file)
   const limit = limitOf(inventory, options.limit)
@@ -78,7 +83,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     for (const { play, hosts, steps } of plays) {
       console.log(`${play.title} [${play.hosts}]`)
       if (options.listHosts) for (const { name } of hosts) console.log(`  ${name}`)
-      if (options.listSteps) for (const { id, title } of steps) console.log(`  ${id.padEnd(32)} ${title}`)
+      if (options.listSteps) for (const one of steps) console.log(`  ${one.id.padEnd(32)} ${placed(one)}`)
     }
     return 0
   }
@@ -110,6 +115,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     },
     check: options.check,
     takeLock: options.takeLock,
+    step: options.step,
     output: options.output,
     verbose: options.verbose,
   })

@@ -1,7 +1,7 @@
 // A run as it is told afterwards, from its journal.
 import { formatDuration } from '../playbook/duration.ts'
 import { endingOf, isDone, type Progress, type RunHistory } from '../run/history.ts'
-import { columns, names } from './words.ts'
+import { columns, names, placed } from './words.ts'
 
 /** A run in a list: its id, and when, by whom, how it ended. */
 export function runRow(history: RunHistory): [string, string] {
@@ -47,12 +47,12 @@ export function historyLines(history: RunHistory): string[] {
     const known = mode === 'rollback' ? undone : progress
     for (const { title, steps, hosts } of plays) {
       lines.push('', mode === 'rollback' ? `Rollback: ${title}` : title)
-      lines.push(...columns(steps.map(step => [step.title, toldOf(known.get(step.id), hosts, step.runOnce)])))
+      lines.push(...columns(steps.map(step => [placed(step), toldOf(known.get(step.id), hosts, step.runOnce)])))
     }
   }
   if (finished?.error) lines.push('', `Error: ${finished.error.message}`)
   if (finished?.state) lines.push('', 'Where things stand', ...finished.state.map(line => `  ${line}`))
-  const begun = finished ? [] : unfinished(history)
+  const begun = finished ? [] : [...unfinished(history), ...waiting(history)]
   if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
   return lines
 }
@@ -66,9 +66,21 @@ export function unfinished({ latest, progress, undone }: RunHistory): string[] {
   })
 }
 
+/** The handlers that were notified and not begun. */
+export function waiting({ latest, progress }: RunHistory): string[] {
+  if (latest.mode === 'rollback') return []
+  return latest.plays.flatMap(({ steps, hosts }) =>
+    steps.flatMap(({ id, title }) => {
+      const on = hosts.filter(name => progress.get(id)?.get(name) === 'waiting')
+      return on.length > 0 ? `${title}: notified on ${names(on)}, not run yet` : []
+    }),
+  )
+}
+
 function toldOf(known: ReadonlyMap<string, Progress> | undefined, hosts: readonly string[], runOnce: boolean): string {
   if (!known) return '-'
-  const groups = Map.groupBy(known, ([, how]) => how)
+  const inOrder = [...known].sort(([a], [b]) => hosts.indexOf(a) - hosts.indexOf(b))
+  const groups = Map.groupBy(inOrder, ([, how]) => how)
   const count = runOnce ? 1 : hosts.length
   return [...groups]
     .sort(([a], [b]) => Number(isDone(b)) - Number(isDone(a)))

@@ -4,7 +4,7 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { RunEvent } from '../run/events.ts'
 import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { View } from './view.ts'
-import { names } from './words.ts'
+import { names, placeOf } from './words.ts'
 
 /** Seconds of silence after which it says what is being waited for. */
 const heartbeat = 2_000
@@ -67,7 +67,7 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
           running.delete(`${event.step} ${event.host}`)
           if (event.earlier) break
           say(
-            `  ${event.outcome.padEnd(11)} ${title(event.play, event.step)} [${event.host}] ${formatDuration(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
+            `  ${(event.handled ?? event.outcome).padEnd(11)} ${title(event.play, event.step)} [${placeOf(event)}] ${formatDuration(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
           )
           for (const line of event.would ?? []) say(`      would: ${line}`)
           break

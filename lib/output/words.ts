@@ -1,13 +1,27 @@
 // How durations, outcomes and tallies read, the same in every view.
-import type { Tally } from '../run/events.ts'
+import type { PlannedStep, Tally } from '../run/events.ts'
 
 /** `ok=3 changed=2`, in Ansible's order, zeros left out. */
 export function tallied(tally: Tally): string {
-  const order = ['ok', 'changed', 'skipped', 'failed', 'unreachable', 'unknown', 'cancelled'] as const
+  const order = [
+    ...(['ok', 'changed', 'skipped', 'failed', 'rescued', 'ignored'] as const),
+    ...(['unreachable', 'unknown', 'cancelled'] as const),
+  ]
   return order
     .filter(outcome => tally[outcome])
     .map(outcome => `${outcome}=${tally[outcome]}`)
     .join(' ')
+}
+
+/** A step's title, and where it stands if not straight in its play: `Undo (Try it: rescue)`, `Restart (handler)`. */
+export function placed({ title, block, section }: Pick<PlannedStep, 'title' | 'block' | 'section'>): string {
+  const place = [block, section].filter(Boolean).join(': ')
+  return place ? `${title} (${place})` : title
+}
+
+/** Where a step was done, as Ansible writes it: `h1`, or `h1 -> h2` where it was delegated. */
+export function placeOf({ host, delegate }: { readonly host: string; readonly delegate?: string }): string {
+  return delegate === undefined ? host : `${host} -> ${delegate}`
 }
 
 /** Names joined for a line: `m1, m2, m3`, or `m1, m2 and 98 more`. */

@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { RekeyError } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
+import { checkPlaybook } from './check.ts'
 import type { Playbook } from './model.ts'
 
 const shipped = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'playbooks')
@@ -19,7 +20,7 @@ export function shippedPlaybooks(): string[] {
 /**
  * Imports a playbook.
  * @param reference a name from `playbooks/`, or a path to a `.ts` file
- * @throws RekeyError when there is no such playbook, it can't be loaded, or it exports no playbook
+ * @throws RekeyError when there is no such playbook, it can't be loaded, it exports no playbook, or one that is not right
  */
 export async function loadPlaybook(reference: string): Promise<{ playbook: Playbook; file: string }> {
   const file = playbookFile(reference)
@@ -42,7 +43,7 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
       hint: 'It must say: export default playbook({ … }).',
     })
   }
-  checkSteps(playbook, file)
+  checkPlaybook(playbook, file)
   return { playbook, file }
 }
 
@@ -58,27 +59,4 @@ function playbookFile(reference: string): string {
     code: 'playbook.not-found',
     hint: "See them with 'rekey playbooks', or give the path of a .ts file.",
   })
-}
-
-function checkSteps(playbook: Playbook, file: string): void {
-  const seen = new Set<string>()
-  for (const { steps, rollback = [] } of playbook.plays) {
-    for (const { id } of [...steps, ...rollback]) {
-      if (seen.has(id)) {
-        throw new RekeyError(`${file}: two steps have the id '${id}'`, {
-          code: 'playbook.duplicate-step',
-          hint: 'Give one of them an id of its own: the journal knows steps by their ids.',
-        })
-      }
-      seen.add(id)
-    }
-  }
-  const plays = new Map(playbook.plays.flatMap(one => one.steps.map(({ id }) => [id, one] as const)))
-  for (const { id, undoneWith } of playbook.plays.flatMap(({ steps }) => steps)) {
-    if (undoneWith === undefined || plays.get(undoneWith)?.rollback) continue
-    throw new RekeyError(`${file}: '${id}' is undone with '${undoneWith}', whose play says nothing of how`, {
-      code: 'playbook.undone-with',
-      hint: 'Name a step of a play that has a rollback of its own.',
-    })
-  }
 }

@@ -59,7 +59,19 @@ export interface RunContext<Vars = Record<string, unknown>> {
 }
 
 /** What a step gets. */
-export interface StepContext<Vars = Record<string, unknown>> extends RunContext<Vars>, HostSession {}
+export interface StepContext<Vars = Record<string, unknown>> extends RunContext<Vars>, HostSession {
+  /** In the `rescue` and `always` of a block: why the host did not come through its steps. */
+  readonly failure?: CaughtFailure
+}
+
+/** What went wrong on a host in a block. */
+export interface CaughtFailure {
+  /** The id of the step. */
+  readonly step: string
+  readonly message: string
+  readonly code?: string
+  readonly hint?: string
+}
 
 /** Returned by a step's `run` that had nothing to change: its outcome is `ok`, its value is registered. */
 export class Unchanged<T = unknown> {
@@ -74,8 +86,18 @@ export function unchanged<T>(value?: T): Unchanged<T | undefined> {
   return new Unchanged(value)
 }
 
+/** What failures count for. A play hands it to its blocks and steps, a block to those in it; each may say otherwise. */
+export interface FailureRules {
+  /** A step that fails on a host is told, and the host goes on as if it had not. */
+  readonly ignoreErrors?: boolean
+  /** The same where the host can't be reached. Its next step tries once more. */
+  readonly ignoreUnreachable?: boolean
+  /** One host that does not come through ends the run for all, whatever the play's `maxFailPercentage`. */
+  readonly anyErrorsFatal?: boolean
+}
+
 /** One thing that is done on each host of a play. */
-export interface Step<Context = StepContext> {
+export interface Step<Context = StepContext> extends FailureRules {
   /** Stable across versions of the playbook: the journal, `--start-at-step` and `registered` know it by this. */
   readonly id: string
   readonly title: string
@@ -88,8 +110,10 @@ export interface Step<Context = StepContext> {
   readonly remember?: boolean
   /** A resumed run does it on every host again where one has not done it: for what must be made together. */
   readonly together?: boolean
-  /** Run on the first host of the batch only; what it registers holds for all. */
+  /** Run on the first host of the batch only; what it registers holds for all, and so does its failure. */
   readonly runOnce?: boolean
+  /** The name of the host that `$`, `files` and `forward` work on instead. The outcome is that of the host it is done for. */
+  readonly delegateTo?: string | Delegate<Context>
   readonly tags?: readonly string[]
   /** Left out on hosts where it is false. */
   when?(context: Context): boolean | Promise<boolean>
@@ -104,6 +128,14 @@ export interface Step<Context = StepContext> {
   run(context: Context): unknown
   /** Proves the effect; throws where it can't. */
   verify?(context: Context): unknown
+  /** How many times it is tried again where it fails: `run` and `verify` anew. None where nothing is said; 3 with `until`. */
+  readonly retries?: number
+  /** Milliseconds between two tries; 5000 where nothing is said. */
+  readonly delay?: number
+  /** Has what `run` returned come to what is waited for? Where not, the try has failed. */
+  until?(returned: unknown, context: Context): boolean | Promise<boolean>
+  /** The ids of the play's handlers that a change calls for: they are run once, at the end of the play. */
+  readonly notify?: string | readonly string[]
   /**
    * Undoes it, and proves that it is undone: throws where it can't. It is asked also where the step was cut off in the middle, and
    * may be asked twice.
@@ -115,14 +147,46 @@ export interface Step<Context = StepContext> {
   readonly undoneWith?: string
 }
 
-/** Steps in lockstep over the hosts of a pattern. */
-export interface Play<Context = StepContext> {
+/** Finds the host that a step is delegated to. */
+export type Delegate<Context> = { of(context: Context): string }['of']
+
+/** Steps that belong together: what one of them fails at on a host, the others may put right. */
+export interface Block<Context = StepContext> extends FailureRules {
+  readonly title: string
+  readonly tags?: readonly string[]
+  /** Each step in it is left out on hosts where this is false when the step comes. */
+  when?(context: Context): boolean | Promise<boolean>
+  readonly steps: readonly PlayItem<Context>[]
+  /** For the hosts on which a step failed: a host that comes through goes on after the block as if nothing had failed. */
+  readonly rescue?: readonly PlayItem<Context>[]
+  /** For all hosts of the block that can still be reached, however they fared. */
+  readonly always?: readonly PlayItem<Context>[]
+}
+
+/** What plays and blocks are made of. */
+export type PlayItem<Context = StepContext> = Step<Context> | Block<Context>
+
+/** Steps over the hosts of a pattern. */
+export interface Play<Context = StepContext> extends FailureRules {
   readonly title: string
   readonly hosts: string
   /** How many hosts go through the play together: a number, a percentage, or a list of them. All where nothing is said. */
   readonly serial?: Serial | readonly Serial[]
+  /** `linear`: a step begins when the one before has ended on every host of the batch. `free`: no host waits for another. */
+  readonly strategy?: Strategy
+  /** In which order the hosts come; that of the inventory where nothing is said. */
+  readonly order?: Order
+  /**
+   * How many hosts of a batch, in percent, may fail or be unreachable before the run ends for all. Those that do leave the run, and
+   * the others go on. 0 where nothing is said: the first failure ends the run once the other hosts have ended their step.
+   */
+  readonly maxFailPercentage?: number
   readonly tags?: readonly string[]
-  readonly steps: readonly Step<Context>[]
+  readonly steps: readonly PlayItem<Context>[]
+  /** Steps that run only where a step that changed something has notified them; in this order, at the end of each batch. */
+  readonly handlers?: readonly Step<Context>[]
+  /** Runs notified handlers also after a failure, and on hosts that failed. Otherwise they wait for `rekey resume`. */
+  readonly forceHandlers?: boolean
   /**
    * What undoes the play as a whole, in this order, where its steps one by one in reverse would not. It is asked on all hosts
    * of the play, also where the play was cut off before it reached them, and may be asked twice.
@@ -131,6 +195,11 @@ export interface Play<Context = StepContext> {
 }
 
 export type Serial = number | `${number}%`
+
+export type Strategy = 'linear' | 'free'
+
+/** Ansible's words. `shuffle` gives another order to every run, and the same to a run that is gone on with. */
+export type Order = 'inventory' | 'reverse_inventory' | 'sorted' | 'reverse_sorted' | 'shuffle'
 
 /** A titled part of a run's final report. */
 export interface ReportSection {
@@ -161,13 +230,22 @@ export function playbook<Schema extends z.ZodType, Services extends object = obj
   return definition
 }
 
-/** Declares a play: a title, the hosts with their batches, the steps. */
+/** Declares a play: a title, the hosts and how they go through it, the steps. */
 export function play<Context = StepContext>(
   title: string,
-  { hosts, serial, tags, rollback }: Pick<Play<Context>, 'hosts' | 'serial' | 'tags' | 'rollback'>,
-  steps: readonly Step<Context>[],
+  definition: Omit<Play<Context>, 'title' | 'steps'>,
+  steps: readonly PlayItem<Context>[],
 ): Play<Context> {
-  return { title, hosts, serial, tags, steps, rollback }
+  return { ...definition, title, steps }
+}
+
+/** Declares a block: a title, what happens around its steps, the steps. */
+export function block<Context = StepContext>(
+  title: string,
+  definition: Omit<Block<Context>, 'title' | 'steps'>,
+  steps: readonly PlayItem<Context>[],
+): Block<Context> {
+  return { ...definition, title, steps }
 }
 
 /**

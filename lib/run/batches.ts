@@ -1,6 +1,33 @@
-// Which hosts of a play go through it together: Ansible's `serial`.
+// Which hosts of a play go through it together, and in which order: Ansible's `serial` and `order`.
+import { createHash } from 'node:crypto'
 import { RekeyError } from '../errors.ts'
-import type { Serial } from '../playbook/model.ts'
+import type { Host } from '../playbook/host.ts'
+import type { Order, Serial } from '../playbook/model.ts'
+
+/**
+ * Hosts in the order of a play.
+ * @param seed what a shuffled order is made from: the same order for the same seed
+ */
+export function ordered(hosts: readonly Host[], order: Order = 'inventory', seed = ''): Host[] {
+  const by = (key: (name: string) => string) => hosts.toSorted((a, b) => (key(a.name) < key(b.name) ? -1 : 1))
+  switch (order) {
+    case 'inventory':
+      return [...hosts]
+    case 'reverse_inventory':
+      return hosts.toReversed()
+    case 'sorted':
+      return by(name => name)
+    case 'reverse_sorted':
+      return by(name => name).reverse()
+    case 'shuffle':
+      return by(name => createHash('sha256').update(`${seed} ${name}`).digest('hex'))
+    default:
+      throw new RekeyError(`order: '${order satisfies never}' is not one that hosts can come in`, {
+        code: 'playbook.order',
+        hint: 'Write inventory, reverse_inventory, sorted, reverse_sorted or shuffle.',
+      })
+  }
+}
 
 /**
  * Splits hosts into batches. The last size of a list repeats; a percentage is of all hosts, rounded down, at least one.

@@ -6,7 +6,18 @@ import type { Provenance } from './provenance.ts'
 export interface PlannedPlay {
   readonly title: string
   readonly hosts: readonly string[]
-  readonly steps: readonly { readonly id: string; readonly title: string; readonly runOnce: boolean }[]
+  readonly steps: readonly PlannedStep[]
+}
+
+/** A step as `run.started` announces it. */
+export interface PlannedStep {
+  readonly id: string
+  readonly title: string
+  readonly runOnce: boolean
+  /** Where it is one that does not come by itself, or not on every host. */
+  readonly section?: 'rescue' | 'always' | 'handler'
+  /** The title of the block that it is in. */
+  readonly block?: string
 }
 
 /** What of the command line a resumed run needs, secrets left out. */
@@ -22,8 +33,11 @@ export interface RunSelection {
   readonly extraVars?: readonly string[]
 }
 
-/** How many of each outcome a host had. */
-export type Tally = Partial<Record<Outcome, number>>
+/** What becomes of a failure that does not count: the host goes on, or goes into the rescue of its block. */
+export type Handled = 'ignored' | 'rescued'
+
+/** How many of each outcome a host had. Failures that were handled are counted as such. */
+export type Tally = Partial<Record<Outcome | Handled, number>>
 
 /** An error as events carry it: redacted text, nothing else. */
 export interface EventError {
@@ -81,6 +95,14 @@ export type RunEventBody =
       readonly milliseconds: number
       /** It was done before the run was gone on with, and is left out now. */
       readonly earlier?: true
+      /** The host that it was delegated to. */
+      readonly delegate?: string
+      /** How many tries it took, where it was more than one. */
+      readonly tries?: number
+      /** Why its failure does not count. */
+      readonly handled?: Handled
+      /** The handlers that it called for, and on which hosts. */
+      readonly notified?: { readonly handlers: readonly string[]; readonly hosts: readonly string[] }
       /** In `--check`: what it would do. */
       readonly would?: readonly string[]
       readonly error?: EventError
@@ -95,7 +117,7 @@ export type RunEventBody =
       readonly exitCode: number
       readonly milliseconds: number
       readonly tally: Readonly<Record<string, Tally>>
-      /** Every host on which a step did not end well, worst first. */
+      /** Every host on which a step did not end well, worst first; without what was ignored or rescued. */
       readonly failures: readonly Failure[]
       /** What state things are in, where the run did not end well. */
       readonly state?: readonly string[]

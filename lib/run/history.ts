@@ -3,15 +3,18 @@ import { existsSync, readdirSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
-import type { RunEvent } from './events.ts'
+import type { EventError, Handled, RunEvent } from './events.ts'
 import { isAlive } from './provenance.ts'
 import { linesOf } from './registered.ts'
 
 export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
 
-/** How far a step came on a host: an outcome, or `begun` where the journal ends before its end. */
-export type Progress = Outcome | 'begun'
+/**
+ * How far a step came on a host: an outcome, what became of its failure, `begun` where the journal ends before its end; `waiting`
+ * where it is a handler that was notified and not begun.
+ */
+export type Progress = Outcome | Handled | 'begun' | 'waiting'
 
 /** A run as its journal tells it, over all the times that it was gone on with. */
 export interface RunHistory {
@@ -24,6 +27,8 @@ export interface RunHistory {
   readonly finished?: RunFinished
   /** Of the steps of the playbook, by step and host. */
   readonly progress: ReadonlyMap<string, ReadonlyMap<string, Progress>>
+  /** What steps of the playbook failed with, the last time, by step and host. */
+  readonly failures: ReadonlyMap<string, ReadonlyMap<string, EventError>>
   /**
    * On which hosts a step did something, or may have: what there is to undo. Not where it found all as it should be, unless it
    * was cut off before.
@@ -50,6 +55,7 @@ const withoutProvenance = {
 export function readHistory(folder: string): RunHistory {
   const progress = new Map<string, Map<string, Progress>>()
   const undone = new Map<string, Map<string, Progress>>()
+  const failures = new Map<string, Map<string, EventError>>()
   const touched = new Map<string, Set<string>>()
   /** What was begun by the part of the run that is being read, and did not end. */
   let open: { step: string; host: string }[] = []
@@ -71,17 +77,20 @@ export function readHistory(folder: string): RunHistory {
     else if (event.kind === 'milestone') milestones.set(event.name, milestones.get(event.name) ?? event.at)
     else if (event.kind === 'step.started' || (event.kind === 'step.finished' && !event.earlier)) {
       const of = latest?.mode === 'rollback' ? undone : progress
-      const hosts = of.get(event.step) ?? new Map<string, Progress>()
-      const was = hosts.get(event.host)
+      const was = of.get(event.step)?.get(event.host)
       // Begun once more is not more than it was: a step that only looks may be looked at again.
-      if (event.kind === 'step.started') hosts.set(event.host, was && isDone(was) && event.again ? was : 'begun')
-      else hosts.set(event.host, event.outcome)
-      of.set(event.step, hosts)
+      if (event.kind === 'step.started')
+        put(of, event.step, event.host, was && isDone(was) && event.again ? was : 'begun')
+      else {
+        put(of, event.step, event.host, event.handled ?? event.outcome)
+        if (latest) noteHandlers(of, event, latest)
+      }
       if (of === undone) continue
       if (event.kind === 'step.started') open.push(event)
       else {
         open = open.filter(({ step, host }) => step !== event.step || host !== event.host)
         if (!['ok', 'skipped', 'unreachable'].includes(event.outcome)) touch(event)
+        if (event.error) put(failures, event.step, event.host, event.error)
       }
     }
   }
@@ -92,7 +101,26 @@ export function readHistory(folder: string): RunHistory {
       hint: "See what there is with 'rekey runs'.",
     })
   }
-  return { run: first.run, folder, first, latest, finished, progress, touched, undone, milestones }
+  return { run: first.run, folder, first, latest, finished, progress, failures, touched, undone, milestones }
+}
+
+/** Has the handlers wait that a step notified; one that runs once has run for all. */
+function noteHandlers(
+  progress: Map<string, Map<string, Progress>>,
+  { step, play, outcome, notified }: Extract<RunEvent, { kind: 'step.finished' }>,
+  { plays }: RunStarted,
+): void {
+  for (const handler of notified?.handlers ?? [])
+    for (const host of notified?.hosts ?? []) put(progress, handler, host, 'waiting')
+  const planned = plays[play]?.steps.find(({ id }) => id === step)
+  if (planned?.section !== 'handler' || !planned.runOnce || !isDone(outcome)) return
+  const hosts = progress.get(step) ?? new Map<string, Progress>()
+  for (const [host, how] of hosts) if (how === 'waiting') hosts.delete(host)
+}
+
+function put<T>(map: Map<string, Map<string, T>>, step: string, host: string, value: T): void {
+  const hosts = map.get(step) ?? new Map<string, T>()
+  map.set(step, hosts.set(host, value))
 }
 
 /** Whether a step came to a good end. */

@@ -1,6 +1,7 @@
 // What undoes a run: the steps that did something, in reverse, each by its own way back; a play that has one as a whole by that.
 import { RekeyError } from '../errors.ts'
 import { type Play, type Playbook, play, type Step, step } from '../playbook/model.ts'
+import { stepsOf } from '../playbook/steps.ts'
 import type { RunHistory } from './history.ts'
 
 /** What a rollback will do, and what it will leave. */
@@ -22,7 +23,7 @@ export function planRollback(
   touched: RunHistory['touched'],
   to?: string,
 ): RollbackPlan {
-  const all = (plays as readonly Play[]).flatMap(one => one.steps.map(each => ({ play: one, step: each })))
+  const all = (plays as readonly Play[]).flatMap(one => stepsOf(one).map(each => ({ play: one, step: each })))
   const stays = to === undefined ? -1 : all.findIndex(({ step: { id } }) => id === to)
   if (to !== undefined && stays < 0) {
     throw new RekeyError(`${name} has no step '${to}'`, {
@@ -39,7 +40,7 @@ export function planRollback(
     if (!undoing?.rollback) continue
     const kept = all.findIndex(({ play: one }) => one === undoing) <= stays
     if (kept) {
-      throw new RekeyError(`'${each.id}' can't be undone without undoing '${undoing.steps[0]?.id}'`, {
+      throw new RekeyError(`'${each.id}' can't be undone without undoing '${stepsOf(undoing)[0]?.id}'`, {
         code: 'rollback.together',
         hint: `They are undone together. Go back to before that, or leave out --to to undo everything.`,
       })
@@ -81,6 +82,6 @@ function neighbours<T>(all: readonly T[], key: (one: T) => string): T[][] {
 }
 
 /** A step's way back as a step: under an id of its own, so that what the step itself returned stays known. */
-function undoOf({ id, title, rollback }: Step): Step {
-  return step(title, { id: `undo-${id}`, run: context => rollback?.(context) })
+function undoOf({ id, title, delegateTo, rollback }: Step): Step {
+  return step(title, { id: `undo-${id}`, delegateTo, run: context => rollback?.(context) })
 }

@@ -1,24 +1,9 @@
 // `rekey rollback`: what was done is undone in reverse, wherever the run stopped; what can't be is named first.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.serial.skip : test.serial
-
-if (missing) test.skip(`undoing is not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { real } = testsOnSshd('undoing is')
 
 /**
  * A file for each step and host, and a log of what was done. `Slow` waits on the hosts for which the folder has a file

@@ -1,0 +1,69 @@
+// What steps are given: what the run knows, and what it takes to work on a host.
+import type { Connection } from '../connection/connection.ts'
+import { remoteFiles } from '../connection/files.ts'
+import { remoteShell } from '../connection/remote.ts'
+import { RekeyError } from '../errors.ts'
+import type { Host, HostSource } from '../playbook/host.ts'
+import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
+import type { RunOptions } from './options.ts'
+import type { Registered } from './registered.ts'
+import type { Sessions } from './sessions.ts'
+
+/** The part of every step's context that is the same on all hosts. */
+export function runContext(
+  options: RunOptions,
+  sessions: Sessions,
+  registered: Registered,
+  { plays, started }: { plays: Timeline['plays']; started: number },
+): RunContext {
+  const began = Date.now() - (performance.now() - started)
+  const milestones = new Map([...(options.earlier?.milestones ?? [])].map(([name, at]) => [name, at - began]))
+  const { inventory, limit, signal, emit } = options
+  return {
+    run: options.run,
+    folder: options.folder,
+    vars: options.vars as Record<string, unknown>,
+    mode: options.earlier?.mode ?? 'run',
+    check: options.check ?? false,
+    signal,
+    hosts: pattern => inventory.select(pattern).filter(({ name }) => !limit || limit.has(name)),
+    on: async name => {
+      const host = typeof name === 'string' ? hostNamed(inventory, name) : name
+      return hostSession(host, await sessions.open(host), signal)
+    },
+    log: text => emit({ kind: 'notice', text }),
+    milestone: name => {
+      if (milestones.has(name)) return
+      milestones.set(name, performance.now() - started)
+      emit({ kind: 'milestone', name })
+    },
+    timeline: { plays, milestones },
+    redact: options.redact,
+    registered: <T>(id: string, host?: string) => {
+      const values = registered.get(id)
+      return (host === undefined ? values?.values().next().value : values?.get(host)) as T | undefined
+    },
+  }
+}
+
+/** What it takes to work on a host over its connection. */
+export function hostSession(
+  host: Host,
+  connection: Connection,
+  signal: AbortSignal,
+  output?: (stream: 'stdout' | 'stderr', text: string) => void,
+): HostSession {
+  return {
+    host,
+    $: remoteShell(connection, { signal, output }),
+    files: remoteFiles(connection, signal),
+    forward: (address, port) => connection.forward(address, port),
+  }
+}
+
+/** The host of a name. Throws where the inventory has none. */
+export function hostNamed(inventory: HostSource, name: string): Host {
+  const host = inventory.hosts.find(one => one.name === name)
+  if (!host) throw new RekeyError(`there is no host '${name}' in the inventory`, { code: 'run.unknown-host' })
+  return host
+}

@@ -1,0 +1,166 @@
+// One step on one host: over the right connection, as often as it may be tried, and with an outcome whatever happens.
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Connection } from '../connection/connection.ts'
+import { CancelledError, HostFailedError, UnknownOutcomeError } from '../errors.ts'
+import { formatDuration } from '../playbook/duration.ts'
+import type { Host } from '../playbook/host.ts'
+import { type CaughtFailure, type Outcome, type RunContext, Unchanged } from '../playbook/model.ts'
+import { hostNamed, hostSession } from './context.ts'
+import type { EventError } from './events.ts'
+import { eventError, failureOf, outcomeOf } from './failure.ts'
+import type { RunOptions } from './options.ts'
+import { collectLines } from './output-lines.ts'
+import type { Registered } from './registered.ts'
+import type { AnyContext, SelectedStep } from './select.ts'
+import type { Sessions } from './sessions.ts'
+
+/** What every step of a run shares. */
+export interface StepRun {
+  readonly options: RunOptions
+  readonly base: RunContext
+  /** What the playbook's `services` made. */
+  readonly services: object
+  readonly sessions: Sessions
+  readonly registered: Registered
+}
+
+/** How a step ended on a host. */
+export interface StepResult {
+  readonly outcome: Outcome
+  readonly would?: string[]
+  readonly error?: EventError
+  readonly delegate?: string
+  readonly tries?: number
+}
+
+const defaultRetries = 3
+const defaultDelay = 5_000
+
+/**
+ * Does a step on a host. Never rejects.
+ * @param play the index of its play, for events
+ * @param failure why the host is in a rescue or an always
+ */
+export async function executeStep(
+  one: SelectedStep,
+  host: Host,
+  play: number,
+  run: StepRun,
+  failure?: CaughtFailure,
+): Promise<StepResult> {
+  const { options, sessions } = run
+  const { emit, signal } = options
+  const line = (stream: 'stdout' | 'stderr' | 'log') => (text: string) =>
+    emit({ kind: 'step.output', play, step: one.id, host: host.name, stream, line: text })
+  const collectors = { stdout: collectLines(line('stdout')), stderr: collectLines(line('stderr')) }
+  let connection: Connection | undefined
+  let delegate: string | undefined
+  const tries = { made: 0 }
+  const how = () => ({ ...(delegate ? { delegate } : {}), ...(tries.made > 1 ? { tries: tries.made } : {}) })
+  const contextOn = async (target: Host): Promise<AnyContext> => {
+    connection = await sessions.open(target)
+    const session = hostSession(target, connection, signal, (stream, text) => collectors[stream].write(text))
+    return { ...run.base, ...run.services, ...session, host, log: line('log'), failure }
+  }
+  try {
+    signal.throwIfAborted()
+    const { delegateTo } = one
+    delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
+    const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
+    const attempt = () => runTries(one, context, run, tries, () => connection?.lost !== undefined)
+    const result = await (options.check ? checkStep(one, context, attempt) : doStep(one, context, attempt))
+    // A command that was told not to throw still ran over a connection that is now gone.
+    if (connection?.lost && !signal.aborted) throw lostDuring(one, connection)
+    return { ...result, ...how() }
+  } catch (thrown) {
+    const error = signal.aborted
+      ? new CancelledError(`${one.title} was ended on ${host.name}`, { code: 'run.cancelled' })
+      : failureOf(thrown, delegate ?? host.name)
+    const known =
+      connection?.lost && !signal.aborted && !(error instanceof UnknownOutcomeError)
+        ? lostDuring(one, connection)
+        : error
+    return { outcome: outcomeOf(known), error: eventError(known), ...how() }
+  } finally {
+    collectors.stdout.end()
+    collectors.stderr.end()
+  }
+}
+
+async function doStep(one: SelectedStep, context: AnyContext, attempt: () => Promise<unknown>): Promise<StepResult> {
+  if (one.when && !(await one.when(context))) return { outcome: 'skipped' }
+  if (one.check && (await one.check(context))) return { outcome: 'ok' }
+  const returned = await attempt()
+  return { outcome: one.readOnly || returned instanceof Unchanged ? 'ok' : 'changed' }
+}
+
+/** What a step would do: what only looks is run for real, the rest is asked for its plan. */
+async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => Promise<unknown>): Promise<StepResult> {
+  if (one.when && !(await one.when(context))) return { outcome: 'skipped' }
+  if (one.readOnly) {
+    await attempt()
+    return { outcome: 'ok' }
+  }
+  if (one.check && (await one.check(context))) return { outcome: 'ok' }
+  const plan = one.plan ? [await one.plan(context)].flat() : []
+  return { outcome: 'changed', would: plan.length > 0 ? plan : [one.title] }
+}
+
+/** Runs a step, registers what it returns, and verifies it; once more where that fails and may be tried again. */
+async function runTries(
+  one: SelectedStep,
+  context: AnyContext,
+  run: StepRun,
+  tries: { made: number },
+  isLost: () => boolean,
+): Promise<unknown> {
+  const most = 1 + (one.retries ?? (one.until ? defaultRetries : 0))
+  const { signal } = context
+  for (;;) {
+    tries.made++
+    try {
+      const returned = await one.run(context)
+      const value = returned instanceof Unchanged ? returned.value : returned
+      register(run, one, context.host, value)
+      if (one.until && !(await one.until(value, context))) throw notYet(one, context.host, tries.made)
+      if (!context.check) await one.verify?.(context)
+      return returned
+    } catch (thrown) {
+      const error = failureOf(thrown, context.host.name)
+      // Only what is known to have failed may be done again: a lost connection leaves that open.
+      if (tries.made >= most || signal.aborted || isLost() || outcomeOf(error) !== 'failed') throw thrown
+      const delay = one.delay ?? defaultDelay
+      context.log(`try ${tries.made} of ${most} failed: ${error.message}; again in ${formatDuration(delay)}`)
+      await pause(delay, undefined, { signal })
+    }
+  }
+}
+
+function register({ registered, options }: StepRun, { id }: SelectedStep, { name }: Host, value: unknown): void {
+  options.register(id, name, value)
+  const values = registered.get(id) ?? new Map<string, unknown>()
+  registered.set(id, values.set(name, value))
+}
+
+function notYet({ title, id }: SelectedStep, { name }: Host, tries: number): HostFailedError {
+  const times = tries === 1 ? 'try' : 'tries'
+  return new HostFailedError(`what '${title}' waits for is not so on ${name}, after ${tries} ${times}`, {
+    code: 'run.until',
+    host: name,
+    step: id,
+    hint: 'Look at its output; a playbook that should wait longer has more `retries`, or a longer `delay`.',
+  })
+}
+
+function lostDuring(one: SelectedStep, { name, lost }: Connection): UnknownOutcomeError {
+  return new UnknownOutcomeError(
+    `the connection to ${name} was lost during '${one.title}' (${lost?.message}): nobody knows whether it finished`,
+    {
+      code: 'connection.lost',
+      host: name,
+      step: one.id,
+      hint: 'Look at the host before you go on.',
+      cause: lost,
+    },
+  )
+}
