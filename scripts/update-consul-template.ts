@@ -11,9 +11,11 @@ import {
   type ConfigurationCase,
   readCases,
   readConfigurationCases,
+  readMachine,
   type TemplateCase,
   writeCases,
   writeConfigurationCases,
+  writeFunctionNames,
 } from '../test/template/_cases.ts'
 
 const binary = labBinary('consul-template')
@@ -23,6 +25,7 @@ if (!binary) {
 }
 console.log(spawnSync(binary, ['-version']).stderr.toString().trim())
 
+writeFunctionNames(namesInSource())
 const vault = await startCannedVault()
 let [rendered, surprises] = [0, 0]
 try {
@@ -64,6 +67,21 @@ try {
 console.log(`${rendered} cases rendered, ${surprises} not as marked`)
 process.exit(surprises === 0 ? 0 : 1)
 
+/** Every function that consul-template offers, by the source of the modules that it is built from. */
+function namesInSource(): string[] {
+  const source = (module: string, file: string) => {
+    const options = { cwd: new URL('../lib/lab/binaries/consul-template', import.meta.url), encoding: 'utf8' } as const
+    const folder = spawnSync('go', ['list', '-m', '-f', '{{.Dir}}', module], options).stdout.trim()
+    return readFileSync(join(folder, file), 'utf8')
+  }
+  const names = (text: string) => [...text.matchAll(/(?:^\t+|, )"(\w+)":/gm)].map(([, name]) => name!)
+  const [, own = ''] = source('github.com/hashicorp/consul-template', 'template/template.go').split('func funcMap(')
+  const sprig = source('github.com/Masterminds/sprig/v3', 'functions.go')
+  const [, hidden = '', offered = ''] = /var nonhermeticFunctions = (.*?)\n}(.*)$/s.exec(sprig) ?? []
+  const hermetic = names(offered).filter(name => !hidden.includes(`"${name}"`))
+  return [...names(own), ...hermetic.map(name => `sprig_${name}`)].sort()
+}
+
 async function render(program: string, one: TemplateCase) {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-oracle-'))
   try {
@@ -83,9 +101,11 @@ async function render(program: string, one: TemplateCase) {
       ],
     }
     writeFileSync(join(folder, 'config.json'), JSON.stringify(configuration))
-    const { status, said } = await run(program, ['-once', '-config', join(folder, 'config.json')], {
+    const command = [program, '-once', '-config', join(folder, 'config.json')]
+    const [file, ...args] = one.interfaces ? onMadeUpMachine(command) : command
+    const { status, said } = await run(file!, args, {
       HOME: folder,
-      PATH: '/usr/bin:/bin',
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       FOLDER: own,
       ...one.env,
     })
@@ -94,6 +114,23 @@ async function render(program: string, one: TemplateCase) {
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** The command in a network namespace of its own, which has the interfaces of the fixture. */
+function onMadeUpMachine(command: readonly string[]): string[] {
+  const { interfaces, defaultInterface } = readMachine()
+  const setUp = [
+    // The kernel would add IPv6 addresses of its own.
+    'sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 2>/dev/null || true',
+    'ip link set lo up',
+    'ip link add eth0 type veth peer name eth1',
+    ...interfaces.flatMap(({ name, addresses }) => [
+      ...addresses.filter(() => name !== 'lo').map(one => `ip address add ${one} dev ${name}`),
+      `ip link set ${name} up`,
+    ]),
+    `ip route add default via 192.168.5.1 dev ${defaultInterface}`,
+  ]
+  return ['unshare', '--net', 'sh', '-ec', `${setUp.join('\n')}\nexec "$@"`, 'sh', ...command]
 }
 
 async function renderConfiguration(program: string, one: ConfigurationCase) {

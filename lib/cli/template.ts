@@ -29,6 +29,7 @@ import { openJournal } from '../run/journal.ts'
 import { provenanceOf } from '../run/provenance.ts'
 import { runPlaybook } from '../run/run.ts'
 import { readConfiguration, type TemplateBlock, type TemplateConfiguration } from '../template/configuration.ts'
+import { readInterfaces } from '../template/machine-interfaces.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { dryText, type RenderedBlock, renderConfiguration } from '../template/render-configuration.ts'
 import { interruptible } from './interrupt.ts'
@@ -205,6 +206,7 @@ function newRenderer(
     list: async path => vaultLists(await connected())(path),
     environment: process.env,
     readFile: session && (path => session.files.readText(path)),
+    interfaces: session && (() => readInterfaces(session)),
   })
 }
 

@@ -1,4 +1,4 @@
-// JSON, YAML and TOML as the Go libraries of consul-template write them (encoding/json, yaml.v2, BurntSushi/toml).
+// JSON, YAML, TOML and base64 as the Go libraries of consul-template have them (encoding/json, yaml.v2, BurntSushi/toml).
 import {
   floatText,
   type GoMap,
@@ -13,6 +13,14 @@ import {
   toBytes,
   toText,
 } from './values.ts'
+
+/** The bytes of a base64 text, padded as Go asks for. Throws an Error that does not quote the text. */
+export function decodeBase64(text: string, kind: 'standard' | 'url' = 'standard'): string {
+  const joined = text.replaceAll(/[\r\n]/g, '')
+  const alphabet = kind === 'url' ? /^[A-Za-z0-9_-]*={0,2}$/ : /^[A-Za-z0-9+/]*={0,2}$/
+  if (joined.length % 4 !== 0 || !alphabet.test(joined)) throw new Error('the text is not base64 of this kind')
+  return Buffer.from(joined, 'base64').toString('latin1')
+}
 
 /** Parse JSON: every number is a float64, as in Go. Throws an Error that does not quote the text. */
 export function parseJson(bytes: string): GoValue {

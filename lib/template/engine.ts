@@ -364,7 +364,7 @@ function fieldsOf(receiver: GoValue, names: readonly string[], position: Positio
       else if (field !== undefined) value = field
       else
         throw new Failure(
-          `.${path} is not there: ${kindOf(value)} has ${[...value.fields.keys()].join(', ')}`,
+          `.${path} is not there: ${kindOf(value)} has ${[...value.fields.keys(), ...value.methods.keys()].join(', ')}`,
           position,
         )
     } else if (isMap(value)) {
@@ -441,7 +441,7 @@ function guarded(name: string, run: () => GoValue, position: Position): GoValue 
 function printed(value: GoValue, position: Position): string {
   if (value instanceof Missing) throw new Failure(withoutValue(value), position)
   if (value === null) throw new Failure(`this has no value${whatGoWrites}`, position)
-  if (value instanceof Struct || value instanceof Channel) {
+  if ((value instanceof Struct && value.text === undefined) || value instanceof Channel) {
     throw new Failure(`${kindOf(value)} can't be printed as a whole: name one of its fields`, position)
   }
   if (typeof value === 'string') return value

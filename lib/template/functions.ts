@@ -1,10 +1,12 @@
 // consul-template's functions, but those that ask a Consul or Nomad server.
 import { createHash, createHmac } from 'node:crypto'
-import { sprigDatetime } from '@promptctl/go-template-js'
 import { RekeyError } from '../errors.ts'
-import { parseJson, writeJson, writeToml, writeYaml } from './encodings.ts'
+import { decodeBase64, parseJson, writeJson, writeToml, writeYaml } from './encodings.ts'
 import { compileRegex, expand } from './regex.ts'
+import { evaluateSockaddr, type MachineInterfaces } from './sockaddr.ts'
 import { sprigFunctions } from './sprig.ts'
+import { mergeMaps } from './sprig-collections.ts'
+import { formatTime } from './sprig-dates.ts'
 import {
   Channel,
   type GoFunction,
@@ -12,7 +14,6 @@ import {
   type GoValue,
   isList,
   isMap,
-  isNil,
   JsonNumber,
   kindOf,
   Struct,
@@ -20,6 +21,7 @@ import {
   toBytes,
   toText,
 } from './values.ts'
+import { parseYaml } from './yaml.ts'
 
 /** A file that a template wrote with `writeToFile`, to be placed where the template is rendered for. */
 export interface WrittenFile {
@@ -35,9 +37,9 @@ export interface WrittenFile {
 export interface FunctionSources {
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly now: () => Date
-  /** The machine's addresses by interface; undefined where none are known: then `sockaddr` is refused. */
-  readonly interfaces?: Readonly<Record<string, readonly string[]>>
-  /** These three answer nil, or an empty text, while the answer is not there yet. Texts are JavaScript's. */
+  /** What `sockaddr` works on; undefined while the answer is not there yet. Throws where no machine is known. */
+  readonly interfaces: () => MachineInterfaces | undefined
+  /** These four answer nil, or an empty text, while the answer is not there yet. Texts are JavaScript's. */
   readonly secret: (path: string, data: Record<string, string> | undefined) => GoValue
   readonly list: (path: string) => GoValue
   readonly file: (path: string) => GoValue
@@ -45,7 +47,12 @@ export interface FunctionSources {
   readonly write: (file: WrittenFile) => void
 }
 
-/** Functions that ask servers which rekey has no use for; said by name, instead of "not known". */
+/** What would differ at every rendering, so that files changed and commands ran for nothing. */
+const byChance =
+  'shuffle randInt bcrypt htpasswd genPrivateKey genCA genCAWithKey genSelfSignedCert genSelfSignedCertWithKey ' +
+  'genSignedCert genSignedCertWithKey encryptAES'
+
+/** Functions of consul-template that rekey does not offer; said by name, instead of "not known". */
 const refused: Record<string, string> = {
   ...Object.fromEntries(
     [
@@ -63,8 +70,13 @@ const refused: Record<string, string> = {
   ...Object.fromEntries(
     ['spew_dump', 'spew_printf', 'spew_sdump', 'spew_sprintf'].map(name => [name, 'it prints secrets whole']),
   ),
+  ...Object.fromEntries(
+    byChance
+      .split(' ')
+      .map(name => [`sprig_${name}`, 'it answers something else at every rendering: keep what it made in Vault']),
+  ),
+  sprig_derivePassword: 'it makes a password out of another one: keep it in Vault',
   plugin: 'a template may not run programs here',
-  parseYAML: 'YAML is not read within templates: give the data as JSON (parseJSON)',
 }
 
 type Kind = 'string' | 'int' | 'list' | 'map' | 'any'
@@ -123,7 +135,7 @@ export function templateFunctions(sources: FunctionSources): Map<string, GoFunct
   return new Map<string, GoFunction>([
     ...refusals,
     ...Object.entries(pureFunctions),
-    ...sprigFunctions(),
+    ...sprigFunctions(sources.now),
     ...Object.entries(reaching(sources)),
   ])
 }
@@ -154,7 +166,10 @@ function reaching(sources: FunctionSources): Record<string, GoFunction> {
 
     scratch: () => scratch,
     timestamp: takesStrings((...layouts) => timestamp(sources.now(), layouts)),
-    sockaddr: takesStrings((...words) => sockaddr(words.map(toText), sources.interfaces)),
+    sockaddr: takesStrings((...words) => {
+      const machine = sources.interfaces()
+      return machine ? evaluateSockaddr(words.join(' '), machine) : ''
+    }),
     writeToFile: takesStrings((...args) => {
       sources.write(writtenFile(args))
       return ''
@@ -163,9 +178,9 @@ function reaching(sources: FunctionSources): Record<string, GoFunction> {
 }
 
 const pureFunctions: Record<string, GoFunction> = {
-  base64Decode: takes(['string'], text => decodeBase64(text, /^[A-Za-z0-9+/]*={0,2}$/)),
+  base64Decode: takes(['string'], text => decodeBase64(text)),
   base64Encode: takes(['string'], bytes => Buffer.from(bytes, 'latin1').toString('base64')),
-  base64URLDecode: takes(['string'], text => decodeBase64(text, /^[A-Za-z0-9_-]*={0,2}$/)),
+  base64URLDecode: takes(['string'], text => decodeBase64(text, 'url')),
   base64URLEncode: takes(['string'], bytes =>
     Buffer.from(bytes, 'latin1').toString('base64').replaceAll('+', '-').replaceAll('/', '_'),
   ),
@@ -237,6 +252,7 @@ const pureFunctions: Record<string, GoFunction> = {
   parseInt: takes(['string'], text => parseInteger(text, /^[+-]?\d+$/, -(2n ** 63n), 2n ** 63n - 1n)),
   parseUint: takes(['string'], text => parseInteger(text, /^\d+$/, 0n, 2n ** 64n - 1n)),
   parseJSON: takes(['string'], text => (text === '' ? new Map() : parseJson(text))),
+  parseYAML: takes(['string'], text => (text === '' ? new Map() : parseYaml(text))),
   toJSON: takes(['any'], value => writeJson(value, { escapeHtml: true })),
   toJSONPretty: takes(['any'], value => writeJson(value, { escapeHtml: true, pretty: true })),
   toUnescapedJSON: takes(['any'], value => writeJson(value, {})),
@@ -247,8 +263,8 @@ const pureFunctions: Record<string, GoFunction> = {
   byKey: takes(['list'], byKey),
   explode: takes(['list'], list => explode(list.map(keyValue))),
   explodeMap: takes(['map'], map => explode(sortedKeys(map).map(key => [String(key), map.get(key)!]))),
-  mergeMap: takes(['map', 'map'], (into, from) => merge(into, from, false)),
-  mergeMapWithOverride: takes(['map', 'map'], (into, from) => merge(into, from, true)),
+  mergeMap: takes(['map', 'map'], (into, from) => mergeMaps(into, from, false)),
+  mergeMapWithOverride: takes(['map', 'map'], (into, from) => mergeMaps(into, from, true)),
 
   loop: (...args) => {
     if (args.length !== 1 && args.length !== 2) throw new Error(`needs one or two arguments, and got ${args.length}`)
@@ -298,12 +314,6 @@ function cleanPath(path: string): string {
     .replaceAll(/^\/+|\/+$/g, '')
   if (clean === '') throw new Error('needs a path')
   return clean
-}
-
-function decodeBase64(text: string, alphabet: RegExp): string {
-  const joined = text.replaceAll(/[\r\n]/g, '')
-  if (joined.length % 4 !== 0 || !alphabet.test(joined)) throw new Error('the text is not base64 of this kind')
-  return Buffer.from(joined, 'base64').toString('latin1')
 }
 
 function isIn(list: GoValue, value: GoValue): boolean {
@@ -422,27 +432,11 @@ function explode(entries: readonly [string, GoValue][]): GoMap {
   return root
 }
 
-/** Fills what is empty in `into`, or overwrites it with what is not empty in `from`; maps are merged within. */
-function merge(into: GoMap, from: GoMap, override: boolean): GoMap {
-  for (const [key, value] of from) {
-    const old = into.get(key)
-    if (old !== undefined && isMap(old) && isMap(value)) merge(old, value, override)
-    else if (old === undefined || isEmpty(old) || (override && !isEmpty(value))) into.set(key, value)
-  }
-  return into
-}
-
-function isEmpty(value: GoValue): boolean {
-  if (isNil(value) || value === '' || value === false || value === 0n || value === 0) return true
-  return isList(value) ? value.length === 0 : isMap(value) && value.size === 0
-}
-
 function timestamp(now: Date, layouts: readonly string[]): string {
   if (layouts.length > 1) throw new Error(`needs at most one argument, and got ${layouts.length}`)
   const layout = layouts[0] === undefined ? '2006-01-02T15:04:05Z07:00' : toText(layouts[0])
   if (layout === 'unix') return String(Math.floor(now.getTime() / 1000))
-  const dates = sprigDatetime(() => now) as unknown as Record<string, { fn(...args: unknown[]): string }>
-  return toBytes(dates['dateInZone']!.fn(layout, now, 'UTC'))
+  return formatTime(layout, now)
 }
 
 /** A store that all parts of one template share. */
@@ -476,21 +470,6 @@ function scratchPad(): Struct {
     },
   )
 }
-
-/** The three forms of go-sockaddr that name one machine's address. */
-function sockaddr(words: readonly string[], interfaces: FunctionSources['interfaces']): string {
-  if (!interfaces) throw new Error("the machine's addresses are not known here")
-  const [form, name = ''] = words.flatMap(word => word.trim().split(/\s+/)).map(word => word.replaceAll('"', ''))
-  const all = Object.values(interfaces)
-    .flat()
-    .filter(address => !address.includes(':'))
-  if (form === 'GetPrivateIP') return toBytes(all.find(isPrivate) ?? '')
-  if (form === 'GetPublicIP') return toBytes(all.find(address => !isPrivate(address)) ?? '')
-  if (form === 'GetInterfaceIP') return toBytes((interfaces[name] ?? []).find(address => !address.includes(':')) ?? '')
-  throw new Error(`knows GetPrivateIP, GetPublicIP and GetInterfaceIP, not ${form}`)
-}
-
-const isPrivate = (address: string) => /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|127\.)/.test(address)
 
 function writtenFile(args: readonly string[]): WrittenFile {
   if (args.length !== 5 && args.length !== 6) {

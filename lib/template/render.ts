@@ -4,9 +4,10 @@ import { posix } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
 import { templateFunctions, type WrittenFile } from './functions.ts'
+import type { MachineInterfaces } from './sockaddr.ts'
 import { type GoFunction, type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
 
-export type { TemplateDelimiters, WrittenFile }
+export type { MachineInterfaces, TemplateDelimiters, WrittenFile }
 
 /** What a Vault-like source answers. */
 export interface SecretResponse {
@@ -44,8 +45,8 @@ export interface RendererSettings {
   readonly readFile?: (path: string) => Promise<string>
   /** What `timestamp` tells. */
   readonly now?: () => Date
-  /** Addresses by interface, for `sockaddr`. */
-  readonly interfaces?: Readonly<Record<string, readonly string[]>>
+  /** What `sockaddr` works on: asked for once, where it is called. Without it `sockaddr` is refused. */
+  readonly interfaces?: () => Promise<MachineInterfaces>
 }
 
 export interface RenderOptions {
@@ -90,6 +91,7 @@ const mostPasses = 25
 export function createRenderer(settings: RendererSettings): Renderer {
   const answers = new Map<string, GoValue>()
   const pending = new Map<string, Promise<void>>()
+  let machine: MachineInterfaces | undefined
 
   /** Run `fetch` once for a key, however many templates wait for it. A failed one may be asked for again. */
   const once = (key: string, fetch: () => Promise<GoValue>) => {
@@ -124,7 +126,21 @@ export function createRenderer(settings: RendererSettings): Renderer {
     const functions = templateFunctions({
       environment: settings.environment ?? {},
       now: settings.now ?? (() => new Date()),
-      interfaces: settings.interfaces,
+      interfaces: () => {
+        const { interfaces } = settings
+        if (!interfaces) {
+          throw new RekeyError("sockaddr: the machine's addresses are not known here", { code: 'template.refused' })
+        }
+        answer(
+          'interfaces',
+          async () => {
+            machine = await interfaces()
+            return null
+          },
+          null,
+        )
+        return machine
+      },
       secret: (path, data) => ask('secret', { path, data }, presentSecret),
       pkiCert: (path, data) => ask('pkiCert', { path, data }, presentCertificate),
       list: path => {

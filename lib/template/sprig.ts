@@ -1,96 +1,103 @@
-// The functions of Sprig that consul-template offers as sprig_…: those that depend on nothing but their arguments.
+// The functions of Sprig that consul-template offers as sprig_…: those that depend on nothing but their arguments. They
+// work on Go's values; the library's own work on JavaScript's, which would show (`1.0` as `1`, `é` as one byte, `\n` unquoted).
 import { posix } from 'node:path'
-import * as library from '@promptctl/go-template-js'
+import { sprigSemver } from '@promptctl/go-template-js'
 import { compileRegex, expand } from './regex.ts'
-import {
-  type GoFunction,
-  type GoValue,
-  isList,
-  isMap,
-  isNil,
-  JsonNumber,
-  kindOf,
-  print,
-  toBytes,
-  toGo,
-  toText,
-} from './values.ts'
+import { collectionFunctions, withMustForms } from './sprig-collections.ts'
+import { cryptoFunctions } from './sprig-crypto.ts'
+import { dateFunctions } from './sprig-dates.ts'
+import { numberFunctions } from './sprig-numbers.ts'
+import { stringFunctions } from './sprig-strings.ts'
+import { urlFunctions } from './sprig-urls.ts'
+import { type GoFunction, type GoValue, Struct, toBytes, toText } from './values.ts'
 
-interface LibraryFunction {
-  readonly fn: (...args: unknown[]) => unknown
+/** By the name under which consul-template offers them. `now` is what `ago` counts from. */
+export function sprigFunctions(now: () => Date): Map<string, GoFunction> {
+  const all: Record<string, GoFunction> = {
+    ...collectionFunctions,
+    ...cryptoFunctions,
+    ...dateFunctions(now),
+    ...numberFunctions,
+    ...pathFunctions,
+    ...withMustForms(regexFunctions, Object.keys(regexFunctions)),
+    ...semverFunctions,
+    ...stringFunctions,
+    ...urlFunctions,
+    fail: message => {
+      throw new Error(text(message))
+    },
+  }
+  return new Map(Object.entries(all).map(([name, run]) => [`sprig_${name}`, run]))
 }
 
-const groups: Record<string, LibraryFunction> = Object.assign(
-  {},
-  library.sprigConversions(),
-  library.sprigDatetime(),
-  library.sprigDefaults(),
-  library.sprigDicts(),
-  library.sprigFlow(),
-  library.sprigHash(),
-  library.sprigLists(),
-  library.sprigMath(),
-  library.sprigRegex(),
-  library.sprigSemver(),
-  library.sprigStrings(),
-  library.sprigTypes(),
-)
-
-/** In the library, and not in Sprig's hermetic set: they depend on the clock or on chance. */
-const notHermetic = ['now', 'date', 'dateInZone', 'dateModify', 'htmlDate', 'htmlDateInZone', 'uuidv4', 'ago']
-
-/** A `must…` of these differs only in how it fails, and here everything fails loudly. */
-const mustVariants =
-  'Append Chunk Compact DeepCopy First FromJson Has Initial Last Merge MergeOverwrite Prepend Push RegexFind RegexFindAll ' +
-  'RegexMatch RegexReplaceAll RegexReplaceAllLiteral RegexSplit Rest Reverse Slice ToJson ToPrettyJson ToRawJson Uniq Without'
-
-/** What these answer is a float64 also where it is whole. */
-const floats = new Set('add1f addf subf mulf divf maxf minf floor ceil round float64'.split(' '))
-
 const paths: Record<string, (path: string) => string | boolean> = {
-  base: path => posix.basename(path) || '.',
-  dir: path => posix.dirname(path),
+  base: path => (path === '' ? '.' : posix.basename(path) || '/'),
+  dir: path => posix.normalize(path.replace(/[^/]*$/, '')).replace(/(.)\/$/, '$1'),
   ext: path => /\.[^./]*$/.exec(path)?.[0] ?? '',
   clean: path => (path === '' ? '.' : posix.normalize(path).replace(/(.)\/$/, '$1')),
   isAbs: path => posix.isAbsolute(path),
 }
 
-/** By the name under which consul-template offers them. */
-export function sprigFunctions(): Map<string, GoFunction> {
-  const found = new Map<string, GoFunction>()
-  const add = (name: string, run: GoFunction) => found.set(`sprig_${name}`, run)
-  for (const [name, { fn }] of Object.entries(groups)) {
-    if (!notHermetic.includes(name)) add(name, adapted(name, fn))
-  }
-  for (const name of mustVariants.split(' ')) {
-    const plain = name[0]!.toLowerCase() + name.slice(1)
-    add(`must${name}`, adapted(plain, groups[plain]!.fn))
-  }
-  add('trimall', adapted('trimAll', groups['trimAll']!.fn))
-  for (const [name, run] of Object.entries(paths)) {
+const pathFunctions: Record<string, GoFunction> = Object.fromEntries(
+  Object.entries(paths).flatMap(([name, run]) => {
     const onText: GoFunction = (...args) => {
       if (args.length !== 1 || typeof args[0] !== 'string') throw new Error('needs one string')
       const answer = run(toText(args[0]))
       return typeof answer === 'string' ? toBytes(answer) : answer
     }
-    add(name, onText)
-    add(`os${name[0]!.toUpperCase()}${name.slice(1)}`, onText)
-  }
-  // What keeps the types that the library would lose.
-  add('toString', (value = null) => print(value))
-  add('toStrings', (value = null) => (isList(value) ? value.map(print) : [print(value)]))
-  add('list', (...values) => values)
-  add('tuple', (...values) => values)
-  add('dict', (...values) => {
-    const map = new Map<string, GoValue>()
-    for (let index = 0; index < values.length; index += 2) map.set(print(values[index]!), values[index + 1] ?? '')
-    return map
-  })
-  for (const [name, run] of Object.entries(regexFunctions)) {
-    add(name, run)
-    add(`must${name[0]!.toUpperCase()}${name.slice(1)}`, run)
-  }
-  return found
+    return [
+      [name, onText],
+      [`os${name[0]!.toUpperCase()}${name.slice(1)}`, onText],
+    ]
+  }),
+)
+
+interface Version {
+  readonly Major: number
+  readonly Minor: number
+  readonly Patch: number
+  readonly Prerelease: string
+  readonly Metadata: string
+  readonly Original: string
+}
+
+const library = sprigSemver() as unknown as {
+  semver: { fn(text: string): Version }
+  semverCompare: { fn(constraint: string, version: string): boolean }
+}
+
+const semverFunctions: Record<string, GoFunction> = {
+  semver: version => {
+    const { Major, Minor, Patch, Prerelease, Metadata, Original } = library.semver.fn(text(version))
+    const number = (value: number) => () => BigInt(value)
+    const written = `${Major}.${Minor}.${Patch}${Prerelease && `-${Prerelease}`}${Metadata && `+${Metadata}`}`
+    const methods = { Major: number(Major), Minor: number(Minor), Patch: number(Patch), String: () => written }
+    const texts = { Prerelease: () => Prerelease, Metadata: () => Metadata, Original: () => Original }
+    return new Struct('version', {}, { ...methods, ...texts }, written)
+  },
+  semverCompare: (constraint, version) => library.semverCompare.fn(wholeConstraint(text(constraint)), text(version)),
+}
+
+/**
+ * A constraint in the forms that the library knows: `1.2.x` is `~1.2`, `1.2 - 1.4.5` is `>=1.2, <=1.4.5`, `*` is any.
+ * Throws for a version that is not whole where the library would take it for one.
+ */
+function wholeConstraint(constraint: string): string {
+  return constraint
+    .replaceAll(/(\S+)\s+-\s+(\S+)/g, '>=$1, <=$2')
+    .replaceAll(/([!<>=~^]*)\s*(v?(?:\d+|[xX*])(?:\.[^\s,|]+)*)/g, (_, operator: string, version: string) => {
+      const known = version.replace(/(^|\.)[xX*].*$/, '')
+      if (known === '') return '>=0.0.0'
+      if (/^v?\d+\.\d+\.\d+/.test(known)) return operator + known
+      if (operator === '' || operator === '=') return `~${known}`
+      if (['!=', '>', '<='].includes(operator)) throw new Error(`needs a version of three numbers after ${operator}`)
+      return operator + known
+    })
+}
+
+function text(value: GoValue | undefined): string {
+  if (typeof value === 'string') return toText(value)
+  throw new Error('needs a string')
 }
 
 /** On Go's regular expressions; the library's are JavaScript's. */
@@ -135,23 +142,4 @@ function texts(args: readonly GoValue[], count: number): string[] {
 function atMost(limit: GoValue | undefined): number | undefined {
   if (typeof limit !== 'bigint') throw new Error('needs a limit, an integer')
   return limit < 0n ? undefined : Number(limit)
-}
-
-function adapted(name: string, run: LibraryFunction['fn']): GoFunction {
-  return (...args) => {
-    const answer = run(...args.map(toPlain))
-    return floats.has(name) && typeof answer === 'number' ? answer : toGo(answer)
-  }
-}
-
-/** Go's values as the library's functions take them. */
-function toPlain(value: GoValue): unknown {
-  if (isNil(value)) return undefined
-  if (typeof value === 'string') return toText(value)
-  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value
-  if (value instanceof JsonNumber) return value.text
-  if (isList(value)) return value.map(toPlain)
-  if (isMap(value)) return Object.fromEntries([...value].map(([key, one]) => [toText(String(key)), toPlain(one)]))
-  if (typeof value === 'object') throw new Error(`can't work on ${kindOf(value)}`)
-  return value
 }

@@ -25,10 +25,18 @@ export class Struct {
   readonly type: string
   readonly fields: ReadonlyMap<string, GoValue>
   readonly methods: ReadonlyMap<string, GoFunction>
-  constructor(type: string, fields: Record<string, GoValue>, methods: Record<string, GoFunction> = {}) {
+  /** How it is printed as a whole, where it is. */
+  readonly text?: string
+  constructor(
+    type: string,
+    fields: Record<string, GoValue>,
+    methods: Record<string, GoFunction> = {},
+    text: string | undefined = undefined,
+  ) {
     this.type = type
     this.fields = new Map(Object.entries(fields))
     this.methods = new Map(Object.entries(methods))
+    this.text = text
   }
 }
 
@@ -142,7 +150,7 @@ export function print(value: GoValue): string {
   if (typeof value === 'string') return value
   if (typeof value === 'number') return floatText(value)
   if (typeof value === 'bigint' || typeof value === 'boolean') return String(value)
-  if (value instanceof JsonNumber) return value.text
+  if (value instanceof JsonNumber || (value instanceof Struct && value.text !== undefined)) return value.text!
   if (isList(value)) return `[${value.map(print).join(' ')}]`
   if (isMap(value))
     return `map[${sortedKeys(value)

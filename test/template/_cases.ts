@@ -1,5 +1,6 @@
 // The template cases: data files, each with the bytes that consul-template wrote for it.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { MachineInterfaces } from '../../lib/template/sockaddr.ts'
 
 /** One template, and what consul-template made of it. */
 export interface TemplateCase {
@@ -8,6 +9,8 @@ export interface TemplateCase {
   env?: Record<string, string>
   delimiters?: [string, string]
   strictKeys?: boolean
+  /** On the made-up machine of `fixtures/interfaces.json`. */
+  interfaces?: true
   /** Files to be there before, by name, in the folder that the variable FOLDER names. */
   inputs?: Record<string, string>
   /** Both fail. */
@@ -35,6 +38,22 @@ export function readCases(): Map<string, TemplateCase[]> {
 
 export function writeCases(topic: string, cases: readonly TemplateCase[]): void {
   writeFileSync(new URL(`${topic}.json`, folder), `${JSON.stringify(cases, undefined, 2)}\n`)
+}
+
+/** The made-up machine on which `sockaddr` is tried. */
+export function readMachine(): MachineInterfaces {
+  return JSON.parse(readFileSync(new URL('fixtures/interfaces.json', import.meta.url), 'utf8'))
+}
+
+const functionNames = new URL('fixtures/function-names.json', import.meta.url)
+
+/** The names of all functions that consul-template offers. */
+export function readFunctionNames(): string[] {
+  return JSON.parse(readFileSync(functionNames, 'utf8'))
+}
+
+export function writeFunctionNames(names: readonly string[]): void {
+  writeFileSync(functionNames, `${JSON.stringify(names, undefined, 2)}\n`)
 }
 
 /** One configuration file, and the files that consul-template made from it. */

@@ -8,7 +8,7 @@ import test from 'ava'
 import { connectVault, vaultLists, vaultSecrets } from '../../lib/pki/vault.ts'
 import { createRenderer, type WrittenFile } from '../../lib/template/render.ts'
 import { startCannedVault } from './_canned-vault.ts'
-import { readCases, type TemplateCase } from './_cases.ts'
+import { readCases, readMachine, type TemplateCase } from './_cases.ts'
 
 const vault = await startCannedVault()
 const client = await connectVault({ address: vault.address, token: 'a-token' })
@@ -53,6 +53,7 @@ async function render(one: TemplateCase) {
     list: vaultLists(client),
     environment: { FOLDER: folder, ...one.env },
     readFile: path => readFile(path, 'utf8'),
+    interfaces: one.interfaces && (async () => readMachine()),
   })
   const delimiters = one.delimiters && { left: one.delimiters[0], right: one.delimiters[1] }
   return renderer.render(one.template, { name: 'case.tpl', delimiters, strictKeys: one.strictKeys })

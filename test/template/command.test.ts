@@ -86,6 +86,16 @@ test.serial('places what was rendered, runs each command once, and leaves it alo
   t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\n')
 })
 
+test.serial('sockaddr tells the addresses of the host', async t => {
+  const expression = 'GetAllInterfaces | include `name` `^lo$` | include `type` `ipv4` | attr `string`'
+  const { out, run } = scene(
+    `template {\n contents = "{{ sockaddr \\"${expression}\\" }}"\n destination = "OUT/address"\n}\n`,
+  )
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  t.is(readFileSync(join(out, 'address'), 'utf8'), '127.0.0.1/8')
+})
+
 test.serial('--dry prints what consul-template -dry prints, and places nothing', async t => {
   const { out, run } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
   const { code, stdout } = await run('--dry')
