@@ -36,7 +36,7 @@ export { type StagedFile, type Swap, stagedPath, stageFiles, swapFiles } from '.
 export { waitFor } from './operations/wait.ts'
 export { parseCertificate, parseCertificates, verifyChain } from './pki/certificate.ts'
 export { refusedByRole } from './pki/role-check.ts'
-export { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken } from './pki/run-token.ts'
+export { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken, runTokenPolicy } from './pki/run-token.ts'
 export {
   type AuthorityPlan,
   authorityPlans,

@@ -24,7 +24,10 @@ export function verifySet(files: readonly RenderedText[], now = new Date()): Map
   for (const { path, facts } of all) {
     if (now < facts.notBefore || now > facts.notAfter) {
       const [from, to] = [facts.notBefore.toISOString(), facts.notAfter.toISOString()]
-      throw bad(`${path}: the certificate "${facts.subject}" holds from ${from} to ${to}, not now`)
+      throw bad(
+        `${path}: the certificate "${facts.subject}" holds from ${from} to ${to}, not now`,
+        "Compare this machine's clock with that of the issuer. A role's not_before_duration dates certificates back.",
+      )
     }
     const authorities = all.filter(one => one.facts.isAuthority && one.facts.subject === facts.issuer)
     if (facts.isAuthority || authorities.length === 0) continue
@@ -45,4 +48,4 @@ export function verifySet(files: readonly RenderedText[], now = new Date()): Map
   return found
 }
 
-const bad = (message: string) => new RekeyError(message, { code: 'pki.set' })
+const bad = (message: string, hint?: string) => new RekeyError(message, { code: 'pki.set', hint })

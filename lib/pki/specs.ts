@@ -2,6 +2,7 @@
 // mounts, roles and policy that issue exactly those.
 import { RekeyError } from '../errors.ts'
 import type { CertificateFacts } from './certificate.ts'
+import { runTokenPolicy } from './run-token.ts'
 import { durationSeconds, type PolicyLine, type RoleSettings } from './vault.ts'
 
 /** kubeadm's three CAs. With `pki_authorities: one` they are one CA, in three files. */
@@ -390,13 +391,15 @@ export function preparingPolicy(
       { path: `sys/mounts/${mount}/tune`, capabilities: ['update'] },
       { path: `${mount}/issuers/generate/root/${keyOnMasters ? 'exported' : 'internal'}`, capabilities: ['update'] },
       { path: `${mount}/config/issuers`, capabilities: ['update'] },
+      // To see which CA is the default, and to take the new one away again where the run is rolled back.
+      { path: `${mount}/issuer/+`, capabilities: ['read', 'delete'] },
+      { path: `${mount}/key/+`, capabilities: ['delete'] },
     ]),
     ...roles.map(({ mount, name }) => ({
       path: `${mount}/roles/${name}`,
       capabilities: ['read', 'create', 'update'],
     })),
-    { path: `sys/policies/acl/${runPolicy}`, capabilities: ['update', 'delete'] },
-    { path: 'auth/token/create', capabilities: ['update', 'sudo'] },
+    ...runTokenPolicy(runPolicy),
   ]
 }
 

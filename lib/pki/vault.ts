@@ -30,7 +30,7 @@ export interface VaultSettings {
   readonly skipVerify?: boolean
   /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`: which proxy is asked for which address. Default: none. */
   readonly proxies?: Readonly<Record<string, string | undefined>>
-  /** How often a request that Vault turned away is made again (default 3). */
+  /** How often a request that Vault turned away, or lost in a restart, is made again (default 3). */
   readonly retries?: number
   /** How to get a token where none is given. */
   readonly login?: VaultLogin
@@ -633,16 +633,26 @@ interface ApiError extends Error {
 const makesAnother = /(^|\/)(generate|rotate|import)\/|^auth\/.*(create|login)|cross-sign$/
 
 /**
- * Whether to ask again. 412 (not yet replicated) and 429 (rate limit) were turned away before anything was done. After any
- * other 5xx a request may have been done: it is made again unless that would leave something twice. What Vault explains
- * (sealed, no such role, …) stays as it is, however often one asks.
+ * Whether to ask again. 412 (not yet replicated), 429 (rate limit) and a refused connection were turned away before
+ * anything was done. After any other 5xx, and where the connection ended without an answer (a restart), a request may have
+ * been done: it is made again unless that would leave something twice. What Vault explains (sealed, no such role, …) stays as it
+ * is, however often one asks.
  */
-function worthAnotherTry(error: unknown, { code }: { code?: string }, method: string, path: string): boolean {
-  const status = (error as ApiError).response?.statusCode ?? 0
+function worthAnotherTry(
+  error: unknown,
+  told: { code?: string; cause?: unknown },
+  method: string,
+  path: string,
+): boolean {
   if (path === 'sys/health') return false
+  const repeatable = method === 'GET' || method === 'LIST' || !makesAnother.test(path)
+  if (told.code === 'vault.unreachable') {
+    const reason = (told.cause as NodeJS.ErrnoException).code
+    return reason === 'ECONNREFUSED' || (repeatable && (reason === 'ECONNRESET' || reason === 'EPIPE'))
+  }
+  const status = (error as ApiError).response?.statusCode ?? 0
   if (status === 412 || status === 429) return true
-  if (status < 500 || status === 501 || code !== 'vault.refused') return false
-  return method === 'GET' || method === 'LIST' || !makesAnother.test(path)
+  return status >= 500 && status !== 501 && told.code === 'vault.refused' && repeatable
 }
 
 /** Turn what came back into one error of ours: what was asked, what Vault said, what to do. */

@@ -139,8 +139,11 @@ test('a token without rights learns every missing policy line at once', async t 
     'path "sys/mounts/pki_k8s/tune" { capabilities = ["update"] }',
     'path "pki_k8s/issuers/generate/root/exported" { capabilities = ["update"] }',
     'path "pki_k8s/config/issuers" { capabilities = ["update"] }',
+    'path "pki_k8s/issuer/+" { capabilities = ["read", "delete"] }',
+    'path "pki_k8s/key/+" { capabilities = ["delete"] }',
     'path "sys/policies/acl/rekey-run" { capabilities = ["update", "delete"] }',
     'path "auth/token/create" { capabilities = ["update", "sudo"] }',
+    'path "auth/token/revoke-accessor" { capabilities = ["update"] }',
   ])
   const denied = await failure(child.issue('pki_k8s', 'web', { commonName: 'x' }))
   t.is(denied.message, 'Vault: permission denied for update on pki_k8s/issue/web')

@@ -50,7 +50,7 @@ async function failure(work: Promise<unknown>): Promise<RekeyError> {
 test('a Vault that nobody runs is unreachable', async t => {
   const { vault, address } = await talkTo(t, answer(200, {}))
   vault.close()
-  const nobody = await connectVault({ address: 'http://127.0.0.1:1', token })
+  const nobody = await connectVault({ address: 'http://127.0.0.1:1', token, retries: 0 })
   const error = await failure(nobody.health())
   t.is(error.code, 'vault.unreachable')
   t.is(error.message, 'Vault at http://127.0.0.1:1 is unreachable (ECONNREFUSED), asked for GET sys/health')
@@ -141,6 +141,37 @@ test('a request that Vault turned away is made again, unless that could leave so
   t.is((await failure(vault.write('auth/token/create-502'))).code, 'vault.refused')
   t.is((await failure(vault.read('read-501'))).code, 'vault.refused')
   t.deepEqual([...counts.values()], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1])
+})
+
+test('a request whose connection ended without an answer is made again, unless that could leave something twice', async t => {
+  const counts = new Map<string, number>()
+  const { vault } = await talkTo(t, (request, response) => {
+    const count = (counts.get(request.url!) ?? 0) + 1
+    counts.set(request.url!, count)
+    if (count === 1) response.destroy()
+    else response.end('{"data":{"ok":true}}')
+  })
+  t.true((await vault.write('pki/issue/web')).data['ok'])
+  t.true((await vault.read('secret/app'))?.data['ok'])
+  t.is((await failure(vault.write('pki/issuers/generate/root/internal'))).code, 'vault.unreachable')
+  t.is((await failure(vault.write('auth/token/create'))).code, 'vault.unreachable')
+})
+
+test('a Vault that comes back is asked again, whatever was asked: a refused connection did nothing', async t => {
+  const server = http.createServer((_, response) => response.end('{"data":{"ok":true}}'))
+  const listen = (port: number) => new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
+  await listen(0)
+  const { port } = server.address() as { port: number }
+  await new Promise(resolve => server.close(resolve))
+  const vault = await connectVault({ address: `http://127.0.0.1:${port}`, token, retries: 200, backoff: [50] })
+  t.teardown(() => {
+    vault.close()
+    server.closeAllConnections()
+    server.close()
+  })
+  const asked = vault.write('auth/token/create')
+  setTimeout(() => listen(port), 200)
+  t.true((await asked).data['ok'])
 })
 
 test('a request is given up after the tries that were asked for, and at once where Vault is sealed', async t => {

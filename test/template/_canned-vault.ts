@@ -1,6 +1,6 @@
 // A server on loopback that answers some paths as a Vault would, always alike: for consul-template and for rekey.
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type ServerResponse } from 'node:http'
 
 const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url), 'utf8').trim()
 
@@ -66,6 +66,8 @@ export interface CannedVault {
   readonly address: string
   /** Answers first, where it has something to say. */
   before?: (method: string, path: string, body: Record<string, unknown>) => Promise<unknown>
+  /** Takes a request over whole, where it returns true: to answer with a status, or not at all. */
+  takeOver?: (path: string, response: ServerResponse) => boolean
   stop(): void
 }
 
@@ -89,6 +91,7 @@ export async function startCannedVault(): Promise<CannedVault> {
         .replace(/^\/v1\//, '')
         .replace(/\/$/, '')
       const body = text ? JSON.parse(text) : {}
+      if (made.takeOver?.(path, response)) return
       const found =
         (await made.before?.(request.method!, path, body)) ?? answer(request.method!, path, url.searchParams, body)
       response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json' })

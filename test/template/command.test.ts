@@ -1,14 +1,23 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
+import 'reflect-metadata'
 import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { issue } from '../pki/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
 const vault = await startCannedVault()
+const dnsNames = ['a.example.org', 'b.example.org'].map(value => ({ type: 'dns' as const, value }))
+const names = { name: 'CN=a.example.org', extensions: [new SubjectAlternativeNameExtension(dnsNames)] }
+const inHours = (hours: number) => new Date(Date.now() + hours * 3_600_000)
+const short = await issue({ ...names, notAfter: inHours(100) })
+const early = await issue({ ...names, notBefore: inHours(1), notAfter: inHours(1100) })
 const root = mkdtempSync(join(tmpdir(), 'rekey-template-'))
 test.after.always(() => {
   vault.stop()
@@ -24,17 +33,26 @@ function scene(configuration: string) {
   writeFileSync(config, configuration.replaceAll('OUT', join(folder, 'out')))
   const own = `ansible_connection=local rekey_directory=${join(folder, 'on-hosts')}`
   writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own}\n`)
-  const run = (...args: string[]) => rekey(folder, ['a', '-i', join(folder, 'hosts'), '-c', config, ...args])
-  return { folder, out: join(folder, 'out'), config, run }
+  const on = (pattern: string, args: string[], how?: How) =>
+    rekey(folder, [pattern, '-i', join(folder, 'hosts'), '-c', config, ...args], how)
+  const run = (...args: string[]) => on('a', args)
+  return { folder, out: join(folder, 'out'), config, on, run }
+}
+
+interface How {
+  /** What the command is started with. */
+  readonly wrapper?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 /** The command in a process of its own, since it sets the exit code. */
-async function rekey(folder: string, args: string[]) {
+async function rekey(folder: string, args: string[], { wrapper = [], environment }: How = {}) {
   const program = `
     const { templateCommand } = await import(${JSON.stringify(new URL('../../lib/cli/template.ts', import.meta.url))})
     try { await templateCommand().parseAsync(process.argv.slice(1), { from: 'user' }) }
     catch (error) { console.error(error.message); process.exitCode = error.exitCode ?? 70 }`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program, '--', ...args], {
+  const [file, ...words] = [...wrapper, process.execPath, '--input-type=module', '-e', program, '--', ...args]
+  const child = spawn(file!, words, {
     cwd: join(import.meta.dirname, '../..'),
     env: {
       PATH: process.env['PATH'],
@@ -42,6 +60,7 @@ async function rekey(folder: string, args: string[]) {
       XDG_STATE_HOME: folder,
       VAULT_ADDR: vault.address,
       VAULT_TOKEN: 't',
+      ...environment,
     },
   })
   let [stdout, stderr] = ['', '']
@@ -267,6 +286,132 @@ for (const [title, second, message, code] of faults) {
     t.deepEqual(readdirSync(out, { recursive: true }), ['folder'])
   })
 }
+
+const issuing =
+  '"{{ with secret \\"pki/issue/web\\" \\"common_name=a.example.org\\" \\"alt_names=b.example.org\\" \\"ttl=1000h\\" }}' +
+  '{{ .Data.certificate }}{{ end }}"\n destination = "OUT/b"'
+const says =
+  (status: number, ...errors: string[]) =>
+  (response: ServerResponse) =>
+    response.writeHead(status).end(JSON.stringify({ errors }))
+const gives = (certificate: string) => (response: ServerResponse) =>
+  response.writeHead(200).end(JSON.stringify({ data: { certificate } }))
+
+/** What Vault does once the first template has had its secret, and how the second one is told of it. */
+const vaultFaults: [title: string, answer: (response: ServerResponse) => void, message: RegExp][] = [
+  ['sealed in the middle', says(503, 'Vault is sealed'), /1:9: Vault at http:\S+ is sealed/],
+  ['gone in the middle', response => response.destroy(), /1:9: Vault at \S+ is unreachable \(ECONNRESET\)/],
+  ['without an answer', () => undefined, /1:9: Vault at \S+ did not answer POST pki\/issue\/web within 2 s/],
+  [
+    'with an expired token',
+    says(403, 'permission denied', 'invalid token'),
+    /1:9: Vault does not know the token: it exp/,
+  ],
+  ['denying one path', says(403, 'permission denied'), /1:9: Vault: permission denied for update on pki\/issue\/web/],
+  [
+    'with a role that forbids the SAN',
+    says(400, 'subject alternate name b.example.org not allowed by this role'),
+    /1:9: The role refuses pki\/issue\/web: subject alternate name b\.example\.org not allowed/,
+  ],
+  ['shortening the TTL', gives(short.pem), /1:9: pki\/issue\/web .*shorter than the ttl of 1000h that was asked/],
+  ['with a certificate not valid yet', gives(early.pem), /out\/b: the certificate .* holds from .*, not now/],
+  [
+    'cutting its answer short',
+    response => {
+      response.writeHead(200, { 'Content-Length': '500' })
+      response.write('{"data":{"private_key":"', () => setTimeout(() => response.destroy(), 50))
+    },
+    /1:9: Vault at \S+ the answer to POST pki\/issue\/web was cut short/,
+  ],
+  [
+    'redirecting to another host',
+    response => response.writeHead(307, { Location: 'http://203.0.113.1/v1/pki/issue/web' }).end(),
+    /1:9: Vault at \S+ redirects to http:\/\/203\.0\.113\.1, and the token is not sent there/,
+  ],
+]
+for (const [title, answer, message] of vaultFaults) {
+  test.serial(`nothing is changed on the host by a Vault ${title}`, async t => {
+    const first = `"${secretTemplate}"\n destination = "OUT/a"\n command = "touch OUT/ran"`
+    const { out, on } = scene(`template {\n contents = ${first}\n}\ntemplate {\n contents = ${issuing}\n}\n`)
+    writeFileSync(join(out, 'a'), 'as it was')
+    vault.takeOver = (path, response) => {
+      if (path !== 'pki/issue/web') return false
+      answer(response)
+      return true
+    }
+    t.teardown(() => {
+      vault.takeOver = undefined
+    })
+    const environment = { VAULT_MAX_RETRIES: '0', VAULT_CLIENT_TIMEOUT: '2' }
+    const { code, all } = await on('a', [], { environment })
+    t.is(code, 2, all)
+    t.regex(all.replaceAll(/\s+/g, ' '), message)
+    t.deepEqual(readdirSync(out), ['a'])
+    t.is(readFileSync(join(out, 'a'), 'utf8'), 'as it was')
+  })
+}
+
+test.serial('a Vault that is restarted in the middle is asked again', async t => {
+  const { pem } = await issue({ ...names, notAfter: inHours(1000) })
+  const { out, run } = scene(`template {\n contents = ${issuing}\n}\n`)
+  let times = 0
+  vault.takeOver = (path, response) => {
+    if (path !== 'pki/issue/web') return false
+    if (++times < 3) response.destroy()
+    else gives(pem)(response)
+    return true
+  }
+  t.teardown(() => {
+    vault.takeOver = undefined
+  })
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  t.is(times, 3)
+  t.is(readFileSync(join(out, 'b'), 'utf8'), pem)
+})
+
+test.serial('nothing is changed on the host without the right to give files away', async t => {
+  const isRoot = process.getuid?.() === 0
+  const user = isRoot ? 'daemon' : 'root'
+  const { out, on } = scene(
+    `template {\n contents = "x"\n destination = "OUT/a"\n command = "touch OUT/ran"\n}\ntemplate {\n contents = "y"\n destination = "OUT/b"\n user = "${user}"\n}\n`,
+  )
+  // Root loses this one right, everyone else lacks it.
+  const { code, all } = await on('a', [], { wrapper: isRoot ? ['setpriv', '--bounding-set', '-chown'] : [] })
+  t.is(code, 2, all)
+  t.regex(all.replaceAll(/\s+/g, ' '), /a: the files could not be staged: .*Operation not permitted/)
+  t.deepEqual(readdirSync(out), [])
+})
+
+test.serial('--shared asks once for all hosts, and every host gets the same', async t => {
+  const { pem } = await issue({ ...names, notAfter: inHours(1000) })
+  const perHost = issuing.replace(
+    '{{ .Data.certificate }}',
+    '{{ .Data.certificate | writeToFile (printf \\"OUT/%s.crt\\" $.Host.Name) \\"\\" \\"\\" \\"0644\\" }}',
+  )
+  const ask = async (...more: string[]) => {
+    const { out, on } = scene(`template {\n contents = ${perHost}\n}\n`)
+    let times = 0
+    vault.takeOver = (path, response) => {
+      if (path !== 'pki/issue/web') return false
+      times++
+      gives(pem)(response)
+      return true
+    }
+    const { code, all } = await on('all', ['--forks', '1', ...more])
+    t.is(code, 0, all)
+    t.deepEqual(
+      ['a.crt', 'b.crt'].map(name => readFileSync(join(out, name), 'utf8')),
+      [pem, pem],
+    )
+    return times
+  }
+  t.teardown(() => {
+    vault.takeOver = undefined
+  })
+  t.is(await ask('--shared'), 1)
+  t.is(await ask(), 2)
+})
 
 test.serial('a configuration that can not be read is misuse, with file and line', async t => {
   const { run, config } = scene('template {\n contents = "x\n}\n')
