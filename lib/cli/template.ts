@@ -28,14 +28,21 @@ import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
 import { provenanceOf } from '../run/provenance.ts'
 import { runPlaybook } from '../run/run.ts'
-import { readConfiguration, type TemplateBlock, type TemplateConfiguration } from '../template/configuration.ts'
+import {
+  readConfiguration,
+  type TemplateBlock,
+  type TemplateConfiguration,
+  type VaultBlock,
+} from '../template/configuration.ts'
 import { readInterfaces } from '../template/machine-interfaces.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { dryText, type RenderedBlock, renderConfiguration } from '../template/render-configuration.ts'
+import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 
-interface TemplateOptions extends InventoryOptions {
+interface TemplateOptions extends InventoryOptions, CaKeyOptions {
+  ca?: string
   config: string
   limit?: string[]
   dry?: boolean
@@ -52,7 +59,8 @@ export function templateCommand(): Command {
   const command = new Command('template')
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
-  return withInventoryOptions(command)
+  return withCaKeyOptions(withInventoryOptions(command))
+    .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
     .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
     .option('--dry', 'print what would be rendered, as consul-template -dry does, and place nothing')
@@ -82,16 +90,14 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
 
   const { signal, release } = interruptible()
-  // Connected when the first secret is asked for: a configuration may need none.
-  let vault: Promise<Vault> | undefined
+  // Opened when the first secret is asked for: a configuration may need none.
+  let source: Promise<SecretsSource> | undefined
   const connected = () => {
-    const { caFolder, kubernetes, ...named } = configuration.vault
-    vault ??= Promise.resolve().then(() => {
-      const authorities = caFolder === undefined ? undefined : authoritiesIn(caFolder)
-      const login = kubernetes && { method: 'kubernetes' as const, ...kubernetes }
-      return connectVault(vaultSettings({ ...named, authorities, login, signal }, process.env, homedir()))
-    })
-    return vault
+    source ??=
+      options.ca === undefined
+        ? vaultSource(configuration.vault, signal)
+        : openCa(options.ca, options).then(ca => ({ ...ca, close: async () => ca.close() }))
+    return source
   }
   const limit = new Set(hosts.map(({ name }) => name))
   try {
@@ -99,10 +105,31 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
     return await execute(made, { ...options, inventory, limit, signal })
   } finally {
     release()
-    const connection = await vault?.catch(() => undefined)
-    // A token that a login made for this rendering ends with it.
-    if (connection?.loggedIn) await connection.revokeSelf().catch(() => undefined)
-    connection?.close()
+    await (await source?.catch(() => undefined))?.close()
+  }
+}
+
+/** What answers the templates: Vault, or rekey's own CA. */
+interface SecretsSource extends Pick<Vault, 'read' | 'write'> {
+  /** Where names can be listed. */
+  readonly list?: Vault['list']
+  close(): Promise<void>
+}
+
+async function vaultSource(block: VaultBlock, signal: AbortSignal): Promise<SecretsSource> {
+  const { caFolder, kubernetes, ...named } = block
+  const authorities = caFolder === undefined ? undefined : authoritiesIn(caFolder)
+  const login = kubernetes && { method: 'kubernetes' as const, ...kubernetes }
+  const vault = await connectVault(vaultSettings({ ...named, authorities, login, signal }, process.env, homedir()))
+  return {
+    read: vault.read,
+    write: vault.write,
+    list: vault.list,
+    close: async () => {
+      // A token that a login made for this rendering ends with it.
+      if (vault.loggedIn) await vault.revokeSelf().catch(() => undefined)
+      vault.close()
+    },
   }
 }
 
@@ -113,8 +140,8 @@ interface PlaybookOptions {
   readonly shared?: boolean
   readonly renew?: boolean
   readonly backups: number
-  /** Vault, connected when it is first needed. */
-  connected(): Promise<Vault>
+  /** What answers, opened when it is first needed. */
+  connected(): Promise<SecretsSource>
 }
 
 /** One play: render everything, check it, put it in place, run the commands of what changed. */
@@ -188,7 +215,7 @@ function hostData({ name, groups, connection }: Host): Record<string, unknown> {
 
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
 function newRenderer(
-  connected: () => Promise<Vault>,
+  connected: () => Promise<SecretsSource>,
   { session, reuse }: { session?: HostSession; reuse?: { context: StepContext; paths: readonly string[] } },
 ): Renderer {
   const issue = async (path: string, data?: Readonly<Record<string, string>>) =>
@@ -203,7 +230,11 @@ function newRenderer(
         })
   return createRenderer({
     secrets,
-    list: async path => vaultLists(await connected())(path),
+    list: async path => {
+      const { read, list } = await connected()
+      if (list) return vaultLists({ read, list })(path)
+      throw new RekeyError("secrets: rekey's own CA keeps nothing that could be listed", { code: 'template.refused' })
+    },
     environment: process.env,
     readFile: session && (path => session.files.readText(path)),
     interfaces: session && (() => readInterfaces(session)),

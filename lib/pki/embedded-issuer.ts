@@ -44,6 +44,11 @@ export interface IndexEntry {
 export type EmbeddedIssuer = Issuer & {
   /** Everything that it ever issued, roots left out, oldest first. */
   index(): readonly IndexEntry[]
+  /**
+   * Take over a CA with its key, and what stands above it; it becomes the mount's default. Resolves with its certificate.
+   * Rejects with `RekeyError` where none of the certificates is a CA with this key.
+   */
+  importKeyPair(path: string, pair: { certificates: readonly string[]; privateKey: KeyObject }): Promise<string>
 }
 
 interface Authority {
@@ -93,6 +98,20 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
   const authorityAt = (mount: Mount, reference: string): Authority | undefined => {
     const wanted = reference === 'default' ? mount.defaultIssuer : reference
     return mount.authorities.find(one => one.id === wanted || (wanted !== undefined && one.name === wanted))
+  }
+
+  /** The ids of the authorities in a bundle, those that the mount lacks added to it. */
+  const addIssuers = (mount: Mount, pem: string, where: string): string[] => {
+    return parseCertificates(pem, 'issuers to import').map(facts => {
+      if (!facts.isAuthority) throw issuerRefuses(where, `"${facts.subject}" is not a CA`)
+      const known = mount.authorities.find(one => parseCertificate(one.certificate).fingerprint === facts.fingerprint)
+      const certificate = new X509Certificate(facts.pem)
+      const key = Object.entries(mount.keys).find(([, one]) => certificate.checkPrivateKey(createPrivateKey(one)))
+      const authority = known ?? { id: randomUUID(), keyId: key?.[0] ?? '', certificate: facts.pem }
+      if (!known) mount.authorities.push(authority)
+      if (key) mount.defaultIssuer ??= authority.id
+      return authority.id
+    })
   }
 
   const makeLeaf = async (path: string, ask: Ask): Promise<Issued> => {
@@ -243,20 +262,22 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
       return { certificate, caChain: chainOf(authority, mount) }
     },
     importIssuers: async (path, pem) => {
-      const mount = mountAt(path, `${path}/issuers/import/cert`)
-      const ids: string[] = []
-      for (const facts of parseCertificates(pem, 'issuers to import')) {
-        if (!facts.isAuthority) throw issuerRefuses(`${path}/issuers/import/cert`, `"${facts.subject}" is not a CA`)
-        const known = mount.authorities.find(one => parseCertificate(one.certificate).fingerprint === facts.fingerprint)
-        const certificate = new X509Certificate(facts.pem)
-        const key = Object.entries(mount.keys).find(([, one]) => certificate.checkPrivateKey(createPrivateKey(one)))
-        const authority = known ?? { id: randomUUID(), keyId: key?.[0] ?? '', certificate: facts.pem }
-        if (!known) mount.authorities.push(authority)
-        if (key) mount.defaultIssuer ??= authority.id
-        ids.push(authority.id)
-      }
+      const where = `${path}/issuers/import/cert`
+      const ids = addIssuers(mountAt(path, where), pem, where)
       save()
       return ids
+    },
+    importKeyPair: async (path, { certificates, privateKey }) => {
+      const where = `${path}/issuers/import/bundle`
+      const mount = mountAt(path, where)
+      const own = certificates.find(one => new X509Certificate(one).checkPrivateKey(privateKey))
+      if (!own || !parseCertificate(own).isAuthority) throw issuerRefuses(where, 'the key belongs to no CA certificate')
+      mount.keys[randomUUID()] = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+      const others = certificates.filter(one => one !== own && parseCertificate(one).isAuthority)
+      const [id] = addIssuers(mount, [own, ...others].join(''), where)
+      mount.defaultIssuer = id
+      save()
+      return own
     },
     setUrls: async (path, urls) => {
       mountAt(path, `${path}/config/urls`).urls = urls

@@ -1,0 +1,120 @@
+// A CA without Vault, from the command line: made or brought in, given a role, and asked by consul-template's templates.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificate.ts'
+import { workbench } from './_rekey.ts'
+
+/** A folder with a passphrase, a host on this machine, and a configuration that asks for one certificate. */
+function scene() {
+  const bench = workbench(undefined, [])
+  const file = (name: string, text = '') => {
+    const path = join(bench.folder, name)
+    if (text) writeFileSync(path, text, { mode: 0o600 })
+    return path
+  }
+  const passphrase = file('passphrase', 'of this test\n')
+  const hosts = file('local', `here ansible_connection=local rekey_directory=${join(bench.folder, 'on-host')}\n`)
+  const out = join(bench.folder, 'out')
+  mkdirSync(out)
+  const config = file(
+    'config.hcl',
+    `template {
+      contents = "{{ with secret \\"pki_k8s/issue/kubernetes\\" \\"common_name=a.example.org\\" \\"ttl=100h\\" }}{{ .Data.certificate }}\\n{{ .Data.private_key }}\\n{{ end }}"
+      destination = "${out}/tls.pem"
+      perms = "0600"
+    }
+    template {
+      contents = "{{ with secret \\"pki_k8s/cert/ca\\" }}{{ .Data.certificate }}\\n{{ end }}"
+      destination = "${out}/ca.pem"
+    }`,
+  )
+  const ca = join(bench.folder, 'ca.sealed')
+  const run = async (t: ExecutionContext, ...args: string[]) => {
+    const called = await bench.rekey([...args, '--passphrase-file', passphrase])
+    t.is(called.code, 0, called.stderr + called.stdout)
+    return called.stdout
+  }
+  const render = (t: ExecutionContext) => run(t, 'template', '-i', hosts, '-c', config, '--ca', ca)
+  return { bench, file, passphrase, out, ca, run, render }
+}
+
+const role = ['allowed_domains=example.org', 'allow_subdomains=true', 'key_type=ec', 'key_bits=256']
+
+test.serial('a CA is made, and templates get its certificates without any Vault', async t => {
+  const { ca, out, run, render } = scene()
+  const root = await run(t, 'ca', 'create', ca, 'pki_k8s', '--common-name', 'kubernetes', '--key-type', 'ec')
+  t.is(parseCertificate(root).commonName, 'kubernetes')
+  t.is(statSync(ca).mode & 0o777, 0o600)
+  t.is(await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role), 'pki_k8s/roles/kubernetes: written\n')
+  t.is(await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role), 'pki_k8s/roles/kubernetes: as it was\n')
+  await render(t)
+  const pair = readFileSync(join(out, 'tls.pem'), 'utf8')
+  t.is(readFileSync(join(out, 'ca.pem'), 'utf8'), root)
+  verifyChain(pair, root)
+  t.true(keyMatches(pair, pair))
+  await render(t)
+  t.is(readFileSync(join(out, 'tls.pem'), 'utf8'), pair)
+  const issued = (await run(t, 'ca', 'list', ca)).trim().split('\n')
+  t.is(issued.length, 1)
+  t.like(JSON.parse(issued[0]!), { mount: 'pki_k8s', role: 'kubernetes', commonName: 'a.example.org' })
+})
+
+for (const [title, kind, more] of [
+  ['RSA, as openssl writes it now', ['-newkey', 'rsa:2048'], []],
+  ['ECDSA', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'], []],
+  ['RSA, as it was written before', ['-newkey', 'rsa:2048'], ['-legacy']],
+] as const) {
+  test.serial(`a CA is brought in from PKCS#12: ${title}`, async t => {
+    const { ca, file, out, run, render, bench, passphrase } = scene()
+    const [key, certificate, bundle] = ['old.key', 'old.crt', 'old.p12'].map(name => file(name)) as [
+      string,
+      string,
+      string,
+    ]
+    const password = file('bundle-password', 'of the bundle\n')
+    const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' })
+    openssl('req', '-x509', ...kind, '-nodes', '-keyout', key, '-out', certificate, '-subj', '/CN=old', '-days', '3650')
+    openssl(
+      'pkcs12',
+      '-export',
+      ...more,
+      '-inkey',
+      key,
+      '-in',
+      certificate,
+      '-out',
+      bundle,
+      '-passout',
+      `file:${password}`,
+    )
+    const told = await run(t, 'ca', 'import', ca, 'pki_k8s', bundle, '--bundle-passphrase-file', password)
+    t.is(told, 'pki_k8s: CN=old\n')
+    await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role)
+    await render(t)
+    verifyChain(readFileSync(join(out, 'tls.pem'), 'utf8'), readFileSync(certificate, 'utf8'))
+    const wrong = ['ca', 'import', ca, 'pki_k8s', bundle, '--passphrase-file', passphrase]
+    const { code, stderr } = await bench.rekey(wrong)
+    t.is(code, 1)
+    t.true(stderr.includes(`${bundle}: is no PKCS#12 file, or its password is another one`), stderr)
+  })
+}
+
+test.serial('what is wrong is said, and nothing is made', async t => {
+  const { bench, ca, file, passphrase } = scene()
+  const opened = ['--passphrase-file', passphrase]
+  const refused = async (message: string, ...args: string[]) => {
+    const { code, stderr } = await bench.rekey(['ca', ...args])
+    t.is(code, 1, stderr)
+    t.true(stderr.includes(message), stderr)
+  }
+  await refused('nothing opens the CA file', 'list', ca)
+  await refused('There is no mount for pki_k8s/roles/web', 'role', ca, 'pki_k8s', 'web', ...opened)
+  await refused('"colour" is no setting of a role', 'role', ca, 'pki_k8s', 'web', 'colour=red', ...opened)
+  await refused('"allow_any_name" must be true or false', 'role', ca, 'pki_k8s', 'web', 'allow_any_name=1', ...opened)
+  await refused('"web" is no key=value', 'role', ca, 'pki_k8s', 'web', 'web', ...opened)
+  const text = file('text.p12', 'no PKCS#12')
+  await refused(`${text}: is no PKCS#12 file`, 'import', ca, 'pki_k8s', text, ...opened)
+  t.throws(() => statSync(ca), { code: 'ENOENT' })
+})
