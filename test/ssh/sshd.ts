@@ -25,8 +25,21 @@ export interface TestSshd {
   stop(): Promise<void>
 }
 
+/** How sshd is to be started otherwise than usual. */
+export interface SshdOptions {
+  /** The address that it listens on; loopback's first where nothing is said. */
+  readonly listen?: string
+  /** The user that it lets in; whoever runs it where nothing is said. */
+  readonly user?: string
+  /** Makes its command another one, such as one that changes the user first. Is given its folder, with all its keys. */
+  wrap?(command: readonly string[], folder: string): readonly string[]
+}
+
 /** Starts sshd. More lines for its configuration may be given, which win over the usual ones. */
-export async function startSshd(configuration: readonly string[] = []): Promise<TestSshd> {
+export async function startSshd(
+  configuration: readonly string[] = [],
+  { listen = '127.0.0.1', user = userInfo().username, wrap = command => command }: SshdOptions = {},
+): Promise<TestSshd> {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-sshd-'))
   const port = await freePort()
   for (const name of ['host', 'user']) {
@@ -37,7 +50,7 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
   const lines = [
     ...configuration,
     `Port ${port}`,
-    'ListenAddress 127.0.0.1',
+    `ListenAddress ${listen}`,
     `HostKey ${join(folder, 'host')}`,
     `AuthorizedKeysFile ${join(folder, 'authorized_keys')}`,
     `PidFile ${join(folder, 'pid')}`,
@@ -48,7 +61,9 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
   ]
   writeFileSync(join(folder, 'sshd_config'), `${lines.join('\n')}\n`)
   if (process.getuid?.() === 0 && !existsSync('/run/sshd')) execFileSync('mkdir', ['-p', '-m', '0755', '/run/sshd'])
-  const sshd = spawn(sshdPath() ?? 'sshd', ['-D', '-e', '-f', join(folder, 'sshd_config')], {
+  const usual = [sshdPath() ?? 'sshd', '-D', '-e', '-f', join(folder, 'sshd_config')]
+  const [program = '', ...words] = wrap(usual, folder)
+  const sshd = spawn(program, words, {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
   })
@@ -61,7 +76,7 @@ export async function startSshd(configuration: readonly string[] = []): Promise<
     kind: 'ssh',
     address: '127.0.0.1',
     port,
-    user: userInfo().username,
+    user,
     privateKeyFile: join(folder, 'user'),
     knownHostsFiles: [join(folder, 'known_hosts')],
     hostKeyChecking: 'yes',
