@@ -1,21 +1,17 @@
 // How long 10,000 hosts in 200 nested groups take, in rekey and in ansible-inventory: npm run bench:inventory
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { bigInventory, childrenOf, groupCount, hostCount, hostsOf } from './bench/big-inventory.ts'
 import { ansibleInstalled, ansibleProgram, oracleEnvironment } from './update-ansible-core.ts'
 
-const hostCount = 10_000
-const groupCount = 200
 const root = join(import.meta.dirname, '..')
 const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
 
 try {
-  write('hosts.yml', yamlInventory())
-  write('hosts.ini', iniInventory())
-  mkdirSync(join(folder, 'group_vars'))
-  for (let group = 0; group < groupCount; group++) write(`group_vars/g${group}.yml`, groupVariables(group))
-  write('group_vars/all.yml', 'ansible_user: root\nntp: [10.0.0.1, 10.0.0.2]\nlimits: { nofile: 65536, nproc: 4096 }\n')
+  bigInventory(folder)
+  writeFileSync(join(folder, 'hosts.ini'), iniInventory())
 
   const limits = { seconds: 1, megabytes: 300, faster: 20 }
   let missed = false
@@ -45,37 +41,6 @@ try {
   rmSync(folder, { recursive: true })
 }
 
-function write(name: string, text: string): void {
-  writeFileSync(join(folder, name), text)
-}
-
-/** Groups in a tree of three: g0 holds g1, g2 and g3, and so on. */
-function childrenOf(group: number): number[] {
-  return [1, 2, 3].map(offset => group * 3 + offset).filter(child => child < groupCount)
-}
-
-function* hostsOf(group: number): Generator<string> {
-  for (let host = group; host < hostCount; host += groupCount) yield `host${String(host).padStart(5, '0')}`
-}
-
-function yamlInventory(): string {
-  const lines: string[] = []
-  for (let group = 0; group < groupCount; group++) {
-    lines.push(`g${group}:`, '  vars:', `    rack: r${group}`, `    shared_by_depth: ${group}`, '  hosts:')
-    for (const name of hostsOf(group)) {
-      lines.push(
-        `    ${name}:`,
-        `      ansible_host: 10.${group}.0.1`,
-        `      label: "${name}-x"`,
-        '      disks: [sda, sdb]',
-      )
-    }
-    const children = childrenOf(group)
-    if (children.length > 0) lines.push('  children:', ...children.map(child => `    g${child}:`))
-  }
-  return `${lines.join('\n')}\n`
-}
-
 function iniInventory(): string {
   const lines: string[] = []
   for (let group = 0; group < groupCount; group++) {
@@ -87,10 +52,6 @@ function iniInventory(): string {
     if (children.length > 0) lines.push(`[g${group}:children]`, ...children.map(child => `g${child}`))
   }
   return `${lines.join('\n')}\n`
-}
-
-function groupVariables(group: number): string {
-  return `zone: z${group}\nlabels: { group: g${group}, tier: ${group % 3} }\nfrom_template: "{{ rack }}-{{ inventory_hostname }}"\n`
 }
 
 /** Loads in a process of its own, which prints how long it took and how much memory it needed at most. */

@@ -1,0 +1,307 @@
+// Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
+// what was sent, and then renamed.
+import { createHash, randomBytes } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { basename, dirname, isAbsolute } from 'node:path'
+import { Readable } from 'node:stream'
+import { quote, raw, Secret } from '../connection/shell.ts'
+import { HostFailedError, RekeyError } from '../errors.ts'
+import type { HostSession } from '../playbook/model.ts'
+import { tarEnd, tarFile, tarFolder, tarPadding } from './tar.ts'
+
+/** A file as it shall be on a host. */
+export interface CopiedFile {
+  /** Where it shall be: absolute. Missing folders above it are made. */
+  readonly path: string
+  /** What shall be in it: either this … */
+  readonly content?: string | Buffer | Secret
+  /** … or what is in this file here, which is not held in memory. */
+  readonly source?: string
+  /** Permission bits; 0o644 where nothing is said, 0o600 for a `secret()`. */
+  readonly mode?: number
+  /** `user` or `user:group`, names or numbers; whoever writes it where nothing is said. */
+  readonly owner?: string
+}
+
+/** What came of it. */
+export interface Copied {
+  /** The paths that were written, in the order in which they were given. */
+  readonly changed: readonly string[]
+  /** How many bytes were sent as their contents. */
+  readonly bytes: number
+}
+
+/** A file whose content is known. */
+interface Wanted {
+  readonly path: string
+  readonly content: Buffer | { readonly source: string }
+  readonly size: number
+  readonly hash: string
+  readonly mode: number
+  readonly owner?: string
+}
+
+/** What a host has. */
+interface Found {
+  readonly files: ReadonlyMap<
+    string,
+    { readonly kind: number; readonly mode: string; readonly owner: readonly string[] }
+  >
+  readonly hashes: ReadonlyMap<string, string>
+  readonly missingFolders: readonly string[]
+}
+
+/** Files are handed on in pieces of about this size, many small ones or a part of a big one. */
+const piece = 256 * 1024
+/** The highest four bits of what stat calls the mode, of a file. */
+const regularFile = 8
+/** So many files are synced one by one; more, by syncing their file system. */
+const mostSyncedAlone = 32
+
+/**
+ * Makes files of a host be as they shall be. Those that are already are left alone, and then nothing is sent at all.
+ * All that are sent are written beside their destinations, synced and compared with what was sent before the first of them is
+ * renamed: what failed until then leaves every file as it was. In `--check` ask `differingFiles`.
+ * @throws HostFailedError when one can't be written, or did not arrive whole
+ * @throws RekeyError when a source can't be read, or a path won't do
+ */
+export async function copy(session: HostSession, files: readonly CopiedFile[]): Promise<Copied> {
+  const wanted = await Promise.all(files.map(wantedFile))
+  const found = await look(session, wanted)
+  const changed = wanted.filter(file => differs(session, file, found))
+  if (changed.length > 0) await send(session, changed, found.missingFolders)
+  return { changed: changed.map(({ path }) => path), bytes: changed.reduce((sum, { size }) => sum + size, 0) }
+}
+
+/** The paths of those files that `copy` would write. Changes nothing. */
+export async function differingFiles(session: HostSession, files: readonly CopiedFile[]): Promise<string[]> {
+  const wanted = await Promise.all(files.map(wantedFile))
+  const found = await look(session, wanted)
+  return wanted.filter(file => differs(session, file, found)).map(({ path }) => path)
+}
+
+async function wantedFile({ path, content, source, mode, owner }: CopiedFile): Promise<Wanted> {
+  if (!isAbsolute(path) || path.includes('\n') || path.includes('\0') || path.endsWith('/')) {
+    throw new RekeyError(`${JSON.stringify(path)} can't be copied to: it must be the absolute path of a file`, {
+      code: 'copy.path',
+    })
+  }
+  const bits = mode ?? (content instanceof Secret ? 0o600 : 0o644)
+  if (source !== undefined && content === undefined) {
+    return { path, content: { source }, ...(await hashOf(source)), mode: bits, owner }
+  }
+  if (content === undefined || source !== undefined) {
+    throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
+  }
+  const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
+  const hash = createHash('sha256').update(bytes).digest('hex')
+  return { path, content: bytes, size: bytes.length, hash, mode: bits, owner }
+}
+
+/** The hashes of files here, by what tells that they are as they were: many hosts get the same ones. */
+const hashes = new Map<string, Promise<{ size: number; hash: string }>>()
+
+async function hashOf(source: string): Promise<{ size: number; hash: string }> {
+  try {
+    const { size, mtimeNs, ino } = await stat(source, { bigint: true })
+    const key = `${ino} ${size} ${mtimeNs} ${source}`
+    const known = hashes.get(key) ?? readHash(source)
+    hashes.set(key, known)
+    return await known
+  } catch (error) {
+    throw new RekeyError(`${source} can't be read: ${(error as Error).message}`, { code: 'copy.source', cause: error })
+  }
+}
+
+async function readHash(source: string): Promise<{ size: number; hash: string }> {
+  const hash = createHash('sha256')
+  let size = 0
+  for await (const chunk of createReadStream(source, { highWaterMark: piece })) {
+    hash.update(chunk as Buffer)
+    size += (chunk as Buffer).length
+  }
+  return { size, hash: hash.digest('hex') }
+}
+
+/** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
+async function look({ $, host }: HostSession, wanted: readonly Wanted[]): Promise<Found> {
+  const folders = [...new Set(wanted.flatMap(({ path }) => foldersAbove(path)))].sort()
+  const script = `all=$(cat); list() { printf '%s\\n' "$all" | sed -n "s/^$1 //p"; }
+list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a %U %G %u %g %n' -- 2>/dev/null; echo --
+list f | tr '\\n' '\\0' | xargs -0 sha256sum -- 2>/dev/null; echo --
+list d | while IFS= read -r d; do [ -d "$d" ] || printf '%s\\n' "$d"; done`
+  const input = [...wanted.map(({ path }) => `f ${path}\n`), ...folders.map(folder => `d ${folder}\n`)].join('')
+  const { stdout, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(script)}`
+  const [stats, sums, missing] = stdout.split(/^--\n/m).map(part => part.split('\n').slice(0, -1))
+  if (!stats || !sums || !missing) throw failure(host.name, 'could not be compared', 'compare', stderr)
+  const files = stats.map(line => {
+    const [bits = '0', mode = '', user = '', group = '', uid = '', gid = '', ...path] = line.split(' ')
+    return [path.join(' '), { kind: Number.parseInt(bits, 16) >> 12, mode, owner: [user, group, uid, gid] }] as const
+  })
+  return { files: new Map(files), hashes: new Map(sums.map(hashLine)), missingFolders: missing }
+}
+
+/** A line of sha256sum; it writes a backslash in a name as two, and one before the line that says so. */
+function hashLine(line: string): [path: string, hash: string] {
+  const escaped = line.startsWith('\\')
+  const [, hash = '', path = ''] = /^\\?([0-9a-f]{64}) .(.*)$/.exec(line) ?? []
+  return [escaped ? path.replaceAll('\\\\', '\\') : path, hash]
+}
+
+function differs({ host }: HostSession, { path, hash, mode, owner }: Wanted, { files, hashes }: Found): boolean {
+  const file = files.get(path)
+  if (!file) return true
+  if (file.kind !== regularFile) {
+    throw new HostFailedError(`${host.name}: ${path} is not a file there, and a file shall be`, {
+      code: 'copy.not-a-file',
+      host: host.name,
+    })
+  }
+  const [user, group] = owner?.split(':') ?? []
+  const [userName, groupName, uid, gid] = file.owner
+  const isOwner = (wanted: string | undefined, name?: string, id?: string) =>
+    !wanted || wanted === name || wanted === id
+  return (
+    hashes.get(path) !== hash ||
+    Number.parseInt(file.mode, 8) !== mode ||
+    !isOwner(user, userName, uid) ||
+    !isOwner(group, groupName, gid)
+  )
+}
+
+function foldersAbove(path: string): string[] {
+  const folder = dirname(path)
+  return folder === '/' ? [] : [...foldersAbove(folder), folder]
+}
+
+/** Sends files into hidden folders beside their destinations, and has them checked and renamed there. */
+async function send(session: HostSession, files: readonly Wanted[], missing: readonly string[]): Promise<void> {
+  const { $, host } = session
+  const plan = planOf(files, missing)
+  let broken: Error | undefined
+  const stream = Readable.from(
+    gathered(plan, error => {
+      broken = error
+    }),
+  )
+  const { exitCode, stderr } = await $({ input: stream, quiet: true, nothrow: true })`${raw(placeScript(plan))}`
+  stream.destroy()
+  if (broken) throw broken
+  if (exitCode !== 0) throw failure(host.name, 'could not be copied, and are as they were', 'failed', stderr)
+}
+
+/** What is sent, and what the host is told to do with it. */
+interface Plan {
+  readonly files: readonly Wanted[]
+  /** The name of the hidden folders. */
+  readonly hidden: string
+  /** Made first, the outermost before those within it. */
+  readonly missing: readonly string[]
+  /** The folders that files go to. */
+  readonly folders: readonly string[]
+  /** What is to be done with which staged files: the word that marks them in the list, and the command. */
+  readonly changes: readonly { readonly word: string; readonly command: string; readonly files: readonly Wanted[] }[]
+}
+
+function planOf(files: readonly Wanted[], missing: readonly string[]): Plan {
+  const owners = [...Map.groupBy(files, ({ owner }) => owner ?? '')].filter(([owner]) => owner !== '')
+  // A change of the owner takes these bits away.
+  const special = owners.flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
+  const modes = [...Map.groupBy(special, ({ mode }) => mode.toString(8))]
+  return {
+    files,
+    hidden: `.rekey-copy-${randomBytes(6).toString('hex')}`,
+    missing,
+    folders: [...new Set(files.map(({ path }) => dirname(path)))],
+    changes: [
+      ...owners.map(([owner, group], index) => ({ word: `o${index}`, command: `chown ${quote(owner)}`, files: group })),
+      ...modes.map(([mode, group]) => ({ word: `m${mode}`, command: `chmod ${mode}`, files: group })),
+      ...(files.length <= mostSyncedAlone ? [{ word: 's', command: 'sync', files }] : []),
+    ],
+  }
+}
+
+const below = (folder: string, name: string) => (folder === '/' ? `/${name}` : `${folder}/${name}`)
+const stagedPath = ({ path }: Wanted, { hidden }: Plan) => below(below(dirname(path), hidden), basename(path))
+
+/** The lists that the host works by: of its files and folders, and of the hashes. They come first in the stream. */
+const listPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.list`)
+const sumsPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.sums`)
+
+function placeScript(plan: Plan): string {
+  const { hidden, changes, files } = plan
+  return `set -e; umask 077
+l=${quote(listPath(plan))} m=${quote(sumsPath(plan))} h=${hidden}
+list() { sed -n "s/^$1 //p" "$l"; }
+clean() {
+  [ -e "$l" ] || return 0
+  list d | while IFS= read -r d; do rm -rf -- "$d/$h"; done
+  made=$(list n | sort -r); rm -f -- "$l" "$m"
+  [ "$1" = 0 ] || printf '%s\\n' "$made" | while IFS= read -r d; do [ -z "$d" ] || rmdir -- "$d" 2>/dev/null || :; done
+}
+trap 'clean $?' EXIT
+tar -xpomf - -C /
+sha256sum -c "$m" >/dev/null 2>&1 || { echo 'not everything arrived whole' >&2; exit 1; }
+${changes.map(({ word, command }) => `list ${word} | tr '\\n' '\\0' | xargs -0 ${command} --`).join('\n')}
+list d >"$m"
+${files.length <= mostSyncedAlone ? '' : 'while IFS= read -r d; do sync -f "$d/$h"; done <"$m"'}
+while IFS= read -r d; do find "$d/$h" ! -type d -exec sh -c 'exec mv -f -- "$@" "$0"' "$d/" {} +; sync "$d"; done <"$m"`
+}
+
+/** The stream: the lists, the folders, the files. Small parts go together, big ones by and by; it ends early where a source fails. */
+async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerator<Buffer> {
+  const { files, folders, missing, changes, hidden } = plan
+  let parts: Buffer[] = []
+  let size = 0
+  const take = () => {
+    const all = Buffer.concat(parts)
+    parts = []
+    size = 0
+    return all
+  }
+  const add = (...more: Buffer[]) => {
+    parts.push(...more)
+    for (const { length } of more) size += length
+  }
+  const text = (path: string, lines: readonly string[]) => {
+    const content = Buffer.from(lines.map(line => `${line}\n`).join(''))
+    add(tarFile(path, content.length, 0o600), content, tarPadding(content.length))
+  }
+  for (const folder of missing) add(tarFolder(folder, 0o755))
+  text(listPath(plan), [
+    ...missing.map(folder => `n ${folder}`),
+    ...folders.map(folder => `d ${folder}`),
+    ...changes.flatMap(({ word, files: those }) => those.map(file => `${word} ${stagedPath(file, plan)}`)),
+  ])
+  text(
+    sumsPath(plan),
+    files.map(file => `${file.hash}  ${stagedPath(file, plan)}`),
+  )
+  for (const folder of folders) add(tarFolder(below(folder, hidden), 0o700))
+  try {
+    for (const file of files) {
+      add(tarFile(stagedPath(file, plan), file.size, file.mode))
+      if (Buffer.isBuffer(file.content)) add(file.content)
+      else {
+        for await (const chunk of createReadStream(file.content.source, { highWaterMark: piece })) {
+          add(chunk as Buffer)
+          if (size >= piece) yield take()
+        }
+      }
+      add(tarPadding(file.size))
+      if (size >= piece) yield take()
+    }
+    add(tarEnd)
+  } catch (error) {
+    fail(new RekeyError(`a file could not be read: ${(error as Error).message}`, { code: 'copy.source', cause: error }))
+  }
+  yield take()
+}
+
+function failure(host: string, what: string, code: string, stderr: string): HostFailedError {
+  return new HostFailedError(`${host}: files ${what}: ${stderr.trim() || 'it says nothing'}`, {
+    code: `copy.${code}`,
+    host,
+  })
+}

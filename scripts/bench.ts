@@ -1,0 +1,122 @@
+// `npm run bench`: rekey beside Ansible, Mitogen, pyinfra and OpenSSH, on hosts of its own on loopback, in one run.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type Row, runCase } from './bench/bench-run.ts'
+import { benchCases } from './bench/cases.ts'
+import { judge } from './bench/goals.ts'
+import { openHosts } from './bench/hosts.ts'
+import type { Runner } from './bench/jobs.ts'
+import { installPeers, peerVersions } from './bench/peers.ts'
+import { picture } from './bench/picture.ts'
+import { ansible, mitogen } from './bench/runners/ansible.ts'
+import { bare } from './bench/runners/bare.ts'
+import { openssh } from './bench/runners/openssh.ts'
+import { pyinfra } from './bench/runners/pyinfra.ts'
+import { rekey } from './bench/runners/rekey.ts'
+import { markdownTable, plainTable } from './bench/table.ts'
+
+const help = `npm run bench -- [OPTIONS]
+  --cases A,B      only these (--list prints them)
+  --runners A,B    only these: rekey, node-ssh, openssh, pyinfra, mitogen, ansible
+  --runs N         how often every runner does every case (5)
+  --patience N     seconds after which a run is ended, and counts as longer than this (60)
+  --budget N       seconds after which a runner is not asked for the same case once more (50)
+  --json           the figures as JSON
+  --record         write them into docs/benchmarks.md and docs/benchmark.svg; for the whole table only
+  --list           print the cases`
+
+const { values } = parseArgs({
+  options: {
+    cases: { type: 'string' },
+    runners: { type: 'string' },
+    runs: { type: 'string', default: '5' },
+    patience: { type: 'string', default: '60' },
+    budget: { type: 'string', default: '50' },
+    json: { type: 'boolean', default: false },
+    record: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+const everyone: readonly Runner[] = [rekey, bare, openssh, pyinfra, mitogen, ansible]
+const docs = join(import.meta.dirname, '..', 'docs')
+
+if (values.help) {
+  console.log(help)
+} else {
+  await main()
+}
+
+async function main(): Promise<void> {
+  if (values.record && (values.cases !== undefined || values.runners !== undefined))
+    throw new Error('--record is for the whole table: leave --cases and --runners away')
+  const runners = chosen(everyone, values.runners)
+  const bench = await openHosts()
+  try {
+    const all = benchCases(join(bench.folder, 'sources'))
+    if (values.list) {
+      for (const { id, phases } of all) console.log(`${id.padEnd(14)} ${phases.map(({ title }) => title).join('; ')}`)
+      return
+    }
+    installPeers()
+    const cases = chosen(all, values.cases)
+    const tell = (line: string) => process.stderr.write(`${line}\n`)
+    // What is compiled at a first start is kept by all of them.
+    await runCase(all[0]!, runners, bench, { runs: 1, patience: 60_000, budget: 0 }, () => {})
+    const seconds = (text: string) => Number(text) * 1_000
+    const effort = { runs: Number(values.runs), patience: seconds(values.patience), budget: seconds(values.budget) }
+    const rows: Row[] = []
+    for (const one of cases) rows.push(...(await runCase(one, runners, bench, effort, tell)))
+    tellResults(rows, runners, bench.login)
+  } finally {
+    await bench.close()
+  }
+}
+
+function tellResults(rows: readonly Row[], runners: readonly Runner[], login: string): void {
+  const goals = judge(rows)
+  const about = {
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown'}`,
+    login,
+    versions: peerVersions(),
+  }
+  if (values.json) console.log(JSON.stringify({ ...about, rows, goals }, undefined, 2))
+  else {
+    console.log(plainTable(rows, runners))
+    for (const { goal, found, met } of goals) console.log(`${met ? 'met   ' : 'MISSED'}  ${goal}: ${found}`)
+  }
+  if (!values.record) return
+  const versions = Object.entries(about.versions).map(([name, version]) => `${name} ${version}`)
+  const text = [
+    `Recorded on ${about.date} by \`npm run bench -- --record\`, on ${about.machine}: ${versions.join(', ')}.`,
+    '',
+    '## Goals',
+    '',
+    '| goal | found | |',
+    '|---|---:|---|',
+    ...goals.map(({ goal, found, met }) => `| ${goal} | ${found} | ${met ? 'met' : '**missed**'} |`),
+    '',
+    '## Figures',
+    '',
+    markdownTable(rows, runners),
+  ].join('\n')
+  const path = join(docs, 'benchmarks.md')
+  const [before = ''] = readFileSync(path, 'utf8').split(recorded)
+  writeFileSync(path, `${before}${recorded}\n\n${text}`)
+  writeFileSync(join(docs, 'benchmark.svg'), picture(rows, runners, `${about.date}, ${availableParallelism()} cores`))
+}
+
+/** What is above it in docs/benchmarks.md is written by hand. */
+const recorded = '<!-- what follows is written by npm run bench -- --record -->'
+
+function chosen<T extends { readonly id: string }>(all: readonly T[], ids: string | undefined): readonly T[] {
+  if (ids === undefined) return all
+  return ids.split(',').map(id => {
+    const found = all.find(one => one.id === id)
+    if (!found) throw new Error(`there is no '${id}': ${all.map(one => one.id).join(', ')}`)
+    return found
+  })
+}

@@ -1,0 +1,126 @@
+// Runs the cases: every runner in turn, again and again, and what each run did is checked.
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Case, Phase } from './cases.ts'
+import type { BenchHosts, Reach } from './hosts.ts'
+import type { Runner, Task } from './jobs.ts'
+import { type Measured, measure } from './measure.ts'
+
+/** How much is measured. Times are milliseconds. */
+export interface Effort {
+  /** How often every runner does every case. */
+  readonly runs: number
+  /** A run that takes longer is ended, and counts as longer than this. */
+  readonly patience: number
+  /** A runner that has taken so long for a case is not asked once more, however few its runs. */
+  readonly budget: number
+}
+
+/** What a runner took for a phase of a case. */
+export interface Row {
+  readonly phase: string
+  readonly title: string
+  readonly runner: string
+  /** Seconds of each run. */
+  readonly seconds: number[]
+  readonly processorSeconds: number[]
+  /** Megabytes. */
+  readonly memory: number[]
+  /** It was ended after so many seconds. */
+  stopped?: number
+  /** Why there are no figures. */
+  missing?: string
+}
+
+/** Runs one case. `tell` is given a line for each run. */
+export async function runCase(
+  one: Case,
+  runners: readonly Runner[],
+  bench: BenchHosts,
+  { runs, patience, budget }: Effort,
+  tell: (line: string) => void,
+): Promise<Row[]> {
+  const reach = await bench.reach(one.hosts, one.delay)
+  const rows = new Map<string, Row>()
+  const rowOf = ({ id, title }: Phase, runner: Runner): Row => {
+    const key = `${id} ${runner.id}`
+    const row = rows.get(key) ?? { phase: id, title, runner: runner.id, seconds: [], processorSeconds: [], memory: [] }
+    rows.set(key, row)
+    return row
+  }
+  const spent = new Map<Runner, number>()
+  for (let round = 0; round < runs; round++) {
+    for (const runner of runners) {
+      if ((spent.get(runner) ?? 0) > budget) continue
+      const folder = join(bench.folder, runner.id)
+      bench.clear(reach.hosts)
+      for (const phase of one.phases) {
+        const row = rowOf(phase, runner)
+        // Between phases only the log is cleared.
+        if (phase.again) writeFileSync(bench.log, '')
+        else rmSync(folder, { recursive: true, force: true })
+        mkdirSync(folder, { recursive: true })
+        const task: Task = { job: phase.job, reach, bench, folder, inventory: inventoryOf(reach, folder) }
+        const command = phase.without?.[runner.id] === undefined ? runner.command(task) : undefined
+        if (command === undefined) {
+          row.missing = phase.without?.[runner.id] ?? 'has nothing for it'
+          continue
+        }
+        const measured = await measure(command, folder, patience)
+        spent.set(runner, (spent.get(runner) ?? 0) + measured.seconds * 1_000)
+        tell(note(row, measured, task, phase))
+        // What comes after it needs what it did.
+        if (measured.stopped) {
+          spent.set(runner, Number.POSITIVE_INFINITY)
+          break
+        }
+      }
+    }
+  }
+  return [...rows.values()]
+}
+
+/** Checks a run and keeps its figures. Throws where it did not do its work: then there is nothing to compare. */
+function note(row: Row, measured: Measured, task: Task, phase: Phase): string {
+  const what = `${row.phase} ${row.runner}`
+  if (measured.stopped) {
+    row.stopped = measured.seconds
+    return `${what}: ended after ${measured.seconds.toFixed(0)} s`
+  }
+  let seconds = measured.seconds
+  try {
+    if (measured.exitCode !== 0) throw new Error(`exit status 0, not ${measured.exitCode}`)
+    seconds = phase.check(task, measured) ?? measured.seconds
+  } catch (error) {
+    throw new Error(`${what}: ${(error as Error).message}\n${measured.output.slice(-2_000)}`)
+  }
+  row.seconds.push(seconds)
+  row.processorSeconds.push(measured.processorSeconds)
+  row.memory.push(measured.memory)
+  return `${what}: ${seconds.toFixed(3)} s, processor ${measured.processorSeconds.toFixed(2)} s, ${measured.memory.toFixed(0)} MB`
+}
+
+/** An inventory as Ansible and rekey read it: three masters, the other hosts nodes. */
+function inventoryOf({ hosts, user, port, privateKey, knownHosts }: Reach, folder: string): string {
+  const path = join(folder, 'hosts.json')
+  const entry = (host: (typeof hosts)[number]) => [
+    host.name,
+    {
+      ansible_host: host.address,
+      bench_folder: host.folder,
+      bench_name: host.name,
+      rekey_directory: join(host.folder, 'rekey'),
+    },
+  ]
+  const group = (some: typeof hosts) => ({ hosts: Object.fromEntries(some.map(entry)) })
+  const vars = {
+    ansible_port: port,
+    ansible_user: user,
+    ansible_ssh_private_key_file: privateKey,
+    ansible_ssh_common_args: `-o UserKnownHostsFile=${knownHosts} -o StrictHostKeyChecking=yes`,
+    ansible_python_interpreter: '/usr/bin/python3',
+  }
+  const all = { vars, children: { masters: group(hosts.slice(0, 3)), nodes: group(hosts.slice(3)) } }
+  writeFileSync(path, JSON.stringify({ all }))
+  return path
+}

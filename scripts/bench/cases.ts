@@ -1,0 +1,202 @@
+// What is measured: each case with its hosts, its jobs, and how to see that the work was done, whoever did it.
+import { execFileSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { join } from 'node:path'
+import { bigInventory } from './big-inventory.ts'
+import { type Job, renderedText, type Task } from './jobs.ts'
+import type { Measured } from './measure.ts'
+
+/** One thing that is timed, after the ones before it in its case. */
+export interface Phase {
+  readonly id: string
+  readonly title: string
+  readonly job: Job
+  /** The hosts are left as the phase before left them: what is there already is to be left alone. */
+  readonly again?: boolean
+  /** Throws where the work was not done. Returns seconds where they are not simply those until the end. */
+  check(task: Task, measured: Measured): number | undefined
+  /** Runners that are left out, and why. */
+  readonly without?: Readonly<Record<string, string>>
+}
+
+export interface Case {
+  readonly id: string
+  readonly hosts: number
+  /** Milliseconds that each way takes longer. */
+  readonly delay: number
+  readonly phases: readonly Phase[]
+}
+
+const plural = (count: number, word: string) => `${count.toLocaleString('en')} ${word}${count === 1 ? '' : 's'}`
+
+/** Makes the cases, with the files that they need in `folder`. */
+export function benchCases(folder: string): Case[] {
+  const big = filesIn(join(folder, 'big'), 1, 100 * 1024 ** 2)
+  const small = filesIn(join(folder, 'small'), 1_000, 4 * 1024)
+  return [
+    { id: 'start', hosts: 1, delay: 0, phases: [startPhase] },
+    stepsCase(30, 5),
+    stepsCase(10, 100),
+    stepsCase(10, 500),
+    stepsCase(30, 5, { lines: 40 }),
+    stepsCase(30, 5, { delay: 25 }),
+    stepsCase(10, 100, { delay: 25 }),
+    stepsCase(10, 500, { delay: 25 }),
+    copyCase('big', '1 file of 100 MB to 5 hosts', big),
+    copyCase('small', '1,000 files of 4 KiB to 5 hosts', small),
+    { id: 'templates', hosts: 100, delay: 0, phases: templatePhases(20, 100) },
+    { id: 'facts', hosts: 100, delay: 0, phases: [factsPhase(100)] },
+    { id: 'inventory', hosts: 1, delay: 0, phases: [inventoryPhase(join(folder, 'inventory'))] },
+  ]
+}
+
+const startPhase: Phase = {
+  id: 'start',
+  title: 'start-up to the first command on 1 host',
+  job: { kind: 'first' },
+  check: ({ bench }, { startedAt }) => {
+    const nanoseconds = readFileSync(bench.log, 'utf8').trim()
+    expect(/^\d{19}$/.test(nanoseconds), `one time in the log, not ${JSON.stringify(nanoseconds)}`)
+    return (Number(nanoseconds) / 1e6 - startedAt) / 1_000
+  },
+}
+
+function stepsCase(steps: number, hosts: number, { lines = 0, delay = 0 } = {}): Case {
+  const id = `${steps}x${hosts}${lines > 0 ? '-lines' : ''}${delay > 0 ? '-delay' : ''}`
+  const more = `${lines > 0 ? `, ${(lines * steps * hosts).toLocaleString('en')} lines of output` : ''}${delay > 0 ? `, ${2 * delay} ms of round trip` : ''}`
+  const phase: Phase = {
+    id,
+    title: `${steps} steps in lockstep on ${plural(hosts, 'host')}${more}`,
+    job: { kind: 'steps', steps, lines },
+    check: ({ bench }) => {
+      const expected = Array.from({ length: steps }, (_, index) => `${index + 1}\n`.repeat(hosts)).join('')
+      expect(
+        readFileSync(bench.log, 'utf8') === expected,
+        'every step on every host, and none before the one before it',
+      )
+      return undefined
+    },
+  }
+  return { id, hosts, delay, phases: [phase] }
+}
+
+interface SourceFiles {
+  readonly source: string
+  readonly hashes: ReadonlyMap<string, string>
+}
+
+function copyCase(id: string, title: string, { source, hashes }: SourceFiles): Case {
+  const job: Job = { kind: 'copy', source, files: [...hashes.keys()] }
+  const written = new Map<string, string>()
+  const check = ({ reach }: Task) => {
+    for (const host of reach.hosts) {
+      for (const [name, hash] of hashes) {
+        const path = join(host.folder, 'files', name)
+        expect(sha256(readFileSync(path)) === hash, `${path} is what was sent`)
+        written.set(path, stamp(path))
+      }
+    }
+    return undefined
+  }
+  const phases: Phase[] = [
+    { id, title, job, check },
+    {
+      id: `${id}-again`,
+      title: `${title}, unchanged`,
+      job,
+      again: true,
+      check: unchanged(written),
+      without: noCompare,
+    },
+  ]
+  return { id, hosts: 5, delay: 0, phases }
+}
+
+const noCompare = { openssh: 'scp and tar send everything again' }
+
+function templatePhases(count: number, hosts: number): Phase[] {
+  const job: Job = { kind: 'templates', count }
+  const title = `${count} templates rendered for ${plural(hosts, 'host')}`
+  const written = new Map<string, string>()
+  const check = ({ reach }: Task) => {
+    for (const { name, folder } of reach.hosts) {
+      for (let number = 1; number <= count; number++) {
+        const path = join(folder, 'rendered', `t${number}.conf`)
+        expect(readFileSync(path, 'utf8') === renderedText(name, number), `${path} is what its template makes`)
+        written.set(path, stamp(path))
+      }
+    }
+    return undefined
+  }
+  return [
+    { id: 'templates', title, job, check },
+    { id: 'templates-again', title: `${title}, unchanged`, job, again: true, check: unchanged(written) },
+  ]
+}
+
+/** Nothing that is there already was written again. */
+function unchanged(written: ReadonlyMap<string, string>) {
+  return () => {
+    for (const [path, before] of written) expect(stamp(path) === before, `${path} was left alone`)
+    return undefined
+  }
+}
+
+function factsPhase(hosts: number): Phase {
+  return {
+    id: 'facts',
+    title: `facts of ${plural(hosts, 'host')}`,
+    job: { kind: 'facts' },
+    check: ({ folder }, { output }) => {
+      const kept = readdirSync(folder, { recursive: true, withFileTypes: true })
+        .filter(entry => entry.isFile() && /^(registered\.jsonl|h\d{3})$/.test(entry.name))
+        .map(({ parentPath, name }) => readFileSync(join(parentPath, name), 'utf8'))
+        .join('')
+      const told = (output + kept).split(release()).length - 1
+      expect(told >= hosts, `the kernel of ${hosts} hosts, not of ${told}`)
+      return undefined
+    },
+  }
+}
+
+function inventoryPhase(folder: string): Phase {
+  const { file, hosts } = bigInventory(folder)
+  return {
+    id: 'inventory',
+    title: `inventory of ${plural(hosts, 'host')}, listed`,
+    job: { kind: 'inventory', file },
+    check: (_task, { output }) => {
+      const listed = JSON.parse(output.slice(output.indexOf('{'))) as { _meta: { hostvars: object } }
+      expect(Object.keys(listed._meta.hostvars).length === hosts, `${hosts} hosts`)
+      return undefined
+    },
+  }
+}
+
+/** Files of random bytes, and a tar of them beside their folder. */
+function filesIn(source: string, count: number, size: number): SourceFiles {
+  mkdirSync(source, { recursive: true })
+  const hashes = new Map<string, string>()
+  for (let number = 1; number <= count; number++) {
+    const name = `f${String(number).padStart(4, '0')}`
+    const content = randomBytes(size)
+    writeFileSync(join(source, name), content)
+    hashes.set(name, sha256(content))
+  }
+  if (count > 1) execFileSync('tar', ['-C', source, '-cf', `${source}.tar`, '.'])
+  return { source, hashes }
+}
+
+const sha256 = (content: Buffer) => createHash('sha256').update(content).digest('hex')
+
+/** What changes when a file is written again. */
+function stamp(path: string): string {
+  const { ino, mtimeNs } = statSync(path, { bigint: true })
+  return `${ino} ${mtimeNs}`
+}
+
+function expect(holds: boolean, what: string): void {
+  if (!holds) throw new Error(`expected ${what}`)
+}

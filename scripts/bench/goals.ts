@@ -1,0 +1,77 @@
+// What rekey promises of its speed, and whether the figures keep it.
+import type { Row } from './bench-run.ts'
+import { figuresOf, ratio } from './table.ts'
+
+/** A promise, and what was found. */
+export interface Judged {
+  readonly goal: string
+  readonly found: string
+  readonly met: boolean
+}
+
+/** Judges those goals that the figures speak of. */
+export function judge(rows: readonly Row[]): Judged[] {
+  const row = (phase: string) => rows.find(one => one.phase === phase && one.runner === 'rekey')
+  const memory = (phase: string, most: number) => {
+    const own = row(phase)
+    const found = own && figuresOf(own)?.memory
+    return found === undefined
+      ? []
+      : [{ goal: `${phase}: at most ${most} MB`, found: `${found.toFixed(0)} MB`, met: found <= most }]
+  }
+  /** The other takes at least so many times as long as rekey. */
+  const faster = (phase: string, other: string, least: number) => {
+    const found = ratio(rows, phase, other)
+    if (found === undefined) return []
+    const ended = rows.some(one => one.phase === phase && one.runner === other && one.seconds.length === 0)
+    return [
+      {
+        goal: `${phase}: ${least}× faster than ${other}`,
+        found: `${ended ? 'more than ' : ''}${found.toFixed(1)}×`,
+        met: found >= least,
+      },
+    ]
+  }
+  /** rekey takes at most so many times as long as the other. */
+  const within = (phase: string, other: string, most: number) => {
+    const found = ratio(rows, phase, other)
+    return found === undefined
+      ? []
+      : [
+          {
+            goal: `${phase}: at most ${most}× the time of ${other}`,
+            found: `${(1 / found).toFixed(2)}×`,
+            met: 1 / found <= most,
+          },
+        ]
+  }
+  const peers = ['ansible', 'mitogen', 'pyinfra', 'openssh']
+  const [quiet, loud] = ['30x5', '30x5-lines'].map(phase => {
+    const own = row(phase)
+    return own && figuresOf(own)?.median
+  })
+  return [
+    ...faster('30x5', 'ansible', 25),
+    ...faster('30x5', 'mitogen', 8),
+    ...faster('30x5', 'pyinfra', 3),
+    ...faster('30x5', 'openssh', 1.5),
+    ...['10x100', '10x500'].flatMap(phase => [
+      ...peers.flatMap(peer => faster(phase, peer, 1)),
+      ...within(phase, 'node-ssh', 1.3),
+    ]),
+    ...memory('10x500', 250),
+    ...(quiet && loud
+      ? [
+          {
+            goal: '30x5: 6,000 lines of output take at most 1.2× the time of none',
+            found: `${(loud / quiet).toFixed(2)}×`,
+            met: loud / quiet <= 1.2,
+          },
+        ]
+      : []),
+    ...within('big', 'openssh', 1.2),
+    ...faster('small', 'ansible', 5),
+    ...['big-again', 'small-again', 'templates-again'].flatMap(phase => faster(phase, 'ansible', 10)),
+    ...['30x5-delay', '10x100-delay', '10x500-delay'].flatMap(phase => faster(phase, 'ansible', 3)),
+  ]
+}

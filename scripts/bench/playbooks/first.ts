@@ -1,0 +1,14 @@
+// One step that writes down when it ran.
+import { z } from 'zod'
+import { play, playbook, raw, step } from '../../../lib/index.ts'
+import { firstCommand } from '../jobs.ts'
+import { jobOf } from './job.ts'
+
+const { log } = jobOf('first')
+
+export default playbook({
+  name: 'bench-first',
+  summary: 'Writes down when it ran',
+  vars: z.object({}),
+  plays: [play('First', { hosts: 'all' }, [step('Write it down', { run: ({ $ }) => $`${raw(firstCommand(log))}` })])],
+})

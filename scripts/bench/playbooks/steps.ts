@@ -1,0 +1,22 @@
+// Steps in lockstep that do next to nothing.
+import { z } from 'zod'
+import { play, playbook, raw, step } from '../../../lib/index.ts'
+import { stepCommand } from '../jobs.ts'
+import { jobOf } from './job.ts'
+
+const { steps, lines, log } = jobOf('steps')
+
+export default playbook({
+  name: 'bench-steps',
+  summary: 'Steps that do next to nothing',
+  vars: z.object({}),
+  plays: [
+    play(
+      'Steps',
+      { hosts: 'all' },
+      Array.from({ length: steps }, (_, index) =>
+        step(`Step ${index + 1}`, { run: ({ $ }) => $`${raw(stepCommand(index + 1, lines, log))}` }),
+      ),
+    ),
+  ],
+})

@@ -1,0 +1,107 @@
+// The figures as text: a table for the terminal, the same for docs/benchmarks.md.
+import type { Row } from './bench-run.ts'
+import type { Runner } from './jobs.ts'
+
+/** The figures of a row, as they are shown. */
+export interface Figures {
+  readonly median: number
+  readonly least: number
+  readonly most: number
+  readonly processorSeconds: number
+  readonly memory: number
+  readonly runs: number
+}
+
+/** The middle of some numbers. */
+export function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+/** `undefined` where a runner never came to an end. */
+export function figuresOf(row: Row): Figures | undefined {
+  if (row.seconds.length === 0) return undefined
+  return {
+    median: median(row.seconds),
+    least: Math.min(...row.seconds),
+    most: Math.max(...row.seconds),
+    processorSeconds: median(row.processorSeconds),
+    memory: Math.max(...row.memory),
+    runs: row.seconds.length,
+  }
+}
+
+/** How many times as long as rekey another one took; the least that is known where it was ended. */
+export function ratio(rows: readonly Row[], phase: string, runner: string): number | undefined {
+  const of = (id: string) => rows.find(row => row.phase === phase && row.runner === id)
+  const own = of('rekey')
+  const other = of(runner)
+  const mine = own && figuresOf(own)?.median
+  const theirs = other && (figuresOf(other)?.median ?? other.stopped)
+  return mine && theirs ? theirs / mine : undefined
+}
+
+const heads = ['', 'median', 'least to most', 'processor', 'memory', 'runs', 'to rekey']
+
+/** Rows of cells for each phase, its title first. */
+function sections(rows: readonly Row[], runners: readonly Runner[]) {
+  const titles = new Map(rows.map(({ phase, title }) => [phase, title]))
+  return [...titles].map(([phase, title]) => ({
+    title,
+    cells: rows
+      .filter(row => row.phase === phase)
+      .map(row => {
+        const name = runners.find(({ id }) => id === row.runner)?.title ?? row.runner
+        const figures = figuresOf(row)
+        const times = ratio(rows, phase, row.runner)?.toFixed(1)
+        if (figures) {
+          const { median, least, most, processorSeconds, memory, runs } = figures
+          const spread = `${seconds(least)} to ${seconds(most)}`
+          return [
+            name,
+            seconds(median),
+            spread,
+            seconds(processorSeconds),
+            `${memory.toFixed(0)} MB`,
+            `${runs}`,
+            `${times}×`,
+          ]
+        }
+        if (row.stopped !== undefined)
+          return [name, `> ${row.stopped.toFixed(0)} s`, 'ended', '', '', '1', `> ${times}×`]
+        return [name, '–', row.missing ?? '', '', '', '', '']
+      }),
+  }))
+}
+
+const seconds = (value: number) => (value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`)
+
+/** For the terminal. */
+export function plainTable(rows: readonly Row[], runners: readonly Runner[]): string {
+  const all = sections(rows, runners)
+  const widths = heads.map((head, column) =>
+    Math.max(head.length, ...all.flatMap(({ cells }) => cells.map(cell => cell[column]?.length ?? 0))),
+  )
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
+      .join('  ')
+      .trimEnd()
+  return all.flatMap(({ title, cells }) => [title, line(heads), ...cells.map(line), '']).join('\n')
+}
+
+/** For docs/benchmarks.md. */
+export function markdownTable(rows: readonly Row[], runners: readonly Runner[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  return sections(rows, runners)
+    .flatMap(({ title, cells }) => [
+      `### ${title}`,
+      '',
+      line(heads),
+      `|---|${'---:|'.repeat(heads.length - 1)}`,
+      ...cells.map(line),
+      '',
+    ])
+    .join('\n')
+}
