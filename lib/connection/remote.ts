@@ -1,6 +1,6 @@
 // The remote `$`: zx's own, its commands run on a host.
 import type { Readable } from 'node:stream'
-import { ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx'
+import { ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
 import { RekeyError } from '../errors.ts'
 import type { Connection } from './connection.ts'
 import { quote, Raw, Secret } from './shell.ts'

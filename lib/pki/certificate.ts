@@ -1,8 +1,7 @@
 // What a certificate says, and whether it holds: facts, chains, keys, trust bundles. Reads only.
-import 'reflect-metadata'
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import * as x509 from '@peculiar/x509'
 import { RekeyError } from '../errors.ts'
+import { x509 } from './x509.ts'
 
 /** What is read from one certificate. Names are compared as they are written, addresses in one canonical form. */
 export interface CertificateFacts {
@@ -181,9 +180,10 @@ export function notCovered(next: CertificateFacts, old: CertificateFacts): strin
 
 function factsOf(pem: string, source: string): CertificateFacts {
   const native = readBlock(pem, source)
-  const parsed = new x509.X509Certificate(pem)
-  const names = parsed.getExtension(x509.SubjectAlternativeNameExtension)?.names.items ?? []
-  const usages = parsed.getExtension(x509.KeyUsagesExtension)?.usages ?? 0
+  const library = x509()
+  const parsed = new library.X509Certificate(pem)
+  const names = parsed.getExtension(library.SubjectAlternativeNameExtension)?.names.items ?? []
+  const usages = parsed.getExtension(library.KeyUsagesExtension)?.usages ?? 0
   return {
     subject: parsed.subject,
     commonName: parsed.subjectName.getField('CN')[0] ?? '',
@@ -196,15 +196,15 @@ function factsOf(pem: string, source: string): CertificateFacts {
     issuer: parsed.issuer,
     issuerCommonName: parsed.issuerName.getField('CN')[0] ?? '',
     fingerprint: native.fingerprint256,
-    isAuthority: parsed.getExtension(x509.BasicConstraintsExtension)?.ca ?? false,
+    isAuthority: parsed.getExtension(library.BasicConstraintsExtension)?.ca ?? false,
     keyType: keyTypeOf(native.publicKey),
     keyUsages: keyUsageNames.filter((_, bit) => usages & (1 << bit)),
     extendedKeyUsages: Array.from(
-      parsed.getExtension(x509.ExtendedKeyUsageExtension)?.usages ?? [],
+      parsed.getExtension(library.ExtendedKeyUsageExtension)?.usages ?? [],
       oid => extendedKeyUsageNames[String(oid)] ?? String(oid),
     ),
-    subjectKeyId: parsed.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId.toLowerCase(),
-    authorityKeyId: parsed.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId?.toLowerCase(),
+    subjectKeyId: parsed.getExtension(library.SubjectKeyIdentifierExtension)?.keyId.toLowerCase(),
+    authorityKeyId: parsed.getExtension(library.AuthorityKeyIdentifierExtension)?.keyId?.toLowerCase(),
     pem,
   }
 }
@@ -276,7 +276,8 @@ function issuerProblem(
   if (issuer.keyUsages.length > 0 && !issuer.keyUsages.includes('keyCertSign')) {
     return `its issuer ${describe(issuer)} may not sign certificates (no keyCertSign)`
   }
-  const { pathLength } = new x509.X509Certificate(issuer.pem).getExtension(x509.BasicConstraintsExtension) ?? {}
+  const library = x509()
+  const { pathLength } = new library.X509Certificate(issuer.pem).getExtension(library.BasicConstraintsExtension) ?? {}
   if (pathLength !== undefined && below > pathLength) {
     return `${describe(issuer)} allows ${pathLength} CAs below it, and there are ${below}`
   }

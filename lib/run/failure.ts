@@ -1,5 +1,5 @@
 // What went wrong, as people and the journal are told: one message, one hint, one outcome.
-import { ProcessOutput } from 'zx'
+import { ProcessOutput } from 'zx/core'
 import { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
 import type { EventError } from './events.ts'

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, fdatasyncSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { ProcessOutput } from 'zx'
+import { ProcessOutput } from 'zx/core'
 import { Secret } from '../connection/shell.ts'
 import { RekeyError } from '../errors.ts'
 

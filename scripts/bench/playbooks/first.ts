@@ -10,5 +10,13 @@ export default playbook({
   name: 'bench-first',
   summary: 'Writes down when it ran',
   vars: z.object({}),
-  plays: [play('First', { hosts: 'all' }, [step('Write it down', { run: ({ $ }) => $`${raw(firstCommand(log))}` })])],
+  plays: [
+    play('First', { hosts: 'all' }, [
+      step('Write it down', {
+        run: async ({ $ }) => {
+          await $`${raw(firstCommand(log))}`
+        },
+      }),
+    ]),
+  ],
 })

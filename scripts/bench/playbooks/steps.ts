@@ -15,7 +15,11 @@ export default playbook({
       'Steps',
       { hosts: 'all' },
       Array.from({ length: steps }, (_, index) =>
-        step(`Step ${index + 1}`, { run: ({ $ }) => $`${raw(stepCommand(index + 1, lines, log))}` }),
+        step(`Step ${index + 1}`, {
+          run: async ({ $ }) => {
+            await $`${raw(stepCommand(index + 1, lines, log))}`
+          },
+        }),
       ),
     ),
   ],
