@@ -1,6 +1,6 @@
 // Carries node-vault's requests over node:https. Its own transport (axios) takes VAULT_SKIP_VERIFY from the environment,
 // follows redirects with the token in hand, and has no deadline for a whole answer.
-import http from 'node:http'
+import type { Agent } from 'node:http'
 import https from 'node:https'
 import { limiter } from '../connection/limiter.ts'
 import { RekeyError } from '../errors.ts'
@@ -75,7 +75,7 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
           minVersion: 'TLSv1.2',
           rejectUnauthorized: !skipVerify,
         })
-      : new http.Agent(pooled)
+      : new (process.getBuiltinModule('node:http').Agent)(pooled)
   const limit = limiter(mostAtOnce)
   return {
     defaults: () => (request: TransportRequest) => limit(() => send(request, settings, agent)),
@@ -83,7 +83,7 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
   }
 }
 
-function send(request: TransportRequest, settings: TransportSettings, agent: http.Agent): Promise<TransportResponse> {
+function send(request: TransportRequest, settings: TransportSettings, agent: Agent): Promise<TransportResponse> {
   const { promise, resolve, reject } = Promise.withResolvers<TransportResponse>()
   const url = new URL(request.uri)
   const what = `${request.method} ${url.pathname.replace(/^\/v1\//, '')}`
