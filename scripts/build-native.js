@@ -1,0 +1,32 @@
+// Builds ssh2's ciphers for the Node that package.json pins. npm has built them for the Node that it runs on itself, and the
+// pinned one, which all the rest runs on, can't load those: without this every packet is sealed in JavaScript, at several times
+// the cost. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where there is no compiler.
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const modules = join(root, 'node_modules')
+const pinned = [
+  join(modules, 'node', 'node_modules', `node-${process.platform}-${process.arch}`),
+  join(modules, `node-${process.platform}-${process.arch}`),
+].find(folder => existsSync(join(folder, 'include', 'node', 'node.h')))
+
+/** Whether the pinned Node loads them. */
+function isBuilt(node) {
+  const program = "process.exit(require('ssh2/lib/protocol/crypto.js').bindingAvailable ? 0 : 1)"
+  return spawnSync(node, ['-e', program], { cwd: root, stdio: 'ignore' }).status === 0
+}
+
+if (pinned) {
+  const bin = join(pinned, 'bin')
+  const node = join(bin, 'node')
+  if (!isBuilt(node)) {
+    // Its own headers: nothing has to be fetched.
+    const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}`, npm_config_nodedir: pinned }
+    spawnSync('npm', ['rebuild', '--silent', 'ssh2', 'cpu-features'], { cwd: root, env, stdio: 'ignore' })
+    if (!isBuilt(node))
+      console.log('rekey works without compiled ciphers: slower. A C++ compiler and make would build them.')
+  }
+}
