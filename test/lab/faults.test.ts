@@ -1,0 +1,251 @@
+// Faults on a real cluster: killed in every play and gone on with, undone, a host that loses power, packets that get lost, a disk
+// that is full while certificates are copied; and no secret where none may be. `npm run test:faults` kills at every step.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import test from 'ava'
+import * as lab from '../../lib/lab/index.ts'
+import type { RunEvent } from '../../lib/run/events.ts'
+import { type Called, eventOf, name, on, rekey, scratchFile, upFresh } from './_lab.ts'
+import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
+
+let shape: lab.Shape
+const members = () => shape.machines.filter(({ role }) => role === 'master' || role === 'node')
+
+test.before(async () => {
+  shape = await upFresh()
+})
+test.after.always(async () => {
+  await lab.down(name, () => {})
+})
+
+/** Calls rekey with JSON lines, and kills it once one of its events says so. */
+async function killedAt(words: readonly string[], fatal: (event: RunEvent) => boolean): Promise<Called> {
+  let dead = false
+  return rekey([...words, '--output', 'json'], {
+    onLine: (line, kill) => {
+      if (dead || !line.startsWith('{') || !fatal(JSON.parse(line) as RunEvent)) return
+      dead = true
+      kill('SIGKILL')
+    },
+  })
+}
+
+const eventsOf = ({ stdout }: Called) =>
+  stdout
+    .split('\n')
+    .filter(line => line.startsWith('{'))
+    .map(line => JSON.parse(line) as RunEvent)
+const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
+
+test.serial(
+  'killed once in each play, a run is gone on with each time and ends as one that nobody disturbed; nobody saw a secret',
+  async t => {
+    const old = await takeOldCredentials(shape)
+    const secrets = await secretsOfTheLab()
+    const seen = watchCommandLines()
+    // Every second time when the step is under way, every other when it has ended on one host.
+    const killed: number[] = []
+    const fatal = (event: RunEvent) => {
+      if (event.kind !== (killed.length % 2 === 0 ? 'step.started' : 'step.finished')) return false
+      if (event.play === 0 || killed.includes(event.play) || ('earlier' in event && event.earlier)) return false
+      killed.push(event.play)
+      return true
+    }
+    let called = await killedAt(rotation(), fatal)
+    const { folder, plays } = eventOf(eventsOf(called), 'run.started')
+    for (let part = 0; called.code === null && part < plays.length + 3; part++) {
+      called = await killedAt(['resume', folder], fatal)
+    }
+    t.is(called.code, 0, called.stderr + called.stdout.slice(-2_000))
+    t.true(killed.length >= plays.length - 2, `killed in the plays ${killed.join(', ')} of ${plays.length}`)
+    await assertRotated(shape, folder, old)
+
+    const later = await secretsOfTheLab()
+    const commandLines = seen.stop()
+    t.true(commandLines.length > 100, `${commandLines.length} command lines were seen`)
+    for (const [whose, secret] of [...secrets, ...later]) {
+      for (const [where, text] of [...plainTexts(folder), ...commandLines]) {
+        t.false(holds(text, secret), `${whose} is in ${where}`)
+      }
+    }
+  },
+)
+
+test.serial('killed in the swap, a run is undone; so is one whose rollback was killed in turn', async t => {
+  const old = await takeOldCredentials(shape)
+  const killed = await killedAt(
+    rotation(),
+    event => event.kind === 'step.finished' && event.step === 'swap-certificates',
+  )
+  t.is(killed.code, null, killed.stderr)
+  const { folder } = eventOf(eventsOf(killed), 'run.started')
+  const second = await killedAt(
+    ['rollback', folder],
+    event => event.kind === 'step.started' && event.step === 'undo-etcd',
+  )
+  t.is(second.code, null, second.stderr)
+  const undone = await rekey(['rollback', folder])
+  t.is(undone.code, 0, undone.stderr + undone.stdout.slice(-2_000))
+  await assertAsBefore(shape, old)
+})
+
+test.serial(
+  'a node that loses its power in mid-step is unknown, exit 4; once it is back the run is gone on with',
+  async t => {
+    const playbook = scratchFile(
+      'slow.ts',
+      `import { play, playbook, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
+import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
+export default playbook({ name: 'slow', summary: 'Something slow', vars: z.object({}), plays: [
+  play('Nodes', { hosts: 'nodes' }, [
+    step('Work', { run: ({ $ }) => $\`[ -e /root/worked ] || { touch /root/worked; echo begun; sleep 300; }\` }),
+    step('Then', { run: ({ $ }) => $\`touch /root/then\` }),
+  ]),
+] })`,
+    )
+    await on('n1', 'touch /root/worked')
+    let struck = false
+    const called = await rekey(['run', playbook, '-i', lab.inventoryPath(name), '-v', '--output', 'plain'], {
+      onLine: line => {
+        if (struck || !/n2.*begun/.test(line)) return
+        struck = true
+        process.kill(lab.leaderOf(name, 'n2') ?? 0, 'SIGKILL')
+      },
+    })
+    t.is(called.code, 4, called.stdout + called.stderr)
+    t.regex(called.stdout, /unknown +Work \[n2\]/)
+    t.is((await rekey(['lab', 'up', '--name', name])).code, 0)
+    const resumed = await rekey(['resume', 'last'])
+    t.is(resumed.code, 0, resumed.stdout + resumed.stderr)
+    await t.notThrowsAsync(on('n2', 'test -e /root/then'))
+  },
+)
+
+test.serial('one packet in twenty is lost: a backup of the cluster takes longer, and is whole', async t => {
+  const drop = (action: '-I' | '-D') => {
+    for (const [chain, way] of [
+      ['INPUT', '-s'],
+      ['OUTPUT', '-d'],
+    ] as const) {
+      const words = [action, chain, way, shape.subnet, '-m', 'statistic', '--mode', 'random', '--probability', '0.05']
+      const { status, stderr } = spawnSync('iptables', [...words, '-j', 'DROP'], { encoding: 'utf8' })
+      if (status !== 0) throw new Error(stderr)
+    }
+  }
+  drop('-I')
+  try {
+    const called = await rekey(['run', 'backup', '-i', lab.inventoryPath(name)])
+    t.is(called.code, 0, called.stdout + called.stderr)
+  } finally {
+    drop('-D')
+  }
+})
+
+test.serial(
+  'a disk that is full while certificates are copied: exit 2, what is in use stays as it is, and the run can be gone on with',
+  async t => {
+    const old = await takeOldCredentials(shape)
+    const pki = '/var/lib/kubelet/pki'
+    await on(
+      'n1',
+      `cp -a ${pki} /root/pki && mount -t tmpfs -o size=24k,mode=0755 tmpfs ${pki} && cp -a /root/pki/. ${pki}/ && head -c 40000 /dev/zero >${pki}/.ballast 2>/dev/null; true`,
+    )
+    const called = await rekey(rotation())
+    await on('n1', `umount ${pki}; rm -rf /root/pki`)
+    t.is(called.code, 2, called.stdout + called.stderr)
+    t.regex(called.stdout, /n1.*No space left on device|No space left on device/)
+    const undone = await rekey(['rollback', 'last'])
+    t.is(undone.code, 0, undone.stdout + undone.stderr)
+    await assertAsBefore(shape, old)
+  },
+)
+
+test.serial(
+  '--check writes nothing: not to a file of a host, and not to etcd but for what the cluster writes by itself',
+  async t => {
+    const old = await takeOldCredentials(shape)
+    const secrets = () =>
+      on(
+        'm1',
+        `kubectl --kubeconfig /etc/kubernetes/admin.conf get secrets,configmaps,daemonsets,deployments -A -o jsonpath='{range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name} {.metadata.generation} {.data}{"\\n"}{end}' | sort | sha256sum`,
+      )
+    const before = await secrets()
+    const called = await rekey([...rotation(), '--check', '--diff'])
+    t.is(called.code, 0, called.stdout + called.stderr)
+    t.is(await secrets(), before)
+    await assertAsBefore(shape, old)
+  },
+)
+
+/** Every private key, token and password of the lab, by what it is. */
+async function secretsOfTheLab(): Promise<[string, string][]> {
+  const found: [string, string][] = []
+  for (const { name: machine } of members()) {
+    const text = await on(
+      machine,
+      `find /etc/kubernetes /var/lib/kubelet/pki -type f \\( -name '*.key' -o -name '*.pem' \\) -exec cat {} +; for f in /etc/kubernetes/*.conf; do sed -n 's/.*client-key-data: //p' "$f" | base64 -d; done`,
+    )
+    for (const [key] of text.matchAll(/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END/g)) {
+      found.push([`a private key of ${machine}`, key])
+    }
+  }
+  const tokens = await on(
+    'm1',
+    `kubectl --kubeconfig /etc/kubernetes/admin.conf get secrets -A -o jsonpath='{range .items[*]}{.data.token}{"\\n"}{end}'`,
+  )
+  for (const token of tokens.split('\n').filter(line => line.length > 100)) {
+    found.push(['a token of a service account', Buffer.from(token, 'base64').toString()])
+  }
+  const variables = readFileSync(join(dirname(lab.inventoryPath(name)), 'group_vars', 'all.yml'), 'utf8')
+  const tokenFile = /^vault_token_file: "?([^"\n]+)"?$/m.exec(variables)?.[1] ?? ''
+  for (const file of readdirSync(dirname(tokenFile)).filter(one => one.includes('token'))) {
+    found.push([`Vault's ${file}`, readFileSync(join(dirname(tokenFile), file), 'utf8').trim()])
+  }
+  return found
+}
+
+/** Collects the command lines of all processes of this machine and of the lab's, until it is stopped. */
+function watchCommandLines(): { stop(): [string, string][] } {
+  const seen = new Set<string>()
+  const timer = setInterval(() => {
+    for (const entry of readdirSync('/proc')) {
+      if (!/^\d+$/.test(entry)) continue
+      try {
+        seen.add(readFileSync(`/proc/${entry}/cmdline`, 'utf8').replaceAll('\0', ' '))
+      } catch {
+        // It has ended.
+      }
+    }
+  }, 100)
+  return {
+    stop: () => {
+      clearInterval(timer)
+      return [...seen].map(line => [`the command line ${line.slice(0, 60)}`, line])
+    },
+  }
+}
+
+/** The files of a run that are not for keys: all but its secrets, its backups and the administrator's kubeconfig. */
+function plainTexts(folder: string): [string, string][] {
+  const own = ['secrets', 'backups', 'admin.conf']
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name))
+    .filter(path => existsSync(path) && !own.includes(path.slice(folder.length + 1).split('/')[0] ?? ''))
+    .map(path => [path, readFileSync(path, 'utf8')])
+}
+
+/** Whether a text holds a secret: as it is, in base64, or any long enough piece of either, whatever stands between its lines. */
+function holds(text: string, secret: string): boolean {
+  const dense = text.replace(/\\n|[\s"'|]/g, '')
+  const body = secret.replace(/-----[^-]*-----/g, '').replace(/\s/g, '')
+  const forms = [body, Buffer.from(secret).toString('base64'), Buffer.from(body).toString('base64')]
+  return forms.some(form => {
+    // The first bytes of keys of one kind are alike.
+    for (let at = Math.min(64, form.length - 24); at + 24 <= form.length; at += 24) {
+      if (at >= 0 && dense.includes(form.slice(at, at + 24))) return true
+    }
+    return false
+  })
+}
