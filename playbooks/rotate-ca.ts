@@ -139,8 +139,8 @@ interface Rotation {
   readonly cluster: Cluster
   /** Vault, with the operator's token. */
   vault(): Promise<Vault>
-  /** The short-lived token of this run. */
-  issuing?: RunToken
+  /** The short-lived token of this run, made once: in a resumed run all hosts may ask for it first. */
+  issuing?: Promise<RunToken>
   /** What was written to each host; a resumed run reads it back. */
   readonly staged: Map<string, StagedFile[]>
   readonly renderers: Map<string, ReturnType<typeof createRenderer>>
@@ -580,9 +580,13 @@ async function removeIssuer(vault: Vault, mount: string, name: string): Promise<
 
 /** Vault with the short-lived token of this run. It is revoked when the run ends: one that is gone on with makes another. */
 async function issuingVault(ctx: Context): Promise<Vault> {
-  if (ctx.rotation.issuing) return ctx.rotation.issuing.vault
+  ctx.rotation.issuing ??= makeRunToken(ctx)
+  return (await ctx.rotation.issuing).vault
+}
+
+async function makeRunToken(ctx: Context): Promise<RunToken> {
   await revokeRecorded(ctx, ctx.rotation)
-  const issuing = await createRunToken(await ctx.rotation.vault(), {
+  const made = await createRunToken(await ctx.rotation.vault(), {
     policy: policyName(ctx),
     lines: issuingPolicy(rolesOf(ctx)),
     ttl: '30m',
@@ -590,9 +594,8 @@ async function issuingVault(ctx: Context): Promise<Vault> {
     keep: record => writeFile(tokenRecord(ctx), JSON.stringify(record), { mode: 0o600 }),
     onRenewalFailed: ({ message }) => ctx.log(`the run's Vault token could not be renewed: ${message}`),
   })
-  ctx.redact(issuing.token)
-  ctx.rotation.issuing = issuing
-  return issuing.vault
+  ctx.redact(made.token)
+  return made
 }
 
 /** Says which token the run made, for whoever ends it: also where the process that made it was killed. */
@@ -1500,7 +1503,7 @@ function openRotation(run: RunContext<Variables>): Rotation {
     },
     close: async () => {
       await rotation.probes?.stop().catch(() => {})
-      await rotation.issuing?.revoke().catch(() => {})
+      await rotation.issuing?.then(made => made.revoke()).catch(() => {})
       await revokeRecorded(run, rotation).catch(({ message }: Error) =>
         run.log(`the run's Vault token could not be revoked, and ends within 30 minutes: ${message}`),
       )

@@ -74,7 +74,11 @@ export async function revokeRunToken(parent: Vault, { accessor, policy }: RunTok
   try {
     await parent.revokeAccessor(accessor)
   } catch (error) {
-    if (!(error instanceof RekeyError) || !/invalid accessor|failed to find accessor/.test(error.message)) throw error
+    if (
+      !(error instanceof RekeyError) ||
+      !/invalid accessor|failed to find accessor|token not found/.test(error.message)
+    )
+      throw error
   }
   await parent.deletePolicy(policy)
 }
