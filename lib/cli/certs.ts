@@ -21,10 +21,11 @@ import { openCluster } from '../kubernetes/cluster.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession, RunContext } from '../playbook/model.ts'
+import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 
-interface CertsOptions extends InventoryOptions {
+interface CertsOptions extends InventoryOptions, ConnectionOptions {
   limit?: string[]
   within: number
   json?: boolean
@@ -38,7 +39,7 @@ export function certsCommand(): Command {
   const command = new Command('certs')
     .description('every certificate and every copy of a CA, on the hosts and in the API; reads only')
     .argument('[pattern]', 'the hosts', 'all')
-  return withInventoryOptions(command)
+  return withConnectionOptions(withInventoryOptions(command))
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
     .option(
       '--within <duration>',
@@ -56,9 +57,12 @@ export function certsCommand(): Command {
 }
 
 async function census(pattern: string, options: CertsOptions): Promise<number> {
-  const inventory = await openInventory(options)
+  const connecting = await openConnecting(options)
+  const inventory = await openInventory(options, { connection: connecting.defaults })
   const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
   if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
+  const masters = options.api ? inventory.select(options.masters) : []
+  await connecting.unlock([...hosts, ...masters])
   const { signal, release } = interruptible()
   const sessions = openHosts(signal)
   const notices: string[] = []
@@ -67,9 +71,7 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   try {
     const limit = limiter(options.forks)
     // First of all the API: it knows on which address a node serves.
-    const { nodes, copies } = options.api
-      ? await inApi(inventory.select(options.masters), sessions, signal, notice)
-      : { nodes: [], copies: [] }
+    const { nodes, copies } = options.api ? await inApi(masters, sessions, signal, notice) : { nodes: [], copies: [] }
     const onHosts = await Promise.all(
       hosts.map(host =>
         limit(async () => {

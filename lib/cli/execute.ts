@@ -23,6 +23,8 @@ export interface Execution {
   readonly vars: unknown
   readonly selection: RunSelection
   readonly provenance: Provenance
+  /** What must never be shown, wherever it comes from. */
+  readonly secrets: readonly string[]
   readonly check?: boolean
   readonly takeLock?: boolean
   /** Ask before each step. */
@@ -39,6 +41,7 @@ export interface Execution {
 export async function execute(execution: Execution): Promise<number> {
   const { playbook, inventory, folder, output, verbose, step, ...rest } = execution
   const redact = redactor()
+  rest.secrets.forEach(redact.add)
   const earlier = rest.earlier?.(redact.add)
   const journal = openJournal(folder)
   const registered = openRegistered(folder, text => redact.text(text) !== text)

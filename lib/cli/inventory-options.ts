@@ -1,10 +1,10 @@
 // The options that say which inventory: the same for every command that reads one.
 import { dirname, resolve } from 'node:path'
-import { createInterface } from 'node:readline/promises'
-import { Writable } from 'node:stream'
 import type { Command } from 'commander'
+import type { ConnectionDefaults } from '../connection/settings.ts'
 import { type Inventory, loadInventory } from '../inventory/index.ts'
 import type { InventoryCommand } from '../run/command-file.ts'
+import { askHidden } from './ask.ts'
 
 export interface InventoryOptions {
   inventory?: string[]
@@ -28,8 +28,14 @@ export function withInventoryOptions(command: Command): Command {
     .option('--ask-vault-pass', 'ask for the password for encrypted variables')
 }
 
-/** Loads the inventory that the options name. Notices go to stderr. */
-export function openInventory(options: InventoryOptions, playbookFile?: string): Promise<Inventory> {
+/**
+ * Loads the inventory that the options name. Notices go to stderr.
+ * @param connection how to reach its hosts where it says nothing of that
+ */
+export function openInventory(
+  options: InventoryOptions,
+  { playbookFile, connection }: { playbookFile?: string; connection?: ConnectionDefaults } = {},
+): Promise<Inventory> {
   return loadInventory({
     sources: options.inventory ?? [],
     playbookDirectory: playbookFile === undefined ? undefined : dirname(playbookFile),
@@ -37,7 +43,8 @@ export function openInventory(options: InventoryOptions, playbookFile?: string):
     vaultIds: options.vaultId,
     vaultPasswordFiles: options.vaultPasswordFile,
     askVaultPassword: options.askVaultPass,
-    ask: askHidden,
+    ask: async prompt => askHidden(prompt),
+    connection,
     notice: line => process.stderr.write(`${line}\n`),
   })
 }
@@ -54,19 +61,6 @@ export function inventoryCommand(options: InventoryOptions, sources: readonly st
     }),
     vaultPasswordFile: (options.vaultPasswordFile ?? []).map(file => resolve(file)),
     askVaultPass: options.askVaultPass ?? false,
-  }
-}
-
-/** Asks on the terminal without showing what is typed. */
-export async function askHidden(prompt: string): Promise<string> {
-  process.stderr.write(prompt)
-  const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const terminal = createInterface({ input: process.stdin, output: silent, terminal: process.stdin.isTTY })
-  try {
-    return await terminal.question('')
-  } finally {
-    terminal.close()
-    process.stderr.write('\n')
   }
 }
 

@@ -64,7 +64,7 @@ async function print(name: string | undefined, options: InventoryCommandOptions)
       hint: 'A group may follow --graph, a variable --explain HOST.',
     })
   }
-  const inventory = await openInventory(options, join(options.playbookDir ?? '.', 'playbook'))
+  const inventory = await openInventory(options, { playbookFile: join(options.playbookDir ?? '.', 'playbook') })
   if (list) return inventory.list({ yaml, limit: options.limit?.join(',') })
   if (graph) return inventory.graph({ group: name, vars })
   if (host !== undefined) return inventory.describeHost(host, { yaml })

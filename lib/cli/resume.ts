@@ -11,11 +11,17 @@ import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run
 import { readRegistered } from '../run/registered.ts'
 import { selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
+import {
+  type ConnectionOptions,
+  connectionCommand,
+  openConnecting,
+  withConnectionOptions,
+} from './connection-options.ts'
 import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { type ViewOptions, withViewOptions } from './run.ts'
 
-export interface ResumeOptions extends InventoryOptions, ViewOptions {
+export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ViewOptions {
   acceptChangedInventory?: boolean
   acceptChangedPlaybook?: boolean
 }
@@ -31,7 +37,7 @@ export function resumeCommand(): Command {
 
 /** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
 export function withResumeOptions(command: Command): Command {
-  return withViewOptions(withInventoryOptions(command))
+  return withViewOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
     .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
 }
@@ -94,7 +100,8 @@ export async function takeUp(
     vaultPasswordFile: options.vaultPasswordFile ?? [...(command?.vaultPasswordFile ?? [])],
     askVaultPass: options.askVaultPass ?? command?.askVaultPass,
   }
-  const inventory = await openInventory(given, file)
+  const connecting = await openConnecting({ ...command?.connection, ...said(options) })
+  const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
   const provenance = provenanceOf(file, inventory.hosts)
   requireUnchanged(latest, provenance, options)
   const { selection } = first
@@ -103,6 +110,7 @@ export async function takeUp(
   return {
     playbook,
     inventory,
+    secrets: await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name))),
     run,
     folder,
     vars: variablesOf(playbook, inventory, hosts, given.extraVars ?? []),
@@ -113,6 +121,11 @@ export async function takeUp(
     output: options.output,
     verbose: options.verbose,
   }
+}
+
+/** The options for connecting that were given, without those that were not. */
+function said(options: ConnectionOptions): ConnectionOptions {
+  return Object.fromEntries(Object.entries(connectionCommand(options)).filter(([, value]) => value !== undefined))
 }
 
 /** What a run was made of must be what it is gone on with. */

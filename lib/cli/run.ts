@@ -9,6 +9,12 @@ import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { provenanceOf } from '../run/provenance.ts'
 import { selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
+import {
+  type ConnectionOptions,
+  connectionCommand,
+  openConnecting,
+  withConnectionOptions,
+} from './connection-options.ts'
 import { execute, limitOf, variablesOf } from './execute.ts'
 import {
   extraNames,
@@ -26,7 +32,7 @@ export interface ViewOptions {
   verbose?: boolean
 }
 
-interface RunCommandOptions extends InventoryOptions, ViewOptions {
+interface RunCommandOptions extends InventoryOptions, ConnectionOptions, ViewOptions {
   limit?: string[]
   tags?: string[]
   skipTags?: string[]
@@ -41,7 +47,7 @@ export function runCommand(): Command {
   const command = new Command('run')
     .description('run a playbook: a name from playbooks/, or a path to any .ts playbook')
     .argument('<playbook>')
-  return withViewOptions(withInventoryOptions(command))
+  return withViewOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('-l, --limit <pattern>', 'only these hosts', collect)
     .option('-t, --tags <tags>', 'only plays and steps with one of these tags', collectCommas)
     .option('--skip-tags <tags>', 'leave out plays and steps with one of these tags', collectCommas)
@@ -69,7 +75,9 @@ export function withViewOptions(command: Command): Command {
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
   if (options.step) requireTerminal()
   const { playbook, file } = await loadPlaybook(reference)
-  const inventory = await openInventory(options, file)
+  // Where nothing is connected to, nothing is asked.
+  const connecting = await openConnecting(options.listHosts || options.listSteps ? {} : options)
+  const inventory = await openInventory(options, { playbookFile: file, connection: connecting.defaults })
   const limit = limitOf(inventory, options.limit)
   const selection = {
     inventory,
@@ -95,8 +103,9 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   }
   const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
   const vars = variablesOf(playbook, inventory, hosts, options.extraVars ?? [])
+  const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
-  const command = inventoryCommand(options, inventory.sources)
+  const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
   writeCommand(folder, command)
   return execute({
     playbook,
@@ -114,6 +123,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       extraVars: extraNames(command.extraVars),
     },
     check: options.check,
+    secrets,
     takeLock: options.takeLock,
     step: options.step,
     output: options.output,

@@ -38,10 +38,11 @@ import { readInterfaces } from '../template/machine-interfaces.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { dryText, type RenderedBlock, renderConfiguration } from '../template/render-configuration.ts'
 import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
+import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 
-interface TemplateOptions extends InventoryOptions, CaKeyOptions {
+interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions {
   ca?: string
   config: string
   limit?: string[]
@@ -59,7 +60,7 @@ export function templateCommand(): Command {
   const command = new Command('template')
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
-  return withCaKeyOptions(withInventoryOptions(command))
+  return withCaKeyOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
     .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
@@ -85,9 +86,11 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   if (configuration.ignored.length > 0) {
     process.stderr.write(`Settings without a use here: ${configuration.ignored.join(', ')}\n`)
   }
-  const inventory = await openInventory(options)
+  const connecting = await openConnecting(options)
+  const inventory = await openInventory(options, { connection: connecting.defaults })
   const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
   if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
+  const secrets = await connecting.unlock(hosts)
 
   const { signal, release } = interruptible()
   // Opened when the first secret is asked for: a configuration may need none.
@@ -102,7 +105,7 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   const limit = new Set(hosts.map(({ name }) => name))
   try {
     const made = templatePlaybook(configuration, { ...options, pattern, connected })
-    return await execute(made, { ...options, inventory, limit, signal })
+    return await execute(made, { ...options, inventory, limit, signal, secrets })
   } finally {
     release()
     await (await source?.catch(() => undefined))?.close()
@@ -333,6 +336,7 @@ interface ExecuteOptions {
   readonly inventory: Parameters<typeof runPlaybook>[1]['inventory']
   readonly limit: ReadonlySet<string>
   readonly signal: AbortSignal
+  readonly secrets: readonly string[]
   readonly check?: boolean
   readonly forks: number
   readonly output: OutputKind
@@ -342,6 +346,7 @@ interface ExecuteOptions {
 async function execute(made: Playbook, options: ExecuteOptions): Promise<number> {
   const { run, folder } = createRunFolder(made.name, runsDirectory())
   const redact = redactor()
+  options.secrets.forEach(redact.add)
   const journal = openJournal(folder)
   // With --dry the terminal is for what was rendered.
   const view = await openView(options.dry ? 'plain' : options.output, options.dry ? process.stderr : process.stdout, {

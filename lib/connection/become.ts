@@ -2,10 +2,13 @@
 import type { ConnectionSettings } from './settings.ts'
 import { quote } from './shell.ts'
 
-/** A command ready to be started, and what its stdin must begin with (a password, for sudo). */
+/** A command ready to be started. */
 export interface BecomeCommand {
   readonly command: string
-  readonly firstInput?: string
+  /** What it prints once it runs as the other user; nothing where it runs as the one who logged in. */
+  readonly announced?: string
+  /** The program asks for a password on a terminal and nowhere else. */
+  readonly onTerminal?: boolean
 }
 
 /** Names a command to `endCommand`: in its environment, and so in that of everything that it starts. */
@@ -13,18 +16,23 @@ const marker = 'REKEY_COMMAND'
 
 /**
  * Wraps a command so that it runs under `/bin/sh`, as the user that `settings.become` names, marked with an id.
- * sudo is never left waiting for a password: without one it fails at once, with one it reads it from stdin.
+ * Without a password, sudo and doas fail at once instead of asking for one; su has no such option.
  */
 export function become({ become: other, user: own }: ConnectionSettings, command: string, id: string): BecomeCommand {
-  const shell = `/bin/sh -c ${quote(command)}`
-  if (!other || (other.user === own && other.password === undefined)) return { command: `${marker}=${id} ${shell}` }
+  if (!other || other.user === own) return { command: `${marker}=${id} /bin/sh -c ${quote(command)}` }
   const user = quote(other.user)
+  const announced = `rekey-begins-${id}`
+  const onTerminal = other.method === 'doas' && other.password !== undefined
+  const shell = `/bin/sh -c ${quote(`echo ${announced} >${onTerminal ? '/dev/tty' : '&2'}\n${command}`)}`
   // Each of them empties the environment, so the mark is set behind it.
   const marked = `env ${marker}=${id} ${shell}`
-  if (other.method === 'su') return { command: `exec su ${user} -c ${quote(marked)}` }
-  if (other.method === 'doas') return { command: `exec doas -n -u ${user} ${marked}` }
-  if (other.password === undefined) return { command: `exec sudo -n -u ${user} -- ${marked}` }
-  return { command: `exec sudo -k -S -p '' -u ${user} -- ${marked}`, firstInput: `${other.password}\n` }
+  if (other.method === 'su') return { command: `exec su ${user} -c ${quote(`exec ${marked}`)}`, announced }
+  if (other.method === 'doas') {
+    return { command: `exec doas ${onTerminal ? '' : '-n '}-u ${user} ${marked}`, announced, onTerminal }
+  }
+  // With -k a password that somebody typed a minute ago does not hide that this one is wrong.
+  const asking = other.password === undefined ? '-n' : "-k -S -p 'Password: '"
+  return { command: `exec sudo ${asking} -u ${user} -- ${marked}`, announced }
 }
 
 /**

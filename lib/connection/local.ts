@@ -1,41 +1,90 @@
 // The machine that rekey itself runs on, as a host.
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { connect as connectTcp } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { HostFailedError } from '../errors.ts'
-import { become } from './become.ts'
+import { HostFailedError, RekeyError } from '../errors.ts'
+import { type BecomeCommand, endCommand } from './become.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
+import { createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 const graceBeforeKill = 3_000
 
-/** A connection to this machine: commands are children of this process, each in a process group of its own. */
+/**
+ * A connection to this machine: commands are children of this process, each in a process group of its own.
+ * @throws RekeyError for doas with a password, which it takes on a terminal only
+ */
 export function connectLocal(name: string, settings: ConnectionSettings): Connection {
   let closed: Error | undefined
   const groups = new Set<number>()
+  const elevator = createElevator(name, settings)
+  if (elevator.wrap('', '').onTerminal) {
+    throw new RekeyError(`${name}: doas takes a password on a terminal only, and a local connection has none`, {
+      code: 'become.terminal',
+      host: name,
+      hint: 'Allow this user doas without a password, or use sudo.',
+    })
+  }
+  const start = (wrapped: BecomeCommand) => {
+    const child = spawn('/bin/sh', ['-c', wrapped.command], { detached: true, stdio: 'pipe' })
+    child.stdin.on('error', () => {})
+    return child
+  }
+
+  /** Processes of another user can be ended by that user only. */
+  const endAll = (id: string, signal: 'TERM' | 'KILL') => {
+    const wrapped = elevator.wrap(endCommand(id, signal), randomUUID())
+    const child = start(wrapped)
+    child.on('error', () => {})
+    const nowhere = { stdout: new PassThrough().resume(), stderr: new PassThrough().resume() }
+    elevator.attach(wrapped, child, nowhere).catch(() => child.stdin.end())
+  }
+
+  /** The streams of a command that runs as somebody else: without what was asked and answered before it began. */
+  const attach = (child: ChildProcessWithoutNullStreams, wrapped: BecomeCommand, refuse: (error: Error) => void) => {
+    const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
+    stdin.on('error', () => {})
+    child.stdout.on('end', () => stdout.end())
+    child.stderr.on('end', () => stderr.end())
+    elevator.attach(wrapped, child, { stdout, stderr }).then(
+      () => void stdin.pipe(child.stdin),
+      error => {
+        refuse(error)
+        child.stdin.end()
+      },
+    )
+    return { stdin, stdout, stderr }
+  }
+
   return {
     name,
     get lost() {
       return closed
     },
     spawn: (command, options: SpawnOptions = {}): RemoteProcess => {
-      const started = become(settings, command, randomUUID())
-      const child = spawn('/bin/sh', ['-c', started.command], { detached: true, stdio: 'pipe' })
-      const { stdin, stdout, stderr } = child
+      const id = randomUUID()
+      const wrapped = elevator.wrap(command, id)
+      const elevated = wrapped.announced !== undefined
+      let ended: Error | undefined = elevator.refused
+      const child = start(ended ? { command: 'exit 1' } : wrapped)
       if (child.pid !== undefined) groups.add(child.pid)
-      if (started.firstInput !== undefined) stdin.write(started.firstInput)
-      stdin.on('error', () => {})
+      const streams = elevated && !ended ? attach(child, wrapped, error => (ended ??= error)) : child
+      const { stdin, stdout, stderr } = streams
       const remote: RemoteProcess = Object.assign(new EventEmitter(), { stdin, stdout, stderr })
-      let ended: Error | undefined
       const end = async (reason: Error) => {
         if (ended || child.exitCode !== null || child.pid === undefined) return
         ended = reason
-        endGroup(child.pid, 'SIGTERM')
+        const send = (signal: 'TERM' | 'KILL') => {
+          if (elevated) endAll(id, signal)
+          endGroup(child.pid!, `SIG${signal}`)
+        }
+        send('TERM')
         await delay(graceBeforeKill, undefined, { ref: false })
-        if (child.exitCode === null && child.signalCode === null) endGroup(child.pid, 'SIGKILL')
+        if (child.exitCode === null && child.signalCode === null) send('KILL')
       }
       const unwatch = watchForEnd(name, options, reason => void end(reason))
       child.on('error', error => remote.emit('error', error))

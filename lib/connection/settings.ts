@@ -1,4 +1,15 @@
 // How to reach one host. Inventories produce these; connections consume them.
+import type { UnlockedKey } from './private-keys.ts'
+
+/** Programs that run a command as another user. */
+export const becomeMethods = ['sudo', 'su', 'doas'] as const
+
+/** Becoming another user for every command. */
+export interface BecomeSettings {
+  readonly method: (typeof becomeMethods)[number]
+  readonly user: string
+  readonly password?: string
+}
 
 /** Everything a connection to one host needs to know. Paths are absolute. */
 export interface ConnectionSettings {
@@ -11,6 +22,8 @@ export interface ConnectionSettings {
   /** Private key file; without one, the agent and the default keys are tried. */
   readonly privateKeyFile?: string
   readonly password?: string
+  /** Keys whose passphrase was asked for, by their file. */
+  readonly unlockedKeys?: ReadonlyMap<string, UnlockedKey>
   /** known_hosts files in order; none means the user's and the system's. */
   readonly knownHostsFiles?: readonly string[]
   /** `yes` refuses unknown keys; `accept-new` records them and refuses changed ones. */
@@ -18,8 +31,34 @@ export interface ConnectionSettings {
   /** Hops as OpenSSH's ProxyJump writes them, first hop first. */
   readonly proxyJump?: readonly string[]
   readonly proxyCommand?: string
-  /** Become another user for every command. */
-  readonly become?: { readonly method: 'sudo' | 'su' | 'doas'; readonly user: string; readonly password?: string }
+  /** What only the system's ssh follows. */
+  readonly openssh?: OpensshSettings
+  readonly become?: BecomeSettings
   /** Seconds until a connect attempt is given up. */
   readonly connectTimeout: number
+  /** A host that leaves `count` questions in a row unanswered, one every `seconds`, is lost. */
+  readonly keepalive?: { readonly seconds: number; readonly count: number }
+}
+
+/** What the system's ssh is told beside the rest. */
+export interface OpensshSettings {
+  /** The name to give to ssh: its configuration may know it, and call the machine otherwise. */
+  readonly destination: string
+  /** `Option=value`, as for `-o`, in order. */
+  readonly options: readonly string[]
+  /** Instead of `~/.ssh/config` and the system's. */
+  readonly configurationFile?: string
+}
+
+/** What the command line says of all hosts; a variable of the inventory wins over it, as in Ansible. */
+export interface ConnectionDefaults {
+  readonly user?: string
+  readonly privateKeyFile?: string
+  readonly password?: string
+  readonly become?: boolean
+  readonly becomeUser?: string
+  readonly becomeMethod?: BecomeSettings['method']
+  readonly becomePassword?: string
+  /** Filled before anything connects. */
+  readonly unlockedKeys: ReadonlyMap<string, UnlockedKey>
 }

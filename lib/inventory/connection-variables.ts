@@ -2,7 +2,12 @@
 import { existsSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
-import type { ConnectionSettings } from '../connection/settings.ts'
+import {
+  type BecomeSettings,
+  becomeMethods,
+  type ConnectionDefaults,
+  type ConnectionSettings,
+} from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import { splitShell } from './shell-words.ts'
 import { readSshConfig, type SshConfig, sshConfigMatters, sshDefaults } from './ssh-config.ts'
@@ -12,6 +17,8 @@ export type ReadVariable = (name: string) => unknown
 
 /** Where relative paths and the defaults come from. */
 export interface ConnectionContext {
+  /** What the command line says of every host. */
+  readonly defaults?: ConnectionDefaults
   readonly cwd: string
   readonly environment: NodeJS.ProcessEnv
   readonly notice: (line: string) => void
@@ -68,7 +75,7 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
   }
   const kind = connectionKind(name, text('ansible_connection'))
   const address = text('ansible_host', 'ansible_ssh_host') ?? name
-  const options = new SshOptions(name, context)
+  const options = new SshOptions(name, kind, context)
   for (const variable of ['ansible_ssh_args', 'ansible_ssh_common_args', 'ansible_ssh_extra_args']) {
     const args = text(variable)
     if (args !== undefined) options.add(args, variable)
@@ -77,13 +84,16 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
   if (checking && !isTrue(checking.value)) options.set('stricthostkeychecking', 'no')
   const port = first('ansible_port', 'ansible_ssh_port')
   if (port) options.set('port', String(portOf(name, port.value, port.name)))
-  const user = text('ansible_user', 'ansible_ssh_user')
+  const { defaults = noDefaults } = context
+  const user = preferred('-u', text('ansible_user', 'ansible_ssh_user'), defaults.user, 'ansible_user', context)
   if (user !== undefined) options.set('user', user)
-  const key = text('ansible_ssh_private_key_file', 'ansible_private_key_file')
+  const ownKey = text('ansible_ssh_private_key_file', 'ansible_private_key_file')
+  const key = preferred('--private-key', ownKey, defaults.privateKeyFile, 'ansible_ssh_private_key_file', context)
   if (key !== undefined) options.set('identityfile', key)
   const timeout = text('ansible_ssh_timeout', 'ansible_timeout')
   if (timeout !== undefined) options.set('connecttimeout', timeout)
-  if (kind === 'ssh') options.addConfiguration(address)
+  const given = options.given()
+  if (kind !== 'local') options.addConfiguration(address)
 
   const portNumber = portOf(name, options.get('port') ?? '22', 'the port of ssh')
   const seconds = Number(options.get('connecttimeout') ?? 10)
@@ -98,14 +108,26 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     port: portNumber,
     user: options.get('user') ?? context.environment['USER'] ?? userInfo().username,
     ...(keyFile !== undefined && { privateKeyFile: expandPath(keyFile, context) }),
-    ...optional('password', text('ansible_password', 'ansible_ssh_pass', 'ansible_ssh_password')),
+    ...optional('password', text('ansible_password', 'ansible_ssh_pass', 'ansible_ssh_password') ?? defaults.password),
+    ...(context.defaults && { unlockedKeys: context.defaults.unlockedKeys }),
     ...(knownHosts !== undefined && { knownHostsFiles: knownHostsFiles(knownHosts, options, context) }),
     hostKeyChecking: hostKeyChecking(name, options.get('stricthostkeychecking'), context),
     ...(jump !== undefined && jump !== 'none' && { proxyJump: jump.split(',').map(hop => hop.trim()) }),
     ...(command !== undefined && command !== 'none' && { proxyCommand: command }),
-    ...becomeSettings(name, read, text),
+    ...becomeSettings(name, read, text, defaults),
     connectTimeout: seconds,
+    ...keepalive(options),
+    ...(kind === 'openssh' && {
+      openssh: { destination: address, options: given, ...optional('configurationFile', options.file) },
+    }),
   }
+}
+
+/** How often ssh would ask whether the host is still there; rekey asks anyway. */
+function keepalive(options: SshOptions): Pick<ConnectionSettings, 'keepalive'> {
+  const seconds = Number(options.get('serveraliveinterval') ?? 0)
+  const count = Number(options.get('serveralivecountmax') ?? 3)
+  return seconds > 0 && count > 0 ? { keepalive: { seconds, count } } : {}
 }
 
 function portOf(host: string, value: unknown, variable: string): number {
@@ -132,24 +154,45 @@ function connectionKind(host: string, value: string | undefined): ConnectionSett
     case 'paramiko':
     case 'paramiko_ssh':
       return 'ssh'
+    case 'openssh':
+      return 'openssh'
     case 'local':
       return 'local'
   }
-  throw badVariable(host, 'ansible_connection', `is "${value}", and rekey connects by ssh or local only`)
+  throw badVariable(host, 'ansible_connection', `is "${value}", and rekey connects by ssh, openssh or local only`)
 }
 
 function becomeSettings(
   host: string,
   read: ReadVariable,
   text: (...names: string[]) => string | undefined,
+  defaults: ConnectionDefaults,
 ): Pick<ConnectionSettings, 'become'> {
-  if (!isTrue(read('ansible_become') ?? false)) return {}
-  const method = text('ansible_become_method')?.replace(/^ansible\.(builtin|legacy)\./, '') ?? 'sudo'
-  if (method !== 'sudo' && method !== 'su' && method !== 'doas') {
-    throw badVariable(host, 'ansible_become_method', `is "${method}", and rekey knows sudo, su and doas`)
+  if (!isTrue(read('ansible_become') ?? defaults.become ?? false)) return {}
+  const wanted =
+    text('ansible_become_method')?.replace(/^ansible\.(builtin|legacy)\./, '') ?? defaults.becomeMethod ?? 'sudo'
+  const method = becomeMethods.find(one => one === wanted)
+  if (!method) throw badVariable(host, 'ansible_become_method', `is "${wanted}", and rekey knows sudo, su and doas`)
+  const user = text('ansible_become_user') ?? defaults.becomeUser ?? 'root'
+  const password = text('ansible_become_password', 'ansible_become_pass') ?? defaults.becomePassword
+  const become: BecomeSettings = { method, user, ...optional('password', password) }
+  return { become }
+}
+
+const noDefaults: ConnectionDefaults = { unlockedKeys: new Map() }
+
+/** A variable of the inventory, or else the option; as in Ansible the variable wins, which is said. */
+function preferred(
+  option: string,
+  own: string | undefined,
+  given: string | undefined,
+  variable: string,
+  { notice }: ConnectionContext,
+): string | undefined {
+  if (own !== undefined && given !== undefined && own !== given) {
+    notice(`${option} is not used where the inventory sets ${variable}; -e ${variable}=${given} wins over both`)
   }
-  const password = text('ansible_become_password', 'ansible_become_pass')
-  return { become: { method, user: text('ansible_become_user') ?? 'root', ...optional('password', password) } }
+  return own ?? given
 }
 
 /** What Ansible takes for true: `yes`, `on`, `1`, `true` and `True`. */
@@ -203,28 +246,42 @@ const followed = [
   'proxyjump',
   'proxycommand',
   'connecttimeout',
+  'serveraliveinterval',
+  'serveralivecountmax',
 ]
-/** Options of configuration files that change where a connection goes or whom it trusts, and that it can't follow. */
+/** Options of configuration files that change where a connection goes or whom it trusts; only `openssh` follows them. */
 const notFollowed = ['hostkeyalias', 'certificatefile', 'pkcs11provider', 'revokedhostkeys', 'identityagent']
 /** Options without a meaning here: rekey keeps one connection a host anyway, and never asks. */
 const needless =
-  /^(control(master|path|persist)|compression|serveralive(interval|countmax)|tcpkeepalive|loglevel|batchmode|identitiesonly|hashknownhosts|updatehostkeys|checkhostip|addressfamily|forwardagent|forwardx11|sendenv|requesttty)$/
+  /^(control(master|path|persist)|compression|tcpkeepalive|loglevel|batchmode|identitiesonly|hashknownhosts|updatehostkeys|checkhostip|addressfamily|forwardagent|forwardx11|sendenv|requesttty)$/
 
 /** Options of ssh for one host; of one given twice the first counts, as for ssh. */
 class SshOptions {
   readonly #host: string
+  readonly #kind: ConnectionSettings['kind']
   readonly #context: ConnectionContext
   readonly #values = new Map<string, string>()
   /** Names of what has no effect, said once for all hosts. */
   #file: string | undefined
 
-  constructor(host: string, context: ConnectionContext) {
+  constructor(host: string, kind: ConnectionSettings['kind'], context: ConnectionContext) {
     this.#host = host
+    this.#kind = kind
     this.#context = context
   }
 
   get(option: string): string | undefined {
     return this.#values.get(option)
+  }
+
+  /** What the inventory gave, as `Option=value`. */
+  given(): string[] {
+    return [...this.#values].map(([option, value]) => `${option}=${value}`)
+  }
+
+  /** The configuration file that the inventory names. */
+  get file(): string | undefined {
+    return this.#file === undefined ? undefined : expandPath(this.#file, this.#context)
   }
 
   set(option: string, value: string): void {
@@ -264,13 +321,14 @@ class SshOptions {
     const [, option = '', value = ''] = match
     this.set(option.toLowerCase(), unquoted(value.trim()))
     const name = option.toLowerCase()
-    if (!followed.includes(name) && !needless.test(name)) this.#context.notice(`${option} in ${variable} is not used`)
+    if (this.#kind === 'openssh' || followed.includes(name) || needless.test(name)) return
+    this.#context.notice(`${option} in ${variable} is not used: it needs ansible_connection=openssh`)
   }
 
   /** Lays what the files of ssh say below what the inventory says. */
   addConfiguration(address: string): void {
     if (this.#file === undefined && !sshConfigMatters()) return
-    const args = this.#file === undefined ? [] : ['-F', expandPath(this.#file, this.#context)]
+    const args = this.file === undefined ? [] : ['-F', this.file]
     // Match blocks may look at these, and at nothing else that the inventory says.
     if (this.#values.has('user')) args.push('-l', this.#values.get('user')!)
     if (this.#values.has('port')) args.push('-p', this.#values.get('port')!)
@@ -281,13 +339,16 @@ class SshOptions {
       // A jump on the command line makes ssh ignore a proxy command of its files, and the other way round.
       if (option.startsWith('proxy') && (this.#values.has('proxyjump') || this.#values.has('proxycommand'))) continue
       if (value === undefined || (value === 'none' && option === 'connecttimeout')) continue
-      if (more.length > 0 && !this.#values.has(option))
+      if (more.length > 0 && !this.#values.has(option) && this.#kind === 'ssh')
         this.#context.notice(`${this.#host}: of several keys in the configuration of ssh, ${value} is used`)
       this.set(option, value)
     }
+    if (this.#kind === 'openssh') return
     for (const option of notFollowed) {
       if (chosen(option).length > 0)
-        this.#context.notice(`${this.#host}: ${option} in the configuration of ssh is not used`)
+        this.#context.notice(
+          `${this.#host}: ${option} in the configuration of ssh is not used: it needs ansible_connection=openssh`,
+        )
     }
   }
 }

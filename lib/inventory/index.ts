@@ -1,6 +1,7 @@
 // Loads inventories as Ansible's operators have them: hosts, groups and variables, by pattern.
 import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
+import type { ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import { checkConfig, fallbackSources, fallbackVaultOptions, readAnsibleConfig } from './ansible-config.ts'
 import { readExtraVariables } from './extra-variables.ts'
@@ -22,6 +23,8 @@ export interface InventoryOptions extends VaultOptions {
   readonly playbookDirectory?: string
   /** As given with `-e`, in order. */
   readonly extraVars?: readonly string[]
+  /** How to reach hosts where no variable says so. */
+  readonly connection?: ConnectionDefaults
   /** Asks the operator for a password, without showing it. */
   readonly ask?: (prompt: string) => Promise<string>
   /** Is told, one line each, what an operator should know but need not act on. */
@@ -71,7 +74,8 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
     playbookFolder: playbookDirectory ? openVariableFolder(playbookDirectory, vault, notice) : undefined,
     extraVars: readExtraVariables(options.extraVars ?? [], context),
   })
-  return createInventory({ sources, data, layers, playbookDirectory, cwd, environment, notice })
+  const { connection } = options
+  return createInventory({ sources, data, layers, playbookDirectory, connection, cwd, environment, notice })
 }
 
 function noInventory(): RekeyError {

@@ -1,5 +1,5 @@
 // A loaded inventory: hosts with their variables, by name and by pattern.
-import type { ConnectionSettings } from '../connection/settings.ts'
+import type { ConnectionDefaults, ConnectionSettings } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import { didYouMean } from '../suggestion.ts'
@@ -55,6 +55,7 @@ export interface InventoryContext {
   readonly data: InventoryData
   readonly layers: Layers
   readonly playbookDirectory?: string
+  readonly connection?: ConnectionDefaults
   readonly cwd: string
   readonly environment: NodeJS.ProcessEnv
   readonly notice: (line: string) => void
@@ -188,7 +189,7 @@ function describeGroup(group: Group): InventoryGroup {
 function createHost(
   entry: HostEntry,
   resolver: VariableResolver,
-  { cwd, environment, notice }: InventoryContext,
+  { connection: defaults, cwd, environment, notice }: InventoryContext,
 ): Host {
   let groups: readonly string[] | undefined
   let vars: Readonly<Record<string, unknown>> | undefined
@@ -205,7 +206,12 @@ function createHost(
     },
     get connection() {
       if (!connection) {
-        connection = connectionSettings(entry.name, name => resolver.read(entry, name), { cwd, environment, notice })
+        connection = connectionSettings(entry.name, name => resolver.read(entry, name), {
+          defaults,
+          cwd,
+          environment,
+          notice,
+        })
         for (const name of Object.keys(resolver.vars(entry)).filter(isUnusedConnectionVariable).sort()) {
           notice(`the inventory sets ${name}, which rekey does not use`)
         }

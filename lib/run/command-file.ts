@@ -1,6 +1,23 @@
 // What of the command line a resumed run needs and the journal must not hold: variables given with `-e` may be secrets.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { ConnectionDefaults } from '../connection/settings.ts'
+
+/** How hosts are reached where the inventory does not say so. Passwords are asked for anew. */
+export interface ConnectionCommand {
+  readonly user?: string
+  readonly privateKey?: string
+  readonly askPass?: boolean
+  readonly become?: boolean
+  readonly becomeUser?: string
+  readonly becomeMethod?: ConnectionDefaults['becomeMethod']
+  readonly askBecomePass?: boolean
+}
+
+/** What of a command is needed to go on with its run. */
+export interface RunCommand extends InventoryCommand {
+  readonly connection?: ConnectionCommand
+}
 
 /** How an inventory is opened. Paths are absolute. */
 export interface InventoryCommand {
@@ -14,13 +31,13 @@ export interface InventoryCommand {
 const place = (folder: string) => join(folder, 'secrets', 'command.json')
 
 /** Writes it into the run's folder, for its owner only. */
-export function writeCommand(folder: string, command: InventoryCommand): void {
+export function writeCommand(folder: string, command: RunCommand): void {
   mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
   writeFileSync(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
 }
 
 /** Reads it back; `undefined` where it is not there. */
-export function readCommand(folder: string): InventoryCommand | undefined {
+export function readCommand(folder: string): RunCommand | undefined {
   const path = place(folder)
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as InventoryCommand) : undefined
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunCommand) : undefined
 }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import anyTest, { type TestFn } from 'ava'
+import { quote } from '../../lib/connection/shell.ts'
 import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -51,6 +52,11 @@ export interface Workbench {
     args: readonly string[],
     options?: { onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void },
   ): Promise<Called>
+  /** The same on a terminal, where questions are answered as they come; what shows on it is in `stdout`. */
+  onTerminal(
+    args: readonly string[],
+    answers: readonly (readonly [question: RegExp, answer: string])[],
+  ): Promise<Called>
   /** The folders of the runs so far, oldest first. */
   runs(): string[]
 }
@@ -94,7 +100,11 @@ export function workbench(
     },
     rekey: (args, { onLine } = {}) => {
       const env = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: '1', SSH_AUTH_SOCK: '' }
-      const child = spawn(join(root, 'bin', 'rekey'), args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
+      // In a session of its own, and so without the terminal of whoever runs the tests.
+      const child = spawn(join(root, 'bin', 'rekey'), args, {
+        ...{ cwd: folder, env, detached: true },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
       return new Promise(resolve => {
         let [stdout, stderr, rest] = ['', '', '']
         child.stdout.on('data', (chunk: Buffer) => {
@@ -102,6 +112,39 @@ export function workbench(
           const complete = (rest + chunk).split('\n')
           rest = complete.pop() ?? ''
           for (const line of complete) onLine?.(line, signal => child.kill(signal))
+        })
+        child.stderr.on('data', (chunk: Buffer) => {
+          stderr += chunk
+        })
+        const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+        child.on('close', code => {
+          clearTimeout(timer)
+          resolve({ code, stdout, stderr })
+        })
+      })
+    },
+    onTerminal: (args, answers) => {
+      const env = {
+        ...process.env,
+        XDG_STATE_HOME: state,
+        NO_COLOR: '1',
+        SSH_AUTH_SOCK: '',
+        TERM: 'dumb',
+        SHELL: '/bin/sh',
+      }
+      const line = [join(root, 'bin', 'rekey'), ...args].map(quote).join(' ')
+      const child = spawn('script', ['-qec', line, '/dev/null'], { cwd: folder, env, stdio: ['pipe', 'pipe', 'pipe'] })
+      const left = [...answers]
+      return new Promise(resolve => {
+        let [stdout, stderr, unanswered] = ['', '', '']
+        child.stdout.on('data', (chunk: Buffer) => {
+          stdout += chunk
+          unanswered += chunk
+          const [next] = left
+          if (!next?.[0].test(unanswered)) return
+          unanswered = ''
+          left.shift()
+          child.stdin.write(`${next[1]}\n`)
         })
         child.stderr.on('data', (chunk: Buffer) => {
           stderr += chunk

@@ -117,7 +117,8 @@ const wrong: Record<string, RegExp> = {
   '{ansible_port: http}': /^h1: ansible_port must be a port number, not http$/,
   '{ansible_port: 70000}': /^h1: ansible_port must be a port number, not 70000$/,
   '{ansible_host: [1]}': /^h1: ansible_host must be text$/,
-  '{ansible_connection: docker}': /^h1: ansible_connection is "docker", and rekey connects by ssh or local only$/,
+  '{ansible_connection: docker}':
+    /^h1: ansible_connection is "docker", and rekey connects by ssh, openssh or local only$/,
   '{ansible_become: true, ansible_become_method: runas}':
     /^h1: ansible_become_method is "runas", and rekey knows sudo, su and doas$/,
   '{ansible_ssh_common_args: "-o \'X"}': /^h1: ansible_ssh_common_args has a quote that is not closed$/,
@@ -185,8 +186,8 @@ test('options of ssh that have no effect are named, those of its connection shar
   )
   t.truthy(inventory.host('h1').connection)
   t.deepEqual(told, [
-    'PubkeyAuthentication in ansible_ssh_common_args is not used',
-    'HostKeyAlias in ansible_ssh_common_args is not used',
+    'PubkeyAuthentication in ansible_ssh_common_args is not used: it needs ansible_connection=openssh',
+    'HostKeyAlias in ansible_ssh_common_args is not used: it needs ansible_connection=openssh',
     '-C in ansible_ssh_common_args is not used',
   ])
 })
