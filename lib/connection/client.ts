@@ -88,7 +88,7 @@ export async function openClient(
       return false
     },
   }
-  const abort = () => ssh.connection?.end()
+  const abort = () => ssh.connection?.destroy()
   signal?.addEventListener('abort', abort, { once: true })
   try {
     await ssh.connect(config as Parameters<NodeSSH['connect']>[0])

@@ -1,5 +1,4 @@
 // One door to every kind of connection.
-import { RekeyError } from '../errors.ts'
 import type { Connection } from './connection.ts'
 import { connectLocal } from './local.ts'
 import type { ConnectionSettings } from './settings.ts'
@@ -16,9 +15,6 @@ export async function connect(name: string, settings: ConnectionSettings, signal
     const { connectSsh } = await import('./ssh.ts')
     return connectSsh(name, settings, signal)
   }
-  throw new RekeyError(`${name}: connections of the kind '${settings.kind}' are not there yet`, {
-    code: 'connection.kind',
-    host: name,
-    hint: "Use ansible_connection 'ssh' or 'local'.",
-  })
+  const { connectOpenssh } = await import('./openssh.ts')
+  return connectOpenssh(name, settings, signal)
 }

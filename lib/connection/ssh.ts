@@ -13,9 +13,10 @@ import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { type CommandStreams, createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
 import { limiter } from './limiter.ts'
+import { patientStart } from './patient-start.ts'
 import { startProxy } from './proxy-command.ts'
 import type { ConnectionSettings } from './settings.ts'
-import { type CommandChannel, type Started, startOnTerminal } from './terminal.ts'
+import { type CommandChannel, type Started, type StartOptions, startOnTerminal } from './terminal.ts'
 
 /** sshd allows 10 channels a connection (`MaxSessions`); two are left for what must always get through, such as a kill. */
 const channelsPerConnection = 8
@@ -117,7 +118,7 @@ function wayThrough(client: Client, hopName: string, name: string, to: Connectio
  * An sshd drops what is over its MaxStartups before it says a word: that is worth another try, a little later. Whatever else
  * it says no to is not.
  */
-async function patiently<T>(
+export async function patiently<T>(
   { connectTimeout }: ConnectionSettings,
   signal: AbortSignal | undefined,
   open: () => Promise<T>,
@@ -145,8 +146,9 @@ export function sshConnection(
   settings: ConnectionSettings,
   closeAll: () => void,
 ): Connection {
-  const limit = limiter(channelsPerConnection)
   const elevator = createElevator(name, settings)
+  // Who needs a terminal takes two channels.
+  const limit = limiter(elevator.wrap('', '').onTerminal ? channelsPerConnection / 2 : channelsPerConnection)
   let lost: Error | undefined
   // Without a listener, a keepalive time-out would end the whole process.
   client.on('error', error => {
@@ -157,7 +159,7 @@ export function sshConnection(
   })
 
   // Listens before anything else can happen: the reply, the exit status and the close may all come in one packet.
-  const startChannel = (command: string, { pty = false }: { pty?: boolean } = {}) =>
+  const startOnce = (command: string, { pty = false }: { pty?: boolean } = {}) =>
     new Promise<Started>((resolve, reject) => {
       client.exec(command, { pty }, (error, channel) => {
         if (error) return reject(error)
@@ -170,13 +172,14 @@ export function sshConnection(
         resolve(started)
       })
     })
-  const start = ({ command, onTerminal }: BecomeCommand) =>
-    onTerminal ? startOnTerminal(startChannel, command) : startChannel(command)
+  const startChannel = patientStart(startOnce, () => lost !== undefined)
+  const start = ({ command, onTerminal }: BecomeCommand, options: StartOptions) =>
+    onTerminal ? startOnTerminal(startChannel, command, options) : startChannel(command, options)
 
   /** Past the limit on channels: what is to be ended may be what fills it. */
   const endAll = async (id: string, signal: 'TERM' | 'KILL') => {
     const wrapped = elevator.wrap(endCommand(id, signal), randomUUID())
-    const started = await start(wrapped).catch(() => undefined)
+    const started = await start(wrapped, { patience: 5 }).catch(() => undefined)
     if (!started) return
     const nowhere = { stdout: new PassThrough().resume(), stderr: new PassThrough().resume() }
     elevator.attach(wrapped, streamsOf(started), nowhere).then(
@@ -223,7 +226,7 @@ export function sshConnection(
     if (elevator.refused) return finish(elevator.refused, null, null)
     let started: Started
     try {
-      started = await start(wrapped)
+      started = await start(wrapped, { signal: options.signal })
     } catch (error) {
       const reason = lost ? lost.message : (error as Error).message
       // The request may have reached the host before the link went: only a refusal that came back is certain.

@@ -19,11 +19,20 @@ export interface Started {
   exit?: { readonly code: number | null; readonly killedBy: string | null }
 }
 
+/** How a command is started. */
+export interface StartOptions {
+  readonly pty?: boolean
+  /** Stops waiting for a session when it is aborted. */
+  readonly signal?: AbortSignal
+  /** How often a session is asked for, where the host refuses it. */
+  readonly patience?: number
+}
+
 /** Starts a command on a new channel. */
-export type Start = (command: string, options?: { readonly pty?: boolean }) => Promise<Started>
+export type Start = (command: string, options?: StartOptions) => Promise<Started>
 
 /** As `start`, for a command that needs a terminal; it takes two channels. */
-export async function startOnTerminal(start: Start, command: string): Promise<Started> {
+export async function startOnTerminal(start: Start, command: string, options: StartOptions = {}): Promise<Started> {
   const asking = await start(
     [
       'umask 077; d=$(mktemp -d) && mkfifo "$d/in" "$d/out" "$d/err" || exit',
@@ -34,15 +43,15 @@ export async function startOnTerminal(start: Start, command: string): Promise<St
       'exec <"$d/in" >"$d/out" 2>"$d/err"; rm -rf "$d"',
       command,
     ].join('\n'),
-    { pty: true },
+    { ...options, pty: true },
   )
   const folder = await pipesOf(asking)
-  const carrying = await start(`d=${folder}; cat "$d/out" & cat "$d/err" >&2 & cat >"$d/in"; wait`).catch(
-    (error: Error) => {
-      asking.channel.close()
-      throw error
-    },
-  )
+  // Commands that all hold a terminal and wait for their pipes would wait for ever.
+  const pipes = `d=${folder}; cat "$d/out" & cat "$d/err" >&2 & cat >"$d/in"; wait`
+  const carrying = await start(pipes, { ...options, patience: 20 }).catch((error: Error) => {
+    asking.channel.close()
+    throw error
+  })
   const started: Started = {
     channel: carrying.channel,
     terminal: asking.channel,

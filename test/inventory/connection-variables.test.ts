@@ -177,6 +177,27 @@ withSsh('a mistake in the configuration of ssh is told in its own words', async 
   })
 })
 
+withSsh(
+  "the system's ssh gets every option of the inventory, and the name by which its configuration knows the host",
+  async t => {
+    const { inventory, folder, told } = await load(t, {
+      ...oneHost(
+        '{ansible_connection: openssh, ansible_host: web, ansible_ssh_common_args: -o CertificateFile=c -o ServerAliveInterval=7}',
+      ),
+      ssh_config: 'Host web\n  HostName web.example.com\n  Port 2201\n',
+    })
+    const { kind, address, port, openssh, keepalive } = inventory.host('h1').connection
+    t.deepEqual({ kind, address, port }, { kind: 'openssh', address: 'web.example.com', port: 2201 })
+    t.deepEqual(openssh, {
+      destination: 'web',
+      options: ['certificatefile=c', 'serveraliveinterval=7'],
+      configurationFile: join(folder, 'ssh_config'),
+    })
+    t.deepEqual(keepalive, { seconds: 7, count: 3 })
+    t.deepEqual(told, [])
+  },
+)
+
 test('options of ssh that have no effect are named, those of its connection sharing are not', async t => {
   const { inventory, told } = await load(
     t,

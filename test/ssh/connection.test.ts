@@ -1,13 +1,16 @@
-// Connections against a real sshd.
-import { readFileSync, writeFileSync } from 'node:fs'
+// What every kind of connection to a host must do, held against a real sshd: by ssh2, and by the system's ssh.
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import anyTest, { type TestFn } from 'ava'
+import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import { remoteFiles, runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { raw, secret } from '../../lib/connection/shell.ts'
-import { HostFailedError, UnknownOutcomeError, UnreachableError } from '../../lib/errors.ts'
+import { CancelledError, HostFailedError, UnknownOutcomeError, UnreachableError } from '../../lib/errors.ts'
 import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
@@ -16,14 +19,24 @@ const real = missing ? test.skip : test
 
 if (missing) test.skip(`connections are not tested: ${missing}`, () => {})
 
-test.beforeEach(async t => {
-  if (!missing) t.context.sshd = await startSshd()
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+let shared: TestSshd | undefined
 
-real('a command gets its words as they are, whatever is in them', async t => {
+test.before(async () => {
+  if (!missing) shared = await startSshd(['MaxSessions 3'])
+})
+test.after.always(() => shared?.stop())
+
+/** A test for each kind of connection. */
+function each(title: string, body: (t: ExecutionContext<{ sshd: TestSshd }>) => Promise<void>): void {
+  for (const kind of ['ssh', 'openssh'] as const) {
+    real(`${kind}: ${title}`, async t => {
+      t.context.sshd = { ...shared!, settings: { ...shared!.settings, kind } }
+      await body(t)
+    })
+  }
+}
+
+each('a command gets its words as they are, whatever is in them', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const $ = remoteShell(connection)
   const words = ["it's", '$HOME', 'a b', '`id`', '*', 'tab\there', 'new\nline', '\\', '"', '']
@@ -33,7 +46,7 @@ real('a command gets its words as they are, whatever is in them', async t => {
   connection.close()
 })
 
-real('pipes, input, lines and nothrow work as in zx', async t => {
+each('pipes, input, lines and nothrow work as in zx', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const $ = remoteShell(connection)
   t.is((await $`printf 'b\na\n'`.pipe($`sort`)).stdout, 'a\nb\n')
@@ -46,13 +59,13 @@ real('pipes, input, lines and nothrow work as in zx', async t => {
   connection.close()
 })
 
-real('a command without input does not wait for any', async t => {
+each('a command without input does not wait for any', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   t.is((await remoteShell(connection)`cat`).stdout, '')
   connection.close()
 })
 
-real('a secret in a command line is refused before anything is sent', async t => {
+each('a secret in a command line is refused before anything is sent', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const error = t.throws(() => remoteShell(connection)`echo ${secret('hush hush')}`)
   t.regex(String(error), /can’t be part of a command line/)
@@ -60,7 +73,7 @@ real('a secret in a command line is refused before anything is sent', async t =>
   connection.close()
 })
 
-real('a directory that is not there keeps the command from running', async t => {
+each('a directory that is not there keeps the command from running', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const { exitCode, stdout } = await remoteShell(connection)({ cwd: '/not/there', nothrow: true })`echo ran`
   t.not(exitCode, 0)
@@ -68,14 +81,14 @@ real('a directory that is not there keeps the command from running', async t => 
   connection.close()
 })
 
-real('UTF-8 that is split between chunks arrives whole', async t => {
+each('UTF-8 that is split between chunks arrives whole', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const { stdout } = await remoteShell(connection)`printf '\\303'; sleep 0.2; printf '\\251'`
   t.is(stdout, 'é')
   connection.close()
 })
 
-real('a time-out ends the process on the host', async t => {
+each('a time-out ends the process on the host', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const $ = remoteShell(connection)
   const file = join(t.context.sshd.folder, 'pid-of-sleep')
@@ -88,7 +101,7 @@ real('a time-out ends the process on the host', async t => {
   connection.close()
 })
 
-real('a connection that is cut in mid-command is neither success nor failure', async t => {
+each('a connection that is cut in mid-command is neither success nor failure', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const cut = t.throwsAsync(runScript(connection, 'echo begun; sleep 30'), {
     instanceOf: UnknownOutcomeError,
@@ -100,7 +113,7 @@ real('a connection that is cut in mid-command is neither success nor failure', a
   t.truthy(connection.lost)
 })
 
-real('files arrive whole, with their mode, and replace what was there in one go', async t => {
+each('files arrive whole, with their mode, and replace what was there in one go', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const files = remoteFiles(connection)
   const path = join(t.context.sshd.folder, "a file's name")
@@ -121,7 +134,7 @@ real('files arrive whole, with their mode, and replace what was there in one go'
   connection.close()
 })
 
-real('a file that cannot be written says why, and leaves the old one', async t => {
+each('a file that cannot be written says why, and leaves the old one', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   await t.throwsAsync(remoteFiles(connection).write('/not/there/file', 'x'), {
     instanceOf: HostFailedError,
@@ -130,7 +143,7 @@ real('a file that cannot be written says why, and leaves the old one', async t =
   connection.close()
 })
 
-real('an unknown host key is refused, with its fingerprint and the command that accepts it', async t => {
+each('an unknown host key is refused, with its fingerprint and the command that accepts it', async t => {
   const { settings, folder } = t.context.sshd
   const empty = join(folder, 'empty')
   writeFileSync(empty, '')
@@ -142,7 +155,7 @@ real('an unknown host key is refused, with its fingerprint and the command that 
   t.is(readFileSync(empty, 'utf8'), '')
 })
 
-real('a changed host key is refused, naming the line that has the other one', async t => {
+each('a changed host key is refused, naming the line that has the other one', async t => {
   const { settings, folder, port } = t.context.sshd
   const other = join(folder, 'other')
   writeFileSync(other, `# a comment\n[127.0.0.1]:${port} ${readFileSync(join(folder, 'user.pub'), 'utf8')}`)
@@ -152,9 +165,9 @@ real('a changed host key is refused, naming the line that has the other one', as
   })
 })
 
-real('accept-new records an unknown key, and refuses a changed one', async t => {
+each('accept-new records an unknown key, and refuses a changed one', async t => {
   const { settings, folder } = t.context.sshd
-  const fresh = join(folder, 'fresh')
+  const fresh = join(folder, `fresh-${settings.kind}`)
   const first = await connect('h1', { ...settings, knownHostsFiles: [fresh], hostKeyChecking: 'accept-new' })
   first.close()
   const second = await connect('h1', { ...settings, knownHostsFiles: [fresh] })
@@ -162,21 +175,25 @@ real('accept-new records an unknown key, and refuses a changed one', async t => 
   t.pass()
 })
 
-real('a ProxyCommand is the way to a host that nothing else leads to', async t => {
+each('a ProxyCommand is the way to a host that nothing else leads to', async t => {
   const { settings, port, folder } = t.context.sshd
   const relay = join(folder, 'relay.mjs')
   writeFileSync(
     relay,
     "import { connect } from 'node:net'\nconst s = connect(Number(process.argv[3]), '127.0.0.1')\nprocess.stdin.pipe(s).pipe(process.stdout)\n",
   )
-  writeFileSync(join(folder, 'known_hosts'), `[hidden]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
-  const hidden = { ...settings, address: 'hidden', proxyCommand: `${process.execPath} ${relay} %h %p` }
+  const known = join(folder, 'hidden')
+  writeFileSync(known, `[hidden]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  const hidden = {
+    ...{ ...settings, address: 'hidden', knownHostsFiles: [known] },
+    proxyCommand: `${process.execPath} ${relay} %h %p`,
+  }
   const connection = await connect('h1', hidden)
   t.is((await remoteShell(connection)`echo through`).stdout, 'through\n')
   connection.close()
 })
 
-real('a key that the host does not know is said to be refused, once', async t => {
+each('a key that the host does not know is said to be refused, once', async t => {
   const { settings, folder } = t.context.sshd
   await t.throwsAsync(connect('h1', { ...settings, privateKeyFile: join(folder, 'host') }), {
     instanceOf: UnreachableError,
@@ -184,11 +201,11 @@ real('a key that the host does not know is said to be refused, once', async t =>
   })
 })
 
-test('a port that nobody listens on is a host that cannot be reached', async t => {
+each('a port that nobody listens on is a host that cannot be reached', async t => {
   const port = await freePort()
   await t.throwsAsync(
     connect('h1', {
-      kind: 'ssh',
+      kind: t.context.sshd.settings.kind,
       address: '127.0.0.1',
       port,
       user: 'nobody',
@@ -200,6 +217,123 @@ test('a port that nobody listens on is a host that cannot be reached', async t =
       message: /h1 can't be reached at nobody@127.0.0.1:\d+: connection refused/,
     },
   )
+})
+
+each('how a command ended is told: its status, or the signal', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  for (const [script, code, signal] of [
+    ['exit 255', 255, null],
+    ['/not/there', 127, null],
+    ['/etc', 126, null],
+    ['kill -KILL $$', null, 'SIGKILL'],
+  ] as const) {
+    const ended = await runScript(connection, script)
+    t.is(ended.code, code, script)
+    t.is(ended.signal, signal, script)
+  }
+  connection.close()
+})
+
+each('megabytes go both ways at once, byte by byte, and stderr beside them', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const input = randomBytes(6 * 1024 * 1024)
+  const { stdout, stderr } = await runScript(connection, 'tee /dev/stderr', { input })
+  t.true(stdout.equals(input))
+  t.is(stderr.length, input.toString('utf8').length)
+  connection.close()
+})
+
+each('what nobody reads is not sent', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const file = join(t.context.sshd.folder, 'sent')
+  const remote = connection.spawn(
+    `i=0; while [ $i -lt 64 ]; do head -c 262144 /dev/zero; i=$((i+1)); echo $i >${file}; done`,
+  )
+  remote.stdin.end()
+  await delay(700)
+  t.true(Number(readFileSync(file, 'utf8')) < 60)
+  let bytes = 0
+  remote.stdout.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+  })
+  remote.stderr.resume()
+  await once(remote, 'close')
+  t.is(bytes, 64 * 262_144)
+  connection.close()
+})
+
+each('a command that is cancelled is ended on the host with all that it started', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const file = join(t.context.sshd.folder, 'pids')
+  const controller = new AbortController()
+  const running = runScript(connection, `sleep 61 & echo $$ $! >${file}; wait`, { signal: controller.signal })
+  for (let tries = 0; tries < 100 && !(existsSync(file) && readFileSync(file, 'utf8').includes(' ')); tries++)
+    await delay(20)
+  controller.abort()
+  await t.throwsAsync(running, { instanceOf: CancelledError })
+  const pids = readFileSync(file, 'utf8').trim().split(' ')
+  for (let tries = 0; tries < 50 && pids.some(isRunning); tries++) await delay(100)
+  t.deepEqual(pids.filter(isRunning), [])
+  rmSync(file)
+  connection.close()
+})
+
+each('more commands at once than sshd has sessions wait for their turn', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const $ = remoteShell(connection)
+  const numbers = Array.from({ length: 24 }, (_, index) => index)
+  const said = await Promise.all(numbers.map(async number => (await $`echo ${number}; sleep 0.05`).stdout))
+  t.deepEqual(
+    said,
+    numbers.map(number => `${number}\n`),
+  )
+  connection.close()
+})
+
+each('forward() is a stream to what the host can reach, and says why it is none', async t => {
+  const connection = await connect('h1', t.context.sshd.settings)
+  const server = createServer(socket => socket.on('data', chunk => socket.end(`<${chunk}>`)))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const stream = await connection.forward('127.0.0.1', (server.address() as AddressInfo).port)
+  stream.write('hello')
+  const chunks: Buffer[] = await stream.toArray()
+  t.is(Buffer.concat(chunks).toString(), '<hello>')
+  server.close()
+  await t.throwsAsync(connection.forward('127.0.0.1', await freePort()), {
+    instanceOf: HostFailedError,
+    message: /^h1 could not open a connection to 127.0.0.1:\d+: /,
+  })
+  connection.close()
+})
+
+each('a host that answers nothing any more is lost, and what ran there is unknown', async t => {
+  const { sshd } = t.context
+  const connection = await connect('h1', { ...sshd.settings, keepalive: { seconds: 1, count: 1 } })
+  const running = runScript(connection, 'echo begun; sleep 30')
+  await delay(300)
+  sshd.freeze()
+  try {
+    await t.throwsAsync(running, { instanceOf: UnknownOutcomeError, message: /nobody knows whether it finished/ })
+    t.truthy(connection.lost)
+  } finally {
+    sshd.cut()
+  }
+})
+
+each('an attempt to connect can be given up', async t => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const controller = new AbortController()
+  const connecting = connect('h1', { ...t.context.sshd.settings, port }, controller.signal)
+  setTimeout(() => controller.abort(), 200)
+  await t.throwsAsync(connecting, { instanceOf: CancelledError })
+  await t.throwsAsync(connect('h1', { ...t.context.sshd.settings, port, connectTimeout: 0.5 }), {
+    instanceOf: UnreachableError,
+    message: /no answer within 0.5 s/,
+  })
+  silent.close()
 })
 
 function isRunning(pid: string): boolean {

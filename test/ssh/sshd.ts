@@ -20,8 +20,14 @@ export interface TestSshd {
   readonly folder: string
   readonly settings: ConnectionSettings
   readonly pid: number
+  /** What it has logged so far. */
+  said(): string
+  /** How many connections it has, also those that have not logged in yet. */
+  open(): number
   /** Ends every open connection. */
   cut(): void
+  /** Stops every open connection from answering. */
+  freeze(): void
   stop(): Promise<void>
 }
 
@@ -80,7 +86,8 @@ export async function startSshd(
     privateKeyFile: join(folder, 'user'),
     knownHostsFiles: [join(folder, 'known_hosts')],
     hostKeyChecking: 'yes',
-    connectTimeout: 10,
+    // A machine that is busy with other tests is slow.
+    connectTimeout: 30,
   }
   const kill = () => {
     if (sshd.pid !== undefined && sshd.exitCode === null) killAll([-sshd.pid])
@@ -90,8 +97,13 @@ export async function startSshd(
     folder,
     settings,
     pid: sshd.pid ?? 0,
+    said: () => said,
+    open: () => childrenOf(sshd.pid ?? 0).length,
     cut: () => {
       killAll(sessionsOf(sshd.pid ?? 0))
+    },
+    freeze: () => {
+      killAll(sessionsOf(sshd.pid ?? 0), 'SIGSTOP')
     },
     stop: async () => {
       killAll(sessionsOf(sshd.pid ?? 0))
@@ -101,10 +113,10 @@ export async function startSshd(
   }
 }
 
-function killAll(pids: readonly number[]): void {
+function killAll(pids: readonly number[], signal: NodeJS.Signals = 'SIGKILL'): void {
   for (const pid of pids) {
     try {
-      process.kill(pid, 'SIGKILL')
+      process.kill(pid, signal)
     } catch {
       // It has ended by itself.
     }
@@ -113,13 +125,14 @@ function killAll(pids: readonly number[]): void {
 
 /** The processes of its connections, innermost first. For who is not root each has two: the inner one holds the socket. */
 function sessionsOf(parent: number): number[] {
+  return childrenOf(parent).flatMap(pid => [...sessionsOf(pid), pid])
+}
+
+/** The processes of sshd right below another. */
+function childrenOf(parent: number): number[] {
   const listed = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,comm='], { encoding: 'utf8' })
   const rows = listed.split('\n').map(line => line.trim().split(/\s+/))
-  const below = (above: number): number[] =>
-    rows
-      .filter(([, ppid, name]) => Number(ppid) === above && name?.includes('sshd'))
-      .flatMap(([pid]) => [...below(Number(pid)), Number(pid)])
-  return below(parent)
+  return rows.filter(([, ppid, name]) => Number(ppid) === parent && name?.includes('sshd')).map(([pid]) => Number(pid))
 }
 
 function sshdPath(): string | undefined {

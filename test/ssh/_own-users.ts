@@ -1,0 +1,50 @@
+// An sshd that has users of its own, with passwords: in a mount namespace, /etc/passwd and /etc/shadow are others. Nothing of it
+// is left when it ends. Only root may do that.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { startSshd, type TestSshd } from './sshd.ts'
+
+/** Someone with the password `rightPassword`, and no other right. Root has it, too. */
+export const ownUser = 'rekey-operator'
+/** `correct horse battery`, as crypt(3) hashes it with SHA-512. */
+const hashed = '$6$rekeytest$MjBEtAVb0yu8qjovpg8geSugACCE4AzXCtfosJUOYKM3RKmqSwfzQiSoaVgFgg5Vz6gbiv3HMwkm5C5ioeL.41'
+
+/** Why there can be no such sshd here, or `undefined` where there can. */
+export function ownUsersMissing(): string | undefined {
+  if (process.getuid?.() !== 0) return 'only root can give sshd users of its own'
+  try {
+    execFileSync('unshare', ['--mount', 'true'], { stdio: 'ignore' })
+    return undefined
+  } catch {
+    return 'this machine has no mount namespaces'
+  }
+}
+
+/** Starts it. More lines for its configuration may be given, which win over the usual ones. */
+export function startSshdWithUsers(configuration: readonly string[] = []): Promise<TestSshd> {
+  return startSshd([...configuration, 'PasswordAuthentication yes', 'PermitRootLogin yes', 'UsePAM yes'], {
+    user: ownUser,
+    wrap: (command, folder) => {
+      const passwd = readFileSync('/etc/passwd', 'utf8')
+      writeFileSync(join(folder, 'passwd'), `${passwd}${ownUser}:x:64123:64123::/tmp:/bin/sh\n`)
+      const shadow = readFileSync('/etc/shadow', 'utf8').replace(/^root:[^:]*:[^:]*/m, `root:${hashed}:19000`)
+      writeFileSync(join(folder, 'shadow'), `${shadow}${ownUser}:${hashed}:19000:0:99999:7:::\n`, { mode: 0o640 })
+      // Its keys are looked at as the user.
+      chmodSync(folder, 0o755)
+      chmodSync(join(folder, 'authorized_keys'), 0o644)
+      const mounts = ['passwd', 'shadow'].map(name => `mount --bind ${join(folder, name)} /etc/${name}`)
+      return [
+        'unshare',
+        '--mount',
+        '--propagation',
+        'private',
+        'sh',
+        '-ec',
+        [...mounts, 'exec "$@"'].join('\n'),
+        'sh',
+        ...command,
+      ]
+    },
+  })
+}

@@ -1,0 +1,177 @@
+// Proving to a host who we are: keys, agent, passwords, certificates. On a real sshd that knows users of its own.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { connect } from '../../lib/connection/connect.ts'
+import { runScript } from '../../lib/connection/files.ts'
+import { lockedKeyFiles, unlockKey } from '../../lib/connection/private-keys.ts'
+import type { ConnectionSettings } from '../../lib/connection/settings.ts'
+import { HostFailedError, type RekeyError, UnreachableError } from '../../lib/errors.ts'
+import { rightPassword } from './_become-programs.ts'
+import { ownUser, ownUsersMissing, startSshdWithUsers } from './_own-users.ts'
+import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+
+const missing = sshdMissing()
+const real = missing ? test.skip : test
+const alone = missing ?? ownUsersMissing()
+const withUsers = alone ? test.skip : test
+const kinds = ['ssh', 'openssh'] as const
+let sshd: TestSshd
+let folder: string
+let agent: { socket: string; process: ChildProcess }
+
+if (alone) test.skip(`logging in is not tested in full: ${alone}`, () => {})
+
+test.before(async () => {
+  if (missing) return
+  folder = mkdtempSync(join(tmpdir(), 'rekey-login-'))
+  sshd = alone ? await startSshd() : await startSshdWithUsers(['KbdInteractiveAuthentication no'])
+  const socket = join(folder, 'agent')
+  const started = spawn('ssh-agent', ['-D', '-a', socket], { stdio: ['ignore', 'pipe', 'ignore'] })
+  await once(started.stdout, 'data')
+  agent = { socket, process: started }
+})
+test.beforeEach(() => {
+  delete process.env['SSH_AUTH_SOCK']
+})
+test.after.always(async () => {
+  await sshd?.stop()
+  agent?.process.kill()
+  if (folder) rmSync(folder, { recursive: true, force: true })
+})
+
+const whoAmI = async (settings: ConnectionSettings): Promise<string> => {
+  const connection = await connect('h1', settings)
+  const { stdout } = await runScript(connection, 'id -un; printenv SSH_AUTH_SOCK || echo no agent')
+  connection.close()
+  return stdout.toString()
+}
+const withoutKey = ({ settings }: TestSshd): ConnectionSettings => ({ ...settings, privateKeyFile: undefined })
+const refused = (t: ExecutionContext, connecting: Promise<unknown>, message: RegExp) =>
+  t.throwsAsync<RekeyError>(connecting, { instanceOf: UnreachableError, message })
+
+/** A copy of the user's key that needs a passphrase. */
+function lockedKey(): string {
+  const file = join(folder, 'locked')
+  copyFileSync(join(sshd.folder, 'user'), file)
+  execFileSync('ssh-keygen', ['-q', '-p', '-P', '', '-N', rightPassword, '-f', file])
+  return file
+}
+
+for (const kind of kinds) {
+  withUsers(`${kind}: a password lets us in, and a wrong one is tried once`, async t => {
+    const settings = { ...withoutKey(sshd), kind }
+    t.is(await whoAmI({ ...settings, password: rightPassword }), `${ownUser}\nno agent\n`)
+    const error = await refused(
+      t,
+      connect('h1', { ...settings, password: 'wrong pony' }),
+      /h1 did not let us in as rekey-operator@127\.0\.0\.1:\d+ with .* \(it takes: publickey, password\)/,
+    )
+    t.notRegex(error?.message ?? '', /pony/)
+  })
+
+  real(`${kind}: an encrypted key is used once it was unlocked, or by the agent, which is not forwarded`, async t => {
+    const file = lockedKey()
+    const settings = { ...sshd.settings, kind, privateKeyFile: file }
+    t.deepEqual(await lockedKeyFiles(settings), [file])
+    await refused(
+      t,
+      connect('h1', settings),
+      kind === 'ssh' ? /locked is encrypted/ : /asked "Enter passphrase for key/,
+    )
+    t.is(await unlockKey(file, 'wrong pony'), undefined)
+    const key = await unlockKey(file, rightPassword)
+    t.regex(await whoAmI({ ...settings, unlockedKeys: new Map([[file, key!]]) }), /\nno agent\n/)
+    execFileSync('ssh-add', ['-q', join(sshd.folder, 'user')], {
+      env: { ...process.env, SSH_AUTH_SOCK: agent.socket },
+      stdio: 'ignore',
+    })
+    process.env['SSH_AUTH_SOCK'] = agent.socket
+    t.deepEqual(await lockedKeyFiles(settings), [])
+    t.regex(await whoAmI(settings), /\nno agent\n/)
+    t.regex(await whoAmI({ ...settings, privateKeyFile: undefined }), /\nno agent\n/)
+    execFileSync('ssh-add', ['-q', '-D'], { env: { ...process.env, SSH_AUTH_SOCK: agent.socket }, stdio: 'ignore' })
+    await refused(
+      t,
+      connect('h1', { ...settings, privateKeyFile: undefined, address: 'localhost', knownHostsFiles: [localhost()] }),
+      /did not let us in/,
+    )
+  })
+
+  real(`${kind}: a host that offers nothing modern is said to be too old`, async t => {
+    const old = await startSshd(['KexAlgorithms diffie-hellman-group14-sha1', 'HostKeyAlgorithms ssh-ed25519'])
+    try {
+      await refused(
+        t,
+        connect('h1', { ...old.settings, kind }),
+        /^h1 is too old to be trusted: it offers no key exchange/,
+      )
+    } finally {
+      await old.stop()
+    }
+  })
+}
+
+/** The host's key, known as that of localhost. */
+function localhost(): string {
+  const file = join(folder, 'localhost')
+  writeFileSync(file, `[localhost]:${sshd.port} ${readFileSync(join(sshd.folder, 'host.pub'), 'utf8')}`)
+  return file
+}
+
+withUsers('questions of PAM are answered with the password; a key and a password may both be wanted', async t => {
+  const asking = await startSshdWithUsers(['KbdInteractiveAuthentication yes', 'PasswordAuthentication no'])
+  const both = await startSshdWithUsers(['AuthenticationMethods publickey,password'])
+  try {
+    for (const kind of kinds) {
+      t.regex(await whoAmI({ ...withoutKey(asking), kind, password: rightPassword }), /^rekey-operator\n/)
+      await refused(t, connect('h1', { ...withoutKey(asking), kind, password: 'wrong pony' }), /did not let us in/)
+      t.regex(await whoAmI({ ...both.settings, kind, password: rightPassword }), /^rekey-operator\n/)
+      await refused(t, connect('h1', { ...both.settings, kind }), /did not let us in .*password/)
+    }
+  } finally {
+    await asking.stop()
+    await both.stop()
+  }
+})
+
+real('openssh shows a certificate that lies beside the key; ssh says that it can not', async t => {
+  for (const name of ['authority', 'certified']) {
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
+  }
+  const signing = ['-q', '-s', join(folder, 'authority'), '-I', 'test', '-n', userInfo().username]
+  execFileSync('ssh-keygen', [...signing, join(folder, 'certified.pub')])
+  const trusting = await startSshd([
+    `TrustedUserCAKeys ${join(folder, 'authority.pub')}`,
+    `AuthorizedPrincipalsFile none`,
+  ])
+  try {
+    const settings = { ...trusting.settings, privateKeyFile: join(folder, 'certified') }
+    t.regex(await whoAmI({ ...settings, kind: 'openssh' }), /no agent/)
+    const error = await refused(t, connect('h1', settings), /did not let us in/)
+    t.regex(error?.hint ?? '', /Certificates .* need ansible_connection=openssh/)
+  } finally {
+    await trusting.stop()
+  }
+})
+
+withUsers('the real su becomes root with the password, and refuses a wrong one at once', async t => {
+  const become = { method: 'su', user: 'root', password: rightPassword } as const
+  const login = { ...withoutKey(sshd), password: rightPassword }
+  const connection = await connect('h1', { ...login, become })
+  const input = Buffer.from(Array.from({ length: 256 }, (_, index) => index))
+  const ended = await runScript(connection, 'id -u >&2; cat; exit 7', { input })
+  t.true(ended.stdout.equals(input))
+  t.is(ended.stderr, '0\n')
+  t.is(ended.code, 7)
+  connection.close()
+  const other = await connect('h1', { ...login, become: { ...become, password: 'wrong pony' } })
+  await t.throwsAsync(runScript(other, 'id -u', { input }), {
+    instanceOf: HostFailedError,
+    message: /^h1: su did not accept the password to become root: su: Authentication failure$/,
+  })
+  other.close()
+})
