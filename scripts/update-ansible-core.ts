@@ -41,8 +41,9 @@ export type OracleJob = {
     readonly patterns: (string | null)[][]
   }
   readonly templates: { readonly kind: 'templates'; readonly variables: Value; readonly templates: string[] }
+  readonly tags: { readonly kind: 'tags'; readonly own: string[][]; readonly asked: string[][][] }
 }[Kind]
-type Kind = 'inventory' | 'patterns' | 'templates'
+type Kind = 'inventory' | 'patterns' | 'templates' | 'tags'
 
 export interface Oracle {
   ask(job: OracleJob): Promise<OracleAnswer>

@@ -1,4 +1,4 @@
-"""Asks ansible-core what inventories, host patterns and templates mean. Run by scripts/update-ansible-core.ts.
+"""Asks ansible-core what inventories, host patterns, templates and tags mean. Run by scripts/update-ansible-core.ts.
 
 One JSON job a line on standard input, one JSON answer a line on standard output. Each job runs in a fork, because
 Ansible keeps what it has read in module variables.
@@ -16,6 +16,7 @@ from ansible._internal._datatag._tags import TrustedAsTemplate  # noqa: E402
 from ansible._internal._templating._engine import TemplateEngine  # noqa: E402
 from ansible.inventory.manager import InventoryManager  # noqa: E402
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.playbook.play import Play  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader  # noqa: E402
 
 
@@ -59,9 +60,22 @@ def templates(job):
     print('\n'.join(answers))
 
 
+def tags(job):
+    """For each [tags, skipped tags]: which of the tasks, each with tags of its own, are run."""
+    def task(own):
+        play = {'hosts': 'all', 'name': 'tags', 'gather_facts': False, 'tasks': [{'debug': {}, 'tags': own}]}
+        return Play.load(play, loader=DataLoader()).tasks[0].block[0]
+
+    tasks = [task(own) for own in job['own']]
+    print(json.dumps([
+        [bool(one.evaluate_tags(frozenset(only or ['all']), frozenset(skip), {})) for one in tasks]
+        for only, skip in job['asked']
+    ]))
+
+
 def run(job):
     os.chdir(job.get('cwd', '.'))
-    {'inventory': inventory, 'patterns': patterns, 'templates': templates}[job['kind']](job)
+    {'inventory': inventory, 'patterns': patterns, 'templates': templates, 'tags': tags}[job['kind']](job)
 
 
 def answer(job):

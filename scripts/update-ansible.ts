@@ -1,4 +1,5 @@
-// Writes down what ansible-core says of every inventory, pattern and template in test/inventory: npm run test:update-ansible
+// Writes down what ansible-core says of every inventory, pattern and template in test/inventory, and of tags in test/run:
+// npm run test:update-ansible
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -83,6 +84,16 @@ const rows = templates.map(({ template, refused }, index) => ({
   ...(refused === undefined ? {} : { refused }),
 }))
 writeRows(templatesFile, `{ "variables": ${jsonText(variables)},\n"templates": [`, rows, ']}')
+
+const tagsFile = join(import.meta.dirname, '..', 'test', 'run', 'fixtures', 'tags.json')
+const { own, rows: asked } = JSON.parse(readFileSync(tagsFile, 'utf8')) as {
+  own: string[][]
+  rows: { tags: string[]; skipTags: string[] }[]
+}
+const chosen = await oracle.ask({ kind: 'tags', own, asked: asked.map(({ tags, skipTags }) => [tags, skipTags]) })
+const taken = JSON.parse(chosen.stdout) as boolean[][]
+const tagRows = asked.map(({ tags, skipTags }, index) => ({ tags, skipTags, chosen: taken[index]! }))
+writeRows(tagsFile, `{ "own": ${jsonText(own)},\n"rows": [`, tagRows, ']}')
 oracle.close()
 
 const python = execFileSync(ansibleProgram('python'), ['--version'], { encoding: 'utf8' }).trim()
