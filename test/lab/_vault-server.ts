@@ -5,11 +5,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { webcrypto } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import * as x509 from '@peculiar/x509'
+import { freePort } from '../ssh/sshd.ts'
 
 /** The path of one of the lab’s programs. Throws where it has not been built. */
 export function labBinary(name: BinaryName): string {
@@ -27,6 +27,10 @@ export interface VaultServer {
   api(method: string, path: string, body?: unknown): Promise<{ status: number; body: Record<string, unknown> }>
   seal(): Promise<void>
   unseal(): Promise<void>
+  /** Ended as by a crash, with everything that it keeps still there. */
+  kill(): Promise<void>
+  /** Started again after `kill`, at the same address, and unsealed. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -55,8 +59,12 @@ export async function startVault(binary: string): Promise<VaultServer> {
       log_level: 'error',
     }),
   )
-  const server = spawn(binary, ['server', `-config=${join(folder, 'vault.json')}`], { stdio: 'ignore' })
-  const stop = () => stopServer(server, folder)
+  const start = () => spawn(binary, ['server', `-config=${join(folder, 'vault.json')}`], { stdio: 'ignore' })
+  let server = start()
+  const stop = async () => {
+    await killServer(server)
+    rmSync(folder, { recursive: true, force: true })
+  }
 
   const call = async (method: string, path: string, token?: string, body?: unknown) => {
     const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: Record<string, unknown> }>()
@@ -92,6 +100,12 @@ export async function startVault(binary: string): Promise<VaultServer> {
       api: (method, path, body) => call(method, path, rootToken, body),
       seal: async () => void (await call('PUT', 'sys/seal', rootToken)),
       unseal,
+      kill: () => killServer(server),
+      restart: async () => {
+        server = start()
+        await until(async () => (await call('GET', 'sys/health')).status === 503, server)
+        await unseal()
+      },
       stop,
     }
   } catch (error) {
@@ -110,21 +124,11 @@ async function until(condition: () => Promise<boolean>, server: ChildProcess): P
   throw new Error('vault server was not ready within 30 s')
 }
 
-async function stopServer(server: ChildProcess, folder: string): Promise<void> {
-  if (server.exitCode === null && server.signalCode === null) {
-    const ended = new Promise(resolve => server.once('exit', resolve))
-    server.kill('SIGKILL')
-    await ended
-  }
-  rmSync(folder, { recursive: true, force: true })
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address ? address.port : 0
+async function killServer(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return
+  const ended = new Promise(resolve => server.once('exit', resolve))
+  server.kill('SIGKILL')
+  await ended
 }
 
 /** Writes ca.crt, vault.crt and vault.key; returns the CA's PEM. */

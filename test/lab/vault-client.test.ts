@@ -1,5 +1,6 @@
 // rekey's Vault client, specs and templates against a real Vault; what comes out is checked with openssl.
 import { execFileSync } from 'node:child_process'
+import { generateKeyPairSync, sign } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
@@ -167,6 +168,7 @@ test('a token with no more than the preparing policy prepares; one with the issu
     const preparer = vault.withToken(operator.token)
     await preparer.requireCapabilities(preparing)
     await prepare(preparer, plans, roles)
+    await undoOne(preparer, plans)
     await preparer.writePolicy(`run-${count}`, issuingPolicy(roles))
     const run = vault.withToken((await preparer.createChildToken({ policies: [`run-${count}`], ttl: '10m' })).token)
 
@@ -210,6 +212,17 @@ async function prepare(preparer: Vault, plans: readonly AuthorityPlan[], roles: 
     await preparer.setDefaultIssuer(mount, root.issuerId)
   }
   for (const role of roles) await preparer.ensureRole(role.mount, role.name, role.settings)
+}
+
+/** What a rollback does: a CA that was made is taken away again, with its key. */
+async function undoOne(preparer: Vault, [plan]: readonly AuthorityPlan[]) {
+  const { mount, commonName, keyOnMasters } = plan!
+  const type = keyOnMasters ? 'exported' : 'internal'
+  const before = (await preparer.readIssuer(mount, 'default'))!
+  const root = await preparer.generateRoot(mount, { commonName, type, ttl: '43800h' })
+  await preparer.setDefaultIssuer(mount, before.id)
+  await preparer.deleteIssuer(mount, root.issuerId)
+  await preparer.deleteKey(mount, root.keyId)
 }
 
 test('a kubeconfig is rendered with certificate and key of one issue', async t => {
@@ -303,6 +316,65 @@ test('AppRole logs in, and its token makes a token for the run that ends with it
   await run.revoke()
   await parent.revokeSelf()
   t.is((await failure(parent.lookupSelf())).code, 'vault.bad-token')
+})
+
+test('a TLS certificate logs in, and one of another CA does not', async t => {
+  const { address, caFile, folder } = server
+  await server.api('POST', 'sys/auth/cert', { type: 'cert' })
+  const own = async (mount: string, name: string) => {
+    await vault.ensureMount(mount, { maxLeaseTtl: '43800h' })
+    const root = await vault.generateRoot(mount, { commonName: mount, type: 'internal', ttl: '43800h', keyType: 'ec' })
+    await vault.setDefaultIssuer(mount, root.issuerId)
+    const settings = { allow_any_name: true, server_flag: false, key_type: 'ec', key_bits: 256 } as const
+    await vault.ensureRole(mount, 'people', settings)
+    const { certificate, privateKey } = await vault.issue(mount, 'people', { commonName: 'operator.example.org' })
+    const files = { clientCertificateFile: join(folder, `${name}.crt`), clientKeyFile: join(folder, `${name}.key`) }
+    writeFileSync(files.clientCertificateFile, certificate)
+    writeFileSync(files.clientKeyFile, privateKey!, { mode: 0o600 })
+    return { root, files }
+  }
+  const [known, stranger] = [await own('pki_people', 'operator'), await own('pki_strangers', 'stranger')]
+  await server.api('POST', 'auth/cert/certs/operators', {
+    ...{ certificate: known.root.certificate, allowed_common_names: 'operator.example.org' },
+    ...{ token_policies: ['reader'], token_ttl: '10m' },
+  })
+  const login = { method: 'cert', role: 'operators' } as const
+  const client = await connectVault({ address, caFile, ...known.files, login })
+  t.teardown(() => client.close())
+  t.deepEqual((await client.lookupSelf()).policies, ['default', 'reader'])
+  t.is((await failure(connectVault({ address, caFile, ...stranger.files, login }))).code, 'vault.login')
+})
+
+test("a service account's token logs in where a Kubernetes login is asked for, and another account's does not", async t => {
+  const { address, caFile, folder } = server
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  // Vault's engine for clusters that it can't ask: the login is the same request, the token is judged by its signature.
+  await server.api('POST', 'sys/auth/kubernetes', { type: 'jwt' })
+  const pem = publicKey.export({ type: 'spki', format: 'pem' })
+  await server.api('POST', 'auth/kubernetes/config', {
+    jwt_validation_pubkeys: [pem],
+    bound_issuer: 'https://kubernetes',
+  })
+  const subject = (name: string) => `system:serviceaccount:ops:${name}`
+  await server.api('POST', 'auth/kubernetes/role/pods', {
+    ...{ role_type: 'jwt', user_claim: 'sub', bound_audiences: ['vault'], bound_subject: subject('rekey') },
+    ...{ token_policies: ['reader'], token_ttl: '10m' },
+  })
+  const tokenOf = (name: string) => {
+    const now = Math.floor(Date.now() / 1000)
+    const claims = { iss: 'https://kubernetes', aud: ['vault'], sub: subject(name), iat: now, nbf: now, exp: now + 600 }
+    const signed = [{ alg: 'RS256', typ: 'JWT' }, claims].map(one =>
+      Buffer.from(JSON.stringify(one)).toString('base64url'),
+    )
+    const signature = sign('sha256', Buffer.from(signed.join('.')), privateKey).toString('base64url')
+    const tokenFile = join(folder, `${name}.jwt`)
+    writeFileSync(tokenFile, [...signed, signature].join('.'), { mode: 0o600 })
+    return { method: 'kubernetes', role: 'pods', tokenFile } as const
+  }
+  const client = await connectVault({ address, caFile, login: tokenOf('rekey') })
+  t.teardown(() => client.close())
+  t.deepEqual((await client.lookupSelf()).policies, ['default', 'reader'])
+  t.is((await failure(connectVault({ address, caFile, login: tokenOf('other') }))).code, 'vault.login')
 })
 
 test('a mount without a root is refused where a template would have got nothing', async t => {

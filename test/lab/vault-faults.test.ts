@@ -89,6 +89,40 @@ test('a token that is revoked in the middle', async t => {
   t.is(error.code, 'vault.bad-token')
 })
 
+test('a token that expires in the middle', async t => {
+  const { token, accessor } = await vault.createChildToken({ policies: ['root'], ttl: '1s' })
+  const error = await failure(vault.withToken(token), async () => {
+    // Gone when even its accessor is not known any more.
+    for (;;) {
+      const { status } = await server.api('POST', 'auth/token/lookup-accessor', { accessor })
+      if (status !== 200) return
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
+  })
+  t.is(error.code, 'vault.bad-token')
+  t.regex(error.message, /^two\.tpl:2:9: Vault does not know the token: it expired/)
+})
+
+test('a role that forbids the SAN', async t => {
+  await vault.ensureRole('pki_k8s', 'narrow', { allowed_domains: ['kubernetes'], allow_bare_domains: true })
+  const template =
+    '{{ with secret "pki_k8s/issue/narrow" "common_name=kubernetes" "alt_names=b.example.org" "ttl=1h" }}x{{ end }}'
+  const rendered = createRenderer({ secrets: vaultSecrets(vault) }).render(template, { name: 'san.tpl' })
+  const error = await t.throwsAsync<RekeyError>(rendered)
+  t.is(error.code, 'issuer.role-refuses')
+  t.regex(error.message, /^san\.tpl:1:9: .*subject alternate name b\.example\.org not allowed by this role/)
+})
+
+test('a ttl above the maximum of the mount', async t => {
+  await vault.ensureMount('pki_k8s', { maxLeaseTtl: '1000h' })
+  t.teardown(() => vault.ensureMount('pki_k8s', { maxLeaseTtl: '43800h' }))
+  const template = '{{ with secret "pki_k8s/issue/kubernetes" "common_name=kubernetes" "ttl=2000h" }}x{{ end }}'
+  const rendered = createRenderer({ secrets: vaultSecrets(vault) }).render(template, { name: 'ttl.tpl' })
+  const error = await t.throwsAsync<RekeyError>(rendered)
+  t.is(error.code, 'issuer.ttl-shortened')
+  t.regex(error.message, /^ttl\.tpl:1:9: .*shorter than the ttl of 2000h that was asked/)
+})
+
 test('no permission on one of two paths', async t => {
   await vault.writePolicy('reader', [{ path: 'pki_k8s/cert/ca', capabilities: ['read'] }])
   const { token } = await vault.createChildToken({ policies: ['reader'], ttl: '10m' })
@@ -136,8 +170,11 @@ test("the document's configuration and template: rekey's files are those of cons
   t.is(ours[0]!.output, readFileSync(join(folder, 'ca.pem'), 'utf8'))
 })
 
-test('stopped in the middle', async t => {
-  const error = await failure(vault, () => server.stop())
+test('stopped in the middle, and there again', async t => {
+  const error = await failure(vault, () => server.kill())
   t.is(error.code, 'vault.unreachable')
   t.regex(error.message, /^two\.tpl:2:9: Vault at .* is unreachable \(ECONN/)
+  await server.restart()
+  // The same client, whose connections have ended.
+  t.regex(await works(), /BEGIN CERTIFICATE/)
 })
