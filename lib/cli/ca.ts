@@ -7,6 +7,7 @@ import { type EmbeddedIssuer, openEmbeddedIssuer } from '../pki/embedded-issuer.
 import { readPkcs12 } from '../pki/pkcs12.ts'
 import type { SealedFileKey } from '../pki/sealed-file.ts'
 import type { RoleSettings } from '../pki/vault.ts'
+import { positiveInteger } from './whole-number.ts'
 
 /** What opens the file. */
 export interface CaKeyOptions {
@@ -45,7 +46,7 @@ export function caCommand(): Command {
     .requiredOption('--common-name <name>', 'the CN of the CA')
     .option('--ttl <duration>', 'how long it holds, and at most what it issues', '87600h')
     .option('--key-type <type>', 'rsa, ec or ed25519', 'rsa')
-    .option('--key-bits <number>', 'of the key', Number)
+    .option('--key-bits <number>', 'of the key', positiveInteger)
     .action(async (file: string, mount: string, options: CreateOptions) => {
       await withCa(file, options, async ca => {
         const { commonName, ttl, keyType, keyBits } = options

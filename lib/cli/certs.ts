@@ -24,6 +24,7 @@ import type { HostSession, RunContext } from '../playbook/model.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { positiveInteger } from './whole-number.ts'
 
 interface CertsOptions extends InventoryOptions, ConnectionOptions {
   limit?: string[]
@@ -50,7 +51,7 @@ export function certsCommand(): Command {
     .option('--json', 'everything, as JSON')
     .option('--no-api', 'leave out what the API keeps')
     .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
-    .option('-f, --forks <number>', 'hosts that are read at the same time', Number, 16)
+    .option('-f, --forks <number>', 'hosts that are read at the same time', positiveInteger, 16)
     .action(async (pattern: string, options: CertsOptions) => {
       process.exitCode = await census(pattern, options)
     })

@@ -1,5 +1,5 @@
 // `rekey run`: a playbook over an inventory.
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { RekeyError } from '../errors.ts'
 import type { OutputKind } from '../output/view.ts'
 import { placed } from '../output/words.ts'
@@ -23,6 +23,7 @@ import {
   openInventory,
   withInventoryOptions,
 } from './inventory-options.ts'
+import { positiveInteger } from './whole-number.ts'
 
 /** The options of a run that `resume` and `rollback` have too. */
 export interface ViewOptions {
@@ -137,10 +138,4 @@ function collect(value: string, previous: string[] = []): string[] {
 
 function collectCommas(value: string, previous: string[] = []): string[] {
   return [...previous, ...value.split(',').filter(Boolean)]
-}
-
-function positiveInteger(value: string): number {
-  const number = Number(value)
-  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('It must be a whole number, 1 or more.')
-  return number
 }

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
@@ -41,6 +41,7 @@ import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { positiveInteger } from './whole-number.ts'
 
 interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions {
   ca?: string
@@ -375,10 +376,4 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     await view.close()
     journal.close()
   }
-}
-
-function positiveInteger(value: string): number {
-  const number = Number(value)
-  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('It must be a whole number, 1 or more.')
-  return number
 }
