@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { parseCertificate } from '../pki/certificate.ts'
-import { type EmbeddedIssuer, openEmbeddedIssuer } from '../pki/embedded-issuer.ts'
+import type { EmbeddedIssuer } from '../pki/embedded-issuer.ts'
 import { readPkcs12 } from '../pki/pkcs12.ts'
 import type { SealedFileKey } from '../pki/sealed-file.ts'
 import type { RoleSettings } from '../pki/vault.ts'
@@ -24,10 +24,13 @@ export function withCaKeyOptions(command: Command): Command {
 
 /** Open the CA file by what was asked. Throws `RekeyError` where nothing opens it. */
 export async function openCa(file: string, { passphraseFile, keyFile }: CaKeyOptions): Promise<EmbeddedIssuer> {
-  return openEmbeddedIssuer(file, keyFile === undefined ? { passphrase: passphraseOf(passphraseFile) } : { keyFile })
+  const key: SealedFileKey = keyFile === undefined ? { passphrase: passphraseOf(passphraseFile) } : { keyFile }
+  // Loaded here: its X.509 library takes a while, and most templates ask Vault.
+  const { openEmbeddedIssuer } = await import('../pki/embedded-issuer.ts')
+  return openEmbeddedIssuer(file, key)
 }
 
-function passphraseOf(file: string | undefined): Extract<SealedFileKey, { passphrase: string }>['passphrase'] {
+function passphraseOf(file: string | undefined): string {
   const passphrase = file === undefined ? process.env['REKEY_CA_PASSPHRASE'] : readFirstLine(file)
   if (passphrase) return passphrase
   throw new RekeyError('nothing opens the CA file', {
@@ -66,8 +69,7 @@ export function caCommand(): Command {
       const password = options.bundlePassphraseFile === undefined ? '' : readFirstLine(options.bundlePassphraseFile)
       const content = await readPkcs12(readBytes(bundle), password, bundle)
       await withCa(file, options, async ca => {
-        await ca.ensureMount(mount, { maxLeaseTtl: options.ttl })
-        const certificate = await ca.importKeyPair(mount, content)
+        const certificate = await ca.importKeyPair(mount, content, { maxLeaseTtl: options.ttl })
         process.stdout.write(`${mount}: ${parseCertificate(certificate).subject}\n`)
       })
     })

@@ -45,10 +45,14 @@ export type EmbeddedIssuer = Issuer & {
   /** Everything that it ever issued, roots left out, oldest first. */
   index(): readonly IndexEntry[]
   /**
-   * Take over a CA with its key, and what stands above it; it becomes the mount's default. Resolves with its certificate.
-   * Rejects with `RekeyError` where none of the certificates is a CA with this key.
+   * Take over a CA with its key, and what stands above it; it becomes the default of the mount, which is made where it is
+   * missing. Resolves with its certificate. Rejects with `RekeyError` where none of the certificates is a CA with this key.
    */
-  importKeyPair(path: string, pair: { certificates: readonly string[]; privateKey: KeyObject }): Promise<string>
+  importKeyPair(
+    path: string,
+    pair: { certificates: readonly string[]; privateKey: KeyObject },
+    settings: { maxLeaseTtl: string },
+  ): Promise<string>
 }
 
 interface Authority {
@@ -98,6 +102,16 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
   const authorityAt = (mount: Mount, reference: string): Authority | undefined => {
     const wanted = reference === 'default' ? mount.defaultIssuer : reference
     return mount.authorities.find(one => one.id === wanted || (wanted !== undefined && one.name === wanted))
+  }
+
+  const ensureMount: Issuer['ensureMount'] = async (path, { maxLeaseTtl }) => {
+    durationSeconds(maxLeaseTtl)
+    const mount = Object.hasOwn(state.mounts, path) ? state.mounts[path] : undefined
+    if (mount && durationSeconds(mount.maxLeaseTtl) === durationSeconds(maxLeaseTtl)) return { changed: false }
+    if (mount) mount.maxLeaseTtl = maxLeaseTtl
+    else state.mounts[path] = { maxLeaseTtl, authorities: [], keys: {}, roles: {} }
+    save()
+    return { changed: true }
   }
 
   /** The ids of the authorities in a bundle, those that the mount lacks added to it. */
@@ -175,15 +189,7 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
   }
 
   return {
-    ensureMount: async (path, { maxLeaseTtl }) => {
-      durationSeconds(maxLeaseTtl)
-      const mount = Object.hasOwn(state.mounts, path) ? state.mounts[path] : undefined
-      if (mount && durationSeconds(mount.maxLeaseTtl) === durationSeconds(maxLeaseTtl)) return { changed: false }
-      if (mount) mount.maxLeaseTtl = maxLeaseTtl
-      else state.mounts[path] = { maxLeaseTtl, authorities: [], keys: {}, roles: {} }
-      save()
-      return { changed: true }
-    },
+    ensureMount,
     generateRoot: async (path, request) => {
       const where = `${path}/issuers/generate/root/${request.type}`
       const mount = mountAt(path, where)
@@ -267,11 +273,12 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
       save()
       return ids
     },
-    importKeyPair: async (path, { certificates, privateKey }) => {
+    importKeyPair: async (path, { certificates, privateKey }, settings) => {
       const where = `${path}/issuers/import/bundle`
-      const mount = mountAt(path, where)
       const own = certificates.find(one => new X509Certificate(one).checkPrivateKey(privateKey))
       if (!own || !parseCertificate(own).isAuthority) throw issuerRefuses(where, 'the key belongs to no CA certificate')
+      await ensureMount(path, settings)
+      const mount = mountAt(path, where)
       mount.keys[randomUUID()] = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
       const others = certificates.filter(one => one !== own && parseCertificate(one).isAuthority)
       const [id] = addIssuers(mount, [own, ...others].join(''), where)

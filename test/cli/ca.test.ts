@@ -116,5 +116,20 @@ test.serial('what is wrong is said, and nothing is made', async t => {
   await refused('"web" is no key=value', 'role', ca, 'pki_k8s', 'web', 'web', ...opened)
   const text = file('text.p12', 'no PKCS#12')
   await refused(`${text}: is no PKCS#12 file`, 'import', ca, 'pki_k8s', text, ...opened)
+  const [key, leaf, bundle] = ['leaf.key', 'leaf.crt', 'leaf.p12'].map(name => file(name)) as [string, string, string]
+  const made = [
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-addext',
+    'basicConstraints=CA:FALSE',
+  ]
+  execFileSync('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', leaf, '-subj', '/CN=leaf'], {
+    stdio: 'pipe',
+  })
+  execFileSync('openssl', ['pkcs12', '-export', '-inkey', key, '-in', leaf, '-out', bundle, '-passout', 'pass:'])
+  await refused('the key belongs to no CA certificate', 'import', ca, 'pki_k8s', bundle, ...opened)
   t.throws(() => statSync(ca), { code: 'ENOENT' })
 })
