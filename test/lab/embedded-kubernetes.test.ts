@@ -122,7 +122,7 @@ anyTest.before(async () => {
   const [etcdAddress, peerAddress] = [`https://127.0.0.1:${client}`, `https://127.0.0.1:${peer}`]
   server = `https://127.0.0.1:${port}`
   start('etcd', {
-    ...{ name: 'm1', 'data-dir': join(folder, 'etcd') },
+    ...{ name: 'm1', 'data-dir': join(folder, 'etcd-data') },
     ...{ 'listen-client-urls': etcdAddress, 'advertise-client-urls': etcdAddress },
     ...{ 'listen-peer-urls': peerAddress, 'initial-advertise-peer-urls': peerAddress },
     ...{ 'initial-cluster': `m1=${peerAddress}` },

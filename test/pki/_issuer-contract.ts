@@ -190,8 +190,12 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     const { mount } = await mountWith()
     const ask = async (ttl: string) => failure(issuer().issue(mount, 'web', { commonName: 'x', ttl }))
     t.is((await ask('2001h')).code, 'issuer.ttl-shortened')
+    // Where the role has no maximum the mount's counts, and only there.
     await issuer().ensureMount(mount, { maxLeaseTtl: '1000h' })
-    t.is((await ask('1500h')).code, 'issuer.ttl-shortened')
+    t.is((await ask('1500h')).code, 'nothing was refused')
+    await issuer().ensureRole(mount, 'open', { ...web, key_type: 'ec', key_bits: 256, max_ttl: '0' })
+    const above = await failure(issuer().issue(mount, 'open', { commonName: 'x', ttl: '1500h' }))
+    t.is(above.code, 'issuer.ttl-shortened')
     await issuer().ensureMount(mount, { maxLeaseTtl: '43800h' })
     await issuer().ensureRole(mount, 'long', { ...web, key_type: 'ec', key_bits: 256, max_ttl: '43800h' })
     const late = await failure(issuer().issue(mount, 'long', { commonName: 'x', ttl: '43800h' }))
