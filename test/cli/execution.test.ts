@@ -161,3 +161,28 @@ test('order says who comes first; runOnce is of the first who is there, and its 
   t.is((await run(plays)).code, 2)
   t.deepEqual(log().slice(3), ['B h2', 'C h2'])
 })
+
+test('--step asks before each step: no leaves it out, continue asks no more; without a terminal it is refused', async t => {
+  const { bench, playbook, log, ends } = work(['h1', 'h2'])
+  const path = playbook(
+    `play('One', { hosts: 'masters', handlers: [say('H')] }, [say('A'), say('B', { notify: 'h' }), say('C'), say('D')])`,
+  )
+  const args = ['run', path, '-i', bench.inventory, '--step']
+  const answered = (...answers: string[]) =>
+    bench.onTerminal(
+      args,
+      answers.map(answer => [/ontinue: $/, answer]),
+    )
+  const { code, stdout } = await answered('no', 'what?', 'y', '', 'c')
+  t.is(code, 0, stdout)
+  t.deepEqual(log(), ['B h1', 'B h2', 'D h1', 'D h2', 'H h1', 'H h2'])
+  t.regex(stdout, /Perform step: A \[h1, h2\] \(N\)o\/\(y\)es\/\(c\)ontinue: /)
+  t.is(stdout.match(/Perform step/g)?.length, 5)
+  t.true(ends().includes('c h2 skipped'))
+  const stopped = await answered('y', '\u0003')
+  t.is(stopped.code, 130, stopped.stdout)
+  t.deepEqual(log(), ['A h1', 'A h2'])
+  const refused = await bench.rekey(args)
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /there is no terminal to answer on/)
+})
