@@ -210,7 +210,7 @@ class Channel extends Duplex implements CommandChannel {
         break
       case message.openFailure:
         reader.number()
-        this.#begin(new Error(reader.bytes().toString('utf8')))
+        this.#begin(new Error(`(SSH) Channel open failure: ${reader.bytes().toString('utf8')}`))
         break
       case message.success:
         this.#begin()

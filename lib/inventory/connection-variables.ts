@@ -112,7 +112,7 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     ...(context.defaults && { unlockedKeys: context.defaults.unlockedKeys }),
     ...(knownHosts !== undefined && { knownHostsFiles: knownHostsFiles(knownHosts, options, context) }),
     hostKeyChecking: hostKeyChecking(name, options.get('stricthostkeychecking'), context),
-    ...(jump !== undefined && jump !== 'none' && { proxyJump: jump.split(',').map(hop => hop.trim()) }),
+    ...(jump !== undefined && jump !== 'none' && { proxyJump: jump.split(',').map(hop => options.hop(hop.trim())) }),
     ...(command !== undefined && command !== 'none' && { proxyCommand: command }),
     ...becomeSettings(name, read, text, defaults),
     connectTimeout: seconds,
@@ -325,10 +325,28 @@ class SshOptions {
     this.#context.notice(`${option} in ${variable} is not used: it needs ansible_connection=openssh`)
   }
 
+  /** A hop with what the files of ssh say of it: it may be a name that only they know. */
+  hop(given: string): string {
+    const match = /^(?:([^@]+)@)?([^:@]+)(?::(\d+))?$/.exec(given)
+    const files = this.#files()
+    if (!match || !files) return given
+    const [, user, name = '', port] = match
+    const config = readSshConfig(name, [...files, ...(user ? ['-l', user] : [])])
+    const chosen = (option: string): string | undefined => changed(config, option)[0]
+    const [as, at, on] = [user ?? chosen('user'), chosen('hostname') ?? name, port ?? chosen('port')]
+    return `${as === undefined ? '' : `${as}@`}${at.includes(':') ? `[${at}]` : at}${on === undefined ? '' : `:${on}`}`
+  }
+
+  /** The files of ssh as its arguments; undefined where none has a say. */
+  #files(): string[] | undefined {
+    if (this.file !== undefined) return ['-F', this.file]
+    return sshConfigMatters() ? [] : undefined
+  }
+
   /** Lays what the files of ssh say below what the inventory says. */
   addConfiguration(address: string): void {
-    if (this.#file === undefined && !sshConfigMatters()) return
-    const args = this.file === undefined ? [] : ['-F', this.file]
+    const args = this.#files()
+    if (!args) return
     // Match blocks may look at these, and at nothing else that the inventory says.
     if (this.#values.has('user')) args.push('-l', this.#values.get('user')!)
     if (this.#values.has('port')) args.push('-p', this.#values.get('port')!)

@@ -147,10 +147,10 @@ Host web*
   Port 2201
   IdentityFile ~/.ssh/web
 Match host database user ${userInfo().username}
-  ProxyJump bastion
+  ProxyJump bastion,me@other:2022
   StrictHostKeyChecking accept-new
 `,
-    more: 'Host other\n  User included\n  UserKnownHostsFile /etc/known_others\n',
+    more: 'Host other\n  User included\n  UserKnownHostsFile /etc/known_others\nHost bastion\n  HostName b.example.com\n  User hop\n',
   })
   writeFileSync(
     join(folder, 'ssh_config'),
@@ -164,7 +164,7 @@ Match host database user ${userInfo().username}
   t.is(settings('web2').user, 'mine')
   t.is(settings('web2').port, 2299)
   t.is(settings('web2').address, 'web2.example.com')
-  t.deepEqual(settings('db1').proxyJump, ['bastion'])
+  t.deepEqual(settings('db1').proxyJump, ['hop@b.example.com', 'me@other:2022'])
   t.is(settings('db1').hostKeyChecking, 'accept-new')
   t.is(settings('other').user, 'included')
   t.is(settings('other').knownHostsFiles?.[0], '/etc/known_others')
