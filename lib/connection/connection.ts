@@ -1,13 +1,15 @@
 // What every connection can do, whichever way it reaches its host.
 import type { EventEmitter } from 'node:events'
 import type { Duplex, Readable, Writable } from 'node:stream'
+import type { UnknownOutcomeError } from '../errors.ts'
 
 /**
  * A command running on a host: the part of a ChildProcess that zx needs, and deliberately no `pid`: zx would take it for a
  * process of this machine and kill that one.
  *
  * Emits `exit` and then `close`, both with `(code, signal)`. When the connection is lost first it emits `error` with an
- * `UnknownOutcomeError` and then `close` with `(null, null)`.
+ * `UnknownOutcomeError` and then `close` with `(null, null)`. `gap`, before `exit`, says with such an error that the end is known and part of the
+ * output may be missing.
  */
 export interface RemoteProcess extends EventEmitter {
   readonly stdin: Writable
@@ -21,6 +23,46 @@ export interface SpawnOptions {
   readonly signal?: AbortSignal
   /** Milliseconds until the command is ended as if aborted, and fails saying so. */
   readonly timeout?: number
+  /** As the user who logs in, whoever `become` names. */
+  readonly asLogin?: boolean
+  /** Must not be run twice by mistake: where a connection can be asked later, it is asked what became of it. */
+  readonly once?: boolean
+  /** How that is asked; a connection without it leaves the outcome unknown. */
+  readonly recovery?: Recovery
+}
+
+/** A command whose connection was lost before it was heard to end. */
+export interface LostCommand {
+  readonly command: string
+  /** The name of its marker on the host, and of all its processes. */
+  readonly id: string
+  readonly folder: string
+  /** What is written here is not yet passed on, unless it was fed. */
+  readonly stdin: Readable
+  /** Something was passed on to its stdin, and how much of it arrived nobody knows. */
+  readonly fed: boolean
+  readonly stdout: Writable
+  readonly stderr: Writable
+  /** Why it is lost. */
+  readonly cause: UnknownOutcomeError
+  /** Aborted, with the reason, when it is to be ended. */
+  readonly signal: AbortSignal
+}
+
+/** How a lost command ended after all. */
+export interface Ending {
+  readonly code: number | null
+  readonly killedBy: string | null
+  /** Nothing of its output can be missing. */
+  readonly whole: boolean
+}
+
+/** Finds out what became of commands whose connection was lost. */
+export interface Recovery {
+  /** Where commands leave their markers on the host, as a word for its shell. */
+  readonly folder: string
+  /** Rejects with the reason where that can't be found out, or where the command was to be ended. */
+  recover(lost: LostCommand): Promise<Ending>
 }
 
 /** An open connection to one host. */

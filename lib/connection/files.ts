@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
-import { HostFailedError } from '../errors.ts'
-import type { Connection } from './connection.ts'
+import { HostFailedError, UnknownOutcomeError } from '../errors.ts'
+import type { Connection, SpawnOptions } from './connection.ts'
 import { quote, Secret } from './shell.ts'
 
 /** Who may do what with a file that is written. */
@@ -32,8 +32,14 @@ export interface RemoteFiles {
 
 /** The files of the host at the other end of a connection. */
 export function remoteFiles(connection: Connection, signal?: AbortSignal): RemoteFiles {
+  // What is done to files here may be done twice: a connection that drops in the middle is not the end of it.
+  const twice = <T>(task: () => Promise<T>): Promise<T> =>
+    task().catch(error => {
+      if (error instanceof UnknownOutcomeError) return task()
+      throw error
+    })
   const run = async (what: string, script: string, input?: Buffer) => {
-    const { code, stdout, stderr } = await runScript(connection, script, { input, signal })
+    const { code, stdout, stderr } = await twice(() => runScript(connection, script, { input, signal }))
     if (code !== 0) {
       throw new HostFailedError(`${connection.name}: could not ${what}: ${stderr.trim() || `exit status ${code}`}`, {
         code: 'file.failed',
@@ -45,9 +51,9 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
   return {
     read: path => run(`read ${path}`, `cat ${quote(path)}`),
     readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
-    exists: async path => (await runScript(connection, `test -e ${quote(path)}`, { signal })).code === 0,
+    exists: async path => (await twice(() => runScript(connection, `test -e ${quote(path)}`, { signal }))).code === 0,
     sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
-    download: (path, destination) => download(connection, path, destination, signal),
+    download: (path, destination) => twice(() => download(connection, path, destination, signal)),
     write: async (path, content, { mode, owner } = {}) => {
       const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
@@ -58,7 +64,7 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
         [
           'set -e; umask 077',
           `d=$(dirname ${destination}); [ ! -d ${destination} ] || { echo 'it is a directory' >&2; exit 1; }`,
-          't=$(mktemp "$d/.rekey.XXXXXX"); trap \'rm -f "$t"\' EXIT',
+          't=$(mktemp "$d/.rekey.XXXXXX"); trap \'rm -f "$t"\' EXIT; trap "exit 1" HUP INT TERM PIPE',
           'cat >"$t"',
           `[ "$(sha256sum <"$t" | cut -c1-64)" = ${hash} ] || { echo 'it did not arrive whole' >&2; exit 1; }`,
           `chmod ${bits} "$t"`,
@@ -113,10 +119,10 @@ export interface ScriptResult {
 export function runScript(
   connection: Connection,
   script: string,
-  { input, signal, timeout }: { input?: Buffer; signal?: AbortSignal; timeout?: number } = {},
+  { input, ...options }: { input?: Buffer } & Pick<SpawnOptions, 'signal' | 'timeout' | 'asLogin'> = {},
 ): Promise<ScriptResult> {
   return new Promise((resolve, reject) => {
-    const remote = connection.spawn(script, { signal, timeout })
+    const remote = connection.spawn(script, options)
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []
     let failure: Error | undefined

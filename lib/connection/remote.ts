@@ -1,8 +1,8 @@
 // The remote `$`: zx's own, its commands run on a host.
 import type { Readable } from 'node:stream'
-import { ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
-import { RekeyError } from '../errors.ts'
-import type { Connection } from './connection.ts'
+import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
+import { RekeyError, type UnknownOutcomeError } from '../errors.ts'
+import type { Connection, RemoteProcess } from './connection.ts'
 import { quote, Raw, Secret } from './shell.ts'
 
 /** What `$({…})` takes beside zx's `nothrow` and `quiet`. */
@@ -53,7 +53,8 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
     const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd } = options
     const { signal } = observer
     const spawn = (line: string) => {
-      const remote = connection.spawn(line, { signal, timeout })
+      const remote = connection.spawn(line, { signal, timeout, once: true })
+      remote.once('gap', (gap: UnknownOutcomeError) => tellOfGap(started, remote, gap))
       // zx decodes each chunk by itself, which breaks a character that is split between two.
       remote.stdout.setEncoding('utf8')
       remote.stderr.setEncoding('utf8')
@@ -93,6 +94,27 @@ function isFed(started: ProcessPromise): boolean {
   const { bus } = ProcessPromise as unknown as { bus: { sources(to: ProcessPromise): unknown[] } }
   const { _stdin: stdin } = started as unknown as { _stdin: { readableLength: number; writableEnded: boolean } }
   return bus.sources(started).length > 0 || stdin.readableLength > 0 || stdin.writableEnded
+}
+
+/**
+ * How it ended is known, what it printed is not: the one may be relied on, and who reads the other is told. In a pipe somebody reads it
+ * already.
+ */
+function tellOfGap(started: ProcessPromise, remote: RemoteProcess, gap: Error): void {
+  if ((started as unknown as { _piped: boolean })._piped) return void remote.emit('error', gap)
+  let kept: ProcessOutput | null = null
+  Object.defineProperty(started, '_output', {
+    get: () => kept,
+    set: (output: ProcessOutput) => {
+      kept = output
+      const { _dto: result } = output as unknown as { _dto: object }
+      const refuse = () => {
+        throw gap
+      }
+      // What a failed command said is quoted, whole or not.
+      if (output.ok || started.isNothrow()) Object.defineProperty(result, 'store', { get: refuse })
+    },
+  })
 }
 
 function commandLine(pieces: TemplateStringsArray, values: unknown[]): string {

@@ -6,16 +6,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Client } from 'ssh2'
 import { CancelledError, HostFailedError, UnknownOutcomeError, type UnreachableError } from '../errors.ts'
 import { type Hop, sharedBastions } from './bastions.ts'
-import { type BecomeCommand, endCommand } from './become.ts'
+import { type BecomeCommand, become, endCommand } from './become.ts'
 import { openClient } from './client.ts'
 import { cannotReach } from './connect-errors.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { type CommandStreams, createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
 import { limiter } from './limiter.ts'
+import { underMarker } from './marker.ts'
 import { patientStart } from './patient-start.ts'
 import { startProxy } from './proxy-command.ts'
 import type { ConnectionSettings } from './settings.ts'
+import { quote } from './shell.ts'
 import { type CommandChannel, type Started, type StartOptions, startOnTerminal } from './terminal.ts'
 
 /** sshd allows 10 channels a connection (`MaxSessions`); two are left for what must always get through, such as a kill. */
@@ -189,22 +191,34 @@ export function sshConnection(
     await Promise.race([started.closed, delay(graceBeforeKill, undefined, { ref: false })])
   }
 
+  const wrap = (command: string, id: string, { asLogin, recovery }: SpawnOptions): BecomeCommand => {
+    if (asLogin) return become({ ...settings, become: undefined }, command, id)
+    const wrapped = elevator.wrap(command, id)
+    // Whoever comes back finds no terminal again.
+    if (!recovery || wrapped.onTerminal) return wrapped
+    if (wrapped.announced === undefined) return elevator.wrap(underMarker(command, recovery.folder, id), id)
+    // The marker is of the user who logs in, around sudo and the like.
+    return { ...wrapped, command: `exec /bin/sh -c ${quote(underMarker(wrapped.command, recovery.folder, id))}` }
+  }
+
   const spawn = (command: string, options: SpawnOptions = {}): RemoteProcess => {
     const stdin = new PassThrough()
     const stdout = new PassThrough()
     const stderr = new PassThrough()
     const remote: RemoteProcess = Object.assign(new EventEmitter(), { stdin, stdout, stderr })
     const id = randomUUID()
-    void limit(() => runChannel(remote, { stdin, stdout, stderr }, { ...elevator.wrap(command, id), id }, options))
+    const wrapped = { ...wrap(command, id, options), id, asked: command }
+    void limit(() => runChannel(remote, { stdin, stdout, stderr }, wrapped, options))
     return remote
   }
 
   const runChannel = async (
     remote: RemoteProcess,
     { stdin, stdout, stderr }: { stdin: PassThrough; stdout: PassThrough; stderr: PassThrough },
-    { id, ...wrapped }: BecomeCommand & { id: string },
+    { id, asked, ...wrapped }: BecomeCommand & { id: string; asked: string },
     options: SpawnOptions,
   ): Promise<void> => {
+    let fed = false
     const finish = async (error: Error | undefined, code: number | null, killedBy: string | null) => {
       stdout.end()
       stderr.end()
@@ -215,6 +229,23 @@ export function sshConnection(
       // Whoever listens reads what is still in the streams before it hears that all is over.
       await Promise.allSettled([drained(stdout), drained(stderr)])
       remote.emit('close', code, killedBy)
+    }
+    /** Nobody heard how it ended: whoever can is asked. */
+    const finishLost = async (cause: UnknownOutcomeError) => {
+      if (!options.recovery || wrapped.onTerminal) return finish(cause, null, null)
+      const { folder, recover } = options.recovery
+      const stop = new AbortController()
+      const unwatch = watchForEnd(name, options, reason => stop.abort(reason))
+      try {
+        const lostCommand = { command: asked, id, folder, stdin, fed, stdout, stderr, cause, signal: stop.signal }
+        const { code, killedBy, whole } = await recover(lostCommand)
+        if (!whole) remote.emit('gap', outputCut(name))
+        return await finish(undefined, code, killedBy)
+      } catch (error) {
+        return await finish(error as Error, null, null)
+      } finally {
+        unwatch()
+      }
     }
     if (options.signal?.aborted) {
       return finish(
@@ -229,20 +260,23 @@ export function sshConnection(
       started = await start(wrapped, { signal: options.signal })
     } catch (error) {
       const reason = lost ? lost.message : (error as Error).message
-      // The request may have reached the host before the link went: only a refusal that came back is certain.
+      if (lost) {
+        // The request may have reached the host before the link went: only a refusal that came back is certain.
+        return finishLost(
+          new UnknownOutcomeError(`the connection to ${name} was lost while a command was being started: ${reason}`, {
+            code: 'connection.lost',
+            host: name,
+            cause: error,
+          }),
+        )
+      }
       return finish(
-        lost
-          ? new UnknownOutcomeError(`the connection to ${name} was lost while a command was being started: ${reason}`, {
-              code: 'connection.lost',
-              host: name,
-              cause: error,
-            })
-          : new HostFailedError(`${name} refused to start a command: ${reason}`, {
-              code: 'connection.channel-refused',
-              host: name,
-              hint: "Look at MaxSessions in the host's sshd_config.",
-              cause: error,
-            }),
+        new HostFailedError(`${name} refused to start a command: ${reason}`, {
+          code: 'connection.channel-refused',
+          host: name,
+          hint: "Look at MaxSessions in the host's sshd_config.",
+          cause: error,
+        }),
         null,
         null,
       )
@@ -261,7 +295,12 @@ export function sshConnection(
     const unwatch = watchForEnd(name, options, reason => void end(reason))
     stdin.on('error', () => {})
     const attached = elevator.attach(wrapped, streamsOf(started), { stdout, stderr }).then(
-      () => void stdin.pipe(channel),
+      () => {
+        stdin.once('data', () => {
+          fed = true
+        })
+        stdin.pipe(channel)
+      },
       (refusal: Error) => {
         if (!lost) ended ??= refusal
         closeAllOf(started)
@@ -271,16 +310,16 @@ export function sshConnection(
     await attached
     unwatch()
     stdin.unpipe(channel)
-    stdin.resume()
-    if (started.exit) return finish(ended, started.exit.code, started.exit.killedBy)
-    return finish(
-      ended ??
-        new UnknownOutcomeError(
-          `the connection to ${name} was lost while a command ran (${lost?.message ?? 'the channel closed without an exit status'}): nobody knows whether it finished`,
-          { code: 'connection.lost', host: name, hint: 'Look at the host before you run it again.', cause: lost },
-        ),
-      null,
-      null,
+    if (started.exit) {
+      stdin.resume()
+      return finish(ended, started.exit.code, started.exit.killedBy)
+    }
+    if (ended) return finish(ended, null, null)
+    return finishLost(
+      new UnknownOutcomeError(
+        `the connection to ${name} was lost while a command ran (${lost?.message ?? 'the channel closed without an exit status'}): nobody knows whether it finished`,
+        { code: 'connection.lost', host: name, hint: 'Look at the host before you run it again.', cause: lost },
+      ),
     )
   }
 
@@ -321,6 +360,13 @@ function streamsOf({ channel, terminal }: Started): CommandStreams {
 function closeAllOf({ channel, terminal }: Started): void {
   channel.close()
   terminal?.close()
+}
+
+function outputCut(name: string): UnknownOutcomeError {
+  return new UnknownOutcomeError(
+    `the connection to ${name} was lost while a command ran: part of its output may be missing`,
+    { code: 'connection.output-cut', host: name, hint: 'The command itself has ended. Run the step once more.' },
+  )
 }
 
 function drained(stream: PassThrough): Promise<unknown> {

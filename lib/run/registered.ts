@@ -5,7 +5,7 @@ import { closeSync, fdatasyncSync, mkdirSync, openSync, readFileSync, writeFileS
 import { join } from 'node:path'
 import { ProcessOutput } from 'zx/core'
 import { Secret } from '../connection/shell.ts'
-import { RekeyError } from '../errors.ts'
+import { RekeyError, UnknownOutcomeError } from '../errors.ts'
 
 /** What steps returned, by step id and host. */
 export type Registered = Map<string, Map<string, unknown>>
@@ -43,10 +43,19 @@ export function openRegistered(folder: string, isSecret: (text: string) => boole
         if (one === null || typeof one !== 'object') return one
         if (one instanceof Date) return { $date: one.toISOString() }
         if (one instanceof Map) return { $map: [...one].map(entry => entry.map(encode)) }
-        if (one instanceof ProcessOutput)
-          return { stdout: encode(one.stdout), stderr: encode(one.stderr), exitCode: one.exitCode }
+        if (one instanceof ProcessOutput) return encodeOutput(one)
         if (Array.isArray(one)) return one.map(encode)
         return Object.fromEntries(Object.entries(one).map(([key, member]) => [key, encode(member)]))
+      }
+      const encodeOutput = (output: ProcessOutput): unknown => {
+        const { exitCode } = output
+        try {
+          return { stdout: encode(output.stdout), stderr: encode(output.stderr), exitCode }
+        } catch (error) {
+          // Steps often return a command for whose output nobody cares.
+          if (error instanceof UnknownOutcomeError) return { $cut: error.message, exitCode }
+          throw error
+        }
       }
       let line: string
       try {
@@ -86,6 +95,7 @@ export function readRegistered(folder: string, redact: (value: string) => void):
   }
   const decode = (_key: string, value: unknown): unknown => {
     if (value === null || typeof value !== 'object') return value
+    if ('$cut' in value) return cutOutput(value as { $cut: string; exitCode: number })
     const [[key, member] = [], ...more] = Object.entries(value)
     if (more.length > 0) return value
     if (key === '$secret') return new Secret(reveal(String(member)))
@@ -100,6 +110,14 @@ export function readRegistered(folder: string, redact: (value: string) => void):
     registered.set(step, values.set(host, value))
   }
   return registered
+}
+
+/** The output of a command of which part may be missing: whoever reads it is told, also in a resumed run. */
+function cutOutput({ $cut: message, exitCode }: { $cut: string; exitCode: number }): object {
+  const refuse = () => {
+    throw new UnknownOutcomeError(message, { code: 'connection.output-cut', hint: 'Run that step once more.' })
+  }
+  return Object.defineProperties({ exitCode }, { stdout: { get: refuse }, stderr: { get: refuse } })
 }
 
 /** The whole lines of a file that is only added to: the last one may have been cut off when its writer was killed. */

@@ -43,7 +43,8 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     })),
   })
 
-  const sessions = openSessions(forks, signal)
+  const notice = (text: string) => emit({ kind: 'notice', text })
+  const sessions = openSessions({ run: options.run, forks, signal, markers: !check, notice })
   const registered: Registered = options.earlier?.registered ?? new Map()
   const plays: { title: string; milliseconds: number }[] = []
   const base = runContext(options, sessions, registered, { plays, started })
@@ -120,7 +121,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
     for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })
   }
-  sessions.closeAll()
+  await sessions.closeAll()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
   const error = failure ? eventError(failure) : failures[0]?.error

@@ -53,21 +53,28 @@ export async function executeStep(
   const line = (stream: 'stdout' | 'stderr' | 'log') => (text: string) =>
     emit({ kind: 'step.output', play, step: one.id, host: host.name, stream, line: text })
   const collectors = { stdout: collectLines(line('stdout')), stderr: collectLines(line('stderr')) }
-  let connection: Connection | undefined
+  let connection: LastingConnection | undefined
+  let returns = 0
   let delegate: string | undefined
   const tries = { made: 0 }
   const how = () => ({ ...(delegate ? { delegate } : {}), ...(tries.made > 1 ? { tries: tries.made } : {}) })
   const contextOn = async (target: Host): Promise<AnyContext> => {
     connection = await sessions.open(target)
+    returns = connection.returns
     const session = hostSession(target, connection, signal, (stream, text) => collectors[stream].write(text))
     return { ...run.base, ...run.services, ...session, host, log: line('log'), failure }
   }
+  /** A connection was lost in the middle, and the error is not what a command was found to have ended with. */
+  const isOpen = (error: Error) =>
+    connection !== undefined &&
+    (connection.lost !== undefined ||
+      (connection.returns > returns && (error as Partial<RekeyError>).code !== 'command.failed'))
   try {
     signal.throwIfAborted()
     const { delegateTo } = one
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
-    const attempt = () => runTries(one, context, run, tries, () => connection?.lost !== undefined)
+    const attempt = () => runTries(one, context, run, tries, isOpen)
     const result = await (options.check ? checkStep(one, context, attempt) : doStep(one, context, attempt))
     // A command that was told not to throw still ran over a connection that is now gone.
     if (connection?.lost && !signal.aborted) throw lostDuring(one, connection)
@@ -77,8 +84,8 @@ export async function executeStep(
       ? new CancelledError(`${one.title} was ended on ${host.name}`, { code: 'run.cancelled' })
       : failureOf(thrown, delegate ?? host.name)
     const known =
-      connection?.lost && !signal.aborted && !(error instanceof UnknownOutcomeError)
-        ? lostDuring(one, connection)
+      connection && isOpen(error) && !signal.aborted && outcomeOf(error) === 'failed'
+        ? lostDuring(one, connection, error)
         : error
     return { outcome: outcomeOf(known), error: eventError(known), ...how() }
   } finally {
@@ -112,7 +119,7 @@ async function runTries(
   context: AnyContext,
   run: StepRun,
   tries: { made: number },
-  isLost: () => boolean,
+  isOpen: (error: Error) => boolean,
 ): Promise<unknown> {
   const most = 1 + (one.retries ?? (one.until ? defaultRetries : 0))
   const { signal } = context
@@ -127,8 +134,14 @@ async function runTries(
       return returned
     } catch (thrown) {
       const error = failureOf(thrown, context.host.name)
+      // What only looks may look again where it did not see all.
+      const { code } = error as Partial<RekeyError>
+      if (one.readOnly && code === 'connection.output-cut' && tries.made === 1 && !signal.aborted) {
+        context.log(`${error.message}; looking again`)
+        continue
+      }
       // Only what is known to have failed may be done again: a lost connection leaves that open.
-      if (tries.made >= most || signal.aborted || isLost() || outcomeOf(error) !== 'failed') throw thrown
+      if (tries.made >= most || signal.aborted || isOpen(error) || outcomeOf(error) !== 'failed') throw thrown
       const delay = one.delay ?? defaultDelay
       context.log(`try ${tries.made} of ${most} failed: ${error.message}; again in ${formatDuration(delay)}`)
       await pause(delay, undefined, { signal })
@@ -152,15 +165,16 @@ function notYet({ title, id }: SelectedStep, { name }: Host, tries: number): Hos
   })
 }
 
-function lostDuring(one: SelectedStep, { name, lost }: Connection): UnknownOutcomeError {
+function lostDuring(one: SelectedStep, { name, lost }: Connection, error?: Error): UnknownOutcomeError {
+  if (lost instanceof UnknownOutcomeError) return lost
   return new UnknownOutcomeError(
-    `the connection to ${name} was lost during '${one.title}' (${lost?.message}): nobody knows whether it finished`,
+    `the connection to ${name} was lost during '${one.title}' (${(lost ?? error)?.message}): nobody knows whether it finished`,
     {
       code: 'connection.lost',
       host: name,
       step: one.id,
       hint: 'Look at the host before you go on.',
-      cause: lost,
+      cause: lost ?? error,
     },
   )
 }

@@ -1,8 +1,9 @@
 // The command line as users call it, over an inventory of several names for one sshd, with a state folder of its own.
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import anyTest, { type TestFn } from 'ava'
 import { quote } from '../../lib/connection/shell.ts'
@@ -46,6 +47,12 @@ export function testsOnSshd(what: string) {
 export interface Workbench {
   readonly folder: string
   readonly inventory: string
+  /** Sets variables of all hosts beside the usual ones. */
+  set(variables: Record<string, unknown>): void
+  /** Makes an empty file in the folder, which commands on hosts wait for. */
+  touch(name: string): void
+  /** Resolves once a command on a host has made that file in the folder. */
+  written(name: string): Promise<void>
   /** Writes a playbook, which may import `rekey`'s public API from `API`, and returns its path. */
   playbook(source: string): string
   rekey(
@@ -88,6 +95,11 @@ export function workbench(
   return {
     folder,
     inventory,
+    set: more => writeFileSync(join(folder, 'group_vars', 'all.yml'), JSON.stringify(Object.assign(variables, more))),
+    touch: name => writeFileSync(join(folder, name), ''),
+    written: async name => {
+      while (!existsSync(join(folder, name))) await delay(20)
+    },
     playbook: source => {
       const path = join(folder, `playbook-${++playbooks}.ts`)
       writeFileSync(

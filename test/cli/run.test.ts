@@ -85,22 +85,6 @@ real('a step that fails on one host stops the run there: exit 2, its last words,
   t.notRegex(readFileSync(join(bench.folder, 'log'), 'utf8'), /second/)
 })
 
-real('a connection that is cut in mid-command is unknown, exit 4', async t => {
-  const { bench, sshd } = t.context
-  const source = twoSteps(bench.folder).replace(
-    "step('First', {",
-    () => "step('First', { verify: ({ $ }) => $({ nothrow: true })`echo begun; sleep 30`,",
-  )
-  const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-l', 'h1', '-v'], {
-    onLine: line => {
-      if (line.endsWith('h1 | begun')) sshd.cut()
-    },
-  })
-  t.is(code, 4, stdout)
-  t.regex(stdout, /unknown +First \[h1\]/)
-  t.regex(stdout, /nobody knows whether it finished/)
-})
-
 real('a host that is down is known before anything is done anywhere: exit 4', async t => {
   const { bench } = t.context
   const inventory = join(bench.folder, 'down.yml')

@@ -1,0 +1,218 @@
+// Links that are cut in the middle of a command: what rekey finds out afterwards, and what it does not pretend to know.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { type Link, openLink } from '../ssh/proxy.ts'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; link: Link; bench: Workbench }>
+const real = missing ? test.skip : test
+
+if (missing) test.skip(`faults are not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.link = await openLink(t.context.sshd)
+  t.context.bench = workbench(t.context.link.sshd, ['h1'])
+})
+test.afterEach.always(async t => {
+  t.context.link?.stop()
+  await t.context.sshd?.stop()
+})
+
+/** A playbook of one step that writes down what its command returned, and one that comes after. */
+const playbookOf = (folder: string, run: string) => `
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
+  step('Work', { run: ${run} }),
+  step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
+])] })`
+
+const logOf = ({ folder }: Workbench) =>
+  existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8').trim().split('\n') : []
+
+/** Waits on the host for a file that the test writes. */
+const until = (file: string) => `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
+
+real(
+  'a command that goes on while the link is cut is waited for, its later output shown, its status taken',
+  async t => {
+    const { bench, link } = t.context
+    const command = `echo begun; ${until(`${bench.folder}/go`)}; echo later; echo worse >&2; echo ran >>${bench.folder}/log`
+    const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+    const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+      onLine: line => {
+        if (line.endsWith('h1 | begun')) link.cut()
+        if (/h1: the command still runs there, as process \d+; waiting for its end/.test(line)) bench.touch('go')
+      },
+    })
+    t.is(code, 0, stdout)
+    t.regex(stdout, /h1: the connection was lost \(.*\); connecting again\n/)
+    t.regex(stdout, /h1: connected again after/)
+    t.regex(stdout, /h1 \| later\n/)
+    t.regex(stdout, /h1 \| worse\n/)
+    t.deepEqual(logOf(bench), ['ran', 'after'])
+    t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['audit.log'])
+  },
+)
+
+for (const [status, code, outcome] of [
+  [0, 0, /changed +Work \[h1\]/],
+  [3, 2, /failed +Work \[h1\].*ended with exit status 3/],
+] as const) {
+  real(`a command that ended with ${status} while nobody heard it is taken to have ended so`, async t => {
+    const { bench, link } = t.context
+    const command = `echo begun; ${until(`${bench.folder}/go`)}; echo ran >>${bench.folder}/log; exit ${status}`
+    const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+    const called = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+      onLine: line => {
+        if (!line.endsWith('h1 | begun')) return
+        link.freeze()
+        bench.touch('go')
+        void bench.written('log').then(() => {
+          link.thaw()
+          link.cut()
+        })
+      },
+    })
+    t.is(called.code, code, called.stdout)
+    t.regex(called.stdout, outcome)
+    t.notRegex(called.stdout, /waiting for its end/)
+    t.deepEqual(logOf(bench), status === 0 ? ['ran', 'after'] : ['ran'])
+  })
+}
+
+real('a command that had not begun when the link was cut is begun once, on the new connection', async t => {
+  const { bench, link } = t.context
+  const path = bench.playbook(
+    playbookOf(
+      bench.folder,
+      `async ({ $, log }) => { await $\`echo first\`; log('now'); while (!(await import('node:fs')).existsSync('${bench.folder}/go')) await new Promise(r => setTimeout(r, 20)); log('sent'); await $\`echo ran >>${bench.folder}/log\` }`,
+    ),
+  )
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (line.endsWith('h1 | now')) {
+        link.freeze()
+        bench.touch('go')
+      }
+      if (!line.endsWith('h1 | sent')) return
+      setTimeout(() => {
+        link.thaw()
+        link.cut()
+      }, 500)
+    },
+  })
+  t.is(code, 0, stdout)
+  t.regex(stdout, /h1: the command had not begun; it is begun now/)
+  t.deepEqual(logOf(bench), ['ran', 'after'])
+})
+
+real('a command that was killed while nobody looked stays unknown, and stops the run: exit 4', async t => {
+  const { bench, link } = t.context
+  const command = `echo $$ >${bench.folder}/pid; echo begun; exec sleep 60`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $({ nothrow: true })\`${command}\``))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      const killed = Number(readFileSync(join(bench.folder, 'pid'), 'utf8'))
+      void link.down().then(() => {
+        process.kill(killed, 'SIGKILL')
+        return link.up()
+      })
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)
+  t.regex(stdout, /Hint: Look at the host/)
+  t.deepEqual(logOf(bench), [])
+})
+
+real('a host that does not come back leaves the command unknown: exit 4', async t => {
+  const { bench, link } = t.context
+  const path = bench.playbook(playbookOf(bench.folder, '({ $ }) => $`echo begun; sleep 3`'))
+  bench.set({ rekey_reconnect_within: '1s' })
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (line.endsWith('h1 | begun')) void link.down()
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(
+    stdout,
+    /unknown +Work \[h1\].*it can't be reached any more \(h1 can't be reached at .*: connection refused\)/,
+  )
+  t.deepEqual(logOf(bench), [])
+})
+
+real('a command whose input may have been cut is not said to have finished', async t => {
+  const { bench, link } = t.context
+  const command = `cat >/dev/null; echo begun; ${until(`${bench.folder}/go`)}`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $({ input: 'all of it' })\`${command}\``))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (line.endsWith('h1 | begun')) link.cut()
+      if (line.includes('waiting for its end')) bench.touch('go')
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(stdout, /unknown +Work \[h1\].*it ended there with status 0, but may not have read all of its input/)
+})
+
+real('a step that reads output of which part may be missing is unknown', async t => {
+  const { bench, link } = t.context
+  const command = `echo begun; ${until(`${bench.folder}/go`)}; echo whole`
+  const path = bench.playbook(playbookOf(bench.folder, `async ({ $ }) => (await $\`${command}\`).stdout`))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (line.endsWith('h1 | begun')) link.cut()
+      if (line.includes('waiting for its end')) bench.touch('go')
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(stdout, /unknown +Work \[h1\].*part of its output may be missing/)
+})
+
+real('files are read and written again when the link was cut in the middle', async t => {
+  const { bench, link } = t.context
+  const path = bench.playbook(
+    playbookOf(
+      bench.folder,
+      `async ({ files, log }) => { await files.write('${bench.folder}/a', 'x'.repeat(1e5)); for (let i = 0; i < 2; i++) { log('now'); while (!(await import('node:fs')).existsSync('${bench.folder}/go' + i)) await new Promise(r => setTimeout(r, 20)); log('sent'); if (i === 0) await files.write('${bench.folder}/b', await files.read('${bench.folder}/a')); else await files.write('${bench.folder}/c', await files.read('${bench.folder}/b')) } }`,
+    ),
+  )
+  let cuts = 0
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (line.endsWith('h1 | now')) {
+        link.freeze()
+        bench.touch(`go${cuts++}`)
+      }
+      if (!line.endsWith('h1 | sent')) return
+      setTimeout(() => {
+        link.thaw()
+        link.cut()
+      }, 500)
+    },
+  })
+  t.is(code, 0, stdout)
+  t.is(readFileSync(join(bench.folder, 'c'), 'utf8').length, 100_000)
+})
+
+real('Ctrl-C ends a command that is waited for after the link was cut', async t => {
+  const { bench, link } = t.context
+  const command = `echo $$ >${bench.folder}/pid; echo begun; exec sleep 60`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: (line, kill) => {
+      if (line.endsWith('h1 | begun')) link.cut()
+      if (line.includes('waiting for its end')) kill('SIGINT')
+    },
+  })
+  t.is(code, 130, stdout)
+  t.throws(() => process.kill(Number(readFileSync(join(bench.folder, 'pid'), 'utf8')), 0), { code: 'ESRCH' })
+})
