@@ -12,6 +12,7 @@ import { cannotReach } from './connect-errors.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { type CommandStreams, createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
+import { runScript } from './files.ts'
 import { limiter } from './limiter.ts'
 import { underMarker } from './marker.ts'
 import { patientStart } from './patient-start.ts'
@@ -56,11 +57,13 @@ export async function connectSsh(
 ): Promise<Connection> {
   signal?.throwIfAborted()
   const { proxyJump = [], proxyCommand } = settings
-  const connected = (client: Client, leave?: () => void) =>
-    sshConnection(name, client, settings, () => {
+  const connected = (client: Client, leave?: () => void) => {
+    const close = () => {
       client.end()
       leave?.()
-    })
+    }
+    return sshConnection(name, client, settings, close, () => connectSsh(name, settings))
+  }
   if (proxyCommand !== undefined) {
     const proxy = startProxy(settings, proxyCommand)
     try {
@@ -141,12 +144,14 @@ export async function patiently<T>(
 /**
  * The connection over whatever opens channels to its host.
  * @param closeAll ends it, and the way there
+ * @param another makes a second one, for what must get through where the host allows one channel only
  */
 export function sshConnection(
   name: string,
   client: ChannelSource,
   settings: ConnectionSettings,
   closeAll: () => void,
+  another?: () => Promise<Connection>,
 ): Connection {
   const elevator = createElevator(name, settings)
   // Who needs a terminal takes two channels.
@@ -178,11 +183,16 @@ export function sshConnection(
   const start = ({ command, onTerminal }: BecomeCommand, options: StartOptions) =>
     onTerminal ? startOnTerminal(startChannel, command, options) : startChannel(command, options)
 
-  /** Past the limit on channels: what is to be ended may be what fills it. */
+  /** Past the limit on channels: what is to be ended may be what fills it. Where the host has its own, over another connection. */
   const endAll = async (id: string, signal: 'TERM' | 'KILL') => {
-    const wrapped = elevator.wrap(endCommand(id, signal), randomUUID())
+    const command = endCommand(id, signal)
+    const wrapped = elevator.wrap(command, randomUUID())
     const started = await start(wrapped, { patience: 5 }).catch(() => undefined)
-    if (!started) return
+    if (!started) {
+      const other = lost ? undefined : await another?.().catch(() => undefined)
+      await (other && runScript(other, command, { timeout: graceBeforeKill }).catch(() => {}))
+      return other?.close()
+    }
     const nowhere = { stdout: new PassThrough().resume(), stderr: new PassThrough().resume() }
     elevator.attach(wrapped, streamsOf(started), nowhere).then(
       () => started.channel.end(),

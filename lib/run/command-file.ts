@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ConnectionDefaults } from '../connection/settings.ts'
+import { cannotKeep } from './line-file.ts'
 
 /** How hosts are reached where the inventory does not say so. Passwords are asked for anew. */
 export interface ConnectionCommand {
@@ -32,8 +33,12 @@ const place = (folder: string) => join(folder, 'secrets', 'command.json')
 
 /** Writes it into the run's folder, for its owner only. */
 export function writeCommand(folder: string, command: RunCommand): void {
-  mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
-  writeFileSync(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
+  try {
+    mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
+    writeFileSync(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
+  } catch (error) {
+    throw cannotKeep(place(folder), error as Error)
+  }
 }
 
 /** Reads it back; `undefined` where it is not there. */

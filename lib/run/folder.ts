@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { cannotKeep } from './line-file.ts'
 
 /** Where the folders of all runs are: `${XDG_STATE_HOME:-~/.local/state}/rekey/runs`. */
 export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): string {
@@ -14,6 +15,10 @@ export function createRunFolder(playbook: string, parent: string, now = new Date
   const stamp = now.toISOString().slice(0, 19).replaceAll('-', '').replaceAll(':', '').replace('T', '-')
   const run = `${stamp}-${playbook}-${randomBytes(2).toString('hex')}`
   const folder = join(parent, run)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw cannotKeep(folder, error as Error)
+  }
   return { run, folder }
 }

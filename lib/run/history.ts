@@ -4,8 +4,8 @@ import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
 import type { EventError, Handled, RunEvent } from './events.ts'
+import { linesOf } from './line-file.ts'
 import { isAlive } from './provenance.ts'
-import { linesOf } from './registered.ts'
 
 export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>

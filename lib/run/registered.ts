@@ -1,11 +1,12 @@
 // What steps returned, kept in the run's folder for a resumed run: a line of JSON each, and every secret in it as a reference
 // to a file of its own.
 import { randomBytes } from 'node:crypto'
-import { closeSync, fdatasyncSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { fdatasyncSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ProcessOutput } from 'zx/core'
 import { Secret } from '../connection/shell.ts'
 import { RekeyError, UnknownOutcomeError } from '../errors.ts'
+import { cannotKeep, linesOf, openLineFile } from './line-file.ts'
 
 /** What steps returned, by step id and host. */
 export type Registered = Map<string, Map<string, unknown>>
@@ -25,11 +26,15 @@ export interface RegisteredStore {
  * @param isSecret tells texts that must not stand in it; they go to the files of the secrets
  */
 export function openRegistered(folder: string, isSecret: (text: string) => boolean): RegisteredStore {
-  const file = openSync(join(folder, fileName), 'a', 0o600)
+  const file = openLineFile(join(folder, fileName))
   const keep = (step: string, host: string, text: string): string => {
     mkdirSync(join(folder, secretsFolder), { recursive: true, mode: 0o700 })
     const name = `${step}.${host.replaceAll('/', '_')}.${randomBytes(4).toString('hex')}`
-    writeFileSync(join(folder, secretsFolder, name), text, { mode: 0o600, flush: true })
+    try {
+      writeFileSync(join(folder, secretsFolder, name), text, { mode: 0o600, flush: true })
+    } catch (error) {
+      throw cannotKeep(join(folder, secretsFolder, name), error as Error)
+    }
     return name
   }
   return {
@@ -61,15 +66,16 @@ export function openRegistered(folder: string, isSecret: (text: string) => boole
       try {
         line = JSON.stringify({ step, host, value: encode(value) })
       } catch (error) {
+        if (error instanceof RekeyError) throw error
         throw new RekeyError(`what '${step}' returned can't be kept: ${(error as Error).message}`, {
           code: 'run.registered',
           hint: 'Return plain data: a resumed run reads it from a file.',
         })
       }
-      writeSync(file, `${line}\n`)
-      fdatasyncSync(file)
+      file.add(line)
+      fdatasyncSync(file.descriptor)
     },
-    close: () => closeSync(file),
+    close: () => file.close(),
   }
 }
 
@@ -118,19 +124,4 @@ function cutOutput({ $cut: message, exitCode }: { $cut: string; exitCode: number
     throw new UnknownOutcomeError(message, { code: 'connection.output-cut', hint: 'Run that step once more.' })
   }
   return Object.defineProperties({ exitCode }, { stdout: { get: refuse }, stderr: { get: refuse } })
-}
-
-/** The whole lines of a file that is only added to: the last one may have been cut off when its writer was killed. */
-export function linesOf(path: string): string[] {
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw error
-  }
-  return text
-    .slice(0, text.lastIndexOf('\n') + 1)
-    .split('\n')
-    .filter(Boolean)
 }
