@@ -5,7 +5,7 @@ import { redactor } from '../output/redaction.ts'
 import { type OutputKind, openView } from '../output/view.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
-import type { RunEvent, RunEventBody, RunSelection } from '../run/events.ts'
+import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
 import { openJournal } from '../run/journal.ts'
 import type { Provenance } from '../run/provenance.ts'
 import { openRegistered } from '../run/registered.ts'
@@ -50,7 +50,7 @@ export async function execute(execution: Execution): Promise<number> {
     verbose: verbose ?? false,
   })
   const emit = (body: RunEventBody) => {
-    const event: RunEvent = redact.deep({ ...body, at: Date.now() })
+    const event: RunEvent = redact.deep({ ...body, at: eventTime() })
     journal.write(event)
     view.event(event)
     if (body.kind === 'run.started') for (const text of rest.notices ?? []) emit({ kind: 'notice', text })

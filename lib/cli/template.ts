@@ -23,7 +23,7 @@ import {
   step,
   unchanged,
 } from '../playbook/model.ts'
-import type { RunEventBody } from '../run/events.ts'
+import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
 import { provenanceOf } from '../run/provenance.ts'
@@ -354,7 +354,7 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     verbose: false,
   })
   const emit = (body: RunEventBody) => {
-    const event = redact.deep({ ...body, at: Date.now() })
+    const event = redact.deep({ ...body, at: eventTime() })
     journal.write(event)
     view.event(event)
   }

@@ -1,7 +1,7 @@
 // The view without a terminal: one line for everything that happened, and one now and then for what takes its time.
 
 import { formatDuration } from '../playbook/duration.ts'
-import type { RunEvent } from '../run/events.ts'
+import { eventTime, type RunEvent } from '../run/events.ts'
 import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { View } from './view.ts'
 import { names, placeOf } from './words.ts'
@@ -16,23 +16,23 @@ const heartbeat = 2_000
 export function plainView(write: (line: string) => void, { verbose }: { verbose: boolean }): View {
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
   const running = new Map<string, { step: string; host: string; since: number; last?: string }>()
-  let lastWrite = Date.now()
+  let lastWrite = eventTime()
   // Of a play of which nothing is left to do, nothing is said.
   let heading: string | undefined
   const say = (line: string) => {
-    lastWrite = Date.now()
+    lastWrite = eventTime()
     if (heading !== undefined) write(`\n${heading}`)
     heading = undefined
     write(line)
   }
   const title = (play: number, step: string) => started?.plays[play]?.steps.find(({ id }) => id === step)?.title ?? step
   const timer = setInterval(() => {
-    if (Date.now() - lastWrite < heartbeat || running.size === 0) return
+    if (eventTime() - lastWrite < heartbeat || running.size === 0) return
     const [oldest] = running.values()
     if (!oldest) return
     const hosts = [...running.values()].filter(({ step }) => step === oldest.step).map(({ host }) => host)
     say(
-      `    … ${oldest.step} (${names(hosts)}), ${formatDuration(Date.now() - oldest.since)}${oldest.last ? `: ${oldest.last}` : ''}`,
+      `    … ${oldest.step} (${names(hosts)}), ${formatDuration(eventTime() - oldest.since)}${oldest.last ? `: ${oldest.last}` : ''}`,
     )
   }, 500)
   timer.unref()

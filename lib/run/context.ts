@@ -16,7 +16,7 @@ export function runContext(
   registered: Registered,
   { plays, started }: { plays: Timeline['plays']; started: number },
 ): RunContext {
-  const began = Date.now() - (performance.now() - started)
+  const began = eventTime() - (performance.now() - started)
   const milestones = new Map([...(options.earlier?.milestones ?? [])].map(([name, at]) => [name, at - began]))
   const { inventory, limit, signal, emit } = options
   return {

@@ -124,8 +124,16 @@ export type RunEventBody =
       readonly error?: EventError
     }
 
-/** Something that happened, and when (milliseconds since 1970, by the control machine's clock). */
+/** Something that happened, and when: by `eventTime`. */
 export type RunEvent = RunEventBody & { readonly at: number }
+
+/**
+ * Milliseconds since 1970 by the clock of this machine when rekey was started, counted on from there: a clock that is set in the middle
+ * of a run makes nothing last longer, and no event come before its cause.
+ */
+export function eventTime(): number {
+  return Math.round(performance.timeOrigin + performance.now())
+}
 
 /** Takes events as they happen. */
 export type EventSink = (event: RunEvent) => void

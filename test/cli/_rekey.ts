@@ -47,6 +47,8 @@ export function testsOnSshd(what: string) {
 export interface Workbench {
   readonly folder: string
   readonly inventory: string
+  /** Where rekey keeps what it knows. */
+  readonly state: string
   /** Sets variables of all hosts beside the usual ones. */
   set(variables: Record<string, unknown>): void
   /** Makes an empty file in the folder, which commands on hosts wait for. */
@@ -57,7 +59,12 @@ export interface Workbench {
   playbook(source: string): string
   rekey(
     args: readonly string[],
-    options?: { onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void },
+    options?: {
+      onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void
+      env?: Readonly<Record<string, string>>
+      /** A program that starts it, with what stands before it. */
+      through?: readonly string[]
+    },
   ): Promise<Called>
   /** The same on a terminal, where questions are answered as they come; what shows on it is in `stdout`. */
   onTerminal(
@@ -95,6 +102,7 @@ export function workbench(
   return {
     folder,
     inventory,
+    state,
     set: more => writeFileSync(join(folder, 'group_vars', 'all.yml'), JSON.stringify(Object.assign(variables, more))),
     touch: name => writeFileSync(join(folder, name), ''),
     written: async name => {
@@ -110,10 +118,11 @@ export function workbench(
       )
       return path
     },
-    rekey: (args, { onLine } = {}) => {
-      const env = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: '1', SSH_AUTH_SOCK: '' }
+    rekey: (args, { onLine, env: more, through = [] } = {}) => {
+      const env = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: '1', SSH_AUTH_SOCK: '', ...more }
+      const [program = '', ...words] = [...through, join(root, 'bin', 'rekey'), ...args]
       // In a session of its own, and so without the terminal of whoever runs the tests.
-      const child = spawn(join(root, 'bin', 'rekey'), args, {
+      const child = spawn(program, words, {
         ...{ cwd: folder, env, detached: true },
         stdio: ['ignore', 'pipe', 'pipe'],
       })

@@ -1,5 +1,6 @@
 // A real sshd on loopback, for one test: unprivileged, on a free port, with keys of its own that are gone afterwards.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
@@ -28,6 +29,10 @@ export interface TestSshd {
   cut(): void
   /** Stops every open connection from answering. */
   freeze(): void
+  /** Stops it and all its connections from answering, as a host does that hangs. */
+  hang(): void
+  /** Ends it with all its connections, and starts it again; what they ran goes on. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -71,15 +76,19 @@ export async function startSshd(
   if (process.getuid?.() === 0 && !existsSync('/run/sshd')) execFileSync('mkdir', ['-p', '-m', '0755', '/run/sshd'])
   const usual = [sshdPath() ?? 'sshd', '-D', '-e', '-f', join(folder, 'sshd_config')]
   const [program = '', ...words] = wrap(usual, folder)
-  const sshd = spawn(program, words, {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    detached: true,
-  })
   let said = ''
-  sshd.stderr?.on('data', chunk => {
-    said += chunk
-  })
-  await listening(port, sshd, () => said)
+  const launch = async (): Promise<ChildProcess> => {
+    const started = spawn(program, words, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true,
+    })
+    started.stderr?.on('data', chunk => {
+      said += chunk
+    })
+    await listening(port, started, () => said)
+    return started
+  }
+  let sshd = await launch()
   const settings: ConnectionSettings = {
     kind: 'ssh',
     address: '127.0.0.1',
@@ -91,14 +100,16 @@ export async function startSshd(
     // A machine that is busy with other tests is slow.
     connectTimeout: 30,
   }
-  const kill = () => {
+  const killListener = () => {
     if (sshd.pid !== undefined && sshd.exitCode === null) killAll([-sshd.pid])
   }
   return {
     port,
     folder,
     settings,
-    pid: sshd.pid ?? 0,
+    get pid() {
+      return sshd.pid ?? 0
+    },
     said: () => said,
     open: () => childrenOf(sshd.pid ?? 0).length,
     cut: () => {
@@ -107,9 +118,19 @@ export async function startSshd(
     freeze: () => {
       killAll(sessionsOf(sshd.pid ?? 0), 'SIGSTOP')
     },
+    hang: () => {
+      killAll([sshd.pid ?? 0, ...sessionsOf(sshd.pid ?? 0)], 'SIGSTOP')
+    },
+    restart: async () => {
+      killAll(sessionsOf(sshd.pid ?? 0))
+      const ended = once(sshd, 'exit')
+      killListener()
+      await ended
+      sshd = await launch()
+    },
     stop: async () => {
       killAll(sessionsOf(sshd.pid ?? 0))
-      kill()
+      killListener()
       rmSync(folder, { recursive: true, force: true })
     },
   }

@@ -1,0 +1,142 @@
+// Trouble on the machine that rekey runs on: a full disk, an impatient operator, a clock that is set back.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import type { RunEvent } from '../../lib/run/events.ts'
+import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
+const real = missing ? test.skip : test
+
+if (missing) test.skip(`faults of the control machine are not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  t.context.sshd = await startSshd()
+  t.context.bench = workbench(t.context.sshd, ['h1'])
+})
+test.afterEach.always(async t => {
+  await t.context.sshd?.stop()
+})
+
+const playbookOf = (folder: string, run: string) => `
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
+  step('Work', { run: ${run} }),
+  step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
+])] })`
+
+/** A disk for the state of rekey that takes 256 KiB: a real one for root, a limit on the size of files for others. */
+function tinyDisk({ state }: Workbench): { through: string[]; makeRoom(): void; remove(): void } {
+  if (process.getuid?.() !== 0) {
+    const through = ['/bin/sh', '-c', `trap '' XFSZ; ulimit -f 512; exec "$@"`, 'sh']
+    return { through, makeRoom: () => through.splice(0), remove: () => {} }
+  }
+  mkdirSync(state)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', state])
+  return {
+    through: [],
+    makeRoom: () => void execFileSync('mount', ['-o', 'remount,size=16m', state]),
+    remove: () => void execFileSync('umount', [state]),
+  }
+}
+
+real('a full disk under the run’s folder stops the run, and says so; with room again it is gone on with', async t => {
+  const { bench } = t.context
+  const disk = tinyDisk(bench)
+  try {
+    const path = bench.playbook(
+      playbookOf(
+        bench.folder,
+        `({ $ }) => $\`echo ran >>${bench.folder}/log; yes 'a line that takes its room' | head -n 20000\`.then(() => {})`,
+      ),
+    )
+    const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory], { through: disk.through })
+    t.is(code, 2, stdout + stderr)
+    t.regex(stdout, /work failed/)
+    t.regex(stderr, /Error: \S+ can't be written: (ENOSPC: no space left on device|EFBIG: file too large)/)
+    t.regex(stderr, /Hint: Make room in .*'rekey resume' does it once more/)
+    // The step that nobody could write down is not passed for done, and nothing came after it.
+    t.is(readFileSync(join(bench.folder, 'log'), 'utf8'), 'ran\n')
+    disk.makeRoom()
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /Work/)
+    const again = await bench.rekey(['resume', 'last'], { through: disk.through })
+    t.is(again.code, 0, again.stdout + again.stderr)
+    t.is(readFileSync(join(bench.folder, 'log'), 'utf8'), 'ran\nran\nafter\n')
+  } finally {
+    disk.remove()
+  }
+})
+
+real('Ctrl-C twice ends rekey at once, and the run can be gone on with', async t => {
+  const { bench } = t.context
+  const command = `trap '' TERM; echo begun; i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+  let first = 0
+  const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: (line, kill) => {
+      if (!line.endsWith('h1 | begun')) return
+      kill('SIGINT')
+      first = performance.now()
+      // The command does not end when asked: rekey gives it three seconds.
+      setTimeout(kill, 1_000, 'SIGINT')
+    },
+  })
+  const took = performance.now() - first
+  bench.touch('go')
+  t.is(code, 130, stdout)
+  t.regex(stderr, /Stopping: .* Once more to leave at once\./)
+  t.true(took < 2_900, `${took}`)
+  t.notRegex(stdout, /work interrupted/)
+  t.regex((await bench.rekey(['runs'])).stdout, /killed/)
+  t.is((await bench.rekey(['resume', 'last', '--output', 'plain'])).code, 0)
+  t.is(readFileSync(join(bench.folder, 'log'), 'utf8'), 'after\n')
+})
+
+real('a clock that is set back in mid-run changes no duration', async t => {
+  const { bench } = t.context
+  const preload = join(bench.folder, 'clock.mjs')
+  writeFileSync(
+    preload,
+    `import { existsSync } from 'node:fs'
+const now = Date.now
+let back = 0
+Date.now = () => now() - (back ||= existsSync('${bench.folder}/back') ? 7_200_000 : 0)
+`,
+  )
+  const command = `echo begun; i=0; while [ ! -e ${bench.folder}/back ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done; sleep 2.6`
+  const path = bench.playbook(
+    playbookOf(
+      bench.folder,
+      `async ({ $ }) => { const before = Date.now(); await $\`${command}\`; if (Date.now() > before) throw new Error('it was not set back') }`,
+    ),
+  )
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    env: { NODE_OPTIONS: `--import ${preload}` },
+    onLine: line => {
+      if (line.endsWith('h1 | begun')) bench.touch('back')
+    },
+  })
+  t.is(code, 0, stdout)
+  // It still says what it waits for, and for how long.
+  t.regex(stdout, /… Work \(h1\), \d+\.\d s: begun/)
+  const journal = readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+  const events = journal.map(line => JSON.parse(line) as RunEvent)
+  const times = events.map(({ at }) => at)
+  t.deepEqual(
+    times.toSorted((one, other) => one - other),
+    times,
+  )
+  for (const event of events) {
+    if ('milliseconds' in event) t.true(event.milliseconds >= 0 && event.milliseconds < 60_000, JSON.stringify(event))
+  }
+  const shown = (await bench.rekey(['show', 'last'])).stdout
+  t.regex(shown, /after \d+\.\d s/)
+  t.true(existsSync(join(bench.folder, 'log')))
+})
