@@ -7,7 +7,7 @@ import { columns } from '../lib/output/words.ts'
 import type { RunEvent } from '../lib/run/events.ts'
 import { runsDirectory } from '../lib/run/folder.ts'
 import { findRun } from '../lib/run/history.ts'
-import { linesOf } from '../lib/run/registered.ts'
+import { linesOf } from '../lib/run/line-file.ts'
 
 /** What time goes into. At a moment when several go on, the first of these counts. */
 const shares = {
