@@ -20,7 +20,14 @@ export {
   probeApis,
   readCanaries,
 } from './kubernetes/probes.ts'
-export { killStaticPod, manifestDirectory, startedAnew, updateManifest } from './kubernetes/static-pods.ts'
+export {
+  killStaticPod,
+  type ManifestEditor,
+  manifestDirectory,
+  plannedManifest,
+  startedAnew,
+  updateManifest,
+} from './kubernetes/static-pods.ts'
 export {
   backupForm,
   namespacesWithOtherCa,
@@ -66,5 +73,6 @@ export {
   type StepContext,
   step,
   unchanged,
+  wouldWrite,
 } from './playbook/model.ts'
 export { createRenderer } from './template/render.ts'

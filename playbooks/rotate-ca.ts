@@ -38,6 +38,7 @@ import {
   kubeletHealthy,
   kubeProxySynced,
   type MachineReading,
+  type ManifestEditor,
   machineFacts,
   manifestDirectory,
   masterEndpoints,
@@ -48,6 +49,7 @@ import {
   type Play,
   type Probes,
   parseCertificate,
+  plannedManifest,
   play,
   playbook,
   preparingPolicy,
@@ -815,9 +817,12 @@ const restarts: Play<Context>[] = [
     step('Restart the controller-manager and the scheduler', {
       when: isMaster,
       undoneWith: swapStep,
-      plan: () => 'give them serving certificates of the new CA where they sign their own, and kill them',
+      plan: async ctx => [
+        ...(await Promise.all(controllers.map(one => plannedManifest(ctx, one, servedByTheCa(ctx, one))))),
+        'kill them; their kubelet starts them again',
+      ],
       run: async ctx => {
-        for (const component of controllers) await giveServingCertificate(ctx, component)
+        for (const component of controllers) await updateManifest(ctx, component, servedByTheCa(ctx, component))
         return killControllers(ctx)
       },
     }),
@@ -880,10 +885,10 @@ async function restartedNodesReady(ctx: Context, pattern: string, restart: strin
 const controllers = ['kube-controller-manager', 'kube-scheduler'] as const
 type Controller = (typeof controllers)[number]
 
-/** From its next start on it presents a certificate of the CA, instead of one that it signs itself. */
-async function giveServingCertificate(ctx: Context, component: Controller): Promise<void> {
+/** What makes it present a certificate of the CA, from its next start on, instead of one that it signs itself. */
+function servedByTheCa(ctx: Context, component: Controller): (manifest: ManifestEditor) => void {
   const { certificate, key } = servingFlags(component)
-  await updateManifest(ctx, component, manifest => {
+  return manifest => {
     if (component === 'kube-controller-manager' && !ctx.vars.controller_manager_signs) {
       // The key stays in Vault: without these flags it signs nothing, with them it would not start.
       manifest.flag('cluster-signing-cert-file', undefined)
@@ -892,7 +897,7 @@ async function giveServingCertificate(ctx: Context, component: Controller): Prom
     manifest.flag('tls-cert-file', certificate)
     manifest.flag('tls-private-key-file', key)
     manifest.mountReadOnly('k8s-certs', '/etc/kubernetes/pki')
-  })
+  }
 }
 
 /** Kills a master's controller-manager and scheduler, and registers which processes they were. */

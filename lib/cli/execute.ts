@@ -1,8 +1,9 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
 import { userInfo } from 'node:os'
 import type { Inventory } from '../inventory/index.ts'
+import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
-import { type OutputKind, openView } from '../output/view.ts'
+import { openView, type ViewSettings } from '../output/view.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
@@ -15,7 +16,7 @@ import { interruptible } from './interrupt.ts'
 import { extraNames } from './inventory-options.ts'
 
 /** One execution of plays in a run's folder. */
-export interface Execution {
+export interface Execution extends ViewSettings {
   readonly playbook: Playbook
   readonly inventory: Inventory
   readonly run: string
@@ -29,8 +30,8 @@ export interface Execution {
   readonly takeLock?: boolean
   /** Ask before each step. */
   readonly step?: boolean
-  readonly output: OutputKind
-  readonly verbose?: boolean
+  /** Show what steps write to files. */
+  readonly diff?: boolean
   /** What was done before; is given what to tell of secrets that it reads. */
   earlier?(redact: (value: string) => void): Earlier
   /** Told before everything else. */
@@ -39,16 +40,14 @@ export interface Execution {
 
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
-  const { playbook, inventory, folder, output, verbose, step, ...rest } = execution
+  const { playbook, inventory, folder, output, step, diff, ...rest } = execution
+  // A tree that is drawn anew all the time leaves no place for a question.
+  const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()
   rest.secrets.forEach(redact.add)
   const earlier = rest.earlier?.(redact.add)
   const journal = openJournal(folder)
   const registered = openRegistered(folder, text => redact.text(text) !== text)
-  // A tree that is drawn anew all the time leaves no place for a question.
-  const view = await openView(step && output !== 'json' ? 'plain' : output, process.stdout, {
-    verbose: verbose ?? false,
-  })
   const emit = (body: RunEventBody) => {
     const event: RunEvent = redact.deep({ ...body, at: eventTime() })
     journal.write(event)
@@ -68,6 +67,7 @@ export async function execute(execution: Execution): Promise<number> {
       emit,
       earlier,
       operator: userInfo().username,
+      diff: diff ? fileDiffer(redact) : undefined,
       flush: journal.flush,
       redact: redact.add,
       register: registered.save,

@@ -29,6 +29,13 @@ async function main(argv: readonly string[]): Promise<void> {
   await program.parseAsync(argv, { from: 'user' })
 }
 
+// Who reads along may stop reading: a pager that was left, a terminal that is gone. What is being done goes on without them.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
+  })
+}
+
 try {
   await main(process.argv.slice(2))
 } catch (error) {

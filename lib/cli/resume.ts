@@ -19,9 +19,10 @@ import {
 } from './connection-options.ts'
 import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
-import { type ViewOptions, withViewOptions } from './run.ts'
+import { viewOf } from './output-options.ts'
+import { type ClusterOptions, withClusterOptions } from './run.ts'
 
-export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ViewOptions {
+export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ClusterOptions {
   acceptChangedInventory?: boolean
   acceptChangedPlaybook?: boolean
 }
@@ -37,7 +38,7 @@ export function resumeCommand(): Command {
 
 /** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
 export function withResumeOptions(command: Command): Command {
-  return withViewOptions(withConnectionOptions(withInventoryOptions(command)))
+  return withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
     .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
 }
@@ -118,8 +119,7 @@ export async function takeUp(
     selection,
     takeLock: options.takeLock,
     step: options.step,
-    output: options.output,
-    verbose: options.verbose,
+    ...viewOf(options),
   }
 }
 

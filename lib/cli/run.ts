@@ -1,7 +1,6 @@
 // `rekey run`: a playbook over an inventory.
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
-import type { OutputKind } from '../output/view.ts'
 import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { writeCommand } from '../run/command-file.ts'
@@ -23,17 +22,16 @@ import {
   openInventory,
   withInventoryOptions,
 } from './inventory-options.ts'
+import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { positiveInteger } from './whole-number.ts'
 
 /** The options of a run that `resume` and `rollback` have too. */
-export interface ViewOptions {
+export interface ClusterOptions extends OutputOptions {
   takeLock?: boolean
   step?: boolean
-  output: OutputKind
-  verbose?: boolean
 }
 
-interface RunCommandOptions extends InventoryOptions, ConnectionOptions, ViewOptions {
+interface RunCommandOptions extends InventoryOptions, ConnectionOptions, ClusterOptions {
   limit?: string[]
   tags?: string[]
   skipTags?: string[]
@@ -48,7 +46,7 @@ export function runCommand(): Command {
   const command = new Command('run')
     .description('run a playbook: a name from playbooks/, or a path to any .ts playbook')
     .argument('<playbook>')
-  return withViewOptions(withConnectionOptions(withInventoryOptions(command)))
+  return withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('-l, --limit <pattern>', 'only these hosts', collect)
     .option('-t, --tags <tags>', 'only plays and steps with one of these tags', collectCommas)
     .option('--skip-tags <tags>', 'leave out plays and steps with one of these tags', collectCommas)
@@ -63,14 +61,12 @@ export function runCommand(): Command {
 }
 
 /** Adds the options that every command has which works on a cluster. */
-export function withViewOptions(command: Command): Command {
-  return command
-    .option('--take-lock', 'take the lock of the cluster from a run that is dead')
-    .option('--step', 'ask before each step: no, yes, or yes to all that follow')
-    .addOption(
-      new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
-    )
-    .option('-v, --verbose', 'every line that steps print, as it comes')
+export function withClusterOptions(command: Command): Command {
+  return withOutputOptions(
+    command
+      .option('--take-lock', 'take the lock of the cluster from a run that is dead')
+      .option('--step', 'ask before each step: no, yes, or yes to all that follow'),
+  )
 }
 
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
@@ -127,8 +123,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     secrets,
     takeLock: options.takeLock,
     step: options.step,
-    output: options.output,
-    verbose: options.verbose,
+    ...viewOf(options),
   })
 }
 

@@ -2,13 +2,14 @@
 import { readFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import { z } from 'zod'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import { checkFileSet, placeFileSet, type WantedFile } from '../operations/file-set.ts'
+import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
-import { type OutputKind, openView } from '../output/view.ts'
+import { openView } from '../output/view.ts'
 import { verifySet } from '../pki/certificate-set.ts'
 import { reusingIssued } from '../pki/reuse.ts'
 import { connectVault, type Vault, vaultLists, vaultSecrets } from '../pki/vault.ts'
@@ -16,12 +17,14 @@ import { authoritiesIn, vaultSettings } from '../pki/vault-environment.ts'
 import type { Host } from '../playbook/host.ts'
 import {
   type HostSession,
+  type PlannedWrite,
   type Playbook,
   play,
   playbook,
   type StepContext,
   step,
   unchanged,
+  wouldWrite,
 } from '../playbook/model.ts'
 import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
@@ -41,9 +44,10 @@ import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { positiveInteger } from './whole-number.ts'
 
-interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions {
+interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions, OutputOptions {
   ca?: string
   config: string
   limit?: string[]
@@ -53,7 +57,6 @@ interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOpti
   renew?: boolean
   backups: number
   forks: number
-  output: OutputKind
 }
 
 /** The command `rekey template`, for `lib/cli/main.ts` to mount. */
@@ -61,7 +64,7 @@ export function templateCommand(): Command {
   const command = new Command('template')
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
-  return withCaKeyOptions(withConnectionOptions(withInventoryOptions(command)))
+  return withOutputOptions(withCaKeyOptions(withConnectionOptions(withInventoryOptions(command))))
     .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
     .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
@@ -71,9 +74,6 @@ export function templateCommand(): Command {
     .option('--renew', 'issue every certificate anew, also those that are as they would be issued now')
     .option('--backups <number>', 'how many backups to keep of files with backup = true', positiveInteger, 1)
     .option('-f, --forks <number>', 'hosts that work at the same time', positiveInteger, 32)
-    .addOption(
-      new Option('--output <kind>', 'how to show the run').choices(['auto', 'tree', 'plain', 'json']).default('auto'),
-    )
     .action(async (pattern: string, options: TemplateOptions) => {
       process.exitCode = await render(pattern, options)
     })
@@ -155,6 +155,9 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
   const changed = new Map<string, readonly string[]>()
   let shared: Renderer | undefined
   const destinations = templates.map(({ destination }) => destination)
+  // A template that is named without a full path stands beside the configuration.
+  const readSource = (path: string) =>
+    readFile(resolve(baseFolder(options.config), path), 'utf8').catch(unreadable(path))
 
   const renderStep = step<StepContext>('Render the templates', {
     plan: () => templates.map(block => `render ${block.source ?? block.place} to ${block.destination}`),
@@ -163,13 +166,9 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       const sources = await sourcesOf(templates, options.config)
       const reuse = options.renew ? undefined : { context, paths: [...destinations, ...sources.flatMap(writtenPaths)] }
       // Where all hosts share, what the first of them has is left alone, and the others get the same.
-      if (options.shared) shared ??= newRenderer(options.connected, { reuse })
-      const renderer = shared ?? newRenderer(options.connected, { session: context, reuse })
-      const blocks = await renderConfiguration({ templates }, renderer, {
-        // A template that is named without a full path stands beside the configuration.
-        readSource: path => readFile(resolve(baseFolder(options.config), path), 'utf8').catch(unreadable(path)),
-        data: hostData(host),
-      })
+      if (options.shared) shared ??= newRenderer(options.connected, { reuse, redact: context.redact })
+      const renderer = shared ?? newRenderer(options.connected, { session: context, reuse, redact: context.redact })
+      const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
       verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
       if (options.dry) process.stdout.write(dryText(blocks))
@@ -177,10 +176,18 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
     },
   })
   const placeStep = step<StepContext>('Put the files in place', {
-    plan: () => destinations.map(path => `write ${path} where it differs`),
+    plan: async context => {
+      const planned = templates.map(async block => {
+        const known = await renderWithoutVault(block, context, readSource)
+        return known
+          ? filesOf([known], options.backups).map(plannedWrite)
+          : [`write ${block.destination} where it differs`]
+      })
+      return (await Promise.all(planned)).flat()
+    },
     check: async context => {
       const blocks = rendered.get(context.host.name)
-      // In --check nothing was rendered that could be compared.
+      // In --check nothing was rendered.
       return (
         blocks !== undefined && (await checkFileSet(context, filesOf(blocks, options.backups))).changed.length === 0
       )
@@ -220,10 +227,18 @@ function hostData({ name, groups, connection }: Host): Record<string, unknown> {
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
 function newRenderer(
   connected: () => Promise<SecretsSource>,
-  { session, reuse }: { session?: HostSession; reuse?: { context: StepContext; paths: readonly string[] } },
+  options: {
+    readonly session?: HostSession
+    readonly reuse?: { readonly context: StepContext; readonly paths: readonly string[] }
+    redact(value: string): void
+  },
 ): Renderer {
-  const issue = async (path: string, data?: Readonly<Record<string, string>>) =>
-    vaultSecrets(await connected())(path, data)
+  const { session, reuse, redact } = options
+  const issue = async (path: string, data?: Readonly<Record<string, string>>) => {
+    const response = await vaultSecrets(await connected())(path, data)
+    for (const value of secretsIn(response?.data ?? {})) redact(value)
+    return response
+  }
   const secrets =
     reuse === undefined
       ? issue
@@ -243,6 +258,45 @@ function newRenderer(
     readFile: session && (path => session.files.readText(path)),
     interfaces: session && (() => readInterfaces(session)),
   })
+}
+
+/** What of an answer must show nowhere: the key of a certificate; of anything else, all that it says. */
+function secretsIn(data: Readonly<Record<string, unknown>>): string[] {
+  if (typeof data['certificate'] === 'string')
+    return typeof data['private_key'] === 'string' ? [data['private_key']] : []
+  return Object.values(data).flatMap(value => {
+    if (typeof value === 'string') return value
+    return value !== null && typeof value === 'object' ? secretsIn(value as Record<string, unknown>) : []
+  })
+}
+
+/** For a check: a template that asks nothing of Vault; `undefined` for one that does. */
+async function renderWithoutVault(
+  block: TemplateBlock,
+  { host, files }: StepContext,
+  readSource: (path: string) => Promise<string>,
+): Promise<RenderedBlock | undefined> {
+  let asked = false
+  const refuse = async () => {
+    asked = true
+    throw new RekeyError('a check asks nothing of Vault', { code: 'template.check' })
+  }
+  const readHostFile = (path: string) => files.readText(path)
+  const renderer = createRenderer({
+    ...{ secrets: refuse, list: refuse, environment: process.env, readFile: readHostFile },
+  })
+  try {
+    const [only] = await renderConfiguration({ templates: [block] }, renderer, { readSource, data: hostData(host) })
+    return only
+  } catch (error) {
+    if (asked) return undefined
+    throw error
+  }
+}
+
+/** What not everybody may read is taken for a secret. */
+function plannedWrite({ path, content, mode }: WantedFile): PlannedWrite {
+  return wouldWrite(path, (mode & 0o007) === 0 ? secret(content.toString('utf8')) : content)
 }
 
 /** What is there of these files; what isn't is left out. */
@@ -333,26 +387,25 @@ const unreadable = (path: string) => (cause: NodeJS.ErrnoException) => {
   throw new RekeyError(`${path}: the template can't be read (${cause.code})`, { code: 'template.source', cause })
 }
 
-interface ExecuteOptions {
+interface ExecuteOptions extends OutputOptions {
   readonly inventory: Parameters<typeof runPlaybook>[1]['inventory']
   readonly limit: ReadonlySet<string>
   readonly signal: AbortSignal
   readonly secrets: readonly string[]
   readonly check?: boolean
   readonly forks: number
-  readonly output: OutputKind
   readonly dry?: boolean
 }
 
 async function execute(made: Playbook, options: ExecuteOptions): Promise<number> {
   const { run, folder } = createRunFolder(made.name, runsDirectory())
+  // With --dry the terminal is for what was rendered.
+  const view = options.dry
+    ? await openView({ ...viewOf(options), output: 'plain' }, process.stderr)
+    : await openView(viewOf(options), process.stdout)
   const redact = redactor()
   options.secrets.forEach(redact.add)
   const journal = openJournal(folder)
-  // With --dry the terminal is for what was rendered.
-  const view = await openView(options.dry ? 'plain' : options.output, options.dry ? process.stderr : process.stdout, {
-    verbose: false,
-  })
   const emit = (body: RunEventBody) => {
     const event = redact.deep({ ...body, at: eventTime() })
     journal.write(event)
@@ -365,6 +418,7 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
       ...{
         check: options.check,
         forks: options.forks,
+        diff: options.diff ? fileDiffer(redact) : undefined,
         selection: {},
         provenance: provenanceOf('', options.inventory.hosts),
       },

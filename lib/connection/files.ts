@@ -13,7 +13,22 @@ export interface FileOptions {
   readonly mode?: number
   /** `user`, `user:group` or numbers; whoever writes it where nothing is said. */
   readonly owner?: string
+  /** The file whose place it will take, where it is written beside that one first: it is what a diff is about. */
+  readonly replaces?: string
 }
+
+/** A file that changes. */
+export interface FileChange {
+  readonly path: string
+  /** `undefined` where there is none, or it can't be read. */
+  readonly before: Buffer | undefined
+  readonly after: Buffer
+  /** It is written as a `secret()`. */
+  readonly secret: boolean
+}
+
+/** Is told of files that change, or that would. */
+export type FileWatcher = (change: FileChange) => void
 
 /** The files of one host. */
 export interface RemoteFiles {
@@ -24,14 +39,21 @@ export interface RemoteFiles {
   exists(path: string): Promise<boolean>
   /** Writes beside the destination, syncs, compares the hash of what arrived, and renames. */
   write(path: string, content: string | Buffer | Secret, options?: FileOptions): Promise<void>
+  /** Whether writing it would change a file's content. Only looks, and tells whoever watches. */
+  differs(path: string, content: string | Buffer | Secret): Promise<boolean>
+  /** Tells whoever watches of a file that is about to be replaced by other means than `write`; where nobody does, it is for free. */
+  announce(path: string, content: Buffer, options: { readonly secret: boolean }): Promise<void>
   /** Copies a file to this machine (0600) without holding it in memory, and returns the sha256 of what arrived, in hex. */
   download(path: string, destination: string): Promise<string>
   /** The sha256 of a file in hex, as `sha256sum` prints it. */
   sha256(path: string): Promise<string>
 }
 
-/** The files of the host at the other end of a connection. */
-export function remoteFiles(connection: Connection, signal?: AbortSignal): RemoteFiles {
+/**
+ * The files of the host at the other end of a connection.
+ * @param watch told of every file that is written, which is then read before
+ */
+export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?: FileWatcher): RemoteFiles {
   // What is done to files here may be done twice: a connection that drops in the middle is not the end of it.
   const twice = <T>(task: () => Promise<T>): Promise<T> =>
     task().catch(error => {
@@ -48,14 +70,28 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
     }
     return stdout
   }
+  const changeOf = async (path: string, after: Buffer, secret: boolean): Promise<FileChange> => {
+    const { code, stdout } = await twice(() => runScript(connection, `cat ${quote(path)}`, { signal }))
+    return { path, before: code === 0 ? stdout : undefined, after, secret }
+  }
   return {
+    differs: async (path, content) => {
+      const change = await changeOf(path, bytesOf(content), content instanceof Secret)
+      if (change.before?.equals(change.after)) return false
+      watch?.(change)
+      return true
+    },
+    announce: async (path, content, { secret }) => {
+      if (watch) watch(await changeOf(path, content, secret))
+    },
     read: path => run(`read ${path}`, `cat ${quote(path)}`),
     readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
     exists: async path => (await twice(() => runScript(connection, `test -e ${quote(path)}`, { signal }))).code === 0,
     sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
     download: (path, destination) => twice(() => download(connection, path, destination, signal)),
-    write: async (path, content, { mode, owner } = {}) => {
-      const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
+    write: async (path, content, { mode, owner, replaces = path } = {}) => {
+      const bytes = bytesOf(content)
+      const change = watch && (await changeOf(replaces, bytes, content instanceof Secret))
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
       const hash = createHash('sha256').update(bytes).digest('hex')
       const destination = quote(path)
@@ -73,8 +109,13 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal): Remot
         ].join('\n'),
         bytes,
       )
+      if (change) watch?.(change)
     },
   }
+}
+
+function bytesOf(content: string | Buffer | Secret): Buffer {
+  return Buffer.from(content instanceof Secret ? content.reveal() : content)
 }
 
 async function download(

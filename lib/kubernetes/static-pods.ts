@@ -2,7 +2,7 @@
 import { dump, load } from 'js-yaml'
 import { HostFailedError } from '../errors.ts'
 import { waitFor } from '../operations/wait.ts'
-import type { HostSession } from '../playbook/model.ts'
+import { type HostSession, type PlannedWrite, wouldWrite } from '../playbook/model.ts'
 
 export type StaticPod = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler'
 
@@ -45,7 +45,8 @@ export function editManifest(text: string, where: string, edit: (manifest: Manif
       ]
     },
   })
-  return dump(manifest, { lineWidth: -1 })
+  // As kubeadm writes it, so that a diff shows what was changed and nothing else.
+  return dump(manifest, { lineWidth: -1, seqNoIndent: true })
 }
 
 /** What can be changed in a manifest. */
@@ -97,14 +98,29 @@ export async function updateManifest(
   pod: StaticPod,
   edit: (manifest: ManifestEditor) => void,
 ): Promise<boolean> {
-  const { files, host } = session
+  const { path, text, edited } = await editedManifest(session, pod, edit)
+  if (edited === text) return false
+  await session.files.write(path, edited, { mode: 0o600 })
+  return true
+}
+
+/** For a step's plan: the manifest as `updateManifest` would write it. */
+export async function plannedManifest(
+  session: HostSession,
+  pod: StaticPod,
+  edit: (manifest: ManifestEditor) => void,
+): Promise<PlannedWrite> {
+  const { path, edited } = await editedManifest(session, pod, edit)
+  return wouldWrite(path, edited)
+}
+
+/** The manifest of a static pod as it is, and as `edit` wants it: the very same text where it asks for nothing else. */
+async function editedManifest({ files, host }: HostSession, pod: StaticPod, edit: (manifest: ManifestEditor) => void) {
   const path = `${manifestDirectory}/${pod}.yaml`
   const text = await files.readText(path)
   const where = `${host.name}:${path}`
   const edited = editManifest(text, where, edit)
-  if (edited === editManifest(text, where, () => {})) return false
-  await files.write(path, edited, { mode: 0o600 })
-  return true
+  return { path, text, edited: edited === editManifest(text, where, () => {}) ? text : edited }
 }
 
 /** The processes of a static pod on its host, by the name that they were started with. */

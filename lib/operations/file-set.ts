@@ -85,6 +85,11 @@ export async function placeFileSet(
   const check = await checkFileSet(session, wanted)
   const files = wanted.filter(({ path }) => check.changed.includes(path))
   if (files.length === 0) return check
+  // What not everybody may read is taken for a secret.
+  const announced = files.map(({ path, content, mode }) =>
+    session.files.announce(path, content, { secret: (mode & 0o007) === 0 }),
+  )
+  await Promise.all(announced)
   const swap = { rename: files.map(({ path }) => path), link: [], remove: [] }
   const made = await makeFolders(session, files)
   try {

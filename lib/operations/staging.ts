@@ -31,7 +31,7 @@ export function stagedPath(path: string, run: string): string {
 /** Writes files where they wait. What was staged before under the same run is replaced. */
 export async function stageFiles({ files }: HostSession, run: string, staged: readonly StagedFile[]): Promise<void> {
   for (const { path, content, mode, owner } of staged)
-    await files.write(stagedPath(path, run), content, { mode, owner })
+    await files.write(stagedPath(path, run), content, { mode, owner, replaces: path })
 }
 
 /**

@@ -1,48 +1,69 @@
 // The view without a terminal: one line for everything that happened, and one now and then for what takes its time.
 
 import { formatDuration } from '../playbook/duration.ts'
+import type { Outcome } from '../playbook/model.ts'
 import { eventTime, type RunEvent } from '../run/events.ts'
+import { diffLines, outputLine } from './lines.ts'
+import { followRun, type RunningHost } from './progress.ts'
 import { finishedLines, reportLines, runLine } from './summary.ts'
+import type { Style, Terminal } from './terminal.ts'
 import type { View } from './view.ts'
 import { names, placeOf } from './words.ts'
 
-/** Seconds of silence after which it says what is being waited for. */
+/** Milliseconds of silence after which it says what is being waited for. */
 const heartbeat = 2_000
+
+const styles: Record<Outcome, Style> = {
+  ok: 'good',
+  changed: 'changed',
+  skipped: 'skipped',
+  failed: 'bad',
+  unreachable: 'bad',
+  unknown: 'bad',
+  cancelled: 'bad',
+}
 
 /**
  * Writes lines as things happen.
  * @param verbose also every line of output that steps produce
  */
-export function plainView(write: (line: string) => void, { verbose }: { verbose: boolean }): View {
+export function plainView(
+  write: (line: string) => void,
+  { verbose, terminal }: { verbose: boolean; terminal: Terminal },
+): View {
+  const { paint, signs } = terminal
+  const { progress, take } = followRun()
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
-  const running = new Map<string, { step: string; host: string; since: number; last?: string }>()
+  let titles: ReadonlyMap<string, string>[] = []
   let lastWrite = eventTime()
   // Of a play of which nothing is left to do, nothing is said.
   let heading: string | undefined
   const say = (line: string) => {
     lastWrite = eventTime()
-    if (heading !== undefined) write(`\n${heading}`)
+    if (heading !== undefined) write(`\n${paint('strong', heading)}`)
     heading = undefined
     write(line)
   }
-  const title = (play: number, step: string) => started?.plays[play]?.steps.find(({ id }) => id === step)?.title ?? step
   const timer = setInterval(() => {
-    if (eventTime() - lastWrite < heartbeat || running.size === 0) return
-    const [oldest] = running.values()
-    if (!oldest) return
-    const hosts = [...running.values()].filter(({ step }) => step === oldest.step).map(({ host }) => host)
-    say(
-      `    … ${oldest.step} (${names(hosts)}), ${formatDuration(eventTime() - oldest.since)}${oldest.last ? `: ${oldest.last}` : ''}`,
-    )
+    if (eventTime() - lastWrite < heartbeat) return
+    const step = progress.plays.flatMap(({ steps }) => steps).find(({ running }) => running.size > 0)
+    if (!step) return
+    const hosts = [...step.running.values()]
+    const { since, last } = hosts[0] as RunningHost
+    const said = last === undefined ? '' : `: ${terminal.text(last)}`
+    const took = formatDuration(eventTime() - since)
+    say(`    ${signs.ellipsis} ${step.title} (${names(hosts.map(({ host }) => host))}), ${took}${said}`)
   }, 500)
   timer.unref()
 
   return {
     event: event => {
+      take(event)
       switch (event.kind) {
         case 'run.started':
           started = event
-          say(`${event.playbook}: ${event.summary}`)
+          titles = event.plays.map(({ steps }) => new Map(steps.map(({ id, title }) => [id, title])))
+          say(`${paint('strong', event.playbook)}: ${event.summary}`)
           say(runLine(event))
           break
         case 'play.started': {
@@ -50,27 +71,23 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
           heading = `${play?.title} [${names(play?.hosts ?? [])}]`
           break
         }
-        case 'step.started':
-          running.set(`${event.step} ${event.host}`, {
-            step: title(event.play, event.step),
-            host: event.host,
-            since: event.at,
-          })
+        case 'step.output':
+          if (verbose || event.stream === 'log') say(outputLine(event, terminal))
           break
-        case 'step.output': {
-          const entry = running.get(`${event.step} ${event.host}`)
-          if (entry) entry.last = event.line
-          if (verbose || event.stream === 'log') say(`    ${event.host} | ${event.line}`)
+        case 'step.diff':
+          for (const line of diffLines(event, terminal)) say(line)
+          break
+        case 'step.finished': {
+          if (event.earlier) break
+          const { outcome, milliseconds, handled, error, would = [] } = event
+          const title = titles[event.play]?.get(event.step) ?? event.step
+          const message = error ? `: ${error.message.split('\n').map(terminal.text).join('\n')}` : ''
+          say(
+            `  ${paint(handled ? 'changed' : styles[outcome], (handled ?? outcome).padEnd(11))} ${title} [${placeOf(event)}] ${formatDuration(milliseconds)}${message}`,
+          )
+          for (const line of would) say(`      would: ${line}`)
           break
         }
-        case 'step.finished':
-          running.delete(`${event.step} ${event.host}`)
-          if (event.earlier) break
-          say(
-            `  ${(event.handled ?? event.outcome).padEnd(11)} ${title(event.play, event.step)} [${placeOf(event)}] ${formatDuration(event.milliseconds)}${event.error ? `: ${event.error.message}` : ''}`,
-          )
-          for (const line of event.would ?? []) say(`      would: ${line}`)
-          break
         case 'notice':
           say(`  ${event.text}`)
           break
@@ -80,8 +97,9 @@ export function plainView(write: (line: string) => void, { verbose }: { verbose:
           break
         case 'run.finished':
           heading = undefined
-          for (const line of finishedLines(event, started?.playbook ?? 'the run')) say(line)
+          for (const line of finishedLines(event, started, terminal)) say(line)
           break
+        case 'step.started':
         case 'milestone':
         case 'play.finished':
           break

@@ -1,4 +1,5 @@
 // Secrets out of everything that is shown or kept: by value where a step said which, by shape as the last net.
+import { createHmac, randomBytes } from 'node:crypto'
 
 /** Replaces secrets in text. */
 export interface Redactor {
@@ -7,30 +8,48 @@ export interface Redactor {
   text(text: string): string
   /** Replaces in every string of a JSON-like value. */
   deep<T>(value: T): T
+  /** Replaces as `text` does, short values too, each by its fingerprint: so that it shows whether one changed. */
+  marked(text: string): string
+  /** Stands for a value: the same for the same value, in this run only, and of no use to those who guess. */
+  fingerprint(value: string): string
 }
 
 const mark = '«redacted»'
 const shortestValue = 8
+/** In a diff, where little else is lost. */
+const shortestMarked = 3
 
-const shapes: readonly (readonly [RegExp, string])[] = [
-  [/-----BEGIN ([A-Z ]*)PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g, mark],
+/** What looks like a secret: what stands before it is kept. */
+const shapes: readonly RegExp[] = [
+  /()-----BEGIN (?:[A-Z ]*)PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
   // The same in base64, as kubeconfigs and Secrets carry it.
-  [/LS0tLS1CRUdJTi[A-Za-z0-9+/]*(?:UFJJVkFURS|BSSVZBVE|QUklWQVRF)[A-Za-z0-9+/=]*/g, mark],
-  [/\b(client-key-data|token|password|secret_id)(["']?\s*[:=]\s*["']?)[^\s"',}]{8,}/g, `$1$2${mark}`],
+  /()LS0tLS1CRUdJTi[A-Za-z0-9+/]*(?:UFJJVkFURS|BSSVZBVE|QUklWQVRF)[A-Za-z0-9+/=]*/g,
+  /(\b(?:client-key-data|token|password|secret_id)["']?\s*[:=]\s*["']?)(?![«\0])[^\s"',}]{8,}/g,
   // JSON web tokens, and Vault's own.
-  [/\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+/g, mark],
-  [/\bhv[sbr]\.[\w-]{20,}/g, mark],
+  /()\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+/g,
+  /()\bhv[sbr]\.[\w-]{20,}/g,
+]
+/** In files alone: the keys of an encryption configuration, and passwords of any length. */
+const shapesInFiles: readonly RegExp[] = [
+  ...shapes,
+  /(\b(?:secret|password|passwd|token|key-data)["']?\s*[:=]\s*["']?)(?![«\0])[^\s"',}]+/gi,
 ]
 
 /** Makes a redactor. */
 export function redactor(): Redactor {
   const values = new Set<string>()
+  const short = new Set<string>()
+  const key = randomBytes(32)
   let ordered: string[] = []
   const add = (value: string) => {
     // Keys are seen line by line: each line is a secret of its own.
     for (const part of [value, ...value.split('\n')]) {
       const known = part.trim()
-      if (known.length < shortestValue || known.startsWith('-----')) continue
+      if (known.startsWith('-----')) continue
+      if (known.length < shortestValue) {
+        if (known.length >= shortestMarked) short.add(known)
+        continue
+      }
       values.add(known)
       values.add(Buffer.from(part).toString('base64'))
     }
@@ -40,7 +59,7 @@ export function redactor(): Redactor {
     let result = input
     for (const value of ordered) if (result.includes(value)) result = result.replaceAll(value, mark)
     if (result.length < shortestValue) return result
-    for (const [shape, replacement] of shapes) result = result.replace(shape, replacement)
+    for (const shape of shapes) result = result.replace(shape, `$1${mark}`)
     return result
   }
   const deep = <T>(value: T): T => {
@@ -51,5 +70,17 @@ export function redactor(): Redactor {
     }
     return value
   }
-  return { add, text, deep }
+  const fingerprint = (value: string) => `«${createHmac('sha256', key).update(value).digest('hex').slice(0, 12)}»`
+  const marked = (input: string): string => {
+    let result = input
+    for (const value of ordered) if (result.includes(value)) result = result.replaceAll(value, fingerprint(value))
+    // A short one may be part of a word that means nothing.
+    if (short.size > 0)
+      result = result.replace(/[^\s"'=:,;()[\]{}<>]+/g, word => (short.has(word) ? fingerprint(word) : word))
+    for (const shape of shapesInFiles) {
+      result = result.replace(shape, (found, before: string) => before + fingerprint(found.slice(before.length)))
+    }
+    return result
+  }
+  return { add, text, deep, marked, fingerprint }
 }

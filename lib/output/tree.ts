@@ -1,141 +1,77 @@
-// The view on a terminal: plays and steps as a listr2 tree that fills in while events arrive.
-import { Listr, type ListrTaskWrapper, PRESET_TIMER } from 'listr2'
+// The view on a terminal: the plays of a run as a listr2 list, drawn by a renderer of ours that fits the screen.
+import { Listr } from 'listr2'
 import type { RunEvent } from '../run/events.ts'
-import { finishedLines, reportLines, runLine } from './summary.ts'
+import { finalFrame, liveFrame } from './frame.ts'
+import { diffLines, outputLine } from './lines.ts'
+import { followRun } from './progress.ts'
+import { finishedLines, reportLines, runLine, wouldLines } from './summary.ts'
+import type { Terminal } from './terminal.ts'
+import { wrapped } from './text.ts'
+import { TreeRenderer } from './tree-renderer.ts'
 import type { View } from './view.ts'
 
-type Task = ListrTaskWrapper<unknown, never, never>
-
-/** One line of the tree: settled from outside, by events. */
-interface Line {
-  readonly title: string
-  readonly settled: Promise<void>
-  resolve(): void
-  reject(error: Error): void
-  task?: Task
-}
-
-interface StepLine extends Line {
-  readonly hosts: number
-  finished: number
-}
-
-/** Rows that the tree must leave free, or the terminal scrolls and what was drawn stays behind. */
-const spareRows = 6
-
-/** Draws the run as a tree; what it said at its end stands under it in plain lines. */
-export function treeView(out: NodeJS.WriteStream): View {
-  let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
-  let plays: { line: Line; steps: StepLine[] }[] = []
-  let drawn: Promise<unknown> = Promise.resolve()
+/**
+ * Draws the run as a tree; what it said at its end stands under it in plain lines.
+ * @param verbose every line of output goes by above the tree
+ */
+export function treeView(
+  out: NodeJS.WriteStream,
+  { terminal, verbose }: { terminal: Terminal; verbose: boolean },
+): View {
+  const { progress, take } = followRun()
+  const { promise: over, resolve: end } = Promise.withResolvers<void>()
+  const above: string[] = []
   const after: string[] = []
-  let current = 0
+  const would: Extract<RunEvent, { kind: 'step.finished' }>[] = []
+  let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
+  let drawn: Promise<unknown> = Promise.resolve()
 
   const begin = (event: Extract<RunEvent, { kind: 'run.started' }>) => {
     started = event
-    out.write(`${event.playbook}: ${event.summary}\n${runLine(event)}\n\n`)
-    plays = event.plays.map(({ title, hosts, steps }) => ({
-      line: line(`${title} [${hosts.length} ${hosts.length === 1 ? 'host' : 'hosts'}]`),
-      steps: steps.map(one => ({ ...line(one.title), hosts: one.runOnce ? 1 : hosts.length, finished: 0 })),
-    }))
-    const tallest = Math.max(...plays.map(({ steps }) => steps.length))
-    const showSubtasks = plays.length + tallest + spareRows <= (out.rows || 24)
-    const tree = new Listr(
-      plays.map(play => ({
-        title: play.line.title,
-        task: (_: unknown, task: Task) => {
-          play.line.task = task
-          if (!showSubtasks) return play.line.settled
-          return task.newListr(
-            play.steps.map(step => ({
-              title: step.title,
-              task: (_: unknown, own: Task) => {
-                step.task = own
-                return step.settled
-              },
-            })),
-            { concurrent: false, exitOnError: true },
-          )
-        },
-      })) as never,
-      {
-        concurrent: false,
-        exitOnError: true,
-        registerSignalListeners: false,
-        rendererOptions: { collapseSubtasks: true, timer: PRESET_TIMER, formatOutput: 'truncate' },
+    out.write(`${terminal.paint('strong', event.playbook)}: ${event.summary}\n${runLine(event)}\n\n`)
+    const list = new Listr([{ title: event.playbook, task: () => over }], {
+      renderer: TreeRenderer,
+      rendererOptions: {
+        out,
+        live: (screen, tick) => liveFrame(progress, { ...screen, terminal, tick, now: Date.now() }),
+        final: screen => finalFrame(progress, { ...screen, terminal, tick: 0, now: Date.now() }),
+        above: () => above.splice(0),
       },
-    )
-    drawn = tree.run().catch(() => {})
-  }
-
-  const settlePlay = (index: number) => {
-    const play = plays[index]
-    for (const step of play?.steps ?? []) step.resolve()
-    play?.line.resolve()
-  }
-
-  const say = (text: string) => {
-    const play = plays[current]
-    const step = play?.steps.find(({ task, finished, hosts }) => task && finished < hosts)
-    const task = step?.task ?? play?.line.task
-    if (task) task.output = text
+      // Ctrl-C is the command line's: the run ends in good order.
+      registerSignalListeners: false,
+    })
+    drawn = list.run()
   }
 
   return {
     event: event => {
+      take(event)
       switch (event.kind) {
         case 'run.started':
           begin(event)
           break
-        case 'play.started':
-          current = event.play
-          break
-        case 'step.started': {
-          const task = plays[event.play]?.line.task
-          const title = stepTitle(started, event.play, event.step)
-          if (task) task.output = `${event.host}: ${title}`
-          break
-        }
         case 'step.output':
-          say(`${event.host}: ${event.line}`)
+          if (verbose) above.push(outputLine(event, terminal))
+          break
+        case 'step.diff':
+          above.push(...diffLines(event, terminal))
           break
         case 'notice':
-          say(event.text)
+          above.push(event.text)
           break
-        case 'step.finished': {
-          const index = started?.plays[event.play]?.steps.findIndex(({ id }) => id === event.step) ?? -1
-          const step = plays[event.play]?.steps[index]
-          if (!step) break
-          step.finished++
-          if (event.error) {
-            const error = new Error(`${step.title} on ${event.host}: ${event.error.message}`)
-            step.reject(error)
-            plays[event.play]?.line.reject(error)
-            break
-          }
-          if (event.would) after.push(...event.would.map(would => `  ${event.host}: would ${would}`))
-          if (step.finished >= step.hosts) {
-            step.resolve()
-            if (step.task) step.task.title = step.hosts > 1 ? `${step.title} (${step.hosts} hosts)` : step.title
-          } else if (step.task) step.task.title = `${step.title} (${step.finished}/${step.hosts})`
-          break
-        }
-        case 'play.finished':
-          settlePlay(event.play)
+        case 'step.finished':
+          if (event.would) would.push(event)
           break
         case 'run.report':
           after.push(...reportLines(event))
           break
-        case 'run.finished': {
-          // What never began has nothing to wait for.
-          const stopped = new Error(event.outcome)
-          for (const { line: own, steps } of plays) {
-            for (const step of steps) event.outcome === 'done' ? step.resolve() : step.reject(stopped)
-            event.outcome === 'done' ? own.resolve() : own.reject(stopped)
-          }
-          after.push(...finishedLines(event, started?.playbook ?? 'the run'))
+        case 'run.finished':
+          if (started) after.unshift(...wouldLines(started, would))
+          after.push(...finishedLines(event, started, terminal))
           break
-        }
+        case 'play.started':
+        case 'play.finished':
+        case 'step.started':
         case 'milestone':
           break
         default:
@@ -143,23 +79,11 @@ export function treeView(out: NodeJS.WriteStream): View {
       }
     },
     close: async () => {
+      end()
       await drawn
-      for (const text of after) out.write(`${text}\n`)
+      for (const line of after.flatMap(text => text.split('\n'))) {
+        for (const part of wrapped(line, out.columns ?? 80)) out.write(`${part}\n`)
+      }
     },
   }
-}
-
-function line(title: string): Line {
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  // Nobody may be listening yet when it fails.
-  promise.catch(() => {})
-  return { title, settled: promise, resolve, reject }
-}
-
-function stepTitle(
-  started: Extract<RunEvent, { kind: 'run.started' }> | undefined,
-  play: number,
-  step: string,
-): string {
-  return started?.plays[play]?.steps.find(({ id }) => id === step)?.title ?? step
 }

@@ -1,6 +1,8 @@
-// Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked.
+// Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report beside any of them.
 import type { RunEvent } from '../run/events.ts'
+import { junitView } from './junit.ts'
 import { plainView } from './plain.ts'
+import { terminalOf } from './terminal.ts'
 
 /** Shows a run while it happens. */
 export interface View {
@@ -9,20 +11,57 @@ export interface View {
   close(): Promise<void>
 }
 
-export type OutputKind = 'auto' | 'tree' | 'plain' | 'json'
+export const outputKinds = ['auto', 'tree', 'plain', 'json'] as const
 
-/** The view of the kind that was asked for; `auto` is a tree on a terminal and plain lines elsewhere. */
+export type OutputKind = (typeof outputKinds)[number]
+
+/** How a run is to be shown. */
+export interface ViewSettings {
+  /** `auto` is a tree where somebody watches a terminal, and plain lines elsewhere. */
+  readonly output: OutputKind
+  /** Every line that steps print, as it comes. */
+  readonly verbose?: boolean
+  /** The file for a JUnit report. */
+  readonly junit?: string
+}
+
+/**
+ * Opens what was asked for.
+ * @throws RekeyError where the JUnit report can't be written
+ */
 export async function openView(
-  kind: OutputKind,
+  { output, verbose = false, junit }: ViewSettings,
   out: NodeJS.WriteStream,
-  { verbose, environment = process.env }: { verbose: boolean; environment?: NodeJS.ProcessEnv },
+  environment: NodeJS.ProcessEnv = process.env,
 ): Promise<View> {
-  const line = (text: string) => {
-    out.write(`${text}\n`)
+  const report = junit === undefined ? undefined : junitView(junit)
+  const view = await openShown(output, verbose, out, environment)
+  if (!report) return view
+  return {
+    event: event => {
+      view.event(event)
+      report.event(event)
+    },
+    close: async () => {
+      await view.close()
+      await report.close()
+    },
   }
-  if (kind === 'json') return { event: event => line(JSON.stringify(event)), close: async () => {} }
-  const terminal = out.isTTY && environment['TERM'] !== 'dumb'
-  if (kind === 'plain' || verbose || (kind === 'auto' && !terminal)) return plainView(line, { verbose })
+}
+
+async function openShown(
+  kind: OutputKind,
+  verbose: boolean,
+  out: NodeJS.WriteStream,
+  environment: NodeJS.ProcessEnv,
+): Promise<View> {
+  const write = (line: string) => {
+    out.write(`${line}\n`)
+  }
+  if (kind === 'json') return { event: event => write(JSON.stringify(event)), close: async () => {} }
+  const terminal = terminalOf(out, environment)
+  const isTree = kind === 'tree' ? terminal.screen : kind === 'auto' && terminal.watched
+  if (!isTree) return plainView(write, { verbose, terminal })
   const { treeView } = await import('./tree.ts')
-  return treeView(out)
+  return treeView(out, { verbose, terminal })
 }

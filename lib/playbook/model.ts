@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import type { z } from 'zod'
 import type { RemoteFiles } from '../connection/files.ts'
 import type { Remote } from '../connection/remote.ts'
+import type { Secret } from '../connection/shell.ts'
 import type { Host } from './host.ts'
 
 /** How a step ended on a host. `unknown`: the connection dropped while a command ran; it passes for nothing else. */
@@ -96,6 +97,24 @@ export interface FailureRules {
   readonly anyErrorsFatal?: boolean
 }
 
+/** What a step would write to a file, in its `plan`. */
+export class PlannedWrite {
+  readonly path: string
+  readonly content: string | Buffer | Secret
+  constructor(path: string, content: string | Buffer | Secret) {
+    this.path = path
+    this.content = content
+  }
+}
+
+/** For a `plan`: a file with what would be written to it. Where that is what it holds, nothing would be done. */
+export function wouldWrite(path: string, content: string | Buffer | Secret): PlannedWrite {
+  return new PlannedWrite(path, content)
+}
+
+/** A part of a `plan`. */
+export type Planned = string | PlannedWrite
+
 /** One thing that is done on each host of a play. */
 export interface Step<Context = StepContext> extends FailureRules {
   /** Stable across versions of the playbook: the journal, `--start-at-step` and `registered` know it by this. */
@@ -119,8 +138,8 @@ export interface Step<Context = StepContext> extends FailureRules {
   when?(context: Context): boolean | Promise<boolean>
   /** Is it done already? Then `run` is left out. Must only look. */
   check?(context: Context): boolean | Promise<boolean>
-  /** What `run` would do on this host, for `--check`: a line each. Must only look. */
-  plan?(context: Context): string | string[] | Promise<string | string[]>
+  /** What `run` would do on this host, for `--check`: a line each, or files with `wouldWrite`. Must only look. */
+  plan?(context: Context): Planned | Planned[] | Promise<Planned | Planned[]>
   /**
    * Does it. May come twice, where a run was killed in the middle: a resumed run does it again. What it returns is plain data and
    * `secret()`s, kept in the run's folder for those who resume or undo it.

@@ -1,6 +1,6 @@
 // What steps are given: what the run knows, and what it takes to work on a host.
 import type { Connection } from '../connection/connection.ts'
-import { remoteFiles } from '../connection/files.ts'
+import { type FileWatcher, remoteFiles } from '../connection/files.ts'
 import { remoteShell } from '../connection/remote.ts'
 import { RekeyError } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
@@ -53,11 +53,12 @@ export function hostSession(
   connection: Connection,
   signal: AbortSignal,
   output?: (stream: 'stdout' | 'stderr', text: string) => void,
+  watch?: FileWatcher,
 ): HostSession {
   return {
     host,
     $: remoteShell(connection, { signal, output }),
-    files: remoteFiles(connection, signal),
+    files: remoteFiles(connection, signal, watch),
     forward: (address, port) => connection.forward(address, port),
   }
 }

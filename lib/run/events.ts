@@ -87,6 +87,16 @@ export type RunEventBody =
       readonly line: string
     }
   | {
+      /** With `--diff`: what a step writes, or in `--check` would write, to a file. */
+      readonly kind: 'step.diff'
+      readonly play: number
+      readonly step: string
+      readonly host: string
+      readonly path: string
+      /** A unified diff, secrets as fingerprints; one line where it is not text. */
+      readonly diff: readonly string[]
+    }
+  | {
       readonly kind: 'step.finished'
       readonly play: number
       readonly step: string

@@ -1,4 +1,5 @@
 // What runPlaybook takes and gives.
+import type { FileChange } from '../connection/files.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import type { EventError, RunEventBody, RunSelection } from './events.ts'
 import type { Progress } from './history.ts'
@@ -18,6 +19,8 @@ export interface RunOptions {
   readonly provenance: Provenance
   readonly selection: RunSelection
   readonly check?: boolean
+  /** What to show of a file that changes, secrets left out; nothing where no lines come back. */
+  diff?(change: FileChange): string[]
   /** Take the lock of the cluster from a run that is dead. */
   readonly takeLock?: boolean
   /** How many hosts work at the same time. */

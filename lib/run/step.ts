@@ -1,10 +1,11 @@
 // One step on one host: over the right connection, as often as it may be tried, and with an outcome whatever happens.
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Connection } from '../connection/connection.ts'
+import type { FileWatcher } from '../connection/files.ts'
 import { CancelledError, HostFailedError, type RekeyError, UnknownOutcomeError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
-import { type CaughtFailure, type Outcome, type RunContext, Unchanged } from '../playbook/model.ts'
+import { type CaughtFailure, type Outcome, PlannedWrite, type RunContext, Unchanged } from '../playbook/model.ts'
 import { hostNamed, hostSession } from './context.ts'
 import type { EventError } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
@@ -53,6 +54,10 @@ export async function executeStep(
   const { emit, signal } = options
   const line = (stream: 'stdout' | 'stderr' | 'log') => (text: string) =>
     emit({ kind: 'step.output', play, step: one.id, host: host.name, stream, line: text })
+  const watch: FileWatcher = change => {
+    const diff = options.diff?.(change) ?? []
+    if (diff.length > 0) emit({ kind: 'step.diff', play, step: one.id, host: host.name, path: change.path, diff })
+  }
   const collectors = { stdout: collectLines(line('stdout')), stderr: collectLines(line('stderr')) }
   let connection: LastingConnection | undefined
   let returns = 0
@@ -62,7 +67,8 @@ export async function executeStep(
   const contextOn = async (target: Host): Promise<AnyContext> => {
     connection = await sessions.open(target)
     returns = connection.returns
-    const session = hostSession(target, connection, signal, (stream, text) => collectors[stream].write(text))
+    const output = (stream: 'stdout' | 'stderr', text: string) => collectors[stream].write(text)
+    const session = hostSession(target, connection, signal, output, options.diff && watch)
     return { ...run.base, ...run.services, ...session, host, log: line('log'), failure }
   }
   /** A connection was lost in the middle, and the error is not what a command was found to have ended with. */
@@ -111,7 +117,13 @@ async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => 
   }
   if (one.check && (await one.check(context))) return { outcome: 'ok' }
   const plan = one.plan ? [await one.plan(context)].flat() : []
-  return { outcome: 'changed', would: plan.length > 0 ? plan : [one.title] }
+  const would: string[] = []
+  for (const item of plan) {
+    if (!(item instanceof PlannedWrite)) would.push(item)
+    else if (await context.files.differs(item.path, item.content)) would.push(`write ${item.path}`)
+  }
+  if (plan.length > 0 && would.length === 0) return { outcome: 'ok' }
+  return { outcome: 'changed', would: plan.length > 0 ? would : [one.title] }
 }
 
 /** Runs a step, registers what it returns, and verifies it; once more where that fails and may be tried again. */

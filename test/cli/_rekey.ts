@@ -119,7 +119,14 @@ export function workbench(
       return path
     },
     rekey: (args, { onLine, env: more, through = [] } = {}) => {
-      const env = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: '1', SSH_AUTH_SOCK: '', ...more }
+      const env = {
+        ...process.env,
+        XDG_STATE_HOME: state,
+        NO_COLOR: '1',
+        FORCE_COLOR: undefined,
+        SSH_AUTH_SOCK: '',
+        ...more,
+      }
       const [program = '', ...words] = [...through, join(root, 'bin', 'rekey'), ...args]
       // In a session of its own, and so without the terminal of whoever runs the tests.
       const child = spawn(program, words, {

@@ -136,6 +136,53 @@ test.serial('--check says what would be done, and neither asks nor places', asyn
   t.deepEqual(readdirSync(out), [])
 })
 
+test.serial('--diff shows what is placed, and neither what Vault said nor what stood there before', async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "name: app\\nphrase: ${secretTemplate}\\n"
+      destination = "OUT/open"
+    }
+    template {
+      contents = "the word is ${secretTemplate}\\n"
+      destination = "OUT/closed"
+      perms = "0600"
+    }`)
+  writeFileSync(join(out, 'open'), 'name: old\nphrase: bef0re\n')
+  const { code, all } = await run('--diff')
+  t.is(code, 0, all)
+  t.regex(
+    all,
+    /\+\+\+ \S+\/open\n.*\n +a \| -name: old\n +a \| -phrase: «\w{12}»\n +a \| \+name: app\n +a \| \+phrase: «\w{12}»\n/,
+  )
+  t.regex(all, /--- \/dev\/null\n +a \| \+\+\+ \S+\/closed\n.*\n +a \| \+«\w{12}»\n/)
+  t.notRegex(all, /s3cr3t|bef0re|the word/)
+})
+
+test.serial('--check --diff compares what asks nothing of Vault, and places nothing', async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "name: {{ .Host.Name }}\\n"
+      destination = "OUT/open"
+    }
+    template {
+      contents = "same\\n"
+      destination = "OUT/same"
+    }
+    template {
+      contents = "${secretTemplate}"
+      destination = "OUT/asks"
+    }`)
+  writeFileSync(join(out, 'open'), 'name: old\n')
+  writeFileSync(join(out, 'same'), 'same\n')
+  const { code, all } = await run('--check', '--diff')
+  t.is(code, 0, all)
+  t.regex(all, /a \| -name: old\n +a \| \+name: a\n/)
+  t.regex(all, /would: write \S+\/open\n +would: write \S+\/asks where it differs\n/)
+  t.notRegex(all, /would: write \S+\/same/)
+  t.is(readFileSync(join(out, 'open'), 'utf8'), 'name: old\n')
+  t.deepEqual(readdirSync(out).sort(), ['open', 'same'])
+})
+
 test.serial('a backup is kept of what was there, and owners are set by name', async t => {
   const user = process.getuid?.() === 0 ? '\n user = "root"\n group = "root"' : ''
   const { out, run } = scene(`template {\n contents = "new"\n destination = "OUT/a"\n backup = true${user}\n}\n`)

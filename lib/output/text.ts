@@ -1,0 +1,65 @@
+// Text of hosts on a screen: what would move the cursor is taken out, and a line is cut where the screen ends.
+import { stripVTControlCharacters } from 'node:util'
+import stringWidth from 'string-width'
+
+const ascii = /^[\x20-\x7e]*$/
+const graphemes = new Intl.Segmenter()
+
+/** The columns that a line takes: wide characters take two. */
+export function widthOf(line: string): number {
+  return ascii.test(line) ? line.length : stringWidth(line)
+}
+
+/** A line that takes at most `columns`, with `ellipsis` for what is left out. */
+export function cut(line: string, columns: number, ellipsis: string): string {
+  if (line.length <= columns && ascii.test(line)) return line
+  if (widthOf(line) <= columns) return line
+  const room = columns - ellipsis.length
+  if (room <= 0) return ellipsis.slice(0, Math.max(0, columns))
+  if (ascii.test(line)) return line.slice(0, room) + ellipsis
+  let [kept, width] = ['', 0]
+  for (const { segment } of graphemes.segment(line)) {
+    width += widthOf(segment)
+    if (width > room) break
+    kept += segment
+  }
+  return kept + ellipsis
+}
+
+/** One line as it can be shown: no escape sequences, of a progress bar what it showed last, tabs as blanks. */
+export function visible(line: string): string {
+  if (ascii.test(line)) return line
+  const shown =
+    stripVTControlCharacters(line)
+      .split('\r')
+      .findLast(part => part.trim() !== '') ?? ''
+  return shown.replaceAll('\t', '  ').replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '')
+}
+
+/** The same for a terminal that knows ASCII alone. */
+export function asciiOnly(line: string): string {
+  if (ascii.test(line)) return line
+  return line
+    .replaceAll('…', '...')
+    .replace(/[‘’]/g, "'")
+    .replace(/[“”«»]/g, '"')
+    .replaceAll('×', 'x')
+    .replace(/[^\x20-\x7e]/gu, '?')
+}
+
+/** A line in lines of at most `columns`, broken between words; those that follow are set in a little more than the first. */
+export function wrapped(line: string, columns: number): string[] {
+  if (widthOf(line) <= columns) return [line]
+  const indent = `${/^ */.exec(line)?.[0] ?? ''}  `
+  const lines: string[] = []
+  let current = ''
+  for (const word of line.split(/(?<=\S) +/)) {
+    if (current === '') current = word
+    else if (widthOf(current) + 1 + widthOf(word) <= columns) current += ` ${word}`
+    else {
+      lines.push(current)
+      current = indent + word
+    }
+  }
+  return [...lines, current]
+}
