@@ -40,7 +40,7 @@ export function testsOnSshd(what: string) {
   test.afterEach.always(async t => {
     await t.context.sshd?.stop()
   })
-  return { test, real: missing ? test.skip : test }
+  return { test, real: missing ? test.skip : test.serial }
 }
 
 /** A folder for one test: an inventory, playbooks, and the state that rekey keeps. */

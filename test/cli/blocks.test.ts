@@ -23,68 +23,80 @@ async function killedAt({ bench, playbook, folder }: Work, plays: string, word: 
 const waits = (folder: string, word: string) =>
   `say('${word}', { run: async ctx => { await ctx.$\`[ ! -e ${folder}/wait ] || { rm ${folder}/wait; echo waits in ${word}; sleep 20; }\`; await log(ctx, '${word}') } })`
 
-test('a host on which a step fails goes through the rescue, all go through the always, and then on together', async t => {
-  const { run, log, failOn, ends, bench } = work()
-  failOn('B-h2')
-  const { code, stdout } = await run(play(`${rescueAndAlways}, say('D')`))
-  t.is(code, 0, stdout)
-  const lines = log()
-  t.deepEqual(lines.slice(6, 8), ['C h1', 'C h3'])
-  t.deepEqual(lines.slice(8, 10), ['R h2', 'S h2'])
-  t.deepEqual(lines.slice(10), ['Z h1', 'Z h2', 'Z h3', 'D h1', 'D h2', 'D h3'])
-  t.true(ends().includes('b h2 rescued'))
-  t.regex(stdout, /rescued +B \[h2\]/)
-  t.regex(stdout, /h2 +ok=1 changed=5 rescued=1/)
-  const shown = (await bench.rekey(['show', 'last'])).stdout
-  t.regex(shown, /B \(Try it\) +changed on h1, h3; rescued on h2/)
-  t.regex(shown, /R \(Try it: rescue\) +changed on h2/)
-})
+test.serial(
+  'a host on which a step fails goes through the rescue, all go through the always, and then on together',
+  async t => {
+    const { run, log, failOn, ends, bench } = work()
+    failOn('B-h2')
+    const { code, stdout } = await run(play(`${rescueAndAlways}, say('D')`))
+    t.is(code, 0, stdout)
+    const lines = log()
+    t.deepEqual(lines.slice(6, 8), ['C h1', 'C h3'])
+    t.deepEqual(lines.slice(8, 10), ['R h2', 'S h2'])
+    t.deepEqual(lines.slice(10), ['Z h1', 'Z h2', 'Z h3', 'D h1', 'D h2', 'D h3'])
+    t.true(ends().includes('b h2 rescued'))
+    t.regex(stdout, /rescued +B \[h2\]/)
+    t.regex(stdout, /h2 +ok=1 changed=5 rescued=1/)
+    const shown = (await bench.rekey(['show', 'last'])).stdout
+    t.regex(shown, /B \(Try it\) +changed on h1, h3; rescued on h2/)
+    t.regex(shown, /R \(Try it: rescue\) +changed on h2/)
+  },
+)
 
-test('a rescue that fails fails the host: always runs there and on the others, the run ends, and goes on in the rescue', async t => {
-  const { run, resume, log, failOn, heal } = work()
-  failOn('B-h2', 'S-h2')
-  const { code } = await run(play(`${rescueAndAlways}, say('D')`))
-  t.is(code, 2)
-  t.deepEqual(log().slice(8), ['R h2', 'S h2', 'Z h1', 'Z h2', 'Z h3'])
-  heal('B-h2', 'S-h2')
-  const resumed = await resume()
-  t.is(resumed.code, 0, resumed.stdout)
-  // What the rescue undid is not done again, and the always comes after all that was done.
-  t.deepEqual(log(), ['S h2', 'Z h2', 'D h1', 'D h2', 'D h3'])
-})
+test.serial(
+  'a rescue that fails fails the host: always runs there and on the others, the run ends, and goes on in the rescue',
+  async t => {
+    const { run, resume, log, failOn, heal } = work()
+    failOn('B-h2', 'S-h2')
+    const { code } = await run(play(`${rescueAndAlways}, say('D')`))
+    t.is(code, 2)
+    t.deepEqual(log().slice(8), ['R h2', 'S h2', 'Z h1', 'Z h2', 'Z h3'])
+    heal('B-h2', 'S-h2')
+    const resumed = await resume()
+    t.is(resumed.code, 0, resumed.stdout)
+    // What the rescue undid is not done again, and the always comes after all that was done.
+    t.deepEqual(log(), ['S h2', 'Z h2', 'D h1', 'D h2', 'D h3'])
+  },
+)
 
-test('without a rescue, always comes also after a failure elsewhere; a resumed run does the step and the always again', async t => {
-  const { run, resume, log, failOn, heal } = work()
-  failOn('B-h2')
-  t.is((await run(play(`${tryIt(`always: [say('Z')]`)}, say('D')`))).code, 2)
-  t.deepEqual(log().slice(6), ['Z h1', 'Z h2', 'Z h3'])
-  heal('B-h2')
-  t.is((await resume()).code, 0)
-  const lines = log()
-  t.deepEqual(lines.slice(0, 1), ['B h2'])
-  t.deepEqual(lines.slice(1, 4), ['C h1', 'C h2', 'C h3'])
-  t.deepEqual(lines.slice(4, 7), ['Z h1', 'Z h2', 'Z h3'])
-})
+test.serial(
+  'without a rescue, always comes also after a failure elsewhere; a resumed run does the step and the always again',
+  async t => {
+    const { run, resume, log, failOn, heal } = work()
+    failOn('B-h2')
+    t.is((await run(play(`${tryIt(`always: [say('Z')]`)}, say('D')`))).code, 2)
+    t.deepEqual(log().slice(6), ['Z h1', 'Z h2', 'Z h3'])
+    heal('B-h2')
+    t.is((await resume()).code, 0)
+    const lines = log()
+    t.deepEqual(lines.slice(0, 1), ['B h2'])
+    t.deepEqual(lines.slice(1, 4), ['C h1', 'C h2', 'C h3'])
+    t.deepEqual(lines.slice(4, 7), ['Z h1', 'Z h2', 'Z h3'])
+  },
+)
 
-test('nested: a failure goes to the nearest rescue, after the always on its way; conditions and tags are handed down', async t => {
-  const { run, log, failOn } = work()
-  failOn('A-h1', 'R-h1', 'E-h2')
-  const inner = `block('Inner', { rescue: [say('R')], always: [say('Y')] }, [say('A')])`
-  const other = `block('Other', { always: [say('X')], when: ({ host }) => host.name !== 'h3', tags: ['other'] }, [say('E')])`
-  const why = `say('Q', { run: async ctx => { await log(ctx, 'Q-' + ctx.failure.step + '-' + (ctx.failure.code ?? '')) } })`
-  const plays = play(`block('Outer', { rescue: [${why}], always: [say('Z')] }, [${inner}, ${other}]), say('D')`)
-  const { code, stdout } = await run(plays)
-  t.is(code, 0, stdout)
-  const lines = log()
-  const of = (host: string) => lines.filter(line => line.endsWith(host)).map(line => line.slice(0, -3))
-  t.deepEqual(of('h1'), ['A', 'R', 'Y', 'Q-r-command.failed', 'Z', 'D'])
-  t.deepEqual(of('h2'), ['A', 'Y', 'E', 'X', 'Q-e-command.failed', 'Z', 'D'])
-  t.deepEqual(of('h3'), ['A', 'Y', 'Z', 'D'])
-  await run(plays, '--tags', 'other')
-  t.deepEqual([...new Set(log().map(line => line[0]))], ['E', 'X'])
-})
+test.serial(
+  'nested: a failure goes to the nearest rescue, after the always on its way; conditions and tags are handed down',
+  async t => {
+    const { run, log, failOn } = work()
+    failOn('A-h1', 'R-h1', 'E-h2')
+    const inner = `block('Inner', { rescue: [say('R')], always: [say('Y')] }, [say('A')])`
+    const other = `block('Other', { always: [say('X')], when: ({ host }) => host.name !== 'h3', tags: ['other'] }, [say('E')])`
+    const why = `say('Q', { run: async ctx => { await log(ctx, 'Q-' + ctx.failure.step + '-' + (ctx.failure.code ?? '')) } })`
+    const plays = play(`block('Outer', { rescue: [${why}], always: [say('Z')] }, [${inner}, ${other}]), say('D')`)
+    const { code, stdout } = await run(plays)
+    t.is(code, 0, stdout)
+    const lines = log()
+    const of = (host: string) => lines.filter(line => line.endsWith(host)).map(line => line.slice(0, -3))
+    t.deepEqual(of('h1'), ['A', 'R', 'Y', 'Q-r-command.failed', 'Z', 'D'])
+    t.deepEqual(of('h2'), ['A', 'Y', 'E', 'X', 'Q-e-command.failed', 'Z', 'D'])
+    t.deepEqual(of('h3'), ['A', 'Y', 'Z', 'D'])
+    await run(plays, '--tags', 'other')
+    t.deepEqual([...new Set(log().map(line => line[0]))], ['E', 'X'])
+  },
+)
 
-test('freely, each host has its own way through a block', async t => {
+test.serial('freely, each host has its own way through a block', async t => {
   const { run, log, failOn } = work()
   failOn('B-h2')
   const { code } = await run(play(`${rescueAndAlways}, say('D')`, `, strategy: 'free'`))
@@ -95,7 +107,7 @@ test('freely, each host has its own way through a block', async t => {
   t.deepEqual(of('h2'), ['A', 'B', 'R', 'S', 'Z', 'D'])
 })
 
-test('a run that was killed in a rescue goes on in it; killed in an always, it goes on there', async t => {
+test.serial('a run that was killed in a rescue goes on in it; killed in an always, it goes on there', async t => {
   const one = work(['h1'])
   one.failOn('B-h1')
   const block = (folder: string) =>
@@ -114,25 +126,28 @@ test('a run that was killed in a rescue goes on in it; killed in an always, it g
   t.deepEqual(other.log(), ['Z h1', 'D h1'])
 })
 
-test('a rescue is not for hosts that are unreachable, and --check goes through blocks without doing anything', async t => {
-  const { bench, playbook, log, folder, run } = work()
-  const inventory = join(folder, 'down.yml')
-  writeFileSync(
-    inventory,
-    'masters:\n  hosts:\n    h1:\nothers:\n  hosts:\n    h2: { ansible_connection: ssh, ansible_port: 1 }\n',
-  )
-  const away = tryIt(`rescue: [say('R')], always: [say('Z')]`, `say('A', { delegateTo: () => 'h2' })`)
-  const { code } = await bench.rekey(['run', playbook(play(away)), '-i', inventory])
-  t.is(code, 4)
-  t.deepEqual(log(), [])
-  const looks = `step('Look', { readOnly: true, run: () => { throw new Error('not as it should be') } })`
-  const checked = await run(play(tryIt(`rescue: [say('R')]`, `say('A'), ${looks}`)), '--check')
-  t.is(checked.code, 0, checked.stdout)
-  t.regex(checked.stdout, /rescued +Look \[h1\].*not as it should be[\s\S]*changed +R \[h1\].*\n +would: R/)
-  t.deepEqual(log(), [])
-})
+test.serial(
+  'a rescue is not for hosts that are unreachable, and --check goes through blocks without doing anything',
+  async t => {
+    const { bench, playbook, log, folder, run } = work()
+    const inventory = join(folder, 'down.yml')
+    writeFileSync(
+      inventory,
+      'masters:\n  hosts:\n    h1:\nothers:\n  hosts:\n    h2: { ansible_connection: ssh, ansible_port: 1 }\n',
+    )
+    const away = tryIt(`rescue: [say('R')], always: [say('Z')]`, `say('A', { delegateTo: () => 'h2' })`)
+    const { code } = await bench.rekey(['run', playbook(play(away)), '-i', inventory])
+    t.is(code, 4)
+    t.deepEqual(log(), [])
+    const looks = `step('Look', { readOnly: true, run: () => { throw new Error('not as it should be') } })`
+    const checked = await run(play(tryIt(`rescue: [say('R')]`, `say('A'), ${looks}`)), '--check')
+    t.is(checked.code, 0, checked.stdout)
+    t.regex(checked.stdout, /rescued +Look \[h1\].*not as it should be[\s\S]*changed +R \[h1\].*\n +would: R/)
+    t.deepEqual(log(), [])
+  },
+)
 
-test('--start-at-step may be within a block, and not in a rescue; --list-steps says what is where', async t => {
+test.serial('--start-at-step may be within a block, and not in a rescue; --list-steps says what is where', async t => {
   const { run, log, playbook, bench } = work(['h1'])
   t.is((await run(play(`${rescueAndAlways}, say('D')`), '--start-at-step', 'c')).code, 0)
   t.deepEqual(log(), ['C h1', 'Z h1', 'D h1'])

@@ -9,7 +9,7 @@ import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
 import { type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 let sshd: TestSshd
 let programs: BecomePrograms
 let folder: string

@@ -9,7 +9,7 @@ import { type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`diffs are not tested: ${missing}`, () => {})
 

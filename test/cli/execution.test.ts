@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { work } from './_work.ts'
 
-test('free: no host waits for another; steps that run once are refused there', async t => {
+test.serial('free: no host waits for another; steps that run once are refused there', async t => {
   const { run, rawLog, folder } = work()
   // h1 can only come to its second step once another has been there: in lockstep it never would.
   const steps = `say('A', { run: ({ $, host }) => host.name === 'h1' ? $\`for i in $(seq 300); do [ ! -e ${folder}/seen ] || exit 0; sleep 0.1; done; exit 1\` : undefined }),
@@ -17,31 +17,34 @@ test('free: no host waits for another; steps that run once are refused there', a
   t.regex(once.stderr, /Free: 'a' is to run once, and with the strategy 'free'/)
 })
 
-test('the first failure ends the run for all, unless the play bears with more: then who failed leaves, and the others go on', async t => {
-  const { run, resume, log, failOn, heal } = work(['h1', 'h2', 'h3', 'h4'])
-  const plays = (more: string) =>
-    `play('One', { hosts: 'masters'${more} }, [say('A'), say('B'), say('C')]), play('Two', { hosts: 'masters' }, [say('D')])`
-  failOn('B-h2')
-  const strict = await run(plays(''))
-  t.is(strict.code, 2)
-  t.deepEqual(log(), ['A h1', 'A h2', 'A h3', 'A h4', 'B h1', 'B h2', 'B h3', 'B h4'])
-  t.regex(strict.stdout, /Finished everywhere, last: A\n +B: failed on h2/)
+test.serial(
+  'the first failure ends the run for all, unless the play bears with more: then who failed leaves, and the others go on',
+  async t => {
+    const { run, resume, log, failOn, heal } = work(['h1', 'h2', 'h3', 'h4'])
+    const plays = (more: string) =>
+      `play('One', { hosts: 'masters'${more} }, [say('A'), say('B'), say('C')]), play('Two', { hosts: 'masters' }, [say('D')])`
+    failOn('B-h2')
+    const strict = await run(plays(''))
+    t.is(strict.code, 2)
+    t.deepEqual(log(), ['A h1', 'A h2', 'A h3', 'A h4', 'B h1', 'B h2', 'B h3', 'B h4'])
+    t.regex(strict.stdout, /Finished everywhere, last: A\n +B: failed on h2/)
 
-  const tolerant = await run(plays(', maxFailPercentage: 25'))
-  t.is(tolerant.code, 2)
-  t.deepEqual(log().slice(8), ['C h1', 'C h3', 'C h4', 'D h1', 'D h3', 'D h4'])
-  // Gone on with, the one host does what it has not done, and only that.
-  heal('B-h2')
-  const resumed = await resume()
-  t.is(resumed.code, 0, resumed.stdout)
-  t.deepEqual(log(), ['B h2', 'C h2', 'D h2'])
+    const tolerant = await run(plays(', maxFailPercentage: 25'))
+    t.is(tolerant.code, 2)
+    t.deepEqual(log().slice(8), ['C h1', 'C h3', 'C h4', 'D h1', 'D h3', 'D h4'])
+    // Gone on with, the one host does what it has not done, and only that.
+    heal('B-h2')
+    const resumed = await resume()
+    t.is(resumed.code, 0, resumed.stdout)
+    t.deepEqual(log(), ['B h2', 'C h2', 'D h2'])
 
-  failOn('B-h2', 'B-h3')
-  t.is((await run(plays(', maxFailPercentage: 25'))).code, 2)
-  t.false(log().includes('C h1'))
-})
+    failOn('B-h2', 'B-h3')
+    t.is((await run(plays(', maxFailPercentage: 25'))).code, 2)
+    t.false(log().includes('C h1'))
+  },
+)
 
-test('freely, a failure stops the others before their next step', async t => {
+test.serial('freely, a failure stops the others before their next step', async t => {
   const { run, log, failOn, folder } = work()
   // The others wait in their first step until h2 has failed, and it is in the journal.
   const wait = `say('B', { run: ({ $, host, run }) => host.name === 'h2' ? log({ $, host }, 'B') : $\`for i in $(seq 300); do ! grep -q '"host":"h2","milliseconds.*failed' ${folder}/state/rekey/runs/\${run}/events.jsonl || exit 0; sleep 0.1; done\` })`
@@ -51,35 +54,41 @@ test('freely, a failure stops the others before their next step', async t => {
   t.deepEqual(log(), ['B h2'])
 })
 
-test('a batch that failed as a whole ends the run, and anyErrorsFatal ends it whatever the percentage', async t => {
-  const { run, log, failOn, heal } = work()
-  failOn('A-h1', 'B-h2')
-  await run(`play('One', { hosts: 'masters', serial: 1, maxFailPercentage: 100 }, [say('A')])`)
-  t.deepEqual(log(), ['A h1'])
-  heal('A-h1')
-  const fatal = `say('B', { anyErrorsFatal: true })`
-  await run(`play('One', { hosts: 'masters', maxFailPercentage: 100 }, [say('A'), ${fatal}, say('C')])`)
-  t.false(log().some(line => line.startsWith('C')))
-})
+test.serial(
+  'a batch that failed as a whole ends the run, and anyErrorsFatal ends it whatever the percentage',
+  async t => {
+    const { run, log, failOn, heal } = work()
+    failOn('A-h1', 'B-h2')
+    await run(`play('One', { hosts: 'masters', serial: 1, maxFailPercentage: 100 }, [say('A')])`)
+    t.deepEqual(log(), ['A h1'])
+    heal('A-h1')
+    const fatal = `say('B', { anyErrorsFatal: true })`
+    await run(`play('One', { hosts: 'masters', maxFailPercentage: 100 }, [say('A'), ${fatal}, say('C')])`)
+    t.false(log().some(line => line.startsWith('C')))
+  },
+)
 
-test('ignoreErrors: the failure is told and counts for nothing; a resumed run does not come back to it', async t => {
-  const { run, resume, log, failOn, heal, finished, bench } = work()
-  failOn('A-h2', 'C-h1')
-  const not = '{ ignoreErrors: false }'
-  const plays = `play('One', { hosts: 'masters', ignoreErrors: true }, [say('A'), say('B', ${not}), say('C', ${not})])`
-  const { code, stdout } = await run(plays)
-  t.is(code, 2)
-  t.regex(stdout, /ignored +A \[h2\]/)
-  t.regex(stdout, /h2 +ok=1 changed=2 ignored=1/)
-  t.is(finished().find(({ host, step }) => host === 'h2' && step === 'a')?.handled, 'ignored')
-  log()
-  heal('C-h1')
-  t.is((await resume()).code, 0)
-  t.deepEqual(log(), ['C h1'])
-  t.regex((await bench.rekey(['show', 'last'])).stdout, /A +changed on h1, h3; ignored on h2/)
-})
+test.serial(
+  'ignoreErrors: the failure is told and counts for nothing; a resumed run does not come back to it',
+  async t => {
+    const { run, resume, log, failOn, heal, finished, bench } = work()
+    failOn('A-h2', 'C-h1')
+    const not = '{ ignoreErrors: false }'
+    const plays = `play('One', { hosts: 'masters', ignoreErrors: true }, [say('A'), say('B', ${not}), say('C', ${not})])`
+    const { code, stdout } = await run(plays)
+    t.is(code, 2)
+    t.regex(stdout, /ignored +A \[h2\]/)
+    t.regex(stdout, /h2 +ok=1 changed=2 ignored=1/)
+    t.is(finished().find(({ host, step }) => host === 'h2' && step === 'a')?.handled, 'ignored')
+    log()
+    heal('C-h1')
+    t.is((await resume()).code, 0)
+    t.deepEqual(log(), ['C h1'])
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /A +changed on h1, h3; ignored on h2/)
+  },
+)
 
-test('ignoreUnreachable: a host that is down is tried at every step, and the others do their work', async t => {
+test.serial('ignoreUnreachable: a host that is down is tried at every step, and the others do their work', async t => {
   const { playbook, log, folder, bench } = work()
   const inventory = join(folder, 'down.yml')
   const down = 'h2: { ansible_connection: ssh, ansible_port: 1 }'
@@ -96,33 +105,36 @@ test('ignoreUnreachable: a host that is down is tried at every step, and the oth
   t.deepEqual(log(), ['A h1', 'B h1'])
 })
 
-test('a step that fails is tried again, as often and after as long as it says; until says what it waits for', async t => {
-  const { run, log, failOn, finished, folder } = work(['h1'])
-  const lines = `(await ctx.$\`grep -c grow ${folder}/log\`).lines().map(Number)[0]`
-  const grow = `step('Grow', { run: async ctx => { await log(ctx, 'grow'); return ${lines} }, until: lines => lines >= 3, delay: 10 })`
-  failOn('Fail-h1')
-  const { code, stdout } = await run(
-    `play('One', { hosts: 'masters' }, [${grow}, say('Fail', { retries: 2, delay: 10 })])`,
-  )
-  t.is(code, 2)
-  t.deepEqual(log(), ['grow h1', 'grow h1', 'grow h1', 'Fail h1', 'Fail h1', 'Fail h1'])
-  t.regex(stdout, /h1 \| try 1 of 3 failed: .*; again in 10 ms/)
-  t.deepEqual(
-    finished().map(({ step, tries, outcome }) => [step, tries, outcome]),
-    [
-      ['connect', undefined, 'ok'],
-      ['grow', 3, 'changed'],
-      ['fail', 3, 'failed'],
-    ],
-  )
-  const never = await run(
-    `play('One', { hosts: 'masters' }, [say('Never', { until: () => false, retries: 1, delay: 10 })])`,
-  )
-  t.is(never.code, 2)
-  t.regex(never.stdout, /what 'Never' waits for is not so on h1, after 2 tries/)
-})
+test.serial(
+  'a step that fails is tried again, as often and after as long as it says; until says what it waits for',
+  async t => {
+    const { run, log, failOn, finished, folder } = work(['h1'])
+    const lines = `(await ctx.$\`grep -c grow ${folder}/log\`).lines().map(Number)[0]`
+    const grow = `step('Grow', { run: async ctx => { await log(ctx, 'grow'); return ${lines} }, until: lines => lines >= 3, delay: 10 })`
+    failOn('Fail-h1')
+    const { code, stdout } = await run(
+      `play('One', { hosts: 'masters' }, [${grow}, say('Fail', { retries: 2, delay: 10 })])`,
+    )
+    t.is(code, 2)
+    t.deepEqual(log(), ['grow h1', 'grow h1', 'grow h1', 'Fail h1', 'Fail h1', 'Fail h1'])
+    t.regex(stdout, /h1 \| try 1 of 3 failed: .*; again in 10 ms/)
+    t.deepEqual(
+      finished().map(({ step, tries, outcome }) => [step, tries, outcome]),
+      [
+        ['connect', undefined, 'ok'],
+        ['grow', 3, 'changed'],
+        ['fail', 3, 'failed'],
+      ],
+    )
+    const never = await run(
+      `play('One', { hosts: 'masters' }, [say('Never', { until: () => false, retries: 1, delay: 10 })])`,
+    )
+    t.is(never.code, 2)
+    t.regex(never.stdout, /what 'Never' waits for is not so on h1, after 2 tries/)
+  },
+)
 
-test('delegateTo: the commands run there, the outcome is that of the host', async t => {
+test.serial('delegateTo: the commands run there, the outcome is that of the host', async t => {
   const { playbook, log, folder, bench } = work()
   // One host can't be reached: what works for it works elsewhere.
   const inventory = join(folder, 'down.yml')
@@ -147,42 +159,48 @@ test('delegateTo: the commands run there, the outcome is that of the host', asyn
   t.regex(nobody.stdout, /there is no host 'h9' in the inventory/)
 })
 
-test('order says who comes first; runOnce is of the first who is there, and its failure is that of all', async t => {
-  const { run, log, rawLog, failOn } = work()
-  const first = async (order: string) => {
-    await run(`play('One', { hosts: 'masters', serial: 1, order: '${order}' }, [say('A')])`)
-    return rawLog().map(line => line.slice(2))
-  }
-  t.deepEqual(await first('reverse_inventory'), ['h3', 'h2', 'h1'])
-  t.deepEqual((await first('shuffle')).sort(), ['h1', 'h2', 'h3'])
-  failOn('A-h1', 'C-h2')
-  const once = (word: string) => `say('${word}', { runOnce: true })`
-  const plays = `play('One', { hosts: 'masters', maxFailPercentage: 50 }, [say('A'), ${once('B')}, ${once('C')}, say('D')])`
-  t.is((await run(plays)).code, 2)
-  t.deepEqual(log().slice(3), ['B h2', 'C h2'])
-})
+test.serial(
+  'order says who comes first; runOnce is of the first who is there, and its failure is that of all',
+  async t => {
+    const { run, log, rawLog, failOn } = work()
+    const first = async (order: string) => {
+      await run(`play('One', { hosts: 'masters', serial: 1, order: '${order}' }, [say('A')])`)
+      return rawLog().map(line => line.slice(2))
+    }
+    t.deepEqual(await first('reverse_inventory'), ['h3', 'h2', 'h1'])
+    t.deepEqual((await first('shuffle')).sort(), ['h1', 'h2', 'h3'])
+    failOn('A-h1', 'C-h2')
+    const once = (word: string) => `say('${word}', { runOnce: true })`
+    const plays = `play('One', { hosts: 'masters', maxFailPercentage: 50 }, [say('A'), ${once('B')}, ${once('C')}, say('D')])`
+    t.is((await run(plays)).code, 2)
+    t.deepEqual(log().slice(3), ['B h2', 'C h2'])
+  },
+)
 
-test('--step asks before each step: no leaves it out, continue asks no more; without a terminal it is refused', async t => {
-  const { bench, playbook, log, ends } = work(['h1', 'h2'])
-  const path = playbook(
-    `play('One', { hosts: 'masters', handlers: [say('H')] }, [say('A'), say('B', { notify: 'h' }), say('C'), say('D')])`,
-  )
-  const args = ['run', path, '-i', bench.inventory, '--step']
-  const answered = (...answers: string[]) =>
-    bench.onTerminal(
-      args,
-      answers.map(answer => [/ontinue: $/, answer]),
+test.serial(
+  '--step asks before each step: no leaves it out, continue asks no more; without a terminal it is refused',
+  async t => {
+    const { bench, playbook, log, ends } = work(['h1', 'h2'])
+    const path = playbook(
+      `play('One', { hosts: 'masters', handlers: [say('H')] }, [say('A'), say('B', { notify: 'h' }), say('C'), say('D')])`,
     )
-  const { code, stdout } = await answered('no', 'what?', 'y', '', 'c')
-  t.is(code, 0, stdout)
-  t.deepEqual(log(), ['B h1', 'B h2', 'D h1', 'D h2', 'H h1', 'H h2'])
-  t.regex(stdout, /Perform step: A \[h1, h2\] \(N\)o\/\(y\)es\/\(c\)ontinue: /)
-  t.is(stdout.match(/Perform step/g)?.length, 5)
-  t.true(ends().includes('c h2 skipped'))
-  const stopped = await answered('y', '\u0003')
-  t.is(stopped.code, 130, stopped.stdout)
-  t.deepEqual(log(), ['A h1', 'A h2'])
-  const refused = await bench.rekey(args)
-  t.is(refused.code, 1)
-  t.regex(refused.stderr, /there is no terminal to answer on/)
-})
+    const args = ['run', path, '-i', bench.inventory, '--step']
+    const answered = (...answers: string[]) =>
+      bench.onTerminal(
+        args,
+        answers.map(answer => [/ontinue: $/, answer]),
+      )
+    const { code, stdout } = await answered('no', 'what?', 'y', '', 'c')
+    t.is(code, 0, stdout)
+    t.deepEqual(log(), ['B h1', 'B h2', 'D h1', 'D h2', 'H h1', 'H h2'])
+    t.regex(stdout, /Perform step: A \[h1, h2\] \(N\)o\/\(y\)es\/\(c\)ontinue: /)
+    t.is(stdout.match(/Perform step/g)?.length, 5)
+    t.true(ends().includes('c h2 skipped'))
+    const stopped = await answered('y', '\u0003')
+    t.is(stopped.code, 130, stopped.stdout)
+    t.deepEqual(log(), ['A h1', 'A h2'])
+    const refused = await bench.rekey(args)
+    t.is(refused.code, 1)
+    t.regex(refused.stderr, /there is no terminal to answer on/)
+  },
+)

@@ -10,7 +10,7 @@ import { type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`faults of hosts are not tested: ${missing}`, () => {})
 

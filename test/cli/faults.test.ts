@@ -8,7 +8,7 @@ import { type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; link: Link; bench: Workbench }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`faults are not tested: ${missing}`, () => {})
 

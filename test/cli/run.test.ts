@@ -171,22 +171,25 @@ real('--output json is one event a line, from the start to the end', async t => 
   t.deepEqual(events, eventsOf(readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')))
 })
 
-test('a misspelt variable, a variable of the wrong kind, and a playbook that is not there are told before anything connects', async t => {
-  const bench = workbench(undefined)
-  const path = bench.playbook(twoSteps(bench.folder))
-  const misspelt = await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'wrod=y'])
-  t.is(misspelt.code, 1)
-  t.regex(misspelt.stderr, /-e wrod: two has no such variable; did you mean 'word'\?/)
-  const wrong = await bench.rekey(['run', path, '-i', bench.inventory, '-e', '{"word": 5}'])
-  t.is(wrong.code, 1)
-  t.regex(wrong.stderr, /the variables of two are not right:\n +word: /)
-  const absent = await bench.rekey(['run', 'rotate-cb', '-i', bench.inventory])
-  t.is(absent.code, 1)
-  t.regex(absent.stderr, /there is no playbook 'rotate-cb'; did you mean 'rotate-ca'\?/)
-  t.deepEqual(bench.runs(), [])
-})
+test.serial(
+  'a misspelt variable, a variable of the wrong kind, and a playbook that is not there are told before anything connects',
+  async t => {
+    const bench = workbench(undefined)
+    const path = bench.playbook(twoSteps(bench.folder))
+    const misspelt = await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'wrod=y'])
+    t.is(misspelt.code, 1)
+    t.regex(misspelt.stderr, /-e wrod: two has no such variable; did you mean 'word'\?/)
+    const wrong = await bench.rekey(['run', path, '-i', bench.inventory, '-e', '{"word": 5}'])
+    t.is(wrong.code, 1)
+    t.regex(wrong.stderr, /the variables of two are not right:\n +word: /)
+    const absent = await bench.rekey(['run', 'rotate-cb', '-i', bench.inventory])
+    t.is(absent.code, 1)
+    t.regex(absent.stderr, /there is no playbook 'rotate-cb'; did you mean 'rotate-ca'\?/)
+    t.deepEqual(bench.runs(), [])
+  },
+)
 
-test('a missing inventory and a YAML error in one are told with their place', async t => {
+test.serial('a missing inventory and a YAML error in one are told with their place', async t => {
   const bench = workbench(undefined)
   const path = bench.playbook(twoSteps(bench.folder))
   const absent = await bench.rekey(['run', path, '-i', join(bench.folder, 'absent.yml')])
@@ -199,7 +202,7 @@ test('a missing inventory and a YAML error in one are told with their place', as
   t.regex(stderr, /broken\.yml:3/)
 })
 
-test('two steps with one id are refused', async t => {
+test.serial('two steps with one id are refused', async t => {
   const bench = workbench(undefined)
   const path = bench.playbook(twoSteps(bench.folder).replace("'Second'", "'First'"))
   const { code, stderr } = await bench.rekey(['run', path, '-i', bench.inventory])
@@ -207,7 +210,7 @@ test('two steps with one id are refused', async t => {
   t.regex(stderr, /two steps have the id 'first'/)
 })
 
-test('--list-steps and --list-hosts print what would run, and run nothing', async t => {
+test.serial('--list-steps and --list-hosts print what would run, and run nothing', async t => {
   const bench = workbench(undefined)
   const { code, stdout } = await bench.rekey([
     'run',

@@ -10,9 +10,9 @@ import { root, type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 /** util-linux's `script` gives a command a terminal: every Linux has it. */
-const withTerminal = missing || !existsSync('/usr/bin/script') ? test.skip : test
+const withTerminal = missing || !existsSync('/usr/bin/script') ? test.skip : test.serial
 
 if (missing) test.skip(`views are not tested on hosts: ${missing}`, () => {})
 
@@ -208,7 +208,7 @@ real('--junit writes a report beside any view, also of a run that failed', async
   t.regex(report, /<testcase name="Finish \[h1\]"[^>]*>\s*<skipped message="the run ended before it"\/>/)
 })
 
-test('a report that can’t be written is told before anything is done', async t => {
+test.serial('a report that can’t be written is told before anything is done', async t => {
   const bench = workbench(undefined)
   const path = bench.playbook(playbook(''))
   const { code, stderr, stdout } = await bench.rekey([

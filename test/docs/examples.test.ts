@@ -13,7 +13,7 @@ const withoutIndent = (text: string) =>
     .filter(Boolean)
     .join('\n')
 
-test('every piece of TypeScript on the page is a piece of an example', t => {
+test.serial('every piece of TypeScript on the page is a piece of an example', t => {
   const page = readFileSync(join(docs, 'writing-playbooks.md'), 'utf8')
   const sources = examples.map(name => withoutIndent(readFileSync(join(docs, 'examples', name), 'utf8')))
   const pieces = [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, piece]) => withoutIndent(piece!))
@@ -34,7 +34,7 @@ function stage() {
   return { bench, run, file: (path: string) => readFileSync(join(bench.folder, path), 'utf8') }
 }
 
-test('banner: written, announced where it changed, left alone the second time, undone', async t => {
+test.serial('banner: written, announced where it changed, left alone the second time, undone', async t => {
   const { bench, run, file } = stage()
   const where = ['-e', `banner_directory=${bench.folder}`]
   const checked = await run('banner', ...where, '--check')
@@ -51,7 +51,7 @@ test('banner: written, announced where it changed, left alone the second time, u
   t.false(existsSync(join(bench.folder, 'banner-m1')))
 })
 
-test('rollout: a host that does not come up is taken back, the others have it', async t => {
+test.serial('rollout: a host that does not come up is taken back, the others have it', async t => {
   const { bench, run, file } = stage()
   const ready = 'echo asked >>asked-$1; [ $1 != m2 ] && [ $(wc -l <asked-$1) -gt 1 ]'
   const vars = { directory: bench.folder, ready: `cd ${bench.folder}; ${ready}` }

@@ -255,14 +255,14 @@ const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options
 }
 
 for (const [title, { files, message, hint, options }] of Object.entries(bad)) {
-  test(`refused with its place and a hint: ${title}`, async t => {
+  test.serial(`refused with its place and a hint: ${title}`, async t => {
     const error = await refused(t, files, options)
     t.regex(error.message, message)
     t.regex(error.hint ?? '', hint)
   })
 }
 
-test('an executable that hangs is ended', async t => {
+test.serial('an executable that hangs is ended', async t => {
   const folder = writeFiles(t, { 'hosts.sh': '#!/bin/sh\nsleep 60\n' })
   const file = join(folder, 'hosts.sh')
   const options = { cwd: folder, environment: process.env, vault: createVault([]), notice: () => {}, timeout: 300 }
@@ -273,7 +273,7 @@ test('an executable that hangs is ended', async t => {
   t.is(error.message, `${file} --list took more than 0.3 s and was ended`)
 })
 
-test('a file that may not be read is named', t => {
+test.serial('a file that may not be read is named', t => {
   const folder = writeFiles(t, { 'hosts.ini': 'h1\n' })
   const file = join(folder, 'hosts.ini')
   chmodSync(file, 0)
@@ -286,7 +286,7 @@ test('a file that may not be read is named', t => {
   t.true(stderr.includes(`${file} can't be read: permission denied`), stderr)
 })
 
-test('a folder where a file of variables should be readable is named when it is not', async t => {
+test.serial('a folder where a file of variables should be readable is named when it is not', async t => {
   const folder = writeFiles(t, { 'hosts.ini': 'h1\n', 'extra.yml/file': '' })
   const error = await t.throwsAsync(
     loadInventory({ sources: ['hosts.ini'], extraVars: ['@extra.yml'], cwd: folder, environment: {} }),
@@ -295,7 +295,7 @@ test('a folder where a file of variables should be readable is named when it is 
   t.regex(error.message, /extra\.yml can't be read: /)
 })
 
-test('a limit that names nothing is an error with the nearest name', async t => {
+test.serial('a limit that names nothing is an error with the nearest name', async t => {
   const folder = writeFiles(t, { 'hosts.ini': '[masters]\nm1\n[nodes]\nn1\n' })
   const inventory = await loadInventory({ sources: ['hosts.ini'], cwd: folder, environment: {} })
   const error = t.throws(() => inventory.select('all', { limit: 'nodse' }), { instanceOf: RekeyError })
@@ -306,7 +306,7 @@ test('a limit that names nothing is an error with the nearest name', async t => 
   t.throws(() => inventory.select('all', { limit: '@nowhere' }), { message: /limit file .*nowhere can't be read/ })
 })
 
-test('a pattern that names nothing is told, not an error', async t => {
+test.serial('a pattern that names nothing is told, not an error', async t => {
   const folder = writeFiles(t, { 'hosts.ini': 'h1\n' })
   const told: string[] = []
   const inventory = await loadInventory({
@@ -319,14 +319,14 @@ test('a pattern that names nothing is told, not an error', async t => {
   t.deepEqual(told, ['"nodes" matches no host and no group of the inventory'])
 })
 
-test('a key that occurs twice is told with both lines', async t => {
+test.serial('a key that occurs twice is told with both lines', async t => {
   const folder = writeFiles(t, { 'hosts.yml': 'all:\n  hosts:\n    h1:\n      a: 1\n      a: 2\n' })
   const told: string[] = []
   await loadInventory({ sources: ['hosts.yml'], cwd: folder, environment: {}, notice: line => told.push(line) })
   t.deepEqual(told, [`${folder}/hosts.yml:5: the key "a" was already given in line 4; this one counts`])
 })
 
-test('where the inventory comes from is said aloud when no -i is given', async t => {
+test.serial('where the inventory comes from is said aloud when no -i is given', async t => {
   const folder = writeFiles(t, {
     'ansible.cfg': '[defaults]\ninventory = hosts.ini\nremote_user = admin\n',
     'hosts.ini': 'h1\n',

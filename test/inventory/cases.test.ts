@@ -14,14 +14,14 @@ interface Case {
 
 const names = readdirSync(cases)
 
-test('there are at least 60 inventories to compare', t => {
+test.serial('there are at least 60 inventories to compare', t => {
   t.true(names.length >= 60)
 })
 
 for (const name of names) {
   const folder = join(cases, name)
   const { about, args, environment = {} } = JSON.parse(readFileSync(join(folder, 'case.json'), 'utf8')) as Case
-  test(`${name}: ${about}`, async t => {
+  test.serial(`${name}: ${about}`, async t => {
     const expected = readFileSync(join(folder, 'expected'), 'utf8')
     const printed = await rekeyInventory(args, { cwd: folder, environment })
     t.deepEqual(readOutput(printed, args), readOutput(expected, args))

@@ -24,19 +24,19 @@ async function run(t: ExecutionContext, ...args: string[]) {
   }
 }
 
-test('--graph, and from a group on', async t => {
+test.serial('--graph, and from a group on', async t => {
   const { stdout } = await run(t, '-i', 'hosts.yml', '--graph', 'masters')
   t.is(stdout, '@masters:\n  |--m1\n  |--m2\n')
 })
 
-test('--list with a limit, and --host', async t => {
+test.serial('--list with a limit, and --host', async t => {
   const list = await run(t, '-i', 'hosts.yml', '--list', '-l', 'm1')
   t.deepEqual(Object.keys((JSON.parse(list.stdout) as { _meta: { hostvars: object } })._meta.hostvars), ['m1'])
   const host = await run(t, '-i', 'hosts.yml', '--host', 'm2')
   t.deepEqual(JSON.parse(host.stdout), { a: 2, b: '{{ a }}' })
 })
 
-test('--explain, the winner first', async t => {
+test.serial('--explain, the winner first', async t => {
   const { stdout } = await run(t, '-i', 'hosts.yml', '--explain', 'm1', 'a', '-e', 'a=3')
   t.deepEqual(stdout.split('\n'), [
     'a of m1, the winner first:',
@@ -47,7 +47,7 @@ test('--explain, the winner first', async t => {
   ])
 })
 
-test('what is wrong goes to stderr with a hint, and the exit code is 1', async t => {
+test.serial('what is wrong goes to stderr with a hint, and the exit code is 1', async t => {
   const cases: [string[], RegExp][] = [
     [['-i', 'hosts.yml', '--graph', 'master'], /^Error: there is no group "master"\nHint: Did you mean "masters"\?\n$/],
     [

@@ -30,7 +30,7 @@ const oneHost = (variables: string): Readonly<Record<string, string>> => ({
   'hosts.yml': `all:\n  hosts:\n    h1: ${variables}\n`,
 })
 
-test('a host without variables is reached by its name, on port 22', async t => {
+test.serial('a host without variables is reached by its name, on port 22', async t => {
   const { inventory } = await load(t, oneHost(''))
   t.deepEqual(inventory.host('h1').connection, {
     kind: 'ssh',
@@ -42,7 +42,7 @@ test('a host without variables is reached by its name, on port 22', async t => {
   })
 })
 
-test('address, port, user, key, password and become', async t => {
+test.serial('address, port, user, key, password and become', async t => {
   const { inventory } = await load(
     t,
     oneHost(
@@ -62,7 +62,7 @@ test('address, port, user, key, password and become', async t => {
   })
 })
 
-test("options of ssh's command line: the first of two counts", async t => {
+test.serial("options of ssh's command line: the first of two counts", async t => {
   const { inventory, folder } = await load(t, {
     'hosts.yml': `
 all:
@@ -82,7 +82,7 @@ all:
   t.deepEqual(connection.knownHostsFiles?.slice(0, 2), [join(folder, 'known'), join(folder, 'hosts')])
 })
 
-test('a proxy command, and a host that is this machine', async t => {
+test.serial('a proxy command, and a host that is this machine', async t => {
   const { inventory } = await load(t, {
     'hosts.yml':
       'all:\n  hosts:\n    far: {ansible_ssh_common_args: \'-o ProxyCommand="nc -X 5 %h %p"\'}\n    here: {ansible_connection: local}\n',
@@ -92,7 +92,7 @@ test('a proxy command, and a host that is this machine', async t => {
   t.is(inventory.host('localhost').connection.kind, 'local')
 })
 
-test('host key checking that is off still refuses changed keys, and says so', async t => {
+test.serial('host key checking that is off still refuses changed keys, and says so', async t => {
   const { inventory, told } = await load(t, oneHost('{ansible_ssh_common_args: -o StrictHostKeyChecking=no}'))
   t.is(inventory.host('h1').connection.hostKeyChecking, 'accept-new')
   t.deepEqual(told, [
@@ -100,7 +100,7 @@ test('host key checking that is off still refuses changed keys, and says so', as
   ])
 })
 
-test('connection variables that are not used are named, each once', async t => {
+test.serial('connection variables that are not used are named, each once', async t => {
   const { inventory, told } = await load(t, {
     'hosts.yml':
       'all:\n  vars: {ansible_python_interpreter: /usr/bin/python3, ansible_become_flags: -H}\n  hosts: {h1: , h2: {ansible_pipelining: true, ansible_distribution: Debian}}\n',
@@ -126,7 +126,7 @@ const wrong: Record<string, RegExp> = {
   '{ansible_timeout: soon}': /^h1: ansible_timeout must be a number of seconds$/,
 }
 for (const [variables, message] of Object.entries(wrong)) {
-  test(`refused when the connection is asked for: ${variables}`, async t => {
+  test.serial(`refused when the connection is asked for: ${variables}`, async t => {
     const { inventory } = await load(t, oneHost(variables))
     const error = t.throws(() => inventory.host('h1').connection, { instanceOf: RekeyError, message })
     t.is(error.host, 'h1')
@@ -198,7 +198,7 @@ withSsh(
   },
 )
 
-test('options of ssh that have no effect are named, those of its connection sharing are not', async t => {
+test.serial('options of ssh that have no effect are named, those of its connection sharing are not', async t => {
   const { inventory, told } = await load(
     t,
     oneHost(

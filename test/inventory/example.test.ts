@@ -11,7 +11,7 @@ const folder = join(root, 'inventory', 'example')
 const load = () => loadInventory({ sources: ['hosts.yml'], cwd: folder, environment: { HOME: '/home/op' } })
 const playbooks = readdirSync(join(root, 'playbooks')).filter(name => name.endsWith('.ts'))
 
-test('it is a cluster of three masters and three nodes, with addresses and host keys', async t => {
+test.serial('it is a cluster of three masters and three nodes, with addresses and host keys', async t => {
   const inventory = await load()
   t.deepEqual(
     inventory.select('masters').map(host => host.name),
@@ -29,7 +29,7 @@ test('it is a cluster of three masters and three nodes, with addresses and host 
 })
 
 for (const name of playbooks) {
-  test(`its variables fit ${name}, and none of that playbook's is left out`, async t => {
+  test.serial(`its variables fit ${name}, and none of that playbook's is left out`, async t => {
     const { playbook } = await loadPlaybook(join(root, 'playbooks', name))
     const inventory = await load()
     t.notThrows(() => resolveVariables(playbook, inventory.select('cluster'), [], () => false))

@@ -19,7 +19,7 @@ const refused = new Set(['all with limit nothing', 'all with limit '])
 
 for (const { pattern, limit, hosts } of rows) {
   const title = limit === undefined ? `"${pattern}"` : `${pattern} with limit ${limit}`
-  test(`the pattern ${title} selects what Ansible selects`, async t => {
+  test.serial(`the pattern ${title} selects what Ansible selects`, async t => {
     const inventory = await loadInventory({ sources: ['patterns.yml'], cwd: folder, environment: {} })
     const select = () => inventory.select(pattern, { limit }).map(host => host.name)
     if (hosts === null || refused.has(title)) t.throws(select, { message: /./ })

@@ -23,12 +23,13 @@ const { variables, templates } = file as { variables: Mapping; templates: Row[] 
 for (const row of templates) {
   const title = JSON.stringify(row.template)
   const read = () => evaluate(row.template)
-  if (row['error'] !== undefined) test(`the template ${title} is an error, as in Ansible`, t => void t.throws(read))
+  if (row['error'] !== undefined)
+    test.serial(`the template ${title} is an error, as in Ansible`, t => void t.throws(read))
   else if (row['refused'] !== undefined) {
-    test(`the template ${title} is refused by name`, t => {
+    test.serial(`the template ${title} is refused by name`, t => {
       t.throws(read, { message: new RegExp(String(row['refused'])) })
     })
-  } else test(`the template ${title} gives what Ansible gives`, t => t.deepEqual(read(), plain(row['value']!)))
+  } else test.serial(`the template ${title} gives what Ansible gives`, t => t.deepEqual(read(), plain(row['value']!)))
 }
 
 /** A value as playbooks read it. */

@@ -14,7 +14,7 @@ async function load(
   return Object.assign(inventory, { folder })
 }
 
-test('values are plain JavaScript, templates in them resolved', async t => {
+test.serial('values are plain JavaScript, templates in them resolved', async t => {
   const { hosts } = await load(t, {
     'hosts.yml': `
 all:
@@ -37,7 +37,7 @@ all:
   )
 })
 
-test("Ansible's own variables are there to be read", async t => {
+test.serial("Ansible's own variables are there to be read", async t => {
   const inventory = await load(t, {
     'hosts.ini': '[masters]\nm1.example.com\nm2.example.com a=1\n[cluster:children]\nmasters\n',
     'group_vars/all.yml': `
@@ -63,7 +63,7 @@ mine: "{{ hostvars[inventory_hostname].short }}"
   t.false(Object.keys(vars).includes('hostvars'))
 })
 
-test('an undefined variable is an error that names variable, file, line and host, when it is read', async t => {
+test.serial('an undefined variable is an error that names variable, file, line and host, when it is read', async t => {
   const inventory = await load(t, {
     'hosts.ini': '[g]\nh1\n',
     'group_vars/g.yml': 'good: 1\nurl: "https://{{ adress }}/"\naddress: 10.0.0.1\nuses: "{{ url }}x"\n',
@@ -80,7 +80,7 @@ test('an undefined variable is an error that names variable, file, line and host
   t.regex(needed.message, /g\.yml:2: the variable "url" of h1: .* \(needed by "uses" of h1\)$/)
 })
 
-test('a fact is undefined, and the error says that none are gathered', async t => {
+test.serial('a fact is undefined, and the error says that none are gathered', async t => {
   const inventory = await load(t, { 'hosts.ini': 'h1 ip="{{ ansible_default_ipv4.address }}"\n' })
   t.throws(() => inventory.host('h1').vars['ip'], {
     message:
@@ -88,7 +88,7 @@ test('a fact is undefined, and the error says that none are gathered', async t =
   })
 })
 
-test('variables that refer to each other in a circle are an error with the way round', async t => {
+test.serial('variables that refer to each other in a circle are an error with the way round', async t => {
   const inventory = await load(t, {
     'hosts.yml':
       'all:\n  hosts:\n    h1:\n      a: "{{ b }}"\n      b: "{{ c }}!"\n      c: "{{ a }}"\n      own: "{{ own }}"\n      part: {x: "{{ part.y }}", y: "{{ part.x }}"}\n',
@@ -102,14 +102,14 @@ test('variables that refer to each other in a circle are an error with the way r
   t.throws(() => vars['part'], { message: /the variable "part" of h1: it refers to itself/ })
 })
 
-test('an element that refers to its neighbour is no circle', async t => {
+test.serial('an element that refers to its neighbour is no circle', async t => {
   const inventory = await load(t, {
     'hosts.yml': 'all:\n  hosts:\n    h1:\n      paths: {root: /etc/x, certs: "{{ paths.root }}/pki"}\n',
   })
   t.deepEqual(inventory.host('h1').vars['paths'], { root: '/etc/x', certs: '/etc/x/pki' })
 })
 
-test('what only Ansible can do is refused by name', async t => {
+test.serial('what only Ansible can do is refused by name', async t => {
   const inventory = await load(t, {
     'hosts.yml': `
 all:
@@ -138,7 +138,7 @@ all:
   t.is(message('include'), `its template can't be read: {% include %} is not understood`)
 })
 
-test('every place that sets a variable is explained, the winner last', async t => {
+test.serial('every place that sets a variable is explained, the winner last', async t => {
   const inventory = await load(
     t,
     {
@@ -177,7 +177,7 @@ test('every place that sets a variable is explained, the winner last', async t =
   t.throws(() => inventory.explain('m2', 'port'), { message: 'there is no host "m2" in the inventory' })
 })
 
-test('maps with hostile keys stay maps', async t => {
+test.serial('maps with hostile keys stay maps', async t => {
   const inventory = await load(t, {
     'hosts.yml': 'all:\n  hosts:\n    h1: {__proto__: {x: 1}, m: {__proto__: {polluted: 1}, constructor: 2}}\n',
   })

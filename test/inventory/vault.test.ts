@@ -20,7 +20,7 @@ async function load(
   return { inventory, folder }
 }
 
-test('nothing is opened for hosts and groups alone, and what is not encrypted can be read', async t => {
+test.serial('nothing is opened for hosts and groups alone, and what is not encrypted can be read', async t => {
   const { inventory, folder } = await load(t, {
     'host_vars/h1.yml': encrypt('secret: 1\n', 'a'),
     'group_vars/g.yml': `open: yes\n${inline('closed', 'x', 'b')}`,
@@ -42,7 +42,7 @@ test('nothing is opened for hosts and groups alone, and what is not encrypted ca
   )
 })
 
-test('formats 1.1 and 1.2, whole and inline, with several ids', async t => {
+test.serial('formats 1.1 and 1.2, whole and inline, with several ids', async t => {
   const { inventory } = await load(
     t,
     {
@@ -68,7 +68,7 @@ test('formats 1.1 and 1.2, whole and inline, with several ids', async t => {
   t.is(vars['both'], 'für dev and for prod')
 })
 
-test('a password that was given for another id is tried, too', async t => {
+test.serial('a password that was given for another id is tried, too', async t => {
   const { inventory } = await load(
     t,
     { 'group_vars/g.yml': inline('v', 'opened', 'word', 'prod'), word: 'word' },
@@ -77,7 +77,7 @@ test('a password that was given for another id is tried, too', async t => {
   t.is(inventory.host('h1').vars['v'], 'opened')
 })
 
-test('a wrong password names the file, the id and what was tried, and no password', async t => {
+test.serial('a wrong password names the file, the id and what was tried, and no password', async t => {
   const { inventory, folder } = await load(
     t,
     { 'group_vars/g.yml': `a: 1\n${inline('v', 'x', 'right', 'prod')}`, pass: 'wrong-secret' },
@@ -88,7 +88,7 @@ test('a wrong password names the file, the id and what was tried, and no passwor
   t.notRegex(`${error.message}${error.hint}${error.stack}`, /wrong-secret/)
 })
 
-test('a text that was cut short is an error', async t => {
+test.serial('a text that was cut short is an error', async t => {
   const { inventory } = await load(
     t,
     { 'group_vars/g.yml': inline('v', 'x', 'right').slice(0, -40), pass: 'right' },
@@ -97,7 +97,7 @@ test('a text that was cut short is an error', async t => {
   t.throws(() => inventory.host('h1').vars['v'], { message: /no vault password opens it/ })
 })
 
-test('an encrypted template is a template', async t => {
+test.serial('an encrypted template is a template', async t => {
   const { inventory } = await load(
     t,
     { 'group_vars/g.yml': `${inline('v', '{{ user }}-secret', 'p')}user: admin\n`, pass: 'p' },
@@ -106,7 +106,7 @@ test('an encrypted template is a template', async t => {
   t.is(inventory.host('h1').vars['v'], 'admin-secret')
 })
 
-test('a program that fails to give a password is named', async t => {
+test.serial('a program that fails to give a password is named', async t => {
   await t.throwsAsync(
     load(
       t,
@@ -123,7 +123,7 @@ test('a program that fails to give a password is named', async t => {
   })
 })
 
-test('a vault password file of the environment counts, and is said aloud', async t => {
+test.serial('a vault password file of the environment counts, and is said aloud', async t => {
   const told: string[] = []
   const { inventory, folder } = await load(
     t,
@@ -135,7 +135,7 @@ test('a vault password file of the environment counts, and is said aloud', async
   t.truthy(folder)
 })
 
-test('what is encrypted stays closed in --list and in explanations', async t => {
+test.serial('what is encrypted stays closed in --list and in explanations', async t => {
   const { inventory } = await load(
     t,
     { 'group_vars/g.yml': inline('v', 'plain text', 'p'), pass: 'p' },

@@ -54,7 +54,7 @@ function entry(where: string, { pem }: { pem: string }, more: Partial<CensusEntr
   return { where, kind: 'file', host, place, component: 'x', facts: parseCertificate(pem), ...more }
 }
 
-test('finds every certificate of a file, of kubeconfigs, and behind links, and reads no key', async t => {
+test.serial('finds every certificate of a file, of kubeconfigs, and behind links, and reads no key', async t => {
   const ca = await issue({ name: 'CN=kubernetes', ca: true })
   const leaf = await issue({ name: 'CN=leaf', issuer: ca })
   const pki = join(folder, 'files')
@@ -84,7 +84,7 @@ test('finds every certificate of a file, of kubeconfigs, and behind links, and r
   t.false(JSON.stringify(found).includes('PRIVATE KEY'))
 })
 
-test('tells what a port serves from memory apart from what its file holds', async t => {
+test.serial('tells what a port serves from memory apart from what its file holds', async t => {
   const ca = await issue({ name: 'CN=kubernetes', ca: true })
   const [old, next] = [await issue({ name: 'CN=a', issuer: ca }), await issue({ name: 'CN=a', issuer: ca })]
   const server = createServer({ cert: old.pem, key: old.keyPem })
@@ -114,48 +114,54 @@ test('tells what a port serves from memory apart from what its file holds', asyn
   ])
 })
 
-test('finds what the API keeps: published CAs, Secrets, kubeconfigs in ConfigMaps, webhooks, conversions', async t => {
-  const [ca, other] = [await issue({ name: 'CN=kubernetes', ca: true }), await issue({ name: 'CN=webhook', ca: true })]
-  const leaf = await issue({ name: 'CN=ingress', issuer: other })
-  const blob = ({ pem }: Issued) => Buffer.from(pem).toString('base64')
-  const objects: Record<string, Partial<KubernetesObject>[]> = {
-    configmaps: [
-      { metadata: { namespace: 'default', name: 'kube-root-ca.crt' }, data: { 'ca.crt': ca.pem } },
-      {
-        metadata: { namespace: 'kube-public', name: 'cluster-info' },
-        data: { kubeconfig: `clusters:\n- cluster:\n    certificate-authority-data: ${blob(ca)}\n` },
-      },
-      { metadata: { namespace: 'default', name: 'other' }, data: { text: 'nothing' } },
-    ],
-    'service-account-token': [
-      { metadata: { namespace: 'a', name: 'token' }, data: { 'ca.crt': blob(ca), token: 'x' } },
-    ],
-    tls: [{ metadata: { namespace: 'a', name: 'tls' }, data: { 'tls.crt': blob(leaf), 'tls.key': 'x' } }],
-    validatingwebhookconfigurations: [
-      { metadata: { name: 'hook' }, webhooks: [{ clientConfig: { caBundle: blob(other) } }, { clientConfig: {} }] },
-    ],
-    customresourcedefinitions: [
-      { metadata: { name: 'crd' }, spec: { conversion: { webhook: { clientConfig: { caBundle: blob(other) } } } } },
-    ],
-  }
-  const api = {
-    list: async (path: string) => objects[Object.keys(objects).find(name => path.includes(name)) ?? ''] ?? [],
-  } as unknown as KubernetesApi
-  const found = await apiCertificates(api, noNotice)
-  t.deepEqual(
-    found.map(({ where, facts }) => `${where} ${facts.commonName}`),
-    [
-      'ConfigMap default/kube-root-ca.crt kubernetes',
-      'ConfigMap kube-public/cluster-info kubernetes',
-      'Secret a/token kubernetes',
-      'Secret a/tls ingress',
-      'ValidatingWebhookConfiguration hook webhook',
-      'CustomResourceDefinition crd webhook',
-    ],
-  )
-})
+test.serial(
+  'finds what the API keeps: published CAs, Secrets, kubeconfigs in ConfigMaps, webhooks, conversions',
+  async t => {
+    const [ca, other] = [
+      await issue({ name: 'CN=kubernetes', ca: true }),
+      await issue({ name: 'CN=webhook', ca: true }),
+    ]
+    const leaf = await issue({ name: 'CN=ingress', issuer: other })
+    const blob = ({ pem }: Issued) => Buffer.from(pem).toString('base64')
+    const objects: Record<string, Partial<KubernetesObject>[]> = {
+      configmaps: [
+        { metadata: { namespace: 'default', name: 'kube-root-ca.crt' }, data: { 'ca.crt': ca.pem } },
+        {
+          metadata: { namespace: 'kube-public', name: 'cluster-info' },
+          data: { kubeconfig: `clusters:\n- cluster:\n    certificate-authority-data: ${blob(ca)}\n` },
+        },
+        { metadata: { namespace: 'default', name: 'other' }, data: { text: 'nothing' } },
+      ],
+      'service-account-token': [
+        { metadata: { namespace: 'a', name: 'token' }, data: { 'ca.crt': blob(ca), token: 'x' } },
+      ],
+      tls: [{ metadata: { namespace: 'a', name: 'tls' }, data: { 'tls.crt': blob(leaf), 'tls.key': 'x' } }],
+      validatingwebhookconfigurations: [
+        { metadata: { name: 'hook' }, webhooks: [{ clientConfig: { caBundle: blob(other) } }, { clientConfig: {} }] },
+      ],
+      customresourcedefinitions: [
+        { metadata: { name: 'crd' }, spec: { conversion: { webhook: { clientConfig: { caBundle: blob(other) } } } } },
+      ],
+    }
+    const api = {
+      list: async (path: string) => objects[Object.keys(objects).find(name => path.includes(name)) ?? ''] ?? [],
+    } as unknown as KubernetesApi
+    const found = await apiCertificates(api, noNotice)
+    t.deepEqual(
+      found.map(({ where, facts }) => `${where} ${facts.commonName}`),
+      [
+        'ConfigMap default/kube-root-ca.crt kubernetes',
+        'ConfigMap kube-public/cluster-info kubernetes',
+        'Secret a/token kubernetes',
+        'Secret a/tls ingress',
+        'ValidatingWebhookConfiguration hook webhook',
+        'CustomResourceDefinition crd webhook',
+      ],
+    )
+  },
+)
 
-test('says what is due, what has ended, and whose CA is nowhere; what is wrong comes first', async t => {
+test.serial('says what is due, what has ended, and whose CA is nowhere; what is wrong comes first', async t => {
   const ca = await issue({ name: 'CN=kubernetes', ca: true, notAfter: new Date(Date.now() + 1000 * day) })
   const leaf = (days: number) =>
     issue({ name: 'CN=x', issuer: ca, notAfter: new Date(Date.now() + days * day + 60_000) })
@@ -187,36 +193,39 @@ test('says what is due, what has ended, and whose CA is nowhere; what is wrong c
   t.is(judged.find(one => one.where === 'm1:/soon')!.issuerFingerprint, parseCertificate(ca.pem).fingerprint)
 })
 
-test('after a rotation a copy of the old CA in the API is found, and a leaf of the old CA of the same name too', async t => {
-  const [old, next] = [
-    await issue({ name: 'CN=kubernetes', ca: true }),
-    await issue({ name: 'CN=kubernetes', ca: true }),
-  ]
-  const inApi = (where: string, issued: Issued) =>
-    entry(where, issued, { kind: 'api', host: undefined, place: undefined })
-  const judged = judgeCensus(
-    [
-      entry('m1:/etc/kubernetes/pki/ca.crt', next),
-      entry('m1:/new', await issue({ name: 'CN=x', issuer: next })),
-      entry('m1:/old', await issue({ name: 'CN=x', issuer: old })),
-      inApi('ConfigMap default/kube-root-ca.crt', next),
-      inApi('ConfigMap kube-public/cluster-info', old),
-      inApi('ValidatingWebhookConfiguration hook', await issue({ name: 'CN=hook', ca: true })),
-    ],
-    { within: 0 },
-  )
-  const problems = Object.fromEntries(judged.map(({ where, problems }) => [where, problems.join()]))
-  t.deepEqual(problems, {
-    'm1:/etc/kubernetes/pki/ca.crt': '',
-    'm1:/new': '',
-    'm1:/old': 'is of a CA that no master trusts',
-    'ConfigMap default/kube-root-ca.crt': '',
-    'ConfigMap kube-public/cluster-info': 'is a copy of a CA that no master has',
-    'ValidatingWebhookConfiguration hook': '',
-  })
-})
+test.serial(
+  'after a rotation a copy of the old CA in the API is found, and a leaf of the old CA of the same name too',
+  async t => {
+    const [old, next] = [
+      await issue({ name: 'CN=kubernetes', ca: true }),
+      await issue({ name: 'CN=kubernetes', ca: true }),
+    ]
+    const inApi = (where: string, issued: Issued) =>
+      entry(where, issued, { kind: 'api', host: undefined, place: undefined })
+    const judged = judgeCensus(
+      [
+        entry('m1:/etc/kubernetes/pki/ca.crt', next),
+        entry('m1:/new', await issue({ name: 'CN=x', issuer: next })),
+        entry('m1:/old', await issue({ name: 'CN=x', issuer: old })),
+        inApi('ConfigMap default/kube-root-ca.crt', next),
+        inApi('ConfigMap kube-public/cluster-info', old),
+        inApi('ValidatingWebhookConfiguration hook', await issue({ name: 'CN=hook', ca: true })),
+      ],
+      { within: 0 },
+    )
+    const problems = Object.fromEntries(judged.map(({ where, problems }) => [where, problems.join()]))
+    t.deepEqual(problems, {
+      'm1:/etc/kubernetes/pki/ca.crt': '',
+      'm1:/new': '',
+      'm1:/old': 'is of a CA that no master trusts',
+      'ConfigMap default/kube-root-ca.crt': '',
+      'ConfigMap kube-public/cluster-info': 'is a copy of a CA that no master has',
+      'ValidatingWebhookConfiguration hook': '',
+    })
+  },
+)
 
-test("etcd's peers are looked for on the address that the API has for the node", async t => {
+test.serial("etcd's peers are looked for on the address that the API has for the node", async t => {
   const node = (name: string, address: string) => ({
     metadata: { name },
     status: {

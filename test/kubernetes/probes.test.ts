@@ -4,17 +4,17 @@ import { canaryReport, gapsOf } from '../../lib/kubernetes/probes.ts'
 
 const questions = (text: string) => [...text].map((one, index) => ({ at: index * 100, answered: one === '+' }))
 
-test('a gap lasts from the last answer before a failure to the first one after it', t => {
+test.serial('a gap lasts from the last answer before a failure to the first one after it', t => {
   t.deepEqual(gapsOf(questions('++++')), { calls: 4, failures: 0, longest: 0, total: 0 })
   t.deepEqual(gapsOf(questions('+--+')), { calls: 4, failures: 2, longest: 300, total: 300 })
   t.deepEqual(gapsOf(questions('+-+---+')), { calls: 7, failures: 4, longest: 400, total: 600 })
 })
 
-test('a gap that has not ended counts until the last question', t => {
+test.serial('a gap that has not ended counts until the last question', t => {
   t.deepEqual(gapsOf(questions('++--')), { calls: 4, failures: 2, longest: 200, total: 200 })
 })
 
-test('canaries count from the first reading on, and new pods from zero', t => {
+test.serial('canaries count from the first reading on, and new pods from zero', t => {
   const one = {
     kind: 'service',
     pod: 'a',

@@ -55,7 +55,7 @@ spec:
 status: {}
 `
 
-test('an edited manifest differs from what kubeadm wrote in what was edited, and in nothing else', t => {
+test.serial('an edited manifest differs from what kubeadm wrote in what was edited, and in nothing else', t => {
   const edited = editManifest(manifest, 'm1:kube-scheduler.yaml', one => {
     one.flag('leader-elect', undefined)
     one.flag('tls-cert-file', '/etc/kubernetes/pki/scheduler.crt')

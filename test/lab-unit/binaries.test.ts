@@ -49,7 +49,7 @@ test.serial('REKEY_BIN_DIR comes before the cache, and both before a build', asy
   }
 })
 
-test('every module that needs others pins them by go.sum', t => {
+test.serial('every module that needs others pins them by go.sum', t => {
   for (const module of readdirSync(modules)) {
     const content = readFileSync(join(modules, module, 'go.mod'), 'utf8')
     if (/^\t?\S+ v\d/m.test(content)) t.true(existsSync(join(modules, module, 'go.sum')), module)
@@ -57,6 +57,6 @@ test('every module that needs others pins them by go.sum', t => {
   }
 })
 
-test('kubeadm is told the version that go.mod pins', t => {
+test.serial('kubeadm is told the version that go.mod pins', t => {
   t.regex(kubernetesVersion, /^v1\.34\.\d+$/)
 })

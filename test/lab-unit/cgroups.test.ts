@@ -2,12 +2,12 @@
 import test from 'ava'
 import { parseHierarchies } from '../../lib/lab/cgroups.ts'
 
-test('a machine with cgroup v2 has one hierarchy', t => {
+test.serial('a machine with cgroup v2 has one hierarchy', t => {
   const mounts = '30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n'
   t.deepEqual(parseHierarchies(mounts), [{ version: 2, mountPoint: '/sys/fs/cgroup' }])
 })
 
-test('a machine with cgroup v1 has one for each controller, and one of v2 beside them', t => {
+test.serial('a machine with cgroup v1 has one for each controller, and one of v2 beside them', t => {
   const mounts = [
     '25 20 0:21 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755',
     '26 25 0:22 / /sys/fs/cgroup/cpuset rw,nosuid shared:9 - cgroup cgroup rw,cpuset',

@@ -43,11 +43,11 @@ const pods = [
   pod('legacy-token-caller', { namespace: 'canary-legacy' }),
 ]
 
-test('a cluster whose nodes and pods have reported since they booted is well', t => {
+test.serial('a cluster whose nodes and pods have reported since they booted is well', t => {
   t.deepEqual(judgeCluster(shape, nodes, pods, bootTimes), [])
 })
 
-test('what the API remembers from before a boot does not count', t => {
+test.serial('what the API remembers from before a boot does not count', t => {
   t.deepEqual(judgeCluster(shape, [node('m1'), node('n1', { lastHeartbeatTime: earlier })], pods, bootTimes), [
     'n1 not Ready',
   ])
@@ -55,23 +55,23 @@ test('what the API remembers from before a boot does not count', t => {
   t.is(complaint, '1 of 5 pods not ready: coredns-x on n1')
 })
 
-test('the pods of a machine that is down are not ready, whatever the API says', t => {
+test.serial('the pods of a machine that is down are not ready, whatever the API says', t => {
   const complaints = judgeCluster(shape, nodes, pods, new Map([['m1', booted]]))
   t.is(complaints[0], 'n1 not Ready')
   t.regex(complaints[1]!, /^4 of 4 pods not ready/)
 })
 
-test('a node that never joined, and a canary without a pod, are missed', t => {
+test.serial('a node that never joined, and a canary without a pod, are missed', t => {
   t.deepEqual(judgeCluster(shape, [node('m1')], pods.slice(1), bootTimes), ['n1 not Ready', 'no pod of web'])
 })
 
-test('a pod that is being deleted is nobody’s concern, unless it was the last of its kind', t => {
+test.serial('a pod that is being deleted is nobody’s concern, unless it was the last of its kind', t => {
   const leaving = pod('web', { ready: 'False', deletionTimestamp: later })
   t.deepEqual(judgeCluster(shape, nodes, [...pods, leaving], bootTimes), [])
   t.deepEqual(judgeCluster(shape, nodes, [...pods.slice(1), leaving], bootTimes), ['no pod of web'])
 })
 
-test('a pod that is not ready is named with its machine', t => {
+test.serial('a pod that is not ready is named with its machine', t => {
   t.deepEqual(judgeCluster(shape, nodes, [...pods, pod('coredns', { ready: 'False' })], bootTimes), [
     '1 of 5 pods not ready: coredns-x on n1',
   ])

@@ -21,7 +21,7 @@ async function holder(lab: string) {
   return child
 }
 
-test('whoever comes second is told which process is at work, and on what', async t => {
+test.serial('whoever comes second is told which process is at work, and on what', async t => {
   const lab = `test-${process.pid}-second`
   const first = await holder(lab)
   try {
@@ -32,7 +32,7 @@ test('whoever comes second is told which process is at work, and on what', async
   }
 })
 
-test('the lock of a process that was killed is free at once', async t => {
+test.serial('the lock of a process that was killed is free at once', async t => {
   const lab = `test-${process.pid}-killed`
   const first = await holder(lab)
   const gone = once(first, 'exit')
@@ -43,7 +43,7 @@ test('the lock of a process that was killed is free at once', async t => {
   t.pass()
 })
 
-test('a lock that was given back can be taken again, and labs do not wait for each other', async t => {
+test.serial('a lock that was given back can be taken again, and labs do not wait for each other', async t => {
   const lab = `test-${process.pid}-again`
   const unlock = await lockLab(lab, 'up')
   const other = await lockLab(`${lab}-other`, 'up')

@@ -13,38 +13,38 @@ const fit: System = {
   folders: ['/home/somebody/.cache/rekey'],
 }
 
-test('nothing is missing on a machine that has everything', t => {
+test.serial('nothing is missing on a machine that has everything', t => {
   t.deepEqual(findMissing(fit), { packages: [], others: [] })
 })
 
-test('the packages that bring missing programs are named once each', t => {
+test.serial('the packages that bring missing programs are named once each', t => {
   const has = (file: string) => !['systemd-nspawn', 'nsenter', 'unshare', 'ssh-keygen'].includes(file)
   t.deepEqual(findMissing({ ...fit, has }).packages, ['systemd-container', 'util-linux', 'openssh-client'])
 })
 
-test('debootstrap is only asked for while the base of the machines has to be made', t => {
+test.serial('debootstrap is only asked for while the base of the machines has to be made', t => {
   const has = (file: string) => file !== 'debootstrap'
   t.deepEqual(findMissing({ ...fit, has }).packages, [])
   t.deepEqual(findMissing({ ...fit, has, hasBase: false }).packages, ['debootstrap'])
 })
 
-test('somebody who is not root is told so', t => {
+test.serial('somebody who is not root is told so', t => {
   t.regex(findMissing({ ...fit, root: false }).others.join(), /root.*sudo/)
 })
 
-test('on another system than Linux, root is not the problem', t => {
+test.serial('on another system than Linux, root is not the problem', t => {
   const { others } = findMissing({ ...fit, platform: 'darwin', root: false })
   t.is(others.length, 1)
   t.regex(others[0]!, /Linux/)
 })
 
-test('Go is asked for only when something has to be built, and REKEY_BIN_DIR offered instead', t => {
+test.serial('Go is asked for only when something has to be built, and REKEY_BIN_DIR offered instead', t => {
   t.deepEqual(findMissing({ ...fit, hasGo: false }).others, [])
   const { others } = findMissing({ ...fit, hasGo: false, toBuild: ['kubernetes', 'vault'] })
   t.regex(others.join(), /Go .*kubernetes, vault.*REKEY_BIN_DIR/)
 })
 
-test('everything that is missing is named at once', t => {
+test.serial('everything that is missing is named at once', t => {
   const { packages, others } = findMissing({
     ...fit,
     root: false,
@@ -58,7 +58,7 @@ test('everything that is missing is named at once', t => {
   t.is(others.length, 3)
 })
 
-test('a folder whose name an overlay mount would misread is refused', t => {
+test.serial('a folder whose name an overlay mount would misread is refused', t => {
   for (const folder of ['/home/a:b', '/home/a,b', '/home/a b', '/home/a\\b'])
     t.true(
       findMissing({ ...fit, folders: [folder] })

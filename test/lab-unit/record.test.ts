@@ -31,7 +31,7 @@ test.serial('a record is read as it was written, in a folder that only its owner
   }
 })
 
-test('a snapshot is for one shape made of the same parts', t => {
+test.serial('a snapshot is for one shape made of the same parts', t => {
   const shape = shapeOf({ name: 'one', masters: 3, nodes: 2 }, '10.201.7.0/24')
   t.is(snapshotFolder(shape, parts), snapshotFolder(structuredClone(shape), parts))
   for (const [otherShape, otherParts] of [
@@ -42,7 +42,7 @@ test('a snapshot is for one shape made of the same parts', t => {
     t.not(snapshotFolder(otherShape, otherParts), snapshotFolder(shape, parts))
 })
 
-test('a snapshot is used for 200 days: its certificates have a year', t => {
+test.serial('a snapshot is used for 200 days: its certificates have a year', t => {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-lab-snapshot-'))
   try {
     t.false(isUsable(folder), 'one that was never finished')

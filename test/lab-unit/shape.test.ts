@@ -3,37 +3,43 @@ import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { checkOptions, chooseSubnet, hostName, interfaceName, members, overlap, shapeOf } from '../../lib/lab/shape.ts'
 
-test('the default lab has three masters, two nodes, a load balancer and a Vault, each with an address of its own', t => {
-  const shape = shapeOf({ name: 'default', masters: 3, nodes: 2 }, '10.201.7.0/24')
-  t.deepEqual(
-    shape.machines.map(({ name, address }) => [name, address]),
-    [
-      ['lb1', '10.201.7.10'],
-      ['vault1', '10.201.7.20'],
-      ['m1', '10.201.7.101'],
-      ['m2', '10.201.7.102'],
-      ['m3', '10.201.7.103'],
-      ['n1', '10.201.7.151'],
-      ['n2', '10.201.7.152'],
-    ],
-  )
-  t.is(shape.gateway, '10.201.7.1')
-})
+test.serial(
+  'the default lab has three masters, two nodes, a load balancer and a Vault, each with an address of its own',
+  t => {
+    const shape = shapeOf({ name: 'default', masters: 3, nodes: 2 }, '10.201.7.0/24')
+    t.deepEqual(
+      shape.machines.map(({ name, address }) => [name, address]),
+      [
+        ['lb1', '10.201.7.10'],
+        ['vault1', '10.201.7.20'],
+        ['m1', '10.201.7.101'],
+        ['m2', '10.201.7.102'],
+        ['m3', '10.201.7.103'],
+        ['n1', '10.201.7.151'],
+        ['n2', '10.201.7.152'],
+      ],
+    )
+    t.is(shape.gateway, '10.201.7.1')
+  },
+)
 
-test('no two machines of the largest lab share an address or a range of pods, and all pods are in the pod subnet', t => {
-  const shape = shapeOf({ name: 'large', masters: 7, nodes: 40 }, '10.201.7.0/24')
-  t.is(new Set(shape.machines.map(({ address }) => address)).size, shape.machines.length)
-  const ranges = members(shape).map(({ podSubnet }) => podSubnet!)
-  t.is(new Set(ranges).size, 47)
-  t.true(ranges.every(range => overlap(range, shape.podSubnet)))
-})
+test.serial(
+  'no two machines of the largest lab share an address or a range of pods, and all pods are in the pod subnet',
+  t => {
+    const shape = shapeOf({ name: 'large', masters: 7, nodes: 40 }, '10.201.7.0/24')
+    t.is(new Set(shape.machines.map(({ address }) => address)).size, shape.machines.length)
+    const ranges = members(shape).map(({ podSubnet }) => podSubnet!)
+    t.is(new Set(ranges).size, 47)
+    t.true(ranges.every(range => overlap(range, shape.podSubnet)))
+  },
+)
 
-test('the same name leads to the same subnet, another name to another', t => {
+test.serial('the same name leads to the same subnet, another name to another', t => {
   t.is(chooseSubnet('one', []), chooseSubnet('one', []))
   t.not(chooseSubnet('one', []), chooseSubnet('two', []))
 })
 
-test('a subnet that overlaps a route of this machine is passed over', t => {
+test.serial('a subnet that overlaps a route of this machine is passed over', t => {
   const first = chooseSubnet('one', [])
   const second = chooseSubnet('one', [first])
   t.not(second, first)
@@ -42,12 +48,12 @@ test('a subnet that overlaps a route of this machine is passed over', t => {
   t.false(overlap(chooseSubnet('one', ['10.200.0.0/14', '10.208.0.0/12']), '10.200.0.0/14'))
 })
 
-test('when every subnet is taken, the message says where a free one is needed', t => {
+test.serial('when every subnet is taken, the message says where a free one is needed', t => {
   const error = t.throws<RekeyError>(() => chooseSubnet('one', ['10.0.0.0/8']), { code: 'lab.no-subnet' })
   t.regex(error.message, /10\.200\.0\.0 to 10\.239\.255\.255/)
 })
 
-test('overlapping is found in both directions, and a network ends where it ends', t => {
+test.serial('overlapping is found in both directions, and a network ends where it ends', t => {
   t.true(overlap('10.0.0.0/8', '10.200.3.0/24'))
   t.true(overlap('10.200.3.0/24', '10.0.0.0/8'))
   t.true(overlap('10.200.3.7', '10.200.3.0/24'))
@@ -64,15 +70,18 @@ for (const [options, message] of [
   [{ name: 'a', masters: 3, nodes: 0 }, /nowhere to run its canaries/],
   [{ name: 'a', masters: 3, nodes: 41 }, /can't have 41 nodes/],
 ] as const)
-  test(`a lab of ${JSON.stringify(options)} is refused before anything is made`, t => {
+  test.serial(`a lab of ${JSON.stringify(options)} is refused before anything is made`, t => {
     const error = t.throws<RekeyError>(() => checkOptions(options), { message, code: 'lab.options' })
     t.truthy(error.hint)
   })
 
-test('names of interfaces fit into what the kernel allows, and differ between labs with a long common beginning', t => {
-  const [one, other] = [interfaceName('a-long-name-of-a-lab-1'), interfaceName('a-long-name-of-a-lab-2')]
-  t.true(one.length <= 15)
-  t.not(one, other)
-  t.is(interfaceName('default').length <= 15 && interfaceName('default'), 'rekey-default')
-  t.is(hostName('default', 'm1'), 'rekey-default-m1')
-})
+test.serial(
+  'names of interfaces fit into what the kernel allows, and differ between labs with a long common beginning',
+  t => {
+    const [one, other] = [interfaceName('a-long-name-of-a-lab-1'), interfaceName('a-long-name-of-a-lab-2')]
+    t.true(one.length <= 15)
+    t.not(one, other)
+    t.is(interfaceName('default').length <= 15 && interfaceName('default'), 'rekey-default')
+    t.is(hostName('default', 'm1'), 'rekey-default-m1')
+  },
+)

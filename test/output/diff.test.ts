@@ -47,14 +47,14 @@ const keyHash = (key: string) =>
     .digest('hex')
     .slice(0, 32)
 
-test('a text is a unified diff, as diff -u has it', t => {
+test.serial('a text is a unified diff, as diff -u has it', t => {
   const diff = differ()
   t.deepEqual(diff('a\nb\nc\n', 'a\nB\nc\n'), ['--- /etc/x', '+++ /etc/x', '@@ -1,3 +1,3 @@', ' a', '-b', '+B', ' c'])
   t.deepEqual(diff(undefined, 'new\n'), ['--- /dev/null', '+++ /etc/x', '@@ -0,0 +1,1 @@', '+new'])
   t.deepEqual(diff('same\n', 'same\n'), [])
 })
 
-test('a private key is its fingerprint, which is that of its public key', t => {
+test.serial('a private key is its fingerprint, which is that of its public key', t => {
   const [old, next] = [newKey(), newKey()]
   const lines = differ()(`# key\n${old}`, `# key\n${next}`)
   t.deepEqual(lines.slice(3), [
@@ -65,7 +65,7 @@ test('a private key is its fingerprint, which is that of its public key', t => {
   t.notRegex(lines.join('\n'), /BEGIN|END/)
 })
 
-test('a certificate is its fields, and only those that change', async t => {
+test.serial('a certificate is its fields, and only those that change', async t => {
   const old = await certificate('api', ['api.example', 'old.example'])
   const next = await certificate('api', ['api.example', 'new.example'])
   const text = differ()(old, next).join('\n')
@@ -78,7 +78,7 @@ test('a certificate is its fields, and only those that change', async t => {
   t.notRegex(text, /MII/)
 })
 
-test('keys and certificates of a kubeconfig are known in base64, too', async t => {
+test.serial('keys and certificates of a kubeconfig are known in base64, too', async t => {
   const [key, ann] = [newKey(), await certificate('ann')]
   const config = (host: string, certificate: string, own: string) =>
     `server: https://${host}:6443\nclient-certificate-data: ${Buffer.from(certificate).toString('base64')}\nclient-key-data: ${Buffer.from(own).toString('base64')}\ntoken: abc\n`
@@ -90,7 +90,7 @@ test('keys and certificates of a kubeconfig are known in base64, too', async t =
   t.notRegex(text, /LS0t/)
 })
 
-test('values that somebody named a secret are fingerprints, and so is what stood in their place', t => {
+test.serial('values that somebody named a secret are fingerprints, and so is what stood in their place', t => {
   const text = differ(['horse-battery', 'pin'])(
     'name = app\npass phrase horse-carriage\n',
     'name = app\npass phrase horse-battery\nthe pin opens\n',
@@ -99,7 +99,7 @@ test('values that somebody named a secret are fingerprints, and so is what stood
   t.notRegex(text, /horse|pin/)
 })
 
-test('of a secret file the names may be seen, the values may not; whether one changed can be told', t => {
+test.serial('of a secret file the names may be seen, the values may not; whether one changed can be told', t => {
   const key = newKey()
   const text = differ()(`user: ann\nhash: abc\nplain words\n${key}`, `user: ann\nhash: abd\nplain words\n${key}`, {
     secret: true,
@@ -111,7 +111,7 @@ test('of a secret file the names may be seen, the values may not; whether one ch
   t.notRegex(text, /ann|: ab[cd]|plain/)
 })
 
-test('the key of an encryption configuration is a fingerprint', t => {
+test.serial('the key of an encryption configuration is a fingerprint', t => {
   const secret = randomBytes(32).toString('base64')
   const text = differ()(
     `keys:\n- name: key1\n  secret: ${secret}\n`,
@@ -121,7 +121,7 @@ test('the key of an encryption configuration is a fingerprint', t => {
   t.false(text.includes(secret))
 })
 
-test('fingerprints of values are another in every run, so that nobody can try guesses', t => {
+test.serial('fingerprints of values are another in every run, so that nobody can try guesses', t => {
   const [one, other] = [
     differ(['horse-battery'])(undefined, 'horse-battery\n'),
     differ(['horse-battery'])(undefined, 'horse-battery\n'),
@@ -129,7 +129,7 @@ test('fingerprints of values are another in every run, so that nobody can try gu
   t.notDeepEqual(one, other)
 })
 
-test('what is no text, or too long to be read, is told in a line', t => {
+test.serial('what is no text, or too long to be read, is told in a line', t => {
   const diff = differ()
   t.regex(
     diff(Buffer.from([0, 1]), Buffer.from([0, 2, 3])).join('\n'),
@@ -138,14 +138,14 @@ test('what is no text, or too long to be read, is told in a line', t => {
   t.is(diff('a\n', `${'b\n'.repeat(600_000)}`).length, 1)
 })
 
-test('two long texts that have nothing in common do not hold up the run', t => {
+test.serial('two long texts that have nothing in common do not hold up the run', t => {
   const text = () => Array.from({ length: 8_000 }, () => randomBytes(8).toString('hex')).join('\n')
   const started = performance.now()
   t.true(differ()(text(), text()).length > 0)
   t.true(performance.now() - started < 20_000)
 })
 
-test('a unified diff can be applied by patch', t => {
+test.serial('a unified diff can be applied by patch', t => {
   let missing = false
   try {
     execFileSync('patch', ['--version'])

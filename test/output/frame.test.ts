@@ -24,32 +24,35 @@ const live = (run: ReturnType<typeof standing>, columns = 80, rows = 24) =>
 
 const late = (event: RunEvent) => 'host' in event && event.host > 'h060'
 
-test('of a hundred hosts those that failed come first, then those that take long, and the others are counted', t => {
-  const events = recorded({
-    hosts: hundred,
-    went: host =>
-      /^h0[12]5$/.test(host) ? { outcome: 'failed', error: { message: 'no\nspace left' } } : { output: ['…'] },
-  })
-  const run = standing(
-    events,
-    event =>
-      event.kind !== 'run.finished' &&
-      event.kind !== 'play.finished' &&
-      !(event.kind === 'step.finished' && (late(event) || event.step === 'second')) &&
-      !(event.kind === 'step.started' && event.step === 'second'),
-  )
-  const lines = live(run)
-  t.true(lines.length < 24)
-  const text = lines.join('\n')
-  t.regex(
-    text,
-    /^❯ Both {2}100 hosts · 9 s\n {2}⠋ First {2}60\/100 · changed=58 failed=2 · 9 s\n {6}✖ h015 failed: no space left\n {6}✖ h025 failed/,
-  )
-  t.regex(text, /· h061 {2}9 s {2}…\n {6}· h062/)
-  t.regex(text, / {6}… \d+ more at work\n {2}◻ Second\n◻ Later\nPlay 1 of 2 · 9 s/)
-})
+test.serial(
+  'of a hundred hosts those that failed come first, then those that take long, and the others are counted',
+  t => {
+    const events = recorded({
+      hosts: hundred,
+      went: host =>
+        /^h0[12]5$/.test(host) ? { outcome: 'failed', error: { message: 'no\nspace left' } } : { output: ['…'] },
+    })
+    const run = standing(
+      events,
+      event =>
+        event.kind !== 'run.finished' &&
+        event.kind !== 'play.finished' &&
+        !(event.kind === 'step.finished' && (late(event) || event.step === 'second')) &&
+        !(event.kind === 'step.started' && event.step === 'second'),
+    )
+    const lines = live(run)
+    t.true(lines.length < 24)
+    const text = lines.join('\n')
+    t.regex(
+      text,
+      /^❯ Both {2}100 hosts · 9 s\n {2}⠋ First {2}60\/100 · changed=58 failed=2 · 9 s\n {6}✖ h015 failed: no space left\n {6}✖ h025 failed/,
+    )
+    t.regex(text, /· h061 {2}9 s {2}…\n {6}· h062/)
+    t.regex(text, / {6}… \d+ more at work\n {2}◻ Second\n◻ Later\nPlay 1 of 2 · 9 s/)
+  },
+)
 
-test('of a hundred hosts at work none is named as long as it says nothing and takes no time', t => {
+test.serial('of a hundred hosts at work none is named as long as it says nothing and takes no time', t => {
   const run = standing(
     recorded({ hosts: hundred }),
     event => event.kind.endsWith('.started') && !('step' in event && event.step === 'second'),
@@ -59,7 +62,7 @@ test('of a hundred hosts at work none is named as long as it says nothing and ta
   t.regex(live(run).join('\n'), /· h001 {2}9 s\n/)
 })
 
-test('a hundred hosts that all fail leave room for one that still works', t => {
+test.serial('a hundred hosts that all fail leave room for one that still works', t => {
   const events = recorded({ hosts: hundred, went: () => ({ outcome: 'failed', error: { message: 'full' } }) })
   const run = standing(
     events,
@@ -82,7 +85,7 @@ for (const [columns, rows] of [
   [80, 2],
   [1, 24],
 ] as const) {
-  test(`no picture is larger than a screen of ${columns} × ${rows}`, t => {
+  test.serial(`no picture is larger than a screen of ${columns} × ${rows}`, t => {
     const steps = Array.from({ length: 30 }, (_, index) => `Step ${index}`)
     const events = recorded({
       hosts: hundred,
@@ -100,7 +103,7 @@ for (const [columns, rows] of [
   })
 }
 
-test('a step that runs batch by batch says how far it is', t => {
+test.serial('a step that runs batch by batch says how far it is', t => {
   const events = recorded({ hosts: ['h1', 'h2', 'h3'] })
   const run = standing(
     events,
@@ -110,12 +113,12 @@ test('a step that runs batch by batch says how far it is', t => {
   t.regex(live(run).join('\n'), /First {2}1\/3 · changed=1 · 2\.0 s\n.*Second {2}1\/3/)
 })
 
-test('what stays of a run that is done is a line a play', t => {
+test.serial('what stays of a run that is done is a line a play', t => {
   const lines = finalFrame(standing(recorded({ hosts: hundred })), { terminal, columns: 80, rows: 24, now, tick: 0 })
   t.deepEqual(lines, ['✔ Both  100 hosts · 4.0 s', '◻ 1 play not begun'])
 })
 
-test('without Unicode there is ASCII alone, also of what hosts print', t => {
+test.serial('without Unicode there is ASCII alone, also of what hosts print', t => {
   const plain = terminalOf(out, { LANG: 'C', TERM: 'xterm', NO_COLOR: '1' })
   const events = recorded({ went: () => ({ output: ['größer … 漢'] }) })
   const run = standing(events, event => !(event.kind === 'step.finished' || event.kind.endsWith('.finished')))
@@ -191,7 +194,7 @@ const capabilities: readonly (readonly [
   ],
 ]
 for (const [name, stream, environment, expected] of capabilities) {
-  test(`what ${name} can show`, t => {
+  test.serial(`what ${name} can show`, t => {
     const found = terminalOf(stream as typeof out, environment)
     const unicode = found.signs.done === '✔'
     const color = found.paint('bad', 'x') !== 'x'
@@ -199,7 +202,7 @@ for (const [name, stream, environment, expected] of capabilities) {
   })
 }
 
-test('text is cut by the columns that it takes, and nothing in it moves the cursor', t => {
+test.serial('text is cut by the columns that it takes, and nothing in it moves the cursor', t => {
   t.is(cut('plain', 5, '…'), 'plain')
   t.is(cut('plain text', 6, '…'), 'plain…')
   t.is(cut('漢字漢字', 6, '…'), '漢字…')
@@ -213,7 +216,7 @@ test('text is cut by the columns that it takes, and nothing in it moves the curs
   t.is(visible(' 10%\r 20%\r'), ' 20%')
 })
 
-test('five thousand lines a second, from five hundred hosts, take little of that second', t => {
+test.serial('five thousand lines a second, from five hundred hosts, take little of that second', t => {
   const hosts = Array.from({ length: 500 }, (_, index) => `h${index}`)
   const { progress, take } = followRun()
   for (const event of recorded({ hosts, steps: ['First'] })) if (event.kind.endsWith('started')) take(event)

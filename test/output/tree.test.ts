@@ -8,7 +8,7 @@ import { screen, screenStream } from './_screen.ts'
 const hosts = Array.from({ length: 100 }, (_, index) => `h${String(index + 1).padStart(3, '0')}`)
 const environment = { LANG: 'C.UTF-8', TERM: 'xterm', NO_COLOR: '1' }
 
-test('a hundred hosts on 80 × 24: never taller, and nothing of an earlier picture is left behind', async t => {
+test.serial('a hundred hosts on 80 × 24: never taller, and nothing of an earlier picture is left behind', async t => {
   const on = screen(80, 24)
   const out = screenStream(on)
   const view = await openView({ output: 'tree' }, out, environment)
@@ -30,7 +30,7 @@ test('a hundred hosts on 80 × 24: never taller, and nothing of an earlier pictu
   )
 })
 
-test('another size of the screen is used from the next picture on', async t => {
+test.serial('another size of the screen is used from the next picture on', async t => {
   const on = screen(80, 24)
   const out = screenStream(on)
   const view = await openView({ output: 'tree' }, out, environment)

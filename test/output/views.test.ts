@@ -37,7 +37,7 @@ async function shown(kind: OutputKind, { events, verbose }: Scenario) {
 }
 
 for (const scenario of scenarios) {
-  test(`tree: ${scenario.name}`, async t => {
+  test.serial(`tree: ${scenario.name}`, async t => {
     const { raw, screen: on } = await shown('tree', scenario)
     const said = on.everything().join('\n')
     for (const expected of [...scenario.text, ...(scenario.tree ?? [])]) t.regex(said, expected)
@@ -48,14 +48,14 @@ for (const scenario of scenarios) {
     t.is(said.match(/two: Two steps/g)?.length, 1)
   })
 
-  test(`plain: ${scenario.name}`, async t => {
+  test.serial(`plain: ${scenario.name}`, async t => {
     const { raw } = await shown('plain', scenario)
     for (const expected of [...scenario.text, ...(scenario.plain ?? [])]) t.regex(raw, expected)
     for (const secret of scenario.never ?? []) t.notRegex(raw, secret)
     t.is(raw, stripVTControlCharacters(raw))
   })
 
-  test(`json: ${scenario.name}`, async t => {
+  test.serial(`json: ${scenario.name}`, async t => {
     const { raw } = await shown('json', scenario)
     const events = raw
       .trimEnd()
@@ -68,7 +68,7 @@ for (const scenario of scenarios) {
     for (const secret of scenario.never ?? []) t.notRegex(raw, secret)
   })
 
-  test(`junit: ${scenario.name}`, async t => {
+  test.serial(`junit: ${scenario.name}`, async t => {
     const { report } = await shown('json', scenario)
     for (const expected of scenario.junit) t.regex(report, expected)
     for (const secret of scenario.never ?? []) t.notRegex(report, secret)
@@ -76,7 +76,7 @@ for (const scenario of scenarios) {
   })
 }
 
-test('plain lines are coloured where that is asked for, and say the same', async t => {
+test.serial('plain lines are coloured where that is asked for, and say the same', async t => {
   const lines = async (environment: NodeJS.ProcessEnv) => {
     let raw = ''
     const write = (text: string) => {

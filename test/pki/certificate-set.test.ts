@@ -3,7 +3,7 @@ import test from 'ava'
 import { verifySet } from '../../lib/pki/certificate-set.ts'
 import { issue } from './_certificates.ts'
 
-test('a key, its certificate and its CA pass, whatever the files are called', async t => {
+test.serial('a key, its certificate and its CA pass, whatever the files are called', async t => {
   const ca = await issue({ name: 'CN=ca', ca: true })
   const leaf = await issue({ name: 'CN=leaf', issuer: ca })
   const found = verifySet([
@@ -17,7 +17,7 @@ test('a key, its certificate and its CA pass, whatever the files are called', as
   verifySet([{ path: '/both', text: leaf.pem + leaf.keyPem + ca.pem }])
 })
 
-test('a key that belongs to none of the certificates is named by its file', async t => {
+test.serial('a key that belongs to none of the certificates is named by its file', async t => {
   const [one, other] = [await issue({ name: 'CN=a' }), await issue({ name: 'CN=b' })]
   t.throws(
     () =>
@@ -32,7 +32,7 @@ test('a key that belongs to none of the certificates is named by its file', asyn
   t.notThrows(() => verifySet([{ path: '/key', text: other.keyPem }]))
 })
 
-test('a certificate of another CA than the one beside it is refused, both CAs side by side are not', async t => {
+test.serial('a certificate of another CA than the one beside it is refused, both CAs side by side are not', async t => {
   const [old, next] = [await issue({ name: 'CN=ca', ca: true }), await issue({ name: 'CN=ca', ca: true })]
   const leaf = await issue({ name: 'CN=leaf', issuer: old })
   t.throws(
@@ -53,7 +53,7 @@ test('a certificate of another CA than the one beside it is refused, both CAs si
   )
 })
 
-test('a certificate that does not hold now is refused', async t => {
+test.serial('a certificate that does not hold now is refused', async t => {
   const future = { notBefore: new Date('2090-01-01'), notAfter: new Date('2091-01-01') }
   const early = await issue({ name: 'CN=early', ...future })
   t.throws(() => verifySet([{ path: '/a', text: early.pem }]), { message: /^\/a: .*holds from 2090-01-01.* not now/ })

@@ -21,7 +21,7 @@ import { type Ask, ed25519, issue, p256, rsa } from './_certificates.ts'
 const folder = mkdtempSync(join(tmpdir(), 'rekey-certificate-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
-test('reads what openssl wrote, names with commas and quotes among it', t => {
+test.serial('reads what openssl wrote, names with commas and quotes among it', t => {
   const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
   const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', certificate, '-days', '1']
   execFileSync(
@@ -50,13 +50,13 @@ test('reads what openssl wrote, names with commas and quotes among it', t => {
   t.true(keyMatches(pem, readFileSync(key, 'utf8')))
 })
 
-test('names the kind of key', async t => {
+test.serial('names the kind of key', async t => {
   t.is(parseCertificate((await issue({ name: 'CN=a', algorithm: rsa })).pem).keyType, 'RSA-2048')
   t.is(parseCertificate((await issue({ name: 'CN=a', algorithm: p256 })).pem).keyType, 'ECDSA-P-256')
   t.is(parseCertificate((await issue({ name: 'CN=a', algorithm: ed25519 })).pem).keyType, 'Ed25519')
 })
 
-test('says which text holds no certificate, or a broken one', t => {
+test.serial('says which text holds no certificate, or a broken one', t => {
   t.throws(() => parseCertificates('', 'm1:/etc/kubernetes/pki/ca.crt'), {
     message: 'm1:/etc/kubernetes/pki/ca.crt: no certificate in it (no complete PEM block)',
   })
@@ -64,7 +64,7 @@ test('says which text holds no certificate, or a broken one', t => {
   t.throws(() => parseCertificates(broken, 'ca.crt'), { message: /^ca\.crt: a certificate in it can't be read/ })
 })
 
-test('a key matches its own certificate only, and a bad key is not quoted in the error', async t => {
+test.serial('a key matches its own certificate only, and a bad key is not quoted in the error', async t => {
   const [one, other] = [await issue({ name: 'CN=a' }), await issue({ name: 'CN=a' })]
   t.true(keyMatches(one.pem, one.keyPem))
   t.false(keyMatches(one.pem, other.keyPem))
@@ -76,7 +76,7 @@ test('a key matches its own certificate only, and a bad key is not quoted in the
   t.false(error.message.includes(cut.slice(30, 60)))
 })
 
-test('a chain verifies over an intermediate, and over any certificate that the bundle holds', async t => {
+test.serial('a chain verifies over an intermediate, and over any certificate that the bundle holds', async t => {
   for (const algorithm of [rsa, p256, ed25519]) {
     const root = await issue({ name: 'CN=root', ca: true, algorithm })
     const middle = await issue({ name: 'CN=middle', ca: true, issuer: root, algorithm })
@@ -91,7 +91,7 @@ test('a chain verifies over an intermediate, and over any certificate that the b
   }
 })
 
-test('during a rotation the bundle of both CAs verifies both leaves, each alone only its own', async t => {
+test.serial('during a rotation the bundle of both CAs verifies both leaves, each alone only its own', async t => {
   const old = await issue({ name: 'CN=kubernetes', ca: true })
   const next = await issue({ name: 'CN=kubernetes', ca: true })
   const [before, after] = [await issue({ name: 'CN=x', issuer: old }), await issue({ name: 'CN=x', issuer: next })]
@@ -101,7 +101,7 @@ test('during a rotation the bundle of both CAs verifies both leaves, each alone 
   t.throws(() => verifyChain(before.pem, next.pem), { message: /issued by another key of "CN=kubernetes"/ })
 })
 
-test('a chain breaks at what is expired, not valid yet, no CA, not allowed to sign, or too long', async t => {
+test.serial('a chain breaks at what is expired, not valid yet, no CA, not allowed to sign, or too long', async t => {
   const root = await issue({ name: 'CN=root', ca: true, pathLength: 0 })
   const leaf = async (ask: Partial<Ask>) => (await issue({ name: 'CN=leaf', issuer: root, ...ask })).pem
   const past = { notBefore: new Date('2020-01-01'), notAfter: new Date('2021-01-01') }
@@ -129,7 +129,7 @@ test('a chain breaks at what is expired, not valid yet, no CA, not allowed to si
   t.throws(() => verifyChain(tooDeep.pem + middle.pem, root.pem), { message: /allows 0 CAs below it, and there are 1/ })
 })
 
-test('a forged signature under the right name and key id is refused', async t => {
+test.serial('a forged signature under the right name and key id is refused', async t => {
   const root = await issue({ name: 'CN=root', ca: true })
   const leaf = await issue({ name: 'CN=leaf', issuer: root })
   const bytes = Buffer.from(leaf.certificate.rawData)
@@ -138,7 +138,7 @@ test('a forged signature under the right name and key id is refused', async t =>
   t.throws(() => verifyChain(forged, root.pem), { message: /its signature is not from the key of/ })
 })
 
-test('lists what a new certificate lacks of an old one, in words', async t => {
+test.serial('lists what a new certificate lacks of an old one, in words', async t => {
   const names = (...items: x509.JsonGeneralName[]) => [new x509.SubjectAlternativeNameExtension(items)]
   const old = await issue({
     name: 'O=system:masters, CN=admin',
@@ -159,7 +159,7 @@ test('lists what a new certificate lacks of an old one, in words', async t => {
   t.deepEqual(notCovered(before, before), [])
 })
 
-test('a bundle keeps order, drops text between the blocks and holds each certificate once', async t => {
+test.serial('a bundle keeps order, drops text between the blocks and holds each certificate once', async t => {
   const [one, two] = [await issue({ name: 'CN=one' }), await issue({ name: 'CN=two' })]
   const windows = `# first\r\n${one.pem.replaceAll('\n', '\r\n')}\r\nnoise\n${two.pem}`
   t.deepEqual(splitBundle(windows), [one.pem, two.pem])

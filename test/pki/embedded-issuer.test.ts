@@ -31,7 +31,7 @@ async function written(name: string, key: Parameters<typeof openEmbeddedIssuer>[
   return { file, root, issued }
 }
 
-test('what was issued is in the index, also after the file was opened again', async t => {
+test.serial('what was issued is in the index, also after the file was opened again', async t => {
   const { file, root, issued } = await written('index')
   const again = await openEmbeddedIssuer(file, { passphrase })
   const second = await again.issue('pki', 'web', { commonName: 'second' })
@@ -47,14 +47,14 @@ test('what was issued is in the index, also after the file was opened again', as
   t.is(second.issuingCa, root.certificate)
 })
 
-test('the file holds no key and no name in clear, and only its owner may read it', async t => {
+test.serial('the file holds no key and no name in clear, and only its owner may read it', async t => {
   const { file } = await written('sealed')
   const text = readFileSync(file, 'utf8')
   t.notRegex(text, /PRIVATE KEY|CERTIFICATE|first/)
   t.is(statSync(file).mode & 0o777, 0o600)
 })
 
-test('another passphrase, a changed byte, or another file does not open', async t => {
+test.serial('another passphrase, a changed byte, or another file does not open', async t => {
   const { file } = await written('guarded')
   await t.throwsAsync(openEmbeddedIssuer(file, { passphrase: 'another' }), {
     message: `${file}: does not open with this passphrase or key, or is damaged`,
@@ -71,7 +71,7 @@ test('another passphrase, a changed byte, or another file does not open', async 
   await t.throwsAsync(openEmbeddedIssuer(join(folder, 'new'), { passphrase: '' }), { message: /passphrase is empty/ })
 })
 
-test('a key file opens it as well as a passphrase does', async t => {
+test.serial('a key file opens it as well as a passphrase does', async t => {
   const keyFile = join(folder, 'key-file')
   await t.throwsAsync(written('by-key', { keyFile }), { message: `${keyFile}: there is no key file` })
   writeFileSync(keyFile, 'short\n')
@@ -85,7 +85,7 @@ test('a key file opens it as well as a passphrase does', async t => {
   await t.throwsAsync(openEmbeddedIssuer(file, { keyFile }), { message: /does not open/ })
 })
 
-test('a file that is open is not opened twice; the lock of a process that is gone is taken over', async t => {
+test.serial('a file that is open is not opened twice; the lock of a process that is gone is taken over', async t => {
   const { file } = await written('locked')
   const opened = await openEmbeddedIssuer(file, { passphrase })
   await t.throwsAsync(openEmbeddedIssuer(file, { passphrase }), {
@@ -98,7 +98,7 @@ test('a file that is open is not opened twice; the lock of a process that is gon
   again.close()
 })
 
-test('a parameter that it does not know is refused, not left out', async t => {
+test.serial('a parameter that it does not know is refused, not left out', async t => {
   const { file } = await written('parameters')
   const opened = await openEmbeddedIssuer(file, { passphrase })
   const write = opened.write('pki/issue/web', { common_name: 'x', uri_sans: 'spiffe://a' })

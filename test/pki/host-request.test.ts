@@ -9,7 +9,7 @@ import { keyMatches, parseCertificate } from '../../lib/pki/certificate.ts'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
 import { requestFromHost } from '../../lib/pki/host-request.ts'
 
-test('the key stays on the host, is made once, and belongs to what is signed', async t => {
+test.serial('the key stays on the host, is made once, and belongs to what is signed', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-host-key-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const connection = connectLocal('here', { kind: 'local', address: 'localhost' } as Parameters<typeof connectLocal>[1])

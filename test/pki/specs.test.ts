@@ -23,7 +23,7 @@ const cluster = [
 const only = (machines: readonly MachineFacts[], id: string) =>
   kubeadmCertificates(machines).filter(spec => spec.id === id)
 
-test('plans every certificate of a kubeadm cluster, shared ones once for all masters', t => {
+test.serial('plans every certificate of a kubeadm cluster, shared ones once for all masters', t => {
   const found = kubeadmCertificates(cluster).map(spec => `${spec.id} ${spec.hosts.join('+')} ${placePath(spec.place)}`)
   t.deepEqual(found, [
     'apiserver m1+m2 /etc/kubernetes/pki/apiserver.crt',
@@ -48,7 +48,7 @@ test('plans every certificate of a kubeadm cluster, shared ones once for all mas
   ])
 })
 
-test("the API servers' shared certificate holds the names of all of them, and the inventory's", t => {
+test.serial("the API servers' shared certificate holds the names of all of them, and the inventory's", t => {
   const [spec] = kubeadmCertificates(cluster, {
     apiServer: { dnsNames: ['api.example.org'], ipAddresses: ['10.9.9.9'] },
   })
@@ -57,7 +57,7 @@ test("the API servers' shared certificate holds the names of all of them, and th
   t.deepEqual(spec!.ipAddresses, ['10.96.0.1', '10.0.0.1', '10.0.0.2', '10.9.9.9'])
 })
 
-test('names and organizations are those of the certificates that are there', t => {
+test.serial('names and organizations are those of the certificates that are there', t => {
   const old = new Map(cluster[0]!.certificates)
   old.set('/etc/kubernetes/admin.conf', facts({ commonName: 'kubernetes-admin', organizations: ['system:masters'] }))
   const [admin] = only([{ ...cluster[0]!, certificates: old }, cluster[1]!], 'admin')
@@ -65,7 +65,7 @@ test('names and organizations are those of the certificates that are there', t =
   t.deepEqual(admin!.organizations, ['system:masters', 'kubeadm:cluster-admins'])
 })
 
-test("a kubelet's self-signed serving certificate gets the node's name, and covers what it served", t => {
+test.serial("a kubelet's self-signed serving certificate gets the node's name, and covers what it served", t => {
   const [spec] = only(cluster, 'kubelet-serving')
   t.is(spec!.commonName, 'system:node:m1')
   t.deepEqual(spec!.organizations, ['system:nodes'])
@@ -75,14 +75,14 @@ test("a kubelet's self-signed serving certificate gets the node's name, and cove
   t.false(only(cluster, 'kubelet-client')[0]!.renamed)
 })
 
-test('a kubelet that lets the cluster sign its serving certificate keeps it in one file with the key', t => {
+test.serial('a kubelet that lets the cluster sign its serving certificate keeps it in one file with the key', t => {
   const certificates = new Map(cluster[2]!.certificates)
   certificates.set('/var/lib/kubelet/pki/kubelet-server-current.pem', facts({ commonName: 'system:node:n1' }))
   const [spec] = only([{ ...cluster[2]!, certificates }], 'kubelet-serving')
   t.deepEqual(spec!.place, { kind: 'combined', path: '/var/lib/kubelet/pki/kubelet-server-current.pem' })
 })
 
-test('a file that kubeadm makes and that is missing is named with its host', t => {
+test.serial('a file that kubeadm makes and that is missing is named with its host', t => {
   const certificates = new Map(cluster[1]!.certificates)
   certificates.delete('/etc/kubernetes/pki/apiserver.crt')
   t.throws(() => kubeadmCertificates([cluster[0]!, { ...cluster[1]!, certificates }]), {
@@ -95,7 +95,7 @@ test('a file that kubeadm makes and that is missing is named with its host', t =
   })
 })
 
-test('masters that disagree on the CN of a shared certificate are named', t => {
+test.serial('masters that disagree on the CN of a shared certificate are named', t => {
   const certificates = new Map(cluster[1]!.certificates)
   certificates.set('/etc/kubernetes/pki/apiserver.crt', facts({ commonName: 'other' }))
   t.throws(() => kubeadmCertificates([cluster[0]!, { ...cluster[1]!, certificates }]), {
@@ -103,7 +103,7 @@ test('masters that disagree on the CN of a shared certificate are named', t => {
   })
 })
 
-test('a certificate that no plan knows is found, superseded ones of the kubelet are not', t => {
+test.serial('a certificate that no plan knows is found, superseded ones of the kubelet are not', t => {
   const certificates = new Map<string, CertificateFacts>(cluster[2]!.certificates)
   certificates.set('/etc/kubernetes/pki/monitoring.crt', facts({ commonName: 'monitoring' }))
   certificates.set('/var/lib/kubelet/pki/kubelet-client-2025-01-01-10-00-00.pem', facts({ commonName: 'x' }))
@@ -113,7 +113,7 @@ test('a certificate that no plan knows is found, superseded ones of the kubelet 
   t.deepEqual(unplannedCertificates(cluster, kubeadmCertificates(cluster)), [])
 })
 
-test('one CA has one mount, three have one each, and only a key that must sign leaves Vault', t => {
+test.serial('one CA has one mount, three have one each, and only a key that must sign leaves Vault', t => {
   t.deepEqual(
     authorityPlans('one').map(plan => [plan.mount, plan.commonName, plan.authorities.join('+'), plan.keyOnMasters]),
     [['pki_k8s', 'kubernetes', 'kubernetes+etcd+front-proxy', true]],
@@ -129,7 +129,7 @@ test('one CA has one mount, three have one each, and only a key that must sign l
   t.false(authorityPlans('one', { controllerManagerSigns: false })[0]!.keyOnMasters)
 })
 
-test('there is a role for each CA, usage and organization, and it allows no name beyond its certificates', t => {
+test.serial('there is a role for each CA, usage and organization, and it allows no name beyond its certificates', t => {
   const specs = kubeadmCertificates(cluster)
   const roles = vaultRoles(specs, authorityPlans('three'), { ttl: '17520h' })
   t.deepEqual(
@@ -155,7 +155,7 @@ test('there is a role for each CA, usage and organization, and it allows no name
   t.deepEqual(issuingPolicy(roles)[0], { path: 'pki_k8s/issue/kubernetes-server', capabilities: ['update'] })
 })
 
-test('templates get the mount, the role and the names of a certificate', t => {
+test.serial('templates get the mount, the role and the names of a certificate', t => {
   const [spec] = only(cluster, 'etcd-peer')
   t.is(roleName(spec!), 'etcd-server-client')
   t.deepEqual(certificateData(spec!, authorityPlans('three'), { ttl: '17520h' }), {

@@ -14,7 +14,7 @@ test.after.always(() => {
 })
 const environment = { VAULT_ADDR: 'https://v:8200', VAULT_TOKEN: 'from-variable' }
 
-test('what is given wins over the variables, and they over the file', t => {
+test.serial('what is given wins over the variables, and they over the file', t => {
   t.is(vaultSettings({ token: 'given' }, environment, home).token, 'given')
   t.is(vaultSettings({ tokenFile: '/t' }, environment, home).tokenFile, '/t')
   t.is(vaultSettings({}, environment, home).token, 'from-variable')
@@ -24,7 +24,7 @@ test('what is given wins over the variables, and they over the file', t => {
   t.throws(() => vaultSettings({}, {}, home), { code: 'vault.no-address' })
 })
 
-test('CA, namespace, name of the server and time-out are read', t => {
+test.serial('CA, namespace, name of the server and time-out are read', t => {
   const more = {
     VAULT_CACERT: '/ca.pem',
     VAULT_NAMESPACE: 'team',
@@ -39,7 +39,7 @@ test('CA, namespace, name of the server and time-out are read', t => {
   t.is(vaultSettings({}, { ...environment, VAULT_CLIENT_TIMEOUT: '45' }, home).timeout, 45_000)
 })
 
-test("Vault's certificate is left unverified only where that is asked twice", t => {
+test.serial("Vault's certificate is left unverified only where that is asked twice", t => {
   const asked = { ...environment, VAULT_SKIP_VERIFY: 'true' }
   t.throws(() => vaultSettings({}, asked, home), { code: 'vault.insecure', message: /VAULT_SKIP_VERIFY is set/ })
   t.true(vaultSettings({}, { ...asked, REKEY_VAULT_SKIP_VERIFY: 'true' }, home).skipVerify)
@@ -49,7 +49,7 @@ test("Vault's certificate is left unverified only where that is asked twice", t 
   t.throws(() => vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'perhaps' }, home), { code: 'vault.insecure' })
 })
 
-test("Vault's CAs are those of the file, else of the variable, else of the folder", async t => {
+test.serial("Vault's CAs are those of the file, else of the variable, else of the folder", async t => {
   const [one, two] = [(await issue({ name: 'CN=one' })).pem, (await issue({ name: 'CN=two' })).pem]
   const folder = mkdtempSync(join(tmpdir(), 'rekey-cas-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
@@ -63,7 +63,7 @@ test("Vault's CAs are those of the file, else of the variable, else of the folde
   t.throws(() => vaultSettings({}, more, home), { message: /there is no certificate in the files of this folder/ })
 })
 
-test("the proxy is Vault's own, else that of the system, which is not asked for this machine", t => {
+test.serial("the proxy is Vault's own, else that of the system, which is not asked for this machine", t => {
   const system = { ...environment, https_proxy: 'http://p:3128', NO_PROXY: 'example.org' }
   t.deepEqual(vaultSettings({}, system, home).proxies, {
     HTTP_PROXY: undefined,
@@ -74,7 +74,7 @@ test("the proxy is Vault's own, else that of the system, which is not asked for 
   t.deepEqual(own.proxies, { HTTP_PROXY: 'http://b', HTTPS_PROXY: 'http://b' })
 })
 
-test('a login is named by its method, after a token and before the file', t => {
+test.serial('a login is named by its method, after a token and before the file', t => {
   const approle = {
     VAULT_ADDR: 'https://v',
     VAULT_AUTH_METHOD: 'approle',
@@ -90,7 +90,7 @@ test('a login is named by its method, after a token and before the file', t => {
   t.throws(() => vaultSettings({}, { ...approle, VAULT_AUTH_METHOD: 'ldap' }, home), { code: 'vault.login' })
 })
 
-test('an agent is asked before Vault itself; tries are counted; what rekey does not do is refused', t => {
+test.serial('an agent is asked before Vault itself; tries are counted; what rekey does not do is refused', t => {
   t.is(
     vaultSettings({}, { ...environment, VAULT_AGENT_ADDR: 'http://127.0.0.1:1' }, home).address,
     'http://127.0.0.1:1',

@@ -65,7 +65,7 @@ const failure = async (work: Promise<unknown>): Promise<RekeyError> =>
     (error: RekeyError) => error,
   )
 
-test('AppRole: role id and secret id are sent once, and the token that comes back does the rest', async t => {
+test.serial('AppRole: role id and secret id are sent once, and the token that comes back does the rest', async t => {
   const { asked, address } = await server(t)
   const file = join(folder, 'secret-id')
   writeFileSync(file, 'the secret id\n')
@@ -81,7 +81,7 @@ test('AppRole: role id and secret id are sent once, and the token that comes bac
   )
 })
 
-test("Kubernetes: the service account's token is read from its file, at the mount that is named", async t => {
+test.serial("Kubernetes: the service account's token is read from its file, at the mount that is named", async t => {
   const { asked, address } = await server(t)
   const file = join(folder, 'jwt')
   writeFileSync(file, 'a.b.c')
@@ -96,7 +96,7 @@ test("Kubernetes: the service account's token is read from its file, at the moun
   )
 })
 
-test('TLS certificate: the connection shows it, and the login names the role', async t => {
+test.serial('TLS certificate: the connection shows it, and the login names the role', async t => {
   const { certificate, key } = await selfSigned('CN=operator')
   const [serving, files] = [await selfSigned('CN=vault'), ['client.crt', 'client.key'].map(name => join(folder, name))]
   writeFileSync(files[0]!, certificate)
@@ -122,7 +122,7 @@ test('TLS certificate: the connection shows it, and the login names the role', a
   t.true((await connected(t, { ...other, skipVerify: true })).loggedIn)
 })
 
-test('a login that is refused says where, and never what was sent', async t => {
+test.serial('a login that is refused says where, and never what was sent', async t => {
   const refusals: [number, unknown][] = [
     [400, { errors: ['invalid role or secret ID'] }],
     [403, { errors: ['permission denied'] }],
@@ -139,7 +139,7 @@ test('a login that is refused says where, and never what was sent', async t => {
   }
 })
 
-test('a proxy is asked for the way to Vault, and learns nothing but its address', async t => {
+test.serial('a proxy is asked for the way to Vault, and learns nothing but its address', async t => {
   const { certificate, key } = await selfSigned('CN=vault')
   const { asked, address, port } = await server(t, {}, { cert: certificate, key })
   const lines: string[] = []
@@ -167,35 +167,38 @@ test('a proxy is asked for the way to Vault, and learns nothing but its address'
 
 const auth = { client_token: 'of-the-run', accessor: 'the-accessor' }
 
-test("a run's token is written down before it is used, renewed at half its time, and revoked with its policy", async t => {
-  const { asked, address } = await server(t, {
-    'POST auth/token/create': [200, { auth }],
-    'POST auth/token/renew-self': [200, { auth: { lease_duration: 1 } }],
-  })
-  const parent = await connected(t, { address, token: 'parent' })
-  const kept: unknown[] = []
-  const run = await createRunToken(parent, {
-    ...{ policy: 'rekey-run', lines: [{ path: 'pki/issue/web', capabilities: ['update'] }], ttl: '1s' },
-    keep: record => void kept.push(record),
-  })
-  t.deepEqual(kept, [{ accessor: 'the-accessor', policy: 'rekey-run' }])
-  t.like(asked[1]?.body, { policies: ['rekey-run'], ttl: '1s', explicit_max_ttl: '24h', renewable: true })
-  await new Promise(resolve => setTimeout(resolve, 1300))
-  await run.vault.read('a')
-  await run.revoke()
-  const told = asked.map(({ what, token }) => `${what} ${token}`)
-  t.true(told.filter(line => line === 'POST auth/token/renew-self of-the-run').length >= 2)
-  t.deepEqual(told.slice(-3), [
-    'GET a of-the-run',
-    'POST auth/token/revoke-accessor parent',
-    'DELETE sys/policies/acl/rekey-run parent',
-  ])
-  const count = asked.length
-  await new Promise(resolve => setTimeout(resolve, 700))
-  t.is(asked.length, count)
-})
+test.serial(
+  "a run's token is written down before it is used, renewed at half its time, and revoked with its policy",
+  async t => {
+    const { asked, address } = await server(t, {
+      'POST auth/token/create': [200, { auth }],
+      'POST auth/token/renew-self': [200, { auth: { lease_duration: 1 } }],
+    })
+    const parent = await connected(t, { address, token: 'parent' })
+    const kept: unknown[] = []
+    const run = await createRunToken(parent, {
+      ...{ policy: 'rekey-run', lines: [{ path: 'pki/issue/web', capabilities: ['update'] }], ttl: '1s' },
+      keep: record => void kept.push(record),
+    })
+    t.deepEqual(kept, [{ accessor: 'the-accessor', policy: 'rekey-run' }])
+    t.like(asked[1]?.body, { policies: ['rekey-run'], ttl: '1s', explicit_max_ttl: '24h', renewable: true })
+    await new Promise(resolve => setTimeout(resolve, 1300))
+    await run.vault.read('a')
+    await run.revoke()
+    const told = asked.map(({ what, token }) => `${what} ${token}`)
+    t.true(told.filter(line => line === 'POST auth/token/renew-self of-the-run').length >= 2)
+    t.deepEqual(told.slice(-3), [
+      'GET a of-the-run',
+      'POST auth/token/revoke-accessor parent',
+      'DELETE sys/policies/acl/rekey-run parent',
+    ])
+    const count = asked.length
+    await new Promise(resolve => setTimeout(resolve, 700))
+    t.is(asked.length, count)
+  },
+)
 
-test('a token whose record can not be kept is revoked at once', async t => {
+test.serial('a token whose record can not be kept is revoked at once', async t => {
   const { asked, address } = await server(t, { 'POST auth/token/create': [200, { auth }] })
   const parent = await connected(t, { address, token: 'parent' })
   const keep = () => Promise.reject(new Error('the disk is full'))
@@ -204,7 +207,7 @@ test('a token whose record can not be kept is revoked at once', async t => {
   t.deepEqual(asked.at(-2)?.body, { accessor: 'the-accessor' })
 })
 
-test('what a crashed run left behind is revoked by its record, also when it is gone already', async t => {
+test.serial('what a crashed run left behind is revoked by its record, also when it is gone already', async t => {
   const path = 'POST auth/token/revoke-accessor'
   const gone = await server(t, { [path]: [400, { errors: ['1 error occurred: invalid accessor'] }] })
   await revokeRunToken(await connected(t, { address: gone.address, token: 'x' }), { accessor: 'old', policy: 'p' })
@@ -219,7 +222,7 @@ test('what a crashed run left behind is revoked by its record, also when it is g
   t.true(runTokenPolicy('p').some(line => line.path === 'auth/token/revoke-accessor'))
 })
 
-test('a renewal that fails is told', async t => {
+test.serial('a renewal that fails is told', async t => {
   const { address } = await server(t, {
     'POST auth/token/create': [200, { auth }],
     'POST auth/token/renew-self': [403, { errors: ['permission denied', 'invalid token'] }],

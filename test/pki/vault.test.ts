@@ -47,7 +47,7 @@ async function failure(work: Promise<unknown>): Promise<RekeyError> {
   return error
 }
 
-test('a Vault that nobody runs is unreachable', async t => {
+test.serial('a Vault that nobody runs is unreachable', async t => {
   const { vault, address } = await talkTo(t, answer(200, {}))
   vault.close()
   const nobody = await connectVault({ address: 'http://127.0.0.1:1', token, retries: 0 })
@@ -57,14 +57,14 @@ test('a Vault that nobody runs is unreachable', async t => {
   t.truthy(address)
 })
 
-test('an answer that does not come is given up after the time-out, with what was asked', async t => {
+test.serial('an answer that does not come is given up after the time-out, with what was asked', async t => {
   const { vault, address } = await talkTo(t, () => undefined, { timeout: 100 })
   const error = await failure(vault.write('pki/issue/web', { common_name: 'secret value' }))
   t.is(error.code, 'vault.timeout')
   t.is(error.message, `Vault at ${address} did not answer POST pki/issue/web within 0.1 s`)
 })
 
-test('a time-out also ends an answer that trickles', async t => {
+test.serial('a time-out also ends an answer that trickles', async t => {
   const { vault } = await talkTo(
     t,
     (_, response) => {
@@ -77,7 +77,7 @@ test('a time-out also ends an answer that trickles', async t => {
   t.is((await failure(vault.read('a'))).code, 'vault.timeout')
 })
 
-test('an answer cut short is no answer', async t => {
+test.serial('an answer cut short is no answer', async t => {
   const { vault } = await talkTo(t, (_, response) => {
     response.writeHead(200, { 'Content-Length': '500' })
     response.write('{"data":{"private_key":"secret value')
@@ -88,12 +88,12 @@ test('an answer cut short is no answer', async t => {
   t.regex(error.message, /the answer to POST pki\/issue\/web was cut short/)
 })
 
-test('an answer that ends early in well-formed length but not in JSON is not quoted', async t => {
+test.serial('an answer that ends early in well-formed length but not in JSON is not quoted', async t => {
   const { vault } = await talkTo(t, answer(200, '{"data":{"private_key":"secret value'))
   t.is((await failure(vault.write('pki/issue/web', {}))).code, 'vault.bad-response')
 })
 
-test('a redirect is not followed with the token in hand', async t => {
+test.serial('a redirect is not followed with the token in hand', async t => {
   const seen: (string | undefined)[] = []
   const other = await talkTo(t, (request, response) => {
     seen.push(request.headers['x-vault-token'] as string | undefined)
@@ -108,7 +108,7 @@ test('a redirect is not followed with the token in hand', async t => {
   t.deepEqual(seen, [])
 })
 
-test('sealed, standby and uninitialised are told apart', async t => {
+test.serial('sealed, standby and uninitialised are told apart', async t => {
   const health = { initialized: true, sealed: false, standby: false, version: '1.21.0', server_time_utc: 1 }
   const states = [
     [503, { ...health, sealed: true }, 'vault.sealed'],
@@ -124,7 +124,7 @@ test('sealed, standby and uninitialised are told apart', async t => {
   t.is((await failure(vault.read('a'))).code, 'vault.sealed')
 })
 
-test('a request that Vault turned away is made again, unless that could leave something twice', async t => {
+test.serial('a request that Vault turned away is made again, unless that could leave something twice', async t => {
   const counts = new Map<string, number>()
   const { vault } = await talkTo(t, (request, response) => {
     const path = request.url!.replace('/v1/', '')
@@ -143,21 +143,24 @@ test('a request that Vault turned away is made again, unless that could leave so
   t.deepEqual([...counts.values()], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1])
 })
 
-test('a request whose connection ended without an answer is made again, unless that could leave something twice', async t => {
-  const counts = new Map<string, number>()
-  const { vault } = await talkTo(t, (request, response) => {
-    const count = (counts.get(request.url!) ?? 0) + 1
-    counts.set(request.url!, count)
-    if (count === 1) response.destroy()
-    else response.end('{"data":{"ok":true}}')
-  })
-  t.true((await vault.write('pki/issue/web')).data['ok'])
-  t.true((await vault.read('secret/app'))?.data['ok'])
-  t.is((await failure(vault.write('pki/issuers/generate/root/internal'))).code, 'vault.unreachable')
-  t.is((await failure(vault.write('auth/token/create'))).code, 'vault.unreachable')
-})
+test.serial(
+  'a request whose connection ended without an answer is made again, unless that could leave something twice',
+  async t => {
+    const counts = new Map<string, number>()
+    const { vault } = await talkTo(t, (request, response) => {
+      const count = (counts.get(request.url!) ?? 0) + 1
+      counts.set(request.url!, count)
+      if (count === 1) response.destroy()
+      else response.end('{"data":{"ok":true}}')
+    })
+    t.true((await vault.write('pki/issue/web')).data['ok'])
+    t.true((await vault.read('secret/app'))?.data['ok'])
+    t.is((await failure(vault.write('pki/issuers/generate/root/internal'))).code, 'vault.unreachable')
+    t.is((await failure(vault.write('auth/token/create'))).code, 'vault.unreachable')
+  },
+)
 
-test('a Vault that comes back is asked again, whatever was asked: a refused connection did nothing', async t => {
+test.serial('a Vault that comes back is asked again, whatever was asked: a refused connection did nothing', async t => {
   const server = http.createServer((_, response) => response.end('{"data":{"ok":true}}'))
   const listen = (port: number) => new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   await listen(0)
@@ -174,7 +177,7 @@ test('a Vault that comes back is asked again, whatever was asked: a refused conn
   t.true((await asked).data['ok'])
 })
 
-test('a request is given up after the tries that were asked for, and at once where Vault is sealed', async t => {
+test.serial('a request is given up after the tries that were asked for, and at once where Vault is sealed', async t => {
   let count = 0
   const busy = await talkTo(
     t,
@@ -198,7 +201,7 @@ test('a request is given up after the tries that were asked for, and at once whe
   t.is(count, 4)
 })
 
-test('what is asked at once goes to Vault a few at a time, and waiting for a turn is no time-out', async t => {
+test.serial('what is asked at once goes to Vault a few at a time, and waiting for a turn is no time-out', async t => {
   let [now, most] = [0, 0]
   const { vault } = await talkTo(
     t,
@@ -215,7 +218,7 @@ test('what is asked at once goes to Vault a few at a time, and waiting for a tur
   t.is(most, 16)
 })
 
-test('a signal ends a request, and a wait between two tries', async t => {
+test.serial('a signal ends a request, and a wait between two tries', async t => {
   const stop = new AbortController()
   const { vault } = await talkTo(t, answer(429, { errors: ['rate limit'] }), { signal: stop.signal, backoff: [5000] })
   setTimeout(() => stop.abort(new Error('Ctrl-C')), 50)
@@ -224,7 +227,7 @@ test('a signal ends a request, and a wait between two tries', async t => {
   t.true(Date.now() - started < 2000)
 })
 
-test("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don't slip in", async t => {
+test.serial("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don't slip in", async t => {
   const before = { ...process.env }
   Object.assign(process.env, { VAULT_TOKEN: 'stray', VAULT_NAMESPACE: 'stray', VAULT_PREFIX: '/stray' })
   t.teardown(() => {
@@ -239,14 +242,14 @@ test("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don't slip
   t.deepEqual(seen, [['/v1/a%20b/c', token, undefined]])
 })
 
-test('plain http goes to loopback only, and an address must be one', async t => {
+test.serial('plain http goes to loopback only, and an address must be one', async t => {
   await t.throwsAsync(connectVault({ address: 'http://vault.example.org:8200', token }), {
     message: /would get the token in clear text/,
   })
   await t.throwsAsync(connectVault({ address: 'vault:8200', token }), { message: /is not the address of a Vault/ })
 })
 
-test('files that are missing or hold something else are named', async t => {
+test.serial('files that are missing or hold something else are named', async t => {
   const file = join(folder, 'token')
   t.throws(() => readToken(file), { message: `${file}: can't read the Vault token (ENOENT)` })
   t.throws(() => readToken(undefined), { code: 'vault.no-token' })
@@ -259,7 +262,7 @@ test('files that are missing or hold something else are named', async t => {
   })
 })
 
-test('durations are read as Vault writes them', t => {
+test.serial('durations are read as Vault writes them', t => {
   t.deepEqual(
     ['90', '90s', '30m', '1h30m', '2d', '43800h'].map(durationSeconds),
     [90, 90, 1800, 5400, 172_800, 157_680_000],
@@ -267,7 +270,7 @@ test('durations are read as Vault writes them', t => {
   for (const bad of ['', 'h', '1w', '1.5h', '-1h']) t.throws(() => durationSeconds(bad), { code: 'vault.bad-duration' })
 })
 
-test('a policy is written in the HCL that Vault takes', t => {
+test.serial('a policy is written in the HCL that Vault takes', t => {
   t.is(
     policyText([
       { path: 'pki_k8s/issue/kubernetes', capabilities: ['update'] },
@@ -277,7 +280,7 @@ test('a policy is written in the HCL that Vault takes', t => {
   )
 })
 
-test('a template gets no empty certificate, and none that holds shorter than it asked', async t => {
+test.serial('a template gets no empty certificate, and none that holds shorter than it asked', async t => {
   const { pem } = await issue({ name: 'CN=short' })
   const source = (data: Record<string, unknown>) =>
     vaultSecrets({ read: async () => ({ data }), write: async () => ({ data }) })

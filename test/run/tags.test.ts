@@ -11,7 +11,7 @@ interface Answers {
 }
 const { own, rows } = JSON.parse(readFileSync(join(import.meta.dirname, 'fixtures', 'tags.json'), 'utf8')) as Answers
 
-test('steps are chosen by their tags as Ansible chooses tasks', t => {
+test.serial('steps are chosen by their tags as Ansible chooses tasks', t => {
   t.true(rows.length > 90)
   for (const { tags, skipTags, chosen } of rows) {
     const mine = own.map(tagsOfStep => isChosen(tagsOfStep, { tags, skipTags }))

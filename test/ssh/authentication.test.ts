@@ -15,9 +15,9 @@ import { ownUser, ownUsersMissing, startSshdWithUsers } from './_own-users.ts'
 import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 const alone = missing ?? ownUsersMissing()
-const withUsers = alone ? test.skip : test
+const withUsers = alone ? test.skip : test.serial
 const kinds = ['ssh', 'openssh'] as const
 let sshd: TestSshd
 let folder: string

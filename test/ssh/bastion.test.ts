@@ -11,7 +11,7 @@ import { UnreachableError } from '../../lib/errors.ts'
 import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 const kinds = ['ssh', 'openssh'] as const
 let bastion: TestSshd
 let host: TestSshd

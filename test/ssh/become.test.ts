@@ -14,7 +14,7 @@ import { type BecomePrograms, becomePrograms, rightPassword } from './_become-pr
 import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 let sshd: TestSshd
 let programs: BecomePrograms
 let folder: string

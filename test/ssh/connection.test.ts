@@ -15,7 +15,7 @@ import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`connections are not tested: ${missing}`, () => {})
 

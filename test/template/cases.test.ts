@@ -21,14 +21,14 @@ test.after.always(() => {
 })
 
 const all = readCases()
-test('at least 120 cases hold the bytes that consul-template wrote', t => {
+test.serial('at least 120 cases hold the bytes that consul-template wrote', t => {
   const written = [...all.values()].flat().filter(one => one.expected !== undefined || one.expectedBase64 !== undefined)
   t.true(written.length >= 120)
 })
 
 for (const [topic, cases] of all) {
   for (const one of cases) {
-    test(`${topic}: ${one.title}`, async t => {
+    test.serial(`${topic}: ${one.title}`, async t => {
       if (one.failure || one.refused) {
         const error = await t.throwsAsync(render(one), { name: 'RekeyError' })
         t.regex(error.message, /^case\.tpl:\d+:\d+: ./)

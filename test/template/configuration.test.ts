@@ -30,7 +30,7 @@ const newRenderer = () =>
   })
 
 for (const one of readConfigurationCases()) {
-  test(`configuration: ${one.title}`, async t => {
+  test.serial(`configuration: ${one.title}`, async t => {
     if (one.error) {
       const error = t.throws(() => parseConfiguration(one.text, 'config'), { name: 'RekeyError' })
       t.is(error.message.slice(0, one.error.length), one.error)
@@ -61,7 +61,7 @@ function withoutCommand({ expected, command }: ConfigurationCase) {
   return Object.fromEntries(Object.entries(expected!).filter(([name]) => !command || name === 'out'))
 }
 
-test('every file of a folder is read, in the order of names, and settings without use are named once', t => {
+test.serial('every file of a folder is read, in the order of names, and settings without use are named once', t => {
   const conf = join(folder, 'conf.d')
   mkdirSync(join(conf, 'more'), { recursive: true })
   writeFileSync(join(conf, 'b.hcl'), 'vault {\n address = "https://b"\n token = "t"\n}\nsyslog {\n}\n')
@@ -82,7 +82,7 @@ test('every file of a folder is read, in the order of names, and settings withou
   t.deepEqual(ignored, [`syslog (${join(conf, 'b.hcl')}:5)`])
 })
 
-test('a configuration that is not there is named', t => {
+test.serial('a configuration that is not there is named', t => {
   const missing = join(folder, 'none')
   t.throws(() => readConfiguration(missing), { message: `${missing}: the configuration can't be read (ENOENT)` })
   const empty = join(folder, 'empty')
@@ -90,7 +90,7 @@ test('a configuration that is not there is named', t => {
   t.throws(() => readConfiguration(empty), { message: `${empty}: there is no configuration file in this folder` })
 })
 
-test('a vault block says where Vault is, what to trust, and who asks', t => {
+test.serial('a vault block says where Vault is, what to trust, and who asks', t => {
   const text =
     'vault {\n  address = "https://v:8200"\n  renew_token = false\n  ssl {\n    ca_cert = "/ca.pem"\n    cert = "/both.pem"\n    verify = false\n  }\n  k8s_auth_role_name = "pods"\n}\n'
   const { vault, ignored } = parseConfiguration(text, 'a.hcl')
@@ -100,7 +100,7 @@ test('a vault block says where Vault is, what to trust, and who asks', t => {
   t.deepEqual(ignored, ['vault.renew_token (a.hcl:3)'])
 })
 
-test('one template that fails keeps all of them from being placed', async t => {
+test.serial('one template that fails keeps all of them from being placed', async t => {
   const text =
     'template {\n contents = "x"\n destination = "a"\n}\ntemplate {\n contents = "{{ with secret \\"secret/none\\" }}{{ end }}"\n destination = "b"\n}\n'
   const configuration = parseConfiguration(text, 'a.hcl')
@@ -108,14 +108,14 @@ test('one template that fails keeps all of them from being placed', async t => {
   await t.throwsAsync(render, { message: 'a.hcl:5 (contents):1:9: no secret exists at secret/none' })
 })
 
-test('two templates for one destination are refused', async t => {
+test.serial('two templates for one destination are refused', async t => {
   const text =
     'template {\n contents = "x"\n destination = "a"\n}\ntemplate {\n contents = "y"\n destination = "a"\n}\n'
   const render = renderConfiguration(parseConfiguration(text, 'a.hcl'), newRenderer(), { readSource: async () => '' })
   await t.throwsAsync(render, { message: 'a.hcl:5: a is the destination of the template at a.hcl:1 too' })
 })
 
-test('a dry run prints what consul-template -dry prints', async t => {
+test.serial('a dry run prints what consul-template -dry prints', async t => {
   const text =
     'template {\n contents = "one\\n"\n destination = "/a"\n}\ntemplate {\n contents = "two\\n"\n destination = "/b"\n}\n'
   const configuration = parseConfiguration(text, 'a.hcl')

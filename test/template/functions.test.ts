@@ -31,7 +31,7 @@ const renderer = createRenderer({ secrets: async () => undefined, now: () => new
 
 for (const [names, reason] of refused) {
   for (const name of names.split(' ')) {
-    test(`${name} is refused by name`, async t => {
+    test.serial(`${name} is refused by name`, async t => {
       const error = await t.throwsAsync(renderer.render(`{{ ${name} "a" }}`, { name: 'a.tpl' }))
       t.true(error?.message.startsWith(`a.tpl:1:4: ${name} is refused: `), error?.message)
       t.regex(error!.message, reason)
@@ -39,7 +39,7 @@ for (const [names, reason] of refused) {
   }
 }
 
-test('every function of consul-template is there, and no other', t => {
+test.serial('every function of consul-template is there, and no other', t => {
   const never = () => {
     throw new Error('is not called here')
   }
@@ -50,7 +50,7 @@ test('every function of consul-template is there, and no other', t => {
   t.deepEqual(all.sort(), readFunctionNames())
 })
 
-test('every function that is offered has a case with the bytes that consul-template wrote', t => {
+test.serial('every function that is offered has a case with the bytes that consul-template wrote', t => {
   const templates = [...readCases().values()]
     .flat()
     .filter(one => one.refused === undefined)
@@ -66,7 +66,7 @@ test('every function that is offered has a case with the bytes that consul-templ
   )
 })
 
-test('what depends on the clock', async t => {
+test.serial('what depends on the clock', async t => {
   const source =
     '{{ timestamp }} {{ timestamp "2006" }} {{ timestamp "unix" }} {{ sprig_ago (sprig_toDate "2006-01-02" "2026-01-01") }} {{ sprig_ago 1767323000 }}'
   const { output } = await renderer.render(source, { name: 'a.tpl' })

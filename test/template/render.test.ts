@@ -29,7 +29,7 @@ const fails = async (text: string, answers: Record<string, Record<string, unknow
     (error: Error) => error.message,
   )
 
-test("renders the document's API server template as it stands", async t => {
+test.serial("renders the document's API server template as it stands", async t => {
   const template = `{{- /* apiserver-cert.tpl */ -}}
 {{ with secret "pki_k8s/issue/kubernetes" "common_name=kube-apiserver" "alt_names=kubernetes, kubernetes.default, kubernetes.default.svc, kubernetes.default.svc.kubernetes, yourdomain.tld" "ip_sans=100.64.0.1, IP.ADDRESS.MASTER.1, IP.ADDRESS.MASTER.2, IP.ADDRESS.MASTER.3" "exclude_cn_from_sans=true" "ttl=17520h" }}
 {{ .Data.certificate }}{{ end}}`
@@ -52,7 +52,7 @@ test("renders the document's API server template as it stands", async t => {
   t.deepEqual(requests, asked)
 })
 
-test('asks for all secrets of a pass at once, and for those behind them in the next', async t => {
+test.serial('asks for all secrets of a pass at once, and for those behind them in the next', async t => {
   const source = sourceOf({ a: { next: 'c' }, b: { value: 'B' }, c: { value: 'C' } })
   const template =
     '{{ with secret "a" }}{{ with secret .Data.next }}{{ .Data.value }}{{ end }}{{ end }}{{ with secret "b" }}{{ .Data.value }}{{ end }}'
@@ -65,7 +65,7 @@ test('asks for all secrets of a pass at once, and for those behind them in the n
   t.is(source.mostAtOnce(), 2)
 })
 
-test('one renderer asks the same question once, also for templates that render side by side', async t => {
+test.serial('one renderer asks the same question once, also for templates that render side by side', async t => {
   const source = sourceOf({ 'pki/issue/web': { certificate: 'CERTIFICATE', private_key: 'KEY' } })
   const renderer = createRenderer(source)
   const of = (field: string, order: string) =>
@@ -80,7 +80,7 @@ test('one renderer asks the same question once, also for templates that render s
   t.is(source.asked.length, 2)
 })
 
-test('a request that failed is made again by the next render of the same renderer', async t => {
+test.serial('a request that failed is made again by the next render of the same renderer', async t => {
   let sealed = true
   const renderer = createRenderer({
     secrets: async () => {
@@ -94,7 +94,7 @@ test('a request that failed is made again by the next render of the same rendere
   t.is((await renderer.render(template, { name: 'a.tpl' })).output, 'V')
 })
 
-test('a failure of the source keeps its code and hint, and gets the place of the call', async t => {
+test.serial('a failure of the source keeps its code and hint, and gets the place of the call', async t => {
   const renderer = createRenderer(sourceOf({}))
   const error = await t.throwsAsync<RekeyError>(
     renderer.render('# certificate\n  {{ with secret "broken" }}{{ .Data.x }}{{ end }}', { name: 'ca.tpl' }),
@@ -105,7 +105,7 @@ test('a failure of the source keeps its code and hint, and gets the place of the
   t.is(error.hint, 'Unseal it.')
 })
 
-test('refuses what consul-template would write to disk in silence', async t => {
+test.serial('refuses what consul-template would write to disk in silence', async t => {
   const answers = { a: { certificate: 'C', nothing: null } }
   t.is(
     await fails('x\n{{ with secret "a" }}{{ .Data.certficate }}{{ end }}', answers),
@@ -124,12 +124,12 @@ test('refuses what consul-template would write to disk in silence', async t => {
   t.regex(await fails('{{ with secret "a" "oops" }}{{ end }}'), /^a\.tpl:1:9: secret: every argument .* "key=value"/)
 })
 
-test('says where a template can not be parsed, and which function it does not know', async t => {
+test.serial('says where a template can not be parsed, and which function it does not know', async t => {
   t.regex(await fails('a\n{{ with secret "a" }}'), /^a\.tpl:\d+:\d+: /)
   t.regex(await fails('a\n  {{ certificates }}'), /^a\.tpl:2:6: function "certificates" is not known/)
 })
 
-test('a template that asks for something new in every pass is stopped', async t => {
+test.serial('a template that asks for something new in every pass is stopped', async t => {
   let count = 0
   const renderer = createRenderer({ secrets: async () => ({ data: { value: `v${count++}` } }) })
   const source =
@@ -139,7 +139,7 @@ test('a template that asks for something new in every pass is stopped', async t 
   t.is(error.code, 'template.endless')
 })
 
-test('assigns to the variable that was declared outside, as Go does', async t => {
+test.serial('assigns to the variable that was declared outside, as Go does', async t => {
   const answers = { a: { key: 'K' } }
   t.is(await render('{{ $k := "" }}{{ with secret "a" }}{{ $k = .Data.key }}{{ end }}{{ $k }}', answers), 'K')
   t.is(await render('{{ $k := 1 }}{{ range (split "," "a,b") }}{{ $k = . }}{{ end }}{{ $k }}'), 'b')
@@ -148,13 +148,13 @@ test('assigns to the variable that was declared outside, as Go does', async t =>
   t.regex(await fails('{{ $k = 2 }}'), /undefined variable \$k/)
 })
 
-test("inside a named template $ is its argument and the caller's variables are out of sight", async t => {
+test.serial("inside a named template $ is its argument and the caller's variables are out of sight", async t => {
   t.is(await render('{{ define "t" }}{{ $ }}{{ . }}{{ end }}{{ template "t" "x" }}'), 'xx')
   t.regex(await fails('{{ define "t" }}{{ $k }}{{ end }}{{ $k := 1 }}{{ template "t" }}'), /undefined variable \$k/)
   t.is(await render('{{ block "t" "x" }}{{ $ }}{{ end }}'), 'x')
 })
 
-test('the dot is what the caller gives, and environment variables are only those given', async t => {
+test.serial('the dot is what the caller gives, and environment variables are only those given', async t => {
   t.is(await render('{{ .Names | join "," }}', {}, { Names: ['a', 'b'] }), 'a,b')
   const renderer = createRenderer({ ...sourceOf({}), environment: { NODE: 'm1' } })
   const text = '{{ env "NODE" }}{{ env "PATH" }}{{ envOrDefault "X" "y" }}'
@@ -162,7 +162,7 @@ test('the dot is what the caller gives, and environment variables are only those
   await t.throwsAsync(renderer.render('{{ mustEnv "PATH" }}', { name: 'a.tpl' }), { message: /PATH is not set/ })
 })
 
-test('other delimiters leave braces alone', async t => {
+test.serial('other delimiters leave braces alone', async t => {
   const renderer = createRenderer(sourceOf({ a: { v: '1' } }))
   const text = '{{ x }} <% with secret "a" %><% .Data.v %><% end %>'
   const { output } = await renderer.render(text, { name: 'a.tpl', delimiters: { left: '<%', right: '%>' } })

@@ -59,10 +59,10 @@ const answers: [expression: string, answer: string][] = [
   ]),
 ]
 for (const [expression, answer] of answers) {
-  test(expression, t => t.is(evaluateSockaddr(expression, machine), answer))
+  test.serial(expression, t => t.is(evaluateSockaddr(expression, machine), answer))
 }
 
-test('what an address does not have is said', t => {
+test.serial('what an address does not have is said', t => {
   t.throws(() => evaluateSockaddr('GetAllInterfaces | include "type" "ipv6" | attr "broadcast"', machine), {
     message: /attr: an IPv6 address does not have this attribute/,
   })
