@@ -14,6 +14,7 @@ import {
   readKnownHosts,
   recordHostKey,
 } from './host-keys.ts'
+import { saveRoundTrips } from './round-trips.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 const usualKeepalive = { seconds: 5, count: 3 }
@@ -95,6 +96,7 @@ export async function openClient(
     const client = ssh.connection as Client
     // Nagle's algorithm makes every command wait for a delayed ACK: 7× slower.
     client.setNoDelay(true)
+    saveRoundTrips(client)
     return client
   } catch (error) {
     ssh.connection?.on('error', () => {})

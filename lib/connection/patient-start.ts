@@ -4,7 +4,7 @@ import type { Start, Started } from './terminal.ts'
 
 /** Milliseconds until the next try, at most. */
 const longestPause = 500
-/** Tries where no session of ours is left that could end. */
+/** Tries in a row where no session of ours is left that could end. */
 const triesAlone = 4
 
 /**
@@ -15,7 +15,7 @@ const triesAlone = 4
 export function patientStart(start: Start, lost: () => boolean): Start {
   const open = new Set<Started>()
   return async (command, options) => {
-    for (let tries = 1, pause = 20; ; tries++, pause = Math.min(2 * pause, longestPause)) {
+    for (let tries = 1, alone = 0, pause = 20; ; tries++, pause = Math.min(2 * pause, longestPause)) {
       try {
         const started = await start(command, options)
         open.add(started)
@@ -23,8 +23,10 @@ export function patientStart(start: Start, lost: () => boolean): Start {
         started.closed.then(forget, forget)
         return started
       } catch (error) {
+        // While others run, a refusal says nothing yet; sshd counts those that have ended for a moment longer.
+        alone = open.size === 0 ? alone + 1 : 0
         const givenUp = options?.signal?.aborted || (options?.patience !== undefined && tries > options.patience)
-        if (lost() || givenUp || (open.size === 0 && tries >= triesAlone)) throw error
+        if (lost() || givenUp || alone >= triesAlone) throw error
         await Promise.race([delay(pause), ...[...open].map(({ closed }) => closed.catch(() => undefined))])
       }
     }

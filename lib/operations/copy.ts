@@ -1,7 +1,7 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
 import { createHash, randomBytes } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
@@ -106,7 +106,7 @@ async function hashOf(source: string): Promise<{ size: number; hash: string }> {
   try {
     const { size, mtimeNs, ino } = await stat(source, { bigint: true })
     const key = `${ino} ${size} ${mtimeNs} ${source}`
-    const known = hashes.get(key) ?? readHash(source)
+    const known = hashes.get(key) ?? readHash(source, Number(size))
     hashes.set(key, known)
     return await known
   } catch (error) {
@@ -114,14 +114,20 @@ async function hashOf(source: string): Promise<{ size: number; hash: string }> {
   }
 }
 
-async function readHash(source: string): Promise<{ size: number; hash: string }> {
+async function readHash(source: string, expected: number): Promise<{ size: number; hash: string }> {
   const hash = createHash('sha256')
   let size = 0
-  for await (const chunk of createReadStream(source, { highWaterMark: piece })) {
-    hash.update(chunk as Buffer)
-    size += (chunk as Buffer).length
+  for await (const chunk of chunksOf(source, expected)) {
+    hash.update(chunk)
+    size += chunk.length
   }
   return { size, hash: hash.digest('hex') }
+}
+
+/** What is in a file here. A stream costs more than all that is in a small file. */
+async function* chunksOf(source: string, size: number): AsyncGenerator<Buffer> {
+  if (size <= piece) yield readFileSync(source)
+  else yield* createReadStream(source, { highWaterMark: piece }) as AsyncIterable<Buffer>
 }
 
 /** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
@@ -284,8 +290,8 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
       add(tarFile(stagedPath(file, plan), file.size, file.mode))
       if (Buffer.isBuffer(file.content)) add(file.content)
       else {
-        for await (const chunk of createReadStream(file.content.source, { highWaterMark: piece })) {
-          add(chunk as Buffer)
+        for await (const chunk of chunksOf(file.content.source, file.size)) {
+          add(chunk)
           if (size >= piece) yield take()
         }
       }

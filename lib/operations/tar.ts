@@ -57,7 +57,8 @@ function header(type: string, name: Buffer, size: number, mode: number): Buffer 
   bytes.write('ustar  \0', 257, 'latin1')
   // The sum is taken with blanks in its own place.
   bytes.fill(' ', 148, 156)
-  const sum = bytes.reduce((total, byte) => total + byte, 0)
+  let sum = 0
+  for (const byte of bytes) sum += byte
   bytes.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1')
   return bytes
 }

@@ -1,0 +1,172 @@
+// Copying files to a host: what is there already is left alone, what is sent arrives whole or not at all.
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
+import { connect } from '../../lib/connection/connect.ts'
+import type { Connection } from '../../lib/connection/connection.ts'
+import { remoteFiles } from '../../lib/connection/files.ts'
+import { remoteShell } from '../../lib/connection/remote.ts'
+import { secret } from '../../lib/connection/shell.ts'
+import { copy, differingFiles } from '../../lib/operations/copy.ts'
+import type { HostSession } from '../../lib/playbook/model.ts'
+import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+
+const missing = sshdMissing()
+const test = anyTest as TestFn<{ sshd: TestSshd; connection: Connection; session: HostSession; folder: string }>
+const real = missing ? test.skip : test.serial
+
+if (missing) test.skip(`copying is not tested: ${missing}`, () => {})
+
+test.beforeEach(async t => {
+  if (missing) return
+  const sshd = await startSshd()
+  const connection = await connect('h1', { ...sshd.settings, connectTimeout: 60 })
+  const session: HostSession = {
+    host: { name: 'h1', groups: [], vars: {}, connection: sshd.settings },
+    $: remoteShell(connection),
+    files: remoteFiles(connection),
+    forward: (address, port) => connection.forward(address, port),
+  }
+  Object.assign(t.context, { sshd, connection, session, folder: mkdtempSync(join(tmpdir(), 'rekey-copy-')) })
+})
+test.afterEach.always(async t => {
+  t.context.connection?.close()
+  await t.context.sshd?.stop()
+  if (t.context.folder) rmSync(t.context.folder, { recursive: true, force: true })
+})
+
+/** All that is below a folder, hidden files too. */
+const entries = (folder: string) => readdirSync(folder, { recursive: true }).map(String).sort()
+const stamp = (path: string) => `${statSync(path).ino} ${statSync(path).mtimeMs}`
+
+real(
+  'files of every kind arrive: big, empty, odd names, long names, new folders; nothing else is left behind',
+  async t => {
+    const { session, folder } = t.context
+    const big = join(folder, 'big-source')
+    writeFileSync(big, Buffer.alloc(3_000_000, 'rekey'))
+    const there = join(folder, 'there')
+    const long = join(there, 'a'.repeat(90), 'b'.repeat(120))
+    const odd = join(there, `it's "odd" \\ -n $HOME ünï`)
+    const { changed, bytes } = await copy(session, [
+      { path: join(there, 'deep', 'er', 'big'), source: big },
+      { path: join(there, 'empty'), content: '' },
+      { path: odd, content: 'odd', mode: 0o755 },
+      { path: long, content: Buffer.from([0, 255, 10]) },
+      { path: join(there, 'key'), content: secret('a private thing') },
+    ])
+    t.is(changed.length, 5)
+    t.is(bytes, 3_000_000 + 3 + 3 + 15)
+    t.deepEqual(readFileSync(join(there, 'deep', 'er', 'big')), readFileSync(big))
+    t.is(readFileSync(join(there, 'empty'), 'utf8'), '')
+    t.is(readFileSync(odd, 'utf8'), 'odd')
+    t.deepEqual([...readFileSync(long)], [0, 255, 10])
+    t.is(statSync(odd).mode & 0o777, 0o755)
+    t.is(statSync(join(there, 'empty')).mode & 0o777, 0o644)
+    t.is(statSync(join(there, 'key')).mode & 0o777, 0o600)
+    t.is(statSync(join(there, 'deep')).mode & 0o777, 0o755)
+    t.false(entries(folder).some(name => name.includes('.rekey')))
+    t.is(entries(there).length, 8)
+  },
+)
+
+real('what is as it shall be is left alone; content, mode and owner are all looked at', async t => {
+  const { session, folder } = t.context
+  const owner = userInfo().username
+  const files = ['a', 'b', 'c\\d'].map(name => ({ path: join(folder, name), content: `this is ${name}`, owner }))
+  await copy(session, files)
+  const before = files.map(({ path }) => stamp(path))
+  t.deepEqual(await copy(session, files), { changed: [], bytes: 0 })
+  t.deepEqual(
+    files.map(({ path }) => stamp(path)),
+    before,
+  )
+  writeFileSync(join(folder, 'a'), 'another one')
+  chmodSync(join(folder, 'b'), 0o600)
+  t.deepEqual(await differingFiles(session, files), [join(folder, 'a'), join(folder, 'b')])
+  t.is(readFileSync(join(folder, 'a'), 'utf8'), 'another one')
+  t.deepEqual((await copy(session, files)).changed, [join(folder, 'a'), join(folder, 'b')])
+  t.is(stamp(join(folder, 'c\\d')), before[2]!)
+  t.is(readFileSync(join(folder, 'a'), 'utf8'), 'this is a')
+  t.is(statSync(join(folder, 'b')).mode & 0o777, 0o644)
+})
+
+real('many files go in one stream', async t => {
+  const { session, folder } = t.context
+  const files = Array.from({ length: 300 }, (_, index) => ({
+    path: join(folder, `${index % 3}`, `f${index}`),
+    content: `content of ${index}`,
+  }))
+  t.is((await copy(session, files)).changed.length, 300)
+  for (const { path, content } of files) t.is(readFileSync(path, 'utf8'), content)
+  t.deepEqual((await copy(session, files)).changed, [])
+  t.is(entries(folder).length, 303)
+})
+
+real('a source that changes while it is sent is found out: every file stays as it was', async t => {
+  const { session, folder } = t.context
+  const source = join(folder, 'source')
+  writeFileSync(source, Buffer.alloc(2_000_000, 'x'))
+  const kept = join(folder, 'kept')
+  writeFileSync(kept, 'as it was')
+  // The hash is known from the first look; behind its back the file becomes another one of the same size and age.
+  const age = new Date('2026-01-01')
+  utimesSync(source, age, age)
+  await differingFiles(session, [{ path: join(folder, 'new', 'copied'), source }])
+  const file = openSync(source, 'r+')
+  writeSync(file, 'another')
+  closeSync(file)
+  utimesSync(source, age, age)
+  const files = [
+    { path: kept, content: 'as it shall be' },
+    { path: join(folder, 'new', 'copied'), source },
+  ]
+  await t.throwsAsync(copy(session, files), {
+    message: /h1: files could not be copied, and are as they were: not everything arrived whole/,
+  })
+  t.is(readFileSync(kept, 'utf8'), 'as it was')
+  t.deepEqual(entries(folder), ['kept', 'source'])
+})
+
+real(
+  'a folder in the place of a file, a missing source and a relative path are refused before anything is sent',
+  async t => {
+    const { session, folder } = t.context
+    mkdirSync(join(folder, 'taken'))
+    const good = { path: join(folder, 'good'), content: 'good' }
+    await t.throwsAsync(copy(session, [good, { path: join(folder, 'taken'), content: 'x' }]), {
+      message: /taken is not a file there/,
+    })
+    await t.throwsAsync(copy(session, [good, { path: join(folder, 'x'), source: join(folder, 'absent') }]), {
+      message: /absent can't be read/,
+    })
+    await t.throwsAsync(copy(session, [good, { path: 'relative', content: 'x' }]), { message: /absolute/ })
+    await t.throwsAsync(copy(session, [good, { path: join(folder, 'x') }]), { message: /content or its source/ })
+    t.false(existsSync(good.path))
+  },
+)
+
+real('a link in the place of a file becomes a file', async t => {
+  const { session, folder } = t.context
+  writeFileSync(join(folder, 'target'), 'the target')
+  symlinkSync(join(folder, 'target'), join(folder, 'link'))
+  await copy(session, [{ path: join(folder, 'link'), content: 'a file' }])
+  t.is(readFileSync(join(folder, 'link'), 'utf8'), 'a file')
+  t.is(readFileSync(join(folder, 'target'), 'utf8'), 'the target')
+})
