@@ -61,6 +61,9 @@ export function createElevator(name: string, settings: ConnectionSettings): Elev
   }
 }
 
+/** Milliseconds of silence after which a colon is a second question, and not the first word of a refusal (`su: …`). */
+const untilAskedAgain = 300
+
 type Other = NonNullable<ConnectionSettings['become']>
 
 function listen(
@@ -73,8 +76,10 @@ function listen(
   const held = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) }
   let answered = false
   let open = 2
+  let again: NodeJS.Timeout | undefined
   return new Promise((resolve, reject) => {
     const hear = (from: 'stdout' | 'stderr') => (chunk: Buffer) => {
+      clearTimeout(again)
       held[from] = Buffer.concat([held[from], chunk])
       const at = held[from].indexOf(announced)
       const end = at === -1 ? -1 : held[from].indexOf('\n', at)
@@ -83,7 +88,11 @@ function listen(
         return begin()
       }
       if (!asks(held[from])) return
-      if (other.password === undefined || answered) return fail()
+      if (other.password === undefined) return fail()
+      if (answered) {
+        again = setTimeout(fail, untilAskedAgain)
+        return
+      }
       answered = true
       held[from] = Buffer.alloc(0)
       stdin.write(`${other.password}\n`)
@@ -93,6 +102,7 @@ function listen(
     }
     const heard = { stdout: hear('stdout'), stderr: hear('stderr') }
     const begin = () => {
+      clearTimeout(again)
       stdout.off('data', heard.stdout).off('end', ended).off('close', fail)
       stderr.off('data', heard.stderr).off('end', ended)
       if (held.stdout.length > 0) into.stdout.write(held.stdout)
@@ -102,6 +112,7 @@ function listen(
       resolve()
     }
     const fail = () => {
+      clearTimeout(again)
       stdout.off('data', heard.stdout).off('end', ended).off('close', fail).resume()
       stderr.off('data', heard.stderr).off('end', ended).resume()
       reject(refusal(name, other, answered, Buffer.concat([held.stdout, held.stderr]).toString('utf8')))
