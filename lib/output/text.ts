@@ -1,13 +1,20 @@
 // Text of hosts on a screen: what would move the cursor is taken out, and a line is cut where the screen ends.
+import { createRequire } from 'node:module'
 import { stripVTControlCharacters } from 'node:util'
-import stringWidth from 'string-width'
 
 const ascii = /^[\x20-\x7e]*$/
+/** Letters and signs of one column each, rekey's own among them. */
+const narrow = /^[\x20-\x7e\xa1-\xac\xae-\u02ff\u2010-\u2027\u2190-\u2193\u2500-\u257f\u2714\u2716\u2800-\u28ff]*$/
 const graphemes = new Intl.Segmenter()
+const require = createRequire(import.meta.url)
+let stringWidth: ((text: string) => number) | undefined
 
 /** The columns that a line takes: wide characters take two. */
 export function widthOf(line: string): number {
-  return ascii.test(line) ? line.length : stringWidth(line)
+  if (narrow.test(line)) return line.length
+  // Its tables take longer to load than all else that a start needs together.
+  stringWidth ??= (require('string-width') as { default: (text: string) => number }).default
+  return stringWidth(line)
 }
 
 /** A line that takes at most `columns`, with `ellipsis` for what is left out. */
