@@ -3,6 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Case, Phase } from './cases.ts'
 import type { BenchHosts, Reach } from './hosts.ts'
+import { type Inside, insideOf, watched } from './inside.ts'
 import type { Runner, Task } from './jobs.ts'
 import { type Measured, measure } from './measure.ts'
 
@@ -30,6 +31,7 @@ export interface Row {
   stopped?: number
   /** Why there are no figures. */
   missing?: string
+  inside?: Inside
 }
 
 /** Runs one case. `tell` is given a line for each run. */
@@ -48,25 +50,30 @@ export async function runCase(
     rows.set(key, row)
     return row
   }
+  const taskOf = (phase: Phase, runner: Runner): Task => {
+    const folder = join(bench.folder, runner.id)
+    // Between phases only the log is cleared.
+    if (phase.again) writeFileSync(bench.log, '')
+    else {
+      bench.clear(reach.hosts)
+      rmSync(folder, { recursive: true, force: true })
+    }
+    mkdirSync(folder, { recursive: true })
+    return { job: phase.job, reach, bench, folder, inventory: inventoryOf(reach, folder) }
+  }
   const spent = new Map<Runner, number>()
   for (let round = 0; round < runs; round++) {
     for (const runner of runners) {
       if ((spent.get(runner) ?? 0) > budget) continue
-      const folder = join(bench.folder, runner.id)
-      bench.clear(reach.hosts)
       for (const phase of one.phases) {
         const row = rowOf(phase, runner)
-        // Between phases only the log is cleared.
-        if (phase.again) writeFileSync(bench.log, '')
-        else rmSync(folder, { recursive: true, force: true })
-        mkdirSync(folder, { recursive: true })
-        const task: Task = { job: phase.job, reach, bench, folder, inventory: inventoryOf(reach, folder) }
+        const task = taskOf(phase, runner)
         const command = phase.without?.[runner.id] === undefined ? runner.command(task) : undefined
         if (command === undefined) {
           row.missing = phase.without?.[runner.id] ?? 'has nothing for it'
           continue
         }
-        const measured = await measure(command, folder, patience)
+        const measured = await measure(command, task.folder, patience)
         spent.set(runner, (spent.get(runner) ?? 0) + measured.seconds * 1_000)
         tell(note(row, measured, task, phase))
         // What comes after it needs what it did.
@@ -75,6 +82,16 @@ export async function runCase(
           break
         }
       }
+    }
+  }
+  for (const runner of runners.filter(({ tellsOfItself }) => tellsOfItself)) {
+    for (const phase of one.phases.filter(({ job }) => job.kind === 'steps')) {
+      const task = taskOf(phase, runner)
+      const command = runner.command(task)
+      if (!command) continue
+      const measured = await measure(watched(command, task.folder), task.folder, patience)
+      if (measured.exitCode !== 0) throw new Error(`${phase.id}: ${measured.output.slice(-2_000)}`)
+      rowOf(phase, runner).inside = insideOf(task.folder)
     }
   }
   return [...rows.values()]

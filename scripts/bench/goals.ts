@@ -2,6 +2,9 @@
 import type { Row } from './bench-run.ts'
 import { figuresOf, ratio } from './table.ts'
 
+/** Milliseconds that the delaying proxy adds to there and back. */
+const roundTrip = 50
+
 /** A promise, and what was found. */
 export interface Judged {
   readonly goal: string
@@ -50,6 +53,30 @@ export function judge(rows: readonly Row[]): Judged[] {
     const own = row(phase)
     return own && figuresOf(own)?.median
   })
+  const busy = rows.flatMap(({ phase, inside }) =>
+    inside
+      ? [
+          {
+            goal: `${phase}: the event loop is never busy for more than 50 ms`,
+            found: `${inside.busiest.toFixed(0)} ms`,
+            met: inside.busiest <= 50,
+          },
+        ]
+      : [],
+  )
+  /** A step costs one round trip, and what it costs without a delay. */
+  const roundTrips = ['30x5-delay'].flatMap(phase => {
+    const [near, far] = [row('30x5')?.inside?.step, row(phase)?.inside?.step]
+    if (near === undefined || far === undefined) return []
+    const trips = (far - near) / roundTrip
+    return [
+      {
+        goal: `${phase}: a step takes one round trip of ${roundTrip} ms longer than without`,
+        found: `${trips.toFixed(2)} (${near.toFixed(1)} and ${far.toFixed(1)} ms)`,
+        met: trips < 1.5,
+      },
+    ]
+  })
   return [
     ...faster('30x5', 'ansible', 25),
     ...faster('30x5', 'mitogen', 8),
@@ -73,5 +100,7 @@ export function judge(rows: readonly Row[]): Judged[] {
     ...faster('small', 'ansible', 5),
     ...['big-again', 'small-again', 'templates-again'].flatMap(phase => faster(phase, 'ansible', 10)),
     ...['30x5-delay', '10x100-delay', '10x500-delay'].flatMap(phase => faster(phase, 'ansible', 3)),
+    ...roundTrips,
+    ...busy,
   ]
 }

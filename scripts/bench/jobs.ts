@@ -34,6 +34,8 @@ export interface Runner {
   readonly title: string
   /** Its best honest settings, in words. */
   readonly settings: string
+  /** Keeps a journal as rekey does, which `inside.ts` reads. */
+  readonly tellsOfItself?: boolean
   /** Makes ready, and says what to run; `undefined` where it has nothing for such a job. */
   command(task: Task): Command | undefined
 }

@@ -9,6 +9,7 @@ export const rekey: Runner = {
   id: 'rekey',
   title: 'rekey',
   settings: 'forks = hosts; journal, lock, audit lines and the plain view on',
+  tellsOfItself: true,
   command: ({ job, reach, bench, inventory, folder }) => {
     const argv = [process.execPath, join(root, 'bin', 'rekey')]
     if (job.kind === 'inventory') return { argv: [...argv, 'inventory', '-i', job.file, '--list'] }
