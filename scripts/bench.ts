@@ -60,7 +60,7 @@ async function main(): Promise<void> {
       for (const { id, phases } of all) console.log(`${id.padEnd(14)} ${phases.map(({ title }) => title).join('; ')}`)
       return
     }
-    installPeers()
+    installPeers(runners.map(({ id }) => id))
     const cases = chosen(all, values.cases)
     const tell = (line: string) => process.stderr.write(`${line}\n`)
     // What is compiled at a first start is kept by all of them.

@@ -18,16 +18,17 @@ export const pyinfraProgram = join(cache, `pyinfra-${versions.pyinfra}`, 'bin', 
 
 export { ansibleProgram }
 
-/** Installs what is missing. Python 3.11 or later must be there. */
-export function installPeers(): void {
-  installAnsible()
+/** Installs what is missing of these runners. Python 3.11 or later must be there for each. */
+export function installPeers(runners: readonly string[]): void {
+  const wanted = (...ids: readonly string[]) => ids.some(id => runners.includes(id))
+  if (wanted('ansible', 'mitogen')) installAnsible()
   const pip = ['install', '--quiet', '--disable-pip-version-check']
-  if (!existsSync(mitogenStrategies)) {
+  if (wanted('mitogen') && !existsSync(mitogenStrategies)) {
     const target = join(cache, `mitogen-${versions.mitogen}`)
     const words = [...pip, '--no-deps', '--target', target, `mitogen==${versions.mitogen}`]
     execFileSync(ansibleProgram('pip'), words, { stdio: 'inherit' })
   }
-  if (!existsSync(pyinfraProgram)) {
+  if (wanted('pyinfra') && !existsSync(pyinfraProgram)) {
     const folder = join(cache, `pyinfra-${versions.pyinfra}`)
     const lock = join(import.meta.dirname, 'pyinfra.txt')
     execFileSync('python3', ['-m', 'venv', folder], { stdio: 'inherit' })
@@ -40,7 +41,8 @@ export function installPeers(): void {
 export function peerVersions(): Record<string, string> {
   const said = (program: string, ...words: string[]) => {
     // ssh tells its version on stderr.
-    const { stdout, stderr } = spawnSync(program, words, { encoding: 'utf8' })
+    const { stdout, stderr, error } = spawnSync(program, words, { encoding: 'utf8' })
+    if (error) return 'not there'
     return (stdout + stderr).trim().split('\n')[0] ?? ''
   }
   const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')) as {
