@@ -9,6 +9,7 @@ import { runsDirectory } from '../run/folder.ts'
 import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
 import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
 import { readRegistered } from '../run/registered.ts'
+import { rollbackCommand } from '../run/rollback.ts'
 import { selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
 import {
@@ -48,7 +49,10 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
   if (latest.mode === 'rollback') {
     throw new RekeyError(`${run} was being undone`, {
       code: 'resume.undone',
-      hint: finished?.outcome === 'done' ? 'Begin a new run.' : `Go on with that: rekey rollback ${run}`,
+      hint:
+        finished?.outcome === 'done'
+          ? 'Begin a new run.'
+          : `Go on with that: ${rollbackCommand(run, latest.selection.to)}`,
     })
   }
   if (finished?.outcome === 'done') {

@@ -5,7 +5,7 @@ import { names } from '../output/words.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { runsDirectory } from '../run/folder.ts'
-import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
+import { findRun, isDone, isUndone, type RunHistory, readHistory } from '../run/history.ts'
 import { readRegistered } from '../run/registered.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
 import { execute } from './execute.ts'
@@ -28,8 +28,8 @@ export function rollbackCommand(): Command {
 }
 
 async function rollback(history: RunHistory, options: RollbackOptions): Promise<number> {
-  const { run, folder, latest, finished, undone } = history
-  if (latest.mode === 'rollback' && finished?.outcome === 'done' && latest.selection.to === undefined) {
+  const { run, folder, undone } = history
+  if (isUndone(history)) {
     throw new RekeyError(`${run} is undone already`, { code: 'rollback.done' })
   }
   const { playbook, ...execution } = await takeUp(history, options)

@@ -1,5 +1,7 @@
 // `rekey runs` and `rekey show`: what was run, and how far it came.
+import { basename } from 'node:path'
 import { Command } from 'commander'
+import { RekeyError } from '../errors.ts'
 import { historyLines, runRow } from '../output/history.ts'
 import { columns } from '../output/words.ts'
 import { runsDirectory } from '../run/folder.ts'
@@ -7,9 +9,19 @@ import { findRun, readHistory, runFolders } from '../run/history.ts'
 
 export function runsCommand(): Command {
   return new Command('runs').description('list the runs, the newest last').action(() => {
-    const rows = runFolders(runsDirectory()).map(folder => runRow(readHistory(folder)))
+    const rows = runFolders(runsDirectory()).map(rowOf)
     for (const line of columns(rows, '')) console.log(line)
   })
+}
+
+/** One journal that can't be read does not hide the other runs. */
+function rowOf(folder: string): readonly [string, string] {
+  try {
+    return runRow(readHistory(folder))
+  } catch (error) {
+    if (error instanceof RekeyError) return [basename(folder), error.message]
+    throw error
+  }
 }
 
 export function showCommand(): Command {

@@ -52,9 +52,10 @@ export function finishedLines(
   started: Extract<RunEvent, { kind: 'run.started' }> | undefined,
   { paint, signs }: Terminal,
 ): string[] {
-  const ending = { done: 'done', failed: 'failed', interrupted: 'was interrupted' }[event.outcome]
-  const playbook = started?.playbook ?? 'the run'
-  const lines = ['', paint('strong', `${playbook} ${ending} after ${formatDuration(event.milliseconds)}`)]
+  const lines = [
+    '',
+    paint('strong', `${endingLine(event.outcome, started)} after ${formatDuration(event.milliseconds)}`),
+  ]
   // By the inventory's order; they come by when they ended.
   const hosts = new Set([...(started?.plays.flatMap(play => play.hosts) ?? []), ...Object.keys(event.tally)])
   const tallies = [...hosts].map((host): [string, Tally] => [host, event.tally[host] ?? {}])
@@ -71,6 +72,19 @@ export function finishedLines(
   }
   if (event.state) lines.push('', 'Where things stand', ...event.state.map(line => `  ${line}`))
   return lines
+}
+
+/** What became of it: `rotate-ca done`, `rotate-ca undone`, `the rollback of rotate-ca failed`. */
+function endingLine(
+  outcome: Extract<RunEvent, { kind: 'run.finished' }>['outcome'],
+  started: Extract<RunEvent, { kind: 'run.started' }> | undefined,
+): string {
+  const playbook = started?.playbook ?? 'the run'
+  const ending = { done: 'done', failed: 'failed', interrupted: 'was interrupted' }[outcome]
+  if (started?.mode !== 'rollback') return `${playbook} ${ending}`
+  if (outcome !== 'done') return `the rollback of ${playbook} ${ending}`
+  const { to } = started.selection
+  return to === undefined ? `${playbook} undone` : `${playbook} undone back to '${to}'`
 }
 
 /** A row a host; where there are many, those that did not end well first, and the others together that ended alike. */

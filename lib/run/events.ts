@@ -105,6 +105,8 @@ export type RunEventBody =
       readonly milliseconds: number
       /** It was done before the run was gone on with, and is left out now. */
       readonly earlier?: true
+      /** With `--step`: the operator said no to it. */
+      readonly declined?: true
       /** The host that it was delegated to. */
       readonly delegate?: string
       /** How many tries it took, where it was more than one. */

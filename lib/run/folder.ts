@@ -1,13 +1,25 @@
 // The folder that every run has: its journal, its output, and what its steps keep.
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { cannotKeep } from './line-file.ts'
 
 /** Where the folders of all runs are: `${XDG_STATE_HOME:-~/.local/state}/rekey/runs`. */
 export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): string {
   return join(environment['XDG_STATE_HOME'] || join(homedir(), '.local', 'state'), 'rekey', 'runs')
+}
+
+/** Names the run that was begun last. Names alone do not tell: clocks are set back, and two runs may begin in one second. */
+const lastFile = (parent: string) => join(dirname(parent), 'last-run')
+
+/** The id of the run that was begun last, if that is known. */
+export function lastRun(parent: string): string | undefined {
+  try {
+    return readFileSync(lastFile(parent), 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 /** Makes the folder of a new run, readable by its owner only. Its name sorts by time. */
@@ -17,6 +29,9 @@ export function createRunFolder(playbook: string, parent: string, now = new Date
   const folder = join(parent, run)
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const named = join(folder, 'last-run')
+    writeFileSync(named, run)
+    renameSync(named, lastFile(parent))
   } catch (error) {
     throw cannotKeep(folder, error as Error)
   }

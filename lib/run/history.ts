@@ -1,9 +1,10 @@
 // What the journal of a run says: who began it, what ended how on which host, and where it stopped.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
 import type { EventError, Handled, RunEvent } from './events.ts'
+import { lastRun } from './folder.ts'
 import { linesOf } from './line-file.ts'
 import { isAlive } from './provenance.ts'
 
@@ -12,9 +13,9 @@ export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
 
 /**
  * How far a step came on a host: an outcome, what became of its failure, `begun` where the journal ends before its end; `waiting`
- * where it is a handler that was notified and not begun.
+ * where it is a handler that was notified and not begun; `declined` where the operator did not want it undone.
  */
-export type Progress = Outcome | Handled | 'begun' | 'waiting'
+export type Progress = Outcome | Handled | 'begun' | 'waiting' | 'declined'
 
 /** A run as its journal tells it, over all the times that it was gone on with. */
 export interface RunHistory {
@@ -65,8 +66,7 @@ export function readHistory(folder: string): RunHistory {
   let first: RunStarted | undefined
   let latest: RunStarted | undefined
   let finished: RunFinished | undefined
-  for (const line of linesOf(join(folder, 'events.jsonl'))) {
-    const event = JSON.parse(line) as RunEvent
+  for (const event of eventsOf(join(folder, 'events.jsonl'))) {
     if (event.kind === 'run.started') {
       const whole = { ...withoutProvenance, ...event }
       first ??= whole
@@ -82,7 +82,9 @@ export function readHistory(folder: string): RunHistory {
       if (event.kind === 'step.started')
         put(of, event.step, event.host, was && isDone(was) && event.again ? was : 'begun')
       else {
-        put(of, event.step, event.host, event.handled ?? event.outcome)
+        // What was left out on the way there is left out for good; on the way back it is still to be undone.
+        const declined = event.declined && of === undone ? 'declined' : undefined
+        put(of, event.step, event.host, declined ?? event.handled ?? event.outcome)
         if (latest) noteHandlers(of, event, latest)
       }
       if (of === undone) continue
@@ -102,6 +104,20 @@ export function readHistory(folder: string): RunHistory {
     })
   }
   return { run: first.run, folder, first, latest, finished, progress, failures, touched, undone, milestones }
+}
+
+function* eventsOf(path: string): Generator<RunEvent> {
+  for (const [index, line] of linesOf(path).entries()) {
+    try {
+      yield JSON.parse(line) as RunEvent
+    } catch (cause) {
+      throw new RekeyError(`${path}:${index + 1} is no event of a run`, {
+        code: 'run.journal',
+        hint: 'Put the journal back as it was: what a run did is known from nowhere else.',
+        cause,
+      })
+    }
+  }
 }
 
 /** Has the handlers wait that a step notified; one that runs once has run for all. */
@@ -128,20 +144,32 @@ export function isDone(progress: Progress | undefined): boolean {
   return progress === 'ok' || progress === 'changed' || progress === 'skipped'
 }
 
+/** Whether all that can be undone is. */
+export function isUndone({ latest, finished, undone }: RunHistory): boolean {
+  if (latest.mode !== 'rollback' || latest.selection.to !== undefined || finished?.outcome !== 'done') return false
+  return ![...undone.values()].some(hosts => [...hosts.values()].includes('declined'))
+}
+
 /** How a run ended, in a word or a few: for lists. */
 export function endingOf({ first, latest, finished }: RunHistory): string {
-  const what = latest.mode === 'rollback' ? 'rollback ' : first.check ? 'check ' : ''
+  const undoing = latest.mode === 'rollback'
+  if (undoing && finished?.outcome === 'done') {
+    const { to } = latest.selection
+    return to === undefined ? 'undone' : `undone back to ${to}`
+  }
+  const what = undoing ? 'rollback ' : first.check ? 'check ' : ''
   if (finished) return `${what}${finished.outcome}`
   if (isAlive(latest.process) === false) return `${what}killed`
   return isAlive(latest.process) ? `${what}running` : `${what}not ended`
 }
 
-/** The folders of all runs, oldest first. */
+/** The folders of all runs, oldest first. One that was killed before it wrote a word did nothing, and is none. */
 export function runFolders(parent: string): string[] {
   if (!existsSync(parent)) return []
   return readdirSync(parent, { withFileTypes: true })
-    .filter(entry => entry.isDirectory() && existsSync(join(parent, entry.name, 'events.jsonl')))
+    .filter(entry => entry.isDirectory())
     .map(({ name }) => join(parent, name))
+    .filter(folder => (statSync(join(folder, 'events.jsonl'), { throwIfNoEntry: false })?.size ?? 0) > 0)
     .sort()
 }
 
@@ -152,7 +180,8 @@ export function runFolders(parent: string): string[] {
  */
 export function findRun(reference: string, parent: string): string {
   const folders = runFolders(parent)
-  const last = folders.at(-1)
+  const begunLast = join(parent, lastRun(parent) ?? '')
+  const last = folders.includes(begunLast) ? begunLast : folders.at(-1)
   if (reference === 'last' && last) return last
   if (existsSync(join(resolve(reference), 'events.jsonl'))) return resolve(reference)
   const found = folders.filter(folder => basename(folder).includes(reference))

@@ -12,6 +12,11 @@ export interface RollbackPlan {
   readonly left: readonly { readonly title: string; readonly hosts: readonly string[]; readonly why: string }[]
 }
 
+/** The command that undoes a run, as people are told it. */
+export function rollbackCommand(run: string, to?: string): string {
+  return `rekey rollback ${run}${to === undefined ? '' : ` --to ${to}`}`
+}
+
 /**
  * Plans the way back of a run.
  * @param touched on which hosts each step did something, or may have

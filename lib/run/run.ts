@@ -9,6 +9,7 @@ import { eventError } from './failure.ts'
 import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import type { RunOptions, RunResult } from './options.ts'
 import type { Registered } from './registered.ts'
+import { rollbackCommand } from './rollback.ts'
 import { goThroughPlay, type Schedule } from './schedule.ts'
 import { connectPlay, type Selected, selectPlays } from './select.ts'
 import { openSessions } from './sessions.ts'
@@ -133,7 +134,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     milliseconds: Math.round(performance.now() - started),
     tally,
     failures,
-    ...(outcome === 'done' ? {} : { state: stateOfThings(standing, selected, check) }),
+    ...(outcome === 'done' ? {} : { state: stateOfThings(standing, selected, options) }),
     ...(error ? { error } : {}),
   })
   await options.flush()
@@ -175,25 +176,31 @@ function cannotBegin(standing: Standing, chosen: readonly Selected[]): boolean {
   )
 }
 
-function stateOfThings(standing: Standing, selected: readonly Selected[], check: boolean): string[] {
+function stateOfThings(standing: Standing, selected: readonly Selected[], options: RunOptions): string[] {
   const { lastStep, failures } = standing
-  const lines = [
-    lastStep && lastStep !== 'Connect'
-      ? `Finished everywhere, last: ${lastStep}`
-      : 'No step of the playbook was finished',
-  ]
+  const { run, check = false, earlier, provenance, selection } = options
+  const undoing = earlier?.mode === 'rollback'
   const how: Partial<Record<Outcome, string>> = {
     unknown: 'nobody knows whether it finished',
     cancelled: 'was ended in the middle',
     unreachable: 'could not be started',
   }
-  for (const [step, group] of Map.groupBy(failures, one => `${one.step}: ${how[one.outcome] ?? 'failed'}`)) {
-    lines.push(`${step} on ${group.map(({ host }) => host).join(', ')}`)
-  }
-  const waiting = check ? [] : waitingHandlers(standing, selected)
-  if (waiting.length > 0) lines.push(`Notified, and not run yet: ${waiting.join('; ')}. 'rekey resume' runs them`)
-  if (check) lines.push('Nothing was changed: this was a check')
-  return lines
+  const failed = [...Map.groupBy(failures, one => `${one.step}: ${how[one.outcome] ?? 'failed'}`)].map(
+    ([step, group]) => `${step} on ${group.map(({ host }) => host).join(', ')}`,
+  )
+  const waiting = check || undoing ? [] : waitingHandlers(standing, selected)
+  const back = rollbackCommand(run, selection.to)
+  const lines = [
+    lastStep && lastStep !== 'Connect'
+      ? `${undoing ? 'Undone' : 'Finished'} everywhere, last: ${lastStep}`
+      : `No step of the playbook was ${undoing ? 'undone' : 'finished'}`,
+    ...failed,
+    ...(waiting.length > 0 ? [`Notified, and not run yet: ${waiting.join('; ')}. 'rekey resume' runs them`] : []),
+  ]
+  if (check) return [...lines, 'Nothing was changed: this was a check']
+  // What was made up for a command can neither be gone on with nor undone.
+  if (provenance.playbookFile === '') return lines
+  return [...lines, undoing ? `Go on with it: ${back}` : `Go on: rekey resume ${run}; or back: ${back}`]
 }
 
 function rank(outcome: Outcome): number {

@@ -125,7 +125,14 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
     count(standing, host.name, left.outcome)
     emit({ kind: 'step.finished', play, step: one.id, host: host.name, ...left })
   }
-  if (on.length === 0) return hosts
+  const noteLast = () => {
+    if (batch.isLast && standing.failures.length === 0 && hosts.length === batch.hosts.length)
+      standing.lastStep = one.title
+  }
+  if (on.length === 0) {
+    noteLast()
+    return hosts
+  }
   const isDeclined = play > 0 && options.confirm && !(await options.confirm(one.title, on))
   if (mustHalt(schedule)) return []
   // What the journal promises, it holds: the intent is on the disk before the step begins.
@@ -146,8 +153,7 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
   )
   await options.flush()
   const goesOn = new Set(ends.flat())
-  if (batch.isLast && standing.failures.length === 0 && hosts.length === batch.hosts.length)
-    standing.lastStep = one.title
+  noteLast()
   return hosts.filter(host => goesOn.has(host) || (!one.runOnce && !on.includes(host)))
 }
 
@@ -201,7 +207,7 @@ function settle(
 function decline({ index: play, schedule }: Batch, { id: step }: SelectedStep, { name: host }: Host): StepResult {
   const line = 'left out: the answer was no'
   schedule.options.emit({ kind: 'step.output', play, step, host, stream: 'log', line })
-  return { outcome: 'skipped' }
+  return { outcome: 'skipped', declined: true }
 }
 
 /** A change calls the handlers; so does what was cut off before, since the change may be from then. */

@@ -33,6 +33,7 @@ export interface StepResult {
   readonly error?: EventError
   readonly delegate?: string
   readonly tries?: number
+  readonly declined?: true
 }
 
 const defaultRetries = 3

@@ -1,6 +1,6 @@
 // The command line as users call it, over an inventory of several names for one sshd, with a state folder of its own.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -186,9 +186,10 @@ export function workbench(
     },
     runs: () => {
       try {
+        // Two may have begun in one second.
         return readdirSync(join(state, 'rekey', 'runs'))
-          .sort()
           .map(run => join(state, 'rekey', 'runs', run))
+          .sort((one, other) => statSync(one).birthtimeMs - statSync(other).birthtimeMs)
       } catch {
         return []
       }

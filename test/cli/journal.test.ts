@@ -1,5 +1,5 @@
 // The journal as the base of everything that comes after a run: what it says of the run, and what steps returned.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Secret } from '../../lib/connection/shell.ts'
 import { readHistory } from '../../lib/run/history.ts'
@@ -76,6 +76,44 @@ real('rekey runs lists the runs with how they ended, rekey show tells one by a p
   const absent = await bench.rekey(['show', 'nothing-like-it'])
   t.is(absent.code, 1)
   t.regex(absent.stderr, /there is no run 'nothing-like-it'/)
+})
+
+real('the last run is the one that was begun last, also where the clock was set back before it', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(returning('() => {}'))
+  await bench.rekey(['run', path, '-i', bench.inventory])
+  const yesterday = join(bench.folder, 'clock.mjs')
+  writeFileSync(
+    yesterday,
+    `const Today = Date
+globalThis.Date = class extends Today { constructor(...given) { super(...(given.length > 0 ? given : [Today.now() - 86_400_000])) } }
+`,
+  )
+  const env = { NODE_OPTIONS: `--import ${yesterday}` }
+  await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'word=fail'], { env })
+  const [early = '', late = ''] = (await bench.rekey(['runs'])).stdout.split('\n')
+  t.true(early.endsWith(' failed') && late.endsWith(' done'), early + late)
+  t.regex((await bench.rekey(['show', 'last'])).stdout, /ended +failed/)
+})
+
+real('a journal that can not be read hides no other run, and is named where it is asked for', async t => {
+  const { bench } = t.context
+  await bench.rekey(['run', bench.playbook(returning('() => {}')), '-i', bench.inventory])
+  const runs = join(bench.state, 'rekey', 'runs')
+  for (const [run, journal] of [
+    ['20990101-000000-nothing-0000', ''],
+    ['20990101-000000-broken-0000', '{"kind": "run.started"\n'],
+  ] as const) {
+    mkdirSync(join(runs, run))
+    writeFileSync(join(runs, run, 'events.jsonl'), journal)
+  }
+  const { code, stdout } = await bench.rekey(['runs'])
+  t.is(code, 0)
+  t.regex(stdout, /-returning-\w+ .* done\n20990101-000000-broken-0000 .*events\.jsonl:1 is no event of a run\n$/)
+  const broken = await bench.rekey(['show', 'broken'])
+  t.is(broken.code, 1)
+  t.regex(broken.stderr, /Error: .*events\.jsonl:1 is no event of a run\nHint: Put the journal back/)
+  t.regex((await bench.rekey(['show', 'last'])).stdout, /returning: Returns things/)
 })
 
 real('a run that was killed is told as killed, with the step that it was at', async t => {
