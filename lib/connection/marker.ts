@@ -77,6 +77,15 @@ export function readFound(line: string): Found {
   return { is: 'unsure' }
 }
 
+/** Prints the ids of those commands of a run that still run, a line each. */
+export function runningScript(folder: string): string {
+  return `for m in ${folder}/*; do
+  p=; s=; { read -r p; read -r s; } <"$m" 2>/dev/null
+  [ -n "$p" ] && [ -z "$s" ] || continue
+  { tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${m##*/}"; } 2>/dev/null && echo "\${m##*/}"
+done; true`
+}
+
 /** Removes the markers of a run, and the folders above them that are empty then. */
 export function tidyScript(folder: string): string {
   return `d=${folder}; rm -rf "$d"; rmdir "\${d%/*}" "\${d%/*/*}" 2>/dev/null; true`

@@ -192,7 +192,7 @@ function unlessEnded<T>({ signal }: LostCommand, waited: Promise<T>): Promise<T>
 }
 
 /** What the first line of a look at a host says. The rest stays in the streams where the command still runs. */
-function firstFound(looking: RemoteProcess): Promise<Found> {
+export function firstFound(looking: RemoteProcess): Promise<Found> {
   return new Promise((resolve, reject) => {
     let text = Buffer.alloc(0)
     const settle = (found: Found) => {

@@ -45,7 +45,8 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   })
 
   const notice = (text: string) => emit({ kind: 'notice', text })
-  const sessions = openSessions({ run: options.run, forks, signal, markers: !check, notice })
+  const takenUp = options.earlier !== undefined
+  const sessions = openSessions({ run: options.run, forks, signal, markers: !check, takenUp, notice })
   const registered: Registered = options.earlier?.registered ?? new Map()
   const plays: { title: string; milliseconds: number }[] = []
   const base = runContext(options, sessions, registered, { plays, started })

@@ -7,6 +7,7 @@ import { markerFolder } from '../connection/marker.ts'
 import { RekeyError, UnreachableError } from '../errors.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
+import { waitForLeftBehind } from './left-behind.ts'
 import { type LastingConnection, lasting } from './reconnect.ts'
 
 /** Connections by host. */
@@ -29,6 +30,8 @@ export interface SessionOptions {
   readonly signal: AbortSignal
   /** Commands leave markers on the hosts; without them, what a lost connection leaves open stays unknown. */
   readonly markers: boolean
+  /** The run was begun before: commands of it may still go on. */
+  readonly takenUp: boolean
   /** A line for the people who watch. */
   notice(text: string): void
 }
@@ -38,7 +41,7 @@ const patienceWhenGone = 60_000
 const [firstPause, longestPause] = [250, 4_000]
 
 /** Keeps the connections of a run. */
-export function openSessions({ run, forks, signal, markers, notice }: SessionOptions): Sessions {
+export function openSessions({ run, forks, signal, markers, takenUp, notice }: SessionOptions): Sessions {
   const limit = limiter(forks)
   const sessions = new Map<string, { opening: Promise<LastingConnection>; connection?: LastingConnection }>()
 
@@ -65,12 +68,12 @@ export function openSessions({ run, forks, signal, markers, notice }: SessionOpt
     const { become, user, kind } = host.connection
     // That directory is another user's where commands become one.
     const own = typeof directory === 'string' && (!become || become.user === user) ? directory : undefined
+    const folder = markers && kind !== 'local' ? markerFolder(user, run, own) : undefined
     const connection = lasting(await limit(() => connect(host.name, host.connection, signal)), {
-      connect: () => connectAgain(host),
-      folder: markers && kind !== 'local' ? markerFolder(user, run, own) : undefined,
-      notice,
+      ...{ connect: () => connectAgain(host), folder, notice },
     })
     everyone.push(connection)
+    if (takenUp && folder !== undefined) await waitForLeftBehind(connection, folder, signal, notice)
     return connection
   }
 

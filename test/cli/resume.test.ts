@@ -131,3 +131,49 @@ real('a copy of the folder is enough to go on, and without its secrets it says w
   t.regex(refused.stderr, /secrets\/make\.h1\.\w+ can't be read/)
   t.is((await bench.rekey(['resume', copy])).code, 0)
 })
+
+real(
+  'a command that went on when rekey was killed is waited for; what is done again is not done beside it',
+  async t => {
+    const { bench } = t.context
+    const waits = `i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
+    const command = `echo from >>${bench.folder}/log; echo begun; ${waits}; yes much | head -n 50000; echo to >>${bench.folder}/log`
+    const path = bench.playbook(`
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}),
+  plays: [play('Work', { hosts: 'h1' }, [step('Work', {
+    run: async ({ $ }) => { await $({ quiet: true })\`true\`; await $\`${command}\` },
+    rollback: ({ $ }) => $\`echo undone >>${bench.folder}/log\`,
+  })])] })`)
+    const kill = async (args: readonly string[]) =>
+      bench.rekey([...args, '--output', 'plain', '-v'], {
+        onLine: (line, kill) => {
+          if (line.endsWith('h1 | begun')) kill('SIGKILL')
+        },
+      })
+    const log = () => readFileSync(join(bench.folder, 'log'), 'utf8').trim().split('\n')
+    /** Takes the run up, and lets the command end once it is waited for. */
+    const taken = async (...args: string[]) => {
+      const called = await bench.rekey(args, {
+        onLine: line => {
+          if (line.endsWith('; waiting for its end')) bench.touch('go')
+        },
+      })
+      t.regex(
+        called.stdout,
+        /h1: a command that was begun before the run ended still runs there, as process \d+; waiting/,
+      )
+      t.regex(called.stdout, /h1: that command ended with status 0\n/)
+      t.is(called.code, 0, called.stdout)
+    }
+    await kill(['run', path, '-i', bench.inventory])
+    await taken('resume', 'last')
+    t.deepEqual(log(), ['from', 'to', 'from', 'to'])
+    rmSync(join(bench.folder, 'go'))
+    rmSync(join(bench.folder, 'log'))
+    await kill(['run', path, '-i', bench.inventory])
+    await taken('rollback', 'last')
+    t.deepEqual(log(), ['from', 'to', 'undone'])
+  },
+)

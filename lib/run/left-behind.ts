@@ -1,0 +1,66 @@
+// Commands that went on when rekey was killed: whoever takes the run up again waits for them, so that nothing is done beside them.
+import type { Connection } from '../connection/connection.ts'
+import { runScript } from '../connection/files.ts'
+import { lookScript, runningScript } from '../connection/marker.ts'
+import { UnknownOutcomeError } from '../errors.ts'
+import { firstFound } from './reconnect.ts'
+
+/** For a question that takes the host no time. */
+const patience = 15_000
+
+/**
+ * Waits until no command of the run goes on, on a host that was just connected to. What they print is read, or they would wait for
+ * ever for somebody to do so.
+ * @param folder of the run's markers, as a word for the host's shell
+ * @param notice is told what is waited for, and how it ended
+ */
+export async function waitForLeftBehind(
+  connection: Connection,
+  folder: string,
+  signal: AbortSignal,
+  notice: (text: string) => void,
+): Promise<void> {
+  const { name } = connection
+  const told = new Set<string>()
+  for (;;) {
+    const script = runningScript(folder)
+    const { stdout } = await runScript(connection, script, { asLogin: true, signal, timeout: patience })
+    const [id] = stdout.toString('utf8').split('\n')
+    if (!id) return
+    const looking = connection.spawn(lookScript(folder, id), { asLogin: true, signal })
+    const over = new Promise<void>((resolve, reject) => {
+      looking.once('error', reject)
+      looking.once('close', () => resolve())
+    })
+    looking.stdin.end()
+    try {
+      const found = await firstFound(looking)
+      if (found.is === 'running' && !told.has(id)) {
+        told.add(id)
+        const what = `a command that was begun before the run ended still runs there, as process ${found.pid}`
+        notice(`${name}: ${what}; waiting for its end`)
+      }
+      looking.stdout.resume()
+      looking.stderr.resume()
+      await over
+    } catch (error) {
+      // Lost once more, and asked once more: the connection comes back by itself.
+      if (error instanceof UnknownOutcomeError) continue
+      throw error
+    }
+    const ended = await endOf(connection, folder, id, signal)
+    if (told.has(id) && ended !== undefined) notice(`${name}: that command ended with status ${ended}`)
+  }
+}
+
+async function endOf(
+  connection: Connection,
+  folder: string,
+  id: string,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const looking = connection.spawn(lookScript(folder, id), { asLogin: true, signal, timeout: patience })
+  looking.stdin.end()
+  const found = await firstFound(looking)
+  return found.is === 'ended' ? found.status : undefined
+}
