@@ -8,7 +8,7 @@ import { followRun, type RunningHost } from './progress.ts'
 import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { Style, Terminal } from './terminal.ts'
 import type { View } from './view.ts'
-import { names, placeOf } from './words.ts'
+import { names, placeOf, predictions } from './words.ts'
 
 /** Milliseconds of silence after which it says what is being waited for. */
 const heartbeat = 2_000
@@ -79,13 +79,17 @@ export function plainView(
           break
         case 'step.finished': {
           if (event.earlier) break
-          const { outcome, milliseconds, handled, error, would = [] } = event
+          const { outcome, milliseconds, handled, error, predicted, would = [] } = event
           const title = titles[event.play]?.get(event.step) ?? event.step
           const message = error ? `: ${error.message.split('\n').map(terminal.text).join('\n')}` : ''
+          const word = predicted ? predictions[predicted] : (handled ?? outcome)
+          const style = predicted === 'unknown' ? 'skipped' : handled ? 'changed' : styles[outcome]
           say(
-            `  ${paint(handled ? 'changed' : styles[outcome], (handled ?? outcome).padEnd(11))} ${title} [${placeOf(event)}] ${formatDuration(milliseconds)}${message}`,
+            `  ${paint(style, word.padEnd(12))} ${title} [${placeOf(event)}] ${formatDuration(milliseconds)}${message}`,
           )
-          for (const line of would) say(`      would: ${line}`)
+          // A step without a plan says no more than its title.
+          for (const line of would)
+            if (predicted !== 'run') say(`      ${predicted === 'unknown' ? '' : 'would: '}${line}`)
           break
         }
         case 'notice':

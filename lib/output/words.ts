@@ -1,5 +1,5 @@
 // How durations, outcomes and tallies read, the same in every view.
-import type { PlannedStep, Tally } from '../run/events.ts'
+import type { PlannedStep, Prediction, Tally } from '../run/events.ts'
 
 /** `ok=3 changed=2`, in Ansible's order, zeros left out. */
 export function tallied(tally: Tally): string {
@@ -11,6 +11,13 @@ export function tallied(tally: Tally): string {
     .filter(outcome => tally[outcome])
     .map(outcome => `${outcome}=${tally[outcome]}`)
     .join(' ')
+}
+
+/** What a check says of a step in place of an outcome. */
+export const predictions: Readonly<Record<Prediction, string>> = {
+  change: 'would change',
+  run: 'would run',
+  unknown: 'unknown',
 }
 
 /** A step's title, and where it stands if not straight in its play: `Undo (Try it: rescue)`, `Restart (handler)`. */

@@ -36,6 +36,12 @@ export interface RunSelection {
 /** What becomes of a failure that does not count: the host goes on, or goes into the rescue of its block. */
 export type Handled = 'ignored' | 'rescued'
 
+/**
+ * What a check knows of a step. `change`: its plan says what it would do. `run`: it has no plan, and would be run. `unknown`: whether it
+ * would depends on what steps before it would have done.
+ */
+export type Prediction = 'change' | 'run' | 'unknown'
+
 /** How many of each outcome a host had. Failures that were handled are counted as such. */
 export type Tally = Partial<Record<Outcome | Handled, number>>
 
@@ -115,8 +121,9 @@ export type RunEventBody =
       readonly handled?: Handled
       /** The handlers that it called for, and on which hosts. */
       readonly notified?: { readonly handlers: readonly string[]; readonly hosts: readonly string[] }
-      /** In `--check`: what it would do. */
+      /** In `--check`: what it would do, and how much is known of that. */
       readonly would?: readonly string[]
+      readonly predicted?: Prediction
       readonly error?: EventError
     }
   | { readonly kind: 'play.finished'; readonly play: number; readonly milliseconds: number }

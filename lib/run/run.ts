@@ -76,7 +76,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     services = playbook.services?.(base as never) ?? {}
     await options.flush()
     const schedule: Schedule = {
-      ...{ options, base, services, sessions, registered, standing },
+      ...{ options, base, services, sessions, registered, standing, predictions: { made: false } },
       limit: limiter(forks),
       guard: () => {
         if (lock?.lost) throw lock.lost

@@ -7,7 +7,7 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import { type CaughtFailure, type Outcome, PlannedWrite, type RunContext, Unchanged } from '../playbook/model.ts'
 import { hostNamed, hostSession } from './context.ts'
-import type { EventError } from './events.ts'
+import type { EventError, Prediction } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
 import type { RunOptions } from './options.ts'
 import { collectLines } from './output-lines.ts'
@@ -24,12 +24,15 @@ export interface StepRun {
   readonly services: object
   readonly sessions: Sessions
   readonly registered: Registered
+  /** In `--check`: whether a step would have done something, so that what is asked after it may find it not done. */
+  readonly predictions: { made: boolean }
 }
 
 /** How a step ended on a host. */
 export interface StepResult {
   readonly outcome: Outcome
   readonly would?: string[]
+  readonly predicted?: Prediction
   readonly error?: EventError
   readonly delegate?: string
   readonly tries?: number
@@ -83,7 +86,7 @@ export async function executeStep(
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
     const attempt = () => runTries(one, context, run, tries, isOpen)
-    const result = await (options.check ? checkStep(one, context, attempt) : doStep(one, context, attempt))
+    const result = await (options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt))
     // A command that was told not to throw still ran over a connection that is now gone.
     if (connection?.lost && !signal.aborted) throw lostDuring(one, connection)
     return { ...result, ...how() }
@@ -109,7 +112,26 @@ async function doStep(one: SelectedStep, context: AnyContext, attempt: () => Pro
   return { outcome: one.readOnly || returned instanceof Unchanged ? 'ok' : 'changed' }
 }
 
-/** What a step would do: what only looks is run for real, the rest is asked for its plan. */
+/**
+ * What a step would do. What it asks after another step would have done something may fail for that very reason: then nobody can tell,
+ * and the check goes on. What only looks is run for real, and its failure is one.
+ */
+async function predictStep(
+  one: SelectedStep,
+  context: AnyContext,
+  attempt: () => Promise<unknown>,
+  { predictions }: StepRun,
+): Promise<StepResult> {
+  const result = await checkStep(one, context, attempt).catch((thrown: unknown): StepResult => {
+    const error = failureOf(thrown, context.host.name)
+    if (one.readOnly || !predictions.made || outcomeOf(error) !== 'failed') throw thrown
+    return { outcome: 'changed', predicted: 'unknown', would: [`can't be told before: ${error.message}`] }
+  })
+  if (result.predicted) predictions.made = true
+  return result
+}
+
+/** What only looks is run for real, the rest is asked for its plan. */
 async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => Promise<unknown>): Promise<StepResult> {
   if (one.when && !(await one.when(context))) return { outcome: 'skipped' }
   if (one.readOnly) {
@@ -123,8 +145,8 @@ async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => 
     if (!(item instanceof PlannedWrite)) would.push(item)
     else if (await context.files.differs(item.path, item.content)) would.push(`write ${item.path}`)
   }
-  if (plan.length > 0 && would.length === 0) return { outcome: 'ok' }
-  return { outcome: 'changed', would: plan.length > 0 ? would : [one.title] }
+  if (plan.length === 0) return { outcome: 'changed', predicted: 'run', would: [one.title] }
+  return would.length === 0 ? { outcome: 'ok' } : { outcome: 'changed', predicted: 'change', would }
 }
 
 /** Runs a step, registers what it returns, and verifies it; once more where that fails and may be tried again. */

@@ -120,12 +120,12 @@ real('--check --diff shows what steps would write, and leaves out what is there 
   const { stdout } = await bench.rekey([...args, '--check', '--diff'])
   t.regex(
     stdout,
-    /h1 \| --- \S+\/plain\.conf\n +h1 \| \+\+\+ \S+\/plain\.conf\n +h1 \| @@ -1,2 \+1,2 @@\n +h1 \| {2}a = 1\n +h1 \| -b = 2\n +h1 \| \+b = 3\n +changed +Write the settings.*\n +would: write \S+\/plain\.conf/,
+    /h1 \| --- \S+\/plain\.conf\n +h1 \| \+\+\+ \S+\/plain\.conf\n +h1 \| @@ -1,2 \+1,2 @@\n +h1 \| {2}a = 1\n +h1 \| -b = 2\n +h1 \| \+b = 3\n +would change +Write the settings.*\n +would: write \S+\/plain\.conf/,
   )
   t.regex(stdout, /ok +Write what is there \[h1\]/)
   t.regex(
     stdout,
-    /h1 \| -«[0-9a-f]{12}»\n +h1 \| \+«[0-9a-f]{12}»\n +changed +Write a password.*\n.*password\n +would: tell those who need it/,
+    /h1 \| -«[0-9a-f]{12}»\n +h1 \| \+«[0-9a-f]{12}»\n +would change +Write a password.*\n.*password\n +would: tell those who need it/,
   )
   t.notRegex(stdout, /horse/)
   t.notRegex((await bench.rekey([...args, '--check'])).stdout, /b = 3/)

@@ -177,6 +177,35 @@ test.serial(
   },
 )
 
+test.serial('--check says what would change, what would be run, and what can not be told before', async t => {
+  const { run, log, finished } = work(['h1'])
+  const made = `say('Make', { run: () => ({ port: 1 }) })`
+  const asks = `ctx => ctx.registered('make', ctx.host.name).port > 0`
+  const { code, stdout } = await run(
+    `play('One', { hosts: 'masters' }, [say('Planned', { plan: () => 'turn it on' }), ${made}, say('When', { when: ${asks} }), say('Asked', { check: ${asks}, notify: 'h' }), say('Last')])`.replace(
+      "'masters' }",
+      "'masters', handlers: [say('H')] }",
+    ),
+    '--check',
+  )
+  t.is(code, 0, stdout)
+  t.regex(stdout, /would change +Planned \[h1\] .*\n +would: turn it on\n/)
+  t.regex(stdout, /would run +Make \[h1\] .*\n/)
+  t.regex(
+    stdout,
+    /unknown +When \[h1\] .*\n +can't be told before: Cannot read properties of undefined \(reading 'port'\)\n/,
+  )
+  t.deepEqual(
+    finished().map(({ predicted = '-' }) => predicted),
+    ['-', 'change', 'run', 'unknown', 'unknown', 'run', 'run'],
+  )
+  t.deepEqual(log(), [])
+  // Where nothing came before that it could depend on, it is wrong now.
+  const wrong = await run(`play('One', { hosts: 'masters' }, [say('When', { when: ${asks} }), say('Last')])`, '--check')
+  t.is(wrong.code, 2)
+  t.regex(wrong.stdout, /failed +When \[h1\]/)
+})
+
 test.serial(
   '--step asks before each step: no leaves it out, continue asks no more; without a terminal it is refused',
   async t => {

@@ -1,6 +1,6 @@
 // Runs as their events tell them, each with what every view must show of it.
 import type { Outcome } from '../../lib/playbook/model.ts'
-import type { EventError, Failure, RunEvent, RunEventBody, Tally } from '../../lib/run/events.ts'
+import type { EventError, Failure, Prediction, RunEvent, RunEventBody, Tally } from '../../lib/run/events.ts'
 
 export interface Scenario {
   readonly name: string
@@ -23,6 +23,7 @@ export interface Went {
   readonly error?: EventError
   readonly output?: readonly string[]
   readonly would?: readonly string[]
+  readonly predicted?: Prediction
   readonly earlier?: true
   readonly diff?: readonly string[]
 }
@@ -67,10 +68,15 @@ export function recorded(shape: Shape = {}): RunEvent[] {
     const results = hosts.map(host => [host, went(host, title)] as const)
     for (const [host, { earlier }] of results) if (!earlier) emit({ kind: 'step.started', ...where(host) })
     at += 2_000
-    for (const [host, { outcome = 'changed', error, output = [], would, earlier, diff }] of results) {
+    for (const [host, { outcome = 'changed', error, output = [], would, predicted, earlier, diff }] of results) {
       for (const line of output) emit({ kind: 'step.output', ...where(host), stream: 'stdout', line })
       if (diff) emit({ kind: 'step.diff', ...where(host), path: '/etc/x', diff })
-      const rest = { ...(would && { would }), ...(error && { error }), ...(earlier && { earlier }) }
+      const rest = {
+        ...(would && { would }),
+        ...(predicted && { predicted }),
+        ...(error && { error }),
+        ...(earlier && { earlier }),
+      }
       emit({ kind: 'step.finished', ...where(host), outcome, milliseconds: earlier ? 0 : 2_000, ...rest })
       tally[host] = { ...tally[host], [outcome]: (tally[host]?.[outcome] ?? 0) + 1 }
       if (error) failures.push({ host, step: title, outcome, error })
@@ -180,12 +186,13 @@ export const scenarios: readonly Scenario[] = [
       check: true,
       went: (_, step) => ({
         would: [`systemctl restart ${step.toLowerCase()}`],
+        predicted: step === 'First' ? 'change' : 'unknown',
         diff: ['--- /etc/x', '+++ /etc/x', '@@ -1,1 +1,1 @@', '-a', '+b'],
       }),
     }),
     text: [/check: nothing is changed/, /h1 \| -a\n +h1 \| \+b/],
     tree: [/What would be done\n {2}First \[h1, h2\]\n {6}systemctl restart first/],
-    plain: [/changed +First \[h1\].*\n +would: systemctl restart first/],
+    plain: [/would change +First \[h1\].*\n +would: systemctl restart first/, /unknown +Second \[h1\]/],
     junit: [/<system-out>would: systemctl restart first\n--- \/etc\/x/],
   },
   {
