@@ -25,7 +25,7 @@ interface Case {
     readonly message: string
     readonly type?: string
   }
-  /** What it would do, and what it writes. */
+  /** A failure that does not count, what it would do, and what it writes. */
   readonly said: readonly string[]
 }
 
@@ -105,11 +105,13 @@ function caseOf(
     verdict: { kind, message, type },
   })
   if (!ended)
-    return begun ? verdict('error', 'it did not end', 'unknown') : verdict('skipped', 'the run ended before it')
-  const { outcome, error, earlier } = ended
+    return begun ? verdict('error', 'it did not end', 'unknown') : verdict('skipped', 'the host did not come to it')
+  const { outcome, error, earlier, handled } = ended
   if (earlier) return verdict('skipped', 'it was done before the run was gone on with')
   if (outcome === 'skipped') return verdict('skipped', 'there was nothing to do')
   const message = [error?.message ?? outcome, error?.hint].filter(Boolean).join('\n')
+  // It fails nothing: whoever reads the report must not stop at it.
+  if (handled) return { step, host, seconds, said: [`${handled}: ${message}`, ...said] }
   if (outcome === 'failed') return verdict('failure', message, error?.code ?? outcome)
   if (outcome === 'ok' || outcome === 'changed') return { step, host, seconds, said }
   return verdict('error', message, outcome)

@@ -1,5 +1,5 @@
 // Blocks: who goes into rescue and always, who goes on after them, and where a resumed run enters them again.
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { type Work, work } from './_work.ts'
@@ -40,6 +40,27 @@ test.serial(
     const shown = (await bench.rekey(['show', 'last'])).stdout
     t.regex(shown, /B \(Try it\) +changed on h1, h3; rescued on h2/)
     t.regex(shown, /R \(Try it: rescue\) +changed on h2/)
+  },
+)
+
+test.serial(
+  'in a JUnit report, what was rescued or ignored fails nothing; a rescue and a handler have tests only where they came',
+  async t => {
+    const { run, failOn, folder } = work()
+    failOn('B-h2', 'E-h1')
+    const steps = `${rescueAndAlways}, say('E', { ignoreErrors: true }), say('F', { notify: 'h', run: async ctx => ctx.host.name === 'h1' ? undefined : unchanged() })`
+    const plays = `play('One', { hosts: 'masters', handlers: [say('H'), say('I')] }, [${steps}])`
+    t.is((await run(plays, '--junit', 'report.xml')).code, 0)
+    const report = readFileSync(join(folder, 'report.xml'), 'utf8')
+    t.regex(report, /<testsuite name="One" tests="21" failures="0" errors="0" skipped="1"/)
+    const messageOf = (name: string) =>
+      new RegExp(`<testcase name="${name}[^>]*>\\s*<system-out>(.*)</system-out>`).exec(report)?.[1]
+    t.is(messageOf('B \\(Try it\\) \\[h2\\]'), 'rescued: a command ended with exit status 1, and said nothing')
+    t.is(messageOf('E \\[h1\\]'), 'ignored: a command ended with exit status 1, and said nothing')
+    t.deepEqual(
+      [...report.matchAll(/name="(\w+ \((?:handler|Try it: rescue)\) .*?)"/g)].map(([, name]) => name),
+      ['R (Try it: rescue) [h2]', 'S (Try it: rescue) [h2]', 'H (handler) [h1]'],
+    )
   },
 )
 
