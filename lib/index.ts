@@ -38,7 +38,7 @@ export {
 } from './kubernetes/tokens.ts'
 export { replaceDaemonPods, restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
 export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
-export { type Copied, type CopiedFile, copy, differingFiles } from './operations/copy.ts'
+export { type Copied, type CopiedFile, copy, differingFiles, wouldCopy } from './operations/copy.ts'
 export { changedAfterSwap, restoreFiles } from './operations/restore.ts'
 export { type StagedFile, type Swap, stagedPath, stageFiles, swapFiles } from './operations/staging.ts'
 export { waitFor } from './operations/wait.ts'

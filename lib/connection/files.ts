@@ -22,10 +22,14 @@ export interface FileChange {
   readonly path: string
   /** `undefined` where there is none, or it can't be read. */
   readonly before: Buffer | undefined
-  readonly after: Buffer
+  /** `undefined` where it is removed. */
+  readonly after: Buffer | undefined
   /** It is written as a `secret()`. */
   readonly secret: boolean
 }
+
+/** What a file will hold; `undefined` where it is removed. */
+export type NextContent = Pick<FileChange, 'after' | 'secret'>
 
 /** Is told of files that change, or that would. */
 export type FileWatcher = (change: FileChange) => void
@@ -41,8 +45,8 @@ export interface RemoteFiles {
   write(path: string, content: string | Buffer | Secret, options?: FileOptions): Promise<void>
   /** Whether writing it would change a file's content. Only looks, and tells whoever watches. */
   differs(path: string, content: string | Buffer | Secret): Promise<boolean>
-  /** Tells whoever watches of a file that is about to be replaced by other means than `write`; where nobody does, it is for free. */
-  announce(path: string, content: Buffer, options: { readonly secret: boolean }): Promise<void>
+  /** Tells whoever watches of a file that is about to change by other means than `write`; where nobody does, nothing is asked. */
+  announce(path: string, next: () => NextContent | Promise<NextContent>): Promise<void>
   /** Copies a file to this machine (0600) without holding it in memory, and returns the sha256 of what arrived, in hex. */
   download(path: string, destination: string): Promise<string>
   /** The sha256 of a file in hex, as `sha256sum` prints it. */
@@ -70,19 +74,20 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
     }
     return stdout
   }
-  const changeOf = async (path: string, after: Buffer, secret: boolean): Promise<FileChange> => {
+  const changeOf = async (path: string, next: NextContent): Promise<FileChange> => {
     const { code, stdout } = await twice(() => runScript(connection, `cat ${quote(path)}`, { signal }))
-    return { path, before: code === 0 ? stdout : undefined, after, secret }
+    return { path, before: code === 0 ? stdout : undefined, ...next }
   }
   return {
     differs: async (path, content) => {
-      const change = await changeOf(path, bytesOf(content), content instanceof Secret)
-      if (change.before?.equals(change.after)) return false
+      const after = bytesOf(content)
+      const change = await changeOf(path, { after, secret: content instanceof Secret })
+      if (change.before?.equals(after)) return false
       watch?.(change)
       return true
     },
-    announce: async (path, content, { secret }) => {
-      if (watch) watch(await changeOf(path, content, secret))
+    announce: async (path, next) => {
+      if (watch) watch(await changeOf(path, await next()))
     },
     read: path => run(`read ${path}`, `cat ${quote(path)}`),
     readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
@@ -91,7 +96,7 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
     download: (path, destination) => twice(() => download(connection, path, destination, signal)),
     write: async (path, content, { mode, owner, replaces = path } = {}) => {
       const bytes = bytesOf(content)
-      const change = watch && (await changeOf(replaces, bytes, content instanceof Secret))
+      const change = watch && (await changeOf(replaces, { after: bytes, secret: content instanceof Secret }))
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
       const hash = createHash('sha256').update(bytes).digest('hex')
       const destination = quote(path)

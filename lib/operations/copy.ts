@@ -2,9 +2,10 @@
 // what was sent, and then renamed.
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream, readFileSync } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
+import type { NextContent } from '../connection/files.ts'
 import { quote, raw, Secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
@@ -40,6 +41,7 @@ interface Wanted {
   readonly hash: string
   readonly mode: number
   readonly owner?: string
+  readonly secret: boolean
 }
 
 /** What a host has. */
@@ -52,6 +54,8 @@ interface Found {
   readonly missingFolders: readonly string[]
 }
 
+/** A bigger file is not read for a diff. */
+const largestShown = 8 * 1024 * 1024
 /** Files are handed on in pieces of about this size, many small ones or a part of a big one. */
 const piece = 256 * 1024
 /** The highest four bits of what stat calls the mode, of a file. */
@@ -62,23 +66,41 @@ const mostSyncedAlone = 32
 /**
  * Makes files of a host be as they shall be. Those that are already are left alone, and then nothing is sent at all.
  * All that are sent are written beside their destinations, synced and compared with what was sent before the first of them is
- * renamed: what failed until then leaves every file as it was. In `--check` ask `differingFiles`.
+ * renamed: what failed until then leaves every file as it was. In a `plan` ask `wouldCopy`.
  * @throws HostFailedError when one can't be written, or did not arrive whole
  * @throws RekeyError when a source can't be read, or a path won't do
  */
 export async function copy(session: HostSession, files: readonly CopiedFile[]): Promise<Copied> {
-  const wanted = await Promise.all(files.map(wantedFile))
-  const found = await look(session, wanted)
-  const changed = wanted.filter(file => differs(session, file, found))
+  const { changed, found } = await compare(session, files)
+  await announce(session, changed)
   if (changed.length > 0) await send(session, changed, found.missingFolders)
   return { changed: changed.map(({ path }) => path), bytes: changed.reduce((sum, { size }) => sum + size, 0) }
 }
 
 /** The paths of those files that `copy` would write. Changes nothing. */
 export async function differingFiles(session: HostSession, files: readonly CopiedFile[]): Promise<string[]> {
+  const { changed } = await compare(session, files)
+  return changed.map(({ path }) => path)
+}
+
+/** For a `plan`: what `copy` would do, a line a file. Changes nothing, and tells whoever watches. */
+export async function wouldCopy(session: HostSession, files: readonly CopiedFile[]): Promise<string[]> {
+  const { changed } = await compare(session, files)
+  await announce(session, changed)
+  return changed.map(({ path }) => `write ${path}`)
+}
+
+async function compare(
+  session: HostSession,
+  files: readonly CopiedFile[],
+): Promise<{ changed: Wanted[]; found: Found }> {
   const wanted = await Promise.all(files.map(wantedFile))
   const found = await look(session, wanted)
-  return wanted.filter(file => differs(session, file, found)).map(({ path }) => path)
+  return { changed: wanted.filter(file => differs(session, file, found)), found }
+}
+
+async function announce({ files }: HostSession, changed: readonly Wanted[]): Promise<void> {
+  for (const file of changed) if (file.size <= largestShown) await files.announce(file.path, () => nextOf(file))
 }
 
 async function wantedFile({ path, content, source, mode, owner }: CopiedFile): Promise<Wanted> {
@@ -87,16 +109,23 @@ async function wantedFile({ path, content, source, mode, owner }: CopiedFile): P
       code: 'copy.path',
     })
   }
-  const bits = mode ?? (content instanceof Secret ? 0o600 : 0o644)
+  const secret = content instanceof Secret
+  const bits = mode ?? (secret ? 0o600 : 0o644)
   if (source !== undefined && content === undefined) {
-    return { path, content: { source }, ...(await hashOf(source)), mode: bits, owner }
+    return { path, content: { source }, ...(await hashOf(source)), mode: bits, owner, secret }
   }
   if (content === undefined || source !== undefined) {
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
   }
   const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
   const hash = createHash('sha256').update(bytes).digest('hex')
-  return { path, content: bytes, size: bytes.length, hash, mode: bits, owner }
+  return { path, content: bytes, size: bytes.length, hash, mode: bits, owner, secret }
+}
+
+/** For a diff. What not everybody may read is taken for a secret. */
+async function nextOf({ content, mode, secret }: Wanted): Promise<NextContent> {
+  const after = Buffer.isBuffer(content) ? content : await readFile(content.source)
+  return { after, secret: secret || (mode & 0o007) === 0 }
 }
 
 /** The hashes of files here, by what tells that they are as they were: many hosts get the same ones. */

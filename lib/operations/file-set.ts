@@ -87,7 +87,7 @@ export async function placeFileSet(
   if (files.length === 0) return check
   // What not everybody may read is taken for a secret.
   const announced = files.map(({ path, content, mode }) =>
-    session.files.announce(path, content, { secret: (mode & 0o007) === 0 }),
+    session.files.announce(path, () => ({ after: content, secret: (mode & 0o007) === 0 })),
   )
   await Promise.all(announced)
   const swap = { rename: files.map(({ path }) => path), link: [], remove: [] }

@@ -1,4 +1,5 @@
 // The way back of a swap: what an archive of the host has is put back, what it has not goes away.
+import type { NextContent } from '../connection/files.ts'
 import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
@@ -12,11 +13,13 @@ import { type Swap, stagedPath } from './staging.ts'
  * @throws HostFailedError before anything is changed where the archive can't be read; also where a file is not what it was
  */
 export async function restoreFiles(
-  { $, host }: HostSession,
+  session: HostSession,
   run: string,
   archive: string,
   paths: readonly string[],
 ): Promise<void> {
+  const { $, files, host } = session
+  for (const path of paths) await files.announce(path, () => archived(session, archive, path))
   const there = (path: string) => `{ [ -e "$t"${quote(path)} ] || [ -L "$t"${quote(path)} ]; }`
   const script = [
     'set -e; umask 077',
@@ -43,6 +46,16 @@ export async function restoreFiles(
     host: host.name,
     hint: `They are in ${archive} on ${host.name}.`,
   })
+}
+
+/** What an archive has of a file. What not everybody may read is taken for a secret. */
+async function archived({ $ }: HostSession, archive: string, path: string): Promise<NextContent> {
+  const inside = path.replace(/^\/+/, '')
+  const look = $({ quiet: true, nothrow: true })
+  const { stdout: listed } = await look`tar -tvzf ${archive} ${inside} 2>/dev/null`
+  if (!listed.startsWith('-')) return { after: undefined, secret: false }
+  const { stdout } = await look`tar -xzOf ${archive} ${inside} | base64`
+  return { after: Buffer.from(stdout, 'base64'), secret: listed.slice(7, 10) === '---' }
 }
 
 /** The files of a swap that somebody changed after it: they are neither what it put there nor what the archive has. */

@@ -38,8 +38,10 @@ export async function stageFiles({ files }: HostSession, run: string, staged: re
  * Puts staged files in place, in one script that checks first that all of them are there.
  * @throws HostFailedError before anything is renamed when one is missing
  */
-export async function swapFiles({ $, host }: HostSession, run: string, swap: Swap): Promise<void> {
+export async function swapFiles({ $, files, host }: HostSession, run: string, swap: Swap): Promise<void> {
   const { rename, link, remove, hashes = {} } = swap
+  // What is renamed was told when it was staged.
+  for (const path of remove) await files.announce(path, () => ({ after: undefined, secret: false }))
   const inPlace = (path: string) =>
     path in hashes ? `[ "$(sha256sum <${quote(path)} 2>/dev/null | cut -c1-64)" = ${hashes[path]} ]` : 'false'
   const script = [

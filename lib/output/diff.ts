@@ -20,16 +20,23 @@ type Marks = Pick<Redactor, 'marked' | 'fingerprint'>
 export function fileDiffer(redactor: Marks): (change: FileChange) => string[] {
   return change => {
     const { path, before, after, secret } = change
-    if (before?.equals(after)) return []
-    const [old, next] = [before?.toString('utf8') ?? '', after.toString('utf8')]
+    if (before === undefined ? after === undefined : after && before.equals(after)) return []
+    const [old, next] = [before?.toString('utf8') ?? '', after?.toString('utf8') ?? '']
     const sized = (bytes: Buffer) => `${bytes.length} bytes ${redactor.fingerprint(bytes.toString('base64'))}`
-    const inWords = `${path}: ${before ? sized(before) : 'nothing'} becomes ${sized(after)}`
+    const inWords = `${path}: ${before ? sized(before) : 'nothing'} becomes ${after ? sized(after) : 'nothing'}`
     if (isBinary(before) || isBinary(after) || old.length > largest || next.length > largest) return [inWords]
     const [shownOld, shownNext] = shown(old, next, secret, redactor)
-    const patch = structuredPatch(before ? path : '/dev/null', path, shownOld, shownNext, '', '', {
-      context: 3,
-      timeout: longest,
-    })
+    const patch = structuredPatch(
+      before ? path : '/dev/null',
+      after ? path : '/dev/null',
+      shownOld,
+      shownNext,
+      '',
+      '',
+      {
+        ...{ context: 3, timeout: longest },
+      },
+    )
     if (!patch) return [inWords]
     if (patch.hunks.length === 0) return [`${path}: changes only in what can't be shown`]
     return [

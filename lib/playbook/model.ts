@@ -138,7 +138,7 @@ export interface Step<Context = StepContext> extends FailureRules {
   when?(context: Context): boolean | Promise<boolean>
   /** Is it done already? Then `run` is left out. Must only look. */
   check?(context: Context): boolean | Promise<boolean>
-  /** What `run` would do on this host, for `--check`: a line each, or files with `wouldWrite`. Must only look. */
+  /** What `run` would do on this host, for `--check`: a line each, or files with `wouldWrite`; none where nothing. Must only look. */
   plan?(context: Context): Planned | Planned[] | Promise<Planned | Planned[]>
   /**
    * Does it. May come twice, where a run was killed in the middle: a resumed run does it again. What it returns is plain data and

@@ -73,7 +73,13 @@ export async function executeStep(
     returns = connection.returns
     const output = (stream: 'stdout' | 'stderr', text: string) => collectors[stream].write(text)
     const session = hostSession(target, connection, signal, output, options.diff && watch)
-    return { ...run.base, ...run.services, ...session, host, log: line('log'), failure }
+    /** What is written on yet another host is told of this step, with that host's name. */
+    const on = async (name: Host | string) => {
+      const other = typeof name === 'string' ? hostNamed(options.inventory, name) : name
+      const watchThere: FileWatcher = change => watch({ ...change, path: `${other.name}:${change.path}` })
+      return hostSession(other, await sessions.open(other), signal, undefined, options.diff && watchThere)
+    }
+    return { ...run.base, ...run.services, ...session, host, on, log: line('log'), failure }
   }
   /** A connection was lost in the middle, and the error is not what a command was found to have ended with. */
   const isOpen = (error: Error) =>
@@ -139,13 +145,12 @@ async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => 
     return { outcome: 'ok' }
   }
   if (one.check && (await one.check(context))) return { outcome: 'ok' }
-  const plan = one.plan ? [await one.plan(context)].flat() : []
+  if (!one.plan) return { outcome: 'changed', predicted: 'run', would: [one.title] }
   const would: string[] = []
-  for (const item of plan) {
+  for (const item of [await one.plan(context)].flat()) {
     if (!(item instanceof PlannedWrite)) would.push(item)
     else if (await context.files.differs(item.path, item.content)) would.push(`write ${item.path}`)
   }
-  if (plan.length === 0) return { outcome: 'changed', predicted: 'run', would: [one.title] }
   return would.length === 0 ? { outcome: 'ok' } : { outcome: 'changed', predicted: 'change', would }
 }
 

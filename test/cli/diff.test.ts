@@ -157,3 +157,63 @@ real(
     }
   },
 )
+
+/** A step that copies, with a plan; one that swaps, removes and links; one that writes on another host; a way back. */
+const copying = (folder: string) => `
+import { archive, copy, play, playbook, restoreFiles, secret, stageFiles, step, swapFiles, wouldCopy } from API
+import { z } from ZOD
+const path = name => '${folder}/etc/' + name
+const copied = [
+  { path: path('plain.conf'), content: 'a = 1\\nb = 4\\n' },
+  { path: path('new/open.conf'), source: '${folder}/open.conf' },
+  { path: path('password'), content: secret('horse-battery\\n') },
+  { path: path('same.conf'), content: 'same\\n', mode: 0o600 },
+  { path: path('big'), source: '${folder}/big' },
+]
+const removed = { rename: [], link: [], remove: [path('tls.crt')] }
+export default playbook({ name: 'copies', summary: 'Copies files', vars: z.object({}), plays: [play('Copy', { hosts: 'h1' }, [
+  step('Back up', { plan: () => 'back up', run: ctx => archive(ctx, '${folder}/backup/host.tgz', [path('tls.crt'), path('password')]) }),
+  step('Copy', { plan: ctx => wouldCopy(ctx, copied), run: ctx => copy(ctx, copied).then(() => {}) }),
+  step('Remove', { plan: () => 'remove the certificate', run: ctx => swapFiles(ctx, ctx.run, removed),
+    rollback: ctx => restoreFiles(ctx, ctx.run, '${folder}/backup/host.tgz', [path('tls.crt'), path('password')]) }),
+  step('Elsewhere', { plan: () => [], run: async ctx => (await ctx.on('h2')).files.write(path('elsewhere'), 'there\\n') }),
+])] })`
+
+real('--diff shows what is copied, removed, put back and written elsewhere; --check what would be copied', async t => {
+  const { sshd } = t.context
+  const bench = workbench(sshd, ['h1', 'h2'])
+  await scene(bench)
+  const { folder } = bench
+  writeFileSync(join(folder, 'open.conf'), 'open = yes\n')
+  writeFileSync(join(folder, 'big'), Buffer.alloc(9 * 1024 * 1024, 'x'))
+  const args = ['run', bench.playbook(copying(folder)), '-i', bench.inventory, '--diff']
+  const before = filesystem(bench)
+  const checked = await bench.rekey([...args, '--check'])
+  t.deepEqual(filesystem(bench), before)
+  const done = await bench.rekey(args)
+  for (const { code, stdout, stderr } of [checked, done]) {
+    t.is(code, 0, stdout + stderr)
+    t.regex(
+      stdout,
+      /h1 \| --- \S+\/plain\.conf\n[^-+]*\+\+\+ \S+\/plain\.conf\n.*@@\n.*a = 1\n.*\| -b = 2\n.*\| \+b = 4\n/,
+    )
+    t.regex(stdout, /h1 \| --- \/dev\/null\n.*\+\+\+ \S+\/new\/open\.conf\n.*@@ -0,0 \+1,1 @@\n.*\| \+open = yes\n/)
+    t.regex(stdout, /\/password\n.*@@\n.*\| -«[0-9a-f]{12}»\n.*\| \+«[0-9a-f]{12}»\n/)
+    t.notRegex(stdout, /horse|same\.conf|\+\+\+ \S+\/big/)
+  }
+  t.regex(
+    checked.stdout,
+    /would: write \S+\/plain\.conf\n +would: write \S+open\.conf\n +would: write \S+\/password\n +would: write \S+\/big\n/,
+  )
+  t.regex(checked.stdout, /ok +Elsewhere/)
+  t.is(readFileSync(join(folder, 'etc', 'new', 'open.conf'), 'utf8'), 'open = yes\n')
+  t.is(readFileSync(join(folder, 'etc', 'password'), 'utf8'), 'horse-battery\n')
+  t.regex(done.stdout, /\+\+\+ \/dev\/null\n.*@@ -1,\d+ \+0,0 @@\n.*\| -certificate .*O=old\n/)
+  t.regex(done.stdout, /h1 \| \+\+\+ h2:\S+\/elsewhere\n.*\n.*\| \+there\n/)
+  const undone = await bench.rekey(['rollback', 'last', '--diff'])
+  t.is(undone.code, 0, undone.stdout)
+  t.regex(undone.stdout, /--- \/dev\/null\n.*\+\+\+ \S+\/tls\.crt\n.*\n.*\| \+certificate .*O=old\n/)
+  t.regex(undone.stdout, /\/password\n.*@@\n.*\| -«[0-9a-f]{12}»\n.*\| \+«[0-9a-f]{12}»\n/)
+  t.notRegex(undone.stdout, /horse/)
+  t.is(readFileSync(join(folder, 'etc', 'password'), 'utf8'), 'horse-carriage\n')
+})
