@@ -1,8 +1,10 @@
 // `rekey resume`: goes on with a run where it stopped.
+import { existsSync } from 'node:fs'
+import { basename } from 'node:path'
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { unfinished, waiting } from '../output/history.ts'
-import { loadPlaybook } from '../playbook/load.ts'
+import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { readCommand } from '../run/command-file.ts'
 import { runsDirectory } from '../run/folder.ts'
@@ -26,6 +28,7 @@ import { type ClusterOptions, withClusterOptions } from './run.ts'
 export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ClusterOptions {
   acceptChangedInventory?: boolean
   acceptChangedPlaybook?: boolean
+  playbook?: string
 }
 
 export function resumeCommand(): Command {
@@ -40,6 +43,7 @@ export function resumeCommand(): Command {
 /** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
 export function withResumeOptions(command: Command): Command {
   return withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
+    .option('--playbook <file>', 'where the playbook is now, on another machine: a name from playbooks/, or a path')
     .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
     .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
 }
@@ -63,6 +67,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
     ...execution,
     playbook,
     notices: [
+      ...(execution.notices ?? []),
       ...unfinished(history).map(line => `${line}: it is done again`),
       ...waiting(history).map(line => `${line}: it runs at the end of its play`),
     ],
@@ -96,7 +101,7 @@ export async function takeUp(
       hint: 'Wait until it has ended, or end it with Ctrl-C where it runs.',
     })
   }
-  const { playbook, file } = await loadPlaybook(first.playbookFile)
+  const { playbook, file } = await loadPlaybook(options.playbook ?? playbookNow(first.playbookFile))
   const command = readCommand(folder)
   const given: InventoryOptions = {
     inventory: options.inventory ?? [...(command?.inventory ?? first.inventory)],
@@ -120,11 +125,26 @@ export async function takeUp(
     folder,
     vars: variablesOf(playbook, inventory, hosts, given.extraVars ?? []),
     provenance,
+    notices:
+      latest.commit === provenance.commit
+        ? []
+        : [`rekey is another one than before: ${latest.commit} then, ${provenance.commit} now`],
     selection,
     takeLock: options.takeLock,
     step: options.step,
     ...viewOf(options),
   }
+}
+
+/** Where the playbook of a run is: on another machine, one that is shipped with rekey may be elsewhere. */
+function playbookNow(file: string): string {
+  if (existsSync(file)) return file
+  const name = basename(file, '.ts')
+  if (shippedPlaybooks().includes(name)) return name
+  throw new RekeyError(`the playbook of the run is not at ${file} any more`, {
+    code: 'resume.no-playbook',
+    hint: 'Say where it is now: --playbook FILE.',
+  })
 }
 
 /** The options for connecting that were given, without those that were not. */

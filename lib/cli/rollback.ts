@@ -44,7 +44,11 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     playbook: { ...playbook, plays: plan.plays } as Playbook,
     selection: { limit: history.first.selection.limit, forks: history.first.selection.forks, to: options.to },
     // Where nothing is to be undone, the lock of a run that was killed is still to be given back.
-    notices: [...staying, ...(plan.plays.length === 0 ? ['it did nothing that can be undone'] : [])],
+    notices: [
+      ...(execution.notices ?? []),
+      ...staying,
+      ...(plan.plays.length === 0 ? ['it did nothing that can be undone'] : []),
+    ],
     earlier: redact => ({
       mode: 'rollback',
       registered: readRegistered(folder, redact),

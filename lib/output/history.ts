@@ -61,7 +61,7 @@ export function historyLines(history: RunHistory): string[] {
 export function unfinished({ latest, progress, undone }: RunHistory): string[] {
   const titles = new Map(latest.plays.flatMap(({ steps }) => steps.map(({ id, title }) => [id, title] as const)))
   return [...(latest.mode === 'rollback' ? undone : progress)].flatMap(([id, hosts]) => {
-    const begun = [...hosts].filter(([, how]) => how === 'begun').map(([name]) => name)
+    const begun = [...hosts].filter(([, how]) => how === 'begun' || how === 'unknown').map(([name]) => name)
     return begun.length > 0 ? `${titles.get(id) ?? id}: begun on ${names(begun)}, its end is not known` : []
   })
 }

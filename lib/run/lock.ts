@@ -146,14 +146,17 @@ async function askHolder(
 ): Promise<void> {
   const other = readHolder(text)
   const alive = other ? isAlive(other.process) : undefined
-  const dead = alive === false || (alive === undefined && silent > silence)
+  // A holder that lives beats by the host's own clock: a beat from the future is from before that clock was set back.
+  const dead = alive === false || (alive === undefined && Math.abs(silent) > silence)
   const who = other
     ? `run ${other.run} (${other.playbook}) of ${other.operator} on ${other.process.machine}, process ${other.process.pid}, since ${other.since}`
     : 'somebody who left no name'
   const state =
     alive === false
       ? 'that process is gone'
-      : `last heard of ${formatDuration(Math.max(0, silent))} ago${dead ? '' : ': it lives'}`
+      : silent < -silence
+        ? 'not heard of since the clock of the host was set back'
+        : `last heard of ${formatDuration(Math.max(0, silent))} ago${dead ? '' : ': it lives'}`
   // The run that is gone on with holds it still: nobody else could have worked here since.
   const own = other?.run === holder.run
   if (dead && (take || own)) {

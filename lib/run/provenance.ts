@@ -1,9 +1,9 @@
 // Where a run comes from: which rekey, which playbook, which inventory, which process. A resumed run must come from the same.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Host } from '../playbook/host.ts'
 
@@ -58,7 +58,7 @@ function projectCommit(): string {
   }
 }
 
-/** A hash over a playbook and the files beside it that it imports. */
+/** A hash over a playbook and the files that it imports, those of rekey itself left out: the commit tells of them. */
 function playbookHash(file: string): string {
   const hash = createHash('sha256')
   const seen = new Set<string>()
@@ -67,8 +67,10 @@ function playbookHash(file: string): string {
     seen.add(path)
     const text = readFileSync(path, 'utf8')
     hash.update(`${text.length}\n${text}`)
-    for (const [, imported] of text.matchAll(/\bfrom\s+['"](\.\/[^'"]+)['"]/g))
-      add(resolve(dirname(path), imported ?? ''))
+    for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*\(?\s*['"](\.\.?\/[^'"]+)['"]/g)) {
+      const file = resolve(dirname(path), imported)
+      if (!file.startsWith(join(project, 'lib', sep)) && existsSync(file)) add(file)
+    }
   }
   add(file)
   return hash.digest('hex')

@@ -62,9 +62,11 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     process: options.provenance.process,
     since: new Date().toISOString(),
   }
+  // A host that may be unreachable is connected to later, and has at least the line that the run leaves at its end.
+  const involved = new Set([...everyone, ...chosen.flatMap(({ hosts }) => hosts)])
   const audit = (what: string) =>
     Promise.all(
-      everyone.map(async host => {
+      [...involved].map(async host => {
         const connection = sessions.opened(host)
         if (!connection) return
         await writeAudit(host, connection, holder, what).catch((error: Error) =>
@@ -118,7 +120,12 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   } catch (error) {
     emit({ kind: 'notice', text: `the report could not be made: ${(error as Error).message}` })
   }
-  await services.close?.()
+  try {
+    await services.close?.()
+  } catch (error) {
+    // Whatever it held, the lock is given back.
+    emit({ kind: 'notice', text: `not everything of the playbook could be closed: ${(error as Error).message}` })
+  }
   if (lock) {
     await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
     for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })

@@ -105,6 +105,28 @@ real('a holder on another machine lives as long as its heartbeat is fresh, whate
   t.is((await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])).code, 0)
 })
 
+real('a holder whose heartbeat is from the future is dead too: the clock of the host was set back', async t => {
+  const { bench } = t.context
+  const quick = bench.playbook(playbookOf('() => {}'))
+  foreignLock(bench, -86_400)
+  const refused = await bench.rekey(['run', quick, '-i', bench.inventory])
+  t.is(refused.code, 2)
+  t.regex(refused.stdout, /not heard of since the clock of the host was set back\n[\s\S]*Hint: .*--take-lock/)
+  t.is((await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])).code, 0)
+})
+
+real('the lock is given back also where the playbook can not close what it opened', async t => {
+  const { bench } = t.context
+  const source = playbookOf('() => {}').replace(
+    'plays:',
+    "services: () => ({ close: () => { throw new Error('it hangs') } }), plays:",
+  )
+  const { code, stdout, stderr } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory])
+  t.is(code, 0, stderr)
+  t.regex(stdout, /not everything of the playbook could be closed: it hangs/)
+  t.false(existsSync(lockOf(bench)))
+})
+
 real('--check neither asks for the lock nor leaves a line', async t => {
   const { bench } = t.context
   foreignLock(bench, 1)
@@ -125,4 +147,10 @@ real('every run leaves a line on its hosts when it begins and when it ends', asy
     /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run=\S+-work-\S+ playbook=work operator=\S+ from=\S+ run started$/,
   )
   t.regex(lines[1] ?? '', /run failed$/)
+  // One that is connected to later has the line of the end.
+  const own = join(bench.folder, 'on-n1')
+  writeFileSync(bench.inventory, `masters:\n  hosts:\n    h1:\nnodes:\n  hosts:\n    n1: { rekey_directory: ${own} }\n`)
+  const late = playbookOf('({ $ }) => $`true`').replace("hosts: 'masters'", "hosts: 'nodes', ignoreUnreachable: true")
+  t.is((await bench.rekey(['run', bench.playbook(late), '-i', bench.inventory])).code, 0)
+  t.regex(readFileSync(join(own, 'audit.log'), 'utf8'), /^\S+ run=.* run done\n$/)
 })

@@ -1,5 +1,5 @@
 // `rekey resume` after a run was killed, failed, or lost its inventory: what is done again, and what is not.
-import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { testsOnSshd, type Workbench } from './_rekey.ts'
 
@@ -102,6 +102,22 @@ real('a changed playbook is refused, unless it is accepted', async t => {
   t.is((await bench.rekey(['resume', 'last', '--accept-changed-playbook'])).code, 0)
 })
 
+real('what a playbook imports is part of it, also from another folder', async t => {
+  const { bench } = t.context
+  const parts = join(bench.folder, 'parts')
+  mkdirSync(parts)
+  writeFileSync(join(parts, 'word.ts'), `export const word = 'x'\n`)
+  writeFileSync(join(bench.folder, 'fail-h1'), '')
+  const path = bench.playbook(
+    `import { word } from '../${basename(bench.folder)}/parts/word.ts'\n${steps(bench.folder)}`,
+  )
+  t.is((await bench.rekey(['run', path, '-i', bench.inventory, '-l', 'h1'])).code, 2)
+  writeFileSync(join(parts, 'word.ts'), `export const word = 'y'\n`)
+  const refused = await bench.rekey(['resume', 'last'])
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /is not what it was in this run\n.*--accept-changed-playbook/)
+})
+
 real('--limit and -e hold for the resumed run too', async t => {
   const { bench } = t.context
   writeFileSync(join(bench.folder, 'fail-h1'), '')
@@ -118,7 +134,7 @@ real('--limit and -e hold for the resumed run too', async t => {
 
 real('a copy of the folder is enough to go on, and without its secrets it says which file is missing', async t => {
   const { bench } = t.context
-  await killed(bench)
+  const path = await killed(bench)
   const [folder = ''] = bench.runs()
   const copy = join(bench.folder, basename(folder))
   cpSync(folder, copy, { recursive: true })
@@ -129,7 +145,17 @@ real('a copy of the folder is enough to go on, and without its secrets it says w
   const refused = await bench.rekey(['resume', broken, '-i', bench.inventory])
   t.is(refused.code, 1)
   t.regex(refused.stderr, /secrets\/make\.h1\.\w+ can't be read/)
-  t.is((await bench.rekey(['resume', copy])).code, 0)
+  // On another machine, everything may be elsewhere.
+  const [playbook, inventory] = [join(bench.folder, 'elsewhere.ts'), join(bench.folder, 'elsewhere')]
+  renameSync(path, playbook)
+  mkdirSync(inventory)
+  for (const name of [basename(bench.inventory), 'group_vars'])
+    renameSync(join(bench.folder, name), join(inventory, name))
+  const lost = await bench.rekey(['resume', copy, '-i', inventory])
+  t.is(lost.code, 1)
+  t.regex(lost.stderr, /the playbook of the run is not at \S+ any more\nHint: .*--playbook FILE/)
+  const { code, stdout, stderr } = await bench.rekey(['resume', copy, '-i', inventory, '--playbook', playbook])
+  t.is(code, 0, stdout + stderr)
 })
 
 real(
