@@ -33,7 +33,8 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     throw new RekeyError(`${run} is undone already`, { code: 'rollback.done' })
   }
   const { playbook, ...execution } = await takeUp(history, options)
-  const plan = planRollback(playbook, history.touched, options.to)
+  const known = new Set(execution.inventory.hosts.map(({ name }) => name))
+  const plan = planRollback(playbook, history.touched, known, options.to)
   const staying = plan.left.map(({ title, hosts, why }) => `stays done on ${names(hosts)}: ${title} (${why})`)
   if (options.listSteps) {
     for (const line of [...describe(plan), ...staying]) console.log(line)

@@ -8,7 +8,7 @@ import type { RunHistory } from './history.ts'
 export interface RollbackPlan {
   /** In the order in which they are done. */
   readonly plays: readonly Play[]
-  /** What was done, can't be undone, and stays. */
+  /** What was done, can't be undone, and stays: for the step's own sake, or since its host is gone. */
   readonly left: readonly { readonly title: string; readonly hosts: readonly string[]; readonly why: string }[]
 }
 
@@ -20,12 +20,14 @@ export function rollbackCommand(run: string, to?: string): string {
 /**
  * Plans the way back of a run.
  * @param touched on which hosts each step did something, or may have
+ * @param known the hosts that there are; what was done on others stays
  * @param to the id of the step that is the last to stay done; without it, everything is undone
  * @throws RekeyError where there is no such step, or the way back of a later one undoes it too
  */
 export function planRollback(
   { name, plays }: Pick<Playbook, 'name' | 'plays'>,
   touched: RunHistory['touched'],
+  known: ReadonlySet<string>,
   to?: string,
 ): RollbackPlan {
   const all = (plays as readonly Play[]).flatMap(one => stepsOf(one).map(each => ({ play: one, step: each })))
@@ -36,9 +38,15 @@ export function planRollback(
       hint: `See the ids of its steps with: rekey run ${name} --list-steps`,
     })
   }
-  const done = all
+  const everywhere = all
     .map((one, index) => ({ ...one, index, hosts: [...(touched.get(one.step.id) ?? [])].sort() }))
     .filter(({ step: { readOnly }, hosts, index }) => index > stays && !readOnly && hosts.length > 0)
+  const gone = everywhere
+    .map(({ step: { title }, hosts }) => ({ title, hosts: hosts.filter(host => !known.has(host)) }))
+    .filter(({ hosts }) => hosts.length > 0)
+  const done = everywhere
+    .map(one => ({ ...one, hosts: one.hosts.filter(host => known.has(host)) }))
+    .filter(({ hosts }) => hosts.length > 0)
   const asOne = new Set<Play>()
   for (const { play: own, step: each } of done) {
     const undoing = each.undoneWith === undefined ? own : all.find(({ step: { id } }) => id === each.undoneWith)?.play
@@ -72,7 +80,8 @@ export function planRollback(
       hosts,
       why: irreversible ?? 'its playbook does not say how',
     }))
-  return { plays: undoing, left }
+  const lost = gone.map(one => ({ ...one, why: 'not in the inventory any more' }))
+  return { plays: undoing, left: [...left, ...lost] }
 }
 
 /** Neighbours with the same key, together. */

@@ -177,6 +177,20 @@ test.serial(
   },
 )
 
+test.serial('--step with resume asks of what is left, and only where it is left', async t => {
+  const { bench, playbook, log, failOn, heal } = work()
+  failOn('B-h2')
+  const path = playbook(`play('One', { hosts: 'masters' }, [say('A'), say('B'), say('C'), say('D')])`)
+  t.is((await bench.rekey(['run', path, '-i', bench.inventory])).code, 2)
+  log()
+  heal('B-h2')
+  const answers = ['y', 'n', 'c'].map(answer => [/ontinue: $/, answer] as const)
+  const { code, stdout } = await bench.onTerminal(['resume', 'last', '--step'], answers)
+  t.is(code, 0, stdout)
+  t.regex(stdout, /Perform step: B \[h2\] [\s\S]*Perform step: C \[h1, h2, h3\] [\s\S]*Perform step: D \[h1, h2, h3\] /)
+  t.deepEqual(log(), ['B h2', 'D h1', 'D h2', 'D h3'])
+})
+
 test.serial('--check says what would change, what would be run, and what can not be told before', async t => {
   const { run, log, finished } = work(['h1'])
   const made = `say('Make', { run: () => ({ port: 1 }) })`
