@@ -12,7 +12,8 @@ export function runRow(history: RunHistory): [string, string] {
 /** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
 export function historyLines(history: RunHistory): string[] {
   const { run, folder, first, latest, finished, progress, undone } = history
-  const took = finished ? `, after ${formatDuration(finished.at - first.at)}` : ''
+  // Between a run and what goes on with it, a clock may have been set back.
+  const took = finished && finished.at >= first.at ? `, after ${formatDuration(finished.at - first.at)}` : ''
   const { limit, tags, skipTags, startAtStep, extraVars } = first.selection
   const chosen = [
     limit ? `--limit ${limit.join(',')}` : '',

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
-import type { EventError, Handled, RunEvent } from './events.ts'
+import type { EventError, Handled, Prediction, RunEvent } from './events.ts'
 import { lastRun } from './folder.ts'
 import { linesOf } from './line-file.ts'
 import { isAlive } from './provenance.ts'
@@ -13,9 +13,10 @@ export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
 
 /**
  * How far a step came on a host: an outcome, what became of its failure, `begun` where the journal ends before its end; `waiting`
- * where it is a handler that was notified and not begun; `declined` where the operator did not want it undone.
+ * where it is a handler that was notified and not begun; `declined` where the operator did not want it undone; of a check, what it
+ * said of it.
  */
-export type Progress = Outcome | Handled | 'begun' | 'waiting' | 'declined'
+export type Progress = Outcome | Handled | 'begun' | 'waiting' | 'declined' | 'would change' | 'would run'
 
 /** A run as its journal tells it, over all the times that it was gone on with. */
 export interface RunHistory {
@@ -84,7 +85,7 @@ export function readHistory(folder: string): RunHistory {
       else {
         // What was left out on the way there is left out for good; on the way back it is still to be undone.
         const declined = event.declined && of === undone ? 'declined' : undefined
-        put(of, event.step, event.host, declined ?? event.handled ?? event.outcome)
+        put(of, event.step, event.host, declined ?? saidOf(event.predicted) ?? event.handled ?? event.outcome)
         if (latest) noteHandlers(of, event, latest)
       }
       if (of === undone) continue
@@ -118,6 +119,10 @@ function* eventsOf(path: string): Generator<RunEvent> {
       })
     }
   }
+}
+
+function saidOf(predicted: Prediction | undefined): Progress | undefined {
+  return predicted === undefined || predicted === 'unknown' ? predicted : `would ${predicted}`
 }
 
 /** Has the handlers wait that a step notified; one that runs once has run for all. */

@@ -192,7 +192,7 @@ test.serial('--step with resume asks of what is left, and only where it is left'
 })
 
 test.serial('--check says what would change, what would be run, and what can not be told before', async t => {
-  const { run, log, finished } = work(['h1'])
+  const { bench, run, log, finished } = work(['h1'])
   const made = `say('Make', { run: () => ({ port: 1 }) })`
   const asks = `ctx => ctx.registered('make', ctx.host.name).port > 0`
   const { code, stdout } = await run(
@@ -214,6 +214,10 @@ test.serial('--check says what would change, what would be run, and what can not
     ['-', 'change', 'run', 'unknown', 'unknown', 'run', 'run'],
   )
   t.deepEqual(log(), [])
+  t.regex(
+    (await bench.rekey(['show', 'last'])).stdout,
+    /ended +check done, .*[\s\S]* Planned +would change\n +Make +would run\n +When +unknown\n/,
+  )
   // Where nothing came before that it could depend on, it is wrong now.
   const wrong = await run(`play('One', { hosts: 'masters' }, [say('When', { when: ${asks} }), say('Last')])`, '--check')
   t.is(wrong.code, 2)
