@@ -11,7 +11,7 @@ import { type Workbench, workbench } from './_rekey.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; link: Link; bench: Workbench; folder: string }>
-const real = missing ? test.skip : test
+const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`faults are not tested: ${missing}`, () => {})
 

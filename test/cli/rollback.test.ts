@@ -188,27 +188,31 @@ real('with --step, what was said no to is not undone, and neither is the run', a
   t.regex((await bench.rekey(['rollback', 'last'])).stderr, /is undone already/)
 })
 
-test('blocks and handlers are undone in the reverse order of what was done where; what was done on a host that is gone stays, and is named', async t => {
-  const { bench, run, log, failOn } = work()
-  const undoable = (word: string, more = '') => `say('${word}', { rollback: ctx => log(ctx, 'undo-${word}'), ${more} })`
-  failOn('B-h2')
-  const block = `block('Try it', { rescue: [${undoable('R')}], always: [${undoable('Z')}] }, [${undoable('A')}, ${undoable('B')}, ${undoable('C')}])`
-  const plays = `play('One', { hosts: 'masters', handlers: [${undoable('H')}] }, [${undoable('P', `notify: 'h'`)}, ${block}])`
-  t.is((await run(plays)).code, 0)
-  log()
-  writeFileSync(bench.inventory, readFileSync(bench.inventory, 'utf8').replace(/ +h3:\n/, ''))
-  const refused = await bench.rekey(['rollback', 'last'])
-  t.is(refused.code, 1)
-  t.regex(refused.stderr, /the inventory is not what it was in this run: h3 is gone/)
-  const { code, stdout } = await bench.rekey(['rollback', 'last', '--accept-changed-inventory'])
-  t.is(code, 0, stdout)
-  for (const word of ['P', 'A', 'B', 'C', 'Z', 'H'])
-    t.true(stdout.includes(`stays done on h3: ${word} (not in the inventory any more)`), word)
-  const both = (word: string) => [`undo-${word} h1`, `undo-${word} h2`]
-  t.deepEqual(log(), [...both('H'), ...both('Z'), 'undo-R h2', 'undo-C h1', ...both('B'), ...both('A'), ...both('P')])
-})
+test.serial(
+  'blocks and handlers are undone in the reverse order of what was done where; what was done on a host that is gone stays, and is named',
+  async t => {
+    const { bench, run, log, failOn } = work()
+    const undoable = (word: string, more = '') =>
+      `say('${word}', { rollback: ctx => log(ctx, 'undo-${word}'), ${more} })`
+    failOn('B-h2')
+    const block = `block('Try it', { rescue: [${undoable('R')}], always: [${undoable('Z')}] }, [${undoable('A')}, ${undoable('B')}, ${undoable('C')}])`
+    const plays = `play('One', { hosts: 'masters', handlers: [${undoable('H')}] }, [${undoable('P', `notify: 'h'`)}, ${block}])`
+    t.is((await run(plays)).code, 0)
+    log()
+    writeFileSync(bench.inventory, readFileSync(bench.inventory, 'utf8').replace(/ +h3:\n/, ''))
+    const refused = await bench.rekey(['rollback', 'last'])
+    t.is(refused.code, 1)
+    t.regex(refused.stderr, /the inventory is not what it was in this run: h3 is gone/)
+    const { code, stdout } = await bench.rekey(['rollback', 'last', '--accept-changed-inventory'])
+    t.is(code, 0, stdout)
+    for (const word of ['P', 'A', 'B', 'C', 'Z', 'H'])
+      t.true(stdout.includes(`stays done on h3: ${word} (not in the inventory any more)`), word)
+    const both = (word: string) => [`undo-${word} h1`, `undo-${word} h2`]
+    t.deepEqual(log(), [...both('H'), ...both('Z'), 'undo-R h2', 'undo-C h1', ...both('B'), ...both('A'), ...both('P')])
+  },
+)
 
-test('a run that was killed in a rescue is undone from there', async t => {
+test.serial('a run that was killed in a rescue is undone from there', async t => {
   const { bench, playbook, log, failOn, folder } = work(['h1'])
   const undoable = (word: string, run = '') => `say('${word}', { rollback: ctx => log(ctx, 'undo-${word}'), ${run} })`
   failOn('B-h1')
