@@ -6,7 +6,7 @@ import { Command } from 'commander'
 import { z } from 'zod'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
-import { checkFileSet, placeFileSet, type WantedFile } from '../operations/file-set.ts'
+import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
 import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
 import { openView } from '../output/view.ts'
@@ -180,7 +180,7 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       const planned = templates.map(async block => {
         const known = await renderWithoutVault(block, context, readSource)
         return known
-          ? filesOf([known], options.backups).map(plannedWrite)
+          ? plannedWrites(context, filesOf([known], options.backups))
           : [`write ${block.destination} where it differs`]
       })
       return (await Promise.all(planned)).flat()
@@ -193,9 +193,13 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       )
     },
     run: async context => {
-      const place = await placeFileSet(context, context.run, filesOf(rendered.get(context.host.name)!, options.backups))
+      const files = filesOf(rendered.get(context.host.name)!, options.backups)
+      const place = await placeFileSet(context, context.run, files)
       changed.set(context.host.name, place.changed)
       for (const path of place.changed) context.log(`changed ${path}`)
+      for (const path of await openKeys(context, files)) {
+        context.log(`${path} holds a private key, and every user of the host may read it: say perms = "0600"`)
+      }
       return place
     },
   })
@@ -295,8 +299,18 @@ async function renderWithoutVault(
 }
 
 /** What not everybody may read is taken for a secret. */
-function plannedWrite({ path, content, mode }: WantedFile): PlannedWrite {
-  return wouldWrite(path, (mode & 0o007) === 0 ? secret(content.toString('utf8')) : content)
+async function plannedWrites(session: HostSession, files: readonly WantedFile[]): Promise<PlannedWrite[]> {
+  const modes = await modesOf(session, files)
+  return files.map(({ path, content }, index) =>
+    wouldWrite(path, (modes[index]! & 0o007) === 0 ? secret(content.toString('utf8')) : content),
+  )
+}
+
+/** Paths of files with private keys that everybody may read. consul-template writes them so where no `perms` are said. */
+async function openKeys(session: HostSession, files: readonly WantedFile[]): Promise<string[]> {
+  const keys = files.filter(({ content }) => content.includes('PRIVATE KEY-----'))
+  const modes = await modesOf(session, keys)
+  return keys.filter((_, index) => (modes[index]! & 0o004) !== 0).map(({ path }) => path)
 }
 
 /** What is there of these files; what isn't is left out. */

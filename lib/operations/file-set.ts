@@ -10,8 +10,9 @@ import { stagedPath, swapFiles, unstageFiles } from './staging.ts'
 export interface WantedFile {
   readonly path: string
   readonly content: Buffer
-  readonly mode: number
-  /** Names or numbers; whoever runs where nothing is said. */
+  /** Default: that of the file that is there, else 0644. */
+  readonly mode?: number
+  /** Names or numbers. Default: those of the file that is there, as far as they may be given to it again. */
   readonly user?: string
   readonly group?: string
   /** Make the folders above it where they are missing; without it a missing one is an error. */
@@ -38,18 +39,44 @@ export interface FileSetCheck {
   readonly changed: readonly string[]
 }
 
+/** A file that differs, with what was not said about it taken from what is there. */
+interface DifferingFile extends WantedFile {
+  readonly mode: number
+  /** `uid:gid` to keep, where less than both was said. */
+  readonly before?: string
+}
+
+const defaultMode = 0o644
+
+/**
+ * The permissions that each file of a set will have: what is said of it, else what the host's file has.
+ * Changes nothing.
+ */
+export async function modesOf(session: HostSession, wanted: readonly WantedFile[]): Promise<number[]> {
+  if (wanted.every(({ mode }) => mode !== undefined)) return wanted.map(({ mode }) => mode!)
+  const { found } = await inspect(session, wanted)
+  return wanted.map((file, index) => modeOf(file, found[index]!))
+}
+
+const modeOf = ({ mode }: WantedFile, { kind, mode: before }: FoundFile) =>
+  mode ?? (kind === 'file' ? Number.parseInt(before, 8) : defaultMode)
+
 /**
  * Compare a set with what a host has. Changes nothing.
  * Throws `HostFailedError` for whatever would make placing it fail: a destination that is a folder, a missing folder, an
  * unknown user or group, an owner that only root can give.
  */
 export async function checkFileSet(session: HostSession, wanted: readonly WantedFile[]): Promise<FileSetCheck> {
+  return { changed: (await differing(session, wanted)).map(({ path }) => path) }
+}
+
+async function differing(session: HostSession, wanted: readonly WantedFile[]): Promise<DifferingFile[]> {
   const { host } = session
   const problem = (message: string) => {
     throw new HostFailedError(`${host.name}: ${message}`, { code: 'file-set.refused', host: host.name })
   }
   const { me, owners, found } = await inspect(session, wanted)
-  const changed = wanted.filter((file, index) => {
+  return wanted.flatMap((file, index) => {
     const { path, user, group } = file
     const state = found[index]!
     if (state.kind === 'folder') problem(`${path} is a folder, and a file shall be there`)
@@ -61,15 +88,16 @@ export async function checkFileSet(session: HostSession, wanted: readonly Wanted
     if (me.user !== '0' && ((uid && uid !== me.user) || (gid && !me.groups.includes(gid)))) {
       problem(`only root can give ${path} to ${[user, group].filter(Boolean).join(':')}`)
     }
+    const mode = modeOf(file, state)
     const same =
       state.kind === 'file' &&
       state.hash === createHash('sha256').update(file.content).digest('hex') &&
-      Number.parseInt(state.mode, 8) === file.mode &&
+      Number.parseInt(state.mode, 8) === mode &&
       (uid === undefined || uid === state.user) &&
       (gid === undefined || gid === state.group)
-    return !same
+    const keeps = state.kind === 'file' && (user === undefined || group === undefined)
+    return same ? [] : { ...file, mode, before: keeps ? `${state.user}:${state.group}` : undefined }
   })
-  return { changed: changed.map(({ path }) => path) }
 }
 
 /**
@@ -82,15 +110,15 @@ export async function placeFileSet(
   run: string,
   wanted: readonly WantedFile[],
 ): Promise<FileSetCheck> {
-  const check = await checkFileSet(session, wanted)
-  const files = wanted.filter(({ path }) => check.changed.includes(path))
+  const files = await differing(session, wanted)
+  const check = { changed: files.map(({ path }) => path) }
   if (files.length === 0) return check
   // What not everybody may read is taken for a secret.
   const announced = files.map(({ path, content, mode }) =>
     session.files.announce(path, () => ({ after: content, secret: (mode & 0o007) === 0 })),
   )
   await Promise.all(announced)
-  const swap = { rename: files.map(({ path }) => path), link: [], remove: [] }
+  const swap = { rename: check.changed, link: [], remove: [] }
   const made = await makeFolders(session, files)
   try {
     await stageSet(session, run, files)
@@ -155,18 +183,22 @@ async function makeFolders(session: HostSession, files: readonly WantedFile[]): 
 }
 
 /** Writes every file of a set beside its destination, in one script over stdin: its parts are what takes time, not its bytes. */
-async function stageSet(session: HostSession, run: string, files: readonly WantedFile[]): Promise<void> {
-  const staged = (file: WantedFile) => quote(stagedPath(file.path, run))
+async function stageSet(session: HostSession, run: string, files: readonly DifferingFile[]): Promise<void> {
+  const staged = (file: DifferingFile) => quote(stagedPath(file.path, run))
   const all = files.map(staged).join(' ')
   const hashes = files.map(({ content }) => createHash('sha256').update(content).digest('hex'))
   const owner = ({ user, group }: WantedFile) => `${user ?? ''}${group === undefined ? '' : `:${group}`}`
-  const grouped = (key: (file: WantedFile) => string) => [...Map.groupBy(files, key)].filter(([name]) => name !== '')
+  const grouped = (key: (file: DifferingFile) => string) => [...Map.groupBy(files, key)].filter(([name]) => name !== '')
   const script = [
     'set -e; umask 077',
     `rm -f -- ${all}`,
     ...files.flatMap(file => [`base64 -d >${staged(file)} <<'.'`, ...base64Lines(file.content), '.']),
     `arrived=$(for f in ${all}; do sha256sum <"$f" | cut -c1-64; done)`,
     `[ "$arrived" = ${quote(hashes.join('\n'))} ] || { echo 'a file did not arrive whole' >&2; exit 1; }`,
+    // Who may not give files away leaves theirs, as consul-template does; what is asked for by name must be done.
+    ...grouped(({ before = '' }) => before).map(
+      ([name, group]) => `chown ${name} ${group.map(staged).join(' ')} 2>/dev/null || true`,
+    ),
     ...grouped(owner).map(([name, group]) => `chown ${quote(name)} ${group.map(staged).join(' ')}`),
     ...grouped(({ mode }) => mode.toString(8)).map(([mode, group]) => `chmod ${mode} ${group.map(staged).join(' ')}`),
     `sync ${all}`,

@@ -13,7 +13,8 @@ export interface TemplateBlock {
   readonly source?: string
   readonly contents?: string
   readonly destination: string
-  readonly permissions: number
+  /** Default: those of the file that is there, else 0644. */
+  readonly permissions?: number
   readonly user?: string
   readonly group?: string
   readonly backup: boolean
@@ -158,7 +159,8 @@ function templateBlock(
     source,
     contents,
     destination,
-    permissions: settings.perms ?? 0o644,
+    // As in consul-template, 0 says nothing.
+    permissions: settings.perms || undefined,
     user: settings.user ?? settings.uid?.toString(),
     group: settings.group ?? settings.gid?.toString(),
     backup: settings.backup ?? false,

@@ -2,7 +2,17 @@
 import 'reflect-metadata'
 import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -191,6 +201,39 @@ test.serial('a backup is kept of what was there, and owners are set by name', as
   t.is(code, 0, all)
   t.is(readFileSync(join(out, 'a'), 'utf8'), 'new')
   t.is(readFileSync(join(out, 'a.bak'), 'utf8'), 'old')
+})
+
+test.serial('what is not said of permissions and owner stays as it is, as with consul-template', async t => {
+  const block = (name: string, more = '') => `template {\n contents = "new"\n destination = "OUT/${name}"\n${more}}\n`
+  const { out, run } = scene(block('old') + block('fresh') + block('said', ' perms = "0600"\n'))
+  const isRoot = process.getuid?.() === 0
+  for (const name of ['old', 'said']) {
+    writeFileSync(join(out, name), 'old')
+    chmodSync(join(out, name), 0o640)
+    if (isRoot) chownSync(join(out, name), 1, 2)
+  }
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  const state = (name: string) => {
+    const { mode, uid, gid } = statSync(join(out, name))
+    return [readFileSync(join(out, name), 'utf8'), (mode & 0o777).toString(8), ...(isRoot ? [uid, gid] : [])]
+  }
+  t.deepEqual(state('old'), ['new', '640', ...(isRoot ? [1, 2] : [])])
+  t.deepEqual(state('said'), ['new', '600', ...(isRoot ? [1, 2] : [])])
+  t.deepEqual(state('fresh'), ['new', '644', ...(isRoot ? [0, 0] : [])])
+  t.regex((await run()).all, /ok +Put the files in place/)
+})
+
+test.serial('a private key that everybody may read is told', async t => {
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const key = (privateKey.export({ type: 'pkcs8', format: 'pem' }) as string).replaceAll('\n', '\\n')
+  const block = (name: string, perms: string) =>
+    `template {\n contents = "${key}"\n destination = "OUT/${name}"\n${perms}}\n`
+  const { run } = scene(block('open', '') + block('closed', ' perms = "0600"\n'))
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  t.regex(all.replaceAll(/\s+/g, ' '), /out\/open holds a private key, and every user of the host may read it/)
+  t.notRegex(all, /out\/closed holds/)
 })
 
 test.serial('N backups are kept, and those of one number belong together', async t => {

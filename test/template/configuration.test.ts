@@ -45,7 +45,7 @@ for (const one of readConfigurationCases()) {
     }
     const rendered = await render
     const files = rendered.map(({ block, bytes }) => {
-      return [block.destination, { content: bytes.toString(), mode: block.permissions.toString(8) }]
+      return [block.destination, { content: bytes.toString(), mode: (block.permissions ?? 0o644).toString(8) }]
     })
     t.deepEqual(Object.fromEntries(files), withoutCommand(one))
     if (one.command) t.deepEqual(configuration.templates[0]!.command, one.command)
