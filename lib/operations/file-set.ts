@@ -102,7 +102,7 @@ async function differing(session: HostSession, wanted: readonly WantedFile[]): P
 
 /**
  * Put those files of a set in place that differ: each written beside its destination and compared with what was sent, then
- * all renamed in one script. What failed before the renames leaves the host as it was.
+ * all renamed in one script. Where that fails, also at the last of the renames, the host is as it was.
  * @param run names what is staged
  */
 export async function placeFileSet(
@@ -118,7 +118,7 @@ export async function placeFileSet(
     session.files.announce(path, () => ({ after: content, secret: (mode & 0o007) === 0 })),
   )
   await Promise.all(announced)
-  const swap = { rename: check.changed, link: [], remove: [] }
+  const swap = { rename: check.changed, link: [], remove: check.changed.map(path => keptPath(path, run)) }
   const made = await makeFolders(session, files)
   try {
     await stageSet(session, run, files)
@@ -127,9 +127,14 @@ export async function placeFileSet(
       session,
       wanted.filter(({ component }) => components.has(component)),
     )
-    await swapFiles(session, run, swap)
+    await swapFiles(session, run, swap).catch(async error => {
+      // Only where the script itself said so: of one whose answer was lost nobody knows how far it came.
+      if (error.code === 'staging.swap') await putBack(session, run, check.changed)
+      throw error
+    })
   } catch (error) {
     await unstageFiles(session, run, swap).catch(() => undefined)
+    await unstageFiles(session, beforeOf(run), swap).catch(() => undefined)
     if (made.length > 0) await session.$({ nothrow: true })`rmdir -p -- ${made.toReversed()} 2>/dev/null; true`
     throw error
   }
@@ -202,6 +207,10 @@ async function stageSet(session: HostSession, run: string, files: readonly Diffe
     ...grouped(owner).map(([name, group]) => `chown ${quote(name)} ${group.map(staged).join(' ')}`),
     ...grouped(({ mode }) => mode.toString(8)).map(([mode, group]) => `chmod ${mode} ${group.map(staged).join(' ')}`),
     `sync ${all}`,
+    ...files.map(({ path }) => {
+      const [from, to] = [quote(path), quote(keptPath(path, run))]
+      return `rm -f -- ${to}; [ ! -e ${from} ] || ln -- ${from} ${to} 2>/dev/null || cp -p -- ${from} ${to}`
+    }),
   ].join('\n')
   const { exitCode, stderr } = await session.$({ input: secret(script), quiet: true, nothrow: true })`sh -s`
   if (exitCode === 0) return
@@ -209,6 +218,19 @@ async function stageSet(session: HostSession, run: string, files: readonly Diffe
     code: 'file-set.staging',
     host: session.host.name,
   })
+}
+
+/** What was there waits beside what is staged until all of the set is in place. */
+const beforeOf = (run: string) => `${run}-before`
+const keptPath = (path: string, run: string) => stagedPath(path, beforeOf(run))
+
+/** After a swap that stopped in the middle: what was replaced comes back, and what was not there goes. */
+async function putBack(session: HostSession, run: string, paths: readonly string[]): Promise<void> {
+  const script = paths.map(path => {
+    const [there, kept, staged] = [path, keptPath(path, run), stagedPath(path, run)].map(quote)
+    return `if [ -e ${staged} ]; then rm -f -- ${kept}; elif [ -e ${kept} ]; then mv -f -- ${kept} ${there}; else rm -f -- ${there}; fi`
+  })
+  await session.$({ quiet: true, nothrow: true })`sh -c ${script.join('\n')}`
 }
 
 const base64Lines = (content: Buffer) => content.toString('base64').match(/.{1,76}/g) ?? []

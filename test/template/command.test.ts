@@ -473,6 +473,22 @@ test.serial('nothing is changed on the host without the right to give files away
   t.deepEqual(readdirSync(out), [])
 })
 
+test.serial('nothing is changed on the host by a file of a set that can not be replaced', async t => {
+  const block = (name: string) =>
+    `template {\n contents = "new"\n destination = "OUT/${name}"\n command = "touch OUT/ran"\n}\n`
+  const { out, on } = scene(['a', 'fresh', 'mounted', 'z'].map(block).join(''))
+  const before = { a: 'as it was', mounted: 'as it was', z: 'as it was' }
+  for (const [name, text] of Object.entries(before)) writeFileSync(join(out, name), text)
+  const [mine, path] = [process.getuid?.() === 0 ? '-m' : '-rm', join(out, 'mounted')]
+  // Nothing can be renamed over what is mounted.
+  const wrapper = ['unshare', mine, 'sh', '-ec', `mount --bind ${path} ${path}; exec "$@"`, 'sh']
+  const { code, all } = await on('a', [], { wrapper })
+  t.is(code, 2, all)
+  t.regex(all.replaceAll(/\s+/g, ' '), /the staged files could not be put in place: .*mounted/)
+  const held = readdirSync(out).map(name => [name, readFileSync(join(out, name), 'utf8')])
+  t.deepEqual(Object.fromEntries(held), before)
+})
+
 test.serial('--shared asks once for all hosts, and every host gets the same', async t => {
   const { pem } = await issue({ ...names, notAfter: inHours(1000) })
   const perHost = issuing.replace(
