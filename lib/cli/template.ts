@@ -1,4 +1,5 @@
 // `rekey template`: consul-template's configuration, rendered from here and placed on the hosts of a pattern.
+import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
@@ -122,7 +123,7 @@ interface SecretsSource extends Pick<Vault, 'read' | 'write'> {
 
 async function vaultSource(block: VaultBlock, signal: AbortSignal): Promise<SecretsSource> {
   const { caFolder, kubernetes, ...named } = block
-  const authorities = caFolder === undefined ? undefined : authoritiesIn(caFolder)
+  const authorities = named.authorities ?? (caFolder === undefined ? undefined : authoritiesIn(caFolder))
   const login = kubernetes && { method: 'kubernetes' as const, ...kubernetes }
   const vault = await connectVault(vaultSettings({ ...named, authorities, login, signal }, process.env, homedir()))
   return {
@@ -395,7 +396,7 @@ async function runCommand({ $, host }: StepContext, block: TemplateBlock): Promi
   )
 }
 
-const baseFolder = (config: string) => (/\.(hcl|json|conf|ctmpl)$/.test(config) ? dirname(config) : config)
+const baseFolder = (config: string) => (statSync(config).isDirectory() ? config : dirname(config))
 
 const unreadable = (path: string) => (cause: NodeJS.ErrnoException) => {
   throw new RekeyError(`${path}: the template can't be read (${cause.code})`, { code: 'template.source', cause })

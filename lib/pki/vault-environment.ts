@@ -53,10 +53,11 @@ export function vaultSettings(given: Partial<VaultSettings>, environment: Enviro
     timeout: given.timeout ?? (timeout ? durationSeconds(timeout) * 1000 : undefined),
     signal: given.signal,
   }
-  if (given.token) return { ...named, token: given.token }
-  if (given.tokenFile) return { ...named, tokenFile: given.tokenFile }
+  const { unwrapToken } = given
+  if (given.token) return { ...named, token: given.token, unwrapToken }
+  if (given.tokenFile) return { ...named, tokenFile: given.tokenFile, unwrapToken }
   if (given.login) return { ...named, login: given.login }
-  if (environment['VAULT_TOKEN']) return { ...named, token: environment['VAULT_TOKEN'] }
+  if (environment['VAULT_TOKEN']) return { ...named, token: environment['VAULT_TOKEN'], unwrapToken }
   const login = loginOf(environment)
   if (login) return { ...named, login }
   const file = join(home, '.vault-token')

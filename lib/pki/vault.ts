@@ -37,6 +37,8 @@ export interface VaultSettings {
   /** The token itself, or the file that holds it. */
   readonly token?: string
   readonly tokenFile?: string
+  /** The token is wrapped: it is exchanged, once, against the one that it stands for. */
+  readonly unwrapToken?: boolean
   readonly namespace?: string
   /** The name that Vault's certificate must hold, where it is not that of the address. */
   readonly serverName?: string
@@ -307,9 +309,10 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
   }
   const clientFor = (bearer: string, loggedIn = false): Vault =>
     vaultClient({ address, loggedIn, send: sender(bearer), withToken: clientFor, close: transport.close })
-  if (!noToken) return clientFor(token)
+  if (!noToken && !settings.unwrapToken) return clientFor(token)
   try {
-    return clientFor(await logIn(sender(''), settings.login!), true)
+    if (noToken) return clientFor(await logIn(sender(''), settings.login!), true)
+    return clientFor(await unwrap(sender(token)))
   } catch (error) {
     transport.close()
     throw error
@@ -333,6 +336,22 @@ async function logIn(send: Send, login: VaultLogin): Promise<string> {
     throw error
   }
   throw refused('it answers without a token (does it ask for a second factor?)')
+}
+
+async function unwrap(send: Send): Promise<string> {
+  const hint =
+    'A wrapped token can be exchanged once. If nobody here did that, somebody else has it: have its token revoked.'
+  try {
+    const { auth } = (await send('POST', 'sys/wrapping/unwrap')) as VaultResponse
+    if (auth?.['client_token']) return String(auth['client_token'])
+  } catch (error) {
+    const { code = '' } = error as RekeyError
+    if (!['vault.refused', 'vault.bad-token', 'vault.permission-denied'].includes(code)) throw error
+    throw new RekeyError('Vault does not exchange the wrapped token: it expired, or was exchanged before', {
+      ...{ code: 'vault.wrapped-token', hint },
+    })
+  }
+  throw new RekeyError('what was wrapped is no token', { code: 'vault.wrapped-token' })
 }
 
 /** Read a token from a file. Throws `RekeyError` where it is missing or empty. */
@@ -630,7 +649,7 @@ interface ApiError extends Error {
 }
 
 /** What would be there twice if it was done, although its answer says otherwise. */
-const makesAnother = /(^|\/)(generate|rotate|import)\/|^auth\/.*(create|login)|cross-sign$/
+const makesAnother = /(^|\/)(generate|rotate|import)\/|^auth\/.*(create|login)|^sys\/wrapping\/|cross-sign$/
 
 /**
  * Whether to ask again. 412 (not yet replicated), 429 (rate limit) and a refused connection were turned away before
@@ -697,7 +716,9 @@ function sealed(address: string): RekeyError {
   })
 }
 
-function forbidden(said: string, method: string, path: string): RekeyError {
+function forbidden(said: string, method: string, asked: string): RekeyError {
+  // A policy knows nothing of queries.
+  const [path = ''] = asked.split('?')
   if (said.includes('invalid token') || said.includes('bad token')) {
     return new RekeyError('Vault does not know the token: it expired, was revoked, or belongs to another Vault', {
       code: 'vault.bad-token',

@@ -1,5 +1,5 @@
 // consul-template's configuration files, HCL or JSON: which templates go where, and which Vault answers them.
-import { type Dirent, readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
 import type { TemplateDelimiters } from './engine.ts'
@@ -38,8 +38,12 @@ export interface VaultBlock {
   readonly address?: string
   readonly token?: string
   readonly tokenFile?: string
+  /** The token is wrapped: it is good for one exchange against the real one. */
+  readonly unwrapToken?: boolean
   readonly namespace?: string
   readonly caFile?: string
+  /** The CAs themselves, in PEM. */
+  readonly authorities?: string
   /** A folder of CAs. */
   readonly caFolder?: string
   readonly clientCertificateFile?: string
@@ -70,7 +74,7 @@ const withoutUse = new Set([
   ...['template_error_fatal', 'env'],
 ])
 const vaultWithoutUse = new Set([
-  ...['enabled', 'renew_token', 'unwrap_token', 'retry', 'transport', 'client_user_agent'],
+  ...['enabled', 'renew_token', 'retry', 'transport', 'client_user_agent'],
   ...['default_lease_duration', 'lease_renewal_threshold', 'grace'],
 ])
 
@@ -79,35 +83,45 @@ const vaultWithoutUse = new Set([
  * Throws `RekeyError` with the place in the file for what can't be read, and for settings that are not known.
  */
 export function readConfiguration(path: string): TemplateConfiguration {
-  const files = filesAt(path)
-  return joinConfigurations(files.map(file => parseConfiguration(readText(file), file)))
+  return joined(filesAt(path).map(file => readParts(readText(file), file)))
 }
 
 /** Parse the text of one configuration file. Throws as `readConfiguration` does. */
 export function parseConfiguration(text: string, file: string): TemplateConfiguration {
-  const root = parseHcl(text, file)
-  const templates: TemplateBlock[] = []
+  return joined([readParts(text, file)])
+}
+
+/** What one file says; what its templates say is read once the delimiters of all files are known. */
+interface Parts {
+  readonly file: string
+  readonly blocks: readonly HclObject[]
+  readonly vault: VaultBlock
+  readonly delimiters?: TemplateDelimiters
+  readonly ignored: readonly string[]
+}
+
+function readParts(text: string, file: string): Parts {
   const ignored: string[] = []
   let vault: VaultBlock = {}
   let delimiters: TemplateDelimiters | undefined
   const blocks: HclObject[] = []
-  for (const entry of root.entries) {
+  for (const entry of parseHcl(text, file).entries) {
     if (entry.key === 'template') blocks.push(...objects(entry, file))
     else if (entry.key === 'vault') vault = { ...vault, ...vaultBlock(entry, file, ignored) }
     else if (entry.key === 'default_delimiters') delimiters = defaultDelimiters(entry, file)
     else if (withoutUse.has(entry.key)) ignored.push(`${entry.key} (${at(file, entry.line)})`)
     else throw unknown(entry, file, ['template', 'vault', 'default_delimiters', ...withoutUse])
   }
-  for (const block of blocks) templates.push(templateBlock(block, file, delimiters, ignored))
-  return { templates, vault, ignored: firstOfEach(ignored) }
+  return { file, blocks, vault, delimiters, ignored }
 }
 
-function joinConfigurations(all: readonly TemplateConfiguration[]): TemplateConfiguration {
-  return {
-    templates: all.flatMap(one => one.templates),
-    vault: Object.assign({}, ...all.map(one => one.vault)),
-    ignored: firstOfEach(all.flatMap(one => one.ignored)),
-  }
+function joined(parts: readonly Parts[]): TemplateConfiguration {
+  const ignored = parts.flatMap(part => part.ignored)
+  const delimiters = parts.findLast(part => part.delimiters)?.delimiters
+  const templates = parts.flatMap(({ file, blocks }) =>
+    blocks.map(block => templateBlock(block, file, delimiters, ignored)),
+  )
+  return { templates, vault: Object.assign({}, ...parts.map(part => part.vault)), ignored: firstOfEach(ignored) }
 }
 
 /** Each setting by its first place. */
@@ -143,6 +157,7 @@ function templateBlock(
   for (const name of ['wait', 'error_fatal'] as const) {
     if (settings[name] !== undefined) ignored.push(`template.${name} (${place})`)
   }
+  for (const name of settings.exec?.ignored ?? []) ignored.push(`template.exec.${name} (${place})`)
   const { source, contents, destination } = settings
   if ((source === undefined) === (contents === undefined)) {
     throw new RekeyError(`${place}: a template needs source or contents, ${source ? 'not both' : 'and has neither'}`, {
@@ -152,8 +167,8 @@ function templateBlock(
   if (!destination) {
     throw new RekeyError(`${place}: the template has no destination`, { code: 'configuration.template' })
   }
-  const left = settings.left_delimiter ?? delimiters?.left
-  const right = settings.right_delimiter ?? delimiters?.right
+  const left = settings.left_delimiter || delimiters?.left
+  const right = settings.right_delimiter || delimiters?.right
   return {
     place,
     source,
@@ -168,7 +183,7 @@ function templateBlock(
     command: settings.exec?.command ?? settings.command,
     commandTimeout: settings.exec?.timeout ?? settings.command_timeout ?? 30_000,
     commandEnvironment: settings.exec?.environment ?? {},
-    delimiters: left || right ? { left: left ?? '{{', right: right ?? '}}' } : undefined,
+    delimiters: left || right ? { left: left || '{{', right: right || '}}' } : undefined,
     strictKeys: settings.error_on_missing_key ?? false,
     deniedFunctions: [...(settings.function_denylist ?? []), ...(settings.function_blacklist ?? [])],
     sandboxPath: settings.sandbox_path,
@@ -186,6 +201,7 @@ function vaultBlock(entry: HclEntry, file: string, ignored: string[]): VaultBloc
       const entries = block.entries.filter(one => !vaultWithoutUse.has(one.key))
       const settings = settingsOf({ ...block, entries }, file, {
         ...{ address: text, token: text, namespace: text, ssl: sslBlock, vault_agent_token_file: text },
+        unwrap_token: bool,
         ...{ k8s_auth_role_name: text, k8s_service_mount_path: text },
         ...{ k8s_service_account_token: text, k8s_service_account_token_path: text },
       })
@@ -196,7 +212,9 @@ function vaultBlock(entry: HclEntry, file: string, ignored: string[]): VaultBloc
         token: settings.k8s_service_account_token,
         tokenFile: settings.k8s_service_account_token_path,
       }
-      return withoutUndefined({ address, token, tokenFile, namespace, ...ssl, kubernetes: kubernetes || undefined })
+      const unwrapToken = settings.unwrap_token || undefined
+      const who = { token, tokenFile, unwrapToken, kubernetes: kubernetes || undefined }
+      return withoutUndefined({ address, namespace, ...ssl, ...who })
     }),
   )
 }
@@ -204,10 +222,12 @@ function vaultBlock(entry: HclEntry, file: string, ignored: string[]): VaultBloc
 function sslBlock(entry: HclEntry, file: string): Partial<VaultBlock> {
   const [block] = objects(entry, file)
   const settings = settingsOf(block!, file, {
-    ...{ enabled: bool, verify: bool, ca_cert: text, server_name: text, ca_path: text, cert: text, key: text },
+    ...{ enabled: bool, verify: bool, server_name: text, cert: text, key: text },
+    ...{ ca_cert: text, ca_cert_bytes: text, ca_path: text },
   })
   return withoutUndefined({
     caFile: settings.ca_cert,
+    authorities: settings.ca_cert_bytes,
     caFolder: settings.ca_path,
     clientCertificateFile: settings.cert,
     // As in consul-template, one file may hold both.
@@ -221,6 +241,8 @@ interface Exec {
   readonly command?: string | readonly string[]
   readonly timeout?: number
   readonly environment?: Readonly<Record<string, string>>
+  /** What has no meaning where a command runs once and is waited for. */
+  readonly ignored: readonly string[]
 }
 
 /** `exec` has a meaning in one rendering where it runs a command after it. */
@@ -230,19 +252,28 @@ function execBlock(entry: HclEntry, file: string): Exec {
     ...{ command, timeout: duration, env: environment, enabled: bool },
     ...{ kill_signal: text, kill_timeout: duration, reload_signal: text, splay: duration },
   })
-  if (settings.enabled === false) return {}
-  return { command: settings.command, timeout: settings.timeout, environment: settings.env }
+  if (settings.enabled === false) return { ignored: [] }
+  const unused = (['kill_signal', 'kill_timeout', 'reload_signal', 'splay'] as const).filter(name => name in settings)
+  const ignored = [...unused, ...(settings.env?.ignored ?? []).map(name => `env.${name}`)]
+  return { command: settings.command, timeout: settings.timeout, environment: settings.env?.custom, ignored }
 }
 
-function environment(entry: HclEntry, file: string): Record<string, string> {
+interface ExecEnvironment {
+  readonly custom: Readonly<Record<string, string>>
+  /** What chooses among the variables of consul-template itself, which are not on the host. */
+  readonly ignored: readonly string[]
+}
+
+function environment(entry: HclEntry, file: string): ExecEnvironment {
   const [block] = objects(entry, file)
-  const settings = settingsOf(block!, file, { pristine: bool, custom: texts, allowlist: texts, denylist: texts })
-  return Object.fromEntries(
-    (settings.custom ?? []).map(pair => {
-      const place = pair.indexOf('=')
-      return place < 0 ? [pair, ''] : [pair.slice(0, place), pair.slice(place + 1)]
-    }),
-  )
+  const { custom = [], ...others } = settingsOf(block!, file, {
+    ...{ custom: texts, pristine: bool, allowlist: texts, denylist: texts, whitelist: texts, blacklist: texts },
+  })
+  const pairs = custom.map(pair => {
+    const place = pair.indexOf('=')
+    return place < 0 ? [pair, ''] : [pair.slice(0, place), pair.slice(place + 1)]
+  })
+  return { custom: Object.fromEntries(pairs), ignored: Object.keys(others) }
 }
 
 function defaultDelimiters(entry: HclEntry, file: string): TemplateDelimiters {
@@ -282,7 +313,12 @@ const bool: Read<boolean> = (entry, file) => {
 
 const texts: Read<string[]> = (entry, file) => {
   const { value } = entry
-  if (value.kind === 'string') return [value.value]
+  if (value.kind === 'string') return value.value.split(',')
+  return textItems(entry, file)
+}
+
+function textItems(entry: HclEntry, file: string): string[] {
+  const { value } = entry
   if (value.kind === 'list' && value.items.every(item => item.kind === 'string')) {
     return value.items.map(item => (item as HclValue & { kind: 'string' }).value)
   }
@@ -290,7 +326,7 @@ const texts: Read<string[]> = (entry, file) => {
 }
 
 const command: Read<string | readonly string[]> = (entry, file) => {
-  const words = texts(entry, file)
+  const words = entry.value.kind === 'string' ? [entry.value.value] : textItems(entry, file)
   // consul-template gives a single text to the shell, and several words to the system as they are.
   return words.length === 1 ? words[0]! : words
 }
@@ -308,10 +344,10 @@ const permissions: Read<number> = (entry, file) => {
 
 /** Milliseconds of a duration as Go writes it: `30s`, `1m30s`, `500ms`. */
 const duration: Read<number> = (entry, file) => {
-  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+  const units: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
   const { value } = entry
-  if (value.kind === 'string' && /^(\d+(\.\d+)?(ms|s|m|h))+$/.test(value.value)) {
-    const parts = value.value.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)
+  if (value.kind === 'string' && /^(\d+(\.\d+)?([nuµm]?s|m|h))+$/.test(value.value)) {
+    const parts = value.value.matchAll(/(\d+(?:\.\d+)?)([nuµm]?s|m|h)/g)
     return [...parts].reduce((sum, [, count, unit]) => sum + Number(count) * units[unit!]!, 0)
   }
   throw wrongKind(entry, file, 'a duration, e.g. "30s"')
@@ -349,11 +385,14 @@ function withoutUndefined<T extends object>(object: T): T {
 function filesAt(path: string): string[] {
   try {
     if (!statSync(path).isDirectory()) return [path]
-    const files = readdirSync(path, { recursive: true, withFileTypes: true }).filter((one: Dirent) => one.isFile())
-    if (files.length === 0) {
+    const entries = readdirSync(path, { recursive: true, encoding: 'utf8' })
+    // What begins with two dots is how Kubernetes keeps the files of a mounted ConfigMap, which are links to there.
+    const files = entries.filter(name => !/(^|\/)\.\./.test(name)).map(name => join(path, name))
+    const regular = files.filter(file => statSync(file).isFile())
+    if (regular.length === 0) {
       throw new RekeyError(`${path}: there is no configuration file in this folder`, { code: 'configuration.file' })
     }
-    return files.map(one => join(one.parentPath, one.name)).sort()
+    return regular.sort()
   } catch (cause) {
     if (cause instanceof RekeyError) throw cause
     throw unreadable(path, cause)

@@ -81,6 +81,23 @@ test.serial('AppRole: role id and secret id are sent once, and the token that co
   )
 })
 
+test.serial('a wrapped token is exchanged once, and one that was exchanged before is told', async t => {
+  const { asked, address } = await server(t, { 'POST sys/wrapping/unwrap': [200, { auth: { client_token: 'real' } }] })
+  const vault = await connected(t, { address, token: 'wrapped', unwrapToken: true })
+  t.false(vault.loggedIn)
+  await vault.read('a')
+  t.deepEqual(
+    asked.map(({ what, token }) => `${what} ${token}`),
+    ['POST sys/wrapping/unwrap wrapped', 'GET a real'],
+  )
+  const used = await server(t, {
+    'POST sys/wrapping/unwrap': [400, { errors: ['wrapping token is not valid or does not exist'] }],
+  })
+  const error = await failure(connectVault({ address: used.address, token: 'wrapped', unwrapToken: true }))
+  t.is(error.message, 'Vault does not exchange the wrapped token: it expired, or was exchanged before')
+  t.is(used.asked.length, 1)
+})
+
 test.serial("Kubernetes: the service account's token is read from its file, at the mount that is named", async t => {
   const { asked, address } = await server(t)
   const file = join(folder, 'jwt')

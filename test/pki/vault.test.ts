@@ -242,6 +242,28 @@ test.serial("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don
   t.deepEqual(seen, [['/v1/a%20b/c', token, undefined]])
 })
 
+test.serial('the namespace goes with every request', async t => {
+  const seen: unknown[] = []
+  const { vault } = await talkTo(
+    t,
+    (request, response) => {
+      seen.push(request.headers['x-vault-namespace'])
+      response.end('{"data":{}}')
+    },
+    { namespace: 'team/one' },
+  )
+  await vault.read('a')
+  await vault.withToken('another').write('b')
+  t.deepEqual(seen, ['team/one', 'team/one'])
+})
+
+test.serial('the policy line for a version of a secret has the path alone', async t => {
+  const { vault } = await talkTo(t, answer(403, { errors: ['permission denied'] }))
+  const error = await failure(vault.read('kv/data/app?version=1'))
+  t.is(error.message, 'Vault: permission denied for read on kv/data/app')
+  t.is(error.hint, `Add to the token's policy: path "kv/data/app" { capabilities = ["read"] }`)
+})
+
 test.serial('plain http goes to loopback only, and an address must be one', async t => {
   await t.throwsAsync(connectVault({ address: 'http://vault.example.org:8200', token }), {
     message: /would get the token in clear text/,

@@ -1,5 +1,5 @@
 // Configuration files: read as consul-template reads them, rendered to the same files, refused with file, line and column.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -82,6 +82,20 @@ test.serial('every file of a folder is read, in the order of names, and settings
   t.deepEqual(ignored, [`syslog (${join(conf, 'b.hcl')}:5)`])
 })
 
+test.serial('links to files are read, as in a mounted ConfigMap, and delimiters hold for all files', t => {
+  const mounted = join(folder, 'mounted')
+  mkdirSync(join(mounted, '..2026_11_21'), { recursive: true })
+  const block = (name: string) => `template {\n contents = "x"\n destination = "${name}"\n}\n`
+  writeFileSync(join(mounted, '..2026_11_21/a.hcl'), block('a'))
+  writeFileSync(join(mounted, 'b.hcl'), `${block('b')}default_delimiters {\n left = "<<"\n right = ">>"\n}\n`)
+  symlinkSync('..2026_11_21', join(mounted, '..data'))
+  symlinkSync('..data/a.hcl', join(mounted, 'a.hcl'))
+  t.deepEqual(
+    readConfiguration(mounted).templates.map(one => [one.place, one.destination, one.delimiters?.left]),
+    ['a', 'b'].map(name => [`${join(mounted, `${name}.hcl`)}:1`, name, '<<']),
+  )
+})
+
 test.serial('a configuration that is not there is named', t => {
   const missing = join(folder, 'none')
   t.throws(() => readConfiguration(missing), { message: `${missing}: the configuration can't be read (ENOENT)` })
@@ -98,6 +112,13 @@ test.serial('a vault block says where Vault is, what to trust, and who asks', t 
   t.like(vault, { clientCertificateFile: '/both.pem', clientKeyFile: '/both.pem' })
   t.is(vault.kubernetes?.role, 'pods')
   t.deepEqual(ignored, ['vault.renew_token (a.hcl:3)'])
+})
+
+test.serial('the CAs may stand in the vault block itself, and the token may be wrapped', t => {
+  const text = 'vault {\n token = "w"\n unwrap_token = true\n ssl {\n  ca_cert_bytes = "PEM"\n }\n}\n'
+  const { vault, ignored } = parseConfiguration(text, 'a.hcl')
+  t.deepEqual(vault, { authorities: 'PEM', token: 'w', unwrapToken: true })
+  t.deepEqual(ignored, [])
 })
 
 test.serial('one template that fails keeps all of them from being placed', async t => {
