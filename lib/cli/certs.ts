@@ -21,6 +21,7 @@ import { openCluster } from '../kubernetes/cluster.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession, RunContext } from '../playbook/model.ts'
+import { failureOf } from '../run/failure.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
@@ -32,6 +33,7 @@ interface CertsOptions extends InventoryOptions, ConnectionOptions {
   json?: boolean
   api: boolean
   masters: string
+  folder?: string[]
   forks: number
 }
 
@@ -49,6 +51,11 @@ export function certsCommand(): Command {
       readDuration('30d'),
     )
     .option('--json', 'everything, as JSON')
+    .option(
+      '--folder <path>',
+      'look in this folder of the hosts too; may be given several times',
+      (value, before: string[] = []) => [...before, value],
+    )
     .option('--no-api', 'leave out what the API keeps')
     .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
     .option('-f, --forks <number>', 'hosts that are read at the same time', positiveInteger, 16)
@@ -68,11 +75,18 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   const sessions = openHosts(signal)
   const notices: string[] = []
   const notice = (text: string) => void notices.push(text)
-  let unreachable = 0
+  // What could not be looked at must not pass for what is well.
+  let missing: number = exitCodes.done
+  const leftOut = (what: string, error: RekeyError) => {
+    notice(`${what} left out: ${error.message}`)
+    missing = Math.max(missing, error instanceof UnreachableError ? exitCodes.unreachable : exitCodes.hostFailed)
+  }
   try {
     const limit = limiter(options.forks)
     // First of all the API: it knows on which address a node serves.
-    const { nodes, copies } = options.api ? await inApi(masters, sessions, signal, notice) : { nodes: [], copies: [] }
+    const { nodes, copies } = options.api
+      ? await inApi(masters, sessions, signal, notice, leftOut)
+      : { nodes: [], copies: [] }
     const onHosts = await Promise.all(
       hosts.map(host =>
         limit(async () => {
@@ -83,12 +97,12 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
               notice,
               endpointsOf(host, await nodeAddress(session, nodes)),
             )
-            return [...(await fileCertificates(session, notice)), ...served]
-          } catch (error) {
+            return [...(await fileCertificates(session, notice, options.folder)), ...served]
+          } catch (thrown) {
             signal.throwIfAborted()
+            const error = failureOf(thrown, host.name)
             if (!(error instanceof RekeyError)) throw error
-            if (error instanceof UnreachableError) unreachable++
-            notice(`${host.name} is left out: ${error.message}`)
+            leftOut(`${host.name} is`, error)
             return []
           }
         }),
@@ -98,7 +112,7 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
     const judged = judgeCensus(entries, { within: options.within })
     process.stdout.write(options.json ? `${JSON.stringify(asJson(judged, notices), undefined, 2)}\n` : report(judged))
     if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${text}\n`)
-    if (unreachable > 0) return exitCodes.unreachable
+    if (missing > 0) return missing
     return judged.some(({ due }) => due) ? exitCodes.hostFailed : exitCodes.done
   } finally {
     sessions.close()
@@ -111,6 +125,7 @@ async function inApi(
   sessions: ReturnType<typeof openHosts>,
   signal: AbortSignal,
   notice: (text: string) => void,
+  leftOut: (what: string, error: RekeyError) => void,
 ): Promise<{ nodes: readonly KubernetesObject[]; copies: readonly CensusEntry[] }> {
   const run: RunContext = {
     ...{
@@ -129,10 +144,11 @@ async function inApi(
   const cluster = openCluster(run)
   try {
     return { nodes: await cluster.nodes(), copies: await apiCertificates(await cluster.api(), notice) }
-  } catch (error) {
+  } catch (thrown) {
     signal.throwIfAborted()
+    const error = failureOf(thrown, 'API')
     if (!(error instanceof RekeyError)) throw error
-    notice(`what the API keeps is left out: ${error.message}`)
+    leftOut('what the API keeps is', error)
     return { nodes: [], copies: [] }
   } finally {
     cluster.close()
@@ -219,7 +235,14 @@ function columns({ facts, daysLeft, due, problems, issuerFingerprint }: JudgedEn
 
 function describe({ facts, component, kind }: JudgedEntry): string {
   const what = facts.isAuthority ? `CA ${facts.fingerprint.slice(0, 11)}` : component
-  return `${what}${kind === 'served' ? ' (serves)' : ''}: ${facts.subject}`
+  return `${what}${kind === 'served' ? ' (serves)' : ''}: ${facts.subject}${names(facts)}`
+}
+
+/** The first of the names that a certificate is for, and how many more there are: all of them are in the JSON. */
+function names({ dnsNames, ipAddresses }: JudgedEntry['facts']): string {
+  const [first, second, ...more] = [...dnsNames, ...ipAddresses]
+  if (first === undefined) return ''
+  return ` for ${[first, second].filter(Boolean).join(', ')}${more.length > 0 ? ` and ${more.length} more` : ''}`
 }
 
 function kindsOf(entries: readonly JudgedEntry[]): string {

@@ -8,7 +8,6 @@ import type { Host } from '../playbook/host.ts'
 import type { HostSession } from '../playbook/model.ts'
 import type { KubernetesApi, KubernetesObject } from './api.ts'
 import { kubeletEndpoint, masterEndpoints, presentedCertificates, type TlsEndpoint } from './endpoints.ts'
-import { readKubeconfig } from './kubeconfig.ts'
 
 /** One certificate at one place. */
 export interface CensusEntry {
@@ -34,17 +33,20 @@ export interface JudgedEntry extends CensusEntry {
   readonly problems: readonly string[]
 }
 
-// Prints `== path`, then the certificates of the file; of kubeconfigs everything but keys and tokens.
-const readScript = (folders: readonly string[]) => `for d in ${folders.map(quote).join(' ')}; do
+// Prints `== path` and the certificates of a file, whatever it is called; never a line with a key or a token. `!! ` and what
+// find or grep said where something may not be read.
+const readScript = (folders: readonly string[]) => `export LC_ALL=C
+for d in ${folders.map(quote).join(' ')}; do
   [ -d "$d" ] || continue
-  find "$d" -path /var/lib/kubelet/pods -prune -o -path '*/.rekey*' -prune -o \\( -type f -o -type l \\) \\( -name '*.crt' -o -name '*.pem' -o -name '*.cert' -o -name '*.conf' -o -name '*.kubeconfig' \\) -print 2>/dev/null
-done | sort | while IFS= read -r f; do
-  [ -f "$f" ] || continue
-  printf '== %s\\n' "$f"
+  find "$d" -path /var/lib/kubelet/pods -prune -o -name '.rekey*' -prune -o \\( -type f -o -type l \\) -size -1024k -exec grep -lE -e '-BEGIN CERTIFICATE-|certificate(-authority)?-data' {} + 2>&1
+done | sort -u | while IFS= read -r f; do
   case $f in
-  *.conf|*.kubeconfig) sed -e 's/client-key-data:.*/client-key-data: ""/' -e 's/token:.*/token: ""/' "$f" ;;
-  *) sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p' "$f" ;;
+  *': Permission denied') printf '!! %s\\n' "$f"; continue ;;
   esac
+  [ -f "$f" ] || continue
+  printf '\\n== %s\\n' "$f"
+  sed -n -e '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/{s/^[[:space:]]*//;p;}' "$f"
+  grep -oE -e 'certificate(-authority)?-data"?: *"?[A-Za-z0-9+/=]+' "$f"
 done; true`
 
 const components: [pattern: RegExp, component: string][] = [
@@ -56,17 +58,37 @@ const components: [pattern: RegExp, component: string][] = [
   [/\/etc\/kubernetes\//, 'kube-apiserver'],
 ]
 
-/** Where machines of a cluster keep certificates. */
-const certificateFolders = ['/etc/kubernetes', '/var/lib/kubelet', '/etc/etcd']
+/** Where machines of a cluster keep certificates: those of kubeadm, of kubespray, and of clusters made by hand. */
+const certificateFolders = [
+  ...[
+    '/etc/kubernetes',
+    '/var/lib/kubelet',
+    '/var/lib/kubernetes',
+    '/var/lib/kube-proxy',
+    '/etc/etcd',
+    '/etc/ssl/etcd',
+  ],
+  ...['/etc/cni/net.d', '/root/.kube'],
+]
 
-/** Every certificate in the files of a machine. What can't be read as a certificate is told to `notice`. */
+/**
+ * Every certificate in the files of a machine, those of kubeconfigs among them. What can't be read, and what is no certificate, is
+ * told to `notice`.
+ * @param more folders to look in beside the usual ones
+ */
 export async function fileCertificates(
   session: HostSession,
   notice: (text: string) => void,
-  folders: readonly string[] = certificateFolders,
+  more: readonly string[] = [],
 ): Promise<CensusEntry[]> {
-  const { stdout } = await session.$({ quiet: true })`sh -c ${readScript(folders)}`
+  const { stdout } = await session.$({ quiet: true })`sh -c ${readScript([...certificateFolders, ...more])}`
   const host = session.host.name
+  const denied = stdout.match(/^!! .*$/gm) ?? []
+  if (denied.length > 0) {
+    const [first] = denied.map(line => line.replace(/^!! (find|grep): /, ''))
+    const others = denied.length > 1 ? `, and ${denied.length - 1} more` : ''
+    notice(`${host}: not everything may be read (${first}${others}): certificates may be missing here; try --become`)
+  }
   return stdout
     .split(/^== /m)
     .slice(1)
@@ -74,24 +96,14 @@ export async function fileCertificates(
       const [path = '', ...lines] = section.split('\n')
       const where = `${host}:${path}`
       const component = components.find(([pattern]) => pattern.test(path))?.[1] ?? 'unknown'
-      const text = lines.join('\n')
-      const pems = /\.(conf|kubeconfig)$/.test(path) ? kubeconfigCertificates(text, where) : text
-      return parsed(pems, where, notice).map(facts => ({
+      return parsed(eachOnce(lines.join('\n')), where, notice).map(facts => ({
         ...{ where, kind: 'file' as const, host, place: path, component, facts },
       }))
     })
 }
 
-/** CA and client certificate of a kubeconfig; nothing of other files that are called alike. */
-function kubeconfigCertificates(text: string, where: string): string {
-  if (!/^kind: *Config/m.test(text)) return ''
-  try {
-    const { ca, certificate = '' } = readKubeconfig(text, where)
-    return `${ca}\n${certificate}`
-  } catch {
-    return ''
-  }
-}
+/** Every certificate of a text, and of kubeconfigs in it, once. */
+const eachOnce = (value: unknown) => [...new Set(splitBundle(withEmbedded(value)))].join('')
 
 /** What the components of a machine present on their ports now, whatever lies on disk. Closed ports are left out. */
 export async function servedCertificates(
@@ -125,8 +137,12 @@ type Extract = (object: KubernetesObject) => unknown
 
 const apiCarriers: [kind: string, path: string, extract: Extract][] = [
   ['ConfigMap', '/api/v1/configmaps', ({ data }) => data],
-  ['Secret', secretsOf('kubernetes.io/service-account-token'), ({ data }) => encoded(data?.['ca.crt'])],
-  ['Secret', secretsOf('kubernetes.io/tls'), ({ data }) => [encoded(data?.['tls.crt']), encoded(data?.['ca.crt'])]],
+  // Those of Helm hold its own archives, and are big.
+  [
+    'Secret',
+    `/api/v1/secrets?fieldSelector=${encodeURIComponent('type!=helm.sh/release.v1')}`,
+    ({ data }) => decodedValues(data),
+  ],
   ...(['Validating', 'Mutating'] as const).map((kind): [string, string, Extract] => [
     `${kind}WebhookConfiguration`,
     `/apis/admissionregistration.k8s.io/v1/${kind.toLowerCase()}webhookconfigurations`,
@@ -140,22 +156,18 @@ const apiCarriers: [kind: string, path: string, extract: Extract][] = [
   ],
 ]
 
-function secretsOf(type: string): string {
-  return `/api/v1/secrets?fieldSelector=type%3D${encodeURIComponent(type)}`
-}
-
 const encoded = (value: unknown) => (typeof value === 'string' ? Buffer.from(value, 'base64').toString('utf8') : '')
 
-/** Every certificate that the API keeps: published CAs, token and TLS Secrets, webhooks, API services, conversions. */
+const decodedValues = (data: Record<string, unknown> = {}) => Object.values(data).map(encoded)
+
+/** Every certificate that the API keeps: published CAs, Secrets of any type, webhooks, API services, conversions. */
 export async function apiCertificates(api: KubernetesApi, notice: (text: string) => void): Promise<CensusEntry[]> {
   const found: CensusEntry[] = []
   for (const [kind, path, extract] of apiCarriers) {
     for (const object of await api.list(path)) {
       const { namespace, name } = object.metadata
       const where = `${kind} ${namespace ? `${namespace}/` : ''}${name}`
-      const text = withEmbedded(extract(object))
-      const pems = [...new Set(splitBundle(text))].join('')
-      for (const facts of pems ? parsed(pems, where, notice) : []) {
+      for (const facts of parsed(eachOnce(extract(object)), where, notice)) {
         found.push({ where, kind: 'api', component: 'API', facts })
       }
     }
@@ -166,7 +178,7 @@ export async function apiCertificates(api: KubernetesApi, notice: (text: string)
 /** All texts within a value, and the certificates that kubeconfigs in them hold (cluster-info does). */
 function withEmbedded(value: unknown): string {
   if (typeof value === 'string') {
-    const blobs = [...value.matchAll(/certificate-(?:authority-)?data: *([A-Za-z0-9+/=]+)/g)]
+    const blobs = [...value.matchAll(/certificate-(?:authority-)?data"?: *"?([A-Za-z0-9+/=]+)/g)]
     return [value, ...blobs.map(([, blob]) => encoded(blob))].join('\n')
   }
   if (typeof value !== 'object' || value === null) return ''
@@ -241,7 +253,8 @@ export function judgeCensus(
     )
 }
 
-const authorityFile = /\/etc\/kubernetes\/pki\/((etcd\/|front-proxy-)?ca)\.crt$/
+const authorityFile =
+  /\/(etc\/kubernetes\/(pki|ssl)|var\/lib\/kubernetes|etc\/etcd(\/pki)?|etc\/ssl\/etcd\/ssl)\/(etcd\/|front-proxy-)?ca\.(crt|pem)$/
 
 /** The copies of the cluster's own CA; webhooks and TLS Secrets have CAs of their own. */
 const isClusterCopy = ({ where, facts }: CensusEntry) =>
@@ -269,10 +282,16 @@ const servedFiles: Record<string, RegExp> = {
 /** A port that presents something else than its file holds: the component has not reread it. */
 function mismatch({ kind, host, place, component, facts }: CensusEntry, entries: readonly CensusEntry[]): string[] {
   if (kind !== 'served' || component.endsWith('(chain)')) return []
+  const leaves = entries.filter(one => one.kind === 'file' && one.host === host && !one.facts.isAuthority)
+  if (leaves.length === 0 || leaves.some(one => one.facts.fingerprint === facts.fingerprint)) return []
   const pattern = servedFiles[place ?? '']
-  const files = entries.filter(one => one.kind === 'file' && one.host === host && pattern?.test(one.place ?? ''))
-  if (files.length === 0 || files.some(one => one.facts.fingerprint === facts.fingerprint)) return []
-  return [`is not what ${files.map(one => one.place).join(' or ')} holds: the component has not read that yet`]
+  const files = leaves.filter(one => pattern?.test(one.place ?? ''))
+  if (files.length > 0) {
+    return [`is not what ${files.map(one => one.place).join(' or ')} holds: the component has not read that yet`]
+  }
+  // What a component made for itself lies in no file, and is told of already.
+  if (madeInMemory.test(facts.issuerCommonName) || facts.issuer === facts.subject) return []
+  return ['lies in no file of this machine: the component has not read yet what is there now']
 }
 
 /**

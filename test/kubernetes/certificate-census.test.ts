@@ -1,5 +1,5 @@
 // The census: certificates found in files and on ports, and what is said of them.
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer } from 'node:tls'
@@ -54,34 +54,77 @@ function entry(where: string, { pem }: { pem: string }, more: Partial<CensusEntr
   return { where, kind: 'file', host, place, component: 'x', facts: parseCertificate(pem), ...more }
 }
 
-test.serial('finds every certificate of a file, of kubeconfigs, and behind links, and reads no key', async t => {
-  const ca = await issue({ name: 'CN=kubernetes', ca: true })
-  const leaf = await issue({ name: 'CN=leaf', issuer: ca })
-  const pki = join(folder, 'files')
-  mkdirSync(join(pki, 'pki'), { recursive: true })
-  writeFileSync(join(pki, 'pki/apiserver.crt'), leaf.pem + ca.pem)
-  writeFileSync(join(pki, 'pki/apiserver.key'), leaf.keyPem)
-  writeFileSync(join(pki, 'pki/kubelet-client-2026.pem'), leaf.pem + leaf.keyPem)
-  symlinkSync(join(pki, 'pki/kubelet-client-2026.pem'), join(pki, 'pki/kubelet-client-current.pem'))
-  const blob = (text: string) => Buffer.from(text).toString('base64')
-  writeFileSync(
-    join(pki, 'admin.conf'),
-    `apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- name: a\n  context: {cluster: c, user: u}\nclusters:\n- name: c\n  cluster:\n    server: https://x\n    certificate-authority-data: ${blob(ca.pem)}\nusers:\n- name: u\n  user:\n    client-certificate-data: ${blob(leaf.pem)}\n    client-key-data: ${blob(leaf.keyPem)}\n`,
-  )
-  writeFileSync(join(pki, 'other.conf'), 'nothing: here\n')
-  const found = await fileCertificates(await thisMachine(), noNotice, [pki, join(folder, 'not-there')])
-  t.deepEqual(
-    found.map(({ where, facts }) => `${where.slice(`m1:${pki}`.length)} ${facts.commonName}`),
-    [
-      '/admin.conf kubernetes',
-      '/admin.conf leaf',
-      '/pki/apiserver.crt leaf',
-      '/pki/apiserver.crt kubernetes',
-      '/pki/kubelet-client-2026.pem leaf',
-      '/pki/kubelet-client-current.pem leaf',
-    ],
-  )
-  t.false(JSON.stringify(found).includes('PRIVATE KEY'))
+test.serial(
+  'finds every certificate, whatever its file is called, of kubeconfigs, and behind links, and takes no key along',
+  async t => {
+    const ca = await issue({ name: 'CN=kubernetes', ca: true })
+    const leaf = await issue({ name: 'CN=leaf', issuer: ca })
+    const pki = join(folder, 'files')
+    mkdirSync(join(pki, 'pki'), { recursive: true })
+    writeFileSync(join(pki, 'pki/apiserver.crt'), leaf.pem + ca.pem)
+    writeFileSync(join(pki, 'pki/apiserver.key'), leaf.keyPem)
+    writeFileSync(join(pki, 'pki/kubelet-client-2026.pem'), leaf.pem + leaf.keyPem)
+    symlinkSync(join(pki, 'pki/kubelet-client-2026.pem'), join(pki, 'pki/kubelet-client-current.pem'))
+    const blob = (text: string) => Buffer.from(text).toString('base64')
+    writeFileSync(
+      join(pki, 'admin.conf'),
+      `apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- name: a\n  context: {cluster: c, user: u}\nclusters:\n- name: c\n  cluster:\n    server: https://x\n    certificate-authority-data: ${blob(ca.pem)}\nusers:\n- name: u\n  user:\n    client-certificate-data: ${blob(leaf.pem)}\n    client-key-data: ${blob(leaf.keyPem)}\n`,
+    )
+    writeFileSync(join(pki, 'other.conf'), 'nothing: here\n')
+    // As a kubelet made by hand has it, and as the API server's own configuration has it.
+    writeFileSync(
+      join(pki, 'kubeconfig'),
+      `{"clusters":[{"cluster":{"certificate-authority-data":"${blob(ca.pem)}"}}],"users":[{"user":{"client-key-data":"${blob(leaf.keyPem)}"}}]}`,
+    )
+    writeFileSync(
+      join(pki, 'authentication.yaml'),
+      `jwt:\n- issuer:\n    certificateAuthority: |\n${ca.pem.replaceAll(/^/gm, '      ')}`,
+    )
+    const machine = await thisMachine()
+    const said: string[] = []
+    const $ =
+      (options: object) =>
+      async (pieces: TemplateStringsArray, ...values: string[]) => {
+        const result = await machine.$(options)(pieces, ...values)
+        said.push(result.stdout)
+        return result
+      }
+    const session = { ...machine, $ } as unknown as HostSession
+    const all = await fileCertificates(session, noNotice, [pki, join(folder, 'not-there')])
+    const found = all.filter(({ where }) => where.startsWith(`m1:${pki}`))
+    t.deepEqual(
+      found.map(({ where, facts }) => `${where.slice(`m1:${pki}`.length)} ${facts.commonName}`),
+      [
+        '/admin.conf kubernetes',
+        '/admin.conf leaf',
+        '/authentication.yaml kubernetes',
+        '/kubeconfig kubernetes',
+        '/pki/apiserver.crt leaf',
+        '/pki/apiserver.crt kubernetes',
+        '/pki/kubelet-client-2026.pem leaf',
+        '/pki/kubelet-client-current.pem leaf',
+      ],
+    )
+    t.true(said.join().includes('BEGIN CERTIFICATE'))
+    t.notRegex(said.join(), /PRIVATE KEY|client-key-data/)
+  },
+)
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip
+asRoot('tells what it may not read, and goes on', async t => {
+  const pki = join(folder, 'closed')
+  mkdirSync(pki)
+  chmodSync(folder, 0o755)
+  const { pem } = await issue({ name: 'CN=a' })
+  writeFileSync(join(pki, 'open.crt'), pem)
+  writeFileSync(join(pki, 'closed.crt'), pem, { mode: 0o600 })
+  const machine = await thisMachine()
+  const $ = (options: object) => (_: TemplateStringsArray, script: string) =>
+    machine.$(options)`setpriv --reuid 65534 --clear-groups sh -c ${script}`
+  const told: string[] = []
+  const found = await fileCertificates({ ...machine, $ } as unknown as HostSession, text => void told.push(text), [pki])
+  t.true(found.some(({ place }) => place === join(pki, 'open.crt')))
+  t.regex(told.join('\n'), /m1: not everything may be read \(.*Permission denied.*\): .*; try --become/)
 })
 
 test.serial('tells what a port serves from memory apart from what its file holds', async t => {
@@ -112,6 +155,16 @@ test.serial('tells what a port serves from memory apart from what its file holds
   t.deepEqual(first!.problems, [
     'is not what /var/lib/kubelet/pki/kubelet.crt holds: the component has not read that yet',
   ])
+  // Where nobody knows by name which file a component serves from.
+  const elsewhere = (issued: Issued) =>
+    judgeCensus([asKubelet, entry('m1:/opt/tls/node.pem', issued), entry('m1:/etc/etcd/ca.pem', ca)], { within: 0 })
+  t.deepEqual(
+    elsewhere(old).flatMap(one => one.problems),
+    [],
+  )
+  t.deepEqual(elsewhere(next)[0]!.problems, [
+    'lies in no file of this machine: the component has not read yet what is there now',
+  ])
 })
 
 test.serial(
@@ -132,10 +185,12 @@ test.serial(
         },
         { metadata: { namespace: 'default', name: 'other' }, data: { text: 'nothing' } },
       ],
-      'service-account-token': [
+      secrets: [
         { metadata: { namespace: 'a', name: 'token' }, data: { 'ca.crt': blob(ca), token: 'x' } },
+        { metadata: { namespace: 'a', name: 'tls' }, data: { 'tls.crt': blob(leaf), 'tls.key': 'x' } },
+        { metadata: { namespace: 'monitoring', name: 'etcd-client' }, type: 'Opaque', data: { any: blob(leaf) } },
+        { metadata: { namespace: 'a', name: 'password' }, data: { password: 'eA==' } },
       ],
-      tls: [{ metadata: { namespace: 'a', name: 'tls' }, data: { 'tls.crt': blob(leaf), 'tls.key': 'x' } }],
       validatingwebhookconfigurations: [
         { metadata: { name: 'hook' }, webhooks: [{ clientConfig: { caBundle: blob(other) } }, { clientConfig: {} }] },
       ],
@@ -154,6 +209,7 @@ test.serial(
         'ConfigMap kube-public/cluster-info kubernetes',
         'Secret a/token kubernetes',
         'Secret a/tls ingress',
+        'Secret monitoring/etcd-client ingress',
         'ValidatingWebhookConfiguration hook webhook',
         'CustomResourceDefinition crd webhook',
       ],
