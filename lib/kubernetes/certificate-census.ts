@@ -283,9 +283,10 @@ const servedFiles: Record<string, RegExp> = {
 function mismatch({ kind, host, place, component, facts }: CensusEntry, entries: readonly CensusEntry[]): string[] {
   if (kind !== 'served' || component.endsWith('(chain)')) return []
   const leaves = entries.filter(one => one.kind === 'file' && one.host === host && !one.facts.isAuthority)
-  if (leaves.length === 0 || leaves.some(one => one.facts.fingerprint === facts.fingerprint)) return []
   const pattern = servedFiles[place ?? '']
   const files = leaves.filter(one => pattern?.test(one.place ?? ''))
+  const candidates = files.length > 0 ? files : leaves
+  if (candidates.length === 0 || candidates.some(one => one.facts.fingerprint === facts.fingerprint)) return []
   if (files.length > 0) {
     return [`is not what ${files.map(one => one.place).join(' or ')} holds: the component has not read that yet`]
   }
