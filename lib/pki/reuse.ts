@@ -1,5 +1,6 @@
 // Leaves a certificate alone that is as it would be issued now: same issuer, names, usages and kind of key, and not due.
 // An issuer's answer is then made from what lies on the host, so that whatever asked gets the same bytes again.
+import { X509Certificate } from 'node:crypto'
 import { domainToASCII } from 'node:url'
 import type { RekeyError } from '../errors.ts'
 import {
@@ -13,14 +14,15 @@ import {
 } from './certificate.ts'
 import { refusedName } from './issuing-rules.ts'
 import { durationSeconds, type RoleSettings, type VaultResponse } from './vault.ts'
+import { x509 } from './x509.ts'
 
 type Data = Readonly<Record<string, string>>
 type Source = (path: string, data?: Data) => Promise<VaultResponse | undefined>
 
-/** A certificate that lies on a host, with its key. */
+/** A certificate that lies on a host, with its key where that lies there too. */
 export interface PresentCertificate {
   readonly facts: CertificateFacts
-  readonly key: string
+  readonly key?: string
 }
 
 /** What a certificate has to be, from the role, the issuer and what is asked of them. */
@@ -50,29 +52,32 @@ export interface ReuseSettings {
 }
 
 /** What is asked for with these is not compared, so it is issued anew. */
-const notCompared = ['uri_sans', 'other_sans', 'user_ids', 'serial_number', 'csr', 'not_after']
+const notCompared = ['uri_sans', 'other_sans', 'user_ids', 'serial_number', 'not_after']
 
 /**
- * A source that answers `…/issue/ROLE` from what is there, where that fits, and passes everything else on.
+ * A source that answers `…/issue/ROLE` and `…/sign/ROLE` from what is there, where that fits, and passes everything else on.
  * Where role or issuer can't be read, the certificate is issued anew, and the notice says which policy line would help.
  */
 export function reusingIssued(source: Source, settings: ReuseSettings): Source {
   let present: Promise<PresentCertificate[]> | undefined
   return async (path, data) => {
-    const request = /^(.+?)(?:\/issuer\/([^/]+))?\/issue\/([^/]+)$/.exec(path)
-    if (!data || !request) return source(path, data)
+    const [, mount, named, action, roleName] = /^(.+?)(?:\/issuer\/([^/]+))?\/(issue|sign)\/([^/]+)$/.exec(path) ?? []
+    if (!data || !action) return source(path, data)
+    const request = action === 'sign' ? readRequest(data['csr'] ?? '') : undefined
+    if (action === 'sign' && !request) return source(path, data)
     present ??= settings.texts().then(presentCertificates)
-    const mine = (await present).filter(({ facts }) => facts.commonName === (data['common_name'] ?? ''))
+    const mine = (await present).filter(({ facts, key }) =>
+      request ? publicKeyOf(facts) === request.publicKey : key && facts.commonName === (data['common_name'] ?? ''),
+    )
     if (mine.length === 0) return source(path, data)
     const renewed = (reason: string) => {
-      settings.notice?.(`"${data['common_name'] ?? path}" is issued anew: ${reason}`)
+      settings.notice?.(`"${data['common_name'] || request?.commonName || path}" is issued anew: ${reason}`)
       return source(path, data)
     }
-    const other = notCompared.find(name => data[name])
+    const other = notCompared.find(name => data[name]) ?? request?.other
     if (other) return renewed(`it asks for ${other}, which is not compared`)
     if ((data['format'] ?? 'pem') !== 'pem') return renewed(`it asks for the format ${data['format']}`)
 
-    const [, mount, named, roleName] = request
     const role = await attempt(settings.read(`${mount}/roles/${roleName}`))
     if ('problem' in role) return renewed(role.problem)
     if (!role.response) return source(path, data)
@@ -82,12 +87,13 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
     const authority = issuer.response?.data['certificate']
     if (typeof authority !== 'string' || authority === '') return source(path, data)
 
-    const expected = expectedOf(role.response.data, parseCertificate(authority), data)
+    const expected = expectedOf(role.response.data, parseCertificate(authority), data, request)
     const now = settings.now?.() ?? new Date()
     const differences = mine.map(one => differencesFrom(expected, one.facts, now))
     const found = differences.findIndex(one => one.length === 0)
     if (found < 0) return renewed(differences[0]!.join(', '))
-    return { data: answerOf(mine[found]!, authority, issuer.response!.data['ca_chain']) }
+    const { facts, key } = mine[found]!
+    return { data: answerOf({ facts, key: request ? undefined : key }, authority, issuer.response!.data['ca_chain']) }
   }
 }
 
@@ -97,6 +103,9 @@ export function differencesFrom(expected: Expected, facts: CertificateFacts, now
   if (!issuedBy(facts, expected.issuer)) {
     const { subject, fingerprint } = expected.issuer
     differences.push(`its issuer is not "${subject}" (${fingerprint.slice(0, 11)}…)`)
+  }
+  if (facts.commonName !== expected.commonName) {
+    differences.push(`its CN is "${facts.commonName}", not "${expected.commonName}"`)
   }
   const lists: [what: string, has: readonly string[], wants: readonly string[]][] = [
     ['O', facts.organizations, expected.organizations],
@@ -121,17 +130,14 @@ export function differencesFrom(expected: Expected, facts: CertificateFacts, now
   return differences
 }
 
-/** Every leaf certificate in the texts whose key is in them too; those in base64, as kubeconfigs have them, among them. */
+/** Every leaf certificate in the texts, with its key where that is in them too; those in base64, as kubeconfigs have them, among them. */
 export function presentCertificates(texts: readonly string[]): PresentCertificate[] {
   const all = texts.flatMap(text => [text, ...decoded(text)])
   const keys = all.flatMap(text => text.match(keyBlock) ?? []).map(key => `${key}\n`)
   const leaves = all
     .flatMap(text => (splitBundle(text).length > 0 ? readable(text) : []))
     .filter(facts => !facts.isAuthority)
-  return leaves.flatMap(facts => {
-    const key = keys.find(one => belongs(facts, one))
-    return key === undefined ? [] : [{ facts, key }]
-  })
+  return leaves.map(facts => ({ facts, key: keys.find(one => belongs(facts, one)) }))
 }
 
 const keyBlock = /-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----[^-]+-----END (?:[A-Z0-9]+ )?PRIVATE KEY-----/g
@@ -158,6 +164,39 @@ function belongs(facts: CertificateFacts, key: string): boolean {
   }
 }
 
+const publicKeyOf = ({ pem }: CertificateFacts) =>
+  new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' }).toString('base64')
+
+/** What a certificate request asks for. */
+interface SigningRequest {
+  readonly publicKey: string
+  readonly commonName: string
+  readonly dnsNames: readonly string[]
+  readonly ipAddresses: readonly string[]
+  /** A kind of name that is not compared. */
+  readonly other?: string
+}
+
+/** Undefined where it can't be read: whoever signs will say so. */
+function readRequest(csr: string): SigningRequest | undefined {
+  try {
+    const library = x509()
+    const request = new library.Pkcs10CertificateRequest(csr)
+    const extension = request.extensions.find(one => one instanceof library.SubjectAlternativeNameExtension)
+    const names = extension?.names.items ?? []
+    const of = (type: string) => names.filter(name => name.type === type).map(name => name.value)
+    return {
+      publicKey: Buffer.from(request.publicKey.rawData).toString('base64'),
+      commonName: request.subjectName.getField('CN')[0] ?? '',
+      dnsNames: of('dns'),
+      ipAddresses: of('ip'),
+      other: names.find(({ type }) => type !== 'dns' && type !== 'ip')?.type,
+    }
+  } catch {
+    return undefined
+  }
+}
+
 type Attempt = { readonly response?: VaultResponse } | { readonly problem: string }
 
 /** Without the right to look, nothing is reused; every other failure would come again at issuing. */
@@ -171,16 +210,25 @@ async function attempt(reading: Promise<VaultResponse | undefined>): Promise<Att
   }
 }
 
-function expectedOf(role: Readonly<Record<string, unknown>>, issuer: CertificateFacts, data: Data): Expected {
+function expectedOf(
+  role: Readonly<Record<string, unknown>>,
+  issuer: CertificateFacts,
+  data: Data,
+  request?: SigningRequest,
+): Expected {
   const settings = role as RoleSettings & {
     code_signing_flag?: boolean
     email_protection_flag?: boolean
     ext_key_usage?: readonly string[]
     use_csr_common_name?: boolean
+    use_csr_sans?: boolean
   }
   const list = (text = '') => text.split(',').flatMap(one => one.trim() || [])
-  const commonName = data['common_name'] ?? ''
-  const names = list(data['alt_names']).filter(name => !name.includes('@'))
+  const ofRequest = settings.use_csr_common_name === false ? '' : request?.commonName
+  const commonName = ofRequest || (data['common_name'] ?? '')
+  // A role takes the names of a request, unless it says otherwise.
+  const named = settings.use_csr_sans === false ? undefined : request
+  const names = named?.dnsNames ?? list(data['alt_names']).filter(name => !name.includes('@'))
   const excluded = /^(1|t|true)$/i.test(data['exclude_cn_from_sans'] ?? '')
   const asName = !excluded && !commonName.includes('@') && refusedName({ allow_any_name: true }, [commonName])
   const ttl = data['ttl'] || undefined
@@ -189,8 +237,8 @@ function expectedOf(role: Readonly<Record<string, unknown>>, issuer: Certificate
     issuer,
     commonName,
     organizations: settings.organization ?? [],
-    dnsNames: asName === undefined && commonName !== '' ? [...names, commonName] : names,
-    ipAddresses: list(data['ip_sans']).map(canonicalAddress),
+    dnsNames: asName === undefined && commonName !== '' ? [...new Set([...names, commonName])] : names,
+    ipAddresses: (named?.ipAddresses ?? list(data['ip_sans'])).map(canonicalAddress),
     extendedKeyUsages: [
       ...(settings.server_flag === false ? [] : ['serverAuth']),
       ...(settings.client_flag === false ? [] : ['clientAuth']),
@@ -199,7 +247,10 @@ function expectedOf(role: Readonly<Record<string, unknown>>, issuer: Certificate
       ...(settings.ext_key_usage ?? []).map(usageName),
     ],
     keyUsages: (settings.key_usage ?? ['DigitalSignature', 'KeyAgreement', 'KeyEncipherment']).map(usageName),
-    keyType: { rsa: `RSA-${bits || 2048}`, ec: `ECDSA-P-${bits || 256}`, ed25519: 'Ed25519', any: undefined }[type],
+    // That of a request is in the certificate, or it is none of this request.
+    keyType: request
+      ? undefined
+      : { rsa: `RSA-${bits || 2048}`, ec: `ECDSA-P-${bits || 256}`, ed25519: 'Ed25519', any: undefined }[type],
     ttl: ttl === undefined ? undefined : durationSeconds(ttl),
   }
 }
@@ -212,13 +263,16 @@ function usageName(name: string): string {
 }
 
 function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {
-  const kind = key.includes('BEGIN RSA') || facts.keyType.startsWith('RSA') ? 'rsa' : 'ec'
+  const kind = facts.keyType.startsWith('RSA') ? 'rsa' : 'ec'
+  const own = key && {
+    private_key: key.trim(),
+    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
+  }
   return {
     certificate: facts.pem.trim(),
     issuing_ca: authority.trim(),
     ca_chain: Array.isArray(chain) ? chain.map(one => String(one).trim()) : [authority.trim()],
-    private_key: key.trim(),
-    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
+    ...own,
     serial_number: facts.serialNumber.match(/../g)?.join(':') ?? '',
     expiration: Math.floor(facts.notAfter.getTime() / 1000),
   }

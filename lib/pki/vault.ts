@@ -795,9 +795,11 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
     }
     const response = await vault.write(path, data)
     const { certificate } = checked(response, path)!.data
-    if (typeof certificate === 'string' && /\/issue\//.test(path)) {
+    if (typeof certificate === 'string' && /\/(issue|sign|sign-verbatim)\//.test(path)) {
       const facts = parseCertificate(certificate, `answer of ${path}`)
       if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)
+      // A request for signing brings names of its own.
+      if (data['csr']) return response
       const list = (names = '') => names.split(',').flatMap(name => name.trim() || [])
       const asked = { dnsNames: list(data['alt_names']), ipAddresses: list(data['ip_sans']) }
       requireNames(facts, { commonName: data['common_name'], ...asked }, path)

@@ -1,7 +1,14 @@
 // What every issuer must do, run on each of them.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync, webcrypto, X509Certificate } from 'node:crypto'
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  webcrypto,
+  X509Certificate,
+} from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -346,6 +353,48 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     await differs(/its issuer is not "CN=kubernetes"/, again())
   })
 
+  test('a signed request is left alone, without its key, until names, issuer or key differ, or it is due', async t => {
+    const { mount } = await mountWith()
+    const path = `${mount}/sign/web`
+    const fresh = vaultSecrets(issuer())
+    const dnsNames = ['a.example.org', 'b.example.org']
+    const [mine, other] = [
+      await makeRequest('CN=a.example.org', dnsNames),
+      await makeRequest('CN=a.example.org', dnsNames),
+    ]
+    const fewer = await makeRequest('CN=a.example.org', ['a.example.org'], {
+      privateKey: createPrivateKey(mine.keyPem),
+    })
+    const first = (await fresh(path, { csr: mine.csr, ttl: '1000h' }))!.data
+    t.is(first['private_key'], undefined)
+    const notices: string[] = []
+    const again = async (csr: string, hours = 0, lying = `${first['certificate']}\n`) => {
+      notices.length = 0
+      const settings = {
+        read: (where: string) => issuer().read(where),
+        texts: async () => [lying],
+        notice: (text: string) => void notices.push(text),
+        now: () => new Date(Date.now() + hours * 3_600_000),
+      }
+      return (await reusingIssued(fresh, settings)(path, { csr, ttl: '1000h' }))!.data
+    }
+    t.deepEqual(await again(mine.csr), first)
+    t.deepEqual(notices, [])
+    // Of another key, so no certificate of this request.
+    t.not((await again(other.csr))['serial_number'], first['serial_number'])
+    t.deepEqual(await again(mine.csr, 0, `${first['certificate']}\n${mine.keyPem}`), first)
+    await again(fewer.csr)
+    t.regex(notices[0]!, /DNS names are \[a\.example\.org, b\.example\.org\], not \[a\.example\.org\]/)
+    await again(mine.csr, 700)
+    t.regex(notices[0]!, /it ends on/)
+    const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
+    await issuer().setDefaultIssuer(mount, next.issuerId)
+    await again(mine.csr)
+    t.regex(notices[0]!, /its issuer is not "CN=kubernetes"/)
+    const short = await failure(fresh(path, { csr: mine.csr, ttl: '3000h' }))
+    t.is(short.code, 'issuer.ttl-shortened')
+  })
+
   test('a request that is none, or not signed by its key, is refused', async t => {
     const { mount } = await mountWith()
     const bad = '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n'
@@ -392,8 +441,12 @@ async function failure(work: Promise<unknown>): Promise<RekeyError> {
 }
 
 /** A certificate request and the key that it is for. */
-async function makeRequest(name: string, dnsNames: string[]): Promise<{ csr: string; keyPem: string }> {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+async function makeRequest(
+  name: string,
+  dnsNames: string[],
+  { privateKey }: { privateKey: KeyObject } = generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+): Promise<{ csr: string; keyPem: string }> {
+  const publicKey = createPublicKey(privateKey)
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
   const keys = {
     privateKey: await webcrypto.subtle.importKey('jwk', privateKey.export({ format: 'jwk' }), algorithm, true, [
