@@ -42,6 +42,8 @@ interface TransportResponse {
 const tlsCodes = /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|EPROTO$|INVALID_CA$)/
 /** Requests under way. More would only wait in Vault, each with a handshake and a deadline of its own running out. */
 const mostAtOnce = 16
+/** Whoever is told to stop still gives back the token that it had made for itself. */
+const givesBack = /^\/v1\/auth\/token\/revoke/
 const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 
 /** Check a Vault address. Throws `RekeyError` for one that is no URL or would send the token in clear over a network. */
@@ -92,8 +94,9 @@ function send(request: TransportRequest, settings: TransportSettings, agent: Age
   const what = `${request.method} ${url.pathname.replace(/^\/v1\//, '')}`
   const payload = request.json === undefined ? undefined : JSON.stringify(request.json)
   const deadline = AbortSignal.timeout(settings.timeout)
-  const signal = settings.signal ? AbortSignal.any([deadline, settings.signal]) : deadline
-  const fail = (cause: Error) => reject(settings.signal?.aborted ? cause : translate(cause, what, settings, deadline))
+  const stop = givesBack.test(url.pathname) ? undefined : settings.signal
+  const signal = stop ? AbortSignal.any([deadline, stop]) : deadline
+  const fail = (cause: Error) => reject(stop?.aborted ? cause : translate(cause, what, settings, deadline))
 
   const headers = {
     ...request.headers,

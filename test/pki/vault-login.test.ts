@@ -81,6 +81,20 @@ test.serial('AppRole: role id and secret id are sent once, and the token that co
   )
 })
 
+test.serial('a login that is told to stop in the middle still gives its token back', async t => {
+  const { asked, address } = await server(t)
+  const stop = new AbortController()
+  const login = { method: 'approle', roleId: 'r', secretId: 's' } as const
+  const vault = await connected(t, { address, login, signal: stop.signal })
+  stop.abort(new Error('Ctrl-C'))
+  t.is((await failure(vault.read('a'))).name, 'AbortError')
+  await vault.revokeSelf()
+  t.deepEqual(
+    asked.map(({ what }) => what),
+    ['POST auth/approle/login', 'POST auth/token/revoke-self'],
+  )
+})
+
 test.serial('a wrapped token is exchanged once, and one that was exchanged before is told', async t => {
   const { asked, address } = await server(t, { 'POST sys/wrapping/unwrap': [200, { auth: { client_token: 'real' } }] })
   const vault = await connected(t, { address, token: 'wrapped', unwrapToken: true })

@@ -1,6 +1,6 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
 import 'reflect-metadata'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import {
   chmodSync,
@@ -115,6 +115,47 @@ test.serial('places what was rendered, runs each command once, and leaves it alo
   t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\n')
 })
 
+test.serial('a login is made for the rendering, and its token is given back', async t => {
+  const { out, on } = scene(`template {\n contents = "${secretTemplate}"\n destination = "OUT/a"\n}\n`)
+  const asked: string[] = []
+  vault.before = async (method, path) => {
+    if (path.startsWith('auth/')) asked.push(`${method} ${path}`)
+    return path === 'auth/k/login' ? { auth: { client_token: 'of-the-login' } } : undefined
+  }
+  t.teardown(() => {
+    vault.before = undefined
+  })
+  const login = { VAULT_AUTH_METHOD: 'approle', VAULT_AUTH_PATH: 'k', VAULT_ROLE_ID: 'r', VAULT_SECRET_ID: 's3cr3t-id' }
+  const { code, all } = await on('a', [], { environment: { ...login, VAULT_TOKEN: '' } })
+  t.is(code, 0, all)
+  t.is(readFileSync(join(out, 'a'), 'utf8'), 's3cr3t')
+  t.deepEqual(asked, ['POST auth/k/login', 'POST auth/token/revoke-self'])
+  t.false(all.includes('s3cr3t-id'))
+})
+
+test.serial("Vault's certificate is not left unverified by one word", async t => {
+  const { out, on } = scene(`template {\n contents = "${secretTemplate}"\n destination = "OUT/a"\n}\n`)
+  const { code, all } = await on('a', [], { environment: { VAULT_SKIP_VERIFY: '1' } })
+  t.is(code, 2, all)
+  t.regex(
+    all.replaceAll(/\s+/g, ' '),
+    /VAULT_SKIP_VERIFY is set, and Vault's certificate is not left unverified by that/,
+  )
+  t.deepEqual(readdirSync(out), [])
+})
+
+test.serial('a template that is named without a full path stands beside its configuration', async t => {
+  const { folder, out, on } = scene('')
+  const beside = join(folder, 'consul-template')
+  mkdirSync(beside)
+  writeFileSync(join(beside, 'a.tpl'), '{{ .Host.Name }}')
+  const config = join(beside, 'configuration')
+  writeFileSync(config, `template {\n source = "a.tpl"\n destination = "${out}/a"\n}\n`)
+  const { code, all } = await on('b', ['-c', config])
+  t.is(code, 0, all)
+  t.is(readFileSync(join(out, 'a'), 'utf8'), 'b')
+})
+
 test.serial('sockaddr tells the addresses of the host', async t => {
   const expression = 'GetAllInterfaces | include `name` `^lo$` | include `type` `ipv4` | attr `string`'
   const { out, run } = scene(
@@ -194,11 +235,22 @@ test.serial('--check --diff compares what asks nothing of Vault, and places noth
 })
 
 test.serial('a backup is kept of what was there, and owners are set by name', async t => {
-  const user = process.getuid?.() === 0 ? '\n user = "root"\n group = "root"' : ''
-  const { out, run } = scene(`template {\n contents = "new"\n destination = "OUT/a"\n backup = true${user}\n}\n`)
+  const isRoot = process.getuid?.() === 0
+  const user = isRoot ? '\n user = "daemon"\n group = "2"' : ''
+  const written = isRoot ? '\\"daemon\\" \\"2\\"' : '\\"\\" \\"\\"'
+  const contents = `{{ \\"key\\" | writeToFile \\"OUT/written\\" ${written} \\"0400\\" }}new`
+  const { out, run } = scene(
+    `template {\n contents = "${contents}"\n destination = "OUT/a"\n backup = true${user}\n}\n`,
+  )
   writeFileSync(join(out, 'a'), 'old')
   const { code, all } = await run()
   t.is(code, 0, all)
+  const daemon = Number(execFileSync('id', ['-u', 'daemon']))
+  for (const name of isRoot ? ['a', 'written'] : []) {
+    const { uid, gid } = statSync(join(out, name))
+    t.deepEqual([uid, gid], [daemon, 2], name)
+  }
+  t.is(statSync(join(out, 'written')).mode & 0o777, 0o400)
   t.is(readFileSync(join(out, 'a'), 'utf8'), 'new')
   t.is(readFileSync(join(out, 'a.bak'), 'utf8'), 'old')
 })
@@ -397,7 +449,11 @@ const vaultFaults: [title: string, answer: (response: ServerResponse) => void, m
     says(403, 'permission denied', 'invalid token'),
     /1:9: Vault does not know the token: it exp/,
   ],
-  ['denying one path', says(403, 'permission denied'), /1:9: Vault: permission denied for update on pki\/issue\/web/],
+  [
+    'denying one path',
+    says(403, 'permission denied'),
+    /1:9: Vault: permission denied for update on pki\/issue\/web .*path "pki\/issue\/web" { capabilities = \["update"\] }/,
+  ],
   [
     'with a role that forbids the SAN',
     says(400, 'subject alternate name b.example.org not allowed by this role'),
@@ -504,7 +560,7 @@ test.serial('--shared asks once for all hosts, and every host gets the same', as
       gives(pem)(response)
       return true
     }
-    const { code, all } = await on('all', ['--forks', '1', ...more])
+    const { code, all } = await on('all', more)
     t.is(code, 0, all)
     t.deepEqual(
       ['a.crt', 'b.crt'].map(name => readFileSync(join(out, name), 'utf8')),
@@ -516,7 +572,8 @@ test.serial('--shared asks once for all hosts, and every host gets the same', as
     vault.takeOver = undefined
   })
   t.is(await ask('--shared'), 1)
-  t.is(await ask(), 2)
+  t.is(await ask('--shared', '--forks', '1'), 1)
+  t.is(await ask('--forks', '1'), 2)
 })
 
 test.serial('a configuration that can not be read is misuse, with file and line', async t => {
