@@ -1,4 +1,5 @@
 // What is checked among files that were rendered together.
+import { createPrivateKey } from 'node:crypto'
 import test from 'ava'
 import { verifySet } from '../../lib/pki/certificate-set.ts'
 import { issue } from './_certificates.ts'
@@ -31,6 +32,24 @@ test.serial('a key that belongs to none of the certificates is named by its file
   )
   t.notThrows(() => verifySet([{ path: '/key', text: other.keyPem }]))
 })
+
+test.serial(
+  'a key that was never one of a certificate is none of its business: of service accounts, of ssh, encrypted',
+  async t => {
+    const [leaf, accounts] = [await issue({ name: 'CN=a' }), await issue({ name: 'CN=b' })]
+    const passphrase = { cipher: 'aes-256-cbc', passphrase: 'x' }
+    const encrypted = createPrivateKey(leaf.keyPem).export({ type: 'pkcs8', format: 'pem', ...passphrase }) as string
+    t.notThrows(() =>
+      verifySet([
+        { path: '/apiserver.crt', text: leaf.pem },
+        { path: '/apiserver.key', text: leaf.keyPem },
+        { path: '/sa.key', text: accounts.keyPem },
+        { path: '/encrypted.key', text: encrypted },
+        { path: '/ssh', text: encrypted.replaceAll('ENCRYPTED', 'OPENSSH') },
+      ]),
+    )
+  },
+)
 
 test.serial('a certificate of another CA than the one beside it is refused, both CAs side by side are not', async t => {
   const [old, next] = [await issue({ name: 'CN=ca', ca: true }), await issue({ name: 'CN=ca', ca: true })]

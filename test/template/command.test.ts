@@ -409,7 +409,7 @@ const faults: [title: string, second: string, message: RegExp, code: number][] =
   ],
   [
     'a key that belongs to no certificate',
-    '"{{ with secret \\"pki_k8s/cert/ca\\" }}{{ .Data.certificate }}{{ end }}\\nKEY"\n destination = "OUT/b"',
+    '"{{ with secret \\"pki_k8s/issue/kubernetes\\" \\"common_name=a.example.org\\" }}{{ .Data.certificate }}{{ end }}\\nKEY"\n destination = "OUT/b"',
     /belongs to none of the certificates/,
     2,
   ],
@@ -417,7 +417,7 @@ const faults: [title: string, second: string, message: RegExp, code: number][] =
 ]
 for (const [title, second, message, code] of faults) {
   test.serial(`nothing is changed on the host by ${title}`, async t => {
-    const { privateKey } = generateKeyPairSync('ed25519')
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
     const key = (privateKey.export({ type: 'pkcs8', format: 'pem' }) as string).replaceAll('\n', '\\n')
     const configuration = `template {\n contents = "one"\n destination = "OUT/a"\n command = "touch OUT/ran"\n}\ntemplate {\n contents = ${second.replace('KEY', key)}\n}\n`
     const { out, run } = scene(configuration)
