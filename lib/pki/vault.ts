@@ -371,17 +371,21 @@ export function policyText(lines: readonly PolicyLine[]): string {
   return lines.map(policyLine).join('\n')
 }
 
-/** Seconds of a duration as Vault writes it: `90`, `90s`, `30m`, `1h30m`, `30d`. Throws `RekeyError` for others. */
+/**
+ * Seconds of a duration as Vault takes it: `90`, `90s`, `30m`, `1h30m`, `1.5h`, `30d`; a part of a second counts as a whole one.
+ * Throws `RekeyError` for others.
+ */
 export function durationSeconds(duration: string): number {
-  const seconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+  const seconds: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 }
   if (/^\d+$/.test(duration)) return Number(duration)
-  if (!/^(\d+[smhd])+$/.test(duration)) {
+  if (!/^(\d+(\.\d+)?(ms|[smhd]))+$/.test(duration)) {
     throw new RekeyError(`"${duration}" is not a duration`, {
       code: 'vault.bad-duration',
       hint: 'Write it like 17520h, 30m or 1h30m.',
     })
   }
-  return [...duration.matchAll(/(\d+)([smhd])/g)].reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0)
+  const parts = [...duration.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
+  return Math.ceil(parts.reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0))
 }
 
 interface Client {
@@ -469,12 +473,7 @@ function vaultClient({ address, loggedIn, send, withToken, close }: Client): Vau
         throw new RekeyError(`Vault at ${address} is not initialised`, { code: 'vault.not-initialised' })
       }
       if (state.sealed) throw sealed(address)
-      if (state.standby) {
-        throw new RekeyError(`Vault at ${address} is a standby`, {
-          code: 'vault.standby',
-          hint: 'Give the address of the active Vault, or of a load balancer in front of it.',
-        })
-      }
+      if (state.standby) throw standby(address)
       return state
     },
     lookupSelf: async () => {
@@ -670,7 +669,8 @@ function worthAnotherTry(
     return reason === 'ECONNREFUSED' || (repeatable && (reason === 'ECONNRESET' || reason === 'EPIPE'))
   }
   const status = (error as ApiError).response?.statusCode ?? 0
-  if (status === 412 || status === 429) return true
+  // While another Vault takes over, a standby does nothing.
+  if (status === 412 || status === 429 || told.code === 'vault.standby') return true
   return status >= 500 && status !== 501 && told.code === 'vault.refused' && repeatable
 }
 
@@ -684,6 +684,7 @@ function explain(error: unknown, method: string, path: string, address: string):
   const said = list.join('; ').replaceAll(/\s+/g, ' ').trim() || message
 
   if (status === 503 && said.includes('Vault is sealed')) return sealed(address)
+  if (said.includes('local node not active')) return standby(address)
   if (status === 403) return forbidden(said, method, path)
   if (said.startsWith('no handler for route') || said.includes('No secret engine mount')) {
     return noSuchMount(path)
@@ -713,6 +714,13 @@ function sealed(address: string): RekeyError {
   return new RekeyError(`Vault at ${address} is sealed`, {
     code: 'vault.sealed',
     hint: 'Unseal it (vault operator unseal), then start again.',
+  })
+}
+
+function standby(address: string): RekeyError {
+  return new RekeyError(`Vault at ${address} is a standby`, {
+    code: 'vault.standby',
+    hint: 'Give the address of the active Vault, or of a load balancer in front of it.',
   })
 }
 

@@ -122,6 +122,15 @@ test.serial('sealed, standby and uninitialised are told apart', async t => {
   }
   const { vault } = await talkTo(t, answer(503, { errors: ['Vault is sealed'] }))
   t.is((await failure(vault.read('a'))).code, 'vault.sealed')
+  const alone = 'local node not active but active cluster node not found'
+  let times = 0
+  const count: Handler = (...request) => {
+    times++
+    answer(500, { errors: [alone] })(...request)
+  }
+  const waiting = await talkTo(t, count, { retries: 1 })
+  t.is((await failure(waiting.vault.write('auth/token/create'))).code, 'vault.standby')
+  t.is(times, 2)
 })
 
 test.serial('a request that Vault turned away is made again, unless that could leave something twice', async t => {
@@ -286,10 +295,10 @@ test.serial('files that are missing or hold something else are named', async t =
 
 test.serial('durations are read as Vault writes them', t => {
   t.deepEqual(
-    ['90', '90s', '30m', '1h30m', '2d', '43800h'].map(durationSeconds),
-    [90, 90, 1800, 5400, 172_800, 157_680_000],
+    ['90', '90s', '30m', '1h30m', '1.5h', '500ms', '2d', '43800h'].map(durationSeconds),
+    [90, 90, 1800, 5400, 5400, 1, 172_800, 157_680_000],
   )
-  for (const bad of ['', 'h', '1w', '1.5h', '-1h']) t.throws(() => durationSeconds(bad), { code: 'vault.bad-duration' })
+  for (const bad of ['', 'h', '1w', '1.h', '-1h']) t.throws(() => durationSeconds(bad), { code: 'vault.bad-duration' })
 })
 
 test.serial('a policy is written in the HCL that Vault takes', t => {
