@@ -1,4 +1,5 @@
 // `rekey template`: consul-template's configuration, rendered from here and placed on the hosts of a pattern.
+import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
@@ -27,6 +28,7 @@ import {
   unchanged,
   wouldWrite,
 } from '../playbook/model.ts'
+import { dueCommands } from '../run/due-commands.ts'
 import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
@@ -153,7 +155,6 @@ interface PlaybookOptions {
 export function templatePlaybook(configuration: TemplateConfiguration, options: PlaybookOptions): Playbook {
   const { templates } = configuration
   const rendered = new Map<string, RenderedBlock[]>()
-  const changed = new Map<string, readonly string[]>()
   let shared: Renderer | undefined
   const destinations = templates.map(({ destination }) => destination)
   // A template that is named without a full path stands beside the configuration.
@@ -195,8 +196,16 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
     },
     run: async context => {
       const files = filesOf(rendered.get(context.host.name)!, options.backups)
-      const place = await placeFileSet(context, context.run, files)
-      changed.set(context.host.name, place.changed)
+      const due = dueCommands(context)
+      const before = hasCommands ? await due.list() : new Set<string>()
+      const added = (paths: readonly string[]) =>
+        commandsOf(blocksOf(context.host, paths))
+          .map(commandId)
+          .filter(id => !before.has(id))
+      const place = await placeFileSet(context, context.run, files, {
+        about: paths => due.add(added(paths)),
+        undone: paths => due.done(added(paths)),
+      })
       for (const path of place.changed) context.log(`changed ${path}`)
       for (const path of await openKeys(context, files)) {
         context.log(`${path} holds a private key, and every user of the host may read it: say perms = "0600"`)
@@ -206,13 +215,28 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
   })
   const commandStep = step<StepContext>('Run the commands of what changed', {
     plan: () => commandsOf(templates).map(({ command }) => `run ${[command].flat().join(' ')}`),
-    when: ({ host, check }) => check || commandsOf(changedBlocks(host)).length > 0,
+    when: async context => context.check || (await commandsDue(context)).length > 0,
     run: async context => {
-      for (const block of commandsOf(changedBlocks(context.host))) await runCommand(context, block)
+      for (const block of await commandsDue(context)) {
+        await runCommand(context, block)
+        await dueCommands(context).done([commandId(block)])
+      }
     },
   })
-  const changedBlocks = ({ name }: Host) =>
-    templates.filter(({ destination }) => changed.get(name)?.includes(destination))
+  const hasCommands = commandsOf(templates).length > 0
+  /** The templates whose destinations are among these paths, or which wrote one of them. */
+  const blocksOf = ({ name }: Host, paths: readonly string[]) =>
+    rendered
+      .get(name)!
+      .filter(({ block, files }) =>
+        [block.destination, ...files.map(({ path }) => path)].some(one => paths.includes(one)),
+      )
+      .map(({ block }) => block)
+  /** Those of files that changed, by this run or by one that did not come to them. */
+  const commandsDue = async (context: StepContext) => {
+    const due = hasCommands ? await dueCommands(context).list() : new Set<string>()
+    return commandsOf(templates).filter(block => due.has(commandId(block)))
+  }
 
   return playbook({
     name: 'template',
@@ -374,11 +398,17 @@ function commandsOf(blocks: readonly TemplateBlock[]): TemplateBlock[] {
   const commands = new Map<string, TemplateBlock>()
   for (const block of blocks) {
     if (block.command === undefined) continue
-    const key = JSON.stringify([block.command, block.commandEnvironment])
-    if (!commands.has(key)) commands.set(key, block)
+    if (!commands.has(commandId(block))) commands.set(commandId(block), block)
   }
   return [...commands.values()]
 }
+
+/** A command, without saying what it is. */
+const commandId = ({ command, commandEnvironment }: TemplateBlock) =>
+  createHash('sha256')
+    .update(JSON.stringify([command, commandEnvironment]))
+    .digest('hex')
+    .slice(0, 32)
 
 /** The environment goes over stdin: what it holds must not show in a command line. */
 async function runCommand({ $, host }: StepContext, block: TemplateBlock): Promise<void> {
@@ -392,7 +422,7 @@ async function runCommand({ $, host }: StepContext, block: TemplateBlock): Promi
   if (exitCode === 0) return
   throw new HostFailedError(
     `${host.name}: the files are in place, and the command of ${place} failed (exit status ${exitCode}): ${stderr.trim()}`,
-    { code: 'template.command', host: host.name },
+    { code: 'template.command', host: host.name, hint: 'The next run tries the command again.' },
   )
 }
 

@@ -100,6 +100,12 @@ async function differing(session: HostSession, wanted: readonly WantedFile[]): P
   })
 }
 
+/** Is told of what changes: before the first file is replaced, and where it turned out that none was. */
+export interface PlacingWatch {
+  about(changed: readonly string[]): Promise<void>
+  undone(changed: readonly string[]): Promise<void>
+}
+
 /**
  * Put those files of a set in place that differ: each written beside its destination and compared with what was sent, then
  * all renamed in one script. Where that fails, also at the last of the renames, the host is as it was.
@@ -109,6 +115,7 @@ export async function placeFileSet(
   session: HostSession,
   run: string,
   wanted: readonly WantedFile[],
+  watch?: PlacingWatch,
 ): Promise<FileSetCheck> {
   const files = await differing(session, wanted)
   const check = { changed: files.map(({ path }) => path) }
@@ -127,9 +134,13 @@ export async function placeFileSet(
       session,
       wanted.filter(({ component }) => components.has(component)),
     )
+    await watch?.about(check.changed)
     await swapFiles(session, run, swap).catch(async error => {
       // Only where the script itself said so: of one whose answer was lost nobody knows how far it came.
-      if (error.code === 'staging.swap') await putBack(session, run, check.changed)
+      if (error.code === 'staging.swap') {
+        await putBack(session, run, check.changed)
+        await watch?.undone(check.changed)
+      }
       throw error
     })
   } catch (error) {

@@ -6,6 +6,7 @@ import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
+import { inHostFolder } from './host-folder.ts'
 import { isAlive, type ProcessIdentity } from './provenance.ts'
 
 /** Who holds a lock. */
@@ -56,7 +57,7 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
     const problems = await Promise.all(
       held.splice(0).map(async host => {
         try {
-          const { code, stderr } = await runScript(await open(host), script(host, releaseScript(mine)), {
+          const { code, stderr } = await runScript(await open(host), inHostFolder(host, releaseScript(mine)), {
             timeout: patience,
           })
           return code === 0 ? [] : [`${host.name}: ${stderr.trim()}`]
@@ -81,7 +82,7 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
   let lost: Error | undefined
   const beat = async (host: Host) => {
     const connection = await open(host)
-    const { code } = await runScript(connection, script(host, heartbeatScript(mine)), { timeout: heartbeatEvery })
+    const { code } = await runScript(connection, inHostFolder(host, heartbeatScript(mine)), { timeout: heartbeatEvery })
     if (code === 3) {
       lost ??= new HostFailedError(`${host.name}: the lock of this run was taken by somebody else`, {
         code: 'run.lock-lost',
@@ -110,7 +111,7 @@ async function lockHost(host: Host, request: LockRequest, mine: string, held: Ho
   const connection = await request.open(host)
   // A lock that is given back between two looks at it is tried for again.
   for (let attempt = 0; attempt < 5; attempt++) {
-    const { code, stdout, stderr } = await runScript(connection, script(host, acquireScript), {
+    const { code, stdout, stderr } = await runScript(connection, inHostFolder(host, acquireScript), {
       input: Buffer.from(mine),
       timeout: patience,
     })
@@ -161,7 +162,7 @@ async function askHolder(
   const own = other?.run === holder.run
   if (dead && (take || own)) {
     if (!own) notice(`${host.name}: the lock of ${who} is taken; ${state}`)
-    await runScript(connection, script(host, takeScript(text)), { timeout: patience })
+    await runScript(connection, inHostFolder(host, takeScript(text)), { timeout: patience })
     return
   }
   const hint = dead
@@ -192,7 +193,7 @@ export async function writeAudit(
   const line = `run=${run} playbook=${playbook} operator=${operator} from=${process.machine} ${what}`
   const { code, stderr } = await runScript(
     connection,
-    script(host, `umask 077; printf '%s %s\\n' "$(date -u +%FT%TZ)" ${quote(line)} >>"$log"`),
+    inHostFolder(host, `umask 077; printf '%s %s\\n' "$(date -u +%FT%TZ)" ${quote(line)} >>"$log"`),
     { timeout: patience },
   )
   if (code === 0) return
@@ -200,16 +201,6 @@ export async function writeAudit(
     code: 'run.audit',
     host: host.name,
   })
-}
-
-/** `$d` is where rekey keeps what it knows on a host, `$log` its audit log. */
-function script({ vars }: Host, body: string): string {
-  const own = vars['rekey_directory']
-  const places =
-    typeof own === 'string'
-      ? `d=${quote(own)}; log=$d/audit.log`
-      : 'if [ "$(id -u)" = 0 ]; then d=/var/lib/rekey log=/var/log/rekey-audit.log; else d=$HOME/.local/state/rekey; log=$d/audit.log; fi'
-  return `${places}\n(umask 077; mkdir -p "$d") || exit 1\n${body}`
 }
 
 // A folder is made whole beside the lock, with its holder in it, and renamed: a rename onto a folder that is not empty fails.

@@ -596,6 +596,41 @@ test.serial('a command that fails says that the files are in place', async t => 
   t.is(readFileSync(join(out, 'a'), 'utf8'), 'x')
 })
 
+test.serial('a command that failed is run by the next run, although no file changes then, and once', async t => {
+  const { out, run } = scene(`
+    template {
+      contents = "x"
+      destination = "OUT/a"
+      command = "echo ran >> OUT/ran; test -e OUT/works"
+    }
+    template {
+      contents = "y"
+      destination = "OUT/b"
+      command = "echo other >> OUT/ran"
+    }`)
+  const first = await run()
+  t.is(first.code, 2, first.all)
+  t.regex(first.all.replaceAll(/\s+/g, ' '), /The next run tries the command again/)
+  writeFileSync(join(out, 'works'), '')
+  const second = await run()
+  t.is(second.code, 0, second.all)
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\nother\n')
+  t.is((await run()).code, 0)
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\nother\n')
+})
+
+test.serial('a command runs when a file changed that its template wrote beside the destination', async t => {
+  const { out, config, run } = scene('')
+  const block = (text: string) =>
+    `template {\n contents = "{{ \\"${text}\\" | writeToFile \\"${out}/w\\" \\"\\" \\"\\" \\"0600\\" }}same"\n destination = "${out}/a"\n command = "cat ${out}/w >> ${out}/ran"\n}\n`
+  for (const text of ['1', '2', '2']) {
+    writeFileSync(config, block(text))
+    const { code, all } = await run()
+    t.is(code, 0, all)
+  }
+  t.is(readFileSync(join(out, 'ran'), 'utf8'), '12')
+})
+
 test.serial("a command's environment and time-out are those of its exec block", async t => {
   const { out, run } = scene(`
     template {
