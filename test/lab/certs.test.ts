@@ -41,8 +41,16 @@ test.serial('it finds all that kubeadm, openssl on each port and kubectl find, a
         on(one.name, "find /etc/kubernetes /var/lib/kubelet/pki -type f -printf '%p %m %T@\\n' | sort"),
       ),
     )
+  // A CA that lies in a Secret of no particular type, as for Prometheus, and in a file that nobody would look for by its name.
+  const kubectlOnM1 = 'kubectl --kubeconfig /etc/kubernetes/admin.conf'
+  const secret = 'rekey-test-certificate'
+  await on('m1', `${kubectlOnM1} create secret generic ${secret} --from-file=any=/etc/kubernetes/pki/ca.crt >/dev/null`)
+  await on('m1', 'cp /etc/kubernetes/pki/ca.crt /etc/kubernetes/a-copy')
+  t.teardown(() => on('m1', `rm -f /etc/kubernetes/a-copy; ${kubectlOnM1} delete secret ${secret} >/dev/null`))
   const before = await state()
   const { rows } = await census()
+  t.true(rows.some(({ where }) => where === `Secret default/${secret}`))
+  t.true(rows.some(({ where }) => where === 'm1:/etc/kubernetes/a-copy'))
   t.deepEqual(await state(), before)
 
   for (const { name: master } of machines('master')) {
