@@ -1,6 +1,6 @@
-// `rekey ca`: a CA that rekey keeps itself, in an encrypted file, for teams without Vault: made or brought in, given roles, listed.
+// `rekey ca`: a CA that rekey keeps itself, in an encrypted file, for teams without Vault: made or brought in, given roles and URLs, listed.
 import { readFileSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { parseCertificate } from '../pki/certificate.ts'
 import type { EmbeddedIssuer } from '../pki/embedded-issuer.ts'
@@ -85,6 +85,15 @@ export function caCommand(): Command {
         process.stdout.write(`${mount}/roles/${role}: ${changed ? 'written' : 'as it was'}\n`)
       })
     })
+  part('urls', 'say what the certificates of a mount tell of their CRL, their OCSP server and their CA')
+    .argument('<file>', 'the CA file')
+    .argument('<mount>', 'the mount')
+    .option('--crl <url>', 'where its CRL is', repeated, [])
+    .option('--ocsp <url>', 'where its OCSP server is', repeated, [])
+    .option('--issuing <url>', 'where its CA certificate is', repeated, [])
+    .action(async (file: string, mount: string, { crl, ocsp, issuing, ...options }: UrlOptions) => {
+      await withCa(file, options, ca => ca.setUrls(mount, { crl, ocsp, issuing }))
+    })
   part('list', 'print what the file has issued, as JSON lines')
     .argument('<file>', 'the CA file')
     .action(async (file: string, options: CaKeyOptions) => {
@@ -100,6 +109,17 @@ interface CreateOptions extends CaKeyOptions {
   ttl: string
   keyType: 'rsa' | 'ec' | 'ed25519'
   keyBits?: number
+}
+
+interface UrlOptions extends CaKeyOptions {
+  crl: string[]
+  ocsp: string[]
+  issuing: string[]
+}
+
+const repeated = (url: string, before: string[]) => {
+  if (/^https?:$/.test(URL.parse(url)?.protocol ?? '')) return [...before, url]
+  throw new InvalidArgumentError('It must be an http:// or https:// URL.')
 }
 
 interface ImportOptions extends CaKeyOptions {

@@ -61,6 +61,27 @@ test.serial('a CA is made, and templates get its certificates without any Vault'
   t.like(JSON.parse(issued[0]!), { mount: 'pki_k8s', role: 'kubernetes', commonName: 'a.example.org' })
 })
 
+test.serial('certificates tell where their CRL, their OCSP server and their CA are, once that is said', async t => {
+  const { bench, ca, out, passphrase, run, render } = scene()
+  await run(t, 'ca', 'create', ca, 'pki_k8s', '--common-name', 'kubernetes', '--key-type', 'ec')
+  await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role)
+  const at = (name: string) => `http://pki.example.org/${name}`
+  const urls = ['ca', 'urls', ca, 'pki_k8s']
+  await run(t, ...urls, '--crl', at('crl'), '--ocsp', at('ocsp'), '--issuing', at('ca'))
+  await render(t)
+  const text = execFileSync('openssl', ['x509', '-in', join(out, 'tls.pem'), '-noout', '-text']).toString()
+  for (const place of [
+    /CRL Distribution Points:\s+Full Name:\s+URI:\S+\/crl\n/,
+    /OCSP - URI:\S+\/ocsp\n/,
+    /CA Issuers - URI:\S+\/ca\n/,
+  ]) {
+    t.regex(text, place)
+  }
+  const { code, stderr } = await bench.rekey([...urls, '--crl', 'here', '--passphrase-file', passphrase])
+  t.is(code, 1)
+  t.regex(stderr, /It must be an http/)
+})
+
 for (const [title, kind, more] of [
   ['RSA, as openssl writes it now', ['-newkey', 'rsa:2048'], []],
   ['ECDSA', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'], []],
