@@ -793,17 +793,20 @@ function readSmallFile(file: string, what: string): string {
  * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
  * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked,
  * and one that lacks a name.
- * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may.
+ * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may; what is written there is wrapped as that
+ * engine wants it.
  */
 export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
   return async (path: string, data?: Readonly<Record<string, string>>): Promise<VaultResponse | undefined> => {
     if (!data) {
-      const response = await vault.read(await pathWithin(vault, path, ['data', 'metadata', 'subkeys']))
+      const response = await vault.read((await pathWithin(vault, path, valueParts)) ?? path)
       return checked(isDeleted(response) ? undefined : response, path)
     }
-    const response = await vault.write(path, data)
+    const isIssuing = /\/(issue|sign|sign-verbatim)\//.test(path)
+    const valuePath = isIssuing ? undefined : await pathWithin(vault, path, valueParts)
+    const response = await (valuePath === undefined ? vault.write(path, data) : vault.write(valuePath, { data }))
     const { certificate } = checked(response, path)!.data
-    if (typeof certificate === 'string' && /\/(issue|sign|sign-verbatim)\//.test(path)) {
+    if (typeof certificate === 'string' && isIssuing) {
       const facts = parseCertificate(certificate, `answer of ${path}`)
       if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)
       // A request for signing brings names of its own.
@@ -819,20 +822,31 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
 /** Vault as the source of a template's `secrets`: the names below a path, in order. Undefined where there are none. */
 export function vaultLists(vault: Pick<Vault, 'read' | 'list'>) {
   return async (path: string): Promise<string[] | undefined> =>
-    (await vault.list(await pathWithin(vault, path, ['metadata'])))?.sort()
+    (await vault.list((await pathWithin(vault, path, ['metadata'])) ?? path))?.sort()
 }
 
-/** The path with the part that version 2 of the key-value engine has after its mount, where it is left out. */
-async function pathWithin(vault: Pick<Vault, 'read'>, path: string, parts: readonly string[]): Promise<string> {
+/** What may stand after the mount of a key-value engine of version 2; the first of them where none does. */
+const valueParts = ['data', 'metadata', 'subkeys']
+
+/** The path with the part that version 2 of the key-value engine has after its mount; undefined where there is no such engine. */
+async function pathWithin(
+  vault: Pick<Vault, 'read'>,
+  path: string,
+  parts: readonly string[],
+): Promise<string | undefined> {
   const [plain] = path.split('?')
   const mount = await vault.read(`sys/internal/ui/mounts/${plain}`).catch((error: RekeyError) => {
     // Not every token may ask; then the path is taken as it stands.
     if (error.code === 'vault.permission-denied' || error.code === 'issuer.no-such-mount') return undefined
     throw error
   })
-  const { path: prefix, options } = (mount?.data ?? {}) as { path?: string; options?: { version?: string } | null }
-  if (!prefix || options?.version !== '2') return path
-  const rest = `${path}/`.startsWith(prefix) ? path.slice(prefix.length) : path
+  const { path: told = '', options } = (mount?.data ?? {}) as { path?: string; options?: { version?: string } | null }
+  if (options?.version !== '2') return undefined
+  // The mount is told with the namespace before it, which the request has in its header.
+  let prefix = told
+  while (prefix && !`${path}/`.startsWith(prefix)) prefix = prefix.slice(prefix.indexOf('/') + 1)
+  if (!prefix) return undefined
+  const rest = path.slice(prefix.length)
   return parts.some(part => rest.startsWith(`${part}/`)) ? path : `${prefix}${parts[0]}${rest && '/'}${rest}`
 }
 

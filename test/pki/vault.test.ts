@@ -266,6 +266,20 @@ test.serial('the namespace goes with every request', async t => {
   t.deepEqual(seen, ['team/one', 'team/one'])
 })
 
+test.serial('a key-value engine in a namespace is told with the namespace before its mount', async t => {
+  const asked: string[] = []
+  const vault = {
+    read: async (path: string) => {
+      asked.push(path)
+      const told = { path: 'team/one/kv/', options: { version: '2' } }
+      return path.startsWith('sys/') ? { data: told } : { data: {} }
+    },
+    write: async () => ({ data: {} }),
+  }
+  await vaultSecrets(vault)('kv/app')
+  t.is(asked.at(-1), 'kv/data/app')
+})
+
 test.serial('the policy line for a version of a secret has the path alone', async t => {
   const { vault } = await talkTo(t, answer(403, { errors: ['permission denied'] }))
   const error = await failure(vault.read('kv/data/app?version=1'))

@@ -48,8 +48,8 @@ const wanted = ({ expected, expectedBase64 }: TemplateCase) =>
 async function render(one: TemplateCase) {
   for (const [name, content] of Object.entries(one.inputs ?? {})) writeFileSync(join(folder, name), content)
   const renderer = createRenderer({
-    // Writes past the checks: the canned Vault answers everyone with the same certificate.
-    secrets: async (path, data) => (data ? client.write(path, data) : read(path)),
+    // Issues past the checks: the canned Vault answers everyone with the same certificate.
+    secrets: async (path, data) => (data && path.includes('/issue/') ? client.write(path, data) : read(path, data)),
     list: vaultLists(client),
     environment: { FOLDER: folder, ...one.env },
     readFile: path => readFile(path, 'utf8'),

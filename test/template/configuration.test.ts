@@ -23,8 +23,8 @@ test.after.always(() => {
 
 const newRenderer = () =>
   createRenderer({
-    // Writes past the checks: the canned Vault answers everyone with the same certificate.
-    secrets: async (path, data) => (data ? client.write(path, data) : read(path)),
+    // Issues past the checks: the canned Vault answers everyone with the same certificate.
+    secrets: async (path, data) => (data && path.includes('/issue/') ? client.write(path, data) : read(path, data)),
     list: vaultLists(client),
     readFile: path => readFile(path, 'utf8'),
   })
