@@ -266,6 +266,8 @@ function newRenderer(
   const issue = async (path: string, data?: Readonly<Record<string, string>>) => {
     const response = await vaultSecrets(await connected())(path, data)
     for (const value of secretsIn(response?.data ?? {})) redact(value)
+    const token = response?.auth?.['client_token']
+    if (typeof token === 'string') redact(token)
     return response
   }
   const secrets =

@@ -805,7 +805,7 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
     const isIssuing = /\/(issue|sign|sign-verbatim)\//.test(path)
     const valuePath = isIssuing ? undefined : await pathWithin(vault, path, valueParts)
     const response = await (valuePath === undefined ? vault.write(path, data) : vault.write(valuePath, { data }))
-    const { certificate } = checked(response, path)!.data
+    const { certificate } = checked(response, path)!.data ?? {}
     if (typeof certificate === 'string' && isIssuing) {
       const facts = parseCertificate(certificate, `answer of ${path}`)
       if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)

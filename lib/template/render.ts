@@ -16,7 +16,10 @@ export interface SecretResponse {
   readonly lease_duration?: number
   readonly renewable?: boolean
   readonly warnings?: readonly string[] | null
-  readonly data: Readonly<Record<string, unknown>>
+  /** Null where a login answers. */
+  readonly data: Readonly<Record<string, unknown>> | null
+  /** What a login, or the making of a token, answers. */
+  readonly auth?: Readonly<Record<string, unknown>> | null
 }
 
 /**
@@ -256,6 +259,20 @@ function presentSecret(response: SecretResponse): GoValue {
     Renewable: response.renewable ?? false,
     Data: secretToGo(response.data),
     Warnings: toGo(response.warnings ?? []),
+    Auth: presentAuth(response.auth),
+  })
+}
+
+function presentAuth(auth: SecretResponse['auth']): GoValue {
+  if (!auth) return null
+  const { client_token: token, accessor, policies, metadata, lease_duration: seconds, renewable } = auth
+  return new Struct('login', {
+    ClientToken: toBytes(String(token ?? '')),
+    Accessor: toBytes(String(accessor ?? '')),
+    Policies: toGo(policies ?? []),
+    Metadata: toGo(metadata ?? {}),
+    LeaseDuration: BigInt(Number(seconds ?? 0)),
+    Renewable: renewable === true,
   })
 }
 
@@ -263,7 +280,7 @@ const pemBlock = /-----BEGIN ([A-Z0-9 ]+)-----[^-]+-----END \1-----/g
 
 /** The answer of `pkiCert`: every PEM block of it, sorted by what it is. */
 function presentCertificate(response: SecretResponse): GoValue {
-  const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = response.data
+  const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = response.data ?? {}
   const texts = [certificate, issuer, ...(Array.isArray(chain) ? chain : []), key]
   const blocks = texts.flatMap(text => (typeof text === 'string' ? [...text.matchAll(pemBlock)] : []))
   const fields = { Cert: '', CA: '', Key: '' }

@@ -58,6 +58,10 @@ function answer(method: string, path: string, query: URLSearchParams, body: Reco
     const data = secrets[version ? `${path}?version=${version}` : path]
     return data && { request_id: 'a-request', lease_id: '', lease_duration: 2_764_800, renewable: false, data }
   }
+  if (path === 'auth/token/create') {
+    const auth = { client_token: 'a-new-token', accessor: 'x', policies: ['default', 'web'], metadata: { a: 'b' } }
+    return { data: null, auth: { ...auth, lease_duration: 3600, renewable: true } }
+  }
   // Version 2 of the key-value engine takes what is written in `data`, and nothing else.
   if (path === 'kv/data/app' && body['data']) return { data: { version: 3, echo: body['data'] } }
   return path === 'pki_k8s/issue/kubernetes' ? { lease_duration: 0, data: issued(body) } : undefined
