@@ -41,7 +41,7 @@ interface Row {
   readonly problems: string[]
 }
 
-test('--json has everything, what is wrong first and then what ends first; reads only', async t => {
+test.serial('--json has everything, what is wrong first and then what ends first; reads only', async t => {
   const { folder, certs } = await scene()
   const state = () => readdirSync(folder).map(name => [name, statSync(join(folder, name)).mtimeMs])
   const before = state()
@@ -65,7 +65,7 @@ test('--json has everything, what is wrong first and then what ends first; reads
   t.deepEqual(state(), before)
 })
 
-test('as text it has a line for each, with the names', async t => {
+test.serial('as text it has a line for each, with the names', async t => {
   const { folder, certs } = await scene()
   const { code, stdout, stderr } = await certs('--within', '30d')
   t.is(code, 2, stderr)
@@ -76,7 +76,7 @@ test('as text it has a line for each, with the names', async t => {
   t.regex(stdout, /certificates, 1 due, 1 with something that doesn't fit\n$/)
 })
 
-test('it exits with 2 when something is due within the time that is asked for, and only then', async t => {
+test.serial('it exits with 2 when something is due within the time that is asked for, and only then', async t => {
   const { certs } = await scene()
   t.is((await certs('--within', '5d')).code, 0)
   t.is((await certs('--within', '11d')).code, 2)
@@ -85,7 +85,7 @@ test('it exits with 2 when something is due within the time that is asked for, a
   t.regex(stderr, /It must be a time like 30d/)
 })
 
-test('a host or an API that could not be asked does not pass for well', async t => {
+test.serial('a host or an API that could not be asked does not pass for well', async t => {
   const { bench, folder, certs } = await scene()
   const { code, stdout, stderr } = await bench.rekey([
     'certs',
@@ -105,7 +105,7 @@ test('a host or an API that could not be asked does not pass for well', async t 
   t.regex(away.stderr, /m1 is left out: /)
 })
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip
+const asRoot = process.getuid?.() === 0 ? test.serial : test.skip
 asRoot('a host whose commands fail is told, and does not end the others', async t => {
   const { bench, folder, certs } = await scene()
   // nobody has no shell.

@@ -110,7 +110,7 @@ test.serial(
   },
 )
 
-const asRoot = process.getuid?.() === 0 ? test : test.skip
+const asRoot = process.getuid?.() === 0 ? test.serial : test.skip
 asRoot('tells what it may not read, and goes on', async t => {
   const pki = join(folder, 'closed')
   mkdirSync(pki)
