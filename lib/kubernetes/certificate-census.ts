@@ -198,8 +198,8 @@ function parsed(pems: string, where: string, notice: (text: string) => void): Ce
 
 /**
  * Judge a census: what is due, who issued what, and what doesn't fit: a port that presents another certificate than the
- * file holds, a copy of a CA that no API server has, a leaf of a CA that is nowhere. What is wrong comes first, then what
- * ends first.
+ * file holds, a copy of a CA that no API server has, a leaf of a CA that is nowhere. What is due and what is wrong comes first, of
+ * these what ends first.
  */
 export function judgeCensus(
   entries: readonly CensusEntry[],
@@ -247,10 +247,15 @@ export function judgeCensus(
     })
     .sort(
       (a, b) =>
-        Number(b.problems.length > 0) - Number(a.problems.length > 0) ||
-        a.facts.notAfter.getTime() - b.facts.notAfter.getTime() ||
-        a.where.localeCompare(b.where),
+        rank(a) - rank(b) || a.facts.notAfter.getTime() - b.facts.notAfter.getTime() || a.where.localeCompare(b.where),
     )
+}
+
+/** What is due or doesn't fit, then what components made for themselves, as kubeadm leaves it, then what is well. */
+function rank({ due, problems, facts }: JudgedEntry): number {
+  // Of those that are self-made this is said in any case.
+  if (due || problems.length > (isSelfMade(facts) ? 1 : 0)) return 0
+  return problems.length > 0 ? 1 : 2
 }
 
 const authorityFile =
@@ -262,6 +267,9 @@ const isClusterCopy = ({ where, facts }: CensusEntry) =>
 
 /** A kubelet's own certificate, and those of controller-manager and scheduler, come from a CA made in memory. */
 const madeInMemory = /-ca@\d+$/
+
+const isSelfMade = ({ isAuthority, subject, issuer, issuerCommonName }: CertificateFacts) =>
+  !isAuthority && (subject === issuer || madeInMemory.test(issuerCommonName))
 
 function unknownIssuer({ subject, issuer, issuerCommonName }: CertificateFacts): string {
   if (subject === issuer) return 'is self-signed: nobody can verify it'
@@ -291,7 +299,7 @@ function mismatch({ kind, host, place, component, facts }: CensusEntry, entries:
     return [`is not what ${files.map(one => one.place).join(' or ')} holds: the component has not read that yet`]
   }
   // What a component made for itself lies in no file, and is told of already.
-  if (madeInMemory.test(facts.issuerCommonName) || facts.issuer === facts.subject) return []
+  if (isSelfMade(facts)) return []
   return ['lies in no file of this machine: the component has not read yet what is there now']
 }
 

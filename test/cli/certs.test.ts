@@ -41,7 +41,7 @@ interface Row {
   readonly problems: string[]
 }
 
-test.serial('--json has everything, what is wrong first and then what ends first; reads only', async t => {
+test.serial('--json has everything, what is due or wrong first, and of that what ends first; reads only', async t => {
   const { folder, certs } = await scene()
   const state = () => readdirSync(folder).map(name => [name, statSync(join(folder, name)).mtimeMs])
   const before = state()
@@ -52,14 +52,14 @@ test.serial('--json has everything, what is wrong first and then what ends first
   t.deepEqual(
     mine.map(({ subject, daysLeft, due, problems }) => [subject, daysLeft, due, problems]),
     [
-      ['CN=orphan', 500, false, ['was issued by "CN=gone", and that CA is nowhere']],
       ['CN=soon', 10, true, []],
+      ['CN=orphan', 500, false, ['was issued by "CN=gone", and that CA is nowhere']],
       ['CN=later', 400, false, []],
       ['CN=kubernetes', 999, false, []],
     ],
   )
-  t.is(mine[1]!.issuerFingerprint, mine[3]!.fingerprint)
-  t.deepEqual(mine[1]!.dnsNames, ['kubernetes', 'm1', 'm1.example.org'])
+  t.is(mine[0]!.issuerFingerprint, mine[3]!.fingerprint)
+  t.deepEqual(mine[0]!.dnsNames, ['kubernetes', 'm1', 'm1.example.org'])
   t.deepEqual(notices, [])
   t.notRegex(stdout, /PRIVATE KEY/)
   t.deepEqual(state(), before)
@@ -71,8 +71,8 @@ test.serial('as text it has a line for each, with the names', async t => {
   t.is(code, 2, stderr)
   const lines = stdout.split('\n').filter(line => line.includes(folder))
   t.is(lines.length, 4)
-  t.regex(lines[0]!, /^✖ .* CN=orphan +was issued by "CN=gone"/)
-  t.regex(lines[1]!, /^! +\d{4}-\d\d-\d\d +10 .* CN=soon for kubernetes, m1 and 1 more$/)
+  t.regex(lines[1]!, /^✖ .* CN=orphan +was issued by "CN=gone"/)
+  t.regex(lines[0]!, /^! +\d{4}-\d\d-\d\d +10 .* CN=soon for kubernetes, m1 and 1 more$/)
   t.regex(stdout, /certificates, 1 due, 1 with something that doesn't fit\n$/)
 })
 
