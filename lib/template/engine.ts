@@ -63,6 +63,12 @@ interface Parsed {
   readonly ownDefines: ReadonlyMap<string, { readonly list: ListNode }>
 }
 
+/** What is executed. */
+interface Tree extends Parsed {
+  /** The offsets of branches that are `else with` and were parsed as `else if`. */
+  readonly elseWith: ReadonlySet<number>
+}
+
 /** A template that was parsed; executing it again costs no parsing. */
 export interface ParsedTemplate {
   /** Returns Go's bytes. Throws `RekeyError` with `name:line:column` for whatever goes wrong. */
@@ -84,7 +90,7 @@ export function parseTemplate(source: string, options: ParseOptions): ParsedTemp
   const { name, delimiters, strictKeys = false } = options
   return located(name, () => {
     const engine = createEngine<string>({ fromString: text => text, delims: delimiters && bytesOf(delimiters) })
-    const parsed = parsedBy(engine, toBytes(source))
+    const parsed = treeOf(engine, toBytes(source), delimiters ? bytesOf(delimiters) : { left: '{{', right: '}}' })
     checkNames(parsed, options.functions)
     return {
       execute: (dot, functions) =>
@@ -118,6 +124,28 @@ function unquote(raw: string): string {
 
 const bytesOf = ({ left, right }: TemplateDelimiters) => ({ left: toBytes(left), right: toBytes(right) })
 
+/**
+ * The library does not know `else with`, which Go has since 1.23. Where it can't parse a template, that is parsed as `else if`, in as
+ * many characters, so that every position stays what it is.
+ */
+function treeOf(engine: object, source: string, { left }: TemplateDelimiters): Tree {
+  try {
+    return { ...parsedBy(engine, source), elseWith: new Set() }
+  } catch (error) {
+    const elseWith = new Set<number>()
+    const begin = left.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&')
+    const rewritten = source.replace(
+      new RegExp(`(${begin}(?:-\\s)?\\s*else\\s+)with(?=[\\s($.])`, 'g'),
+      (_, before: string, offset: number) => {
+        elseWith.add(offset)
+        return `${before}if  `
+      },
+    )
+    if (elseWith.size === 0) throw error
+    return { ...parsedBy(engine, rewritten), elseWith }
+  }
+}
+
 /** The tree that the library parsed. It keeps the tree to itself: what it would evaluate is taken from its hand. */
 function parsedBy(engine: object, source: string): Parsed {
   let tree: Parsed | undefined
@@ -133,7 +161,7 @@ function parsedBy(engine: object, source: string): Parsed {
 
 /** Everything that one execution shares. */
 interface Execution {
-  readonly parsed: Parsed
+  readonly parsed: Tree
   readonly functions: ReadonlyMap<string, GoFunction>
   readonly strictKeys: boolean
   readonly output: string[]
@@ -172,7 +200,8 @@ function walk(node: Node, dot: GoValue, scope: Scope, run: Execution): void {
     case 'With': {
       const inner = within(scope)
       const value = evaluatePipe(node.pipe, dot, inner, run)
-      if (isTrue(value)) walkList(node.list, node.type === 'With' ? value : dot, inner, run)
+      const isWith = node.type === 'With' || run.parsed.elseWith.has(node.pos.offset)
+      if (isTrue(value)) walkList(node.list, isWith ? value : dot, inner, run)
       else if (node.elseList) walkList(node.elseList, dot, inner, run)
       return
     }
