@@ -186,6 +186,8 @@ function asJson(judged: readonly JudgedEntry[], notices: readonly string[]) {
       organizations: facts.organizations,
       dnsNames: facts.dnsNames,
       ipAddresses: facts.ipAddresses,
+      emailAddresses: facts.emailAddresses,
+      uris: facts.uris,
       issuer: facts.issuer,
       serialNumber: facts.serialNumber,
       fingerprint: facts.fingerprint,

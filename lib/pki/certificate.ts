@@ -12,6 +12,8 @@ export interface CertificateFacts {
   readonly organizations: readonly string[]
   readonly dnsNames: readonly string[]
   readonly ipAddresses: readonly string[]
+  readonly emailAddresses: readonly string[]
+  readonly uris: readonly string[]
   /** Serial number in lower-case hexadecimal, without separators. */
   readonly serialNumber: string
   readonly notBefore: Date
@@ -183,13 +185,16 @@ function factsOf(pem: string, source: string): CertificateFacts {
   const library = x509()
   const parsed = new library.X509Certificate(pem)
   const names = parsed.getExtension(library.SubjectAlternativeNameExtension)?.names.items ?? []
+  const namesOf = (type: string) => names.filter(name => name.type === type).map(name => name.value)
   const usages = parsed.getExtension(library.KeyUsagesExtension)?.usages ?? 0
   return {
     subject: parsed.subject,
     commonName: parsed.subjectName.getField('CN')[0] ?? '',
     organizations: parsed.subjectName.getField('O'),
-    dnsNames: names.filter(name => name.type === 'dns').map(name => name.value),
-    ipAddresses: names.filter(name => name.type === 'ip').map(name => canonicalAddress(name.value)),
+    dnsNames: namesOf('dns'),
+    ipAddresses: namesOf('ip').map(canonicalAddress),
+    emailAddresses: namesOf('email'),
+    uris: namesOf('url'),
     serialNumber: parsed.serialNumber.toLowerCase(),
     notBefore: parsed.notBefore,
     notAfter: parsed.notAfter,

@@ -32,6 +32,8 @@ export interface Expected {
   readonly organizations: readonly string[]
   readonly dnsNames: readonly string[]
   readonly ipAddresses: readonly string[]
+  readonly emailAddresses: readonly string[]
+  readonly uris: readonly string[]
   /** `serverAuth`, …; undefined where a role's own list of OIDs decides. */
   readonly extendedKeyUsages: readonly string[]
   readonly keyUsages: readonly string[]
@@ -52,7 +54,7 @@ export interface ReuseSettings {
 }
 
 /** What is asked for with these is not compared, so it is issued anew. */
-const notCompared = ['uri_sans', 'other_sans', 'user_ids', 'serial_number', 'not_after']
+const notCompared = ['other_sans', 'user_ids', 'serial_number', 'not_after']
 
 /**
  * A source that answers `…/issue/ROLE` and `…/sign/ROLE` from what is there, where that fits, and passes everything else on.
@@ -111,6 +113,8 @@ export function differencesFrom(expected: Expected, facts: CertificateFacts, now
     ['O', facts.organizations, expected.organizations],
     ['DNS names', facts.dnsNames.map(asciiName), expected.dnsNames.map(asciiName)],
     ['IP addresses', facts.ipAddresses, expected.ipAddresses],
+    ['mail addresses', facts.emailAddresses, expected.emailAddresses],
+    ['URIs', facts.uris, expected.uris],
     ['usages', facts.extendedKeyUsages, expected.extendedKeyUsages],
     ['key usages', facts.keyUsages, expected.keyUsages],
   ]
@@ -173,6 +177,8 @@ interface SigningRequest {
   readonly commonName: string
   readonly dnsNames: readonly string[]
   readonly ipAddresses: readonly string[]
+  readonly emailAddresses: readonly string[]
+  readonly uris: readonly string[]
   /** A kind of name that is not compared. */
   readonly other?: string
 }
@@ -190,7 +196,9 @@ function readRequest(csr: string): SigningRequest | undefined {
       commonName: request.subjectName.getField('CN')[0] ?? '',
       dnsNames: of('dns'),
       ipAddresses: of('ip'),
-      other: names.find(({ type }) => type !== 'dns' && type !== 'ip')?.type,
+      emailAddresses: of('email'),
+      uris: of('url'),
+      other: names.find(({ type }) => !['dns', 'ip', 'email', 'url'].includes(type))?.type,
     }
   } catch {
     return undefined
@@ -228,7 +236,11 @@ function expectedOf(
   const commonName = ofRequest || (data['common_name'] ?? '')
   // A role takes the names of a request, unless it says otherwise.
   const named = settings.use_csr_sans === false ? undefined : request
-  const names = named?.dnsNames ?? list(data['alt_names']).filter(name => !name.includes('@'))
+  const [mails, hosts] = [true, false].map(isMail =>
+    list(data['alt_names']).filter(name => name.includes('@') === isMail),
+  ) as [string[], string[]]
+  const names = named?.dnsNames ?? hosts
+  const emails = named?.emailAddresses ?? mails
   const excluded = /^(1|t|true)$/i.test(data['exclude_cn_from_sans'] ?? '')
   const asName = !excluded && !commonName.includes('@') && refusedName({ allow_any_name: true }, [commonName])
   const ttl = data['ttl'] || undefined
@@ -239,6 +251,8 @@ function expectedOf(
     organizations: settings.organization ?? [],
     dnsNames: asName === undefined && commonName !== '' ? [...new Set([...names, commonName])] : names,
     ipAddresses: (named?.ipAddresses ?? list(data['ip_sans'])).map(canonicalAddress),
+    emailAddresses: !excluded && commonName.includes('@') ? [...emails, commonName] : emails,
+    uris: named?.uris ?? list(data['uri_sans']),
     extendedKeyUsages: [
       ...(settings.server_flag === false ? [] : ['serverAuth']),
       ...(settings.client_flag === false ? [] : ['clientAuth']),

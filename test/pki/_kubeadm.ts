@@ -10,6 +10,8 @@ export function facts(some: Partial<CertificateFacts>): CertificateFacts {
     organizations: [],
     dnsNames: [],
     ipAddresses: [],
+    emailAddresses: [],
+    uris: [],
     serialNumber: '01',
     notBefore: new Date(0),
     notAfter: new Date(1),
