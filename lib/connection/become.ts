@@ -15,11 +15,11 @@ export interface BecomeCommand {
 const marker = 'REKEY_COMMAND'
 
 /**
- * Wraps a command so that it runs under `/bin/sh`, as the user that `settings.become` names, marked with an id.
+ * Wraps a command so that it runs under `/bin/sh`, in the place of the login shell, which would hide what killed it, as the user that `settings.become` names, marked with an id.
  * Without a password, sudo and doas fail at once instead of asking for one; su has no such option.
  */
 export function become({ become: other, user: own }: ConnectionSettings, command: string, id: string): BecomeCommand {
-  if (!other || other.user === own) return { command: `${marker}=${id} /bin/sh -c ${quote(command)}` }
+  if (!other || other.user === own) return { command: `export ${marker}=${id}; exec /bin/sh -c ${quote(command)}` }
   const user = quote(other.user)
   const announced = `rekey-begins-${id}`
   const onTerminal = other.method === 'doas' && other.password !== undefined

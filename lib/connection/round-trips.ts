@@ -47,12 +47,10 @@ export function saveRoundTrips(client: Client): void {
   const exec = client.exec.bind(client) as (command: string, options: object, callback: Executed) => Client
   const execAhead = (command: string, options: unknown, then?: unknown) => {
     const callback = (then ?? options) as Executed
-    const channel = ahead
-    ahead = undefined
     const isPlain = then === undefined || Object.values(options as object).every(value => !value)
-    if (channel?.outgoing.state !== 'open' || !isPlain) {
-      // Where a host allows one channel only, it would be in the way.
-      channel?.close()
+    const channel = isPlain ? ahead : undefined
+    if (isPlain) ahead = undefined
+    if (channel?.outgoing.state !== 'open') {
       exec(command, then === undefined ? {} : (options as object), callback)
     } else {
       channel._callbacks.push(failure => {
