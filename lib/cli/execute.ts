@@ -6,6 +6,7 @@ import { redactor } from '../output/redaction.ts'
 import { openView, type ViewSettings } from '../output/view.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
+import { claimRun } from '../run/claim.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
 import { openJournal } from '../run/journal.ts'
 import type { Provenance } from '../run/provenance.ts'
@@ -41,6 +42,7 @@ export interface Execution extends ViewSettings {
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   const { playbook, inventory, folder, output, step, diff, ...rest } = execution
+  claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()

@@ -6,6 +6,7 @@ import { RekeyError } from '../errors.ts'
 import { unfinished, waiting } from '../output/history.ts'
 import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
+import { stillRunning } from '../run/claim.ts'
 import { readCommand } from '../run/command-file.ts'
 import { runsDirectory } from '../run/folder.ts'
 import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
@@ -95,12 +96,7 @@ export async function takeUp(
   if (first.playbookFile === '') {
     throw new RekeyError(`${run} was not made from a playbook: give its command again`, { code: 'resume.no-playbook' })
   }
-  if (isAlive(latest.process)) {
-    throw new RekeyError(`${run} is still running: process ${latest.process.pid} on this machine`, {
-      code: 'resume.running',
-      hint: 'Wait until it has ended, or end it with Ctrl-C where it runs.',
-    })
-  }
+  if (isAlive(latest.process)) throw stillRunning(run, latest.process)
   const { playbook, file } = await loadPlaybook(options.playbook ?? playbookNow(first.playbookFile))
   const command = readCommand(folder)
   const given: InventoryOptions = {

@@ -38,7 +38,8 @@ export async function waitForLeftBehind(
       if (found.is === 'running' && !told.has(id)) {
         told.add(id)
         const what = `a command that was begun before the run ended still runs there, as process ${found.pid}`
-        notice(`${name}: ${what}; waiting for its end`)
+        // It may hang: what it reads from a machine that lost its power, sshd waits for, too.
+        notice(`${name}: ${what} (to end it: pkill -s $(ps -o sid= -p ${found.pid})); waiting for its end`)
       }
       looking.stdout.resume()
       looking.stderr.resume()

@@ -1,4 +1,5 @@
 // `rekey resume` after a run was killed, failed, or lost its inventory: what is done again, and what is not.
+import { execFileSync } from 'node:child_process'
 import { appendFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { testsOnSshd, type Workbench } from './_rekey.ts'
@@ -158,6 +159,27 @@ real('a copy of the folder is enough to go on, and without its secrets it says w
   t.is(code, 0, stdout + stderr)
 })
 
+real('of those who go on with a run at the same moment one does, and the others are told', async t => {
+  const { bench } = t.context
+  await killed(bench)
+  const wait = join(bench.folder, 'wait-h2')
+  writeFileSync(wait, '')
+  let told = 0
+  const all = await Promise.all(
+    [1, 2, 3].map(async () => {
+      const called = await bench.rekey(['resume', 'last'])
+      if (called.code === 1 && ++told === 2) rmSync(wait)
+      return called
+    }),
+  )
+  const refused = all.filter(({ code }) => code === 1)
+  t.is(refused.length, 2, JSON.stringify(all))
+  for (const { stderr } of refused) t.regex(stderr, /is still running: process \d+ on this machine/)
+  t.is(all.filter(({ code }) => code === 0).length, 1)
+  const journal = readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')
+  t.is(journal.match(/"kind":"run.started"/g)?.length, 2)
+})
+
 real(
   'a command that went on when rekey was killed is waited for; what is done again is not done beside it',
   async t => {
@@ -179,27 +201,35 @@ export default playbook({ name: 'work', summary: 'Works', vars: z.object({}),
         },
       })
     const log = () => readFileSync(join(bench.folder, 'log'), 'utf8').trim().split('\n')
-    /** Takes the run up, and lets the command end once it is waited for. */
-    const taken = async (...args: string[]) => {
-      const called = await bench.rekey(args, {
-        onLine: line => {
-          if (line.endsWith('; waiting for its end')) bench.touch('go')
+    /** Takes the run up; as soon as the command is waited for, that is done. */
+    const taken = async (way: string, meanwhile: (line: string, kill: (signal: NodeJS.Signals) => void) => void) => {
+      const called = await bench.rekey([way, 'last'], {
+        onLine: (line, stop) => {
+          if (line.endsWith('; waiting for its end')) meanwhile(line, stop)
         },
       })
       t.regex(
         called.stdout,
-        /h1: a command that was begun before the run ended still runs there, as process \d+; waiting/,
+        /h1: a command that was begun before the run ended still runs there, as process \d+ \(to end it:/,
       )
-      t.regex(called.stdout, /h1: that command ended with status 0\n/)
-      t.is(called.code, 0, called.stdout)
+      return called
     }
     await kill(['run', path, '-i', bench.inventory])
-    await taken('resume', 'last')
+    const impatient = await taken('resume', (_line, stop) => stop('SIGINT'))
+    t.is(impatient.code, 130, impatient.stdout)
+    t.deepEqual(log(), ['from'])
+    const resumed = await taken('resume', () => bench.touch('go'))
+    t.is(resumed.code, 0, resumed.stdout)
+    t.regex(resumed.stdout, /h1: that command ended with status 0\n/)
     t.deepEqual(log(), ['from', 'to', 'from', 'to'])
+
     rmSync(join(bench.folder, 'go'))
     rmSync(join(bench.folder, 'log'))
     await kill(['run', path, '-i', bench.inventory])
-    await taken('rollback', 'last')
-    t.deepEqual(log(), ['from', 'to', 'undone'])
+    // As it says: on the host, which is this machine.
+    const end = (line: string) => execFileSync('sh', ['-c', /to end it: (.*)\);/.exec(line)?.[1] ?? 'false'])
+    const undone = await taken('rollback', end)
+    t.is(undone.code, 0, undone.stdout)
+    t.deepEqual(log(), ['from', 'undone'])
   },
 )
