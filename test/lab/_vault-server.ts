@@ -23,8 +23,13 @@ export interface VaultServer {
   readonly caFile: string
   readonly rootToken: string
   readonly folder: string
-  /** Any call of Vault's API with the root token, past rekey's own client. */
-  api(method: string, path: string, body?: unknown): Promise<{ status: number; body: Record<string, unknown> }>
+  /** Any call of Vault's API with the root token, past rekey's own client; its answer wrapped for so long, where that is said. */
+  api(
+    method: string,
+    path: string,
+    body?: unknown,
+    wrapped?: string,
+  ): Promise<{ status: number; body: Record<string, unknown> }>
   seal(): Promise<void>
   unseal(): Promise<void>
   /** Ended as by a crash, with everything that it keeps still there. */
@@ -66,9 +71,10 @@ export async function startVault(binary: string): Promise<VaultServer> {
     rmSync(folder, { recursive: true, force: true })
   }
 
-  const call = async (method: string, path: string, token?: string, body?: unknown) => {
+  const call = async (method: string, path: string, token?: string, body?: unknown, wrapped?: string) => {
     const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: Record<string, unknown> }>()
-    const headers = token ? { 'X-Vault-Token': token } : {}
+    const wrap = wrapped === undefined ? {} : { 'X-Vault-Wrap-TTL': wrapped }
+    const headers = { ...(token ? { 'X-Vault-Token': token } : {}), ...wrap }
     const request = https.request(`${address}/v1/${path}`, { method, ca, headers, timeout: 10_000 }, response => {
       const chunks: Buffer[] = []
       response.on('data', chunk => chunks.push(chunk))
@@ -97,7 +103,7 @@ export async function startVault(binary: string): Promise<VaultServer> {
       caFile: join(folder, 'ca.crt'),
       rootToken,
       folder,
-      api: (method, path, body) => call(method, path, rootToken, body),
+      api: (method, path, body, wrapped) => call(method, path, rootToken, body, wrapped),
       seal: async () => void (await call('PUT', 'sys/seal', rootToken)),
       unseal,
       kill: () => killServer(server),

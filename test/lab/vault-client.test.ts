@@ -377,6 +377,18 @@ test("a service account's token logs in where a Kubernetes login is asked for, a
   t.is((await failure(connectVault({ address, caFile, login: tokenOf('other') }))).code, 'vault.login')
 })
 
+test('a wrapped token is exchanged once', async t => {
+  const { address, caFile } = server
+  const ask = { policies: ['reader'], ttl: '10m' }
+  const { body } = await server.api('POST', 'auth/token/create', ask, '60s')
+  const { token } = body['wrap_info'] as { token: string }
+  const client = await connectVault({ address, caFile, token, unwrapToken: true })
+  t.teardown(() => client.close())
+  t.deepEqual((await client.lookupSelf()).policies, ['default', 'reader'])
+  const again = await failure(connectVault({ address, caFile, token, unwrapToken: true }))
+  t.is(again.message, 'Vault does not exchange the wrapped token: it expired, or was exchanged before')
+})
+
 test('a mount without a root is refused where a template would have got nothing', async t => {
   await vault.ensureMount('pki_empty', { maxLeaseTtl: '1h' })
   const template = '{{ with secret "pki_empty/cert/ca" }}{{ .Data.certificate }}{{ end }}'
