@@ -77,10 +77,12 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   const notice = (text: string) => void notices.push(text)
   // What could not be looked at must not pass for what is well.
   let missing: number = exitCodes.done
-  const leftOut = (what: string, error: RekeyError) => {
-    notice(`${what} left out: ${error.message}`)
-    missing = Math.max(missing, error instanceof UnreachableError ? exitCodes.unreachable : exitCodes.hostFailed)
+  const missed = (text: string, code: number = exitCodes.hostFailed) => {
+    notice(text)
+    missing = Math.max(missing, code)
   }
+  const leftOut = (what: string, error: RekeyError) =>
+    missed(`${what} left out: ${error.message}`, error instanceof UnreachableError ? exitCodes.unreachable : undefined)
   try {
     const limit = limiter(options.forks)
     // First of all the API: it knows on which address a node serves.
@@ -97,7 +99,7 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
               notice,
               endpointsOf(host, await nodeAddress(session, nodes)),
             )
-            return [...(await fileCertificates(session, notice, options.folder)), ...served]
+            return [...(await fileCertificates(session, notice, options.folder, missed)), ...served]
           } catch (thrown) {
             signal.throwIfAborted()
             const error = failureOf(thrown, host.name)

@@ -34,13 +34,14 @@ export interface JudgedEntry extends CensusEntry {
 }
 
 // Prints `== path` and the certificates of a file, whatever it is called; never a line with a key or a token. `!! ` and what
-// find or grep said where something may not be read.
+// find or grep said where something may not be read; `?? ` and a folder that is not there.
 const readScript = (folders: readonly string[]) => `export LC_ALL=C
 for d in ${folders.map(quote).join(' ')}; do
-  [ -d "$d" ] || continue
-  find "$d" -path /var/lib/kubelet/pods -prune -o -name '.rekey*' -prune -o \\( -type f -o -type l \\) -size -1024k -exec grep -lE -e '-BEGIN CERTIFICATE-|certificate(-authority)?-data' {} + 2>&1
+  [ -d "$d" ] || { printf '?? %s\\n' "$d"; continue; }
+  find -H "$d" -path /var/lib/kubelet/pods -prune -o -name '.rekey*' -prune -o \\( -type f -o -type l \\) -size -1024k -exec grep -lE -e '-BEGIN CERTIFICATE-|certificate(-authority)?-data' {} + 2>&1
 done | sort -u | while IFS= read -r f; do
   case $f in
+  '?? '*) printf '%s\\n' "$f"; continue ;;
   *': Permission denied') printf '!! %s\\n' "$f"; continue ;;
   esac
   [ -f "$f" ] || continue
@@ -72,22 +73,25 @@ const certificateFolders = [
 ]
 
 /**
- * Every certificate in the files of a machine, those of kubeconfigs among them. What can't be read, and what is no certificate, is
- * told to `notice`.
+ * Every certificate in the files of a machine, those of kubeconfigs among them. What is no certificate is told to `notice`.
  * @param more folders to look in beside the usual ones
+ * @param missed is told where something may not be read, so that certificates may be missing
  */
 export async function fileCertificates(
   session: HostSession,
   notice: (text: string) => void,
   more: readonly string[] = [],
+  missed = notice,
 ): Promise<CensusEntry[]> {
   const { stdout } = await session.$({ quiet: true })`sh -c ${readScript([...certificateFolders, ...more])}`
   const host = session.host.name
+  for (const folder of more)
+    if (stdout.split('\n').includes(`?? ${folder}`)) notice(`${host}: there is no folder ${folder}`)
   const denied = stdout.match(/^!! .*$/gm) ?? []
   if (denied.length > 0) {
     const [first] = denied.map(line => line.replace(/^!! (find|grep): /, ''))
     const others = denied.length > 1 ? `, and ${denied.length - 1} more` : ''
-    notice(`${host}: not everything may be read (${first}${others}): certificates may be missing here; try --become`)
+    missed(`${host}: not everything may be read (${first}${others}): certificates may be missing here; try --become`)
   }
   return stdout
     .split(/^== /m)

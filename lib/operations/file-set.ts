@@ -157,11 +157,9 @@ async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
   const groups = [...new Set(wanted.flatMap(({ group }) => group ?? []))]
   const script = [
     'id -u; id -G',
-    ...users.map(user => `echo "u $(id -u -- ${quote(user)} 2>/dev/null)"`),
-    ...groups.map(
-      group =>
-        `g=$(getent group ${quote(group)} | cut -d: -f3); case ${quote(group)} in *[!0-9]*) ;; *) g=${quote(group)} ;; esac; echo "g $g"`,
-    ),
+    // A number needs no name.
+    ...users.map(user => `echo "u ${isNumber(user) ? user : `$(id -u -- ${quote(user)} 2>/dev/null)`}"`),
+    ...groups.map(group => `echo "g ${isNumber(group) ? group : `$(getent group ${quote(group)} | cut -d: -f3)`}"`),
     ...wanted.map(
       ({ path }) =>
         `f=${quote(path)}; p=no; [ ! -d "$(dirname "$f")" ] || p=yes; ` +
@@ -187,6 +185,8 @@ async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
   })
   return { me: { user: user!, groups: mine!.split(' ') }, owners, found }
 }
+
+const isNumber = (name: string) => /^\d+$/.test(name)
 
 /** Makes the missing folders; returns those that were made, the outermost first. */
 async function makeFolders(session: HostSession, files: readonly WantedFile[]): Promise<string[]> {

@@ -90,7 +90,9 @@ test.serial(
         return result
       }
     const session = { ...machine, $ } as unknown as HostSession
-    const all = await fileCertificates(session, noNotice, [pki, join(folder, 'not-there')])
+    const told: string[] = []
+    const all = await fileCertificates(session, text => void told.push(text), [pki, join(folder, 'not-there')])
+    t.deepEqual(told, [`m1: there is no folder ${join(folder, 'not-there')}`])
     const found = all.filter(({ where }) => where.startsWith(`m1:${pki}`))
     t.deepEqual(
       found.map(({ where, facts }) => `${where.slice(`m1:${pki}`.length)} ${facts.commonName}`),
