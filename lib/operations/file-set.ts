@@ -125,7 +125,8 @@ export async function placeFileSet(
     session.files.announce(path, () => ({ after: content, secret: (mode & 0o007) === 0 })),
   )
   await Promise.all(announced)
-  const swap = { rename: check.changed, link: [], remove: check.changed.map(path => keptPath(path, run)) }
+  const kept = check.changed.map(path => keptPath(path, run))
+  const swap = { rename: check.changed, link: [], remove: [], tidy: kept }
   const made = await makeFolders(session, files)
   try {
     await stageSet(session, run, files)

@@ -18,6 +18,8 @@ export interface Swap {
   readonly link: readonly { readonly path: string; readonly target: string }[]
   /** Files to remove. */
   readonly remove: readonly string[]
+  /** Files to remove that lay there for the swap alone: nobody who watches is told of them. */
+  readonly tidy?: readonly string[]
   /** The sha256 of staged files, in hex: one that is in place already, since a swap was cut off, needs no staged one. */
   readonly hashes?: Readonly<Record<string, string>>
 }
@@ -39,7 +41,7 @@ export async function stageFiles({ files }: HostSession, run: string, staged: re
  * @throws HostFailedError before anything is renamed when one is missing
  */
 export async function swapFiles({ $, files, host }: HostSession, run: string, swap: Swap): Promise<void> {
-  const { rename, link, remove, hashes = {} } = swap
+  const { rename, link, remove, tidy = [], hashes = {} } = swap
   // What is renamed was told when it was staged.
   for (const path of remove) await files.announce(path, () => ({ after: undefined, secret: false }))
   const inPlace = (path: string) =>
@@ -57,7 +59,7 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
       `ln -sfn ${quote(target)} ${quote(stagedPath(path, run))}`,
       `mv -fT ${quote(stagedPath(path, run))} ${quote(path)}`,
     ]),
-    ...remove.map(path => `rm -f ${quote(path)}`),
+    ...[...remove, ...tidy].map(path => `rm -f ${quote(path)}`),
     'sync',
   ].join('\n')
   const { exitCode, stderr } = await $({ nothrow: true })`sh -c ${script}`
