@@ -15,6 +15,20 @@ export function sshdMissing(): string | undefined {
     : 'no sshd on this machine (Debian: apt-get install openssh-server)'
 }
 
+/**
+ * Why an sshd of ours can't give terminals, or `undefined` where it can: whoever is not root can't give a terminal to the group `tty`,
+ * and sshd ends a connection over that where the kernel has not done it already.
+ */
+export function terminalMissing(): string | undefined {
+  if (process.getuid?.() === 0 || !existsSync('/proc/mounts')) return undefined
+  const mount = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .find(line => line.includes(' /dev/pts devpts '))
+  return mount && !/\bgid=/.test(mount)
+    ? '/dev/pts is mounted without gid=, so only root can give terminals'
+    : undefined
+}
+
 /** A running sshd. */
 export interface TestSshd {
   readonly port: number

@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import { type Link, openLink } from '../ssh/proxy.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { type Link, openLink } from './proxy.ts'
+import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; link: Link; bench: Workbench }>

@@ -4,9 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { type BecomePrograms, becomePrograms, rightPassword } from '../ssh/_become-programs.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { type BecomePrograms, becomePrograms, rightPassword } from './_become-programs.ts'
+import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
 const real = missing ? test.skip : test.serial

@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import type { RunEvent } from '../../lib/run/events.ts'
-import { openLink } from '../ssh/proxy.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { openLink } from './proxy.ts'
+import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd }>

@@ -4,10 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import { becomePrograms, rightPassword } from '../ssh/_become-programs.ts'
-import { type Link, openLink } from '../ssh/proxy.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { becomePrograms, rightPassword } from './_become-programs.ts'
+import { type Link, openLink } from './proxy.ts'
+import { sshdMissing, startSshd, type TestSshd, terminalMissing } from './sshd.ts'
 
 const missing = sshdMissing()
 const test = anyTest as TestFn<{ sshd: TestSshd; link: Link; bench: Workbench; folder: string }>
@@ -69,7 +69,10 @@ for (const [way, variables] of [
   })
 }
 
-real(
+const withTerminal = terminalMissing() ? test.skip : real
+if (terminalMissing()) test.skip(`doas is not tested: ${terminalMissing()}`, () => {})
+
+withTerminal(
   'by doas with a password, which takes a terminal that is gone with the link, it stays unknown: exit 4',
   async t => {
     const { bench } = t.context
