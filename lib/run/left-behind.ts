@@ -1,4 +1,5 @@
 // Commands that went on when rekey was killed: whoever takes the run up again waits for them, so that nothing is done beside them.
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Connection } from '../connection/connection.ts'
 import { runScript } from '../connection/files.ts'
 import { lookScript, runningScript } from '../connection/marker.ts'
@@ -21,37 +22,46 @@ export async function waitForLeftBehind(
   notice: (text: string) => void,
 ): Promise<void> {
   const { name } = connection
+  /** Of which it was said that they run, and not yet how they ended. */
   const told = new Set<string>()
-  for (;;) {
+  /** Waits for one that runs. Returns whether there was one. */
+  const waitForNext = async (): Promise<boolean> => {
     const script = runningScript(folder)
     const { stdout } = await runScript(connection, script, { asLogin: true, signal, timeout: patience })
     const [id] = stdout.toString('utf8').split('\n')
-    if (!id) return
+    if (!id) {
+      for (const one of told) {
+        const ended = await endOf(connection, folder, one, signal)
+        told.delete(one)
+        if (ended !== undefined) notice(`${name}: that command ended with status ${ended}`)
+      }
+      return false
+    }
     const looking = connection.spawn(lookScript(folder, id), { asLogin: true, signal })
     const over = new Promise<void>((resolve, reject) => {
       looking.once('error', reject)
       looking.once('close', () => resolve())
     })
+    over.catch(() => {})
     looking.stdin.end()
-    try {
-      const found = await firstFound(looking)
-      if (found.is === 'running' && !told.has(id)) {
-        told.add(id)
-        const what = `a command that was begun before the run ended still runs there, as process ${found.pid}`
-        // It may hang: what it reads from a machine that lost its power, sshd waits for, too.
-        notice(`${name}: ${what} (to end it: pkill -s $(ps -o sid= -p ${found.pid})); waiting for its end`)
-      }
-      looking.stdout.resume()
-      looking.stderr.resume()
-      await over
-    } catch (error) {
-      // Lost once more, and asked once more: the connection comes back by itself.
-      if (error instanceof UnknownOutcomeError) continue
-      throw error
+    const found = await firstFound(looking)
+    if (found.is === 'running' && !told.has(id)) {
+      told.add(id)
+      const what = `a command that was begun before the run ended still runs there, as process ${found.pid}`
+      // It may hang: what it reads from a machine that lost its power, sshd waits for, too.
+      notice(`${name}: ${what} (to end it: pkill -s $(ps -o sid= -p ${found.pid})); waiting for its end`)
     }
-    const ended = await endOf(connection, folder, id, signal)
-    if (told.has(id) && ended !== undefined) notice(`${name}: that command ended with status ${ended}`)
+    looking.stdout.resume()
+    looking.stderr.resume()
+    await over
+    return true
   }
+  // Lost once more, and asked once more: the connection comes back by itself. That it is gone may be heard a moment later.
+  const again = async (error: unknown) => {
+    if (error instanceof UnknownOutcomeError) return delay(100, true)
+    throw error
+  }
+  while (await waitForNext().catch(again));
 }
 
 async function endOf(

@@ -216,3 +216,26 @@ real('Ctrl-C ends a command that is waited for after the link was cut', async t 
   t.is(code, 130, stdout)
   t.throws(() => process.kill(Number(readFileSync(join(bench.folder, 'pid'), 'utf8')), 0), { code: 'ESRCH' })
 })
+
+real(
+  'a link that is cut while a command from before rekey was killed is waited for does not end the waiting',
+  async t => {
+    const { bench, link } = t.context
+    const command = `echo begun; ${until(`${bench.folder}/go`)}; echo ran >>${bench.folder}/log`
+    const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+    await bench.rekey(['run', path, '-i', bench.inventory, '--output', 'plain', '-v'], {
+      onLine: (line, kill) => {
+        if (line.endsWith('h1 | begun')) kill('SIGKILL')
+      },
+    })
+    const { code, stdout, stderr } = await bench.rekey(['resume', 'last'], {
+      onLine: line => {
+        if (line.endsWith('; waiting for its end')) link.cut()
+        if (line.includes('h1: connected again')) bench.touch('go')
+      },
+    })
+    t.is(code, 0, stdout + stderr)
+    t.regex(stdout, /h1: that command ended with status 0\n/)
+    t.deepEqual(logOf(bench), ['ran', 'ran', 'after'])
+  },
+)
