@@ -1,5 +1,5 @@
 // Two who go on with the same run at the same moment: one of them is told so before it writes a word into the journal.
-import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, copyFileSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { cannotKeep } from './line-file.ts'
@@ -38,11 +38,18 @@ export function stillRunning(run: string, { pid }: ProcessIdentity): RekeyError 
 }
 
 function linked(from: string, to: string): boolean {
-  try {
-    linkSync(from, to)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw error
+  const make = (how: () => void) => {
+    try {
+      how()
+      return true
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EEXIST') return false
+      // Not every file system has hard links.
+      if (how !== copied && ['EPERM', 'ENOTSUP', 'EOPNOTSUPP'].includes(code ?? '')) return make(copied)
+      throw error
+    }
   }
+  const copied = () => copyFileSync(from, to, constants.COPYFILE_EXCL)
+  return make(() => linkSync(from, to))
 }
