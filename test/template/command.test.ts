@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import type { ServerResponse } from 'node:http'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test from 'ava'
@@ -55,18 +55,17 @@ interface How {
   readonly environment?: Readonly<Record<string, string>>
 }
 
-/** The command in a process of its own, since it sets the exit code. */
+const program = join(import.meta.dirname, '..', '..', 'bin', 'rekey')
+
 async function rekey(folder: string, args: string[], { wrapper = [], environment }: How = {}) {
-  const program = `
-    const { templateCommand } = await import(${JSON.stringify(new URL('../../lib/cli/template.ts', import.meta.url))})
-    try { await templateCommand().parseAsync(process.argv.slice(1), { from: 'user' }) }
-    catch (error) { console.error(error.message); process.exitCode = error.exitCode ?? 70 }`
-  const [file, ...words] = [...wrapper, process.execPath, '--input-type=module', '-e', program, '--', ...args]
+  const [file, ...words] = [...wrapper, process.execPath, program, 'template', ...args]
   const child = spawn(file!, words, {
     cwd: join(import.meta.dirname, '../..'),
     env: {
       PATH: process.env['PATH'],
       HOME: folder,
+      // Of the user who runs the tests: compiled code is in it.
+      XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
       XDG_STATE_HOME: folder,
       VAULT_ADDR: vault.address,
       VAULT_TOKEN: 't',
