@@ -2,8 +2,8 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { testsOnSshd, type Workbench } from './_rekey.ts'
-import { work } from './_work.ts'
+import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
+import { work } from '../cli/_work.ts'
 
 const { real } = testsOnSshd('undoing is')
 

@@ -1,7 +1,7 @@
 // One run a cluster: the lock on the hosts, who may take it, and the line that every run leaves.
 import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { testsOnSshd, type Workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { real } = testsOnSshd('the lock is')
 

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { appendFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { testsOnSshd, type Workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { real } = testsOnSshd('resuming is')
 
