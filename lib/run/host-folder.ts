@@ -9,5 +9,5 @@ export function inHostFolder({ vars }: Host, body: string): string {
     typeof own === 'string'
       ? `d=${quote(own)}; log=$d/audit.log`
       : 'if [ "$(id -u)" = 0 ]; then d=/var/lib/rekey log=/var/log/rekey-audit.log; else d=$HOME/.local/state/rekey; log=$d/audit.log; fi'
-  return `${places}\n(umask 077; mkdir -p "$d") || exit 1\n${body}`
+  return `${places}\n[ -d "$d" ] || (umask 077; mkdir -p "$d") || exit 1\n${body}`
 }

@@ -193,7 +193,7 @@ export async function writeAudit(
   const line = `run=${run} playbook=${playbook} operator=${operator} from=${process.machine} ${what}`
   const { code, stderr } = await runScript(
     connection,
-    inHostFolder(host, `umask 077; printf '%s %s\\n' "$(date -u +%FT%TZ)" ${quote(line)} >>"$log"`),
+    inHostFolder(host, `umask 077; exec date -u +${quote(`%FT%TZ ${line.replaceAll('%', '%%')}`)} >>"$log"`),
     { timeout: patience },
   )
   if (code === 0) return
