@@ -1,23 +1,23 @@
 // The program of runners/bare.ts.
 import { readFileSync } from 'node:fs'
 import { NodeSSH } from 'node-ssh'
+import type { BenchHost } from './hosts.ts'
 import { type Job, stepCommand } from './jobs.ts'
 
 type BareJob = Extract<Job, { kind: 'steps' }> & {
   log: string
   user: string
-  port: number
   privateKey: string
-  addresses: string[]
+  hosts: BenchHost[]
 }
 
 const job = JSON.parse(process.env['REKEY_BENCH_JOB'] ?? '') as BareJob
 const privateKey = readFileSync(job.privateKey, 'utf8')
 
 const clients = await Promise.all(
-  job.addresses.map(async host => {
+  job.hosts.map(async ({ address, port }) => {
     const client = new NodeSSH()
-    await client.connect({ host, port: job.port, username: job.user, privateKey, readyTimeout: 120_000 })
+    await client.connect({ host: address, port, username: job.user, privateKey, readyTimeout: 120_000 })
     client.connection?.setNoDelay(true)
     return client
   }),

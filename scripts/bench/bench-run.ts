@@ -118,12 +118,13 @@ function note(row: Row, measured: Measured, task: Task, phase: Phase): string {
 }
 
 /** An inventory as Ansible and rekey read it: three masters, the other hosts nodes. */
-function inventoryOf({ hosts, user, port, privateKey, knownHosts }: Reach, folder: string): string {
+function inventoryOf({ hosts, user, privateKey, knownHosts }: Reach, folder: string): string {
   const path = join(folder, 'hosts.json')
   const entry = (host: (typeof hosts)[number]) => [
     host.name,
     {
       ansible_host: host.address,
+      ansible_port: host.port,
       bench_folder: host.folder,
       bench_name: host.name,
       rekey_directory: join(host.folder, 'rekey'),
@@ -131,7 +132,6 @@ function inventoryOf({ hosts, user, port, privateKey, knownHosts }: Reach, folde
   ]
   const group = (some: typeof hosts) => ({ hosts: Object.fromEntries(some.map(entry)) })
   const vars = {
-    ansible_port: port,
     ansible_user: user,
     ansible_ssh_private_key_file: privateKey,
     ansible_ssh_common_args: `-o UserKnownHostsFile=${knownHosts} -o StrictHostKeyChecking=yes`,

@@ -1,10 +1,19 @@
-// A TCP proxy that holds every byte back for some milliseconds each way, for kernels that have no netem. What comes to an
-// address of loopback goes on to the same address: delay-proxy.ts PORT TARGET-PORT MILLISECONDS
+// A TCP proxy that holds every byte back for some milliseconds each way, for kernels that have no netem. What comes to a
+// port on an address of loopback goes on to its target port on the same address: delay-proxy.ts MILLISECONDS PORT:TARGET-PORT...
+import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 
-const [port, target, delay] = process.argv.slice(2).map(Number) as [number, number, number]
+const [milliseconds, ...pairs] = process.argv.slice(2)
+const delay = Number(milliseconds)
 
-const server = createServer({ allowHalfOpen: true }, client => {
+for (const pair of pairs) {
+  const [port, target] = pair.split(':').map(Number) as [number, number]
+  const server = createServer({ allowHalfOpen: true }, client => passOn(client, target))
+  await once(server.listen({ port, host: '0.0.0.0', backlog: 2_000 }), 'listening')
+}
+console.log('ready')
+
+function passOn(client: Socket, target: number): void {
   const onward = connect({ host: client.localAddress ?? '', port: target, allowHalfOpen: true })
   for (const socket of [client, onward]) {
     socket.setNoDelay(true)
@@ -15,8 +24,7 @@ const server = createServer({ allowHalfOpen: true }, client => {
   }
   holdBack(client, onward)
   holdBack(onward, client)
-})
-server.listen({ port, host: '0.0.0.0', backlog: 2_000 }, () => console.log('ready'))
+}
 
 /** Timers of one length fire in the order in which they were set, so bytes stay in order. */
 function holdBack(from: Socket, to: Socket): void {

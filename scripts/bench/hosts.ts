@@ -5,12 +5,13 @@ import { once } from 'node:events'
 import { accessSync, chownSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { freePort, startSshd, type TestSshd } from '../../test/ssh/sshd.ts'
+import { freePorts, startSshd, type TestSshd } from '../../test/ssh/sshd.ts'
 
-/** One address of the sshd, with a folder of its own as its disk. */
+/** One address of the sshd, at one of its ports, with a folder of its own as its disk. */
 export interface BenchHost {
   readonly name: string
   readonly address: string
+  readonly port: number
   readonly folder: string
 }
 
@@ -18,7 +19,6 @@ export interface BenchHost {
 export interface Reach {
   readonly hosts: readonly BenchHost[]
   readonly user: string
-  readonly port: number
   readonly privateKey: string
   readonly knownHosts: string
 }
@@ -41,6 +41,15 @@ export interface BenchHosts {
 /** Above the users that Debian hands out, below those of containers. */
 const benchUser = { name: 'rekey-bench', id: 61_999 }
 
+/**
+ * At each, sshd lets 128 connections wait; the kernel drops more, and they are tried again a second later: for 500 hosts at once, one
+ * is too few on a slow machine. sshd takes no more ports than these.
+ */
+const portCount = 16
+
+/** Beyond what connects at once: the runners are to be compared, not what sshd refuses. */
+const maxStartups = 2_000
+
 /** Starts the sshd. */
 export async function openHosts(): Promise<BenchHosts> {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
@@ -51,12 +60,13 @@ export async function openHosts(): Promise<BenchHosts> {
   const home = join(disk, 'home')
   mkdirSync(home)
   for (const path of [disk, home]) own(path)
-  const sshd = await startSshd(
-    // Beyond what connects at once: the runners are to be compared, not what sshd refuses.
-    ['MaxStartups 2000', 'Subsystem sftp internal-sftp', 'LogLevel ERROR'],
-    other ? { listen: '0.0.0.0', user: benchUser.name, wrap: asBenchUser(home) } : { listen: '0.0.0.0' },
-  )
-  const proxies = new Map<number, { port: number; stop: () => void }>()
+  const sshd = await startSshd(['Subsystem sftp internal-sftp', 'LogLevel ERROR'], {
+    listen: '0.0.0.0',
+    portCount,
+    maxStartups,
+    ...(other && { user: benchUser.name, wrap: asBenchUser(home) }),
+  })
+  const proxies = new Map<number, DelayProxy>()
   const log = join(disk, 'log')
 
   const clear = (hosts: readonly BenchHost[]) => {
@@ -68,27 +78,28 @@ export async function openHosts(): Promise<BenchHosts> {
     writeFileSync(log, '')
     own(log)
   }
-  const portFor = async (delay: number): Promise<number> => {
-    if (delay === 0) return sshd.port
-    const proxy = proxies.get(delay) ?? (await startProxy(sshd.port, delay))
+  const portsFor = async (delay: number): Promise<readonly number[]> => {
+    if (delay === 0) return sshd.ports
+    const proxy = proxies.get(delay) ?? (await startProxy(sshd.ports, delay))
     proxies.set(delay, proxy)
-    return proxy.port
+    return proxy.ports
   }
   return {
     folder,
     log,
     login: sshd.settings.user,
     reach: async (count, delay) => {
+      const ports = await portsFor(delay)
       const hosts = Array.from({ length: count }, (_, index): BenchHost => {
         const name = `h${String(index + 1).padStart(3, '0')}`
-        return { name, address: addressOf(index), folder: join(disk, 'hosts', name) }
+        const port = ports[index % ports.length]!
+        return { name, address: addressOf(index), port, folder: join(disk, 'hosts', name) }
       })
       clear(hosts)
-      const port = await portFor(delay)
       const knownHosts = join(folder, 'known_hosts')
       const hostKey = readFileSync(join(sshd.folder, 'host.pub'), 'utf8')
-      writeFileSync(knownHosts, hosts.map(({ address }) => `[${address}]:${port} ${hostKey}`).join(''))
-      return { hosts, user: sshd.settings.user, port, privateKey: privateKeyFor(sshd, folder), knownHosts }
+      writeFileSync(knownHosts, hosts.map(({ address, port }) => `[${address}]:${port} ${hostKey}`).join(''))
+      return { hosts, user: sshd.settings.user, privateKey: privateKeyFor(sshd, folder), knownHosts }
     },
     clear,
     close: async () => {
@@ -131,11 +142,18 @@ function asBenchUser(home: string) {
   }
 }
 
-async function startProxy(target: number, delay: number): Promise<{ port: number; stop: () => void }> {
-  const port = await freePort()
-  const words = [join(import.meta.dirname, 'delay-proxy.ts'), String(port), String(target), String(delay)]
+/** The delaying proxy, with a port for each of sshd's. */
+interface DelayProxy {
+  readonly ports: readonly number[]
+  stop(): void
+}
+
+async function startProxy(targets: readonly number[], delay: number): Promise<DelayProxy> {
+  const ports = await freePorts(targets.length)
+  const pairs = ports.map((port, index) => `${port}:${targets[index]}`)
+  const words = [join(import.meta.dirname, 'delay-proxy.ts'), String(delay), ...pairs]
   // A process of its own, so that what the bench does cannot hold it up.
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] })
   await once(child.stdout, 'data')
-  return { port, stop: () => void child.kill() }
+  return { ports, stop: () => void child.kill() }
 }

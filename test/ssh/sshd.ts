@@ -32,6 +32,8 @@ export function terminalMissing(): string | undefined {
 /** A running sshd. */
 export interface TestSshd {
   readonly port: number
+  /** All that it listens on, `port` first. */
+  readonly ports: readonly number[]
   readonly folder: string
   readonly settings: ConnectionSettings
   readonly pid: number
@@ -54,6 +56,10 @@ export interface TestSshd {
 export interface SshdOptions {
   /** The address that it listens on; loopback's first where nothing is said. */
   readonly listen?: string
+  /** On how many ports it listens, 16 at most; one where nothing is said. */
+  readonly portCount?: number
+  /** How many connections may be logging in at once. Not by a line of its own: sshd 9.2 takes the last of these, not the first. */
+  readonly maxStartups?: number
   /** The user that it lets in; whoever runs it where nothing is said. */
   readonly user?: string
   /** Makes its command another one, such as one that changes the user first. Is given its folder, with all its keys. */
@@ -63,10 +69,17 @@ export interface SshdOptions {
 /** Starts sshd. More lines for its configuration may be given, which win over the usual ones. */
 export async function startSshd(
   configuration: readonly string[] = [],
-  { listen = '127.0.0.1', user = userInfo().username, wrap = command => command }: SshdOptions = {},
+  {
+    listen = '127.0.0.1',
+    portCount = 1,
+    maxStartups = 100,
+    user = userInfo().username,
+    wrap = command => command,
+  }: SshdOptions = {},
 ): Promise<TestSshd> {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-sshd-'))
-  const port = await freePort()
+  const ports = await freePorts(portCount)
+  const port = ports[0]!
   for (const name of ['host', 'user']) {
     execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
   }
@@ -74,7 +87,7 @@ export async function startSshd(
   writeFileSync(join(folder, 'known_hosts'), `[127.0.0.1]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
   const lines = [
     ...configuration,
-    `Port ${port}`,
+    ...ports.map(one => `Port ${one}`),
     `ListenAddress ${listen}`,
     `HostKey ${join(folder, 'host')}`,
     `AuthorizedKeysFile ${join(folder, 'authorized_keys')}`,
@@ -82,7 +95,7 @@ export async function startSshd(
     'StrictModes no',
     'UsePAM no',
     'PasswordAuthentication no',
-    'MaxStartups 100',
+    `MaxStartups ${maxStartups}`,
     // What this machine's .bashrc does is not to be measured: bash reads it for sshd, but not at this depth.
     'SetEnv SHLVL=2',
   ]
@@ -99,7 +112,7 @@ export async function startSshd(
     started.stderr?.on('data', chunk => {
       said += chunk
     })
-    await listening(port, started, () => said)
+    for (const one of ports) await listening(one, started, () => said)
     return started
   }
   let sshd = await launch()
@@ -119,6 +132,7 @@ export async function startSshd(
   }
   return {
     port,
+    ports,
     folder,
     settings,
     get pid() {
@@ -178,11 +192,17 @@ function sshdPath(): string | undefined {
 
 /** A port on loopback that nobody listens on. */
 export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise(resolve => server.close(resolve))
-  return port
+  const [port] = await freePorts(1)
+  return port!
+}
+
+/** So many of them, no two alike. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer())
+  await Promise.all(servers.map(server => new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))))
+  const ports = servers.map(server => (server.address() as { port: number }).port)
+  await Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))))
+  return ports
 }
 
 async function listening(port: number, sshd: ChildProcess, said: () => string): Promise<void> {

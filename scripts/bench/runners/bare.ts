@@ -8,11 +8,10 @@ export const bare: Runner = {
   settings: 'a loop over the library, Nagle off, every host at once; no journal, no view, no host key check',
   command: ({ job, reach, bench }) => {
     if (job.kind !== 'steps') return undefined
-    const { user, port, privateKey, hosts } = reach
-    const addresses = hosts.map(({ address }) => address)
+    const { user, privateKey, hosts } = reach
     return {
       argv: [process.execPath, join(import.meta.dirname, '..', 'bare-loop.ts')],
-      environment: { REKEY_BENCH_JOB: JSON.stringify({ ...job, log: bench.log, user, port, privateKey, addresses }) },
+      environment: { REKEY_BENCH_JOB: JSON.stringify({ ...job, log: bench.log, user, privateKey, hosts }) },
     }
   },
 }

@@ -19,13 +19,14 @@ export const openssh: Runner = {
 
 /** Opens the masters. */
 function beginning({ reach, folder }: Task): string[] {
-  const { user, port, privateKey, knownHosts, hosts } = reach
-  const options = `-F /dev/null -o BatchMode=yes -i ${privateKey} -o UserKnownHostsFile=${knownHosts} -p ${port} -l ${user}`
+  const { user, privateKey, knownHosts, hosts } = reach
+  const options = `-F /dev/null -o BatchMode=yes -i ${privateKey} -o UserKnownHostsFile=${knownHosts} -l ${user}`
   return [
     'set -e',
     `hosts=${quote(hosts.map(({ address }) => address).join(' '))}`,
     `control=${folder}/%h`,
-    `for host in $hosts; do ssh ${options} -o ControlPath="$control" -o ControlMaster=yes -o ControlPersist=60 -fN $host & done`,
+    `master() { ssh ${options} -o ControlPath="$control" -o ControlMaster=yes -o ControlPersist=60 -p $2 -fN $1; }`,
+    ...hosts.map(({ address, port }) => `master ${address} ${port} &`),
     'wait',
     `on() { host=$1; shift; ssh -F /dev/null -o ControlPath="$control" $host "$@" </dev/null; }`,
   ]

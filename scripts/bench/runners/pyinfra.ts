@@ -11,12 +11,11 @@ export const pyinfra: Runner = {
   command: ({ job, reach, bench, folder }) => {
     if (job.kind === 'inventory') return undefined
     const inventory = join(folder, 'hosts.py')
-    const hosts = reach.hosts.map(({ name, address, folder }) => [
+    const hosts = reach.hosts.map(({ name, address, port, folder }) => [
       name,
-      { ssh_hostname: address, bench_folder: folder, bench_name: name },
+      { ssh_hostname: address, ssh_port: port, bench_folder: folder, bench_name: name },
     ])
     const common = {
-      ssh_port: reach.port,
       ssh_user: reach.user,
       ssh_key: reach.privateKey,
       ssh_known_hosts_file: reach.knownHosts,
