@@ -48,7 +48,7 @@ const benchUser = { name: 'rekey-bench', id: 61_999 }
 const portCount = 16
 
 /** Beyond what connects at once: the runners are to be compared, not what sshd refuses. */
-const maxStartups = 2_000
+const configuration = ['MaxStartups 2000', 'Subsystem sftp internal-sftp', 'LogLevel ERROR']
 
 /** Starts the sshd. */
 export async function openHosts(): Promise<BenchHosts> {
@@ -60,10 +60,9 @@ export async function openHosts(): Promise<BenchHosts> {
   const home = join(disk, 'home')
   mkdirSync(home)
   for (const path of [disk, home]) own(path)
-  const sshd = await startSshd(['Subsystem sftp internal-sftp', 'LogLevel ERROR'], {
+  const sshd = await startSshd(configuration, {
     listen: '0.0.0.0',
     portCount,
-    maxStartups,
     ...(other && { user: benchUser.name, wrap: asBenchUser(home) }),
   })
   const proxies = new Map<number, DelayProxy>()

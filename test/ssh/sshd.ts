@@ -58,8 +58,6 @@ export interface SshdOptions {
   readonly listen?: string
   /** On how many ports it listens, 16 at most; one where nothing is said. */
   readonly portCount?: number
-  /** How many connections may be logging in at once. Not by a line of its own: sshd 9.2 takes the last of these, not the first. */
-  readonly maxStartups?: number
   /** The user that it lets in; whoever runs it where nothing is said. */
   readonly user?: string
   /** Makes its command another one, such as one that changes the user first. Is given its folder, with all its keys. */
@@ -69,13 +67,7 @@ export interface SshdOptions {
 /** Starts sshd. More lines for its configuration may be given, which win over the usual ones. */
 export async function startSshd(
   configuration: readonly string[] = [],
-  {
-    listen = '127.0.0.1',
-    portCount = 1,
-    maxStartups = 100,
-    user = userInfo().username,
-    wrap = command => command,
-  }: SshdOptions = {},
+  { listen = '127.0.0.1', portCount = 1, user = userInfo().username, wrap = command => command }: SshdOptions = {},
 ): Promise<TestSshd> {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-sshd-'))
   const ports = await freePorts(portCount)
@@ -95,7 +87,8 @@ export async function startSshd(
     'StrictModes no',
     'UsePAM no',
     'PasswordAuthentication no',
-    `MaxStartups ${maxStartups}`,
+    // Of these, sshd 9.2 takes the last one, not the first.
+    ...(configuration.some(line => /^MaxStartups /i.test(line)) ? [] : ['MaxStartups 100']),
     // What this machine's .bashrc does is not to be measured: bash reads it for sshd, but not at this depth.
     'SetEnv SHLVL=2',
   ]
