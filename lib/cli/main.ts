@@ -1,6 +1,7 @@
 // argv to one call. Each command has a file of its own, imported only when it is used.
 import { Command, CommanderError } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
+import { rekeyVersion } from '../version.ts'
 
 const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),
@@ -17,9 +18,9 @@ const commands: Record<string, () => Promise<Command>> = {
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const program = new Command('rekey').description(
-    'rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens',
-  )
+  const program = new Command('rekey')
+    .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
+    .version(rekeyVersion(), '-V, --version', 'print the version')
   // Only the command that was asked for is loaded; help needs them all.
   const wanted = commands[argv[0] ?? '']
   for (const load of wanted ? [wanted] : Object.values(commands)) program.addCommand(await load())

@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Host } from '../playbook/host.ts'
+import { rekeyVersion } from '../version.ts'
 
 const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -53,8 +54,7 @@ function projectCommit(): string {
     const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     return execFileSync('git', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 5_000 }).trim()
   } catch {
-    const { version } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as { version: string }
-    return version
+    return rekeyVersion()
   }
 }
 
