@@ -74,6 +74,8 @@ export async function up(
     if (record && !partsExist(record.parts)) record = undefined
     await freeze(options.name, false)
     if (record?.stage === 'complete' && fresh && isUsable(record.snapshot)) {
+      // Its disks go first: whoever is killed in the middle of that leaves nothing to start from.
+      writeRecord({ ...record, stage: 'incomplete' })
       await clear(options.name, shapeOfRecord(record), report)
       await putBack(record, report)
     } else if (record?.stage === 'complete' && !fresh) {
