@@ -1,8 +1,9 @@
 // Builds ssh2's ciphers for the Node that package.json pins. npm has built them for the Node that it runs on itself, and the
 // pinned one, which all the rest runs on, can't load those: without this every packet is sealed in JavaScript, at several times
-// the cost. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where there is no compiler.
+// the cost. Makes the folder of rekey's cache, too. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where there is no compiler.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -29,4 +30,11 @@ if (pinned) {
     if (!isBuilt(node))
       console.log('rekey works without compiled ciphers: slower. A C++ compiler and make would build them.')
   }
+}
+
+// Where bin/rekey keeps compiled code, once it is there.
+try {
+  mkdirSync(join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'rekey'), { recursive: true, mode: 0o700 })
+} catch {
+  // It starts without.
 }
