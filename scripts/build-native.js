@@ -1,6 +1,7 @@
 // Builds ssh2's ciphers for the Node that package.json pins. npm has built them for the Node that it runs on itself, and the
 // pinned one, which all the rest runs on, can't load those: without this every packet is sealed in JavaScript, at several times
-// the cost. Makes the folder of rekey's cache, too. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where there is no compiler.
+// the cost. Makes the folder of rekey's cache, too. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where
+// there is no compiler.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { homedir } from 'node:os'
