@@ -1,5 +1,6 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
 import { userInfo } from 'node:os'
+import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
 import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
@@ -39,8 +40,12 @@ export interface Execution extends ViewSettings {
   readonly notices?: readonly string[]
 }
 
+/** With more hosts, memory counts for more than the processor: hosts and network are waited for, and garbage would pile up. */
+const manyHosts = 200
+
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
+  if (execution.inventory.hosts.length > manyHosts) setFlagsFromString('--optimize-for-size')
   const { playbook, inventory, folder, output, step, diff, ...rest } = execution
   claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
