@@ -1,12 +1,12 @@
 // The command line as users call it, over an inventory of several names for one sshd, with a state folder of its own.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import anyTest, { type TestFn } from 'ava'
 import { quote } from '../../lib/connection/shell.ts'
+import { temporaryFolder } from '../_temporary.ts'
 import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -80,7 +80,7 @@ export function workbench(
   sshd: TestSshd | 'local' | undefined,
   hosts: readonly string[] = ['h1', 'h2', 'h3'],
 ): Workbench {
-  const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
+  const folder = temporaryFolder('workbench')
   const inventory = join(folder, 'hosts.yml')
   const lines = hosts.map(host => `        ${host}:\n`).join('')
   writeFileSync(inventory, `all:\n  children:\n    masters:\n      hosts:\n${lines}`)

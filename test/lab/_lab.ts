@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as lab from '../../lib/lab/index.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
+import { temporaryFolder } from '../_temporary.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -198,7 +199,7 @@ function readCommand(path: string): string {
 
 /** Writes a file of a test into a folder of its own, and returns its path. */
 export function scratchFile(file: string, content: string): string {
-  const path = join(mkdtempSync(join(tmpdir(), 'rekey-test-')), file)
+  const path = join(temporaryFolder('test'), file)
   writeFileSync(path, content, { mode: 0o600 })
   return path
 }

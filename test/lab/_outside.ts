@@ -1,11 +1,11 @@
 // A lab's cluster judged from outside, with openssl, curl and kubectl: what holds after a rotation, and after it was undone.
 import { strict as assert } from 'node:assert'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import * as lab from '../../lib/lab/index.ts'
+import { temporaryFolder } from '../_temporary.ts'
 
 /** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */
 export interface Old {
@@ -222,7 +222,7 @@ function kubectlProgram(): string {
 }
 
 function scratch(file: string, content: string): string {
-  const path = join(mkdtempSync(join(tmpdir(), 'rekey-test-')), file)
+  const path = join(temporaryFolder('test'), file)
   writeFileSync(path, content, { mode: 0o600 })
   return path
 }

@@ -1,11 +1,10 @@
 // Getting a token: by AppRole, by a pod's service account, by the certificate of the connection, and through a proxy.
 import 'reflect-metadata'
 import { webcrypto } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import http, { type Server } from 'node:http'
 import https from 'node:https'
 import { connect, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import * as x509 from '@peculiar/x509'
@@ -13,8 +12,9 @@ import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { createRunToken, revokeRunToken, runTokenPolicy } from '../../lib/pki/run-token.ts'
 import { connectVault, type VaultSettings } from '../../lib/pki/vault.ts'
+import { temporaryFolder } from '../_temporary.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'rekey-login-'))
+const folder = temporaryFolder('login')
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
 interface Asked {
