@@ -8,7 +8,6 @@ import * as lab from '../lab/index.ts'
 /** The command `lab` with all that belongs to it, for the program to take in. */
 export function labCommand(): Command {
   const command = new Command('lab').description('a real cluster to rehearse on: machines, Kubernetes, Vault')
-  // Options after the host of 'ssh' belong to the command that is run there.
   command.enablePositionalOptions()
   const named = (name: string, description: string) =>
     command.command(name).description(description).option('--name <lab>', 'which lab', lab.defaultOptions.name)
@@ -25,7 +24,7 @@ export function labCommand(): Command {
       const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
       print(`
 Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
-  rekey lab ssh m1${flag} kubectl get nodes,pods -A
+  rekey lab ssh${flag} m1 kubectl get nodes,pods -A
   rekey lab status${flag}
 Its inventory: ${lab.inventoryPath(name)}`)
     })

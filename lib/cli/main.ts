@@ -20,9 +20,11 @@ const commands: Record<string, () => Promise<Command>> = {
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command('rekey')
     .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
-    .version(rekeyVersion(), '-V, --version', 'print the version')
+    // Options belong to the command before them: those after the host of 'lab ssh' to what is run there.
+    .enablePositionalOptions()
   // Only the command that was asked for is loaded; help needs them all.
   const wanted = commands[argv[0] ?? '']
+  if (!wanted) program.version(rekeyVersion(), '-V, --version', 'print the version')
   for (const load of wanted ? [wanted] : Object.values(commands)) program.addCommand(await load())
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: sub }) => sub)]) {
     command.exitOverride().showHelpAfterError()

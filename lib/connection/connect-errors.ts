@@ -1,5 +1,5 @@
 // Why a host can't be connected to: the same words and codes, whichever kind of connection found it out.
-import { UnreachableError } from '../errors.ts'
+import { HostFailedError, UnreachableError } from '../errors.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 /** `user@address`, with the port where it is not the usual one. */
@@ -86,6 +86,15 @@ export function cannotReach(
     code: 'connection.unreachable',
     host: name,
     hint: 'Is the host up, and its address in the inventory right?',
+    cause,
+  })
+}
+
+/** A host that is connected to, and could not open a way to one of its ports. */
+export function cannotForward(name: string, address: string, port: number, cause: Error): HostFailedError {
+  return new HostFailedError(`${name} could not open a connection to ${address}:${port}: ${cause.message}`, {
+    code: 'connection.forward',
+    host: name,
     cause,
   })
 }

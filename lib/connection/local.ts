@@ -5,8 +5,9 @@ import { EventEmitter } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { HostFailedError, RekeyError } from '../errors.ts'
+import { RekeyError } from '../errors.ts'
 import { type BecomeCommand, endCommand } from './become.ts'
+import { cannotForward } from './connect-errors.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
@@ -101,15 +102,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       new Promise((resolve, reject) => {
         const socket = connectTcp({ host: address, port })
         socket.once('connect', () => resolve(socket))
-        socket.once('error', error =>
-          reject(
-            new HostFailedError(`${name} could not open a connection to ${address}:${port}: ${error.message}`, {
-              code: 'connection.forward',
-              host: name,
-              cause: error,
-            }),
-          ),
-        )
+        socket.once('error', error => reject(cannotForward(name, address, port, error)))
       }),
     close: () => {
       closed = new Error('closed by rekey')

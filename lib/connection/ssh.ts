@@ -8,7 +8,7 @@ import { CancelledError, HostFailedError, UnknownOutcomeError, type UnreachableE
 import { type Hop, sharedBastions } from './bastions.ts'
 import { type BecomeCommand, become, endCommand } from './become.ts'
 import { openClient } from './client.ts'
-import { cannotReach } from './connect-errors.ts'
+import { cannotForward, cannotReach } from './connect-errors.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { type CommandStreams, createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
@@ -344,14 +344,8 @@ export function sshConnection(
         () =>
           new Promise<Duplex>((resolve, reject) => {
             client.forwardOut('127.0.0.1', 0, address, port, (error, channel) => {
-              if (!error) return resolve(channel)
-              reject(
-                new HostFailedError(`${name} could not open a connection to ${address}:${port}: ${error.message}`, {
-                  code: 'connection.forward',
-                  host: name,
-                  cause: error,
-                }),
-              )
+              if (error) reject(cannotForward(name, address, port, error))
+              else resolve(channel)
             })
           }),
       ),

@@ -56,12 +56,6 @@ export interface ManifestEditor {
   mountReadOnly(name: string, path: string): void
 }
 
-/** The value of a flag in a manifest's command. */
-export function flagOf(text: string, name: string): string | undefined {
-  const words = (load(text) as Manifest | undefined)?.spec?.containers?.[0]?.command ?? []
-  return words.find(word => word.startsWith(`--${name}=`))?.slice(name.length + 3)
-}
-
 /**
  * Kills the processes of a static pod. Its kubelet starts the container again, at once the first time that it sees this happen,
  * and only after a back-off of 10 s and more the next times: a kubelet that was restarted before has forgotten the others.

@@ -74,7 +74,7 @@ ${workloads.join('')}`
 function lookAround({ name }: Shape): string {
   const flag = name === defaultOptions.name ? '' : ` --name ${name}`
   return [
-    `bin/rekey lab ssh m1${flag} kubectl get nodes,pods -A`,
+    `bin/rekey lab ssh${flag} m1 kubectl get nodes,pods -A`,
     `bin/rekey lab status${flag}`,
     `bin/rekey run rotate-ca -i "$(bin/rekey lab inventory${flag})"`,
     `bin/rekey lab down${flag}`,

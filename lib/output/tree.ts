@@ -1,6 +1,6 @@
 // The view on a terminal: the plays of a run as a listr2 list, drawn by a renderer of ours that fits the screen.
 import { Listr } from 'listr2'
-import type { RunEvent } from '../run/events.ts'
+import { eventTime, type RunEvent } from '../run/events.ts'
 import { finalFrame, liveFrame } from './frame.ts'
 import { diffLines, outputLine } from './lines.ts'
 import { followRun } from './progress.ts'
@@ -33,8 +33,8 @@ export function treeView(
       renderer: TreeRenderer,
       rendererOptions: {
         out,
-        live: (screen, tick) => liveFrame(progress, { ...screen, terminal, tick, now: Date.now() }),
-        final: screen => finalFrame(progress, { ...screen, terminal, tick: 0, now: Date.now() }),
+        live: (screen, tick) => liveFrame(progress, { ...screen, terminal, tick, now: eventTime() }),
+        final: screen => finalFrame(progress, { ...screen, terminal, tick: 0, now: eventTime() }),
         above: () => above.splice(0),
       },
       // Ctrl-C is the command line's: the run ends in good order.

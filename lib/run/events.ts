@@ -153,6 +153,3 @@ export type RunEvent = RunEventBody & { readonly at: number }
 export function eventTime(): number {
   return Math.round(performance.timeOrigin + performance.now())
 }
-
-/** Takes events as they happen. */
-export type EventSink = (event: RunEvent) => void

@@ -1,5 +1,5 @@
 // The command line as users call it, over an inventory of several names for one sshd, with a state folder of its own.
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -27,15 +27,16 @@ export interface OnSshd {
  * The tests of a file, each with an sshd and a workbench of its own. Those declared with `real` are left out where this machine has
  * no sshd, and one line says so.
  * @param what is then not tested
+ * @param hosts of the workbench
  */
-export function testsOnSshd(what: string) {
+export function testsOnSshd(what: string, hosts?: readonly string[]) {
   const missing = sshdMissing()
   const test = anyTest as TestFn<OnSshd>
   if (missing) test.skip(`${what} not tested: ${missing}`, () => {})
   test.beforeEach(async t => {
     if (missing) return
     t.context.sshd = await startSshd()
-    t.context.bench = workbench(t.context.sshd)
+    t.context.bench = workbench(t.context.sshd, hosts)
   })
   test.afterEach.always(async t => {
     await t.context.sshd?.stop()
@@ -144,11 +145,7 @@ export function workbench(
         child.stderr.on('data', (chunk: Buffer) => {
           stderr += chunk
         })
-        const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
-        child.on('close', code => {
-          clearTimeout(timer)
-          resolve({ code, stdout, stderr })
-        })
+        whenEnded(child, code => resolve({ code, stdout, stderr }))
       })
     },
     onTerminal: (args, answers) => {
@@ -177,11 +174,7 @@ export function workbench(
         child.stderr.on('data', (chunk: Buffer) => {
           stderr += chunk
         })
-        const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
-        child.on('close', code => {
-          clearTimeout(timer)
-          resolve({ code, stdout, stderr })
-        })
+        whenEnded(child, code => resolve({ code, stdout, stderr }))
       })
     },
     runs: () => {
@@ -195,4 +188,13 @@ export function workbench(
       }
     },
   }
+}
+
+/** Calls `then` once a process has ended; one that takes more than a minute is killed. */
+function whenEnded(child: ChildProcess, then: (code: number | null) => void): void {
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+  child.on('close', code => {
+    clearTimeout(timer)
+    then(code)
+  })
 }

@@ -2,25 +2,10 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
 import { issue } from '../pki/_certificates.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { testsOnSshd, type Workbench, workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test.serial
-
-if (missing) test.skip(`diffs are not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd, ['h1'])
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const { real } = testsOnSshd('diffs are', ['h1'])
 
 /** Steps that write in every way that there is: planned, staged and swapped, as a secret, in an archive. */
 const writing = (etc: string) => `

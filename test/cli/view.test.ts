@@ -2,28 +2,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
 import { junitProblems } from '../output/_junit.ts'
 import { type Screen, screen } from '../output/_screen.ts'
-import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { root, type Workbench, workbench } from './_rekey.ts'
+import { root, testsOnSshd, type Workbench, workbench } from './_rekey.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test.serial
+const { test, real } = testsOnSshd('views on hosts are')
 /** util-linux's `script` gives a command a terminal: every Linux has it. */
-const withTerminal = missing || !existsSync('/usr/bin/script') ? test.skip : test.serial
-
-if (missing) test.skip(`views are not tested on hosts: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd)
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
+const withTerminal = existsSync('/usr/bin/script') ? real : test.skip
 
 /** A playbook of two plays; `body` is what its second step does. */
 const playbook = (body: string) => `

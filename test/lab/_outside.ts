@@ -200,7 +200,7 @@ function statusWithOldToken(shape: lab.Shape): Promise<string> {
   return on(
     shape,
     'm1',
-    `curl -sk -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $(cat /root/old-token)" https://127.0.0.1:6443/api/v1/namespaces`,
+    `{ printf 'Authorization: Bearer '; cat /root/old-token; } | curl -sk -o /dev/null -w '%{http_code}' -H @- https://127.0.0.1:6443/api/v1/namespaces`,
   )
 }
 

@@ -63,6 +63,10 @@ test.serial(
     t.is(code, 0)
     t.deepEqual(stdout.trim().split('\n').sort(), ['node/m1', 'node/n1'])
     t.is((await rekey(['lab', 'ssh', '--name', name, 'n1', 'exit 7'])).code, 7)
+    // As 'lab up' and each run propose it.
+    const all = await rekey(`lab ssh --name ${name} m1 kubectl get nodes,pods -A`.split(' '))
+    t.is(all.code, 0, all.stderr)
+    t.regex(all.stdout, /kube-apiserver-m1/)
     const nowhere = await rekey(['lab', 'ssh', '--name', name, 'm9'])
     t.is(nowhere.code, 1)
     t.regex(nowhere.stderr, /no machine 'm9'/)

@@ -2,33 +2,11 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import anyTest, { type TestFn } from 'ava'
 import type { RunEvent } from '../../lib/run/events.ts'
-import { type Workbench, workbench } from '../cli/_rekey.ts'
-import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
+import { playbookOf } from './_faults.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; bench: Workbench }>
-const real = missing ? test.skip : test.serial
-
-if (missing) test.skip(`faults of the control machine are not tested: ${missing}`, () => {})
-
-test.beforeEach(async t => {
-  if (missing) return
-  t.context.sshd = await startSshd()
-  t.context.bench = workbench(t.context.sshd, ['h1'])
-})
-test.afterEach.always(async t => {
-  await t.context.sshd?.stop()
-})
-
-const playbookOf = (folder: string, run: string) => `
-import { play, playbook, step } from API
-import { z } from ZOD
-export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
-  step('Work', { run: ${run} }),
-  step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
-])] })`
+const { real } = testsOnSshd('faults of the control machine are', ['h1'])
 
 /** A disk for the state of rekey that takes 256 KiB: a real one for root, a limit on the size of files for others. */
 function tinyDisk({ state }: Workbench): { through: string[]; makeRoom(): void; remove(): void } {

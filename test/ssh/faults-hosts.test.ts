@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { until } from './_faults.ts'
 import { openLink } from './proxy.ts'
 import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
@@ -34,8 +35,6 @@ async function benchOf(
   t.context.sshd = await startSshd(configuration)
   return workbench(t.context.sshd, hosts)
 }
-
-const until = (file: string) => `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
 
 real('an sshd that is restarted in mid-command is come back to; the command went on', async t => {
   const bench = await benchOf(t, ['h1'])

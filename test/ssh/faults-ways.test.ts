@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
 import { becomePrograms, rightPassword } from './_become-programs.ts'
+import { until } from './_faults.ts'
 import { type Link, openLink } from './proxy.ts'
 import { sshdMissing, startSshd, type TestSshd, terminalMissing } from './sshd.ts'
 
@@ -33,7 +34,7 @@ const playbookOf = (folder: string, more = '') => `
 import { play, playbook, step } from API
 import { z } from ZOD
 export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'h1' }, [
-  step('Work', { ${more} run: ({ $ }) => $\`echo begun; i=0; while [ ! -e ${folder}/go ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done; echo later; echo ran as $BECAME >>${folder}/log; [ ! -e ${folder}/fail ]\` }),
+  step('Work', { ${more} run: ({ $ }) => $\`echo begun; ${until(`${folder}/go`)}; echo later; echo ran as $BECAME >>${folder}/log; [ ! -e ${folder}/fail ]\` }),
   step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
 ])] })`
 

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
+import { playbookOf, until } from './_faults.ts'
 import { type Link, openLink } from './proxy.ts'
 import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
@@ -23,20 +24,8 @@ test.afterEach.always(async t => {
   await t.context.sshd?.stop()
 })
 
-/** A playbook of one step that writes down what its command returned, and one that comes after. */
-const playbookOf = (folder: string, run: string) => `
-import { play, playbook, step } from API
-import { z } from ZOD
-export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
-  step('Work', { run: ${run} }),
-  step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
-])] })`
-
 const logOf = ({ folder }: Workbench) =>
   existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8').trim().split('\n') : []
-
-/** Waits on the host for a file that the test writes. */
-const until = (file: string) => `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
 
 real(
   'a command that goes on while the link is cut is waited for, its later output shown, its status taken',

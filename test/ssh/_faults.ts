@@ -1,0 +1,14 @@
+// What the tests of faults have their hosts do.
+
+/** A playbook of one step, and one that comes after and writes so into the log in `folder`. */
+export const playbookOf = (folder: string, run: string): string => `
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
+  step('Work', { run: ${run} }),
+  step('After', { run: ({ $ }) => $\`echo after >>${folder}/log\` }),
+])] })`
+
+/** Waits on the host for a file that the test writes. */
+export const until = (file: string): string =>
+  `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
