@@ -10,7 +10,7 @@ const root = join(import.meta.dirname, '..')
 const folder = mkdtempSync(join(tmpdir(), 'rekey-bench-'))
 
 try {
-  bigInventory(folder)
+  bigInventory(folder).write()
   writeFileSync(join(folder, 'hosts.ini'), iniInventory())
 
   const limits = { seconds: 1, megabytes: 300, faster: 20 }

@@ -1,5 +1,6 @@
 // The cluster on the machines: made by kubeadm, as an operator would, and watched until it is well.
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
+import { RekeyError } from '../errors.ts'
 import { kubernetesVersion } from './binaries.ts'
 import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads } from './canaries.ts'
 import { waitFor } from './command.ts'
@@ -294,6 +295,22 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
     },
     { hint: () => failing.join('\n') },
   )
+  await Promise.all(members(shape).map(({ name }) => forgetUnanswered(shape, name)))
+}
+
+/**
+ * Has a machine's kernel forget the connections that nobody answered. While a cluster comes up, some are led to pods of before, by their
+ * address of then, and for two minutes the kernel would lead there whoever gets the same port again: a call of a canary would fail
+ * that has nothing to do with what is rehearsed.
+ */
+async function forgetUnanswered(shape: Shape, machine: string): Promise<void> {
+  const { code, stderr } = await tryExec(shape.name, machine, ['conntrack', '-D', '-p', 'tcp', '--state', 'SYN_SENT'])
+  // 1 says that there were none.
+  if (code > 1)
+    throw new RekeyError(`${machine}: conntrack -D: exit code ${code}: ${stderr.trim()}`, {
+      code: 'lab.command-failed',
+      host: machine,
+    })
 }
 
 /** Lets the callers count from zero: what they saw while a cluster came up is no one's concern. */

@@ -42,6 +42,7 @@ export async function runCase(
   { runs, patience, budget }: Effort,
   tell: (line: string) => void,
 ): Promise<Row[]> {
+  one.prepare?.()
   const reach = await bench.reach(one.hosts, one.delay)
   const rows = new Map<string, Row>()
   const rowOf = ({ id, title }: Phase, runner: Runner): Row => {

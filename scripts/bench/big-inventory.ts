@@ -5,18 +5,20 @@ import { join } from 'node:path'
 export const hostCount = 10_000
 export const groupCount = 200
 
-/** Writes it as YAML, with its group_vars, and returns its file. */
-export function bigInventory(folder: string): { file: string; hosts: number } {
-  mkdirSync(join(folder, 'group_vars'), { recursive: true })
+/** The inventory, whose `file` of YAML and whose group_vars are there once it is written. */
+export function bigInventory(folder: string): { file: string; hosts: number; write(): void } {
   const file = join(folder, 'hosts.yml')
-  writeFileSync(file, yamlInventory())
-  for (let group = 0; group < groupCount; group++)
-    writeFileSync(join(folder, 'group_vars', `g${group}.yml`), groupVariables(group))
-  writeFileSync(
-    join(folder, 'group_vars', 'all.yml'),
-    'ansible_user: root\nntp: [10.0.0.1, 10.0.0.2]\nlimits: { nofile: 65536, nproc: 4096 }\n',
-  )
-  return { file, hosts: hostCount }
+  const write = () => {
+    mkdirSync(join(folder, 'group_vars'), { recursive: true })
+    writeFileSync(file, yamlInventory())
+    for (let group = 0; group < groupCount; group++)
+      writeFileSync(join(folder, 'group_vars', `g${group}.yml`), groupVariables(group))
+    writeFileSync(
+      join(folder, 'group_vars', 'all.yml'),
+      'ansible_user: root\nntp: [10.0.0.1, 10.0.0.2]\nlimits: { nofile: 65536, nproc: 4096 }\n',
+    )
+  }
+  return { file, hosts: hostCount, write }
 }
 
 /** Groups in a tree of three: g0 holds g1, g2 and g3, and so on. */

@@ -27,14 +27,14 @@ export interface Case {
   /** Milliseconds that each way takes longer. */
   readonly delay: number
   readonly phases: readonly Phase[]
+  /** Writes the files that its phases need: many megabytes, which the others can do without. */
+  prepare?(): void
 }
 
 const plural = (count: number, word: string) => `${count.toLocaleString('en')} ${word}${count === 1 ? '' : 's'}`
 
-/** Makes the cases, with the files that they need in `folder`. */
+/** The cases, whose files will be in `folder`. */
 export function benchCases(folder: string): Case[] {
-  const big = filesIn(join(folder, 'big'), 1, 100 * 1024 ** 2)
-  const small = filesIn(join(folder, 'small'), 1_000, 4 * 1024)
   return [
     { id: 'start', hosts: 1, delay: 0, phases: [startPhase] },
     stepsCase(30, 5),
@@ -44,11 +44,11 @@ export function benchCases(folder: string): Case[] {
     stepsCase(30, 5, { delay: 25 }),
     stepsCase(10, 100, { delay: 25 }),
     stepsCase(10, 500, { delay: 25 }),
-    copyCase('big', '1 file of 100 MB to 5 hosts', big),
-    copyCase('small', '1,000 files of 4 KiB to 5 hosts', small),
+    copyCase('big', '1 file of 100 MB to 5 hosts', sourceFiles(join(folder, 'big'), 1, 100 * 1024 ** 2)),
+    copyCase('small', '1,000 files of 4 KiB to 5 hosts', sourceFiles(join(folder, 'small'), 1_000, 4 * 1024)),
     { id: 'templates', hosts: 100, delay: 0, phases: templatePhases(20, 100) },
     { id: 'facts', hosts: 100, delay: 0, phases: [factsPhase(100)] },
-    { id: 'inventory', hosts: 1, delay: 0, phases: [inventoryPhase(join(folder, 'inventory'))] },
+    inventoryCase(join(folder, 'inventory')),
   ]
 }
 
@@ -82,13 +82,8 @@ function stepsCase(steps: number, hosts: number, { lines = 0, delay = 0 } = {}):
   return { id, hosts, delay, phases: [phase] }
 }
 
-interface SourceFiles {
-  readonly source: string
-  readonly hashes: ReadonlyMap<string, string>
-}
-
-function copyCase(id: string, title: string, { source, hashes }: SourceFiles): Case {
-  const job: Job = { kind: 'copy', source, files: [...hashes.keys()] }
+function copyCase(id: string, title: string, { source, files, hashes, write }: SourceFiles): Case {
+  const job: Job = { kind: 'copy', source, files }
   const written = new Map<string, string>()
   const check = ({ reach }: Task) => {
     for (const host of reach.hosts) {
@@ -111,7 +106,7 @@ function copyCase(id: string, title: string, { source, hashes }: SourceFiles): C
       without: noCompare,
     },
   ]
-  return { id, hosts: 5, delay: 0, phases }
+  return { id, hosts: 5, delay: 0, phases, prepare: write }
 }
 
 const noCompare = { openssh: 'scp and tar send everything again' }
@@ -161,9 +156,9 @@ function factsPhase(hosts: number): Phase {
   }
 }
 
-function inventoryPhase(folder: string): Phase {
-  const { file, hosts } = bigInventory(folder)
-  return {
+function inventoryCase(folder: string): Case {
+  const { file, hosts, write } = bigInventory(folder)
+  const phase: Phase = {
     id: 'inventory',
     title: `inventory of ${plural(hosts, 'host')}, listed`,
     job: { kind: 'inventory', file },
@@ -173,20 +168,31 @@ function inventoryPhase(folder: string): Phase {
       return undefined
     },
   }
+  return { id: 'inventory', hosts: 1, delay: 0, phases: [phase], prepare: write }
+}
+
+interface SourceFiles {
+  readonly source: string
+  readonly files: readonly string[]
+  /** By file, once they are written. */
+  readonly hashes: ReadonlyMap<string, string>
+  write(): void
 }
 
 /** Files of random bytes, and a tar of them beside their folder. */
-function filesIn(source: string, count: number, size: number): SourceFiles {
-  mkdirSync(source, { recursive: true })
+function sourceFiles(source: string, count: number, size: number): SourceFiles {
+  const files = Array.from({ length: count }, (_, index) => `f${String(index + 1).padStart(4, '0')}`)
   const hashes = new Map<string, string>()
-  for (let number = 1; number <= count; number++) {
-    const name = `f${String(number).padStart(4, '0')}`
-    const content = randomBytes(size)
-    writeFileSync(join(source, name), content)
-    hashes.set(name, sha256(content))
+  const write = () => {
+    mkdirSync(source, { recursive: true })
+    for (const name of files) {
+      const content = randomBytes(size)
+      writeFileSync(join(source, name), content)
+      hashes.set(name, sha256(content))
+    }
+    if (count > 1) execFileSync('tar', ['-C', source, '-cf', `${source}.tar`, '.'])
   }
-  if (count > 1) execFileSync('tar', ['-C', source, '-cf', `${source}.tar`, '.'])
-  return { source, hashes }
+  return { source, files, hashes, write }
 }
 
 const sha256 = (content: Buffer) => createHash('sha256').update(content).digest('hex')

@@ -31,7 +31,7 @@ export const pyinfra: Runner = {
     writeFileSync(deploy, deployOf(job, bench.log, folder))
     const argv = [pyinfraProgram, '-y', '--parallel', String(reach.hosts.length), inventory]
     if (job.kind !== 'facts') return { argv: [...argv, deploy], cwd: folder }
-    const facts = ['Kernel', 'Arch', 'LinuxDistribution', 'Mounts'].map(fact => `server.${fact}`)
+    const facts = ['KernelVersion', 'Arch', 'LinuxDistribution', 'Mounts'].map(fact => `server.${fact}`)
     return { argv: [...argv, 'fact', ...facts, 'hardware.Cpus', 'hardware.Memory', 'hardware.Ipv4Addrs'], cwd: folder }
   },
 }
