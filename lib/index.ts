@@ -8,7 +8,7 @@ export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from
 export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
 export { kubeletEndpoint, kubeletHealthy, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
 export { etcdHealthy, etcdMembers, saveSnapshot } from './kubernetes/etcd.ts'
-export { kubeProxySynced } from './kubernetes/kube-proxy.ts'
+export { forgetUdpFlows, kubeProxySynced } from './kubernetes/kube-proxy.ts'
 export { readKubeconfig } from './kubernetes/kubeconfig.ts'
 export { type MachineReading, machineFacts, readMachine } from './kubernetes/machine.ts'
 export {
@@ -36,7 +36,14 @@ export {
   type TokenSecret,
   tokenSecrets,
 } from './kubernetes/tokens.ts'
-export { replaceDaemonPods, restartWorkload, type Workload, workload, workloadName } from './kubernetes/workloads.ts'
+export {
+  readyAddresses,
+  replaceDaemonPods,
+  restartWorkload,
+  type Workload,
+  workload,
+  workloadName,
+} from './kubernetes/workloads.ts'
 export { archive, type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
 export { type Copied, type CopiedFile, copy, differingFiles, wouldCopy } from './operations/copy.ts'
 export { changedAfterSwap, restoreFiles } from './operations/restore.ts'

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import {
   type AuthorityPlan,
@@ -25,9 +26,11 @@ import {
   etcdHealthy,
   etcdMembers,
   fetchFile,
+  forgetUdpFlows,
   formatDuration,
   freeKilobytes,
   type GapReport,
+  type Host,
   HostFailedError,
   isReady,
   issuingPolicy,
@@ -63,6 +66,7 @@ import {
   readCanaries,
   readKubeconfig,
   readMachine,
+  readyAddresses,
   refusedByRole,
   regenerateToken,
   renderHostFiles,
@@ -918,6 +922,7 @@ async function controllersStartedAnew(ctx: Context, restart: string): Promise<vo
 
 const kubeProxy = { namespace: 'kube-system', name: 'kube-proxy' } as const
 const coreDns = { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' } as const
+const dnsService = { namespace: 'kube-system', name: 'kube-dns' } as const
 
 const tokens: Play<Context>[] = [
   play('Tokens and copies of the CA', { hosts: 'masters', tags: ['tokens'] }, [
@@ -978,8 +983,11 @@ const tokens: Play<Context>[] = [
       id: 'restart-coredns',
       runOnce: true,
       undoneWith: swapStep,
-      plan: () => `rolling restart of ${workloadName(coreDns)}`,
-      run: ctx => restartAll(ctx, [coreDns]),
+      plan: () => [
+        `rolling restart of ${workloadName(coreDns)}`,
+        'have every machine forget the UDP flows that lead to its old pods (conntrack -D)',
+      ],
+      run: restartCoreDns,
     }),
     step('Restart what the inventory lists', {
       id: 'restart-workloads',
@@ -1049,6 +1057,60 @@ async function restartAll(ctx: Context, workloads: readonly z.output<typeof work
       ctx.log(workloadName(one))
     }),
   )
+}
+
+/**
+ * Restarts CoreDNS. Each of its old pods still answers for some seconds while it ends (`lameduck`); by then no machine may lead there
+ * any more, or a question that gets a port of before is lost, and whoever asked it waits for the 5 s of their resolver.
+ */
+async function restartCoreDns(ctx: Context): Promise<void> {
+  const left = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
+  const failed = new AbortController()
+  let rolledOut = false
+  const rollout = restartAll(ctx, [coreDns]).then(
+    () => {
+      rolledOut = true
+    },
+    error => {
+      failed.abort(error)
+      throw error
+    },
+  )
+  const forgotten = waitFor(
+    'the old pods of CoreDNS to be led to no more',
+    { within: seconds(330), every: 200, signal: AbortSignal.any([ctx.signal, failed.signal]) },
+    async () => {
+      const ready = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
+      const ended = [...left].filter(address => !ready.has(address))
+      if (ended.length > 0) await Promise.all(ctx.hosts('masters:nodes').map(host => forgetPods(ctx, host, ended)))
+      for (const address of ended) left.delete(address)
+      return rolledOut && left.size === 0
+    },
+  )
+  await Promise.all([rollout, forgotten])
+}
+
+/** Has a machine lead nobody to UDP ports of these pods any more, once its kube-proxy has written that they are ending. */
+async function forgetPods(ctx: Context, host: Host, addresses: readonly string[]): Promise<void> {
+  const { name } = host
+  try {
+    const session = await ctx.on(host)
+    // It hears of it a moment after the API has it.
+    await delay(300, undefined, { signal: ctx.signal })
+    await waitFor(
+      `kube-proxy of ${name} to write its rules`,
+      { within: seconds(3), every: 200, host: name },
+      async () => {
+        return (await kubeProxySynced(session)) ?? true
+      },
+    )
+    if (!(await forgetUdpFlows(session, addresses)))
+      ctx.log(`${name}: conntrack -D did not work: a question to DNS may take 5 s`)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    // Nothing but a delay depends on it.
+    ctx.log(`${name}: ${(error as Error).message}`)
+  }
 }
 
 // -------------------------------------------------------------------------------------------------------------------- 7 Verify
@@ -1311,7 +1373,7 @@ function wayBack(): Step<Context>[] {
       id: 'undo-workloads',
       ...once,
       run: async ctx => {
-        await restartAll(ctx, [coreDns])
+        await restartCoreDns(ctx)
         await restartAll(ctx, ctx.vars.restart_workloads)
       },
     }),

@@ -57,6 +57,19 @@ export async function replaceDaemonPods(
   })
 }
 
+/** The addresses of the pods that a Service leads to: of those that are ready, and not ending. */
+export async function readyAddresses(
+  api: KubernetesApi,
+  { namespace, name }: Omit<Workload, 'kind'>,
+): Promise<string[]> {
+  const slices = await api.list(`/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`)
+  return slices
+    .filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === name)
+    .flatMap(slice => (slice['endpoints'] ?? []) as { addresses: string[]; conditions?: { ready?: boolean } }[])
+    .filter(({ conditions }) => conditions?.ready !== false)
+    .flatMap(({ addresses }) => addresses)
+}
+
 function ownedBy({ metadata }: KubernetesObject, name: string): boolean {
   return metadata.ownerReferences?.some(owner => owner.kind === 'DaemonSet' && owner.name === name) ?? false
 }
