@@ -7,9 +7,10 @@ export { authorityCopies } from './kubernetes/authority-copies.ts'
 export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './kubernetes/certificate-files.ts'
 export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
 export { kubeletEndpoint, kubeletHealthy, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
-export { etcdHealthy, etcdMembers, saveSnapshot } from './kubernetes/etcd.ts'
+export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './kubernetes/etcd.ts'
 export { forgetUdpFlows, kubeProxySynced } from './kubernetes/kube-proxy.ts'
 export { readKubeconfig } from './kubernetes/kubeconfig.ts'
+export { kubeletWentRound } from './kubernetes/kubelet.ts'
 export { type MachineReading, machineFacts, readMachine } from './kubernetes/machine.ts'
 export {
   apiServerOf,
@@ -71,6 +72,7 @@ export type { Host } from './playbook/host.ts'
 export {
   type Block,
   block,
+  type HostSession,
   type Play,
   play,
   playbook,

@@ -25,6 +25,7 @@ import {
   duration,
   etcdHealthy,
   etcdMembers,
+  etcdServes,
   fetchFile,
   forgetUdpFlows,
   formatDuration,
@@ -32,6 +33,7 @@ import {
   type GapReport,
   type Host,
   HostFailedError,
+  type HostSession,
   isReady,
   issuingPolicy,
   killStaticPod,
@@ -39,6 +41,7 @@ import {
   kubeadmCertificates,
   kubeletEndpoint,
   kubeletHealthy,
+  kubeletWentRound,
   kubeProxySynced,
   type MachineReading,
   type ManifestEditor,
@@ -773,12 +776,15 @@ const restarts: Play<Context>[] = [
       run: restartKubelet,
       rollback: nothing,
     }),
-    step('Wait until the nodes are Ready again', {
+    step('Wait until the nodes are Ready again, and their kubelets went round their pods', {
       id: 'wait-for-prepared-kubelets',
       when: ctx => !ctx.check,
       runOnce: true,
       readOnly: true,
-      run: ctx => restartedNodesReady(ctx, 'masters', 'prepare-kubelets'),
+      run: async ctx => {
+        await restartedNodesReady(ctx, 'masters', 'prepare-kubelets')
+        await Promise.all(ctx.hosts('masters').map(host => wentRound(ctx, host)))
+      },
     }),
   ]),
 
@@ -794,11 +800,12 @@ const restarts: Play<Context>[] = [
   ]),
 
   play('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
-    step('Restart etcd, all members at once', {
+    step('Restart etcd, each member as soon as the one before it serves', {
       id: 'restart-etcd',
+      runOnce: true,
       undoneWith: swapStep,
-      plan: () => 'kill etcd; its kubelet starts it again',
-      run: ctx => restartInPlace(ctx, 'etcd'),
+      plan: ctx => ctx.hosts('masters').map(({ name }) => `kill etcd on ${name}; its kubelet starts it again`),
+      run: restartEtcd,
     }),
     step('Wait for the quorum of etcd', {
       when: ctx => !ctx.check,
@@ -808,7 +815,7 @@ const restarts: Play<Context>[] = [
     step('Restart the API server', {
       undoneWith: swapStep,
       plan: () => 'kill kube-apiserver; its kubelet starts it again',
-      run: ctx => restartInPlace(ctx, 'kube-apiserver'),
+      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
     }),
     step('Wait until the API server answers', {
       when: ctx => !ctx.check,
@@ -852,9 +859,25 @@ const restarts: Play<Context>[] = [
   ]),
 ]
 
-async function restartInPlace(ctx: Context, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
-  const before = await killStaticPod(ctx, pod)
-  await startedAnew(ctx, pod, before, { within: seconds(90), signal: ctx.signal })
+async function restartInPlace(ctx: Context, session: HostSession, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
+  const before = await killStaticPod(session, pod)
+  await startedAnew(session, pod, before, { within: seconds(90), signal: ctx.signal })
+}
+
+/**
+ * A member that starts asks the others for a hash of their data before it serves anybody. One that listens and does not serve yet, since
+ * it asks in turn, keeps it waiting for 7 s; those that are gone, serve, or have another CA do not.
+ */
+async function restartEtcd(ctx: Context): Promise<void> {
+  for (const host of ctx.hosts('masters')) {
+    const session = await ctx.on(host)
+    await restartInPlace(ctx, session, 'etcd')
+    await waitFor(
+      `etcd of ${host.name} to serve its peers`,
+      { within: seconds(90), every: 100, signal: ctx.signal, host: host.name },
+      () => etcdServes(session),
+    )
+  }
 }
 
 async function quorumOfEtcd(ctx: Context): Promise<void> {
@@ -875,6 +898,16 @@ async function restartKubelet(ctx: Context): Promise<string> {
   const heartbeat = await ctx.cluster.heartbeat(readingOf(ctx).nodeName)
   await ctx.$`systemctl restart kubelet`
   return heartbeat
+}
+
+/** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */
+async function wentRound(ctx: Context, { name }: Host): Promise<void> {
+  const { nodeName } = readingOf(ctx, name)
+  await waitFor(
+    `the kubelet of ${name} to go round its pods`,
+    { within: seconds(60), every: 250, signal: ctx.signal, host: name },
+    async () => kubeletWentRound(await ctx.cluster.api(), nodeName),
+  )
 }
 
 /** Waits for the nodes whose kubelets a step restarted. */
@@ -1076,18 +1109,21 @@ async function restartCoreDns(ctx: Context): Promise<void> {
       throw error
     },
   )
-  const forgotten = waitFor(
-    'the old pods of CoreDNS to be led to no more',
+  const forgotten: Promise<unknown>[] = []
+  const ended = waitFor(
+    'the old pods of CoreDNS to end',
     { within: seconds(330), every: 200, signal: AbortSignal.any([ctx.signal, failed.signal]) },
     async () => {
       const ready = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
-      const ended = [...left].filter(address => !ready.has(address))
-      if (ended.length > 0) await Promise.all(ctx.hosts('masters:nodes').map(host => forgetPods(ctx, host, ended)))
-      for (const address of ended) left.delete(address)
+      const ending = [...left].filter(address => !ready.has(address))
+      for (const address of ending) left.delete(address)
+      if (ending.length > 0)
+        forgotten.push(Promise.all(ctx.hosts('masters:nodes').map(host => forgetPods(ctx, host, ending))))
       return rolledOut && left.size === 0
     },
   )
-  await Promise.all([rollout, forgotten])
+  await Promise.all([rollout, ended])
+  await Promise.all(forgotten)
 }
 
 /** Has a machine lead nobody to UDP ports of these pods any more, once its kube-proxy has written that they are ending. */
@@ -1095,21 +1131,18 @@ async function forgetPods(ctx: Context, host: Host, addresses: readonly string[]
   const { name } = host
   try {
     const session = await ctx.on(host)
-    // It hears of it a moment after the API has it.
-    await delay(300, undefined, { signal: ctx.signal })
+    // Its kube-proxy must have heard of it: what is forgotten while new questions are led there is lost itself.
+    await delay(seconds(2), undefined, { signal: ctx.signal })
     await waitFor(
       `kube-proxy of ${name} to write its rules`,
-      { within: seconds(3), every: 200, host: name },
-      async () => {
-        return (await kubeProxySynced(session)) ?? true
-      },
+      { within: seconds(3), every: 200, signal: ctx.signal, host: name },
+      async () => (await kubeProxySynced(session)) ?? true,
     )
     if (!(await forgetUdpFlows(session, addresses)))
       ctx.log(`${name}: conntrack -D did not work: a question to DNS may take 5 s`)
   } catch (error) {
-    ctx.signal.throwIfAborted()
     // Nothing but a delay depends on it.
-    ctx.log(`${name}: ${(error as Error).message}`)
+    if (!ctx.signal.aborted) ctx.log(`${name}: ${(error as Error).message}`)
   }
 }
 
@@ -1311,16 +1344,16 @@ function wayBack(): Step<Context>[] {
         await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
       },
     }),
-    step('Restart etcd, all members at once', {
+    step('Restart etcd, each member as soon as the one before it serves', {
       id: 'undo-etcd',
-      ...master,
-      run: ctx => restartInPlace(ctx, 'etcd'),
+      ...once,
+      run: restartEtcd,
     }),
     step('Wait for the quorum of etcd', { id: 'undo-quorum', ...master, ...looks, run: quorumOfEtcd }),
     step('Restart the API server', {
       id: 'undo-api-server',
       ...master,
-      run: ctx => restartInPlace(ctx, 'kube-apiserver'),
+      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
     }),
     step('Wait until the API server answers', { id: 'undo-answers', ...master, ...looks, run: apiServerAnswers }),
     step('Restart the controller-manager and the scheduler as they were', {

@@ -5,17 +5,10 @@ import type { Client, ConnectConfig } from 'ssh2'
 import { CancelledError, type UnreachableError } from '../errors.ts'
 import { cannotReach, closedEarly, hostKeyUnknown, hostKeyWrong, notLetIn, tooOld } from './connect-errors.ts'
 import { type Credentials, credentials } from './credentials.ts'
-import {
-  defaultKnownHostsFiles,
-  entriesFor,
-  fingerprint,
-  judgeHostKey,
-  keyTypeOf,
-  readKnownHosts,
-  recordHostKey,
-} from './host-keys.ts'
+import { defaultKnownHostsFiles, entriesFor, fingerprint, judgeHostKey, keyTypeOf, recordHostKey } from './host-keys.ts'
 import { saveRoundTrips } from './round-trips.ts'
 import type { ConnectionSettings } from './settings.ts'
+import { takeTurns, turnWithTime } from './turns.ts'
 
 const usualKeepalive = { seconds: 5, count: 3 }
 
@@ -59,7 +52,7 @@ export async function openClient(
   const proof = await credentials(name, settings)
   const keepalive = settings.keepalive ?? usualKeepalive
   const files = settings.knownHostsFiles ?? defaultKnownHostsFiles()
-  const entries = entriesFor(readKnownHosts(files), settings.address, settings.port)
+  const entries = entriesFor(files, settings.address, settings.port)
   let refusal: UnreachableError | undefined
   const config: ConnectConfig = {
     host: settings.address,
@@ -92,7 +85,10 @@ export async function openClient(
   const abort = () => ssh.connection?.destroy()
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    await ssh.connect(config as Parameters<NodeSSH['connect']>[0])
+    await turnWithTime()
+    const connecting = ssh.connect(config as Parameters<NodeSSH['connect']>[0])
+    if (ssh.connection) takeTurns(ssh.connection)
+    await connecting
     const client = ssh.connection as Client
     // Nagle's algorithm makes every command wait for a delayed ACK: 7× slower.
     client.setNoDelay(true)

@@ -107,7 +107,7 @@ async function named(name: string, settings: ConnectionSettings, file: string): 
       hint: 'Load it into an agent with ssh-add, or run this on a terminal, where it is asked for.',
     })
   }
-  const key = ssh2.utils.parseKey(text)
+  const key = parsed(file, text)
   if (!(key instanceof Error)) return publicKey(user, key, words)
   throw new UnreachableError(`the private key ${file} can't be used: ${key.message}`, {
     code: 'connection.private-key',
@@ -122,8 +122,19 @@ function usable(settings: ConnectionSettings, file: string): ParsedKey | undefin
   if (unlocked) return unlocked
   const text = readable(file)
   if (text === undefined || isLocked(text)) return undefined
-  const key = ssh2.utils.parseKey(text)
+  const key = parsed(file, text)
   return key instanceof Error ? undefined : key
+}
+
+const keys = new Map<string, { readonly text: string; readonly key: ParsedKey | Error }>()
+
+/** The key in a file: hundreds of hosts take the same one. */
+function parsed(file: string, text: string): ParsedKey | Error {
+  const before = keys.get(file)
+  if (before?.text === text) return before.key
+  const key = ssh2.utils.parseKey(text)
+  keys.set(file, { text, key })
+  return key
 }
 
 function publicKey(username: string, key: ParsedKey, words: string): Attempt {

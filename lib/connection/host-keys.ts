@@ -1,7 +1,7 @@
 // Host keys against known_hosts files, as OpenSSH's sshd(8) describes them: plain, hashed and `[host]:port` names, wildcards,
 // negation, `@revoked` and `@cert-authority`.
 import { createHash, createHmac } from 'node:crypto'
-import { appendFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 
@@ -27,34 +27,63 @@ export function defaultKnownHostsFiles(): string[] {
   return [join(homedir(), '.ssh', 'known_hosts'), join(homedir(), '.ssh', 'known_hosts2'), '/etc/ssh/ssh_known_hosts']
 }
 
-/** Reads known_hosts files in order; a file that does not exist counts as empty, and so does a line that isn't an entry. */
-export function readKnownHosts(files: readonly string[]): KnownHost[] {
-  const known: KnownHost[] = []
-  for (const file of files) {
-    let text: string
-    try {
-      text = readFileSync(file, 'utf8')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue
-      throw error
-    }
-    for (const [index, line] of text.split('\n').entries()) {
-      const words = line.trim().split(/\s+/)
-      if (words[0] === '' || words[0]?.startsWith('#')) continue
-      const marker = words[0]?.startsWith('@') ? words.shift()?.slice(1) : undefined
-      if (marker !== undefined && marker !== 'revoked' && marker !== 'cert-authority') continue
-      const [names, keyType, key] = words
-      if (names === undefined || keyType === undefined || key === undefined) continue
-      known.push({ file, line: index + 1, marker, names, keyType, key: Buffer.from(key, 'base64') })
+/** The entries of one known_hosts file, so that those of one host of many are found at once. */
+interface KnownHostsFile {
+  /** What tells that the file is as it was. */
+  readonly state: string
+  /** Entries of nothing but plain names, by each of them. */
+  readonly plain: ReadonlyMap<string, readonly KnownHost[]>
+  /** Those with hashed names, wildcards or negations. */
+  readonly others: readonly KnownHost[]
+}
+
+const read = new Map<string, KnownHostsFile>()
+
+/**
+ * The entries that speak of `address` on `port`, of known_hosts files in their order. A file that does not exist counts as empty, and
+ * so does a line that isn't an entry.
+ */
+export function entriesFor(files: readonly string[], address: string, port: number): KnownHost[] {
+  const name = port === 22 ? address.toLowerCase() : `[${address.toLowerCase()}]:${port}`
+  return files.flatMap(file => {
+    const { plain, others } = readKnownHosts(file)
+    const entries = [...(plain.get(name) ?? []), ...others.filter(({ names }) => namesMatch(names, name))]
+    return entries.sort((a, b) => a.line - b.line)
+  })
+}
+
+function readKnownHosts(file: string): KnownHostsFile {
+  const stats = statSync(file, { bigint: true, throwIfNoEntry: false })
+  const state = stats ? `${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}` : ''
+  const before = read.get(file)
+  if (before?.state === state) return before
+  const plain = new Map<string, KnownHost[]>()
+  const others: KnownHost[] = []
+  for (const entry of stats ? entriesOf(file) : []) {
+    if (/[|*?!]/.test(entry.names)) others.push(entry)
+    else {
+      for (const name of new Set(entry.names.toLowerCase().split(','))) {
+        const entries = plain.get(name) ?? []
+        plain.set(name, entries)
+        entries.push(entry)
+      }
     }
   }
+  const known = { state, plain, others }
+  read.set(file, known)
   return known
 }
 
-/** The entries that speak of `address` on `port`. */
-export function entriesFor(known: readonly KnownHost[], address: string, port: number): KnownHost[] {
-  const name = port === 22 ? address.toLowerCase() : `[${address.toLowerCase()}]:${port}`
-  return known.filter(entry => namesMatch(entry.names, name))
+function* entriesOf(file: string): Generator<KnownHost> {
+  for (const [index, line] of readFileSync(file, 'utf8').split('\n').entries()) {
+    const words = line.trim().split(/\s+/)
+    if (words[0] === '' || words[0]?.startsWith('#')) continue
+    const marker = words[0]?.startsWith('@') ? words.shift()?.slice(1) : undefined
+    if (marker !== undefined && marker !== 'revoked' && marker !== 'cert-authority') continue
+    const [names, keyType, key] = words
+    if (names === undefined || keyType === undefined || key === undefined) continue
+    yield { file, line: index + 1, marker, names, keyType, key: Buffer.from(key, 'base64') }
+  }
 }
 
 /**

@@ -39,6 +39,8 @@ export class ApiError extends HostFailedError {
 export interface KubernetesApi {
   get<T = KubernetesObject>(path: string): Promise<T>
   list(path: string): Promise<KubernetesObject[]>
+  /** What is no JSON: metrics, logs. */
+  getText(path: string): Promise<string>
   /** A strategic merge patch, unless another type is named. */
   patch(path: string, body: unknown, type?: 'strategic-merge' | 'merge' | 'json'): Promise<KubernetesObject>
   put(path: string, body: unknown): Promise<KubernetesObject>
@@ -104,18 +106,23 @@ export function kubernetesApi(open: () => Promise<Duplex>, credentials: ApiCrede
       throw new HostFailedError(`${method} ${path}: ${error.message}`, { code: 'api.no-answer', cause: error })
     })
 
+  const ask = async (method: string, path: string, headers: Record<string, string>, body?: string): Promise<string> => {
+    const answer = await send(own, method, path, headers, body)
+    if (answer.status >= 200 && answer.status < 300) return answer.text
+    throw new ApiError(`${method} ${path}: ${answer.status} ${messageOf(answer.text)}`, answer.status)
+  }
+
   const call = async <T>(method: string, path: string, body?: unknown, type = 'application/json'): Promise<T> => {
     const text = body === undefined ? undefined : JSON.stringify(body)
     const headers: Record<string, string> = { accept: 'application/json' }
     if (text !== undefined)
       Object.assign(headers, { 'content-type': type, 'content-length': String(Buffer.byteLength(text)) })
-    const answer = await send(own, method, path, headers, text)
-    if (answer.status >= 200 && answer.status < 300) return JSON.parse(answer.text) as T
-    throw new ApiError(`${method} ${path}: ${answer.status} ${messageOf(answer.text)}`, answer.status)
+    return JSON.parse(await ask(method, path, headers, text)) as T
   }
 
   return {
     get: path => call('GET', path),
+    getText: path => ask('GET', path, {}),
     list: async path => (await call<{ items: KubernetesObject[] }>('GET', path)).items,
     patch: (path, body, type = 'strategic-merge') => call('PATCH', path, body, `application/${type}-patch+json`),
     put: (path, body) => call('PUT', path, body),

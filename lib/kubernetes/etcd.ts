@@ -46,6 +46,14 @@ export async function etcdHealthy(session: HostSession): Promise<boolean> {
 }
 
 /**
+ * Whether a master's etcd is there for its peers and clients, quorum or not: it opens kubeadm's health endpoint on loopback last.
+ * Rejects with `HostFailedError` where it does not listen there.
+ */
+export async function etcdServes(session: HostSession): Promise<boolean> {
+  return (await getFromLoopback(session, 2381, '/livez')) !== undefined
+}
+
+/**
  * Saves a snapshot of etcd on a master and checks it.
  * @param path where it goes, a file in a folder that exists; 0600
  * @returns what `etcdutl snapshot status` says of it

@@ -38,17 +38,23 @@ interface Wanted {
   readonly path: string
   readonly content: Buffer | { readonly source: string }
   readonly size: number
-  readonly hash: string
+  /** In hex. Worked out when it is first asked for. Throws `RekeyError` where the source can't be read. */
+  hash(by: Hashing): Promise<string>
   readonly mode: number
   readonly owner?: string
   readonly secret: boolean
 }
 
+/** What a host compares files by: the fastest program that it has. */
+type Hashing = 'b2sum' | 'sha256sum'
+const algorithms = { b2sum: 'blake2b512', sha256sum: 'sha256' } as const satisfies Record<Hashing, string>
+
 /** What a host has. */
 interface Found {
+  readonly hashing: Hashing
   readonly files: ReadonlyMap<
     string,
-    { readonly kind: number; readonly mode: string; readonly owner: readonly string[] }
+    { readonly kind: number; readonly mode: string; readonly owner: readonly string[]; readonly size: number }
   >
   readonly hashes: ReadonlyMap<string, string>
   readonly missingFolders: readonly string[]
@@ -73,7 +79,7 @@ const mostSyncedAlone = 32
 export async function copy(session: HostSession, files: readonly CopiedFile[]): Promise<Copied> {
   const { changed, found } = await compare(session, files)
   await announce(session, changed)
-  if (changed.length > 0) await send(session, changed, found.missingFolders)
+  if (changed.length > 0) await send(session, changed, found)
   return { changed: changed.map(({ path }) => path), bytes: changed.reduce((sum, { size }) => sum + size, 0) }
 }
 
@@ -96,7 +102,8 @@ async function compare(
 ): Promise<{ changed: Wanted[]; found: Found }> {
   const wanted = await Promise.all(files.map(wantedFile))
   const found = await look(session, wanted)
-  return { changed: wanted.filter(file => differs(session, file, found)), found }
+  const different = await Promise.all(wanted.map(file => differs(session, file, found)))
+  return { changed: wanted.filter((_, index) => different[index]), found }
 }
 
 async function announce({ files }: HostSession, changed: readonly Wanted[]): Promise<void> {
@@ -112,13 +119,15 @@ async function wantedFile({ path, content, source, mode, owner }: CopiedFile): P
   const secret = content instanceof Secret
   const bits = mode ?? (secret ? 0o600 : 0o644)
   if (source !== undefined && content === undefined) {
-    return { path, content: { source }, ...(await hashOf(source)), mode: bits, owner, secret }
+    const { size, key } = await stateOf(source)
+    const hash = (by: Hashing) => hashOf(source, size, key, by)
+    return { path, content: { source }, size, hash, mode: bits, owner, secret }
   }
   if (content === undefined || source !== undefined) {
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
   }
   const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
-  const hash = createHash('sha256').update(bytes).digest('hex')
+  const hash = async (by: Hashing) => createHash(algorithms[by]).update(bytes).digest('hex')
   return { path, content: bytes, size: bytes.length, hash, mode: bits, owner, secret }
 }
 
@@ -128,29 +137,38 @@ async function nextOf({ content, mode, secret }: Wanted): Promise<NextContent> {
   return { after, secret: secret || (mode & 0o007) === 0 }
 }
 
-/** The hashes of files here, by what tells that they are as they were: many hosts get the same ones. */
-const hashes = new Map<string, Promise<{ size: number; hash: string }>>()
-
-async function hashOf(source: string): Promise<{ size: number; hash: string }> {
+/** How big a file here is, and what tells that it is as it was. */
+async function stateOf(source: string): Promise<{ size: number; key: string }> {
   try {
     const { size, mtimeNs, ino } = await stat(source, { bigint: true })
-    const key = `${ino} ${size} ${mtimeNs} ${source}`
-    const known = hashes.get(key) ?? readHash(source, Number(size))
-    hashes.set(key, known)
-    return await known
+    return { size: Number(size), key: `${ino} ${size} ${mtimeNs} ${source}` }
   } catch (error) {
-    throw new RekeyError(`${source} can't be read: ${(error as Error).message}`, { code: 'copy.source', cause: error })
+    throw unreadable(source, error as Error)
   }
 }
 
-async function readHash(source: string, expected: number): Promise<{ size: number; hash: string }> {
-  const hash = createHash('sha256')
-  let size = 0
-  for await (const chunk of chunksOf(source, expected)) {
-    hash.update(chunk)
-    size += chunk.length
+/** The hashes of files here: many hosts get the same ones. */
+const hashes = new Map<string, Promise<string>>()
+
+function hashOf(source: string, size: number, state: string, by: Hashing): Promise<string> {
+  const key = `${by} ${state}`
+  const known = hashes.get(key) ?? readHash(source, size, by)
+  hashes.set(key, known)
+  return known
+}
+
+async function readHash(source: string, expected: number, by: Hashing): Promise<string> {
+  const hash = createHash(algorithms[by])
+  try {
+    for await (const chunk of chunksOf(source, expected)) hash.update(chunk)
+  } catch (error) {
+    throw unreadable(source, error as Error)
   }
-  return { size, hash: hash.digest('hex') }
+  return hash.digest('hex')
+}
+
+function unreadable(source: string, cause: Error): RekeyError {
+  return new RekeyError(`${source} can't be read: ${cause.message}`, { code: 'copy.source', cause })
 }
 
 /** What is in a file here. A stream costs more than all that is in a small file. */
@@ -162,29 +180,36 @@ async function* chunksOf(source: string, size: number): AsyncGenerator<Buffer> {
 /** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
 async function look({ $, host }: HostSession, wanted: readonly Wanted[]): Promise<Found> {
   const folders = [...new Set(wanted.flatMap(({ path }) => foldersAbove(path)))].sort()
-  const script = `all=$(cat); list() { printf '%s\\n' "$all" | sed -n "s/^$1 //p"; }
-list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a %U %G %u %g %n' -- 2>/dev/null; echo --
-list f | tr '\\n' '\\0' | xargs -0 sha256sum -- 2>/dev/null; echo --
+  const script = `command -v b2sum >/dev/null && sum=b2sum || sum=sha256sum; echo $sum; echo --
+all=$(cat); list() { printf '%s\\n' "$all" | sed -n "s/^$1 //p"; }
+list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a %U %G %u %g %s %n' -- 2>/dev/null; echo --
+list f | tr '\\n' '\\0' | xargs -0 $sum -- 2>/dev/null; echo --
 list d | while IFS= read -r d; do [ -d "$d" ] || printf '%s\\n' "$d"; done`
   const input = [...wanted.map(({ path }) => `f ${path}\n`), ...folders.map(folder => `d ${folder}\n`)].join('')
   const { stdout, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(script)}`
-  const [stats, sums, missing] = stdout.split(/^--\n/m).map(part => part.split('\n').slice(0, -1))
-  if (!stats || !sums || !missing) throw failure(host.name, 'could not be compared', 'compare', stderr)
+  const [programs, stats, sums, missing] = stdout.split(/^--\n/m).map(part => part.split('\n').slice(0, -1))
+  if (!programs || !stats || !sums || !missing) throw failure(host.name, 'could not be compared', 'compare', stderr)
   const files = stats.map(line => {
-    const [bits = '0', mode = '', user = '', group = '', uid = '', gid = '', ...path] = line.split(' ')
-    return [path.join(' '), { kind: Number.parseInt(bits, 16) >> 12, mode, owner: [user, group, uid, gid] }] as const
+    const [bits = '0', mode = '', user = '', group = '', uid = '', gid = '', size, ...path] = line.split(' ')
+    const owner = [user, group, uid, gid]
+    return [path.join(' '), { kind: Number.parseInt(bits, 16) >> 12, mode, owner, size: Number(size) }] as const
   })
-  return { files: new Map(files), hashes: new Map(sums.map(hashLine)), missingFolders: missing }
+  const hashing = programs[0] === 'b2sum' ? 'b2sum' : 'sha256sum'
+  return { hashing, files: new Map(files), hashes: new Map(sums.map(hashLine)), missingFolders: missing }
 }
 
-/** A line of sha256sum; it writes a backslash in a name as two, and one before the line that says so. */
+/** A line of b2sum or sha256sum, which writes a backslash in a name as two, and one before the line that says so. */
 function hashLine(line: string): [path: string, hash: string] {
   const escaped = line.startsWith('\\')
-  const [, hash = '', path = ''] = /^\\?([0-9a-f]{64}) .(.*)$/.exec(line) ?? []
+  const [, hash = '', path = ''] = /^\\?([0-9a-f]+) .(.*)$/.exec(line) ?? []
   return [escaped ? path.replaceAll('\\\\', '\\') : path, hash]
 }
 
-function differs({ host }: HostSession, { path, hash, mode, owner }: Wanted, { files, hashes }: Found): boolean {
+async function differs(
+  { host }: HostSession,
+  { path, size, hash, mode, owner }: Wanted,
+  { hashing, files, hashes }: Found,
+): Promise<boolean> {
   const file = files.get(path)
   if (!file) return true
   if (file.kind !== regularFile) {
@@ -198,10 +223,11 @@ function differs({ host }: HostSession, { path, hash, mode, owner }: Wanted, { f
   const isOwner = (wanted: string | undefined, name?: string, id?: string) =>
     !wanted || wanted === name || wanted === id
   return (
-    hashes.get(path) !== hash ||
+    file.size !== size ||
     Number.parseInt(file.mode, 8) !== mode ||
     !isOwner(user, userName, uid) ||
-    !isOwner(group, groupName, gid)
+    !isOwner(group, groupName, gid) ||
+    hashes.get(path) !== (await hash(hashing))
   )
 }
 
@@ -211,9 +237,9 @@ function foldersAbove(path: string): string[] {
 }
 
 /** Sends files into hidden folders beside their destinations, and has them checked and renamed there. */
-async function send(session: HostSession, files: readonly Wanted[], missing: readonly string[]): Promise<void> {
+async function send(session: HostSession, files: readonly Wanted[], found: Found): Promise<void> {
   const { $, host } = session
-  const plan = planOf(files, missing)
+  const plan = planOf(files, found)
   let broken: Error | undefined
   const stream = Readable.from(
     gathered(plan, error => {
@@ -229,6 +255,7 @@ async function send(session: HostSession, files: readonly Wanted[], missing: rea
 /** What is sent, and what the host is told to do with it. */
 interface Plan {
   readonly files: readonly Wanted[]
+  readonly hashing: Hashing
   /** The name of the hidden folders. */
   readonly hidden: string
   /** Made first, the outermost before those within it. */
@@ -239,13 +266,14 @@ interface Plan {
   readonly changes: readonly { readonly word: string; readonly command: string; readonly files: readonly Wanted[] }[]
 }
 
-function planOf(files: readonly Wanted[], missing: readonly string[]): Plan {
+function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: Found): Plan {
   const owners = [...Map.groupBy(files, ({ owner }) => owner ?? '')].filter(([owner]) => owner !== '')
   // A change of the owner takes these bits away.
   const special = owners.flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
   const modes = [...Map.groupBy(special, ({ mode }) => mode.toString(8))]
   return {
     files,
+    hashing,
     hidden: `.rekey-copy-${randomBytes(6).toString('hex')}`,
     missing,
     folders: [...new Set(files.map(({ path }) => dirname(path)))],
@@ -260,12 +288,12 @@ function planOf(files: readonly Wanted[], missing: readonly string[]): Plan {
 const below = (folder: string, name: string) => (folder === '/' ? `/${name}` : `${folder}/${name}`)
 const stagedPath = ({ path }: Wanted, { hidden }: Plan) => below(below(dirname(path), hidden), basename(path))
 
-/** The lists that the host works by: of its files and folders, and of the hashes. They come first in the stream. */
+/** The lists that the host works by: of its files and folders, which comes first in the stream, and of the hashes, which comes last. */
 const listPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.list`)
 const sumsPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.sums`)
 
 function placeScript(plan: Plan): string {
-  const { hidden, changes, files } = plan
+  const { hidden, changes, files, hashing } = plan
   return `set -e; umask 077
 l=${quote(listPath(plan))} m=${quote(sumsPath(plan))} h=${hidden}
 list() { sed -n "s/^$1 //p" "$l"; }
@@ -277,16 +305,20 @@ clean() {
 }
 trap 'clean $?' EXIT
 tar -xpomf - -C /
-sha256sum -c "$m" >/dev/null 2>&1 || { echo 'not everything arrived whole' >&2; exit 1; }
+${hashing} -c "$m" >/dev/null 2>&1 || { echo 'not everything arrived whole' >&2; exit 1; }
 ${changes.map(({ word, command }) => `list ${word} | tr '\\n' '\\0' | xargs -0 ${command} --`).join('\n')}
 list d >"$m"
 ${files.length <= mostSyncedAlone ? '' : 'while IFS= read -r d; do sync -f "$d/$h"; done <"$m"'}
 while IFS= read -r d; do find "$d/$h" ! -type d -exec sh -c 'exec mv -f -- "$@" "$0"' "$d/" {} +; sync "$d"; done <"$m"`
 }
 
-/** The stream: the lists, the folders, the files. Small parts go together, big ones by and by; it ends early where a source fails. */
+/** The stream: the list, the folders, the files, their hashes. Small parts go together, big ones by and by; it ends early where a source fails. */
 async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerator<Buffer> {
-  const { files, folders, missing, changes, hidden } = plan
+  const { files, folders, missing, changes, hidden, hashing } = plan
+  // Worked out while files are on their way.
+  const sums = Promise.all(files.map(file => file.hash(hashing)))
+  // Nobody waits for them where the stream ends early.
+  sums.catch(() => {})
   let parts: Buffer[] = []
   let size = 0
   const take = () => {
@@ -309,10 +341,6 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
     ...folders.map(folder => `d ${folder}`),
     ...changes.flatMap(({ word, files: those }) => those.map(file => `${word} ${stagedPath(file, plan)}`)),
   ])
-  text(
-    sumsPath(plan),
-    files.map(file => `${file.hash}  ${stagedPath(file, plan)}`),
-  )
   for (const folder of folders) add(tarFolder(below(folder, hidden), 0o700))
   try {
     for (const file of files) {
@@ -327,9 +355,15 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
       add(tarPadding(file.size))
       if (size >= piece) yield take()
     }
+    const known = await sums
+    text(
+      sumsPath(plan),
+      files.map((file, index) => `${known[index]}  ${stagedPath(file, plan)}`),
+    )
     add(tarEnd)
   } catch (error) {
-    fail(new RekeyError(`a file could not be read: ${(error as Error).message}`, { code: 'copy.source', cause: error }))
+    const cause = error as Error
+    fail(cause instanceof RekeyError ? cause : unreadable('a file', cause))
   }
   yield take()
 }

@@ -107,6 +107,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
         await audit(`${options.earlier?.mode ?? 'run'} started`)
       }
     }
+    await options.flush()
   } catch (error) {
     failure = error as Error
   }
@@ -126,11 +127,13 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     // Whatever it held, the lock is given back.
     emit({ kind: 'notice', text: `not everything of the playbook could be closed: ${(error as Error).message}` })
   }
-  if (lock) {
+  const giveBack = async () => {
+    if (!lock) return
     await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
     for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })
   }
-  await sessions.closeAll()
+  await Promise.all([giveBack(), sessions.tidy()])
+  sessions.closeAll()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
   const error = failure ? eventError(failure) : failures[0]?.error

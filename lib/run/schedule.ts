@@ -133,9 +133,11 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
     noteLast()
     return hosts
   }
+  // Nobody knows how long the answer takes.
+  if (options.confirm) await options.flush()
   const isDeclined = play > 0 && options.confirm && !(await options.confirm(one.title, on))
   if (mustHalt(schedule)) return []
-  // What the journal promises, it holds: the intent is on the disk before the step begins.
+  // What the journal promises, it holds: on the disk, before the step begins, are the intent and how the steps before it ended.
   for (const { name: host } of on) {
     const again = isDoneBefore(batch, one, host) ? ({ again: true } as const) : {}
     emit({ kind: 'step.started', play, step: one.id, host, ...again })
@@ -151,7 +153,6 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
       }),
     ),
   )
-  await options.flush()
   const goesOn = new Set(ends.flat())
   noteLast()
   return hosts.filter(host => goesOn.has(host) || (!one.runOnce && !on.includes(host)))

@@ -18,8 +18,10 @@ export interface Sessions {
   opened(host: Host): Connection | undefined
   /** Why the connection of a host is lost, if it is. */
   lost(host: Host): Error | undefined
-  /** Removes from the hosts what commands left there, and closes all connections. */
-  closeAll(): Promise<void>
+  /** Removes from the hosts what commands left there, once no step has one any more. Never rejects. */
+  tidy(): Promise<void>
+  /** Closes all connections. */
+  closeAll(): void
 }
 
 /** What the connections of a run have in common. */
@@ -101,9 +103,11 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
       return connection?.lost ? undefined : connection
     },
     lost: host => sessions.get(host.name)?.connection?.lost,
-    closeAll: async () => {
+    tidy: async () => {
       // What can't be removed now does no harm: it is in nobody's way, and holds nothing but numbers.
       await Promise.allSettled(everyone.map(connection => connection.tidy()))
+    },
+    closeAll: () => {
       for (const connection of everyone) connection.close()
     },
   }

@@ -123,25 +123,27 @@ real('a source that changes while it is sent is found out: every file stays as i
   const { session, folder } = t.context
   const source = join(folder, 'source')
   writeFileSync(source, Buffer.alloc(2_000_000, 'x'))
-  const kept = join(folder, 'kept')
+  const [kept, copied] = [join(folder, 'kept'), join(folder, 'copied')]
   writeFileSync(kept, 'as it was')
+  writeFileSync(copied, Buffer.alloc(2_000_000, 'y'))
   // The hash is known from the first look; behind its back the file becomes another one of the same size and age.
   const age = new Date('2026-01-01')
   utimesSync(source, age, age)
-  await differingFiles(session, [{ path: join(folder, 'new', 'copied'), source }])
+  await differingFiles(session, [{ path: copied, source, mode: 0o644 }])
   const file = openSync(source, 'r+')
   writeSync(file, 'another')
   closeSync(file)
   utimesSync(source, age, age)
   const files = [
     { path: kept, content: 'as it shall be' },
-    { path: join(folder, 'new', 'copied'), source },
+    { path: copied, source },
   ]
   await t.throwsAsync(copy(session, files), {
     message: /h1: files could not be copied, and are as they were: not everything arrived whole/,
   })
   t.is(readFileSync(kept, 'utf8'), 'as it was')
-  t.deepEqual(entries(folder), ['kept', 'source'])
+  t.true(readFileSync(copied).equals(Buffer.alloc(2_000_000, 'y')))
+  t.deepEqual(entries(folder), ['copied', 'kept', 'source'])
 })
 
 real(
