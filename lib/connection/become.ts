@@ -38,7 +38,15 @@ export function become({ become: other, user: own }: ConnectionSettings, command
 /**
  * The command that sends a signal to all processes of the command with this id. sshd forwards no signals to the sessions of
  * root, and closing a channel ends nothing that does not write, so it takes a command of its own.
+ * @param waiting the process that waits for it, where that one waits for others afterwards: it is spared. What was forked in its session
+ * has the mark in memory only, and belongs to the command unless it is marked for another.
  */
-export function endCommand(id: string, signal: 'TERM' | 'KILL'): string {
-  return `for e in $(grep -lzx ${marker}=${id} /proc/[0-9]*/environ 2>/dev/null); do p=\${e%/environ}; kill -${signal} "\${p#/proc/}" 2>/dev/null; done; true`
+export function endCommand(id: string, signal: 'TERM' | 'KILL', waiting?: number): string {
+  const marked = `for e in $(grep -lzx ${marker}=${id} /proc/[0-9]*/environ 2>/dev/null); do p=\${e%/environ}; kill -${signal} "\${p#/proc/}" 2>/dev/null; done; true`
+  if (waiting === undefined) return marked
+  return `for f in /proc/[0-9]*; do
+p=\${f#/proc/}; [ "$p" != ${waiting} ] && read -r s <"$f/stat" || continue
+set -- \${s##*) }; [ "$4" = ${waiting} ] || continue
+grep -qz ^${marker}= "$f/environ" || kill -${signal} "$p"
+done 2>/dev/null; ${marked}`
 }

@@ -34,16 +34,35 @@ const ready = '.ready'
  */
 export function underMarker(command: string, folder: string, id: string): string {
   return `_rd=${folder}; _rm=$_rd/${id}; set -C
-{ echo $$ >"$_rm"; } 2>/dev/null || {
-[ ! -e "$_rm" ] || exit 254
-{ (umask 077; mkdir -p "$_rd") && read -r _rb </proc/sys/kernel/random/boot_id && echo "$_rb" >|"$_rd/${ready}" && echo $$ >"$_rm"; } 2>/dev/null || rm -f "$_rd/${ready}"
-}; set +C; trap : TERM
-[ -p /proc/self/fd/1 ] && [ -r /proc/self/fd/1 ] && [ -p /proc/self/fd/2 ] && [ -r /proc/self/fd/2 ] && exec 8</proc/self/fd/1 9</proc/self/fd/2
+${leaveMarker('$$', 'exit 254')}; set +C; trap : TERM
+${holdReadingEnds}
 (:
 ${command}
 ) 8<&- 9<&-
 _rs=$?; [ ! -e "$_rm" ] || { echo $_rs >>"$_rm"; } 2>/dev/null; exit $_rs`
 }
+
+/**
+ * The same for a command that a long-lived shell is given, as a part of a function whose arguments are its id and the folder. The marker
+ * then names the shell, and after it the session by which that is told from another process with its number.
+ */
+export function markerOfShell(session: string): string {
+  return `_rd=$2; _rm=
+if [ -n "$_rd" ]; then _rm=$_rd/$1; set -C
+${leaveMarker(`$$ rekey-${session}`, '_rekey_end $1 254; set +C; return')}; set +C; fi`
+}
+
+/** Creates the marker, and the folder where it is not there yet; a marker that somebody has taken is left to them. */
+function leaveMarker(who: string, giveIn: string): string {
+  return `{ echo "${who}" >"$_rm"; } 2>/dev/null || {
+[ ! -e "$_rm" ] || { ${giveIn}; }
+{ (umask 077; mkdir -p "$_rd") && read -r _rb </proc/sys/kernel/random/boot_id && echo "$_rb" >|"$_rd/${ready}" && echo "${who}" >"$_rm"; } 2>/dev/null || rm -f "$_rd/${ready}"
+}`
+}
+
+/** Has a shell hold a reading end of its stdout and stderr, as its files 8 and 9. */
+export const holdReadingEnds =
+  '[ -p /proc/self/fd/1 ] && [ -r /proc/self/fd/1 ] && [ -p /proc/self/fd/2 ] && [ -r /proc/self/fd/2 ] && exec 8</proc/self/fd/1 9</proc/self/fd/2'
 
 /**
  * Asks what became of a command, and sees to it that one which has not begun never will. Its first line of output is for `readFound`; of
@@ -56,16 +75,20 @@ if (set -C; echo void >"$m") 2>/dev/null; then
   exit
 fi
 [ -e "$m" ] || { echo unsure; exit; }
-status() { { read -r p; read -r s; } <"$m" 2>/dev/null; [ -z "$s" ] || { echo "ended $s"; exit; }; }
-status
-[ -n "$p" ] || { sleep 0.2; status; }
+# Which process waits, and the session of that, where it is a shell that waits for others after this one.
+status() { { read -r p session; read -r s; } <"$m" 2>/dev/null; [ -n "$s" ]; }
+tell() { echo "ended $s"; exit; }
+status && tell
+[ -n "$p" ] || { sleep 0.2; status && tell; }
 case $p in void) echo never; exit ;; '') echo unsure; exit ;; esac
-# Another process may have the number by now, but not this id in its command line.
-{ tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q ${id}; } 2>/dev/null || { status; echo gone; exit; }
+# Another process may have the number by now, but not this word in its command line.
+{ tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${session:-${id}}"; } 2>/dev/null || { status && tell; echo gone; exit; }
 { command exec 8<"/proc/$p/fd/8" 9<"/proc/$p/fd/9"; } 2>/dev/null && held=yes
 echo "running $p"
-[ -z "$held" ] || { cat <&9 >&2 & cat <&8; wait; }
-while [ -d "/proc/$p" ]; do sleep 0.5; done`
+[ -z "$held" ] || { cat <&9 >&2 & cat <&8 & }
+# A shell waits on: nobody will give it anything any more, and it holds its pipes open.
+while [ -d "/proc/$p" ]; do [ -n "$session" ] && status && kill -KILL "$p"; sleep 0.2; done
+wait`
 }
 
 /** Reads the first line that `lookScript` printed. */
@@ -80,9 +103,9 @@ export function readFound(line: string): Found {
 /** Prints the ids of those commands of a run that still run, a line each. */
 export function runningScript(folder: string): string {
   return `for m in ${folder}/*; do
-  p=; s=; { read -r p; read -r s; } <"$m" 2>/dev/null
+  p=; s=; w=; { read -r p w; read -r s; } <"$m" 2>/dev/null
   [ -n "$p" ] && [ -z "$s" ] || continue
-  { tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${m##*/}"; } 2>/dev/null && echo "\${m##*/}"
+  { tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${w:-\${m##*/}}"; } 2>/dev/null && echo "\${m##*/}"
 done; true`
 }
 

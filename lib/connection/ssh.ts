@@ -13,16 +13,20 @@ import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { type CommandStreams, createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
 import { runScript } from './files.ts'
+import { type HostShell, mayShareShell, openHostShell } from './host-shell.ts'
 import { limiter } from './limiter.ts'
 import { underMarker } from './marker.ts'
 import { patientStart } from './patient-start.ts'
 import { startProxy } from './proxy-command.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { quote } from './shell.ts'
-import { type CommandChannel, type Started, type StartOptions, startOnTerminal } from './terminal.ts'
+import { type CommandChannel, type Start, type Started, type StartOptions, startOnTerminal } from './terminal.ts'
 
-/** sshd allows 10 channels a connection (`MaxSessions`); two are left for what must always get through, such as a kill. */
-const channelsPerConnection = 8
+/**
+ * sshd allows 10 channels a connection (`MaxSessions`); one is the long-lived shell's, and two are left for what must always get through,
+ * such as a kill.
+ */
+const channelsPerConnection = 7
 /** Milliseconds between a TERM and the KILL that follows it. */
 const graceBeforeKill = 3_000
 
@@ -179,13 +183,22 @@ export function sshConnection(
         resolve(started)
       })
     })
-  const startChannel = patientStart(startOnce, () => lost !== undefined)
+  const shell = sharedShell((command, options) => startOnce(command, options))
+  const startChannel = patientStart(
+    (command, options) =>
+      startOnce(command, options).catch((refusal: Error) => {
+        // The host allows few sessions: the shell must not hold one that something else waits for.
+        shell.giveUp()
+        throw refusal
+      }),
+    () => lost !== undefined,
+  )
   const start = ({ command, onTerminal }: BecomeCommand, options: StartOptions) =>
     onTerminal ? startOnTerminal(startChannel, command, options) : startChannel(command, options)
 
   /** Past the limit on channels: what is to be ended may be what fills it. Where the host has its own, over another connection. */
-  const endAll = async (id: string, signal: 'TERM' | 'KILL') => {
-    const command = endCommand(id, signal)
+  const endAll = async (id: string, signal: 'TERM' | 'KILL', waiting?: number) => {
+    const command = endCommand(id, signal, waiting)
     const wrapped = elevator.wrap(command, randomUUID())
     const started = await start(wrapped, { patience: 5 }).catch(() => undefined)
     if (!started) {
@@ -201,6 +214,9 @@ export function sshConnection(
     await Promise.race([started.closed, delay(graceBeforeKill, undefined, { ref: false })])
   }
 
+  const { become: other, user } = settings
+  /** Whether a command runs as the user who logs in. */
+  const isOwn = ({ asLogin }: SpawnOptions) => asLogin || !other || other.user === user
   const wrap = (command: string, id: string, { asLogin, recovery }: SpawnOptions): BecomeCommand => {
     if (asLogin) return become({ ...settings, become: undefined }, command, id)
     const wrapped = elevator.wrap(command, id)
@@ -266,8 +282,15 @@ export function sshConnection(
     }
     if (elevator.refused) return finish(elevator.refused, null, null)
     let started: Started
+    /** The process id of the long-lived shell that waits for it, where it is that one's. */
+    let waiting: number | undefined
     try {
-      started = await start(wrapped, { signal: options.signal })
+      const given =
+        isOwn(options) && mayShareShell(asked) && (await isEmpty(stdin))
+          ? await shell.start(asked, id, options.recovery?.folder)
+          : undefined
+      waiting = given?.pid
+      started = given?.started ?? (await start(wrapped, { signal: options.signal }))
     } catch (error) {
       const reason = lost ? lost.message : (error as Error).message
       if (lost) {
@@ -296,9 +319,11 @@ export function sshConnection(
     const end = async (reason: Error) => {
       if (ended || started.exit) return
       ended = reason
-      await endAll(id, 'TERM')
+      // What it leaves behind when it is killed may still print.
+      if (waiting !== undefined) shell.giveWay()
+      await endAll(id, 'TERM', waiting)
       await delay(graceBeforeKill, undefined, { ref: false })
-      if (!started.exit) await endAll(id, 'KILL')
+      if (!started.exit) await endAll(id, 'KILL', waiting)
       await delay(graceBeforeKill, undefined, { ref: false })
       if (!started.exit) closeAllOf(started)
     }
@@ -354,6 +379,59 @@ export function sshConnection(
       closeAll()
     },
   }
+}
+
+/** The shell of a connection, opened when it is first needed. */
+interface SharedShell {
+  /** Gives it a command, if there is one that takes it now; as `HostShell.start`. */
+  start(command: string, id: string, folder?: string): Promise<{ started: Started; pid: number } | undefined>
+  /** Ends it, and lets another be opened. */
+  giveWay(): void
+  /** Ends it for good. */
+  giveUp(): void
+}
+
+/** Milliseconds for a shell to say that it is there. */
+const patienceForShell = 10_000
+
+function sharedShell(start: Start): SharedShell {
+  let shell: HostShell | undefined
+  let opening = false
+  let wanted = true
+  const giveWay = () => {
+    shell?.retire()
+    shell = undefined
+  }
+  const open = async () => {
+    opening = true
+    try {
+      const opened = await openHostShell(start, patienceForShell)
+      if (wanted) shell = opened
+      else opened.retire()
+    } catch {
+      // Commands get channels of their own then.
+      wanted = false
+    }
+    opening = false
+  }
+  return {
+    start: async (command, id, folder) => {
+      if (shell?.ended) shell = undefined
+      if (!shell && !opening && wanted) await open()
+      return shell?.idle ? { started: shell.start(command, id, folder), pid: shell.pid } : undefined
+    },
+    giveWay,
+    giveUp: () => {
+      wanted = false
+      giveWay()
+    },
+  }
+}
+
+/** Whether nothing will be written to a stdin. Who started the command says so at once, or in the next turn of the event loop. */
+async function isEmpty(stdin: PassThrough): Promise<boolean> {
+  for (let turn = 0; turn < 2 && !stdin.writableEnded; turn++) await new Promise(resolve => setImmediate(resolve))
+  return stdin.writableEnded && stdin.readableLength === 0
 }
 
 function streamsOf({ channel, terminal }: Started): CommandStreams {

@@ -1,4 +1,5 @@
 // What a command costs on the wire: a server of our own notes what it is asked for, and when.
+import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
@@ -10,14 +11,14 @@ import ssh2 from 'ssh2'
 import { connect } from '../../lib/connection/connect.ts'
 import { runScript } from '../../lib/connection/files.ts'
 
-/** A server that answers every command with its own text; after `most` channels it refuses to open another while one is open. */
+/** A server that runs what it is asked to; after `most` channels it refuses to open another while one is open. */
 async function startServer(most = 100) {
   const { privateKey } = generateKeyPairSync('rsa', {
     modulusLength: 2048,
     publicKeyEncoding: { type: 'spki', format: 'pem' },
     privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
   })
-  const counts = { channels: 0, commands: 0, open: 0 }
+  const counts = { channels: 0, commands: 0, open: 0, data: 0 }
   const server = new ssh2.Server({ hostKeys: [privateKey] }, client => {
     client.on('error', () => {})
     client.on('authentication', attempt => attempt.accept())
@@ -30,9 +31,16 @@ async function startServer(most = 100) {
       session.on('exec', (acceptCommand, _reject, { command }) => {
         counts.commands++
         const channel = acceptCommand()
-        channel.write(command)
-        channel.exit(0)
-        channel.end()
+        const child = spawn('/bin/sh', ['-c', command])
+        channel.on('data', () => counts.data++)
+        channel.pipe(child.stdin)
+        child.stdin.on('error', () => {})
+        child.stdout.pipe(channel, { end: false })
+        child.stderr.pipe(channel.stderr, { end: false })
+        child.on('close', code => {
+          channel.exit(code ?? 1)
+          channel.end()
+        })
       })
     })
   })
@@ -63,12 +71,26 @@ async function until(condition: () => boolean): Promise<boolean> {
   return condition()
 }
 
+test.serial('commands one after the other go to one shell: a message each, and no channel', async t => {
+  const { connection, counts, stop } = await startServer()
+  await runScript(connection, 'echo first')
+  const before = { ...counts }
+  for (let command = 1; command <= 3; command++) {
+    const { stdout, stderr, code } = await runScript(connection, `echo ${command}; echo beside >&2; exit ${command}`)
+    t.deepEqual([stdout.toString(), stderr, code], [`${command}\n`, 'beside\n', command])
+    t.is(counts.data, before.data + command)
+  }
+  t.is(counts.commands, 1)
+  t.is(counts.commands, before.commands)
+  stop()
+})
+
 test.serial('the channel of the next command is open before there is a command: it costs one round trip', async t => {
   const { connection, counts, stop } = await startServer()
   t.true(await until(() => counts.channels === 1))
   for (let command = 1; command <= 3; command++) {
-    const { stdout } = await runScript(connection, `echo ${command}`)
-    t.regex(stdout.toString(), new RegExp(`echo ${command}`))
+    const { stdout } = await runScript(connection, `echo ${command} in the shell $$`)
+    t.regex(stdout.toString(), new RegExp(`^${command} in`))
     t.is(counts.commands, command)
     t.true(await until(() => counts.channels === command + 1))
   }
@@ -79,9 +101,10 @@ test.serial('commands that run side by side get a channel each', async t => {
   const { connection, counts, stop } = await startServer()
   const said = await Promise.all(['a', 'b', 'c', 'd'].map(word => runScript(connection, `echo ${word}`)))
   t.deepEqual(
-    said.map(({ stdout }) => /echo (\w)/.exec(stdout.toString())?.[1]),
-    ['a', 'b', 'c', 'd'],
+    said.map(({ stdout }) => stdout.toString()),
+    ['a\n', 'b\n', 'c\n', 'd\n'],
   )
+  // The first one waits for the shell.
   t.is(counts.commands, 4)
   stop()
 })
@@ -89,10 +112,10 @@ test.serial('commands that run side by side get a channel each', async t => {
 test.serial('a server that allows one channel gets its commands one after the other all the same', async t => {
   const { connection, counts, stop } = await startServer(1)
   for (let command = 1; command <= 3; command++) {
-    const { code } = await runScript(connection, `echo ${command}`)
+    const { code } = await runScript(connection, 'cat >/dev/null', { input: Buffer.from('x') })
     t.is(code, 0)
+    t.is((await runScript(connection, `echo ${command}`)).code, 0)
     t.true(await until(() => counts.open <= 1))
   }
-  t.is(counts.commands, 3)
   stop()
 })
