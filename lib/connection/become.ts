@@ -42,11 +42,12 @@ export function become({ become: other, user: own }: ConnectionSettings, command
  * has the mark in memory only, and belongs to the command unless it is marked for another.
  */
 export function endCommand(id: string, signal: 'TERM' | 'KILL', waiting?: number): string {
-  const marked = `for e in $(grep -lzx ${marker}=${id} /proc/[0-9]*/environ 2>/dev/null); do p=\${e%/environ}; kill -${signal} "\${p#/proc/}" 2>/dev/null; done; true`
-  if (waiting === undefined) return marked
-  return `for f in /proc/[0-9]*; do
-p=\${f#/proc/}; [ "$p" != ${waiting} ] && read -r s <"$f/stat" || continue
-set -- \${s##*) }; [ "$4" = ${waiting} ] || continue
-grep -qz ^${marker}= "$f/environ" || kill -${signal} "$p"
-done 2>/dev/null; ${marked}`
+  const marked = `grep -lzx ${marker}=${id} /proc/[0-9]*/environ 2>/dev/null`
+  const inSession = `for f in /proc/[0-9]*; do
+{ [ "\${f#/proc/}" != ${waiting} ] && read -r s <"$f/stat"; } 2>/dev/null || continue
+set -- \${s##*) }; [ "$4" != ${waiting} ] || grep -qz ^${marker}= "$f/environ" 2>/dev/null || echo "$f/"
+done`
+  // Stopped first, none of them begins anything more because another has ended, or escapes between the look and the signal.
+  return `each() { for f in $(${marked}${waiting === undefined ? '' : `; ${inSession}`}); do p=\${f#/proc/}; kill -$1 "\${p%%/*}" 2>/dev/null; done; }
+each STOP; each STOP; each ${signal}; each CONT; true`
 }

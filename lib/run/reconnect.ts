@@ -1,11 +1,12 @@
 // A connection that comes back: when the link to a host drops, it is made anew, and the host is asked what became of the commands
 // that ran. Only what the host can't tell stays unknown.
 import { EventEmitter, once } from 'node:events'
-import { PassThrough } from 'node:stream'
+import { PassThrough, Transform } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { endCommand } from '../connection/become.ts'
 import type { Connection, Ending, LostCommand, RemoteProcess, SpawnOptions } from '../connection/connection.ts'
 import { runScript } from '../connection/files.ts'
+import { endOf, untilEnd } from '../connection/host-shell.ts'
 import { type Found, lookScript, readFound, tidyScript } from '../connection/marker.ts'
 import { UnknownOutcomeError, UnreachableError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
@@ -98,7 +99,7 @@ export function lasting(first: Connection, { connect, folder, notice }: WayBack)
       if (found.is === 'unsure') throw unknown(lost, 'the host has no record of it')
       if (!told) notice(`${name}: the command still runs there, as process ${found.pid}; waiting for its end`)
       told = true
-      await follow(connection, lost, looking, until - performance.now()).catch(error => {
+      await follow(connection, lost, looking, found.pid, until - performance.now()).catch(error => {
         if (error instanceof UnknownOutcomeError) return
         throw error
       })
@@ -127,22 +128,28 @@ export function lasting(first: Connection, { connect, folder, notice }: WayBack)
   }
 
   /** Hands on what a command prints from now on until it has ended, or the connection is lost once more. */
-  const follow = async (connection: Connection, lost: LostCommand, looking: RemoteProcess, longest: number) => {
+  const follow = async (
+    connection: Connection,
+    lost: LostCommand,
+    looking: RemoteProcess,
+    pid: number,
+    longest: number,
+  ) => {
     const { signal, id } = lost
-    const stop = () => void endThere(connection, id)
+    const stop = () => void endThere(connection, id, pid)
     signal.addEventListener('abort', stop, { once: true })
     try {
-      await Promise.race([passOn(looking, lost), delay(Math.max(longest, 1), undefined, { ref: false })])
+      await Promise.race([passOn(looking, lost, endOf(id)), delay(Math.max(longest, 1), undefined, { ref: false })])
     } finally {
       signal.removeEventListener('abort', stop)
     }
     signal.throwIfAborted()
   }
 
-  const endThere = async (connection: Connection, id: string) => {
-    await runScript(connection, endCommand(id, 'TERM'), { timeout: patience }).catch(() => {})
+  const endThere = async (connection: Connection, id: string, pid: number) => {
+    await runScript(connection, endCommand(id, 'TERM', pid), { timeout: patience }).catch(() => {})
     await delay(graceBeforeKill, undefined, { ref: false })
-    await runScript(connection, endCommand(id, 'KILL'), { timeout: patience }).catch(() => {})
+    await runScript(connection, endCommand(id, 'KILL', pid), { timeout: patience }).catch(() => {})
   }
 
   const unknown = ({ cause }: LostCommand, what: string) =>
@@ -221,17 +228,35 @@ export function firstFound(looking: RemoteProcess): Promise<Found> {
   })
 }
 
-/** Sends a process's output where the lost one's went. */
-async function passOn(remote: RemoteProcess, { stdout, stderr }: LostCommand): Promise<Omit<Ending, 'whole'>> {
+/**
+ * Sends a process's output where the lost one's went.
+ * @param end what a shell prints behind it that waits for the next command, and is none of its output
+ */
+async function passOn(
+  remote: RemoteProcess,
+  { stdout, stderr }: LostCommand,
+  end?: string,
+): Promise<Omit<Ending, 'whole'>> {
   let failure: Error | undefined
   remote.on('error', (error: Error) => {
     failure = error
   })
-  remote.stdout.pipe(stdout, { end: false })
-  remote.stderr.pipe(stderr, { end: false })
+  for (const [from, to] of [
+    [remote.stdout, stdout],
+    [remote.stderr, stderr],
+  ] as const) {
+    if (end === undefined) from.pipe(to, { end: false })
+    else from.pipe(outputBefore(end)).pipe(to, { end: false })
+  }
   const [code, killedBy] = await once(remote, 'close')
   if (failure) throw failure
   return { code, killedBy }
+}
+
+/** Passes on what comes before a word. */
+function outputBefore(word: string): Transform {
+  const { take } = untilEnd(word)
+  return new Transform({ transform: (chunk: Buffer, _encoding, done) => done(null, take(chunk)) })
 }
 
 /** Starts a command as soon as there is a connection again. */
