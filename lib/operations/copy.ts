@@ -1,8 +1,8 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
 import { createHash, randomBytes } from 'node:crypto'
-import { createReadStream, readFileSync } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
 import type { NextContent } from '../connection/files.ts'
@@ -36,13 +36,20 @@ export interface Copied {
 /** A file whose content is known. */
 interface Wanted {
   readonly path: string
-  readonly content: Buffer | { readonly source: string }
+  readonly content: Buffer | Source
   readonly size: number
   /** In hex. Worked out when it is first asked for. Throws `RekeyError` where the source can't be read. */
   hash(by: Hashing): Promise<string>
   readonly mode: number
   readonly owner?: string
   readonly secret: boolean
+}
+
+/** A file here, and what tells that it is as it was. */
+interface Source {
+  readonly path: string
+  readonly size: number
+  readonly state: string
 }
 
 /** What a host compares files by: the fastest program that it has. */
@@ -119,9 +126,9 @@ async function wantedFile({ path, content, source, mode, owner }: CopiedFile): P
   const secret = content instanceof Secret
   const bits = mode ?? (secret ? 0o600 : 0o644)
   if (source !== undefined && content === undefined) {
-    const { size, key } = await stateOf(source)
-    const hash = (by: Hashing) => hashOf(source, size, key, by)
-    return { path, content: { source }, size, hash, mode: bits, owner, secret }
+    const content = await sourceOf(source)
+    const hash = (by: Hashing) => hashOf(content, by)
+    return { path, content, size: content.size, hash, mode: bits, owner, secret }
   }
   if (content === undefined || source !== undefined) {
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
@@ -133,36 +140,35 @@ async function wantedFile({ path, content, source, mode, owner }: CopiedFile): P
 
 /** For a diff. What not everybody may read is taken for a secret. */
 async function nextOf({ content, mode, secret }: Wanted): Promise<NextContent> {
-  const after = Buffer.isBuffer(content) ? content : await readFile(content.source)
+  const after = Buffer.isBuffer(content) ? content : await readFile(content.path)
   return { after, secret: secret || (mode & 0o007) === 0 }
 }
 
-/** How big a file here is, and what tells that it is as it was. */
-async function stateOf(source: string): Promise<{ size: number; key: string }> {
+async function sourceOf(path: string): Promise<Source> {
   try {
-    const { size, mtimeNs, ino } = await stat(source, { bigint: true })
-    return { size: Number(size), key: `${ino} ${size} ${mtimeNs} ${source}` }
+    const { size, mtimeNs, ino } = await stat(path, { bigint: true })
+    return { path, size: Number(size), state: `${ino} ${size} ${mtimeNs} ${path}` }
   } catch (error) {
-    throw unreadable(source, error as Error)
+    throw unreadable(path, error as Error)
   }
 }
 
 /** The hashes of files here: many hosts get the same ones. */
 const hashes = new Map<string, Promise<string>>()
 
-function hashOf(source: string, size: number, state: string, by: Hashing): Promise<string> {
-  const key = `${by} ${state}`
-  const known = hashes.get(key) ?? readHash(source, size, by)
+function hashOf(source: Source, by: Hashing): Promise<string> {
+  const key = `${by} ${source.state}`
+  const known = hashes.get(key) ?? readHash(source, by)
   hashes.set(key, known)
   return known
 }
 
-async function readHash(source: string, expected: number, by: Hashing): Promise<string> {
+async function readHash(source: Source, by: Hashing): Promise<string> {
   const hash = createHash(algorithms[by])
   try {
-    for await (const chunk of chunksOf(source, expected)) hash.update(chunk)
+    for await (const chunk of chunksOf(source)) hash.update(chunk)
   } catch (error) {
-    throw unreadable(source, error as Error)
+    throw unreadable(source.path, error as Error)
   }
   return hash.digest('hex')
 }
@@ -171,10 +177,37 @@ function unreadable(source: string, cause: Error): RekeyError {
   return new RekeyError(`${source} can't be read: ${cause.message}`, { code: 'copy.source', cause })
 }
 
-/** What is in a file here. A stream costs more than all that is in a small file. */
-async function* chunksOf(source: string, size: number): AsyncGenerator<Buffer> {
-  if (size <= piece) yield readFileSync(source)
-  else yield* createReadStream(source, { highWaterMark: piece }) as AsyncIterable<Buffer>
+/** What was sent last of big files here: hosts that get the same one are about as far as each other. */
+const recent = new Map<string, Promise<Buffer>>()
+const mostRecent = 32
+
+/**
+ * What is in a file here. It ends early where the file does.
+ * @param share others read the same now
+ */
+async function* chunksOf({ path, size, state }: Source, share = false): AsyncGenerator<Buffer> {
+  if (size <= piece) return yield readFileSync(path)
+  const file = await open(path)
+  try {
+    for (let at = 0; at < size; at += piece) {
+      yield await (share ? sharedPiece(`${at} ${state}`, file, at) : readPiece(file, at))
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+function sharedPiece(key: string, file: FileHandle, at: number): Promise<Buffer> {
+  const reading = recent.get(key) ?? readPiece(file, at)
+  recent.delete(key)
+  recent.set(key, reading)
+  for (const oldest of recent.size > mostRecent ? recent.keys().take(1) : []) recent.delete(oldest)
+  return reading
+}
+
+async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafeSlow(piece), 0, piece, at)
+  return buffer.subarray(0, bytesRead)
 }
 
 /** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
@@ -322,7 +355,8 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
   let parts: Buffer[] = []
   let size = 0
   const take = () => {
-    const all = Buffer.concat(parts)
+    const [only = Buffer.alloc(0), ...more] = parts
+    const all = more.length === 0 ? only : Buffer.concat(parts)
     parts = []
     size = 0
     return all
@@ -347,7 +381,9 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
       add(tarFile(stagedPath(file, plan), file.size, file.mode))
       if (Buffer.isBuffer(file.content)) add(file.content)
       else {
-        for await (const chunk of chunksOf(file.content.source, file.size)) {
+        for await (const chunk of chunksOf(file.content, true)) {
+          // What stands before a big piece goes by itself: the piece needs no copy of it.
+          if (chunk.length === piece && size > 0) yield take()
           add(chunk)
           if (size >= piece) yield take()
         }
