@@ -1,8 +1,8 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
+import { readFileSync, statSync } from 'node:fs'
+import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
 import type { NextContent } from '../connection/files.ts'
@@ -107,7 +107,7 @@ async function compare(
   session: HostSession,
   files: readonly CopiedFile[],
 ): Promise<{ changed: Wanted[]; found: Found }> {
-  const wanted = await Promise.all(files.map(wantedFile))
+  const wanted = files.map(wantedFile)
   const found = await look(session, wanted)
   const different = await Promise.all(wanted.map(file => differs(session, file, found)))
   return { changed: wanted.filter((_, index) => different[index]), found }
@@ -117,7 +117,7 @@ async function announce({ files }: HostSession, changed: readonly Wanted[]): Pro
   for (const file of changed) if (file.size <= largestShown) await files.announce(file.path, () => nextOf(file))
 }
 
-async function wantedFile({ path, content, source, mode, owner }: CopiedFile): Promise<Wanted> {
+function wantedFile({ path, content, source, mode, owner }: CopiedFile): Wanted {
   if (!isAbsolute(path) || path.includes('\n') || path.includes('\0') || path.endsWith('/')) {
     throw new RekeyError(`${JSON.stringify(path)} can't be copied to: it must be the absolute path of a file`, {
       code: 'copy.path',
@@ -126,7 +126,7 @@ async function wantedFile({ path, content, source, mode, owner }: CopiedFile): P
   const secret = content instanceof Secret
   const bits = mode ?? (secret ? 0o600 : 0o644)
   if (source !== undefined && content === undefined) {
-    const content = await sourceOf(source)
+    const content = sourceOf(source)
     const hash = (by: Hashing) => hashOf(content, by)
     return { path, content, size: content.size, hash, mode: bits, owner, secret }
   }
@@ -144,10 +144,18 @@ async function nextOf({ content, mode, secret }: Wanted): Promise<NextContent> {
   return { after, secret: secret || (mode & 0o007) === 0 }
 }
 
-async function sourceOf(path: string): Promise<Source> {
+/** Looked at in this turn of the event loop, in which many hosts ask for the same ones. */
+const lookedAt = new Map<string, Source>()
+
+function sourceOf(path: string): Source {
+  const known = lookedAt.get(path)
+  if (known) return known
   try {
-    const { size, mtimeNs, ino } = await stat(path, { bigint: true })
-    return { path, size: Number(size), state: `${ino} ${size} ${mtimeNs} ${path}` }
+    const { size, mtimeNs, ino } = statSync(path, { bigint: true })
+    const source = { path, size: Number(size), state: `${ino} ${size} ${mtimeNs} ${path}` }
+    if (lookedAt.size === 0) setImmediate(() => lookedAt.clear())
+    lookedAt.set(path, source)
+    return source
   } catch (error) {
     throw unreadable(path, error as Error)
   }
