@@ -378,7 +378,7 @@ export function policyText(lines: readonly PolicyLine[]): string {
 export function durationSeconds(duration: string): number {
   const seconds: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 }
   if (/^\d+$/.test(duration)) return Number(duration)
-  if (!/^(\d+(\.\d+)?(ms|[smhd]))+$/.test(duration)) {
+  if (!isDuration(duration)) {
     throw new RekeyError(`"${duration}" is not a duration`, {
       code: 'vault.bad-duration',
       hint: 'Write it like 17520h, 30m or 1h30m.',
@@ -387,6 +387,8 @@ export function durationSeconds(duration: string): number {
   const parts = [...duration.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
   return Math.ceil(parts.reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0))
 }
+
+const isDuration = (text: string) => /^(\d+|(\d+(\.\d+)?(ms|[smhd]))+)$/.test(text)
 
 interface Client {
   readonly address: string
@@ -760,6 +762,17 @@ function requireLifetime(
   throw ttlShortened(path, notAfter, ttl, warnings?.join(' '))
 }
 
+/** Whatever else has a lease: a token, a login, credentials of a cloud. */
+function requireLease({ auth, lease_duration: lease }: VaultResponse, ttl: string | undefined, path: string): void {
+  const seconds = Number(auth?.['lease_duration'] ?? lease ?? 0)
+  // A path of its own may mean something else by `ttl`, and has no lease then.
+  if (!ttl || seconds === 0 || !isDuration(ttl) || durationSeconds(ttl) - seconds <= 1) return
+  throw new RekeyError(`${path} answered with a lease of ${seconds} s, shorter than the ttl of ${ttl} that was asked`, {
+    code: 'vault.lease-shortened',
+    hint: 'Raise the maximum TTL of the mount or the role, or ask for less.',
+  })
+}
+
 function pem(value: unknown, path: string): string {
   if (typeof value === 'string' && value.includes('-----BEGIN ')) return `${value.trim()}\n`
   throw new RekeyError(`Vault's answer of ${path} lacks what was asked of it`, { code: 'vault.bad-response' })
@@ -791,8 +804,8 @@ function readSmallFile(file: string, what: string): string {
 
 /**
  * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
- * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked,
- * and one that lacks a name.
+ * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked, as any
+ * lease that does, and one that lacks a name.
  * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may; what is written there is wrapped as that
  * engine wants it.
  */
@@ -806,6 +819,7 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
     const valuePath = isIssuing ? undefined : await pathWithin(vault, path, valueParts)
     const response = await (valuePath === undefined ? vault.write(path, data) : vault.write(valuePath, { data }))
     const { certificate } = checked(response, path)!.data ?? {}
+    if (!isIssuing) requireLease(response, data['ttl'], path)
     if (typeof certificate === 'string' && isIssuing) {
       const facts = parseCertificate(certificate, `answer of ${path}`)
       if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)
@@ -858,10 +872,12 @@ function isDeleted(response: VaultResponse | undefined): boolean {
 
 function checked(response: VaultResponse | undefined, path: string): VaultResponse | undefined {
   for (const field of ['certificate', 'private_key', 'issuing_ca']) {
-    if (response && response.data?.[field] === '') {
+    // Version 2 of the key-value engine has what was written one level deeper.
+    const { data: within } = (response?.data ?? {}) as { data?: Record<string, unknown> | null }
+    if (response?.data?.[field] === '' || within?.[field] === '') {
       throw new RekeyError(`the answer of ${path} has an empty ${field}`, {
         code: 'vault.bad-response',
-        hint: 'A mount without a root CA answers like this: generate or import one first.',
+        hint: 'A PKI mount without a root CA answers like this: generate or import one first.',
       })
     }
   }

@@ -5,7 +5,7 @@ import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
 import { templateFunctions, type WrittenFile } from './functions.ts'
 import type { MachineInterfaces } from './sockaddr.ts'
-import { type GoFunction, type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
+import { type GoFunction, type GoValue, Missing, Struct, secretToGo, toBytes, toGo } from './values.ts'
 
 export type { MachineInterfaces, TemplateDelimiters, WrittenFile }
 
@@ -283,7 +283,7 @@ function presentCertificate(response: SecretResponse): GoValue {
   const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = response.data ?? {}
   const texts = [certificate, issuer, ...(Array.isArray(chain) ? chain : []), key]
   const blocks = texts.flatMap(text => (typeof text === 'string' ? [...text.matchAll(pemBlock)] : []))
-  const fields = { Cert: '', CA: '', Key: '' }
+  const fields = { Cert: '', Key: '' }
   const authorities = new Set<string>()
   for (const [block, label] of blocks) {
     const pem = `${block}\n`
@@ -292,8 +292,14 @@ function presentCertificate(response: SecretResponse): GoValue {
     else fields.Cert = pem
   }
   if (fields.Cert === '') throw new Error('the answer holds no certificate')
-  fields.CA = authorities.values().next().value ?? ''
-  const own: Struct = new Struct('certificate', { ...fields, CAChain: [...authorities] }, { Data: () => own })
+  // An empty file is no key, and no CA: whoever writes one is told.
+  const said = (name: string, pem = '') => (pem === '' ? new Missing(name, [], { written: '' }) : pem)
+  const [first] = authorities
+  const own: Struct = new Struct(
+    'certificate',
+    { Cert: fields.Cert, CA: said('CA', first), Key: said('Key', fields.Key), CAChain: [...authorities] },
+    { Data: () => own },
+  )
   return own
 }
 
