@@ -166,8 +166,10 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
     run: async context => {
       const { host } = context
       const sources = await sourcesOf(templates, options.config)
-      const reuse = options.renew ? undefined : { context, paths: [...destinations, ...sources.flatMap(writtenPaths)] }
-      // Where all hosts share, what the first of them has is left alone, and the others get the same.
+      const paths = [...destinations, ...sources.flatMap(writtenPaths)]
+      // Where all hosts share, what any of them has is left alone, and the others get the same.
+      const others = options.shared ? context.hosts(options.pattern).filter(({ name }) => name !== host.name) : []
+      const reuse = options.renew ? undefined : { context, others, paths }
       if (options.shared) shared ??= newRenderer(options.connected, { reuse, redact: context.redact })
       const renderer = shared ?? newRenderer(options.connected, { session: context, reuse, redact: context.redact })
       const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
@@ -253,12 +255,19 @@ function hostData({ name, groups, connection }: Host): Record<string, unknown> {
   return { Host: { Name: name, Groups: groups, Address: connection.address } }
 }
 
+/** What lies in these files of a host, and of others that share with it, is left alone where it fits. */
+interface ReuseOptions {
+  readonly context: StepContext
+  readonly others: readonly Host[]
+  readonly paths: readonly string[]
+}
+
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
 function newRenderer(
   connected: () => Promise<SecretsSource>,
   options: {
     readonly session?: HostSession
-    readonly reuse?: { readonly context: StepContext; readonly paths: readonly string[] }
+    readonly reuse?: ReuseOptions
     redact(value: string): void
   },
 ): Renderer {
@@ -275,7 +284,7 @@ function newRenderer(
       ? issue
       : reusingIssued(issue, {
           read: async path => (await connected()).read(path),
-          texts: () => textsOf(reuse.context, reuse.paths),
+          texts: () => textsOfAll(reuse),
           notice: text => reuse.context.log(text),
         })
   return createRenderer({
@@ -344,6 +353,15 @@ async function openKeys(session: HostSession, files: readonly WantedFile[]): Pro
 async function textsOf({ files }: HostSession, paths: readonly string[]): Promise<string[]> {
   const texts = await Promise.all(paths.map(path => files.readText(path).catch(() => '')))
   return texts.filter(text => text.includes('-----BEGIN ') || text.includes('LS0t'))
+}
+
+/** The same of several hosts. One that can't be asked has nothing to share. */
+async function textsOfAll({ context, others, paths }: ReuseOptions): Promise<string[]> {
+  const ofOthers = others.map(async other => {
+    const session = await context.on(other).catch(() => undefined)
+    return session ? textsOf(session, paths) : []
+  })
+  return (await Promise.all([textsOf(context, paths), ...ofOthers])).flat()
 }
 
 /** The templates themselves, to see what they name. */

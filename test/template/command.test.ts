@@ -373,6 +373,53 @@ test.serial('a certificate that is as it would be issued now is left alone; one 
   t.is((await place()).issues, 0)
 })
 
+test.serial('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
+  const issuer = await openEmbeddedIssuer(join(root, 'shared.sealed'), { passphrase: 'of this test' })
+  await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+  await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+  await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', key_bits: 256 })
+  let issues = 0
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith('pki/')) return undefined
+    if (method !== 'GET') issues++
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  const { folder, out, on } = scene(`
+    template {
+      contents = <<-END
+        {{ with secret "pki/issue/web" "common_name=a.example.org" "ttl=100h" }}{{ .Data.certificate }}
+        {{ .Data.private_key }}{{ end }}
+        END
+      destination = "OUT/web.pem"
+      perms = "0600"
+    }`)
+  // Where one becomes somebody else, another folder lies over this one: as if it was another machine.
+  const [programs, other] = ['programs', 'of-b'].map(name => join(folder, name)) as [string, string]
+  for (const path of [programs, other]) mkdirSync(path)
+  const flags = process.getuid?.() === 0 ? '-m' : '-rm'
+  const sudo = `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec unshare ${flags} sh -ec 'mount --bind ${other} ${out}; exec "$@"' sh "$@"\n`
+  writeFileSync(join(programs, 'sudo'), sudo, { mode: 0o755 })
+  const own = `ansible_connection=local rekey_directory=${join(folder, 'on-hosts')}`
+  writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own} ansible_become=true ansible_become_user=daemon\n`)
+  const environment = { PATH: `${programs}:${process.env['PATH']}` }
+  const place = async (pattern: string, ...more: string[]) => {
+    issues = 0
+    const { code, all } = await on(pattern, more, { environment })
+    t.is(code, 0, all)
+    return issues
+  }
+  t.is(await place('b'), 1)
+  const ofB = readFileSync(join(other, 'web.pem'), 'utf8')
+  t.deepEqual(readdirSync(out), [])
+  t.is(await place('all', '--shared'), 0)
+  t.is(readFileSync(join(out, 'web.pem'), 'utf8'), ofB)
+  t.is(readFileSync(join(other, 'web.pem'), 'utf8'), ofB)
+})
+
 const faults: [title: string, second: string, message: RegExp, code: number][] = [
   [
     'a secret that is not there',
