@@ -175,7 +175,8 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
       verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
-      if (options.dry) process.stdout.write(dryText(blocks))
+      const several = context.hosts(options.pattern).length > 1
+      if (options.dry) process.stdout.write(dryText(blocks, several ? host.name : undefined))
       return unchanged({ templates: blocks.length })
     },
   })

@@ -273,6 +273,14 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
       hint: 'Name their files in VAULT_CLIENT_CERT and VAULT_CLIENT_KEY.',
     })
   }
+  // One file may hold both, and is then named twice.
+  if ((cert === undefined) !== (key === undefined)) {
+    const [has, lacks] = key === undefined ? ['certificate', 'key'] : ['key', 'certificate']
+    throw new RekeyError(`Vault is to be shown a client ${has}, and no ${lacks} for it is named`, {
+      code: 'vault.file',
+      hint: 'VAULT_CLIENT_CERT and VAULT_CLIENT_KEY go together.',
+    })
+  }
   const noToken = settings.token === undefined && settings.tokenFile === undefined && settings.login !== undefined
   const token = noToken ? '' : (settings.token ?? readToken(settings.tokenFile))
   const address = settings.address.replace(/\/+$/, '')

@@ -1,6 +1,6 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
 import 'reflect-metadata'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import {
   chmodSync,
@@ -19,6 +19,7 @@ import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { start } from '../_process.ts'
 import { issue } from '../pki/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
@@ -59,28 +60,16 @@ const program = join(import.meta.dirname, '..', '..', 'bin', 'rekey')
 
 async function rekey(folder: string, args: string[], { wrapper = [], environment }: How = {}) {
   const [file, ...words] = [...wrapper, process.execPath, program, 'template', ...args]
-  const child = spawn(file!, words, {
-    cwd: join(import.meta.dirname, '../..'),
-    env: {
-      PATH: process.env['PATH'],
-      HOME: folder,
-      // Of the user who runs the tests: compiled code is in it.
-      XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
-      XDG_STATE_HOME: folder,
-      VAULT_ADDR: vault.address,
-      VAULT_TOKEN: 't',
-      ...environment,
-    },
+  return start(file!, words, {
+    PATH: process.env['PATH'],
+    HOME: folder,
+    // Of the user who runs the tests: compiled code is in it.
+    XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
+    XDG_STATE_HOME: folder,
+    VAULT_ADDR: vault.address,
+    VAULT_TOKEN: 't',
+    ...environment,
   })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', chunk => {
-    stdout += chunk
-  })
-  child.stderr.on('data', chunk => {
-    stderr += chunk
-  })
-  const code = await new Promise(resolve => child.on('close', resolve))
-  return { code, stdout, stderr, all: stdout + stderr }
 }
 
 const secretTemplate = '{{ with secret \\"secret/app\\" }}{{ .Data.password }}{{ end }}'
@@ -166,10 +155,12 @@ test.serial('sockaddr tells the addresses of the host', async t => {
 })
 
 test.serial('--dry prints what consul-template -dry prints, and places nothing', async t => {
-  const { out, run } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
+  const { out, run, on } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
   const { code, stdout } = await run('--dry')
   t.is(code, 0)
   t.is(stdout, `> ${join(out, 'a')}\none\n`)
+  const several = await on('all', ['--dry', '--forks', '1'])
+  t.is(several.stdout, `> a:${join(out, 'a')}\none\n> b:${join(out, 'a')}\none\n`)
   t.deepEqual(readdirSync(out), [])
 })
 
