@@ -169,7 +169,7 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       const paths = [...destinations, ...sources.flatMap(writtenPaths)]
       // Where all hosts share, what any of them has is left alone, and the others get the same.
       const others = options.shared ? context.hosts(options.pattern).filter(({ name }) => name !== host.name) : []
-      const reuse = options.renew ? undefined : { context, others, paths }
+      const reuse = options.renew ? undefined : { context, others, paths, withoutKeys: sources.every(asksForNoKey) }
       if (options.shared) shared ??= newRenderer(options.connected, { reuse, redact: context.redact })
       const renderer = shared ?? newRenderer(options.connected, { session: context, reuse, redact: context.redact })
       const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
@@ -261,6 +261,7 @@ interface ReuseOptions {
   readonly context: StepContext
   readonly others: readonly Host[]
   readonly paths: readonly string[]
+  readonly withoutKeys: boolean
 }
 
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
@@ -286,6 +287,7 @@ function newRenderer(
       : reusingIssued(issue, {
           read: async path => (await connected()).read(path),
           texts: () => textsOfAll(reuse),
+          withoutKeys: reuse.withoutKeys,
           notice: text => reuse.context.log(text),
         })
   return createRenderer({
@@ -373,6 +375,10 @@ async function sourcesOf(templates: readonly TemplateBlock[], config: string): P
     ),
   )
 }
+
+/** What of an answer is no secret is all that a template names. One that takes the whole answer may look for the key in it. */
+const asksForNoKey = (template: string) =>
+  !/\.Key\b|\.Data\b(?!\.(certificate|issuing_ca|ca_chain|serial_number|expiration)\b)/.test(template)
 
 /** The files that a template names to `writeToFile`. One whose name is computed is not seen: it is then written anew. */
 const writtenPaths = (template: string) =>

@@ -48,6 +48,8 @@ export interface ReuseSettings {
   readonly read: (path: string) => Promise<VaultResponse | undefined>
   /** The texts of the files that will be replaced; asked for once, when the first certificate is asked for. */
   readonly texts: () => Promise<readonly string[]>
+  /** Nobody will look for the key in an answer: a certificate fits also where its key is nowhere. */
+  readonly withoutKeys?: boolean
   /** Gets a sentence for each certificate that is not left alone, and why. */
   readonly notice?: (text: string) => void
   readonly now?: () => Date
@@ -69,7 +71,9 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
     if (action === 'sign' && !request) return source(path, data)
     present ??= settings.texts().then(presentCertificates)
     const mine = (await present).filter(({ facts, key }) =>
-      request ? publicKeyOf(facts) === request.publicKey : key && facts.commonName === (data['common_name'] ?? ''),
+      request
+        ? publicKeyOf(facts) === request.publicKey
+        : (key || settings.withoutKeys) && facts.commonName === (data['common_name'] ?? ''),
     )
     if (mine.length === 0) return source(path, data)
     const renewed = (reason: string) => {

@@ -364,6 +364,49 @@ test.serial('a certificate that is as it would be issued now is left alone; one 
   t.is((await place()).issues, 0)
 })
 
+test.serial(
+  "the document's template, which asks for no key, leaves its certificate alone; with one for the key both are issued",
+  async t => {
+    const issuer = await openEmbeddedIssuer(join(root, 'document.sealed'), { passphrase: 'of this test' })
+    await issuer.ensureMount('pki_k8s', { maxLeaseTtl: '43800h' })
+    await issuer.generateRoot('pki_k8s', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+    const role = { allow_any_name: true, max_ttl: '43800h', key_type: 'ec', key_bits: 256 } as const
+    await issuer.ensureRole('pki_k8s', 'kubernetes', role)
+    let issues = 0
+    vault.before = async (method, path, body) => {
+      if (!path.startsWith('pki_k8s/')) return undefined
+      if (method !== 'GET') issues++
+      return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+    }
+    t.teardown(() => {
+      vault.before = undefined
+      issuer.close()
+    })
+    const cases = readFileSync(join(import.meta.dirname, 'cases', 'document.json'), 'utf8')
+    const [certificate, key] = (JSON.parse(cases) as { template: string }[]).map(({ template }) =>
+      template.replaceAll('IP.ADDRESS.MASTER', '10.0.0'),
+    )
+    const { folder, out, config, run } = scene('')
+    const block = (name: string, template: string) => {
+      writeFileSync(join(folder, `${name}.tpl`), template)
+      return `template {\n source = "${folder}/${name}.tpl"\n destination = "${out}/${name}"\n}\n`
+    }
+    const place = async () => {
+      issues = 0
+      const { code, all } = await run()
+      t.is(code, 0, all)
+      return issues
+    }
+    writeFileSync(config, block('apiserver.pem', certificate!))
+    t.is(await place(), 1)
+    t.is(await place(), 0)
+    writeFileSync(config, block('apiserver.pem', certificate!) + block('apiserver-key.pem', key!))
+    // The key of what lies there is nowhere.
+    t.is(await place(), 1)
+    t.is(await place(), 0)
+  },
+)
+
 test.serial('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
   const issuer = await openEmbeddedIssuer(join(root, 'shared.sealed'), { passphrase: 'of this test' })
   await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
