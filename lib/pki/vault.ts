@@ -743,11 +743,20 @@ function forbidden(said: string, method: string, asked: string): RekeyError {
       hint: 'Log in again, and give the new token.',
     })
   }
-  const capability = { GET: 'read', LIST: 'list', DELETE: 'delete' }[method] ?? 'update'
-  return new RekeyError(`Vault: permission denied for ${capability} on ${path}`, {
+  const capabilities = capabilitiesFor(method, path)
+  return new RekeyError(`Vault: permission denied for ${capabilities.at(-1)} on ${path}`, {
     code: 'vault.permission-denied',
-    hint: `Add to the token's policy: ${policyLine({ path, capabilities: [capability] })}`,
+    hint: `Add to the token's policy: ${policyLine({ path, capabilities })}`,
   })
+}
+
+/** What a request needs. Where engines keep values, a write to a path that is not there yet is a `create`. */
+function capabilitiesFor(method: string, path: string): string[] {
+  const other = { GET: ['read'], LIST: ['list'], DELETE: ['delete'] }[method]
+  if (other) return other
+  const isCall =
+    /^(sys|auth|identity)\/|\/(issue|sign|sign-verbatim|sign-intermediate|roles|issuers?|keys?|config|generate|tune)(\/|$)/
+  return isCall.test(path) ? ['update'] : ['create', 'update']
 }
 
 function policyLine({ path, capabilities }: PolicyLine): string {

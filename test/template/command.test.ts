@@ -657,6 +657,30 @@ test.serial('--shared asks once for all hosts, and every host gets the same', as
   t.is(await ask(), 2)
 })
 
+test.serial('a folder of configurations is one, and settings without use are named once, with their place', async t => {
+  const { folder, out, on } = scene('')
+  const configs = join(folder, 'configs')
+  mkdirSync(configs)
+  const block = (name: string) =>
+    `template {\n contents = "${name}"\n destination = "${out}/${name}"\n wait { min = "2s" }\n}\n`
+  writeFileSync(
+    join(configs, '10.hcl'),
+    `consul {\n address = "127.0.0.1:8500"\n}\nsyslog {\n enabled = true\n}\n${block('a')}`,
+  )
+  writeFileSync(
+    join(configs, '20.json'),
+    `{ "syslog": { "enabled": true }, "pid_file": "/x", "template": { "contents": "b", "destination": "${out}/b" } }`,
+  )
+  writeFileSync(join(configs, '30'), block('c'))
+  const { code, all, stderr } = await on('a', ['-c', configs])
+  t.is(code, 0, all)
+  t.deepEqual(readdirSync(out), ['a', 'b', 'c'])
+  const [named, ...more] = stderr.split('\n').filter(line => line.startsWith('Settings without a use here: '))
+  const places = ['consul (10.hcl:1)', 'syslog (10.hcl:4)', 'pid_file (20.json:1)', 'template.wait (10.hcl:7)']
+  t.deepEqual(named!.slice('Settings without a use here: '.length).replaceAll(`${configs}/`, '').split(', '), places)
+  t.deepEqual(more, [])
+})
+
 test.serial('a configuration that can not be read is misuse, with file and line', async t => {
   const { run, config } = scene('template {\n contents = "x\n}\n')
   const { code, all } = await run()
