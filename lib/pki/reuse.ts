@@ -228,13 +228,7 @@ function expectedOf(
   data: Data,
   request?: SigningRequest,
 ): Expected {
-  const settings = role as RoleSettings & {
-    code_signing_flag?: boolean
-    email_protection_flag?: boolean
-    ext_key_usage?: readonly string[]
-    use_csr_common_name?: boolean
-    use_csr_sans?: boolean
-  }
+  const settings = role as RoleSettings
   const list = (text = '') => text.split(',').flatMap(one => one.trim() || [])
   const ofRequest = settings.use_csr_common_name === false ? '' : request?.commonName
   const commonName = ofRequest || (data['common_name'] ?? '')
@@ -274,10 +268,14 @@ function expectedOf(
 }
 
 /** `KeyUsageDigitalSignature` and `DigitalSignature` are `digitalSignature`. */
-function usageName(name: string): string {
+export function usageName(name: string): string {
   const plain = name.replace(/^(Ext)?KeyUsage/, '')
   const first = plain.slice(0, 1).toLowerCase() + plain.slice(1)
-  return { contentCommitment: 'nonRepudiation', crlSign: 'cRLSign', certSign: 'keyCertSign' }[first] ?? first
+  return (
+    { contentCommitment: 'nonRepudiation', crlSign: 'cRLSign', certSign: 'keyCertSign', oCSPSigning: 'ocspSigning' }[
+      first
+    ] ?? first
+  )
 }
 
 function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {

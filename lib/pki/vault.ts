@@ -139,12 +139,23 @@ export interface RoleSettings {
   readonly allow_ip_sans?: boolean
   readonly cn_validations?: readonly string[]
   readonly require_cn?: boolean
+  readonly allowed_uri_sans?: readonly string[]
+  readonly use_csr_common_name?: boolean
+  readonly use_csr_sans?: boolean
   readonly server_flag?: boolean
   readonly client_flag?: boolean
+  readonly code_signing_flag?: boolean
+  readonly email_protection_flag?: boolean
+  /** `ServerAuth`, `OCSPSigning` …, beside those of the flags. */
+  readonly ext_key_usage?: readonly string[]
   readonly key_type?: 'rsa' | 'ec' | 'ed25519' | 'any'
   readonly key_bits?: number
   readonly key_usage?: readonly string[]
   readonly organization?: readonly string[]
+  readonly ou?: readonly string[]
+  readonly country?: readonly string[]
+  readonly province?: readonly string[]
+  readonly locality?: readonly string[]
   readonly ttl?: string
   readonly max_ttl?: string
   readonly not_before_duration?: string
@@ -703,7 +714,7 @@ function explain(error: unknown, method: string, path: string, address: string):
   if (role) {
     return noSuchRole(path.split('/').slice(0, -2).join('/'), role[1] || path.split('/').at(-1)!)
   }
-  if (/ not allowed (by|in) this role/.test(said)) {
+  if (/ not allowed (by|in) this role|not valid for this role/.test(said)) {
     return roleRefuses(path, said)
   }
   if (said.includes('child policies must be subset of parent')) {
@@ -843,7 +854,11 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
       // A request for signing brings names of its own.
       if (data['csr']) return response
       const list = (names = '') => names.split(',').flatMap(name => name.trim() || [])
-      const asked = { dnsNames: list(data['alt_names']), ipAddresses: list(data['ip_sans']) }
+      const asked = {
+        dnsNames: list(data['alt_names']),
+        ipAddresses: list(data['ip_sans']),
+        uris: list(data['uri_sans']),
+      }
       requireNames(facts, { commonName: data['common_name'], ...asked }, path)
     }
     return response

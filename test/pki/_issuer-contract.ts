@@ -383,6 +383,37 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     })
   }
 
+  test('usages, URIs and the parts of the subject are those that the role says', async t => {
+    const { mount } = await mountWith({
+      ...{ server_flag: false, code_signing_flag: true, email_protection_flag: true },
+      ...{ ext_key_usage: ['OCSPSigning', 'TimeStamping'], allowed_uri_sans: ['spiffe://example.org/*'] },
+      ...{ organization: ['system:nodes'], ou: ['web'], country: ['FR'], province: ['Bretagne'], locality: ['Brest'] },
+    })
+    const ask = (uri: string) =>
+      vaultSecrets(issuer())(`${mount}/issue/web`, { common_name: 'a.example.org', uri_sans: uri, ttl: '1h' })
+    const facts = parseCertificate((await ask('spiffe://example.org/ns/web'))!.data['certificate'] as string)
+    t.deepEqual(
+      facts.extendedKeyUsages.toSorted(),
+      ['clientAuth', 'codeSigning', 'emailProtection', 'ocspSigning', 'timeStamping'].toSorted(),
+    )
+    t.deepEqual(facts.uris, ['spiffe://example.org/ns/web'])
+    const parts = ['C=FR', 'CN=a.example.org', 'L=Brest', 'O=system:nodes', 'OU=web', 'ST=Bretagne']
+    t.deepEqual(facts.subject.split(', ').sort(), parts)
+    t.is((await failure(ask('spiffe://example.com/ns/web'))).code, 'issuer.role-refuses')
+    await issuer().ensureRole(mount, 'none', { ...web, key_type: 'ec', key_bits: 256 })
+    const refused = issuer().write(`${mount}/issue/none`, { common_name: 'a.example.org', uri_sans: 'spiffe://a' })
+    t.is((await failure(refused)).code, 'issuer.role-refuses')
+  })
+
+  test('a role may leave out the names of a request', async t => {
+    const { mount } = await mountWith({ use_csr_common_name: false, use_csr_sans: false })
+    const { csr } = await makeRequest(kinds[1], 'CN=a.example.com', ['a.example.com'])
+    const ask = { commonName: 'b.example.org', dnsNames: ['c.example.org'], ttl: '1h' }
+    const facts = parseCertificate((await issuer().signCsr(mount, 'web', csr, ask)).certificate)
+    t.is(facts.commonName, 'b.example.org')
+    t.deepEqual(facts.dnsNames, ['c.example.org'])
+  })
+
   test('IP addresses are refused where the role says so', async t => {
     const { mount } = await mountWith({ allow_ip_sans: false })
     const error = await failure(issuer().issue(mount, 'web', { commonName: 'x', ipAddresses: ['10.0.0.1'] }))
