@@ -1,5 +1,6 @@
 // `rekey template` by the command line, to a host over a real sshd, from a real Vault to which something happens once the first secret
 // was told: one message, and nothing on the host has changed.
+import { generateKeyPairSync, sign } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import http, { type Server } from 'node:http'
 import https from 'node:https'
@@ -238,7 +239,7 @@ test('a Vault that is restarted in the middle is asked again, and the run goes o
   t.is(certificate().commonName, 'a.example.org')
 })
 
-test('logins: by AppRole, by a certificate; the token ends with the run', async t => {
+test('logins: by AppRole, by a service account, by a certificate; the token ends with the run', async t => {
   await server.api('POST', 'sys/auth/approle', { type: 'approle' })
   await server.api('POST', 'auth/approle/role/rekey', { token_policies: ['issuing'], token_ttl: '10m' })
   const roleId = (await vault.read('auth/approle/role/rekey/role-id'))!.data['role_id'] as string
@@ -253,6 +254,35 @@ test('logins: by AppRole, by a certificate; the token ends with the run', async 
   t.is(wrong.code, 2)
   t.regex(wrong.said, /Vault refuses the login at auth\/approle\/login: /)
   t.true(wrong.unchanged)
+
+  const { publicKey, privateKey: signing } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  // Vault's engine for clusters that it can't ask: the login is the same request, the token is judged by its signature.
+  await server.api('POST', 'sys/auth/kubernetes', { type: 'jwt' })
+  await server.api('POST', 'auth/kubernetes/config', {
+    jwt_validation_pubkeys: [publicKey.export({ type: 'spki', format: 'pem' })],
+  })
+  await server.api('POST', 'auth/kubernetes/role/pods', {
+    ...{ role_type: 'jwt', user_claim: 'sub', bound_audiences: ['vault'], token_policies: ['issuing'] },
+    bound_subject: 'system:serviceaccount:ops:rekey',
+  })
+  const ofPod = (account: string) => {
+    const now = Math.floor(Date.now() / 1000)
+    const claims = { aud: ['vault'], sub: `system:serviceaccount:ops:${account}`, iat: now, exp: now + 600 }
+    const parts = [{ alg: 'ES256', typ: 'JWT' }, claims].map(one =>
+      Buffer.from(JSON.stringify(one)).toString('base64url'),
+    )
+    const signature = sign('sha256', Buffer.from(parts.join('.')), { key: signing, dsaEncoding: 'ieee-p1363' })
+    const file = join(server.folder, `${account}.jwt`)
+    writeFileSync(file, [...parts, signature.toString('base64url')].join('.'), { mode: 0o600 })
+    return { VAULT_AUTH_METHOD: 'kubernetes', VAULT_AUTH_ROLE: 'pods', VAULT_K8S_TOKEN_FILE: file }
+  }
+  const byPod = await attempt({ token: '', variables: ofPod('rekey') })
+  t.is(byPod.code, 0, byPod.said)
+  t.is(await tokens(), before)
+  t.regex(
+    (await attempt({ token: '', variables: ofPod('other') })).said,
+    /Vault refuses the login at auth\/kubernetes\/login: /,
+  )
 
   await server.api('POST', 'sys/auth/cert', { type: 'cert' })
   await vault.ensureRole('pki_k8s', 'people', { ...role, server_flag: false })

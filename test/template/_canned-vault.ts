@@ -107,8 +107,12 @@ export async function startCannedVault(): Promise<CannedVault> {
         .replace(/\/$/, '')
       const body = text ? JSON.parse(text) : {}
       if (made.takeOver?.(path, response)) return
-      const found =
-        (await made.before?.(request.method!, path, body)) ?? answer(request.method!, path, url.searchParams, body)
+      const before = await made.before?.(request.method!, path, body).catch((error: Error) => error)
+      if (before instanceof Error) {
+        response.writeHead(400).end(JSON.stringify({ errors: [before.message] }))
+        return
+      }
+      const found = before ?? answer(request.method!, path, url.searchParams, body)
       const ofConsul = { 'X-Consul-Index': '1', 'X-Consul-LastContact': '0' }
       response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json', ...ofConsul })
       response.end(JSON.stringify(found ?? { errors: [] }))

@@ -1,7 +1,7 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -406,6 +406,51 @@ test.serial(
     t.is(await place(), 0)
   },
 )
+
+test.serial('a request of the host is signed, whose key stays there, and left alone the next time', async t => {
+  const issuer = await openEmbeddedIssuer(join(root, 'requests.sealed'), { passphrase: 'of this test' })
+  await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+  await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+  await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ed25519' })
+  const sent: string[] = []
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith('pki/')) return undefined
+    if (method !== 'GET') sent.push(JSON.stringify(body))
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  const { out, run } = scene(`
+    template {
+      contents = <<-END
+        {{ with secret "pki/sign/web" (file "OUT/web.csr" | printf "csr=%s") "ttl=100h" }}{{ .Data.certificate }}{{ end }}
+        END
+      destination = "OUT/web.crt"
+    }`)
+  const words = [
+    'req',
+    '-new',
+    '-newkey',
+    'ed25519',
+    '-nodes',
+    '-subj',
+    '/CN=a.example.org',
+    '-addext',
+    'subjectAltName=DNS:a.example.org',
+  ]
+  execFileSync('openssl', [...words, '-keyout', join(out, 'web.key'), '-out', join(out, 'web.csr')], { stdio: 'pipe' })
+  const first = await run()
+  t.is(first.code, 0, first.all)
+  const certificate = readFileSync(join(out, 'web.crt'), 'utf8')
+  t.true(new X509Certificate(certificate).checkPrivateKey(createPrivateKey(readFileSync(join(out, 'web.key')))))
+  t.is(sent.length, 1)
+  t.notRegex(sent[0]!, /PRIVATE KEY/)
+  t.is((await run()).code, 0)
+  t.is(sent.length, 1)
+  t.is(readFileSync(join(out, 'web.crt'), 'utf8'), certificate)
+})
 
 test.serial('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
   const issuer = await openEmbeddedIssuer(join(root, 'shared.sealed'), { passphrase: 'of this test' })

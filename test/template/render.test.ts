@@ -67,6 +67,19 @@ test.serial('asks for all secrets of a pass at once, and for those behind them i
   t.is(source.mostAtOnce(), 2)
 })
 
+test.serial('what is written waits for all that is read: it may hang on that', async t => {
+  const source = sourceOf({ kv: { name: 'a.example.org' }, 'pki/issue/web': { certificate: 'C' } })
+  const template =
+    '{{ $name := "" }}{{ with secret "kv" }}{{ $name = .Data.name }}{{ end }}' +
+    '{{ with secret "pki/issue/web" (printf "common_name=%s" $name) (file "ttl" | printf "ttl=%s") }}{{ .Data.certificate }}{{ end }}'
+  const renderer = createRenderer({ ...source, readFile: async () => '5h' })
+  t.is((await renderer.render(template, { name: 'a.tpl' })).output, 'C')
+  t.deepEqual(source.asked, [
+    { path: 'kv', data: undefined },
+    { path: 'pki/issue/web', data: { common_name: 'a.example.org', ttl: '5h' } },
+  ])
+})
+
 test.serial('one renderer asks the same question once, also for templates that render side by side', async t => {
   const source = sourceOf({ 'pki/issue/web': { certificate: 'CERTIFICATE', private_key: 'KEY' } })
   const renderer = createRenderer(source)
