@@ -1,11 +1,11 @@
 // Has consul-template render every template case anew and writes down its bytes: `npm run test:update-consul-template`.
-// The binary is the lab's (REKEY_BIN_DIR, or where `rekey lab up` builds it).
+// The binary is built where it is not yet (half a minute, with Go), or taken from REKEY_BIN_DIR.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { labBinary } from '../test/lab/_vault-server.ts'
+import { ensureBinaries } from '../lib/lab/binaries.ts'
 import { startCannedVault } from '../test/template/_canned-vault.ts'
 import {
   type ConfigurationCase,
@@ -18,11 +18,11 @@ import {
   writeFunctionNames,
 } from '../test/template/_cases.ts'
 
-const binary = labBinary('consul-template')
-if (!binary) {
-  console.error('consul-template is not built: run `rekey lab up` once, or set REKEY_BIN_DIR.')
-  process.exit(1)
-}
+const { 'consul-template': binary } = await ensureBinaries(['consul-template'], {
+  report: progress => {
+    if (progress.kind === 'running') console.log(`${progress.title} … ${progress.seconds.toFixed(0)} s`)
+  },
+})
 console.log(spawnSync(binary, ['-version']).stderr.toString().trim())
 
 writeFunctionNames(namesInSource())
@@ -88,8 +88,9 @@ async function render(program: string, one: TemplateCase) {
     const own = join(folder, 'own')
     mkdirSync(own)
     for (const [name, content] of Object.entries(one.inputs ?? {})) writeFileSync(join(own, name), content)
-    writeFileSync(join(folder, 'in.tpl'), one.template)
+    writeFileSync(join(folder, 'in.tpl'), one.consulTemplate ?? one.template)
     const configuration = {
+      ...(one.consulTemplate ? { consul: { address: vault.address, retry: { enabled: false } } } : {}),
       vault: { address: vault.address, token: 'a-token', renew_token: false, retry: { enabled: false } },
       template: [
         {

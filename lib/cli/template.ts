@@ -166,14 +166,17 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
     run: async context => {
       const { host } = context
       const sources = await sourcesOf(templates, options.config)
-      const reuse = options.renew ? undefined : { context, paths: [...destinations, ...sources.flatMap(writtenPaths)] }
-      // Where all hosts share, what the first of them has is left alone, and the others get the same.
+      const paths = [...destinations, ...sources.flatMap(writtenPaths)]
+      // Where all hosts share, what any of them has is left alone, and the others get the same.
+      const others = options.shared ? context.hosts(options.pattern).filter(({ name }) => name !== host.name) : []
+      const reuse = options.renew ? undefined : { context, others, paths, withoutKeys: sources.every(asksForNoKey) }
       if (options.shared) shared ??= newRenderer(options.connected, { reuse, redact: context.redact })
       const renderer = shared ?? newRenderer(options.connected, { session: context, reuse, redact: context.redact })
       const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
       verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
-      if (options.dry) process.stdout.write(dryText(blocks))
+      const several = context.hosts(options.pattern).length > 1
+      if (options.dry) process.stdout.write(dryText(blocks, several ? host.name : undefined))
       return unchanged({ templates: blocks.length })
     },
   })
@@ -253,12 +256,20 @@ function hostData({ name, groups, connection }: Host): Record<string, unknown> {
   return { Host: { Name: name, Groups: groups, Address: connection.address } }
 }
 
+/** What lies in these files of a host, and of others that share with it, is left alone where it fits. */
+interface ReuseOptions {
+  readonly context: StepContext
+  readonly others: readonly Host[]
+  readonly paths: readonly string[]
+  readonly withoutKeys: boolean
+}
+
 /** `file` reads on the host that is rendered for; a renderer for all hosts has none. */
 function newRenderer(
   connected: () => Promise<SecretsSource>,
   options: {
     readonly session?: HostSession
-    readonly reuse?: { readonly context: StepContext; readonly paths: readonly string[] }
+    readonly reuse?: ReuseOptions
     redact(value: string): void
   },
 ): Renderer {
@@ -275,7 +286,8 @@ function newRenderer(
       ? issue
       : reusingIssued(issue, {
           read: async path => (await connected()).read(path),
-          texts: () => textsOf(reuse.context, reuse.paths),
+          texts: () => textsOfAll(reuse),
+          withoutKeys: reuse.withoutKeys,
           notice: text => reuse.context.log(text),
         })
   return createRenderer({
@@ -346,6 +358,15 @@ async function textsOf({ files }: HostSession, paths: readonly string[]): Promis
   return texts.filter(text => text.includes('-----BEGIN ') || text.includes('LS0t'))
 }
 
+/** The same of several hosts. One that can't be asked has nothing to share. */
+async function textsOfAll({ context, others, paths }: ReuseOptions): Promise<string[]> {
+  const ofOthers = others.map(async other => {
+    const session = await context.on(other).catch(() => undefined)
+    return session ? textsOf(session, paths) : []
+  })
+  return (await Promise.all([textsOf(context, paths), ...ofOthers])).flat()
+}
+
 /** The templates themselves, to see what they name. */
 async function sourcesOf(templates: readonly TemplateBlock[], config: string): Promise<string[]> {
   return Promise.all(
@@ -354,6 +375,10 @@ async function sourcesOf(templates: readonly TemplateBlock[], config: string): P
     ),
   )
 }
+
+/** What of an answer is no secret is all that a template names. One that takes the whole answer may look for the key in it. */
+const asksForNoKey = (template: string) =>
+  !/\.Key\b|\.Data\b(?!\.(certificate|issuing_ca|ca_chain|serial_number|expiration)\b)/.test(template)
 
 /** The files that a template names to `writeToFile`. One whose name is computed is not seen: it is then written anew. */
 const writtenPaths = (template: string) =>

@@ -40,7 +40,7 @@ export function redactor(): Redactor {
   const values = new Set<string>()
   const short = new Set<string>()
   const key = randomBytes(32)
-  let ordered: string[] = []
+  const occurring = finder(values)
   const add = (value: string) => {
     // Keys are seen line by line: each line is a secret of its own.
     for (const part of [value, ...value.split('\n')]) {
@@ -53,11 +53,10 @@ export function redactor(): Redactor {
       values.add(known)
       values.add(Buffer.from(part).toString('base64'))
     }
-    ordered = [...values].sort((a, b) => b.length - a.length)
   }
   const text = (input: string): string => {
     let result = input
-    for (const value of ordered) if (result.includes(value)) result = result.replaceAll(value, mark)
+    for (const value of occurring(input)) result = result.replaceAll(value, mark)
     if (result.length < shortestValue) return result
     for (const shape of shapes) result = result.replace(shape, `$1${mark}`)
     return result
@@ -73,7 +72,7 @@ export function redactor(): Redactor {
   const fingerprint = (value: string) => `«${createHmac('sha256', key).update(value).digest('hex').slice(0, 12)}»`
   const marked = (input: string): string => {
     let result = input
-    for (const value of ordered) if (result.includes(value)) result = result.replaceAll(value, fingerprint(value))
+    for (const value of occurring(input)) result = result.replaceAll(value, fingerprint(value))
     // A short one may be part of a word that means nothing.
     if (short.size > 0)
       result = result.replace(/[^\s"'=:,;()[\]{}<>]+/g, word => (short.has(word) ? fingerprint(word) : word))
@@ -83,4 +82,39 @@ export function redactor(): Redactor {
     return result
   }
   return { add, text, deep, marked, fingerprint }
+}
+
+/** With this many values a search for each of them takes longer than a look at each place of a text. */
+const fewValues = 64
+
+/** Finds which of the values, to which more may be added, occur in a text: the longest first, since it may hold others. */
+function finder(values: ReadonlySet<string>): (text: string) => string[] {
+  /** By how they begin. */
+  const index = new Map<string, string[]>()
+  let known: string[] = []
+  const learn = () => {
+    if (known.length === values.size) return
+    const all = [...values]
+    for (const value of all.slice(known.length)) {
+      const start = value.slice(0, shortestValue)
+      const alike = index.get(start)
+      if (alike) alike.push(value)
+      else index.set(start, [value])
+    }
+    known = all
+  }
+  const foundAt = (text: string) => {
+    const found = new Set<string>()
+    for (let at = 0; at + shortestValue <= text.length; at++) {
+      for (const value of index.get(text.slice(at, at + shortestValue)) ?? []) {
+        if (text.startsWith(value, at)) found.add(value)
+      }
+    }
+    return found
+  }
+  return text => {
+    learn()
+    const found = known.length > fewValues ? [...foundAt(text)] : known.filter(value => text.includes(value))
+    return found.sort((a, b) => b.length - a.length)
+  }
 }

@@ -31,6 +31,10 @@ export function verifySet(files: readonly RenderedText[], now = new Date()): Map
     if (splitBundle(text).length > 0) found.set(path, parseCertificates(text, path))
   }
   const all = [...found].flatMap(([path, certificates]) => certificates.map(facts => ({ path, facts })))
+  // Every file may hold the same CA.
+  const authorities = [
+    ...new Map(all.flatMap(({ facts }) => (facts.isAuthority ? [[facts.fingerprint, facts]] : []))).values(),
+  ]
   for (const { path, facts } of all) {
     if (now < facts.notBefore || now > facts.notAfter) {
       const [from, to] = [facts.notBefore.toISOString(), facts.notAfter.toISOString()]
@@ -39,13 +43,9 @@ export function verifySet(files: readonly RenderedText[], now = new Date()): Map
         "Compare this machine's clock with that of the issuer. A role's not_before_duration dates certificates back.",
       )
     }
-    const authorities = all.filter(one => one.facts.isAuthority && one.facts.subject === facts.issuer)
-    if (facts.isAuthority || authorities.length === 0) continue
-    verifyChain(
-      facts.pem,
-      authorities.map(one => one.facts.pem),
-      { now, source: path },
-    )
+    const above = authorities.filter(one => one.subject === facts.issuer).map(({ pem }) => pem)
+    if (facts.isAuthority || above.length === 0) continue
+    verifyChain(facts.pem, above, { now, source: path })
   }
   const keys = files.flatMap(({ path, text }) =>
     [...text.matchAll(keyBlock)].map(([key]) => ({ path, publicKey: createPublicKey(readPrivateKey(key, path)) })),

@@ -24,6 +24,8 @@ export interface CertificateFacts {
   /** SHA-256 of the certificate as openssl prints it: `AB:CD:…`. */
   readonly fingerprint: string
   readonly isAuthority: boolean
+  /** How many CAs may stand below it, where it says so. */
+  readonly pathLength?: number
   /** `RSA-2048`, `ECDSA-P-256`, `Ed25519`. */
   readonly keyType: string
   /** `digitalSignature`, `keyEncipherment`, `keyCertSign`, … */
@@ -90,7 +92,7 @@ export function parseCertificates(pem: string, source = 'certificate'): Certific
   if (blocks.length === 0) {
     throw new RekeyError(`${source}: no certificate in it (no complete PEM block)`, { code: 'pki.no-certificate' })
   }
-  return blocks.map(block => factsOf(block, source))
+  return blocks.map(block => rememberedFacts(block, source))
 }
 
 /** The first certificate of a PEM text: the leaf, where a chain follows it. Throws as `parseCertificates` does. */
@@ -180,6 +182,19 @@ export function notCovered(next: CertificateFacts, old: CertificateFacts): strin
   return missing
 }
 
+/** The same certificates are read again and again: what was issued is looked at, verified, compared. It takes milliseconds each time. */
+const remembered = new Map<string, CertificateFacts>()
+const mostRemembered = 4096
+
+function rememberedFacts(pem: string, source: string): CertificateFacts {
+  const known = remembered.get(pem)
+  if (known) return known
+  const facts = factsOf(pem, source)
+  if (remembered.size >= mostRemembered) remembered.clear()
+  remembered.set(pem, facts)
+  return facts
+}
+
 function factsOf(pem: string, source: string): CertificateFacts {
   const native = readBlock(pem, source)
   const library = x509()
@@ -187,6 +202,7 @@ function factsOf(pem: string, source: string): CertificateFacts {
   const names = parsed.getExtension(library.SubjectAlternativeNameExtension)?.names.items ?? []
   const namesOf = (type: string) => names.filter(name => name.type === type).map(name => name.value)
   const usages = parsed.getExtension(library.KeyUsagesExtension)?.usages ?? 0
+  const constraints = parsed.getExtension(library.BasicConstraintsExtension)
   return {
     subject: parsed.subject,
     commonName: parsed.subjectName.getField('CN')[0] ?? '',
@@ -201,7 +217,8 @@ function factsOf(pem: string, source: string): CertificateFacts {
     issuer: parsed.issuer,
     issuerCommonName: parsed.issuerName.getField('CN')[0] ?? '',
     fingerprint: native.fingerprint256,
-    isAuthority: parsed.getExtension(library.BasicConstraintsExtension)?.ca ?? false,
+    isAuthority: constraints?.ca ?? false,
+    pathLength: constraints?.pathLength,
     keyType: keyTypeOf(native.publicKey),
     keyUsages: keyUsageNames.filter((_, bit) => usages & (1 << bit)),
     extendedKeyUsages: Array.from(
@@ -281,8 +298,7 @@ function issuerProblem(
   if (issuer.keyUsages.length > 0 && !issuer.keyUsages.includes('keyCertSign')) {
     return `its issuer ${describe(issuer)} may not sign certificates (no keyCertSign)`
   }
-  const library = x509()
-  const { pathLength } = new library.X509Certificate(issuer.pem).getExtension(library.BasicConstraintsExtension) ?? {}
+  const { pathLength } = issuer
   if (pathLength !== undefined && below > pathLength) {
     return `${describe(issuer)} allows ${pathLength} CAs below it, and there are ${below}`
   }

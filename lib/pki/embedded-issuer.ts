@@ -17,7 +17,8 @@ import * as x509 from '@peculiar/x509'
 import { RekeyError } from '../errors.ts'
 import { canonicalAddress, issuedBy, keyTypeOf, parseCertificate, parseCertificates } from './certificate.ts'
 import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole, roleRefuses, ttlShortened } from './issuer.ts'
-import { allowsCommonName, refusedName } from './issuing-rules.ts'
+import { allowsCommonName, glob, refusedName } from './issuing-rules.ts'
+import { usageName } from './reuse.ts'
 import { openSealedFile, type SealedFileKey } from './sealed-file.ts'
 import {
   durationSeconds,
@@ -321,6 +322,8 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
       const mount = mountAt(path, `${path}/roles/${name}`)
       const wanted = JSON.parse(JSON.stringify(settings)) as RoleSettings
       for (const one of [settings.ttl, settings.max_ttl, settings.not_before_duration]) if (one) durationSeconds(one)
+      const unknown = settings.ext_key_usage?.find(one => !purposesByName[usageName(one)])
+      if (unknown !== undefined) throw issuerRefuses(`${path}/roles/${name}`, `the usage "${unknown}" is not known`)
       if (JSON.stringify(mount.roles[name]) === JSON.stringify(wanted)) return { changed: false }
       mount.roles[name] = wanted
       save()
@@ -342,6 +345,7 @@ interface Ask {
   readonly commonName: string
   readonly names: readonly string[]
   readonly addresses: readonly string[]
+  readonly uris: readonly string[]
   readonly ttl?: string
   readonly excludeCommonName: boolean
   readonly csr?: string
@@ -351,17 +355,23 @@ const asked = (request: IssueRequest): Ask => ({
   commonName: request.commonName,
   names: request.dnsNames ?? [],
   addresses: request.ipAddresses ?? [],
+  uris: [],
   ttl: request.ttl,
   excludeCommonName: request.excludeCommonName ?? true,
 })
 
-const parameters = new Set(['common_name', 'alt_names', 'ip_sans', 'ttl', 'exclude_cn_from_sans', 'csr', 'format'])
+const parameters = new Set([
+  ...['common_name', 'alt_names', 'ip_sans', 'uri_sans', 'ttl', 'exclude_cn_from_sans', 'csr', 'format'],
+])
 
 /** A request in Vault's parameters. One that is not known is refused: left out, it would be missed later. */
 function askOf(data: Readonly<Record<string, unknown>>, path: string): Ask {
   for (const key of Object.keys(data)) {
     if (!parameters.has(key)) throw issuerRefuses(path, `the parameter "${key}" is not offered by rekey's own CA`)
   }
+  // Left as it is, another form would be taken for the one that was asked.
+  if ((data['format'] ?? 'pem') !== 'pem')
+    throw issuerRefuses(path, `the format "${data['format']}" is not offered by rekey's own CA`)
   const list = (key: string) =>
     String(data[key] ?? '')
       .split(',')
@@ -371,6 +381,7 @@ function askOf(data: Readonly<Record<string, unknown>>, path: string): Ask {
     commonName: String(data['common_name'] ?? ''),
     names: list('alt_names'),
     addresses: list('ip_sans'),
+    uris: list('uri_sans'),
     ttl: data['ttl'] ? String(data['ttl']) : undefined,
     excludeCommonName: String(data['exclude_cn_from_sans'] ?? 'false') === 'true',
     csr: data['csr'] === undefined ? undefined : String(data['csr']),
@@ -393,20 +404,21 @@ interface Names {
   readonly subject: x509.Name
   readonly names: readonly string[]
   readonly addresses: readonly string[]
+  readonly uris: readonly string[]
 }
 
 /** The names that a certificate gets, once the role allows each. With a CSR, CN and names are those of the CSR. */
 function namesOf(ask: Ask, role: RoleSettings, path: string): Names {
   const request = ask.csr === undefined ? undefined : readCsr(ask.csr, path)
-  const commonName = request?.commonName || ask.commonName
+  const commonName = (role.use_csr_common_name !== false && request?.commonName) || ask.commonName
   if (commonName === '' && role.require_cn !== false) {
     throw issuerRefuses(path, 'the common_name field is required, or must be provided in a CSR')
   }
   if (commonName !== '' && !allowsCommonName(role, commonName)) {
     throw roleRefuses(path, `common name ${commonName} not allowed by this role`)
   }
-  const names = request ? request.names : [...ask.names]
-  const addresses = request ? request.addresses : [...ask.addresses]
+  const named = (role.use_csr_sans !== false && request) || ask
+  const [names, addresses, uris] = [[...named.names], named.addresses, named.uris]
   // A CN that is no name of a host stays in the subject alone.
   const asName = !ask.excludeCommonName && commonName !== '' && refusedName({ allow_any_name: true }, [commonName])
   if (asName === undefined && !names.includes(commonName)) names.unshift(commonName)
@@ -415,14 +427,24 @@ function namesOf(ask: Ask, role: RoleSettings, path: string): Names {
   if (addresses.length > 0 && role.allow_ip_sans === false) {
     throw roleRefuses(path, `IP Subject Alternative Names are not allowed in this role, but was provided ${addresses}`)
   }
+  if (uris.length > 0 && !role.allowed_uri_sans?.length) {
+    throw roleRefuses(path, 'URI Subject Alternative Names are not allowed in this role, but were provided')
+  }
+  const foreign = uris.find(uri => !role.allowed_uri_sans!.some(one => glob(one).test(uri)))
+  if (foreign !== undefined) throw roleRefuses(path, `the URI ${foreign} is not valid for this role`)
   const bad = addresses.find(address => isIP(address) === 0)
   if (bad !== undefined) throw issuerRefuses(path, `"${bad}" is not an IP address`)
   return {
     commonName,
     names,
     addresses: addresses.map(canonicalAddress),
+    uris,
     subject: new x509.Name([
+      ...(role.country ?? []).map(one => ({ C: [one] })),
+      ...(role.province ?? []).map(one => ({ ST: [one] })),
+      ...(role.locality ?? []).map(one => ({ L: [one] })),
       ...(role.organization ?? []).map(one => ({ O: [one] })),
+      ...(role.ou ?? []).map(one => ({ OU: [one] })),
       ...(commonName === '' ? [] : [{ CN: [commonName] }]),
     ]),
   }
@@ -446,6 +468,7 @@ function readCsr(csr: string, path: string) {
       commonName: request.subjectName.getField('CN')[0] ?? '',
       names: names.filter(name => name.type === 'dns').map(name => name.value),
       addresses: names.filter(name => name.type === 'ip').map(name => name.value),
+      uris: names.filter(name => name.type === 'url').map(name => name.value),
     }
   } catch {
     throw issuerRefuses(path, 'the certificate request can not be read')
@@ -489,16 +512,30 @@ const keyUsageFlags: Record<string, number> = {
   KeyAgreement: x509.KeyUsageFlags.keyAgreement,
 }
 
-function leafExtensions({ subject, names, addresses }: Names, role: RoleSettings): x509.Extension[] {
+const purposesByName: Record<string, x509.ExtendedKeyUsage> = {
+  ...x509.ExtendedKeyUsage,
+  any: '2.5.29.37.0' as x509.ExtendedKeyUsage,
+}
+
+function purposesOf(role: RoleSettings): x509.ExtendedKeyUsage[] {
+  const names = [
+    ...(role.server_flag === false ? [] : ['serverAuth']),
+    ...(role.client_flag === false ? [] : ['clientAuth']),
+    ...(role.code_signing_flag ? ['codeSigning'] : []),
+    ...(role.email_protection_flag ? ['emailProtection'] : []),
+    ...(role.ext_key_usage ?? []).map(usageName),
+  ]
+  return [...new Set(names)].flatMap(name => purposesByName[name] ?? [])
+}
+
+function leafExtensions({ subject, names, addresses, uris }: Names, role: RoleSettings): x509.Extension[] {
   const usages = role.key_usage ?? ['DigitalSignature', 'KeyAgreement', 'KeyEncipherment']
   const flags = usages.reduce((sum, one) => sum | (keyUsageFlags[one.replace('KeyUsage', '')] ?? 0), 0)
-  const purposes = [
-    ...(role.server_flag === false ? [] : [x509.ExtendedKeyUsage.serverAuth]),
-    ...(role.client_flag === false ? [] : [x509.ExtendedKeyUsage.clientAuth]),
-  ]
+  const purposes = purposesOf(role)
   const alternatives = [
     ...names.map(value => ({ type: value.includes('@') ? ('email' as const) : ('dns' as const), value })),
     ...addresses.map(value => ({ type: 'ip' as const, value })),
+    ...uris.map(value => ({ type: 'url' as const, value })),
   ]
   const nameless = subject.toString() === ''
   return [

@@ -73,13 +73,19 @@ export function issuerRefuses(path: string, said: string): RekeyError {
  */
 export function requireNames(
   certificate: CertificateFacts,
-  asked: { commonName?: string; dnsNames: readonly string[]; ipAddresses: readonly string[] },
+  asked: {
+    commonName?: string
+    dnsNames: readonly string[]
+    ipAddresses: readonly string[]
+    uris?: readonly string[]
+  },
   path: string,
 ): void {
   const has = new Set([...certificate.dnsNames.map(asciiName), ...certificate.ipAddresses])
   const missing = [
     ...asked.dnsNames.filter(name => !name.includes('@') && !has.has(asciiName(name))),
     ...asked.ipAddresses.filter(address => !has.has(canonicalAddress(address))),
+    ...(asked.uris ?? []).filter(uri => !certificate.uris.includes(uri)),
     ...(asked.commonName && certificate.commonName !== asked.commonName ? [`CN=${asked.commonName}`] : []),
   ]
   if (missing.length === 0) return

@@ -47,7 +47,7 @@ function allows(role: RoleSettings, name: string): boolean {
 }
 
 /** `*` stands for any characters. */
-function glob(pattern: string): RegExp {
+export function glob(pattern: string): RegExp {
   const parts = pattern.split('*').map(part => part.replaceAll(/[\\^$.+?()[\]{}|]/g, '\\$&'))
   return new RegExp(`^${parts.join('.*')}$`, 'i')
 }

@@ -48,6 +48,8 @@ export interface ReuseSettings {
   readonly read: (path: string) => Promise<VaultResponse | undefined>
   /** The texts of the files that will be replaced; asked for once, when the first certificate is asked for. */
   readonly texts: () => Promise<readonly string[]>
+  /** Nobody will look for the key in an answer: a certificate fits also where its key is nowhere. */
+  readonly withoutKeys?: boolean
   /** Gets a sentence for each certificate that is not left alone, and why. */
   readonly notice?: (text: string) => void
   readonly now?: () => Date
@@ -69,7 +71,9 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
     if (action === 'sign' && !request) return source(path, data)
     present ??= settings.texts().then(presentCertificates)
     const mine = (await present).filter(({ facts, key }) =>
-      request ? publicKeyOf(facts) === request.publicKey : key && facts.commonName === (data['common_name'] ?? ''),
+      request
+        ? publicKeyOf(facts) === request.publicKey
+        : (key || settings.withoutKeys) && facts.commonName === (data['common_name'] ?? ''),
     )
     if (mine.length === 0) return source(path, data)
     const renewed = (reason: string) => {
@@ -224,13 +228,7 @@ function expectedOf(
   data: Data,
   request?: SigningRequest,
 ): Expected {
-  const settings = role as RoleSettings & {
-    code_signing_flag?: boolean
-    email_protection_flag?: boolean
-    ext_key_usage?: readonly string[]
-    use_csr_common_name?: boolean
-    use_csr_sans?: boolean
-  }
+  const settings = role as RoleSettings
   const list = (text = '') => text.split(',').flatMap(one => one.trim() || [])
   const ofRequest = settings.use_csr_common_name === false ? '' : request?.commonName
   const commonName = ofRequest || (data['common_name'] ?? '')
@@ -270,10 +268,14 @@ function expectedOf(
 }
 
 /** `KeyUsageDigitalSignature` and `DigitalSignature` are `digitalSignature`. */
-function usageName(name: string): string {
+export function usageName(name: string): string {
   const plain = name.replace(/^(Ext)?KeyUsage/, '')
   const first = plain.slice(0, 1).toLowerCase() + plain.slice(1)
-  return { contentCommitment: 'nonRepudiation', crlSign: 'cRLSign', certSign: 'keyCertSign' }[first] ?? first
+  return (
+    { contentCommitment: 'nonRepudiation', crlSign: 'cRLSign', certSign: 'keyCertSign', oCSPSigning: 'ocspSigning' }[
+      first
+    ] ?? first
+  )
 }
 
 function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {

@@ -139,12 +139,23 @@ export interface RoleSettings {
   readonly allow_ip_sans?: boolean
   readonly cn_validations?: readonly string[]
   readonly require_cn?: boolean
+  readonly allowed_uri_sans?: readonly string[]
+  readonly use_csr_common_name?: boolean
+  readonly use_csr_sans?: boolean
   readonly server_flag?: boolean
   readonly client_flag?: boolean
+  readonly code_signing_flag?: boolean
+  readonly email_protection_flag?: boolean
+  /** `ServerAuth`, `OCSPSigning` …, beside those of the flags. */
+  readonly ext_key_usage?: readonly string[]
   readonly key_type?: 'rsa' | 'ec' | 'ed25519' | 'any'
   readonly key_bits?: number
   readonly key_usage?: readonly string[]
   readonly organization?: readonly string[]
+  readonly ou?: readonly string[]
+  readonly country?: readonly string[]
+  readonly province?: readonly string[]
+  readonly locality?: readonly string[]
   readonly ttl?: string
   readonly max_ttl?: string
   readonly not_before_duration?: string
@@ -273,6 +284,14 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
       hint: 'Name their files in VAULT_CLIENT_CERT and VAULT_CLIENT_KEY.',
     })
   }
+  // One file may hold both, and is then named twice.
+  if ((cert === undefined) !== (key === undefined)) {
+    const [has, lacks] = key === undefined ? ['certificate', 'key'] : ['key', 'certificate']
+    throw new RekeyError(`Vault is to be shown a client ${has}, and no ${lacks} for it is named`, {
+      code: 'vault.file',
+      hint: 'VAULT_CLIENT_CERT and VAULT_CLIENT_KEY go together.',
+    })
+  }
   const noToken = settings.token === undefined && settings.tokenFile === undefined && settings.login !== undefined
   const token = noToken ? '' : (settings.token ?? readToken(settings.tokenFile))
   const address = settings.address.replace(/\/+$/, '')
@@ -378,7 +397,7 @@ export function policyText(lines: readonly PolicyLine[]): string {
 export function durationSeconds(duration: string): number {
   const seconds: Record<string, number> = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86_400 }
   if (/^\d+$/.test(duration)) return Number(duration)
-  if (!/^(\d+(\.\d+)?(ms|[smhd]))+$/.test(duration)) {
+  if (!isDuration(duration)) {
     throw new RekeyError(`"${duration}" is not a duration`, {
       code: 'vault.bad-duration',
       hint: 'Write it like 17520h, 30m or 1h30m.',
@@ -387,6 +406,8 @@ export function durationSeconds(duration: string): number {
   const parts = [...duration.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
   return Math.ceil(parts.reduce((sum, [, n, unit]) => sum + Number(n) * seconds[unit!]!, 0))
 }
+
+const isDuration = (text: string) => /^(\d+|(\d+(\.\d+)?(ms|[smhd]))+)$/.test(text)
 
 interface Client {
   readonly address: string
@@ -693,7 +714,7 @@ function explain(error: unknown, method: string, path: string, address: string):
   if (role) {
     return noSuchRole(path.split('/').slice(0, -2).join('/'), role[1] || path.split('/').at(-1)!)
   }
-  if (/ not allowed (by|in) this role/.test(said)) {
+  if (/ not allowed (by|in) this role|not valid for this role/.test(said)) {
     return roleRefuses(path, said)
   }
   if (said.includes('child policies must be subset of parent')) {
@@ -733,11 +754,20 @@ function forbidden(said: string, method: string, asked: string): RekeyError {
       hint: 'Log in again, and give the new token.',
     })
   }
-  const capability = { GET: 'read', LIST: 'list', DELETE: 'delete' }[method] ?? 'update'
-  return new RekeyError(`Vault: permission denied for ${capability} on ${path}`, {
+  const capabilities = capabilitiesFor(method, path)
+  return new RekeyError(`Vault: permission denied for ${capabilities.at(-1)} on ${path}`, {
     code: 'vault.permission-denied',
-    hint: `Add to the token's policy: ${policyLine({ path, capabilities: [capability] })}`,
+    hint: `Add to the token's policy: ${policyLine({ path, capabilities })}`,
   })
+}
+
+/** What a request needs. Where engines keep values, a write to a path that is not there yet is a `create`. */
+function capabilitiesFor(method: string, path: string): string[] {
+  const other = { GET: ['read'], LIST: ['list'], DELETE: ['delete'] }[method]
+  if (other) return other
+  const isCall =
+    /^(sys|auth|identity)\/|\/(issue|sign|sign-verbatim|sign-intermediate|roles|issuers?|keys?|config|generate|tune)(\/|$)/
+  return isCall.test(path) ? ['update'] : ['create', 'update']
 }
 
 function policyLine({ path, capabilities }: PolicyLine): string {
@@ -758,6 +788,17 @@ function requireLifetime(
   const short = durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000
   if (short <= 120) return
   throw ttlShortened(path, notAfter, ttl, warnings?.join(' '))
+}
+
+/** Whatever else has a lease: a token, a login, credentials of a cloud. */
+function requireLease({ auth, lease_duration: lease }: VaultResponse, ttl: string | undefined, path: string): void {
+  const seconds = Number(auth?.['lease_duration'] ?? lease ?? 0)
+  // A path of its own may mean something else by `ttl`, and has no lease then.
+  if (!ttl || seconds === 0 || !isDuration(ttl) || durationSeconds(ttl) - seconds <= 1) return
+  throw new RekeyError(`${path} answered with a lease of ${seconds} s, shorter than the ttl of ${ttl} that was asked`, {
+    code: 'vault.lease-shortened',
+    hint: 'Raise the maximum TTL of the mount or the role, or ask for less.',
+  })
 }
 
 function pem(value: unknown, path: string): string {
@@ -791,8 +832,8 @@ function readSmallFile(file: string, what: string): string {
 
 /**
  * Vault as the source of a template's `secret`: reads, and writes with the template's `k=v` data. What a template would
- * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked,
- * and one that lacks a name.
+ * put into a file without anyone noticing is an error: an empty certificate or key, one that holds shorter than was asked, as any
+ * lease that does, and one that lacks a name.
  * Paths into a key-value engine of version 2 may leave out `data/`, as consul-template's may; what is written there is wrapped as that
  * engine wants it.
  */
@@ -806,13 +847,18 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
     const valuePath = isIssuing ? undefined : await pathWithin(vault, path, valueParts)
     const response = await (valuePath === undefined ? vault.write(path, data) : vault.write(valuePath, { data }))
     const { certificate } = checked(response, path)!.data ?? {}
+    if (!isIssuing) requireLease(response, data['ttl'], path)
     if (typeof certificate === 'string' && isIssuing) {
       const facts = parseCertificate(certificate, `answer of ${path}`)
       if (data['ttl']) requireLifetime(facts, data['ttl'], path, response.warnings)
       // A request for signing brings names of its own.
       if (data['csr']) return response
       const list = (names = '') => names.split(',').flatMap(name => name.trim() || [])
-      const asked = { dnsNames: list(data['alt_names']), ipAddresses: list(data['ip_sans']) }
+      const asked = {
+        dnsNames: list(data['alt_names']),
+        ipAddresses: list(data['ip_sans']),
+        uris: list(data['uri_sans']),
+      }
       requireNames(facts, { commonName: data['common_name'], ...asked }, path)
     }
     return response
@@ -858,10 +904,12 @@ function isDeleted(response: VaultResponse | undefined): boolean {
 
 function checked(response: VaultResponse | undefined, path: string): VaultResponse | undefined {
   for (const field of ['certificate', 'private_key', 'issuing_ca']) {
-    if (response && response.data?.[field] === '') {
+    // Version 2 of the key-value engine has what was written one level deeper.
+    const { data: within } = (response?.data ?? {}) as { data?: Record<string, unknown> | null }
+    if (response?.data?.[field] === '' || within?.[field] === '') {
       throw new RekeyError(`the answer of ${path} has an empty ${field}`, {
         code: 'vault.bad-response',
-        hint: 'A mount without a root CA answers like this: generate or import one first.',
+        hint: 'A PKI mount without a root CA answers like this: generate or import one first.',
       })
     }
   }

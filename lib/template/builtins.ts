@@ -27,7 +27,7 @@ export const builtins: ReadonlyMap<string, GoFunction> = new Map<string, GoFunct
   ['index', (item, ...keys) => keys.reduce(indexOne, needed(item))],
   ['slice', (item, ...indexes) => slice(needed(item), indexes)],
   ['print', (...args) => sprint(args)],
-  ['println', (...args) => `${args.map(print).join(' ')}\n`],
+  ['println', (...args) => `${refuseNothing(args).map(print).join(' ')}\n`],
   ['printf', (format, ...args) => printf(format, args)],
   ['html', (...args) => sprint(args).replace(/[\0"'&<>]/g, character => htmlEscapes[character]!)],
   ['js', (...args) => toBytes(jsEscape(toText(sprint(args))))],
@@ -40,8 +40,9 @@ export const builtins: ReadonlyMap<string, GoFunction> = new Map<string, GoFunct
   ],
 ])
 
-/** fmt.Sprint: a space between two operands when neither is a string. */
+/** fmt.Sprint: a space between two operands when neither is a string. Throws for nothing, which Go writes as `<nil>`. */
 export function sprint(args: readonly GoValue[]): string {
+  refuseNothing(args)
   return args
     .map((value, index) => {
       const text = print(value)
@@ -49,6 +50,12 @@ export function sprint(args: readonly GoValue[]): string {
       return index > 0 && typeof before !== 'string' && typeof value !== 'string' ? ` ${text}` : text
     })
     .join('')
+}
+
+function refuseNothing(args: readonly GoValue[]): readonly GoValue[] {
+  const nothing = args.find(isNil)
+  if (nothing !== undefined) throw new Error(`got ${kindOf(nothing)}, and consul-template would write "<nil>"`)
+  return args
 }
 
 function only(args: readonly GoValue[]): GoValue {

@@ -8,6 +8,7 @@ import {
   isNil,
   JsonNumber,
   kindOf,
+  needDefined,
   print,
   sortedKeys,
   toBytes,
@@ -42,6 +43,7 @@ export function parseJson(bytes: string): GoValue {
 /** JSON with keys in order; `escapeHtml` writes `<`, `>` and `&` as Go does unless told otherwise. */
 export function writeJson(value: GoValue, { escapeHtml = false, pretty = false }): string {
   const write = (one: GoValue, indent: string): string => {
+    needDefined(one)
     if (isNil(one)) return 'null'
     if (typeof one === 'string') return jsonString(one, escapeHtml)
     if (typeof one === 'number') {
@@ -151,6 +153,7 @@ interface Place {
 }
 
 function yamlScalar(value: GoValue, place: Place): string {
+  needDefined(value)
   if (isNil(value)) return 'null'
   if (typeof value === 'string') return yamlString(value, place)
   if (value instanceof JsonNumber) return value.text
@@ -260,6 +263,7 @@ const isTables = (value: GoValue) => isList(value) && value.length > 0 && value.
 function tomlTable(map: GoMap, path: readonly string[]): string {
   const pad = '  '.repeat(Math.max(0, path.length))
   const keys = sortedKeys(map).map(String)
+  map.forEach(needDefined)
   const isPlain = (key: string) => !isMap(map.get(key)!) && !isTables(map.get(key)!)
   const lines = keys
     .filter(isPlain)
@@ -279,6 +283,7 @@ function tomlSection(value: GoValue, path: readonly string[]): string {
 const tomlKey = (key: string) => (/^[A-Za-z0-9_-]+$/.test(key) ? key : tomlString(key))
 
 function tomlValue(value: GoValue): string {
+  needDefined(value)
   if (typeof value === 'string') return tomlString(value)
   if (value instanceof JsonNumber) return value.text
   if (typeof value === 'number') {

@@ -11,6 +11,7 @@ import {
   isMap,
   isNil,
   isTrue,
+  isUndefined,
   JsonNumber,
   kindOf,
   Missing,
@@ -416,8 +417,8 @@ function fieldsOf(receiver: GoValue, names: readonly string[], position: Positio
 function missing(path: string, map: Map<string | bigint, GoValue>, strict: boolean, position: Position): GoValue {
   const others = sortedKeys(map).map(String)
   // A key that is there and holds nil comes here too.
-  const one = new Missing(path, others)
-  if (strict && !map.has(path.split('.').at(-1)!)) throw new Failure(withoutValue(one), position)
+  const one = new Missing(path, others, { isNull: map.has(path.split('.').at(-1)!) })
+  if (strict && !one.isNull) throw new Failure(`${withoutValue(one)}${goWrites(one.written)}`, position)
   return one
 }
 
@@ -454,8 +455,23 @@ function call(name: string, operands: () => GoValue[], position: Position, run: 
   const known = run.functions.get(name) ?? builtins.get(name)
   if (!known) throw new Failure(`function "${name}" is not known`, position)
   const values = operands()
+  const lost = takesNothing.has(name.replace(/^sprig_(must)?/i, '').toLowerCase())
+    ? undefined
+    : values.find(isUndefined)
+  if (lost) throw new Failure(`${name}: ${withoutValue(lost)}; sprig_default would give it one`, position)
   return guarded(name, () => known(...values), position)
 }
+
+/**
+ * Functions that may be given what is not defined: they ask whether it is, compare it, or keep it in a list or a dict. Every other one
+ * would write it down as something (`null`, `<nil>`, an empty text) that nobody meant. In small letters, without `sprig_` and `must`.
+ */
+const takesNothing = new Set(
+  (
+    'not eq ne in contains containsall containsany containsnone containsnotall default empty coalesce all any ternary ' +
+    'kindof kindis typeof typeis typeislike deepequal deepcopy has list tuple append push prepend dict set'
+  ).split(' '),
+)
 
 /** Run a function; what it throws gets its name and the place of its call. */
 function guarded(name: string, run: () => GoValue, position: Position): GoValue {
@@ -468,8 +484,8 @@ function guarded(name: string, run: () => GoValue, position: Position): GoValue 
 }
 
 function printed(value: GoValue, position: Position): string {
-  if (value instanceof Missing) throw new Failure(withoutValue(value), position)
-  if (value === null) throw new Failure(`this has no value${whatGoWrites}`, position)
+  if (value instanceof Missing) throw new Failure(`${withoutValue(value)}${goWrites(value.written)}`, position)
+  if (value === null) throw new Failure(`this has no value${goWrites('<no value>')}`, position)
   if ((value instanceof Struct && value.text === undefined) || value instanceof Channel) {
     throw new Failure(`${kindOf(value)} can't be printed as a whole: name one of its fields`, position)
   }
@@ -477,11 +493,11 @@ function printed(value: GoValue, position: Position): string {
   return value instanceof JsonNumber ? value.text : (guarded('print', () => sprint([value]), position) as string)
 }
 
-const whatGoWrites = ' (consul-template would write "<no value>")'
+const goWrites = (text: string) => ` (consul-template would write "${text}")`
 
 function withoutValue({ name, others }: Missing): string {
   const there = others.length > 0 ? `; there is ${others.slice(0, 12).map(toText).join(', ')}` : ''
-  return `.${name} has no value${there}${whatGoWrites}`
+  return `.${name} has no value${there}`
 }
 
 /** Refuse, before anything is asked of anyone, functions and variables that don't exist: Go does so when it parses. */

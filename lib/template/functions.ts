@@ -75,7 +75,6 @@ const refused: Record<string, string> = {
       .split(' ')
       .map(name => [`sprig_${name}`, 'it answers something else at every rendering: keep what it made in Vault']),
   ),
-  sprig_derivePassword: 'it makes a password out of another one: keep it in Vault',
   plugin: 'a template may not run programs here',
 }
 

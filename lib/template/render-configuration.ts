@@ -34,9 +34,10 @@ export async function renderConfiguration(
   })
 }
 
-/** As `consul-template -dry` prints it. */
-export function dryText(rendered: readonly RenderedBlock[]): Buffer {
-  return Buffer.concat(rendered.flatMap(({ block, bytes }) => [Buffer.from(`> ${block.destination}\n`), bytes]))
+/** As `consul-template -dry` prints it; where several hosts are told of, `host:` stands before each destination. */
+export function dryText(rendered: readonly RenderedBlock[], host?: string): Buffer {
+  const where = host === undefined ? '' : `${host}:`
+  return Buffer.concat(rendered.flatMap(({ block, bytes }) => [Buffer.from(`> ${where}${block.destination}\n`), bytes]))
 }
 
 function checkDestinations(templates: readonly TemplateBlock[]): void {

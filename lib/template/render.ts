@@ -5,7 +5,7 @@ import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
 import { templateFunctions, type WrittenFile } from './functions.ts'
 import type { MachineInterfaces } from './sockaddr.ts'
-import { type GoFunction, type GoValue, Struct, secretToGo, toBytes, toGo } from './values.ts'
+import { type GoFunction, type GoValue, Missing, Struct, secretToGo, toBytes, toGo } from './values.ts'
 
 export type { MachineInterfaces, TemplateDelimiters, WrittenFile }
 
@@ -108,21 +108,22 @@ export function createRenderer(settings: RendererSettings): Renderer {
 
   const render = async (source: string, options: RenderOptions): Promise<Rendered> => {
     const used = new Map<string, SecretRequest>()
-    const missing = new Map<string, () => Promise<GoValue>>()
+    const missing = new Map<string, MissingAnswer>()
     const failures = new Map<string, unknown>()
     const files: WrittenFile[] = []
 
     /** The answer if it is there; else `meanwhile`, and the question is asked after this pass. */
-    const answer = (key: string, fetch: () => Promise<GoValue>, meanwhile: GoValue): GoValue => {
+    const answer = (key: string, fetch: () => Promise<GoValue>, meanwhile: GoValue, isWrite = false): GoValue => {
       if (failures.has(key)) throw failures.get(key)
       if (answers.has(key)) return answers.get(key)!
-      missing.set(key, fetch)
+      missing.set(key, { fetch, isWrite })
       return meanwhile
     }
     const ask = (kind: string, request: SecretRequest, present: (response: SecretResponse) => GoValue) => {
       const key = requestKey(kind, request)
       used.set(key, request)
-      return answer(key, async () => present(found(await fetchOnce(request), request)), null)
+      const fetch = async () => present(found(await fetchOnce(request), request))
+      return answer(key, fetch, null, request.data !== undefined)
     }
     const fetchOnce = ({ path, data }: SecretRequest) => shared(requestKey('fetch', { path, data }), path, data)
 
@@ -222,13 +223,24 @@ function attempt(execute: () => string, missing: ReadonlyMap<string, unknown>): 
   }
 }
 
-/** Wait for all, so that no request is still under way when a failure is told. */
+/** A question that a pass had to go on without. */
+interface MissingAnswer {
+  readonly fetch: () => Promise<GoValue>
+  readonly isWrite: boolean
+}
+
+/**
+ * Wait for all, so that no request is still under way when a failure is told. Where something is still to be read, nothing is written:
+ * what is asked for may hang on it, and a certificate of the wrong name would be issued, or a request refused that nobody meant.
+ */
 async function fetchAll(
-  missing: ReadonlyMap<string, () => Promise<GoValue>>,
+  missing: ReadonlyMap<string, MissingAnswer>,
   once: (key: string, fetch: () => Promise<GoValue>) => Promise<void>,
   failures: Map<string, unknown>,
 ): Promise<void> {
-  await Promise.all([...missing].map(([key, fetch]) => once(key, fetch).catch(error => failures.set(key, error))))
+  const reads = [...missing].filter(([, { isWrite }]) => !isWrite)
+  const next = reads.length > 0 ? reads : [...missing]
+  await Promise.all(next.map(([key, { fetch }]) => once(key, fetch).catch(error => failures.set(key, error))))
 }
 
 /** One more pass, so that a failure gets the line and column of its call. */
@@ -283,7 +295,7 @@ function presentCertificate(response: SecretResponse): GoValue {
   const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = response.data ?? {}
   const texts = [certificate, issuer, ...(Array.isArray(chain) ? chain : []), key]
   const blocks = texts.flatMap(text => (typeof text === 'string' ? [...text.matchAll(pemBlock)] : []))
-  const fields = { Cert: '', CA: '', Key: '' }
+  const fields = { Cert: '', Key: '' }
   const authorities = new Set<string>()
   for (const [block, label] of blocks) {
     const pem = `${block}\n`
@@ -292,8 +304,14 @@ function presentCertificate(response: SecretResponse): GoValue {
     else fields.Cert = pem
   }
   if (fields.Cert === '') throw new Error('the answer holds no certificate')
-  fields.CA = authorities.values().next().value ?? ''
-  const own: Struct = new Struct('certificate', { ...fields, CAChain: [...authorities] }, { Data: () => own })
+  // An empty file is no key, and no CA: whoever writes one is told.
+  const said = (name: string, pem = '') => (pem === '' ? new Missing(name, [], { written: '' }) : pem)
+  const [first] = authorities
+  const own: Struct = new Struct(
+    'certificate',
+    { Cert: fields.Cert, CA: said('CA', first), Key: said('Key', fields.Key), CAChain: [...authorities] },
+    { Data: () => own },
+  )
   return own
 }
 

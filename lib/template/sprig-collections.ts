@@ -1,4 +1,5 @@
 // Sprig's functions on lists, dicts and any value: on Go's own values, so that a float stays one within a list.
+import { sprint } from './builtins.ts'
 import { parseJson, writeJson } from './encodings.ts'
 import {
   type GoFunction,
@@ -10,6 +11,7 @@ import {
   isTrue,
   JsonNumber,
   kindOf,
+  needDefined,
   print,
   Struct,
   sortedKeys,
@@ -60,7 +62,9 @@ function sameValue(one: GoValue, other: GoValue): boolean {
 
 /** The texts of a list, without those that are nothing. A single value counts as a list of one. */
 export function textsOf(value: GoValue): string[] {
+  needDefined(value)
   if (isNil(value)) return []
+  if (isList(value)) value.forEach(needDefined)
   return isList(value) ? value.filter(one => !isNil(one)).map(print) : [print(value)]
 }
 
@@ -162,7 +166,7 @@ const anyValue: Record<string, GoFunction> = {
   toJson: (value = null) => writeJson(value, { escapeHtml: true }),
   toPrettyJson: (value = null) => writeJson(value, { escapeHtml: true, pretty: true }),
   toRawJson: (value = null) => writeJson(value, {}),
-  toString: (value: GoValue = null) => print(value),
+  toString: (value: GoValue = null) => sprint([value]),
   deepEqual: (one = null, other = null) => sameValue(one, other),
   typeOf: (value = null) => goType(value),
   typeIs: (type, value = null) => isOfType(stringOf(type), value),

@@ -1,6 +1,7 @@
 // Sprig's hashes, its base64 and base32, and what it does with keys that are given. What it makes by chance is refused
 // in functions.ts.
 import { createDecipheriv, createHash, createPrivateKey, X509Certificate } from 'node:crypto'
+import { derivePassword } from './derived-password.ts'
 import { decodeBase64 } from './encodings.ts'
 import { type GoFunction, type GoValue, kindOf, Struct } from './values.ts'
 
@@ -77,6 +78,7 @@ export const cryptoFunctions: Readonly<Record<string, GoFunction>> = {
   b64dec: text => decodeBase64(stringOf(text)),
   b32enc: text => encodeBase32(stringOf(text)),
   b32dec: text => decodeBase32(stringOf(text)),
+  derivePassword,
   decryptAES: (password, text) => decryptAes(stringOf(password), stringOf(text)),
   buildCustomCert: (certificate, key) => givenCertificate(stringOf(certificate), stringOf(key)),
 }

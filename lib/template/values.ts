@@ -14,9 +14,15 @@ export class Missing {
   readonly name: string
   /** The keys that are there. */
   readonly others: readonly string[]
-  constructor(name: string, others: readonly string[] = []) {
+  /** The key is there and holds nil. */
+  readonly isNull: boolean
+  /** What consul-template makes of it where it is printed. */
+  readonly written: string
+  constructor(name: string, others: readonly string[] = [], { isNull = false, written = '<no value>' } = {}) {
     this.name = name
     this.others = others
+    this.isNull = isNull
+    this.written = written
   }
 }
 
@@ -74,6 +80,14 @@ export const toBytes = (text: string): string => Buffer.from(text, 'utf8').toStr
 export const toText = (bytes: string): string => Buffer.from(bytes, 'latin1').toString('utf8')
 
 export const isNil = (value: GoValue): value is null | Missing => value === null || value instanceof Missing
+
+/** Nothing, of which nobody said that it is nothing: writing it down would hide a mistake. */
+export const isUndefined = (value: GoValue): value is Missing => value instanceof Missing && !value.isNull
+
+/** Throws for a value within what is written down that is not defined. */
+export function needDefined(value: GoValue): void {
+  if (isUndefined(value)) throw new Error(`.${value.name} in it has no value`)
+}
 
 /** Values of JavaScript as Go's: whole numbers become integers, objects maps. Throws for what has no equal. */
 export function toGo(value: unknown): GoValue {
@@ -146,6 +160,7 @@ export function floatText(value: number): string {
 
 /** Go's `%v`: how a value is printed. Throws for what has no printed form. */
 export function print(value: GoValue): string {
+  needDefined(value)
   if (isNil(value)) return '<nil>'
   if (typeof value === 'string') return value
   if (typeof value === 'number') return floatText(value)

@@ -2,9 +2,10 @@
 import { strict as assert } from 'node:assert'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import * as lab from '../../lib/lab/index.ts'
+import { connectVault } from '../../lib/pki/vault.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 /** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */
@@ -122,6 +123,8 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
   assert.equal(await statusWithOldToken(shape), '401', 'the old token')
   assert.equal(await statusWithOldCertificate(shape), '401', 'the old certificate')
 
+  await assertNoRunToken(shape)
+
   // Nothing that a run keeps in plain text holds a key or a token.
   const kept = readFileSync(join(folder, 'events.jsonl'), 'utf8')
   assert.doesNotMatch(kept, /PRIVATE KEY|LS0tLS1CRUdJTiB|\beyJhbGci|\bhvs\./)
@@ -149,9 +152,30 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
     }
   }
   await assertWell(shape, scratch('admin.conf', await on(shape, 'm1', 'cat /root/old-admin.conf')), old)
+  await assertNoRunToken(shape)
   // It may do little; what counts is that it is known.
   assert.equal(await statusWithOldToken(shape), '403', 'the old token')
   assert.equal(await statusWithOldCertificate(shape), '200', 'the old certificate')
+}
+
+/** Throws where Vault still knows a token or a policy that a run made for itself. */
+async function assertNoRunToken({ name }: lab.Shape): Promise<void> {
+  const folder = join(dirname(dirname(lab.inventoryPath(name))), 'vault')
+  const variables = readFileSync(join(dirname(lab.inventoryPath(name)), 'group_vars', 'all.yml'), 'utf8')
+  const address = /^vault_addr: (\S+)$/m.exec(variables)?.[1] ?? ''
+  const vault = await connectVault({ address, caFile: join(folder, 'ca.crt'), tokenFile: join(folder, 'root-token') })
+  try {
+    const policy = `rekey-${name}`
+    assert.ok(!(await vault.list('sys/policies/acl'))?.includes(policy), `the policy ${policy}`)
+    for (const accessor of (await vault.list('auth/token/accessors')) ?? []) {
+      // One that has ended meanwhile is not there.
+      const token = await vault.write('auth/token/lookup-accessor', { accessor }).catch(() => undefined)
+      const policies = (token?.data['policies'] ?? []) as string[]
+      assert.ok(!policies.includes(policy), `a token with the policy ${policy}`)
+    }
+  } finally {
+    vault.close()
+  }
 }
 
 /** Nodes Ready, the Secret readable, every pod running, logs from every node; and Vault's copy of the pods' CA is the file's. */

@@ -52,7 +52,11 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     return { mount, root }
   }
 
-  for (const kind of kinds) {
+  for (const [index, kind] of kinds.entries()) {
+    const { keyType, keyBits } = kind
+    const keys = { key_type: keyType, key_bits: keyBits }
+    const other = kinds[(index + 1) % kinds.length]!
+
     test(`${kind.name}: root and certificate are what was asked, and openssl -x509_strict takes them`, async t => {
       const { mount, root } = await mountWith({ organization: ['system:masters'], server_flag: false }, kind)
       const authority = parseCertificate(root.certificate)
@@ -83,52 +87,260 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
       t.is(verifyChain(issued.certificate, issued.caChain).length, 2)
       opensslVerify(t, issued.certificate, root.certificate)
     })
-  }
 
-  test('serial numbers differ, and so do keys', async t => {
-    const { mount } = await mountWith()
-    const ask = { commonName: 'x', dnsNames: ['a.example.org'] }
-    const all = await Promise.all([1, 2, 3].map(() => issuer().issue(mount, 'web', ask)))
-    t.is(new Set(all.map(one => one.serialNumber)).size, 3)
-    t.is(new Set(all.map(one => one.privateKey)).size, 3)
-  })
-
-  test('a second root is added, signs once it is the default, and the first can be deleted with its key', async t => {
-    const { mount, root } = await mountWith()
-    const next = await issuer().generateRoot(mount, {
-      commonName: 'kubernetes',
-      type: 'exported',
-      ttl: '43800h',
-      keyType: 'ec',
+    test(`${kind.name}: serial numbers differ, and so do keys`, async t => {
+      const { mount } = await mountWith({}, kind)
+      const ask = { commonName: 'x', dnsNames: ['a.example.org'] }
+      const all = await Promise.all([1, 2, 3].map(() => issuer().issue(mount, 'web', ask)))
+      t.is(new Set(all.map(one => one.serialNumber)).size, 3)
+      t.is(new Set(all.map(one => one.privateKey)).size, 3)
     })
-    t.true(keyMatches(next.certificate, next.privateKey!))
-    t.is((await issuer().readIssuer(mount, 'default'))?.id, root.issuerId)
-    await issuer().setDefaultIssuer(mount, next.issuerId)
-    const issued = await issuer().issue(mount, 'web', { commonName: 'x' })
-    t.is(issued.issuingCa, next.certificate)
-    t.throws(() => verifyChain(issued.certificate, root.certificate), { message: /another key of "CN=kubernetes"/ })
-    t.is((await failure(issuer().deleteKey(mount, root.keyId))).code, 'issuer.refused')
-    await issuer().deleteIssuer(mount, root.issuerId)
-    await issuer().deleteKey(mount, root.keyId)
-    t.deepEqual(await issuer().listIssuers(mount), [next.issuerId])
-    t.is(await issuer().readIssuer(mount, root.issuerId), undefined)
-  })
 
-  test('a role may name the issuer that signs', async t => {
-    const { mount, root } = await mountWith()
-    const ask = {
-      commonName: 'kubernetes',
-      ttl: '43800h',
-      type: 'internal',
-      keyType: 'ec',
-      issuerName: 'next',
-    } as const
-    const next = await issuer().generateRoot(mount, ask)
-    await issuer().ensureRole(mount, 'soon', { ...web, key_type: 'ec', key_bits: 256, issuer_ref: 'next' })
-    const [now, soon] = await Promise.all(['web', 'soon'].map(role => issuer().issue(mount, role, { commonName: 'x' })))
-    t.is(now!.issuingCa, root.certificate)
-    t.is(soon!.issuingCa, next.certificate)
-  })
+    test(`${kind.name}: a second root is added, signs once it is the default, and the first can be deleted with its key`, async t => {
+      const { mount, root } = await mountWith({}, kind)
+      const next = await issuer().generateRoot(mount, {
+        commonName: 'kubernetes',
+        type: 'exported',
+        ttl: '43800h',
+        keyType,
+        keyBits,
+      })
+      t.true(keyMatches(next.certificate, next.privateKey!))
+      t.is((await issuer().readIssuer(mount, 'default'))?.id, root.issuerId)
+      await issuer().setDefaultIssuer(mount, next.issuerId)
+      const issued = await issuer().issue(mount, 'web', { commonName: 'x' })
+      t.is(issued.issuingCa, next.certificate)
+      t.throws(() => verifyChain(issued.certificate, root.certificate), { message: /another key of "CN=kubernetes"/ })
+      t.is((await failure(issuer().deleteKey(mount, root.keyId))).code, 'issuer.refused')
+      await issuer().deleteIssuer(mount, root.issuerId)
+      await issuer().deleteKey(mount, root.keyId)
+      t.deepEqual(await issuer().listIssuers(mount), [next.issuerId])
+      t.is(await issuer().readIssuer(mount, root.issuerId), undefined)
+    })
+
+    test(`${kind.name}: a role may name the issuer that signs`, async t => {
+      const { mount, root } = await mountWith({}, kind)
+      const ask = {
+        commonName: 'kubernetes',
+        ttl: '43800h',
+        type: 'internal',
+        keyType,
+        keyBits,
+        issuerName: 'next',
+      } as const
+      const next = await issuer().generateRoot(mount, ask)
+      await issuer().ensureRole(mount, 'soon', { ...web, ...keys, issuer_ref: 'next' })
+      const [now, soon] = await Promise.all(
+        ['web', 'soon'].map(role => issuer().issue(mount, role, { commonName: 'x' })),
+      )
+      t.is(now!.issuingCa, root.certificate)
+      t.is(soon!.issuingCa, next.certificate)
+    })
+
+    test(`${kind.name}: a request is signed whose key never left its host, with the role deciding the rest`, async t => {
+      const { mount, root } = await mountWith({ organization: ['system:nodes'] }, kind)
+      const { csr, keyPem } = await makeRequest(kind, 'CN=a.example.org', ['a.example.org'])
+      const signed = await issuer().signCsr(mount, 'web', csr, { commonName: 'a.example.org', ttl: '100h' })
+      t.is(signed.privateKey, undefined)
+      t.true(keyMatches(signed.certificate, keyPem))
+      const facts = parseCertificate(signed.certificate)
+      t.is(facts.commonName, 'a.example.org')
+      t.deepEqual(facts.organizations, ['system:nodes'])
+      opensslVerify(t, signed.certificate, root.certificate)
+      const foreign = await makeRequest(kind, 'CN=a.example.com', ['a.example.com'])
+      t.is(
+        (await failure(issuer().signCsr(mount, 'web', foreign.csr, { commonName: 'x' }))).code,
+        'issuer.role-refuses',
+      )
+    })
+
+    test(`${kind.name}: an intermediate under an offline root: its certificates lead over it to the root, which signs nothing else`, async t => {
+      const offline = await mountWith({}, kind)
+      const online = `pki_contract_${++mounts}`
+      await issuer().ensureMount(online, { maxLeaseTtl: '20000h' })
+      const made = await issuer().generateIntermediate(online, {
+        ...{ commonName: 'online', type: 'internal', keyType, keyBits },
+      })
+      t.is(made.privateKey, undefined)
+      const ask = { ttl: '10000h', maxPathLength: 0 }
+      const { certificate, caChain } = await issuer().signIntermediate(offline.mount, made.csr, ask)
+      t.deepEqual(caChain, [offline.root.certificate])
+      const facts = parseCertificate(certificate)
+      t.true(facts.isAuthority)
+      t.is(facts.commonName, 'online')
+      const [id, above] = await issuer().importIssuers(online, `${certificate}${offline.root.certificate}`)
+      t.is((await issuer().importIssuers(online, certificate))[0], id)
+      await issuer().setDefaultIssuer(online, id!)
+      await issuer().ensureRole(online, 'web', { ...web, ...keys })
+      const issued = await issuer().issue(online, 'web', { commonName: 'x', dnsNames: ['a.example.org'] })
+      t.is(issued.issuingCa, certificate)
+      t.deepEqual(issued.caChain, [certificate, offline.root.certificate])
+      t.is(verifyChain(`${issued.certificate}${certificate}`, offline.root.certificate).length, 3)
+      opensslVerify(t, issued.certificate, offline.root.certificate, certificate)
+      // The root's key is not here.
+      t.not(
+        (await failure(issuer().issue(online, 'web', { commonName: 'x', issuer: above! }))).code,
+        'nothing was refused',
+      )
+      const long = failure(issuer().signIntermediate(offline.mount, made.csr, { ttl: '43900h' }))
+      t.true(['issuer.ttl-shortened', 'issuer.refused'].includes((await long).code))
+    })
+
+    test(`${kind.name}: an authority signed by the one before it is trusted by who trusts either`, async t => {
+      const { mount, root: before } = await mountWith({}, kind)
+      const ask = {
+        commonName: 'kubernetes',
+        type: 'internal',
+        ttl: '20000h',
+        keyType,
+        keyBits,
+        issuerName: 'after',
+      } as const
+      const after = await issuer().generateRoot(mount, ask)
+      const request = { commonName: 'kubernetes', type: 'internal', existingKey: after.keyId } as const
+      const { csr, keyId } = await issuer().generateIntermediate(mount, request)
+      t.is(keyId, after.keyId)
+      const { certificate: crossed } = await issuer().signIntermediate(mount, csr, {
+        ttl: '10000h',
+        issuer: before.issuerId,
+      })
+      t.is(parseCertificate(crossed).subjectKeyId, parseCertificate(after.certificate).subjectKeyId)
+      const [id] = await issuer().importIssuers(mount, crossed)
+      t.true((await issuer().listIssuers(mount)).includes(id!))
+      const issued = await issuer().issue(mount, 'web', { commonName: 'x', issuer: 'after' })
+      t.is(issued.issuingCa, after.certificate)
+      opensslVerify(t, issued.certificate, after.certificate)
+      opensslVerify(t, issued.certificate, before.certificate, crossed)
+    })
+
+    test(`${kind.name}: certificates say where their CRL, their OCSP server and their issuer are`, async t => {
+      const { mount } = await mountWith({}, kind)
+      const urls = {
+        issuing: ['http://pki.example.org/ca'],
+        crl: ['http://pki.example.org/crl'],
+        ocsp: ['http://pki.example.org/ocsp'],
+      }
+      await issuer().setUrls(mount, urls)
+      const { certificate } = await issuer().issue(mount, 'web', { commonName: 'x' })
+      const told = new X509Certificate(certificate).infoAccess ?? ''
+      t.true(told.includes('OCSP - URI:http://pki.example.org/ocsp'), told)
+      t.true(told.includes('CA Issuers - URI:http://pki.example.org/ca'), told)
+      const points = new x509.X509Certificate(certificate).getExtension(x509.CRLDistributionPointsExtension)
+      t.true(
+        points?.distributionPoints[0]?.distributionPoint?.fullName?.some(
+          name => name.uniformResourceIdentifier === urls.crl[0],
+        ),
+      )
+    })
+
+    test(`${kind.name}: a certificate is left alone until its issuer, names, usages or kind of key differ, or it is due`, async t => {
+      const { mount } = await mountWith({ server_flag: false, organization: ['system:nodes'] }, kind)
+      const ask = { common_name: 'system:node:x', alt_names: 'a.example.org', ip_sans: '10.0.0.1', ttl: '1000h' }
+      const path = `${mount}/issue/web`
+      const fresh = vaultSecrets(issuer())
+      const first = (await fresh(path, ask))!.data
+      const lying = `${first['certificate']}\n${first['private_key']}\n`
+      const notices: string[] = []
+      const later = (hours: number) => () => new Date(Date.now() + hours * 3_600_000)
+      const again = async (more: Record<string, string> = {}, now = later(0)) => {
+        notices.length = 0
+        const read = (where: string) => issuer().read(where)
+        const settings = { read, texts: async () => [lying], notice: (text: string) => void notices.push(text), now }
+        return (await reusingIssued(fresh, settings)(path, { ...ask, ...more }))!.data
+      }
+      t.deepEqual(await again(), first)
+      t.deepEqual(notices, [])
+      const differs = async (reason: RegExp, answer: Promise<Record<string, unknown>>) => {
+        t.not((await answer)['serial_number'], first['serial_number'])
+        t.is(notices.length, 1)
+        t.regex(notices[0]!, reason)
+      }
+      await differs(/DNS names are \[a\.example\.org\], not \[b\.example\.org\]/, again({ alt_names: 'b.example.org' }))
+      await differs(/IP addresses are/, again({ ip_sans: '10.0.0.1,10.0.0.2' }))
+      await differs(/it ends on/, again({}, later(700)))
+      t.deepEqual(await again({}, later(600)), first)
+      await differs(/holds longer than asked/, again({ ttl: '10h' }))
+      const both = { ...web, server_flag: true, organization: ['system:nodes'] }
+      await issuer().ensureRole(mount, 'web', { ...both, ...keys })
+      await differs(/usages are \[clientAuth\], not \[serverAuth, clientAuth\]/, again())
+      const role = { ...web, server_flag: false, organization: ['system:nodes'] }
+      await issuer().ensureRole(mount, 'web', { ...role, key_type: other.keyType, key_bits: other.keyBits })
+      await differs(new RegExp(`its key is ${kind.name}, not ${other.name}`), again())
+      await issuer().ensureRole(mount, 'web', { ...role, ...keys })
+      t.deepEqual(await again(), first)
+      const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
+      await issuer().setDefaultIssuer(mount, next.issuerId)
+      await differs(/its issuer is not "CN=kubernetes"/, again())
+    })
+
+    test(`${kind.name}: a signed request is left alone, without its key, until names, issuer or key differ, or it is due`, async t => {
+      const { mount } = await mountWith({}, kind)
+      const path = `${mount}/sign/web`
+      const fresh = vaultSecrets(issuer())
+      const dnsNames = ['a.example.org', 'b.example.org']
+      const [mine, another] = [
+        await makeRequest(kind, 'CN=a.example.org', dnsNames),
+        await makeRequest(kind, 'CN=a.example.org', dnsNames),
+      ]
+      const fewer = await makeRequest(kind, 'CN=a.example.org', ['a.example.org'], {
+        privateKey: createPrivateKey(mine.keyPem),
+      })
+      const first = (await fresh(path, { csr: mine.csr, ttl: '1000h' }))!.data
+      t.is(first['private_key'], undefined)
+      const notices: string[] = []
+      const again = async (csr: string, hours = 0, lying = `${first['certificate']}\n`) => {
+        notices.length = 0
+        const settings = {
+          read: (where: string) => issuer().read(where),
+          texts: async () => [lying],
+          notice: (text: string) => void notices.push(text),
+          now: () => new Date(Date.now() + hours * 3_600_000),
+        }
+        return (await reusingIssued(fresh, settings)(path, { csr, ttl: '1000h' }))!.data
+      }
+      t.deepEqual(await again(mine.csr), first)
+      t.deepEqual(notices, [])
+      // Of another key, so no certificate of this request.
+      t.not((await again(another.csr))['serial_number'], first['serial_number'])
+      t.deepEqual(await again(mine.csr, 0, `${first['certificate']}\n${mine.keyPem}`), first)
+      await again(fewer.csr)
+      t.regex(notices[0]!, /DNS names are \[a\.example\.org, b\.example\.org\], not \[a\.example\.org\]/)
+      await again(mine.csr, 700)
+      t.regex(notices[0]!, /it ends on/)
+      const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
+      await issuer().setDefaultIssuer(mount, next.issuerId)
+      await again(mine.csr)
+      t.regex(notices[0]!, /its issuer is not "CN=kubernetes"/)
+      const short = await failure(fresh(path, { csr: mine.csr, ttl: '3000h' }))
+      t.is(short.code, 'issuer.ttl-shortened')
+    })
+
+    test(`${kind.name}: a request that is none, or not signed by its key, is refused`, async t => {
+      const { mount } = await mountWith({}, kind)
+      const bad = '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n'
+      t.not((await failure(issuer().signCsr(mount, 'web', bad, { commonName: 'x' }))).code, 'nothing was refused')
+      const { csr } = await makeRequest(kind, 'CN=a.example.org', [])
+      const bytes = x509.PemConverter.decodeFirst(csr)
+      new Uint8Array(bytes)[bytes.byteLength - 1]! ^= 1
+      const forged = x509.PemConverter.encode(bytes, 'CERTIFICATE REQUEST')
+      t.not((await failure(issuer().signCsr(mount, 'web', forged, { commonName: 'x' }))).code, 'nothing was refused')
+    })
+
+    test(`${kind.name}: a template reads the CA, and gets certificate and key of one issue`, async t => {
+      const { mount, root } = await mountWith({}, kind)
+      const renderer = createRenderer({ secrets: vaultSecrets(issuer()) })
+      const of = async (what: string) => {
+        const source = `{{ with secret "${mount}/issue/web" "common_name=x" "alt_names=a.example.org, b.example.org" "ip_sans=10.0.0.1" "exclude_cn_from_sans=true" "ttl=100h" }}{{ .Data.${what} }}{{ end }}`
+        return (await renderer.render(source, { name: what })).output
+      }
+      const [certificate, key] = [await of('certificate'), await of('private_key')]
+      t.true(keyMatches(certificate, key))
+      t.deepEqual(parseCertificate(certificate).dnsNames, ['a.example.org', 'b.example.org'])
+      t.regex(await of('serial_number'), /^([0-9a-f]{2}:)+[0-9a-f]{2}$/)
+      const ca = `{{ with secret "${mount}/cert/ca" }}{{ .Data.certificate }}{{ end }}`
+      t.is(`${(await renderer.render(ca, { name: 'ca' })).output}\n`, root.certificate)
+    })
+  }
 
   test('mounts and roles are made once', async t => {
     const { mount } = await mountWith()
@@ -170,6 +382,37 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
       else t.true(['issuer.role-refuses', 'issuer.names-left-out'].includes((await failure(issue)).code))
     })
   }
+
+  test('usages, URIs and the parts of the subject are those that the role says', async t => {
+    const { mount } = await mountWith({
+      ...{ server_flag: false, code_signing_flag: true, email_protection_flag: true },
+      ...{ ext_key_usage: ['OCSPSigning', 'TimeStamping'], allowed_uri_sans: ['spiffe://example.org/*'] },
+      ...{ organization: ['system:nodes'], ou: ['web'], country: ['FR'], province: ['Bretagne'], locality: ['Brest'] },
+    })
+    const ask = (uri: string) =>
+      vaultSecrets(issuer())(`${mount}/issue/web`, { common_name: 'a.example.org', uri_sans: uri, ttl: '1h' })
+    const facts = parseCertificate((await ask('spiffe://example.org/ns/web'))!.data['certificate'] as string)
+    t.deepEqual(
+      facts.extendedKeyUsages.toSorted(),
+      ['clientAuth', 'codeSigning', 'emailProtection', 'ocspSigning', 'timeStamping'].toSorted(),
+    )
+    t.deepEqual(facts.uris, ['spiffe://example.org/ns/web'])
+    const parts = ['C=FR', 'CN=a.example.org', 'L=Brest', 'O=system:nodes', 'OU=web', 'ST=Bretagne']
+    t.deepEqual(facts.subject.split(', ').sort(), parts)
+    t.is((await failure(ask('spiffe://example.com/ns/web'))).code, 'issuer.role-refuses')
+    await issuer().ensureRole(mount, 'none', { ...web, key_type: 'ec', key_bits: 256 })
+    const refused = issuer().write(`${mount}/issue/none`, { common_name: 'a.example.org', uri_sans: 'spiffe://a' })
+    t.is((await failure(refused)).code, 'issuer.role-refuses')
+  })
+
+  test('a role may leave out the names of a request', async t => {
+    const { mount } = await mountWith({ use_csr_common_name: false, use_csr_sans: false })
+    const { csr } = await makeRequest(kinds[1], 'CN=a.example.com', ['a.example.com'])
+    const ask = { commonName: 'b.example.org', dnsNames: ['c.example.org'], ttl: '1h' }
+    const facts = parseCertificate((await issuer().signCsr(mount, 'web', csr, ask)).certificate)
+    t.is(facts.commonName, 'b.example.org')
+    t.deepEqual(facts.dnsNames, ['c.example.org'])
+  })
 
   test('IP addresses are refused where the role says so', async t => {
     const { mount } = await mountWith({ allow_ip_sans: false })
@@ -221,191 +464,6 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     t.true(age >= 299 && age < 330)
   })
 
-  test('a request is signed whose key never left its host, with the role deciding the rest', async t => {
-    const { mount, root } = await mountWith({ organization: ['system:nodes'] })
-    const { csr, keyPem } = await makeRequest('CN=a.example.org', ['a.example.org'])
-    const signed = await issuer().signCsr(mount, 'web', csr, { commonName: 'a.example.org', ttl: '100h' })
-    t.is(signed.privateKey, undefined)
-    t.true(keyMatches(signed.certificate, keyPem))
-    const facts = parseCertificate(signed.certificate)
-    t.is(facts.commonName, 'a.example.org')
-    t.deepEqual(facts.organizations, ['system:nodes'])
-    opensslVerify(t, signed.certificate, root.certificate)
-    const other = await makeRequest('CN=a.example.com', ['a.example.com'])
-    t.is((await failure(issuer().signCsr(mount, 'web', other.csr, { commonName: 'x' }))).code, 'issuer.role-refuses')
-  })
-
-  test('an intermediate under an offline root: its certificates lead over it to the root, which signs nothing else', async t => {
-    const offline = await mountWith()
-    const online = `pki_contract_${++mounts}`
-    await issuer().ensureMount(online, { maxLeaseTtl: '20000h' })
-    const made = await issuer().generateIntermediate(online, {
-      ...{ commonName: 'online', type: 'internal', keyType: 'ec', keyBits: 256 },
-    })
-    t.is(made.privateKey, undefined)
-    const ask = { ttl: '10000h', maxPathLength: 0 }
-    const { certificate, caChain } = await issuer().signIntermediate(offline.mount, made.csr, ask)
-    t.deepEqual(caChain, [offline.root.certificate])
-    const facts = parseCertificate(certificate)
-    t.true(facts.isAuthority)
-    t.is(facts.commonName, 'online')
-    const [id, above] = await issuer().importIssuers(online, `${certificate}${offline.root.certificate}`)
-    t.is((await issuer().importIssuers(online, certificate))[0], id)
-    await issuer().setDefaultIssuer(online, id!)
-    await issuer().ensureRole(online, 'web', { ...web, key_type: 'ec', key_bits: 256 })
-    const issued = await issuer().issue(online, 'web', { commonName: 'x', dnsNames: ['a.example.org'] })
-    t.is(issued.issuingCa, certificate)
-    t.deepEqual(issued.caChain, [certificate, offline.root.certificate])
-    t.is(verifyChain(`${issued.certificate}${certificate}`, offline.root.certificate).length, 3)
-    opensslVerify(t, issued.certificate, offline.root.certificate, certificate)
-    // The root's key is not here.
-    t.not(
-      (await failure(issuer().issue(online, 'web', { commonName: 'x', issuer: above! }))).code,
-      'nothing was refused',
-    )
-    const long = failure(issuer().signIntermediate(offline.mount, made.csr, { ttl: '43900h' }))
-    t.true(['issuer.ttl-shortened', 'issuer.refused'].includes((await long).code))
-  })
-
-  test('an authority signed by the one before it is trusted by who trusts either', async t => {
-    const { mount, root: before } = await mountWith()
-    const ask = {
-      commonName: 'kubernetes',
-      type: 'internal',
-      ttl: '20000h',
-      keyType: 'ec',
-      issuerName: 'after',
-    } as const
-    const after = await issuer().generateRoot(mount, ask)
-    const request = { commonName: 'kubernetes', type: 'internal', existingKey: after.keyId } as const
-    const { csr, keyId } = await issuer().generateIntermediate(mount, request)
-    t.is(keyId, after.keyId)
-    const { certificate: crossed } = await issuer().signIntermediate(mount, csr, {
-      ttl: '10000h',
-      issuer: before.issuerId,
-    })
-    t.is(parseCertificate(crossed).subjectKeyId, parseCertificate(after.certificate).subjectKeyId)
-    const [id] = await issuer().importIssuers(mount, crossed)
-    t.true((await issuer().listIssuers(mount)).includes(id!))
-    const issued = await issuer().issue(mount, 'web', { commonName: 'x', issuer: 'after' })
-    t.is(issued.issuingCa, after.certificate)
-    opensslVerify(t, issued.certificate, after.certificate)
-    opensslVerify(t, issued.certificate, before.certificate, crossed)
-  })
-
-  test('certificates say where their CRL, their OCSP server and their issuer are', async t => {
-    const { mount } = await mountWith()
-    const urls = {
-      issuing: ['http://pki.example.org/ca'],
-      crl: ['http://pki.example.org/crl'],
-      ocsp: ['http://pki.example.org/ocsp'],
-    }
-    await issuer().setUrls(mount, urls)
-    const { certificate } = await issuer().issue(mount, 'web', { commonName: 'x' })
-    const told = new X509Certificate(certificate).infoAccess ?? ''
-    t.true(told.includes('OCSP - URI:http://pki.example.org/ocsp'), told)
-    t.true(told.includes('CA Issuers - URI:http://pki.example.org/ca'), told)
-    const points = new x509.X509Certificate(certificate).getExtension(x509.CRLDistributionPointsExtension)
-    t.true(
-      points?.distributionPoints[0]?.distributionPoint?.fullName?.some(
-        name => name.uniformResourceIdentifier === urls.crl[0],
-      ),
-    )
-  })
-
-  test('a certificate is left alone until its issuer, names, usages or kind of key differ, or it is due', async t => {
-    const { mount } = await mountWith({ server_flag: false, organization: ['system:nodes'] })
-    const ask = { common_name: 'system:node:x', alt_names: 'a.example.org', ip_sans: '10.0.0.1', ttl: '1000h' }
-    const path = `${mount}/issue/web`
-    const fresh = vaultSecrets(issuer())
-    const first = (await fresh(path, ask))!.data
-    const lying = `${first['certificate']}\n${first['private_key']}\n`
-    const notices: string[] = []
-    const later = (hours: number) => () => new Date(Date.now() + hours * 3_600_000)
-    const again = async (more: Record<string, string> = {}, now = later(0)) => {
-      notices.length = 0
-      const read = (where: string) => issuer().read(where)
-      const settings = { read, texts: async () => [lying], notice: (text: string) => void notices.push(text), now }
-      return (await reusingIssued(fresh, settings)(path, { ...ask, ...more }))!.data
-    }
-    t.deepEqual(await again(), first)
-    t.deepEqual(notices, [])
-    const differs = async (reason: RegExp, answer: Promise<Record<string, unknown>>) => {
-      t.not((await answer)['serial_number'], first['serial_number'])
-      t.is(notices.length, 1)
-      t.regex(notices[0]!, reason)
-    }
-    await differs(/DNS names are \[a\.example\.org\], not \[b\.example\.org\]/, again({ alt_names: 'b.example.org' }))
-    await differs(/IP addresses are/, again({ ip_sans: '10.0.0.1,10.0.0.2' }))
-    await differs(/it ends on/, again({}, later(700)))
-    t.deepEqual(await again({}, later(600)), first)
-    await differs(/holds longer than asked/, again({ ttl: '10h' }))
-    const both = { ...web, server_flag: true, organization: ['system:nodes'] }
-    await issuer().ensureRole(mount, 'web', { ...both, key_type: 'ec', key_bits: 256 })
-    await differs(/usages are \[clientAuth\], not \[serverAuth, clientAuth\]/, again())
-    const role = { ...web, server_flag: false, organization: ['system:nodes'] }
-    await issuer().ensureRole(mount, 'web', { ...role, key_type: 'rsa', key_bits: 2048 })
-    await differs(/its key is ECDSA-P-256, not RSA-2048/, again())
-    await issuer().ensureRole(mount, 'web', { ...role, key_type: 'ec', key_bits: 256 })
-    t.deepEqual(await again(), first)
-    const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
-    await issuer().setDefaultIssuer(mount, next.issuerId)
-    await differs(/its issuer is not "CN=kubernetes"/, again())
-  })
-
-  test('a signed request is left alone, without its key, until names, issuer or key differ, or it is due', async t => {
-    const { mount } = await mountWith()
-    const path = `${mount}/sign/web`
-    const fresh = vaultSecrets(issuer())
-    const dnsNames = ['a.example.org', 'b.example.org']
-    const [mine, other] = [
-      await makeRequest('CN=a.example.org', dnsNames),
-      await makeRequest('CN=a.example.org', dnsNames),
-    ]
-    const fewer = await makeRequest('CN=a.example.org', ['a.example.org'], {
-      privateKey: createPrivateKey(mine.keyPem),
-    })
-    const first = (await fresh(path, { csr: mine.csr, ttl: '1000h' }))!.data
-    t.is(first['private_key'], undefined)
-    const notices: string[] = []
-    const again = async (csr: string, hours = 0, lying = `${first['certificate']}\n`) => {
-      notices.length = 0
-      const settings = {
-        read: (where: string) => issuer().read(where),
-        texts: async () => [lying],
-        notice: (text: string) => void notices.push(text),
-        now: () => new Date(Date.now() + hours * 3_600_000),
-      }
-      return (await reusingIssued(fresh, settings)(path, { csr, ttl: '1000h' }))!.data
-    }
-    t.deepEqual(await again(mine.csr), first)
-    t.deepEqual(notices, [])
-    // Of another key, so no certificate of this request.
-    t.not((await again(other.csr))['serial_number'], first['serial_number'])
-    t.deepEqual(await again(mine.csr, 0, `${first['certificate']}\n${mine.keyPem}`), first)
-    await again(fewer.csr)
-    t.regex(notices[0]!, /DNS names are \[a\.example\.org, b\.example\.org\], not \[a\.example\.org\]/)
-    await again(mine.csr, 700)
-    t.regex(notices[0]!, /it ends on/)
-    const next = await issuer().generateRoot(mount, { commonName: 'kubernetes', type: 'internal', ttl: '43800h' })
-    await issuer().setDefaultIssuer(mount, next.issuerId)
-    await again(mine.csr)
-    t.regex(notices[0]!, /its issuer is not "CN=kubernetes"/)
-    const short = await failure(fresh(path, { csr: mine.csr, ttl: '3000h' }))
-    t.is(short.code, 'issuer.ttl-shortened')
-  })
-
-  test('a request that is none, or not signed by its key, is refused', async t => {
-    const { mount } = await mountWith()
-    const bad = '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n'
-    t.not((await failure(issuer().signCsr(mount, 'web', bad, { commonName: 'x' }))).code, 'nothing was refused')
-    const { csr } = await makeRequest('CN=a.example.org', [])
-    const bytes = x509.PemConverter.decodeFirst(csr)
-    new Uint8Array(bytes)[bytes.byteLength - 1]! ^= 1
-    const forged = x509.PemConverter.encode(bytes, 'CERTIFICATE REQUEST')
-    t.not((await failure(issuer().signCsr(mount, 'web', forged, { commonName: 'x' }))).code, 'nothing was refused')
-  })
-
   test('what is not there is named: mount, role, issuer', async t => {
     const { mount } = await mountWith()
     t.is((await failure(issuer().issue(mount, 'none', { commonName: 'x' }))).code, 'issuer.no-such-role')
@@ -416,21 +474,6 @@ export function issuerContract(test: TestFn, issuer: () => Issuer): void {
     const error = await failure(issuer().issue('pki_contract_empty', 'web', { commonName: 'x' }))
     t.is(error.code, 'issuer.refused')
   })
-
-  test('a template reads the CA, and gets certificate and key of one issue', async t => {
-    const { mount, root } = await mountWith()
-    const renderer = createRenderer({ secrets: vaultSecrets(issuer()) })
-    const of = async (what: string) => {
-      const source = `{{ with secret "${mount}/issue/web" "common_name=x" "alt_names=a.example.org, b.example.org" "ip_sans=10.0.0.1" "exclude_cn_from_sans=true" "ttl=100h" }}{{ .Data.${what} }}{{ end }}`
-      return (await renderer.render(source, { name: what })).output
-    }
-    const [certificate, key] = [await of('certificate'), await of('private_key')]
-    t.true(keyMatches(certificate, key))
-    t.deepEqual(parseCertificate(certificate).dnsNames, ['a.example.org', 'b.example.org'])
-    t.regex(await of('serial_number'), /^([0-9a-f]{2}:)+[0-9a-f]{2}$/)
-    const ca = `{{ with secret "${mount}/cert/ca" }}{{ .Data.certificate }}{{ end }}`
-    t.is(`${(await renderer.render(ca, { name: 'ca' })).output}\n`, root.certificate)
-  })
 }
 
 async function failure(work: Promise<unknown>): Promise<RekeyError> {
@@ -440,14 +483,24 @@ async function failure(work: Promise<unknown>): Promise<RekeyError> {
   )
 }
 
+function freshKeys({ keyType }: (typeof kinds)[number]): { privateKey: KeyObject } {
+  if (keyType === 'rsa') return generateKeyPairSync('rsa', { modulusLength: 2048 })
+  return keyType === 'ec' ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : generateKeyPairSync('ed25519')
+}
+
 /** A certificate request and the key that it is for. */
 async function makeRequest(
+  kind: (typeof kinds)[number],
   name: string,
   dnsNames: string[],
-  { privateKey }: { privateKey: KeyObject } = generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+  { privateKey }: { privateKey: KeyObject } = freshKeys(kind),
 ): Promise<{ csr: string; keyPem: string }> {
   const publicKey = createPublicKey(privateKey)
-  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+  const algorithm = {
+    rsa: { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' },
+    ec: { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' },
+    ed25519: { name: 'Ed25519' },
+  }[kind.keyType] as unknown as webcrypto.EcKeyImportParams
   const keys = {
     privateKey: await webcrypto.subtle.importKey('jwk', privateKey.export({ format: 'jwk' }), algorithm, true, [
       'sign',

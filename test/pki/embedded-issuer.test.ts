@@ -101,7 +101,12 @@ test.serial('a file that is open is not opened twice; the lock of a process that
 test.serial('a parameter that it does not know is refused, not left out', async t => {
   const { file } = await written('parameters')
   const opened = await openEmbeddedIssuer(file, { passphrase })
-  const write = opened.write('pki/issue/web', { common_name: 'x', uri_sans: 'spiffe://a' })
-  await t.throwsAsync(write, { message: /the parameter "uri_sans" is not offered by rekey's own CA/ })
+  const ask = (more: Record<string, string>) => opened.write('pki/issue/web', { common_name: 'x', ...more })
+  await t.throwsAsync(ask({ other_sans: 'x' }), {
+    message: /the parameter "other_sans" is not offered by rekey's own CA/,
+  })
+  await t.throwsAsync(ask({ format: 'pem_bundle' }), { message: /the format "pem_bundle" is not offered/ })
+  const role = opened.ensureRole('pki', 'odd', { ext_key_usage: ['ServerAuth', 'Everything'] })
+  await t.throwsAsync(role, { message: /the usage "Everything" is not known/ })
   opened.close()
 })

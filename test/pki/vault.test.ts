@@ -287,6 +287,16 @@ test.serial('the policy line for a version of a secret has the path alone', asyn
   t.is(error.hint, `Add to the token's policy: path "kv/data/app" { capabilities = ["read"] }`)
 })
 
+test.serial('the policy line for what is written has create too where that may be what is missing', async t => {
+  const { vault } = await talkTo(t, answer(403, { errors: ['permission denied'] }))
+  const lines = { 'kv/data/app': 'create", "update', 'pki/issue/web': 'update', 'auth/token/create': 'update' }
+  for (const [path, capabilities] of Object.entries(lines)) {
+    const error = await failure(vault.write(path, { a: 'b' }))
+    t.is(error.message, `Vault: permission denied for update on ${path}`)
+    t.is(error.hint, `Add to the token's policy: path "${path}" { capabilities = ["${capabilities}"] }`)
+  }
+})
+
 test.serial('plain http goes to loopback only, and an address must be one', async t => {
   await t.throwsAsync(connectVault({ address: 'http://vault.example.org:8200', token }), {
     message: /would get the token in clear text/,

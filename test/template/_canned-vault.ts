@@ -1,4 +1,5 @@
-// A server on loopback that answers some paths as a Vault would, always alike: for consul-template and for rekey.
+// A server on loopback that answers some paths as a Vault would, always alike: for consul-template and for rekey. One path is answered as
+// a Consul would, for the functions of consul-template that work on its pairs.
 import { readFileSync } from 'node:fs'
 import { createServer, type ServerResponse } from 'node:http'
 
@@ -28,6 +29,13 @@ const lists: Record<string, string[]> = {
   'kv/metadata': ['b', 'a'],
 }
 
+/** The pairs below `app`, as Consul answers `kv/app?recurse`. */
+const pairs = Object.entries({ 'app/a/x': '1', 'app/a/y': 'two', 'app/b/deep/z': '3', 'app/c': '4' }).map(
+  ([Key, value]) => ({
+    ...{ Key, Value: Buffer.from(value).toString('base64'), Flags: 0, LockIndex: 0, CreateIndex: 1, ModifyIndex: 1 },
+  }),
+)
+
 /** What an issue answers: always the same certificate, and what was asked for as `echo_…`. */
 function issued(parameters: Record<string, unknown>) {
   const echo = Object.entries(parameters).map(([key, value]) => [`echo_${key}`, value])
@@ -50,6 +58,7 @@ function mountOf(path: string) {
 }
 
 function answer(method: string, path: string, query: URLSearchParams, body: Record<string, unknown>) {
+  if (query.has('recurse')) return path === 'kv/app' ? pairs : undefined
   const listing = method === 'LIST' || query.get('list') === 'true'
   if (path.startsWith('sys/internal/ui/mounts/')) return { data: mountOf(path.slice('sys/internal/ui/mounts/'.length)) }
   if (listing) return lists[path] && { data: { keys: lists[path] } }
@@ -98,9 +107,14 @@ export async function startCannedVault(): Promise<CannedVault> {
         .replace(/\/$/, '')
       const body = text ? JSON.parse(text) : {}
       if (made.takeOver?.(path, response)) return
-      const found =
-        (await made.before?.(request.method!, path, body)) ?? answer(request.method!, path, url.searchParams, body)
-      response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json' })
+      const before = await made.before?.(request.method!, path, body).catch((error: Error) => error)
+      if (before instanceof Error) {
+        response.writeHead(400).end(JSON.stringify({ errors: [before.message] }))
+        return
+      }
+      const found = before ?? answer(request.method!, path, url.searchParams, body)
+      const ofConsul = { 'X-Consul-Index': '1', 'X-Consul-LastContact': '0' }
+      response.writeHead(found ? 200 : 404, { 'Content-Type': 'application/json', ...ofConsul })
       response.end(JSON.stringify(found ?? { errors: [] }))
     })
   })

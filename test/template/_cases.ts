@@ -17,6 +17,8 @@ export interface TemplateCase {
   failure?: true
   /** rekey is stricter: what its message holds. */
   refused?: string
+  /** What consul-template renders instead: with the pairs of a Consul server, which rekey does not ask. */
+  consulTemplate?: string
   /** consul-template would wait for a Consul server. */
   consul?: true
   /** What consul-template wrote, as text, or in base64 where it is none. */

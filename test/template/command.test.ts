@@ -1,7 +1,7 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
 import 'reflect-metadata'
-import { execFileSync, spawn } from 'node:child_process'
-import { generateKeyPairSync } from 'node:crypto'
+import { execFileSync } from 'node:child_process'
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -19,6 +19,7 @@ import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { start } from '../_process.ts'
 import { issue } from '../pki/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
@@ -59,28 +60,16 @@ const program = join(import.meta.dirname, '..', '..', 'bin', 'rekey')
 
 async function rekey(folder: string, args: string[], { wrapper = [], environment }: How = {}) {
   const [file, ...words] = [...wrapper, process.execPath, program, 'template', ...args]
-  const child = spawn(file!, words, {
-    cwd: join(import.meta.dirname, '../..'),
-    env: {
-      PATH: process.env['PATH'],
-      HOME: folder,
-      // Of the user who runs the tests: compiled code is in it.
-      XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
-      XDG_STATE_HOME: folder,
-      VAULT_ADDR: vault.address,
-      VAULT_TOKEN: 't',
-      ...environment,
-    },
+  return start(file!, words, {
+    PATH: process.env['PATH'],
+    HOME: folder,
+    // Of the user who runs the tests: compiled code is in it.
+    XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
+    XDG_STATE_HOME: folder,
+    VAULT_ADDR: vault.address,
+    VAULT_TOKEN: 't',
+    ...environment,
   })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', chunk => {
-    stdout += chunk
-  })
-  child.stderr.on('data', chunk => {
-    stderr += chunk
-  })
-  const code = await new Promise(resolve => child.on('close', resolve))
-  return { code, stdout, stderr, all: stdout + stderr }
 }
 
 const secretTemplate = '{{ with secret \\"secret/app\\" }}{{ .Data.password }}{{ end }}'
@@ -166,10 +155,12 @@ test.serial('sockaddr tells the addresses of the host', async t => {
 })
 
 test.serial('--dry prints what consul-template -dry prints, and places nothing', async t => {
-  const { out, run } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
+  const { out, run, on } = scene('template {\n contents = "one\\n"\n destination = "OUT/a"\n}\n')
   const { code, stdout } = await run('--dry')
   t.is(code, 0)
   t.is(stdout, `> ${join(out, 'a')}\none\n`)
+  const several = await on('all', ['--dry', '--forks', '1'])
+  t.is(several.stdout, `> a:${join(out, 'a')}\none\n> b:${join(out, 'a')}\none\n`)
   t.deepEqual(readdirSync(out), [])
 })
 
@@ -373,6 +364,141 @@ test.serial('a certificate that is as it would be issued now is left alone; one 
   t.is((await place()).issues, 0)
 })
 
+test.serial(
+  "the document's template, which asks for no key, leaves its certificate alone; with one for the key both are issued",
+  async t => {
+    const issuer = await openEmbeddedIssuer(join(root, 'document.sealed'), { passphrase: 'of this test' })
+    await issuer.ensureMount('pki_k8s', { maxLeaseTtl: '43800h' })
+    await issuer.generateRoot('pki_k8s', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+    const role = { allow_any_name: true, max_ttl: '43800h', key_type: 'ec', key_bits: 256 } as const
+    await issuer.ensureRole('pki_k8s', 'kubernetes', role)
+    let issues = 0
+    vault.before = async (method, path, body) => {
+      if (!path.startsWith('pki_k8s/')) return undefined
+      if (method !== 'GET') issues++
+      return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+    }
+    t.teardown(() => {
+      vault.before = undefined
+      issuer.close()
+    })
+    const cases = readFileSync(join(import.meta.dirname, 'cases', 'document.json'), 'utf8')
+    const [certificate, key] = (JSON.parse(cases) as { template: string }[]).map(({ template }) =>
+      template.replaceAll('IP.ADDRESS.MASTER', '10.0.0'),
+    )
+    const { folder, out, config, run } = scene('')
+    const block = (name: string, template: string) => {
+      writeFileSync(join(folder, `${name}.tpl`), template)
+      return `template {\n source = "${folder}/${name}.tpl"\n destination = "${out}/${name}"\n}\n`
+    }
+    const place = async () => {
+      issues = 0
+      const { code, all } = await run()
+      t.is(code, 0, all)
+      return issues
+    }
+    writeFileSync(config, block('apiserver.pem', certificate!))
+    t.is(await place(), 1)
+    t.is(await place(), 0)
+    writeFileSync(config, block('apiserver.pem', certificate!) + block('apiserver-key.pem', key!))
+    // The key of what lies there is nowhere.
+    t.is(await place(), 1)
+    t.is(await place(), 0)
+  },
+)
+
+test.serial('a request of the host is signed, whose key stays there, and left alone the next time', async t => {
+  const issuer = await openEmbeddedIssuer(join(root, 'requests.sealed'), { passphrase: 'of this test' })
+  await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+  await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+  await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ed25519' })
+  const sent: string[] = []
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith('pki/')) return undefined
+    if (method !== 'GET') sent.push(JSON.stringify(body))
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  const { out, run } = scene(`
+    template {
+      contents = <<-END
+        {{ with secret "pki/sign/web" (file "OUT/web.csr" | printf "csr=%s") "ttl=100h" }}{{ .Data.certificate }}{{ end }}
+        END
+      destination = "OUT/web.crt"
+    }`)
+  const words = [
+    'req',
+    '-new',
+    '-newkey',
+    'ed25519',
+    '-nodes',
+    '-subj',
+    '/CN=a.example.org',
+    '-addext',
+    'subjectAltName=DNS:a.example.org',
+  ]
+  execFileSync('openssl', [...words, '-keyout', join(out, 'web.key'), '-out', join(out, 'web.csr')], { stdio: 'pipe' })
+  const first = await run()
+  t.is(first.code, 0, first.all)
+  const certificate = readFileSync(join(out, 'web.crt'), 'utf8')
+  t.true(new X509Certificate(certificate).checkPrivateKey(createPrivateKey(readFileSync(join(out, 'web.key')))))
+  t.is(sent.length, 1)
+  t.notRegex(sent[0]!, /PRIVATE KEY/)
+  t.is((await run()).code, 0)
+  t.is(sent.length, 1)
+  t.is(readFileSync(join(out, 'web.crt'), 'utf8'), certificate)
+})
+
+test.serial('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
+  const issuer = await openEmbeddedIssuer(join(root, 'shared.sealed'), { passphrase: 'of this test' })
+  await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+  await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+  await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', key_bits: 256 })
+  let issues = 0
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith('pki/')) return undefined
+    if (method !== 'GET') issues++
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  const { folder, out, on } = scene(`
+    template {
+      contents = <<-END
+        {{ with secret "pki/issue/web" "common_name=a.example.org" "ttl=100h" }}{{ .Data.certificate }}
+        {{ .Data.private_key }}{{ end }}
+        END
+      destination = "OUT/web.pem"
+      perms = "0600"
+    }`)
+  // Where one becomes somebody else, another folder lies over this one: as if it was another machine.
+  const [programs, other] = ['programs', 'of-b'].map(name => join(folder, name)) as [string, string]
+  for (const path of [programs, other]) mkdirSync(path)
+  const flags = process.getuid?.() === 0 ? '-m' : '-rm'
+  const sudo = `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec unshare ${flags} sh -ec 'mount --bind ${other} ${out}; exec "$@"' sh "$@"\n`
+  writeFileSync(join(programs, 'sudo'), sudo, { mode: 0o755 })
+  const own = `ansible_connection=local rekey_directory=${join(folder, 'on-hosts')}`
+  writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own} ansible_become=true ansible_become_user=daemon\n`)
+  const environment = { PATH: `${programs}:${process.env['PATH']}` }
+  const place = async (pattern: string, ...more: string[]) => {
+    issues = 0
+    const { code, all } = await on(pattern, more, { environment })
+    t.is(code, 0, all)
+    return issues
+  }
+  t.is(await place('b'), 1)
+  const ofB = readFileSync(join(other, 'web.pem'), 'utf8')
+  t.deepEqual(readdirSync(out), [])
+  t.is(await place('all', '--shared'), 0)
+  t.is(readFileSync(join(out, 'web.pem'), 'utf8'), ofB)
+  t.is(readFileSync(join(other, 'web.pem'), 'utf8'), ofB)
+})
+
 const faults: [title: string, second: string, message: RegExp, code: number][] = [
   [
     'a secret that is not there',
@@ -574,6 +700,30 @@ test.serial('--shared asks once for all hosts, and every host gets the same', as
   })
   t.is(await ask('--shared'), 1)
   t.is(await ask(), 2)
+})
+
+test.serial('a folder of configurations is one, and settings without use are named once, with their place', async t => {
+  const { folder, out, on } = scene('')
+  const configs = join(folder, 'configs')
+  mkdirSync(configs)
+  const block = (name: string) =>
+    `template {\n contents = "${name}"\n destination = "${out}/${name}"\n wait { min = "2s" }\n}\n`
+  writeFileSync(
+    join(configs, '10.hcl'),
+    `consul {\n address = "127.0.0.1:8500"\n}\nsyslog {\n enabled = true\n}\n${block('a')}`,
+  )
+  writeFileSync(
+    join(configs, '20.json'),
+    `{ "syslog": { "enabled": true }, "pid_file": "/x", "template": { "contents": "b", "destination": "${out}/b" } }`,
+  )
+  writeFileSync(join(configs, '30'), block('c'))
+  const { code, all, stderr } = await on('a', ['-c', configs])
+  t.is(code, 0, all)
+  t.deepEqual(readdirSync(out), ['a', 'b', 'c'])
+  const [named, ...more] = stderr.split('\n').filter(line => line.startsWith('Settings without a use here: '))
+  const places = ['consul (10.hcl:1)', 'syslog (10.hcl:4)', 'pid_file (20.json:1)', 'template.wait (10.hcl:7)']
+  t.deepEqual(named!.slice('Settings without a use here: '.length).replaceAll(`${configs}/`, '').split(', '), places)
+  t.deepEqual(more, [])
 })
 
 test.serial('a configuration that can not be read is misuse, with file and line', async t => {

@@ -1,7 +1,9 @@
 // The two passes, one request for one question, strictness, and the places that errors name.
 import test from 'ava'
 import { RekeyError } from '../../lib/errors.ts'
+import { vaultSecrets } from '../../lib/pki/vault.ts'
 import { createRenderer, type SecretRequest, type SecretSource } from '../../lib/template/render.ts'
+import { issue } from '../pki/_certificates.ts'
 
 /** A source that answers from a table and keeps what it was asked, with how many requests were under way at once. */
 function sourceOf(answers: Record<string, Record<string, unknown>>) {
@@ -65,6 +67,19 @@ test.serial('asks for all secrets of a pass at once, and for those behind them i
   t.is(source.mostAtOnce(), 2)
 })
 
+test.serial('what is written waits for all that is read: it may hang on that', async t => {
+  const source = sourceOf({ kv: { name: 'a.example.org' }, 'pki/issue/web': { certificate: 'C' } })
+  const template =
+    '{{ $name := "" }}{{ with secret "kv" }}{{ $name = .Data.name }}{{ end }}' +
+    '{{ with secret "pki/issue/web" (printf "common_name=%s" $name) (file "ttl" | printf "ttl=%s") }}{{ .Data.certificate }}{{ end }}'
+  const renderer = createRenderer({ ...source, readFile: async () => '5h' })
+  t.is((await renderer.render(template, { name: 'a.tpl' })).output, 'C')
+  t.deepEqual(source.asked, [
+    { path: 'kv', data: undefined },
+    { path: 'pki/issue/web', data: { common_name: 'a.example.org', ttl: '5h' } },
+  ])
+})
+
 test.serial('one renderer asks the same question once, also for templates that render side by side', async t => {
   const source = sourceOf({ 'pki/issue/web': { certificate: 'CERTIFICATE', private_key: 'KEY' } })
   const renderer = createRenderer(source)
@@ -122,6 +137,29 @@ test.serial('refuses what consul-template would write to disk in silence', async
   )
   t.regex(await fails('{{ .Anything }}'), /^a\.tpl:1:4: \.Anything has no value/)
   t.regex(await fails('{{ with secret "a" "oops" }}{{ end }}'), /^a\.tpl:1:9: secret: every argument .* "key=value"/)
+})
+
+test.serial('refuses an empty key and an empty CA of pkiCert, and a lease shorter than asked', async t => {
+  const { pem } = await issue({ name: 'CN=leaf' })
+  const of = (field: string) =>
+    fails(`{{ with pkiCert "pki/sign/web" "csr=x" }}{{ ${field} }}{{ end }}`, { 'pki/sign/web': { certificate: pem } })
+  t.is(await of('.Cert | len'), `rendered "${pem.length}"`)
+  t.is(await of('if .Key }}{{ end'), 'rendered ""')
+  t.is(await of('.Key'), 'a.tpl:1:45: .Key has no value (consul-template would write "")')
+  t.regex(await of('.CA | writeToFile "/a" "" "" "0600"'), /^a\.tpl:1:51: writeToFile: \.CA has no value/)
+  const write = async () => ({ data: {}, auth: { client_token: 't', lease_duration: 3600 } })
+  const token = (ttl: string) =>
+    createRenderer({ secrets: vaultSecrets({ read: async () => undefined, write }) })
+      .render(`{{ with secret "auth/token/create" "ttl=${ttl}" }}{{ .Auth.ClientToken }}{{ end }}`, { name: 'a.tpl' })
+      .then(
+        ({ output }) => output,
+        ({ message }: Error) => message,
+      )
+  t.is(await token('1h'), 't')
+  t.is(
+    await token('2h'),
+    'a.tpl:1:9: auth/token/create answered with a lease of 3600 s, shorter than the ttl of 2h that was asked',
+  )
 })
 
 test.serial('says where a template can not be parsed, and which function it does not know', async t => {
