@@ -16,7 +16,7 @@ import { openSessions } from './sessions.ts'
 import { isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
 
 export type { Earlier, RunOptions, RunResult } from './options.ts'
-export { selectPlays } from './select.ts'
+export { requireDelegates, selectPlays } from './select.ts'
 
 /** Runs a playbook to its end, its first failure, or until `signal` is aborted. Rejects only for errors of rekey itself. */
 export async function runPlaybook(playbook: Playbook, options: RunOptions): Promise<RunResult> {
