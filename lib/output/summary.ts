@@ -1,9 +1,10 @@
 // What a run says at its end: the report, what went wrong, the state things are in. The same lines under every view.
 
 import { formatDuration } from '../playbook/duration.ts'
+import { names } from '../playbook/host.ts'
 import type { RunEvent, Tally } from '../run/events.ts'
 import type { Terminal } from './terminal.ts'
-import { columns, names, tallied } from './words.ts'
+import { columns, tallied } from './words.ts'
 
 type StepFinished = Extract<RunEvent, { kind: 'step.finished' }>
 

@@ -163,6 +163,35 @@ test.serial(
   },
 )
 
+test.serial(
+  'who waits for a turn when the run is told to stop was not begun: it is said, undone nowhere, and gone on with',
+  async t => {
+    const { bench, playbook, log, folder } = work()
+    const slow = `say('A', { run: async ctx => { await log(ctx, 'A'); await ctx.$\`[ -e ${folder}/quick ] || { echo waits; sleep 30; }\` }, rollback: ctx => log(ctx, 'undo-A') })`
+    const path = playbook(`play('One', { hosts: 'masters' }, [say('Z'), ${slow}])`)
+    const stopped = async (signal: NodeJS.Signals) =>
+      bench.rekey(['run', path, '-i', bench.inventory, '--forks', '1', '--output', 'plain', '-v'], {
+        onLine: (line, kill) => {
+          if (line.endsWith('h1 | waits')) kill(signal)
+        },
+      })
+    const { code, stdout } = await stopped('SIGINT')
+    t.is(code, 130, stdout)
+    t.regex(stdout, /Finished everywhere, last: Z\n +A: was ended in the middle on h1\n +A: not begun on h2, h3\n/)
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /\n +A +cancelled on h1\n/)
+    t.deepEqual(log(), ['Z h1', 'Z h2', 'Z h3', 'A h1'])
+    t.is((await bench.rekey(['rollback', 'last'])).code, 0)
+    t.deepEqual(log(), ['undo-A h1'])
+
+    await stopped('SIGKILL')
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /Where it stopped\n +A: begun on h1, its end is not known$/m)
+    log()
+    bench.touch('quick')
+    t.is((await bench.rekey(['resume', 'last', '--take-lock'])).code, 0)
+    t.deepEqual(log(), ['A h1', 'A h2', 'A h3'])
+  },
+)
+
 test.serial('delegateTo: the commands run there, the outcome is that of the host', async t => {
   const { playbook, log, folder, bench } = work()
   // One host can't be reached: what works for it works elsewhere.
