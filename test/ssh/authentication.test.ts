@@ -101,18 +101,35 @@ for (const kind of kinds) {
     )
   })
 
-  real(`${kind}: a host that offers nothing modern is said to be too old`, async t => {
-    const old = await startSshd(['KexAlgorithms diffie-hellman-group14-sha1', 'HostKeyAlgorithms ssh-ed25519'])
-    try {
-      await refused(
-        t,
-        connect('h1', { ...old.settings, kind }),
-        /^h1 is too old to be trusted: it offers no key exchange/,
-      )
-    } finally {
-      await old.stop()
-    }
-  })
+  for (const [offer, what] of [
+    [['KexAlgorithms diffie-hellman-group14-sha1'], 'key exchange (algorithm|method)'],
+    [['Ciphers aes128-cbc,3des-cbc'], '(client->server|C->S) cipher|cipher'],
+    [['Ciphers aes128-ctr', 'MACs hmac-sha1'], '(client->server|C->S) MAC|MAC'],
+    [['HostKeyAlgorithms ssh-rsa'], 'host key (algorithm|format|type)'],
+  ] as const) {
+    real(`${kind}: a host that offers nothing modern is said to be too old: ${offer.join(', ')}`, async t => {
+      const old = await startSshd(offer)
+      try {
+        if (offer[0].includes('ssh-rsa')) await withRsaKey(old)
+        const error = await refused(
+          t,
+          connect('h1', { ...old.settings, kind }),
+          new RegExp(`^h1 is too old to be trusted: it offers no (${what}) that rekey accepts$`),
+        )
+        t.is(error?.hint, 'Update its SSH server; nothing with SHA-1 or CBC is accepted.')
+      } finally {
+        await old.stop()
+      }
+    })
+  }
+}
+
+/** Gives an sshd another host key, of RSA, and has it known. */
+async function withRsaKey({ folder, port, restart }: TestSshd): Promise<void> {
+  for (const name of ['host', 'host.pub']) rmSync(join(folder, name))
+  execFileSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '2048', '-N', '', '-f', join(folder, 'host')])
+  writeFileSync(join(folder, 'known_hosts'), `[127.0.0.1]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  await restart()
 }
 
 /** The host's key, known as that of localhost. */
