@@ -6,6 +6,7 @@ import { type Host, type HostSource, names } from '../playbook/host.ts'
 import type { Outcome, Playbook } from '../playbook/model.ts'
 import { runContext } from './context.ts'
 import { eventError } from './failure.ts'
+import { referenceOf } from './folder.ts'
 import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import type { RunOptions, RunResult } from './options.ts'
 import type { Registered } from './registered.ts'
@@ -192,7 +193,8 @@ function cannotBegin(standing: Standing, chosen: readonly Selected[]): boolean {
 
 function stateOfThings(standing: Standing, selected: readonly Selected[], options: RunOptions): string[] {
   const { lastStep, failures, notBegun } = standing
-  const { run, check = false, earlier, provenance, selection } = options
+  const { check = false, earlier, provenance, selection } = options
+  const run = referenceOf(options.run, options.folder)
   const undoing = earlier?.mode === 'rollback'
   const how: Partial<Record<Outcome, string>> = {
     unknown: 'nobody knows whether it finished',
