@@ -1,7 +1,7 @@
 // Proving to a host who we are: keys, agent, passwords, certificates. On a real sshd that knows users of its own.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -174,6 +174,51 @@ real('openssh shows a certificate that lies beside the key; ssh says that it can
     await trusting.stop()
   }
 })
+
+for (const [method, file] of [
+  ['sudo', 'sudoers'],
+  ['doas', 'doas.conf'],
+] as const) {
+  const absent = !existsSync(`/usr/bin/${method}`)
+  const able = absent ? test.skip : withUsers
+  able(
+    `the real ${method} becomes root with the password, and refuses a wrong one at once${absent ? ' (skipped: it is not installed)' : ''}`,
+    async t => {
+      const own = await startSshdWithUsers([], [file])
+      try {
+        const login = { ...withoutKey(own), password: rightPassword }
+        const become = { method, user: 'root' } as const
+        const input = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 256))
+        for (const kind of kinds) {
+          const connection = await connect('h1', { ...login, kind, become: { ...become, password: rightPassword } })
+          const ended = await runScript(connection, 'id -u >&2; cat; exit 7', { input })
+          t.true(ended.stdout.equals(input))
+          t.is(ended.stderr, '0\n')
+          t.is(ended.code, 7)
+          connection.close()
+          const other = await connect('h1', { ...login, kind, become: { ...become, password: 'wrong pony' } })
+          const started = performance.now()
+          const error = await t.throwsAsync<RekeyError>(runScript(other, 'id -u', { input }), {
+            instanceOf: HostFailedError,
+            message: new RegExp(`^h1: ${method} did not accept the password to become root`),
+          })
+          t.is(error?.code, 'become.password')
+          t.notRegex(error?.message ?? '', /pony/)
+          // PAM waits two seconds or so before it says no; it is asked once.
+          t.true(performance.now() - started < 15_000)
+          other.close()
+          const without = await connect('h1', { ...login, kind, become })
+          await t.throwsAsync(runScript(without, 'id -u'), {
+            message: `h1: ${method} asks for a password to become root`,
+          })
+          without.close()
+        }
+      } finally {
+        await own.stop()
+      }
+    },
+  )
+}
 
 withUsers('the real su becomes root with the password, and refuses a wrong one at once', async t => {
   const become = { method: 'su', user: 'root', password: rightPassword } as const
