@@ -2,8 +2,7 @@
 import { createInterface } from 'node:readline/promises'
 import { limiter } from '../connection/limiter.ts'
 import { CancelledError, RekeyError } from '../errors.ts'
-import { names } from '../output/words.ts'
-import type { Host } from '../playbook/host.ts'
+import { type Host, names } from '../playbook/host.ts'
 
 /** Throws where there is nobody to ask. */
 export function requireTerminal(): void {

@@ -8,7 +8,7 @@ import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stillRunning } from '../run/claim.ts'
 import { readCommand } from '../run/command-file.ts'
-import { runsDirectory } from '../run/folder.ts'
+import { referenceOf, runsDirectory } from '../run/folder.ts'
 import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
 import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
 import { readRegistered } from '../run/registered.ts'
@@ -57,7 +57,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
       hint:
         finished?.outcome === 'done'
           ? 'Begin a new run.'
-          : `Go on with that: ${rollbackCommand(run, latest.selection.to)}`,
+          : `Go on with that: ${rollbackCommand(referenceOf(run, folder), latest.selection.to)}`,
     })
   }
   if (finished?.outcome === 'done') {

@@ -1,7 +1,7 @@
 // `rekey rollback`: undoes what a run did, from wherever it stands.
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
-import { names } from '../output/words.ts'
+import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { runsDirectory } from '../run/folder.ts'

@@ -6,7 +6,7 @@ import { loadPlaybook } from '../playbook/load.ts'
 import { writeCommand } from '../run/command-file.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { provenanceOf } from '../run/provenance.ts'
-import { selectPlays } from '../run/run.ts'
+import { requireDelegates, selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
 import {
   type ConnectionOptions,
@@ -98,6 +98,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       hint: `It needs the groups: ${[...new Set(playbook.plays.map(({ hosts }) => hosts))].join(', ')}.`,
     })
   }
+  requireDelegates(plays, inventory)
   const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
   const vars = variablesOf(playbook, inventory, hosts, options.extraVars ?? [])
   const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))

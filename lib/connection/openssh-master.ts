@@ -61,21 +61,29 @@ export async function openMaster(
     stdio: ['pipe', 'ignore', 'pipe'],
     env: { ...process.env, REKEY_FOLDER: folder, SSH_ASKPASS: program, SSH_ASKPASS_REQUIRE: 'force' },
   })
+  const end = () => child.stdin.end()
+  let loggedIn = false
   let said = ''
+  let outdated: string | undefined
   child.stderr.on('data', (chunk: Buffer) => {
     // Of a connection that stays for hours, the last words are enough.
     said = (said + chunk).slice(-64 * 1024)
+    if (loggedIn) return
+    outdated ??= outdatedIn(said)
+    // Before it asks for a password.
+    if (outdated !== undefined) end()
   })
   child.stdin.on('error', () => {})
   const ended = once(child, 'close').then(
     () => true,
     () => true,
   )
-  const end = () => child.stdin.end()
   const giveUp = AbortSignal.any([AbortSignal.timeout(settings.connectTimeout * 1_000), ...(signal ? [signal] : [])])
   try {
-    while (!existsSync(controlPath)) {
-      if (await Promise.race([ended, delay(poll, false)])) throw whyNot(name, settings, said, asked)
+    while (outdated === undefined && !existsSync(controlPath)) {
+      if (await Promise.race([ended, delay(poll, false)])) {
+        throw outdated === undefined ? whyNot(name, settings, said, asked) : tooOld(name, outdated)
+      }
       if (signal?.aborted) {
         throw new CancelledError(`connecting to ${name} was cancelled`, { code: 'run.cancelled', host: name })
       }
@@ -84,6 +92,8 @@ export async function openMaster(
         throw cannotReach(name, settings, `no answer within ${settings.connectTimeout} s${waiting}`)
       }
     }
+    if (outdated !== undefined) throw tooOld(name, outdated)
+    loggedIn = true
   } catch (error) {
     end()
     rmSync(folder, { recursive: true, force: true })
@@ -184,6 +194,21 @@ function words(said: string): string[] {
     .split(/\r?\n/)
     .map(line => line.trim())
     .filter(line => line !== '' && !/^(debug\d|OpenSSH_|Authenticated to|Transferred:|Bytes per second)/.test(line))
+}
+
+/**
+ * What the host and ssh agreed on, where that is nothing to be trusted: ssh still takes a MAC with SHA-1 by itself, and its configuration may
+ * allow more.
+ */
+function outdatedIn(said: string): string | undefined {
+  const agreed = [
+    ['key exchange method', /kex: algorithm: (\S+)/g],
+    ['host key algorithm', /kex: host key algorithm: (\S+)/g],
+    ['cipher', /kex: .* cipher: (\S+)/g],
+    ['MAC', /kex: .* MAC: (\S+)/g],
+  ] as const
+  const isOutdated = (algorithm = '') => /sha1|md5|-cbc|^ssh-(rsa|dss)|arcfour/.test(algorithm)
+  return agreed.find(([, line]) => [...said.matchAll(line)].some(([, algorithm]) => isOutdated(algorithm)))?.[0]
 }
 
 function whyNot(name: string, settings: ConnectionSettings, said: string, asked: string[]): UnreachableError {

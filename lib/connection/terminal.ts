@@ -45,6 +45,8 @@ export async function startOnTerminal(start: Start, command: string, options: St
     ].join('\n'),
     { ...options, pty: true },
   )
+  // On a terminal nothing comes there, and whoever waits for the end of the channel waits for that of all its streams.
+  asking.channel.stderr.resume()
   const folder = await pipesOf(asking)
   // Commands that all hold a terminal and wait for their pipes would wait for ever.
   const pipes = `d=${folder}; cat "$d/out" & cat "$d/err" >&2 & cat >"$d/in"; wait`

@@ -1,7 +1,8 @@
 // A run as it is told afterwards, from its journal.
 import { formatDuration } from '../playbook/duration.ts'
+import { names } from '../playbook/host.ts'
 import { endingOf, isDone, type Progress, type RunHistory } from '../run/history.ts'
-import { columns, names, placed } from './words.ts'
+import { columns, placed } from './words.ts'
 
 /** A run in a list: its id, and when, by whom, how it ended. */
 export function runRow(history: RunHistory): [string, string] {
@@ -85,9 +86,14 @@ function toldOf(known: ReadonlyMap<string, Progress> | undefined, hosts: readonl
   const count = runOnce ? 1 : hosts.length
   return [...groups]
     .sort(([a], [b]) => Number(isDone(b)) - Number(isDone(a)))
-    .map(([how, entries]) =>
-      entries.length === count && groups.size === 1 ? how : `${how} on ${names(entries.map(([name]) => name))}`,
-    )
+    .map(([how, entries]) => {
+      if (entries.length === count && groups.size === 1) return how
+      // Which hosts are done, those that are not tell.
+      return `${how} on ${names(
+        entries.map(([name]) => name),
+        isDone(how) ? undefined : entries.length,
+      )}`
+    })
     .join('; ')
 }
 

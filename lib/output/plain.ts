@@ -1,6 +1,7 @@
 // The view without a terminal: one line for everything that happened, and one now and then for what takes its time.
 
 import { formatDuration } from '../playbook/duration.ts'
+import { names } from '../playbook/host.ts'
 import type { Outcome } from '../playbook/model.ts'
 import { eventTime, type RunEvent } from '../run/events.ts'
 import { diffLines, outputLine } from './lines.ts'
@@ -8,7 +9,7 @@ import { followRun, type RunningHost } from './progress.ts'
 import { finishedLines, reportLines, runLine } from './summary.ts'
 import type { Style, Terminal } from './terminal.ts'
 import type { View } from './view.ts'
-import { names, placeOf, predictions } from './words.ts'
+import { placeOf, predictions } from './words.ts'
 
 /** Milliseconds of silence after which it says what is being waited for. */
 const heartbeat = 2_000

@@ -1,9 +1,10 @@
 // What a run says at its end: the report, what went wrong, the state things are in. The same lines under every view.
 
 import { formatDuration } from '../playbook/duration.ts'
+import { names } from '../playbook/host.ts'
 import type { RunEvent, Tally } from '../run/events.ts'
 import type { Terminal } from './terminal.ts'
-import { columns, names, tallied } from './words.ts'
+import { columns, tallied } from './words.ts'
 
 type StepFinished = Extract<RunEvent, { kind: 'step.finished' }>
 
@@ -62,16 +63,23 @@ export function finishedLines(
   lines.push(...columns(tallyRows(tallies.filter(([host]) => host in event.tally))))
   if (event.error) {
     // What was ended with everything else is told by where things stand.
-    const others = event.failures.filter(
-      ({ outcome, error }) => outcome !== 'cancelled' && error.message !== event.error?.message,
-    )
-    lines.push('', `${paint('bad', 'Error:')} ${event.error.message}`)
-    for (const { error } of others.slice(0, mostOthers)) lines.push(`${paint('bad', 'Error:')} ${error.message}`)
+    const told = event.failures.filter(({ outcome }) => outcome !== 'cancelled')
+    const alike = Map.groupBy(told, ({ error }) => error.message)
+    const lineOf = (message: string) => `${paint('bad', 'Error:')} ${withHosts(message, alike.get(message) ?? [])}`
+    const others = [...alike.keys()].filter(message => message !== event.error?.message)
+    lines.push('', lineOf(event.error.message))
+    for (const message of others.slice(0, mostOthers)) lines.push(lineOf(message))
     if (others.length > mostOthers) lines.push(`${signs.ellipsis} and ${others.length - mostOthers} more`)
     if (event.error.hint) lines.push(`Hint: ${event.error.hint}`)
   }
   if (event.state) lines.push('', 'Where things stand', ...event.state.map(line => `  ${line}`))
   return lines
+}
+
+/** A message with the hosts that it is about before it, where it does not name them itself. */
+function withHosts(message: string, failures: readonly { readonly host: string }[]): string {
+  const hosts = failures.map(({ host }) => host)
+  return hosts.length === 0 || hosts.some(host => message.includes(host)) ? message : `${names(hosts)}: ${message}`
 }
 
 /** What became of it: `rotate-ca done`, `rotate-ca undone`, `the rollback of rotate-ca failed`. */

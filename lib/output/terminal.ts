@@ -70,12 +70,13 @@ const colors = {
  * latter wins, as in Node itself.
  */
 export function terminalOf(out: OutputStream, environment: NodeJS.ProcessEnv = process.env): Terminal {
-  const { TERM: kind = '', CI: ci = '' } = environment
+  const { TERM: kind = '', CI: ci = '', ...others } = environment
   const screen = out.isTTY === true && kind !== 'dumb'
   // An empty NO_COLOR or FORCE_COLOR says nothing.
   const forced = environment['FORCE_COLOR'] || undefined
   const refused = (environment['NO_COLOR'] ?? '') !== ''
-  const able = screen && !refused && (out.getColorDepth?.({ ...environment, CI: '' }) ?? 1) > 1
+  // Of a CI that it does not know, Node says that it has no colours; an empty one counts, too.
+  const able = screen && !refused && (out.getColorDepth?.({ ...others, TERM: kind }) ?? 1) > 1
   const colored = forced === undefined ? able : !['0', 'false'].includes(forced)
   const locale = environment['LC_ALL'] || environment['LC_CTYPE'] || environment['LANG'] || ''
   // The console of Linux knows UTF-8, and few of its signs.

@@ -25,6 +25,7 @@ export function treeView(
   const would: Extract<RunEvent, { kind: 'step.finished' }>[] = []
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
   let drawn: Promise<unknown> = Promise.resolve()
+  const columns = () => out.columns ?? 80
 
   const begin = (event: Extract<RunEvent, { kind: 'run.started' }>) => {
     started = event
@@ -57,7 +58,7 @@ export function treeView(
           above.push(...diffLines(event, terminal))
           break
         case 'notice':
-          above.push(event.text)
+          above.push(...wrapped(event.text, columns()))
           break
         case 'step.finished':
           if (event.would) would.push(event)
@@ -82,7 +83,7 @@ export function treeView(
       end()
       await drawn
       for (const line of after.flatMap(text => text.split('\n'))) {
-        for (const part of wrapped(line, out.columns ?? 80)) out.write(`${part}\n`)
+        for (const part of wrapped(line, columns())) out.write(`${part}\n`)
       }
     },
   }

@@ -31,12 +31,6 @@ export function placeOf({ host, delegate }: { readonly host: string; readonly de
   return delegate === undefined ? host : `${host} -> ${delegate}`
 }
 
-/** Names joined for a line: `m1, m2, m3`, or `m1, m2 and 98 more`. */
-export function names(hosts: readonly string[], most = 6): string {
-  if (hosts.length <= most) return hosts.join(', ')
-  return `${hosts.slice(0, most - 1).join(', ')} and ${hosts.length - most + 1} more`
-}
-
 /** Rows of two columns, the first padded to its widest. */
 export function columns(rows: readonly (readonly [string, string])[], indent = '  '): string[] {
   const width = Math.max(0, ...rows.map(([label]) => label.length))

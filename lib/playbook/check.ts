@@ -40,6 +40,17 @@ function checkPlay(play: Play, file: string): void {
   const wrong = (what: string, code: string, hint?: string) =>
     new RekeyError(`${file}: ${title}: ${what}`, { code: `playbook.${code}`, hint })
   if (!(most >= 0 && most <= 100)) throw wrong(`maxFailPercentage ${most} is not a percentage`, 'max-fail')
+  for (const size of [play.serial ?? []].flat()) {
+    if (isBatchSize(size)) continue
+    throw wrong(
+      `serial ${JSON.stringify(size)} is not a number of hosts or a percentage`,
+      'serial',
+      "Write 1, '30%', or a list such as [1, '30%']; without serial, all hosts go together.",
+    )
+  }
+  if (strategy !== 'linear' && strategy !== 'free') {
+    throw wrong(`there is no strategy '${strategy satisfies never}'`, 'strategy', 'Write linear or free.')
+  }
   const once = stepsOf(play).find(({ runOnce }) => runOnce)
   if (strategy === 'free' && once) {
     throw wrong(
@@ -67,6 +78,11 @@ function checkPlay(play: Play, file: string): void {
       }
     }
   }
+}
+
+function isBatchSize(size: unknown): boolean {
+  if (typeof size === 'number') return Number.isInteger(size) && size > 0
+  return typeof size === 'string' && /^\d+(\.\d+)?%$/.test(size) && Number.parseFloat(size) > 0
 }
 
 function checkNumbers({ id, retries = 0, delay = 0 }: Step, file: string): void {

@@ -25,3 +25,9 @@ export interface HostSource {
    */
   select(pattern: string): Host[]
 }
+
+/** Names joined for a line: `m1, m2, m3`, or `m1, m2 and 98 more`. */
+export function names(hosts: readonly string[], most = 6): string {
+  if (hosts.length <= most) return hosts.join(', ')
+  return `${hosts.slice(0, most - 1).join(', ')} and ${hosts.length - most + 1} more`
+}

@@ -31,28 +31,21 @@ export function ordered(hosts: readonly Host[], order: Order = 'inventory', seed
 
 /**
  * Splits hosts into batches. The last size of a list repeats; a percentage is of all hosts, rounded down, at least one.
- * Without `serial` there is one batch of all.
+ * Without `serial`, or with an empty list, there is one batch of all. That sizes are sizes, `checkPlaybook` has seen.
  */
-export function batches<T>(hosts: readonly T[], serial?: Serial | readonly Serial[]): T[][] {
-  if (serial === undefined) return hosts.length === 0 ? [] : [[...hosts]]
+export function batches<T>(hosts: readonly T[], serial: Serial | readonly Serial[] = []): T[][] {
   const sizes = [serial].flat() as Serial[]
   const result: T[][] = []
   let taken = 0
   for (let index = 0; taken < hosts.length; index++) {
-    const size = batchSize(sizes[Math.min(index, sizes.length - 1)], hosts.length)
+    const size = batchSize(sizes[Math.min(index, sizes.length - 1)] ?? hosts.length, hosts.length)
     result.push(hosts.slice(taken, taken + size))
     taken += size
   }
   return result
 }
 
-function batchSize(serial: Serial | undefined, total: number): number {
-  const number = typeof serial === 'string' ? Number(/^(\d+(?:\.\d+)?)%$/.exec(serial)?.[1]) : serial
-  if (number === undefined || !Number.isFinite(number) || number <= 0) {
-    throw new RekeyError(`serial: ${JSON.stringify(serial)} is not a number of hosts or a percentage`, {
-      code: 'playbook.serial',
-      hint: "Write 1, '30%', or a list such as [1, '30%'].",
-    })
-  }
-  return typeof serial === 'string' ? Math.max(1, Math.floor((total * number) / 100)) : Math.floor(number)
+function batchSize(serial: Serial, total: number): number {
+  if (typeof serial === 'number') return serial
+  return Math.max(1, Math.floor((total * Number.parseFloat(serial)) / 100))
 }

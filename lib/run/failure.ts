@@ -1,4 +1,5 @@
 // What went wrong, as people and the journal are told: one message, one hint, one outcome.
+import { constants } from 'node:os'
 import { ProcessOutput } from 'zx/core'
 import { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
@@ -38,5 +39,7 @@ export function eventError(error: Error): EventError {
 function meaning(status: number | null): string {
   if (status === 126) return ' (found, but not allowed to run)'
   if (status === 127) return ' (command not found)'
-  return ''
+  // A shell tells so of what a signal killed; a program may end with such a number by itself.
+  const signal = Object.entries(constants.signals).find(([, number]) => status === 128 + number)?.[0]
+  return signal === undefined ? '' : ` (128 + ${status! - 128}: killed by ${signal})`
 }

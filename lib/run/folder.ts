@@ -10,6 +10,11 @@ export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): str
   return join(environment['XDG_STATE_HOME'] || join(homedir(), '.local', 'state'), 'rekey', 'runs')
 }
 
+/** How a run is to be named to rekey: by its id where it is among the others, as a copy elsewhere by its folder. */
+export function referenceOf(run: string, folder: string): string {
+  return join(runsDirectory(), run) === folder ? run : folder
+}
+
 /** Names the run that was begun last. Names alone do not tell: clocks are set back, and two runs may begin in one second. */
 const lastFile = (parent: string) => join(dirname(parent), 'last-run')
 

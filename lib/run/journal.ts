@@ -30,6 +30,8 @@ export function openJournal(folder: string): Journal {
   let titles: string[] = []
   let flushing: Promise<void> | undefined
   let queued: Promise<void> | undefined
+  /** How many lines there are, and how many the last flush that was begun takes to the disk. */
+  let [written, covered] = [0, 0]
 
   const outputFile = (play: number, step: string, host: string): number => {
     const directory = join(folder, 'output', `${String(play).padStart(2, '0')}-${titles[play] ?? 'play'}`, step)
@@ -45,6 +47,7 @@ export function openJournal(folder: string): Journal {
 
   const add = (event: RunEvent) => {
     file.add(JSON.stringify(event))
+    written++
     if (event.kind === 'run.started')
       titles = event.plays.map(({ title }) => title.toLowerCase().replace(/[^a-z0-9]+/g, '-'))
     if (event.kind === 'step.output') writeSync(outputFile(event.play, event.step, event.host), `${event.line}\n`)
@@ -55,6 +58,7 @@ export function openJournal(folder: string): Journal {
   }
 
   const flushNow = async () => {
+    covered = written
     await sync(file.descriptor).catch(error => {
       failure ??= cannotKeep(path, error)
     })
@@ -77,6 +81,7 @@ export function openJournal(folder: string): Journal {
         flushing = flushNow()
         return flushing
       }
+      if (covered === written) return flushing
       // What was written after the flush under way began needs the next one.
       queued ??= flushing
         .catch(() => {})

@@ -167,7 +167,9 @@ async function askHolder(
   }
   const hint = dead
     ? `See how far it came with 'rekey show', and go on with 'rekey resume' or back with 'rekey rollback'; or take the lock from it with --take-lock.`
-    : 'Wait until it has ended.'
+    : alive
+      ? 'Wait until it has ended.'
+      : `Wait until it has ended; or, where its machine is gone, until it was not heard of for ${formatDuration(silence)}.`
   throw new HostFailedError(`${host.name} is locked by ${who}; ${state}`, { code: 'run.locked', host: host.name, hint })
 }
 

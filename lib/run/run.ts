@@ -2,10 +2,11 @@
 // Kubernetes nor how anything looks on the screen: it emits events.
 import { limiter } from '../connection/limiter.ts'
 import { exitCodes, RekeyError } from '../errors.ts'
-import type { Host, HostSource } from '../playbook/host.ts'
+import { type Host, type HostSource, names } from '../playbook/host.ts'
 import type { Outcome, Playbook } from '../playbook/model.ts'
 import { runContext } from './context.ts'
 import { eventError } from './failure.ts'
+import { referenceOf } from './folder.ts'
 import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import type { RunOptions, RunResult } from './options.ts'
 import type { Registered } from './registered.ts'
@@ -16,7 +17,10 @@ import { openSessions } from './sessions.ts'
 import { isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
 
 export type { Earlier, RunOptions, RunResult } from './options.ts'
-export { selectPlays } from './select.ts'
+export { requireDelegates, selectPlays } from './select.ts'
+
+/** Hosts by name in a line of where things stand; 'rekey show' names them all. */
+const mostNamed = 12
 
 /** Runs a playbook to its end, its first failure, or until `signal` is aborted. Rejects only for errors of rekey itself. */
 export async function runPlaybook(playbook: Playbook, options: RunOptions): Promise<RunResult> {
@@ -188,17 +192,28 @@ function cannotBegin(standing: Standing, chosen: readonly Selected[]): boolean {
 }
 
 function stateOfThings(standing: Standing, selected: readonly Selected[], options: RunOptions): string[] {
-  const { lastStep, failures } = standing
-  const { run, check = false, earlier, provenance, selection } = options
+  const { lastStep, failures, notBegun } = standing
+  const { check = false, earlier, provenance, selection } = options
+  const run = referenceOf(options.run, options.folder)
   const undoing = earlier?.mode === 'rollback'
   const how: Partial<Record<Outcome, string>> = {
     unknown: 'nobody knows whether it finished',
     cancelled: 'was ended in the middle',
     unreachable: 'could not be started',
   }
+  // By the inventory's order; they come by when they ended.
+  const order = options.inventory.hosts.map(({ name }) => name)
+  const listed = (hosts: readonly string[]) => {
+    const on = new Set(hosts)
+    return names(
+      order.filter(name => on.has(name)),
+      mostNamed,
+    )
+  }
   const failed = [...Map.groupBy(failures, one => `${one.step}: ${how[one.outcome] ?? 'failed'}`)].map(
-    ([step, group]) => `${step} on ${group.map(({ host }) => host).join(', ')}`,
+    ([step, group]) => `${step} on ${listed(group.map(({ host }) => host))}`,
   )
+  const left = [...notBegun].map(([step, hosts]) => `${step}: not begun on ${listed(hosts)}`)
   const waiting = check || undoing ? [] : waitingHandlers(standing, selected)
   const back = rollbackCommand(run, selection.to)
   const lines = [
@@ -206,6 +221,7 @@ function stateOfThings(standing: Standing, selected: readonly Selected[], option
       ? `${undoing ? 'Undone' : 'Finished'} everywhere, last: ${lastStep}`
       : `No step of the playbook was ${undoing ? 'undone' : 'finished'}`,
     ...failed,
+    ...left,
     ...(waiting.length > 0 ? [`Notified, and not run yet: ${waiting.join('; ')}. 'rekey resume' runs them`] : []),
   ]
   if (check) return [...lines, 'Nothing was changed: this was a check']

@@ -126,8 +126,8 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
     emit({ kind: 'step.finished', play, step: one.id, host: host.name, ...left })
   }
   const noteLast = () => {
-    if (batch.isLast && standing.failures.length === 0 && hosts.length === batch.hosts.length)
-      standing.lastStep = one.title
+    const isEverywhere = hosts.length === batch.hosts.length && !standing.notBegun.has(one.title)
+    if (batch.isLast && standing.failures.length === 0 && isEverywhere) standing.lastStep = one.title
   }
   if (on.length === 0) {
     noteLast()
@@ -137,15 +137,19 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
   if (options.confirm) await options.flush()
   const isDeclined = play > 0 && options.confirm && !(await options.confirm(one.title, on))
   if (mustHalt(schedule)) return []
-  // What the journal promises, it holds: on the disk, before the step begins, are the intent and how the steps before it ended.
-  for (const { name: host } of on) {
-    const again = isDoneBefore(batch, one, host) ? ({ again: true } as const) : {}
-    emit({ kind: 'step.started', play, step: one.id, host, ...again })
-  }
-  await options.flush()
-  const ends = await Promise.all(
+  const ends = await Promise.allSettled(
     on.map(host =>
       schedule.limit(async () => {
+        if (mustHalt(schedule)) {
+          standing.notBegun.set(one.title, [...(standing.notBegun.get(one.title) ?? []), host.name])
+          return []
+        }
+        const again = isDoneBefore(batch, one, host.name) ? ({ again: true } as const) : {}
+        emit({ kind: 'step.started', play, step: one.id, host: host.name, ...again })
+        // Those that begin together share a flush.
+        await Promise.resolve()
+        // What the journal promises, it holds: on the disk, before the step begins, are the intent and how the steps before it ended.
+        await options.flush()
         const at = performance.now()
         const failure = one.section === 'handler' ? undefined : batch.caught.get(host.name)?.failure
         const result = isDeclined ? decline(batch, one, host) : await executeStep(one, host, play, schedule, failure)
@@ -153,7 +157,9 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
       }),
     ),
   )
-  const goesOn = new Set(ends.flat())
+  // The journal can't be written: what is under way has come to its end before anything else is done.
+  for (const end of ends) if (end.status === 'rejected') throw end.reason
+  const goesOn = new Set(ends.flatMap(end => (end.status === 'fulfilled' ? end.value : [])))
   noteLast()
   return hosts.filter(host => goesOn.has(host) || (!one.runOnce && !on.includes(host)))
 }

@@ -83,6 +83,20 @@ export function selectPlays(playbook: Playbook, selection: Selection): Selected[
     .filter(({ hosts, steps }) => hosts.length > 0 && steps.length > 0)
 }
 
+/** Throws where steps are delegated by name to a host that there is not: better than in the middle of the run. */
+export function requireDelegates(chosen: readonly Selected[], { hosts }: HostSource): void {
+  const names = hosts.map(({ name }) => name)
+  for (const { play: one, steps } of chosen) {
+    for (const { id, delegateTo } of steps) {
+      if (typeof delegateTo !== 'string' || names.includes(delegateTo)) continue
+      throw new RekeyError(
+        `${one.title}: '${id}' is delegated to '${delegateTo}', and there is no such host in the inventory${suggestion(delegateTo, names)}`,
+        { code: 'run.unknown-host', hint: 'What is to be done on this machine, its run can do without a host.' },
+      )
+    }
+  }
+}
+
 /** Every run begins by connecting: a host that is down must be known before anything is changed anywhere. */
 export function connectPlay(hosts: readonly Host[]): Selected {
   const connect: SelectedStep = step('Connect', { readOnly: true, run: () => {} })

@@ -1,5 +1,5 @@
 // How a run stands while it goes on: who is still in it, what failed, which handlers wait, whether another step may begin.
-import type { Host } from '../playbook/host.ts'
+import { type Host, names } from '../playbook/host.ts'
 import type { Outcome } from '../playbook/model.ts'
 import type { Failure, Handled, Tally } from './events.ts'
 import { isDone } from './history.ts'
@@ -14,6 +14,8 @@ export interface Standing {
   readonly left: Map<string, Outcome>
   /** The hosts on which a handler was notified and has not run, by its id. */
   readonly waiting: Map<string, Set<string>>
+  /** Hosts on which a step was not begun when the run was told to stop, by its title. */
+  readonly notBegun: Map<string, string[]>
   /** No further step may begin, but for the rescue and always of blocks that were entered. */
   stopped: boolean
   /** The title of the last step that was finished on all hosts of its play. */
@@ -22,7 +24,14 @@ export interface Standing {
 
 /** How a run stands at its beginning: handlers wait where they waited before it was gone on with. */
 export function openStanding(selected: readonly Selected[], earlier?: Earlier): Standing {
-  const standing: Standing = { tally: {}, failures: [], left: new Map(), waiting: new Map(), stopped: false }
+  const standing: Standing = {
+    tally: {},
+    failures: [],
+    left: new Map(),
+    waiting: new Map(),
+    notBegun: new Map(),
+    stopped: false,
+  }
   for (const { handlers, hosts } of selected) {
     for (const { id } of handlers) {
       const waiting = hosts.filter(({ name }) => {
@@ -52,8 +61,8 @@ export function notify({ waiting }: Standing, handlers: readonly string[], hosts
 export function waitingHandlers({ waiting }: Standing, selected: readonly Selected[]): string[] {
   return selected.flatMap(({ handlers, hosts }) =>
     handlers.flatMap(({ id, title }) => {
-      const names = hosts.map(({ name }) => name).filter(name => waiting.get(id)?.has(name))
-      return names.length > 0 ? `${title} on ${names.join(', ')}` : []
+      const on = hosts.map(({ name }) => name).filter(name => waiting.get(id)?.has(name))
+      return on.length > 0 ? `${title} on ${names(on, 12)}` : []
     }),
   )
 }

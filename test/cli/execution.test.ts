@@ -44,6 +44,35 @@ test.serial(
   },
 )
 
+test.serial(
+  'serial: a number, a percentage rounded down, a list whose last size repeats; what is none is refused',
+  async t => {
+    const { run, rawLog } = work(Array.from({ length: 10 }, (_, index) => `h${index}`))
+    const sizes = async (serial: string) => {
+      const { code, stdout } = await run(`play('One', { hosts: 'masters', serial: ${serial} }, [say('A'), say('B')])`)
+      t.is(code, 0, stdout)
+      // A batch goes through both steps before the next begins.
+      const words = rawLog().map(line => line[0])
+      return (words.join('').match(/A+B+/g) ?? []).map(batch => batch.length / 2)
+    }
+    t.deepEqual(await sizes('4'), [4, 4, 2])
+    t.deepEqual(await sizes(`'35%'`), [3, 3, 3, 1])
+    t.deepEqual(await sizes(`'1%'`), Array(10).fill(1))
+    t.deepEqual(await sizes(`['10%', 2, '30%']`), [1, 2, 3, 3, 1])
+    t.deepEqual(await sizes('[]'), [10])
+    for (const wrong of ['0', '0.5', '-1', `'0%'`, `'x%'`, `'5'`, `[1, 'all']`]) {
+      const { code, stdout, stderr } = await run(`play('One', { hosts: 'masters', serial: ${wrong} }, [say('A')])`)
+      t.is(code, 1, wrong)
+      t.regex(stderr, /One: serial \S+ is not a number of hosts or a percentage\nHint: Write 1, '30%', or a list/)
+      t.is(stdout, '')
+    }
+    const strategy = await run(`play('One', { hosts: 'masters', strategy: 'fre' }, [say('A')])`)
+    t.is(strategy.code, 1)
+    t.regex(strategy.stderr, /One: there is no strategy 'fre'\nHint: Write linear or free\./)
+    t.deepEqual(rawLog(), [])
+  },
+)
+
 test.serial('freely, a failure stops the others before their next step', async t => {
   const { run, log, failOn, folder } = work()
   // The others wait in their first step until h2 has failed, and it is in the journal.
@@ -134,6 +163,35 @@ test.serial(
   },
 )
 
+test.serial(
+  'who waits for a turn when the run is told to stop was not begun: it is said, undone nowhere, and gone on with',
+  async t => {
+    const { bench, playbook, log, folder } = work()
+    const slow = `say('A', { run: async ctx => { await log(ctx, 'A'); await ctx.$\`[ -e ${folder}/quick ] || { echo waits; sleep 30; }\` }, rollback: ctx => log(ctx, 'undo-A') })`
+    const path = playbook(`play('One', { hosts: 'masters' }, [say('Z'), ${slow}])`)
+    const stopped = async (signal: NodeJS.Signals) =>
+      bench.rekey(['run', path, '-i', bench.inventory, '--forks', '1', '--output', 'plain', '-v'], {
+        onLine: (line, kill) => {
+          if (line.endsWith('h1 | waits')) kill(signal)
+        },
+      })
+    const { code, stdout } = await stopped('SIGINT')
+    t.is(code, 130, stdout)
+    t.regex(stdout, /Finished everywhere, last: Z\n +A: was ended in the middle on h1\n +A: not begun on h2, h3\n/)
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /\n +A +cancelled on h1\n/)
+    t.deepEqual(log(), ['Z h1', 'Z h2', 'Z h3', 'A h1'])
+    t.is((await bench.rekey(['rollback', 'last'])).code, 0)
+    t.deepEqual(log(), ['undo-A h1'])
+
+    await stopped('SIGKILL')
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /Where it stopped\n +A: begun on h1, its end is not known$/m)
+    log()
+    bench.touch('quick')
+    t.is((await bench.rekey(['resume', 'last', '--take-lock'])).code, 0)
+    t.deepEqual(log(), ['A h1', 'A h2', 'A h3'])
+  },
+)
+
 test.serial('delegateTo: the commands run there, the outcome is that of the host', async t => {
   const { playbook, log, folder, bench } = work()
   // One host can't be reached: what works for it works elsewhere.
@@ -154,6 +212,13 @@ test.serial('delegateTo: the commands run there, the outcome is that of the host
   const before = await run(`play('One', { hosts: 'h1' }, [say('C'), say('D', { delegateTo: 'down' })])`)
   t.is(before.code, 4)
   t.deepEqual(log(), [], 'a host that steps are delegated to by name must be there before anything begins')
+  const absent = await run(`play('One', { hosts: 'h1' }, [say('C'), say('D', { delegateTo: 'h3' })])`)
+  t.is(absent.code, 1)
+  t.regex(
+    absent.stderr,
+    /One: 'd' is delegated to 'h3', and there is no such host in the inventory; did you mean 'h1'\?/,
+  )
+  t.deepEqual(log(), [], 'who is named and is not there is told of before anything is done')
   const nobody = await run(`play('One', { hosts: 'h1' }, [say('C', { delegateTo: () => 'h9' })])`)
   t.is(nobody.code, 2)
   t.regex(nobody.stdout, /there is no host 'h9' in the inventory/)

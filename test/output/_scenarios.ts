@@ -128,7 +128,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'a step fails on a host',
     events: recorded(failing('failed', 'a command ended with exit status 9:\nthe disk <is> on fire', 'command.failed')),
-    text: [/h2 +failed=1/, /Error: a command ended with exit status 9/, /Hint: Look at h2\./, /Where things stand/],
+    text: [/h2 +failed=1/, /Error: h2: a command ended with exit status 9/, /Hint: Look at h2\./, /Where things stand/],
     tree: [/✖ Both/, /✖ First +changed=1 failed=1/, /✖ h2 failed: a command ended .* on fire/, /◻ 1 step not begun/],
     plain: [/failed +First \[h2\] 2\.0 s: a command ended with exit status 9:\nthe disk <is> on fire/],
     junit: [
@@ -241,7 +241,7 @@ export const scenarios: readonly Scenario[] = [
         ...(host === 'h2' ? { outcome: 'failed', error: { message: 'the password is horse-battery' } } : {}),
       }),
     }),
-    text: [/h1 \| it is «redacted»/, /Error: the password is «redacted»/],
+    text: [/h1 \| it is «redacted»/, /Error: h2: the password is «redacted»/],
     junit: [/<failure message="the password is «redacted»"/],
     never: [/horse-battery|eyJhbGci|aG9yc2Ut/],
   },

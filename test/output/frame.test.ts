@@ -1,4 +1,5 @@
 // The picture of a run that goes on: what stands on a screen of which size.
+import { WriteStream } from 'node:tty'
 import test from 'ava'
 import { finalFrame, liveFrame } from '../../lib/output/frame.ts'
 import { followRun } from '../../lib/output/progress.ts'
@@ -7,7 +8,8 @@ import { cut, visible, widthOf, wrapped } from '../../lib/output/text.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { begun, recorded } from './_scenarios.ts'
 
-const out = { write: () => true, isTTY: true, getColorDepth: () => 8 }
+/** A terminal; how many colours it has, Node says of a real one in the same way. */
+const out = { write: () => true, isTTY: true, getColorDepth: WriteStream.prototype.getColorDepth }
 const terminal = terminalOf(out, { LANG: 'C.UTF-8', TERM: 'xterm', NO_COLOR: '1' })
 const hundred = Array.from({ length: 100 }, (_, index) => `h${String(index + 1).padStart(3, '0')}`)
 

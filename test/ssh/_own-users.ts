@@ -1,7 +1,7 @@
 // An sshd that has users of its own, with passwords: in a mount namespace, /etc/passwd and /etc/shadow are others. Nothing of it
 // is left when it ends. Only root may do that.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startSshd, type TestSshd } from './sshd.ts'
 
@@ -21,8 +21,21 @@ export function ownUsersMissing(): string | undefined {
   }
 }
 
-/** Starts it. More lines for its configuration may be given, which win over the usual ones. */
-export function startSshdWithUsers(configuration: readonly string[] = []): Promise<TestSshd> {
+/** Who may become whom there, as sudo and doas read it: the one with the password may become root. */
+const permissions = {
+  sudoers: `Defaults use_pty\nroot ALL=(ALL) ALL\n${ownUser} ALL=(root) ALL\n`,
+  'doas.conf': `permit ${ownUser} as root\n`,
+} as const
+
+/**
+ * Starts it.
+ * @param configuration lines that win over the usual ones
+ * @param permits files of `/etc` that it has beside its users
+ */
+export function startSshdWithUsers(
+  configuration: readonly string[] = [],
+  permits: readonly (keyof typeof permissions)[] = [],
+): Promise<TestSshd> {
   return startSshd([...configuration, 'PasswordAuthentication yes', 'PermitRootLogin yes', 'UsePAM yes'], {
     user: ownUser,
     wrap: (command, folder) => {
@@ -34,6 +47,13 @@ export function startSshdWithUsers(configuration: readonly string[] = []): Promi
       chmodSync(folder, 0o755)
       chmodSync(join(folder, 'authorized_keys'), 0o644)
       const mounts = ['passwd', 'shadow'].map(name => `mount --bind ${join(folder, name)} /etc/${name}`)
+      if (permits.length > 0) {
+        // Not each of these files is there to be covered.
+        const [upper, work] = ['etc', 'etc-work'].map(name => join(folder, name)) as [string, string]
+        for (const path of [upper, work]) mkdirSync(path, { mode: 0o755 })
+        for (const name of permits) writeFileSync(join(upper, name), permissions[name], { mode: 0o440 })
+        mounts.unshift(`mount -t overlay overlay -o lowerdir=/etc,upperdir=${upper},workdir=${work} /etc`)
+      }
       return [
         'unshare',
         '--mount',

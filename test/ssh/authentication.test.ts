@@ -1,7 +1,7 @@
 // Proving to a host who we are: keys, agent, passwords, certificates. On a real sshd that knows users of its own.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -101,18 +101,35 @@ for (const kind of kinds) {
     )
   })
 
-  real(`${kind}: a host that offers nothing modern is said to be too old`, async t => {
-    const old = await startSshd(['KexAlgorithms diffie-hellman-group14-sha1', 'HostKeyAlgorithms ssh-ed25519'])
-    try {
-      await refused(
-        t,
-        connect('h1', { ...old.settings, kind }),
-        /^h1 is too old to be trusted: it offers no key exchange/,
-      )
-    } finally {
-      await old.stop()
-    }
-  })
+  for (const [offer, what] of [
+    [['KexAlgorithms diffie-hellman-group14-sha1'], 'key exchange (algorithm|method)'],
+    [['Ciphers aes128-cbc,3des-cbc'], '(client->server|C->S) cipher|cipher'],
+    [['Ciphers aes128-ctr', 'MACs hmac-sha1'], '(client->server|C->S) MAC|MAC'],
+    [['HostKeyAlgorithms ssh-rsa'], 'host key (algorithm|format|type)'],
+  ] as const) {
+    real(`${kind}: a host that offers nothing modern is said to be too old: ${offer.join(', ')}`, async t => {
+      const old = await startSshd(offer)
+      try {
+        if (offer[0].includes('ssh-rsa')) await withRsaKey(old)
+        const error = await refused(
+          t,
+          connect('h1', { ...old.settings, kind }),
+          new RegExp(`^h1 is too old to be trusted: it offers no (${what}) that rekey accepts$`),
+        )
+        t.is(error?.hint, 'Update its SSH server; nothing with SHA-1 or CBC is accepted.')
+      } finally {
+        await old.stop()
+      }
+    })
+  }
+}
+
+/** Gives an sshd another host key, of RSA, and has it known. */
+async function withRsaKey({ folder, port, restart }: TestSshd): Promise<void> {
+  for (const name of ['host', 'host.pub']) rmSync(join(folder, name))
+  execFileSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '2048', '-N', '', '-f', join(folder, 'host')])
+  writeFileSync(join(folder, 'known_hosts'), `[127.0.0.1]:${port} ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  await restart()
 }
 
 /** The host's key, known as that of localhost. */
@@ -157,6 +174,51 @@ real('openssh shows a certificate that lies beside the key; ssh says that it can
     await trusting.stop()
   }
 })
+
+for (const [method, file] of [
+  ['sudo', 'sudoers'],
+  ['doas', 'doas.conf'],
+] as const) {
+  const absent = !existsSync(`/usr/bin/${method}`)
+  const able = absent ? test.skip : withUsers
+  able(
+    `the real ${method} becomes root with the password, and refuses a wrong one at once${absent ? ' (skipped: it is not installed)' : ''}`,
+    async t => {
+      const own = await startSshdWithUsers([], [file])
+      try {
+        const login = { ...withoutKey(own), password: rightPassword }
+        const become = { method, user: 'root' } as const
+        const input = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 256))
+        for (const kind of kinds) {
+          const connection = await connect('h1', { ...login, kind, become: { ...become, password: rightPassword } })
+          const ended = await runScript(connection, 'id -u >&2; cat; exit 7', { input })
+          t.true(ended.stdout.equals(input))
+          t.is(ended.stderr, '0\n')
+          t.is(ended.code, 7)
+          connection.close()
+          const other = await connect('h1', { ...login, kind, become: { ...become, password: 'wrong pony' } })
+          const started = performance.now()
+          const error = await t.throwsAsync<RekeyError>(runScript(other, 'id -u', { input }), {
+            instanceOf: HostFailedError,
+            message: new RegExp(`^h1: ${method} did not accept the password to become root`),
+          })
+          t.is(error?.code, 'become.password')
+          t.notRegex(error?.message ?? '', /pony/)
+          // PAM waits two seconds or so before it says no; it is asked once.
+          t.true(performance.now() - started < 15_000)
+          other.close()
+          const without = await connect('h1', { ...login, kind, become })
+          await t.throwsAsync(runScript(without, 'id -u'), {
+            message: `h1: ${method} asks for a password to become root`,
+          })
+          without.close()
+        }
+      } finally {
+        await own.stop()
+      }
+    },
+  )
+}
 
 withUsers('the real su becomes root with the password, and refuses a wrong one at once', async t => {
   const become = { method: 'su', user: 'root', password: rightPassword } as const

@@ -33,35 +33,40 @@ test.after.always(async () => {
   if (folder) rmSync(folder, { recursive: true, force: true })
 })
 
-const open = (become: BecomeSettings): Promise<Connection> => connect('h1', { ...sshd.settings, become })
+const kinds = ['ssh', 'openssh'] as const
+const open = (kind: (typeof kinds)[number], become: BecomeSettings): Promise<Connection> =>
+  connect('h1', { ...sshd.settings, kind, become })
 
 const everyByte = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 256))
 
-for (const method of becomeMethods) {
+for (const [kind, method] of kinds.flatMap(kind => becomeMethods.map(method => [kind, method] as const))) {
   // doas asks on a terminal, and nowhere else.
   const terminal = method === 'doas' ? terminalMissing() : undefined
   const asks = terminal ? test.skip : real
   if (terminal) test.skip(`doas with a password is not tested: ${terminal}`, () => {})
-  asks(`${method}: a command runs as the other user, its input and output untouched by the question`, async t => {
-    const connection = await open({ method, user: 'deploy', password: rightPassword })
-    const { code, stdout, stderr } = await runScript(connection, 'echo "$BECAME" >&2; cat; exit 7', {
-      input: everyByte,
-    })
-    t.is(code, 7)
-    t.true(stdout.equals(everyByte))
-    t.is(stderr, 'deploy\n')
-    t.notRegex(programs.calls().join(), /horse/)
-    connection.close()
-  })
+  asks(
+    `${kind}, ${method}: a command runs as the other user, its input and output untouched by the question`,
+    async t => {
+      const connection = await open(kind, { method, user: 'deploy', password: rightPassword })
+      const { code, stdout, stderr } = await runScript(connection, 'echo "$BECAME" >&2; cat; exit 7', {
+        input: everyByte,
+      })
+      t.is(code, 7)
+      t.true(stdout.equals(everyByte))
+      t.is(stderr, 'deploy\n')
+      t.notRegex(programs.calls().join(), /horse/)
+      connection.close()
+    },
+  )
 
-  asks(`${method}: what kills a command is told`, async t => {
-    const connection = await open({ method, user: 'deploy', password: rightPassword })
+  asks(`${kind}, ${method}: what kills a command is told`, async t => {
+    const connection = await open(kind, { method, user: 'deploy', password: rightPassword })
     t.is((await runScript(connection, 'kill -TERM $$')).signal, 'SIGTERM')
     connection.close()
   })
 
-  asks(`${method}: a wrong password is one clear error, and is not tried again`, async t => {
-    const connection = await open({ method, user: 'deploy', password: 'wrong pony' })
+  asks(`${kind}, ${method}: a wrong password is one clear error, and is not tried again`, async t => {
+    const connection = await open(kind, { method, user: 'deploy', password: 'wrong pony' })
     const error = await t.throwsAsync<RekeyError>(
       runScript(connection, 'echo ran', { input: Buffer.from('input\n') }),
       {
@@ -77,34 +82,37 @@ for (const method of becomeMethods) {
     connection.close()
   })
 
-  asks(`${method}: where nobody is asked, the password is not taken for input`, async t => {
+  asks(`${kind}, ${method}: where nobody is asked, the password is not taken for input`, async t => {
     programs.allowEverybody()
-    const connection = await open({ method, user: 'deploy', password: rightPassword })
+    const connection = await open(kind, { method, user: 'deploy', password: rightPassword })
     t.is((await runScript(connection, 'cat', { input: Buffer.from('mine') })).stdout.toString(), 'mine')
     connection.close()
   })
 
-  real(`${method}: without a password, commands run where none is needed, and say so where one is`, async t => {
-    const connection = await open({ method, user: 'deploy' })
-    const error = await t.throwsAsync<RekeyError>(runScript(connection, 'cat', { input: Buffer.from('input\n') }), {
-      message: `h1: ${method} asks for a password to become deploy`,
-    })
-    t.regex(error.hint ?? '', /-K/)
-    programs.allowEverybody()
-    t.is((await remoteShell(connection)`echo $BECAME`).stdout, 'deploy\n')
-    connection.close()
-  })
+  real(
+    `${kind}, ${method}: without a password, commands run where none is needed, and say so where one is`,
+    async t => {
+      const connection = await open(kind, { method, user: 'deploy' })
+      const error = await t.throwsAsync<RekeyError>(runScript(connection, 'cat', { input: Buffer.from('input\n') }), {
+        message: `h1: ${method} asks for a password to become deploy`,
+      })
+      t.regex(error.hint ?? '', /-K/)
+      programs.allowEverybody()
+      t.is((await remoteShell(connection)`echo $BECAME`).stdout, 'deploy\n')
+      connection.close()
+    },
+  )
 
-  asks(`${method}: who may not become the other user is told what was said`, async t => {
-    const connection = await open({ method, user: 'forbidden', password: rightPassword })
+  asks(`${kind}, ${method}: who may not become the other user is told what was said`, async t => {
+    const connection = await open(kind, { method, user: 'forbidden', password: rightPassword })
     await t.throwsAsync(runScript(connection, 'true'), {
       message: /^h1: (sudo|su|doas) did not accept the password to become forbidden/,
     })
     connection.close()
   })
 
-  asks(`${method}: a time-out ends what the other user runs`, async t => {
-    const connection = await open({ method, user: 'deploy', password: rightPassword })
+  asks(`${kind}, ${method}: a time-out ends what the other user runs`, async t => {
+    const connection = await open(kind, { method, user: 'deploy', password: rightPassword })
     const file = join(folder, 'pid')
     await t.throwsAsync(async () => remoteShell(connection)({ timeout: 600 })`echo $$ >${file}; exec sleep 60`, {
       message: /did not finish within 0.6 s/,
@@ -126,7 +134,7 @@ for (const method of becomeMethods) {
 
 real('who is the other user already becomes nobody', async t => {
   const { user } = sshd.settings
-  const connection = await open({ method: 'sudo', user, password: rightPassword })
+  const connection = await open('ssh', { method: 'sudo', user, password: rightPassword })
   t.is((await remoteShell(connection)`echo "<$BECAME>"`).stdout, '<>\n')
   t.deepEqual(programs.calls(), [])
   connection.close()

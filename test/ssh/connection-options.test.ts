@@ -1,6 +1,6 @@
 // Ansible's options for connecting and becoming another user, through the command line.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
@@ -70,14 +70,27 @@ real('-b -K asks once for all hosts; what was typed shows nowhere, and is asked 
   for (const text of [first.stdout, second.stdout, kept(), programs.calls().join()]) t.notRegex(text, /horse/)
 })
 
-real('a wrong password is one clear error for each host', async t => {
-  const args = ['run', whoAmI(), '-i', bench.inventory, '-b', '-K', '--become-user', 'deploy', '--become-method', 'su']
-  const { code, stdout } = await bench.onTerminal(args, [[/BECOME password: $/, 'wrong pony']])
-  t.is(code, 2, stdout)
-  t.regex(stdout, /su did not accept the password to become deploy/)
-  t.notRegex(stdout + kept(), /pony/)
-  t.true(programs.calls().length <= 2, programs.calls().join('\n'))
-})
+for (const method of ['sudo', 'su'] as const) {
+  real(
+    `${method}: a wrong password is one clear error, tried once on the first host: exit 2, and nothing is done`,
+    async t => {
+      const become = ['-b', '-K', '--become-user', 'deploy', '--become-method', method]
+      const args = ['run', whoAmI(), '-i', bench.inventory, ...become]
+      const { code, stdout } = await bench.onTerminal(args, [[/BECOME password: $/, 'wrong pony']])
+      t.is(code, 2, stdout)
+      t.deepEqual(stdout.match(/Error: h\d: \w+ did not accept the password to become \w+/g), [
+        `Error: h1: ${method} did not accept the password to become deploy`,
+      ])
+      t.regex(
+        stdout,
+        /Hint: It is the one of -K \(--ask-become-pass\) or ansible_become_password\. It was tried once\./,
+      )
+      t.notRegex(stdout + kept(), /pony/)
+      t.is(programs.calls().length, 1, programs.calls().join('\n'))
+      t.false(existsSync(join(bench.folder, 'log')))
+    },
+  )
+}
 
 real('without a terminal, -K says what to do instead, and nothing is tried', async t => {
   const { code, stderr } = await bench.rekey(['run', whoAmI(), '-i', bench.inventory, '-b', '-K'])

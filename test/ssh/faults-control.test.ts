@@ -1,12 +1,12 @@
 // Trouble on the machine that rekey runs on: a full disk, an impatient operator, a clock that is set back.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 import { playbookOf } from './_faults.ts'
 
-const { real } = testsOnSshd('faults of the control machine are', ['h1'])
+const { test, real } = testsOnSshd('faults of the control machine are', ['h1'])
 
 /** A disk for the state of rekey that takes 256 KiB: a real one for root, a limit on the size of files for others. */
 function tinyDisk({ state }: Workbench): { through: string[]; makeRoom(): void; remove(): void } {
@@ -75,46 +75,79 @@ real('Ctrl-C twice ends rekey at once, and the run can be gone on with', async t
   t.is(readFileSync(join(bench.folder, 'log'), 'utf8'), 'after\n')
 })
 
-real('a clock that is set back in mid-run changes no duration', async t => {
-  const { bench } = t.context
-  const preload = join(bench.folder, 'clock.mjs')
+/** Where libfaketime is: it lies to all that is asked of the clock, as a clock does that was set back. */
+const faketime = ['x86_64-linux-gnu', 'aarch64-linux-gnu']
+  .map(machine => `/usr/lib/${machine}/faketime/libfaketime.so.1`)
+  .find(existsSync)
+
+/** What sets the clock of rekey back by two hours once the folder has a file `back`. */
+function clocks({ folder }: Workbench): Record<string, { env: Record<string, string>; setBack(): void }> {
+  const preload = join(folder, 'clock.mjs')
   writeFileSync(
     preload,
     `import { existsSync } from 'node:fs'
 const now = Date.now
 let back = 0
-Date.now = () => now() - (back ||= existsSync('${bench.folder}/back') ? 7_200_000 : 0)
+Date.now = () => now() - (back ||= existsSync('${folder}/back') ? 7_200_000 : 0)
 `,
   )
-  const command = `echo begun; i=0; while [ ! -e ${bench.folder}/back ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done; sleep 2.6`
-  const path = bench.playbook(
-    playbookOf(
-      bench.folder,
-      `async ({ $ }) => { const before = Date.now(); await $\`${command}\`; if (Date.now() > before) throw new Error('it was not set back') }`,
-    ),
-  )
-  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
-    env: { NODE_OPTIONS: `--import ${preload}` },
-    onLine: line => {
-      if (line.endsWith('h1 | begun')) bench.touch('back')
+  const clock = join(folder, 'clock')
+  writeFileSync(clock, '+0\n')
+  return {
+    'the clock of JavaScript': { env: { NODE_OPTIONS: `--import ${preload}` }, setBack: () => {} },
+    'the clock of the machine (faketime)': {
+      env: {
+        LD_PRELOAD: faketime ?? '',
+        FAKETIME_TIMESTAMP_FILE: clock,
+        FAKETIME_NO_CACHE: '1',
+        FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      },
+      setBack: () => writeFileSync(clock, '-7200\n'),
     },
-  })
-  t.is(code, 0, stdout)
-  // It still says what it waits for, and for how long.
-  t.regex(stdout, /… Work \(h1\), \d+\.\d s: begun/)
-  const journal = readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')
-    .trim()
-    .split('\n')
-  const events = journal.map(line => JSON.parse(line) as RunEvent)
-  const times = events.map(({ at }) => at)
-  t.deepEqual(
-    times.toSorted((one, other) => one - other),
-    times,
-  )
-  for (const event of events) {
-    if ('milliseconds' in event) t.true(event.milliseconds >= 0 && event.milliseconds < 60_000, JSON.stringify(event))
   }
-  const shown = (await bench.rekey(['show', 'last'])).stdout
-  t.regex(shown, /after \d+\.\d s/)
-  t.true(existsSync(join(bench.folder, 'log')))
-})
+}
+
+for (const whose of ['the clock of JavaScript', 'the clock of the machine (faketime)'] as const) {
+  const missing = whose.includes('faketime') && !faketime
+  const able = missing ? test.skip : real
+  able(`${whose}, set back in mid-run, changes no duration${missing ? ' (skipped: no faketime)' : ''}`, async t => {
+    const { bench } = t.context
+    const { env, setBack } = clocks(bench)[whose]!
+    const command = `echo begun; i=0; while [ ! -e ${bench.folder}/back ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done; sleep 2.6`
+    const path = bench.playbook(
+      playbookOf(
+        bench.folder,
+        `async ({ $ }) => { const before = Date.now(); await $\`${command}\`; if (Date.now() > before) throw new Error('it was not set back') }`,
+      ),
+    )
+    const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+      env,
+      onLine: line => {
+        if (!line.endsWith('h1 | begun')) return
+        setBack()
+        bench.touch('back')
+      },
+    })
+    t.is(code, 0, stdout + stderr)
+    // It still says what it waits for, and for how long.
+    t.regex(stdout, /… Work \(h1\), \d+\.\d s: begun/)
+    t.regex(stdout, /changed +Work \[h1\] \d\.\d s\n/)
+    t.regex(stdout, /work done after \d+\.\d s/)
+    const journal = readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+    const events = journal.map(line => JSON.parse(line) as RunEvent)
+    const times = events.map(({ at }) => at)
+    t.deepEqual(
+      times.toSorted((one, other) => one - other),
+      times,
+    )
+    for (const event of events) {
+      if ('milliseconds' in event) t.true(event.milliseconds >= 0 && event.milliseconds < 60_000, JSON.stringify(event))
+    }
+    const shown = (await bench.rekey(['show', 'last'])).stdout
+    t.regex(shown, /after \d+\.\d s/)
+    t.true(existsSync(join(bench.folder, 'log')))
+    t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['audit.log'], 'the lock was kept, and given back')
+  })
+}

@@ -1,5 +1,5 @@
 // Links that are cut in the middle of a command: what rekey finds out afterwards, and what it does not pretend to know.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
@@ -135,6 +135,32 @@ real('a host that does not come back leaves the command unknown: exit 4', async 
     stdout,
     /unknown +Work \[h1\].*it can't be reached any more \(h1 can't be reached at .*: connection refused\)/,
   )
+  t.deepEqual(logOf(bench), [])
+})
+
+real('a host that was restarted meanwhile, and lost what was not on its disk, leaves it unknown: exit 4', async t => {
+  const { bench, link } = t.context
+  const command = `echo $$ >${bench.folder}/pid; echo begun; exec sleep 60`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      const killed = Number(readFileSync(join(bench.folder, 'pid'), 'utf8'))
+      void link.down().then(() => {
+        process.kill(killed, 'SIGKILL')
+        // What commands leave of themselves is not synced to the disk.
+        rmSync(join(bench.folder, 'on-hosts', 'commands'), { recursive: true })
+        return link.up()
+      })
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(
+    stdout,
+    /unknown +Work \[h1\].*the connection to h1 was lost while a command ran \(.*\): the host has no record of it/,
+  )
+  t.regex(stdout, /Work: nobody knows whether it finished on h1\n/)
+  t.regex(stdout, /Hint: Look at the host before you run it again\./)
   t.deepEqual(logOf(bench), [])
 })
 

@@ -1,6 +1,7 @@
 // One run a cluster: the lock on the hosts, who may take it, and the line that every run leaves.
-import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { real } = testsOnSshd('the lock is')
@@ -126,6 +127,70 @@ real('the lock is given back also where the playbook can not close what it opene
   t.regex(stdout, /not everything of the playbook could be closed: it hangs/)
   t.false(existsSync(lockOf(bench)))
 })
+
+real('of several runs that begin at the same moment one has the lock, and the others are told whose it is', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(
+    playbookOf(`({ $ }) => $\`echo ran >>${bench.folder}/log; while [ ! -e ${bench.folder}/go ]; do sleep 0.1; done\``),
+  )
+  let ended = 0
+  const all = await Promise.all(
+    Array.from({ length: 5 }, async () => {
+      const called = await bench.rekey(['run', path, '-i', bench.inventory, '--take-lock'])
+      if (++ended === 4) bench.touch('go')
+      return called
+    }),
+  )
+  const refused = all.filter(({ code }) => code === 2)
+  t.is(refused.length, 4, JSON.stringify(all))
+  for (const { stdout } of refused)
+    t.regex(stdout, /h1 is locked by run \S+-work-\S+ .*, since 20.*: it lives\nHint: Wait/)
+  // Each name of the inventory is this one host.
+  t.is(readFileSync(join(bench.folder, 'log'), 'utf8'), 'ran\n'.repeat(3))
+  t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['audit.log'])
+})
+
+real(
+  'a holder says every few seconds that it lives; where its lock was taken, it begins no further step: exit 2',
+  async t => {
+    const { bench } = t.context
+    const wait = `({ $ }) => $\`echo begun; while [ ! -e ${bench.folder}/go ]; do sleep 0.1; done\``
+    const path = bench.playbook(
+      playbookOf(`({ $ }) => $\`touch ${bench.folder}/went-on\``).replace(
+        '[step(',
+        () => `[step('Wait', { run: ${wait} }), step(`,
+      ),
+    )
+    const heard = () => statSync(join(lockOf(bench), 'heartbeat')).mtimeMs
+    let lives: Promise<void> | undefined
+    const isAliveThenRobbed = async () => {
+      const first = heard()
+      while (heard() === first) await delay(100)
+      // Somebody takes it, as --take-lock does. By the next beat that is known.
+      foreignLock(bench, 0)
+      await delay(11_000)
+      bench.touch('go')
+    }
+    const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-l', 'h1', '-v'], {
+      onLine: line => {
+        if (line.endsWith('h1 | begun')) lives = isAliveThenRobbed()
+      },
+    })
+    await lives
+    t.is(code, 2, stdout)
+    t.regex(
+      stdout,
+      /Error: h1: the lock of this run was taken by somebody else\nHint: Find out who, and look at the cluster/,
+    )
+    t.regex(stdout, /changed +Wait \[h1\]/)
+    t.false(existsSync(join(bench.folder, 'went-on')))
+    t.regex(
+      readFileSync(join(lockOf(bench), 'holder'), 'utf8'),
+      /laptop-of-joe/,
+      'what is another one’s is left to them',
+    )
+  },
+)
 
 real('--check neither asks for the lock nor leaves a line', async t => {
   const { bench } = t.context

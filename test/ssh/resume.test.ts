@@ -1,10 +1,20 @@
 // `rekey resume` after a run was killed, failed, or lost its inventory: what is done again, and what is not.
 import { execFileSync } from 'node:child_process'
-import { appendFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, join } from 'node:path'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
-const { real } = testsOnSshd('resuming is')
+const { test, real } = testsOnSshd('resuming is')
 
 /** Each step writes a line; the third one waits on the hosts that the folder has a file `wait-HOST` for, until it is removed. */
 const steps = (folder: string) => `
@@ -158,6 +168,40 @@ real('a copy of the folder is enough to go on, and without its secrets it says w
   const { code, stdout, stderr } = await bench.rekey(['resume', copy, '-i', inventory, '--playbook', playbook])
   t.is(code, 0, stdout + stderr)
 })
+
+const isRoot = process.getuid?.() === 0
+const onAnotherMachine = isRoot ? real : test.skip
+onAnotherMachine(
+  `on another machine, whose own lock is the dead one's is known once it was not heard of for a while${isRoot ? '' : ' (skipped: only root can be another machine)'}`,
+  async t => {
+    const { bench } = t.context
+    await killed(bench)
+    const [folder = ''] = bench.runs()
+    const copy = join(bench.folder, 'copied', basename(folder))
+    cpSync(folder, copy, { recursive: true })
+    rmSync(join(bench.state), { recursive: true })
+    rmSync(join(bench.folder, 'log'))
+    const through = ['unshare', '--uts', 'sh', '-c', 'hostname laptop-of-ann && exec "$@"', 'sh']
+    const early = await bench.rekey(['resume', copy], { through })
+    t.is(early.code, 2, early.stdout + early.stderr)
+    t.regex(
+      early.stdout,
+      /h1 is locked by run \S+-steps-\w+ \(steps\) of \S+ on \S+, process \d+, since 20\S+; last heard of \S+ m?s ago: it lives\nHint: Wait until it has ended; or, where its machine is gone, until it was not heard of for 1 m/,
+    )
+    t.regex(early.stdout, new RegExp(`Go on: rekey resume ${copy}; or back: rekey rollback ${copy}\n`))
+    t.false(existsSync(join(bench.folder, 'log')))
+    const long = Date.now() / 1_000 - 90
+    utimesSync(join(bench.folder, 'on-hosts', 'lock', 'heartbeat'), long, long)
+    const { code, stdout, stderr } = await bench.rekey(['resume', copy], { through })
+    t.is(code, 0, stdout + stderr)
+    t.deepEqual(
+      logOf(bench).filter(line => line.startsWith('use')),
+      [1, 2, 3].map(host => `use 11 h${host} was old slow of h${host} h${host}`),
+    )
+    t.regex((await bench.rekey(['show', copy])).stdout, /gone on with +\S+ \S+ by \S+ on laptop-of-ann, process/)
+    t.regex(readFileSync(join(bench.folder, 'on-hosts', 'audit.log'), 'utf8'), / from=laptop-of-ann resume done\n$/)
+  },
+)
 
 real('of those who go on with a run at the same moment one does, and the others are told', async t => {
   const { bench } = t.context
