@@ -362,6 +362,20 @@ test.serial('a certificate that is as it would be issued now is left alone; one 
   )
   t.true(third.certificate.includes(next.certificate.trim()))
   t.is((await place()).issues, 0)
+  // Who may not read the role can't compare.
+  vault.takeOver = (path, response) => {
+    if (path !== 'pki/roles/web') return false
+    says(403, 'permission denied')(response)
+    return true
+  }
+  t.teardown(() => {
+    vault.takeOver = undefined
+  })
+  const blind = await place()
+  t.is(blind.issues, 1)
+  const said = blind.all.replaceAll(/\s+/g, ' ').replaceAll('a | ', '')
+  t.regex(said, /"a\.example\.org" is issued anew: .*permission denied for read on pki\/roles\/web/)
+  t.true(said.includes('path "pki/roles/web" { capabilities = ["read"] }'), said)
 })
 
 test.serial(
