@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
+import { runScript } from './script.ts'
 import { stagedPath, swapFiles, unstageFiles } from './staging.ts'
 
 /** A file as it shall be. */
@@ -163,12 +164,12 @@ async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
     ...groups.map(group => `echo "g ${isNumber(group) ? group : `$(getent group ${quote(group)} | cut -d: -f3)`}"`),
     ...wanted.map(
       ({ path }) =>
-        `f=${quote(path)}; p=no; [ ! -d "$(dirname "$f")" ] || p=yes; ` +
+        `f=${quote(path)}; p=no; [ ! -d ${quote(dirname(path))} ] || p=yes; ` +
         `if [ -d "$f" ]; then echo "folder - - - - $p"; elif [ -e "$f" ]; then ` +
         `echo "file $(sha256sum <"$f" | cut -c1-64) $(stat -L -c '%a %u %g' "$f") $p"; else echo "none - - - - $p"; fi`,
     ),
   ].join('\n')
-  const { stdout } = await session.$({ quiet: true })`sh -c ${script}`
+  const { stdout } = await runScript(session.$, script, { quiet: true })
   const [user, mine, ...lines] = stdout.split('\n')
   const owners = new Map<string, string>()
   for (const [index, name] of users.entries()) owners.set(`u ${name}`, lines[index]!.slice(2))
@@ -195,7 +196,7 @@ async function makeFolders(session: HostSession, files: readonly WantedFile[]): 
   const script = folders.map(
     folder => `[ -d ${quote(folder)} ] || { mkdir -p ${quote(folder)} && echo ${quote(folder)}; }`,
   )
-  const { stdout } = await session.$({ quiet: true })`sh -c ${['set -e', ...script].join('\n')}`
+  const { stdout } = await runScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
   return stdout.split('\n').filter(Boolean)
 }
 
@@ -210,7 +211,8 @@ async function stageSet(session: HostSession, run: string, files: readonly Diffe
     'set -e; umask 077',
     `rm -f -- ${all}`,
     ...files.flatMap(file => [`base64 -d >${staged(file)} <<'.'`, ...base64Lines(file.content), '.']),
-    `arrived=$(for f in ${all}; do sha256sum <"$f" | cut -c1-64; done)`,
+    // A line of a name that is escaped begins with a backslash.
+    `arrived=$(sha256sum -- ${all} | sed 's/^\\\\//; s/ .*//')`,
     `[ "$arrived" = ${quote(hashes.join('\n'))} ] || { echo 'a file did not arrive whole' >&2; exit 1; }`,
     // Who may not give files away leaves theirs, as consul-template does; what is asked for by name must be done.
     ...grouped(({ before = '' }) => before).map(
@@ -219,9 +221,10 @@ async function stageSet(session: HostSession, run: string, files: readonly Diffe
     ...grouped(owner).map(([name, group]) => `chown ${quote(name)} ${group.map(staged).join(' ')}`),
     ...grouped(({ mode }) => mode.toString(8)).map(([mode, group]) => `chmod ${mode} ${group.map(staged).join(' ')}`),
     `sync ${all}`,
+    `rm -f -- ${files.map(({ path }) => quote(keptPath(path, run))).join(' ')}`,
     ...files.map(({ path }) => {
       const [from, to] = [quote(path), quote(keptPath(path, run))]
-      return `rm -f -- ${to}; [ ! -e ${from} ] || ln -- ${from} ${to} 2>/dev/null || cp -p -- ${from} ${to}`
+      return `[ ! -e ${from} ] || ln -- ${from} ${to} 2>/dev/null || cp -p -- ${from} ${to}`
     }),
   ].join('\n')
   const { exitCode, stderr } = await session.$({ input: secret(script), quiet: true, nothrow: true })`sh -s`
@@ -242,7 +245,7 @@ async function putBack(session: HostSession, run: string, paths: readonly string
     const [there, kept, staged] = [path, keptPath(path, run), stagedPath(path, run)].map(quote)
     return `if [ -e ${staged} ]; then rm -f -- ${kept}; elif [ -e ${kept} ]; then mv -f -- ${kept} ${there}; else rm -f -- ${there}; fi`
   })
-  await session.$({ quiet: true, nothrow: true })`sh -c ${script.join('\n')}`
+  await runScript(session.$, script.join('\n'), { quiet: true, nothrow: true })
 }
 
 const base64Lines = (content: Buffer) => content.toString('base64').match(/.{1,76}/g) ?? []
@@ -258,7 +261,7 @@ async function keepBackups(session: HostSession, files: readonly WantedFile[]): 
     }),
     `if [ -e ${quote(path)} ]; then cp -p -- ${quote(path)} ${quote(backupPath(path, 1))}; else rm -f -- ${quote(backupPath(path, 1))}; fi`,
   ])
-  await session.$({ quiet: true })`sh -c ${['set -e', ...script].join('\n')}`
+  await runScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
 }
 
 const backupPath = (path: string, number: number) => (number === 1 ? `${path}.bak` : `${path}.bak.${number}`)

@@ -783,6 +783,20 @@ test.serial('a command that failed is run by the next run, although no file chan
   t.is(readFileSync(join(out, 'ran'), 'utf8'), 'ran\nran\nother\n')
 })
 
+test.serial('a set of hundreds of files is placed as one, whatever they are called', async t => {
+  const { out, config, run } = scene('')
+  // Long enough that a script about all of them is no argument of a command any more.
+  const folder = join(out, `a folder, it's \\ odd${' and long'.repeat(10)}`)
+  const contents = `{{ range loop 400 }}{{ "text" | writeToFile (printf ${JSON.stringify(`${folder}/%d.pem`)} .) "" "" "0600" }}{{ end }}done`
+  const destination = JSON.stringify(`${folder}/all`)
+  writeFileSync(config, `template {\n contents = ${JSON.stringify(contents)}\n destination = ${destination}\n}\n`)
+  const { code, all } = await run()
+  t.is(code, 0, all)
+  t.is(readFileSync(join(folder, 'all'), 'utf8'), 'done')
+  t.is(readFileSync(join(folder, '399.pem'), 'utf8'), 'text')
+  t.is(readdirSync(folder).length, 401)
+})
+
 test.serial('a command runs when a file changed that its template wrote beside the destination', async t => {
   const { out, config, run } = scene('')
   const block = (text: string) =>
