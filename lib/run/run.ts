@@ -152,7 +152,10 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     ...(outcome === 'done' ? {} : { state: stateOfThings(standing, selected, options) }),
     ...(error ? { error } : {}),
   })
-  await options.flush()
+  await options.flush().catch((thrown: unknown) => {
+    // That the journal can't be written may have been told already.
+    if (thrown !== failure) throw thrown
+  })
   return { outcome, exitCode }
 }
 

@@ -256,6 +256,35 @@ test.serial('--step with resume asks of what is left, and only where it is left'
   t.deepEqual(log(), ['B h2', 'D h1', 'D h2', 'D h3'])
 })
 
+test.serial(
+  '--start-at-step leaves out what comes before it, in all plays; that and tags hold for the resumed run too',
+  async t => {
+    const { bench, run, resume, log, failOn, heal } = work(['h1', 'h2'])
+    const plays = `play('One', { hosts: 'masters' }, [say('A'), say('B', { tags: ['b'] })]), play('Two', { hosts: 'masters' }, [say('C'), say('D', { tags: ['b'] }), say('E')])`
+    failOn('D-h2')
+    const first = await run(plays, '--start-at-step', 'c')
+    t.is(first.code, 2, first.stdout)
+    t.deepEqual(log(), ['C h1', 'C h2', 'D h1', 'D h2'])
+    t.regex((await bench.rekey(['show', 'last'])).stdout, /options +--start-at-step c\n/)
+    heal('D-h2')
+    t.is((await resume()).code, 0)
+    t.deepEqual(log(), ['D h2', 'E h1', 'E h2'])
+
+    failOn('B-h1')
+    t.is((await run(plays, '--tags', 'b')).code, 2)
+    t.deepEqual(log(), ['B h1', 'B h2'])
+    heal('B-h1')
+    t.is((await resume()).code, 0)
+    t.deepEqual(log(), ['B h1', 'D h1', 'D h2'])
+    const absent = await run(plays, '--start-at-step', 'f')
+    t.is(absent.code, 1)
+    t.regex(
+      absent.stderr,
+      /work has no step 'f' to start at.*\nHint: See the ids of its steps with: rekey run work --list-steps/,
+    )
+  },
+)
+
 test.serial('--check says what would change, what would be run, and what can not be told before', async t => {
   const { bench, run, log, finished } = work(['h1'])
   const made = `say('Make', { run: () => ({ port: 1 }) })`

@@ -1,7 +1,8 @@
 // What an operator sees of a run: on a terminal of 80 × 24, through a pipe that is closed, in a report for the CI.
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { junitProblems } from '../output/_junit.ts'
 import { type Screen, screen } from '../output/_screen.ts'
 import { root, testsOnSshd, type Workbench, workbench } from './_rekey.ts'
@@ -31,7 +32,7 @@ interface Watched {
 function onTerminal(
   { folder }: Workbench,
   args: readonly string[],
-  look: (screen: Screen, press: (keys: string) => void) => void = () => {},
+  look: (screen: Screen, press: (keys: string) => void, goAway: () => void) => void = () => {},
 ): Promise<Watched> {
   const words = [join(root, 'bin', 'rekey'), ...args].map(word => `'${word}'`).join(' ')
   const env = {
@@ -55,7 +56,11 @@ function onTerminal(
     const cut = /\x1b(\[[?0-9;]*)?$/.exec(whole)?.index ?? whole.length
     rest = whole.slice(cut)
     on.write(whole.slice(0, cut))
-    look(on, keys => child.stdin.write(keys))
+    look(
+      on,
+      keys => child.stdin.write(keys),
+      () => child.kill('SIGKILL'),
+    )
   })
   return new Promise(resolve => {
     const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
@@ -107,6 +112,24 @@ withTerminal('Ctrl-C on a terminal is answered at once; twice, the terminal is l
   t.is(twice.code, 130)
   t.true(twice.screen.cursorShown())
   t.notRegex(twice.screen.everything().join('\n'), / at .*\.ts:\d+/)
+})
+
+withTerminal('a terminal that goes away, as with a link that is lost, ends the run in good order', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(playbook(`await $\`echo $$ >>${bench.folder}/pids; echo begun; exec sleep 60\``))
+  // Nobody is left who would see the code.
+  await onTerminal(bench, ['run', path, '-i', bench.inventory], (on, _press, goAway) => {
+    if (/begun/.test(on.lines().join('\n'))) goAway()
+  })
+  let shown = ''
+  for (let tries = 0; tries < 100 && !/ended +interrupted/.test(shown); tries++) {
+    await delay(100)
+    shown = (await bench.rekey(['show', 'last'])).stdout
+  }
+  t.regex(shown, /ended +interrupted, after[\s\S]*Do it +cancelled\n[\s\S]*Go on: rekey resume/)
+  t.deepEqual(readdirSync(join(bench.folder, 'on-hosts')), ['audit.log'], 'the lock is given back')
+  for (const pid of readFileSync(join(bench.folder, 'pids'), 'utf8').trim().split('\n'))
+    t.throws(() => process.kill(Number(pid), 0), { code: 'ESRCH' })
 })
 
 /** Presses keys the first time that the screen shows something. */

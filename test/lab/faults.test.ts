@@ -114,7 +114,8 @@ export default playbook({ name: 'slow', summary: 'Something slow', vars: z.objec
       },
     })
     t.is(called.code, 4, called.stdout + called.stderr)
-    t.regex(called.stdout, /unknown +Work \[n2\]/)
+    t.regex(called.stdout, /unknown +Work \[n2\].*it can't be reached any more/)
+    t.regex(called.stdout, /Work: nobody knows whether it finished on n2\n/)
     t.is((await rekey(['lab', 'up', '--name', name])).code, 0)
     const resumed = await rekey(['resume', 'last'])
     t.is(resumed.code, 0, resumed.stdout + resumed.stderr)

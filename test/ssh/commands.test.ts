@@ -99,7 +99,7 @@ real('at most eight commands of a host go on at once, over its one connection; t
     most = Math.max(most, running)
   }
   t.is(signs.length, 48)
-  t.is(most, 8)
+  t.true(most > 1 && most <= 8, `${most} at once`)
   t.is(sshd.said().match(/Accepted publickey/g)?.length, 1)
 })
 
@@ -124,29 +124,34 @@ for (const [options, most] of [
 ] as const) {
   real(`${options.join(' ') || 'without --forks'}: ${most} hosts are connected to at the same time`, async t => {
     const { bench } = t.context
-    let [open, seen] = [0, 0]
-    // Takes connections, and says nothing: each attempt lasts as long as it may.
+    let taken = 0
+    let settled: number | undefined
+    let stopped = false
+    // Takes connections, and says nothing: each attempt lasts. Once there are so many, no other comes for a while.
     const silent = createServer(socket => {
-      seen = Math.max(seen, ++open)
-      socket
-        .resume()
-        .on('error', () => {})
-        .on('close', () => open--)
+      socket.on('error', () => {})
+      if (++taken === most) {
+        setTimeout(() => {
+          settled = taken
+        }, 1_000)
+      }
     }).listen(0, '127.0.0.1')
     await once(silent, 'listening')
-    bench.set({ ansible_port: (silent.address() as AddressInfo).port, ansible_timeout: 2 })
+    bench.set({ ansible_port: (silent.address() as AddressInfo).port, ansible_timeout: 50 })
     const hosts = Array.from({ length: most + 5 }, (_, index) => `    h${index}:\n`).join('')
     writeFileSync(bench.inventory, `masters:\n  hosts:\n${hosts}`)
-    const { code, stdout } = await bench.rekey([
-      'run',
-      bench.playbook(playbookOf('() => {}')),
-      '-i',
-      bench.inventory,
-      ...options,
-    ])
+    const path = bench.playbook(playbookOf('() => {}'))
+    const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, ...options], {
+      onLine: (line, kill) => {
+        if (stopped || settled === undefined || !line.includes('… Connect (')) return
+        stopped = true
+        kill('SIGINT')
+      },
+    })
     silent.close()
-    t.is(code, 4, stdout)
-    t.is(seen, most)
-    t.regex(stdout, /unreachable +Connect \[h0\].*no answer within 2 s/)
+    t.is(code, 130, stdout)
+    t.is(settled, most)
+    t.is(stdout.match(/cancelled +Connect \[/g)?.length, most)
+    t.regex(stdout, /Connect: not begun on h\d+, h\d+, h\d+, h\d+, h\d+\n/)
   })
 }

@@ -1,6 +1,6 @@
 // Ansible's options for connecting and becoming another user, through the command line.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
@@ -91,6 +91,62 @@ for (const method of ['sudo', 'su'] as const) {
     },
   )
 }
+
+/** Reads the command lines and environments of all processes of this machine, which is rekey's and its hosts', until it is stopped. */
+function watchProcesses(): () => string {
+  const seen = new Set<string>()
+  const timer = setInterval(() => {
+    for (const pid of readdirSync('/proc').filter(name => /^\d+$/.test(name) && Number(name) !== process.pid)) {
+      for (const what of ['cmdline', 'environ']) {
+        try {
+          seen.add(readFileSync(`/proc/${pid}/${what}`, 'latin1'))
+        } catch {
+          // It has ended, or is another user's.
+        }
+      }
+    }
+  }, 20)
+  return () => {
+    clearInterval(timer)
+    return [...seen].join('\n')
+  }
+}
+
+real(
+  'no secret is in a command line or an environment, here or on the hosts: of -K, of -e, made by steps, in files',
+  async t => {
+    const playbook = bench.playbook(`
+import { copy, play, playbook, secret, step } from API
+import { z } from ZOD
+export default playbook({ name: 'secrets', summary: 'Secrets', vars: z.object({ word: z.string() }), plays: [play('Secrets', { hosts: 'masters' }, [
+  step('Make', { run: async ctx => {
+    const made = 'made-' + 'on-the-way-' + ctx.host.name
+    await ctx.$({ input: secret(made) })\`sleep 0.3; cat >${bench.folder}/fed-\${ctx.host.name}\`
+    await ctx.files.write('${bench.folder}/own-' + ctx.host.name, secret(made + ctx.vars.word))
+    await copy(ctx, [{ path: '${bench.folder}/copy-' + ctx.host.name, content: secret(made + ctx.vars.word) }])
+    return { made: secret(made) }
+  } }),
+  step('Use', { run: async ctx => { await ctx.$({ input: ctx.registered('make', ctx.host.name).made })\`sleep 0.3; cat >/dev/null\` } }),
+])] })`)
+    const variables = join(bench.folder, 'vars.json')
+    writeFileSync(variables, JSON.stringify({ word: 'said-by-the-operator' }))
+    const stop = watchProcesses()
+    const { code, stdout } = await bench.onTerminal(
+      ['run', playbook, '-i', bench.inventory, '-b', '-K', '--become-user', 'deploy', '-e', `@${variables}`],
+      [[/BECOME password: $/, rightPassword]],
+    )
+    const seen = stop()
+    t.is(code, 0, stdout)
+    t.is(readFileSync(join(bench.folder, 'fed-h2'), 'utf8'), 'made-on-the-way-h2')
+    t.is(readFileSync(join(bench.folder, 'copy-h1'), 'utf8'), 'made-on-the-way-h1said-by-the-operator')
+    // It did see what commands do.
+    t.regex(seen, /sleep 0\.3; cat >/)
+    for (const secret of [rightPassword, 'made-on-the-way', 'said-by-the-operator']) {
+      t.false(seen.includes(secret), secret)
+      t.false(seen.includes(Buffer.from(secret).toString('base64').slice(0, 16)), secret)
+    }
+  },
+)
 
 real('without a terminal, -K says what to do instead, and nothing is tried', async t => {
   const { code, stderr } = await bench.rekey(['run', whoAmI(), '-i', bench.inventory, '-b', '-K'])

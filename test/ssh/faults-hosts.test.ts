@@ -20,7 +20,7 @@ test.afterEach.always(async t => {
 })
 
 const playbookOf = (...runs: string[]) => `
-import { play, playbook, step } from API
+import { copy, play, playbook, step } from API
 import { z } from ZOD
 export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters' }, [
   ${runs.map((run, index) => `step('Step ${index + 1}', { run: ${run} }),`).join('\n')}
@@ -134,27 +134,37 @@ real('a host key that changed between two runs is refused before anything is don
 const isRoot = process.getuid?.() === 0
 const asRoot = isRoot ? real : test.skip
 
-asRoot(
-  `a disk that is full while a certificate is copied leaves the old one${isRoot ? '' : ' (skipped: needs root for a disk)'}`,
-  async t => {
-    const bench = await benchOf(t, ['h1'])
-    const disk = join(bench.folder, 'disk')
-    mkdirSync(disk)
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk])
-    try {
-      writeFileSync(join(disk, 'tls.crt'), 'the old one')
-      const path = bench.playbook(
-        playbookOf(`({ files }) => files.write('${disk}/tls.crt', 'x'.repeat(200_000))`, '() => {}'),
-      )
-      const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory])
-      t.is(code, 2, stdout)
-      t.regex(stdout, /failed +Step 1 \[h1\].*h1: could not write \S+tls\.crt: .*No space left on device/)
-      t.notRegex(stdout, /Step 2 \[h1\]/)
-      t.is(readFileSync(join(disk, 'tls.crt'), 'utf8'), 'the old one')
-      t.deepEqual(readdirSync(disk), ['tls.crt'])
-    } finally {
-      execFileSync('umount', [disk])
-    }
-    t.false(existsSync(join(disk, 'tls.crt')))
-  },
-)
+for (const [how, run, says] of [
+  [
+    'written',
+    (path: string) => `({ files }) => files.write('${path}', 'x'.repeat(200_000))`,
+    /failed +Step 1 \[h1\].*: h1: could not write \S+tls\.crt: .*No space left on device/,
+  ],
+  [
+    'copied',
+    (path: string) => `ctx => copy(ctx, [{ path: '${path}', content: 'x'.repeat(200_000) }])`,
+    /failed +Step 1 \[h1\].*: h1: files could not be copied, and are as they were: .*tls\.crt[\s\S]*No space left on device/,
+  ],
+] as const)
+  asRoot(
+    `a disk that is full while a certificate is ${how} leaves the old one${isRoot ? '' : ' (skipped: needs root for a disk)'}`,
+    async t => {
+      const bench = await benchOf(t, ['h1'])
+      const disk = join(bench.folder, 'disk')
+      mkdirSync(disk)
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk])
+      try {
+        writeFileSync(join(disk, 'tls.crt'), 'the old one')
+        const path = bench.playbook(playbookOf(run(join(disk, 'tls.crt')), '() => {}'))
+        const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory])
+        t.is(code, 2, stdout)
+        t.regex(stdout, says)
+        t.notRegex(stdout, /Step 2 \[h1\]/)
+        t.is(readFileSync(join(disk, 'tls.crt'), 'utf8'), 'the old one')
+        t.deepEqual(readdirSync(disk), ['tls.crt'])
+      } finally {
+        execFileSync('umount', [disk])
+      }
+      t.false(existsSync(join(disk, 'tls.crt')))
+    },
+  )
