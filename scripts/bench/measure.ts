@@ -92,7 +92,7 @@ function processorSecondsOf(file: string): number {
 function watchProcesses(id: string) {
   const known = new Map<string, boolean>()
   let most = 0
-  let over = false
+  const over = new AbortController()
   const mine = () =>
     readdirSync('/proc').filter(pid => {
       if (!/^\d+$/.test(pid)) return false
@@ -107,10 +107,11 @@ function watchProcesses(id: string) {
     most = Math.max(most, kilobytes.reduce((sum, one) => sum + one, 0) / 1_024)
   }
   const watching = (async () => {
-    while (!over) {
+    while (!over.signal.aborted) {
       const began = performance.now()
       look()
-      await delay(Math.max(shortestPause, (performance.now() - began) / share))
+      const pause = Math.max(shortestPause, (performance.now() - began) / share)
+      await delay(pause, undefined, { signal: over.signal }).catch(() => {})
     }
   })()
   return {
@@ -131,7 +132,7 @@ function watchProcesses(id: string) {
       }
     },
     memory: async () => {
-      over = true
+      over.abort()
       await watching
       return most
     },
