@@ -2,6 +2,7 @@
 import { RekeyError } from '../errors.ts'
 import { type Play, type Playbook, play, type Step, step } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
+import { suggestion } from '../suggestion.ts'
 import type { RunHistory } from './history.ts'
 
 /** What a rollback will do, and what it will leave. */
@@ -33,9 +34,10 @@ export function planRollback(
   const all = (plays as readonly Play[]).flatMap(one => stepsOf(one).map(each => ({ play: one, step: each })))
   const stays = to === undefined ? -1 : all.findIndex(({ step: { id } }) => id === to)
   if (to !== undefined && stays < 0) {
-    throw new RekeyError(`${name} has no step '${to}'`, {
+    const ids = all.map(({ step: { id } }) => id)
+    throw new RekeyError(`${name} has no step '${to}'${suggestion(to, ids)}`, {
       code: 'rollback.unknown-step',
-      hint: `See the ids of its steps with: rekey run ${name} --list-steps`,
+      hint: "See the ids of its steps with 'rekey run PLAYBOOK --list-steps'.",
     })
   }
   const everywhere = all

@@ -195,7 +195,7 @@ function chooser(plays: readonly AnyPlay[], playbook: string, selection: Selecti
   if (!candidates.includes(startAtStep)) {
     throw new RekeyError(`${playbook} has no step '${startAtStep}' to start at${suggestion(startAtStep, candidates)}`, {
       code: 'run.unknown-step',
-      hint: `See the ids of its steps with: rekey run ${playbook} --list-steps`,
+      hint: 'See the ids of its steps with --list-steps.',
     })
   }
   return (id, tags) => order.indexOf(id) >= first && isChosen(tags, selection)

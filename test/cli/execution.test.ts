@@ -278,10 +278,7 @@ test.serial(
     t.deepEqual(log(), ['B h1', 'D h1', 'D h2'])
     const absent = await run(plays, '--start-at-step', 'f')
     t.is(absent.code, 1)
-    t.regex(
-      absent.stderr,
-      /work has no step 'f' to start at.*\nHint: See the ids of its steps with: rekey run work --list-steps/,
-    )
+    t.regex(absent.stderr, /work has no step 'f' to start at.*\nHint: See the ids of its steps with --list-steps\./)
   },
 )
 

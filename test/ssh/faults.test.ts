@@ -138,6 +138,36 @@ real('a host that does not come back leaves the command unknown: exit 4', async 
   t.deepEqual(logOf(bench), [])
 })
 
+real('what nobody knows the end of is not tried again, not ignored, not rescued: the run ends, exit 4', async t => {
+  const { bench, link } = t.context
+  const command = `echo $$ >>${bench.folder}/pids; echo begun; exec sleep 60`
+  const path = bench.playbook(`
+import { block, play, playbook, step } from API
+import { z } from ZOD
+const says = word => ({ $ }) => $\`echo \${word} >>${bench.folder}/log\`
+export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), plays: [play('Work', { hosts: 'masters', maxFailPercentage: 100 }, [
+  block('Try', { rescue: [step('Rescue', { run: says('rescue') })] }, [
+    step('Work', { retries: 3, delay: 10, ignoreErrors: true, run: ({ $ }) => $\`${command}\` }),
+  ]),
+  step('After', { run: says('after') }),
+])] })`)
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      const killed = Number(readFileSync(join(bench.folder, 'pids'), 'utf8'))
+      void link.down().then(() => {
+        process.kill(killed, 'SIGKILL')
+        return link.up()
+      })
+    },
+  })
+  t.is(code, 4, stdout)
+  t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)
+  t.notRegex(stdout, /try 1 of|ignored|rescued/)
+  t.is(readFileSync(join(bench.folder, 'pids'), 'utf8').trim().split('\n').length, 1)
+  t.deepEqual(logOf(bench), [])
+})
+
 real('a host that was restarted meanwhile, and lost what was not on its disk, leaves it unknown: exit 4', async t => {
   const { bench, link } = t.context
   const command = `echo $$ >${bench.folder}/pid; echo begun; exec sleep 60`

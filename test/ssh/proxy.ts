@@ -1,9 +1,9 @@
 // A link that can fail: TCP between a test and its sshd, to be cut, frozen, thawed or slowed at will.
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import type { TestSshd } from './sshd.ts'
+import { freePort, type TestSshd } from './sshd.ts'
 
 /** The way to one sshd. */
 export interface Link {
@@ -52,8 +52,8 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
     pass(near, far)
     pass(far, near)
   })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const port = await freePort()
+  await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
   const knownHosts = join(sshd.folder, `known_hosts-${port}`)
   writeFileSync(knownHosts, `[127.0.0.1]:${port} ${readFileSync(join(sshd.folder, 'host.pub'), 'utf8')}`)
   const endAll = () => {
