@@ -1,6 +1,7 @@
 // `npm run test:faults`: kills rotate-ca's process before and after each of its steps, and has the run gone on with, or undone;
-// judges the cluster from outside each time. Takes hours: what is done is kept in a file, and the next call goes on after it.
-import { spawn } from 'node:child_process'
+// judges the cluster from outside each time, and puts it back to its snapshot for the next. Takes hours: what passed is kept in a file,
+// and the next call goes on after it. Most of that is waiting, so that a few labs side by side (`--jobs`) get more done.
+import { type ChildProcess, spawn } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -16,21 +17,22 @@ type Way = (typeof ways)[number]
 
 const { values: options } = parseArgs({
   options: {
+    /** What the labs are called: NAME-1, NAME-2, … */
     name: { type: 'string', default: 'faults' },
     masters: { type: 'string', default: '1' },
     nodes: { type: 'string', default: '1' },
+    /** How many labs work side by side. */
+    jobs: { type: 'string', default: '1' },
     /** Only these ways: resume, rollback. */
     way: { type: 'string', multiple: true },
-    /** Only these steps, by id. */
+    /** Only these steps, by id, whether they passed before or not. */
     step: { type: 'string', multiple: true },
-    /** Only the first step of each play that changes something. */
+    /** Only the first step of each play. */
     'each-play': { type: 'boolean', default: false },
-    /** Go on with the cluster as the last case left it, instead of putting it back to its snapshot each time. */
-    keep: { type: 'boolean', default: false },
+    /** Begin no case after so many minutes. */
     minutes: { type: 'string' },
   },
 })
-const { name, keep } = options
 
 /** One death of the control process. */
 interface Case {
@@ -47,11 +49,23 @@ interface Ended {
   readonly folder: string
 }
 
+// A rekey is in a group of its own: what ends this process would leave it alone.
+const running = new Set<ChildProcess>()
+function end({ pid }: ChildProcess): void {
+  try {
+    if (pid) process.kill(-pid, 'SIGKILL')
+  } catch {
+    // It has just ended by itself.
+  }
+}
+process.on('exit', () => running.forEach(end))
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130))
+
 /** Calls rekey in a process group of its own, which is killed as soon as a line of its output says so. */
 function rekey(words: readonly string[], fatal: (event: RunEvent) => boolean = () => false): Promise<Ended> {
   return new Promise(resolve => {
     const child = spawn(join(root, 'bin', 'rekey'), words, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    const end = () => child.pid && process.kill(-child.pid, 'SIGKILL')
+    running.add(child)
     let [text, rest, folder, dead] = ['', '', '', false]
     child.stdout.on('data', (chunk: Buffer) => {
       const lines = (rest + chunk).split('\n')
@@ -63,45 +77,48 @@ function rekey(words: readonly string[], fatal: (event: RunEvent) => boolean = (
         if (event.kind === 'run.finished' && event.error) text += event.error.message
         if (!fatal(event)) continue
         dead = true
-        end()
+        end(child)
       }
     })
     child.stderr.on('data', (chunk: Buffer) => {
       text += chunk
     })
-    const timer = setTimeout(end, 15 * 60_000)
+    const timer = setTimeout(end, 15 * 60_000, child)
     child.on('close', code => {
       clearTimeout(timer)
+      running.delete(child)
       resolve({ code: code ?? 137, text, folder })
     })
   })
 }
 
-async function doCase(one: Case, shape: lab.Shape): Promise<string> {
-  const { way, when, step } = one
+/** Throws unless the cluster is, after a kill and what `way` makes of it, as it must be. The lab must be as its snapshot. */
+async function doCase({ way, when, step }: Case, shape: lab.Shape): Promise<string> {
   const old = await takeOldCredentials(shape)
   const kind = when === 'before' ? 'step.started' : 'step.finished'
   const killed = await rekey(
-    ['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--output', 'json'],
+    ['run', 'rotate-ca', '-i', lab.inventoryPath(shape.name), '--output', 'json'],
     event => event.kind === kind && event.step === step,
   )
-  if (killed.code !== 137) throw new Error(`it was to be killed, and ended with ${killed.code}: ${killed.text}`)
+  const at = `${shape.name}, ${killed.folder}`
+  if (killed.code !== 137) throw new Error(`it was to be killed, and ended with ${killed.code}: ${killed.text} (${at})`)
   const ended = await rekey([way, killed.folder, '--output', 'json'])
-  if (way === 'resume') {
-    if (ended.code !== 0) throw new Error(`resume ended with ${ended.code}: ${ended.text}`)
-    await assertRotated(shape, killed.folder, old)
-    return 'rotated'
+  if (ended.code !== 0) throw new Error(`${way} ended with ${ended.code}: ${ended.text} (${at})`)
+  try {
+    await (way === 'resume' ? assertRotated(shape, killed.folder, old) : assertAsBefore(shape, old))
+  } catch (error) {
+    throw new Error(`${(error as Error).message} (${at})`)
   }
-  if (ended.code !== 0) throw new Error(`rollback ended with ${ended.code}: ${ended.text}`)
-  await assertAsBefore(shape, old)
-  return 'as before'
+  return way === 'resume' ? 'rotated' : 'as before'
 }
 
 /** The steps of the playbook in their order, by play; the one that connects first. */
-async function stepsOfPlays(): Promise<string[][]> {
-  const child = spawn(join(root, 'bin', 'rekey'), ['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--list-steps'])
+async function stepsOfPlays(name: string): Promise<string[][]> {
+  const { stdout } = spawn(join(root, 'bin', 'rekey'), [
+    ...['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--list-steps'],
+  ])
   let text = ''
-  for await (const chunk of child.stdout) text += chunk
+  for await (const chunk of stdout) text += chunk
   const plays: string[][] = [['connect']]
   for (const line of text.split('\n').filter(Boolean)) {
     if (line.startsWith(' ')) plays.at(-1)?.push(line.trim().split(' ')[0] ?? '')
@@ -110,7 +127,7 @@ async function stepsOfPlays(): Promise<string[][]> {
   return plays
 }
 
-const up = (fresh: boolean) =>
+const up = (name: string, fresh: boolean) =>
   lab.up({ name, masters: Number(options.masters), nodes: Number(options.nodes), fresh }, () => {})
 
 const state = process.env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state')
@@ -124,41 +141,54 @@ const known = new Set(
         .map(line => (JSON.parse(line) as { title: string }).title)
     : [],
 )
-let shape = await up(false)
-const plays = await stepsOfPlays()
-const steps = options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()
-const cases = ways
-  .filter(way => !options.way || options.way.includes(way))
-  .flatMap(way => steps.flatMap(step => (['before', 'after'] as const).map(when => ({ way, when, step }))))
-  .filter(({ step }) => !options.step || options.step.includes(step))
+const jobs = Number(options.jobs)
+if (!Number.isInteger(jobs) || jobs < 1) throw new Error(`--jobs: a number of labs, 1 or more, not '${options.jobs}'`)
+const names = Array.from({ length: jobs }, (_, index) => `${options.name}-${index + 1}`)
 const deadline = options.minutes ? Date.now() + Number(options.minutes) * 60_000 : Number.POSITIVE_INFINITY
-let [passed, failed, left] = [0, 0, 0]
-let dirty = true
-for (const one of cases) {
-  const title = titleOf(one)
-  if (known.has(title) && !options.step) {
-    passed++
-    continue
+await up(names[0] ?? '', false)
+const plays = await stepsOfPlays(names[0] ?? '')
+const steps = options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()
+// Both ways of a step one after the other: a call that is cut off has seen something of each.
+const cases = steps
+  .filter(step => !options.step || options.step.includes(step))
+  .flatMap(step => (['before', 'after'] as const).flatMap(when => ways.map(way => ({ way, when, step }))))
+  .filter(({ way }) => !options.way || options.way.includes(way))
+const queue = options.step ? [...cases] : cases.filter(one => !known.has(titleOf(one)))
+let [passed, failed] = [cases.length - queue.length, 0]
+
+/** Does one case after the other on a lab, until there is none left, or no time. */
+async function work(name: string): Promise<void> {
+  while (Date.now() < deadline) {
+    const one = queue.shift()
+    if (!one) return
+    const title = titleOf(one)
+    const started = performance.now()
+    const seconds = () => Math.round((performance.now() - started) / 1_000)
+    let restored = 0
+    let result: string
+    try {
+      const shape = await up(name, true)
+      restored = seconds()
+      result = await doCase(one, shape)
+      passed++
+      appendFileSync(results, `${JSON.stringify({ title, result, at: new Date().toISOString() })}\n`)
+    } catch (error) {
+      result = `FAILED: ${(error as Error).message}`
+      failed++
+    }
+    console.log(`${title}: ${result} (${seconds()} s, ${restored} of them to restore the lab)`)
   }
-  if (Date.now() > deadline) {
-    left++
-    continue
-  }
-  const started = performance.now()
-  let result: string
-  try {
-    if (dirty || !keep) shape = await up(true)
-    dirty = false
-    result = await doCase(one, shape)
-    passed++
-    appendFileSync(results, `${JSON.stringify({ title, result, at: new Date().toISOString() })}\n`)
-  } catch (error) {
-    result = `FAILED: ${(error as Error).message}`
-    failed++
-    dirty = true
-  }
-  console.log(`${title}: ${result} (${Math.round((performance.now() - started) / 1_000)} s)`)
 }
+
+// A lab that isn't there is made while the ones before it are at work already.
+const workers: Promise<void>[] = []
+for (const name of names) {
+  if (queue.length === 0) break
+  await up(name, false)
+  workers.push(work(name))
+}
+await Promise.all(workers)
+const left = queue.length
 console.log(`${passed} passed, ${failed} failed${left > 0 ? `, ${left} not reached` : ''}; ${results}`)
-await lab.down(name, () => {})
+await Promise.all(names.map(name => lab.down(name, () => {})))
 process.exit(failed > 0 || left > 0 ? 1 : 0)

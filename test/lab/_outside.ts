@@ -1,9 +1,10 @@
 // A lab's cluster judged from outside, with openssl, curl and kubectl: what holds after a rotation, and after it was undone.
 import { strict as assert } from 'node:assert'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { tryCommand } from '../../lib/lab/command.ts'
 import * as lab from '../../lib/lab/index.ts'
 import { connectVault } from '../../lib/pki/vault.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -181,32 +182,48 @@ async function assertNoRunToken({ name }: lab.Shape): Promise<void> {
 /** Nodes Ready, the Secret readable, every pod running, logs from every node; and Vault's copy of the pods' CA is the file's. */
 async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promise<void> {
   const members = membersOf(shape)
-  const kubectl = (...words: string[]): string => {
-    const options = { argv0: 'kubectl', encoding: 'utf8', timeout: 60_000 } as const
-    const { status, stdout, stderr } = spawnSync(kubectlProgram(), ['--kubeconfig', kubeconfig, ...words], options)
-    if (status !== 0) throw new Error(`kubectl ${words.join(' ')}: ${stderr}`)
+  const kubectl = async (...words: string[]): Promise<string> => {
+    const asKubectl = ['-c', 'exec -a kubectl "$0" "$@"', kubectlProgram(), '--kubeconfig', kubeconfig]
+    const { code, stdout, stderr } = await tryCommand('bash', [...asKubectl, ...words])
+    if (code !== 0) throw new Error(`kubectl ${words.join(' ')}: ${stderr}`)
     return stdout
   }
-  const ready = kubectl(
+  const ready = await kubectl(
     'get',
     'nodes',
     '-o',
     'jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}',
   )
   assert.deepEqual(ready.trim().split(' ').sort(), members.map(({ name: node }) => `${node}=True`).sort())
-  const secret = kubectl('get', 'secret', 'rekey-test', '-o', 'jsonpath={.data.marker}')
+  const secret = await kubectl('get', 'secret', 'rekey-test', '-o', 'jsonpath={.data.marker}')
   assert.equal(Buffer.from(secret, 'base64').toString(), old.marker)
   assert.equal(
-    kubectl('get', 'pods', '-A', '--field-selector', 'status.phase!=Running,status.phase!=Succeeded', '-o', 'name'),
+    await kubectl(
+      'get',
+      'pods',
+      '-A',
+      '--field-selector',
+      'status.phase!=Running,status.phase!=Succeeded',
+      '-o',
+      'name',
+    ),
     '',
   )
   for (const { name: node } of members) {
-    const pods = kubectl('-n', 'canary', 'get', 'pods', '-o', 'name', '--field-selector', `spec.nodeName=${node}`)
+    const pods = await kubectl('-n', 'canary', 'get', 'pods', '-o', 'name', '--field-selector', `spec.nodeName=${node}`)
     const [pod = ''] = pods.split('\n')
     assert.notEqual(pod, '', node)
-    kubectl('-n', 'canary', 'logs', '--tail', '1', pod)
+    await kubectl('-n', 'canary', 'logs', '--tail', '1', pod)
   }
-  const published = kubectl('-n', 'canary', 'get', 'configmap', 'kube-root-ca.crt', '-o', 'jsonpath={.data.ca\\.crt}')
+  const published = await kubectl(
+    '-n',
+    'canary',
+    'get',
+    'configmap',
+    'kube-root-ca.crt',
+    '-o',
+    'jsonpath={.data.ca\\.crt}',
+  )
   assert.equal(published.trim(), (await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')).trim())
 }
 
@@ -214,7 +231,7 @@ async function openssl(endpoint: string, authority: string): Promise<string> {
   // etcd's peers and a kubelet may be asked just as they open their port again.
   for (let attempt = 0; ; attempt++) {
     const words = ['s_client', '-connect', endpoint, '-CAfile', authority, '-verify_return_error', '-brief']
-    const { stdout, stderr } = spawnSync('openssl', words, { input: '', encoding: 'utf8', timeout: 10_000 })
+    const { stdout, stderr } = await tryCommand('openssl', words, { timeout: 10 })
     if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
     await delay(500)
   }
