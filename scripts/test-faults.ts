@@ -1,6 +1,7 @@
 // `npm run test:faults`: kills rotate-ca's process before and after each of its steps, and has the run gone on with, or undone;
 // judges the cluster from outside each time, and puts it back to its snapshot for the next. Takes hours: what passed is kept in a file,
-// and the next call goes on after it. Most of that is waiting, so that a few labs side by side (`--jobs`) get more done.
+// and the next call goes on after it. Most of that is waiting, so that a few labs side by side (`--jobs`) get more done. `--keep` and
+// `--in-one-run` save the most of the time: putting a lab back, and a rotation for each kill.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -29,16 +30,22 @@ const { values: options } = parseArgs({
     step: { type: 'string', multiple: true },
     /** Only the first step of each play. */
     'each-play': { type: 'boolean', default: false },
+    /** A lab that is as before, as the check from outside has just found, is not put back to its snapshot for its next case. */
+    keep: { type: 'boolean', default: false },
+    /** Instead: one rotation that is killed at all of these places, and gone on with each time, until it ends. */
+    'in-one-run': { type: 'boolean', default: false },
     /** Begin no case after so many minutes. */
     minutes: { type: 'string' },
   },
 })
 
+const moments = ['before', 'after'] as const
+
 /** One death of the control process. */
 interface Case {
   readonly way: Way
   /** When its journal has this, it is killed. */
-  readonly when: 'before' | 'after'
+  readonly when: (typeof moments)[number]
   readonly step: string
 }
 const titleOf = ({ way, when, step }: Case) => `${way}, killed ${when} ${step}`
@@ -112,6 +119,55 @@ async function doCase({ way, when, step }: Case, shape: lab.Shape): Promise<stri
   return way === 'resume' ? 'rotated' : 'as before'
 }
 
+/**
+ * Kills a rotation before and after each of its steps, and goes on with it each time, until it ends by itself; throws unless the cluster
+ * is rotated then. A step may be so short that it has ended when the kill comes: another rotation is killed where the ones before it
+ * were not.
+ * @returns how many kills there were, which the steps are that ran and were not killed at both moments, and which never ran
+ */
+async function killInOneRun(shape: lab.Shape, wanted: readonly string[]) {
+  const killed = new Set<string>()
+  const ran = new Set<string>()
+  const missing = () =>
+    [...ran].flatMap(step => moments.map(when => `${when} ${step}`)).filter(place => !killed.has(place))
+  for (let round = 1; round === 1 || (round <= 3 && missing().length > 0); round++) {
+    const old = await takeOldCredentials(shape)
+    let words = ['run', 'rotate-ca', '-i', lab.inventoryPath(shape.name)]
+    let folder = ''
+    for (let code = 137; code === 137; ) {
+      let place = ''
+      const ended = await rekey([...words, '--output', 'json'], event => {
+        const at = placeOf(event)
+        if (!at || !wanted.includes(at.step)) return false
+        if (at.when === 'after') ran.add(at.step)
+        place = `${at.when} ${at.step}`
+        return !killed.has(place)
+      })
+      ;({ code } = ended)
+      folder ||= ended.folder
+      if (code !== 137 && code !== 0)
+        throw new Error(`after ${killed.size} kills it ended with ${code}: ${ended.text} (${folder})`)
+      if (code === 137 && killed.has(place)) throw new Error(`it did not end by itself, ${place} (${folder})`)
+      if (code === 137) {
+        killed.add(place)
+        console.log(`killed ${place} (rotation ${round}, after ${Math.round(performance.now() / 1_000)} s)`)
+      }
+      words = ['resume', folder]
+    }
+    await assertRotated(shape, folder, old)
+    console.log(`rotation ${round}: rotated (${folder})`)
+  }
+  return { kills: killed.size, missing: missing(), idle: wanted.filter(step => !ran.has(step)) }
+}
+
+/** Which step an event is the beginning or the end of; of none, where that was done before, or was skipped. */
+function placeOf(event: RunEvent): Pick<Case, 'when' | 'step'> | undefined {
+  if (event.kind === 'step.started' && !event.again) return { when: 'before', step: event.step }
+  if (event.kind === 'step.finished' && !event.earlier && event.outcome !== 'skipped')
+    return { when: 'after', step: event.step }
+  return undefined
+}
+
 /** The steps of the playbook in their order, by play; the one that connects first. */
 async function stepsOfPlays(name: string): Promise<string[][]> {
   const { stdout } = spawn(join(root, 'bin', 'rekey'), [
@@ -147,17 +203,28 @@ const names = Array.from({ length: jobs }, (_, index) => `${options.name}-${inde
 const deadline = options.minutes ? Date.now() + Number(options.minutes) * 60_000 : Number.POSITIVE_INFINITY
 await up(names[0] ?? '', false)
 const plays = await stepsOfPlays(names[0] ?? '')
-const steps = options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()
-// Both ways of a step one after the other: a call that is cut off has seen something of each.
-const cases = steps
-  .filter(step => !options.step || options.step.includes(step))
-  .flatMap(step => (['before', 'after'] as const).flatMap(when => ways.map(way => ({ way, when, step }))))
+const steps = (options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()).filter(
+  step => !options.step || options.step.includes(step),
+)
+if (options['in-one-run']) {
+  const { kills, missing, idle } = await killInOneRun(await up(names[0] ?? '', true), steps)
+  console.log(`${kills} kills in ${Math.round(performance.now() / 1_000)} s, each gone on with`)
+  if (idle.length > 0) console.log(`not run: ${idle.join(', ')}`)
+  if (missing.length > 0) console.log(`NOT KILLED: ${missing.join(', ')}`)
+  await lab.down(names[0] ?? '', () => {})
+  process.exit(missing.length > 0 ? 1 : 0)
+}
+// From the last step backwards, and first those that die in mid-step: a call that is cut off has seen more of what may go wrong.
+const cases = moments
+  .flatMap(when => steps.toReversed().flatMap(step => ways.map(way => ({ way, when, step }))))
   .filter(({ way }) => !options.way || options.way.includes(way))
 const queue = options.step ? [...cases] : cases.filter(one => !known.has(titleOf(one)))
 let [passed, failed] = [cases.length - queue.length, 0]
 
 /** Does one case after the other on a lab, until there is none left, or no time. */
 async function work(name: string): Promise<void> {
+  /** The lab, where it may be used as it is. */
+  let kept: lab.Shape | undefined
   while (Date.now() < deadline) {
     const one = queue.shift()
     if (!one) return
@@ -167,9 +234,11 @@ async function work(name: string): Promise<void> {
     let restored = 0
     let result: string
     try {
-      const shape = await up(name, true)
+      const shape = kept ?? (await up(name, true))
+      kept = undefined
       restored = seconds()
       result = await doCase(one, shape)
+      if (options.keep && one.way === 'rollback') kept = shape
       passed++
       appendFileSync(results, `${JSON.stringify({ title, result, at: new Date().toISOString() })}\n`)
     } catch (error) {
