@@ -9,7 +9,7 @@ import type { Playbook } from '../playbook/model.ts'
 import { stillRunning } from '../run/claim.ts'
 import { readCommand } from '../run/command-file.ts'
 import { referenceOf, runsDirectory } from '../run/folder.ts'
-import { findRun, isDone, type RunHistory, readHistory } from '../run/history.ts'
+import { findRun, hostsOf, isDone, type RunHistory, readHistory } from '../run/history.ts'
 import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
 import { readRegistered } from '../run/registered.ts'
 import { rollbackCommand } from '../run/rollback.ts'
@@ -74,6 +74,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
     ],
     earlier: redact => ({
       mode: 'resume',
+      hosts: hostsOf(history),
       registered: readRegistered(folder, redact),
       done: (step, host) => isDone(progress.get(step)?.get(host)),
       progress: (step, host) => progress.get(step)?.get(host),

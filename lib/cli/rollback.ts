@@ -5,7 +5,7 @@ import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { runsDirectory } from '../run/folder.ts'
-import { findRun, isDone, isUndone, type RunHistory, readHistory } from '../run/history.ts'
+import { findRun, hostsOf, isDone, isUndone, type RunHistory, readHistory } from '../run/history.ts'
 import { readRegistered } from '../run/registered.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
 import { execute } from './execute.ts'
@@ -52,6 +52,7 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     ],
     earlier: redact => ({
       mode: 'rollback',
+      hosts: hostsOf(history),
       registered: readRegistered(folder, redact),
       done: (step, host) => isDone(undone.get(step)?.get(host)),
       milestones: new Map(),

@@ -144,6 +144,11 @@ function put<T>(map: Map<string, Map<string, T>>, step: string, host: string, va
   map.set(step, hosts.set(host, value))
 }
 
+/** The names of the hosts on which a step was begun, whatever became of it. */
+export function hostsOf({ progress }: RunHistory): ReadonlySet<string> {
+  return new Set([...progress.values()].flatMap(hosts => [...hosts.keys()]))
+}
+
 /** Whether a step came to a good end. */
 export function isDone(progress: Progress | undefined): boolean {
   return progress === 'ok' || progress === 'changed' || progress === 'skipped'

@@ -49,6 +49,8 @@ export interface RunOptions {
 export interface Earlier {
   readonly mode: 'resume' | 'rollback'
   readonly registered: Registered
+  /** The names of the hosts that it had to do with: on them may lie what commands of it left, whatever is done there now. */
+  readonly hosts: ReadonlySet<string>
   /** Whether a step came to a good end on a host. */
   done(step: string, host: string): boolean
   /** How far a step came on a host, where it was begun at all, or a handler notified. */

@@ -17,6 +17,8 @@ export interface WayBack {
   connect(): Promise<Connection>
   /** The folder of this run's markers on the host, as a word for its shell; none where nothing is left on it. */
   readonly folder?: string
+  /** Whether there may be some from before. */
+  readonly marked?: boolean
   /** A line for the people who watch. */
   notice(text: string): void
 }
@@ -36,12 +38,12 @@ const patience = 15_000
 const graceBeforeKill = 3_000
 
 /** Makes a connection one that comes back. */
-export function lasting(first: Connection, { connect, folder, notice }: WayBack): LastingConnection {
+export function lasting(first: Connection, { connect, folder, notice, ...before }: WayBack): LastingConnection {
   const { name } = first
   let current = first
   let returning: Promise<Connection> | undefined
   let unresolved: Error | undefined
-  let marked = false
+  let marked = before.marked ?? false
   let closed = false
   let returns = 0
 

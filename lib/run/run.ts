@@ -136,7 +136,13 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
     for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })
   }
-  await Promise.all([giveBack(), sessions.tidy()])
+  const tidy = async () => {
+    // One that is undone has nothing to do on a host where it only looked; what its commands left there is removed all the same.
+    const been = outcome === 'done' ? inventory.hosts.filter(({ name }) => options.earlier?.hosts.has(name)) : []
+    await Promise.allSettled(been.map(sessions.open))
+    await sessions.tidy()
+  }
+  await Promise.all([giveBack(), tidy()])
   sessions.closeAll()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))

@@ -72,7 +72,7 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
     const own = typeof directory === 'string' && (!become || become.user === user) ? directory : undefined
     const folder = markers && kind !== 'local' ? markerFolder(user, run, own) : undefined
     const connection = lasting(await limit(() => connect(host.name, host.connection, signal)), {
-      ...{ connect: () => connectAgain(host), folder, notice },
+      ...{ connect: () => connectAgain(host), folder, marked: takenUp, notice },
     })
     everyone.push(connection)
     if (takenUp && folder !== undefined) await waitForLeftBehind(connection, folder, signal, notice)

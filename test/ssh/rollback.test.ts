@@ -229,3 +229,30 @@ test.serial('a run that was killed in a rescue is undone from there', async t =>
   t.is(code, 0, stdout)
   t.deepEqual(log(), ['undo-S h1', 'undo-R h1', 'undo-B h1', 'undo-A h1'])
 })
+
+real('a run that was killed while it only looked is undone: nothing of it is left on any host', async t => {
+  const { bench } = t.context
+  const places = ['h1', 'n1'].map(host => join(bench.folder, `at-${host}`))
+  const [master, node] = places.map(place => `{ rekey_directory: ${place} }`)
+  writeFileSync(
+    bench.inventory,
+    `all:\n  children:\n    masters: { hosts: { h1: ${master} } }\n    nodes: { hosts: { n1: ${node} } }\n`,
+  )
+  const look = `step('Look', { readOnly: true, run: ({ $ }) => $\`true\` })`
+  const wait = `step('Wait', { readOnly: true, run: ({ $ }) => $\`echo waits; sleep 1\` })`
+  const path = bench.playbook(`
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'looks', summary: 'Looks', vars: z.object({}), plays: [
+  play('One', { hosts: 'all' }, [${look}, ${wait}]),
+] })`)
+  await bench.rekey(['run', path, '-i', bench.inventory, '--output', 'plain', '-v'], {
+    onLine: (line, kill) => {
+      if (line.endsWith('| waits')) kill('SIGKILL')
+    },
+  })
+  for (const place of places) t.true(existsSync(join(place, 'commands')), place)
+  const { code, stdout, stderr } = await bench.rekey(['rollback', 'last', '--output', 'plain'])
+  t.is(code, 0, stdout + stderr)
+  for (const place of places) t.false(existsSync(join(place, 'commands')), place)
+})
