@@ -65,6 +65,8 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
   }
 
   const everyone: LastingConnection[] = []
+  /** Those on whose hosts no command from before goes on: only there may the markers be removed. */
+  const settled: LastingConnection[] = []
   const openNew = async (host: Host) => {
     const directory = host.vars['rekey_directory']
     const { become, user, kind } = host.connection
@@ -76,6 +78,7 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
     })
     everyone.push(connection)
     if (takenUp && folder !== undefined) await waitForLeftBehind(connection, folder, signal, notice)
+    settled.push(connection)
     return connection
   }
 
@@ -105,7 +108,7 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
     lost: host => sessions.get(host.name)?.connection?.lost,
     tidy: async () => {
       // What can't be removed now does no harm: it is in nobody's way, and holds nothing but numbers.
-      await Promise.allSettled(everyone.map(connection => connection.tidy()))
+      await Promise.allSettled(settled.map(connection => connection.tidy()))
     },
     closeAll: () => {
       for (const connection of everyone) connection.close()
