@@ -1,7 +1,7 @@
 // `npm run test:faults`: kills rotate-ca's process before and after each of its steps, and has the run gone on with, or undone;
 // judges the cluster from outside each time, and puts it back to its snapshot for the next. Takes hours: what passed is kept in a file,
 // and the next call goes on after it. Most of that is waiting, so that a few labs side by side (`--jobs`) get more done. `--keep` and
-// `--in-one-run` save the most of the time: putting a lab back, and a rotation for each kill.
+// `--in-one-run` save most of the time: putting a lab back, and a rotation for each kill.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
