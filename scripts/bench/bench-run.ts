@@ -1,6 +1,7 @@
 // Runs the cases: every runner in turn, again and again, and what each run did is checked.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Case, Phase } from './cases.ts'
 import type { BenchHosts, Reach } from './hosts.ts'
 import { type Inside, insideOf, watched } from './inside.ts'
@@ -80,6 +81,7 @@ export async function runCase(
         // What comes after it needs what it did.
         if (measured.stopped) {
           spent.set(runner, Number.POSITIVE_INFINITY)
+          await hostsAreDone(bench)
           break
         }
       }
@@ -96,6 +98,21 @@ export async function runCase(
     }
   }
   return [...rows.values()]
+}
+
+/** Milliseconds in which hosts that are done write nothing. */
+const silence = 2_000
+const longestWait = 30_000
+
+/** What a run that was ended had begun on the hosts goes on there, and would write into the log of the next one. */
+async function hostsAreDone({ log }: BenchHosts): Promise<void> {
+  const until = performance.now() + longestWait
+  let [before, now] = [-1, statSync(log).size]
+  while (before !== now && performance.now() < until) {
+    before = now
+    await delay(silence)
+    now = statSync(log).size
+  }
 }
 
 /** Checks a run and keeps its figures. Throws where it did not do its work: then there is nothing to compare. */
