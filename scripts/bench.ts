@@ -42,6 +42,8 @@ const { values } = parseArgs({
 })
 const everyone: readonly Runner[] = [rekey, bare, openssh, pyinfra, mitogen, ansible]
 const docs = join(import.meta.dirname, '..', 'docs')
+/** What is above it in docs/benchmarks.md is written by hand. */
+const recorded = '<!-- what follows is written by npm run bench -- --record -->'
 
 if (values.help) {
   console.log(help)
@@ -91,7 +93,7 @@ function tellResults(rows: readonly Row[], runners: readonly Runner[], login: st
   if (!values.record) return
   const versions = Object.entries(about.versions).map(([name, version]) => `${name} ${version}`)
   const text = [
-    `Recorded on ${about.date} by \`npm run bench -- --record\`, on ${about.machine}: ${versions.join(', ')}.`,
+    `Recorded on ${about.date} by \`npm run bench -- ${process.argv.slice(2).join(' ')}\`, on ${about.machine}: ${versions.join(', ')}.`,
     '',
     '## Goals',
     '',
@@ -108,9 +110,6 @@ function tellResults(rows: readonly Row[], runners: readonly Runner[], login: st
   writeFileSync(path, `${before}${recorded}\n\n${text}`)
   writeFileSync(join(docs, 'benchmark.svg'), picture(rows, runners, `${about.date}, ${availableParallelism()} cores`))
 }
-
-/** What is above it in docs/benchmarks.md is written by hand. */
-const recorded = '<!-- what follows is written by npm run bench -- --record -->'
 
 function chosen<T extends { readonly id: string }>(all: readonly T[], ids: string | undefined): readonly T[] {
   if (ids === undefined) return all
