@@ -138,7 +138,6 @@ function promised(): [Promise<void>, () => void] {
 /** What the shell is told first. */
 function shellScript(session: string): string {
   return `shift; trap : TERM
-${holdReadingEnds}
 _rekey() {
 ${markerOfShell(session)}
 (export REKEY_COMMAND=$1; _rc=$3; set --; eval "$_rc") </dev/null 8<&- 9<&-
@@ -146,7 +145,12 @@ _rs=$?
 [ -z "$_rm" ] || [ ! -e "$_rm" ] || { echo $_rs >>"$_rm"; } 2>/dev/null
 _rekey_end $1 $_rs
 }
-_rekey_end() { echo "${endOf('$1')}" >&2; echo "${endOf('$1')} $2"; }
+_rekey_end() {
+# With nobody there who reads, it ends here, instead of waiting for ever before a full pipe of which it holds the other end.
+exec 8<&- 9<&-
+echo "${endOf('$1')}" >&2; echo "${endOf('$1')} $2"
+${holdReadingEnds}
+}
 _rekey_end ${session} $$
 `
 }
