@@ -1306,8 +1306,9 @@ function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionT
 // ------------------------------------------------------------------------------------------------------------------ 8 The way back
 
 /**
- * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
- * the same order as on the way there.
+ * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts as on
+ * the way there. But the API servers go before etcd: nobody knows whether they answer, so that it can't be waited for that the
+ * kubelets went round; one that asks an API server without etcd waits for half a minute, one that finds none goes on.
  */
 function wayBack(): Step<Context>[] {
   const master = { when: isMaster }
@@ -1344,17 +1345,17 @@ function wayBack(): Step<Context>[] {
         await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
       },
     }),
+    step('Restart the API server, before etcd, so that no kubelet waits for its answer', {
+      id: 'undo-api-server',
+      ...master,
+      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
+    }),
     step('Restart etcd, each member as soon as the one before it serves', {
       id: 'undo-etcd',
       ...once,
       run: restartEtcd,
     }),
     step('Wait for the quorum of etcd', { id: 'undo-quorum', ...master, ...looks, run: quorumOfEtcd }),
-    step('Restart the API server', {
-      id: 'undo-api-server',
-      ...master,
-      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
-    }),
     step('Wait until the API server answers', { id: 'undo-answers', ...master, ...looks, run: apiServerAnswers }),
     step('Restart the controller-manager and the scheduler as they were', {
       id: 'undo-controllers',
