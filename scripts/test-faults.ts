@@ -186,6 +186,9 @@ async function stepsOfPlays(name: string): Promise<string[][]> {
 const up = (name: string, fresh: boolean) =>
   lab.up({ name, masters: Number(options.masters), nodes: Number(options.nodes), fresh }, () => {})
 
+/** A lab that a call before this one was cut off in may never be well again as it is. */
+const upSomehow = (name: string) => up(name, false).catch(() => up(name, true))
+
 const state = process.env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state')
 const results = join(state, 'rekey', 'faults', `${options.masters}+${options.nodes}.jsonl`)
 mkdirSync(dirname(results), { recursive: true, mode: 0o700 })
@@ -201,7 +204,7 @@ const jobs = Number(options.jobs)
 if (!Number.isInteger(jobs) || jobs < 1) throw new Error(`--jobs: a number of labs, 1 or more, not '${options.jobs}'`)
 const names = Array.from({ length: jobs }, (_, index) => `${options.name}-${index + 1}`)
 const deadline = options.minutes ? Date.now() + Number(options.minutes) * 60_000 : Number.POSITIVE_INFINITY
-await up(names[0] ?? '', false)
+await upSomehow(names[0] ?? '')
 const plays = await stepsOfPlays(names[0] ?? '')
 const steps = (options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()).filter(
   step => !options.step || options.step.includes(step),
@@ -253,7 +256,7 @@ async function work(name: string): Promise<void> {
 const workers: Promise<void>[] = []
 for (const name of names) {
   if (queue.length === 0) break
-  await up(name, false)
+  await upSomehow(name)
   workers.push(work(name))
 }
 await Promise.all(workers)
