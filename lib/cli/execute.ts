@@ -2,7 +2,6 @@
 import { userInfo } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
-import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
 import { openView, type ViewSettings } from '../output/view.ts'
 import type { Playbook } from '../playbook/model.ts'
@@ -74,7 +73,7 @@ export async function execute(execution: Execution): Promise<number> {
       emit,
       earlier,
       operator: userInfo().username,
-      diff: diff ? fileDiffer(redact) : undefined,
+      diff: diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
       flush: journal.flush,
       redact: redact.add,
       register: registered.save,

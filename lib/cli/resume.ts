@@ -10,7 +10,7 @@ import { stillRunning } from '../run/claim.ts'
 import { readCommand } from '../run/command-file.ts'
 import { referenceOf, runsDirectory } from '../run/folder.ts'
 import { findRun, hostsOf, isDone, type RunHistory, readHistory } from '../run/history.ts'
-import { inventoryChanges, isAlive, type Provenance, provenanceOf } from '../run/provenance.ts'
+import { inventoryChanges, isAlive, type Provenance, projectCommit, provenanceOf } from '../run/provenance.ts'
 import { readRegistered } from '../run/registered.ts'
 import { rollbackCommand } from '../run/rollback.ts'
 import { selectPlays } from '../run/run.ts'
@@ -98,6 +98,7 @@ export async function takeUp(
     throw new RekeyError(`${run} was not made from a playbook: give its command again`, { code: 'resume.no-playbook' })
   }
   if (isAlive(latest.process)) throw stillRunning(run, latest.process)
+  const commit = projectCommit()
   const { playbook, file } = await loadPlaybook(options.playbook ?? playbookNow(first.playbookFile))
   const command = readCommand(folder)
   const given: InventoryOptions = {
@@ -109,7 +110,7 @@ export async function takeUp(
   }
   const connecting = await openConnecting({ ...command?.connection, ...said(options) })
   const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
-  const provenance = provenanceOf(file, inventory.hosts)
+  const provenance = provenanceOf(file, inventory.hosts, await commit)
   requireUnchanged(latest, provenance, options)
   const { selection } = first
   const chosen = selectPlays(playbook, { ...selection, inventory, limit: limitOf(inventory, selection.limit) })

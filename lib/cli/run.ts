@@ -5,7 +5,7 @@ import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { writeCommand } from '../run/command-file.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
-import { provenanceOf } from '../run/provenance.ts'
+import { projectCommit, provenanceOf } from '../run/provenance.ts'
 import { requireDelegates, selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
 import {
@@ -71,6 +71,7 @@ export function withClusterOptions(command: Command): Command {
 
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
   if (options.step) requireTerminal()
+  const commit = projectCommit()
   const { playbook, file } = await loadPlaybook(reference)
   // Where nothing is connected to, nothing is asked.
   const connecting = await openConnecting(options.listHosts || options.listSteps ? {} : options)
@@ -111,7 +112,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     run,
     folder,
     vars,
-    provenance: provenanceOf(file, inventory.hosts),
+    provenance: provenanceOf(file, inventory.hosts, await commit),
     selection: {
       limit: options.limit,
       tags: options.tags,

@@ -32,7 +32,7 @@ import { dueCommands } from '../run/due-commands.ts'
 import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
-import { provenanceOf } from '../run/provenance.ts'
+import { projectCommit, provenanceOf } from '../run/provenance.ts'
 import { runPlaybook } from '../run/run.ts'
 import {
   readConfiguration,
@@ -492,10 +492,10 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
         forks: options.forks,
         diff: options.diff ? fileDiffer(redact) : undefined,
         selection: {},
-        provenance: provenanceOf('', options.inventory.hosts),
+        provenance: provenanceOf('', options.inventory.hosts, await projectCommit()),
       },
       // Its one play is done anew: there is nothing to go on with.
-      register: () => {},
+      register: async () => {},
     })
     return exitCode
   } finally {

@@ -1,9 +1,9 @@
 // The Kubernetes API through an SSH connection to a master: it works wherever the masters can be reached by SSH, and each API
 // server can be asked by itself. JSON in, JSON out.
-import { Agent, request } from 'node:https'
+import type { Agent } from 'node:https'
 import type { Duplex } from 'node:stream'
-import { connect as connectTls } from 'node:tls'
 import { HostFailedError } from '../errors.ts'
+import { https, tls } from '../network-modules.ts'
 import type { ApiCredentials } from './kubeconfig.ts'
 
 /** A Kubernetes object, as far as rekey looks into it. */
@@ -62,14 +62,14 @@ const requestTimeout = 10_000
 export function kubernetesApi(open: () => Promise<Duplex>, credentials: ApiCredentials): KubernetesApi {
   const agents: Agent[] = []
   const agentFor = (identity: { certificate?: string; key?: string }): Agent => {
-    const agent = new Agent({ keepAlive: true, maxSockets: 4 })
+    const agent = new (https().Agent)({ keepAlive: true, maxSockets: 4 })
     agent.createConnection = ((_: unknown, done: (error: Error | null, stream?: Duplex) => void) => {
       open().then(
         socket =>
           done(
             null,
             // Every API server's certificate has this name, whatever address it is reached at.
-            connectTls({
+            tls().connect({
               socket,
               ca: credentials.ca,
               cert: identity.certificate,
@@ -88,7 +88,7 @@ export function kubernetesApi(open: () => Promise<Duplex>, credentials: ApiCrede
 
   const send = (agent: Agent, method: string, path: string, headers: Record<string, string>, body?: string) =>
     new Promise<{ status: number; text: string }>((resolve, reject) => {
-      const outgoing = request(
+      const outgoing = https().request(
         { agent, method, path, host: 'kubernetes.default.svc', headers, timeout: requestTimeout },
         response => {
           const chunks: Buffer[] = []

@@ -1,8 +1,8 @@
 // What the TLS endpoints of a cluster present: read from a handshake, on the host itself.
 
 import type { Duplex } from 'node:stream'
-import { connect } from 'node:tls'
 import { HostFailedError } from '../errors.ts'
+import { tls } from '../network-modules.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { getFromLoopback } from './loopback.ts'
@@ -75,17 +75,17 @@ export async function presentedCertificates(open: () => Promise<Duplex>, where: 
   const socket = await open()
   return new Promise((resolve, reject) => {
     const fail = (reason: string) => {
-      tls.destroy()
+      secured.destroy()
       socket.destroy()
       reject(new HostFailedError(`${where} presents no certificate: ${reason}`, { code: 'endpoint.no-certificate' }))
     }
     const timer = setTimeout(() => fail(`no handshake within ${handshakeTimeout / 1_000} s`), handshakeTimeout)
-    const tls = connect({ socket, rejectUnauthorized: false, servername: 'localhost' }, () => {
+    const secured = tls().connect({ socket, rejectUnauthorized: false, servername: 'localhost' }, () => {
       clearTimeout(timer)
       const chain: string[] = []
       const seen = new Set<string>()
       for (
-        let one = tls.getPeerCertificate(true);
+        let one = secured.getPeerCertificate(true);
         one?.raw && !seen.has(one.fingerprint256);
         one = one.issuerCertificate
       ) {
@@ -97,12 +97,12 @@ export async function presentedCertificates(open: () => Promise<Duplex>, where: 
             .trimEnd()}\n-----END CERTIFICATE-----\n`,
         )
       }
-      tls.destroy()
+      secured.destroy()
       socket.destroy()
       resolve(chain.join(''))
     })
     // A server that wants a client certificate hangs up after its own was seen.
-    tls.on('error', error => {
+    secured.on('error', error => {
       clearTimeout(timer)
       fail(error.message)
     })

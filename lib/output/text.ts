@@ -5,14 +5,14 @@ import { stripVTControlCharacters } from 'node:util'
 const ascii = /^[\x20-\x7e]*$/
 /** Letters and signs of one column each, rekey's own among them. */
 const narrow = /^[\x20-\x7e\xa1-\xac\xae-\u02ff\u2010-\u2027\u2190-\u2193\u2500-\u257f\u2714\u2716\u2800-\u28ff]*$/
-const graphemes = new Intl.Segmenter()
 const require = createRequire(import.meta.url)
+// Both take long to load, and few lines need them.
+let graphemes: Intl.Segmenter | undefined
 let stringWidth: ((text: string) => number) | undefined
 
 /** The columns that a line takes: wide characters take two. */
 export function widthOf(line: string): number {
   if (narrow.test(line)) return line.length
-  // Its tables take longer to load than all else that a start needs together.
   stringWidth ??= (require('string-width') as { default: (text: string) => number }).default
   return stringWidth(line)
 }
@@ -25,6 +25,7 @@ export function cut(line: string, columns: number, ellipsis: string): string {
   if (room <= 0) return ellipsis.slice(0, Math.max(0, columns))
   if (ascii.test(line)) return line.slice(0, room) + ellipsis
   let [kept, width] = ['', 0]
+  graphemes ??= new Intl.Segmenter()
   for (const { segment } of graphemes.segment(line)) {
     width += widthOf(segment)
     if (width > room) break

@@ -1,12 +1,9 @@
 // Carries node-vault's requests over node:https. Its own transport (axios) takes VAULT_SKIP_VERIFY from the environment,
 // follows redirects with the token in hand, and has no deadline for a whole answer.
 import type { Agent, IncomingMessage } from 'node:http'
-import https from 'node:https'
 import { limiter } from '../connection/limiter.ts'
 import { RekeyError } from '../errors.ts'
-
-// An import of it makes Node load its WebSocket too, 50 ms for nothing.
-const http = process.getBuiltinModule('node:http')
+import { http, https } from '../network-modules.ts'
 
 /** What the transport needs to know of a Vault. */
 export interface TransportSettings {
@@ -71,7 +68,7 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
   const pooled = { keepAlive: true, proxyEnv: settings.proxies ?? {} }
   const agent =
     protocol === 'https:'
-      ? new https.Agent({
+      ? new (https().Agent)({
           ...pooled,
           ca,
           cert,
@@ -80,7 +77,7 @@ export function vaultTransport(settings: TransportSettings): { defaults(): unkno
           minVersion: 'TLSv1.2',
           rejectUnauthorized: !skipVerify,
         })
-      : new http.Agent(pooled)
+      : new (http().Agent)(pooled)
   const limit = limiter(mostAtOnce)
   return {
     defaults: () => (request: TransportRequest) => limit(() => send(request, settings, agent)),
@@ -105,7 +102,7 @@ function send(request: TransportRequest, settings: TransportSettings, agent: Age
       ? {}
       : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(payload) }),
   }
-  const { request: open } = url.protocol === 'https:' ? https : http
+  const { request: open } = url.protocol === 'https:' ? https() : http()
   const outgoing = open(url, { method: request.method, headers, agent, signal }, (incoming: IncomingMessage) => {
     const chunks: Buffer[] = []
     incoming.on('data', chunk => chunks.push(chunk))

@@ -1,10 +1,11 @@
 // Where a run comes from: which rekey, which playbook, which inventory, which process. A resumed run must come from the same.
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import type { Host } from '../playbook/host.ts'
 import { rekeyVersion } from '../version.ts'
 
@@ -29,10 +30,13 @@ export interface Provenance {
   readonly process: ProcessIdentity
 }
 
-/** Reads what a run is made of. Without a file (`''`) it is one that was made up for a command, and can't be gone on with. */
-export function provenanceOf(playbookFile: string, hosts: readonly Host[]): Provenance {
+/**
+ * Reads what a run is made of. Without a file (`''`) it is one that was made up for a command, and can't be gone on with.
+ * @param commit what `projectCommit` said
+ */
+export function provenanceOf(playbookFile: string, hosts: readonly Host[], commit: string): Provenance {
   return {
-    commit: projectCommit(),
+    commit,
     playbookFile,
     playbookHash: playbookFile === '' ? '' : playbookHash(playbookFile),
     inventoryHashes: Object.fromEntries(hosts.map(host => [host.name, hostHash(host)])),
@@ -49,10 +53,12 @@ export function inventoryChanges(before: Provenance['inventoryHashes'], now: Pro
   })
 }
 
-function projectCommit(): string {
+/** The commit of rekey, as `Provenance` has it. Never rejects. git takes a while: whoever asks first of all loses no time. */
+export async function projectCommit(): Promise<string> {
+  const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
   try {
-    const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
-    return execFileSync('git', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 5_000 }).trim()
+    const { stdout } = await promisify(execFile)('git', words, { timeout: 5_000 })
+    return stdout.trim()
   } catch {
     return rekeyVersion()
   }

@@ -1,6 +1,6 @@
 // The command line as a whole: `rekey --version`, and which options belong to whom.
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { temporaryFolder } from '../_temporary.ts'
@@ -23,4 +23,31 @@ test("what comes after the host of 'lab ssh' is the command there, options inclu
   const { stderr, status } = rekey('lab', 'ssh', 'm1', 'kubectl', 'get', 'pods', '-A', '--watch')
   t.regex(stderr, /there is no lab 'default'/)
   t.is(status, 1)
+})
+
+test("a start loads neither Node's HTTP and TLS nor zod's fifty languages, which it has no use for", t => {
+  const folder = temporaryFolder('start')
+  const [watch, inventory] = [join(folder, 'watch.mjs'), join(folder, 'hosts.yml')]
+  writeFileSync(inventory, 'masters: { hosts: { m1: { ansible_connection: local } } }\n')
+  writeFileSync(
+    watch,
+    `import { registerHooks } from 'node:module'
+const loaded = []
+registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
+process.on('exit', () => {
+  const builtins = process.moduleLoadList.filter(name => /^NativeModule (http|https|tls)$/.test(name))
+  console.error(JSON.stringify({ modules: loaded.length, languages: loaded.filter(url => url.includes('/locales/')).length, builtins }))
+})`,
+  )
+  const { stdout, stderr, status } = spawnSync(
+    join(root, 'bin', 'rekey'),
+    ['run', 'rotate-ca', '-i', inventory, '--list-steps'],
+    { encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: `--import ${watch}` } },
+  )
+  t.is(status, 0, stderr)
+  t.regex(stdout, /restart-etcd/)
+  const told = JSON.parse(/^\{.*\}$/m.exec(stderr)?.[0] ?? '{}') as Record<string, unknown>
+  t.true((told['modules'] as number) > 100)
+  t.is(told['languages'], 1)
+  t.deepEqual(told['builtins'], [])
 })
