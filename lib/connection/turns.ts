@@ -1,9 +1,9 @@
-// Many hosts that log in at the same time: each takes milliseconds of arithmetic, and the event loop is for others, too. What is over
-// a slice of time waits for the next turn of the loop.
+// Many hosts that answer at the same time: each takes some arithmetic, and the event loop is for others, too. What is over a slice of
+// time waits for the next turn of the loop.
 import type { Duplex } from 'node:stream'
 import type { Client } from 'ssh2'
 
-/** Milliseconds of each turn that logging in may take. */
+/** Milliseconds of each turn that hosts may take. */
 const slice = 20
 
 let began: number | undefined
@@ -15,35 +15,41 @@ function isUsedUp(): boolean {
     began = performance.now()
     setImmediate(() => {
       began = undefined
-      for (const go of waiting.splice(0)) go()
+      goOn()
     })
   }
   return performance.now() - began > slice
 }
 
-/** Resolves in a turn of the event loop that has time left. */
-export async function turnWithTime(): Promise<void> {
-  while (isUsedUp()) await new Promise<void>(resolve => waiting.push(resolve))
+/** Lets those that wait go, one after the other, while there is time. What each of them has waited to do counts. */
+function goOn(): void {
+  if (waiting.length === 0 || isUsedUp()) return
+  waiting.shift()?.()
+  queueMicrotask(goOn)
 }
 
-/** Has a client that is connecting read what its host says in turns that have time left, until it is logged in. */
+/** Resolves in a turn of the event loop that has time left. */
+export async function turnWithTime(): Promise<void> {
+  if (isUsedUp()) await new Promise<void>(resolve => waiting.push(resolve))
+}
+
+/** Has a client that is connecting read what its host says in turns that have time left. */
 export function takeTurns(client: Client): void {
   const { _sock: socket } = client as unknown as { _sock?: Duplex }
   if (!socket) return
-  let isIn = false
-  client.once('ready', () => {
-    isIn = true
-  })
   const on = socket.on.bind(socket)
   const listen = (event: string, listener: (...words: unknown[]) => void) => {
     if (event !== 'data') return on(event, listener)
     socket.on = on
     return on('data', (chunk: Buffer) => {
-      if (isIn || !isUsedUp()) return listener(chunk)
-      // It comes again, before the end of the stream.
+      if (!isUsedUp()) return listener(chunk)
+      // Nothing comes after it before it was read, not even the end of the stream.
       socket.pause()
-      socket.unshift(chunk)
-      waiting.push(() => void socket.resume())
+      waiting.push(() => {
+        if (socket.destroyed) return
+        listener(chunk)
+        socket.resume()
+      })
     })
   }
   socket.on = listen as Duplex['on']
