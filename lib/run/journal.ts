@@ -1,13 +1,10 @@
 // The journal of a run: every event as one JSON line, and each step's output as plain text. Flushed to disk before a step
 // starts and after it ends.
-import { closeSync, fdatasync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { HostFailedError } from '../errors.ts'
 import type { RunEvent } from './events.ts'
 import { cannotKeep, openLineFile } from './line-file.ts'
-
-const sync = promisify(fdatasync)
 
 /** Keeps the journal of one run. Events must be redacted before they come here. */
 export interface Journal {
@@ -23,15 +20,14 @@ export interface Journal {
 
 /** Opens `events.jsonl` and the `output` folder in a run's folder. */
 export function openJournal(folder: string): Journal {
-  const path = join(folder, 'events.jsonl')
-  const file = openLineFile(path)
+  const file = openLineFile(join(folder, 'events.jsonl'))
   let failure: Error | undefined
   const outputs = new Map<string, number>()
   let titles: string[] = []
-  let flushing: Promise<void> | undefined
-  let queued: Promise<void> | undefined
-  /** How many lines there are, and how many the last flush that was begun takes to the disk. */
-  let [written, covered] = [0, 0]
+  /** What steps printed in this turn of the event loop, which is written at its end: a chunk of output is many lines. */
+  let events: string[] = []
+  const printed = new Map<number, string[]>()
+  let waiting: NodeJS.Immediate | undefined
 
   const outputFile = (play: number, step: string, host: string): number => {
     const directory = join(folder, 'output', `${String(play).padStart(2, '0')}-${titles[play] ?? 'play'}`, step)
@@ -45,54 +41,55 @@ export function openJournal(folder: string): Journal {
     return descriptor
   }
 
+  const writeAll = () => {
+    clearImmediate(waiting)
+    waiting = undefined
+    const lines = events
+    events = []
+    if (lines.length > 0) file.add(lines.join('\n'))
+    for (const [descriptor, texts] of printed) writeSync(descriptor, texts.join(''))
+    printed.clear()
+  }
+  /** Behind what is missing nothing follows: the journal ends there. */
+  const attempt = (work: () => void) => {
+    if (failure) return
+    try {
+      work()
+    } catch (error) {
+      failure = error instanceof HostFailedError ? error : cannotKeep(folder, error as Error)
+    }
+  }
+
   const add = (event: RunEvent) => {
-    file.add(JSON.stringify(event))
-    written++
+    events.push(JSON.stringify(event))
+    if (event.kind === 'step.output') {
+      const descriptor = outputFile(event.play, event.step, event.host)
+      const texts = printed.get(descriptor)
+      if (texts) texts.push(`${event.line}\n`)
+      else printed.set(descriptor, [`${event.line}\n`])
+      waiting ??= setImmediate(attempt, writeAll)
+      return
+    }
+    writeAll()
     if (event.kind === 'run.started')
       titles = event.plays.map(({ title }) => title.toLowerCase().replace(/[^a-z0-9]+/g, '-'))
-    if (event.kind === 'step.output') writeSync(outputFile(event.play, event.step, event.host), `${event.line}\n`)
     if (event.kind === 'play.finished' || event.kind === 'run.finished') {
       for (const descriptor of outputs.values()) closeSync(descriptor)
       outputs.clear()
     }
   }
 
-  const flushNow = async () => {
-    covered = written
-    await sync(file.descriptor).catch(error => {
-      failure ??= cannotKeep(path, error)
-    })
-    flushing = undefined
-    if (failure) throw failure
-  }
-
   return {
-    write: event => {
-      // Behind what is missing nothing follows: the journal ends there.
-      if (failure) return
-      try {
-        add(event)
-      } catch (error) {
-        failure = error instanceof HostFailedError ? error : cannotKeep(folder, error as Error)
-      }
-    },
-    flush: () => {
-      if (!flushing) {
-        flushing = flushNow()
-        return flushing
-      }
-      if (covered === written) return flushing
-      // What was written after the flush under way began needs the next one.
-      queued ??= flushing
-        .catch(() => {})
-        .then(() => {
-          queued = undefined
-          flushing = flushNow()
-          return flushing
-        })
-      return queued
+    write: event => attempt(() => add(event)),
+    flush: async () => {
+      attempt(writeAll)
+      await file.flush().catch((error: Error) => {
+        failure ??= error
+      })
+      if (failure) throw failure
     },
     close: () => {
+      attempt(writeAll)
       file.close()
       for (const descriptor of outputs.values()) closeSync(descriptor)
     },

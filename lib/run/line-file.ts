@@ -1,13 +1,20 @@
 // Files of lines that are only added to, in a run's folder: the journal, and what steps returned.
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { promisify } from 'node:util'
 import { HostFailedError } from '../errors.ts'
+
+const sync = promisify(fdatasync)
 
 /** A file that lines are added to. */
 export interface LineFile {
-  readonly descriptor: number
-  /** Throws `HostFailedError` where the line can't be written whole. */
-  add(line: string): void
+  /** Adds a line, or several with newlines between them. Throws `HostFailedError` where they can't be written whole. */
+  add(lines: string): void
+  /**
+   * Resolves once everything added so far is on the disk. Calls that come together share one flush.
+   * Rejects with `HostFailedError`.
+   */
+  flush(): Promise<void>
   close(): void
 }
 
@@ -20,16 +27,46 @@ export function openLineFile(path: string): LineFile {
     const whole = text.lastIndexOf('\n') + 1
     if (whole < size) ftruncateSync(descriptor, whole)
   }
+  let flushing: Promise<void> | undefined
+  let queued: Promise<void> | undefined
+  /** How often something was added, and how much of it the last flush that was begun takes to the disk. */
+  let [added, covered] = [0, 0]
+  const flushNow = async () => {
+    covered = added
+    try {
+      await sync(descriptor)
+    } catch (error) {
+      throw cannotKeep(path, error as Error)
+    } finally {
+      flushing = undefined
+    }
+  }
   return {
-    descriptor,
-    add: line => {
-      const bytes = Buffer.from(`${line}\n`)
+    add: lines => {
+      added++
+      const bytes = Buffer.from(`${lines}\n`)
       try {
         // A disk that is nearly full takes the beginning.
         for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written)
       } catch (error) {
         throw cannotKeep(path, error as Error)
       }
+    },
+    flush: () => {
+      if (!flushing) {
+        flushing = flushNow()
+        return flushing
+      }
+      if (covered === added) return flushing
+      // What was added after the flush under way began needs the next one.
+      queued ??= flushing
+        .catch(() => {})
+        .then(() => {
+          queued = undefined
+          flushing = flushNow()
+          return flushing
+        })
+      return queued
     },
     close: () => closeSync(descriptor),
   }

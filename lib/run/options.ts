@@ -39,8 +39,8 @@ export interface RunOptions {
   flush(): Promise<void>
   /** Registers a value that must show nowhere. */
   redact(value: string): void
-  /** Keeps what a step returned on a host, on the disk when it returns. */
-  register(step: string, host: string, value: unknown): void
+  /** Keeps what a step returned on a host: on the disk when it resolves. */
+  register(step: string, host: string, value: unknown): Promise<void>
   /** What was done before, where a run is gone on with or undone. */
   readonly earlier?: Earlier
 }

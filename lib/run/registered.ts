@@ -1,7 +1,7 @@
 // What steps returned, kept in the run's folder for a resumed run: a line of JSON each, and every secret in it as a reference
 // to a file of its own.
 import { randomBytes } from 'node:crypto'
-import { fdatasyncSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ProcessOutput } from 'zx/core'
 import { Secret } from '../connection/shell.ts'
@@ -16,8 +16,11 @@ const secretsFolder = 'secrets'
 
 /** Keeps what steps return. */
 export interface RegisteredStore {
-  /** On the disk when it returns. What is neither plain data nor a `Secret`, a `Map` or a `Date` comes back as plain data. */
-  save(step: string, host: string, value: unknown): void
+  /**
+   * Resolves once it is on the disk. What is neither plain data nor a `Secret`, a `Map` or a `Date` comes back as plain data.
+   * Rejects with `RekeyError` where it can't be kept.
+   */
+  save(step: string, host: string, value: unknown): Promise<void>
   close(): void
 }
 
@@ -38,7 +41,7 @@ export function openRegistered(folder: string, isSecret: (text: string) => boole
     return name
   }
   return {
-    save: (step, host, value) => {
+    save: async (step, host, value) => {
       // Most steps return nothing.
       if (value === undefined) return
       const encode = (one: unknown): unknown => {
@@ -73,7 +76,7 @@ export function openRegistered(folder: string, isSecret: (text: string) => boole
         })
       }
       file.add(line)
-      fdatasyncSync(file.descriptor)
+      await file.flush()
     },
     close: () => file.close(),
   }

@@ -169,7 +169,7 @@ async function runTries(
     try {
       const returned = await one.run(context)
       const value = returned instanceof Unchanged ? returned.value : returned
-      register(run, one, context.host, value)
+      await register(run, one, context.host, value)
       if (one.until && !(await one.until(value, context))) throw notYet(one, context.host, tries.made)
       if (!context.check) await one.verify?.(context)
       return returned
@@ -190,8 +190,13 @@ async function runTries(
   }
 }
 
-function register({ registered, options }: StepRun, { id }: SelectedStep, { name }: Host, value: unknown): void {
-  options.register(id, name, value)
+async function register(
+  { registered, options }: StepRun,
+  { id }: SelectedStep,
+  { name }: Host,
+  value: unknown,
+): Promise<void> {
+  await options.register(id, name, value)
   const values = registered.get(id) ?? new Map<string, unknown>()
   registered.set(id, values.set(name, value))
 }
