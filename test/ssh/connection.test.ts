@@ -5,36 +5,15 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import { remoteFiles, runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { raw, secret } from '../../lib/connection/shell.ts'
 import { CancelledError, HostFailedError, UnknownOutcomeError, UnreachableError } from '../../lib/errors.ts'
-import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+import { forEachKind } from './_each-kind.ts'
+import { freePort } from './sshd.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd }>
-const real = missing ? test.skip : test.serial
-
-if (missing) test.skip(`connections are not tested: ${missing}`, () => {})
-
-let shared: TestSshd | undefined
-
-test.before(async () => {
-  if (!missing) shared = await startSshd(['MaxSessions 3'])
-})
-test.after.always(() => shared?.stop())
-
-/** A test for each kind of connection. */
-function each(title: string, body: (t: ExecutionContext<{ sshd: TestSshd }>) => Promise<void>): void {
-  for (const kind of ['ssh', 'openssh'] as const) {
-    real(`${kind}: ${title}`, async t => {
-      t.context.sshd = { ...shared!, settings: { ...shared!.settings, kind } }
-      await body(t)
-    })
-  }
-}
+const each = forEachKind('connections are', ['MaxSessions 3'])
 
 each('a command gets its words as they are, whatever is in them', async t => {
   const connection = await connect('h1', t.context.sshd.settings)

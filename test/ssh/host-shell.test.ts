@@ -1,37 +1,16 @@
 // The shell that commands of a host share, against a real sshd: nothing of one is seen by the next, and what can't share has its own.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import anyTest, { type ExecutionContext, type TestFn } from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import type { Connection } from '../../lib/connection/connection.ts'
 import { runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
-import { CancelledError } from '../../lib/errors.ts'
-import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
+import { CancelledError, UnknownOutcomeError } from '../../lib/errors.ts'
+import { forEachKind } from './_each-kind.ts'
+import { startSshd } from './sshd.ts'
 
-const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd }>
-const real = missing ? test.skip : test.serial
-
-if (missing) test.skip(`the shared shell is not tested: ${missing}`, () => {})
-
-let shared: TestSshd | undefined
-
-test.before(async () => {
-  if (!missing) shared = await startSshd()
-})
-test.after.always(() => shared?.stop())
-
-/** A test for each kind of connection. */
-function each(title: string, body: (t: ExecutionContext<{ sshd: TestSshd }>) => Promise<void>): void {
-  for (const kind of ['ssh', 'openssh'] as const) {
-    real(`${kind}: ${title}`, async t => {
-      t.context.sshd = { ...shared!, settings: { ...shared!.settings, kind } }
-      await body(t)
-    })
-  }
-}
+const each = forEachKind('the shared shell is')
 
 /** The session that a command belongs to, and so the process id of the shell that waits for it. */
 const sessionOf = async (connection: Connection) =>
@@ -140,6 +119,23 @@ each('a shell that somebody kills ends its command as it ended itself, and anoth
   t.is((await runScript(connection, 'echo next')).stdout.toString(), 'next\n')
   t.is((await runScript(connection, 'echo and next')).stdout.toString(), 'and next\n')
   connection.close()
+})
+
+each('a shell whose connection is gone ends, also where what its last command printed fills the pipe', async t => {
+  const { folder, settings, cut } = t.context.sshd
+  const connection = await connect('h1', settings)
+  const pid = await sessionOf(connection)
+  const file = join(folder, `cut-${settings.kind}`)
+  const running = runScript(connection, `while [ ! -e ${file} ]; do sleep 0.05; done; head -c 65536 /dev/zero`)
+  running.catch(() => {})
+  await delay(300)
+  t.true(existsSync(`/proc/${pid}`))
+  cut()
+  await t.throwsAsync(running, { instanceOf: UnknownOutcomeError })
+  connection.close()
+  writeFileSync(file, '')
+  for (let tries = 0; tries < 50 && existsSync(`/proc/${pid}`); tries++) await delay(100)
+  t.false(existsSync(`/proc/${pid}`))
 })
 
 each('a host that allows one session gives it to whoever needs it', async t => {
