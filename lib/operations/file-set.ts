@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
-import { runScript } from './script.ts'
+import { runLongScript } from './script.ts'
 import { stagedPath, swapFiles, unstageFiles } from './staging.ts'
 
 /** A file as it shall be. */
@@ -169,7 +169,7 @@ async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
         `echo "file $(sha256sum <"$f" | cut -c1-64) $(stat -L -c '%a %u %g' "$f") $p"; else echo "none - - - - $p"; fi`,
     ),
   ].join('\n')
-  const { stdout } = await runScript(session.$, script, { quiet: true })
+  const { stdout } = await runLongScript(session.$, script, { quiet: true })
   const [user, mine, ...lines] = stdout.split('\n')
   const owners = new Map<string, string>()
   for (const [index, name] of users.entries()) owners.set(`u ${name}`, lines[index]!.slice(2))
@@ -196,7 +196,7 @@ async function makeFolders(session: HostSession, files: readonly WantedFile[]): 
   const script = folders.map(
     folder => `[ -d ${quote(folder)} ] || { mkdir -p ${quote(folder)} && echo ${quote(folder)}; }`,
   )
-  const { stdout } = await runScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
+  const { stdout } = await runLongScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
   return stdout.split('\n').filter(Boolean)
 }
 
@@ -245,7 +245,7 @@ async function putBack(session: HostSession, run: string, paths: readonly string
     const [there, kept, staged] = [path, keptPath(path, run), stagedPath(path, run)].map(quote)
     return `if [ -e ${staged} ]; then rm -f -- ${kept}; elif [ -e ${kept} ]; then mv -f -- ${kept} ${there}; else rm -f -- ${there}; fi`
   })
-  await runScript(session.$, script.join('\n'), { quiet: true, nothrow: true })
+  await runLongScript(session.$, script.join('\n'), { quiet: true, nothrow: true })
 }
 
 const base64Lines = (content: Buffer) => content.toString('base64').match(/.{1,76}/g) ?? []
@@ -261,7 +261,7 @@ async function keepBackups(session: HostSession, files: readonly WantedFile[]): 
     }),
     `if [ -e ${quote(path)} ]; then cp -p -- ${quote(path)} ${quote(backupPath(path, 1))}; else rm -f -- ${quote(backupPath(path, 1))}; fi`,
   ])
-  await runScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
+  await runLongScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
 }
 
 const backupPath = (path: string, number: number) => (number === 1 ? `${path}.bak` : `${path}.bak.${number}`)

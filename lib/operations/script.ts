@@ -9,7 +9,7 @@ const longestArgument = 100_000
  * Runs a script by `sh`: as its argument, so that its end is found out after a lost connection; or over stdin where it is too long for
  * that, as for a set of hundreds of files.
  */
-export function runScript($: Remote, script: string, options: Omit<RemoteOptions, 'input'> = {}) {
+export function runLongScript($: Remote, script: string, options: Omit<RemoteOptions, 'input'> = {}) {
   // It is quoted once more on its way, or twice where another user runs it.
   if (quote(quote(script)).length < longestArgument) return $(options)`sh -c ${script}`
   return $({ ...options, input: script })`sh -s`

@@ -3,7 +3,7 @@ import type { FileOptions } from '../connection/files.ts'
 import { quote, type Secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
-import { runScript } from './script.ts'
+import { runLongScript } from './script.ts'
 
 /** A file to be put in place. */
 export interface StagedFile extends FileOptions {
@@ -63,7 +63,7 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
     ...(remove.length + tidy.length > 0 ? [`rm -f -- ${[...remove, ...tidy].map(quote).join(' ')}`] : []),
     'sync',
   ].join('\n')
-  const { exitCode, stderr } = await runScript($, script, { nothrow: true })
+  const { exitCode, stderr } = await runLongScript($, script, { nothrow: true })
   if (exitCode === 0) return
   throw new HostFailedError(`${host.name}: the staged files could not be put in place: ${stderr.trim()}`, {
     code: 'staging.swap',
@@ -73,5 +73,5 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
 
 /** Removes what is still staged under a run. */
 export async function unstageFiles({ $ }: HostSession, run: string, { rename }: Swap): Promise<void> {
-  await runScript($, `rm -f -- ${rename.map(path => quote(stagedPath(path, run))).join(' ')}`)
+  await runLongScript($, `rm -f -- ${rename.map(path => quote(stagedPath(path, run))).join(' ')}`)
 }
