@@ -85,7 +85,8 @@ export async function openClient(
   const abort = () => ssh.connection?.destroy()
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    await turnWithTime()
+    const turn = turnWithTime()
+    if (turn) await turn
     const connecting = ssh.connect(config as Parameters<NodeSSH['connect']>[0])
     if (ssh.connection) takeTurns(ssh.connection)
     await connecting

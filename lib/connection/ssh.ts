@@ -21,6 +21,7 @@ import { startProxy } from './proxy-command.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { quote } from './shell.ts'
 import { type CommandChannel, type Start, type Started, type StartOptions, startOnTerminal } from './terminal.ts'
+import { turnWithTime } from './turns.ts'
 
 /**
  * sshd allows 10 channels a connection (`MaxSessions`); one is the long-lived shell's, and two are left for what must always get through,
@@ -285,10 +286,11 @@ export function sshConnection(
     /** The process id of the long-lived shell that waits for it, where it is that one's. */
     let waiting: number | undefined
     try {
-      const given =
-        isOwn(options) && mayShareShell(asked) && (await isEmpty(stdin))
-          ? await shell.start(asked, id, options.recovery?.folder)
-          : undefined
+      const mayShare = isOwn(options) && mayShareShell(asked) && (await isEmpty(stdin))
+      // Commands begin on many hosts at once: on so many as there is time for in this turn of the event loop.
+      const turn = turnWithTime()
+      if (turn) await turn
+      const given = mayShare ? await shell.start(asked, id, options.recovery?.folder) : undefined
       waiting = given?.pid
       started = given?.started ?? (await start(wrapped, { signal: options.signal }))
     } catch (error) {

@@ -21,16 +21,20 @@ function isUsedUp(): boolean {
   return performance.now() - began > slice
 }
 
-/** Lets those that wait go, one after the other, while there is time. What each of them has waited to do counts. */
+/** Lets those that wait go, one after the other, while there is time. */
 function goOn(): void {
   if (waiting.length === 0 || isUsedUp()) return
   waiting.shift()?.()
-  queueMicrotask(goOn)
+  // What it waited to do, and most of what follows from that, is done before it is the next one's turn, and counts.
+  process.nextTick(queueMicrotask, () => process.nextTick(goOn))
 }
 
-/** Resolves in a turn of the event loop that has time left. */
-export async function turnWithTime(): Promise<void> {
-  if (isUsedUp()) await new Promise<void>(resolve => waiting.push(resolve))
+/**
+ * What to await before something that takes time: it resolves in a turn of the event loop that has some left. `undefined` where this
+ * one has: then nothing is to be awaited, or many would all ask before the first of them begins.
+ */
+export function turnWithTime(): Promise<void> | undefined {
+  return isUsedUp() ? new Promise<void>(resolve => waiting.push(resolve)) : undefined
 }
 
 /** Has a client that is connecting read what its host says in turns that have time left. */

@@ -143,7 +143,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     await sessions.tidy()
   }
   await Promise.all([giveBack(), tidy()])
-  sessions.closeAll()
+  await sessions.closeAll()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
   const error = failure ? eventError(failure) : failures[0]?.error

@@ -1,7 +1,6 @@
 // Takes the hosts of a play through it: batch by batch, in lockstep or each at its own pace, into blocks and their rescue, and
 // through the handlers at the end. A play of one host and one of many are the same: in lockstep many go together, freely each alone.
 import type { limiter } from '../connection/limiter.ts'
-import { turnWithTime } from '../connection/turns.ts'
 import type { Host } from '../playbook/host.ts'
 import type { CaughtFailure } from '../playbook/model.ts'
 import { batches } from './batches.ts'
@@ -151,7 +150,6 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
         await Promise.resolve()
         // What the journal promises, it holds: on the disk, before the step begins, are the intent and how the steps before it ended.
         await options.flush()
-        await turnWithTime()
         const at = performance.now()
         const failure = one.section === 'handler' ? undefined : batch.caught.get(host.name)?.failure
         const result = isDeclined ? decline(batch, one, host) : await executeStep(one, host, play, schedule, failure)

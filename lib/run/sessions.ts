@@ -4,6 +4,7 @@ import { connect } from '../connection/connect.ts'
 import type { Connection } from '../connection/connection.ts'
 import { limiter } from '../connection/limiter.ts'
 import { markerFolder } from '../connection/marker.ts'
+import { turnWithTime } from '../connection/turns.ts'
 import { RekeyError, UnreachableError } from '../errors.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
@@ -21,7 +22,7 @@ export interface Sessions {
   /** Removes from the hosts what commands left there, once no step has one any more. Never rejects. */
   tidy(): Promise<void>
   /** Closes all connections. */
-  closeAll(): void
+  closeAll(): Promise<void>
 }
 
 /** What the connections of a run have in common. */
@@ -110,8 +111,12 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
       // What can't be removed now does no harm: it is in nobody's way, and holds nothing but numbers.
       await Promise.allSettled(settled.map(connection => connection.tidy()))
     },
-    closeAll: () => {
-      for (const connection of everyone) connection.close()
+    closeAll: async () => {
+      for (const connection of everyone) {
+        const turn = turnWithTime()
+        if (turn) await turn
+        connection.close()
+      }
     },
   }
 }

@@ -2,6 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Connection } from '../connection/connection.ts'
 import type { FileWatcher } from '../connection/files.ts'
+import { turnWithTime } from '../connection/turns.ts'
 import { CancelledError, HostFailedError, type RekeyError, UnknownOutcomeError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
@@ -165,6 +166,9 @@ async function runTries(
   const most = 1 + (one.retries ?? (one.until ? defaultRetries : 0))
   const { signal } = context
   for (;;) {
+    // Hosts begin a step together: so many as there is time for in this turn of the event loop.
+    const turn = turnWithTime()
+    if (turn) await turn
     tries.made++
     try {
       const returned = await one.run(context)
