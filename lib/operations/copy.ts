@@ -185,32 +185,35 @@ function unreadable(source: string, cause: Error): RekeyError {
   return new RekeyError(`${source} can't be read: ${cause.message}`, { code: 'copy.source', cause })
 }
 
-/** What was sent last of big files here: hosts that get the same one are about as far as each other. */
-const recent = new Map<string, Promise<Buffer>>()
-const mostRecent = 32
+/** What was read last of files here: hosts that get the same ones are about as far as each other. */
+const recent = new Map<string, { readonly bytes: Buffer | Promise<Buffer>; readonly size: number }>()
+const mostRecent = 16 * 1024 * 1024
+let recentSize = 0
 
-/**
- * What is in a file here. It ends early where the file does.
- * @param share others read the same now
- */
-async function* chunksOf({ path, size, state }: Source, share = false): AsyncGenerator<Buffer> {
-  if (size <= piece) return yield readFileSync(path)
+/** What is in a file here. It ends early where the file does. */
+async function* chunksOf({ path, size, state }: Source): AsyncGenerator<Buffer> {
+  if (size <= piece) return yield await shared(state, size, () => readFileSync(path))
   const file = await open(path)
   try {
-    for (let at = 0; at < size; at += piece) {
-      yield await (share ? sharedPiece(`${at} ${state}`, file, at) : readPiece(file, at))
-    }
+    for (let at = 0; at < size; at += piece) yield await shared(`${at} ${state}`, piece, () => readPiece(file, at))
   } finally {
     await file.close()
   }
 }
 
-function sharedPiece(key: string, file: FileHandle, at: number): Promise<Buffer> {
-  const reading = recent.get(key) ?? readPiece(file, at)
+function shared(key: string, size: number, read: () => Buffer | Promise<Buffer>): Buffer | Promise<Buffer> {
+  const known = recent.get(key)
+  const one = known ?? { bytes: read(), size }
+  if (!known) recentSize += size
+  // The last one that was asked for is the last to go.
   recent.delete(key)
-  recent.set(key, reading)
-  for (const oldest of recent.size > mostRecent ? recent.keys().take(1) : []) recent.delete(oldest)
-  return reading
+  recent.set(key, one)
+  for (const [oldest, { size }] of recent) {
+    if (recentSize <= mostRecent) break
+    recent.delete(oldest)
+    recentSize -= size
+  }
+  return one.bytes
 }
 
 async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
@@ -389,7 +392,7 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
       add(tarFile(stagedPath(file, plan), file.size, file.mode))
       if (Buffer.isBuffer(file.content)) add(file.content)
       else {
-        for await (const chunk of chunksOf(file.content, true)) {
+        for await (const chunk of chunksOf(file.content)) {
           // What stands before a big piece goes by itself: the piece needs no copy of it.
           if (chunk.length === piece && size > 0) yield take()
           add(chunk)

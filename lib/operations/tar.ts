@@ -58,7 +58,7 @@ function header(type: string, name: Buffer, size: number, mode: number): Buffer 
   // The sum is taken with blanks in its own place.
   bytes.fill(' ', 148, 156)
   let sum = 0
-  for (const byte of bytes) sum += byte
+  for (let at = 0; at < block; at++) sum += bytes[at]!
   bytes.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1')
   return bytes
 }
