@@ -3,13 +3,14 @@ import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { linesOf } from '../../lib/run/line-file.ts'
+import type { LoopTurn } from './loop-watch.ts'
 import type { Command } from './measure.ts'
 import { median } from './table.ts'
 
 /** Milliseconds. */
 export interface Inside {
-  /** For how long the event loop was busy with one thing, at most. */
-  readonly busiest: number
+  /** The longest turn of the event loop. */
+  readonly longest: LoopTurn
   /** What a step took on a host, as its journal says: the middle of all, after the first step, which waits for connections. */
   readonly step: number
 }
@@ -36,5 +37,5 @@ export function insideOf(folder: string): Inside {
       ? event.milliseconds
       : [],
   )
-  return { busiest: Number(readFileSync(loopFile(folder), 'utf8')), step: median(steps) }
+  return { longest: JSON.parse(readFileSync(loopFile(folder), 'utf8')) as LoopTurn, step: median(steps) }
 }
