@@ -151,8 +151,8 @@ function sourceOf(path: string): Source {
   const known = lookedAt.get(path)
   if (known) return known
   try {
-    const { size, mtimeNs, ino } = statSync(path, { bigint: true })
-    const source = { path, size: Number(size), state: `${ino} ${size} ${mtimeNs} ${path}` }
+    const { size, ctimeNs, ino } = statSync(path, { bigint: true })
+    const source = { path, size: Number(size), state: `${ino} ${size} ${ctimeNs} ${path}` }
     if (lookedAt.size === 0) setImmediate(() => lookedAt.clear())
     lookedAt.set(path, source)
     return source
