@@ -52,9 +52,16 @@ interface Source {
   readonly state: string
 }
 
-/** What a host compares files by: the fastest program that it has. */
-type Hashing = 'b2sum' | 'sha256sum'
-const algorithms = { b2sum: 'blake2b512', sha256sum: 'sha256' } as const satisfies Record<Hashing, string>
+/** What a host compares files by: the fastest program that it has. All of them print a line a file, the hash first. */
+const hashings = {
+  // It has instructions of the processor do it, where there are some. Not worth its start for little.
+  openssl: { command: 'openssl dgst -r -sha256', algorithm: 'sha256' },
+  b2sum: { command: 'b2sum --', algorithm: 'blake2b512' },
+  sha256sum: { command: 'sha256sum --', algorithm: 'sha256' },
+} as const
+type Hashing = keyof typeof hashings
+/** Bytes from which openssl is looked for. */
+const muchToHash = 8 * 1024 * 1024
 
 /** What a host has. */
 interface Found {
@@ -134,7 +141,7 @@ function wantedFile({ path, content, source, mode, owner }: CopiedFile): Wanted 
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
   }
   const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
-  const hash = async (by: Hashing) => createHash(algorithms[by]).update(bytes).digest('hex')
+  const hash = async (by: Hashing) => createHash(hashings[by].algorithm).update(bytes).digest('hex')
   return { path, content: bytes, size: bytes.length, hash, mode: bits, owner, secret }
 }
 
@@ -172,7 +179,7 @@ function hashOf(source: Source, by: Hashing): Promise<string> {
 }
 
 async function readHash(source: Source, by: Hashing): Promise<string> {
-  const hash = createHash(algorithms[by])
+  const hash = createHash(hashings[by].algorithm)
   try {
     for await (const chunk of chunksOf(source)) hash.update(chunk)
   } catch (error) {
@@ -224,25 +231,29 @@ async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
 /** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
 async function look({ $, host }: HostSession, wanted: readonly Wanted[]): Promise<Found> {
   const folders = [...new Set(wanted.flatMap(({ path }) => foldersAbove(path)))].sort()
-  const script = `command -v b2sum >/dev/null && sum=b2sum || sum=sha256sum; echo $sum; echo --
+  const isMuch = wanted.reduce((sum, { size }) => sum + size, 0) >= muchToHash
+  const openssl = 'command -v openssl >/dev/null && grep -qw -e sha_ni -e sha2 /proc/cpuinfo'
+  const script = `if ${isMuch ? openssl : 'false'}; then echo openssl; sum=${quote(hashings.openssl.command)}
+elif command -v b2sum >/dev/null; then echo b2sum; sum=${quote(hashings.b2sum.command)}
+else echo sha256sum; sum=${quote(hashings.sha256sum.command)}; fi; echo --
 all=$(cat); list() { printf '%s\\n' "$all" | sed -n "s/^$1 //p"; }
 list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a %U %G %u %g %s %n' -- 2>/dev/null; echo --
-list f | tr '\\n' '\\0' | xargs -0 $sum -- 2>/dev/null; echo --
+list f | tr '\\n' '\\0' | xargs -0 $sum 2>/dev/null; echo --
 list d | while IFS= read -r d; do [ -d "$d" ] || printf '%s\\n' "$d"; done`
   const input = [...wanted.map(({ path }) => `f ${path}\n`), ...folders.map(folder => `d ${folder}\n`)].join('')
   const { stdout, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(script)}`
   const [programs, stats, sums, missing] = stdout.split(/^--\n/m).map(part => part.split('\n').slice(0, -1))
-  if (!programs || !stats || !sums || !missing) throw failure(host.name, 'could not be compared', 'compare', stderr)
+  const hashing = (Object.keys(hashings) as Hashing[]).find(one => one === programs?.[0])
+  if (!hashing || !stats || !sums || !missing) throw failure(host.name, 'could not be compared', 'compare', stderr)
   const files = stats.map(line => {
     const [bits = '0', mode = '', user = '', group = '', uid = '', gid = '', size, ...path] = line.split(' ')
     const owner = [user, group, uid, gid]
     return [path.join(' '), { kind: Number.parseInt(bits, 16) >> 12, mode, owner, size: Number(size) }] as const
   })
-  const hashing = programs[0] === 'b2sum' ? 'b2sum' : 'sha256sum'
   return { hashing, files: new Map(files), hashes: new Map(sums.map(hashLine)), missingFolders: missing }
 }
 
-/** A line of b2sum or sha256sum, which writes a backslash in a name as two, and one before the line that says so. */
+/** A line of a hash: b2sum and sha256sum write a backslash in a name as two, and one before the line that says so. */
 function hashLine(line: string): [path: string, hash: string] {
   const escaped = line.startsWith('\\')
   const [, hash = '', path = ''] = /^\\?([0-9a-f]+) .(.*)$/.exec(line) ?? []
@@ -349,7 +360,8 @@ clean() {
 }
 trap 'clean $?' EXIT
 tar -xpomf - -C /
-${hashing} -c "$m" >/dev/null 2>&1 || { echo 'not everything arrived whole' >&2; exit 1; }
+[ "$(sed 's/^[^ ]* .//' "$m" | tr '\\n' '\\0' | xargs -0 ${hashings[hashing].command} 2>/dev/null | sed 's/^[\\]//; s/ .*//')" = "$(sed 's/ .*//' "$m")" ] ||
+  { echo 'not everything arrived whole' >&2; exit 1; }
 ${changes.map(({ word, command }) => `list ${word} | tr '\\n' '\\0' | xargs -0 ${command} --`).join('\n')}
 list d >"$m"
 ${files.length <= mostSyncedAlone ? '' : 'while IFS= read -r d; do sync -f "$d/$h"; done <"$m"'}
