@@ -6,7 +6,7 @@ import { CancelledError, type UnreachableError } from '../errors.ts'
 import { cannotReach, closedEarly, hostKeyUnknown, hostKeyWrong, notLetIn, tooOld } from './connect-errors.ts'
 import { type Credentials, credentials } from './credentials.ts'
 import { defaultKnownHostsFiles, entriesFor, fingerprint, judgeHostKey, keyTypeOf, recordHostKey } from './host-keys.ts'
-import { saveRoundTrips } from './round-trips.ts'
+import { saveRoundTrips, signAtOnce } from './round-trips.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { takeTurns, turnWithTime } from './turns.ts'
 
@@ -88,7 +88,10 @@ export async function openClient(
     const turn = turnWithTime()
     if (turn) await turn
     const connecting = ssh.connect(config as Parameters<NodeSSH['connect']>[0])
-    if (ssh.connection) takeTurns(ssh.connection)
+    if (ssh.connection) {
+      takeTurns(ssh.connection)
+      signAtOnce(ssh.connection)
+    }
     await connecting
     const client = ssh.connection as Client
     // Nagle's algorithm makes every command wait for a delayed ACK: 7× slower.

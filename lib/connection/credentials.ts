@@ -64,14 +64,19 @@ export async function credentials(name: string, settings: ConnectionSettings): P
   const left = [...attempts]
   const tried = new Set<string>()
   let accepted: readonly string[] = []
+  // A refusal says what the host would take. Where a key is named, that is what is asked for first, which spares a round trip.
+  let askedForNothing = false
+  const askForNothing = (): AnyAuthMethod => {
+    askedForNothing = true
+    return { type: 'none', username }
+  }
   return {
     authHandler: (methods: AuthenticationType[] | null, _partial, next) => {
-      // First of all ask for nothing: the refusal says what the host would take.
-      if (methods === null) return next({ type: 'none', username })
-      accepted = methods
-      const index = left.findIndex(({ method }) => (methods as readonly string[]).includes(method))
+      if (methods === null && privateKeyFile === undefined) return next(askForNothing())
+      accepted = methods ?? []
+      const index = left.findIndex(({ method }) => methods === null || (methods as readonly string[]).includes(method))
       const [attempt] = index === -1 ? [] : left.splice(index, 1)
-      if (!attempt) return next(false as never)
+      if (!attempt) return next(askedForNothing ? (false as never) : askForNothing())
       tried.add(attempt.words)
       next(attempt.use)
     },

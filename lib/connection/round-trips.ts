@@ -1,7 +1,7 @@
 // Fewer round trips and fewer packets than ssh2 needs by itself. It tells nobody of the parts that this takes, so it is pinned in
 // package.json, and whatever is not there as expected is left as it is.
 import type { Socket } from 'node:net'
-import type { Client, ClientChannel } from 'ssh2'
+import type { Client, ClientChannel, ParsedKey } from 'ssh2'
 
 /** ssh2's own window and packet size for the channels that it opens. */
 const [windowSize, packetSize] = [2 * 1024 * 1024, 32 * 1024]
@@ -15,12 +15,36 @@ interface InnerChannel extends Omit<ClientChannel, 'subtype'> {
   readonly _callbacks: ((failure: Error | true | undefined) => void)[]
 }
 
+type Sign = (data: Buffer, done: (signature: Buffer) => void) => void
+
+/** Where an algorithm is not the key's own. */
+const hashOf: Readonly<Record<string, string>> = { 'rsa-sha2-256': 'sha256', 'rsa-sha2-512': 'sha512' }
+
 interface InnerClient {
   readonly _sock?: Socket
   readonly _chanMgr?: { add(opened: Opened & { type: string }): number }
   readonly _protocol?: {
+    authPK(user: string, key: ParsedKey, algorithm?: string, sign?: Sign): void
     session(id: number, window: number, packet: number): void
     exec(channel: number, command: string, wantReply: boolean): void
+  }
+}
+
+/**
+ * Makes a client that is connecting sign with a key of this machine at once, where ssh2 would first ask whether the host takes it. Of an
+ * agent that is still asked: its keys may need somebody's consent.
+ */
+export function signAtOnce(client: Client): void {
+  const { _protocol: protocol } = client as unknown as InnerClient
+  if (!protocol) return
+  const ask = protocol.authPK.bind(protocol)
+  protocol.authPK = (user, key, algorithm, sign) => {
+    if (sign || !key.isPrivateKey()) return ask(user, key, algorithm, sign)
+    ask(user, key, algorithm, (data, done) => {
+      const signature = key.sign(data, hashOf[algorithm ?? ''])
+      if (signature instanceof Error) ask(user, key, algorithm)
+      else done(signature)
+    })
   }
 }
 

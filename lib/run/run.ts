@@ -80,7 +80,6 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     )
   try {
     services = playbook.services?.(base as never) ?? {}
-    await options.flush()
     const schedule: Schedule = {
       ...{ options, base, services, sessions, registered, standing, predictions: { made: false } },
       limit: limiter(forks),
