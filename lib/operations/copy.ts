@@ -1,6 +1,6 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, hash as hashAtOnce, randomBytes } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
@@ -141,7 +141,7 @@ function wantedFile({ path, content, source, mode, owner }: CopiedFile): Wanted 
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
   }
   const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
-  const hash = async (by: Hashing) => createHash(hashings[by].algorithm).update(bytes).digest('hex')
+  const hash = async (by: Hashing) => hashAtOnce(hashings[by].algorithm, bytes)
   return { path, content: bytes, size: bytes.length, hash, mode: bits, owner, secret }
 }
 
@@ -179,13 +179,15 @@ function hashOf(source: Source, by: Hashing): Promise<string> {
 }
 
 async function readHash(source: Source, by: Hashing): Promise<string> {
-  const hash = createHash(hashings[by].algorithm)
+  const { algorithm } = hashings[by]
   try {
+    if (source.size <= piece) return hashAtOnce(algorithm, smallContent(source))
+    const hash = createHash(algorithm)
     for await (const chunk of chunksOf(source)) hash.update(chunk)
+    return hash.digest('hex')
   } catch (error) {
     throw unreadable(source.path, error as Error)
   }
-  return hash.digest('hex')
 }
 
 function unreadable(source: string, cause: Error): RekeyError {
@@ -193,13 +195,17 @@ function unreadable(source: string, cause: Error): RekeyError {
 }
 
 /** What was read last of files here: hosts that get the same ones are about as far as each other. */
-const recent = new Map<string, { readonly bytes: Buffer | Promise<Buffer>; readonly size: number }>()
+const recent = new Map<string, { readonly bytes: unknown; readonly size: number }>()
 const mostRecent = 16 * 1024 * 1024
 let recentSize = 0
 
-/** What is in a file here. It ends early where the file does. */
+/** What is in a file here that is no bigger than a piece. */
+function smallContent({ path, size, state }: Source): Buffer {
+  return shared(state, size, () => readFileSync(path))
+}
+
+/** What is in a bigger file here. It ends early where the file does. */
 async function* chunksOf({ path, size, state }: Source): AsyncGenerator<Buffer> {
-  if (size <= piece) return yield await shared(state, size, () => readFileSync(path))
   const file = await open(path)
   try {
     for (let at = 0; at < size; at += piece) yield await shared(`${at} ${state}`, piece, () => readPiece(file, at))
@@ -208,7 +214,7 @@ async function* chunksOf({ path, size, state }: Source): AsyncGenerator<Buffer> 
   }
 }
 
-function shared(key: string, size: number, read: () => Buffer | Promise<Buffer>): Buffer | Promise<Buffer> {
+function shared<Bytes extends Buffer | Promise<Buffer>>(key: string, size: number, read: () => Bytes): Bytes {
   const known = recent.get(key)
   const one = known ?? { bytes: read(), size }
   if (!known) recentSize += size
@@ -220,7 +226,7 @@ function shared(key: string, size: number, read: () => Buffer | Promise<Buffer>)
     recent.delete(oldest)
     recentSize -= size
   }
-  return one.bytes
+  return one.bytes as Bytes
 }
 
 async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
@@ -232,12 +238,14 @@ async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
 async function look({ $, host }: HostSession, wanted: readonly Wanted[]): Promise<Found> {
   const folders = [...new Set(wanted.flatMap(({ path }) => foldersAbove(path)))].sort()
   const isMuch = wanted.reduce((sum, { size }) => sum + size, 0) >= muchToHash
+  // A number may have no name, and looking for one take longer than all the rest.
+  const names = wanted.some(({ owner }) => /[^0-9:]/.test(owner ?? '')) ? '%U %G' : '- -'
   const openssl = 'command -v openssl >/dev/null && grep -qw -e sha_ni -e sha2 /proc/cpuinfo'
   const script = `if ${isMuch ? openssl : 'false'}; then echo openssl; sum=${quote(hashings.openssl.command)}
 elif command -v b2sum >/dev/null; then echo b2sum; sum=${quote(hashings.b2sum.command)}
 else echo sha256sum; sum=${quote(hashings.sha256sum.command)}; fi; echo --
 all=$(cat); list() { printf '%s\\n' "$all" | sed -n "s/^$1 //p"; }
-list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a %U %G %u %g %s %n' -- 2>/dev/null; echo --
+list f | tr '\\n' '\\0' | xargs -0 stat -L -c '%f %a ${names} %u %g %s %n' -- 2>/dev/null; echo --
 list f | tr '\\n' '\\0' | xargs -0 $sum 2>/dev/null; echo --
 list d | while IFS= read -r d; do [ -d "$d" ] || printf '%s\\n' "$d"; done`
   const input = [...wanted.map(({ path }) => `f ${path}\n`), ...folders.map(folder => `d ${folder}\n`)].join('')
@@ -403,6 +411,7 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
     for (const file of files) {
       add(tarFile(stagedPath(file, plan), file.size, file.mode))
       if (Buffer.isBuffer(file.content)) add(file.content)
+      else if (file.size <= piece) add(smallContent(file.content))
       else {
         for await (const chunk of chunksOf(file.content)) {
           // What stands before a big piece goes by itself: the piece needs no copy of it.

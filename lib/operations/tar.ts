@@ -3,6 +3,7 @@
 /** Above this the name goes into an entry of its own, before the file's. */
 const longestName = 100
 const block = 512
+const zeros = Buffer.alloc(block)
 
 /** What an entry is: a file, a folder, or (GNU's extension) the name of the entry behind it. */
 const types = { file: '0', folder: '5', name: 'L' } as const
@@ -19,7 +20,7 @@ export function tarFolder(path: string, mode: number): Buffer {
 
 /** What fills up the last block of a content. */
 export function tarPadding(size: number): Buffer {
-  return Buffer.alloc((block - (size % block)) % block)
+  return zeros.subarray(0, (block - (size % block)) % block)
 }
 
 /** What an archive ends with. */
