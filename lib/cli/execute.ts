@@ -35,6 +35,8 @@ export interface Execution extends ViewSettings {
   readonly diff?: boolean
   /** What was done before; is given what to tell of secrets that it reads. */
   earlier?(redact: (value: string) => void): Earlier
+  /** Resolves once what belongs to the run beside its journal is on the disk, too: before anything is done on a host. */
+  readonly kept?: Promise<void>
   /** Told before everything else. */
   readonly notices?: readonly string[]
 }
@@ -45,7 +47,8 @@ const manyHosts = 200
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) setFlagsFromString('--optimize-for-size')
-  const { playbook, inventory, folder, output, step, diff, ...rest } = execution
+  const { playbook, inventory, folder, output, step, diff, kept, ...rest } = execution
+  kept?.catch(() => {})
   claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
@@ -74,7 +77,10 @@ export async function execute(execution: Execution): Promise<number> {
       earlier,
       operator: userInfo().username,
       diff: diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
-      flush: journal.flush,
+      flush: async () => {
+        await kept
+        await journal.flush()
+      },
       redact: redact.add,
       register: registered.save,
     })

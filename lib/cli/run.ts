@@ -105,8 +105,8 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
-  writeCommand(folder, command)
   return execute({
+    kept: writeCommand(folder, command),
     playbook,
     inventory,
     run,

@@ -1,5 +1,6 @@
 // What of the command line a resumed run needs and the journal must not hold: variables given with `-e` may be secrets.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ConnectionDefaults } from '../connection/settings.ts'
 import { cannotKeep } from './line-file.ts'
@@ -31,11 +32,14 @@ export interface InventoryCommand {
 
 const place = (folder: string) => join(folder, 'secrets', 'command.json')
 
-/** Writes it into the run's folder, for its owner only. */
-export function writeCommand(folder: string, command: RunCommand): void {
+/**
+ * Writes it into the run's folder, for its owner only. Resolves once it is on the disk.
+ * Rejects with `HostFailedError` where it can't be kept.
+ */
+export async function writeCommand(folder: string, command: RunCommand): Promise<void> {
   try {
     mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
-    writeFileSync(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
+    await writeFile(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
   } catch (error) {
     throw cannotKeep(place(folder), error as Error)
   }

@@ -23,6 +23,7 @@ export function openJournal(folder: string): Journal {
   const file = openLineFile(join(folder, 'events.jsonl'))
   let failure: Error | undefined
   const outputs = new Map<string, number>()
+  const directories = new Set<string>()
   let titles: string[] = []
   /** What steps printed in this turn of the event loop, which is written at its end: a chunk of output is many lines. */
   let events: string[] = []
@@ -34,7 +35,8 @@ export function openJournal(folder: string): Journal {
     const path = join(directory, `${host.replaceAll('/', '_')}.log`)
     let descriptor = outputs.get(path)
     if (descriptor === undefined) {
-      mkdirSync(directory, { recursive: true, mode: 0o700 })
+      if (!directories.has(directory)) mkdirSync(directory, { recursive: true, mode: 0o700 })
+      directories.add(directory)
       descriptor = openSync(path, 'a', 0o600)
       outputs.set(path, descriptor)
     }
