@@ -47,13 +47,10 @@ export function takeTurns(client: Client): void {
     socket.on = on
     return on('data', (chunk: Buffer) => {
       if (!isUsedUp()) return listener(chunk)
-      // Nothing comes after it before it was read, not even the end of the stream.
+      // It comes again, before the end of the stream.
       socket.pause()
-      waiting.push(() => {
-        if (socket.destroyed) return
-        listener(chunk)
-        socket.resume()
-      })
+      socket.unshift(chunk)
+      waiting.push(() => void socket.resume())
     })
   }
   socket.on = listen as Duplex['on']
