@@ -129,3 +129,48 @@ real('a run that was killed is told as killed, with the step that it was at', as
   t.regex(stdout, /Give +begun\n/)
   t.regex(stdout, /Where it stopped\n +Give: begun on h1, its end is not known/)
 })
+
+real('before a step begins on a host, what it will do and how the ones before it ended is on the disk', async t => {
+  const { bench } = t.context
+  const [watch, synced] = [join(bench.folder, 'watch.mjs'), join(bench.folder, 'synced')]
+  // Writes down how much of the journal was flushed.
+  writeFileSync(
+    watch,
+    `import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+const { fdatasync } = fs
+fs.fdatasync = (file, done) => {
+  const { size } = fs.fstatSync(file)
+  fdatasync(file, error => {
+    if (!error && fs.readlinkSync('/proc/self/fd/' + file).endsWith('events.jsonl')) fs.writeFileSync(${JSON.stringify(synced)}, String(size))
+    done(error)
+  })
+}
+syncBuiltinESMExports()`,
+  )
+  const onDisk = `readFileSync(join(folder, 'events.jsonl')).subarray(0, Number(readFileSync(${JSON.stringify(synced)}))).toString()`
+  const source = `
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { play, playbook, step } from API
+import { z } from ZOD
+const what = ({ folder, host }) => ${onDisk}.split('\\n').filter(Boolean).map(line => JSON.parse(line))
+  .filter(event => /^step/.test(event.kind) && event.host === host.name && event.play > 0).map(({ kind, step }) => kind + ' ' + step).join(', ')
+export default playbook({ name: 'watched', summary: 'Watches its journal', vars: z.object({}), plays: [play('Watch', { hosts: 'masters' }, [
+  step('One', { run: ctx => { ctx.log('one sees: ' + what(ctx)) } }),
+  step('Two', { run: ctx => { ctx.log('two sees: ' + what(ctx)) } }),
+])] })`
+  const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-v'], {
+    env: { NODE_OPTIONS: `--import ${watch}` },
+  })
+  t.is(code, 0, stdout)
+  for (const host of ['h1', 'h2', 'h3']) {
+    t.regex(stdout, new RegExp(`${host} \\| one sees: step\\.started one\\n`))
+    t.regex(
+      stdout,
+      new RegExp(
+        `${host} \\| two sees: step\\.started one, step\\.output one, step\\.finished one, step\\.started two\\n`,
+      ),
+    )
+  }
+})
