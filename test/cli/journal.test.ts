@@ -133,28 +133,29 @@ real('a run that was killed is told as killed, with the step that it was at', as
 real('before a step begins on a host, what it will do and how the ones before it ended is on the disk', async t => {
   const { bench } = t.context
   const [watch, synced] = [join(bench.folder, 'watch.mjs'), join(bench.folder, 'synced')]
-  // Writes down how much of the journal was flushed.
+  // Writes down how much of a file was flushed.
   writeFileSync(
     watch,
     `import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 const { fdatasync } = fs
 fs.fdatasync = (file, done) => {
-  const { size } = fs.fstatSync(file)
+  const { size, ino } = fs.fstatSync(file)
   fdatasync(file, error => {
-    if (!error && fs.readlinkSync('/proc/self/fd/' + file).endsWith('events.jsonl')) fs.writeFileSync(${JSON.stringify(synced)}, String(size))
+    if (!error) fs.writeFileSync(${JSON.stringify(synced)} + ino, String(size))
     done(error)
   })
 }
 syncBuiltinESMExports()`,
   )
-  const onDisk = `readFileSync(join(folder, 'events.jsonl')).subarray(0, Number(readFileSync(${JSON.stringify(synced)}))).toString()`
+  const onDisk = `readFileSync(path).subarray(0, Number(readFileSync(${JSON.stringify(synced)} + statSync(path).ino))).toString()`
   const source = `
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { play, playbook, step } from API
 import { z } from ZOD
-const what = ({ folder, host }) => ${onDisk}.split('\\n').filter(Boolean).map(line => JSON.parse(line))
+const journal = path => ${onDisk}
+const what = ({ folder, host }) => journal(join(folder, 'events.jsonl')).split('\\n').filter(Boolean).map(line => JSON.parse(line))
   .filter(event => /^step/.test(event.kind) && event.host === host.name && event.play > 0).map(({ kind, step }) => kind + ' ' + step).join(', ')
 export default playbook({ name: 'watched', summary: 'Watches its journal', vars: z.object({}), plays: [play('Watch', { hosts: 'masters' }, [
   step('One', { run: ctx => { ctx.log('one sees: ' + what(ctx)) } }),
