@@ -4,7 +4,6 @@ import { webcrypto } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import http, { type Server } from 'node:http'
 import https from 'node:https'
-import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import * as x509 from '@peculiar/x509'
@@ -12,6 +11,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { createRunToken, revokeRunToken, runTokenPolicy } from '../../lib/pki/run-token.ts'
 import { connectVault, type VaultSettings } from '../../lib/pki/vault.ts'
+import { startConnectProxy } from '../_proxy.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const folder = temporaryFolder('login')
@@ -173,27 +173,12 @@ test.serial('a login that is refused says where, and never what was sent', async
 test.serial('a proxy is asked for the way to Vault, and learns nothing but its address', async t => {
   const { certificate, key } = await selfSigned('CN=vault')
   const { asked, address, port } = await server(t, {}, { cert: certificate, key })
-  const lines: string[] = []
-  const sockets: Socket[] = []
-  const proxy = http.createServer().on('connect', (request, client: Socket) => {
-    lines.push(request.url!)
-    const onward = connect(port, '127.0.0.1', () => {
-      client.write('HTTP/1.1 200 OK\r\n\r\n')
-      onward.pipe(client).pipe(onward)
-    })
-    sockets.push(client, onward)
-  })
-  await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy()
-    proxy.close()
-  })
-  const through = `http://127.0.0.1:${(proxy.address() as { port: number }).port}`
+  const { url: through, ways } = await startConnectProxy(t, port)
   const settings = { address, token: 't', authorities: certificate }
   await (await connected(t, { ...settings, proxies: { HTTPS_PROXY: through } })).read('a')
-  t.deepEqual(lines, [`127.0.0.1:${port}`])
+  t.deepEqual(ways, [`127.0.0.1:${port}`])
   await (await connected(t, settings)).read('b')
-  t.deepEqual([lines.length, asked.length], [1, 2])
+  t.deepEqual([ways.length, asked.length], [1, 2])
 })
 
 const auth = { client_token: 'of-the-run', accessor: 'the-accessor' }

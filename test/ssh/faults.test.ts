@@ -24,6 +24,18 @@ test.afterEach.always(async t => {
   await t.context.sshd?.stop()
 })
 
+/** Once a command says that it has begun, the link is cut, and the process that it wrote down in a file of the workbench is killed. */
+const killedWhileNobodyLooks =
+  ({ bench, link }: { bench: Workbench; link: Link }, file: string) =>
+  (line: string) => {
+    if (!line.endsWith('h1 | begun')) return
+    const killed = Number(readFileSync(join(bench.folder, file), 'utf8'))
+    void link.down().then(() => {
+      process.kill(killed, 'SIGKILL')
+      return link.up()
+    })
+  }
+
 const logOf = ({ folder }: Workbench) =>
   existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8').trim().split('\n') : []
 
@@ -102,18 +114,11 @@ real('a command that had not begun when the link was cut is begun once, on the n
 })
 
 real('a command that was killed while nobody looked stays unknown, and stops the run: exit 4', async t => {
-  const { bench, link } = t.context
+  const { bench } = t.context
   const command = `echo $$ >${bench.folder}/pid; echo begun; exec sleep 60`
   const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $({ nothrow: true })\`${command}\``))
   const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
-    onLine: line => {
-      if (!line.endsWith('h1 | begun')) return
-      const killed = Number(readFileSync(join(bench.folder, 'pid'), 'utf8'))
-      void link.down().then(() => {
-        process.kill(killed, 'SIGKILL')
-        return link.up()
-      })
-    },
+    onLine: killedWhileNobodyLooks(t.context, 'pid'),
   })
   t.is(code, 4, stdout)
   t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)
@@ -139,7 +144,7 @@ real('a host that does not come back leaves the command unknown: exit 4', async 
 })
 
 real('what nobody knows the end of is not tried again, not ignored, not rescued: the run ends, exit 4', async t => {
-  const { bench, link } = t.context
+  const { bench } = t.context
   const command = `echo $$ >>${bench.folder}/pids; echo begun; exec sleep 60`
   const path = bench.playbook(`
 import { block, play, playbook, step } from API
@@ -152,14 +157,7 @@ export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), pl
   step('After', { run: says('after') }),
 ])] })`)
   const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
-    onLine: line => {
-      if (!line.endsWith('h1 | begun')) return
-      const killed = Number(readFileSync(join(bench.folder, 'pids'), 'utf8'))
-      void link.down().then(() => {
-        process.kill(killed, 'SIGKILL')
-        return link.up()
-      })
-    },
+    onLine: killedWhileNobodyLooks(t.context, 'pids'),
   })
   t.is(code, 4, stdout)
   t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)

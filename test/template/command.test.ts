@@ -17,7 +17,7 @@ import type { ServerResponse } from 'node:http'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
 import { start } from '../_process.ts'
 import { issue } from '../pki/_certificates.ts'
@@ -48,6 +48,21 @@ function scene(configuration: string) {
     rekey(folder, [pattern, '-i', join(folder, 'hosts'), '-c', config, ...args], how)
   const run = (...args: string[]) => on('a', args)
   return { folder, out: join(folder, 'out'), config, on, run }
+}
+
+/** Has an issuer answer what is asked of a mount, until the test ends. Returns what tells how often it issued. */
+function answeredBy(t: ExecutionContext, issuer: Awaited<ReturnType<typeof openEmbeddedIssuer>>, mount: string) {
+  let issues = 0
+  vault.before = async (method, path, body) => {
+    if (!path.startsWith(mount)) return undefined
+    if (method !== 'GET') issues++
+    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
+  }
+  t.teardown(() => {
+    vault.before = undefined
+    issuer.close()
+  })
+  return () => issues
 }
 
 interface How {
@@ -386,16 +401,7 @@ test.serial(
     await issuer.generateRoot('pki_k8s', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
     const role = { allow_any_name: true, max_ttl: '43800h', key_type: 'ec', key_bits: 256 } as const
     await issuer.ensureRole('pki_k8s', 'kubernetes', role)
-    let issues = 0
-    vault.before = async (method, path, body) => {
-      if (!path.startsWith('pki_k8s/')) return undefined
-      if (method !== 'GET') issues++
-      return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
-    }
-    t.teardown(() => {
-      vault.before = undefined
-      issuer.close()
-    })
+    const issued = answeredBy(t, issuer, 'pki_k8s/')
     const cases = readFileSync(join(import.meta.dirname, 'cases', 'document.json'), 'utf8')
     const [certificate, key] = (JSON.parse(cases) as { template: string }[]).map(({ template }) =>
       template.replaceAll('IP.ADDRESS.MASTER', '10.0.0'),
@@ -406,10 +412,10 @@ test.serial(
       return `template {\n source = "${folder}/${name}.tpl"\n destination = "${out}/${name}"\n}\n`
     }
     const place = async () => {
-      issues = 0
+      const before = issued()
       const { code, all } = await run()
       t.is(code, 0, all)
-      return issues
+      return issued() - before
     }
     writeFileSync(config, block('apiserver.pem', certificate!))
     t.is(await place(), 1)
@@ -471,16 +477,7 @@ test.serial('--shared leaves alone what any of the hosts has, and gives it to th
   await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
   await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
   await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', key_bits: 256 })
-  let issues = 0
-  vault.before = async (method, path, body) => {
-    if (!path.startsWith('pki/')) return undefined
-    if (method !== 'GET') issues++
-    return method === 'GET' ? issuer.read(path) : issuer.write(path, body)
-  }
-  t.teardown(() => {
-    vault.before = undefined
-    issuer.close()
-  })
+  const issued = answeredBy(t, issuer, 'pki/')
   const { folder, out, on } = scene(`
     template {
       contents = <<-END
@@ -500,10 +497,10 @@ test.serial('--shared leaves alone what any of the hosts has, and gives it to th
   writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own} ansible_become=true ansible_become_user=daemon\n`)
   const environment = { PATH: `${programs}:${process.env['PATH']}` }
   const place = async (pattern: string, ...more: string[]) => {
-    issues = 0
+    const before = issued()
     const { code, all } = await on(pattern, more, { environment })
     t.is(code, 0, all)
-    return issues
+    return issued() - before
   }
   t.is(await place('b'), 1)
   const ofB = readFileSync(join(other, 'web.pem'), 'utf8')

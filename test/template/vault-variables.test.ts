@@ -2,15 +2,15 @@
 // to be shown, and that keeps what it was told.
 import 'reflect-metadata'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import https from 'node:https'
-import { connect, type Socket } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test, { type ExecutionContext } from 'ava'
 import { start } from '../_process.ts'
+import { startConnectProxy } from '../_proxy.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { issue } from '../pki/_certificates.ts'
 
@@ -162,22 +162,7 @@ test.serial('a client certificate without its key is refused, and so is the othe
 })
 
 test.serial('a proxy is asked for the way', async t => {
-  const ways: string[] = []
-  const sockets: Socket[] = []
-  const proxy = http.createServer().on('connect', (request, near: Socket) => {
-    ways.push(request.url!)
-    const far = connect(port, '127.0.0.1', () => {
-      near.write('HTTP/1.1 200 OK\r\n\r\n')
-      far.pipe(near).pipe(far)
-    })
-    sockets.push(near, far)
-  })
-  await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy()
-    proxy.close()
-  })
-  const through = `http://127.0.0.1:${(proxy.address() as { port: number }).port}`
+  const { url: through, ways } = await startConnectProxy(t, port)
   // A name that only the proxy can lead to Vault.
   const far = { ...usual, VAULT_ADDR: `https://vault.example.org:${port}` }
   await renders(t, { ...far, VAULT_PROXY_ADDR: through })
