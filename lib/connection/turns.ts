@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { Client } from 'ssh2'
 
 /** Milliseconds of each turn that hosts may take. */
-const slice = 20
+const slice = 10
 
 let began: number | undefined
 const waiting: (() => void)[] = []

@@ -4,9 +4,9 @@ import test from 'ava'
 import type { Client } from 'ssh2'
 import { takeTurns, turnWithTime } from '../../lib/connection/turns.ts'
 
-/** Milliseconds that each job takes, and how many of them fit into a turn's 20, with the one that ends it. */
+/** Milliseconds that each job takes, and how many of them fit into a turn's 10, with the one that ends it. */
 const job = 5
-const mostInTurn = 6
+const mostInTurn = 4
 
 function work(milliseconds: number): void {
   const until = performance.now() + milliseconds
