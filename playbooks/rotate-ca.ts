@@ -901,13 +901,29 @@ async function restartKubelet(ctx: Context): Promise<string> {
 }
 
 /** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */
-async function wentRound(ctx: Context, { name }: Host): Promise<void> {
+async function wentRound(ctx: Context, { name }: Host, within = seconds(60)): Promise<void> {
   const { nodeName } = readingOf(ctx, name)
   await waitFor(
     `the kubelet of ${name} to go round its pods`,
-    { within: seconds(60), every: 250, signal: ctx.signal, host: name },
+    { within, every: 250, signal: ctx.signal, host: name },
     async () => kubeletWentRound(await ctx.cluster.api(), nodeName),
   )
+}
+
+/**
+ * The same where nobody knows how far the rotation came. Where no API server answers, no kubelet waits for one either; where one does, and
+ * can't ask the kubelet in turn, the kubelet has gone round by then all the same.
+ */
+async function wentRoundIfTheyCan(ctx: Context): Promise<void> {
+  const answers = await ctx.cluster.api().catch((error: Error) => {
+    ctx.log(error.message)
+  })
+  ctx.signal.throwIfAborted()
+  if (!answers) return
+  await Promise.all(
+    ctx.hosts('masters').map(host => wentRound(ctx, host, seconds(15)).catch((error: Error) => ctx.log(error.message))),
+  )
+  ctx.signal.throwIfAborted()
 }
 
 /** Waits for the nodes whose kubelets a step restarted. */
@@ -1306,9 +1322,8 @@ function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionT
 // ------------------------------------------------------------------------------------------------------------------ 8 The way back
 
 /**
- * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts as on
- * the way there. But the API servers go before etcd: nobody knows whether they answer, so that it can't be waited for that the
- * kubelets went round; one that asks an API server without etcd waits for half a minute, one that finds none goes on.
+ * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
+ * the same order as on the way there, and prepared for as there.
  */
 function wayBack(): Step<Context>[] {
   const master = { when: isMaster }
@@ -1330,13 +1345,6 @@ function wayBack(): Step<Context>[] {
         })
       },
     }),
-    step('Put the old files back, all hosts at once', {
-      id: 'undo-swap',
-      run: ctx => {
-        const { rename, link, remove } = swapOf(ctx)
-        return restoreFiles(ctx, ctx.run, archiveOf(ctx), [...rename, ...remove, ...link.map(({ path }) => path)])
-      },
-    }),
     step('Restart the kubelet of the masters, so that it starts what is killed at once', {
       id: 'undo-prepare-kubelet',
       ...master,
@@ -1345,10 +1353,18 @@ function wayBack(): Step<Context>[] {
         await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
       },
     }),
-    step('Restart the API server, before etcd, so that no kubelet waits for its answer', {
-      id: 'undo-api-server',
-      ...master,
-      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
+    step('Wait until the kubelets of the masters went round their pods, where an API server answers', {
+      id: 'undo-wait-for-prepared-kubelet',
+      ...once,
+      ...looks,
+      run: wentRoundIfTheyCan,
+    }),
+    step('Put the old files back, all hosts at once', {
+      id: 'undo-swap',
+      run: ctx => {
+        const { rename, link, remove } = swapOf(ctx)
+        return restoreFiles(ctx, ctx.run, archiveOf(ctx), [...rename, ...remove, ...link.map(({ path }) => path)])
+      },
     }),
     step('Restart etcd, each member as soon as the one before it serves', {
       id: 'undo-etcd',
@@ -1356,6 +1372,11 @@ function wayBack(): Step<Context>[] {
       run: restartEtcd,
     }),
     step('Wait for the quorum of etcd', { id: 'undo-quorum', ...master, ...looks, run: quorumOfEtcd }),
+    step('Restart the API server', {
+      id: 'undo-api-server',
+      ...master,
+      run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
+    }),
     step('Wait until the API server answers', { id: 'undo-answers', ...master, ...looks, run: apiServerAnswers }),
     step('Restart the controller-manager and the scheduler as they were', {
       id: 'undo-controllers',
