@@ -910,6 +910,15 @@ async function wentRound(ctx: Context, { name }: Host, within = seconds(60)): Pr
   )
 }
 
+async function apiServerIsReady(ctx: Context): Promise<boolean> {
+  try {
+    const client = await ctx.cluster.apiOf(ctx.host)
+    return (await client.statusOf('/readyz', {})) === 200
+  } catch {
+    return false
+  }
+}
+
 /**
  * The same where nobody knows how far the rotation came. Where no API server answers, no kubelet waits for one either; where one does, and
  * can't ask the kubelet in turn, the kubelet has gone round by then all the same.
@@ -1349,6 +1358,8 @@ function wayBack(): Step<Context>[] {
       id: 'undo-prepare-kubelet',
       ...master,
       run: async ctx => {
+        // One without etcd keeps kubelets waiting. Where none answers they do not wait, and it is started again soon anyway.
+        if (!(await apiServerIsReady(ctx))) await killStaticPod(ctx, 'kube-apiserver')
         await ctx.$`systemctl restart kubelet`
         await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
       },
