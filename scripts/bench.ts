@@ -1,5 +1,4 @@
 // `npm run bench`: rekey beside Ansible, Mitogen, pyinfra and OpenSSH, on hosts of its own on loopback, in one run.
-import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,13 +8,13 @@ import { judge } from './bench/goals.ts'
 import { openHosts } from './bench/hosts.ts'
 import type { Runner } from './bench/jobs.ts'
 import { installPeers, peerVersions } from './bench/peers.ts'
-import { picture } from './bench/picture.ts'
+import { keep, writeRecord } from './bench/record.ts'
 import { ansible, mitogen } from './bench/runners/ansible.ts'
 import { bare } from './bench/runners/bare.ts'
 import { openssh } from './bench/runners/openssh.ts'
 import { pyinfra } from './bench/runners/pyinfra.ts'
 import { rekey } from './bench/runners/rekey.ts'
-import { markdownTable, plainTable } from './bench/table.ts'
+import { plainTable } from './bench/table.ts'
 
 const help = `npm run bench -- [OPTIONS]
   --cases A,B      only these (--list prints them)
@@ -24,7 +23,7 @@ const help = `npm run bench -- [OPTIONS]
   --patience N     seconds after which a run is ended, and counts as longer than this (60)
   --budget N       seconds after which a runner is not asked for the same case once more (50)
   --json           the figures as JSON
-  --record         write them into docs/benchmarks.md and docs/benchmark.svg, those of --cases alone where given
+  --record         write them into docs/benchmarks.md and docs/benchmark.svg; with --cases those alone, beside what is recorded of the others
   --list           print the cases`
 
 const { values } = parseArgs({
@@ -41,9 +40,6 @@ const { values } = parseArgs({
   },
 })
 const everyone: readonly Runner[] = [rekey, bare, openssh, pyinfra, mitogen, ansible]
-const docs = join(import.meta.dirname, '..', 'docs')
-/** What is above it in docs/benchmarks.md is written by hand. */
-const recorded = '<!-- what follows is written by npm run bench -- --record -->'
 
 if (values.help) {
   console.log(help)
@@ -69,46 +65,34 @@ async function main(): Promise<void> {
     await runCase(all[0]!, runners, bench, { runs: 1, patience: 60_000, budget: 0 }, () => {})
     const seconds = (text: string) => Number(text) * 1_000
     const effort = { runs: Number(values.runs), patience: seconds(values.patience), budget: seconds(values.budget) }
+    const about = {
+      date: new Date().toISOString().slice(0, 10),
+      command: ['npm run bench', ...(process.argv.length > 2 ? ['--'] : []), ...process.argv.slice(2)].join(' '),
+      machine: `${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown'}`,
+      login: bench.login,
+      versions: peerVersions(),
+    }
     const rows: Row[] = []
-    for (const one of cases) rows.push(...(await runCase(one, runners, bench, effort, tell)))
-    tellResults(rows, runners, bench.login)
+    for (const one of cases) {
+      const found = await runCase(one, runners, bench, effort, tell)
+      rows.push(...found)
+      // Each as soon as it is there: the whole table takes most of an hour.
+      if (values.record) keep(one.id, { ...about, rows: found })
+    }
+    tellResults(rows, runners, about)
+    if (values.record) writeRecord(all, runners)
   } finally {
     await bench.close()
   }
 }
 
-function tellResults(rows: readonly Row[], runners: readonly Runner[], login: string): void {
+function tellResults(rows: readonly Row[], runners: readonly Runner[], about: object): void {
   const goals = judge(rows)
-  const about = {
-    date: new Date().toISOString().slice(0, 10),
-    machine: `${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown'}`,
-    login,
-    versions: peerVersions(),
-  }
   if (values.json) console.log(JSON.stringify({ ...about, rows, goals }, undefined, 2))
   else {
     console.log(plainTable(rows, runners))
     for (const { goal, found, met } of goals) console.log(`${met ? 'met   ' : 'MISSED'}  ${goal}: ${found}`)
   }
-  if (!values.record) return
-  const versions = Object.entries(about.versions).map(([name, version]) => `${name} ${version}`)
-  const text = [
-    `Recorded on ${about.date} by \`npm run bench -- ${process.argv.slice(2).join(' ')}\`, on ${about.machine}: ${versions.join(', ')}.`,
-    '',
-    '## Goals',
-    '',
-    '| goal | found | |',
-    '|---|---:|---|',
-    ...goals.map(({ goal, found, met }) => `| ${goal} | ${found} | ${met ? 'met' : '**missed**'} |`),
-    '',
-    '## Figures',
-    '',
-    markdownTable(rows, runners),
-  ].join('\n')
-  const path = join(docs, 'benchmarks.md')
-  const [before = ''] = readFileSync(path, 'utf8').split(recorded)
-  writeFileSync(path, `${before}${recorded}\n\n${text}`)
-  writeFileSync(join(docs, 'benchmark.svg'), picture(rows, runners, `${about.date}, ${availableParallelism()} cores`))
 }
 
 function chosen<T extends { readonly id: string }>(all: readonly T[], ids: string | undefined): readonly T[] {

@@ -77,9 +77,19 @@ export async function runCase(
         }
         const measured = await measure(command, task.folder, patience)
         spent.set(runner, (spent.get(runner) ?? 0) + measured.seconds * 1_000)
-        tell(note(row, measured, task, phase))
+        let didIt = !measured.stopped
+        try {
+          tell(note(row, measured, task, phase))
+        } catch (error) {
+          // One of the others that did less has no figures, and keeps nobody from theirs.
+          if (runner.tellsOfItself) throw error
+          tell(`${phase.id} ${runner.id}: NOT DONE: ${(error as Error).message}`)
+          row.missing = 'did not do its work'
+          row.seconds.length = 0
+          didIt = false
+        }
         // What comes after it needs what it did.
-        if (measured.stopped) {
+        if (!didIt) {
           spent.set(runner, Number.POSITIVE_INFINITY)
           await hostsAreDone(bench)
           break

@@ -145,8 +145,9 @@ function factsPhase(hosts: number): Phase {
     title: `facts of ${plural(hosts, 'host')}`,
     job: { kind: 'facts' },
     check: ({ folder }, { output }) => {
+      // rekey's registered values, and Ansible's cache of facts.
       const kept = readdirSync(folder, { recursive: true, withFileTypes: true })
-        .filter(entry => entry.isFile() && /^(registered\.jsonl|h\d{3})$/.test(entry.name))
+        .filter(entry => entry.isFile() && /^(registered\.jsonl|s1_h\d{3})$/.test(entry.name))
         .map(({ parentPath, name }) => readFileSync(join(parentPath, name), 'utf8'))
         .join('')
       const told = (output + kept).split(release()).length - 1
