@@ -910,13 +910,14 @@ async function wentRound(ctx: Context, { name }: Host, within = seconds(60)): Pr
   )
 }
 
+/** Whether the API server of a master is ready, or gets there by itself: one that was just started takes a few seconds. */
 async function apiServerIsReady(ctx: Context): Promise<boolean> {
-  try {
-    const client = await ctx.cluster.apiOf(ctx.host)
-    return (await client.statusOf('/readyz', {})) === 200
-  } catch {
-    return false
-  }
+  const ready = await ctx.cluster.apiServerReady(ctx.host, { within: seconds(10) }).then(
+    () => true,
+    () => false,
+  )
+  ctx.signal.throwIfAborted()
+  return ready
 }
 
 /**
