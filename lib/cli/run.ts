@@ -105,14 +105,16 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
+  const provenance = provenanceOf(file, inventory.hosts, await commit)
   return execute({
+    // Begun here and not before: whoever executes answers for it from the first moment on.
     kept: writeCommand(folder, command),
     playbook,
     inventory,
     run,
     folder,
     vars,
-    provenance: provenanceOf(file, inventory.hosts, await commit),
+    provenance,
     selection: {
       limit: options.limit,
       tags: options.tags,
