@@ -9,7 +9,6 @@ import { z } from 'zod'
 import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
-import { fileDiffer } from '../output/diff.ts'
 import { redactor } from '../output/redaction.ts'
 import { openView } from '../output/view.ts'
 import { verifySet } from '../pki/certificate-set.ts'
@@ -490,7 +489,7 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
       ...{
         check: options.check,
         forks: options.forks,
-        diff: options.diff ? fileDiffer(redact) : undefined,
+        diff: options.diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
         selection: {},
         provenance: provenanceOf('', options.inventory.hosts, await projectCommit()),
       },
