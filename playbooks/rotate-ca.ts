@@ -910,16 +910,6 @@ async function wentRound(ctx: Context, { name }: Host, within = seconds(60)): Pr
   )
 }
 
-/** Whether the API server of a master is ready, or gets there by itself: one that was just started takes a few seconds. */
-async function apiServerIsReady(ctx: Context): Promise<boolean> {
-  const ready = await ctx.cluster.apiServerReady(ctx.host, { within: seconds(10) }).then(
-    () => true,
-    () => false,
-  )
-  ctx.signal.throwIfAborted()
-  return ready
-}
-
 /**
  * The same where nobody knows how far the rotation came. Where no API server answers, no kubelet waits for one either; where one does, and
  * can't ask the kubelet in turn, the kubelet has gone round by then all the same.
@@ -934,6 +924,16 @@ async function wentRoundIfTheyCan(ctx: Context): Promise<void> {
     ctx.hosts('masters').map(host => wentRound(ctx, host, seconds(15)).catch((error: Error) => ctx.log(error.message))),
   )
   ctx.signal.throwIfAborted()
+}
+
+/** Whether the API server of a master is ready, or gets there by itself: one that was just started takes a few seconds. */
+async function apiServerIsReady(ctx: Context): Promise<boolean> {
+  const ready = await ctx.cluster.apiServerReady(ctx.host, { within: seconds(10) }).then(
+    () => true,
+    () => false,
+  )
+  ctx.signal.throwIfAborted()
+  return ready
 }
 
 /** Waits for the nodes whose kubelets a step restarted. */
