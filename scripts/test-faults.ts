@@ -183,11 +183,9 @@ async function stepsOfPlays(name: string): Promise<string[][]> {
   return plays
 }
 
-const up = (name: string, fresh: boolean) =>
-  lab.up({ name, masters: Number(options.masters), nodes: Number(options.nodes), fresh }, () => {})
-
-/** A lab that a call before this one was cut off in may never be well again as it is. */
-const upSomehow = (name: string) => up(name, false).catch(() => up(name, true))
+/** From its snapshot: one that a call before this was cut off in may never be well again as it is. */
+const upFresh = (name: string) =>
+  lab.up({ name, masters: Number(options.masters), nodes: Number(options.nodes), fresh: true }, () => {})
 
 const state = process.env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state')
 const results = join(state, 'rekey', 'faults', `${options.masters}+${options.nodes}.jsonl`)
@@ -204,13 +202,13 @@ const jobs = Number(options.jobs)
 if (!Number.isInteger(jobs) || jobs < 1) throw new Error(`--jobs: a number of labs, 1 or more, not '${options.jobs}'`)
 const names = Array.from({ length: jobs }, (_, index) => `${options.name}-${index + 1}`)
 const deadline = options.minutes ? Date.now() + Number(options.minutes) * 60_000 : Number.POSITIVE_INFINITY
-await upSomehow(names[0] ?? '')
+const first = await upFresh(names[0] ?? '')
 const plays = await stepsOfPlays(names[0] ?? '')
 const steps = (options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()).filter(
   step => !options.step || options.step.includes(step),
 )
 if (options['in-one-run']) {
-  const { kills, missing, idle } = await killInOneRun(await up(names[0] ?? '', true), steps)
+  const { kills, missing, idle } = await killInOneRun(first, steps)
   console.log(`${kills} kills in ${Math.round(performance.now() / 1_000)} s, each gone on with`)
   if (idle.length > 0) console.log(`not run: ${idle.join(', ')}`)
   if (missing.length > 0) console.log(`NOT KILLED: ${missing.join(', ')}`)
@@ -224,10 +222,9 @@ const cases = moments
 const queue = options.step ? [...cases] : cases.filter(one => !known.has(titleOf(one)))
 let [passed, failed] = [cases.length - queue.length, 0]
 
-/** Does one case after the other on a lab, until there is none left, or no time. */
-async function work(name: string): Promise<void> {
-  /** The lab, where it may be used as it is. */
-  let kept: lab.Shape | undefined
+/** Does one case after the other on a lab that is as its snapshot, until there is none left, or no time. */
+async function work(shape: lab.Shape): Promise<void> {
+  let usable = true
   while (Date.now() < deadline) {
     const one = queue.shift()
     if (!one) return
@@ -237,11 +234,11 @@ async function work(name: string): Promise<void> {
     let restored = 0
     let result: string
     try {
-      const shape = kept ?? (await up(name, true))
-      kept = undefined
+      if (!usable) await upFresh(shape.name)
+      usable = false
       restored = seconds()
       result = await doCase(one, shape)
-      if (options.keep && one.way === 'rollback') kept = shape
+      usable = options.keep && one.way === 'rollback'
       passed++
       appendFileSync(results, `${JSON.stringify({ title, result, at: new Date().toISOString() })}\n`)
     } catch (error) {
@@ -256,8 +253,7 @@ async function work(name: string): Promise<void> {
 const workers: Promise<void>[] = []
 for (const name of names) {
   if (queue.length === 0) break
-  await upSomehow(name)
-  workers.push(work(name))
+  workers.push(work(name === first.name ? first : await upFresh(name)))
 }
 await Promise.all(workers)
 const left = queue.length
