@@ -52,6 +52,27 @@ real('a full disk under the run’s folder stops the run, and says so; with room
   }
 })
 
+real(
+  'a disk that takes nearly nothing from the start is told as one error before any host is touched, however slow git is',
+  async t => {
+    const { bench } = t.context
+    const programs = join(bench.folder, 'programs')
+    mkdirSync(programs)
+    writeFileSync(join(programs, 'git'), '#!/bin/sh\nsleep 1\necho slow\n', { mode: 0o755 })
+    const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`echo ran >>${bench.folder}/log\``))
+    // A file takes 512 bytes: enough to name the run, too little for how it was called.
+    const through = ['/bin/sh', '-c', `trap '' XFSZ; ulimit -f 1; exec "$@"`, 'sh']
+    mkdirSync(join(bench.state, 'rekey', 'runs'), { recursive: true })
+    const env = { PATH: `${programs}:${process.env['PATH']}` }
+    const inventories = Array.from({ length: 20 }, () => ['-i', bench.inventory]).flat()
+    const { code, stdout, stderr } = await bench.rekey(['run', path, ...inventories], { through, env })
+    t.is(code, 2, stdout + stderr)
+    t.regex(stdout, /Error: \S+ can't be written: EFBIG: file too large, write\nHint: Make room in /)
+    t.is(stderr, '')
+    t.false(existsSync(join(bench.folder, 'log')))
+  },
+)
+
 real('Ctrl-C twice ends rekey at once, and the run can be gone on with', async t => {
   const { bench } = t.context
   const command = `trap '' TERM; echo begun; i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done`
