@@ -69,7 +69,6 @@ async function main(): Promise<void> {
       date: new Date().toISOString().slice(0, 10),
       command: ['npm run bench', ...(process.argv.length > 2 ? ['--'] : []), ...process.argv.slice(2)].join(' '),
       machine: `${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown'}`,
-      login: bench.login,
       versions: peerVersions(),
     }
     const rows: Row[] = []
@@ -79,7 +78,7 @@ async function main(): Promise<void> {
       // Each as soon as it is there: the whole table takes most of an hour.
       if (values.record) keep(one.id, { ...about, rows: found })
     }
-    tellResults(rows, runners, about)
+    tellResults(rows, runners, { ...about, login: bench.login })
     if (values.record) writeRecord(all, runners)
   } finally {
     await bench.close()

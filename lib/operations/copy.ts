@@ -196,6 +196,7 @@ function unreadable(source: string, cause: Error): RekeyError {
 
 /** What was read last of files here: hosts that get the same ones are about as far as each other. */
 const recent = new Map<string, { readonly bytes: unknown; readonly size: number }>()
+/** Bytes of them that are kept. */
 const mostRecent = 16 * 1024 * 1024
 let recentSize = 0
 
