@@ -10,7 +10,7 @@ export { kubeletEndpoint, kubeletHealthy, masterEndpoints, presentedCertificates
 export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './kubernetes/etcd.ts'
 export { forgetUdpFlows, kubeProxySynced } from './kubernetes/kube-proxy.ts'
 export { readKubeconfig } from './kubernetes/kubeconfig.ts'
-export { kubeletWentRound } from './kubernetes/kubelet.ts'
+export { kubeletWentRound, restartKubelet } from './kubernetes/kubelet.ts'
 export { type MachineReading, machineFacts, readMachine } from './kubernetes/machine.ts'
 export {
   apiServerOf,

@@ -74,6 +74,7 @@ import {
   regenerateToken,
   renderHostFiles,
   replaceDaemonPods,
+  restartKubelet,
   restartWorkload,
   restoreFiles,
   revokeRunToken,
@@ -773,7 +774,7 @@ const restarts: Play<Context>[] = [
     step('Restart the kubelet, so that it knows of no earlier crash and starts what is killed at once', {
       id: 'prepare-kubelets',
       plan: () => 'systemctl restart kubelet',
-      run: restartKubelet,
+      run: restartThisKubelet,
       rollback: nothing,
     }),
     step('Wait until the nodes are Ready again, and their kubelets went round their pods', {
@@ -840,7 +841,7 @@ const restarts: Play<Context>[] = [
     step('Restart the kubelet', {
       undoneWith: swapStep,
       plan: () => 'systemctl restart kubelet',
-      run: restartKubelet,
+      run: restartThisKubelet,
     }),
     step('Wait until every node is Ready', {
       when: ctx => !ctx.check,
@@ -893,11 +894,9 @@ async function apiServerAnswers(ctx: Context): Promise<void> {
   await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
 }
 
-/** Restarts a kubelet, and registers its last heartbeat before: the next one is that of the new process. */
-async function restartKubelet(ctx: Context): Promise<string> {
-  const heartbeat = await ctx.cluster.heartbeat(readingOf(ctx).nodeName)
-  await ctx.$`systemctl restart kubelet`
-  return heartbeat
+/** Registers the last heartbeat of the kubelet before: `restartedNodesReady` waits for the next. */
+function restartThisKubelet(ctx: Context): Promise<string> {
+  return restartKubelet(ctx.cluster, ctx, readingOf(ctx).nodeName)
 }
 
 /** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */
@@ -1399,7 +1398,7 @@ function wayBack(): Step<Context>[] {
         return killControllers(ctx)
       },
     }),
-    step('Restart the kubelet', { id: 'undo-kubelet', run: restartKubelet }),
+    step('Restart the kubelet', { id: 'undo-kubelet', run: restartThisKubelet }),
     step('Wait until every node is Ready', {
       id: 'undo-ready',
       ...once,

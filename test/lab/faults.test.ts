@@ -111,6 +111,37 @@ test.serial(
   },
 )
 
+test.serial('a kubelet that is restarted twice within a second is heard both times', async t => {
+  // Six times in a row: what it says of itself is in whole seconds, and comes 0.6 s after a restart.
+  const playbook = scratchFile(
+    'twice.ts',
+    `import { openCluster, play, playbook, restartKubelet, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
+import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
+export default playbook({ name: 'twice', summary: 'Two restarts', vars: z.object({}), plays: [
+  play('Master', { hosts: 'm1' }, [
+    step('Restart', { run: async ctx => {
+      const cluster = openCluster(ctx)
+      for (let restarts = 0; restarts < 6; restarts++) {
+        const before = await restartKubelet(cluster, ctx, 'm1')
+        await cluster.nodesReady(['m1'], { within: 20_000, notBy: { m1: before } })
+      }
+      cluster.close()
+    } }),
+  ]),
+] })`,
+  )
+  const { code, stdout, stderr } = await rekey([
+    'run',
+    playbook,
+    '-i',
+    lab.inventoryPath(name),
+    '-v',
+    '--output',
+    'plain',
+  ])
+  t.is(code, 0, stdout + stderr)
+})
+
 test.serial(
   'a node that loses its power in mid-step is unknown, exit 4; once it is back the run is gone on with',
   async t => {
