@@ -87,6 +87,17 @@ test.serial('the canaries count calls, and none that fail', async t => {
   }
 })
 
+test.serial('an API that keeps whoever asks it waiting is asked again, and does not end an up', async t => {
+  // The first question takes a minute; `up` asks since nothing of the machine is stopped.
+  const slow = '#!/bin/sh\nif rm /run/slow 2>/dev/null; then sleep 60; fi\nexec /usr/bin/kubectl "$@"\n'
+  const script = `touch /run/slow; printf %s "$0" >/usr/local/sbin/kubectl; chmod +x /usr/local/sbin/kubectl`
+  await lab.exec(name, 'm1', ['sh', '-c', script, slow])
+  const again = await up()
+  t.is(again.code, 0, again.stdout + again.stderr)
+  t.regex(again.stdout, /Wait until the cluster is well/)
+  await lab.exec(name, 'm1', ['rm', '/usr/local/sbin/kubectl'])
+})
+
 test.serial('a machine that died is started again, and the rest stays as it is', async t => {
   const master = lab.leaderOf(name, 'm1')
   process.kill(lab.leaderOf(name, 'n1')!, 'SIGKILL')
