@@ -44,10 +44,10 @@ export interface Execution extends ViewSettings {
 /**
  * With more hosts than this, garbage piles up while all of them exchange keys. The heap is collected then once it has grown by 40 %, and
  * what is young keeps its place small. Both are numbers that V8 reads at each collection, so that a program that runs may set them; they
- * take half of the memory at 500 hosts, and a tenth more of the processor (docs/benchmarks.md).
+ * take half of the memory at 500 hosts, and a seventh more of the processor (docs/benchmarks.md).
  */
 const manyHosts = 200
-const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-factor=1']
+export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-factor=1']
 
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { smallHeap } from '../../lib/cli/execute.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -17,6 +18,11 @@ test('--version prints the version of package.json, and nothing else', t => {
   const { stdout, status } = rekey('--version')
   t.is(stdout, `${version}\n`)
   t.is(status, 0)
+})
+
+test('the V8 of this Node knows what keeps the heap small: in mid-run it would only complain on stderr, and go on', t => {
+  const { status, stderr } = spawnSync(process.execPath, [...smallHeap, '--eval', ''], { encoding: 'utf8' })
+  t.is(status, 0, stderr)
 })
 
 test("what comes after the host of 'lab ssh' is the command there, options included", t => {

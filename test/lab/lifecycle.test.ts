@@ -88,7 +88,7 @@ test.serial('the canaries count calls, and none that fail', async t => {
 })
 
 test.serial('an API that keeps whoever asks it waiting is asked again, and does not end an up', async t => {
-  // The first question takes a minute; `up` asks since nothing of the machine is stopped.
+  // The first question takes a minute. All machines run, so that `up` begins by asking.
   const slow = '#!/bin/sh\nif rm /run/slow 2>/dev/null; then sleep 60; fi\nexec /usr/bin/kubectl "$@"\n'
   const script = `touch /run/slow; printf %s "$0" >/usr/local/sbin/kubectl; chmod +x /usr/local/sbin/kubectl`
   await lab.exec(name, 'm1', ['sh', '-c', script, slow])
