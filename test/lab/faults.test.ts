@@ -36,6 +36,14 @@ const eventsOf = ({ stdout }: Called) =>
     .split('\n')
     .filter(line => line.startsWith('{'))
     .map(line => JSON.parse(line) as RunEvent)
+/** Writes a playbook of a test, and returns its path. */
+const playbookFile = (file: string, playbook: string) =>
+  scratchFile(
+    file,
+    `import { openCluster, play, playbook, restartKubelet, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
+import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
+export default ${playbook}`,
+  )
 const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
 
 test.serial(
@@ -113,11 +121,9 @@ test.serial(
 
 test.serial('a kubelet that is restarted twice within a second is heard both times', async t => {
   // Six times in a row: what it says of itself is in whole seconds, and comes 0.6 s after a restart.
-  const playbook = scratchFile(
+  const playbook = playbookFile(
     'twice.ts',
-    `import { openCluster, play, playbook, restartKubelet, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
-import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
-export default playbook({ name: 'twice', summary: 'Two restarts', vars: z.object({}), plays: [
+    `playbook({ name: 'twice', summary: 'Two restarts', vars: z.object({}), plays: [
   play('Master', { hosts: 'm1' }, [
     step('Restart', { run: async ctx => {
       const cluster = openCluster(ctx)
@@ -145,11 +151,9 @@ export default playbook({ name: 'twice', summary: 'Two restarts', vars: z.object
 test.serial(
   'a node that loses its power in mid-step is unknown, exit 4; once it is back the run is gone on with',
   async t => {
-    const playbook = scratchFile(
+    const playbook = playbookFile(
       'slow.ts',
-      `import { play, playbook, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
-import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
-export default playbook({ name: 'slow', summary: 'Something slow', vars: z.object({}), plays: [
+      `playbook({ name: 'slow', summary: 'Something slow', vars: z.object({}), plays: [
   play('Nodes', { hosts: 'nodes' }, [
     step('Work', { run: ({ $ }) => $\`[ -e /root/worked ] || { touch /root/worked; echo begun; sleep 300; }\` }),
     step('Then', { run: ({ $ }) => $\`touch /root/then\` }),
