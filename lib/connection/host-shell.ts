@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { Duplex, Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { holdReadingEnds, markerOfShell } from './marker.ts'
+import { holdReadingEnds, markerOfShell, ownStart } from './marker.ts'
 import { quote } from './shell.ts'
 import type { Start, Started } from './terminal.ts'
 
@@ -137,9 +137,9 @@ function promised(): [Promise<void>, () => void] {
 
 /** What the shell is told first. */
 function shellScript(session: string): string {
-  return `shift; trap : TERM
+  return `shift; trap : TERM; ${ownStart}
 _rekey() {
-${markerOfShell(session)}
+${markerOfShell}
 (export REKEY_COMMAND=$1; _rc=$3; set --; eval "$_rc") </dev/null 8<&- 9<&-
 _rs=$?
 [ -z "$_rm" ] || [ ! -e "$_rm" ] || { echo $_rs >>"$_rm"; } 2>/dev/null

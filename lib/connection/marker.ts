@@ -1,5 +1,5 @@
 // The word that a command leaves of itself on its host, for a connection that drops while it runs: a file with the process id
-// of the shell that waits for it and, once it has ended, its exit status. docs/decisions/0007-markers.md says why so.
+// of the shell that waits for it, when that was started and, once it has ended, its exit status. docs/decisions/0007-markers.md says why so.
 import { quote } from './shell.ts'
 
 /** What a host says became of a command. */
@@ -33,8 +33,8 @@ const ready = '.ready'
  * A command whose marker somebody has taken is not begun: it was given up.
  */
 export function underMarker(command: string, folder: string, id: string): string {
-  return `_rd=${folder}; _rm=$_rd/${id}; set -C
-${leaveMarker('$$', 'exit 254')}; set +C; trap : TERM
+  return `_rd=${folder}; _rm=$_rd/${id}; ${ownStart}; set -C
+${leaveMarker('$$ $_rt', 'exit 254')}; set +C; trap : TERM
 ${holdReadingEnds}
 (:
 ${command}
@@ -43,14 +43,22 @@ _rs=$?; [ ! -e "$_rm" ] || { echo $_rs >>"$_rm"; } 2>/dev/null; exit $_rs`
 }
 
 /**
- * The same for a command that a long-lived shell is given, as a part of a function whose arguments are its id and the folder. The marker
- * then names the shell, and after it the session by which that is told from another process with its number.
+ * Reads a file `/proc/PID/stat`, as proc(5) describes it: the process's state, and when it was started, in ticks of the clock since the
+ * boot. A process id is another's by now if it was started at another time. A shell's name has no blanks.
  */
-export function markerOfShell(session: string): string {
-  return `_rd=$2; _rm=
+const readStat = (file: string, state: string, start: string) =>
+  `read -r _rx _rx ${state} ${'_rx '.repeat(18)}${start} _rx <${file}`
+
+/** A shell says when it was itself started. */
+export const ownStart = `{ ${readStat('/proc/$$/stat', '_rx', '_rt')}; } 2>/dev/null || _rt=`
+
+/**
+ * The same for a command that a long-lived shell is given, as a part of a function whose arguments are its id and the folder. The marker
+ * then names the shell, which has said `ownStart`, and that it is one.
+ */
+export const markerOfShell = `_rd=$2; _rm=
 if [ -n "$_rd" ]; then _rm=$_rd/$1; set -C
-${leaveMarker(`$$ rekey-${session}`, '_rekey_end $1 254; set +C; return')}; set +C; fi`
-}
+${leaveMarker('$$ $_rt shell', '_rekey_end $1 254; set +C; return')}; set +C; fi`
 
 /** Creates the marker, and the folder where it is not there yet; a marker that somebody has taken is left to them. */
 function leaveMarker(who: string, giveIn: string): string {
@@ -64,6 +72,9 @@ function leaveMarker(who: string, giveIn: string): string {
 export const holdReadingEnds =
   '[ -p /proc/self/fd/1 ] && [ -r /proc/self/fd/1 ] && [ -p /proc/self/fd/2 ] && [ -r /proc/self/fd/2 ] && exec 8</proc/self/fd/1 9</proc/self/fd/2'
 
+/** Whether the process of a marker is there, and not another one that has its number by now. */
+const alive = `alive() { { ${readStat('"/proc/$p/stat"', 'state', 'since')}; } 2>/dev/null && [ "$since" = "$start" ] && [ "$state" != Z ]; }`
+
 /**
  * Asks what became of a command, and sees to it that one which has not begun never will. Its first line of output is for `readFound`; of
  * a command that runs, all that it prints from now on follows, until it has ended.
@@ -75,19 +86,19 @@ if (set -C; echo void >"$m") 2>/dev/null; then
   exit
 fi
 [ -e "$m" ] || { echo unsure; exit; }
-# Which process waits, and the session of that, where it is a shell that waits for others after this one.
-status() { { read -r p session; read -r s; } <"$m" 2>/dev/null; [ -n "$s" ]; }
+# Which process waits, since when, and whether it is a shell that waits for others after this one.
+status() { { read -r p start shell; read -r s; } <"$m" 2>/dev/null; [ -n "$s" ]; }
 tell() { echo "ended $s"; exit; }
 status && tell
 [ -n "$p" ] || { sleep 0.2; status && tell; }
 case $p in void) echo never; exit ;; '') echo unsure; exit ;; esac
-# Another process may have the number by now, but not this word in its command line.
-{ tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${session:-${id}}"; } 2>/dev/null || { status && tell; echo gone; exit; }
+${alive}
+alive || { status && tell; echo gone; exit; }
 { command exec 8<"/proc/$p/fd/8" 9<"/proc/$p/fd/9"; } 2>/dev/null && held=yes
 echo "running $p"
 [ -z "$held" ] || { cat <&9 >&2 & cat <&8 & }
 # A shell waits on: nobody will give it anything any more, and it holds its pipes open.
-while [ -d "/proc/$p" ]; do [ -n "$session" ] && status && kill -KILL "$p"; sleep 0.2; done
+while [ -d "/proc/$p" ]; do [ -n "$shell" ] && status && kill -KILL "$p"; sleep 0.2; done
 wait`
 }
 
@@ -102,10 +113,10 @@ export function readFound(line: string): Found {
 
 /** Prints the ids of those commands of a run that still run, a line each. */
 export function runningScript(folder: string): string {
-  return `for m in ${folder}/*; do
-  p=; s=; w=; { read -r p w; read -r s; } <"$m" 2>/dev/null
-  [ -n "$p" ] && [ -z "$s" ] || continue
-  { tr '\\0' '\\n' <"/proc/$p/cmdline" | grep -q "\${w:-\${m##*/}}"; } 2>/dev/null && echo "\${m##*/}"
+  return `${alive}
+for m in ${folder}/*; do
+  p=; s=; { read -r p start shell; read -r s; } <"$m" 2>/dev/null
+  [ -n "$p" ] && [ -z "$s" ] && alive && echo "\${m##*/}"
 done; true`
 }
 

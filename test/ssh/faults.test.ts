@@ -1,5 +1,5 @@
 // Links that are cut in the middle of a command: what rekey finds out afterwards, and what it does not pretend to know.
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
@@ -123,6 +123,36 @@ real('a command that was killed while nobody looked stays unknown, and stops the
   t.is(code, 4, stdout)
   t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)
   t.regex(stdout, /Hint: Look at the host/)
+  t.deepEqual(logOf(bench), [])
+})
+
+real('a marker says which process waits, and since when: another one that has its number by now is none', async t => {
+  const { bench, link } = t.context
+  const command = `echo begun; ${until(`${bench.folder}/go`)}`
+  const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+  let marker = ''
+  let started = ''
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      const commands = join(bench.folder, 'on-hosts', 'commands')
+      const [file = ''] = readdirSync(commands, { recursive: true, encoding: 'utf8' }).filter(name =>
+        /-.*\/\w+-/.test(name),
+      )
+      marker = readFileSync(join(commands, file), 'utf8')
+      started = readFileSync(`/proc/${marker.split(' ')[0]}/stat`, 'utf8').split(' ')[21] ?? ''
+      void link.down().then(() => {
+        // As if its process had ended, and this one had been given the number.
+        writeFileSync(join(commands, file), marker.replace(/^\d+/, String(process.pid)))
+        return link.up()
+      })
+    },
+  })
+  bench.touch('go')
+  t.is(code, 4, stdout)
+  t.regex(marker, /^\d+ \d+( shell)?\n$/)
+  t.is(marker.trim().split(' ')[1], started)
+  t.regex(stdout, /unknown +Work \[h1\].*it was begun, and something ended it before its end/)
   t.deepEqual(logOf(bench), [])
 })
 
