@@ -1,15 +1,38 @@
 // One rekey at a time works on a lab. The lock is a socket in the kernel's own namespace of names: it is gone with
 // the process that holds it, however that ends, and it answers whoever asks who that is.
 import { connect, createServer } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
 
 const address = (lab: string) => `\0rekey-lab-${lab}`
+
+/** For how long the lock is asked for again while nobody answers for it, in milliseconds. */
+const patience = 5_000
 
 /**
  * Takes the lock of a lab for `doing`. Returns how to give it back.
  * Throws a `RekeyError` (`lab.busy`) that says which process has it, and what for.
  */
 export async function lockLab(lab: string, doing: string): Promise<() => Promise<void>> {
+  const until = performance.now() + patience
+  for (;;) {
+    const unlock = await take(lab, doing)
+    if (unlock) return unlock
+    const holder = await askHolder(lab)
+    // A process that is being started has a copy of its parent's files until its program runs. Where one of these is a lock
+    // that was given back in the meantime, nobody answers for it.
+    if (holder === '' && performance.now() < until) {
+      await delay(20)
+      continue
+    }
+    throw new RekeyError(`lab '${lab}' is being worked on by ${holder || 'another process'}`, {
+      code: 'lab.busy',
+      hint: 'Wait for it to end.',
+    })
+  }
+}
+
+async function take(lab: string, doing: string): Promise<(() => Promise<void>) | undefined> {
   const started = new Date().toISOString()
   const server = createServer(socket => {
     socket.on('error', () => {})
@@ -21,16 +44,14 @@ export async function lockLab(lab: string, doing: string): Promise<() => Promise
       server.listen(address(lab), resolve)
     })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-    throw new RekeyError(`lab '${lab}' is being worked on by ${await askHolder(lab)}`, {
-      code: 'lab.busy',
-      hint: 'Wait for it to end.',
-    })
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return undefined
+    throw error
   }
   server.unref()
   return () => new Promise(resolve => server.close(() => resolve()))
 }
 
+/** What the holder says of itself; nothing where there is none, or it has no time. */
 async function askHolder(lab: string): Promise<string> {
   return new Promise(resolve => {
     let answer = ''
@@ -40,6 +61,6 @@ async function askHolder(lab: string): Promise<string> {
       answer += chunk
     })
     socket.on('error', () => {})
-    socket.on('close', () => resolve(answer || 'another process'))
+    socket.on('close', () => resolve(answer))
   })
 }

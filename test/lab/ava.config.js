@@ -4,6 +4,8 @@ export default {
   extensions: ['ts'],
   concurrency: 1,
   serial: true,
+  // docs/testing.md says why not.
+  workerThreads: false,
   timeout: '20m',
   verbose: true,
 }

@@ -3,5 +3,7 @@ export default {
   files: ['test/ssh/**/*.test.ts'],
   extensions: ['ts'],
   concurrency: 3,
+  // docs/testing.md says why not.
+  workerThreads: false,
   timeout: '3m',
 }

@@ -53,7 +53,11 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
     pass(far, near)
   })
   const port = await freePort()
-  await new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve))
+  const listen = async () => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+  }
+  await listen()
   const knownHosts = join(sshd.folder, `known_hosts-${port}`)
   writeFileSync(knownHosts, `[127.0.0.1]:${port} ${readFileSync(join(sshd.folder, 'host.pub'), 'utf8')}`)
   const endAll = () => {
@@ -73,7 +77,7 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
       endAll()
       await once(server, 'close')
     },
-    up: () => new Promise<void>(resolve => server.listen(port, '127.0.0.1', resolve)),
+    up: listen,
     freeze: () => {
       frozen = true
     },
