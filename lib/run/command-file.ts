@@ -1,6 +1,6 @@
 // What of the command line a resumed run needs and the journal must not hold: variables given with `-e` may be secrets.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ConnectionDefaults } from '../connection/settings.ts'
 import { cannotKeep } from './line-file.ts'
@@ -33,13 +33,15 @@ export interface InventoryCommand {
 const place = (folder: string) => join(folder, 'secrets', 'command.json')
 
 /**
- * Writes it into the run's folder, for its owner only. Resolves once it is on the disk.
+ * Writes it into the run's folder, for its owner only: the whole of it or nothing, when it is killed meanwhile. Resolves once it is on the disk.
  * Rejects with `HostFailedError` where it can't be kept.
  */
 export async function writeCommand(folder: string, command: RunCommand): Promise<void> {
   try {
     mkdirSync(join(folder, 'secrets'), { recursive: true, mode: 0o700 })
-    await writeFile(place(folder), JSON.stringify(command), { mode: 0o600, flush: true })
+    const written = `${place(folder)}.new`
+    await writeFile(written, JSON.stringify(command), { mode: 0o600, flush: true })
+    await rename(written, place(folder))
   } catch (error) {
     throw cannotKeep(place(folder), error as Error)
   }
