@@ -2,7 +2,7 @@
 import { userInfo } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
-import { redactor } from '../output/redaction.ts'
+import { type Redactor, redactor } from '../output/redaction.ts'
 import { openView, type ViewSettings } from '../output/view.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
@@ -49,6 +49,13 @@ export interface Execution extends ViewSettings {
 const manyHosts = 200
 export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-factor=1']
 
+/** An event as others may see it. There are thousands of lines of output for every other one. */
+function redacted(body: RunEventBody, { text, deep }: Redactor): RunEvent {
+  const at = eventTime()
+  if (body.kind !== 'step.output') return deep({ ...body, at })
+  return { ...body, step: text(body.step), host: text(body.host), line: text(body.line), at }
+}
+
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) for (const flag of smallHeap) setFlagsFromString(flag)
@@ -63,7 +70,7 @@ export async function execute(execution: Execution): Promise<number> {
   const journal = openJournal(folder)
   const registered = openRegistered(folder, text => redact.text(text) !== text)
   const emit = (body: RunEventBody) => {
-    const event: RunEvent = redact.deep({ ...body, at: eventTime() })
+    const event = redacted(body, redact)
     journal.write(event)
     view.event(event)
     if (body.kind === 'run.started') for (const text of rest.notices ?? []) emit({ kind: 'notice', text })
@@ -94,7 +101,7 @@ export async function execute(execution: Execution): Promise<number> {
     release()
     await view.close()
     registered.close()
-    journal.close()
+    await journal.close()
   }
 }
 

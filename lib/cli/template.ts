@@ -499,6 +499,6 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     return exitCode
   } finally {
     await view.close()
-    journal.close()
+    await journal.close()
   }
 }

@@ -35,13 +35,19 @@ const shapesInFiles: readonly RegExp[] = [
   /(\b(?:secret|password|passwd|token|key-data)["']?\s*[:=]\s*["']?)(?![«\0])[^\s"',}]+/gi,
 ]
 
+const longestName = 64
+const mostNames = 1_000
+
 /** Makes a redactor. */
 export function redactor(): Redactor {
   const values = new Set<string>()
   const short = new Set<string>()
   const key = randomBytes(32)
   const occurring = finder(values)
+  /** What short texts became, while no more values are known: the names of hosts and steps come back with each line of output. */
+  const names = new Map<string, string>()
   const add = (value: string) => {
+    names.clear()
     // Keys are seen line by line: each line is a secret of its own.
     for (const part of [value, ...value.split('\n')]) {
       const known = part.trim()
@@ -55,6 +61,15 @@ export function redactor(): Redactor {
     }
   }
   const text = (input: string): string => {
+    if (input.length > longestName) return replaced(input)
+    let result = names.get(input)
+    if (result !== undefined) return result
+    result = replaced(input)
+    if (names.size === mostNames) names.clear()
+    names.set(input, result)
+    return result
+  }
+  const replaced = (input: string): string => {
     let result = input
     for (const value of occurring(input)) result = result.replaceAll(value, mark)
     if (result.length < shortestValue) return result

@@ -18,7 +18,7 @@ export function collectLines(take: (line: string) => void): LineCollector {
   let key: string[] | undefined
   const hand = (line: string) => {
     if (key) key.push(line)
-    else if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(line)) key = [line]
+    else if (line.includes('PRIVATE KEY') && /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(line)) key = [line]
     else return take(line)
     if (!/-----END [A-Z ]*PRIVATE KEY-----/.test(line) && key.length < longestKey) return
     take(key.join('\n'))

@@ -23,7 +23,7 @@ const clients = await Promise.all(
   }),
 )
 for (let step = 1; step <= job.steps; step++) {
-  const command = stepCommand(step, job.lines, job.log)
+  const command = stepCommand(step, job, job.log)
   const results = await Promise.all(clients.map(client => client.execCommand(command)))
   if (results.some(({ code }) => code !== 0)) throw new Error(`step ${step} failed`)
 }

@@ -41,6 +41,8 @@ export function benchCases(folder: string): Case[] {
     stepsCase(10, 100),
     stepsCase(10, 500),
     stepsCase(30, 5, { lines: 40 }),
+    rateCase(10, 100),
+    rateCase(10, 500),
     stepsCase(30, 5, { delay: 25 }),
     stepsCase(10, 100, { delay: 25 }),
     stepsCase(10, 500, { delay: 25 }),
@@ -66,10 +68,35 @@ const startPhase: Phase = {
 function stepsCase(steps: number, hosts: number, { lines = 0, delay = 0 } = {}): Case {
   const id = `${steps}x${hosts}${lines > 0 ? '-lines' : ''}${delay > 0 ? '-delay' : ''}`
   const more = `${lines > 0 ? `, ${(lines * steps * hosts).toLocaleString('en')} lines of output` : ''}${delay > 0 ? `, ${2 * delay} ms of round trip` : ''}`
-  const phase: Phase = {
+  return { id, hosts, delay, phases: [stepsPhase(id, hosts, { steps, lines, seconds: 0 }, more)] }
+}
+
+/** Lines that all hosts together print in a second. */
+const rate = 5_000
+
+/** Steps that last a second, without output and with that of many programs: what nobody has to wait for may not be waited for. */
+function rateCase(steps: number, hosts: number): Case {
+  const id = `${steps}x${hosts}-second`
+  const only = 'is not asked'
+  const without = { openssh: only, pyinfra: only, mitogen: only, ansible: only }
+  const phases = [0, rate / hosts].map(lines => {
+    const more = `, a second each${lines > 0 ? `, ${rate.toLocaleString('en')} lines of output a second` : ''}`
+    return { ...stepsPhase(`${id}${lines > 0 ? '-lines' : ''}`, hosts, { steps, lines, seconds: 1 }, more), without }
+  })
+  return { id, hosts, delay: 0, phases }
+}
+
+function stepsPhase(
+  id: string,
+  hosts: number,
+  job: Omit<Extract<Job, { kind: 'steps' }>, 'kind'>,
+  more: string,
+): Phase {
+  const { steps } = job
+  return {
     id,
     title: `${steps} steps in lockstep on ${plural(hosts, 'host')}${more}`,
-    job: { kind: 'steps', steps, lines },
+    job: { kind: 'steps', ...job },
     check: ({ bench }) => {
       const expected = Array.from({ length: steps }, (_, index) => `${index + 1}\n`.repeat(hosts)).join('')
       expect(
@@ -79,7 +106,6 @@ function stepsCase(steps: number, hosts: number, { lines = 0, delay = 0 } = {}):
       return undefined
     },
   }
-  return { id, hosts, delay, phases: [phase] }
 }
 
 function copyCase(id: string, title: string, { source, files, hashes, write }: SourceFiles): Case {

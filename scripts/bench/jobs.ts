@@ -4,8 +4,8 @@ import type { Command } from './measure.ts'
 
 /** One piece of work. */
 export type Job =
-  /** Steps in lockstep that do next to nothing; each may print lines. */
-  | { readonly kind: 'steps'; readonly steps: number; readonly lines: number }
+  /** Steps in lockstep that do next to nothing; each may print lines, and last some seconds. */
+  | { readonly kind: 'steps'; readonly steps: number; readonly lines: number; readonly seconds: number }
   /** One step that writes down the time. */
   | { readonly kind: 'first' }
   /** Every file of a folder of this machine into `files` in the folder of each host. */
@@ -40,12 +40,24 @@ export interface Runner {
   command(task: Task): Command | undefined
 }
 
-/** The command of a step: proves that it ran, in which order, and may print lines. */
-export function stepCommand(step: number, lines: number, log: string): string {
+/** The command of a step: proves that it ran, in which order; what it prints, it prints in two halves if it lasts. */
+export function stepCommand(
+  step: number,
+  { lines, seconds }: { readonly lines: number; readonly seconds: number },
+  log: string,
+): string {
   const mark = `echo ${step} >>${log}`
-  if (lines === 0) return mark
+  if (seconds > 0) {
+    const half = `${printLines(lines / 2)}sleep ${seconds / 2}`
+    return `${mark}; ${half}; ${half}`
+  }
+  return lines === 0 ? mark : `${mark}; ${printLines(lines)}:`
+}
+
+function printLines(lines: number): string {
+  if (lines === 0) return ''
   const text = 'a line of output of about eighty characters as programs print them now and then'
-  return `${mark}; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo "$i ${text}"; done`
+  return `i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo "$i ${text}"; done; `
 }
 
 /** The command that writes down when it ran, in nanoseconds since 1970. */

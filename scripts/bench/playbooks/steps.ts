@@ -4,7 +4,7 @@ import { play, playbook, raw, step } from '../../../lib/index.ts'
 import { stepCommand } from '../jobs.ts'
 import { jobOf } from './job.ts'
 
-const { steps, lines, log } = jobOf('steps')
+const job = jobOf('steps')
 
 export default playbook({
   name: 'bench-steps',
@@ -14,10 +14,10 @@ export default playbook({
     play(
       'Steps',
       { hosts: 'all' },
-      Array.from({ length: steps }, (_, index) =>
+      Array.from({ length: job.steps }, (_, index) =>
         step(`Step ${index + 1}`, {
           run: async ({ $ }) => {
-            await $`${raw(stepCommand(index + 1, lines, log))}`
+            await $`${raw(stepCommand(index + 1, job, job.log))}`
           },
         }),
       ),

@@ -60,7 +60,7 @@ function tasksOf({ job, bench, folder }: Task): AnsibleTask[] {
     case 'steps':
       return Array.from({ length: job.steps }, (_, index) => ({
         name: `Step ${index + 1}`,
-        'ansible.builtin.shell': stepCommand(index + 1, job.lines, bench.log),
+        'ansible.builtin.shell': stepCommand(index + 1, job, bench.log),
       }))
     case 'first':
       return [{ name: 'Write it down', 'ansible.builtin.shell': firstCommand(bench.log) }]

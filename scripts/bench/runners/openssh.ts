@@ -37,9 +37,9 @@ const everywhere = (command: string) => `for host in $hosts; do on $host ${quote
 function workOf({ job, bench, reach, folder }: Task): string | undefined {
   switch (job.kind) {
     case 'steps':
-      return Array.from({ length: job.steps }, (_, index) =>
-        everywhere(stepCommand(index + 1, job.lines, bench.log)),
-      ).join('\n')
+      return Array.from({ length: job.steps }, (_, index) => everywhere(stepCommand(index + 1, job, bench.log))).join(
+        '\n',
+      )
     case 'first':
       return everywhere(firstCommand(bench.log))
     case 'facts':

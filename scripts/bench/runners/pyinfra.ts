@@ -44,7 +44,7 @@ function deployOf(job: Job, log: string, folder: string): string {
   const here = 'folder = host.data.bench_folder\n'
   switch (job.kind) {
     case 'steps': {
-      const commands = Array.from({ length: job.steps }, (_, index) => stepCommand(index + 1, job.lines, log))
+      const commands = Array.from({ length: job.steps }, (_, index) => stepCommand(index + 1, job, log))
       return `${head}for number, command in enumerate(json.loads(${python(commands)}), 1):\n    server.shell(name=f"Step {number}", commands=[command])\n`
     }
     case 'first':
