@@ -19,6 +19,7 @@ import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test, { type ExecutionContext } from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
 import { start } from '../_process.ts'
 import { issue } from '../pki/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
@@ -34,6 +35,10 @@ test.after.always(() => {
   vault.stop()
   rmSync(root, { recursive: true, force: true })
 })
+
+const mountsMissing = ownMountsMissing()
+const withMounts = mountsMissing ? test.skip : test.serial
+if (mountsMissing) test.skip(`what takes mounts is not tested: ${mountsMissing}`, () => {})
 
 let count = 0
 /** A folder with a configuration, and what runs the command on this machine as the hosts `a` and `b`. */
@@ -472,7 +477,7 @@ test.serial('a request of the host is signed, whose key stays there, and left al
   t.is(readFileSync(join(out, 'web.crt'), 'utf8'), certificate)
 })
 
-test.serial('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
+withMounts('--shared leaves alone what any of the hosts has, and gives it to those that lack it', async t => {
   const issuer = await openEmbeddedIssuer(join(root, 'shared.sealed'), { passphrase: 'of this test' })
   await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
   await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
@@ -490,8 +495,7 @@ test.serial('--shared leaves alone what any of the hosts has, and gives it to th
   // Where one becomes somebody else, another folder lies over this one: as if it was another machine.
   const [programs, other] = ['programs', 'of-b'].map(name => join(folder, name)) as [string, string]
   for (const path of [programs, other]) mkdirSync(path)
-  const flags = process.getuid?.() === 0 ? '-m' : '-rm'
-  const sudo = `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec unshare ${flags} sh -ec 'mount --bind ${other} ${out}; exec "$@"' sh "$@"\n`
+  const sudo = `#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec ${withOwnMounts.join(' ')} sh -ec 'mount --bind ${other} ${out}; exec "$@"' sh "$@"\n`
   writeFileSync(join(programs, 'sudo'), sudo, { mode: 0o755 })
   const own = `ansible_connection=local rekey_directory=${join(folder, 'on-hosts')}`
   writeFileSync(join(folder, 'hosts'), `a ${own}\nb ${own} ansible_become=true ansible_become_user=daemon\n`)
@@ -666,15 +670,15 @@ test.serial('nothing is changed on the host without the right to give files away
   t.deepEqual(readdirSync(out), [])
 })
 
-test.serial('nothing is changed on the host by a file of a set that can not be replaced', async t => {
+withMounts('nothing is changed on the host by a file of a set that can not be replaced', async t => {
   const block = (name: string) =>
     `template {\n contents = "new"\n destination = "OUT/${name}"\n command = "touch OUT/ran"\n}\n`
   const { out, on } = scene(['a', 'fresh', 'mounted', 'z'].map(block).join(''))
   const before = { a: 'as it was', mounted: 'as it was', z: 'as it was' }
   for (const [name, text] of Object.entries(before)) writeFileSync(join(out, name), text)
-  const [mine, path] = [process.getuid?.() === 0 ? '-m' : '-rm', join(out, 'mounted')]
+  const path = join(out, 'mounted')
   // Nothing can be renamed over what is mounted.
-  const wrapper = ['unshare', mine, 'sh', '-ec', `mount --bind ${path} ${path}; exec "$@"`, 'sh']
+  const wrapper = [...withOwnMounts, 'sh', '-ec', `mount --bind ${path} ${path}; exec "$@"`, 'sh']
   const { code, all } = await on('a', [], { wrapper })
   t.is(code, 2, all)
   t.regex(all.replaceAll(/\s+/g, ' '), /the staged files could not be put in place: .*mounted/)
