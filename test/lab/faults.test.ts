@@ -237,11 +237,12 @@ test.serial(
   },
 )
 
-const etcdctl = (words: string) =>
-  on(
-    'm1',
-    `pki=/etc/kubernetes/pki/etcd; etcdctl() { command etcdctl --cacert $pki/ca.crt --cert $pki/healthcheck-client.crt --key $pki/healthcheck-client.key "$@"; }; ${words}`,
-  )
+const etcdctl = (words: string) => {
+  const folder = '/etc/kubernetes/pki/etcd'
+  const files = { CACERT: 'ca.crt', CERT: 'healthcheck-client.crt', KEY: 'healthcheck-client.key' }
+  const settings = Object.entries(files).map(([variable, file]) => `ETCDCTL_${variable}=${folder}/${file}`)
+  return on('m1', `export ${settings.join(' ')}; ${words}`)
+}
 
 /** The number of etcd's last write. */
 const revision = async () => Number(/"revision":(\d+)/.exec(await etcdctl('etcdctl endpoint status -w json'))?.[1])
