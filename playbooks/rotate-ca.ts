@@ -273,7 +273,12 @@ const preflight: Play<Context>[] = [
     step('Check etcd', {
       readOnly: true,
       run: async ctx => {
-        if (!(await etcdHealthy(ctx))) {
+        const healthy = await etcdHealthy(ctx).catch((error: RekeyError) => {
+          // It does not even listen.
+          if (error.code === 'connection.forward') return false
+          throw error
+        })
+        if (!healthy) {
           throw new HostFailedError(`etcd on ${ctx.host.name} is not healthy, or has lost its quorum`, {
             code: 'preflight.etcd',
             host: ctx.host.name,

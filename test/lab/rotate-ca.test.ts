@@ -116,7 +116,7 @@ const faults: Fault[] = [
   {
     title: 'a token without rights',
     code: 2,
-    says: /pki_k8s/,
+    says: /Error: m1: The Vault token may not do what this needs: sys\/mounts \(read\); .*pki_k8s\/roles\/kubernetes-server \(read, create, update\).*\n *Hint: Add to its policy:\n *path "sys\/mounts" \{ capabilities = \["read"\] \}\n/,
     make: async () => {
       const { body } = await vault('POST', 'auth/token/create', { policies: ['default'], ttl: '10m' })
       const token = (JSON.parse(body) as { auth: { client_token: string } }).auth.client_token
@@ -153,7 +153,7 @@ const faults: Fault[] = [
   {
     title: 'one etcd member that is down',
     code: 2,
-    says: /etcd on m3 is not healthy|etcd on m3|m3 could not open a connection to 127\.0\.0\.1:2381/,
+    says: /Error: etcd on m3 is not healthy, or has lost its quorum\n *Hint: Bring it back first/,
     make: async () => {
       await on(
         'm3',
