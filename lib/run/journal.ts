@@ -18,22 +18,27 @@ export interface Journal {
   close(): Promise<void>
 }
 
+/** For so many milliseconds at most, and so many lines, what steps print is kept in memory: a command prints in many pieces. */
+const longestKept = 100
+const mostKept = 1_000
+
 /** Opens `events.jsonl` and the `output` folder in a run's folder. */
 export function openJournal(folder: string): Journal {
   const file = openLineFile(join(folder, 'events.jsonl'))
   const outputs = openOutputFiles(join(folder, 'output'))
   let failure: Error | undefined
   let titles: string[] = []
-  /** What steps printed in this turn of the event loop, which is written at its end: a chunk of output is many lines. */
   let events: string[] = []
-  let waiting: NodeJS.Immediate | undefined
+  let waiting: NodeJS.Timeout | undefined
 
   const writeAll = () => {
-    clearImmediate(waiting)
+    clearTimeout(waiting)
     waiting = undefined
     const lines = events
     events = []
     if (lines.length > 0) file.add(lines.join('\n'))
+    outputs.write()
+    if (outputs.failure) throw outputs.failure
   }
   /** Behind what is missing nothing follows: the journal ends there. */
   const attempt = (work: () => void) => {
@@ -50,8 +55,8 @@ export function openJournal(folder: string): Journal {
     if (event.kind === 'step.output') {
       const title = `${String(event.play).padStart(2, '0')}-${titles[event.play] ?? 'play'}`
       outputs.add(title, event.step, event.host, event.line)
-      waiting ??= setImmediate(attempt, writeAll)
-      return
+      waiting ??= setTimeout(attempt, longestKept, writeAll)
+      if (events.length < mostKept) return
     }
     writeAll()
     if (event.kind === 'run.started')
@@ -62,19 +67,14 @@ export function openJournal(folder: string): Journal {
     write: event => attempt(() => add(event)),
     flush: async () => {
       attempt(writeAll)
-      await Promise.all([
-        file.flush(),
-        outputs.flush().catch(error => {
-          throw cannotKeep(folder, error)
-        }),
-      ]).catch((error: Error) => {
+      await file.flush().catch((error: Error) => {
         failure ??= error
       })
       if (failure) throw failure
     },
     close: async () => {
       attempt(writeAll)
-      await outputs.flush().catch(() => {})
+      await outputs.written()
       file.close()
     },
   }

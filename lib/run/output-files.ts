@@ -1,15 +1,18 @@
-// What steps print, as plain text: a file for each step and host in a run's folder. It is written beside everything else; of a run
-// that is killed, what was printed last may be in the journal alone.
+// What steps print, as plain text: a file for each step and host in a run's folder, written beside everything else.
 import { appendFile, mkdir } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-/** The files with what steps print. */
+/** The files with what steps print. None is kept open: there may be thousands. */
 export interface OutputFiles {
-  /** Adds a line to the file of a step on a host. */
+  /** Why something could not be written; nothing is written from then on. */
+  readonly failure: Error | undefined
+  /** Adds a line to the file of a step on a host, in memory. */
   add(play: string, step: string, host: string, line: string): void
-  /** Resolves once all that was added so far is written. Rejects with the error of the file system, from then on. */
-  flush(): Promise<void>
+  /** Begins to write all that was added since. */
+  write(): void
+  /** Resolves once everything is written, or can't be. */
+  written(): Promise<void>
 }
 
 const append = promisify(appendFile)
@@ -17,48 +20,43 @@ const makeFolder = promisify(mkdir)
 
 /** Where the files will be; the folders are made when something is printed, for their owner only. */
 export function openOutputFiles(folder: string): OutputFiles {
-  const made = new Map<string, Promise<unknown>>()
-  /** By play, step and host: the lines that wait for their turn, of those files that are being written. */
-  const waiting = new Map<string, string[]>()
-  const writing = new Set<Promise<void>>()
+  const made = new Set<string>()
+  const added = new Map<string, { readonly directory: string; readonly host: string; readonly lines: string[] }>()
+  let writing: Promise<void> | undefined
   let failure: Error | undefined
 
-  const writeAll = async (key: string, directory: string, path: string, lines: string[]) => {
-    // A chunk of output is many lines.
-    await new Promise(setImmediate)
-    let ready = made.get(directory)
-    if (!ready) {
-      ready = makeFolder(directory, { recursive: true, mode: 0o700 })
-      made.set(directory, ready)
-    }
-    try {
-      await ready
-      while (lines.length > 0) await append(path, `${lines.splice(0).join('\n')}\n`, { mode: 0o600 })
-    } catch (error) {
-      failure ??= error as Error
-    } finally {
-      waiting.delete(key)
+  /** One after the other: a disk may take long for each, and new files of a folder wait for each other anyway. */
+  const writeAll = async () => {
+    for (const [key, { directory, host, lines }] of added) {
+      added.delete(key)
+      if (!made.has(directory)) await makeFolder(directory, { recursive: true, mode: 0o700 })
+      made.add(directory)
+      await append(join(directory, `${host.replaceAll('/', '_')}.log`), `${lines.join('\n')}\n`, { mode: 0o600 })
     }
   }
 
   return {
+    get failure() {
+      return failure
+    },
     add: (play, step, host, line) => {
       const key = `${play}/${step}/${host}`
-      const lines = waiting.get(key)
-      if (lines) {
-        lines.push(line)
-        return
-      }
-      const first = [line]
-      waiting.set(key, first)
-      const directory = join(folder, play, step)
-      const written = writeAll(key, directory, join(directory, `${host.replaceAll('/', '_')}.log`), first)
-      writing.add(written)
-      void written.then(() => writing.delete(written))
+      const file = added.get(key)
+      if (file) file.lines.push(line)
+      else added.set(key, { directory: join(folder, play, step), host, lines: [line] })
     },
-    flush: async () => {
-      await Promise.all(writing)
-      if (failure) throw failure
+    write: () => {
+      if (added.size === 0 || failure) return
+      writing ??= writeAll()
+        .catch(error => {
+          failure = error
+        })
+        .finally(() => {
+          writing = undefined
+        })
+    },
+    written: async () => {
+      await writing
     },
   }
 }

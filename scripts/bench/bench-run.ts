@@ -1,5 +1,5 @@
 // Runs the cases: every runner in turn, again and again, and what each run did is checked.
-import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Case, Phase } from './cases.ts'
@@ -52,14 +52,16 @@ export async function runCase(
     rows.set(key, row)
     return row
   }
+  const rounds = new Map<Runner, number>()
   const taskOf = (phase: Phase, runner: Runner): Task => {
-    const folder = join(bench.folder, runner.id)
     // Between phases only the log is cleared.
     if (phase.again) writeFileSync(bench.log, '')
     else {
       bench.clear(reach.hosts)
-      rmSync(folder, { recursive: true, force: true })
+      rounds.set(runner, (rounds.get(runner) ?? 0) + 1)
     }
+    // A new one each time, and all of them are removed at the end: where many files were just deleted, ext4 takes long to make others.
+    const folder = join(bench.folder, one.id, `${runner.id}-${rounds.get(runner)}`)
     mkdirSync(folder, { recursive: true })
     return { job: phase.job, reach, bench, folder, inventory: inventoryOf(reach, folder) }
   }
