@@ -27,11 +27,18 @@ export function openOutputFiles(folder: string): OutputFiles {
 
   /** One after the other: a disk may take long for each, and new files of a folder wait for each other anyway. */
   const writeAll = async () => {
-    for (const [key, { directory, host, lines }] of added) {
-      added.delete(key)
-      if (!made.has(directory)) await makeFolder(directory, { recursive: true, mode: 0o700 })
-      made.add(directory)
-      await append(join(directory, `${host.replaceAll('/', '_')}.log`), `${lines.join('\n')}\n`, { mode: 0o600 })
+    try {
+      for (const [key, { directory, host, lines }] of added) {
+        added.delete(key)
+        if (!made.has(directory)) await makeFolder(directory, { recursive: true, mode: 0o700 })
+        made.add(directory)
+        await append(join(directory, `${host.replaceAll('/', '_')}.log`), `${lines.join('\n')}\n`, { mode: 0o600 })
+      }
+    } catch (error) {
+      failure = error as Error
+    } finally {
+      // In the same turn as the last look at what was added: nothing that comes then waits for the next call in vain.
+      writing = undefined
     }
   }
 
@@ -48,12 +55,6 @@ export function openOutputFiles(folder: string): OutputFiles {
     write: () => {
       if (added.size === 0 || failure) return
       writing ??= writeAll()
-        .catch(error => {
-          failure = error
-        })
-        .finally(() => {
-          writing = undefined
-        })
     },
     written: async () => {
       await writing
