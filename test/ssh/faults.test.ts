@@ -1,4 +1,5 @@
 // Links that are cut in the middle of a command: what rekey finds out afterwards, and what it does not pretend to know.
+import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
@@ -130,6 +131,8 @@ real('a marker says which process waits, and since when: another one that has it
   const { bench, link } = t.context
   const command = `echo begun; ${until(`${bench.folder}/go`)}`
   const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
+  const other = spawn('sleep', ['60'])
+  t.teardown(() => other.kill())
   let marker = ''
   let started = ''
   const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
@@ -142,8 +145,8 @@ real('a marker says which process waits, and since when: another one that has it
       marker = readFileSync(join(commands, file), 'utf8')
       started = readFileSync(`/proc/${marker.split(' ')[0]}/stat`, 'utf8').split(' ')[21] ?? ''
       void link.down().then(() => {
-        // As if its process had ended, and this one had been given the number.
-        writeFileSync(join(commands, file), marker.replace(/^\d+/, String(process.pid)))
+        // As if its process had ended, and another one had been given the number.
+        writeFileSync(join(commands, file), marker.replace(/^\d+/, String(other.pid)))
         return link.up()
       })
     },
