@@ -2,9 +2,10 @@
 
 export { quote, raw, Secret, secret } from './connection/shell.ts'
 export { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from './errors.ts'
-export { ApiError, type KubernetesApi } from './kubernetes/api.ts'
+export { ApiError, type KubernetesApi, kubernetesApi } from './kubernetes/api.ts'
 export { authorityCopies } from './kubernetes/authority-copies.ts'
 export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './kubernetes/certificate-files.ts'
+export { type ClientAuthorities, clientTrustName, tightenClientTrust } from './kubernetes/client-trust.ts'
 export { adminKubeconfig, type Cluster, isReady, openCluster } from './kubernetes/cluster.ts'
 export { kubeletEndpoint, kubeletHealthy, masterEndpoints, presentedCertificates } from './kubernetes/endpoints.ts'
 export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './kubernetes/etcd.ts'

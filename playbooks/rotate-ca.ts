@@ -16,9 +16,11 @@ import {
   authorityPlans,
   type CanaryCounts,
   type CertificateSpec,
+  type ClientAuthorities,
   type Cluster,
   canaryReport,
   changedAfterSwap,
+  clientTrustName,
   connectVault,
   createRenderer,
   createRunToken,
@@ -43,6 +45,7 @@ import {
   kubeletHealthy,
   kubeletWentRound,
   kubeProxySynced,
+  kubernetesApi,
   type MachineReading,
   type ManifestEditor,
   machineFacts,
@@ -92,6 +95,7 @@ import {
   step,
   swapFiles,
   type TokenSecret,
+  tightenClientTrust,
   tokenSecrets,
   unplannedCertificates,
   updateManifest,
@@ -179,6 +183,16 @@ const planOf = (ctx: Pick<Context, 'registered'>) =>
   must(ctx.registered<Plan>('plan-the-certificates'), 'the certificates were not planned')
 const newAuthority = (ctx: Context, authority: CertificateSpec['authority']) =>
   must(madeOf(ctx)[mountOf({ authority }, plans(ctx))], `the new CA for ${authority} is not known`).certificate
+
+/** Whom clients came from before; and whom they come from now. */
+const oldClientAuthorities = (ctx: Context): ClientAuthorities => {
+  const { 'front-proxy': frontProxy } = planOf(ctx).oldAuthorities
+  return { kubernetes: readingOf(ctx).authority, frontProxy: frontProxy || readingOf(ctx).authority }
+}
+const newClientAuthorities = (ctx: Context): ClientAuthorities => ({
+  kubernetes: newAuthority(ctx, 'kubernetes'),
+  frontProxy: newAuthority(ctx, 'front-proxy'),
+})
 
 /** A CA that this run made in a mount of Vault. */
 interface MadeAuthority {
@@ -1010,11 +1024,13 @@ const tokens: Play<Context>[] = [
       id: 'update-copies',
       runOnce: true,
       undoneWith: swapStep,
-      plan: async ctx =>
-        (await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)).map(
+      plan: async ctx => [
+        ...(await authorityCopies(await ctx.cluster.api(), readingOf(ctx).authority)).map(
           ({ where }) => `put the new CA into ${where}`,
         ),
-      run: ctx => replaceCopies(ctx, { old: readingOf(ctx).authority, next: newAuthority(ctx, 'kubernetes') }),
+        `take the old CAs out of ${clientTrustName}, to which API servers only add`,
+      ],
+      run: ctx => replaceCopies(ctx, { old: oldClientAuthorities(ctx), next: newClientAuthorities(ctx) }),
     }),
   ]),
 
@@ -1086,13 +1102,22 @@ async function regenerateTokens(ctx: Context, ca: string): Promise<{ namespaces:
   return { namespaces: namespaces.size }
 }
 
-/** Puts the CA `next` wherever the API has a copy of `old`. */
-async function replaceCopies(ctx: Context, { old, next }: { old: string; next: string }): Promise<string[]> {
-  const copies = await authorityCopies(await ctx.cluster.api(), old)
+/** Puts the CA of `next` wherever the API has a copy of that of `old`, and has nobody trust clients of `old`. */
+async function replaceCopies(
+  ctx: Context,
+  { old, next }: { old: ClientAuthorities; next: ClientAuthorities },
+): Promise<string[]> {
+  const copies = await authorityCopies(await ctx.cluster.api(), old.kubernetes)
   for (const { where, replace } of copies) {
-    await replace(next)
+    await replace(next.kubernetes)
     ctx.log(where)
   }
+  await waitFor(`no other CA in ${clientTrustName}`, { within: seconds(60), signal: ctx.signal }, async () => {
+    const removed = await tightenClientTrust(await ctx.cluster.api(), { old, next })
+    for (const { subject, fingerprint } of removed)
+      ctx.log(`${clientTrustName}: without ${subject} (${fingerprint.slice(0, 11)})`)
+    return removed.length === 0
+  })
   return copies.map(({ where }) => where)
 }
 
@@ -1221,6 +1246,7 @@ const verify: Play<Context>[] = [
         const oldAdmin = admin && { certificate: admin.certificate, key: admin.key.reveal() }
         if (oldAdmin && (await api.statusOf('/api/v1/namespaces', oldAdmin)) !== 401)
           accepted.push('the old admin certificate')
+        if (oldAdmin) await refusedByControllers(ctx, oldAdmin)
         for (const { namespace, name, token } of oldTokens) {
           if ((await api.statusOf('/api/v1/namespaces', { token: token.reveal() })) !== 401)
             accepted.push(`the old token of ${namespace}/${name}`)
@@ -1272,6 +1298,25 @@ const verify: Play<Context>[] = [
     }),
   ]),
 ]
+
+/** Waits until the controller-manager and the scheduler, which hear of the CAs through the API, refuse a client of before. */
+async function refusedByControllers(ctx: Context, old: { certificate: string; key: string }): Promise<void> {
+  const endpoints = masterEndpoints('').filter(({ component }) => controllers.some(one => one === component))
+  for (const { address, port, component } of endpoints) {
+    const open = () => ctx.forward(address, port)
+    const api = kubernetesApi(open, { ca: newAuthority(ctx, 'kubernetes') }, 'localhost')
+    const what = `${component} of ${ctx.host.name} to refuse the old admin certificate`
+    try {
+      await waitFor(what, { within: seconds(60), signal: ctx.signal, host: ctx.host.name }, async () => {
+        const status = await api.statusOf('/metrics', old)
+        if (status !== 401) throw new Error(`it answers with ${status}`)
+        return true
+      })
+    } finally {
+      api.close()
+    }
+  }
+}
 
 async function everyPodRuns(ctx: Context): Promise<void> {
   const names = ctx.hosts('masters:nodes').map(({ name }) => readingOf(ctx, name).nodeName)
@@ -1430,7 +1475,7 @@ function wayBack(): Step<Context>[] {
     step('Put the old CA back into cluster-info and its other copies', {
       id: 'undo-copies',
       ...once,
-      run: ctx => replaceCopies(ctx, { old: newAuthority(ctx, 'kubernetes'), next: oldAuthority(ctx) }),
+      run: ctx => replaceCopies(ctx, { old: newClientAuthorities(ctx), next: oldClientAuthorities(ctx) }),
     }),
     step('Restart kube-proxy', { id: 'undo-kube-proxy', ...once, run: restartKubeProxy }),
     step('Wait until kube-proxy has written its rules', { id: 'undo-rules', ...looks, run: kubeProxyRules }),

@@ -58,8 +58,13 @@ const requestTimeout = 10_000
  * An API client.
  * @param open a TCP stream to the API server
  * @param credentials whom to trust, and who we are
+ * @param servername what its certificate must be for: every API server's has this name, whatever address it is reached at
  */
-export function kubernetesApi(open: () => Promise<Duplex>, credentials: ApiCredentials): KubernetesApi {
+export function kubernetesApi(
+  open: () => Promise<Duplex>,
+  credentials: Omit<ApiCredentials, 'server'>,
+  servername = 'kubernetes.default.svc',
+): KubernetesApi {
   const agents: Agent[] = []
   const agentFor = (identity: { certificate?: string; key?: string }): Agent => {
     const agent = new (https().Agent)({ keepAlive: true, maxSockets: 4 })
@@ -68,13 +73,12 @@ export function kubernetesApi(open: () => Promise<Duplex>, credentials: ApiCrede
         socket =>
           done(
             null,
-            // Every API server's certificate has this name, whatever address it is reached at.
             tls().connect({
               socket,
               ca: credentials.ca,
               cert: identity.certificate,
               key: identity.key,
-              servername: 'kubernetes.default.svc',
+              servername,
             }),
           ),
         error => done(error),

@@ -122,7 +122,8 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
     'the old kubeconfig',
   )
   assert.equal(await statusWithOldToken(shape), '401', 'the old token')
-  assert.equal(await statusWithOldCertificate(shape), '401', 'the old certificate')
+  for (const port of [6443, 10250, 10257, 10259])
+    assert.equal(await statusWithOldCertificate(shape, port), '401', `the old certificate, port ${port}`)
 
   await assertNoRunToken(shape)
 
@@ -156,7 +157,8 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
   await assertNoRunToken(shape)
   // It may do little; what counts is that it is known.
   assert.equal(await statusWithOldToken(shape), '403', 'the old token')
-  assert.equal(await statusWithOldCertificate(shape), '200', 'the old certificate')
+  for (const port of [6443, 10250, 10257, 10259])
+    assert.equal(await statusWithOldCertificate(shape, port), '200', `the old certificate, port ${port}`)
 }
 
 /** Throws where Vault still knows a token or a policy that a run made for itself. */
@@ -225,6 +227,15 @@ async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promi
     'jsonpath={.data.ca\\.crt}',
   )
   assert.equal(published.trim(), (await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')).trim())
+  // Whom extension API servers and the scheduler let in is who comes from the CAs of the files, and nobody else.
+  for (const [key, file] of [
+    ['client-ca-file', 'ca.crt'],
+    ['requestheader-client-ca-file', 'front-proxy-ca.crt'],
+  ]) {
+    const words = ['-n', 'kube-system', 'get', 'configmap', 'extension-apiserver-authentication']
+    const trusted = await kubectl(...words, '-o', `jsonpath={.data.${key}}`)
+    assert.equal(trusted.trim(), (await on(shape, 'm1', `cat /etc/kubernetes/pki/${file}`)).trim(), key)
+  }
 }
 
 async function openssl(endpoint: string, authority: string): Promise<string> {
@@ -245,12 +256,13 @@ function statusWithOldToken(shape: lab.Shape): Promise<string> {
   )
 }
 
-function statusWithOldCertificate(shape: lab.Shape): Promise<string> {
+/** What the API server, the kubelet, the controller-manager or the scheduler of m1 say to it. */
+function statusWithOldCertificate(shape: lab.Shape, port: number): Promise<string> {
   return on(
     shape,
     'm1',
     `sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old.crt; sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old.key
-curl -sk -o /dev/null -w '%{http_code}' --cert /root/old.crt --key /root/old.key https://127.0.0.1:6443/api/v1/namespaces; rm -f /root/old.crt /root/old.key`,
+curl -sk -o /dev/null -w '%{http_code}' --cert /root/old.crt --key /root/old.key https://127.0.0.1:${port}/metrics; rm -f /root/old.crt /root/old.key`,
   )
 }
 
