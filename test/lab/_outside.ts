@@ -30,6 +30,7 @@ export async function takeOldCredentials(shape: lab.Shape): Promise<Old> {
     'm1',
     `export KUBECONFIG=/etc/kubernetes/admin.conf
 cp /etc/kubernetes/admin.conf /root/old-admin.conf
+rm -rf /root/old-pki && cp -a /etc/kubernetes/pki /root/old-pki
 kubectl delete secret rekey-test --ignore-not-found >/dev/null
 kubectl create secret generic rekey-test --from-literal=marker=${marker} >/dev/null
 kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >/root/old-token`,
@@ -124,6 +125,9 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
   assert.equal(await statusWithOldToken(shape), '401', 'the old token')
   for (const port of [6443, 10250, 10257, 10259])
     assert.equal(await statusWithOldCertificate(shape, port), '401', `the old certificate, port ${port}`)
+  for (const port of [6443, 10257, 10259])
+    assert.equal(await statusWithOldProxy(shape, port), '401', `the old front proxy, port ${port}`)
+  assert.equal(await statusWithOldEtcdClient(shape), '000', 'the old client of etcd')
 
   await assertNoRunToken(shape)
 
@@ -159,6 +163,9 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
   assert.equal(await statusWithOldToken(shape), '403', 'the old token')
   for (const port of [6443, 10250, 10257, 10259])
     assert.equal(await statusWithOldCertificate(shape, port), '200', `the old certificate, port ${port}`)
+  for (const port of [6443, 10257, 10259])
+    assert.equal(await statusWithOldProxy(shape, port), '200', `the old front proxy, port ${port}`)
+  assert.equal(await statusWithOldEtcdClient(shape), '200', 'the old client of etcd')
 }
 
 /** Throws where Vault still knows a token or a policy that a run made for itself. */
@@ -262,9 +269,25 @@ function statusWithOldCertificate(shape: lab.Shape, port: number): Promise<strin
     shape,
     'm1',
     `sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old.crt; sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old.key
-curl -sk -o /dev/null -w '%{http_code}' --cert /root/old.crt --key /root/old.key https://127.0.0.1:${port}/metrics; rm -f /root/old.crt /root/old.key`,
+${status(`https://127.0.0.1:${port}/metrics`, '/root/old.crt', '/root/old.key')}; rm -f /root/old.crt /root/old.key`,
   )
 }
+
+/** What they say to an API server of before that speaks for an administrator. */
+function statusWithOldProxy(shape: lab.Shape, port: number): Promise<string> {
+  const request = status(`https://127.0.0.1:${port}/metrics`, ...oldPair('front-proxy-client'))
+  return on(shape, 'm1', `${request} -H 'X-Remote-User: somebody' -H 'X-Remote-Group: system:masters'`)
+}
+
+/** `000` where it shakes no hands with it. */
+function statusWithOldEtcdClient(shape: lab.Shape): Promise<string> {
+  return on(shape, 'm1', `${status('https://127.0.0.1:2379/version', ...oldPair('apiserver-etcd-client'))}; true`)
+}
+
+const oldPair = (name: string) => [`/root/old-pki/${name}.crt`, `/root/old-pki/${name}.key`] as const
+
+const status = (url: string, certificate: string, key: string) =>
+  `curl -sk -o /dev/null -w '%{http_code}' --cert ${certificate} --key ${key} ${url}`
 
 function kubectlProgram(): string {
   const folder = join(process.env['XDG_CACHE_HOME'] || join(process.env['HOME'] ?? '/root', '.cache'), 'rekey', 'bin')
