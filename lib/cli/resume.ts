@@ -110,7 +110,7 @@ export async function takeUp(
   }
   const connecting = await openConnecting({ ...command?.connection, ...said(options) })
   const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
-  const provenance = provenanceOf(file, inventory.hosts, await commit)
+  const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   requireUnchanged(latest, provenance, options)
   const { selection } = first
   const chosen = selectPlays(playbook, { ...selection, inventory, limit: limitOf(inventory, selection.limit) })

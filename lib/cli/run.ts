@@ -105,7 +105,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
-  const provenance = provenanceOf(file, inventory.hosts, await commit)
+  const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   return execute({
     // Begun here and not before: whoever executes answers for it from the first moment on.
     kept: writeCommand(folder, command),

@@ -491,7 +491,7 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
         forks: options.forks,
         diff: options.diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
         selection: {},
-        provenance: provenanceOf('', options.inventory.hosts, await projectCommit()),
+        provenance: provenanceOf('', {}, await projectCommit()),
       },
       // Its one play is done anew: there is nothing to go on with.
       register: async () => {},

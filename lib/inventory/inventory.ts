@@ -1,4 +1,5 @@
 // A loaded inventory: hosts with their variables, by name and by pattern.
+import { createHash } from 'node:crypto'
 import type { ConnectionDefaults, ConnectionSettings } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
@@ -42,6 +43,11 @@ export interface Inventory extends HostSource {
   describeHost(pattern: string, options?: { readonly yaml?: boolean }): string
   /** What `ansible-inventory --graph` prints, from a group on. Throws `RekeyError` when there is no such group. */
   graph(options?: { readonly group?: string; readonly vars?: boolean }): string
+  /**
+   * A hash for each host of what is written of it: its groups and its variables, before templates in them are resolved. The same
+   * wherever the inventory lies.
+   */
+  fingerprints(): Record<string, string>
   /** Every place that sets a variable of a host, and which one won. Throws `RekeyError` when nothing sets it. */
   explain(host: string, variable: string): Explanation
 }
@@ -170,8 +176,19 @@ export function createInventory(context: InventoryContext): Inventory {
         hint: guess ? `Did you mean "${guess}"?` : 'Without a name, --graph shows all groups.',
       })
     },
+    fingerprints() {
+      const all = hostsOf(data.groups.get('all')!)
+      return Object.fromEntries(all.map(host => [host.name, fingerprint(hostJson(layers, host), groupNames(host))]))
+    },
     explain: (host, variable) => explainVariable(layers, named(host), variable),
   }
+}
+
+function fingerprint(variables: string, groups: readonly string[]): string {
+  return createHash('sha256')
+    .update(`${JSON.stringify(groups)}\n${variables}`)
+    .digest('hex')
+    .slice(0, 16)
 }
 
 function describeGroup(group: Group): InventoryGroup {

@@ -6,7 +6,6 @@ import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { Host } from '../playbook/host.ts'
 import { rekeyVersion } from '../version.ts'
 
 const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -25,21 +24,26 @@ export interface Provenance {
   readonly commit: string
   readonly playbookFile: string
   readonly playbookHash: string
-  /** A hash for each host of the inventory: its groups and its variables. */
+  /** A hash for each host of the inventory: its groups and its variables, as they are written. */
   readonly inventoryHashes: Readonly<Record<string, string>>
   readonly process: ProcessIdentity
 }
 
 /**
  * Reads what a run is made of. Without a file (`''`) it is one that was made up for a command, and can't be gone on with.
+ * @param inventoryHashes what the inventory's `fingerprints` said
  * @param commit what `projectCommit` said
  */
-export function provenanceOf(playbookFile: string, hosts: readonly Host[], commit: string): Provenance {
+export function provenanceOf(
+  playbookFile: string,
+  inventoryHashes: Provenance['inventoryHashes'],
+  commit: string,
+): Provenance {
   return {
     commit,
     playbookFile,
     playbookHash: playbookFile === '' ? '' : playbookHash(playbookFile),
-    inventoryHashes: Object.fromEntries(hosts.map(host => [host.name, hostHash(host)])),
+    inventoryHashes,
     process: thisProcess(),
   }
 }
@@ -80,27 +84,6 @@ function playbookHash(file: string): string {
   }
   add(file)
   return hash.digest('hex')
-}
-
-/** Variables that say where things are on this machine, and nothing about the host. */
-const ofThisMachine = new Set(['hostvars', 'groups', 'inventory_dir', 'inventory_file', 'playbook_dir'])
-
-function hostHash({ name, groups, vars }: Host): string {
-  const known = Object.keys(vars)
-    .filter(key => !ofThisMachine.has(key))
-    .sort()
-    .map(key => {
-      try {
-        return [key, vars[key]]
-      } catch {
-        // What can't be resolved is read by nobody.
-        return [key]
-      }
-    })
-  return createHash('sha256')
-    .update(JSON.stringify([name, groups, known]))
-    .digest('hex')
-    .slice(0, 16)
 }
 
 /** This process. */

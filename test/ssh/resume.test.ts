@@ -145,6 +145,7 @@ real('--limit and -e hold for the resumed run too', async t => {
 
 real('a copy of the folder is enough to go on, and without its secrets it says which file is missing', async t => {
   const { bench } = t.context
+  bench.set({ beside: '{{ inventory_dir }}/beside' })
   const path = await killed(bench)
   const [folder = ''] = bench.runs()
   const copy = join(bench.folder, basename(folder))
