@@ -1309,8 +1309,8 @@ async function refusedByControllers(ctx: Context, old: { certificate: string; ke
     try {
       await waitFor(what, { within: seconds(60), signal: ctx.signal, host: ctx.host.name }, async () => {
         const status = await api.statusOf('/metrics', old)
-        // One that knows nobody by certificates takes it for nobody.
-        if (status === 401 || status === (await api.statusOf('/metrics', {}))) return true
+        // One that knows nobody by certificates takes it for nobody; what everybody may see proves nothing.
+        if (status === 401 || (status === 403 && (await api.statusOf('/metrics', {})) === 403)) return true
         throw new Error(`it answers with ${status}`)
       })
     } finally {

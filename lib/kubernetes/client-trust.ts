@@ -1,6 +1,12 @@
 // Whom extension API servers and the scheduler let in: the CAs in a ConfigMap. Every API server adds its own to it and none takes
 // one out (kubernetes/kubernetes#82429), so that a CA that was replaced, or whose key leaked, is trusted there until it expires.
-import { type CertificateFacts, parseCertificates, splitBundle } from '../pki/certificate.ts'
+import {
+  type CertificateFacts,
+  joinBundle,
+  parseCertificate,
+  parseCertificates,
+  splitBundle,
+} from '../pki/certificate.ts'
 import { ApiError, type KubernetesApi, type KubernetesObject } from './api.ts'
 
 /** The ConfigMap, as people call it. */
@@ -42,14 +48,13 @@ export async function tightenClientTrust(
 function tightened({ data }: KubernetesObject, key: string, old: string, next: string) {
   const before = data?.[key] as string | undefined
   if (before === undefined) return undefined
-  const all = splitBundle(before).length > 0 ? parseCertificates(before, clientTrustName) : []
+  const all = splitBundle(before).map(pem => parseCertificate(pem, clientTrustName))
   const own = parseCertificates(next)
   const names = [...own, ...parseCertificates(old)].map(({ subject }) => subject)
-  const isOneOf = (list: readonly CertificateFacts[], one: CertificateFacts) =>
-    list.some(({ fingerprint }) => fingerprint === one.fingerprint)
-  const removed = all.filter(one => names.includes(one.subject) && !isOneOf(own, one))
-  const missing = own.filter(one => !isOneOf(all, one))
-  if (removed.length === 0 && missing.length === 0) return undefined
-  const after = [...all.filter(one => !removed.includes(one)), ...missing].map(({ pem }) => pem).join('')
+  const isOwn = (one: CertificateFacts) => own.some(({ fingerprint }) => fingerprint === one.fingerprint)
+  const removed = all.filter(one => names.includes(one.subject) && !isOwn(one))
+  const kept = all.filter(one => !removed.includes(one)).map(({ pem }) => pem)
+  const after = joinBundle(...kept, next)
+  if (after === joinBundle(before)) return undefined
   return { key, after, removed }
 }

@@ -31,6 +31,8 @@ export async function takeOldCredentials(shape: lab.Shape): Promise<Old> {
     `export KUBECONFIG=/etc/kubernetes/admin.conf
 cp /etc/kubernetes/admin.conf /root/old-admin.conf
 rm -rf /root/old-pki && cp -a /etc/kubernetes/pki /root/old-pki
+sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old-pki/admin.crt
+(umask 077 && sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old-pki/admin.key)
 kubectl delete secret rekey-test --ignore-not-found >/dev/null
 kubectl create secret generic rekey-test --from-literal=marker=${marker} >/dev/null
 kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >/root/old-token`,
@@ -123,11 +125,7 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
     'the old kubeconfig',
   )
   assert.equal(await statusWithOldToken(shape), '401', 'the old token')
-  for (const port of [6443, 10250, 10257, 10259])
-    assert.equal(await statusWithOldCertificate(shape, port), '401', `the old certificate, port ${port}`)
-  for (const port of [6443, 10257, 10259])
-    assert.equal(await statusWithOldProxy(shape, port), '401', `the old front proxy, port ${port}`)
-  assert.equal(await statusWithOldEtcdClient(shape), '000', 'the old client of etcd')
+  await assertOldClients(shape, { web: '401', etcd: '000' })
 
   await assertNoRunToken(shape)
 
@@ -161,11 +159,7 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
   await assertNoRunToken(shape)
   // It may do little; what counts is that it is known.
   assert.equal(await statusWithOldToken(shape), '403', 'the old token')
-  for (const port of [6443, 10250, 10257, 10259])
-    assert.equal(await statusWithOldCertificate(shape, port), '200', `the old certificate, port ${port}`)
-  for (const port of [6443, 10257, 10259])
-    assert.equal(await statusWithOldProxy(shape, port), '200', `the old front proxy, port ${port}`)
-  assert.equal(await statusWithOldEtcdClient(shape), '200', 'the old client of etcd')
+  await assertOldClients(shape, { web: '200', etcd: '200' })
 }
 
 /** Throws where Vault still knows a token or a policy that a run made for itself. */
@@ -263,31 +257,23 @@ function statusWithOldToken(shape: lab.Shape): Promise<string> {
   )
 }
 
-/** What the API server, the kubelet, the controller-manager or the scheduler of m1 say to it. */
-function statusWithOldCertificate(shape: lab.Shape, port: number): Promise<string> {
-  return on(
-    shape,
-    'm1',
-    `sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old.crt; sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old.key
-${status(`https://127.0.0.1:${port}/metrics`, '/root/old.crt', '/root/old.key')}; rm -f /root/old.crt /root/old.key`,
-  )
+/**
+ * Throws unless each port of m1 answers with these statuses to the administrator of before, to an API server of before that speaks for
+ * one, and to its client of etcd. `000` is no handshake.
+ */
+async function assertOldClients(shape: lab.Shape, wanted: { web: string; etcd: string }): Promise<void> {
+  const ask = async (who: string, port: number, path: string, headers = '') => {
+    const pair = `--cert /root/old-pki/${who}.crt --key /root/old-pki/${who}.key`
+    const request = `curl -sk -o /dev/null -w '%{http_code}' ${pair} ${headers} https://127.0.0.1:${port}${path}; true`
+    const status = await on(shape, 'm1', request)
+    assert.equal(status, port === 2379 ? wanted.etcd : wanted.web, `the old ${who}, port ${port}`)
+  }
+  // The API server, the kubelet, the controller-manager, the scheduler; the kubelet knows no front proxy.
+  for (const port of [6443, 10250, 10257, 10259]) await ask('admin', port, '/metrics')
+  const speaksFor = "-H 'X-Remote-User: somebody' -H 'X-Remote-Group: system:masters'"
+  for (const port of [6443, 10257, 10259]) await ask('front-proxy-client', port, '/metrics', speaksFor)
+  await ask('apiserver-etcd-client', 2379, '/version')
 }
-
-/** What they say to an API server of before that speaks for an administrator. */
-function statusWithOldProxy(shape: lab.Shape, port: number): Promise<string> {
-  const request = status(`https://127.0.0.1:${port}/metrics`, ...oldPair('front-proxy-client'))
-  return on(shape, 'm1', `${request} -H 'X-Remote-User: somebody' -H 'X-Remote-Group: system:masters'`)
-}
-
-/** `000` where it shakes no hands with it. */
-function statusWithOldEtcdClient(shape: lab.Shape): Promise<string> {
-  return on(shape, 'm1', `${status('https://127.0.0.1:2379/version', ...oldPair('apiserver-etcd-client'))}; true`)
-}
-
-const oldPair = (name: string) => [`/root/old-pki/${name}.crt`, `/root/old-pki/${name}.key`] as const
-
-const status = (url: string, certificate: string, key: string) =>
-  `curl -sk -o /dev/null -w '%{http_code}' --cert ${certificate} --key ${key} ${url}`
 
 function kubectlProgram(): string {
   const folder = join(process.env['XDG_CACHE_HOME'] || join(process.env['HOME'] ?? '/root', '.cache'), 'rekey', 'bin')
