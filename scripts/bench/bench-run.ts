@@ -14,8 +14,6 @@ export interface Effort {
   readonly runs: number
   /** A run that takes longer is ended, and counts as longer than this. */
   readonly patience: number
-  /** A runner that has taken so long for a case is not asked once more, however few its runs. */
-  readonly budget: number
 }
 
 /** What a runner took for a phase of a case. */
@@ -23,12 +21,13 @@ export interface Row {
   readonly phase: string
   readonly title: string
   readonly runner: string
-  /** Seconds of each run. */
+  /** Seconds of each run that came to its end. */
   readonly seconds: number[]
   readonly processorSeconds: number[]
   /** Megabytes. */
   readonly memory: number[]
-  /** It was ended after so many seconds. */
+  /** How many others were ended, and after how many seconds. */
+  ended: number
   stopped?: number
   /** Why there are no figures. */
   missing?: string
@@ -40,7 +39,7 @@ export async function runCase(
   one: Case,
   runners: readonly Runner[],
   bench: BenchHosts,
-  { runs, patience, budget }: Effort,
+  { runs, patience }: Effort,
   tell: (line: string) => void,
 ): Promise<Row[]> {
   one.prepare?.()
@@ -48,11 +47,11 @@ export async function runCase(
   const rows = new Map<string, Row>()
   const rowOf = ({ id, title }: Phase, runner: Runner): Row => {
     const key = `${id} ${runner.id}`
-    const row = rows.get(key) ?? { phase: id, title, runner: runner.id, seconds: [], processorSeconds: [], memory: [] }
+    const none = { seconds: [], processorSeconds: [], memory: [], ended: 0 }
+    const row = rows.get(key) ?? { phase: id, title, runner: runner.id, ...none }
     rows.set(key, row)
     return row
   }
-  const rounds = new Map<Runner, number>()
   const taskOf = (phase: Phase, runner: Runner): Task => {
     // Between phases only the log is cleared.
     if (phase.again) writeFileSync(bench.log, '')
@@ -60,15 +59,14 @@ export async function runCase(
       bench.clear(reach.hosts)
       rounds.set(runner, (rounds.get(runner) ?? 0) + 1)
     }
-    // A new one each time, and all of them are removed at the end: where many files were just deleted, ext4 takes long to make others.
     const folder = join(bench.folder, one.id, `${runner.id}-${rounds.get(runner)}`)
     mkdirSync(folder, { recursive: true })
     return { job: phase.job, reach, bench, folder, inventory: inventoryOf(reach, folder) }
   }
-  const spent = new Map<Runner, number>()
+  const givenUp = new Set<Runner>()
   for (let round = 0; round < runs; round++) {
     for (const runner of runners) {
-      if ((spent.get(runner) ?? 0) > budget) continue
+      if (givenUp.has(runner)) continue
       for (const phase of one.phases) {
         const row = rowOf(phase, runner)
         const task = taskOf(phase, runner)
@@ -78,8 +76,6 @@ export async function runCase(
           continue
         }
         const measured = await measure(command, task.folder, patience)
-        spent.set(runner, (spent.get(runner) ?? 0) + measured.seconds * 1_000)
-        let didIt = !measured.stopped
         try {
           tell(note(row, measured, task, phase))
         } catch (error) {
@@ -88,13 +84,17 @@ export async function runCase(
           tell(`${phase.id} ${runner.id}: NOT DONE: ${(error as Error).message}`)
           row.missing = 'did not do its work'
           row.seconds.length = 0
-          didIt = false
-        }
-        // What comes after it needs what it did.
-        if (!didIt) {
-          spent.set(runner, Number.POSITIVE_INFINITY)
-          await hostsAreDone(bench)
+          // What comes after it needs what it did.
+          givenUp.add(runner)
           break
+        }
+        if (measured.stopped) {
+          await hostsAreDone(bench)
+          if (phase.layDown) {
+            bench.clear(reach.hosts)
+            phase.layDown(task)
+            phase.check(task, measured)
+          }
         }
       }
     }
@@ -111,6 +111,12 @@ export async function runCase(
   }
   return [...rows.values()]
 }
+
+/**
+ * How often each runner has begun a case, in all of the bench. Each time has a folder of its own, and all of them are removed at the end:
+ * where many files were just deleted, ext4 takes long to make others.
+ */
+const rounds = new Map<Runner, number>()
 
 /** Milliseconds in which hosts that are done write nothing. */
 const silence = 2_000
@@ -131,6 +137,7 @@ async function hostsAreDone({ log }: BenchHosts): Promise<void> {
 function note(row: Row, measured: Measured, task: Task, phase: Phase): string {
   const what = `${row.phase} ${row.runner}`
   if (measured.stopped) {
+    row.ended++
     row.stopped = measured.seconds
     return `${what}: ended after ${measured.seconds.toFixed(0)} s`
   }

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { bigInventory } from './big-inventory.ts'
-import { type Job, renderedText, type Task } from './jobs.ts'
+import { fewFiles, type Job, renderedText, type Task } from './jobs.ts'
 import type { Measured } from './measure.ts'
 
 /** One thing that is timed, after the ones before it in its case. */
@@ -17,6 +17,8 @@ export interface Phase {
   readonly again?: boolean
   /** Throws where the work was not done. Returns seconds where they are not simply those until the end. */
   check(task: Task, measured: Measured): number | undefined
+  /** Does for a runner that was ended what it did not come to, so that what comes after it can be asked of it. */
+  layDown?(task: Task): void
   /** Runners that are left out, and why. */
   readonly without?: Readonly<Record<string, string>>
 }
@@ -37,6 +39,7 @@ const plural = (count: number, word: string) => `${count.toLocaleString('en')} $
 export function benchCases(folder: string): Case[] {
   return [
     { id: 'start', hosts: 1, delay: 0, phases: [startPhase] },
+    stepsCase(1, 5),
     stepsCase(30, 5),
     stepsCase(10, 100),
     stepsCase(10, 500),
@@ -95,7 +98,7 @@ function stepsPhase(
   const { steps } = job
   return {
     id,
-    title: `${steps} steps in lockstep on ${plural(hosts, 'host')}${more}`,
+    title: `${plural(steps, 'step')} in lockstep on ${plural(hosts, 'host')}${more}`,
     job: { kind: 'steps', ...job },
     check: ({ bench }) => {
       const expected = Array.from({ length: steps }, (_, index) => `${index + 1}\n`.repeat(hosts)).join('')
@@ -109,7 +112,7 @@ function stepsPhase(
 }
 
 function copyCase(id: string, title: string, { source, files, hashes, write }: SourceFiles): Case {
-  const job: Job = { kind: 'copy', source, files }
+  const job = { kind: 'copy', source, files } as const
   const written = new Map<string, string>()
   const check = ({ reach }: Task) => {
     for (const host of reach.hosts) {
@@ -121,14 +124,29 @@ function copyCase(id: string, title: string, { source, files, hashes, write }: S
     }
     return undefined
   }
+  const layDown = ({ reach, bench }: Task) => {
+    for (const name of files) {
+      const content = readFileSync(join(source, name))
+      for (const { folder } of reach.hosts) bench.write(join(folder, 'files', name), content)
+    }
+  }
+  const again = { again: true, check: unchanged(written) } as const
+  const over: Phase = {
+    ...again,
+    id: `${id}-over`,
+    title: `${title}, unchanged, sent over by Ansible and Mitogen`,
+    job,
+    without: { ...noCompare, pyinfra: 'sends nothing: see below' },
+  }
   const phases: Phase[] = [
-    { id, title, job, check },
+    { id, title, job, check, layDown },
+    // What they do best many files with can't do it without sending all of them.
+    ...(files.length > fewFiles ? [over] : []),
     {
+      ...again,
       id: `${id}-again`,
-      title: `${title}, unchanged`,
-      job,
-      again: true,
-      check: unchanged(written),
+      title: `${title}, unchanged, nothing sent`,
+      job: { ...job, onlyDifferent: true },
       without: noCompare,
     },
   ]
@@ -151,8 +169,14 @@ function templatePhases(count: number, hosts: number): Phase[] {
     }
     return undefined
   }
+  const layDown = ({ reach, bench }: Task) => {
+    for (const { name, folder } of reach.hosts) {
+      for (let number = 1; number <= count; number++)
+        bench.write(join(folder, 'rendered', `t${number}.conf`), renderedText(name, number))
+    }
+  }
   return [
-    { id: 'templates', title, job, check },
+    { id: 'templates', title, job, check, layDown },
     { id: 'templates-again', title: `${title}, unchanged`, job, again: true, check: unchanged(written) },
   ]
 }

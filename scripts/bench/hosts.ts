@@ -2,9 +2,19 @@
 // own with /bin/sh, and what every runner needs to reach them.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, chownSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { freePorts, startSshd, type TestSshd } from '../../test/ssh/sshd.ts'
 
 /** One address of the sshd, at one of its ports, with a folder of its own as its disk. */
@@ -35,6 +45,8 @@ export interface BenchHosts {
   reach(count: number, delay: number): Promise<Reach>
   /** Empties the folders of the hosts and the log. */
   clear(hosts: readonly BenchHost[]): void
+  /** Writes a file of a host as its user would, in a folder that is made where it is missing. */
+  write(path: string, content: string | Buffer): void
   close(): Promise<void>
 }
 
@@ -77,6 +89,15 @@ export async function openHosts(): Promise<BenchHosts> {
     writeFileSync(log, '')
     own(log)
   }
+  const write = (path: string, content: string | Buffer) => {
+    const folder = dirname(path)
+    if (!existsSync(folder)) {
+      mkdirSync(folder)
+      own(folder)
+    }
+    writeFileSync(path, content)
+    own(path)
+  }
   const portsFor = async (delay: number): Promise<readonly number[]> => {
     if (delay === 0) return sshd.ports
     const proxy = proxies.get(delay) ?? (await startProxy(sshd.ports, delay))
@@ -101,6 +122,7 @@ export async function openHosts(): Promise<BenchHosts> {
       return { hosts, user: sshd.settings.user, privateKey: privateKeyFor(sshd, folder), knownHosts }
     },
     clear,
+    write,
     close: async () => {
       for (const { stop } of proxies.values()) stop()
       await sshd.stop()

@@ -8,14 +8,22 @@ export type Job =
   | { readonly kind: 'steps'; readonly steps: number; readonly lines: number; readonly seconds: number }
   /** One step that writes down the time. */
   | { readonly kind: 'first' }
-  /** Every file of a folder of this machine into `files` in the folder of each host. */
-  | { readonly kind: 'copy'; readonly source: string; readonly files: readonly string[] }
+  /** Every file of a folder of this machine into `files` in the folder of each host; `onlyDifferent`: none that is there already is sent. */
+  | {
+      readonly kind: 'copy'
+      readonly source: string
+      readonly files: readonly string[]
+      readonly onlyDifferent?: boolean
+    }
   /** Templates rendered for each host into `rendered` in its folder. */
   | { readonly kind: 'templates'; readonly count: number }
   /** What a machine is made of. */
   | { readonly kind: 'facts' }
   /** Every variable of every host of an inventory, printed. */
   | { readonly kind: 'inventory'; readonly file: string }
+
+/** Up to so many files are sent one by one. */
+export const fewFiles = 10
 
 /** A job, and the hosts that it is for. */
 export interface Task {

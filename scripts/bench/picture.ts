@@ -3,7 +3,7 @@ import type { Row } from './bench-run.ts'
 import type { Runner } from './jobs.ts'
 import { figuresOf } from './table.ts'
 
-const pictured = ['30x5', '10x100', '30x5-delay', 'small', 'templates-again']
+const pictured = ['30x5', '10x100', '30x5-delay', 'small', 'small-again', 'templates-again']
 const [width, left, right, bar, gap] = [860, 130, 90, 18, 30]
 
 /** Draws it as SVG. Bars of one case share a scale; what was ended has an open end. */
@@ -19,7 +19,7 @@ export function picture(rows: readonly Row[], runners: readonly Runner[], subtit
     for (const row of own) {
       y += bar + 4
       const length = Math.max(2, ((width - left - right) * value(row)) / longest)
-      const ended = row.seconds.length === 0
+      const ended = !figuresOf(row)
       const name = runners.find(({ id }) => id === row.runner)?.title ?? row.runner
       const kind = row.runner === 'rekey' ? 'own' : row.runner === 'node-ssh' ? 'reference' : 'peer'
       parts.push(

@@ -6,7 +6,7 @@ import type { Case } from './cases.ts'
 import { judge } from './goals.ts'
 import type { Runner } from './jobs.ts'
 import { picture } from './picture.ts'
-import { markdownTable } from './table.ts'
+import { markdownSettings, markdownTable } from './table.ts'
 
 /** What was found of a case: all runners in turn, in one run. */
 export interface RecordedCase {
@@ -53,6 +53,8 @@ export function writeRecord(cases: readonly Case[], runners: readonly Runner[]):
     ...goals.map(({ goal, found, met }) => `| ${goal} | ${found} | ${met ? 'met' : '**missed**'} |`),
     '',
     '## Figures',
+    '',
+    markdownSettings(runners),
     '',
     markdownTable(rows, runners),
   ].join('\n')

@@ -10,6 +10,8 @@ export interface Figures {
   readonly processorSeconds: number
   readonly memory: number
   readonly runs: number
+  /** How many of them were ended: they took longer than `most`. */
+  readonly ended: number
 }
 
 /** The middle of some numbers. */
@@ -19,16 +21,19 @@ export function median(numbers: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
-/** `undefined` where a runner never came to an end. */
-export function figuresOf(row: Row): Figures | undefined {
-  if (row.seconds.length === 0) return undefined
+/** `undefined` where a runner did not come to an end in most of its runs: then it is only known that it takes longer. */
+export function figuresOf({ seconds, processorSeconds, memory, ended, stopped = 0 }: Row): Figures | undefined {
+  const endless = Array.from({ length: ended }, () => Number.POSITIVE_INFINITY)
+  const middle = median([...seconds, ...endless])
+  if (!Number.isFinite(middle)) return undefined
   return {
-    median: median(row.seconds),
-    least: Math.min(...row.seconds),
-    most: Math.max(...row.seconds),
-    processorSeconds: median(row.processorSeconds),
-    memory: Math.max(...row.memory),
-    runs: row.seconds.length,
+    median: middle,
+    least: Math.min(...seconds),
+    most: ended > 0 ? stopped : Math.max(...seconds),
+    processorSeconds: median(processorSeconds),
+    memory: Math.max(...memory),
+    runs: seconds.length + ended,
+    ended,
   }
 }
 
@@ -56,8 +61,8 @@ function sections(rows: readonly Row[], runners: readonly Runner[]) {
         const figures = figuresOf(row)
         const times = ratio(rows, phase, row.runner)?.toFixed(1)
         if (figures) {
-          const { median, least, most, processorSeconds, memory, runs } = figures
-          const spread = `${seconds(least)} to ${seconds(most)}`
+          const { median, least, most, processorSeconds, memory, runs, ended } = figures
+          const spread = `${seconds(least)} to ${ended > 0 ? '> ' : ''}${seconds(most)}`
           return [
             name,
             seconds(median),
@@ -69,7 +74,15 @@ function sections(rows: readonly Row[], runners: readonly Runner[]) {
           ]
         }
         if (row.stopped !== undefined)
-          return [name, `> ${row.stopped.toFixed(0)} s`, 'ended', '', '', '1', `> ${times}×`]
+          return [
+            name,
+            `> ${row.stopped.toFixed(0)} s`,
+            'ended',
+            '',
+            '',
+            `${row.ended + row.seconds.length}`,
+            `> ${times}×`,
+          ]
         return [name, '–', row.missing ?? '', '', '', '', '']
       }),
   }))
@@ -88,12 +101,21 @@ export function plainTable(rows: readonly Row[], runners: readonly Runner[]): st
       .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
       .join('  ')
       .trimEnd()
-  return all.flatMap(({ title, cells }) => [title, line(heads), ...cells.map(line), '']).join('\n')
+  const settings = runners.map(({ title, settings }) => `${title}: ${settings}`)
+  return [...all.flatMap(({ title, cells }) => [title, line(heads), ...cells.map(line), '']), ...settings, ''].join(
+    '\n',
+  )
+}
+
+const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+
+/** How each runner is set up, for docs/benchmarks.md. */
+export function markdownSettings(runners: readonly Runner[]): string {
+  return ['| | settings |', '|---|---|', ...runners.map(({ title, settings }) => line([title, settings]))].join('\n')
 }
 
 /** For docs/benchmarks.md. */
 export function markdownTable(rows: readonly Row[], runners: readonly Runner[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
   return sections(rows, runners)
     .flatMap(({ title, cells }) => [
       `### ${title}`,

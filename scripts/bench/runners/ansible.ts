@@ -1,14 +1,23 @@
 // Ansible, as somebody sets it up who knows it well; and the same playbooks under Mitogen's strategy.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { firstCommand, type Job, type Runner, stepCommand, type Task, templateItems, templateText } from '../jobs.ts'
+import {
+  fewFiles,
+  firstCommand,
+  type Job,
+  type Runner,
+  stepCommand,
+  type Task,
+  templateItems,
+  templateText,
+} from '../jobs.ts'
 import { ansibleProgram, mitogenStrategies } from '../peers.ts'
 
 export const ansible: Runner = {
   id: 'ansible',
   title: 'Ansible',
   settings:
-    'forks = hosts, pipelining, ControlPersist, no compression, fact gathering off, interpreter given, linear strategy, `unarchive` for many files',
+    'forks = hosts, pipelining, ControlPersist, no compression, fact gathering off, interpreter given, linear strategy, `unarchive` of an archive that is there already for many files, `copy` where nothing may be sent',
   command: task => ansibleCommand(task, {}),
 }
 
@@ -82,16 +91,18 @@ function tasksOf({ job, bench, folder }: Task): AnsibleTask[] {
   }
 }
 
-function copyTasks({ source, files }: Extract<Job, { kind: 'copy' }>): AnsibleTask[] {
+function copyTasks({ source, files, onlyDifferent }: Extract<Job, { kind: 'copy' }>): AnsibleTask[] {
   const destination = '{{ bench_folder }}/files'
   const folder = { name: 'Make the folder', 'ansible.builtin.file': { path: destination, state: 'directory' } }
-  // `copy` asks and sends file by file, which takes minutes for a thousand.
-  const many = { name: 'Copy', 'ansible.builtin.unarchive': { src: `${source}.tar`, dest: destination } }
+  // `copy` asks and sends file by file, which takes minutes for a thousand; `unarchive` sends all of them whatever is there.
+  const many = onlyDifferent
+    ? { name: 'Copy', 'ansible.builtin.copy': { src: `${source}/`, dest: destination } }
+    : { name: 'Copy', 'ansible.builtin.unarchive': { src: `${source}.tar`, dest: destination } }
   const few = files.map(name => ({
     name: `Copy ${name}`,
     'ansible.builtin.copy': { src: join(source, name), dest: `${destination}/${name}` },
   }))
-  return files.length > 10 ? [folder, many] : [folder, ...few]
+  return files.length > fewFiles ? [folder, many] : [folder, ...few]
 }
 
 function templateTasks(count: number, folder: string): AnsibleTask[] {

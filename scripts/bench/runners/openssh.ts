@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { quote } from '../../../lib/connection/shell.ts'
-import { factsCommand, firstCommand, type Runner, stepCommand, type Task } from '../jobs.ts'
+import { factsCommand, fewFiles, firstCommand, type Runner, stepCommand, type Task } from '../jobs.ts'
 
 export const openssh: Runner = {
   id: 'openssh',
@@ -48,7 +48,7 @@ function workOf({ job, bench, reach, folder }: Task): string | undefined {
       const lines = reach.hosts.map(({ address, folder: there }) => {
         const make = `on ${address} ${quote(`mkdir -p ${there}/files`)}`
         const send =
-          job.files.length > 10
+          job.files.length > fewFiles
             ? `tar -C ${job.source} -cf - . | ssh -F /dev/null -o ControlPath="$control" ${address} ${quote(`tar -C ${there}/files -xf -`)}`
             : `scp -q -F /dev/null -o ControlPath=${folder}/%h ${job.files.map(name => join(job.source, name)).join(' ')} ${address}:${there}/files/`
         return `{ ${make}; ${send}; } &`

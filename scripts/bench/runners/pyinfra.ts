@@ -1,7 +1,7 @@
 // pyinfra, every host at once.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { firstCommand, type Job, type Runner, stepCommand, templateItems, templateText } from '../jobs.ts'
+import { fewFiles, firstCommand, type Job, type Runner, stepCommand, templateItems, templateText } from '../jobs.ts'
 import { pyinfraProgram } from '../peers.ts'
 
 export const pyinfra: Runner = {
@@ -50,7 +50,7 @@ function deployOf(job: Job, log: string, folder: string): string {
     case 'first':
       return `${head}server.shell(name="Write it down", commands=[json.loads(${python(firstCommand(log))})])\n`
     case 'copy':
-      return job.files.length > 10
+      return job.files.length > fewFiles
         ? `${head}${here}files.sync(name="Copy", src=json.loads(${python(job.source)}), dest=f"{folder}/files")\n`
         : `${head}${here}for name in json.loads(${python(job.files)}):\n    files.put(name=f"Copy {name}", src=f"${job.source}/{name}", dest=f"{folder}/files/{name}")\n`
     case 'templates': {
