@@ -59,19 +59,13 @@ function sections(rows: readonly Row[], runners: readonly Runner[]) {
       .map(row => {
         const name = runners.find(({ id }) => id === row.runner)?.title ?? row.runner
         const figures = figuresOf(row)
-        const times = ratio(rows, phase, row.runner)?.toFixed(1)
+        const found = ratio(rows, phase, row.runner)
+        // None where rekey was not asked, or was ended itself.
+        const times = found === undefined ? '' : `${found.toFixed(1)}×`
         if (figures) {
           const { median, least, most, processorSeconds, memory, runs, ended } = figures
           const spread = `${seconds(least)} to ${ended > 0 ? '> ' : ''}${seconds(most)}`
-          return [
-            name,
-            seconds(median),
-            spread,
-            seconds(processorSeconds),
-            `${memory.toFixed(0)} MB`,
-            `${runs}`,
-            `${times}×`,
-          ]
+          return [name, seconds(median), spread, seconds(processorSeconds), `${memory.toFixed(0)} MB`, `${runs}`, times]
         }
         if (row.stopped !== undefined)
           return [
@@ -81,7 +75,7 @@ function sections(rows: readonly Row[], runners: readonly Runner[]) {
             '',
             '',
             `${row.ended + row.seconds.length}`,
-            `> ${times}×`,
+            times && `> ${times}`,
           ]
         return [name, '–', row.missing ?? '', '', '', '', '']
       }),
