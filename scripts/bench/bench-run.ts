@@ -77,7 +77,7 @@ export async function runCase(
         }
         const measured = await measure(command, task.folder, patience)
         try {
-          tell(note(row, measured, task, phase))
+          tell(measured.stopped ? noteEnded(row, patience) : note(row, measured, task, phase))
         } catch (error) {
           // One of the others that did less has no figures, and keeps nobody from theirs.
           if (runner.tellsOfItself) throw error
@@ -86,6 +86,7 @@ export async function runCase(
           row.seconds.length = 0
           // What comes after it needs what it did.
           givenUp.add(runner)
+          await hostsAreDone(bench)
           break
         }
         if (measured.stopped) {
@@ -133,14 +134,16 @@ async function hostsAreDone({ log }: BenchHosts): Promise<void> {
   }
 }
 
+/** Keeps that a run took longer than this; how long it took to end is not known to be its own. */
+function noteEnded(row: Row, patience: number): string {
+  row.ended++
+  row.stopped = patience / 1_000
+  return `${row.phase} ${row.runner}: ended after ${row.stopped} s`
+}
+
 /** Checks a run and keeps its figures. Throws where it did not do its work: then there is nothing to compare. */
 function note(row: Row, measured: Measured, task: Task, phase: Phase): string {
   const what = `${row.phase} ${row.runner}`
-  if (measured.stopped) {
-    row.ended++
-    row.stopped = measured.seconds
-    return `${what}: ended after ${measured.seconds.toFixed(0)} s`
-  }
   let seconds = measured.seconds
   try {
     if (measured.exitCode !== 0) throw new Error(`exit status 0, not ${measured.exitCode}`)

@@ -10,8 +10,6 @@ export interface Figures {
   readonly processorSeconds: number
   readonly memory: number
   readonly runs: number
-  /** How many of them were ended: they took longer than `most`. */
-  readonly ended: number
 }
 
 /** The middle of some numbers. */
@@ -33,7 +31,6 @@ export function figuresOf({ seconds, processorSeconds, memory, ended, stopped = 
     processorSeconds: median(processorSeconds),
     memory: Math.max(...memory),
     runs: seconds.length + ended,
-    ended,
   }
 }
 
@@ -63,8 +60,8 @@ function sections(rows: readonly Row[], runners: readonly Runner[]) {
         // None where rekey was not asked, or was ended itself.
         const times = found === undefined ? '' : `${found.toFixed(1)}×`
         if (figures) {
-          const { median, least, most, processorSeconds, memory, runs, ended } = figures
-          const spread = `${seconds(least)} to ${ended > 0 ? '> ' : ''}${seconds(most)}`
+          const { median, least, most, processorSeconds, memory, runs } = figures
+          const spread = `${seconds(least)} to ${row.ended > 0 ? '> ' : ''}${seconds(most)}`
           return [name, seconds(median), spread, seconds(processorSeconds), `${memory.toFixed(0)} MB`, `${runs}`, times]
         }
         if (row.stopped !== undefined)
@@ -101,11 +98,13 @@ export function plainTable(rows: readonly Row[], runners: readonly Runner[]): st
   )
 }
 
-const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+const markdownLine = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
 
 /** How each runner is set up, for docs/benchmarks.md. */
 export function markdownSettings(runners: readonly Runner[]): string {
-  return ['| | settings |', '|---|---|', ...runners.map(({ title, settings }) => line([title, settings]))].join('\n')
+  return ['| | settings |', '|---|---|', ...runners.map(({ title, settings }) => markdownLine([title, settings]))].join(
+    '\n',
+  )
 }
 
 /** For docs/benchmarks.md. */
@@ -114,9 +113,9 @@ export function markdownTable(rows: readonly Row[], runners: readonly Runner[]):
     .flatMap(({ title, cells }) => [
       `### ${title}`,
       '',
-      line(heads),
+      markdownLine(heads),
       `|---|${'---:|'.repeat(heads.length - 1)}`,
-      ...cells.map(line),
+      ...cells.map(markdownLine),
       '',
     ])
     .join('\n')
