@@ -24,6 +24,8 @@ export interface Measured {
   readonly stopped: boolean
   /** When it was started, milliseconds since 1970. */
   readonly startedAt: number
+  /** Bytes that went over loopback meanwhile, where the hosts are. */
+  readonly sent: number
   /** What it printed. */
   readonly output: string
 }
@@ -44,6 +46,7 @@ export async function measure(command: Command, folder: string, patience: number
   const [output, times] = [join(folder, 'output'), join(folder, 'times')]
   const script = '"$@" >"$BENCH_OUTPUT" 2>&1; code=$?; times >"$BENCH_TIMES"; exit $code'
   const watch = watchProcesses(id)
+  const sentBefore = loopbackBytes()
   const startedAt = Date.now()
   const started = performance.now()
   const child = spawn('/bin/sh', ['-c', script, 'sh', ...command.argv], {
@@ -76,6 +79,7 @@ export async function measure(command: Command, folder: string, patience: number
     exitCode,
     stopped,
     startedAt,
+    sent: loopbackBytes() - sentBefore,
     output: readFileSync(output, 'utf8'),
   }
 }
@@ -87,6 +91,11 @@ function processorSecondsOf(file: string): number {
     (sum, [, minutes, rest]) => sum + Number(minutes) * 60 + Number(rest),
     0,
   )
+}
+
+/** What loopback has carried since it is there. */
+function loopbackBytes(): number {
+  return Number(/^ *lo: *(\d+)/m.exec(readFileSync('/proc/net/dev', 'utf8'))?.[1])
 }
 
 function watchProcesses(id: string) {
