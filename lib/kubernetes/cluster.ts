@@ -59,7 +59,9 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     const made = (async () => {
       credentials ??= readCredentials(master)
       const session = await run.on(master)
-      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), await credentials)
+      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), await credentials, undefined, {
+        signal: run.signal,
+      })
     })()
     made.catch(() => {
       clients.delete(master.name)

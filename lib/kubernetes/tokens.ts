@@ -16,14 +16,12 @@ const type = 'kubernetes.io/service-account-token'
 
 /** Every token Secret of the cluster, by namespace and name. */
 export async function tokenSecrets(api: KubernetesApi): Promise<TokenSecret[]> {
-  const listed = await api.list(`/api/v1/secrets?fieldSelector=type%3D${encodeURIComponent(type)}`)
-  return listed
-    .map(({ metadata: { namespace = '', name }, data }) => ({
-      namespace,
-      name,
-      token: new Secret(Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8')),
-    }))
-    .sort((a, b) => `${a.namespace}/${a.name}`.localeCompare(`${b.namespace}/${b.name}`))
+  const found: TokenSecret[] = []
+  for await (const { metadata, data } of api.each(`/api/v1/secrets?fieldSelector=type%3D${encodeURIComponent(type)}`)) {
+    const token = new Secret(Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8'))
+    found.push({ namespace: metadata.namespace ?? '', name: metadata.name, token })
+  }
+  return found.sort((a, b) => `${a.namespace}/${a.name}`.localeCompare(`${b.namespace}/${b.name}`))
 }
 
 /**
@@ -51,18 +49,17 @@ export async function regenerateToken(
 
 /** The namespaces whose `kube-root-ca.crt` is not `ca` (yet). */
 export async function namespacesWithOtherCa(api: KubernetesApi, ca: string): Promise<string[]> {
-  const [namespaces, published] = await Promise.all([
-    api.list('/api/v1/namespaces'),
-    api.list('/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt'),
-  ])
-  const current = new Set(
-    published
-      .filter(({ data }) => String(data?.['ca.crt']).trim() === ca.trim())
-      .map(({ metadata }) => metadata.namespace),
-  )
-  return namespaces
-    .filter(({ metadata, status }) => !current.has(metadata.name) && status?.phase === 'Active')
-    .map(({ metadata }) => metadata.name)
+  const current = new Set<string | undefined>()
+  for await (const { metadata, data } of api.each(
+    '/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt',
+  )) {
+    if (String(data?.['ca.crt']).trim() === ca.trim()) current.add(metadata.namespace)
+  }
+  const others: string[] = []
+  for await (const { metadata, status } of api.each('/api/v1/namespaces')) {
+    if (!current.has(metadata.name) && status?.phase === 'Active') others.push(metadata.name)
+  }
+  return others
 }
 
 /** A new key pair for service-account tokens: RSA 2048, as kubeadm makes it. */
