@@ -5,7 +5,7 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { jsonText } from '../lib/inventory/python-json.ts'
-import type { Value } from '../lib/inventory/values.ts'
+import { Dict, isMapping, type Value } from '../lib/inventory/values.ts'
 
 /** The version whose answers are stored. A newer one: change it here, run `npm run test:update-ansible`, read the diff. */
 export const ansibleVersion = '2.19.14'
@@ -79,8 +79,15 @@ export function startOracle(): Oracle {
     ask: job =>
       new Promise((resolve, reject) => {
         waiting.push(resolve)
-        child.stdin!.write(`${jsonText(job)}\n`, error => error && reject(error))
+        child.stdin!.write(`${jsonText(asValue(job))}\n`, error => error && reject(error))
       }),
     close: () => void child.stdin!.end(),
   }
+}
+
+/** What is written in JavaScript as a value of an inventory; values that are ones already stay as they are. */
+export function asValue(plain: unknown): Value {
+  if (Array.isArray(plain)) return plain.map(asValue)
+  if (Object.getPrototypeOf(plain ?? 0) !== Object.prototype || isMapping(plain)) return plain as Value
+  return Dict.of(Object.entries(plain as object).map(([key, value]) => [key, asValue(value)]))
 }

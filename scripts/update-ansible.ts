@@ -10,6 +10,7 @@ import { parseJson } from '../lib/inventory/yaml.ts'
 import {
   ansibleProgram,
   ansibleVersion,
+  asValue,
   installAnsible,
   oracleEnvironment,
   startOracle,
@@ -65,23 +66,21 @@ writeRows(
 )
 
 const templatesFile = join(fixtures, 'templates.json')
-const { variables, templates } = parseJson(readFileSync(templatesFile, 'utf8'), 'templates', vault) as {
-  variables: Value
-  templates: { template: string; refused?: string }[]
-}
+const stored = parseJson(readFileSync(templatesFile, 'utf8'), 'templates', vault) as Mapping
+const [variables, templates] = [stored.get('variables')!, stored.get('templates') as Mapping[]]
 const evaluated = await oracle.ask({
   kind: 'templates',
   variables,
-  templates: templates.map(({ template }) => template),
+  templates: templates.map(row => String(row.get('template'))),
 })
 const answers = evaluated.stdout
   .trim()
   .split('\n')
   .map(line => parseJson(line, 'answer', vault) as Mapping)
-const rows = templates.map(({ template, refused }, index) => ({
-  template,
-  ...answers[index],
-  ...(refused === undefined ? {} : { refused }),
+const rows = templates.map((row, index) => ({
+  template: row.get('template'),
+  ...Object.fromEntries(answers[index]!.entries()),
+  ...(row.has('refused') ? { refused: row.get('refused') } : {}),
 }))
 writeRows(templatesFile, `{ "variables": ${jsonText(variables)},\n"templates": [`, rows, ']}')
 
@@ -105,6 +104,6 @@ if (failed > 0) {
 }
 
 /** One row a line: what changes shows in a diff. Numbers stay as Python writes them, 1.0 apart from 1. */
-function writeRows(file: string, before: string, list: readonly Mapping[], after: string): void {
-  writeFileSync(file, `${before}\n${list.map(row => jsonText(row)).join(',\n')}\n${after}\n`)
+function writeRows(file: string, before: string, list: readonly object[], after: string): void {
+  writeFileSync(file, `${before}\n${list.map(row => jsonText(asValue(row))).join(',\n')}\n${after}\n`)
 }

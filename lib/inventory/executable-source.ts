@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { RekeyError } from '../errors.ts'
 import { addChild, addHost, assign, assignToGroup, type Collector, ensureGroup, type Group } from './groups.ts'
-import { isMapping, type Mapping, typeName, type Value } from './values.ts'
+import { Dict, isMapping, keyText, type Mapping, typeName, type Value } from './values.ts'
 import type { Vault } from './vault.ts'
 import { parseJson } from './yaml.ts'
 
@@ -28,27 +28,31 @@ export async function addExecutableInventory(
   const printed = parse(file, '--list', await run(file, ['--list'], options), options.vault)
   const hosts = new Set<string>()
   let variables: Mapping | undefined
-  for (const [name, content] of Object.entries(printed)) {
+  for (const [key, content] of printed.entries()) {
+    const name = keyText(key)
     if (name !== '_meta') addGroup(collector, file, name, content, hosts)
-    else if (isMapping(content) && isMapping(content['hostvars'])) variables = content['hostvars']
-    else
-      throw bad(file, '"_meta" has no map "hostvars"', 'Print {"_meta": {"hostvars": {…}}, …}, or leave "_meta" out.')
+    else {
+      const hostvars = isMapping(content) ? content.get('hostvars') : undefined
+      if (isMapping(hostvars)) variables = hostvars
+      else
+        throw bad(file, '"_meta" has no map "hostvars"', 'Print {"_meta": {"hostvars": {…}}, …}, or leave "_meta" out.')
+    }
   }
   const names = [...hosts]
   if (variables === undefined) {
     options.notice(`${file} prints no "_meta": it is run once more for each of ${names.length} hosts`)
-    variables = {}
+    variables = new Dict()
     for (let index = 0; index < names.length; index += parallelHosts) {
       const batch = names.slice(index, index + parallelHosts)
       const answers = await Promise.all(batch.map(name => run(file, ['--host', name], options)))
       for (const [offset, name] of batch.entries()) {
         const answer = answers[offset]!
-        if (answer.trim() !== '') variables[name] = parse(file, `--host ${name}`, answer, options.vault)
+        if (answer.trim() !== '') variables.set(name, parse(file, `--host ${name}`, answer, options.vault))
       }
     }
   }
   for (const name of names) {
-    const own = Object.hasOwn(variables, name) ? variables[name]! : {}
+    const own = variables.get(name) ?? new Dict<Value>()
     if (!isMapping(own))
       throw bad(
         file,
@@ -56,7 +60,7 @@ export async function addExecutableInventory(
         'Print a map for each host.',
       )
     const host = collector.data.hosts.get(name)!
-    for (const [variable, value] of Object.entries(own)) assign(host.vars, variable, value, { file })
+    for (const [variable, value] of own.entries()) assign(host.vars, keyText(variable), value, { file })
   }
 }
 
@@ -69,7 +73,7 @@ function addGroup(collector: Collector, file: string, name: string, content: Val
     addHosts(collector, file, group, content, hosts)
     return
   }
-  const { hosts: own, vars, children } = content
+  const [own, vars, children] = ['hosts', 'vars', 'children'].map(key => content.get(key))
   if (own === undefined && vars === undefined && children === undefined) {
     throw bad(
       file,
@@ -81,10 +85,10 @@ function addGroup(collector: Collector, file: string, name: string, content: Val
   if (vars !== undefined) {
     if (!isMapping(vars))
       throw bad(file, `"vars" of the group "${name}" is ${typeName(vars)}, not a map`, 'Print a map of variables.')
-    for (const [variable, value] of Object.entries(vars)) assignToGroup(group, variable, value, origin)
+    for (const [variable, value] of vars.entries()) assignToGroup(group, keyText(variable), value, origin)
   }
   if (children === undefined) return
-  const members = isMapping(children) ? Object.keys(children) : children
+  const members = isMapping(children) ? children.keys() : children
   if (!Array.isArray(members))
     throw bad(
       file,

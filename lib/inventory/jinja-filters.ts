@@ -7,12 +7,12 @@ import { jsonText } from './python-json.ts'
 import { expandReplacement, pythonRegex } from './python-regex.ts'
 import {
   AbsentError,
+  asKey,
   compare,
   contains,
   equal,
   isNumber,
   iterate,
-  keyOf,
   pythonType,
   TemplateError,
   text,
@@ -20,7 +20,7 @@ import {
   truthy,
   UndefinedError,
 } from './python-values.ts'
-import { float, integer, isMapping, setKey, type Value, WholeFloat } from './values.ts'
+import { Dict, float, integer, isMapping, type Value, WholeFloat } from './values.ts'
 import { createVault } from './vault.ts'
 import { parseJson } from './yaml.ts'
 
@@ -52,7 +52,7 @@ function list(value: unknown): unknown[] {
   throw new TemplateError(`expected a list, not a ${pythonType(value)}`)
 }
 
-function map(value: unknown): Record<string, unknown> {
+function map(value: unknown): Dict {
   if (isMapping(value)) return value
   throw new TemplateError(`expected a map, not a ${pythonType(value)}`)
 }
@@ -208,17 +208,17 @@ function combine(value: unknown, { positional, named }: CallArguments): unknown 
   const { recursive = false, list_merge = 'replace' } = bind({ positional: [], named }, 'recursive', 'list_merge')
   const mergeLists = listMerges[string(list_merge)]
   if (!mergeLists) throw new TemplateError(`"combine" can't merge lists by "${text(list_merge)}"`)
-  const merge = (low: Record<string, unknown>, high: Record<string, unknown>): Record<string, unknown> => {
-    const merged = { ...low }
-    for (const [key, item] of Object.entries(high)) {
-      const old = Object.hasOwn(merged, key) ? merged[key] : undefined
-      if (truthy(recursive) && isMapping(old) && isMapping(item)) setKey(merged, key, merge(old, item))
-      else setKey(merged, key, Array.isArray(old) && Array.isArray(item) ? mergeLists(old, item) : item)
+  const merge = (low: Dict, high: Dict): Dict => {
+    const merged = Dict.of(low.entries())
+    for (const [key, item] of high.entries()) {
+      const old = merged.get(key)
+      if (truthy(recursive) && isMapping(old) && isMapping(item)) merged.set(key, merge(old, item))
+      else merged.set(key, Array.isArray(old) && Array.isArray(item) ? mergeLists(old, item) : item)
     }
     return merged
   }
   const maps = [value, ...positional].flatMap(one => (Array.isArray(one) ? flatten(one, -1, false) : [one]))
-  return maps.reduce<Record<string, unknown>>((low, high) => merge(low, map(high)), {})
+  return maps.reduce<Dict>((low, high) => merge(low, map(high)), new Dict())
 }
 
 function flatten(value: unknown, levels: number, skipNulls: boolean): unknown[] {
@@ -305,17 +305,24 @@ function extract(value: unknown, args: CallArguments, context: CallContext): unk
 
 function dictionaryToItems(value: unknown, args: CallArguments): unknown {
   const { key_name = 'key', value_name = 'value' } = bind(args, 'key_name', 'value_name')
-  return Object.entries(map(value)).map(([key, item]) => ({ [string(key_name)]: key, [string(value_name)]: item }))
+  return map(value)
+    .entries()
+    .map(([key, item]) =>
+      Dict.of<unknown>([
+        [string(key_name), key],
+        [string(value_name), item],
+      ]),
+    )
 }
 
 function itemsToDictionary(value: unknown, args: CallArguments): unknown {
   const { key_name = 'key', value_name = 'value' } = bind(args, 'key_name', 'value_name')
-  const result: Record<string, unknown> = {}
+  const result = new Dict()
   for (const item of list(value)) {
     const entry = map(item)
     for (const name of [key_name, value_name])
-      if (!Object.hasOwn(entry, string(name))) throw new TemplateError(`an item has no "${text(name)}"`)
-    setKey(result, keyOf(entry[string(key_name)]), entry[string(value_name)])
+      if (!entry.has(string(name))) throw new TemplateError(`an item has no "${text(name)}"`)
+    result.set(asKey(entry.get(string(key_name))), entry.get(string(value_name)))
   }
   return result
 }
@@ -324,9 +331,9 @@ function dictionarySort(value: unknown, args: CallArguments): unknown {
   const { case_sensitive, by = 'key', reverse = false } = bind(args, 'case_sensitive', 'by', 'reverse')
   const index = by === 'value' ? 1 : 0
   const sign = truthy(reverse) ? -1 : 1
-  return Object.entries(map(value)).sort(
-    (one, other) => sign * compare(fold(one[index], case_sensitive), fold(other[index], case_sensitive)),
-  )
+  return map(value)
+    .entries()
+    .sort((one, other) => sign * compare(fold(one[index], case_sensitive), fold(other[index], case_sensitive)))
 }
 
 function sum(value: unknown, args: CallArguments, context: CallContext): unknown {
@@ -445,7 +452,7 @@ export const filters: Record<string, Filter> = {
     const { other } = bind(args, 'other')
     return distinct(list(value).filter(member => contains(list(other), member)))
   },
-  items: value => Object.entries(map(value)),
+  items: value => map(value).entries(),
   items2dict: itemsToDictionary,
   join: (value, args, context) => {
     const { d = '', attribute: path } = bind(args, 'd', 'attribute')

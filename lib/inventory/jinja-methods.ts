@@ -1,7 +1,7 @@
 // Methods of Python's texts, lists and maps that templates call: `name.split('.')`, `map.get('key', 1)`.
 import type { CallArguments } from './jinja-call.ts'
-import { contains, equal, isKey, keyOf, pythonType, TemplateError, toNumber } from './python-values.ts'
-import { isMapping } from './values.ts'
+import { equal, pythonType, TemplateError, toNumber } from './python-values.ts'
+import { type Dict, isKey, isMapping } from './values.ts'
 
 /** Calls a method of a value. Throws `TemplateError` naming one that rekey doesn't have. */
 export function callMethod(target: unknown, name: string, { positional, named }: CallArguments): unknown {
@@ -116,9 +116,9 @@ const listMethods = (list: readonly unknown[]): Methods => ({
   count: member => list.filter(item => equal(item, member)).length,
 })
 
-const mapMethods = (map: Record<string, unknown>): Methods => ({
-  items: () => Object.entries(map),
-  keys: () => Object.keys(map),
-  values: () => Object.values(map),
-  get: (key, otherwise = null) => (isKey(key) && contains(map, key) ? map[keyOf(key)] : otherwise),
+const mapMethods = (map: Dict): Methods => ({
+  items: () => map.entries(),
+  keys: () => map.keys(),
+  values: () => map.values(),
+  get: (key, otherwise = null) => (isKey(key) && map.has(key) ? map.get(key) : otherwise),
 })

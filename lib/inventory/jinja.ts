@@ -8,13 +8,13 @@ import { tests } from './jinja-tests.ts'
 import { formatPercent } from './python-format.ts'
 import {
   AbsentError,
+  asKey,
   compare,
   contains,
   equal,
   isFloat,
   isNumber,
   iterate,
-  keyOf,
   pythonType,
   TemplateError,
   text,
@@ -22,7 +22,7 @@ import {
   truthy,
   UndefinedError,
 } from './python-values.ts'
-import { float, integer, isMapping, setKey } from './values.ts'
+import { Dict, float, integer, isKey, isMapping } from './values.ts'
 
 /** Where names in a template come from. */
 export interface Scope {
@@ -141,15 +141,20 @@ function runLoop(loop: Extract<Statement, { kind: 'for' }>, frame: Frame, output
     })
     .filter(inner => !loop.where || truthy(value(loop.where, inner)))
   for (const [index, inner] of members.entries()) {
-    inner.set('loop', {
-      index: index + 1,
-      index0: index,
-      revindex: members.length - index,
-      revindex0: members.length - index - 1,
-      first: index === 0,
-      last: index === members.length - 1,
-      length: members.length,
-    })
+    inner.set(
+      'loop',
+      Dict.of(
+        Object.entries({
+          index: index + 1,
+          index0: index,
+          revindex: members.length - index,
+          revindex0: members.length - index - 1,
+          first: index === 0,
+          last: index === members.length - 1,
+          length: members.length,
+        }),
+      ),
+    )
     run(loop.body, inner, output)
   }
   if (members.length === 0) run(loop.otherwise, frame, output)
@@ -172,11 +177,8 @@ function evaluate(expression: Expression, frame: Frame): unknown {
       return lookup(expression.name, frame)
     case 'list':
       return expression.items.map(item => value(item, frame))
-    case 'map': {
-      const mapping: Record<string, unknown> = {}
-      for (const [key, item] of expression.entries) setKey(mapping, keyOf(value(key, frame)), value(item, frame))
-      return mapping
-    }
+    case 'map':
+      return Dict.of(expression.entries.map(([key, item]) => [asKey(value(key, frame)), value(item, frame)]))
     case 'item': {
       const target = evaluate(expression.target, frame)
       return target instanceof Missing ? target : item(target, value(expression.key, frame), expression.attribute)
@@ -267,10 +269,7 @@ function item(target: unknown, key: unknown, attribute: boolean): unknown {
 }
 
 function element(target: unknown, key: unknown): unknown {
-  if (isMapping(target)) {
-    const name = keyOf(key)
-    return Object.hasOwn(target, name) ? target[name] : undefined
-  }
+  if (isMapping(target)) return isKey(key) ? target.get(key) : undefined
   if ((Array.isArray(target) || typeof target === 'string') && isNumber(key) && !isFloat(key)) {
     return typeof target === 'string' ? [...target].at(Number(key)) : target.at(Number(key))
   }
@@ -310,7 +309,7 @@ function call(target: Expression, args: CallArguments, frame: Frame): unknown {
   }
   if (target.kind === 'name') {
     if (target.name === 'range') return range(args)
-    if (target.name === 'dict' && args.positional.length === 0) return Object.fromEntries(args.named)
+    if (target.name === 'dict' && args.positional.length === 0) return Dict.of(args.named)
     const found = lookup(target.name, frame)
     if (found instanceof Missing) throw new TemplateError(`the function "${target.name}" is not known`)
   }

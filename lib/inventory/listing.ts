@@ -1,15 +1,17 @@
 // What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
-import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag, timestampTag } from 'js-yaml'
+import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag, realMapTag, timestampTag } from 'js-yaml'
 import { type Assignments, compareText, type Group, type HostEntry, type InventoryData } from './groups.ts'
 import type { Layers } from './layers.ts'
 import { jsonText } from './python-json.ts'
 import { text } from './python-values.ts'
 import {
+  Dict,
   EncryptedText,
   floatText,
   isMapping,
+  type Key,
+  keyText,
   type Mapping,
-  setKey,
   Timestamp,
   UnsafeText,
   type Value,
@@ -60,31 +62,32 @@ const internalVariables = new Set([
 
 /** The variables of a host as they are written, templates and all. */
 function hostVariables(layers: Layers, host: HostEntry): Mapping {
-  const variables: Mapping = {}
-  for (const [name, { value }] of layers.merged(host)) if (!internalVariables.has(name)) setKey(variables, name, value)
+  const variables: Mapping = new Dict()
+  for (const [name, { value }] of layers.merged(host)) if (!internalVariables.has(name)) variables.set(name, value)
   return variables
 }
 
 /** `--list`: groups with their hosts and children, and all variables by host. */
 export function listJson({ data, layers }: ListingSources, selected: readonly HostEntry[]): string {
   const available = new Set(selected)
-  const listed: Mapping = {}
+  const listed: Mapping = new Dict()
   const seen = new Set<Group>()
   const visit = (group: Group): void => {
-    const entry: Mapping = {}
+    const entry: Mapping = new Dict()
     const hosts = group.name === 'all' ? [] : ownHosts(group, available)
-    if (hosts.length > 0) setKey(entry, 'hosts', hosts)
-    if (group.children.size > 0) setKey(entry, 'children', [...group.children.keys()])
+    if (hosts.length > 0) entry.set('hosts', hosts)
+    if (group.children.size > 0) entry.set('children', [...group.children.keys()])
     for (const child of group.children.values()) {
       if (seen.has(child)) continue
       seen.add(child)
       visit(child)
     }
-    if (Object.keys(entry).length > 0) setKey(listed, group.name, entry)
+    if (entry.size > 0) listed.set(group.name, entry)
   }
   visit(data.groups.get('all')!)
-  const entries = Object.keys(listed)
-    .map(name => line(name, jsonText(listed[name]!, { ...listFormat, margin: '    ' }), '    '))
+  const entries = listed
+    .entries()
+    .map(([name, group]) => line(keyText(name), jsonText(group, { ...listFormat, margin: '    ' }), '    '))
     .concat({
       name: '_meta',
       text: `    "_meta": {\n${hostVariablesText(layers, selected)},\n        "profile": "inventory_legacy"\n    }`,
@@ -155,28 +158,28 @@ export function listYaml({ data, layers }: ListingSources, selected: readonly Ho
   const seenGroups = new Set<Group>()
   const seenHosts = new Set<HostEntry>()
   const visit = (group: Group): Mapping => {
-    const children: Mapping = {}
+    const children: Mapping = new Dict()
     for (const child of group.children.values()) {
-      if (seenGroups.has(child)) setKey(children, child.name, {})
+      if (seenGroups.has(child)) children.set(child.name, new Dict())
       else {
         const inner = visit(child)
         seenGroups.add(child)
-        if (Object.keys(inner).length > 0) setKey(children, child.name, inner)
+        if (inner.size > 0) children.set(child.name, inner)
       }
     }
-    const hosts: Mapping = {}
+    const hosts: Mapping = new Dict()
     for (const host of group.name === 'all' ? [] : group.hosts.values()) {
       if (!available.has(host)) continue
-      setKey(hosts, host.name, seenHosts.has(host) ? {} : hostVariables(layers, host))
+      hosts.set(host.name, seenHosts.has(host) ? new Dict<Value>() : hostVariables(layers, host))
       seenHosts.add(host)
     }
-    const entry: Mapping = {}
-    if (Object.keys(children).length > 0) setKey(entry, 'children', children)
-    if (Object.keys(hosts).length > 0) setKey(entry, 'hosts', hosts)
+    const entry: Mapping = new Dict()
+    if (children.size > 0) entry.set('children', children)
+    if (hosts.size > 0) entry.set('hosts', hosts)
     return entry
   }
   const all = visit(data.groups.get('all')!)
-  return yamlText(Object.keys(all).length > 0 ? { all } : {})
+  return yamlText(Dict.of<Value>(all.size > 0 ? [['all', all]] : []))
 }
 
 /** `--host`. */
@@ -195,9 +198,9 @@ export function graph({ layers }: ListingSources, start: Group, showVariables = 
   const add = (label: string, depth: number): void => {
     lines.push(depth === 0 ? label : `${'  |'.repeat(depth)}--${label}`)
   }
-  const variables = (found: Iterable<readonly [string, Value]>, depth: number): void => {
-    const sorted = [...found].sort(([one], [other]) => compareText(one, other))
-    for (const [name, value] of sorted) add(`{${name} = ${text(readable(value))}}`, depth)
+  const variables = (found: Iterable<readonly [Key, Value]>, depth: number): void => {
+    const sorted = [...found].sort(([one], [other]) => compareText(keyText(one), keyText(other)))
+    for (const [name, value] of sorted) add(`{${keyText(name)} = ${text(readable(value))}}`, depth)
   }
   const visit = (group: Group, depth: number): void => {
     add(`@${group.name}:`, depth)
@@ -205,7 +208,7 @@ export function graph({ layers }: ListingSources, start: Group, showVariables = 
     if (group.name !== 'all') {
       for (const host of group.hosts.values()) {
         add(host.name, depth + 1)
-        if (showVariables) variables(Object.entries(hostVariables(layers, host)), depth + 2)
+        if (showVariables) variables(hostVariables(layers, host).entries(), depth + 2)
       }
     }
     if (showVariables) variables(groupVariables(layers, group), depth + 1)
@@ -228,14 +231,12 @@ function readable(value: Value): Value {
   if (value instanceof EncryptedText) return value.decrypt()
   if (value instanceof UnsafeText) return value.text
   if (Array.isArray(value)) return value.map(readable)
-  if (!isMapping(value)) return value
-  const mapping: Mapping = {}
-  for (const [key, item] of Object.entries(value)) setKey(mapping, key, readable(item))
-  return mapping
+  return isMapping(value) ? Dict.of(value.entries().map(([key, item]) => [key, readable(item)])) : value
 }
 
 // js-yaml writes JavaScript's values; these are the others that variables may hold.
 const schema = DUMP_SCHEMA.withTags(
+  realMapTag,
   defineScalarTag('tag:yaml.org,2002:int', {
     ...intYaml11Tag,
     identify: value => typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value)),
@@ -270,11 +271,11 @@ function yamlText(value: Mapping): string {
   return dump(sorted(value), { schema, noRefs: true, lineWidth: -1, seqNoIndent: true })
 }
 
-function sorted(value: Value): Value {
+/** A value with its keys sorted, maps as js-yaml knows those whose keys have types. */
+function sorted(value: Value): unknown {
   if (value instanceof UnsafeText) return value.text
   if (Array.isArray(value)) return value.map(sorted)
   if (!isMapping(value)) return value
-  const mapping: Mapping = {}
-  for (const key of Object.keys(value).sort(compareText)) setKey(mapping, key, sorted(value[key]!))
-  return mapping
+  const entries = value.entries().sort(([one], [other]) => compareText(keyText(one), keyText(other)))
+  return new Map(entries.map(([key, item]) => [sorted(key), sorted(item)]))
 }

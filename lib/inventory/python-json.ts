@@ -1,6 +1,6 @@
 // JSON as Python's `json.dumps` writes it: `1.0`, `Infinity`, whole numbers of any size.
 import { compareText } from './groups.ts'
-import { EncryptedText, floatText, isMapping, type Mapping, Timestamp, type Value, WholeFloat } from './values.ts'
+import { Dict, EncryptedText, floatText, isMapping, keyText, Timestamp, type Value, WholeFloat } from './values.ts'
 
 export interface JsonOptions {
   /** Spaces a level; without, all is on one line. */
@@ -41,20 +41,20 @@ export function jsonText(value: Value, options: JsonOptions = {}): string {
     } else if (isMapping(one)) {
       const inner = indent === undefined ? '' : `\n${margin}${step}`
       let before = inner
-      const keys = sortKeys ? sortedKeys(one) : Object.keys(one)
+      const entries = one.entries().map(([key, item]): [string, Value] => [keyText(key), item])
       written += '{'
-      for (const key of keys) {
+      for (const [key, item] of sortKeys ? sortedByKey(entries) : entries) {
         written += before
         string(key)
         written += ': '
-        write(one[key]!, margin + step)
+        write(item, margin + step)
         before = comma + inner
       }
-      written += indent === undefined || keys.length === 0 ? '}' : `\n${margin}}`
+      written += indent === undefined || entries.length === 0 ? '}' : `\n${margin}}`
     } else if (one instanceof WholeFloat) written += number(one.value, true)
     else if (one instanceof Timestamp) string(one.iso)
-    else if (one instanceof EncryptedText) write({ __ansible_vault: one.ciphertext }, margin)
-    else if (markUnsafe) write({ __ansible_unsafe: one.text }, margin)
+    else if (one instanceof EncryptedText) write(Dict.of<Value>([['__ansible_vault', one.ciphertext]]), margin)
+    else if (markUnsafe) write(Dict.of<Value>([['__ansible_unsafe', one.text]]), margin)
     else string(one.text)
   }
   write(value, options.margin ?? '')
@@ -63,10 +63,11 @@ export function jsonText(value: Value, options: JsonOptions = {}): string {
 
 const escapeUnit = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 
-/** Keys in Python's order: JavaScript's own but for letters beyond U+FFFF. */
-function sortedKeys(mapping: Mapping): string[] {
-  const keys = Object.keys(mapping).sort()
-  return keys.some(key => /[\ud800-\udbff]/.test(key)) ? keys.sort(compareText) : keys
+/** Entries in Python's order of their keys: JavaScript's own but for letters beyond U+FFFF. */
+function sortedByKey(entries: [string, Value][]): [string, Value][] {
+  return entries.some(([key]) => /[\ud800-\udbff]/.test(key))
+    ? entries.sort(([one], [other]) => compareText(one, other))
+    : entries.sort(([one], [other]) => (one < other ? -1 : one > other ? 1 : 0))
 }
 
 function number(value: number, asFloat = !Number.isInteger(value)): string {

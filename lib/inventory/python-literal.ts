@@ -1,5 +1,5 @@
 // Values in INI inventories: Python literals where they are such, text otherwise, as `ast.literal_eval` decides.
-import { float, floatText, integer, keyText, type Mapping, setKey, type Value } from './values.ts'
+import { Dict, float, floatText, integer, isKey, type Key, type Mapping, type Value } from './values.ts'
 
 /** What a text means as a Python literal; the text itself when it is none. */
 export function pythonLiteral(text: string): Value {
@@ -40,6 +40,11 @@ const escapes: Record<string, string> = {
 
 /** A part of a complex number, which Ansible keeps as the text that Python prints. */
 const part = (value: number): string => (Object.is(value, -0) ? '-0' : floatText(value).replace(/\.0$/, ''))
+
+function asKey(value: Value): Key {
+  if (isKey(value)) return value
+  throw notLiteral
+}
 
 /** A recursive-descent reader; a class because its position is shared by every rule. */
 class Reader {
@@ -161,7 +166,7 @@ class Reader {
 
   /** A map, or a set: Ansible makes a list of it. */
   #braces(): Value {
-    const mapping: Mapping = {}
+    const mapping: Mapping = new Dict()
     if (this.#take('}')) return mapping
     const first = this.#value()
     if (!this.#take(':')) {
@@ -169,13 +174,13 @@ class Reader {
       if (items.length === 1 && this.#text[this.#at - 1] !== '}' && !this.#take('}')) throw notLiteral
       return items.filter((item, index) => items.indexOf(item) === index)
     }
-    setKey(mapping, keyText(first), this.#value())
+    mapping.set(asKey(first), this.#value())
     while (!this.#take('}')) {
       if (!this.#take(',')) throw notLiteral
       if (this.#take('}')) break
-      const key = keyText(this.#value())
+      const key = asKey(this.#value())
       if (!this.#take(':')) throw notLiteral
-      setKey(mapping, key, this.#value())
+      mapping.set(key, this.#value())
     }
     return mapping
   }

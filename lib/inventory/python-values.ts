@@ -1,5 +1,5 @@
 // Python's rules for values, as templates see them: what is true, equal, smaller, and how things print.
-import { floatText, isMapping, Timestamp, WholeFloat } from './values.ts'
+import { floatText, isKey, isMapping, type Key, Timestamp, WholeFloat } from './values.ts'
 
 /** A template asks for what Python or Jinja would refuse, or what rekey does. */
 export class TemplateError extends Error {}
@@ -35,7 +35,7 @@ export function pythonType(value: unknown): string {
 export function truthy(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0
   if (value instanceof WholeFloat) return value.value !== 0
-  if (isMapping(value)) return Object.keys(value).length > 0
+  if (isMapping(value)) return value.size > 0
   // NaN is true to Python.
   return typeof value === 'number' ? value !== 0 : Boolean(value)
 }
@@ -52,11 +52,7 @@ export function equal(one: unknown, other: unknown): boolean {
     return one instanceof Timestamp && other instanceof Timestamp && one.iso === other.iso
   }
   if (isMapping(one) && isMapping(other)) {
-    const keys = Object.keys(one)
-    return (
-      keys.length === Object.keys(other).length &&
-      keys.every(key => Object.hasOwn(other, key) && equal(one[key], other[key]))
-    )
+    return one.size === other.size && one.keys().every(key => other.has(key) && equal(one.get(key), other.get(key)))
   }
   return one === other
 }
@@ -99,7 +95,8 @@ export function repr(value: unknown): string {
   if (value instanceof WholeFloat) return String(value)
   if (Array.isArray(value)) return `[${value.map(repr).join(', ')}]`
   if (isMapping(value))
-    return `{${Object.entries(value)
+    return `{${value
+      .entries()
       .map(([key, item]) => `${repr(key)}: ${repr(item)}`)
       .join(', ')}}`
   throw new TemplateError(`a ${pythonType(value)} can't be printed`)
@@ -127,7 +124,7 @@ function reprString(value: string): string {
 export function iterate(value: unknown): unknown[] {
   if (Array.isArray(value)) return value
   if (typeof value === 'string') return [...value]
-  if (isMapping(value)) return Object.keys(value)
+  if (isMapping(value)) return value.keys()
   throw new TemplateError(`a ${pythonType(value)} has no members`)
 }
 
@@ -136,16 +133,12 @@ export function contains(container: unknown, member: unknown): boolean {
     if (typeof member === 'string') return container.includes(member)
     throw new TemplateError(`"in" a text looks for a text, not for a ${pythonType(member)}`)
   }
-  if (isMapping(container)) return isKey(member) && Object.hasOwn(container, keyOf(member))
+  if (isMapping(container)) return isKey(member) && container.has(member)
   return iterate(container).some(item => equal(item, member))
 }
 
-export const isKey = (value: unknown): boolean =>
-  typeof value === 'string' || value === null || typeof value === 'boolean' || isNumber(value)
-
-/** The key under which a map holds what Python would find with a value; keys of other types are kept as JSON's. */
-export function keyOf(value: unknown): string {
-  if (typeof value === 'string') return value
-  if (!isKey(value)) throw new TemplateError(`a ${pythonType(value)} can't be a key`)
-  return value === null ? 'null' : typeof value === 'boolean' ? String(value) : repr(value)
+/** A value as the key of a map. Throws `TemplateError` for what can't be one. */
+export function asKey(value: unknown): Key {
+  if (isKey(value)) return value
+  throw new TemplateError(`a ${pythonType(value)} can't be a key`)
 }

@@ -7,7 +7,17 @@ import { evaluateTemplate, type Scope } from './jinja.ts'
 import { isTemplate } from './jinja-parser.ts'
 import type { Layers } from './layers.ts'
 import { TemplateError, UndefinedError } from './python-values.ts'
-import { EncryptedText, isMapping, setKey, Timestamp, UnsafeText, type Value, WholeFloat } from './values.ts'
+import {
+  Dict,
+  EncryptedText,
+  isMapping,
+  keyText,
+  setProperty,
+  Timestamp,
+  UnsafeText,
+  type Value,
+  WholeFloat,
+} from './values.ts'
 
 /** Reads variables of hosts. */
 export interface VariableResolver {
@@ -65,11 +75,11 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
   }
 
   const groups = lazily(() =>
-    Object.fromEntries([...data.groups].map(([name, group]) => [name, hostsOf(group).map(host => host.name)])),
+    Dict.of([...data.groups].map(([name, group]) => [name, hostsOf(group).map(host => host.name)])),
   )
   const hostvars = lazily(() => {
-    const all: Record<string, unknown> = {}
-    for (const host of data.hosts.values()) defineLazy(all, host.name, () => variablesObject(host))
+    const all = new Dict()
+    for (const host of data.hosts.values()) all.setLazy(host.name, () => variablesOf(host))
     return all
   })
   const magic: Record<string, (host: HostEntry) => unknown> = {
@@ -104,10 +114,10 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
       },
     }),
   )
-  const variablesObject = (host: HostEntry): Record<string, unknown> => {
-    const all: Record<string, unknown> = {}
+  const variablesOf = (host: HostEntry): Dict => {
+    const all = new Dict()
     for (const name of [...merged(host).keys(), ...Object.keys(magic)])
-      if (name !== 'hostvars') defineLazy(all, name, () => lookup(host, name))
+      if (name !== 'hostvars') all.setLazy(name, () => lookup(host, name))
     return all
   }
 
@@ -175,8 +185,8 @@ function lazily<Result>(compute: () => Result): () => Result {
   }
 }
 
-/** A property that is computed when it is first read. */
-function defineLazy(target: object, key: PropertyKey, compute: () => unknown): void {
+/** A member of a list that is computed when it is first read. */
+function defineLazy(target: unknown[], key: number, compute: () => unknown): void {
   Object.defineProperty(target, key, {
     enumerable: true,
     configurable: true,
@@ -199,9 +209,9 @@ function lazy(raw: Value, evaluate: (template: string) => unknown): unknown {
     for (const [index, item] of raw.entries()) defineLazy(list, index, () => lazy(item, evaluate))
     return list
   }
-  const mapping: Record<string, unknown> = {}
-  for (const [key, item] of Object.entries(raw as Record<string, Value>))
-    defineLazy(mapping, key, () => lazy(item, evaluate))
+  if (!isMapping(raw)) return raw
+  const mapping = new Dict()
+  for (const [key, item] of raw.entries()) mapping.setLazy(key, () => lazy(item, evaluate))
   return mapping
 }
 
@@ -214,7 +224,7 @@ function isSettled(value: Value): boolean {
   if (!Array.isArray(value) && !isMapping(value)) return true
   let settled = settledContainers.get(value)
   if (settled === undefined) {
-    settled = Object.values(value).every(isSettled)
+    settled = (Array.isArray(value) ? value : value.values()).every(isSettled)
     settledContainers.set(value, settled)
   }
   return settled
@@ -227,6 +237,6 @@ function plain(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(plain)
   if (!isMapping(value)) return value
   const object: { [key: string]: unknown } = {}
-  for (const key of Object.keys(value)) setKey(object, key, plain(value[key]))
+  for (const [key, item] of value.entries()) setProperty(object, keyText(key), plain(item))
   return object
 }

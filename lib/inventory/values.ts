@@ -65,25 +65,104 @@ export type Value =
   | EncryptedText
   | Value[]
   | Mapping
-export type Mapping = { [key: string]: Value }
+export type Mapping = Dict<Value>
+
+/** What may be the key of a map. */
+export type Key = null | boolean | number | bigint | string | WholeFloat | Timestamp | UnsafeText | EncryptedText
+
+/**
+ * A map as Python has it: keys keep their types and their order, 1, 1.0 and True are the same key, and "1" is another one. A value may be
+ * left to be computed when it is first read.
+ */
+export class Dict<V = unknown> {
+  readonly #entries = new Map<unknown, { readonly key: Key; value: V; compute?: () => V }>()
+
+  /** A map with these entries. */
+  static of<V>(entries: Iterable<readonly [Key, V]>): Dict<V> {
+    const dict = new Dict<V>()
+    for (const [key, value] of entries) dict.set(key, value)
+    return dict
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  has(key: Key): boolean {
+    return this.#entries.has(identity(key))
+  }
+
+  /** The value of a key, undefined where there is none. */
+  get(key: Key): V | undefined {
+    const entry = this.#entries.get(identity(key))
+    return entry && read(entry)
+  }
+
+  /** Sets a key; one that is there keeps its place. */
+  set(key: Key, value: V): this {
+    const known = this.#entries.get(identity(key))
+    this.#entries.set(identity(key), { key: known ? known.key : key, value })
+    return this
+  }
+
+  /** Sets a key to what is computed when it is first read. */
+  setLazy(key: Key, compute: () => V): this {
+    const known = this.#entries.get(identity(key))
+    this.#entries.set(identity(key), { key: known ? known.key : key, value: undefined as V, compute })
+    return this
+  }
+
+  /** The keys, in order. */
+  keys(): Key[] {
+    return [...this.#entries.values()].map(({ key }) => key)
+  }
+
+  /** The values, in order. */
+  values(): V[] {
+    return [...this.#entries.values()].map(read)
+  }
+
+  /** Keys with their values, in order. */
+  entries(): [Key, V][] {
+    return [...this.#entries.values()].map(entry => [entry.key, read(entry)])
+  }
+}
+
+function read<V>(entry: { value: V; compute?: () => V }): V {
+  if (entry.compute) {
+    entry.value = entry.compute()
+    entry.compute = undefined
+  }
+  return entry.value
+}
+
+/** By what two keys are the same one to Python. */
+export function identity(key: Key): unknown {
+  if (typeof key === 'string' || typeof key === 'number' || key === null) return key
+  if (typeof key === 'boolean') return Number(key)
+  if (typeof key === 'bigint') return integer(key)
+  if (key instanceof WholeFloat) return key.value
+  return key instanceof Timestamp ? Symbol.for(key.iso) : keyText(key)
+}
 
 /** True for a mapping of variables (and not for a list or one of the special scalars). */
 export function isMapping(value: unknown): value is Mapping {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
-  return !(
-    value instanceof WholeFloat ||
-    value instanceof Timestamp ||
-    value instanceof UnsafeText ||
-    value instanceof EncryptedText
+  return value instanceof Dict
+}
+
+/** True for what may be the key of a map. */
+export function isKey(value: unknown): value is Key {
+  return (
+    value === null || (!Array.isArray(value) && !isMapping(value) && typeof value !== 'function' && value !== undefined)
   )
 }
 
-/** Sets a key of a mapping, also one called `__proto__`, which plain assignment would swallow. */
-export function setKey<T>(mapping: { [key: string]: T }, key: string, value: T): void {
+/** Sets a key of an object of JavaScript's, also one called `__proto__`, which plain assignment would swallow. */
+export function setProperty<T>(object: { [key: string]: T }, key: string, value: T): void {
   if (key === '__proto__') {
-    Object.defineProperty(mapping, key, { value, enumerable: true, configurable: true, writable: true })
+    Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
   } else {
-    mapping[key] = value
+    object[key] = value
   }
 }
 
@@ -114,12 +193,11 @@ export function floatText(value: number): string {
 }
 
 /** A key as text: what JSON makes of keys that aren't strings. */
-export function keyText(value: Value): string {
+export function keyText(value: Key): string {
   if (typeof value === 'string') return value
   if (value === null) return 'null'
   if (value instanceof WholeFloat) return floatText(value.value)
   if (value instanceof EncryptedText) return value.ciphertext
-  if (isMapping(value) || Array.isArray(value)) return JSON.stringify(value)
   return typeof value === 'number' && !Number.isInteger(value) ? floatText(value) : String(value)
 }
 

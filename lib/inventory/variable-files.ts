@@ -3,9 +3,9 @@ import { readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'n
 import { extname, join } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
 import type { Assignments } from './groups.ts'
-import { isMapping, typeName } from './values.ts'
+import { isMapping, keyText, typeName } from './values.ts'
 import { isEncrypted, type Vault } from './vault.ts'
-import { parseYaml, toValue } from './yaml.ts'
+import { keyOf, parseYaml, toValue } from './yaml.ts'
 
 /** Variables of one group or host from one folder. Reading them is what opens an encrypted file. */
 export type VariableLayer = () => Assignments
@@ -97,8 +97,8 @@ export function readVariables(text: string, file: string, vault: Vault, notice: 
   const root = parseYaml(text, { file, vault, notice })
   if (!root) return variables
   if (root.kind === 'mapping') {
-    for (const [name, { key, value }] of root.entries) {
-      variables.set(name, { value: toValue(value), origin: { file, line: key.line } })
+    for (const { key, value } of root.entries.values()) {
+      variables.set(keyText(keyOf(key)), { value: toValue(value), origin: { file, line: key.line } })
     }
     return variables
   }

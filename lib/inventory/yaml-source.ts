@@ -12,7 +12,7 @@ import {
   type Origin,
 } from './groups.ts'
 import { keyText, typeName } from './values.ts'
-import { type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml.ts'
+import { keyOf, type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml.ts'
 
 /** Adds what a parsed inventory file says. Throws `RekeyError` with the line of what is wrong. */
 export function addYamlInventory(
@@ -24,7 +24,7 @@ export function addYamlInventory(
   const plugin = root.entries.get('plugin')
   if (plugin && plugin.value.kind === 'scalar' && plugin.value.value) {
     throw new RekeyError(
-      `${at(file, plugin.key.line)}: the inventory plugin "${keyText(plugin.value.value)}" runs in Ansible only`,
+      `${at(file, plugin.key.line)}: the inventory plugin "${keyText(keyOf(plugin.value))}" runs in Ansible only`,
       {
         code: 'inventory.plugin',
         hint: 'Write what it finds to a file: ansible-inventory -i THIS --list --export --yaml, or use an executable inventory.',
@@ -58,7 +58,8 @@ function addGroup(
   // Before its own children, so that a loop is found in the line that closes it.
   if (parent) addChild(parent, group, origin)
   if (value.kind !== 'mapping') return
-  for (const [section, entry] of value.entries) {
+  for (const entry of value.entries.values()) {
+    const section = keyText(keyOf(entry.key))
     if (section !== 'vars' && section !== 'children' && section !== 'hosts') {
       notice(
         `${at(file, entry.key.line)}: "${section}" in the group "${name}" is ignored: only vars, children and hosts are read`,
@@ -67,7 +68,7 @@ function addGroup(
     }
     for (const member of members(file, group, section, entry)) {
       if (section === 'vars')
-        assignToGroup(group, keyText(member.key.value), toValue(member.value), { file, line: member.key.line })
+        assignToGroup(group, keyText(keyOf(member.key)), toValue(member.value), { file, line: member.key.line })
       else if (section === 'children') addGroup(collector, file, member, notice, group)
       else addHosts(collector, file, group, member)
     }
@@ -111,8 +112,8 @@ function addHosts(collector: Collector, file: string, group: Group, { key, value
   for (const name of hosts) {
     const host = addHost(collector, name, group, port, origin)
     if (value.kind !== 'mapping') continue
-    for (const [variable, entry] of value.entries)
-      assign(host.vars, variable, toValue(entry.value), { file, line: entry.key.line })
+    for (const entry of value.entries.values())
+      assign(host.vars, keyText(keyOf(entry.key)), toValue(entry.value), { file, line: entry.key.line })
   }
 }
 
@@ -134,6 +135,6 @@ function nameOf(file: string, key: ScalarNode, what: 'group' | 'host'): string {
   if (typeof key.value === 'string' && key.value !== '') return key.value
   throw new RekeyError(`${at(file, key.line)}: the name of a ${what} must be text, not ${typeName(key.value)}`, {
     code: 'inventory.name',
-    hint: `Put quotes around it: "${keyText(key.value)}".`,
+    hint: `Put quotes around it: "${keyText(keyOf(key))}".`,
   })
 }

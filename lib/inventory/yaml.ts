@@ -13,12 +13,16 @@ import {
 } from 'js-yaml'
 import { at, RekeyError } from '../errors.ts'
 import {
+  Dict,
   EncryptedText,
   float,
+  identity,
   integer,
+  isKey,
+  isMapping,
+  type Key,
   keyText,
   type Mapping,
-  setKey,
   Timestamp,
   UnsafeText,
   type Value,
@@ -39,8 +43,8 @@ export interface ScalarNode extends NodeBase {
 }
 export interface MappingNode extends NodeBase {
   readonly kind: 'mapping'
-  /** In order, merges (`<<`) resolved, a key that occurs twice at its first place with its last value. */
-  readonly entries: Map<string, MappingEntry>
+  /** By the identity of their keys, in order, merges (`<<`) resolved, a key that occurs twice at its first place with its last value. */
+  readonly entries: Map<unknown, MappingEntry>
   converted?: Mapping
 }
 export interface MappingEntry {
@@ -92,11 +96,15 @@ export function toValue(node: YamlNode): Value {
     return node.converted
   }
   if (!node.converted) {
-    const mapping: Mapping = {}
-    for (const [key, entry] of node.entries) setKey(mapping, key, toValue(entry.value))
-    node.converted = mapping
+    node.converted = Dict.of([...node.entries.values()].map(({ key, value }) => [keyOf(key), toValue(value)]))
   }
   return node.converted
+}
+
+/** The key of an entry of a map. */
+export function keyOf({ value }: ScalarNode): Key {
+  if (isKey(value)) return value
+  throw new TypeError('a list or map as a key is refused when it is read')
 }
 
 /** Ansible reads whatever is valid JSON as JSON first, where `1e3` is a number and `"yes"` never a boolean. */
@@ -131,10 +139,11 @@ export function parseJson(text: string, where: string, vault: Vault): Value {
   return JSON.parse(withoutPythonFloats(text), (_key, value: Value, context?: { source?: string }) => {
     if (typeof value === 'number') return jsonScalar(context?.source ?? String(value))
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
-    const mapping = value as Mapping
-    const marked = mapping[floatMarker]
+    if (isMapping(value)) return value
+    const mapping = Dict.of<Value>(Object.entries(value))
+    const marked = mapping.get(floatMarker)
     if (typeof marked === 'string') return pythonFloats.get(marked)
-    return markedString(mapping['__ansible_unsafe'], mapping['__ansible_vault'], where, vault) ?? value
+    return markedString(mapping.get('__ansible_unsafe'), mapping.get('__ansible_vault'), where, vault) ?? mapping
   })
 }
 
@@ -348,7 +357,7 @@ class Builder {
   #mapping(start: number, tag: string | undefined, unsafe: boolean): MappingNode | ScalarNode {
     const line = this.#lineOf(start)
     if (tag !== undefined && !['!', '!unsafe', 'tag:yaml.org,2002:map'].includes(tag)) throw this.#unknownTag(tag, line)
-    const own = new Map<string, MappingEntry>()
+    const own = new Map<unknown, MappingEntry>()
     const merged: MappingNode[] = []
     while (this.#events[this.#cursor]!.type !== EVENT_ID.POP) {
       if (!this.#json && this.#atPlain('<<')) {
@@ -366,12 +375,12 @@ class Builder {
           'A value that starts with {{ needs quotes around it.',
         )
       }
-      const name = keyText(key.value)
+      const name = identity(keyOf(key))
       const earlier = own.get(name)
       if (earlier) {
         const where = at(this.#options.file, key.line)
         this.#options.notice(
-          `${where}: the key "${name}" was already given in line ${earlier.key.line}; this one counts`,
+          `${where}: the key "${keyText(keyOf(key))}" was already given in line ${earlier.key.line}; this one counts`,
         )
       }
       own.set(name, { key, value })

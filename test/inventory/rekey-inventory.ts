@@ -1,7 +1,7 @@
 // Runs `rekey inventory` within the test's own process, with the arguments that ansible-inventory takes.
 import { parseArgs } from 'node:util'
 import { loadInventory } from '../../lib/inventory/index.ts'
-import type { Value } from '../../lib/inventory/values.ts'
+import { EncryptedText, isMapping, Timestamp, UnsafeText, type Value, WholeFloat } from '../../lib/inventory/values.ts'
 import { createVault } from '../../lib/inventory/vault.ts'
 import { parseJson, parseYaml, toValue } from '../../lib/inventory/yaml.ts'
 
@@ -52,24 +52,20 @@ export async function rekeyInventory(
 export function readOutput(output: string, args: readonly string[]): unknown {
   if (args.includes('--graph')) return output.trimEnd().split('\n')
   const vault = createVault([])
-  if (!args.includes('--yaml') && !args.includes('-y')) return parseJson(output, 'output', vault)
+  if (!args.includes('--yaml') && !args.includes('-y')) return comparable(parseJson(output, 'output', vault))
   const root = parseYaml(output, { file: 'output', vault, notice: () => {} })
-  return root && withoutPlaces(toValue(root))
+  return root && comparable(toValue(root))
 }
 
-/** Encrypted strings by their text alone: where they stood differs. */
-function withoutPlaces(value: Value): unknown {
-  return JSON.parse(
-    JSON.stringify(value, (_key, one: unknown) =>
-      typeof one === 'bigint'
-        ? `${one}n`
-        : Number.isNaN(one)
-          ? 'NaN'
-          : one === Infinity
-            ? 'Infinity'
-            : one === -Infinity
-              ? '-Infinity'
-              : one,
-    ),
-  )
+/** A value as plain data that tells types apart, also those of keys. */
+export function comparable(value: Value): unknown {
+  if (Array.isArray(value)) return value.map(comparable)
+  if (isMapping(value))
+    return Object.fromEntries(value.entries().map(([key, one]) => [JSON.stringify(comparable(key)), comparable(one)]))
+  if (value instanceof EncryptedText) return { encrypted: value.ciphertext }
+  if (value instanceof UnsafeText) return { unsafe: value.text }
+  if (value instanceof WholeFloat || value instanceof Timestamp) return { [value.constructor.name]: String(value) }
+  return typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value))
+    ? { number: String(value) }
+    : value
 }

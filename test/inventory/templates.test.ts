@@ -5,38 +5,35 @@ import test from 'ava'
 import { addHost, createInventoryData } from '../../lib/inventory/groups.ts'
 import { createLayers } from '../../lib/inventory/layers.ts'
 import { createResolver } from '../../lib/inventory/resolve.ts'
-import { isMapping, type Mapping, type Value, WholeFloat } from '../../lib/inventory/values.ts'
+import { isMapping, keyText, type Mapping, type Value, WholeFloat } from '../../lib/inventory/values.ts'
 import { createVault } from '../../lib/inventory/vault.ts'
 import { parseJson } from '../../lib/inventory/yaml.ts'
-
-interface Row extends Mapping {
-  template: string
-}
 
 const file = parseJson(
   readFileSync(join(import.meta.dirname, 'fixtures', 'templates.json'), 'utf8'),
   'templates',
   createVault([]),
-)
-const { variables, templates } = file as { variables: Mapping; templates: Row[] }
+) as Mapping
+const [variables, templates] = [file.get('variables') as Mapping, file.get('templates') as Mapping[]]
 
 for (const row of templates) {
-  const title = JSON.stringify(row.template)
-  const read = () => evaluate(row.template)
-  if (row['error'] !== undefined)
-    test.serial(`the template ${title} is an error, as in Ansible`, t => void t.throws(read))
-  else if (row['refused'] !== undefined) {
+  const template = String(row.get('template'))
+  const title = JSON.stringify(template)
+  const read = () => evaluate(template)
+  if (row.has('error')) test.serial(`the template ${title} is an error, as in Ansible`, t => void t.throws(read))
+  else if (row.has('refused')) {
     test.serial(`the template ${title} is refused by name`, t => {
-      t.throws(read, { message: new RegExp(String(row['refused'])) })
+      t.throws(read, { message: new RegExp(String(row.get('refused'))) })
     })
-  } else test.serial(`the template ${title} gives what Ansible gives`, t => t.deepEqual(read(), plain(row['value']!)))
+  } else
+    test.serial(`the template ${title} gives what Ansible gives`, t => t.deepEqual(read(), plain(row.get('value')!)))
 }
 
 /** A value as playbooks read it. */
 function plain(value: Value): unknown {
   if (value instanceof WholeFloat) return value.value
   if (Array.isArray(value)) return value.map(plain)
-  return isMapping(value) ? Object.fromEntries(Object.entries(value).map(([key, one]) => [key, plain(one)])) : value
+  return isMapping(value) ? Object.fromEntries(value.entries().map(([key, one]) => [keyText(key), plain(one)])) : value
 }
 
 function evaluate(template: string): unknown {
@@ -48,8 +45,8 @@ function evaluate(template: string): unknown {
     data,
     inventoryFolders: [],
     extraVars: new Map(
-      [...Object.entries(variables), ['asked', template] as const].map(([name, value]) => [
-        name,
+      [...variables.entries(), ['asked', template] as const].map(([name, value]) => [
+        keyText(name),
         { value, origin: { file: 'test' } },
       ]),
     ),

@@ -189,3 +189,32 @@ test.serial('maps with hostile keys stay maps', async t => {
   ])
   t.regex(inventory.list(), /"__proto__"/)
 })
+
+test.serial('keys of maps keep their types and their order', async t => {
+  const inventory = await load(t, {
+    'hosts.yml': `
+all:
+  hosts:
+    h1:
+      m: {10: a, 2: b, "10": c, true: d, 1.5: e, ~: f, 2001-12-14: g}
+      n: {"2": x, "1": y}
+      found: "{{ m['10'] ~ m[10] ~ m[2] ~ m[1] ~ m[1.5] ~ m[none] }}"
+      missing: "{{ m['2'] | default('none') }}"
+      types: "{{ m | dict2items | map(attribute='key') | map('type_debug') | list }}"
+      ordered: "{{ n | list + (n | combine({'0': 'z'}) | list) }}"
+      one: "{{ {1: 'a', '1': 'b', true: 'c'} | dict2items }}"
+      member: "{{ 10 in m and '2' not in m }}"
+`,
+  })
+  const { vars } = inventory.host('h1')
+  t.is(vars['found'], 'cabdef')
+  t.is(vars['missing'], 'none')
+  t.deepEqual(vars['types'], ['int', 'int', 'str', 'bool', 'float', 'NoneType', 'date'])
+  t.deepEqual(vars['ordered'], ['2', '1', '2', '1', '0'])
+  t.deepEqual(vars['one'], [
+    { key: 1, value: 'c' },
+    { key: '1', value: 'b' },
+  ])
+  t.is(vars['member'], true)
+  t.regex(inventory.describeHost('h1', { yaml: true }), /^ +10: a$/m)
+})
