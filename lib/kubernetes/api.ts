@@ -24,7 +24,11 @@ export interface KubernetesObject {
     readonly annotations?: Record<string, string>
     readonly creationTimestamp?: string
     readonly deletionTimestamp?: string
-    readonly ownerReferences?: readonly { readonly kind: string; readonly name: string }[]
+    readonly ownerReferences?: readonly {
+      readonly kind: string
+      readonly name: string
+      readonly controller?: boolean
+    }[]
   }
   // biome-ignore lint/suspicious/noExplicitAny: specs and statuses differ by kind; each reader checks what it reads
   readonly [member: string]: any
