@@ -1,4 +1,6 @@
 // The one tree of errors. A message says what is wrong and where; the hint says what to do next.
+import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 
 /** What a `RekeyError` carries beside its message. */
 export interface RekeyErrorOptions {
@@ -58,4 +60,53 @@ export class CancelledError extends RekeyError {
 export function at(file: string, line?: number, column?: number): string {
   if (line === undefined) return file
   return column === undefined ? `${file}:${line}` : `${file}:${line}:${column}`
+}
+
+/** Letters of what was thrown, and is no error, that are told. */
+const mostTold = 300
+
+/** What whatever was thrown says of itself. Never throws: code of others throws nothing at all, and what throws when it is looked at. */
+export function messageOf(thrown: unknown): string {
+  try {
+    if (typeof thrown === 'string') return thrown
+    const { message, name } = thrown instanceof Error ? thrown : { message: undefined, name: 'Error' }
+    if (typeof message === 'string') return message || String(name)
+    const shown = inspect(message ?? thrown, { depth: 1, breakLength: Infinity, customInspect: false }).slice(
+      0,
+      mostTold,
+    )
+    return message === undefined ? `what was thrown is no error: ${shown}` : shown
+  } catch {
+    return 'what was thrown is no error, and can not be looked at'
+  }
+}
+
+/** Whatever was thrown as an error with a message that can be read; itself where it is one. */
+export function errorOf(thrown: unknown): Error {
+  try {
+    if (thrown instanceof Error && typeof thrown.message === 'string') return thrown
+  } catch {
+    // What throws when it is asked for its message.
+  }
+  const error = new Error(messageOf(thrown), { cause: thrown })
+  // It was not made where something was thrown.
+  error.stack = undefined
+  return error
+}
+
+const own = new URL('.', import.meta.url).href
+
+/** Where in the code of a playbook an error came from, as `file:line`: the first place that is neither rekey's, nor a library's, nor Node's. */
+export function thrownAt(error: Error): string | undefined {
+  const { stack } = error
+  if (typeof stack !== 'string') return undefined
+  // Of what can't be parsed the place comes first, and is no call.
+  const unparsed = /^(?:file:\/\/)?(\/[^\n]{1,1000}):(\d+)\n/.exec(stack)
+  if (unparsed && error instanceof SyntaxError) return at(unparsed[1]!, Number(unparsed[2]))
+  for (const line of stack.slice(stack.lastIndexOf(error.message) + error.message.length).split('\n')) {
+    const [, url = '', number] = /^ +at (?:[^\n]{0,300}\()?(file:\/\/[^\n()]{1,1000}):(\d+):\d+\)?$/.exec(line) ?? []
+    if (url !== '' && !url.startsWith(own) && !url.includes('/node_modules/'))
+      return at(fileURLToPath(url), Number(number))
+  }
+  return undefined
 }

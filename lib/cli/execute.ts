@@ -14,7 +14,6 @@ import { openRegistered } from '../run/registered.ts'
 import { type Earlier, runPlaybook } from '../run/run.ts'
 import { confirmSteps } from './confirm.ts'
 import { interruptible } from './interrupt.ts'
-import { extraNames } from './inventory-options.ts'
 
 /** One execution of plays in a run's folder. */
 export interface Execution extends ViewSettings {
@@ -106,14 +105,9 @@ export async function execute(execution: Execution): Promise<number> {
 }
 
 /** The playbook's variables for the hosts of a run, where `-e` may set those that somebody knows. */
-export function variablesOf(
-  playbook: Playbook,
-  inventory: Inventory,
-  hosts: ReadonlySet<string>,
-  extraVars: readonly string[],
-): unknown {
+export function variablesOf(playbook: Playbook, inventory: Inventory, hosts: ReadonlySet<string>): Promise<unknown> {
   const chosen = inventory.hosts.filter(({ name }) => hosts.has(name))
-  return resolveVariables(playbook, chosen, extraNames(extraVars), name =>
+  return resolveVariables(playbook, chosen, inventory.extraVariables, name =>
     // Whether something else than `-e` sets it for one of the hosts.
     chosen.some(
       host =>

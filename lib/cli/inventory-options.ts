@@ -64,20 +64,6 @@ export function inventoryCommand(options: InventoryOptions, sources: readonly st
   }
 }
 
-/** The names that `-e` arguments of the form `name=value` or `{"name": …}` set. */
-export function extraNames(args: readonly string[] = []): string[] {
-  return args.flatMap(argument => {
-    if (argument.startsWith('{')) {
-      try {
-        return Object.keys(JSON.parse(argument) as object)
-      } catch {
-        return []
-      }
-    }
-    return [...argument.matchAll(/(?:^|\s)([\w-]+)=/g)].map(match => match[1] ?? '')
-  })
-}
-
 function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value]
 }

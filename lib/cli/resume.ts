@@ -121,7 +121,7 @@ export async function takeUp(
     secrets: await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name))),
     run,
     folder,
-    vars: variablesOf(playbook, inventory, hosts, given.extraVars ?? []),
+    vars: await variablesOf(playbook, inventory, hosts),
     provenance,
     notices:
       latest.commit === provenance.commit

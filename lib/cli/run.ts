@@ -15,13 +15,7 @@ import {
   withConnectionOptions,
 } from './connection-options.ts'
 import { execute, limitOf, variablesOf } from './execute.ts'
-import {
-  extraNames,
-  type InventoryOptions,
-  inventoryCommand,
-  openInventory,
-  withInventoryOptions,
-} from './inventory-options.ts'
+import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { positiveInteger } from './whole-number.ts'
 
@@ -101,7 +95,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   }
   requireDelegates(plays, inventory)
   const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
-  const vars = variablesOf(playbook, inventory, hosts, options.extraVars ?? [])
+  const vars = await variablesOf(playbook, inventory, hosts)
   const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
@@ -121,7 +115,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       skipTags: options.skipTags,
       startAtStep: options.startAtStep,
       forks: options.forks,
-      extraVars: extraNames(command.extraVars),
+      extraVars: inventory.extraVariables,
     },
     check: options.check,
     secrets,

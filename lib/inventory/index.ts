@@ -68,14 +68,18 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
     .filter(source => !isHostList(source))
     .map(source => (statSync(source).isDirectory() ? source : folderOf(source)))
   const playbookDirectory = options.playbookDirectory && resolve(cwd, options.playbookDirectory)
+  const extraVars = readExtraVariables(options.extraVars ?? [], context)
   const layers = createLayers({
     data,
     inventoryFolders: folders.map(folder => openVariableFolder(folder, vault, notice)),
     playbookFolder: playbookDirectory ? openVariableFolder(playbookDirectory, vault, notice) : undefined,
-    extraVars: readExtraVariables(options.extraVars ?? [], context),
+    extraVars,
   })
   const { connection } = options
-  return createInventory({ sources, data, layers, playbookDirectory, connection, cwd, environment, notice })
+  return createInventory({
+    ...{ sources, data, layers, playbookDirectory, connection, cwd, environment, notice },
+    extraVariables: [...extraVars.keys()],
+  })
 }
 
 function noInventory(): RekeyError {

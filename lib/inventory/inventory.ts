@@ -30,6 +30,8 @@ export interface InventoryGroup {
 /** The hosts, groups and variables of all sources together. */
 export interface Inventory extends HostSource {
   readonly groups: ReadonlyMap<string, InventoryGroup>
+  /** The names of the variables that `-e` sets, however it is written. */
+  readonly extraVariables: readonly string[]
   /** One host by its exact name. Throws `RekeyError` with the nearest name when there is none. */
   host(name: string): Host
   /**
@@ -60,6 +62,7 @@ export interface InventoryContext {
   readonly sources: readonly string[]
   readonly data: InventoryData
   readonly layers: Layers
+  readonly extraVariables: readonly string[]
   readonly playbookDirectory?: string
   readonly connection?: ConnectionDefaults
   readonly cwd: string
@@ -69,7 +72,7 @@ export interface InventoryContext {
 
 /** Puts the parts of a loaded inventory behind one interface. */
 export function createInventory(context: InventoryContext): Inventory {
-  const { data, layers, notice, sources } = context
+  const { data, extraVariables, layers, notice, sources } = context
   const resolver = createResolver(context)
   const known = new Map<HostEntry, Host>()
   const hostOf = (entry: HostEntry): Host => {
@@ -138,6 +141,7 @@ export function createInventory(context: InventoryContext): Inventory {
   let hosts: readonly Host[] | undefined
   return {
     sources,
+    extraVariables,
     get hosts() {
       hosts ??= hostsOf(data.groups.get('all')!).map(hostOf)
       return hosts

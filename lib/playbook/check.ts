@@ -1,28 +1,29 @@
-// What the types of a playbook can't say, checked when it is loaded: ids, who notifies whom, numbers.
+// What no option of a playbook can tell by itself, checked when it is loaded: ids that come twice, who notifies whom.
 import { RekeyError } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
-import type { Play, Playbook, Step } from './model.ts'
+import type { Play, Playbook } from './model.ts'
 import { stepsOf } from './steps.ts'
 
 /**
- * Checks a playbook as a whole.
+ * Checks a playbook as a whole, whose shape is right.
  * @param file where it is, for messages
  * @throws RekeyError naming the step or play that is not right
  */
 export function checkPlaybook(playbook: Playbook, file: string): void {
-  const ids = new Set<string>()
+  /** The place of each step that was seen, by its id. */
+  const seen = new Map<string, string>()
   const plays = playbook.plays as readonly Play[]
-  for (const play of plays) {
-    checkPlay(play, file)
-    for (const step of [...stepsOf(play), ...(play.rollback ?? [])]) {
-      if (ids.has(step.id)) {
-        throw new RekeyError(`${file}: two steps have the id '${step.id}'`, {
-          code: 'playbook.duplicate-step',
-          hint: 'Give one of them an id of its own: the journal knows steps by their ids.',
-        })
-      }
-      ids.add(step.id)
-      checkNumbers(step, file)
+  for (const [index, play] of plays.entries()) {
+    const place = `play ${index + 1} '${play.title}'`
+    checkPlay(play, `${file}: ${place}`)
+    for (const { id, title } of [...stepsOf(play), ...(play.rollback ?? [])]) {
+      const before = seen.get(id)
+      seen.set(id, `'${title}' in ${place}`)
+      if (before === undefined) continue
+      throw new RekeyError(`${file}: two steps have the id '${id}': ${before}, and ${seen.get(id)}`, {
+        code: 'playbook.duplicate-step',
+        hint: 'Give one of them an id of its own: the journal knows steps by their ids.',
+      })
     }
   }
   const playOf = new Map(plays.flatMap(one => stepsOf(one).map(({ id }) => [id, one] as const)))
@@ -35,22 +36,10 @@ export function checkPlaybook(playbook: Playbook, file: string): void {
   }
 }
 
-function checkPlay(play: Play, file: string): void {
-  const { title, maxFailPercentage: most = 0, strategy = 'linear', handlers = [] } = play
+function checkPlay(play: Play, place: string): void {
+  const { strategy = 'linear', handlers = [] } = play
   const wrong = (what: string, code: string, hint?: string) =>
-    new RekeyError(`${file}: ${title}: ${what}`, { code: `playbook.${code}`, hint })
-  if (!(most >= 0 && most <= 100)) throw wrong(`maxFailPercentage ${most} is not a percentage`, 'max-fail')
-  for (const size of [play.serial ?? []].flat()) {
-    if (isBatchSize(size)) continue
-    throw wrong(
-      `serial ${JSON.stringify(size)} is not a number of hosts or a percentage`,
-      'serial',
-      "Write 1, '30%', or a list such as [1, '30%']; without serial, all hosts go together.",
-    )
-  }
-  if (strategy !== 'linear' && strategy !== 'free') {
-    throw wrong(`there is no strategy '${strategy satisfies never}'`, 'strategy', 'Write linear or free.')
-  }
+    new RekeyError(`${place}: ${what}`, { code: `playbook.${code}`, hint })
   const once = stepsOf(play).find(({ runOnce }) => runOnce)
   if (strategy === 'free' && once) {
     throw wrong(
@@ -77,16 +66,5 @@ function checkPlay(play: Play, file: string): void {
         )
       }
     }
-  }
-}
-
-function isBatchSize(size: unknown): boolean {
-  if (typeof size === 'number') return Number.isInteger(size) && size > 0
-  return typeof size === 'string' && /^\d+(\.\d+)?%$/.test(size) && Number.parseFloat(size) > 0
-}
-
-function checkNumbers({ id, retries = 0, delay = 0 }: Step, file: string): void {
-  if (!Number.isInteger(retries) || retries < 0 || !(delay >= 0)) {
-    throw new RekeyError(`${file}: '${id}': retries and delay are whole numbers from 0`, { code: 'playbook.retries' })
   }
 }

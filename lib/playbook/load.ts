@@ -2,10 +2,12 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { RekeyError } from '../errors.ts'
+import { errorOf, RekeyError, thrownAt } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
 import { checkPlaybook } from './check.ts'
+import { shareImports } from './imports.ts'
 import type { Playbook } from './model.ts'
+import { checkShape } from './shape.ts'
 
 const shipped = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'playbooks')
 
@@ -24,25 +26,28 @@ export function shippedPlaybooks(): string[] {
  */
 export async function loadPlaybook(reference: string): Promise<{ playbook: Playbook; file: string }> {
   const file = playbookFile(reference)
+  shareImports()
   let loaded: { default?: unknown }
   try {
     loaded = (await import(pathToFileURL(file).href)) as { default?: unknown }
-  } catch (error) {
-    const { message } = error as Error
-    throw new RekeyError(`${file} can't be loaded: ${message}`, { code: 'playbook.load', cause: error })
+  } catch (thrown) {
+    const error = errorOf(thrown)
+    const place = thrownAt(error)
+    const { hint } = error as Partial<RekeyError>
+    throw new RekeyError(`${place?.startsWith(`${file}:`) ? place : file} can't be loaded: ${error.message}`, {
+      code: 'playbook.load',
+      hint: hint ?? (place === undefined || place.startsWith(`${file}:`) ? undefined : `Look at ${place}.`),
+      cause: error,
+    })
   }
-  const playbook = loaded.default as Playbook | undefined
-  if (
-    !playbook ||
-    typeof playbook !== 'object' ||
-    !Array.isArray(playbook.plays) ||
-    typeof playbook.name !== 'string'
-  ) {
+  const playbook = loaded.default
+  if (!playbook || typeof playbook !== 'object') {
     throw new RekeyError(`${file} exports no playbook`, {
       code: 'playbook.no-default-export',
       hint: 'It must say: export default playbook({ … }).',
     })
   }
+  checkShape(playbook, file)
   checkPlaybook(playbook, file)
   return { playbook, file }
 }

@@ -1,9 +1,10 @@
-// The model: a playbook is plays, a play is steps over hosts. Types and constructors only; lib/run executes them.
+// The model: a playbook is plays, a play is steps over hosts. Types and constructors only: `shape.ts` checks them, lib/run executes them.
 import type { Duplex } from 'node:stream'
 import type { z } from 'zod'
 import type { RemoteFiles } from '../connection/files.ts'
 import type { Remote } from '../connection/remote.ts'
 import type { Secret } from '../connection/shell.ts'
+import { RekeyError } from '../errors.ts'
 import type { Host } from './host.ts'
 
 /** How a step ended on a host. `unknown`: the connection dropped while a command ran; it passes for nothing else. */
@@ -255,7 +256,7 @@ export function play<Context = StepContext>(
   definition: Omit<Play<Context>, 'title' | 'steps'>,
   steps: readonly PlayItem<Context>[],
 ): Play<Context> {
-  return { ...definition, title, steps }
+  return { ...withoutArguments(definition, 'play', 'title', 'steps'), title, steps }
 }
 
 /** Declares a block: a title, what happens around its steps, the steps. */
@@ -264,7 +265,7 @@ export function block<Context = StepContext>(
   definition: Omit<Block<Context>, 'title' | 'steps'>,
   steps: readonly PlayItem<Context>[],
 ): Block<Context> {
-  return { ...definition, title, steps }
+  return { ...withoutArguments(definition, 'block', 'title', 'steps'), title, steps }
 }
 
 /**
@@ -275,11 +276,20 @@ export function step<Context = StepContext>(
   title: string,
   definition: Omit<Step<Context>, 'id' | 'title'> & { id?: string },
 ): Step<Context> {
-  return { ...definition, id: definition.id ?? slug(title), title }
+  return { ...withoutArguments(definition, 'step', 'title'), id: definition?.id ?? slug(title), title }
+}
+
+/** What is said twice would be lost in silence once; everything else that is wrong is found when the playbook is loaded. */
+function withoutArguments<T>(definition: T, what: string, ...names: readonly string[]): T {
+  const twice = names.find(name => definition && Object.hasOwn(definition, name))
+  if (twice === undefined) return definition
+  throw new RekeyError(`${what}() takes its ${twice} as an argument, and no option '${twice}'`, {
+    code: 'playbook.shape',
+  })
 }
 
 function slug(title: string): string {
-  return title
+  return String(title)
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '')

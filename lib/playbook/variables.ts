@@ -1,13 +1,19 @@
 // A playbook's variables: taken from the inventory and `-e`, checked by its schema before anything connects.
 import { z } from 'zod'
-import { RekeyError } from '../errors.ts'
+import { errorOf, RekeyError, thrownAt } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
 import type { Host } from './host.ts'
 import type { Playbook } from './model.ts'
 
+/** The variables that a schema takes, by name; undefined where it is none of zod's for an object, whatever becomes of it. */
+export function schemaShape(schema: unknown): Readonly<Record<string, z.core.$ZodType>> | undefined {
+  if (schema instanceof z.core.$ZodPipe) return schemaShape(schema._zod.def.in)
+  return schema instanceof z.core.$ZodObject ? schema._zod.def.shape : undefined
+}
+
 /** The names of a playbook's variables. */
-export function variableNames(playbook: Playbook): string[] {
-  return playbook.vars instanceof z.ZodObject ? Object.keys(playbook.vars.shape) : []
+export function variableNames({ vars }: Pick<Playbook, 'vars'>): string[] {
+  return Object.keys(schemaShape(vars) ?? {})
 }
 
 /**
@@ -17,12 +23,12 @@ export function variableNames(playbook: Playbook): string[] {
  * @param isKnown whether the inventory sets a variable too, which then may be set with `-e`
  * @throws RekeyError naming the variable that is unknown, differs between hosts, or does not fit the schema
  */
-export function resolveVariables(
+export async function resolveVariables(
   playbook: Playbook,
   hosts: readonly Host[],
   extra: readonly string[],
   isKnown: (name: string) => boolean,
-): unknown {
+): Promise<unknown> {
   const names = variableNames(playbook)
   for (const name of extra) {
     if (names.includes(name) || isKnown(name) || name.startsWith('ansible_')) continue
@@ -48,11 +54,49 @@ export function resolveVariables(
       }
     }
   }
-  const checked = playbook.vars.safeParse(values)
+  let checked = await parse(playbook, values)
+  const read = !checked.success && checked.error.issues.map(one => readAsAsked(one, extra, values)).includes(true)
+  if (read) checked = await parse(playbook, values)
   if (checked.success) return checked.data
-  const problems = checked.error.issues.map(({ path, message }) => `  ${path.join('.') || playbook.name}: ${message}`)
+  const { issues } = checked.error
+  const problems = issues.map(({ path, message }) => `  ${path.join('.') || playbook.name}: ${message}`)
+  const noText = issues.some(({ code, path: [name = ''] }) => code === 'invalid_type' && extra.includes(String(name)))
   throw new RekeyError(`the variables of ${playbook.name} are not right:\n${problems.join('\n')}`, {
     code: 'playbook.variables',
-    hint: 'Set them in group_vars/all.yml, or with -e.',
+    hint: noText
+      ? 'What is no text is given as YAML or JSON: -e \'{"name": …}\'.'
+      : 'Set them in group_vars/all.yml, or with -e.',
   })
+}
+
+/** Checks values by a schema; what its own code throws is an error of the playbook. */
+async function parse({ name, vars }: Playbook, values: Readonly<Record<string, unknown>>) {
+  try {
+    return await vars.safeParseAsync(values)
+  } catch (thrown) {
+    const error = errorOf(thrown)
+    const place = thrownAt(error)
+    throw new RekeyError(`the variables of ${name} can't be checked: ${error.message}`, {
+      code: 'playbook.variables',
+      hint: place === undefined ? 'Its schema throws.' : `Its schema throws, at ${place}.`,
+      cause: error,
+    })
+  }
+}
+
+/**
+ * `-e name=value` is text, whatever it looks like. Where a number or a truth value is asked for, and the text is one, puts that in its
+ * place. Returns whether it did.
+ */
+function readAsAsked(issue: z.core.$ZodIssue, extra: readonly string[], values: Record<string, unknown>): boolean {
+  if (issue.code !== 'invalid_type' || issue.path.length !== 1) return false
+  const name = String(issue.path[0])
+  const text = values[name]
+  if (!extra.includes(name) || typeof text !== 'string') return false
+  const word = text.trim()
+  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(word) && ['number', 'int'].includes(issue.expected))
+    values[name] = Number(word)
+  else if (issue.expected === 'boolean' && /^(true|yes|on)$/i.test(word)) values[name] = true
+  else if (issue.expected === 'boolean' && /^(false|no|off)$/i.test(word)) values[name] = false
+  return values[name] !== text
 }

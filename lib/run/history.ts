@@ -189,6 +189,12 @@ export function runFolders(parent: string): string[] {
  * @throws RekeyError where none or several are meant
  */
 export function findRun(reference: string, parent: string): string {
+  if (reference === '') {
+    throw new RekeyError('no run is named: the word for it is empty', {
+      code: 'run.not-found',
+      hint: "Name one by its id or a part of it, or say 'last'. See them with 'rekey runs'.",
+    })
+  }
   const folders = runFolders(parent)
   const begunLast = join(parent, lastRun(parent) ?? '')
   const last = folders.includes(begunLast) ? begunLast : folders.at(-1)

@@ -109,7 +109,7 @@ test.serial('a notification for nobody is refused when the playbook is loaded', 
   t.is(unknown.code, 1)
   t.regex(
     unknown.stderr,
-    /One: 'a' notifies 'hh', which is no handler of the play; did you mean 'h'\?\nHint: Its handlers are: h, i, j\./,
+    /'One': 'a' notifies 'hh', which is no handler of the play; did you mean 'h'\?\nHint: Its handlers are: h, i, j\./,
   )
   const back = await run(
     `play('One', { hosts: 'masters', handlers: [say('H'), say('I', { notify: 'h' })] }, [say('A', { notify: 'h' })])`,

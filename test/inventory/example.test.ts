@@ -32,7 +32,7 @@ for (const name of playbooks) {
   test.serial(`its variables fit ${name}, and none of that playbook's is left out`, async t => {
     const { playbook } = await loadPlaybook(join(root, 'playbooks', name))
     const inventory = await load()
-    t.notThrows(() => resolveVariables(playbook, inventory.select('cluster'), [], () => false))
+    await t.notThrowsAsync(resolveVariables(playbook, inventory.select('cluster'), [], () => false))
     const written = readFileSync(join(folder, 'group_vars', 'all.yml'), 'utf8')
     for (const variable of variableNames(playbook)) t.regex(written, new RegExp(`^(# )?${variable}:`, 'm'), variable)
   })
