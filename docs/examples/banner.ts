@@ -1,7 +1,7 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../../bin/rekey" run "$0" "$@"'
+import { HostFailedError, play, playbook, type StepContext, step } from 'rekey'
 // Puts a banner on every host, one host after the other, and has it announced where it changed.
 import { z } from 'zod'
-import { HostFailedError, play, playbook, type StepContext, step } from '../../lib/index.ts'
 
 const vars = z.object({
   banner: z.string().default('Authorised use only'),

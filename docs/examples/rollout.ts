@@ -1,7 +1,7 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../../bin/rekey" run "$0" "$@"'
+import { block, play, playbook, type StepContext, secret, step } from 'rekey'
 // Rolls a file out from one host to all, and takes a host back to where it was when it does not come up with it.
 import { z } from 'zod'
-import { block, play, playbook, type StepContext, secret, step } from '../../lib/index.ts'
 
 const vars = z.object({
   directory: z.string().default('/srv/rollout'),

@@ -7,7 +7,8 @@ import { type CertificateFacts, issuedBy, parseCertificates, splitBundle } from 
 import type { Host } from '../playbook/host.ts'
 import type { HostSession } from '../playbook/model.ts'
 import type { KubernetesApi, KubernetesObject } from './api.ts'
-import { kubeletEndpoint, masterEndpoints, presentedCertificates, type TlsEndpoint } from './endpoints.ts'
+import { presentedCertificates, type TlsEndpoint } from './endpoints.ts'
+import { kubeletEndpoint, masterEndpoints } from './layout/kubeadm/index.ts'
 
 /** One certificate at one place. */
 export interface CensusEntry {

@@ -7,15 +7,15 @@ import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../operations/staging.ts'
 import { keyMatches, notCovered, parseCertificate, verifyChain } from '../pki/certificate.ts'
-import { type AuthorityPlan, type CertificateSpec, certificateData, kubeadmAuthorities } from '../pki/specs.ts'
+import { type AuthorityPlan, type CertificateSpec, certificateData } from '../pki/specs.ts'
 import type { HostSession } from '../playbook/model.ts'
 import type { Renderer } from '../template/render.ts'
 import { readKubeconfig } from './kubeconfig.ts'
+import * as kubeadm from './layout/kubeadm/index.ts'
 import type { MachineReading } from './machine.ts'
 
-const templates = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'templates', 'kubeadm')
-const kubeletClient = '/var/lib/kubelet/pki/kubelet-client-current.pem'
-const kubeletConfig = '/etc/kubernetes/kubelet.conf'
+const templates = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'templates', kubeadm.templates)
+const { client: kubeletClient, kubeconfig: kubeletConfig } = kubeadm.kubelet
 
 /** A CA that was made for this rotation. */
 export interface NewAuthority {
@@ -51,7 +51,7 @@ export async function renderHostFiles({
   const render = async (template: string, spec: CertificateSpec, more: Record<string, unknown> = {}) => {
     const source = await readFile(join(templates, template), 'utf8')
     const data = { ...certificateData(spec, plans, { ttl }), ...more }
-    return (await rendererOf(spec).render(source, { name: `templates/kubeadm/${template}`, data })).output
+    return (await rendererOf(spec).render(source, { name: `templates/${kubeadm.templates}/${template}`, data })).output
   }
   const kubeconfigNames = (path: string) => {
     const names = reading.kubeconfigs[path]
@@ -100,7 +100,7 @@ export function authorityFiles(
     if (!authority) throw new HostFailedError(`no CA was made in ${mount}`, { code: 'pki.no-authority' })
     for (const name of authorities) {
       if (!controlPlane && name !== 'kubernetes') continue
-      const place = kubeadmAuthorities[name]
+      const place = kubeadm.authorities[name]
       files.push({ path: place.certificate, content: authority.certificate, mode: 0o644 })
       if (!controlPlane) continue
       if (keyOnMasters && authority.key && name === 'kubernetes') {

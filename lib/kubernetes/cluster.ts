@@ -5,12 +5,7 @@ import type { Host } from '../playbook/host.ts'
 import type { RunContext } from '../playbook/model.ts'
 import { type KubernetesApi, type KubernetesObject, kubernetesApi } from './api.ts'
 import { type ApiCredentials, readKubeconfig } from './kubeconfig.ts'
-
-/** Where a kubeadm master keeps the administrator's kubeconfig. */
-export const adminKubeconfig = '/etc/kubernetes/admin.conf'
-
-/** The port of a kubeadm API server. */
-export const apiServerPort = 6443
+import { adminKubeconfig, apiServerPort } from './layout/kubeadm/index.ts'
 
 /** What playbooks ask of a cluster. */
 export interface Cluster {
@@ -18,8 +13,11 @@ export interface Cluster {
   api(): Promise<KubernetesApi>
   /** The API server of one master. */
   apiOf(master: Host): Promise<KubernetesApi>
-  /** Reads the administrator's kubeconfig anew: after it was replaced. */
-  forget(): void
+  /**
+   * Reads the administrator's kubeconfig anew: after it was replaced. Once for each occasion: several hosts come to it at the same
+   * time, and what the first of them opened anew stays open.
+   */
+  forget(occasion: string): void
   nodes(): Promise<KubernetesObject[]>
   /**
    * Waits until the nodes with these names are Ready, and say so in another heartbeat than the one that is given for them: a
@@ -88,7 +86,8 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     }
     throw new HostFailedError(`no API server answers (${problems.join('; ')})`, { code: 'cluster.no-api' })
   }
-  const forget = () => {
+  const occasions = new Set<string>()
+  const hangUp = () => {
     for (const client of clients.values()) client.then(one => one.close()).catch(() => {})
     clients.clear()
     credentials = undefined
@@ -99,7 +98,10 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
   return {
     api,
     apiOf,
-    forget,
+    forget: occasion => {
+      if (!occasions.has(occasion)) hangUp()
+      occasions.add(occasion)
+    },
     nodes,
     nodesReady: async (names, { within, notBy = {}, signal = run.signal }) => {
       await waitFor('the nodes to be Ready', { within, signal }, async () => {
@@ -116,7 +118,7 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
         return (await client.statusOf('/readyz', {})) === 200
       })
     },
-    close: forget,
+    close: hangUp,
   }
 }
 

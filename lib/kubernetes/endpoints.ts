@@ -15,36 +15,8 @@ export interface TlsEndpoint {
   readonly component: string
   /** Which CA signs what it presents. */
   readonly authority: 'kubernetes' | 'etcd'
-  /** Where kubeadm keeps what it presents: the first of these that is there. */
+  /** Where what it presents is kept: the first of these that is there. */
   readonly files: readonly string[]
-}
-
-/** The endpoints of a kubeadm master. etcd's peers are served on the node's address only. */
-export function masterEndpoints(nodeAddress: string): TlsEndpoint[] {
-  const local = '127.0.0.1'
-  const of = (name: string) => [`/etc/kubernetes/pki/${name}.crt`]
-  return [
-    { component: 'kube-apiserver', authority: 'kubernetes', address: local, port: 6443, files: of('apiserver') },
-    { component: 'etcd (clients)', authority: 'etcd', address: local, port: 2379, files: of('etcd/server') },
-    { component: 'etcd (peers)', authority: 'etcd', address: nodeAddress, port: 2380, files: of('etcd/peer') },
-    {
-      ...{ component: 'kube-controller-manager', authority: 'kubernetes', address: local, port: 10257 },
-      files: of('kube-controller-manager'),
-    },
-    {
-      ...{ component: 'kube-scheduler', authority: 'kubernetes', address: local, port: 10259 },
-      files: of('kube-scheduler'),
-    },
-  ]
-}
-
-/** The port of every kubelet. */
-export const kubeletEndpoint: TlsEndpoint = {
-  component: 'kubelet',
-  authority: 'kubernetes',
-  address: '127.0.0.1',
-  port: 10250,
-  files: ['/var/lib/kubelet/pki/kubelet-server-current.pem', '/var/lib/kubelet/pki/kubelet.crt'],
 }
 
 /** Waits until the kubelet of a host says that it is well. Throws `HostFailedError` after `within` milliseconds. */

@@ -2,6 +2,7 @@
 import { raw } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
+import * as kubeadm from './layout/kubeadm/index.ts'
 import { getFromLoopback } from './loopback.ts'
 
 /** One member as etcd lists it. */
@@ -12,16 +13,15 @@ export interface EtcdMember {
   readonly learner: boolean
 }
 
-/** Where etcd keeps its data; the only folder that host and container share for writing. */
-const dataDirectory = '/var/lib/etcd'
+const { etcd } = kubeadm
 
 // The host's own etcdctl where there is one, else the one in etcd's container.
 const client = raw(`etcdctl() {
   if command -v etcdctl >/dev/null; then command etcdctl "$@"
   else crictl exec "$(crictl ps --name '^etcd$' -q | head -n 1)" etcdctl "$@"; fi
 }
-export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=https://127.0.0.1:2379
-export ETCDCTL_CACERT=/etc/kubernetes/pki/etcd/ca.crt ETCDCTL_CERT=/etc/kubernetes/pki/etcd/healthcheck-client.crt ETCDCTL_KEY=/etc/kubernetes/pki/etcd/healthcheck-client.key
+export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=${etcd.client}
+export ETCDCTL_CACERT=${etcd.ca} ETCDCTL_CERT=${etcd.healthcheck.certificate} ETCDCTL_KEY=${etcd.healthcheck.key}
 `)
 
 /** The members of the cluster that a master's etcd belongs to. */
@@ -42,7 +42,7 @@ export async function etcdMembers({ $ }: HostSession): Promise<EtcdMember[]> {
  * costs no process and needs no certificate, so it works in the middle of a rotation.
  */
 export async function etcdHealthy(session: HostSession): Promise<boolean> {
-  return (await getFromLoopback(session, 2381, '/health'))?.includes('"health":"true"') ?? false
+  return (await getFromLoopback(session, etcd.healthPort, '/health'))?.includes('"health":"true"') ?? false
 }
 
 /**
@@ -50,7 +50,7 @@ export async function etcdHealthy(session: HostSession): Promise<boolean> {
  * Rejects with `HostFailedError` where it does not listen there.
  */
 export async function etcdServes(session: HostSession): Promise<boolean> {
-  return (await getFromLoopback(session, 2381, '/livez')) !== undefined
+  return (await getFromLoopback(session, etcd.healthPort, '/livez')) !== undefined
 }
 
 /**
@@ -62,7 +62,7 @@ export async function saveSnapshot(
   { $, host }: HostSession,
   path: string,
 ): Promise<{ hash: string; revision: number; keys: number; size: number }> {
-  const inside = `${dataDirectory}/.rekey-snapshot.db`
+  const inside = `${etcd.data}/.rekey-snapshot.db`
   await $`umask 077
 ${client}rm -f ${inside} ${inside}.part
 etcdctl snapshot save ${inside} >/dev/null && mv ${inside} ${path}`

@@ -1,9 +1,10 @@
 // What a rotation must know of one machine: its certificates and kubeconfigs. Private keys stay where they are.
 import { HostFailedError } from '../errors.ts'
 import { type CertificateFacts, parseCertificates } from '../pki/certificate.ts'
-import type { MachineFacts } from '../pki/specs.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { readKubeconfig } from './kubeconfig.ts'
+import * as kubeadm from './layout/kubeadm/index.ts'
+import type { MachineFacts } from './layout/layout.ts'
 
 /** The names in a kubeconfig, which the one that replaces it keeps. */
 export interface KubeconfigNames {
@@ -26,7 +27,7 @@ export interface MachineReading {
 }
 
 // Prints `== path`, then the certificates of the file; of kubeconfigs everything but the keys.
-const readScript = `find /etc/kubernetes /var/lib/kubelet/pki ! -path '*/.rekey*' ! -path /etc/kubernetes/manifests/'*' \\( -name '*.crt' -o -name '*.pem' -o -name '*.conf' \\) 2>/dev/null | sort | while IFS= read -r f; do
+const readScript = `find ${kubeadm.certificateFolders.join(' ')} ! -path '*/.rekey*' ! -path ${kubeadm.manifestDirectory}/'*' \\( -name '*.crt' -o -name '*.pem' -o -name '*.conf' \\) 2>/dev/null | sort | while IFS= read -r f; do
   [ -f "$f" ] || continue
   printf '== %s\\n' "$f"
   case $f in
@@ -53,9 +54,9 @@ export async function readMachine({ $, files, host }: HostSession, controlPlane:
     kubeconfigs[path] = { cluster, context, user, server }
     if (certificate) certificates[path] = certificate
   }
-  const identity = certificates['/var/lib/kubelet/pki/kubelet-client-current.pem']
+  const identity = certificates[kubeadm.kubelet.client]
   if (identity === undefined) {
-    throw new HostFailedError(`${host.name} has no /var/lib/kubelet/pki/kubelet-client-current.pem`, {
+    throw new HostFailedError(`${host.name} has no ${kubeadm.kubelet.client}`, {
       code: 'machine.no-kubelet-certificate',
       host: host.name,
       hint: 'Is it a node of a kubeadm cluster? rekey knows their layout.',
@@ -68,7 +69,7 @@ export async function readMachine({ $, files, host }: HostSession, controlPlane:
     controlPlane,
     certificates,
     kubeconfigs,
-    authority: await files.readText('/etc/kubernetes/pki/ca.crt'),
+    authority: await files.readText(kubeadm.authorities.kubernetes.certificate),
   }
 }
 

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession } from '../playbook/model.ts'
 import type { Question } from './api-prober.ts'
+import { apiServerPort } from './layout/kubeadm/index.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
 export interface GapReport {
@@ -115,7 +116,7 @@ export function canaryReport(
 }
 
 /** The address of a master's own API server. */
-export function apiServerOf(master: Host, port = 6443): string {
+export function apiServerOf(master: Host, port = apiServerPort): string {
   const { address } = master.connection
   return `https://${address.includes(':') ? `[${address}]` : address}:${port}`
 }

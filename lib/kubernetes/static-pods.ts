@@ -1,13 +1,11 @@
-// Static pods: the control plane that kubelets run from the manifests in /etc/kubernetes/manifests.
+// Static pods: the control plane that kubelets run from a folder of manifests.
 import { dump, load } from 'js-yaml'
 import { HostFailedError } from '../errors.ts'
 import { waitFor } from '../operations/wait.ts'
 import { type HostSession, type PlannedWrite, wouldWrite } from '../playbook/model.ts'
+import { manifestDirectory } from './layout/kubeadm/index.ts'
 
 export type StaticPod = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kube-scheduler'
-
-/** Where kubeadm tells kubelets to look. */
-export const manifestDirectory = '/etc/kubernetes/manifests'
 
 interface Manifest {
   metadata: { name: string; annotations?: Record<string, string> }

@@ -117,7 +117,7 @@ export function wouldWrite(path: string, content: string | Buffer | Secret): Pla
 export type Planned = string | PlannedWrite
 
 /** One thing that is done on each host of a play. */
-export interface Step<Context = StepContext> extends FailureRules {
+export interface Step<in Context = StepContext> extends FailureRules {
   /** Stable across versions of the playbook: the journal, `--start-at-step` and `registered` know it by this. */
   readonly id: string
   readonly title: string
@@ -170,8 +170,11 @@ export interface Step<Context = StepContext> extends FailureRules {
 /** Finds the host that a step is delegated to. */
 export type Delegate<Context> = { of(context: Context): string }['of']
 
+/** What a step does, before a playbook gives it its title; without an `id` it is made from that. */
+export type StepDefinition<Context = StepContext> = Omit<Step<Context>, 'id' | 'title'> & { readonly id?: string }
+
 /** Steps that belong together: what one of them fails at on a host, the others may put right. */
-export interface Block<Context = StepContext> extends FailureRules {
+export interface Block<in Context = StepContext> extends FailureRules {
   readonly title: string
   readonly tags?: readonly string[]
   /** Each step in it is left out on hosts where this is false when the step comes. */
@@ -187,7 +190,7 @@ export interface Block<Context = StepContext> extends FailureRules {
 export type PlayItem<Context = StepContext> = Step<Context> | Block<Context>
 
 /** Steps over the hosts of a pattern. */
-export interface Play<Context = StepContext> extends FailureRules {
+export interface Play<in Context = StepContext> extends FailureRules {
   readonly title: string
   readonly hosts: string
   /** How many hosts go through the play together: a number, a percentage, or a list of them. All where nothing is said. */
@@ -272,10 +275,7 @@ export function block<Context = StepContext>(
  * Declares a step.
  * Without an `id` it is made from the title: `Restart kubelet` is `restart-kubelet`.
  */
-export function step<Context = StepContext>(
-  title: string,
-  definition: Omit<Step<Context>, 'id' | 'title'> & { id?: string },
-): Step<Context> {
+export function step<Context = StepContext>(title: string, definition: StepDefinition<Context>): Step<Context> {
   return { ...withoutArguments(definition, 'step', 'title'), id: definition?.id ?? slug(title), title }
 }
 

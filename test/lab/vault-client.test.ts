@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
+import { certificates } from '../../lib/kubernetes/layout/kubeadm/index.ts'
 import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../lib/pki/certificate.ts'
 import { createRunToken, type RunTokenRecord, revokeRunToken, runTokenPolicy } from '../../lib/pki/run-token.ts'
 import {
@@ -12,7 +13,6 @@ import {
   authorityPlans,
   certificateData,
   issuingPolicy,
-  kubeadmCertificates,
   notBeforeDuration,
   placePath,
   preparingPolicy,
@@ -20,7 +20,7 @@ import {
 } from '../../lib/pki/specs.ts'
 import { connectVault, type Vault, vaultSecrets } from '../../lib/pki/vault.ts'
 import { createRenderer } from '../../lib/template/render.ts'
-import { kubeadmMachine } from '../pki/_kubeadm.ts'
+import { kubeadmMachine } from '../kubernetes/layout/_kubeadm.ts'
 import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
 
 const binary = labBinary('vault')
@@ -158,7 +158,7 @@ test('a token with no more than the preparing policy prepares; one with the issu
     kubeadmMachine('m1', { address: '10.0.0.1', master: true, superAdmin: true }),
     kubeadmMachine('n1', { address: '10.0.0.3' }),
   ]
-  const specs = kubeadmCertificates(machines, { componentServing: true })
+  const specs = certificates(machines, { componentServing: true })
   for (const count of ['one', 'three'] as const) {
     const plans = authorityPlans(count, { mount: `pki_${count}` })
     const roles = vaultRoles(specs, plans, { ttl: '17520h' })
@@ -227,7 +227,7 @@ async function undoOne(preparer: Vault, [plan]: readonly AuthorityPlan[]) {
 
 test('a kubeconfig is rendered with certificate and key of one issue', async t => {
   const plans = authorityPlans('one', { mount: 'pki_one' })
-  const spec = kubeadmCertificates([kubeadmMachine('m1', { address: '10.0.0.1', master: true })]).find(
+  const spec = certificates([kubeadmMachine('m1', { address: '10.0.0.1', master: true })]).find(
     one => one.id === 'admin',
   )!
   const data = {

@@ -1,7 +1,7 @@
 // Copies a folder's files to every host.
 import { join } from 'node:path'
+import { copy, play, playbook, step, unchanged } from 'rekey'
 import { z } from 'zod'
-import { copy, play, playbook, step, unchanged } from '../../../lib/index.ts'
 import { jobOf } from './job.ts'
 
 const { source, files } = jobOf('copy')

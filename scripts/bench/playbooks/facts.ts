@@ -1,6 +1,7 @@
 // Reads what machines are made of.
+
+import { play, playbook, raw, step } from 'rekey'
 import { z } from 'zod'
-import { play, playbook, raw, step } from '../../../lib/index.ts'
 import { factsCommand } from '../jobs.ts'
 
 export default playbook({

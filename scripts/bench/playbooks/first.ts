@@ -1,6 +1,7 @@
 // One step that writes down when it ran.
+
+import { play, playbook, raw, step } from 'rekey'
 import { z } from 'zod'
-import { play, playbook, raw, step } from '../../../lib/index.ts'
 import { firstCommand } from '../jobs.ts'
 import { jobOf } from './job.ts'
 

@@ -1,6 +1,7 @@
 // Steps in lockstep that do next to nothing.
+
+import { play, playbook, raw, step } from 'rekey'
 import { z } from 'zod'
-import { play, playbook, raw, step } from '../../../lib/index.ts'
 import { stepCommand } from '../jobs.ts'
 import { jobOf } from './job.ts'
 

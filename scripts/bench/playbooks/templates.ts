@@ -1,7 +1,7 @@
 // Renders templates for every host, and copies what came of them.
 import { join } from 'node:path'
+import { copy, createRenderer, play, playbook, step, unchanged } from 'rekey'
 import { z } from 'zod'
-import { copy, createRenderer, play, playbook, step, unchanged } from '../../../lib/index.ts'
 import { templateItems, templateText } from '../jobs.ts'
 import { jobOf } from './job.ts'
 

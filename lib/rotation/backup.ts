@@ -1,0 +1,91 @@
+// Backups before the first change: of every host's keys and configuration, of token Secrets, of etcd. Each is read back before it
+// counts, stays on its host, and is copied into the run's folder.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { secret } from '../connection/shell.ts'
+import { HostFailedError } from '../errors.ts'
+import { saveSnapshot } from '../kubernetes/etcd.ts'
+import { backedUp } from '../kubernetes/layout/kubeadm/index.ts'
+import { backupForm } from '../kubernetes/tokens.ts'
+import { archive, fetchFile } from '../operations/backup.ts'
+import type { RunContext, StepDefinition } from '../playbook/model.ts'
+import type { OnCluster, OnHost } from './context.ts'
+
+export const variables = {
+  /** Where backups stay on the hosts: a folder of its own in it for each run. */
+  backup_directory: z.string().startsWith('/').default('/var/backups/rekey'),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+type Run = Pick<RunContext<Variables>, 'vars' | 'run'>
+
+/** The folder of a run's backups on a host. */
+export function folderOf({ vars, run }: Run): string {
+  return join(vars.backup_directory, run)
+}
+
+/** The archive of a host: all that a rotation changes there lies in it as it was. */
+export function archiveOf(run: Run): string {
+  return join(folderOf(run), 'host.tgz')
+}
+
+/** Archives a host's keys and configuration. */
+export const hosts: StepDefinition<OnHost<Variables>> = {
+  plan: ctx => `archive ${backedUp.join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
+  run: async ctx => {
+    const saved = await archive(ctx, archiveOf(ctx), backedUp)
+    await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
+    ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
+    return saved
+  },
+  irreversible: 'a backup stays',
+}
+
+/** Saves the service-account-token Secrets, a file for each namespace. */
+export const tokens: StepDefinition<OnCluster<Variables>> = {
+  runOnce: true,
+  plan: ctx => `save the service-account-token Secrets, a file for each namespace, to ${folderOf(ctx)}/tokens`,
+  run: async ctx => {
+    const api = await ctx.cluster.api()
+    const found = await api.list('/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fservice-account-token')
+    const local = join(ctx.folder, 'backups', 'tokens')
+    const remote = join(folderOf(ctx), 'tokens')
+    await mkdir(local, { recursive: true, mode: 0o700 })
+    await ctx.$`umask 077; mkdir -p ${remote}`
+    const namespaces = Map.groupBy(found, ({ metadata }) => metadata.namespace ?? '')
+    for (const [namespace, secrets] of namespaces) {
+      // JSON is YAML: kubectl apply takes it as it is.
+      const text = `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: secrets.map(backupForm) }, null, 2)}\n`
+      await writeFile(join(local, `${namespace}.yaml`), text, { mode: 0o600 })
+      await ctx.files.write(join(remote, `${namespace}.yaml`), secret(text), { mode: 0o600 })
+    }
+    const kept = (await ctx.$`ls ${remote}`).lines().length
+    if (kept !== namespaces.size) {
+      throw new HostFailedError(`${kept} of ${namespaces.size} namespaces are in ${remote}`, {
+        code: 'backup.tokens',
+        host: ctx.host.name,
+      })
+    }
+    ctx.log(`${found.length} Secrets of ${namespaces.size} namespaces`)
+    return { secrets: found.length, namespaces: [...namespaces.keys()], path: remote }
+  },
+  irreversible: 'a backup stays',
+}
+
+/** Saves a snapshot of etcd on the first master. */
+export const etcd: StepDefinition<OnHost<Variables>> = {
+  runOnce: true,
+  plan: ctx => `etcdctl snapshot save ${folderOf(ctx)}/etcd.db, check it with etcdutl, and fetch it`,
+  run: async ctx => {
+    const path = join(folderOf(ctx), 'etcd.db')
+    const status = await saveSnapshot(ctx, path)
+    const sha256 = await fetchFile(ctx, path, join(ctx.folder, 'backups', ctx.host.name, 'etcd.db'))
+    ctx.log(
+      `${status.keys} keys at revision ${status.revision}, ${status.size} bytes, hash ${status.hash}, sha256 ${sha256}`,
+    )
+    return { path, sha256, ...status }
+  },
+  irreversible: 'a backup stays',
+}

@@ -1,0 +1,56 @@
+// What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
+import { HostFailedError } from '../errors.ts'
+import type { ClientAuthorities } from '../kubernetes/client-trust.ts'
+import type { MachineReading } from '../kubernetes/machine.ts'
+import type { CertificateSpec } from '../pki/specs.ts'
+import type { RunContext, StepContext } from '../playbook/model.ts'
+
+/** What it takes to look up what steps of the run returned. */
+export type Looking = Pick<RunContext<unknown>, 'registered'>
+
+/** The same on a host. */
+export type LookingOnHost = Looking & Pick<StepContext<unknown>, 'host'>
+
+/** The step that registers a `MachineReading` for each host. */
+export const readingStep = 'read-the-certificates'
+
+/** The step that registers the `Plan`. */
+export const planStep = 'plan-the-certificates'
+
+/** What is planned from what was found. Plain data: it is registered. */
+export interface Plan {
+  readonly specs: CertificateSpec[]
+  /** The CAs of before, PEM, by their role. */
+  readonly oldAuthorities: Readonly<Record<string, string>>
+  /** The address of each host as a node. */
+  readonly addresses: Readonly<Record<string, string>>
+}
+
+/** A machine as it was read before the first change. Throws `HostFailedError` where it was not. */
+export function readingOf(ctx: LookingOnHost, host = ctx.host.name): MachineReading {
+  return must(ctx.registered<MachineReading>(readingStep, host), 'the certificates were not read')
+}
+
+/** The plan. Throws `HostFailedError` where there is none. */
+export function planOf(ctx: Looking): Plan {
+  return must(ctx.registered<Plan>(planStep), 'the certificates were not planned')
+}
+
+/** The cluster's CA of before, PEM. */
+export function oldClusterAuthority(ctx: LookingOnHost): string {
+  return readingOf(ctx).authority
+}
+
+/** Whom clients came from before. */
+export function oldClientAuthorities(ctx: LookingOnHost): ClientAuthorities {
+  const { 'front-proxy': frontProxy } = planOf(ctx).oldAuthorities
+  return { kubernetes: oldClusterAuthority(ctx), frontProxy: frontProxy || oldClusterAuthority(ctx) }
+}
+
+/** What an earlier step returned. Throws `HostFailedError` saying `what` where it did not. */
+export function must<T>(value: T | undefined, what: string): T {
+  if (value === undefined) {
+    throw new HostFailedError(what, { code: 'rotation.missing', hint: 'Run the playbook from its beginning.' })
+  }
+  return value
+}

@@ -1,0 +1,21 @@
+// The door `rekey/rotation`: what procedures that change the trust of a cluster are made of, a namespace a phase. A piece is what a step
+// does (`step('Compare the clocks', preflight.compareClocks)`), or a function that makes it; each says by its type which variables and
+// services it needs, `variables` of its namespace declares them.
+export * as authorities from './authorities.ts'
+export * as backup from './backup.ts'
+export type { OnCluster, OnHost } from './context.ts'
+export * as copies from './copies.ts'
+export * as found from './found.ts'
+export { isMaster, machines, masters, onMasters } from './hosts.ts'
+export * as issue from './issue.ts'
+export * as observe from './observe.ts'
+export * as place from './place.ts'
+export * as preflight from './preflight.ts'
+export * as report from './report.ts'
+export * as restart from './restart.ts'
+export { openServices, type Services } from './services.ts'
+export * as tokens from './tokens.ts'
+export * as vault from './vault.ts'
+export * as verify from './verify.ts'
+export * as wayBack from './way-back.ts'
+export * as workloads from './workloads.ts'

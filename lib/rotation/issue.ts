@@ -1,0 +1,178 @@
+// New certificates: issued, staged beside what they replace, and verified there.
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { type Secret, secret } from '../connection/shell.ts'
+import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/certificate-files.ts'
+import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { serviceAccountKeyPair } from '../kubernetes/tokens.ts'
+import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
+import type { CertificateSpec } from '../pki/specs.ts'
+import { vaultSecrets } from '../pki/vault.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { createRenderer, type Renderer } from '../template/render.ts'
+import { grantOf, type Mounts, newAuthorities, newAuthority, plansOf, type Roles } from './authorities.ts'
+import { nothing, type OnHost } from './context.ts'
+import { type Looking, type LookingOnHost, must, planOf, readingOf } from './found.ts'
+import { isMaster } from './hosts.ts'
+import type { WithVault } from './vault.ts'
+
+export const variables = {
+  rotate_service_account_keys: z.boolean().default(false),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+/** What this process holds of what it issued. */
+export interface Issued {
+  /** What was written to each host; a resumed run reads it back. */
+  readonly staged: Map<string, StagedFile[]>
+  /** A renderer asks once: one for each certificate, and for a shared one the same on all hosts. */
+  readonly renderers: Map<string, Renderer>
+}
+
+export interface WithIssued {
+  readonly issued: Issued
+}
+
+export function openIssued(): Issued {
+  return { staged: new Map(), renderers: new Map() }
+}
+
+const keysStep = 'make-a-new-service-account-key-pair'
+const issueStep = 'issue-certificates'
+const verifiedStep = 'verify-what-is-staged'
+
+/** Makes the pair that signs tokens of service accounts, where the inventory asks for it. */
+export const makeServiceAccountKeys: StepDefinition<OnHost<Variables>> = {
+  id: keysStep,
+  runOnce: true,
+  when: ctx => ctx.vars.rotate_service_account_keys,
+  plan: () => 'make an RSA key pair in memory, for sa.key and sa.pub of all masters',
+  run: async ctx => {
+    const keys = await serviceAccountKeyPair()
+    ctx.redact(keys.privateKey.reveal())
+    return keys
+  },
+  // It is nowhere but in the run's folder, and goes to the hosts with the next step.
+  rollback: nothing,
+}
+
+/** Issues what is planned for a host, and stages it with the new CAs and keys; registers the swap that puts it in place. */
+export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
+  id: issueStep,
+  together: true,
+  plan: ctx =>
+    planOf(ctx)
+      .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
+      .map(describeSpec),
+  run: async ctx => {
+    const { specs } = planOf(ctx)
+    const asked = vaultSecrets(await ctx.vault.issuing(grantOf(ctx)))
+    const secrets: typeof asked = async (path, data) => {
+      const answer = await asked(path, data)
+      const key = answer?.data['private_key']
+      if (typeof key === 'string') ctx.redact(key)
+      return answer
+    }
+    const rendererOf = (spec: CertificateSpec) => {
+      const id = `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+      const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets })
+      ctx.issued.renderers.set(id, renderer)
+      return renderer
+    }
+    const rendered = await renderHostFiles({
+      reading: readingOf(ctx),
+      specs,
+      plans: plansOf(ctx),
+      ttl: ctx.vars.certificate_ttl,
+      rendererOf,
+      now: new Date(),
+    })
+    const authority = authorityFiles(isMaster(ctx), plansOf(ctx), newAuthorities(ctx))
+    const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
+    const files = [...authority.files, ...rendered.files, ...keys]
+    const swap: Swap = {
+      rename: files.map(({ path }) => path),
+      link: rendered.swap.link,
+      remove: [...authority.swap.remove, ...rendered.swap.remove],
+      hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])),
+    }
+    await unstageAll(ctx)
+    await stageFiles(ctx, ctx.run, files)
+    ctx.issued.staged.set(ctx.host.name, files)
+    ctx.log(`${files.length} files`)
+    return swap
+  },
+  rollback: unstageAll,
+}
+
+/** Fails where what is staged is not what was issued, or could not do what the old does. */
+export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = {
+  id: verifiedStep,
+  // It changes nothing, but there is nothing to look at in a check.
+  rollback: nothing,
+  plan: () => 'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
+  run: async ctx => {
+    const { checked, until } = await verifyStaged(
+      ctx,
+      ctx.run,
+      await stagedOf(ctx),
+      planOf(ctx).specs,
+      readingOf(ctx),
+      ({ authority }) => newAuthority(ctx, authority),
+    )
+    ctx.log(`${checked} certificates verified`)
+    return { until }
+  },
+}
+
+/** Until when the first certificate of each component on a host holds (ISO 8601), as it was verified. */
+export function verifiedUntil(ctx: Looking, host: string): Readonly<Record<string, string>> {
+  return ctx.registered<{ until: Record<string, string> }>(verifiedStep, host)?.until ?? {}
+}
+
+/** What puts the staged files of a host in place. Throws `HostFailedError` where nothing was issued for it. */
+export function swapOf(ctx: LookingOnHost): Swap {
+  return must(ctx.registered<Swap>(issueStep, ctx.host.name), 'nothing was issued for this host')
+}
+
+const isShared = ({ hosts }: CertificateSpec) => hosts.length > 1
+
+/** What is staged on a host: as it was sent, or read back where the process that sent it is gone. */
+async function stagedOf(ctx: OnHost & WithIssued): Promise<StagedFile[]> {
+  const sent = ctx.issued.staged.get(ctx.host.name)
+  if (sent) return sent
+  return Promise.all(
+    swapOf(ctx).rename.map(async path => {
+      const text = await ctx.files.readText(stagedPath(path, ctx.run))
+      if (text.includes('PRIVATE KEY')) ctx.redact(text)
+      return { path, content: secret(text) }
+    }),
+  )
+}
+
+/** Removes all that this run has staged on a host, whatever it is. */
+async function unstageAll(ctx: OnHost): Promise<void> {
+  await ctx.$`find ${kubeadm.stagingFolders} -xdev -name ${`.rekey-${ctx.run}-*`} -delete`
+}
+
+const sha256 = (content: string | Secret) =>
+  createHash('sha256')
+    .update(typeof content === 'string' ? content : content.reveal())
+    .digest('hex')
+
+function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: CertificateSpec): string {
+  const path = place.kind === 'pair' ? place.certificate : place.path
+  const sans = [...dnsNames, ...ipAddresses].join(', ')
+  return `issue ${path}: CN ${commonName}${sans ? `, SANs ${sans}` : ''}${hosts.length > 1 ? ` (one for ${hosts.join(', ')})` : ''}`
+}
+
+function serviceAccountFiles(ctx: Looking): StagedFile[] {
+  const keys = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>(keysStep)
+  if (!keys) return []
+  const { publicKey, privateKey } = kubeadm.serviceAccountKeys
+  return [
+    { path: publicKey, content: keys.publicKey, mode: 0o600 },
+    { path: privateKey, content: keys.privateKey, mode: 0o600 },
+  ]
+}

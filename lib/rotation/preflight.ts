@@ -1,0 +1,211 @@
+// Before anything is touched: is the cluster well, is there room, do the clocks agree, which certificates are there, and would
+// Vault issue what they need? Reads only.
+import type { z } from 'zod'
+import { HostFailedError, type RekeyError } from '../errors.ts'
+import { isReady } from '../kubernetes/cluster.ts'
+import { etcdHealthy, etcdMembers } from '../kubernetes/etcd.ts'
+import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { machineFacts, readMachine } from '../kubernetes/machine.ts'
+import { freeKilobytes } from '../operations/backup.ts'
+import { issuingPolicy, preparingPolicy } from '../pki/specs.ts'
+import { duration } from '../playbook/duration.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles, rolesOf } from './authorities.ts'
+import type { Variables as BackupVariables } from './backup.ts'
+import { type OnCluster, type OnHost, seconds } from './context.ts'
+import { type Plan, planOf, planStep, readingOf, readingStep } from './found.ts'
+import { isMaster, machines, masters } from './hosts.ts'
+import type { WithVault } from './vault.ts'
+
+export const variables = {
+  /** How far clocks may be apart. */
+  clock_tolerance: duration.default(seconds(60)),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+/** Registers how far a host's clock is ahead of this machine's, in milliseconds. */
+export const readClock: StepDefinition<OnHost> = {
+  id: 'read-the-clock',
+  readOnly: true,
+  run: async ({ $ }) => {
+    const before = Date.now()
+    const remote = Number((await $`date +%s%N`).stdout.trim().slice(0, -6))
+    return remote - (before + Date.now()) / 2
+  },
+}
+
+/** Fails where the clocks that `readClock` read differ by more than `clock_tolerance`. */
+export const compareClocks: StepDefinition<OnHost<Variables>> = {
+  readOnly: true,
+  runOnce: true,
+  run: ctx => {
+    const offsets = ctx
+      .hosts(machines)
+      .map(({ name }) => [name, ctx.registered<number>('read-the-clock', name) ?? 0] as const)
+    // Certificates are made by this machine's Vault and read on all of them: whoever is off by too much refuses them.
+    const off = offsets.filter(([, offset]) => Math.abs(offset) > ctx.vars.clock_tolerance)
+    const spread = Math.max(...offsets.map(([, offset]) => offset)) - Math.min(...offsets.map(([, offset]) => offset))
+    if (off.length === 0 && spread <= ctx.vars.clock_tolerance) return
+    const told = (off.length > 0 ? off : offsets).map(
+      ([name, offset]) => `${name} is ${Math.abs(Math.round(offset / 1_000))} s ${offset > 0 ? 'ahead' : 'behind'}`,
+    )
+    throw new HostFailedError(
+      `the clocks differ by more than ${ctx.vars.clock_tolerance / 1_000} s: ${told.join(', ')}`,
+      {
+        code: 'preflight.clock',
+        hint: 'Set the clocks first (NTP): a certificate of today is not valid yet on a machine that is behind.',
+      },
+    )
+  },
+}
+
+/** Fails where the backups, and as much again, would not find room. */
+export const checkSpace: StepDefinition<OnHost<BackupVariables>> = {
+  readOnly: true,
+  run: async ctx => {
+    const { stdout } = await ctx.$`du -sk ${kubeadm.measuredForBackups} 2>/dev/null | awk '{ n += $1 } END { print n }'`
+    // The archive, the snapshot, and as much again to spare.
+    const needed = Number(stdout.trim()) * 2 + 20_480
+    for (const path of [ctx.vars.backup_directory, ...kubeadm.stagingFolders]) {
+      const free = await freeKilobytes(ctx, path)
+      if (free >= needed) continue
+      throw new HostFailedError(`${ctx.host.name} has ${free} KiB free under ${path}, and the backups need ${needed}`, {
+        code: 'preflight.disk',
+        host: ctx.host.name,
+        hint: 'Make room, or set backup_directory to a folder on another disk.',
+      })
+    }
+  },
+}
+
+/** Registers what a machine has: `readingOf`. */
+export const readCertificates: StepDefinition<OnHost> = {
+  id: readingStep,
+  readOnly: true,
+  remember: true,
+  run: ctx => readMachine(ctx, isMaster(ctx)),
+}
+
+/** Fails where a master's etcd does not answer what needs a quorum. */
+export const checkEtcd: StepDefinition<OnHost> = {
+  readOnly: true,
+  run: async ctx => {
+    const healthy = await etcdHealthy(ctx).catch((error: RekeyError) => {
+      // It does not even listen.
+      if (error.code === 'connection.forward') return false
+      throw error
+    })
+    if (!healthy) {
+      throw new HostFailedError(`etcd on ${ctx.host.name} is not healthy, or has lost its quorum`, {
+        code: 'preflight.etcd',
+        host: ctx.host.name,
+        hint: 'Bring it back first: with a member missing, restarting the others can lose the quorum for good.',
+      })
+    }
+  },
+}
+
+/** Fails where etcd has other members than the inventory has masters. */
+export const checkEtcdMembers: StepDefinition<OnHost> = {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => {
+    const members = await etcdMembers(ctx)
+    const hosts = ctx.hosts(masters)
+    if (members.length !== hosts.length || members.some(({ learner }) => learner)) {
+      throw new HostFailedError(
+        `etcd has the members ${members.map(({ name }) => name).join(', ')}, and the inventory the masters ${hosts.map(({ name }) => name).join(', ')}`,
+        {
+          code: 'preflight.etcd-members',
+          hint: 'A member that is not in the inventory would be left without a certificate that the others accept.',
+        },
+      )
+    }
+  },
+}
+
+/** Fails where a node is not Ready, or not in the inventory. */
+export const checkNodes: StepDefinition<OnCluster> = {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => {
+    const nodes = await ctx.cluster.nodes()
+    const known = new Set(ctx.hosts(machines).map(({ name }) => readingOf(ctx, name).nodeName))
+    const notReady = nodes.filter(node => !isReady(node)).map(({ metadata }) => metadata.name)
+    const strangers = nodes.filter(({ metadata }) => !known.has(metadata.name)).map(({ metadata }) => metadata.name)
+    if (notReady.length > 0)
+      throw new HostFailedError(`not Ready: ${notReady.join(', ')}`, {
+        code: 'preflight.not-ready',
+        hint: 'Begin with a cluster that is well.',
+      })
+    if (strangers.length > 0) {
+      throw new HostFailedError(`nodes that are not in the inventory: ${strangers.join(', ')}`, {
+        code: 'preflight.unknown-nodes',
+        hint: 'They would be locked out. Add them to the inventory, or remove them from the cluster.',
+      })
+    }
+  },
+}
+
+/** Registers which certificates are needed anew: `planOf`. Fails where one was found that would be left behind. */
+export const planCertificates: StepDefinition<OnCluster> = {
+  id: planStep,
+  readOnly: true,
+  remember: true,
+  runOnce: true,
+  run: async (ctx): Promise<Plan> => {
+    const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
+    const found = ctx.hosts(machines).map(({ name }) => {
+      const reading = readingOf(ctx, name)
+      const addresses = (nodes.get(reading.nodeName)?.['status']?.addresses ?? []) as {
+        type: string
+        address: string
+      }[]
+      return machineFacts(
+        reading,
+        addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
+      )
+    })
+    const specs = kubeadm.certificates(found, { componentServing: true })
+    const left = kubeadm.unplannedCertificates(found, specs)
+    if (left.length > 0) {
+      throw new HostFailedError(
+        `certificates that the plan does not know, and that would be left behind: ${left.map(({ host, path }) => `${host}:${path}`).join(', ')}`,
+        {
+          code: 'preflight.unplanned',
+          hint: 'Move them elsewhere if they have nothing to do with the cluster.',
+        },
+      )
+    }
+    const [first] = ctx.hosts(masters)
+    const certificates = first ? readingOf(ctx, first.name).certificates : {}
+    const oldAuthorities = Object.fromEntries(
+      Object.entries(kubeadm.authorities).map(([name, { certificate }]) => [name, certificates[certificate] ?? '']),
+    )
+    ctx.log(`${specs.length} certificates for ${found.length} machines`)
+    return {
+      specs,
+      oldAuthorities,
+      addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
+    }
+  },
+}
+
+/** Fails where Vault is sealed, its token may not do what the run needs, or a role would refuse what is planned. */
+export const askVault: StepDefinition<OnHost<AuthorityVariables> & WithVault> = {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => {
+    const vault = await ctx.vault.operator()
+    const { version } = await vault.requireUnsealed()
+    await vault.lookupSelf()
+    const roles = rolesOf(ctx)
+    await vault.requireCapabilities([
+      ...preparingPolicy(plansOf(ctx), ctx.vars.vault_manage_roles ? roles : [], policyName(ctx)),
+      ...issuingPolicy(roles),
+    ])
+    if (!ctx.vars.vault_manage_roles) await requireRoles(ctx, vault, planOf(ctx).specs)
+    ctx.log(`Vault ${version} at ${vault.address}`)
+  },
+}

@@ -1,0 +1,29 @@
+// What a run holds in memory only: connections, keys, tokens, and what is measured. Each step's type names those that it needs.
+import { type Cluster, openCluster } from '../kubernetes/cluster.ts'
+import type { RunContext } from '../playbook/model.ts'
+import { openIssued, type WithIssued } from './issue.ts'
+import { openProbes, type WithProbes } from './observe.ts'
+import { openVault, type Variables, type WithVault } from './vault.ts'
+
+/** What a procedure that issues certificates to a cluster needs. */
+export interface Services extends WithVault, WithIssued, WithProbes {
+  readonly cluster: Cluster
+}
+
+/** Opens them; nothing is connected before a step asks. `close` ends all of them and never rejects. */
+export function openServices(run: RunContext<Variables>): Services & { close(): Promise<void> } {
+  const cluster = openCluster(run)
+  const vault = openVault(run)
+  const probes = openProbes()
+  return {
+    cluster,
+    vault,
+    probes,
+    issued: openIssued(),
+    close: async () => {
+      await probes.stop().catch(() => {})
+      await vault.close()
+      cluster.close()
+    },
+  }
+}

@@ -1,0 +1,158 @@
+// Pods that hold tokens or the old CA: replaced, those first that others need.
+import { setTimeout as delay } from 'node:timers/promises'
+import { z } from 'zod'
+import { forgetUdpFlows, kubeProxySynced } from '../kubernetes/kube-proxy.ts'
+import {
+  readyAddresses,
+  replaceDaemonPods,
+  restartWorkload,
+  type Workload,
+  workload,
+  workloadName,
+} from '../kubernetes/workloads.ts'
+import { waitFor } from '../operations/wait.ts'
+import type { Host } from '../playbook/host.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { afterwards, type OnCluster, type OnHost, seconds } from './context.ts'
+import { machines } from './hosts.ts'
+
+export const variables = {
+  /** Restarted before everything else that runs in pods. */
+  cni_workloads: z.array(workload).default([]),
+  /** Restarted after CoreDNS and kube-proxy: what holds tokens, or the old CA. */
+  restart_workloads: z.array(workload).default([]),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+const kubeProxyPods = { namespace: 'kube-system', name: 'kube-proxy' } as const
+const coreDnsPods = { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' } as const
+const dnsService = { namespace: 'kube-system', name: 'kube-dns' } as const
+
+/** Replaces the pods of kube-proxy. */
+export const kubeProxy: StepDefinition<OnCluster> = {
+  id: 'restart-kube-proxy',
+  runOnce: true,
+  plan: () =>
+    `replace the pods of DaemonSet ${kubeProxyPods.namespace}/${kubeProxyPods.name}, all at once: the rules stay in the kernel`,
+  run: async ctx => {
+    await replaceDaemonPods(() => ctx.cluster.api(), kubeProxyPods, { within: seconds(120), signal: ctx.signal })
+  },
+}
+
+/** Waits until a node follows what the API says. */
+export const kubeProxyRules: StepDefinition<OnHost> = {
+  ...afterwards,
+  run: async ctx => {
+    let asked = 0
+    await waitFor(
+      `kube-proxy of ${ctx.host.name} to write its rules`,
+      { within: seconds(90), signal: ctx.signal, host: ctx.host.name },
+      async () => {
+        const synced = await kubeProxySynced(ctx)
+        // Where it shows no metrics, a while is all that can be given.
+        return synced ?? ++asked > 20
+      },
+    )
+  },
+}
+
+/** Restarts workloads, all together; left out where there are none. */
+function restart<Vars>(workloads: (vars: Vars) => readonly Workload[]): StepDefinition<OnCluster<Vars>> {
+  return {
+    runOnce: true,
+    when: ctx => workloads(ctx.vars).length > 0,
+    plan: ctx => workloads(ctx.vars).map(one => `rolling restart of ${workloadName(one)}`),
+    run: ctx => restartAll(ctx, workloads(ctx.vars)),
+  }
+}
+
+/** Restarts the pod network, before everything else that runs in pods. */
+export const podNetwork = restart(({ cni_workloads }: Pick<Variables, 'cni_workloads'>) => cni_workloads)
+
+/** Restarts what the inventory lists as holding tokens, or the old CA. */
+export const listed = {
+  ...restart(({ restart_workloads }: Pick<Variables, 'restart_workloads'>) => restart_workloads),
+  id: 'restart-workloads',
+}
+
+/**
+ * Restarts CoreDNS. Each of its old pods still answers for some seconds while it ends (`lameduck`); by then no machine may lead there
+ * any more, or a question that gets a port of before is lost, and whoever asked it waits for the 5 s of their resolver.
+ */
+export const coreDns: StepDefinition<OnCluster> = {
+  id: 'restart-coredns',
+  runOnce: true,
+  plan: () => [
+    `rolling restart of ${workloadName(coreDnsPods)}`,
+    'have every machine forget the UDP flows that lead to its old pods (conntrack -D)',
+  ],
+  run: restartCoreDns,
+}
+
+/** Restarts CoreDNS, then what the inventory lists. */
+export const coreDnsAndListed: StepDefinition<OnCluster<Pick<Variables, 'restart_workloads'>>> = {
+  runOnce: true,
+  run: async ctx => {
+    await restartCoreDns(ctx)
+    await restartAll(ctx, ctx.vars.restart_workloads)
+  },
+}
+
+async function restartAll(ctx: OnCluster, workloads: readonly Workload[]): Promise<void> {
+  await Promise.all(
+    workloads.map(async one => {
+      await restartWorkload(() => ctx.cluster.api(), one, { within: seconds(300), signal: ctx.signal })
+      ctx.log(workloadName(one))
+    }),
+  )
+}
+
+async function restartCoreDns(ctx: OnCluster): Promise<void> {
+  const left = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
+  const failed = new AbortController()
+  let rolledOut = false
+  const rollout = restartAll(ctx, [coreDnsPods]).then(
+    () => {
+      rolledOut = true
+    },
+    error => {
+      failed.abort(error)
+      throw error
+    },
+  )
+  const forgotten: Promise<unknown>[] = []
+  const ended = waitFor(
+    'the old pods of CoreDNS to end',
+    { within: seconds(330), every: 200, signal: AbortSignal.any([ctx.signal, failed.signal]) },
+    async () => {
+      const ready = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
+      const ending = [...left].filter(address => !ready.has(address))
+      for (const address of ending) left.delete(address)
+      if (ending.length > 0) forgotten.push(Promise.all(ctx.hosts(machines).map(host => forgetPods(ctx, host, ending))))
+      return rolledOut && left.size === 0
+    },
+  )
+  await Promise.all([rollout, ended])
+  await Promise.all(forgotten)
+}
+
+/** Has a machine lead nobody to UDP ports of these pods any more, once its kube-proxy has written that they are ending. */
+async function forgetPods(ctx: OnHost, host: Host, addresses: readonly string[]): Promise<void> {
+  const { name } = host
+  try {
+    const session = await ctx.on(host)
+    // Its kube-proxy must have heard of it: what is forgotten while new questions are led there is lost itself.
+    await delay(seconds(2), undefined, { signal: ctx.signal })
+    await waitFor(
+      `kube-proxy of ${name} to write its rules`,
+      { within: seconds(3), every: 200, signal: ctx.signal, host: name },
+      async () => (await kubeProxySynced(session)) ?? true,
+    )
+    if (!(await forgetUdpFlows(session, addresses)))
+      ctx.log(`${name}: conntrack -D did not work: a question to DNS may take 5 s`)
+  } catch (error) {
+    // Nothing but a delay depends on it.
+    if (!ctx.signal.aborted) ctx.log(`${name}: ${(error as Error).message}`)
+  }
+}
