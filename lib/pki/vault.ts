@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import { type CertificateFacts, parseCertificate, parseCertificates } from './certificate.ts'
 import {
   issuerPart,
@@ -13,7 +14,7 @@ import {
   ttlShortened,
 } from './issuer.ts'
 import { loginRequest, type VaultLogin } from './vault-login.ts'
-import { checkAddress, vaultTransport } from './vault-transport.ts'
+import { checkAddress, shownAddress, vaultTransport } from './vault-transport.ts'
 
 /** Where Vault is and who is asking. */
 export interface VaultSettings {
@@ -189,6 +190,7 @@ export interface PolicyLine {
 
 /** Everything below rejects with `RekeyError`; messages name the path and never hold a secret. */
 export interface Vault {
+  /** For people: without a password that may stand in it. */
   readonly address: string
   /** The token was made by a login of this client: whoever connected revokes it at the end (`revokeSelf`). */
   readonly loggedIn: boolean
@@ -295,6 +297,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
   const noToken = settings.token === undefined && settings.tokenFile === undefined && settings.login !== undefined
   const token = noToken ? '' : (settings.token ?? readToken(settings.tokenFile))
   const address = settings.address.replace(/\/+$/, '')
+  const shown = shownAddress(address)
   const { serverName, signal, skipVerify, proxies, timeout = 30_000, retries = 3, backoff = defaultBackoff } = settings
   const waits = Array.from({ length: retries }, (_, index) => backoff[Math.min(index, backoff.length - 1)] ?? 0)
   const transport = vaultTransport({
@@ -319,7 +322,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
           const request = method === 'LIST' ? { method: 'GET', path: `${path}?list=true` } : { method, path }
           return await client.request({ ...request, path: `/${encodePath(request.path)}`, json })
         } catch (error) {
-          const told = explain(error, method, path, address)
+          const told = explain(error, method, path, shown)
           if (delay === undefined || !worthAnotherTry(error, told, method, path)) throw told
           await wait(delay, undefined, { signal })
         }
@@ -327,7 +330,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
     }
   }
   const clientFor = (bearer: string, loggedIn = false): Vault =>
-    vaultClient({ address, loggedIn, send: sender(bearer), withToken: clientFor, close: transport.close })
+    vaultClient({ address: shown, loggedIn, send: sender(bearer), withToken: clientFor, close: transport.close })
   if (!noToken && !settings.unwrapToken) return clientFor(token)
   try {
     if (noToken) return clientFor(await logIn(sender(''), settings.login!), true)
@@ -436,7 +439,7 @@ function vaultClient({ address, loggedIn, send, withToken, close }: Client): Vau
       initialized: body['initialized'] === true,
       sealed: body['sealed'],
       standby: body['standby'] === true,
-      version: String(body['version']),
+      version: foreignWords(String(body['version']), 60),
       serverTime: new Date(Number(body['server_time_utc']) * 1000),
     }
   }
@@ -702,7 +705,7 @@ function explain(error: unknown, method: string, path: string, address: string):
   if (error instanceof RekeyError || !response) return error as Error
   const status = response.statusCode
   const list = Array.isArray(response.body?.errors) ? response.body.errors.map(String) : []
-  const said = list.join('; ').replaceAll(/\s+/g, ' ').trim() || message
+  const said = foreignWords(list.join('; ') || message, 1_000)
 
   if (status === 503 && said.includes('Vault is sealed')) return sealed(address)
   if (said.includes('local node not active')) return standby(address)
@@ -787,7 +790,7 @@ function requireLifetime(
 ): void {
   const short = durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000
   if (short <= 120) return
-  throw ttlShortened(path, notAfter, ttl, warnings?.join(' '))
+  throw ttlShortened(path, notAfter, ttl, foreignWords(warnings?.join(' ') ?? '') || undefined)
 }
 
 /** Whatever else has a lease: a token, a login, credentials of a cloud. */
