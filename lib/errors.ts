@@ -62,22 +62,26 @@ export function at(file: string, line?: number, column?: number): string {
   return column === undefined ? `${file}:${line}` : `${file}:${line}:${column}`
 }
 
-/** Letters of what was thrown, and is no error, that are told. */
-const mostTold = 300
+/** Any value in a few words, on one line. Never throws: code of others makes what throws when it is looked at. */
+export function shown(value: unknown, most = 60): string {
+  try {
+    const text = inspect(value, { depth: 1, breakLength: Infinity, customInspect: false, maxStringLength: most })
+    const line = text.replace(/\s+/g, ' ')
+    return line.length > most ? `${line.slice(0, most)}…` : line
+  } catch {
+    return 'something that can not be looked at'
+  }
+}
 
-/** What whatever was thrown says of itself. Never throws: code of others throws nothing at all, and what throws when it is looked at. */
+/** What whatever was thrown says of itself. Never throws. */
 export function messageOf(thrown: unknown): string {
   try {
     if (typeof thrown === 'string') return thrown
-    const { message, name } = thrown instanceof Error ? thrown : { message: undefined, name: 'Error' }
-    if (typeof message === 'string') return message || String(name)
-    const shown = inspect(message ?? thrown, { depth: 1, breakLength: Infinity, customInspect: false }).slice(
-      0,
-      mostTold,
-    )
-    return message === undefined ? `what was thrown is no error: ${shown}` : shown
+    if (!(thrown instanceof Error)) return `what was thrown is no error: ${shown(thrown, 300)}`
+    const { message, name } = thrown
+    return typeof message === 'string' ? message || String(name) : shown(message, 300)
   } catch {
-    return 'what was thrown is no error, and can not be looked at'
+    return 'what was thrown can not be looked at'
   }
 }
 
@@ -96,8 +100,11 @@ export function errorOf(thrown: unknown): Error {
 
 const own = new URL('.', import.meta.url).href
 
-/** Where in the code of a playbook an error came from, as `file:line`: the first place that is neither rekey's, nor a library's, nor Node's. */
-export function thrownAt(error: Error): string | undefined {
+/**
+ * Where an error came from, as `file:line`: the first place that is neither a library's, nor Node's, nor rekey's own.
+ * @param anywhere rekey's own places, too
+ */
+export function thrownAt(error: Error, anywhere = false): string | undefined {
   const { stack } = error
   if (typeof stack !== 'string') return undefined
   // Of what can't be parsed the place comes first, and is no call.
@@ -105,7 +112,7 @@ export function thrownAt(error: Error): string | undefined {
   if (unparsed && error instanceof SyntaxError) return at(unparsed[1]!, Number(unparsed[2]))
   for (const line of stack.slice(stack.lastIndexOf(error.message) + error.message.length).split('\n')) {
     const [, url = '', number] = /^ +at (?:[^\n]{0,300}\()?(file:\/\/[^\n()]{1,1000}):(\d+):\d+\)?$/.exec(line) ?? []
-    if (url !== '' && !url.startsWith(own) && !url.includes('/node_modules/'))
+    if (url !== '' && (anywhere || !url.startsWith(own)) && !url.includes('/node_modules/'))
       return at(fileURLToPath(url), Number(number))
   }
   return undefined

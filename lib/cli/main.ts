@@ -1,6 +1,7 @@
 // argv to one call. Each command has a file of its own, imported only when it is used.
 import { Command, CommanderError } from 'commander'
-import { exitCodes, RekeyError } from '../errors.ts'
+import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
+import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
 
 const commands: Record<string, () => Promise<Command>> = {
@@ -39,18 +40,28 @@ for (const stream of [process.stdout, process.stderr]) {
   })
 }
 
+watchProcess(stray => {
+  tell(strayError(stray, errorOf(stray.thrown)))
+  process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
+})
+
 try {
   await main(process.argv.slice(2))
 } catch (error) {
   if (error instanceof CommanderError) {
     // Commander has said what is wrong; asking for help is not misuse.
     process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.misuse
-  } else if (error instanceof RekeyError) {
-    console.error(`Error: ${error.message}`)
-    if (error.hint) console.error(`Hint: ${error.hint}`)
-    process.exitCode = error.exitCode
   } else {
-    console.error(error)
-    process.exitCode = exitCodes.misuse
+    tell(errorOf(error))
+    process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
   }
+}
+// What a playbook left behind, or a server that goes on sending, keeps nobody waiting; connections that are being closed get their time.
+setTimeout(() => process.exit(), 2_000).unref()
+
+function tell(error: Error): void {
+  const place = error instanceof RekeyError ? undefined : thrownAt(error, true)
+  const { hint = place && `It comes from ${place}.` } = error as Partial<RekeyError>
+  console.error(`Error: ${messageOf(error)}`)
+  if (hint) console.error(`Hint: ${hint}`)
 }

@@ -1,4 +1,5 @@
 // Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report beside any of them.
+import { messageOf } from '../errors.ts'
 import type { RunEvent } from '../run/events.ts'
 import { junitView } from './junit.ts'
 import { plainView } from './plain.ts'
@@ -34,17 +35,28 @@ export async function openView(
   out: NodeJS.WriteStream,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<View> {
-  const report = junit === undefined ? undefined : junitView(junit)
-  const view = await openShown(output, verbose, out, environment)
-  if (!report) return view
+  const report = junit === undefined ? [] : [junitView(junit)]
+  return together([await openShown(output, verbose, out, environment), ...report])
+}
+
+/** Views as one. Whatever becomes of one of them, the run goes on, and what ended it is told when the run is over. */
+function together(views: readonly View[]): View {
+  const failed = new Map<View, unknown>()
   return {
     event: event => {
-      view.event(event)
-      report.event(event)
+      for (const view of views) {
+        try {
+          if (!failed.has(view)) view.event(event)
+        } catch (error) {
+          failed.set(view, error)
+        }
+      }
     },
     close: async () => {
-      await view.close()
-      await report.close()
+      for (const view of views) {
+        await view.close().catch((error: unknown) => failed.set(view, failed.get(view) ?? error))
+        if (failed.has(view)) console.error(`Error: not all of the run could be shown: ${messageOf(failed.get(view))}`)
+      }
     },
   }
 }

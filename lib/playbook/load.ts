@@ -8,6 +8,7 @@ import { checkPlaybook } from './check.ts'
 import { shareImports } from './imports.ts'
 import type { Playbook } from './model.ts'
 import { checkShape } from './shape.ts'
+import { Stray, within } from './stray.ts'
 
 const shipped = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'playbooks')
 
@@ -29,9 +30,12 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
   shareImports()
   let loaded: { default?: unknown }
   try {
-    loaded = (await import(pathToFileURL(file).href)) as { default?: unknown }
+    loaded = await within(
+      { what: 'its top level' },
+      () => import(pathToFileURL(file).href) as Promise<{ default?: unknown }>,
+    )
   } catch (thrown) {
-    const error = errorOf(thrown)
+    const error = errorOf(thrown instanceof Stray ? thrown.thrown : thrown)
     const place = thrownAt(error)
     const { hint } = error as Partial<RekeyError>
     throw new RekeyError(`${place?.startsWith(`${file}:`) ? place : file} can't be loaded: ${error.message}`, {

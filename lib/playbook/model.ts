@@ -230,6 +230,9 @@ export interface ReportSection {
   readonly rows: readonly (readonly [label: string, value: string])[]
 }
 
+/** Services, and what is to be done with them at the end. */
+export type Opened<Services extends object> = Services & { close?(): void | Promise<void> }
+
 /** A whole procedure. */
 export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends object = object> {
   readonly name: string
@@ -238,7 +241,7 @@ export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends
   /** The variables that it takes, from the inventory and `-e`. Unknown names in `-e` are refused. */
   readonly vars: Schema
   /** Made once a run; their members stand in every step's context. `close` is called at the end, however it comes. */
-  services?(run: RunContext<z.output<Schema>>): Services & { close?(): void | Promise<void> }
+  services?(run: RunContext<z.output<Schema>>): Opened<Services> | Promise<Opened<Services>>
   readonly plays: readonly Play<StepContext<z.output<Schema>> & NoInfer<Services>>[]
   /** What to tell at the end, also of a run that failed. */
   report?(

@@ -1,6 +1,6 @@
 // The shape of what a file exports: which options plays, blocks and steps have, and what each may be. What nobody knows would be done in
 // silence otherwise, or on the wrong hosts, and what is of the wrong kind fail in the middle of a run.
-import { RekeyError } from '../errors.ts'
+import { RekeyError, shown } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import type { Block, Play, Playbook, Step } from './model.ts'
 import { schemaShape } from './variables.ts'
@@ -280,12 +280,4 @@ function unknownOption(key: string, what: string, known: readonly string[]): Omi
 function titled(item: unknown): string {
   const title = isObject(item) ? item['title'] : undefined
   return isText(title) ? ` '${title.slice(0, longestTitle)}'` : ''
-}
-
-/** A value in a few words. */
-function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
-  if (typeof value === 'function') return 'a function'
-  if (isList(value)) return value.length === 0 ? 'an empty list' : 'a list'
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }

@@ -2,7 +2,7 @@
 import type { Connection } from '../connection/connection.ts'
 import { type FileWatcher, remoteFiles } from '../connection/files.ts'
 import { remoteShell } from '../connection/remote.ts'
-import { RekeyError } from '../errors.ts'
+import { RekeyError, shown } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
 import { eventTime } from './events.ts'
@@ -32,7 +32,7 @@ export function runContext(
       const host = typeof name === 'string' ? hostNamed(inventory, name) : name
       return hostSession(host, await sessions.open(host), signal)
     },
-    log: text => emit({ kind: 'notice', text }),
+    log: text => emit({ kind: 'notice', text: textOf(text) }),
     milestone: name => {
       if (milestones.has(name)) return
       milestones.set(name, performance.now() - started)
@@ -45,6 +45,11 @@ export function runContext(
       return (host === undefined ? values?.values().next().value : values?.get(host)) as T | undefined
     },
   }
+}
+
+/** What a playbook's code gave for a text: anything may come from code without types. */
+export function textOf(given: unknown): string {
+  return typeof given === 'string' ? given : shown(given)
 }
 
 /** What it takes to work on a host over its connection. */

@@ -1,8 +1,18 @@
 // What went wrong, as people and the journal are told: one message, one hint, one outcome.
 import { constants } from 'node:os'
 import { ProcessOutput } from 'zx/core'
-import { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from '../errors.ts'
+import {
+  CancelledError,
+  errorOf,
+  HostFailedError,
+  messageOf,
+  RekeyError,
+  thrownAt,
+  UnknownOutcomeError,
+  UnreachableError,
+} from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
+import { Stray, strayError } from '../playbook/stray.ts'
 import type { EventError } from './events.ts'
 
 /** Lines of a failed command's output that its message quotes. */
@@ -10,7 +20,8 @@ const quotedLines = 8
 
 /** The error behind whatever a step threw. A command that failed becomes a `HostFailedError` that quotes its last lines. */
 export function failureOf(thrown: unknown, host: string): Error {
-  if (!(thrown instanceof ProcessOutput)) return thrown instanceof Error ? thrown : new Error(String(thrown))
+  if (thrown instanceof Stray) return strayError(thrown, failureOf(thrown.thrown, host))
+  if (!(thrown instanceof ProcessOutput)) return errorOf(thrown)
   if (thrown.cause instanceof Error) return thrown.cause
   const said = (thrown.stderr.trim() || thrown.stdout.trim()).split('\n').slice(-quotedLines).join('\n')
   const how = thrown.signal
@@ -32,8 +43,10 @@ export function outcomeOf(error: Error): Outcome {
 
 /** An error as events carry it. */
 export function eventError(error: Error): EventError {
-  if (error instanceof RekeyError) return { message: error.message, code: error.code, hint: error.hint }
-  return { message: error.message || error.name }
+  const message = messageOf(error)
+  if (error instanceof RekeyError) return { message, code: error.code, hint: error.hint }
+  const place = thrownAt(error)
+  return { message, hint: place === undefined ? undefined : `It comes from ${place}.` }
 }
 
 function meaning(status: number | null): string {

@@ -1,20 +1,23 @@
 // Executes a playbook from the connecting to the report: the lock, the plays, what is told at the end. Knows neither PKI nor
 // Kubernetes nor how anything looks on the screen: it emits events.
 import { limiter } from '../connection/limiter.ts'
-import { exitCodes, RekeyError } from '../errors.ts'
+import { exitCodes, HostFailedError, RekeyError, shown } from '../errors.ts'
 import { type Host, type HostSource, names } from '../playbook/host.ts'
-import type { Outcome, Playbook } from '../playbook/model.ts'
+import type { Outcome, Playbook, RunContext } from '../playbook/model.ts'
+import { type Place, watchRun, within } from '../playbook/stray.ts'
 import { runContext } from './context.ts'
-import { eventError } from './failure.ts'
+import type { EventError } from './events.ts'
+import { eventError, failureOf } from './failure.ts'
 import { referenceOf } from './folder.ts'
 import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import type { RunOptions, RunResult } from './options.ts'
 import type { Registered } from './registered.ts'
+import { reportSections } from './report.ts'
 import { rollbackCommand } from './rollback.ts'
 import { goThroughPlay, type Schedule } from './schedule.ts'
 import { connectPlay, type Selected, selectPlays } from './select.ts'
 import { openSessions } from './sessions.ts'
-import { isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
+import { count, isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
 
 export type { Earlier, RunOptions, RunResult } from './options.ts'
 export { requireDelegates, selectPlays } from './select.ts'
@@ -58,6 +61,16 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   const { failures, tally } = standing
   let services: object & { close?(): void | Promise<void> } = {}
   let failure: Error | undefined
+  let over = false
+  const unwatch = watchRun(options.run, signal, stray => {
+    const error = failureOf(stray, stray.place?.step?.host ?? '')
+    // What is ended with the run is not told one by one.
+    if (signal.aborted) return
+    if (over) notice(error.message)
+    else if (stray.place?.step) settleLate(stray.place.step, eventError(error), standing, emit)
+    else failure ??= error
+    standing.stopped = true
+  })
   let lock: Lock | undefined
   const holder: Holder = {
     run: options.run,
@@ -79,7 +92,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
       }),
     )
   try {
-    services = playbook.services?.(base as never) ?? {}
+    services = await openServices(playbook, base)
     const schedule: Schedule = {
       ...{ options, base, services, sessions, registered, standing, predictions: { made: false } },
       limit: limiter(forks),
@@ -111,24 +124,26 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
       }
     }
     await options.flush()
-  } catch (error) {
-    failure = error as Error
+  } catch (thrown) {
+    failure ??= failureOf(thrown, '')
   }
 
+  over = true
   const outcome = signal.aborted ? 'interrupted' : failures.length > 0 || failure ? 'failed' : 'done'
   try {
     if (playbook.report && !failure) {
-      const sections = await playbook.report({ ...base, ...services, outcome } as never)
+      const report = () => playbook.report?.({ ...base, ...services, outcome } as never)
+      const sections = reportSections(await within({ what: 'the report', run: options.run }, report))
       if (sections.length > 0) emit({ kind: 'run.report', sections })
     }
-  } catch (error) {
-    emit({ kind: 'notice', text: `the report could not be made: ${(error as Error).message}` })
+  } catch (thrown) {
+    notice(`the report could not be made: ${failureOf(thrown, '').message}`)
   }
   try {
-    await services.close?.()
-  } catch (error) {
+    await within({ what: 'the end of the services', run: options.run }, () => services.close?.())
+  } catch (thrown) {
     // Whatever it held, the lock is given back.
-    emit({ kind: 'notice', text: `not everything of the playbook could be closed: ${(error as Error).message}` })
+    notice(`not everything of the playbook could be closed: ${failureOf(thrown, '').message}`)
   }
   const giveBack = async () => {
     if (!lock) return
@@ -143,6 +158,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   }
   await Promise.all([giveBack(), tidy()])
   await sessions.closeAll()
+  unwatch()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
   const error = failure ? eventError(failure) : failures[0]?.error
@@ -162,6 +178,31 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     if (thrown !== failure) throw thrown
   })
   return { outcome, exitCode }
+}
+
+/** Makes what the steps of a playbook share. */
+async function openServices({ services }: Playbook, base: RunContext): Promise<object & { close?(): void }> {
+  const made: unknown = await within({ what: 'the services of the playbook', run: base.run }, () =>
+    services?.(base as never),
+  )
+  if (made === undefined || (typeof made === 'object' && made !== null)) return made ?? {}
+  throw new HostFailedError(`the services of a playbook must be an object, not ${shown(made)}`, {
+    code: 'playbook.services',
+  })
+}
+
+/** A step that had ended has failed after all: whoever goes on with the run does it again. */
+function settleLate(
+  { play, id, title, host }: NonNullable<Place['step']>,
+  error: EventError,
+  standing: Standing,
+  emit: RunOptions['emit'],
+): void {
+  standing.failures.push({ host, step: title, outcome: 'failed', error })
+  standing.left.set(host, 'failed')
+  if (standing.finished.includes(title)) standing.finished.splice(standing.finished.indexOf(title))
+  count(standing, host, 'failed')
+  emit({ kind: 'step.finished', play, step: id, host, outcome: 'failed', milliseconds: 0, error })
 }
 
 function exitCodeOf(outcome: RunResult['outcome'], worst: Outcome | undefined, failure: Error | undefined): number {
@@ -200,7 +241,8 @@ function cannotBegin(standing: Standing, chosen: readonly Selected[]): boolean {
 }
 
 function stateOfThings(standing: Standing, selected: readonly Selected[], options: RunOptions): string[] {
-  const { lastStep, failures, notBegun } = standing
+  const { finished, failures, notBegun } = standing
+  const lastStep = finished.at(-1)
   const { check = false, earlier, provenance, selection } = options
   const run = referenceOf(options.run, options.folder)
   const undoing = earlier?.mode === 'rollback'

@@ -127,7 +127,7 @@ async function goThroughStep(batch: Batch, one: SelectedStep, hosts: readonly Ho
   }
   const noteLast = () => {
     const isEverywhere = hosts.length === batch.hosts.length && !standing.notBegun.has(one.title)
-    if (batch.isLast && standing.failures.length === 0 && isEverywhere) standing.lastStep = one.title
+    if (batch.isLast && standing.failures.length === 0 && isEverywhere) standing.finished.push(one.title)
   }
   if (on.length === 0) {
     noteLast()

@@ -18,8 +18,8 @@ export interface Standing {
   readonly notBegun: Map<string, string[]>
   /** No further step may begin, but for the rescue and always of blocks that were entered. */
   stopped: boolean
-  /** The title of the last step that was finished on all hosts of its play. */
-  lastStep?: string
+  /** The titles of the steps that were finished on all hosts of their play, in order. */
+  readonly finished: string[]
 }
 
 /** How a run stands at its beginning: handlers wait where they waited before it was gone on with. */
@@ -31,6 +31,7 @@ export function openStanding(selected: readonly Selected[], earlier?: Earlier): 
     waiting: new Map(),
     notBegun: new Map(),
     stopped: false,
+    finished: [],
   }
   for (const { handlers, hosts } of selected) {
     for (const { id } of handlers) {

@@ -7,7 +7,8 @@ import { CancelledError, HostFailedError, type RekeyError, UnknownOutcomeError }
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import { type CaughtFailure, type Outcome, PlannedWrite, type RunContext, Unchanged } from '../playbook/model.ts'
-import { hostNamed, hostSession } from './context.ts'
+import { type Place, within } from '../playbook/stray.ts'
+import { hostNamed, hostSession, textOf } from './context.ts'
 import type { EventError, Prediction } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
 import type { RunOptions } from './options.ts'
@@ -80,7 +81,7 @@ export async function executeStep(
       const watchThere: FileWatcher = change => watch({ ...change, path: `${other.name}:${change.path}` })
       return hostSession(other, await sessions.open(other), signal, undefined, options.diff && watchThere)
     }
-    return { ...run.base, ...run.services, ...session, host, on, log: line('log'), failure }
+    return { ...run.base, ...run.services, ...session, host, on, log: text => line('log')(textOf(text)), failure }
   }
   /** A connection was lost in the middle, and the error is not what a command was found to have ended with. */
   const isOpen = (error: Error) =>
@@ -93,7 +94,9 @@ export async function executeStep(
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
     const attempt = () => runTries(one, context, run, tries, isOpen)
-    const result = await (options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt))
+    const result = await within(placeOf(one, host, play, options), () =>
+      options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt),
+    )
     // A command that was told not to throw still ran over a connection that is now gone.
     if (connection?.lost && !signal.aborted) throw lostDuring(one, connection)
     return { ...result, ...how() }
@@ -110,6 +113,10 @@ export async function executeStep(
     collectors.stdout.end()
     collectors.stderr.end()
   }
+}
+
+function placeOf({ id, title }: SelectedStep, { name }: Host, play: number, { run }: RunOptions): Place {
+  return { what: `'${title}'`, run, step: { play, id, title, host: name } }
 }
 
 async function doStep(one: SelectedStep, context: AnyContext, attempt: () => Promise<unknown>): Promise<StepResult> {
@@ -149,7 +156,8 @@ async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => 
   if (!one.plan) return { outcome: 'changed', predicted: 'run', would: [one.title] }
   const would: string[] = []
   for (const item of [await one.plan(context)].flat()) {
-    if (!(item instanceof PlannedWrite)) would.push(item)
+    if (item === undefined) continue
+    if (!(item instanceof PlannedWrite)) would.push(textOf(item))
     else if (await context.files.differs(item.path, item.content)) would.push(`write ${item.path}`)
   }
   return would.length === 0 ? { outcome: 'ok' } : { outcome: 'changed', predicted: 'change', would }

@@ -1,0 +1,128 @@
+// Playbooks whose code does what it must not: the run ends as failed, with exit code 2, in good order, and can be gone on with.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RunEvent } from '../../lib/run/events.ts'
+import { type Called, workbench } from './_rekey.ts'
+
+/** Runs a playbook of these steps on h1, and sees that it ended in order. */
+async function runs(steps: string, more = '') {
+  const bench = workbench('local', ['h1'])
+  const source = `
+import { play, playbook, step } from 'rekey'
+import { z } from 'zod'
+const flag = ${JSON.stringify(join(bench.folder, 'flag'))}
+const S = (title, run, more = {}) => step(title, { run, ...more })
+export default playbook({ name: 'mistakes', summary: 's', vars: z.object({}), plays: [play('P', { hosts: 'all' }, [${steps}])], ${more} })`
+  const file = bench.playbook(source)
+  const called = await bench.rekey(['run', file, '-i', bench.inventory, '--output', 'plain'])
+  const [folder = ''] = bench.runs()
+  const events = existsSync(join(folder, 'events.jsonl'))
+    ? readFileSync(join(folder, 'events.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map(line => JSON.parse(line) as RunEvent)
+    : []
+  const ends = events.flatMap(event => (event.kind === 'step.finished' ? [`${event.step} ${event.outcome}`] : []))
+  const isLocked = existsSync(join(bench.folder, 'on-hosts', 'lock'))
+  return { bench, called, events, ends, isLocked, resume: () => bench.rekey(['resume', 'last', '--output', 'plain']) }
+}
+
+/** Nothing raw on the screen, the run told as ended, the lock given back. */
+function assertInOrder(
+  t: { true(value: boolean, message?: string): void; is(a: unknown, b: unknown, message?: string): void },
+  { called, events, isLocked }: Awaited<ReturnType<typeof runs>>,
+  code = 2,
+) {
+  const said = called.stdout + called.stderr
+  t.is(called.code, code, said)
+  t.true(!/^ +at /m.test(said), said)
+  t.is(events.at(-1)?.kind, 'run.finished', said)
+  t.true(!isLocked, 'the lock is given back')
+}
+
+const errorsOf = ({ stdout }: Called) =>
+  stdout
+    .split('\n')
+    .filter(line => /^(Error|Hint):/.test(line))
+    .join('\n')
+
+test('a command without await that fails after its step fails that step, and the resumed run does it again', async t => {
+  const ran = await runs(
+    `S('a', ({ $, redact }) => { redact('SUPERSECRETTOKEN0123456789'); $\`[ -e \${flag} ] || { echo login failed for SUPERSECRETTOKEN0123456789 >&2; exit 7; }\` }),
+     S('b', ({ $ }) => $\`sleep 1\`), S('c', () => {})`,
+  )
+  assertInOrder(t, ran)
+  t.regex(
+    errorsOf(ran.called),
+    /^Error: h1: 'a': a promise that nobody waited for failed: .*exit status 7: login failed for «redacted»\nHint: Write an await before it\./,
+  )
+  t.false((ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events)).includes('SUPERSECRETTOKEN'))
+  t.deepEqual(ran.ends, ['connect ok', 'a changed', 'a failed', 'b changed'])
+  writeFileSync(join(ran.bench.folder, 'flag'), '')
+  const resumed = await ran.resume()
+  t.is(resumed.code, 0, resumed.stdout)
+  t.regex(resumed.stdout, / changed +a \[h1\].*\n.* changed +c \[h1\]/)
+})
+
+test('what fails in a timer, and a promise that is rejected while its own step goes on, fail their steps', async t => {
+  const late = await runs(
+    `S('a', () => { setTimeout(() => { throw new Error('late') }, 200) }), S('b', ({ $ }) => $\`sleep 0.7\`), S('c', () => {})`,
+  )
+  assertInOrder(t, late)
+  t.regex(
+    errorsOf(late.called),
+    /^Error: h1: 'a': something failed in a timer or a callback: late\nHint: Catch it there: it comes from .*playbook-1\.ts:6\./,
+  )
+  const own = await runs(
+    `S('a', async ({ $ }) => { Promise.reject(new Error('lost')); await $\`sleep 0.3\` }), S('b', () => {})`,
+  )
+  assertInOrder(t, own)
+  t.deepEqual(own.ends, ['connect ok', 'a failed'])
+})
+
+test('process.exit fails the step that calls it', async t => {
+  const ran = await runs(`S('a', async ({ $ }) => { await $\`true\`; process.exit(0) }), S('b', () => {})`)
+  assertInOrder(t, ran)
+  t.regex(errorsOf(ran.called), /^Error: h1: process\.exit\(0\) was called/)
+  const services = await runs(`S('a', () => {})`, `services: () => { process.exit(0) }`)
+  assertInOrder(t, services)
+})
+
+test('a step that waits for what never comes fails, also in services and in a file that is loaded', async t => {
+  const ran = await runs(`S('a', () => {}), S('b', () => new Promise(() => {})), S('c', () => {})`)
+  assertInOrder(t, ran)
+  t.regex(errorsOf(ran.called), /^Error: h1: 'b': waits for what never comes/)
+  t.deepEqual(ran.ends, ['connect ok', 'a changed', 'b failed'])
+  const services = await runs(`S('a', () => {})`, 'services: () => new Promise(() => {})')
+  assertInOrder(t, services)
+  t.regex(errorsOf(services.called), /^Error: the services of the playbook: waits for what never comes/)
+  const file = await runs(`S('a', () => {})`, '...(await new Promise(() => {}))')
+  t.is(file.called.code, 1)
+  t.regex(file.called.stderr, /can't be loaded: its top level: waits for what never comes/)
+})
+
+test('services and the report may be asynchronous, and fail in order; a timer that was left keeps nobody waiting', async t => {
+  const failed = await runs(
+    `S('a', () => {})`,
+    `services: async () => { throw new Error('no service') }, report: () => []`,
+  )
+  assertInOrder(t, failed)
+  t.regex(errorsOf(failed.called), /^Error: no service\nHint: It comes from .*playbook-1\.ts:\d+\./)
+  const began = performance.now()
+  const ran = await runs(
+    `S('a', ({ word, log }) => { log(word); log(undefined); setInterval(() => {}, 1000) })`,
+    `services: async () => ({ word: 'a word', close: () => { throw null } }), report: () => [{ title: 'x', rows: [['a', 5]] }, { title: 'y' }]`,
+  )
+  assertInOrder(t, ran, 0)
+  t.true(performance.now() - began < 20_000)
+  t.regex(ran.called.stdout, / \| a word\n.* \| undefined\n/)
+  t.regex(ran.called.stdout, /the report could not be made: the rows of section 2 'y' must be a list, not undefined/)
+  t.regex(ran.called.stdout, /not everything of the playbook could be closed: what was thrown is no error: null/)
+})
+
+test('an error with a message that is no text ends neither the view nor the run', async t => {
+  const ran = await runs(`S('a', () => { throw Object.assign(new Error('x'), { message: 5 }) })`)
+  assertInOrder(t, ran)
+  t.regex(errorsOf(ran.called), /^Error: h1: 5$/m)
+})
