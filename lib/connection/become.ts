@@ -1,38 +1,79 @@
 // Running a command as another user: sudo, su or doas around it.
-import type { ConnectionSettings } from './settings.ts'
+import type { BecomeSettings, ConnectionSettings } from './settings.ts'
 import { quote } from './shell.ts'
 
 /** A command ready to be started. */
 export interface BecomeCommand {
   readonly command: string
-  /** What it prints once it runs as the other user; nothing where it runs as the one who logged in. */
+  /** A line that it prints on stdout and on stderr once it runs as the other user; none where it runs as the one who logged in. */
   readonly announced?: string
+  /** How the program gets the password. */
+  readonly asking?: Asking
   /** The program asks for a password on a terminal and nowhere else. */
   readonly onTerminal?: boolean
 }
+
+/** How a program gets a password, such that nothing else ever does. */
+export type Asking =
+  /** It asks on stderr in words of ours, which nobody else can have said before the command runs. */
+  | { readonly by: 'prompt'; readonly words: string }
+  /** It asks on a terminal that nothing but its question and its answer go through. */
+  | { readonly by: 'terminal' }
+  /** The first line of stdin is the program's alone: what it does with it, and whether it asks, is nothing to the command. */
+  | { readonly by: 'first-line' }
 
 /** Names a command to `endCommand`: in its environment, and so in that of everything that it starts. */
 const marker = 'REKEY_COMMAND'
 
 /**
  * Wraps a command so that it runs under `/bin/sh`, in the place of the login shell, which would hide what killed it, as the user that `settings.become` names, marked with an id.
- * Without a password, sudo and doas fail at once instead of asking for one; su has no such option.
+ * Without a password, sudo and doas fail at once instead of asking for one, and su gets an empty stdin.
  */
 export function become({ become: other, user: own }: ConnectionSettings, command: string, id: string): BecomeCommand {
   if (!other || other.user === own) return { command: `export ${marker}=${id}; exec /bin/sh -c ${quote(command)}` }
-  const user = quote(other.user)
   const announced = `rekey-begins-${id}`
-  const onTerminal = other.method === 'doas' && other.password !== undefined
-  const shell = `/bin/sh -c ${quote(`echo ${announced} >${onTerminal ? '/dev/tty' : '&2'}\n${command}`)}`
+  const asking = askingOf(other, id)
+  const announce = `echo ${announced}; echo ${announced} >&2`
+  const user = quote(other.user)
   // Each of them empties the environment, so the mark is set behind it.
-  const marked = `env ${marker}=${id} ${shell}`
-  if (other.method === 'su') return { command: `exec su ${user} -c ${quote(`exec ${marked}`)}`, announced }
-  if (other.method === 'doas') {
-    return { command: `exec doas ${onTerminal ? '' : '-n '}-u ${user} ${marked}`, announced, onTerminal }
+  const marked = (before: string) => `env ${marker}=${id} /bin/sh -c ${quote(`${before}${announce}\n${command}`)}`
+  switch (other.method) {
+    case 'su': {
+      // The command's own stdin waits as file 3.
+      const su = `su ${user} -c ${quote(`exec ${marked('exec <&3 3<&-; ')}`)}`
+      return { command: asking ? firstLineTo(su) : `exec ${su} 3<&0 </dev/null`, announced, asking }
+    }
+    case 'doas': {
+      const onTerminal = asking !== undefined
+      const doas = `exec doas ${onTerminal ? '' : '-n '}-u ${user}`
+      return {
+        command: `${doas} ${marked(onTerminal ? `echo ${announced} >/dev/tty; ` : '')}`,
+        announced,
+        asking,
+        onTerminal,
+      }
+    }
+    case 'sudo': {
+      // With -k a password that somebody typed a minute ago does not hide that this one is wrong.
+      const way = asking?.by === 'prompt' ? `-k -S -p ${quote(asking.words)}` : '-n'
+      return { command: `exec sudo ${way} -u ${user} -- ${marked('')}`, announced, asking }
+    }
   }
-  // With -k a password that somebody typed a minute ago does not hide that this one is wrong.
-  const asking = other.password === undefined ? '-n' : "-k -S -p 'Password: '"
-  return { command: `exec sudo ${asking} -u ${user} -- ${marked}`, announced }
+}
+
+function askingOf({ method, password }: BecomeSettings, id: string): Asking | undefined {
+  if (password === undefined) return undefined
+  if (method === 'doas') return { by: 'terminal' }
+  return method === 'su' ? { by: 'first-line' } : { by: 'prompt', words: `[rekey-asks-${id}] password: ` }
+}
+
+/**
+ * Has the first line of stdin be a program's stdin, and leaves the rest as file 3. A shell's `read` takes no byte more than the line, and its
+ * `printf` shows in no list of processes. A variable that came with the environment would be handed on with it.
+ */
+function firstLineTo(program: string): string {
+  const script = `exec 3<&0; unset _rp; IFS= read -r _rp; printf '%s\\n' "$_rp" | ${program}`
+  return `exec /bin/sh -c ${quote(script)}`
 }
 
 /**

@@ -56,6 +56,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       error => {
         refuse(error)
         child.stdin.end()
+        if (child.pid !== undefined) endGroup(child.pid, 'SIGTERM')
       },
     )
     return { stdin, stdout, stderr }

@@ -57,7 +57,9 @@ if [ ! -e "$here/everybody" ]; then
   [ "$given" = '${rightPassword}' ] || { echo 'su: Authentication failure' >&2; exit 1; }
 fi
 [ "$1" != forbidden ] || { echo 'su: Permission denied' >&2; exit 1; }
-exec env BECAME="$1" /bin/sh -c "$3"
+# As the real one, it stays until the command has ended.
+env BECAME="$1" /bin/sh -c "$3"
+exit $?
 `
 
 const doas = `#!/bin/sh
