@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { limiter } from '../lib/connection/limiter.ts'
 import { ensureBinaries } from '../lib/lab/binaries.ts'
-import { connectVault } from '../lib/pki/vault.ts'
+import { connectVault } from '../lib/pki/vault/vault.ts'
 import { startVault } from '../test/lab/_vault-server.ts'
 import { startSshd } from '../test/ssh/sshd.ts'
 

@@ -2,11 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { RekeyError } from '../errors.ts'
-import { parseCertificate } from '../pki/certificate.ts'
-import type { EmbeddedIssuer } from '../pki/embedded-issuer.ts'
-import { readPkcs12 } from '../pki/pkcs12.ts'
-import type { SealedFileKey } from '../pki/sealed-file.ts'
-import type { RoleSettings } from '../pki/vault.ts'
+import { parseCertificate } from '../pki/certificates/certificate.ts'
+import { readPkcs12 } from '../pki/certificates/pkcs12.ts'
+import type { EmbeddedIssuer } from '../pki/issuer/embedded-issuer.ts'
+import type { SealedFileKey } from '../pki/issuer/sealed-file.ts'
+import type { RoleSettings } from '../pki/vault/contract.ts'
 import { positiveInteger } from './whole-number.ts'
 
 /** What opens the file. */
@@ -26,7 +26,7 @@ export function withCaKeyOptions(command: Command): Command {
 export async function openCa(file: string, { passphraseFile, keyFile }: CaKeyOptions): Promise<EmbeddedIssuer> {
   const key: SealedFileKey = keyFile === undefined ? { passphrase: passphraseOf(passphraseFile) } : { keyFile }
   // Loaded here: its X.509 library takes a while, and most templates ask Vault.
-  const { openEmbeddedIssuer } = await import('../pki/embedded-issuer.ts')
+  const { openEmbeddedIssuer } = await import('../pki/issuer/embedded-issuer.ts')
   return openEmbeddedIssuer(file, key)
 }
 

@@ -6,7 +6,8 @@ import { remoteFiles } from '../connection/files.ts'
 import { limiter } from '../connection/limiter.ts'
 import { remoteShell } from '../connection/remote.ts'
 import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
-import type { KubernetesObject } from '../kubernetes/api.ts'
+import type { KubernetesObject } from '../kubernetes/api/api.ts'
+import { openCluster } from '../kubernetes/api/cluster.ts'
 import {
   apiCertificates,
   type CensusEntry,
@@ -16,8 +17,7 @@ import {
   judgeCensus,
   nodeAddress,
   servedCertificates,
-} from '../kubernetes/certificate-census.ts'
-import { openCluster } from '../kubernetes/cluster.ts'
+} from '../kubernetes/trust/certificate-census.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession, RunContext } from '../playbook/model.ts'

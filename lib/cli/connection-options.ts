@@ -1,7 +1,8 @@
 // The options that say how to reach hosts and as whom: the same for every command that connects.
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { lockedKeyFiles, type UnlockedKey, unlockKey } from '../connection/private-keys.ts'
+import { lockedKeyFiles, unlockKey } from '../connection/private-keys.ts'
+import type { UnlockedKey } from '../connection/settings.ts'
 import { becomeMethods, type ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import type { Host } from '../playbook/host.ts'

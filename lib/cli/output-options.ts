@@ -1,6 +1,6 @@
 // The options that say how a run is shown: the same for every command that runs something.
 import { type Command, Option } from 'commander'
-import { type OutputKind, outputKinds, type ViewSettings } from '../output/view.ts'
+import { type OutputKind, outputKinds, type ViewSettings } from '../output/open-view.ts'
 
 export interface OutputOptions {
   output: OutputKind

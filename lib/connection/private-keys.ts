@@ -2,16 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { ParsedKey } from 'ssh2'
 import { RekeyError } from '../errors.ts'
-import type { ConnectionSettings } from './settings.ts'
-import { type Secret, secret } from './shell.ts'
-
-/** A key whose passphrase somebody typed. */
-export interface UnlockedKey {
-  readonly key: ParsedKey
-  readonly passphrase: Secret
-}
+import type { ConnectionSettings, UnlockedKey } from './settings.ts'
+import { secret } from './shell.ts'
 
 /** The keys that ssh tries when nobody names one. */
 export function defaultKeyFiles(): string[] {

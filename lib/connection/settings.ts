@@ -1,5 +1,6 @@
 // How to reach one host. Inventories produce these; connections consume them.
-import type { UnlockedKey } from './private-keys.ts'
+import type { ParsedKey } from 'ssh2'
+import type { Secret } from './shell.ts'
 
 /** Programs that run a command as another user. */
 export const becomeMethods = ['sudo', 'su', 'doas'] as const
@@ -9,6 +10,12 @@ export interface BecomeSettings {
   readonly method: (typeof becomeMethods)[number]
   readonly user: string
   readonly password?: string
+}
+
+/** A key whose passphrase somebody typed. */
+export interface UnlockedKey {
+  readonly key: ParsedKey
+  readonly passphrase: Secret
 }
 
 /** Everything a connection to one host needs to know. Paths are absolute. */

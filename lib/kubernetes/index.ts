@@ -1,17 +1,20 @@
 // The door `rekey/kubernetes`: a cluster's API, its components and what they trust, for playbooks.
-export { ApiError, type KubernetesApi, kubernetesApi } from './api.ts'
-export { authorityCopies } from './authority-copies.ts'
-export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './certificate-files.ts'
-export { type ClientAuthorities, clientTrustName, tightenClientTrust } from './client-trust.ts'
-export { type Cluster, isReady, openCluster } from './cluster.ts'
-export { kubeletHealthy, presentedCertificates, type TlsEndpoint } from './endpoints.ts'
-export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './etcd.ts'
-export { forgetUdpFlows, kubeProxySynced } from './kube-proxy.ts'
-export { readKubeconfig } from './kubeconfig.ts'
-export { kubeletWentRound, restartKubelet } from './kubelet.ts'
+export { ApiError, type KubernetesApi, kubernetesApi } from './api/api.ts'
+export { type Cluster, isReady, openCluster } from './api/cluster.ts'
+export { readKubeconfig } from './api/kubeconfig.ts'
+export { kubeletHealthy, presentedCertificates, type TlsEndpoint } from './components/endpoints.ts'
+export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './components/etcd.ts'
+export { forgetUdpFlows, kubeProxySynced } from './components/kube-proxy.ts'
+export { kubeletWentRound, restartKubelet } from './components/kubelet.ts'
+export {
+  killStaticPod,
+  type ManifestEditor,
+  plannedManifest,
+  startedAnew,
+  updateManifest,
+} from './components/static-pods.ts'
 export * as kubeadm from './layout/kubeadm/index.ts'
 export type { MachineFacts } from './layout/layout.ts'
-export { type MachineReading, machineFacts, readMachine } from './machine.ts'
 export {
   apiServerOf,
   type CanaryCounts,
@@ -20,8 +23,11 @@ export {
   type Probes,
   probeApis,
   readCanaries,
-} from './probes.ts'
-export { killStaticPod, type ManifestEditor, plannedManifest, startedAnew, updateManifest } from './static-pods.ts'
+} from './probes/probes.ts'
+export { authorityCopies } from './trust/authority-copies.ts'
+export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './trust/certificate-files.ts'
+export { type ClientAuthorities, clientTrustName, tightenClientTrust } from './trust/client-trust.ts'
+export { type MachineReading, machineFacts, readMachine } from './trust/machine.ts'
 export {
   backupForm,
   namespacesWithOtherCa,
@@ -29,7 +35,7 @@ export {
   serviceAccountKeyPair,
   type TokenSecret,
   tokenSecrets,
-} from './tokens.ts'
+} from './trust/tokens.ts'
 export {
   readyAddresses,
   replaceDaemonPods,

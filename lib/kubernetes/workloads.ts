@@ -1,7 +1,7 @@
 // Rolling restarts of workloads, as `kubectl rollout restart` and `kubectl rollout status` do them.
 import { z } from 'zod'
 import { waitFor } from '../operations/wait.ts'
-import type { KubernetesApi, KubernetesObject } from './api.ts'
+import type { KubernetesApi, KubernetesObject } from './api/api.ts'
 
 /** A workload whose pods can be replaced one after the other. */
 export const workload = z.object({

@@ -1,7 +1,6 @@
 // The door `rekey/pki`: certificates, and the Vault that issues them, for playbooks.
-export { parseCertificate, parseCertificates, verifyChain } from './certificate.ts'
+export { parseCertificate, parseCertificates, verifyChain } from './certificates/certificate.ts'
 export { refusedByRole } from './role-check.ts'
-export { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken, runTokenPolicy } from './run-token.ts'
 export {
   type AuthorityPlan,
   authorityPlans,
@@ -12,4 +11,13 @@ export {
   roleName,
   vaultRoles,
 } from './specs.ts'
-export { connectVault, type Vault, vaultSecrets } from './vault.ts'
+export type { Vault } from './vault/contract.ts'
+export {
+  createRunToken,
+  type RunToken,
+  type RunTokenRecord,
+  revokeRunToken,
+  runTokenPolicy,
+} from './vault/run-token.ts'
+export { vaultSecrets } from './vault/secrets.ts'
+export { connectVault } from './vault/vault.ts'

@@ -1,7 +1,8 @@
 // Whether a role that somebody else wrote would issue what is planned.
-import { allowsCommonName, refusedName } from './issuing-rules.ts'
+import { allowsCommonName, refusedName } from './issuer/issuing-rules.ts'
 import type { CertificateSpec } from './specs.ts'
-import { durationSeconds, type RoleSettings } from './vault.ts'
+import type { RoleSettings } from './vault/contract.ts'
+import { durationSeconds } from './vault/duration.ts'
 
 /**
  * What a role would refuse of a certificate, in an operator's words (`DNS name "m1"`). Empty where it would issue it as it is.

@@ -1,8 +1,9 @@
 // Certificates to be issued: by which CA, for whom, with which names; and the Vault mounts, roles and policy that issue exactly
 // those. Which of them a cluster needs, and where they lie, says its layout (lib/kubernetes/layout).
 import { RekeyError } from '../errors.ts'
-import { runTokenPolicy } from './run-token.ts'
-import { durationSeconds, type PolicyLine, type RoleSettings } from './vault.ts'
+import type { PolicyLine, RoleSettings } from './vault/contract.ts'
+import { durationSeconds } from './vault/duration.ts'
+import { runTokenPolicy } from './vault/run-token.ts'
 
 /** The roles of CAs in a cluster. With `pki_authorities: one` one CA has them all. */
 export type AuthorityName = 'kubernetes' | 'etcd' | 'front-proxy'

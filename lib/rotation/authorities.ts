@@ -2,9 +2,9 @@
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
-import type { NewAuthority } from '../kubernetes/certificate-files.ts'
-import type { ClientAuthorities } from '../kubernetes/client-trust.ts'
-import { parseCertificate } from '../pki/certificate.ts'
+import type { NewAuthority } from '../kubernetes/trust/certificate-files.ts'
+import type { ClientAuthorities } from '../kubernetes/trust/client-trust.ts'
+import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { refusedByRole } from '../pki/role-check.ts'
 import {
   type AuthorityPlan,
@@ -15,7 +15,7 @@ import {
   type VaultRole,
   vaultRoles,
 } from '../pki/specs.ts'
-import type { Vault } from '../pki/vault.ts'
+import type { Vault } from '../pki/vault/contract.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnHost } from './context.ts'
 import { type Looking, must, planOf } from './found.ts'

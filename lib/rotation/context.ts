@@ -1,5 +1,5 @@
 // The contexts of steps: what a run's services give, each for those that need it.
-import type { Cluster } from '../kubernetes/cluster.ts'
+import type { Cluster } from '../kubernetes/api/cluster.ts'
 import type { StepContext } from '../playbook/model.ts'
 
 /** A step on a host of any run. */

@@ -1,6 +1,6 @@
 // The copies of the cluster's CA in its API that nobody else renews, and whom the API's clients are trusted by.
-import { authorityCopies } from '../kubernetes/authority-copies.ts'
-import { type ClientAuthorities, clientTrustName, tightenClientTrust } from '../kubernetes/client-trust.ts'
+import { authorityCopies } from '../kubernetes/trust/authority-copies.ts'
+import { type ClientAuthorities, clientTrustName, tightenClientTrust } from '../kubernetes/trust/client-trust.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type OnCluster, seconds } from './context.ts'

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
-import type { Cluster } from '../kubernetes/cluster.ts'
-import { readKubeconfig } from '../kubernetes/kubeconfig.ts'
+import type { Cluster } from '../kubernetes/api/cluster.ts'
+import { readKubeconfig } from '../kubernetes/api/kubeconfig.ts'
 import { adminKubeconfig } from '../kubernetes/layout/kubeadm/index.ts'
 import {
   apiServerOf,
@@ -12,8 +12,8 @@ import {
   type Probes,
   probeApis,
   readCanaries,
-} from '../kubernetes/probes.ts'
-import { type TokenSecret, tokenSecrets } from '../kubernetes/tokens.ts'
+} from '../kubernetes/probes/probes.ts'
+import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './context.ts'
 import { type Looking, must } from './found.ts'

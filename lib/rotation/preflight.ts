@@ -2,10 +2,10 @@
 // Vault issue what they need? Reads only.
 import type { z } from 'zod'
 import { HostFailedError, type RekeyError } from '../errors.ts'
-import { isReady } from '../kubernetes/cluster.ts'
-import { etcdHealthy, etcdMembers } from '../kubernetes/etcd.ts'
+import { isReady } from '../kubernetes/api/cluster.ts'
+import { etcdHealthy, etcdMembers } from '../kubernetes/components/etcd.ts'
 import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
-import { machineFacts, readMachine } from '../kubernetes/machine.ts'
+import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
 import { issuingPolicy, preparingPolicy } from '../pki/specs.ts'
 import { duration } from '../playbook/duration.ts'

@@ -1,8 +1,8 @@
 // What a rotation tells at its end: how long what took, which CAs and certificates are new, what users noticed, where to look.
 import { join } from 'node:path'
 import { z } from 'zod'
-import { apiServerOf, canaryReport, type GapReport } from '../kubernetes/probes.ts'
-import { parseCertificate } from '../pki/certificate.ts'
+import { apiServerOf, canaryReport, type GapReport } from '../kubernetes/probes/probes.ts'
+import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Mounts, madeSoFar, plansOf } from './authorities.ts'

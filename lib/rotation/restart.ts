@@ -1,15 +1,15 @@
 // Every component started anew, in the order that keeps the API away for the shortest time, and what shows that it is back.
-import { kubeletHealthy } from '../kubernetes/endpoints.ts'
-import { etcdHealthy, etcdServes } from '../kubernetes/etcd.ts'
-import { kubeletWentRound, restartKubelet } from '../kubernetes/kubelet.ts'
-import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { kubeletHealthy } from '../kubernetes/components/endpoints.ts'
+import { etcdHealthy, etcdServes } from '../kubernetes/components/etcd.ts'
+import { kubeletWentRound, restartKubelet } from '../kubernetes/components/kubelet.ts'
 import {
   killStaticPod,
   type ManifestEditor,
   plannedManifest,
   startedAnew,
   updateManifest,
-} from '../kubernetes/static-pods.ts'
+} from '../kubernetes/components/static-pods.ts'
+import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
 import { restoreFiles } from '../operations/restore.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { Host } from '../playbook/host.ts'

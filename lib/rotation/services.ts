@@ -1,5 +1,5 @@
 // What a run holds in memory only: connections, keys, tokens, and what is measured. Each step's type names those that it needs.
-import { type Cluster, openCluster } from '../kubernetes/cluster.ts'
+import { type Cluster, openCluster } from '../kubernetes/api/cluster.ts'
 import type { RunContext } from '../playbook/model.ts'
 import { openIssued, type WithIssued } from './issue.ts'
 import { openProbes, type WithProbes } from './observe.ts'

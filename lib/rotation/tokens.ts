@@ -1,5 +1,5 @@
 // Tokens of service accounts that are kept in Secrets: written anew once their CA is published.
-import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../kubernetes/tokens.ts'
+import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, seconds } from './context.ts'

@@ -1,8 +1,8 @@
 // What proves that the way back has arrived: the certificates and credentials of before are presented and accepted again.
 import { HostFailedError } from '../errors.ts'
-import { presentedCertificates } from '../kubernetes/endpoints.ts'
+import { presentedCertificates } from '../kubernetes/components/endpoints.ts'
 import { waitFor } from '../operations/wait.ts'
-import { parseCertificate } from '../pki/certificate.ts'
+import { parseCertificate } from '../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from './context.ts'
 import { readingOf } from './found.ts'

@@ -1,7 +1,7 @@
 // Pods that hold tokens or the old CA: replaced, those first that others need.
 import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
-import { forgetUdpFlows, kubeProxySynced } from '../kubernetes/kube-proxy.ts'
+import { forgetUdpFlows, kubeProxySynced } from '../kubernetes/components/kube-proxy.ts'
 import {
   readyAddresses,
   replaceDaemonPods,

@@ -5,7 +5,7 @@ import type { RunEvent } from '../../lib/run/events.ts'
 import { linesOf } from '../../lib/run/line-file.ts'
 import type { LoopTurn } from './loop-watch.ts'
 import type { Command } from './measure.ts'
-import { median } from './table.ts'
+import { median } from './median.ts'
 
 /** Milliseconds. */
 export interface Inside {

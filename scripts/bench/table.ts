@@ -1,6 +1,7 @@
 // The figures as text: a table for the terminal, the same for docs/benchmarks.md.
 import type { Row } from './bench-run.ts'
 import type { Runner } from './jobs.ts'
+import { median } from './median.ts'
 
 /** The figures of a row, as they are shown. */
 export interface Figures {
@@ -10,13 +11,6 @@ export interface Figures {
   readonly processorSeconds: number
   readonly memory: number
   readonly runs: number
-}
-
-/** The middle of some numbers. */
-export function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b)
-  const middle = Math.floor(sorted.length / 2)
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
 /** `undefined` where a runner did not come to an end in most of its runs: then it is only known that it takes longer. */

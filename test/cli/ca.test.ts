@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificate.ts'
+import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificates/certificate.ts'
 import { workbench } from './_rekey.ts'
 
 /** A folder with a passphrase, a host on this machine, and a configuration that asks for one certificate. */

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { issue } from '../pki/_certificates.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 import { testsOnSshd, type Workbench, workbench } from './_rekey.ts'
 
 const { real } = testsOnSshd('diffs are', ['h1'])

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { tryCommand } from '../../lib/lab/command.ts'
 import * as lab from '../../lib/lab/index.ts'
-import { connectVault } from '../../lib/pki/vault.ts'
+import { connectVault } from '../../lib/pki/vault/vault.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 /** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */

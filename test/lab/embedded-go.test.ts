@@ -5,7 +5,7 @@ import { createServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { openEmbeddedIssuer } from '../../lib/pki/issuer/embedded-issuer.ts'
 import { labBinary } from './_vault-server.ts'
 
 const binary = labBinary('vault')

@@ -7,7 +7,7 @@ import test from 'ava'
 import type { FileChange } from '../../lib/connection/files.ts'
 import { fileDiffer } from '../../lib/output/diff.ts'
 import { redactor } from '../../lib/output/redaction.ts'
-import { issue } from '../pki/_certificates.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 
 const differ = (secrets: readonly string[] = []) => {
   const redact = redactor()

@@ -1,7 +1,7 @@
 // The tree while a run goes on, on a screen that somebody makes larger and smaller.
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
-import { openView } from '../../lib/output/view.ts'
+import { openView } from '../../lib/output/open-view.ts'
 import { recorded } from './_scenarios.ts'
 import { screen, screenStream } from './_screen.ts'
 

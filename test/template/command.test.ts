@@ -18,10 +18,10 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test, { type ExecutionContext } from 'ava'
-import { openEmbeddedIssuer } from '../../lib/pki/embedded-issuer.ts'
+import { openEmbeddedIssuer } from '../../lib/pki/issuer/embedded-issuer.ts'
 import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
 import { start } from '../_process.ts'
-import { issue } from '../pki/_certificates.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
 const vault = await startCannedVault()

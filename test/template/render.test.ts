@@ -1,9 +1,9 @@
 // The two passes, one request for one question, strictness, and the places that errors name.
 import test from 'ava'
 import { RekeyError } from '../../lib/errors.ts'
-import { vaultSecrets } from '../../lib/pki/vault.ts'
+import { vaultSecrets } from '../../lib/pki/vault/secrets.ts'
 import { createRenderer, type SecretRequest, type SecretSource } from '../../lib/template/render.ts'
-import { issue } from '../pki/_certificates.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 
 /** A source that answers from a table and keeps what it was asked, with how many requests were under way at once. */
 function sourceOf(answers: Record<string, Record<string, unknown>>) {

@@ -12,7 +12,7 @@ import test, { type ExecutionContext } from 'ava'
 import { start } from '../_process.ts'
 import { startConnectProxy } from '../_proxy.ts'
 import { temporaryFolder } from '../_temporary.ts'
-import { issue } from '../pki/_certificates.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 
 const folder = temporaryFolder('vault-variables')
 

@@ -1,6 +1,6 @@
 // Pods as they were before: what was well must be well again. What was not, is told and waited for by nobody. Pods are compared by
 // their owners, since one that is restarted has another name.
-import { ApiError, type KubernetesApi, type KubernetesObject } from '../api.ts'
+import { ApiError, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 
 /** Pods of one owner that are not well for the same reason. */
 export interface UnwellPods {

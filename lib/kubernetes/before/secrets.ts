@@ -2,7 +2,7 @@
 // hold is read, digested and forgotten; what is kept of each is a line.
 import { createHmac, randomBytes } from 'node:crypto'
 import { Secret } from '../../connection/shell.ts'
-import type { KubernetesApi, KubernetesObject } from '../api.ts'
+import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
 
 /** What Secrets were like. Plain data, to be registered: 80 bytes for each. */
 export interface SecretsBefore {

@@ -1,5 +1,5 @@
 // What every layout of a cluster tells in the same words: what was found on a machine, and where a CA lies.
-import type { CertificateFacts } from '../../pki/certificate.ts'
+import type { CertificateFacts } from '../../pki/certificates/certificate.ts'
 
 /** The files of a CA. */
 export interface AuthorityFiles {

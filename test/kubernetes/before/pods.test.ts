@@ -1,7 +1,7 @@
 // Pods as they were before, on an API server that keeps them: what was well must be well again, and nothing else is waited for.
 import test, { type ExecutionContext } from 'ava'
 import { comparePods, podProblem, podsBefore, tellPods } from '../../../lib/kubernetes/before/pods.ts'
-import { type StandIn, startApiServer } from '../_api-server.ts'
+import { type StandIn, startApiServer } from '../api/_api-server.ts'
 
 const ready = {
   phase: 'Running',

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { Secret } from '../../../lib/connection/shell.ts'
 import { compareSecrets, secretsBefore, tellSecrets } from '../../../lib/kubernetes/before/secrets.ts'
-import { type StandIn, startApiServer } from '../_api-server.ts'
+import { type StandIn, startApiServer } from '../api/_api-server.ts'
 
 const tokenType = 'kubernetes.io/service-account-token'
 const password = Buffer.from('correct horse battery staple').toString('base64')

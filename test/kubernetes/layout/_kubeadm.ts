@@ -1,6 +1,6 @@
 // What kubeadm 1.34 puts on a machine, as facts.
 import type { MachineFacts } from '../../../lib/kubernetes/layout/layout.ts'
-import type { CertificateFacts } from '../../../lib/pki/certificate.ts'
+import type { CertificateFacts } from '../../../lib/pki/certificates/certificate.ts'
 
 /** Facts of a certificate of which only names and usages matter. */
 export function facts(some: Partial<CertificateFacts>): CertificateFacts {

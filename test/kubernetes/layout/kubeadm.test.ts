@@ -2,7 +2,7 @@
 import test from 'ava'
 import { certificates as plan, unplannedCertificates } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
 import type { MachineFacts } from '../../../lib/kubernetes/layout/layout.ts'
-import type { CertificateFacts } from '../../../lib/pki/certificate.ts'
+import type { CertificateFacts } from '../../../lib/pki/certificates/certificate.ts'
 import { placePath } from '../../../lib/pki/specs.ts'
 import { facts, kubeadmMachine } from './_kubeadm.ts'
 

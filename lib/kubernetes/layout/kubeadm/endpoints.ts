@@ -1,5 +1,5 @@
 // The TLS ports of a cluster that kubeadm laid out, and the files of what they present.
-import type { TlsEndpoint } from '../../endpoints.ts'
+import type { TlsEndpoint } from '../../components/endpoints.ts'
 import { apiServerPort, kubelet, pair } from './files.ts'
 
 /** The endpoints of a kubeadm master. etcd's peers are served on the node's address only. */

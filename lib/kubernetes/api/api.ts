@@ -1,0 +1,202 @@
+// The Kubernetes API through an SSH connection to a master: it works wherever the masters can be reached by SSH, and each API
+// server can be asked by itself. JSON in, JSON out.
+import type { Agent } from 'node:https'
+import type { Duplex } from 'node:stream'
+import { HostFailedError } from '../../errors.ts'
+import { https, tls } from '../../network-modules.ts'
+import { AnswerTooLongError, ApiError } from './api-errors.ts'
+import type { ApiCredentials } from './kubeconfig.ts'
+import type { KubernetesObject } from './object.ts'
+import { eachOfPages, type Page, type PageRequest } from './pages.ts'
+
+export { ApiError } from './api-errors.ts'
+export type { KubernetesObject } from './object.ts'
+
+/** Requests to one API server. Paths begin with `/`. All reject with `ApiError`, or `HostFailedError` where nobody answers. */
+export interface KubernetesApi {
+  get<T = KubernetesObject>(path: string): Promise<T>
+  /** All objects of a list, read page by page and handed on one by one: never more than a page of them is in memory. */
+  each(path: string, options?: { signal?: AbortSignal }): AsyncGenerator<KubernetesObject>
+  /** All objects of a list that is short, at once. */
+  list(path: string, options?: { signal?: AbortSignal }): Promise<KubernetesObject[]>
+  /** What is no JSON: metrics, logs. */
+  getText(path: string): Promise<string>
+  /** A strategic merge patch, unless another type is named. */
+  patch(path: string, body: unknown, type?: 'strategic-merge' | 'merge' | 'json'): Promise<KubernetesObject>
+  put(path: string, body: unknown): Promise<KubernetesObject>
+  post(path: string, body: unknown): Promise<KubernetesObject>
+  delete(path: string): Promise<unknown>
+  /** GETs with another identity (a token, or none), and returns the status whatever it is. */
+  statusOf(path: string, identity: { token?: string; certificate?: string; key?: string }): Promise<number>
+  close(): void
+}
+
+/** Milliseconds that one request may take, and one page of a list: an API server gives up itself after a minute. */
+const usualPatience = { request: 10_000, page: 70_000 }
+
+/** The longest answer that is read: what is longer is no object (etcd takes none over 1.5 MB), but a page of big ones may be. */
+const mostBytes = 32 * 1024 * 1024
+
+/** One request, and what is asked of its answer. */
+interface Question {
+  readonly method: string
+  readonly path: string
+  readonly headers: Record<string, string>
+  readonly body?: string
+  /** What is waited for, in messages; method and path where nothing is said. */
+  readonly what?: string
+  readonly within?: number
+  readonly signal?: AbortSignal
+}
+
+interface Answer {
+  readonly status: number
+  readonly text: string
+  readonly retryAfter?: string
+}
+
+/**
+ * An API client.
+ * @param open a TCP stream to the API server
+ * @param credentials whom to trust, and who we are
+ * @param servername what its certificate must be for: every API server's has this name, whatever address it is reached at
+ * @param signal ends all requests when it is aborted
+ * @param patience milliseconds that one request, and one page of a list, may take
+ */
+export function kubernetesApi(
+  open: () => Promise<Duplex>,
+  credentials: Omit<ApiCredentials, 'server'>,
+  servername = 'kubernetes.default.svc',
+  { signal, patience = usualPatience }: { signal?: AbortSignal; patience?: typeof usualPatience } = {},
+): KubernetesApi {
+  const agents: Agent[] = []
+  const agentFor = (identity: { certificate?: string; key?: string }): Agent => {
+    const agent = new (https().Agent)({ keepAlive: true, maxSockets: 4 })
+    agent.createConnection = ((_: unknown, done: (error: Error | null, stream?: Duplex) => void) => {
+      open().then(
+        socket =>
+          done(
+            null,
+            tls().connect({
+              socket,
+              ca: credentials.ca,
+              cert: identity.certificate,
+              key: identity.key,
+              servername,
+            }),
+          ),
+        error => done(error),
+      )
+      return undefined
+    }) as unknown as Agent['createConnection']
+    agents.push(agent)
+    return agent
+  }
+  const own = agentFor(credentials)
+
+  const ask = async (question: Question): Promise<string> => {
+    const { method, path, what = `${method} ${path}` } = question
+    const { status, text, retryAfter } = await send(own, { signal, within: patience.request, ...question })
+    if (status >= 200 && status < 300) return text
+    const after = retryAfter === undefined || Number.isNaN(+retryAfter) ? undefined : +retryAfter * 1_000
+    throw new ApiError(`${what}: ${status} ${messageOf(text)}`, status, after)
+  }
+
+  const call = async <T>(method: string, path: string, body?: unknown, type = 'application/json'): Promise<T> => {
+    const text = body === undefined ? undefined : JSON.stringify(body)
+    const headers: Record<string, string> = { ...json }
+    if (text !== undefined)
+      Object.assign(headers, { 'content-type': type, 'content-length': String(Buffer.byteLength(text)) })
+    return parsed(await ask({ method, path, headers, body: text }), `${method} ${path}`)
+  }
+
+  const each = (path: string, options: { signal?: AbortSignal } = {}) => {
+    const ending = options.signal ?? signal
+    const askPage = async ({ limit, continue: after, what }: PageRequest) => {
+      const query = `limit=${limit}${after ? `&continue=${encodeURIComponent(after)}` : ''}`
+      const whole = `${path}${path.includes('?') ? '&' : '?'}${query}`
+      const page = { method: 'GET', path: whole, headers: json, what, within: patience.page, signal: ending }
+      return parsed<Page>(await ask(page), what)
+    }
+    return eachOfPages(decodeURIComponent(path), askPage, ending)
+  }
+
+  return {
+    get: path => call('GET', path),
+    getText: path => ask({ method: 'GET', path, headers: {} }),
+    each,
+    list: async (path, options) => {
+      const all: KubernetesObject[] = []
+      for await (const one of each(path, options)) all.push(one)
+      return all
+    },
+    patch: (path, body, type = 'strategic-merge') => call('PATCH', path, body, `application/${type}-patch+json`),
+    put: (path, body) => call('PUT', path, body),
+    post: (path, body) => call('POST', path, body),
+    delete: path => call('DELETE', path),
+    statusOf: async (path, { token, certificate, key }) => {
+      const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` }
+      return (
+        await send(agentFor({ certificate, key }), { method: 'GET', path, headers, signal, within: patience.request })
+      ).status
+    },
+    close: () => {
+      for (const agent of agents) agent.destroy()
+    },
+  }
+}
+
+const json = { accept: 'application/json' }
+
+/** Sends one request; rejects with `HostFailedError` where no whole answer comes in time, with the signal's reason where it is aborted. */
+function send(agent: Agent, { method, path, headers, body, ...question }: Question): Promise<Answer> {
+  const { what = `${method} ${path}`, within = usualPatience.request, signal } = question
+  signal?.throwIfAborted()
+  return new Promise<Answer>((resolve, reject) => {
+    const outgoing = https().request({ agent, method, path, host: 'kubernetes.default.svc', headers }, response => {
+      const chunks: Buffer[] = []
+      let length = 0
+      response.on('data', (chunk: Buffer) => {
+        length += chunk.length
+        if (length > mostBytes) return end(new AnswerTooLongError(what, mostBytes))
+        chunks.push(chunk)
+      })
+      response.on('error', error => end(noAnswer(`${what}: ${error.message}`, error)))
+      response.on('end', () => {
+        const retryAfter = response.headers['retry-after']
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8'), retryAfter })
+      })
+    })
+    const end = (error: Error) => {
+      reject(error)
+      outgoing.destroy()
+    }
+    const timer = setTimeout(() => end(noAnswer(`waited ${within / 1_000} s for ${what}`)), within)
+    const abort = () => end(signal?.reason)
+    signal?.addEventListener('abort', abort, { once: true })
+    outgoing.on('error', error => end(noAnswer(`${what}: ${error.message}`, error)))
+    outgoing.on('close', () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+    })
+    outgoing.end(body)
+  })
+}
+
+const noAnswer = (message: string, cause?: Error) => new HostFailedError(message, { code: 'api.no-answer', cause })
+
+function parsed<T>(text: string, what: string): T {
+  try {
+    return JSON.parse(text) as T
+  } catch (cause) {
+    throw new HostFailedError(`${what}: the answer is not JSON`, { code: 'api.not-json', cause })
+  }
+}
+
+function messageOf(text: string): string {
+  try {
+    return (JSON.parse(text) as { message?: string }).message ?? text.slice(0, 200)
+  } catch {
+    return text.slice(0, 200)
+  }
+}

@@ -1,0 +1,84 @@
+// Service-account tokens that are kept in Secrets, and the key pair that signs all tokens.
+import { generateKeyPair } from 'node:crypto'
+import { promisify } from 'node:util'
+import { Secret } from '../../connection/shell.ts'
+import { waitFor } from '../../operations/wait.ts'
+import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
+
+/** A Secret of the type `kubernetes.io/service-account-token`. */
+export interface TokenSecret {
+  readonly namespace: string
+  readonly name: string
+  readonly token: Secret
+}
+
+const type = 'kubernetes.io/service-account-token'
+
+/** Every token Secret of the cluster, by namespace and name. */
+export async function tokenSecrets(api: KubernetesApi): Promise<TokenSecret[]> {
+  const found: TokenSecret[] = []
+  for await (const { metadata, data } of api.each(`/api/v1/secrets?fieldSelector=type%3D${encodeURIComponent(type)}`)) {
+    const token = new Secret(Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8'))
+    found.push({ namespace: metadata.namespace ?? '', name: metadata.name, token })
+  }
+  return found.sort((a, b) => `${a.namespace}/${a.name}`.localeCompare(`${b.namespace}/${b.name}`))
+}
+
+/**
+ * Has the controller-manager write a new token into a Secret: the old one is taken out, and it fills it in again.
+ * @param ca the CA that the Secret must carry when this is over; PEM
+ * @returns the new token
+ */
+export async function regenerateToken(
+  api: KubernetesApi,
+  { namespace, name }: TokenSecret,
+  { ca, within, signal }: { ca: string; within: number; signal?: AbortSignal },
+): Promise<Secret> {
+  const path = `/api/v1/namespaces/${namespace}/secrets/${name}`
+  await api.patch(path, { data: { token: null } }, 'merge')
+  return waitFor(`a new token in Secret ${namespace}/${name}`, { within, signal, every: 200 }, async () => {
+    const { data } = await api.get(path)
+    const token = Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8')
+    // Signed with the same key it is the very same token again: these hold no time.
+    if (token === '') return undefined
+    const carried = Buffer.from(String(data?.['ca.crt'] ?? ''), 'base64').toString('utf8')
+    if (carried.trim() !== ca.trim()) throw new Error('it has a token, but not the new CA yet')
+    return new Secret(token)
+  })
+}
+
+/** The namespaces whose `kube-root-ca.crt` is not `ca` (yet). */
+export async function namespacesWithOtherCa(api: KubernetesApi, ca: string): Promise<string[]> {
+  const current = new Set<string | undefined>()
+  for await (const { metadata, data } of api.each(
+    '/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt',
+  )) {
+    if (String(data?.['ca.crt']).trim() === ca.trim()) current.add(metadata.namespace)
+  }
+  const others: string[] = []
+  for await (const { metadata, status } of api.each('/api/v1/namespaces')) {
+    if (!current.has(metadata.name) && status?.phase === 'Active') others.push(metadata.name)
+  }
+  return others
+}
+
+/** A new key pair for service-account tokens: RSA 2048, as kubeadm makes it. */
+export async function serviceAccountKeyPair(): Promise<{ publicKey: string; privateKey: Secret }> {
+  const { publicKey, privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: 2048 })
+  return {
+    publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+    privateKey: new Secret(privateKey.export({ type: 'pkcs1', format: 'pem' }).toString()),
+  }
+}
+
+/** A Secret as it is kept in a backup: what `kubectl apply` needs to put it back. */
+export function backupForm({ metadata, data, ...rest }: KubernetesObject): Record<string, unknown> {
+  const { name, namespace, labels, annotations } = metadata
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name, namespace, labels, annotations },
+    type: rest['type'],
+    data,
+  }
+}

@@ -1,0 +1,72 @@
+// Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report beside any of them.
+import { messageOf } from '../errors.ts'
+import { junitView } from './junit.ts'
+import { plainView } from './plain.ts'
+import { terminalOf } from './terminal.ts'
+import type { View } from './view.ts'
+
+export const outputKinds = ['auto', 'tree', 'plain', 'json'] as const
+
+export type OutputKind = (typeof outputKinds)[number]
+
+/** How a run is to be shown. */
+export interface ViewSettings {
+  /** `auto` is a tree where somebody watches a terminal, and plain lines elsewhere. */
+  readonly output: OutputKind
+  /** Every line that steps print, as it comes. */
+  readonly verbose?: boolean
+  /** The file for a JUnit report. */
+  readonly junit?: string
+}
+
+/**
+ * Opens what was asked for.
+ * @throws RekeyError where the JUnit report can't be written
+ */
+export async function openView(
+  { output, verbose = false, junit }: ViewSettings,
+  out: NodeJS.WriteStream,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<View> {
+  const report = junit === undefined ? [] : [junitView(junit)]
+  return together([await openShown(output, verbose, out, environment), ...report])
+}
+
+/** Views as one. Whatever becomes of one of them, the run goes on, and what ended it is told when the run is over. */
+function together(views: readonly View[]): View {
+  const failed = new Map<View, unknown>()
+  return {
+    event: event => {
+      for (const view of views) {
+        try {
+          if (!failed.has(view)) view.event(event)
+        } catch (error) {
+          failed.set(view, error)
+        }
+      }
+    },
+    close: async () => {
+      for (const view of views) {
+        await view.close().catch((error: unknown) => failed.set(view, failed.get(view) ?? error))
+        if (failed.has(view)) console.error(`Error: not all of the run could be shown: ${messageOf(failed.get(view))}`)
+      }
+    },
+  }
+}
+
+async function openShown(
+  kind: OutputKind,
+  verbose: boolean,
+  out: NodeJS.WriteStream,
+  environment: NodeJS.ProcessEnv,
+): Promise<View> {
+  const write = (line: string) => {
+    out.write(`${line}\n`)
+  }
+  if (kind === 'json') return { event: event => write(JSON.stringify(event)), close: async () => {} }
+  const terminal = terminalOf(out, environment)
+  const isTree = kind === 'tree' ? terminal.screen : kind === 'auto' && terminal.watched
+  if (!isTree) return plainView(write, { verbose, terminal })
+  const { treeView } = await import('./tree.ts')
+  return treeView(out, { verbose, terminal })
+}

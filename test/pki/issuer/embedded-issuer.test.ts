@@ -1,0 +1,112 @@
+// rekey's own CA: the issuers' contract, and what only a file has: a passphrase, a lock, an index.
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
+import { type EmbeddedIssuer, openEmbeddedIssuer } from '../../../lib/pki/issuer/embedded-issuer.ts'
+import { issuerContract } from './_issuer-contract.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'rekey-embedded-'))
+const passphrase = 'for this test only'
+let issuer: EmbeddedIssuer
+test.before(async () => {
+  issuer = await openEmbeddedIssuer(join(folder, 'contract'), { passphrase })
+})
+test.after.always(() => {
+  issuer.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+issuerContract(test, () => issuer)
+
+/** A file with a root and one certificate, closed again. */
+async function written(name: string, key: Parameters<typeof openEmbeddedIssuer>[1] = { passphrase }) {
+  const file = join(folder, name)
+  const opened = await openEmbeddedIssuer(file, key)
+  await opened.ensureMount('pki', { maxLeaseTtl: '1000h' })
+  const root = await opened.generateRoot('pki', { commonName: 'ca', type: 'internal', ttl: '1000h', keyType: 'ec' })
+  await opened.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', cn_validations: ['disabled'] })
+  const issued = await opened.issue('pki', 'web', { commonName: 'first', dnsNames: ['a'] })
+  opened.close()
+  return { file, root, issued }
+}
+
+test.serial('what was issued is in the index, also after the file was opened again', async t => {
+  const { file, root, issued } = await written('index')
+  const again = await openEmbeddedIssuer(file, { passphrase })
+  const second = await again.issue('pki', 'web', { commonName: 'second' })
+  again.close()
+  const index = again.index()
+  t.deepEqual(
+    index.map(entry => entry.commonName),
+    ['first', 'second'],
+  )
+  t.is(index[0]!.serialNumber, parseCertificate(issued.certificate).serialNumber)
+  t.is(index[0]!.issuerId, root.issuerId)
+  t.is(new Date(index[1]!.notAfter).getTime(), parseCertificate(second.certificate).notAfter.getTime())
+  t.is(second.issuingCa, root.certificate)
+})
+
+test.serial('the file holds no key and no name in clear, and only its owner may read it', async t => {
+  const { file } = await written('sealed')
+  const text = readFileSync(file, 'utf8')
+  t.notRegex(text, /PRIVATE KEY|CERTIFICATE|first/)
+  t.is(statSync(file).mode & 0o777, 0o600)
+})
+
+test.serial('another passphrase, a changed byte, or another file does not open', async t => {
+  const { file } = await written('guarded')
+  await t.throwsAsync(openEmbeddedIssuer(file, { passphrase: 'another' }), {
+    message: `${file}: does not open with this passphrase or key, or is damaged`,
+  })
+  const sealed = JSON.parse(readFileSync(file, 'utf8'))
+  const bytes = Buffer.from(sealed.data, 'base64')
+  bytes[10]! ^= 1
+  const damaged = join(folder, 'damaged')
+  writeFileSync(damaged, JSON.stringify({ ...sealed, data: bytes.toString('base64') }))
+  await t.throwsAsync(openEmbeddedIssuer(damaged, { passphrase }), { message: /or is damaged/ })
+  writeFileSync(damaged, 'something else')
+  await t.throwsAsync(openEmbeddedIssuer(damaged, { passphrase }), { message: /is no file that rekey sealed/ })
+  await t.throwsAsync(openEmbeddedIssuer(file, { keyFile: damaged }), { message: /another kind of key/ })
+  await t.throwsAsync(openEmbeddedIssuer(join(folder, 'new'), { passphrase: '' }), { message: /passphrase is empty/ })
+})
+
+test.serial('a key file opens it as well as a passphrase does', async t => {
+  const keyFile = join(folder, 'key-file')
+  await t.throwsAsync(written('by-key', { keyFile }), { message: `${keyFile}: there is no key file` })
+  writeFileSync(keyFile, 'short\n')
+  await t.throwsAsync(written('by-key', { keyFile }), { message: /must hold 32 bytes or more/ })
+  writeFileSync(keyFile, `${'0123456789abcdef'.repeat(4)}\n`)
+  const { file } = await written('by-key', { keyFile })
+  const again = await openEmbeddedIssuer(file, { keyFile })
+  t.is(again.index().length, 1)
+  again.close()
+  writeFileSync(keyFile, `${'0123456789abcdeX'.repeat(4)}\n`)
+  await t.throwsAsync(openEmbeddedIssuer(file, { keyFile }), { message: /does not open/ })
+})
+
+test.serial('a file that is open is not opened twice; the lock of a process that is gone is taken over', async t => {
+  const { file } = await written('locked')
+  const opened = await openEmbeddedIssuer(file, { passphrase })
+  await t.throwsAsync(openEmbeddedIssuer(file, { passphrase }), {
+    message: `${file}: is in use by process ${process.pid}`,
+  })
+  opened.close()
+  writeFileSync(`${file}.lock`, '2147483646\n')
+  const again = await openEmbeddedIssuer(file, { passphrase })
+  t.is(again.index().length, 1)
+  again.close()
+})
+
+test.serial('a parameter that it does not know is refused, not left out', async t => {
+  const { file } = await written('parameters')
+  const opened = await openEmbeddedIssuer(file, { passphrase })
+  const ask = (more: Record<string, string>) => opened.write('pki/issue/web', { common_name: 'x', ...more })
+  await t.throwsAsync(ask({ other_sans: 'x' }), {
+    message: /the parameter "other_sans" is not offered by rekey's own CA/,
+  })
+  await t.throwsAsync(ask({ format: 'pem_bundle' }), { message: /the format "pem_bundle" is not offered/ })
+  const role = opened.ensureRole('pki', 'odd', { ext_key_usage: ['ServerAuth', 'Everything'] })
+  await t.throwsAsync(role, { message: /the usage "Everything" is not known/ })
+  opened.close()
+})
