@@ -31,6 +31,7 @@ const variables = z.object({
   ...backup.variables, // backup_directory
   ...issue.variables, // rotate_service_account_keys
   ...observe.variables, // api_server, canary_results
+  ...copies.variables, // ca_copies
   ...workloads.variables, // cni_workloads, restart_workloads
   ...report.variables, // look_around
 })
@@ -83,6 +84,7 @@ const preparation: Play<Context>[] = [
   play<Context>('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API ten times a second, and note what the canaries have counted', observe.startProbes),
     step('Note what must be refused, and what must still be readable afterwards', observe.noteCredentials),
+    step('Note what the copies of the CA in the API hold', copies.note(old.clients)),
   ]),
 ]
 
@@ -120,7 +122,7 @@ const backAgain: Step<Context>[] = [
   step('Have the tokens of service accounts signed with the old key', undo('tokens', tokens.regenerate(old.ca))),
   step(
     'Put the old CA back into cluster-info and its other copies',
-    undo('copies', copies.replace(next.clients, old.clients)),
+    undo('copies', copies.putBack(old.clients, next.clients)),
   ),
   step('Restart kube-proxy', undo('kube-proxy', workloads.kubeProxy)),
   step('Wait until kube-proxy has written its rules', undo('rules', workloads.kubeProxyRules)),

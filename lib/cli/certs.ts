@@ -8,16 +8,12 @@ import { remoteShell } from '../connection/remote.ts'
 import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
 import type { KubernetesObject } from '../kubernetes/api/api.ts'
 import { openCluster } from '../kubernetes/api/cluster.ts'
-import {
-  apiCertificates,
-  type CensusEntry,
-  endpointsOf,
-  fileCertificates,
-  type JudgedEntry,
-  judgeCensus,
-  nodeAddress,
-  servedCertificates,
-} from '../kubernetes/trust/certificate-census.ts'
+import type { CensusEntry } from '../kubernetes/census/entry.ts'
+import { fileCertificates } from '../kubernetes/census/files.ts'
+import { type JudgedEntry, judgeCensus, knowsTrust } from '../kubernetes/census/judge.ts'
+import { apiCertificates } from '../kubernetes/census/objects.ts'
+import { endpointsOf, nodeAddress, servedCertificates } from '../kubernetes/census/ports.ts'
+import { visible } from '../output/text.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession, RunContext } from '../playbook/model.ts'
@@ -46,7 +42,7 @@ export function certsCommand(): Command {
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
     .option(
       '--within <duration>',
-      'exit with 2 when something ends within this time',
+      'exit with 2 when something ends within this time, or relies on a CA that no master trusts any more',
       readDuration,
       readDuration('30d'),
     )
@@ -112,10 +108,14 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
     )
     const entries: CensusEntry[] = [...onHosts.flat(), ...copies]
     const judged = judgeCensus(entries, { within: options.within })
-    process.stdout.write(options.json ? `${JSON.stringify(asJson(judged, notices), undefined, 2)}\n` : report(judged))
-    if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${text}\n`)
+    if (copies.some(({ facts }) => facts.isAuthority) && !knowsTrust(entries))
+      notice(
+        'no CA of a master was read: whether the copies of CAs in the API are those that masters trust is not known',
+      )
+    process.stdout.write(options.json ? `${jsonOf(judged, notices)}\n` : report(judged))
+    if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${visible(text)}\n`)
     if (missing > 0) return missing
-    return judged.some(({ due }) => due) ? exitCodes.hostFailed : exitCodes.done
+    return judged.some(({ due, stale }) => due || stale) ? exitCodes.hostFailed : exitCodes.done
   } finally {
     sessions.close()
     release()
@@ -178,9 +178,9 @@ function openHosts(signal: AbortSignal) {
   }
 }
 
-/** What a machine reads: dates in ISO, nothing that is secret. */
-function asJson(judged: readonly JudgedEntry[], notices: readonly string[]) {
-  return {
+/** What a machine reads: dates in ISO, nothing that is secret, nothing that a terminal would obey. */
+function jsonOf(judged: readonly JudgedEntry[], notices: readonly string[]): string {
+  const everything = {
     certificates: judged.map(({ facts, ...entry }) => ({
       ...entry,
       subject: facts.subject,
@@ -200,6 +200,10 @@ function asJson(judged: readonly JudgedEntry[], notices: readonly string[]) {
     })),
     notices,
   }
+  return JSON.stringify(everything, undefined, 2).replace(
+    /[\x7f-\x9f]/g,
+    one => `\\u00${one.charCodeAt(0).toString(16)}`,
+  )
 }
 
 /** A line for each; copies of one CA that fit are told together. */
@@ -211,12 +215,12 @@ function report(judged: readonly JudgedEntry[]): string {
       copies.set(entry.facts.fingerprint, [...(copies.get(entry.facts.fingerprint) ?? []), entry])
       continue
     }
-    rows.push([...columns(entry), entry.where, describe(entry), entry.problems.join('; ')])
+    rows.push([...columns(entry), entry.where, describe(entry), entry.problems.join('; ')].map(visible))
   }
   for (const entries of copies.values()) {
     const [first] = entries
     const where = entries.length === 1 ? first!.where : `${entries.length} copies in the API (${kindsOf(entries)})`
-    rows.push([...columns(first!), where, describe(first!), ''])
+    rows.push([...columns(first!), where, describe(first!), ''].map(visible))
   }
   const header = ['', 'UNTIL', 'DAYS', 'ISSUER', 'WHERE', 'WHAT', '']
   const widths = header.map((_, index) => Math.max(header[index]!.length, ...rows.map(row => row[index]!.length)))
@@ -226,9 +230,10 @@ function report(judged: readonly JudgedEntry[]): string {
       .join('  ')
       .trimEnd(),
   )
+  const stale = judged.filter(one => one.stale).length
   const wrong = judged.filter(({ problems }) => problems.length > 0).length
   const due = judged.filter(one => one.due).length
-  return `${lines.join('\n')}\n\n${judged.length} certificates, ${due} due, ${wrong} with something that doesn't fit\n`
+  return `${lines.join('\n')}\n\n${judged.length} certificates, ${due} due, ${wrong} with something that doesn't fit${stale > 0 ? `, ${stale} of a CA that no master trusts any more` : ''}\n`
 }
 
 function columns({ facts, daysLeft, due, problems, issuerFingerprint }: JudgedEntry): string[] {

@@ -2,6 +2,8 @@
 export { ApiError, type KubernetesApi, kubernetesApi } from './api/api.ts'
 export { type Cluster, isReady, openCluster } from './api/cluster.ts'
 export { readKubeconfig } from './api/kubeconfig.ts'
+export { comparePods, type PodsBefore, podsBefore } from './before/pods.ts'
+export { compareSecrets, type SecretsBefore, secretsBefore } from './before/secrets.ts'
 export { kubeletHealthy, presentedCertificates, type TlsEndpoint } from './components/endpoints.ts'
 export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './components/etcd.ts'
 export { forgetUdpFlows, kubeProxySynced } from './components/kube-proxy.ts'
@@ -24,7 +26,7 @@ export {
   probeApis,
   readCanaries,
 } from './probes/probes.ts'
-export { authorityCopies } from './trust/authority-copies.ts'
+export { type AuthorityCopy, authorityCopies, replaceCopies, restoreCopies } from './trust/authority-copies.ts'
 export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './trust/certificate-files.ts'
 export { type ClientAuthorities, clientTrustName, tightenClientTrust } from './trust/client-trust.ts'
 export { type MachineReading, machineFacts, readMachine } from './trust/machine.ts'

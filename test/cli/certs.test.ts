@@ -118,3 +118,38 @@ asRoot('a host whose commands fail is told, and does not end the others', async 
   t.regex(stderr, /m2 is left out: /)
   t.true(stdout.includes(`m1:${folder}/later.pem`))
 })
+
+test.serial(
+  'a kubeconfig with a CA that no master trusts any more gets no tick, is named, and the exit code is 2',
+  async t => {
+    const { folder, certs } = await scene()
+    const pki = join(folder, 'etc/kubernetes/pki')
+    mkdirSync(pki, { recursive: true })
+    const [old, next] = [
+      await issue({ name: 'CN=kubernetes', ca: true }),
+      await issue({ name: 'CN=kubernetes', ca: true }),
+    ]
+    const kubeconfig = (ca: string) =>
+      `clusters:\n- cluster:\n    certificate-authority-data: ${Buffer.from(ca).toString('base64')}\n`
+    writeFileSync(join(pki, 'ca.crt'), next.pem)
+    writeFileSync(join(folder, 'admin.conf'), kubeconfig(next.pem))
+    t.is((await certs('--within', '0d')).code, 0)
+    writeFileSync(join(folder, 'admin.conf'), kubeconfig(old.pem))
+    const { code, stdout } = await certs('--within', '0d')
+    t.is(code, 2)
+    const [line] = stdout.split('\n').filter(one => one.includes('/admin.conf'))
+    t.regex(line!, /^✖ .*is a copy of a CA that is called like the cluster’s, and that no master has$/)
+    t.regex(stdout, /, 1 of a CA that no master trusts any more\n$/)
+  },
+)
+
+test.serial('what files and certificates are called moves no cursor', async t => {
+  const { folder, certs } = await scene()
+  const { pem } = await issue({ name: 'CN=red\u001b[31m\u009b2J' })
+  writeFileSync(join(folder, 'a\u001b[2Jb.pem'), pem)
+  for (const more of [[], ['--json']]) {
+    const { stdout, stderr } = await certs(...more)
+    t.true(stdout.includes('b.pem'))
+    t.notRegex(stdout + stderr, /[\u001b\u009b]/)
+  }
+})

@@ -51,12 +51,6 @@ export function readKubeconfig(text: string, where: string): KubeconfigFacts {
   }
 }
 
-/** A kubeconfig's text with another CA in it, and everything else as it was. */
-export function withAuthority(text: string, ca: string): string {
-  const encoded = Buffer.from(ca).toString('base64')
-  return text.replace(/^(\s*certificate-authority-data:[ \t]*)\S+[ \t]*$/gm, `$1${encoded}`)
-}
-
 function parse(text: string, where: string) {
   try {
     return (load(text) ?? {}) as {
