@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import { ReadStream } from 'node:tty'
 import { CancelledError, RekeyError } from '../errors.ts'
+import { tell } from '../output/print.ts'
 
 /**
  * Asks on the terminal without showing what is typed, also where stdin is something else.
@@ -25,13 +26,13 @@ export function askHidden(prompt: string): Promise<string> {
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
   const terminal = createInterface({ input, output: silent, terminal: true })
   // Only now nothing is shown any more: who types ahead of the question is seen.
-  process.stderr.write(prompt)
+  tell(prompt, '')
   return new Promise<string>((resolve, reject) => {
     const cancel = () => reject(new CancelledError('nothing was typed', { code: 'run.cancelled' }))
     terminal.once('line', resolve).once('SIGINT', cancel).once('close', cancel)
   }).finally(() => {
     terminal.close()
     input.destroy()
-    process.stderr.write('\n')
+    tell('')
   })
 }

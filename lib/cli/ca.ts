@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { RekeyError } from '../errors.ts'
+import { give, say } from '../output/print.ts'
+import { visibleJson } from '../output/text.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { readPkcs12 } from '../pki/certificates/pkcs12.ts'
 import type { EmbeddedIssuer } from '../pki/issuer/embedded-issuer.ts'
@@ -56,7 +58,7 @@ export function caCommand(): Command {
         await ca.ensureMount(mount, { maxLeaseTtl: ttl })
         const root = await ca.generateRoot(mount, { commonName, ttl, type: 'internal', keyType, keyBits })
         await ca.setDefaultIssuer(mount, root.issuerId)
-        process.stdout.write(root.certificate)
+        give(root.certificate)
       })
     })
   part('import', 'bring a CA and its key into a mount of the file, from PKCS#12')
@@ -70,7 +72,7 @@ export function caCommand(): Command {
       const content = await readPkcs12(readBytes(bundle), password, bundle)
       await withCa(file, options, async ca => {
         const certificate = await ca.importKeyPair(mount, content, { maxLeaseTtl: options.ttl })
-        process.stdout.write(`${mount}: ${parseCertificate(certificate).subject}\n`)
+        say(`${mount}: ${parseCertificate(certificate).subject}`)
       })
     })
   part('role', 'write a role of a mount, in the words of Vault: `rekey ca role FILE pki_k8s web allow_any_name=true`')
@@ -82,7 +84,7 @@ export function caCommand(): Command {
       const settings = roleSettings(words)
       await withCa(file, options, async ca => {
         const { changed } = await ca.ensureRole(mount, role, settings)
-        process.stdout.write(`${mount}/roles/${role}: ${changed ? 'written' : 'as it was'}\n`)
+        say(`${mount}/roles/${role}: ${changed ? 'written' : 'as it was'}`)
       })
     })
   part('urls', 'say what the certificates of a mount tell of their CRL, their OCSP server and their CA')
@@ -98,7 +100,7 @@ export function caCommand(): Command {
     .argument('<file>', 'the CA file')
     .action(async (file: string, options: CaKeyOptions) => {
       await withCa(file, options, async ca => {
-        for (const entry of ca.index()) process.stdout.write(`${JSON.stringify(entry)}\n`)
+        for (const entry of ca.index()) give(`${visibleJson(entry)}\n`)
       })
     })
   return command

@@ -13,7 +13,8 @@ import { fileCertificates } from '../kubernetes/census/files.ts'
 import { type JudgedEntry, judgeCensus, knowsTrust } from '../kubernetes/census/judge.ts'
 import { apiCertificates } from '../kubernetes/census/objects.ts'
 import { endpointsOf, nodeAddress, servedCertificates } from '../kubernetes/census/ports.ts'
-import { visible } from '../output/text.ts'
+import { give, say, tell } from '../output/print.ts'
+import { visible, visibleJson } from '../output/text.ts'
 import { parseDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
 import type { HostSession, RunContext } from '../playbook/model.ts'
@@ -112,8 +113,9 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
       notice(
         'no CA of a master was read: whether the copies of CAs in the API are those that masters trust is not known',
       )
-    process.stdout.write(options.json ? `${jsonOf(judged, notices)}\n` : report(judged))
-    if (!options.json) for (const text of notices) process.stderr.write(`Notice: ${visible(text)}\n`)
+    if (options.json) give(`${jsonOf(judged, notices)}\n`)
+    else say(report(judged))
+    if (!options.json) for (const text of notices) tell(`Notice: ${text}`)
     if (missing > 0) return missing
     return judged.some(({ due, stale }) => due || stale) ? exitCodes.hostFailed : exitCodes.done
   } finally {
@@ -200,10 +202,7 @@ function jsonOf(judged: readonly JudgedEntry[], notices: readonly string[]): str
     })),
     notices,
   }
-  return JSON.stringify(everything, undefined, 2).replace(
-    /[\x7f-\x9f]/g,
-    one => `\\u00${one.charCodeAt(0).toString(16)}`,
-  )
+  return visibleJson(everything, 2)
 }
 
 /** A line for each; copies of one CA that fit are told together. */
@@ -233,7 +232,7 @@ function report(judged: readonly JudgedEntry[]): string {
   const stale = judged.filter(one => one.stale).length
   const wrong = judged.filter(({ problems }) => problems.length > 0).length
   const due = judged.filter(one => one.due).length
-  return `${lines.join('\n')}\n\n${judged.length} certificates, ${due} due, ${wrong} with something that doesn't fit${stale > 0 ? `, ${stale} of a CA that no master trusts any more` : ''}\n`
+  return `${lines.join('\n')}\n\n${judged.length} certificates, ${due} due, ${wrong} with something that doesn't fit${stale > 0 ? `, ${stale} of a CA that no master trusts any more` : ''}`
 }
 
 function columns({ facts, daysLeft, due, problems, issuerFingerprint }: JudgedEntry): string[] {

@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline/promises'
 import { limiter } from '../connection/limiter.ts'
 import { CancelledError, RekeyError } from '../errors.ts'
+import { terminalOf } from '../output/terminal.ts'
 import { type Host, names } from '../playbook/host.ts'
 
 /** Throws where there is nobody to ask. */
@@ -43,7 +44,7 @@ async function ask(question: string, signal: AbortSignal): Promise<string> {
   )
   ended.promise.catch(() => {})
   try {
-    return await Promise.race([lines.question(question, { signal }), ended.promise])
+    return await Promise.race([lines.question(terminalOf(process.stderr).text(question), { signal }), ended.promise])
   } catch (error) {
     // Who is being stopped does nothing more, whatever the answer.
     if (signal.aborted) return 'no'

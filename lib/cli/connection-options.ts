@@ -5,6 +5,7 @@ import { lockedKeyFiles, unlockKey } from '../connection/private-keys.ts'
 import type { UnlockedKey } from '../connection/settings.ts'
 import { becomeMethods, type ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
+import { tell } from '../output/print.ts'
 import type { Host } from '../playbook/host.ts'
 import { askHidden } from './ask.ts'
 
@@ -90,7 +91,7 @@ async function askForPassphrase(file: string): Promise<UnlockedKey | undefined> 
     const passphrase = await askHidden(`Passphrase for ${file}: `)
     const key = await unlockKey(file, passphrase)
     if (key) return key
-    if (left > 1) process.stderr.write('That is not its passphrase.\n')
+    if (left > 1) tell('That is not its passphrase.')
   }
   throw new RekeyError(`the passphrase of ${file} is wrong`, {
     code: 'connection.passphrase',

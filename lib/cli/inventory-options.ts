@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { ConnectionDefaults } from '../connection/settings.ts'
 import { type Inventory, loadInventory } from '../inventory/index.ts'
+import { tell } from '../output/print.ts'
 import type { InventoryCommand } from '../run/command-file.ts'
 import { askHidden } from './ask.ts'
 
@@ -45,7 +46,7 @@ export function openInventory(
     askVaultPassword: options.askVaultPass,
     ask: async prompt => askHidden(prompt),
     connection,
-    notice: line => process.stderr.write(`${line}\n`),
+    notice: line => tell(line),
   })
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { RekeyError } from '../errors.ts'
 import type { Explanation } from '../inventory/index.ts'
+import { give } from '../output/print.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 
 interface InventoryCommandOptions extends InventoryOptions {
@@ -40,7 +41,7 @@ export function inventoryCommand(): Command {
     .option('-l, --limit <pattern>', 'with --list: only these hosts', collect)
     .option('--playbook-dir <folder>', 'where group_vars and host_vars of a playbook are (default: this folder)')
     .action(async (name: string | undefined, options: InventoryCommandOptions) => {
-      process.stdout.write(`${(await print(name, options)).trimEnd()}\n`)
+      give(`${(await print(name, options)).trimEnd()}\n`)
     })
 }
 

@@ -4,6 +4,8 @@ import { createInterface } from 'node:readline/promises'
 import { Command, InvalidArgumentError } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
 import * as lab from '../lab/index.ts'
+import { say } from '../output/print.ts'
+import { terminalOf } from '../output/terminal.ts'
 
 /** The command `lab` with all that belongs to it, for the program to take in. */
 export function labCommand(): Command {
@@ -22,7 +24,7 @@ export function labCommand(): Command {
       const size = lab.sizeOf(name, { masters, nodes })
       await interruptible(name, () => lab.up({ name, ...size, fresh, confirm: yes ? undefined : confirm }, report()))
       const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
-      print(`
+      say(`
 Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
   rekey lab ssh${flag} m1 kubectl get nodes,pods -A
   rekey lab status${flag}
@@ -42,12 +44,12 @@ Its inventory: ${lab.inventoryPath(name)}`)
       machine.address,
       machine.running ? 'running' : 'down',
     ])
-    print(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]))
-    print(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
+    say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]))
+    say(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
     if (complaints.length) process.exitCode = exitCodes.hostFailed
   })
   named('inventory', "print the path of the lab's inventory").action(({ name }) => {
-    print(lab.requireInventory(name))
+    say(lab.requireInventory(name))
   })
   named('ssh', 'log in to a machine, or run a command there')
     .argument('<host>', 'a machine, e.g. m1')
@@ -91,7 +93,7 @@ async function ssh(name: string, host: string, words: readonly string[]): Promis
 /** Ctrl-C: the machines stay as they are, and the next command finds out how that is. */
 async function interruptible(name: string, work: () => Promise<unknown>): Promise<void> {
   const interrupt = () => {
-    print(`
+    say(`
 Interrupted. 'rekey lab up --name ${name}' goes on from here, 'rekey lab down --name ${name}' ends what is running.`)
     process.exit(exitCodes.interrupted)
   }
@@ -104,8 +106,6 @@ Interrupted. 'rekey lab up --name ${name}' goes on from here, 'rekey lab down --
     process.off('SIGTERM', interrupt)
   }
 }
-
-const print = (text: string) => process.stdout.write(`${text}\n`)
 
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
@@ -125,24 +125,27 @@ function report(): lab.Report {
   const underWay = new Map<string, string>()
   const redraw = () => {
     if (!stdout.isTTY) return
-    const line = [...underWay].map(([title, state]) => `${title}${state}`).join(' | ')
+    const line = terminalOf(stdout).text([...underWay].map(([title, state]) => `${title}${state}`).join(' | '))
     stdout.write(`\r\x1b[K${line.slice(0, (stdout.columns || 80) - 1)}`)
   }
-  const say = (line: string) => stdout.write(stdout.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`)
+  const put = (line: string) => {
+    if (stdout.isTTY) stdout.write('\r\x1b[K')
+    say(line)
+  }
   const detailed = (seconds: number, detail?: string) => ` ${seconds.toFixed(0)} s${detail ? ` (${detail})` : ''}`
   return progress => {
-    if (progress.kind === 'note') say(progress.text)
+    if (progress.kind === 'note') put(progress.text)
     else if (progress.kind === 'started') {
       underWay.set(progress.title, ' …')
-      if (!stdout.isTTY) say(`${progress.title} …`)
+      if (!stdout.isTTY) put(`${progress.title} …`)
     } else if (progress.kind === 'running') {
       const state = ` …${detailed(progress.seconds, progress.detail)}`
       underWay.set(progress.title, state)
-      if (!stdout.isTTY) say(`${progress.title}${state}`)
+      if (!stdout.isTTY) put(`${progress.title}${state}`)
     } else {
       underWay.delete(progress.title)
       const mark = progress.kind === 'finished' ? '✔' : '✖'
-      say(`${mark} ${progress.title}${detailed(progress.seconds)}`)
+      put(`${mark} ${progress.title}${detailed(progress.seconds)}`)
     }
     redraw()
   }

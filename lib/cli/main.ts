@@ -1,6 +1,7 @@
 // argv to one call. Each command has a file of its own, imported only when it is used.
 import { Command, CommanderError } from 'commander'
 import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
+import { tell } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
 
@@ -41,7 +42,7 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 watchProcess(stray => {
-  tell(strayError(stray, errorOf(stray.thrown)))
+  tellError(strayError(stray, errorOf(stray.thrown)))
   process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
 })
 
@@ -52,16 +53,16 @@ try {
     // Commander has said what is wrong; asking for help is not misuse.
     process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.misuse
   } else {
-    tell(errorOf(error))
+    tellError(errorOf(error))
     process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
   }
 }
 // What a playbook left behind, or a server that goes on sending, keeps nobody waiting; connections that are being closed get their time.
 setTimeout(() => process.exit(), 2_000).unref()
 
-function tell(error: Error): void {
+function tellError(error: Error): void {
   const place = error instanceof RekeyError ? undefined : thrownAt(error, true)
   const { hint = place && `It comes from ${place}.` } = error as Partial<RekeyError>
-  console.error(`Error: ${messageOf(error)}`)
-  if (hint) console.error(`Hint: ${hint}`)
+  tell(`Error: ${messageOf(error)}`)
+  if (hint) tell(`Hint: ${hint}`)
 }

@@ -1,5 +1,6 @@
 // `rekey playbooks`: what there is, with what each takes.
 import { Command } from 'commander'
+import { say } from '../output/print.ts'
 import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import { variableNames } from '../playbook/variables.ts'
 
@@ -9,9 +10,9 @@ export function playbooksCommand(): Command {
     .action(async () => {
       for (const name of shippedPlaybooks()) {
         const { playbook } = await loadPlaybook(name)
-        console.log(`${name}\n  ${playbook.summary}`)
+        say(`${name}\n  ${playbook.summary}`)
         const names = variableNames(playbook)
-        if (names.length > 0) console.log(`  Variables: ${names.join(', ')}`)
+        if (names.length > 0) say(`  Variables: ${names.join(', ')}`)
       }
     })
 }

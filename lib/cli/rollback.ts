@@ -1,6 +1,7 @@
 // `rekey rollback`: undoes what a run did, from wherever it stands.
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
+import { say } from '../output/print.ts'
 import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
@@ -37,7 +38,7 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
   const plan = planRollback(playbook, history.touched, known, options.to)
   const staying = plan.left.map(({ title, hosts, why }) => `stays done on ${names(hosts)}: ${title} (${why})`)
   if (options.listSteps) {
-    for (const line of [...describe(plan), ...staying]) console.log(line)
+    for (const line of [...describe(plan), ...staying]) say(line)
     return 0
   }
   return execute({

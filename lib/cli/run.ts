@@ -1,6 +1,7 @@
 // `rekey run`: a playbook over an inventory.
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
+import { say } from '../output/print.ts'
 import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { writeCommand } from '../run/command-file.ts'
@@ -81,9 +82,9 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const plays = selectPlays(playbook, selection)
   if (options.listHosts || options.listSteps) {
     for (const { play, hosts, steps } of plays) {
-      console.log(`${play.title} [${play.hosts}]`)
-      if (options.listHosts) for (const { name } of hosts) console.log(`  ${name}`)
-      if (options.listSteps) for (const one of steps) console.log(`  ${one.id.padEnd(32)} ${placed(one)}`)
+      say(`${play.title} [${play.hosts}]`)
+      if (options.listHosts) for (const { name } of hosts) say(`  ${name}`)
+      if (options.listSteps) for (const one of steps) say(`  ${one.id.padEnd(32)} ${placed(one)}`)
     }
     return 0
   }

@@ -3,6 +3,7 @@ import { basename } from 'node:path'
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { historyLines, runRow } from '../output/history.ts'
+import { say } from '../output/print.ts'
 import { columns } from '../output/words.ts'
 import { runsDirectory } from '../run/folder.ts'
 import { findRun, readHistory, runFolders } from '../run/history.ts'
@@ -10,7 +11,7 @@ import { findRun, readHistory, runFolders } from '../run/history.ts'
 export function runsCommand(): Command {
   return new Command('runs').description('list the runs, the newest last').action(() => {
     const rows = runFolders(runsDirectory()).map(rowOf)
-    for (const line of columns(rows, '')) console.log(line)
+    for (const line of columns(rows, '')) say(line)
   })
 }
 
@@ -29,6 +30,6 @@ export function showCommand(): Command {
     .description('tell how far a run came, step by step')
     .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
     .action((reference: string) => {
-      for (const line of historyLines(readHistory(findRun(reference, runsDirectory())))) console.log(line)
+      for (const line of historyLines(readHistory(findRun(reference, runsDirectory())))) say(line)
     })
 }

@@ -10,6 +10,7 @@ import { quote, secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
 import { openView } from '../output/open-view.ts'
+import { give, tell } from '../output/print.ts'
 import { redactor } from '../output/redaction.ts'
 import { verifySet } from '../pki/certificates/certificate-set.ts'
 import { reusingIssued } from '../pki/certificates/reuse.ts'
@@ -89,7 +90,7 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
     throw new RekeyError(`${options.config}: there is no template in it`, { code: 'configuration.template' })
   }
   if (configuration.ignored.length > 0) {
-    process.stderr.write(`Settings without a use here: ${configuration.ignored.join(', ')}\n`)
+    tell(`Settings without a use here: ${configuration.ignored.join(', ')}`)
   }
   const connecting = await openConnecting(options)
   const inventory = await openInventory(options, { connection: connecting.defaults })
@@ -177,7 +178,7 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
       const several = context.hosts(options.pattern).length > 1
-      if (options.dry) process.stdout.write(dryText(blocks, several ? host.name : undefined))
+      if (options.dry) give(dryText(blocks, several ? host.name : undefined))
       return unchanged({ templates: blocks.length })
     },
   })

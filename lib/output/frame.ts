@@ -260,7 +260,7 @@ function drawer({ terminal, columns, now, tick }: FrameOptions, left: number): D
       let room = Math.max(0, columns - 1)
       let line = ''
       for (const [style, text] of pieces) {
-        const kept = cut(terminal.text(text), room, signs.ellipsis)
+        const kept = cut(text, room, signs.ellipsis)
         room -= widthOf(kept)
         line += paint(style, kept)
       }

@@ -2,6 +2,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { RekeyError } from '../errors.ts'
 import type { RunEvent } from '../run/events.ts'
+import { visible } from './text.ts'
 import type { View } from './view.ts'
 import { placed } from './words.ts'
 
@@ -182,8 +183,10 @@ function element(name: string, attributes: Readonly<Record<string, string | numb
 /** Text for XML 1.0, which has no way to write most control characters. */
 function escaped(text: string): string {
   return text
-    .replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '')
-    .replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/gu, '')
+    .split('\n')
+    .map(visible)
+    .join('\n')
+    .replace(/[\ufffe\uffff]|\p{Surrogate}/gu, '')
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

@@ -3,16 +3,16 @@ import type { RunEvent } from '../run/events.ts'
 import type { Style, Terminal } from './terminal.ts'
 
 /** A line that a step printed. */
-export function outputLine({ host, line }: Extract<RunEvent, { kind: 'step.output' }>, terminal: Terminal): string {
+export function outputLine({ host, line }: Extract<RunEvent, { kind: 'step.output' }>): string {
   return line
     .split('\n')
-    .map(one => `    ${host} | ${terminal.text(one)}`)
+    .map(one => `    ${host} | ${one}`)
     .join('\n')
 }
 
 /** A unified diff of a file. */
 export function diffLines({ host, diff }: Extract<RunEvent, { kind: 'step.diff' }>, terminal: Terminal): string[] {
-  return diff.map(line => `    ${host} | ${terminal.paint(styleOf(line), terminal.text(line))}`)
+  return diff.map(line => `    ${host} | ${terminal.paint(styleOf(line), line)}`)
 }
 
 function styleOf(line: string): Style {

@@ -2,7 +2,9 @@
 import { messageOf } from '../errors.ts'
 import { junitView } from './junit.ts'
 import { plainView } from './plain.ts'
+import { tell } from './print.ts'
 import { terminalOf } from './terminal.ts'
+import { visibleJson } from './text.ts'
 import type { View } from './view.ts'
 
 export const outputKinds = ['auto', 'tree', 'plain', 'json'] as const
@@ -48,7 +50,7 @@ function together(views: readonly View[]): View {
     close: async () => {
       for (const view of views) {
         await view.close().catch((error: unknown) => failed.set(view, failed.get(view) ?? error))
-        if (failed.has(view)) console.error(`Error: not all of the run could be shown: ${messageOf(failed.get(view))}`)
+        if (failed.has(view)) tell(`Error: not all of the run could be shown: ${messageOf(failed.get(view))}`)
       }
     },
   }
@@ -63,10 +65,19 @@ async function openShown(
   const write = (line: string) => {
     out.write(`${line}\n`)
   }
-  if (kind === 'json') return { event: event => write(JSON.stringify(event)), close: async () => {} }
+  if (kind === 'json') return { event: event => write(visibleJson(event)), close: async () => {} }
   const terminal = terminalOf(out, environment)
   const isTree = kind === 'tree' ? terminal.screen : kind === 'auto' && terminal.watched
-  if (!isTree) return plainView(write, { verbose, terminal })
-  const { treeView } = await import('./tree.ts')
-  return treeView(out, { verbose, terminal })
+  const view = isTree
+    ? (await import('./tree.ts')).treeView(out, { verbose, terminal })
+    : plainView(write, { verbose, terminal })
+  return { ...view, event: event => view.event(cleaned(event, terminal.text)) }
+}
+
+/** An event with nothing in any of its texts, names of hosts among them, that a terminal would act on: what views of lines are given. */
+export function cleaned<T>(value: T, clean: (text: string) => string): T {
+  if (typeof value === 'string') return clean(value) as T
+  if (Array.isArray(value)) return value.map(one => cleaned(one, clean)) as T
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [clean(key), cleaned(one, clean)])) as T
 }

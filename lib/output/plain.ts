@@ -51,7 +51,7 @@ export function plainView(
     if (!step) return
     const hosts = [...step.running.values()]
     const { since, last } = hosts[0] as RunningHost
-    const said = last === undefined ? '' : `: ${terminal.text(last)}`
+    const said = last === undefined ? '' : `: ${last}`
     const took = formatDuration(eventTime() - since)
     say(`    ${signs.ellipsis} ${step.title} (${names(hosts.map(({ host }) => host))}), ${took}${said}`)
   }, 500)
@@ -73,7 +73,7 @@ export function plainView(
           break
         }
         case 'step.output':
-          if (verbose || event.stream === 'log') say(outputLine(event, terminal))
+          if (verbose || event.stream === 'log') say(outputLine(event))
           break
         case 'step.diff':
           for (const line of diffLines(event, terminal)) say(line)
@@ -82,7 +82,7 @@ export function plainView(
           if (event.earlier) break
           const { outcome, milliseconds, handled, error, predicted, would = [] } = event
           const title = titles[event.play]?.get(event.step) ?? event.step
-          const message = error ? `: ${error.message.split('\n').map(terminal.text).join('\n')}` : ''
+          const message = error ? `: ${error.message}` : ''
           const word = predicted ? predictions[predicted] : (handled ?? outcome)
           const style = predicted === 'unknown' ? 'skipped' : handled ? 'changed' : styles[outcome]
           say(

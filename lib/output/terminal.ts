@@ -13,8 +13,8 @@ export interface Terminal {
   /** Whether somebody looks on: a CI's log is none, also where it pretends to be a screen. */
   readonly watched: boolean
   readonly signs: Signs
-  /** A line of a host, or of anybody, as it can be shown. */
-  text(line: string): string
+  /** What a host, or anybody, said, as it can be shown: line by line, nothing but signs. */
+  text(said: string): string
   /** Colours a text, where there are colours. */
   paint(style: Style, text: string): string
 }
@@ -86,7 +86,10 @@ export function terminalOf(out: OutputStream, environment: NodeJS.ProcessEnv = p
     watched: screen && (ci === '' || ci === 'false'),
     signs: unicode ? unicodeSigns : asciiSigns,
     // A file or a pipe gets what the host said: who reads it has a locale of their own.
-    text: line => (out.isTTY && !unicode ? asciiOnly(visible(line)) : visible(line)),
+    text: said => {
+      const shown = (line: string) => (out.isTTY && !unicode ? asciiOnly(visible(line)) : visible(line))
+      return said.includes('\n') ? said.split('\n').map(shown).join('\n') : shown(said)
+    },
     paint: (style, text) =>
       colored && style !== 'plain' && text !== '' ? styleText(colors[style], text, { validateStream: false }) : text,
   }

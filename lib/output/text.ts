@@ -1,6 +1,5 @@
 // Text of hosts on a screen: what would move the cursor is taken out, and a line is cut where the screen ends.
 import { createRequire } from 'node:module'
-import { stripVTControlCharacters } from 'node:util'
 
 const ascii = /^[\x20-\x7e]*$/
 /** Letters and signs of one column each, rekey's own among them. */
@@ -34,14 +33,32 @@ export function cut(line: string, columns: number, ellipsis: string): string {
   return kept + ellipsis
 }
 
+/**
+ * What tells a terminal to do something: with parameters (colours, the cursor), strings up to their end (the title, the clipboard), and
+ * two characters. No part may match in two ways, so that it takes time that grows with the text.
+ */
+const sequences =
+  /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]/g
+/** Everything else that is no sign: control characters, what breaks lines, what turns the direction of text. */
+const unseen = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+
 /** One line as it can be shown: no escape sequences, of a progress bar what it showed last, tabs as blanks. */
 export function visible(line: string): string {
   if (ascii.test(line)) return line
   const shown =
-    stripVTControlCharacters(line)
+    line
+      .replace(sequences, '')
       .split('\r')
       .findLast(part => part.trim() !== '') ?? ''
-  return shown.replaceAll('\t', '  ').replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '')
+  return shown.replaceAll('\t', '  ').replace(unseen, '')
+}
+
+/** A value as JSON on one line that shows nothing but itself: JSON leaves some control characters as they are. */
+export function visibleJson(value: unknown, indent?: number): string {
+  return JSON.stringify(value, undefined, indent).replace(
+    /[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    sign => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 /** The same for a terminal that knows ASCII alone. */
@@ -51,7 +68,8 @@ export function asciiOnly(line: string): string {
     .replaceAll('…', '...')
     .replace(/[‘’]/g, "'")
     .replace(/[“”«»]/g, '"')
-    .replaceAll('×', 'x')
+    .replace(/[×✖]/g, 'x')
+    .replaceAll('✔', '+')
     .replace(/[^\x20-\x7e]/gu, '?')
 }
 

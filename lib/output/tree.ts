@@ -52,7 +52,7 @@ export function treeView(
           begin(event)
           break
         case 'step.output':
-          if (verbose) above.push(outputLine(event, terminal))
+          if (verbose) above.push(outputLine(event))
           break
         case 'step.diff':
           above.push(...diffLines(event, terminal))

@@ -2,6 +2,7 @@
 import { WriteStream } from 'node:tty'
 import test from 'ava'
 import { finalFrame, liveFrame } from '../../lib/output/frame.ts'
+import { cleaned } from '../../lib/output/open-view.ts'
 import { followRun } from '../../lib/output/progress.ts'
 import { terminalOf } from '../../lib/output/terminal.ts'
 import { cut, visible, widthOf, wrapped } from '../../lib/output/text.ts'
@@ -122,7 +123,7 @@ test.serial('what stays of a run that is done is a line a play', t => {
 
 test.serial('without Unicode there is ASCII alone, also of what hosts print', t => {
   const plain = terminalOf(out, { LANG: 'C', TERM: 'xterm', NO_COLOR: '1' })
-  const events = recorded({ went: () => ({ output: ['größer … 漢'] }) })
+  const events = recorded({ went: () => ({ output: ['größer … 漢'] }) }).map(event => cleaned(event, plain.text))
   const run = standing(events, event => !(event.kind === 'step.finished' || event.kind.endsWith('.finished')))
   const lines = [
     ...liveFrame(run, { terminal: plain, columns: 80, rows: 24, now, tick: 0 }),
