@@ -1,7 +1,7 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
 // Replaces the CAs of a kubeadm cluster and every certificate under them, the hard way: all at once, in the order that keeps
 // the API away for the shortest time. Pods keep serving; what asks the API waits for it, and is restarted at the end.
-import { type Play, play, playbook, type Step, type StepContext, type StepDefinition, step } from 'rekey'
+import { type Play, play, playbook, type StepContext, type StepDefinition, step } from 'rekey'
 import {
   authorities,
   backup,
@@ -88,54 +88,6 @@ const preparation: Play<Context>[] = [
   ]),
 ]
 
-/**
- * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
- * the same order as on the way there, and prepared for as there.
- */
-const undo = wayBack.undo
-const backAgain: Step<Context>[] = [
-  step('Check that nobody else has changed these files since', undo('check-files', place.checkUnchanged)),
-  step(
-    'Restart the kubelet of the masters, so that it starts what is killed at once',
-    undo('prepare-kubelet', onMasters(restart.kubeletWhereverItStopped)),
-  ),
-  step(
-    'Wait until the kubelets of the masters went round their pods, where an API server answers',
-    undo('wait-for-prepared-kubelet', restart.preparedWhereTheyCan),
-  ),
-  step('Put the old files back, all hosts at once', undo('swap', place.putBack)),
-  step('Restart etcd, each member as soon as the one before it serves', undo('etcd', restart.etcd)),
-  step('Wait for the quorum of etcd', undo('quorum', onMasters(restart.quorum))),
-  step('Restart the API server', undo('api-server', onMasters(restart.apiServer))),
-  step('Wait until the API server answers', undo('answers', onMasters(restart.apiServerAnswers))),
-  step(
-    'Restart the controller-manager and the scheduler as they were',
-    undo('controllers', onMasters(restart.controllersAsTheyWere)),
-  ),
-  step('Restart the kubelet', undo('kubelet', restart.kubelet)),
-  step('Wait until every node is Ready', undo('ready', restart.nodesReady('masters:nodes', { after: 'undo-kubelet' }))),
-  step(
-    'Wait until the controller-manager and the scheduler run',
-    undo('controllers-run', onMasters(restart.controllersRun('undo-controllers'))),
-  ),
-  step('Wait until every namespace has the old kube-root-ca.crt', undo('root-ca', tokens.rootCaEverywhere(old.ca))),
-  step('Have the tokens of service accounts signed with the old key', undo('tokens', tokens.regenerate(old.ca))),
-  step(
-    'Put the old CA back into cluster-info and its other copies',
-    undo('copies', copies.putBack(old.clients, next.clients)),
-  ),
-  step('Restart kube-proxy', undo('kube-proxy', workloads.kubeProxy)),
-  step('Wait until kube-proxy has written its rules', undo('rules', workloads.kubeProxyRules)),
-  step('Restart the pod network', undo('pod-network', workloads.podNetwork)),
-  step('Restart CoreDNS and what the inventory lists', undo('workloads', workloads.coreDnsAndListed)),
-  step('Every TLS endpoint presents the certificate that it had', undo('verify-endpoints', wayBack.presentedAgain)),
-  step('The old admin certificate is accepted', undo('verify-admin', onMasters(wayBack.acceptedAgain))),
-  step('Every node is Ready, every pod runs', undo('verify-pods', verify.pods)),
-  step('Logs and exec reach every kubelet', undo('verify-exec', verify.logsAndExec)),
-  step('Secrets that were written before are read, unchanged', undo('verify-secrets', verify.secretsUnchanged)),
-  step('The canaries are well', undo('verify-canaries', verify.canariesWell)),
-]
-
 const change: Play<Context>[] = [
   play<Context>('Prepare the kubelets of the masters', { hosts: 'masters', tags: ['restart'] }, [
     step(
@@ -144,7 +96,8 @@ const change: Play<Context>[] = [
     ),
     step('Wait until the nodes are Ready again, and their kubelets went round their pods', restart.preparedKubelets),
   ]),
-  play<Context>('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'], rollback: backAgain }, [
+  // Undone as a whole, with all that comes after it: lib/rotation/way-back.ts lists its steps.
+  play<Context>('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'], rollback: wayBack.steps }, [
     step('Put the new certificates in place, all hosts at once', { ...place.swap, id: swap }),
   ]),
   play<Context>('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [

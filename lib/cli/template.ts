@@ -1,13 +1,12 @@
 // `rekey template`: consul-template's configuration, rendered from here and placed on the hosts of a pattern.
-import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { z } from 'zod'
-import { quote, secret } from '../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../errors.ts'
+import { secret } from '../connection/shell.ts'
+import { RekeyError } from '../errors.ts'
 import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
 import { openView } from '../output/open-view.ts'
 import { give, tell } from '../output/print.ts'
@@ -50,6 +49,7 @@ import { type ConnectionOptions, openConnecting, withConnectionOptions } from '.
 import { interruptible } from './interrupt.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
+import { commandId, commandsOf, runCommand } from './template-commands.ts'
 import { positiveInteger } from './whole-number.ts'
 
 interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions, OutputOptions {
@@ -421,39 +421,6 @@ function filesOf(blocks: readonly RenderedBlock[], backups: number): WantedFile[
 /** Files whose change runs the same command are one component's: their backups belong together. */
 const componentOf = ({ command, destination }: TemplateBlock) =>
   command === undefined ? destination : JSON.stringify(command)
-
-/** The blocks whose commands are to be run, each command once: templates of one component often share it. */
-function commandsOf(blocks: readonly TemplateBlock[]): TemplateBlock[] {
-  const commands = new Map<string, TemplateBlock>()
-  for (const block of blocks) {
-    if (block.command === undefined) continue
-    if (!commands.has(commandId(block))) commands.set(commandId(block), block)
-  }
-  return [...commands.values()]
-}
-
-/** A command, without saying what it is. */
-const commandId = ({ command, commandEnvironment }: TemplateBlock) =>
-  createHash('sha256')
-    .update(JSON.stringify([command, commandEnvironment]))
-    .digest('hex')
-    .slice(0, 32)
-
-/** The environment goes over stdin: what it holds must not show in a command line. */
-async function runCommand({ $, host }: StepContext, block: TemplateBlock): Promise<void> {
-  const { command, commandTimeout: timeout, commandEnvironment, place } = block
-  const words = typeof command === 'string' ? ['sh', '-c', command] : command!
-  const script = [
-    ...Object.entries(commandEnvironment).map(([name, value]) => `export ${name}=${quote(value)}`),
-    `exec ${words.map(quote).join(' ')} </dev/null`,
-  ].join('\n')
-  const { exitCode, stderr } = await $({ input: secret(script), timeout, nothrow: true })`sh -s`
-  if (exitCode === 0) return
-  throw new HostFailedError(
-    `${host.name}: the files are in place, and the command of ${place} failed (exit status ${exitCode}): ${stderr.trim()}`,
-    { code: 'template.command', host: host.name, hint: 'The next run tries the command again.' },
-  )
-}
 
 const baseFolder = (config: string) => (statSync(config).isDirectory() ? config : dirname(config))
 

@@ -24,7 +24,8 @@ const decimal = String.raw`((?:\d(?:_?\d)*)?\.?\d(?:_?\d)*\.?(?:[eE][-+]?\d(?:_?
 const imaginary = new RegExp(decimal, 'y')
 const imaginaryPart = new RegExp(String.raw`([-+])[ \t]*${decimal}`, 'y')
 const stringStart = /([rRbBuU]|[bB][rR]|[rR][bB])?("""|'''|"|')/y
-const escapes: Record<string, string> = {
+/** What follows a backslash in a string of Python, and what it stands for. */
+export const stringEscapes: Readonly<Record<string, string>> = {
   '\n': '',
   '\\': '\\',
   "'": "'",
@@ -219,7 +220,7 @@ class Reader {
     }
     const character = this.#text[this.#at++]
     if (character === undefined || /[xuUN]/.test(character)) throw notLiteral
-    return escapes[character] ?? `\\${character}`
+    return stringEscapes[character] ?? `\\${character}`
   }
 
   #textMatch(pattern: RegExp): string | undefined {

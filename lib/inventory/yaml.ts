@@ -1,4 +1,5 @@
 // YAML (and JSON) files as Ansible reads them: PyYAML's YAML 1.1 types, `!vault`, `!unsafe`, and the line of everything.
+// Over 500 lines: what a scalar means depends on its tag, its style and its place at once, and all three are decided in one pass.
 //
 // js-yaml parses to events; what a scalar means is decided here, because none of its schemas reads what PyYAML does
 // (`yes` and `y`, `1:30`, `010`, `1e3`, `<<`), and because its loader throws the positions away.

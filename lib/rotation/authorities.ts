@@ -17,9 +17,9 @@ import {
 } from '../pki/specs.ts'
 import type { Vault } from '../pki/vault/contract.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
-import type { OnHost } from './context.ts'
-import { type Looking, must, planOf } from './found.ts'
-import type { Grant, WithVault } from './vault.ts'
+import type { OnHost } from './given/context.ts'
+import { type Looking, must, planOf } from './given/found.ts'
+import type { Grant, WithVault } from './given/vault.ts'
 
 export const variables = {
   cluster_name: z.string(),

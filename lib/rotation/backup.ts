@@ -10,7 +10,7 @@ import { backedUp } from '../kubernetes/layout/kubeadm/index.ts'
 import { backupForm } from '../kubernetes/trust/tokens.ts'
 import { archive, fetchFile } from '../operations/backup.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
-import type { OnCluster, OnHost } from './context.ts'
+import type { OnCluster, OnHost } from './given/context.ts'
 
 export const variables = {
   /** Where backups stay on the hosts: a folder of its own in it for each run. */

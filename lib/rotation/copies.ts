@@ -10,15 +10,17 @@ import {
 import { type ClientAuthorities, clientTrustName, tightenClientTrust } from '../kubernetes/trust/client-trust.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
-import { type OnCluster, seconds } from './context.ts'
-import type { Looking } from './found.ts'
+import { type OnCluster, seconds } from './given/context.ts'
+import type { Looking } from './given/found.ts'
 
 export const variables = {
   /** ConfigMaps and Secrets in which the CA is replaced beside cluster-info: `ConfigMap shop/trust`. */
   ca_copies: z.array(z.string()).default([]),
 }
 
-type Context = OnCluster<z.output<z.ZodObject<typeof variables>>>
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+type Context = OnCluster<Variables>
 type Authorities<Needs> = (ctx: Needs) => ClientAuthorities
 
 const [noteStep, replaceStep] = ['note-copies', 'update-copies']

@@ -11,10 +11,10 @@ import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { grantOf, type Mounts, newAuthorities, newAuthority, plansOf, type Roles } from './authorities.ts'
-import { nothing, type OnHost } from './context.ts'
-import { type Looking, type LookingOnHost, must, planOf, readingOf } from './found.ts'
-import { isMaster } from './hosts.ts'
-import type { WithVault } from './vault.ts'
+import { nothing, type OnHost } from './given/context.ts'
+import { type Looking, type LookingOnHost, must, planOf, readingOf } from './given/found.ts'
+import { isMaster } from './given/hosts.ts'
+import type { WithVault } from './given/vault.ts'
 
 export const variables = {
   rotate_service_account_keys: z.boolean().default(false),

@@ -15,9 +15,9 @@ import {
 } from '../kubernetes/probes/probes.ts'
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
-import type { OnCluster, OnHost } from './context.ts'
-import { type Looking, must } from './found.ts'
-import { machines, masters } from './hosts.ts'
+import type { OnCluster, OnHost } from './given/context.ts'
+import { type Looking, must } from './given/found.ts'
+import { machines, masters } from './given/hosts.ts'
 
 export const variables = {
   /** Where users reach the API: the load balancer in front of the masters. */

@@ -5,7 +5,7 @@ import { changedAfterSwap, restoreFiles } from '../operations/restore.ts'
 import { swapFiles } from '../operations/staging.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { archiveOf, type Variables } from './backup.ts'
-import type { OnHost } from './context.ts'
+import type { OnHost } from './given/context.ts'
 import { swapOf } from './issue.ts'
 
 /** Renames what is staged on a host into place, all at once. From here on the cluster has other CAs than before. */

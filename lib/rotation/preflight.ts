@@ -12,10 +12,10 @@ import { duration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles, rolesOf } from './authorities.ts'
 import type { Variables as BackupVariables } from './backup.ts'
-import { type OnCluster, type OnHost, seconds } from './context.ts'
-import { type Plan, planOf, planStep, readingOf, readingStep } from './found.ts'
-import { isMaster, machines, masters } from './hosts.ts'
-import type { WithVault } from './vault.ts'
+import { type OnCluster, type OnHost, seconds } from './given/context.ts'
+import { type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
+import { isMaster, machines, masters } from './given/hosts.ts'
+import type { WithVault } from './given/vault.ts'
 
 export const variables = {
   /** How far clocks may be apart. */

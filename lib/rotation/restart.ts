@@ -16,9 +16,9 @@ import type { Host } from '../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../playbook/model.ts'
 import type { Variables as AuthorityVariables } from './authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from './backup.ts'
-import { afterwards, nothing, type OnCluster, type OnHost, seconds } from './context.ts'
-import { readingOf } from './found.ts'
-import { masters } from './hosts.ts'
+import { afterwards, nothing, type OnCluster, type OnHost, seconds } from './given/context.ts'
+import { readingOf } from './given/found.ts'
+import { masters } from './given/hosts.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
 export const kubelet: StepDefinition<OnCluster> = {

@@ -2,7 +2,7 @@
 import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
-import { afterwards, type OnCluster, seconds } from './context.ts'
+import { afterwards, type OnCluster, seconds } from './given/context.ts'
 
 /**
  * Waits until every namespace has a CA in its `kube-root-ca.crt`.

@@ -1,13 +1,22 @@
-// What proves that the way back has arrived: the certificates and credentials of before are presented and accepted again.
+// The way back of a rotation, the hard way, and what proves that it has arrived: the certificates and credentials of before are presented
+// and accepted again.
 import { HostFailedError } from '../errors.ts'
 import { presentedCertificates } from '../kubernetes/components/endpoints.ts'
 import { waitFor } from '../operations/wait.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
-import type { StepDefinition } from '../playbook/model.ts'
-import { type OnCluster, type OnHost, seconds } from './context.ts'
-import { readingOf } from './found.ts'
-import { beforeOf } from './observe.ts'
-import { endpointsOf } from './verify.ts'
+import { type Step, type StepDefinition, step } from '../playbook/model.ts'
+import * as authorities from './authorities.ts'
+import type * as backup from './backup.ts'
+import * as copies from './copies.ts'
+import { type OnCluster, type OnHost, seconds } from './given/context.ts'
+import * as found from './given/found.ts'
+import { onMasters } from './given/hosts.ts'
+import { beforeOf, type Variables as ObserveVariables } from './observe.ts'
+import * as place from './place.ts'
+import * as restart from './restart.ts'
+import * as tokens from './tokens.ts'
+import * as verify from './verify.ts'
+import * as workloads from './workloads.ts'
 
 /** A step of the way there as one of the way back, under an id of its own. */
 export function undo<Context>(id: string, definition: StepDefinition<Context>): StepDefinition<Context> {
@@ -18,8 +27,8 @@ export function undo<Context>(id: string, definition: StepDefinition<Context>): 
 export const presentedAgain: StepDefinition<OnHost> = {
   readOnly: true,
   run: async ctx => {
-    const { certificates } = readingOf(ctx)
-    for (const { address, port, component, files } of endpointsOf(ctx)) {
+    const { certificates } = found.readingOf(ctx)
+    for (const { address, port, component, files } of verify.endpointsOf(ctx)) {
       // Of what signs its own certificate there is no file.
       const before = files.map(path => certificates[path]).find(pem => pem !== undefined)
       if (before === undefined) continue
@@ -51,3 +60,60 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
     })
   },
 }
+
+type Context = OnCluster<
+  authorities.Mounts &
+    backup.Variables &
+    copies.Variables &
+    workloads.Variables &
+    Pick<ObserveVariables, 'canary_results'>
+>
+
+const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities }
+
+/**
+ * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
+ * the same order as on the way there, and prepared for as there.
+ */
+export const steps: readonly Step<Context>[] = [
+  step('Check that nobody else has changed these files since', undo('check-files', place.checkUnchanged)),
+  step(
+    'Restart the kubelet of the masters, so that it starts what is killed at once',
+    undo('prepare-kubelet', onMasters(restart.kubeletWhereverItStopped)),
+  ),
+  step(
+    'Wait until the kubelets of the masters went round their pods, where an API server answers',
+    undo('wait-for-prepared-kubelet', restart.preparedWhereTheyCan),
+  ),
+  step('Put the old files back, all hosts at once', undo('swap', place.putBack)),
+  step('Restart etcd, each member as soon as the one before it serves', undo('etcd', restart.etcd)),
+  step('Wait for the quorum of etcd', undo('quorum', onMasters(restart.quorum))),
+  step('Restart the API server', undo('api-server', onMasters(restart.apiServer))),
+  step('Wait until the API server answers', undo('answers', onMasters(restart.apiServerAnswers))),
+  step(
+    'Restart the controller-manager and the scheduler as they were',
+    undo('controllers', onMasters(restart.controllersAsTheyWere)),
+  ),
+  step('Restart the kubelet', undo('kubelet', restart.kubelet)),
+  step('Wait until every node is Ready', undo('ready', restart.nodesReady('masters:nodes', { after: 'undo-kubelet' }))),
+  step(
+    'Wait until the controller-manager and the scheduler run',
+    undo('controllers-run', onMasters(restart.controllersRun('undo-controllers'))),
+  ),
+  step('Wait until every namespace has the old kube-root-ca.crt', undo('root-ca', tokens.rootCaEverywhere(old.ca))),
+  step('Have the tokens of service accounts signed with the old key', undo('tokens', tokens.regenerate(old.ca))),
+  step(
+    'Put the old CA back into cluster-info and its other copies',
+    undo('copies', copies.putBack(old.clients, authorities.newClientAuthorities)),
+  ),
+  step('Restart kube-proxy', undo('kube-proxy', workloads.kubeProxy)),
+  step('Wait until kube-proxy has written its rules', undo('rules', workloads.kubeProxyRules)),
+  step('Restart the pod network', undo('pod-network', workloads.podNetwork)),
+  step('Restart CoreDNS and what the inventory lists', undo('workloads', workloads.coreDnsAndListed)),
+  step('Every TLS endpoint presents the certificate that it had', undo('verify-endpoints', presentedAgain)),
+  step('The old admin certificate is accepted', undo('verify-admin', onMasters(acceptedAgain))),
+  step('Every node is Ready, every pod runs', undo('verify-pods', verify.pods)),
+  step('Logs and exec reach every kubelet', undo('verify-exec', verify.logsAndExec)),
+  step('Secrets that were written before are read, unchanged', undo('verify-secrets', verify.secretsUnchanged)),
+  step('The canaries are well', undo('verify-canaries', verify.canariesWell)),
+]

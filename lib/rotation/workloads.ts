@@ -13,8 +13,8 @@ import {
 import { waitFor } from '../operations/wait.ts'
 import type { Host } from '../playbook/host.ts'
 import type { StepDefinition } from '../playbook/model.ts'
-import { afterwards, type OnCluster, type OnHost, seconds } from './context.ts'
-import { machines } from './hosts.ts'
+import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
+import { machines } from './given/hosts.ts'
 
 export const variables = {
   /** Restarted before everything else that runs in pods. */

@@ -1,5 +1,6 @@
 // Go's text/template: parsed by the library, executed here. The library's own evaluator works on JavaScript's values
 // (one kind of number, UTF-16 strings, `$x = …` that declares anew in a block), which would show in certificates.
+// Over 500 lines: one evaluator, whose rules call each other as actions stand within actions.
 import { createEngine, type Delims, TemplateError } from '@promptctl/go-template-js'
 import { at, RekeyError } from '../errors.ts'
 import { builtins, sprint } from './builtins.ts'

@@ -1,4 +1,5 @@
 // `rekey template` end to end on this machine: what it places, what it leaves alone, and that a failure changes nothing.
+// Over 500 lines: one command, and what each of its blocks and flags does to the files of a machine.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
 import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'

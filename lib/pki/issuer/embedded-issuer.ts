@@ -1,33 +1,24 @@
 // A CA in an encrypted file, for teams without Vault and for the first five minutes: the same mounts, roles and limits as
 // Vault's PKI engine, serial numbers of its own, and an index of what it issued.
 import 'reflect-metadata'
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPair,
-  type KeyObject,
-  randomBytes,
-  randomUUID,
-  webcrypto,
-  X509Certificate,
-} from 'node:crypto'
-import { isIP } from 'node:net'
-import { promisify } from 'node:util'
+import { createPrivateKey, createPublicKey, type KeyObject, randomUUID, X509Certificate } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
-import { RekeyError } from '../../errors.ts'
-import {
-  canonicalAddress,
-  issuedBy,
-  keyTypeOf,
-  parseCertificate,
-  parseCertificates,
-} from '../certificates/certificate.ts'
+import { issuedBy, parseCertificate, parseCertificates } from '../certificates/certificate.ts'
 import { usageName } from '../certificates/reuse.ts'
-import type { Issued, IssueRequest, IssuerUrls, RoleSettings, VaultResponse } from '../vault/contract.ts'
+import type { Issued, IssuerUrls, RoleSettings, VaultResponse } from '../vault/contract.ts'
 import { durationSeconds } from '../vault/duration.ts'
-import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole, roleRefuses, ttlShortened } from './issuer.ts'
-import { allowsCommonName, glob, refusedName } from './issuing-rules.ts'
+import { type Ask, asked, askOf, checkPossession, namesOf, publicKeyOf, responseOf, splitPath } from './asked.ts'
+import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole, ttlShortened } from './issuer.ts'
 import { openSealedFile, type SealedFileKey } from './sealed-file.ts'
+import {
+  generateKeys,
+  leafExtensions,
+  makeRequest,
+  privateKeyPem,
+  purposesByName,
+  signCertificate,
+  urlExtensions,
+} from './signing.ts'
 
 /** One certificate that was issued. */
 export interface IndexEntry {
@@ -77,11 +68,6 @@ interface State {
   readonly mounts: Record<string, Mount>
   readonly index: IndexEntry[]
 }
-
-const generate = promisify(generateKeyPair) as (
-  type: string,
-  options: Record<string, unknown>,
-) => Promise<{ publicKey: KeyObject; privateKey: KeyObject }>
 
 /** Vault's default, for roles that name no ttl. */
 const defaultTtl = 768 * 3600
@@ -340,151 +326,6 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
   }
 }
 
-/** What a leaf is asked to be, however it was asked. */
-interface Ask {
-  readonly commonName: string
-  readonly names: readonly string[]
-  readonly addresses: readonly string[]
-  readonly uris: readonly string[]
-  readonly ttl?: string
-  readonly excludeCommonName: boolean
-  readonly csr?: string
-}
-
-const asked = (request: IssueRequest): Ask => ({
-  commonName: request.commonName,
-  names: request.dnsNames ?? [],
-  addresses: request.ipAddresses ?? [],
-  uris: [],
-  ttl: request.ttl,
-  excludeCommonName: request.excludeCommonName ?? true,
-})
-
-const parameters = new Set([
-  ...['common_name', 'alt_names', 'ip_sans', 'uri_sans', 'ttl', 'exclude_cn_from_sans', 'csr', 'format'],
-])
-
-/** A request in Vault's parameters. One that is not known is refused: left out, it would be missed later. */
-function askOf(data: Readonly<Record<string, unknown>>, path: string): Ask {
-  for (const key of Object.keys(data)) {
-    if (!parameters.has(key)) throw issuerRefuses(path, `the parameter "${key}" is not offered by rekey's own CA`)
-  }
-  // Left as it is, another form would be taken for the one that was asked.
-  if ((data['format'] ?? 'pem') !== 'pem')
-    throw issuerRefuses(path, `the format "${data['format']}" is not offered by rekey's own CA`)
-  const list = (key: string) =>
-    String(data[key] ?? '')
-      .split(',')
-      .map(one => one.trim())
-      .filter(Boolean)
-  return {
-    commonName: String(data['common_name'] ?? ''),
-    names: list('alt_names'),
-    addresses: list('ip_sans'),
-    uris: list('uri_sans'),
-    ttl: data['ttl'] ? String(data['ttl']) : undefined,
-    excludeCommonName: String(data['exclude_cn_from_sans'] ?? 'false') === 'true',
-    csr: data['csr'] === undefined ? undefined : String(data['csr']),
-  }
-}
-
-function responseOf({ certificate, issuingCa, caChain, serialNumber, privateKey }: Issued): Record<string, unknown> {
-  return {
-    certificate: certificate.trim(),
-    issuing_ca: issuingCa.trim(),
-    ca_chain: caChain.map(one => one.trim()),
-    serial_number: serialNumber,
-    expiration: Math.floor(parseCertificate(certificate).notAfter.getTime() / 1000),
-    ...(privateKey ? { private_key: privateKey.trim(), private_key_type: privateKeyType(privateKey) } : {}),
-  }
-}
-
-interface Names {
-  readonly commonName: string
-  readonly subject: x509.Name
-  readonly names: readonly string[]
-  readonly addresses: readonly string[]
-  readonly uris: readonly string[]
-}
-
-/** The names that a certificate gets, once the role allows each. With a CSR, CN and names are those of the CSR. */
-function namesOf(ask: Ask, role: RoleSettings, path: string): Names {
-  const request = ask.csr === undefined ? undefined : readCsr(ask.csr, path)
-  const commonName = (role.use_csr_common_name !== false && request?.commonName) || ask.commonName
-  if (commonName === '' && role.require_cn !== false) {
-    throw issuerRefuses(path, 'the common_name field is required, or must be provided in a CSR')
-  }
-  if (commonName !== '' && !allowsCommonName(role, commonName)) {
-    throw roleRefuses(path, `common name ${commonName} not allowed by this role`)
-  }
-  const named = (role.use_csr_sans !== false && request) || ask
-  const [names, addresses, uris] = [[...named.names], named.addresses, named.uris]
-  // A CN that is no name of a host stays in the subject alone.
-  const asName = !ask.excludeCommonName && commonName !== '' && refusedName({ allow_any_name: true }, [commonName])
-  if (asName === undefined && !names.includes(commonName)) names.unshift(commonName)
-  const refused = refusedName(role, names)
-  if (refused !== undefined) throw roleRefuses(path, `subject alternate name ${refused} not allowed by this role`)
-  if (addresses.length > 0 && role.allow_ip_sans === false) {
-    throw roleRefuses(path, `IP Subject Alternative Names are not allowed in this role, but was provided ${addresses}`)
-  }
-  if (uris.length > 0 && !role.allowed_uri_sans?.length) {
-    throw roleRefuses(path, 'URI Subject Alternative Names are not allowed in this role, but were provided')
-  }
-  const foreign = uris.find(uri => !role.allowed_uri_sans!.some(one => glob(one).test(uri)))
-  if (foreign !== undefined) throw roleRefuses(path, `the URI ${foreign} is not valid for this role`)
-  const bad = addresses.find(address => isIP(address) === 0)
-  if (bad !== undefined) throw issuerRefuses(path, `"${bad}" is not an IP address`)
-  return {
-    commonName,
-    names,
-    addresses: addresses.map(canonicalAddress),
-    uris,
-    subject: new x509.Name([
-      ...(role.country ?? []).map(one => ({ C: [one] })),
-      ...(role.province ?? []).map(one => ({ ST: [one] })),
-      ...(role.locality ?? []).map(one => ({ L: [one] })),
-      ...(role.organization ?? []).map(one => ({ O: [one] })),
-      ...(role.ou ?? []).map(one => ({ OU: [one] })),
-      ...(commonName === '' ? [] : [{ CN: [commonName] }]),
-    ]),
-  }
-}
-
-/** A request is signed by the key that it is for: who lacks the key gets no certificate for it. */
-async function checkPossession(csr: string, path: string): Promise<void> {
-  const verified = await Promise.resolve()
-    .then(() => new x509.Pkcs10CertificateRequest(csr).verify())
-    .catch(() => undefined)
-  if (verified === undefined) throw issuerRefuses(path, 'the certificate request can not be read')
-  if (!verified) throw issuerRefuses(path, 'the signature of the certificate request is not from its key')
-}
-
-function readCsr(csr: string, path: string) {
-  try {
-    const request = new x509.Pkcs10CertificateRequest(csr)
-    const extension = request.extensions.find(one => one instanceof x509.SubjectAlternativeNameExtension)
-    const names = extension?.names.items ?? []
-    return {
-      commonName: request.subjectName.getField('CN')[0] ?? '',
-      names: names.filter(name => name.type === 'dns').map(name => name.value),
-      addresses: names.filter(name => name.type === 'ip').map(name => name.value),
-      uris: names.filter(name => name.type === 'url').map(name => name.value),
-    }
-  } catch {
-    throw issuerRefuses(path, 'the certificate request can not be read')
-  }
-}
-
-function publicKeyOf(csr: string, role: RoleSettings, path: string): KeyObject {
-  const request = new x509.Pkcs10CertificateRequest(csr)
-  const key = createPublicKey({ key: Buffer.from(request.publicKey.rawData), type: 'spki', format: 'der' })
-  const wanted = { rsa: 'RSA', ec: 'ECDSA', ed25519: 'Ed25519', any: '' }[role.key_type ?? 'rsa']
-  if (!keyTypeOf(key).startsWith(wanted)) {
-    throw roleRefuses(path, `it requires keys of type ${role.key_type ?? 'rsa'}, and the request has ${keyTypeOf(key)}`)
-  }
-  return key
-}
-
 /** From when to when. A ttl beyond what role and mount allow is cut, as in Vault; `requireWhole` makes it an error. */
 function lifetimeOf(ttl: string | undefined, role: RoleSettings, mount: Mount, path: string) {
   // As in Vault: a role's own maximum counts instead of the mount's, also where it is more.
@@ -504,57 +345,6 @@ function requireWhole(certificate: string, ttl: string, path: string): void {
   if (durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000 > 120) throw ttlShortened(path, notAfter, ttl)
 }
 
-const keyUsageFlags: Record<string, number> = {
-  DigitalSignature: x509.KeyUsageFlags.digitalSignature,
-  ContentCommitment: x509.KeyUsageFlags.nonRepudiation,
-  KeyEncipherment: x509.KeyUsageFlags.keyEncipherment,
-  DataEncipherment: x509.KeyUsageFlags.dataEncipherment,
-  KeyAgreement: x509.KeyUsageFlags.keyAgreement,
-}
-
-const purposesByName: Record<string, x509.ExtendedKeyUsage> = {
-  ...x509.ExtendedKeyUsage,
-  any: '2.5.29.37.0' as x509.ExtendedKeyUsage,
-}
-
-function purposesOf(role: RoleSettings): x509.ExtendedKeyUsage[] {
-  const names = [
-    ...(role.server_flag === false ? [] : ['serverAuth']),
-    ...(role.client_flag === false ? [] : ['clientAuth']),
-    ...(role.code_signing_flag ? ['codeSigning'] : []),
-    ...(role.email_protection_flag ? ['emailProtection'] : []),
-    ...(role.ext_key_usage ?? []).map(usageName),
-  ]
-  return [...new Set(names)].flatMap(name => purposesByName[name] ?? [])
-}
-
-function leafExtensions({ subject, names, addresses, uris }: Names, role: RoleSettings): x509.Extension[] {
-  const usages = role.key_usage ?? ['DigitalSignature', 'KeyAgreement', 'KeyEncipherment']
-  const flags = usages.reduce((sum, one) => sum | (keyUsageFlags[one.replace('KeyUsage', '')] ?? 0), 0)
-  const purposes = purposesOf(role)
-  const alternatives = [
-    ...names.map(value => ({ type: value.includes('@') ? ('email' as const) : ('dns' as const), value })),
-    ...addresses.map(value => ({ type: 'ip' as const, value })),
-    ...uris.map(value => ({ type: 'url' as const, value })),
-  ]
-  const nameless = subject.toString() === ''
-  return [
-    ...(flags === 0 ? [] : [new x509.KeyUsagesExtension(flags, true)]),
-    ...(purposes.length === 0 ? [] : [new x509.ExtendedKeyUsageExtension(purposes)]),
-    ...(alternatives.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(alternatives, nameless)]),
-  ]
-}
-
-/** Where clients fetch the issuer and ask whether it was revoked. */
-function urlExtensions({ issuing = [], crl = [], ocsp = [] }: IssuerUrls = {}): x509.Extension[] {
-  return [
-    ...(crl.length > 0 ? [new x509.CRLDistributionPointsExtension([...crl])] : []),
-    ...(issuing.length + ocsp.length > 0
-      ? [new x509.AuthorityInfoAccessExtension({ ocsp: [...ocsp], caIssuers: [...issuing] })]
-      : []),
-  ]
-}
-
 /** An authority, and those above it as far as the mount has them. */
 function chainOf(authority: Authority, { authorities }: Mount): string[] {
   const chain = [authority]
@@ -565,109 +355,4 @@ function chainOf(authority: Authority, { authorities }: Mount): string[] {
     chain.push(above)
   }
   return chain.map(one => one.certificate)
-}
-
-async function makeRequest(commonName: string, privateKey: KeyObject): Promise<string> {
-  const algorithm = algorithmOf(privateKey)
-  const [pkcs8, spki] = [
-    privateKey.export({ type: 'pkcs8', format: 'der' }),
-    createPublicKey(privateKey.export({ type: 'pkcs8', format: 'pem' })).export({ type: 'spki', format: 'der' }),
-  ]
-  const request = await x509.Pkcs10CertificateRequestGenerator.create({
-    name: new x509.Name([{ CN: [commonName] }]).toString(),
-    keys: {
-      privateKey: await webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']),
-      publicKey: await webcrypto.subtle.importKey('spki', spki, algorithm, true, ['verify']),
-    },
-    signingAlgorithm: algorithm,
-  })
-  return `${request.toString('pem')}\n`
-}
-
-interface Signing {
-  readonly subject: x509.Name
-  readonly publicKey: KeyObject
-  readonly notBefore: Date
-  readonly notAfter: Date
-  readonly extensions: readonly x509.Extension[]
-  /** PKCS#8 of the CA's key. */
-  readonly signingKey: string
-  /** The CA's certificate; without one the certificate is its own. */
-  readonly issuer?: string
-}
-
-async function signCertificate(ask: Signing): Promise<{ certificate: string; serialNumber: string }> {
-  const privateKey = createPrivateKey(ask.signingKey)
-  const algorithm = algorithmOf(privateKey)
-  const der = privateKey.export({ type: 'pkcs8', format: 'der' })
-  const signingKey = await webcrypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign'])
-  const issuerKey = createPublicKey(ask.issuer ?? privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
-  const publicKey = new x509.PublicKey(ask.publicKey.export({ type: 'spki', format: 'der' }))
-  const serialNumber = newSerialNumber()
-  const certificate = await x509.X509CertificateGenerator.create({
-    serialNumber,
-    subject: ask.subject,
-    issuer: ask.issuer ? new x509.X509Certificate(ask.issuer).subjectName : ask.subject,
-    notBefore: ask.notBefore,
-    notAfter: ask.notAfter,
-    publicKey,
-    signingKey,
-    signingAlgorithm: algorithm,
-    extensions: [
-      ...ask.extensions,
-      await x509.SubjectKeyIdentifierExtension.create(publicKey),
-      await x509.AuthorityKeyIdentifierExtension.create(
-        new x509.PublicKey(issuerKey.export({ type: 'spki', format: 'der' })),
-      ),
-    ],
-  })
-  return { certificate: `${certificate.toString('pem')}\n`, serialNumber }
-}
-
-/** 159 random bits: positive, and never seen before. */
-function newSerialNumber(): string {
-  const bytes = randomBytes(20)
-  bytes[0] = (bytes[0]! & 0x3f) | 0x40
-  return bytes.toString('hex')
-}
-
-function algorithmOf(key: KeyObject): webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams {
-  const kind = keyTypeOf(key)
-  if (kind.startsWith('RSA')) return { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
-  if (kind === 'Ed25519') return { name: 'Ed25519' } as webcrypto.RsaHashedImportParams
-  const namedCurve = kind.slice('ECDSA-'.length)
-  const hash = { 'P-384': 'SHA-384', 'P-521': 'SHA-512' }[namedCurve] ?? 'SHA-256'
-  return { name: 'ECDSA', namedCurve, hash } as webcrypto.EcKeyImportParams
-}
-
-async function generateKeys(type: string, bits?: number) {
-  if (type === 'rsa') return generate('rsa', { modulusLength: bits || 2048 })
-  if (type === 'ed25519') return generate('ed25519', {})
-  const namedCurve = { 256: 'P-256', 384: 'P-384', 521: 'P-521' }[bits || 256]
-  if (type !== 'ec' || !namedCurve) {
-    throw new RekeyError(`There are no keys of type ${type} with ${bits} bits`, { code: 'issuer.refused' })
-  }
-  return generate('ec', { namedCurve })
-}
-
-/** In the form that Vault gives: PKCS#1 for RSA, SEC 1 for curves, else PKCS#8. */
-function privateKeyPem(key: KeyObject): string {
-  const type = ({ rsa: 'pkcs1', ec: 'sec1' } as const)[key.asymmetricKeyType as 'rsa' | 'ec'] ?? 'pkcs8'
-  return key.export({ type, format: 'pem' }) as string
-}
-
-function privateKeyType(pem: string): string {
-  if (pem.includes('RSA')) return 'rsa'
-  return pem.includes('BEGIN EC') ? 'ec' : 'ed25519'
-}
-
-/** `mount/issue/role`, `mount/issuer/reference/issue/role`: a mount may have slashes of its own. */
-function splitPath(path: string): { mount: string; issuer?: string; action: string; name: string } {
-  const parts = path.split('/')
-  const name = parts.pop() ?? ''
-  const action = parts.pop() ?? ''
-  const named = parts.length > 2 && parts.at(-2) === 'issuer'
-  const issuer = named ? parts.pop() : undefined
-  if (named) parts.pop()
-  return { mount: parts.join('/'), issuer, action, name }
 }

@@ -1,5 +1,5 @@
 // Whom a rotation works on, by the groups of the inventory.
-import type { StepContext, StepDefinition } from '../playbook/model.ts'
+import type { StepContext, StepDefinition } from '../../playbook/model.ts'
 
 /** The control plane. */
 export const masters = 'masters'

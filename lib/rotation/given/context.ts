@@ -1,6 +1,6 @@
 // The contexts of steps: what a run's services give, each for those that need it.
-import type { Cluster } from '../kubernetes/api/cluster.ts'
-import type { StepContext } from '../playbook/model.ts'
+import type { Cluster } from '../../kubernetes/api/cluster.ts'
+import type { StepContext } from '../../playbook/model.ts'
 
 /** A step on a host of any run. */
 export type OnHost<Vars = unknown> = StepContext<Vars>

@@ -1,8 +1,8 @@
 // What a run holds in memory only: connections, keys, tokens, and what is measured. Each step's type names those that it needs.
-import { type Cluster, openCluster } from '../kubernetes/api/cluster.ts'
-import type { RunContext } from '../playbook/model.ts'
-import { openIssued, type WithIssued } from './issue.ts'
-import { openProbes, type WithProbes } from './observe.ts'
+import { type Cluster, openCluster } from '../../kubernetes/api/cluster.ts'
+import type { RunContext } from '../../playbook/model.ts'
+import { openIssued, type WithIssued } from '../issue.ts'
+import { openProbes, type WithProbes } from '../observe.ts'
 import { openVault, type Variables, type WithVault } from './vault.ts'
 
 /** What a procedure that issues certificates to a cluster needs. */

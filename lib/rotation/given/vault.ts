@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { issuingPolicy, type VaultRole } from '../pki/specs.ts'
-import type { Vault } from '../pki/vault/contract.ts'
-import { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken } from '../pki/vault/run-token.ts'
-import { connectVault } from '../pki/vault/vault.ts'
-import type { RunContext } from '../playbook/model.ts'
+import { issuingPolicy, type VaultRole } from '../../pki/specs.ts'
+import type { Vault } from '../../pki/vault/contract.ts'
+import { createRunToken, type RunToken, type RunTokenRecord, revokeRunToken } from '../../pki/vault/run-token.ts'
+import { connectVault } from '../../pki/vault/vault.ts'
+import type { RunContext } from '../../playbook/model.ts'
 
 export const variables = {
   vault_addr: z.url(),

@@ -1,9 +1,9 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
-import { HostFailedError } from '../errors.ts'
-import type { ClientAuthorities } from '../kubernetes/trust/client-trust.ts'
-import type { MachineReading } from '../kubernetes/trust/machine.ts'
-import type { CertificateSpec } from '../pki/specs.ts'
-import type { RunContext, StepContext } from '../playbook/model.ts'
+import { HostFailedError } from '../../errors.ts'
+import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
+import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import type { CertificateSpec } from '../../pki/specs.ts'
+import type { RunContext, StepContext } from '../../playbook/model.ts'
 
 /** What it takes to look up what steps of the run returned. */
 export type Looking = Pick<RunContext<unknown>, 'registered'>
