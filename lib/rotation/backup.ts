@@ -7,7 +7,7 @@ import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { saveSnapshot } from '../kubernetes/components/etcd.ts'
 import { backedUp } from '../kubernetes/layout/kubeadm/index.ts'
-import { backupForm } from '../kubernetes/trust/tokens.ts'
+import { backupForm, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
 import { archive, fetchFile } from '../operations/backup.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
@@ -49,27 +49,34 @@ export const tokens: StepDefinition<OnCluster<Variables>> = {
   plan: ctx => `save the service-account-token Secrets, a file for each namespace, to ${folderOf(ctx)}/tokens`,
   run: async ctx => {
     const api = await ctx.cluster.api()
-    const found = await api.list('/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fservice-account-token')
     const local = join(ctx.folder, 'backups', 'tokens')
     const remote = join(folderOf(ctx), 'tokens')
     await mkdir(local, { recursive: true, mode: 0o700 })
     await ctx.$`umask 077; mkdir -p ${remote}`
-    const namespaces = Map.groupBy(found, ({ metadata }) => metadata.namespace ?? '')
-    for (const [namespace, secrets] of namespaces) {
+    const namespaces = new Set<string>()
+    const files = new Set<string>()
+    let count = 0
+    for await (const { namespace, secrets } of tokenSecretsByNamespace(api, ctx.signal)) {
       // JSON is YAML: kubectl apply takes it as it is.
       const text = `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: secrets.map(backupForm) }, null, 2)}\n`
-      await writeFile(join(local, `${namespace}.yaml`), text, { mode: 0o600 })
-      await ctx.files.write(join(remote, `${namespace}.yaml`), secret(text), { mode: 0o600 })
+      // One that comes again holds what was made while they were read.
+      const file = namespaces.has(namespace) ? `${namespace}.${files.size}.yaml` : `${namespace}.yaml`
+      await writeFile(join(local, file), text, { mode: 0o600 })
+      await ctx.files.write(join(remote, file), secret(text), { mode: 0o600 })
+      namespaces.add(namespace)
+      files.add(file)
+      count += secrets.length
     }
-    const kept = (await ctx.$`ls ${remote}`).lines().length
-    if (kept !== namespaces.size) {
-      throw new HostFailedError(`${kept} of ${namespaces.size} namespaces are in ${remote}`, {
+    const kept = new Set((await ctx.$`ls ${remote}`).lines())
+    const missing = [...files].filter(file => !kept.has(file))
+    if (missing.length > 0) {
+      throw new HostFailedError(`${missing.join(', ')} are not in ${remote}`, {
         code: 'backup.tokens',
         host: ctx.host.name,
       })
     }
-    ctx.log(`${found.length} Secrets of ${namespaces.size} namespaces`)
-    return { secrets: found.length, namespaces: [...namespaces.keys()], path: remote }
+    ctx.log(`${count} Secrets of ${namespaces.size} namespaces`)
+    return { secrets: count, namespaces: [...namespaces], path: remote }
   },
   irreversible: 'a backup stays',
 }

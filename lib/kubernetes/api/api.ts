@@ -31,11 +31,11 @@ export interface KubernetesApi {
   close(): void
 }
 
-/** Milliseconds that one request may take, and one page of a list: an API server gives up itself after a minute. */
-const usualPatience = { request: 10_000, page: 70_000 }
-
-/** The longest answer that is read: what is longer is no object (etcd takes none over 1.5 MB), but a page of big ones may be. */
-const mostBytes = 32 * 1024 * 1024
+/**
+ * What one request, and one page of a list, may take in milliseconds, and the longest answer that is read. An API server gives up itself
+ * after a minute. What is longer is no object (etcd takes none over 1.5 MB), but a page of big ones may be.
+ */
+const usualBounds = { request: 10_000, page: 70_000, bytes: 32 * 1024 * 1024 }
 
 /** One request, and what is asked of its answer. */
 interface Question {
@@ -45,9 +45,14 @@ interface Question {
   readonly body?: string
   /** What is waited for, in messages; method and path where nothing is said. */
   readonly what?: string
-  readonly within?: number
+  readonly within: number
+  /** The most bytes that are read. */
+  readonly most: number
   readonly signal?: AbortSignal
 }
+
+/** A question as most ask it: with the usual bounds. */
+type Ask = Omit<Question, 'within' | 'most'> & Partial<Question>
 
 interface Answer {
   readonly status: number
@@ -61,13 +66,13 @@ interface Answer {
  * @param credentials whom to trust, and who we are
  * @param servername what its certificate must be for: every API server's has this name, whatever address it is reached at
  * @param signal ends all requests when it is aborted
- * @param patience milliseconds that one request, and one page of a list, may take
+ * @param bounds what an answer may take
  */
 export function kubernetesApi(
   open: () => Promise<Duplex>,
   credentials: Omit<ApiCredentials, 'server'>,
   servername = 'kubernetes.default.svc',
-  { signal, patience = usualPatience }: { signal?: AbortSignal; patience?: typeof usualPatience } = {},
+  { signal, bounds = usualBounds }: { signal?: AbortSignal; bounds?: typeof usualBounds } = {},
 ): KubernetesApi {
   const agents: Agent[] = []
   const agentFor = (identity: { certificate?: string; key?: string }): Agent => {
@@ -93,10 +98,11 @@ export function kubernetesApi(
     return agent
   }
   const own = agentFor(credentials)
+  const usual = { signal, within: bounds.request, most: bounds.bytes }
 
-  const ask = async (question: Question): Promise<string> => {
+  const ask = async (question: Ask): Promise<string> => {
     const { method, path, what = `${method} ${path}` } = question
-    const { status, text, retryAfter } = await send(own, { signal, within: patience.request, ...question })
+    const { status, text, retryAfter } = await send(own, { ...usual, ...question })
     if (status >= 200 && status < 300) return text
     const after = retryAfter === undefined || Number.isNaN(+retryAfter) ? undefined : +retryAfter * 1_000
     throw new ApiError(`${what}: ${status} ${messageOf(text)}`, status, after)
@@ -115,7 +121,7 @@ export function kubernetesApi(
     const askPage = async ({ limit, continue: after, what }: PageRequest) => {
       const query = `limit=${limit}${after ? `&continue=${encodeURIComponent(after)}` : ''}`
       const whole = `${path}${path.includes('?') ? '&' : '?'}${query}`
-      const page = { method: 'GET', path: whole, headers: json, what, within: patience.page, signal: ending }
+      const page = { method: 'GET', path: whole, headers: json, what, within: bounds.page, signal: ending }
       return parsed<Page>(await ask(page), what)
     }
     return eachOfPages(decodeURIComponent(path), askPage, ending)
@@ -136,9 +142,7 @@ export function kubernetesApi(
     delete: path => call('DELETE', path),
     statusOf: async (path, { token, certificate, key }) => {
       const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` }
-      return (
-        await send(agentFor({ certificate, key }), { method: 'GET', path, headers, signal, within: patience.request })
-      ).status
+      return (await send(agentFor({ certificate, key }), { ...usual, method: 'GET', path, headers })).status
     },
     close: () => {
       for (const agent of agents) agent.destroy()
@@ -150,7 +154,7 @@ const json = { accept: 'application/json' }
 
 /** Sends one request; rejects with `HostFailedError` where no whole answer comes in time, with the signal's reason where it is aborted. */
 function send(agent: Agent, { method, path, headers, body, ...question }: Question): Promise<Answer> {
-  const { what = `${method} ${path}`, within = usualPatience.request, signal } = question
+  const { what = `${method} ${path}`, within, most, signal } = question
   signal?.throwIfAborted()
   return new Promise<Answer>((resolve, reject) => {
     const outgoing = https().request({ agent, method, path, host: 'kubernetes.default.svc', headers }, response => {
@@ -158,7 +162,7 @@ function send(agent: Agent, { method, path, headers, body, ...question }: Questi
       let length = 0
       response.on('data', (chunk: Buffer) => {
         length += chunk.length
-        if (length > mostBytes) return end(new AnswerTooLongError(what, mostBytes))
+        if (length > most) return end(new AnswerTooLongError(what, most))
         chunks.push(chunk)
       })
       response.on('error', error => end(noAnswer(`${what}: ${error.message}`, error)))

@@ -2,7 +2,9 @@
 import { generateKeyPair } from 'node:crypto'
 import { promisify } from 'node:util'
 import { Secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
 import { waitFor } from '../../operations/wait.ts'
+import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
 import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
 
 /** A Secret of the type `kubernetes.io/service-account-token`. */
@@ -12,16 +14,40 @@ export interface TokenSecret {
   readonly token: Secret
 }
 
-const type = 'kubernetes.io/service-account-token'
+const allOfThem = `/api/v1/secrets?fieldSelector=${encodeURIComponent('type=kubernetes.io/service-account-token')}`
 
 /** Every token Secret of the cluster, by namespace and name. */
 export async function tokenSecrets(api: KubernetesApi): Promise<TokenSecret[]> {
   const found: TokenSecret[] = []
-  for await (const { metadata, data } of api.each(`/api/v1/secrets?fieldSelector=type%3D${encodeURIComponent(type)}`)) {
+  for await (const { metadata, data } of api.each(allOfThem)) {
     const token = new Secret(Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8'))
     found.push({ namespace: metadata.namespace ?? '', name: metadata.name, token })
   }
   return found.sort((a, b) => `${a.namespace}/${a.name}`.localeCompare(`${b.namespace}/${b.name}`))
+}
+
+/**
+ * Every token Secret as the API has it, the Secrets of a namespace together: no more than those are in memory. A namespace may come
+ * again, with Secrets that were made while the list was read.
+ * @throws HostFailedError where a namespace is called what no namespace can be called
+ */
+export async function* tokenSecretsByNamespace(
+  api: KubernetesApi,
+  signal?: AbortSignal,
+): AsyncGenerator<{ namespace: string; secrets: KubernetesObject[] }> {
+  let group: { namespace: string; secrets: KubernetesObject[] } | undefined
+  for await (const one of api.each(allOfThem, { signal })) {
+    const { namespace = '' } = one.metadata
+    if (group?.namespace !== namespace) {
+      if (group) yield group
+      // It becomes the name of a file.
+      if (!/^[a-z0-9-]+$/.test(namespace))
+        throw new HostFailedError(`${JSON.stringify(namespace)} is no name of a namespace`, { code: 'api.namespace' })
+      group = { namespace, secrets: [] }
+    }
+    group.secrets.push(one)
+  }
+  if (group) yield group
 }
 
 /**
@@ -42,7 +68,7 @@ export async function regenerateToken(
     // Signed with the same key it is the very same token again: these hold no time.
     if (token === '') return undefined
     const carried = Buffer.from(String(data?.['ca.crt'] ?? ''), 'base64').toString('utf8')
-    if (carried.trim() !== ca.trim()) throw new Error('it has a token, but not the new CA yet')
+    if (!isSame(carried, ca)) throw new Error('it has a token, but not the new CA yet')
     return new Secret(token)
   })
 }
@@ -53,13 +79,19 @@ export async function namespacesWithOtherCa(api: KubernetesApi, ca: string): Pro
   for await (const { metadata, data } of api.each(
     '/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt',
   )) {
-    if (String(data?.['ca.crt']).trim() === ca.trim()) current.add(metadata.namespace)
+    if (isSame(String(data?.['ca.crt']), ca)) current.add(metadata.namespace)
   }
   const others: string[] = []
   for await (const { metadata, status } of api.each('/api/v1/namespaces')) {
     if (!current.has(metadata.name) && status?.phase === 'Active') others.push(metadata.name)
   }
   return others
+}
+
+/** Whether two bundles hold the same certificates, in this order, whatever stands around them. */
+function isSame(one: string, other: string): boolean {
+  const [certificates, others] = [certificatesWithin(one), certificatesWithin(other)]
+  return certificates.length === others.length && certificates.every((pem, index) => pem === others[index])
 }
 
 /** A new key pair for service-account tokens: RSA 2048, as kubeadm makes it. */

@@ -38,7 +38,7 @@ const withoutNamespace = (path: string) => path.replace(/\/namespaces\/[^/]+(?=\
 /** Starts one. Its objects may be given by generators: then they are made anew for each page, and are not kept. */
 export async function startApiServer(
   generated: Readonly<Record<string, { readonly count: number; make(index: number): Given }>> = {},
-  patience?: { readonly request: number; readonly page: number },
+  bounds = { request: 30_000, page: 30_000, bytes: 32 * 1024 * 1024 },
 ): Promise<StandIn> {
   const ca = await issue({ name: 'CN=stand-in', ca: true })
   const name = new SubjectAlternativeNameExtension([{ type: 'dns', value: 'kubernetes.default.svc' }])
@@ -115,7 +115,7 @@ export async function startApiServer(
   const { port } = server.address() as AddressInfo
 
   const standIn: StandIn = {
-    api: kubernetesApi(async () => connect(port, '127.0.0.1'), { ca: ca.pem }, undefined, { patience }),
+    api: kubernetesApi(async () => connect(port, '127.0.0.1'), { ca: ca.pem }, undefined, { bounds }),
     ...{ port, ca: ca.pem, asked: [] },
     put,
     remove: path => void objects.delete(path),
