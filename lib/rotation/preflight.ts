@@ -3,7 +3,7 @@
 import type { z } from 'zod'
 import { HostFailedError, type RekeyError } from '../errors.ts'
 import { isReady } from '../kubernetes/api/cluster.ts'
-import { etcdHealthy, etcdMembers } from '../kubernetes/components/etcd.ts'
+import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
 import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
 import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
@@ -106,11 +106,12 @@ export const checkEtcd: StepDefinition<OnHost> = {
   },
 }
 
-/** Fails where etcd has other members than the inventory has masters. */
+/** Fails where etcd can't be asked or backed up, or has other members than the inventory has masters. */
 export const checkEtcdMembers: StepDefinition<OnHost> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
+    await requireEtcdTools(ctx)
     const members = await etcdMembers(ctx)
     const hosts = ctx.hosts(masters)
     if (members.length !== hosts.length || members.some(({ learner }) => learner)) {
