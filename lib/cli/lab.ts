@@ -1,7 +1,7 @@
 // rekey lab …: a real cluster on machines of its own, on this machine.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline/promises'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
 import * as lab from '../lab/index.ts'
 import { say } from '../output/print.ts'
@@ -17,19 +17,38 @@ export function labCommand(): Command {
   named('up', 'start the lab, after making it if there is none')
     .option('--masters <number>', 'masters of a new lab: 1, 3, 5 or 7 (default: 3)', wholeNumber)
     .option('--nodes <number>', 'nodes of a new lab (default: 2)', wholeNumber)
+    .addOption(new Option('--login <how>', 'how machines of a new lab are entered (default: root)').choices(lab.logins))
+    .addOption(
+      new Option('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)').choices(
+        lab.diskLayouts,
+      ),
+    )
+    .addOption(
+      new Option('--node-names <which>', "nodes called as the inventory's hosts, or not (default: inventory)").choices(
+        lab.nodeNamings,
+      ),
+    )
+    .option('--without <parts>', `what a new lab lacks, by commas: ${lab.dispensable.join(', ')}`, dispensableParts)
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
-    .action(async ({ name, masters, nodes, fresh, yes }) => {
+    .action(async ({ name, masters, nodes, login, disks, nodeNames, without, fresh, yes }) => {
       const started = performance.now()
-      const size = lab.sizeOf(name, { masters, nodes })
-      await interruptible(name, () => lab.up({ name, ...size, fresh, confirm: yes ? undefined : confirm }, report()))
+      const options = lab.optionsOf(name, { masters, nodes, login, disks, nodeNames, without })
+      await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
       const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
       say(`
 Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
-  rekey lab ssh${flag} m1 kubectl get nodes,pods -A
+  rekey lab ssh${flag} m1 ${options.login === 'root' ? '' : 'sudo '}kubectl get nodes,pods -A
   rekey lab status${flag}
 Its inventory: ${lab.inventoryPath(name)}`)
     })
+  named('fill', 'put the cluster into states that clusters of years are found in')
+    .argument('[states...]', 'which of them (default: all that it can be in)')
+    .addHelpText('after', () => {
+      const rows = Object.entries(lab.labStates).map(([name, { summary }]) => `  ${name.padEnd(22)}${summary}`)
+      return `\nStates:\n${rows.join('\n')}`
+    })
+    .action((states: string[], { name }) => interruptible(name, () => lab.fill(name, states, report())))
   named('down', 'shut the machines down; their disks stay').action(({ name }) =>
     interruptible(name, () => lab.down(name, report())),
   )
@@ -66,6 +85,14 @@ function wholeNumber(text: string): number {
   return Number(text)
 }
 
+function dispensableParts(text: string): (typeof lab.dispensable)[number][] {
+  return text.split(',').map(word => {
+    const part = lab.dispensable.find(one => one === word.trim())
+    if (part) return part
+    throw new InvalidArgumentError(`A lab can be without ${lab.dispensable.join(', ')}.`)
+  })
+}
+
 async function confirm(question: string): Promise<boolean> {
   if (!process.stdin.isTTY) return true
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
@@ -76,10 +103,14 @@ async function confirm(question: string): Promise<boolean> {
 
 async function ssh(name: string, host: string, words: readonly string[]): Promise<number> {
   const machine = lab.machineOf(name, host)
+  const shape = lab.shapeOfLab(name)
   const options = ['-i', lab.privateKeyFile(name), '-o', `UserKnownHostsFile=${lab.knownHostsFile(name)}`]
   const strict = ['-o', 'StrictHostKeyChecking=yes', '-o', 'IdentitiesOnly=yes', '-o', 'LogLevel=ERROR']
   // Nothing of the user's own configuration has a say about these hosts.
-  const child = spawn('ssh', ['-F', 'none', ...options, ...strict, `root@${machine.address}`, ...words], {
+  // What asks for a password, as sudo does, wants a terminal.
+  const terminal = shape.login === 'sudo-password' && words.length > 0 && process.stdin.isTTY ? ['-t'] : []
+  const to = `${lab.loginUser(shape)}@${machine.address}`
+  const child = spawn('ssh', ['-F', 'none', ...options, ...strict, ...terminal, to, ...words], {
     stdio: 'inherit',
   })
   return new Promise((resolve, reject) => {

@@ -3,11 +3,26 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { fileOf } from './machine.ts'
-import { members, type Shape } from './shape.ts'
+import { endpointOf, has, members, type Shape } from './shape.ts'
 
-/** What is applied to the cluster. */
-export const canaryManifest = (): string =>
-  readFileSync(fileURLToPath(new URL('manifests/canaries.yaml', import.meta.url)), 'utf8')
+const manifest = (name: string) =>
+  readFileSync(fileURLToPath(new URL(`manifests/${name}.yaml`, import.meta.url)), 'utf8')
+
+/** What is applied to the cluster. Where it has no DNS, the canaries call the same Services by their addresses. */
+export function canaryManifest(shape: Shape): string {
+  const text = manifest('canaries')
+  if (has(shape, 'coredns')) return text
+  return text
+    .replaceAll('web.canary.svc.cluster.local.', '10.96.80.80')
+    .replaceAll('kubernetes.default.svc', '10.96.0.1')
+}
+
+/** What leads Services to their pods in a cluster without kube-proxy. */
+export const routesManifest = (shape: Shape): string =>
+  manifest('service-routes').replaceAll('$API', `https://${endpointOf(shape).host}:6443`)
+
+/** Its workload: to a rotation, part of the pod network. */
+export const routesWorkload = { kind: 'DaemonSet', namespace: 'kube-system', name: 'service-routes' } as const
 
 /** The workloads that hold tokens or the CA, or that show whether others do. A rotation restarts them. */
 export const canaryWorkloads = [

@@ -2,12 +2,13 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import { RekeyError } from '../errors.ts'
 import { kubernetesVersion } from './binaries.ts'
-import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads } from './canaries.ts'
+import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads, routesManifest } from './canaries.ts'
 import { waitFor } from './command.ts'
 import { imageRepository, imageTags } from './images.ts'
 import { bootTimeOf, exec, tryExec } from './machine.ts'
 import { type Detail, type Report, timed } from './progress.ts'
-import { type Machine, masters, members, nodes, only, type Shape } from './shape.ts'
+import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from './shape.ts'
+import { isOfStates } from './states.ts'
 
 /** What joining needs, known before the cluster exists. Nothing of it is kept. */
 interface Admission {
@@ -36,7 +37,7 @@ export async function createCluster(shape: Shape, report: Report): Promise<void>
       first!,
       initConfiguration(shape, first!, admission),
       // CoreDNS comes when there is more than one machine to spread it over.
-      ['init', '--upload-certs', '--skip-phases=addon/coredns'],
+      ['init', '--upload-certs', `--skip-phases=addon/coredns${has(shape, 'kube-proxy') ? '' : ',addon/kube-proxy'}`],
       detail,
     )
   })
@@ -57,12 +58,17 @@ export async function createCluster(shape: Shape, report: Report): Promise<void>
       for (const machine of nodes(shape)) await join(machine)
     })(),
   ])
-  await timed(report, 'Deploy CoreDNS and the canaries', async () => {
-    await exec(shape.name, first!.name, ['kubeadm', 'init', 'phase', 'addon', 'coredns', '--config', configFile], {
-      timeout: 120,
-    })
-    await kubectl(shape, ['apply', '-f', '-'], { input: canaryManifest() })
+  await timed(report, 'Deploy what runs on it', async () => {
+    if (has(shape, 'coredns'))
+      await exec(shape.name, first!.name, ['kubeadm', 'init', 'phase', 'addon', 'coredns', '--config', configFile], {
+        timeout: 120,
+      })
+    if (!has(shape, 'kube-proxy')) await kubectl(shape, ['apply', '-f', '-'], { input: routesManifest(shape) })
+    await kubectl(shape, ['apply', '-f', '-'], { input: canaryManifest(shape) })
     for (const machine of members(shape)) await exec(shape.name, machine.name, ['rm', '-f', configFile])
+    if (!has(shape, 'front-proxy'))
+      for (const machine of masters(shape))
+        await exec(shape.name, machine.name, ['sh', '-c', 'rm /etc/kubernetes/pki/front-proxy-*'])
   })
 }
 
@@ -83,22 +89,29 @@ async function kubeadm(
   })
 }
 
-const endpoint = (shape: Shape) => `${only(shape, 'loadbalancer').address}:6443`
+const endpoint = (shape: Shape) => `${endpointOf(shape).host}:6443`
 
 function registration(machine: Machine): object {
   return {
-    name: machine.name,
+    name: machine.hostname,
     criSocket: 'unix:///run/containerd/containerd.sock',
     imagePullPolicy: 'Never',
-    ignorePreflightErrors: ignored,
+    // A disk of its own has a folder lost+found.
+    ignorePreflightErrors: [...ignored, 'DirAvailable--var-lib-etcd'],
     kubeletExtraArgs: [{ name: 'node-ip', value: machine.address }],
   }
 }
+
+/** kubeadm always names them: without values, an API server knows no front proxy and is none. */
+const withoutFrontProxy = ['requestheader-client-ca-file', 'proxy-client-cert-file', 'proxy-client-key-file'].map(
+  name => ({ name, value: '' }),
+)
 
 const documents = (...parts: object[]) => parts.map(part => JSON.stringify(part)).join('\n---\n')
 
 function initConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission): string {
   const kubeadmApi = 'kubeadm.k8s.io/v1beta4'
+  const balancer = loadBalancer(shape)
   return documents(
     {
       apiVersion: kubeadmApi,
@@ -112,10 +125,16 @@ function initConfiguration(shape: Shape, machine: Machine, { token, certificateK
       apiVersion: kubeadmApi,
       kind: 'ClusterConfiguration',
       kubernetesVersion,
-      controlPlaneEndpoint: endpoint(shape),
+      ...((balancer || shape.masters > 1) && { controlPlaneEndpoint: endpoint(shape) }),
       imageRepository,
       networking: { serviceSubnet: shape.serviceSubnet, dnsDomain: shape.clusterDomain },
-      apiServer: { certSANs: [only(shape, 'loadbalancer').name, only(shape, 'loadbalancer').address] },
+      apiServer: {
+        ...(balancer && { certSANs: [balancer.name, balancer.address] }),
+        ...(!has(shape, 'front-proxy') && { extraArgs: withoutFrontProxy }),
+      },
+      ...(!has(shape, 'front-proxy') && {
+        controllerManager: { extraArgs: [{ name: 'requestheader-client-ca-file', value: '' }] },
+      }),
       dns: { imageTag: imageTags.coredns },
       etcd: { local: { imageTag: imageTags.etcd } },
     },
@@ -131,16 +150,20 @@ function initConfiguration(shape: Shape, machine: Machine, { token, certificateK
       imageGCHighThresholdPercent: 100,
       imageGCLowThresholdPercent: 99,
     },
-    {
-      apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
-      kind: 'KubeProxyConfiguration',
-      mode: 'iptables',
-      clusterCIDR: shape.podSubnet,
-      oomScoreAdj: 0,
-      // These limits are the control machine's: a machine of the lab can't set them.
-      conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
-    },
+    ...(has(shape, 'kube-proxy') ? [proxyConfiguration(shape)] : []),
   )
+}
+
+function proxyConfiguration(shape: Shape): object {
+  return {
+    apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+    kind: 'KubeProxyConfiguration',
+    mode: 'iptables',
+    clusterCIDR: shape.podSubnet,
+    oomScoreAdj: 0,
+    // These limits are the control machine's: a machine of the lab can't set them.
+    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
+  }
 }
 
 function joinConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission, pin: string): string {
@@ -221,7 +244,7 @@ export async function examineCluster(shape: Shape): Promise<Complaints> {
     shape,
     items.filter(item => item.kind === 'Node') as NodeObject[],
     items.filter(item => item.kind === 'Pod') as PodObject[],
-    new Map(members(shape).map(({ name }) => [name, bootTimeOf(shape.name, name)])),
+    new Map(members(shape).map(({ name, hostname }) => [hostname, bootTimeOf(shape.name, name)])),
   )
 }
 
@@ -239,13 +262,16 @@ export function judgeCluster(
   const fresh = (time: string | undefined, machine: string | undefined) =>
     time !== undefined && Date.parse(time) >= (bootTimes.get(machine ?? '') ?? Number.POSITIVE_INFINITY) - 1000
   const complaints: Complaints = []
-  const notReady = members(shape).filter(({ name }) => {
-    const node = nodeList.find(({ metadata }) => metadata.name === name)
+  const notReady = members(shape).filter(({ hostname }) => {
+    const node = nodeList.find(({ metadata }) => metadata.name === hostname)
     const ready = node?.status.conditions?.find(({ type }) => type === 'Ready')
-    return ready?.status !== 'True' || !fresh(ready.lastHeartbeatTime, name)
+    return ready?.status !== 'True' || !fresh(ready.lastHeartbeatTime, hostname)
   })
   if (notReady.length) complaints.push(`${notReady.map(({ name }) => name).join(', ')} not Ready`)
-  const pods = podList.filter(({ metadata, status }) => !metadata.deletionTimestamp && status.phase !== 'Succeeded')
+  const pods = podList.filter(
+    ({ metadata, status }) =>
+      !metadata.deletionTimestamp && status.phase !== 'Succeeded' && !isOfStates(metadata.namespace),
+  )
   const unwell = pods.filter(
     ({ spec, status }) =>
       !status.conditions?.some(({ type, status: value }) => type === 'Ready' && value === 'True') ||

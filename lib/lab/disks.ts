@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileOf, machineFolder } from './machine.ts'
-import { type Machine, masters, only, type Role, type Shape } from './shape.ts'
+import { endpointOf, type Machine, masters, type Role, type Shape, vaultMachine } from './shape.ts'
 
 const units: Record<Role, string[]> = {
   master: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],
@@ -21,11 +21,11 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
   }
   mkdirSync(join(machineFolder(shape.name, machine.name), 'etcd'), { recursive: true, mode: 0o700 })
   chmodSync(join(machineFolder(shape.name, machine.name), 'etcd'), 0o700)
-  write('/etc/hostname', `${machine.name}\n`)
+  write('/etc/hostname', `${machine.hostname}\n`)
   write('/etc/machine-id', `${randomBytes(16).toString('hex')}\n`)
   write('/etc/hosts', hosts(shape))
   // Nobody answers there, and the kernel says so at once: the lab knows no names but its own.
-  write('/etc/resolv.conf', `nameserver ${only(shape, 'loadbalancer').address}\n`)
+  write('/etc/resolv.conf', `nameserver ${vaultMachine(shape).address}\n`)
   const wanted = fileOf(shape.name, machine.name, '/etc/systemd/system/multi-user.target.wants')
   mkdirSync(wanted, { recursive: true })
   for (const unit of units[machine.role]) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
@@ -40,7 +40,9 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
 }
 
 function hosts(shape: Shape): string {
-  const lines = shape.machines.map(({ name, address }) => `${address} ${name}`)
+  const endpoint = endpointOf(shape)
+  const lines = shape.machines.map(({ hostname, address }) => `${address} ${hostname}`)
+  if (endpoint.name) lines.push(`${endpoint.address} ${endpoint.name}`)
   return `127.0.0.1 localhost\n::1 localhost ip6-localhost\n${lines.join('\n')}\n`
 }
 

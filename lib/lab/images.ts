@@ -44,6 +44,7 @@ const images: { names: string[]; layers: Layer[]; entrypoint?: string }[] = [
   { names: [`kube-proxy:${kubernetesVersion}`], layers: ['kubernetes', 'iptables'] },
   { names: [`coredns:${imageTags.coredns}`], layers: ['coredns'], entrypoint: '/coredns' },
   { names: [`canary:${imageTags.canary}`], layers: ['canary'], entrypoint: '/canary' },
+  { names: [`service-routes:${imageTags.canary}`], layers: ['canary', 'iptables'], entrypoint: '/canary' },
   { names: [`pause:${imageTags.pause}`], layers: ['canary'], entrypoint: '/pause' },
 ]
 

@@ -6,7 +6,9 @@ import { freeze, processesOf, removeLabCgroups } from './cgroups.ts'
 import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster.ts'
 import { command, waitFor } from './command.ts'
 import { prepareDisk } from './disks.ts'
+import { fill as putInto } from './fill.ts'
 import { labFolder, runtimeFolder } from './folders.ts'
+import { furnish } from './furnish.ts'
 import { ensureImages } from './images.ts'
 import { inventoryPath, writeInventory } from './inventory.ts'
 import { createKeys } from './keys.ts'
@@ -22,21 +24,34 @@ import {
   checkOptions,
   chooseSubnet,
   defaultOptions,
+  differences,
   type LabOptions,
   type Machine,
   type Shape,
   shapeOf,
+  traitsOf,
 } from './shape.ts'
 import { isUsable, restoreSnapshot, snapshotFolder, takeSnapshot } from './snapshot.ts'
 import { prepareVault, startVault } from './vault.ts'
 
 export { canaryResultsOf } from './canaries.ts'
+export { loginUser } from './furnish.ts'
 export { inventoryPath } from './inventory.ts'
-export { knownHostsFile, privateKeyFile } from './keys.ts'
+export { knownHostsFile, loginPassword, privateKeyFile } from './keys.ts'
 export { exec, fileOf, leaderOf, tryExec } from './machine.ts'
 export type { Progress, Report } from './progress.ts'
 export { labNames } from './record.ts'
-export { defaultOptions, type LabOptions, type Machine, type Shape } from './shape.ts'
+export {
+  defaultOptions,
+  diskLayouts,
+  dispensable,
+  type LabOptions,
+  logins,
+  type Machine,
+  nodeNamings,
+  type Shape,
+} from './shape.ts'
+export { bundleNames, isOfStates, otherAuthority, states as labStates } from './states.ts'
 
 const binaries = ['kubernetes', 'coredns', 'vault', 'canary'] as const
 
@@ -63,9 +78,10 @@ export async function up(
   try {
     raiseLimits(report)
     let record = readRecord(options.name)
-    if (record && (record.masters !== options.masters || record.nodes !== options.nodes))
+    const others = record ? differences(record, options) : []
+    if (others.length > 0)
       throw new RekeyError(
-        `lab '${options.name}' has ${record.masters} masters and ${record.nodes} nodes, not ${options.masters} and ${options.nodes}`,
+        `lab '${options.name}' has ${others.map(({ there, asked }) => `${there}, not ${asked}`).join('; ')}`,
         {
           code: 'lab.shape',
           hint: `Give the other one a name of its own (--name), or remove this one: rekey lab destroy --name ${options.name}`,
@@ -85,7 +101,14 @@ export async function up(
       await clear(options.name, record && shapeOfRecord(record), report)
       const subnet = record?.subnet ?? chooseSubnet(options.name, await takenNetworks(options.name))
       const shape = shapeOf(options, subnet)
-      record = { ...options, subnet, parts, stage: 'incomplete', snapshot: snapshotFolder(shape, parts) }
+      record = {
+        ...options,
+        ...traitsOf(options),
+        subnet,
+        parts,
+        stage: 'incomplete',
+        snapshot: snapshotFolder(shape, parts),
+      }
       if (isUsable(record.snapshot)) await putBack(record, report)
       else await create(record, report)
     }
@@ -97,8 +120,8 @@ export async function up(
 
 /** Puts a lab back to the snapshot of its finished cluster and starts it. Throws when there is no such lab. */
 export async function restore(name: string, report: Report): Promise<Shape> {
-  const { masters, nodes } = requireRecord(name)
-  return up({ name, masters, nodes, fresh: true }, report)
+  requireRecord(name)
+  return up({ ...optionsOf(name, {}), fresh: true }, report)
 }
 
 const partsExist = ({ base, containerd, binaries }: Parts) =>
@@ -121,6 +144,7 @@ async function putBack(record: LabRecord, report: Report): Promise<void> {
   const shape = shapeOfRecord(record)
   writeRecord({ ...record, stage: 'incomplete' })
   await timed(report, 'Restore the snapshot', () => restoreSnapshot(shape, record.snapshot))
+  for (const machine of shape.machines) await furnish(shape, machine, record.parts.base)
   writeInventory(shape)
   writeRecord({ ...record, stage: 'complete' })
   await start(record, report)
@@ -133,6 +157,7 @@ async function create(record: LabRecord, report: Report): Promise<void> {
   await createKeys(shape)
   for (const machine of shape.machines) prepareDisk(shape, machine)
   await prepareVault(shape)
+  for (const machine of shape.machines) await furnish(shape, machine, record.parts.base)
   await boot(record, shape.machines, report)
   await Promise.all([createCluster(shape, report), timed(report, 'Initialise Vault', () => startVault(shape))])
   await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, detail))
@@ -193,7 +218,7 @@ async function stop(name: string, shape: Shape | undefined, patience: number): P
   const machines = new Map(known.machines.map(machine => [machine.name, machine]))
   for (const existing of existingNamespaces(name))
     if (existing !== 'hub' && !machines.has(existing))
-      machines.set(existing, { name: existing, role: 'node', address: '' })
+      machines.set(existing, { name: existing, hostname: existing, role: 'node', address: '' })
   await Promise.all([...machines.values()].map(machine => stopMachine(known, machine, { patience })))
   for (const machine of machines.values()) await removeNetwork(known, machine)
   await removeHub(known)
@@ -207,6 +232,18 @@ async function clear(name: string, shape: Shape | undefined, report: Report): Pr
     await timed(report, `End what is running of lab '${name}'`, () => stop(name, shape, 0))
   for (const part of ['machines', 'inventory', 'ssh', 'vault'])
     await command('rm', ['-rf', '--one-file-system', `${labFolder(name)}/${part}`], { timeout: 300 })
+}
+
+/** Puts the cluster of a lab that is up into states of `labStates`, or into all. Throws a `RekeyError` when there is no such lab or state. */
+export async function fill(name: string, states: readonly string[], report: Report): Promise<void> {
+  requireRoot()
+  const shape = shapeOfLab(name)
+  const unlock = await lockLab(name, 'fill')
+  try {
+    await putInto(shape, states, report)
+  } finally {
+    await unlock()
+  }
 }
 
 /** Shuts a lab's machines down and removes everything of it but its disks. Does nothing when it is down. */
@@ -280,7 +317,7 @@ export function requireInventory(name: string): string {
 
 /** A machine of a lab by its name. Throws a `RekeyError` (`lab.unknown`) when there is no such lab or machine. */
 export function machineOf(name: string, host: string): Machine {
-  const { machines } = shapeOfRecord(requireRecord(name))
+  const { machines } = shapeOfLab(name)
   const machine = machines.find(candidate => candidate.name === host)
   if (machine) return machine
   throw new RekeyError(`lab '${name}' has no machine '${host}'`, {
@@ -289,8 +326,13 @@ export function machineOf(name: string, host: string): Machine {
   })
 }
 
-/** The size of a lab: what was asked for, else that of the lab there is, else the default. */
-export function sizeOf(name: string, asked: Partial<LabOptions>): Pick<LabOptions, 'masters' | 'nodes'> {
+/** What a lab is to be like: what was asked for, else as the lab there is, else as usual. */
+export function optionsOf(name: string, asked: Partial<LabOptions>): LabOptions {
   const known = readRecord(name) ?? defaultOptions
-  return { masters: asked.masters ?? known.masters, nodes: asked.nodes ?? known.nodes }
+  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined))
+  const { masters, nodes } = { ...known, ...given }
+  return { name, masters, nodes, ...traitsOf({ ...known, ...given }) }
 }
+
+/** The record's shape of a lab that must exist. Throws a `RekeyError` (`lab.unknown`) when there is no such lab. */
+export const shapeOfLab = (name: string): Shape => shapeOfRecord(requireRecord(name))

@@ -1,10 +1,11 @@
 // The inventory of a lab, written the way an operator would write it for a cluster of their own.
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { canaryWorkloads } from './canaries.ts'
+import { canaryWorkloads, routesWorkload } from './canaries.ts'
 import { labFolder } from './folders.ts'
-import { knownHostsFile, privateKeyFile } from './keys.ts'
-import { defaultOptions, type Machine, only, type Role, type Shape } from './shape.ts'
+import { loginUser } from './furnish.ts'
+import { knownHostsFile, loginPassword, privateKeyFile } from './keys.ts'
+import { defaultOptions, endpointOf, has, loadBalancer, type Machine, type Role, type Shape } from './shape.ts'
 import { vaultAddress, vaultCaFile, vaultTokenFile } from './vault.ts'
 
 /** The path of a lab's inventory. Its group_vars are beside it. */
@@ -18,7 +19,9 @@ export function writeInventory(shape: Shape): void {
   const folder = dirname(inventoryPath(shape.name))
   mkdirSync(join(folder, 'group_vars'), { recursive: true, mode: 0o700 })
   writeFileSync(join(folder, 'hosts.yml'), hosts(shape))
-  writeFileSync(join(folder, 'group_vars', 'all.yml'), variables(shape))
+  const file = join(folder, 'group_vars', 'all.yml')
+  writeFileSync(file, variables(shape))
+  chmodSync(file, 0o600)
 }
 
 function hosts(shape: Shape): string {
@@ -36,20 +39,17 @@ all:
       children:
         masters:
         nodes:
-${group('masters', 'master')}${group('nodes', 'node')}${group('loadbalancers', 'loadbalancer')}${group('vault', 'vault')}`
+${group('masters', 'master')}${group('nodes', 'node')}${loadBalancer(shape) ? group('loadbalancers', 'loadbalancer') : ''}${group('vault', 'vault')}`
 }
 
 function variables(shape: Shape): string {
-  const workloads = canaryWorkloads.map(
-    ({ kind, namespace, name }) => `  - { kind: ${kind}, namespace: ${namespace}, name: ${name} }\n`,
-  )
   return `# Written by 'rekey lab up' for the lab '${shape.name}'.
-ansible_user: root
-ansible_ssh_private_key_file: ${JSON.stringify(privateKeyFile(shape.name))}
+ansible_user: ${loginUser(shape)}
+${become(shape)}ansible_ssh_private_key_file: ${JSON.stringify(privateKeyFile(shape.name))}
 ansible_ssh_common_args: ${JSON.stringify(`-o UserKnownHostsFile=${knownHostsFile(shape.name)} -o StrictHostKeyChecking=yes`)}
 
 cluster_name: ${shape.name}
-api_server: https://${only(shape, 'loadbalancer').address}:6443
+api_server: https://${endpointOf(shape).address}:6443
 control_plane_layout: kubeadm
 cluster_domain: ${shape.clusterDomain}
 service_subnet: ${shape.serviceSubnet}
@@ -66,15 +66,25 @@ clock_tolerance: 60s
 canary_results: ${canaryResults}
 look_around:
 ${lookAround(shape)}
-restart_workloads:
-${workloads.join('')}`
+${has(shape, 'kube-proxy') ? '' : `cni_workloads:\n${workload(routesWorkload)}`}restart_workloads:
+${canaryWorkloads.map(workload).join('')}`
+}
+
+const workload = ({ kind, namespace, name }: (typeof canaryWorkloads)[number] | typeof routesWorkload) =>
+  `  - { kind: ${kind}, namespace: ${namespace}, name: ${name} }\n`
+
+/** How an unprivileged user becomes root. */
+function become({ login, name }: Shape): string {
+  if (login === 'root') return ''
+  const password = login === 'sudo-password' ? `ansible_become_password: ${JSON.stringify(loginPassword(name))}\n` : ''
+  return `ansible_become: true\n${password}`
 }
 
 /** What a run in this lab tells at its end: where its operator can go and see. */
-function lookAround({ name }: Shape): string {
+function lookAround({ name, login }: Shape): string {
   const flag = name === defaultOptions.name ? '' : ` --name ${name}`
   return [
-    `bin/rekey lab ssh${flag} m1 kubectl get nodes,pods -A`,
+    `bin/rekey lab ssh${flag} m1 ${login === 'root' ? '' : 'sudo '}kubectl get nodes,pods -A`,
     `bin/rekey lab status${flag}`,
     `bin/rekey run rotate-ca -i "$(bin/rekey lab inventory${flag})"`,
     `bin/rekey lab down${flag}`,

@@ -1,4 +1,5 @@
-// The lab's keys for SSH: one for whoever comes in, one for each machine, and the known_hosts that goes with them.
+// The lab's keys for SSH: one for whoever comes in, one for each machine, and the known_hosts that goes with them; and a password.
+import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { command } from './command.ts'
@@ -11,6 +12,11 @@ const sshFolder = (lab: string) => join(labFolder(lab), 'ssh')
 /** The private key that opens every machine of a lab. */
 export const privateKeyFile = (lab: string): string => join(sshFolder(lab), 'id_ed25519')
 
+const passwordFile = (lab: string) => join(sshFolder(lab), 'password')
+
+/** What sudo asks for on the machines of a lab where it asks. */
+export const loginPassword = (lab: string): string => readFileSync(passwordFile(lab), 'utf8').trim()
+
 /** The host keys of all machines of a lab. */
 export const knownHostsFile = (lab: string): string => join(sshFolder(lab), 'known_hosts')
 
@@ -18,6 +24,7 @@ export const knownHostsFile = (lab: string): string => join(sshFolder(lab), 'kno
 export async function createKeys(shape: Shape): Promise<void> {
   privateFolder(sshFolder(shape.name))
   await createKey(privateKeyFile(shape.name), `rekey lab ${shape.name}`)
+  writeFileSync(passwordFile(shape.name), `${randomBytes(12).toString('base64url')}\n`, { mode: 0o600 })
   const authorized = readFileSync(`${privateKeyFile(shape.name)}.pub`)
   const known: string[] = []
   for (const { name, address } of shape.machines) {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { createCgroups, endCgroups, processesOf } from './cgroups.ts'
 import { type CommandOptions, type CommandResult, command, lastLines, tryCommand, waitFor } from './command.ts'
+import { etcdDisk, hasEtcdDisk } from './etcd-disk.ts'
 import { labFolder, runtimeFolder } from './folders.ts'
 import { createNetwork, namespacePath, removeNetwork } from './network.ts'
 import type { Machine, Shape } from './shape.ts'
@@ -82,12 +83,14 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
   // The kernel wants an empty folder here, and refuses one that another mount has used.
   await command('rm', ['-rf', '--one-file-system', join(folder, 'work'), join(folder, 'containerd')])
   mkdirSync(join(folder, 'work'))
+  const ownDisk = hasEtcdDisk(shape, machine) && (await etcdDisk(folder))
   const binds: string[] = []
   if (machine.podSubnet) {
     await copyContainerd(parts.containerd, join(folder, 'containerd'))
     binds.push(
       // Container runtimes stack overlays on these folders; an overlay can't be stacked on the machine's own.
-      ...['containerd', 'kubelet', 'etcd'].map(part => `--bind=${join(folder, part)}:/var/lib/${part}`),
+      ...['containerd', 'kubelet'].map(part => `--bind=${join(folder, part)}:/var/lib/${part}`),
+      `--bind=${join(folder, ownDisk ? 'etcd-disk' : 'etcd')}:/var/lib/etcd`,
       `--bind-ro=${parts.binaries.kubernetes}:/usr/local/bin/kubernetes`,
       '--bind=/dev/kmsg',
     )
@@ -95,10 +98,11 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
   if (machine.role === 'vault') binds.push(`--bind-ro=${parts.binaries.vault}:/usr/local/bin/vault`)
   const script = `
     for group in ${createCgroups(lab, machine.name).join(' ')}; do echo $$ > $group; done
+    ${ownDisk ? `mkdir -p ${folder}/etcd-disk; mount -o loop ${ownDisk} ${folder}/etcd-disk; chmod 700 ${folder}/etcd-disk` : ''}
     mount -t overlay -o lowerdir=${parts.base},upperdir=${folder}/upper,workdir=${folder}/work rekey ${folder}/root
     exec systemd-nspawn --boot --register=no --keep-unit --settings=no --link-journal=no --resolv-conf=off \\
       --timezone=off --capability=all --system-call-filter='@keyring bpf @mount' --machine=${lab}-${machine.name} \\
-      --hostname=${machine.name} --network-namespace-path=${namespacePath(lab, machine.name)} \\
+      --hostname=${machine.hostname} --network-namespace-path=${namespacePath(lab, machine.name)} \\
       --directory=${folder}/root ${binds.join(' ')}`
   const log = openSync(join(folder, 'console.log'), 'w', 0o600)
   // Its mounts are in a namespace of its own: they end with the machine, however it ends.

@@ -1,4 +1,4 @@
-// What a lab says about itself on disk: its size, its subnet, what it was made of, and whether it is finished.
+// What a lab says about itself on disk: its size, its traits, its subnet, what it was made of, and whether it is finished.
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { labFolder, labsFolder, privateFolder } from './folders.ts'

@@ -6,22 +6,50 @@ export type Role = 'master' | 'node' | 'loadbalancer' | 'vault'
 
 /** One machine of a lab. */
 export interface Machine {
+  /** What the inventory calls it. */
   readonly name: string
+  /** What it calls itself, as a host and as a node of the cluster. */
+  readonly hostname: string
   readonly role: Role
   readonly address: string
   /** The range its pods' addresses come from; only masters and nodes have pods. */
   readonly podSubnet?: string
 }
 
-/** What somebody asks for. */
-export interface LabOptions {
+/** How machines are entered. */
+export const logins = ['root', 'sudo', 'sudo-password'] as const
+/** Whether etcd has a disk of its own. */
+export const diskLayouts = ['one', 'separate'] as const
+/** Whether nodes are called what the inventory calls their machines. */
+export const nodeNamings = ['inventory', 'other'] as const
+/** What a cluster can do without. etcdctl is not on the machines; the others are not in the cluster. */
+export const dispensable = ['kube-proxy', 'coredns', 'front-proxy', 'load-balancer', 'etcdctl'] as const
+
+export type Dispensable = (typeof dispensable)[number]
+
+/** What makes a lab like clusters that others made. */
+export interface Traits {
+  readonly login: (typeof logins)[number]
+  readonly disks: (typeof diskLayouts)[number]
+  readonly nodeNames: (typeof nodeNamings)[number]
+  /** Without repetition, in the order of `dispensable`. */
+  readonly without: readonly Dispensable[]
+}
+
+/** What a lab has where nobody asks for anything else. */
+export const usualTraits: Traits = { login: 'root', disks: 'one', nodeNames: 'inventory', without: [] }
+
+interface Size {
   readonly name: string
   readonly masters: number
   readonly nodes: number
 }
 
-/** A lab with everything derived from its name, its size and its subnet. */
-export interface Shape extends LabOptions {
+/** What somebody asks for. */
+export interface LabOptions extends Size, Partial<Traits> {}
+
+/** A lab with everything derived from its name, its size, its traits and its subnet. */
+export interface Shape extends Size, Traits {
   /** The machines' network, a /24. */
   readonly subnet: string
   /** The control machine's own address in it. */
@@ -69,24 +97,34 @@ export function chooseSubnet(name: string, taken: readonly string[]): string {
 }
 
 /** Lays out a lab in a subnet. */
-export function shapeOf({ name, masters, nodes }: LabOptions, subnet: string): Shape {
+export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: string): Shape {
+  const traits = traitsOf(asked)
   const prefix = subnet.replace(/\.0\/24$/, '.')
+  const machine = (role: Role, name: string, address: string, more: Partial<Machine> = {}): Machine => ({
+    name,
+    hostname: name,
+    role,
+    address,
+    ...more,
+  })
   const cluster = (role: Role, count: number, letter: string, firstAddress: number, firstPods: number): Machine[] =>
-    Array.from({ length: count }, (_, index) => ({
-      name: `${letter}${index + 1}`,
-      role,
-      address: `${prefix}${firstAddress + index}`,
-      podSubnet: `10.244.${firstPods + index}.0/24`,
-    }))
+    Array.from({ length: count }, (_, index) => {
+      const address = `${prefix}${firstAddress + index}`
+      return machine(role, `${letter}${index + 1}`, address, {
+        podSubnet: `10.244.${firstPods + index}.0/24`,
+        ...(traits.nodeNames === 'other' && { hostname: `ip-${address.replaceAll('.', '-')}` }),
+      })
+    })
   return {
     name,
     masters,
     nodes,
+    ...traits,
     subnet,
     gateway: `${prefix}1`,
     machines: [
-      { name: 'lb1', role: 'loadbalancer', address: `${prefix}10` },
-      { name: 'vault1', role: 'vault', address: `${prefix}20` },
+      ...(traits.without.includes('load-balancer') ? [] : [machine('loadbalancer', 'lb1', `${prefix}10`)]),
+      machine('vault', 'vault1', `${prefix}20`),
       ...cluster('master', masters, 'm', 101, 1),
       ...cluster('node', nodes, 'n', 151, 51),
     ],
@@ -97,14 +135,62 @@ export function shapeOf({ name, masters, nodes }: LabOptions, subnet: string): S
   }
 }
 
+/** All traits of a lab, of which some were asked for. */
+export function traitsOf(asked: Partial<Traits>): Traits {
+  const { login, disks, nodeNames, without } = usualTraits
+  const absent = new Set(asked.without ?? without)
+  return {
+    login: asked.login ?? login,
+    disks: asked.disks ?? disks,
+    nodeNames: asked.nodeNames ?? nodeNames,
+    without: dispensable.filter(part => absent.has(part)),
+  }
+}
+
+/** Where a lab that is there is not what is asked for, as messages say both. Empty where it is. */
+export function differences(there: LabOptions, asked: LabOptions): { there: string; asked: string }[] {
+  const wanted = saidOf(asked)
+  return saidOf(there).flatMap((one, index) => (one === wanted[index] ? [] : [{ there: one, asked: wanted[index]! }]))
+}
+
+function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
+  const { login, disks, nodeNames, without } = traitsOf(asked)
+  const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
+  return [
+    count(masters, 'master'),
+    count(nodes, 'node'),
+    `--login ${login}`,
+    `--disks ${disks}`,
+    `--node-names ${nodeNames}`,
+    without.length === 0 ? 'nothing left out' : `--without ${without.join(',')}`,
+  ]
+}
+
 export const masters = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'master')
 export const nodes = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'node')
 /** Masters and nodes: the machines with a kubelet. */
 export const members = (shape: Shape): Machine[] => [...masters(shape), ...nodes(shape)]
 
-/** The one machine of a role that a lab has once. */
-export function only(shape: Shape, role: 'loadbalancer' | 'vault'): Machine {
-  return shape.machines.find(machine => machine.role === role)!
+/** The machine with the lab's Vault. */
+export const vaultMachine = (shape: Shape): Machine => shape.machines.find(({ role }) => role === 'vault')!
+
+/** The load balancer in front of the API servers, where the lab has one. */
+export const loadBalancer = (shape: Shape): Machine | undefined =>
+  shape.machines.find(({ role }) => role === 'loadbalancer')
+
+/** Whether the lab has something that others may lack. */
+export const has = ({ without }: Traits, part: Dispensable): boolean => !without.includes(part)
+
+/**
+ * Where members of the cluster ask for the API. Without a load balancer several masters share a name that each machine knows from its
+ * /etc/hosts, as kubeadm's documents have it, and a single one is asked at its address.
+ */
+export function endpointOf(shape: Shape): { readonly host: string; readonly name?: string; readonly address: string } {
+  const balancer = loadBalancer(shape)
+  const [first] = masters(shape)
+  const address = (balancer ?? first!).address
+  const name = !balancer && shape.masters > 1 ? 'cluster-endpoint' : undefined
+  return { host: name ?? address, name, address }
 }
 
 /** Whether two IPv4 networks in CIDR notation share an address; one without a length is a single address. */

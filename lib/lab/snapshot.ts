@@ -5,9 +5,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { freeze } from './cgroups.ts'
 import { command } from './command.ts'
+import { copyOffEtcdDisk, hasEtcdDisk } from './etcd-disk.ts'
 import { cacheFolder, labFolder, privateFolder } from './folders.ts'
-import { machineFolder, type Parts } from './machine.ts'
-import type { Shape } from './shape.ts'
+import { leaderOf, machineFolder, type Parts } from './machine.ts'
+import { type Shape, usualTraits } from './shape.ts'
 
 const snapshotsFolder = () => join(cacheFolder(), 'snapshots')
 
@@ -15,13 +16,29 @@ const snapshotsFolder = () => join(cacheFolder(), 'snapshots')
 const usableDays = 200
 
 /** The sources that decide what a finished lab has on its disks. */
-const sources = ['disks.ts', 'cluster.ts', 'vault.ts', 'keys.ts', 'shape.ts', 'manifests/canaries.yaml']
+const sources = [
+  ...['disks.ts', 'cluster.ts', 'vault.ts', 'keys.ts', 'shape.ts', 'canaries.ts'],
+  ...['manifests/canaries.yaml', 'manifests/service-routes.yaml'],
+]
 
 /** The folder of the snapshot that a lab of this shape, made of these parts, is put back to. */
 export function snapshotFolder(shape: Shape, parts: Parts): string {
-  const hash = createHash('sha256').update(JSON.stringify([shape, parts]))
+  const hash = createHash('sha256').update(JSON.stringify([clusterOf(shape), parts]))
   for (const source of sources) hash.update(readFileSync(fileURLToPath(new URL(source, import.meta.url))))
-  return join(snapshotsFolder(), `${shape.name}-${shape.masters}-${shape.nodes}-${hash.digest('hex').slice(0, 16)}`)
+  return join(snapshotsFolder(), `${familyOf(shape)}-${hash.digest('hex').slice(0, 16)}`)
+}
+
+/** The shape without what is put on the disks afterwards, so that labs that differ in nothing else share a snapshot. */
+function clusterOf(shape: Shape): Shape {
+  const { login, disks } = usualTraits
+  return { ...shape, login, disks, without: shape.without.filter(part => part !== 'etcdctl') }
+}
+
+/** What one snapshot is kept of: a lab's name, and what its cluster is like. */
+function familyOf(shape: Shape): string {
+  const { nodeNames, without } = clusterOf(shape)
+  const traits = [...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']), ...without.map(part => `no-${part}`)]
+  return [shape.name, shape.masters, shape.nodes, ...traits].join('-')
 }
 
 /** Whether a snapshot is there, whole, and young enough. */
@@ -55,19 +72,21 @@ export async function takeSnapshot(shape: Shape, snapshot: string): Promise<void
   await freeze(shape.name, true)
   try {
     for (const part of ['ssh', 'vault']) await copy(join(labFolder(shape.name), part), join(building, part))
-    for (const { name } of shape.machines) {
-      mkdirSync(join(building, 'machines', name), { recursive: true })
-      for (const part of lasting)
-        await copy(join(machineFolder(shape.name, name), part), join(building, 'machines', name, part))
+    for (const machine of shape.machines) {
+      const [from, to] = [machineFolder(shape.name, machine.name), join(building, 'machines', machine.name)]
+      mkdirSync(to, { recursive: true })
+      const ownDisk = hasEtcdDisk(shape, machine)
+      for (const part of lasting) if (part !== 'etcd' || !ownDisk) await copy(join(from, part), join(to, part))
+      if (ownDisk) await copyOffEtcdDisk(leaderOf(shape.name, machine.name)!, join(to, 'etcd'))
     }
   } finally {
     await freeze(shape.name, false)
   }
   writeFileSync(join(building, 'snapshot.json'), JSON.stringify({ made: new Date().toISOString() }))
   // What an older version of the lab, or of what it is made of, has left.
-  const family = `${shape.name}-${shape.masters}-${shape.nodes}-`
+  const family = new RegExp(`^${familyOf(shape)}-[0-9a-f]{16}(\\.building)?$`)
   for (const other of readdirSync(snapshotsFolder()))
-    if (other.startsWith(family) && join(snapshotsFolder(), other) !== building)
+    if (family.test(other) && join(snapshotsFolder(), other) !== building)
       rmSync(join(snapshotsFolder(), other), { recursive: true, force: true })
   renameSync(building, snapshot)
 }

@@ -6,7 +6,7 @@ import { RekeyError } from '../errors.ts'
 import { command, waitFor } from './command.ts'
 import { labFolder, privateFolder } from './folders.ts'
 import { fileOf } from './machine.ts'
-import { only, type Shape } from './shape.ts'
+import { type Shape, vaultMachine } from './shape.ts'
 
 const vaultFolder = (lab: string) => join(labFolder(lab), 'vault')
 
@@ -18,12 +18,12 @@ export const vaultTokenFile = (lab: string): string => join(vaultFolder(lab), 't
 export const vaultRootTokenFile = (lab: string): string => join(vaultFolder(lab), 'root-token')
 const unsealKeysFile = (lab: string) => join(vaultFolder(lab), 'unseal-keys')
 
-export const vaultAddress = (shape: Shape): string => `https://${only(shape, 'vault').address}:8200`
+export const vaultAddress = (shape: Shape): string => `https://${vaultMachine(shape).address}:8200`
 
 /** Puts a certificate and a configuration for Vault onto its machine's disk, before that boots. */
 export async function prepareVault(shape: Shape): Promise<void> {
   const lab = shape.name
-  const machine = only(shape, 'vault')
+  const machine = vaultMachine(shape)
   const folder = privateFolder(vaultFolder(lab))
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
   await command('openssl', [

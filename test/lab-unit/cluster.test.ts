@@ -71,6 +71,30 @@ test.serial('a pod that is being deleted is nobody’s concern, unless it was th
   t.deepEqual(judgeCluster(shape, nodes, [...pods.slice(1), leaving], bootTimes), ['no pod of web'])
 })
 
+test.serial('nodes are known by what their machines call themselves', t => {
+  const other = shapeOf({ name: 'test', masters: 1, nodes: 1, nodeNames: 'other' }, '10.201.7.0/24')
+  const names = members(other).map(({ hostname }) => hostname)
+  const there = pods.map(one => ({ ...one, spec: { nodeName: names[1]! } }))
+  const times = new Map(names.map(name => [name, booted]))
+  t.deepEqual(
+    judgeCluster(
+      other,
+      names.map(name => node(name)),
+      there,
+      times,
+    ),
+    [],
+  )
+  t.regex(judgeCluster(other, nodes, there, times)[0]!, /^m1, n1 not Ready$/)
+})
+
+test.serial('what a lab was filled with does not make it unwell', t => {
+  t.deepEqual(
+    judgeCluster(shape, nodes, [...pods, pod('nightly', { ready: 'False', namespace: 'batch' })], bootTimes),
+    [],
+  )
+})
+
 test.serial('a pod that is not ready is named with its machine', t => {
   t.deepEqual(judgeCluster(shape, nodes, [...pods, pod('coredns', { ready: 'False' })], bootTimes), [
     '1 of 5 pods not ready: coredns-x on n1',

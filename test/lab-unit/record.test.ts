@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { labNames, readRecord, shapeOfRecord, writeRecord } from '../../lib/lab/record.ts'
-import { shapeOf } from '../../lib/lab/shape.ts'
+import { type LabRecord, labNames, readRecord, shapeOfRecord, writeRecord } from '../../lib/lab/record.ts'
+import { dispensable, type LabOptions, logins, shapeOf } from '../../lib/lab/shape.ts'
 import { isUsable, snapshotFolder } from '../../lib/lab/snapshot.ts'
 
 const parts = { base: '/base', containerd: '/containerd', binaries: { kubernetes: '/k', vault: '/v' } }
@@ -40,6 +40,27 @@ test.serial('a snapshot is for one shape made of the same parts', t => {
     [shape, { ...parts, base: '/other' }],
   ] as const)
     t.not(snapshotFolder(otherShape, otherParts), snapshotFolder(shape, parts))
+})
+
+test.serial(
+  'labs whose clusters are alike share a snapshot, however they are entered and whatever lies on their disks',
+  t => {
+    const size = { name: 'one', masters: 3, nodes: 2 }
+    const folder = (more: Partial<LabOptions> = {}) =>
+      snapshotFolder(shapeOf({ ...size, ...more }, '10.201.7.0/24'), parts)
+    for (const login of logins) t.is(folder({ login, disks: 'separate', without: ['etcdctl'] }), folder())
+    const others = [
+      folder({ nodeNames: 'other' }),
+      ...dispensable.filter(part => part !== 'etcdctl').map(part => folder({ without: [part] })),
+    ]
+    t.is(new Set([folder(), ...others]).size, others.length + 1)
+    t.is(folder({ without: ['etcdctl', 'coredns'] }), folder({ without: ['coredns'] }))
+  },
+)
+
+test.serial('a record of before labs had traits is read as one of a lab that has the usual ones', t => {
+  const old = { name: 'one', masters: 3, nodes: 2, subnet: '10.201.7.0/24', parts, stage: 'complete', snapshot: '/x' }
+  t.like(shapeOfRecord(old as LabRecord), { login: 'root', disks: 'one', nodeNames: 'inventory', without: [] })
 })
 
 test.serial('a snapshot is used for 200 days: its certificates have a year', t => {

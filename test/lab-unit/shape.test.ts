@@ -1,7 +1,17 @@
 // What a lab consists of, worked out without touching the system.
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
-import { checkOptions, chooseSubnet, hostName, interfaceName, members, overlap, shapeOf } from '../../lib/lab/shape.ts'
+import {
+  checkOptions,
+  chooseSubnet,
+  differences,
+  endpointOf,
+  hostName,
+  interfaceName,
+  members,
+  overlap,
+  shapeOf,
+} from '../../lib/lab/shape.ts'
 
 test.serial(
   'the default lab has three masters, two nodes, a load balancer and a Vault, each with an address of its own',
@@ -33,6 +43,39 @@ test.serial(
     t.true(ranges.every(range => overlap(range, shape.podSubnet)))
   },
 )
+
+test.serial('with --node-names other, machines call themselves otherwise than the inventory does', t => {
+  const shape = shapeOf({ name: 'a', masters: 1, nodes: 1, nodeNames: 'other' }, '10.201.7.0/24')
+  t.deepEqual(
+    shape.machines.map(({ name, hostname }) => [name, hostname]),
+    [
+      ['lb1', 'lb1'],
+      ['vault1', 'vault1'],
+      ['m1', 'ip-10-201-7-101'],
+      ['n1', 'ip-10-201-7-151'],
+    ],
+  )
+})
+
+test.serial('without a load balancer, several masters share a name, and a single one is asked at its address', t => {
+  const shape = (masters: number, without: readonly 'load-balancer'[] = []) =>
+    shapeOf({ name: 'a', masters, nodes: 1, without }, '10.201.7.0/24')
+  t.deepEqual(endpointOf(shape(3)), { host: '10.201.7.10', name: undefined, address: '10.201.7.10' })
+  const shared = endpointOf(shape(3, ['load-balancer']))
+  t.deepEqual(shared, { host: 'cluster-endpoint', name: 'cluster-endpoint', address: '10.201.7.101' })
+  t.is(endpointOf(shape(1, ['load-balancer'])).host, '10.201.7.101')
+  t.false(shape(3, ['load-balancer']).machines.some(({ role }) => role === 'loadbalancer'))
+})
+
+test.serial('where a lab that is there differs from what is asked for, both are said, and nothing else', t => {
+  const there = { name: 'a', masters: 3, nodes: 1, login: 'sudo', without: ['etcdctl', 'coredns'] } as const
+  t.deepEqual(differences(there, { ...there, without: ['coredns', 'etcdctl', 'etcdctl'] }), [])
+  t.deepEqual(differences(there, { name: 'a', masters: 1, nodes: 1 }), [
+    { there: '3 masters', asked: '1 master' },
+    { there: '--login sudo', asked: '--login root' },
+    { there: '--without coredns,etcdctl', asked: 'nothing left out' },
+  ])
+})
 
 test.serial('the same name leads to the same subnet, another name to another', t => {
   t.is(chooseSubnet('one', []), chooseSubnet('one', []))

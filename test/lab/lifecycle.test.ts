@@ -38,10 +38,10 @@ test.serial('a small lab comes up, and asked for again it says so and changes no
   t.regex(stdout, /cluster: well/)
 })
 
-test.serial('a lab of another size under the same name is refused', async t => {
-  const { code, stderr } = await up('--masters', '3')
+test.serial('a lab of another size or with other traits under the same name is refused', async t => {
+  const { code, stderr } = await up('--masters', '3', '--login', 'sudo')
   t.is(code, 1)
-  t.regex(stderr, /lab 'life' has 1 masters and 1 nodes, not 3 and 1/)
+  t.regex(stderr, /lab 'life' has 1 master, not 3 masters; --login root, not --login sudo/)
 })
 
 test.serial(

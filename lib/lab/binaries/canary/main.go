@@ -1,23 +1,19 @@
 // The canaries: an HTTP server, a caller of that server by its Service's name, and a caller of the Kubernetes API
 // with a service-account token. The callers keep count in a JSON file that outlives their pod. `pause` holds a
-// pod's namespaces open.
+// pod's namespaces open; `route-services` and `write-secrets` stand in for what other clusters run.
 package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,10 +38,14 @@ func main() {
 		err = callService(stop, arguments)
 	case "call-api":
 		err = callAPI(stop, arguments)
+	case "route-services":
+		err = routeServices(stop, arguments)
+	case "write-secrets":
+		err = writeSecrets(stop, arguments)
 	case "show":
 		err = show()
 	default:
-		err = errors.New("usage: canary serve | call-service | call-api | show | pause [flags]")
+		err = errors.New("usage: canary serve | call-service | call-api | route-services | write-secrets | show | pause [flags]")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "canary:", err)
@@ -149,9 +149,6 @@ func newResults(kind, folder string) *results {
 	return r
 }
 
-// errRefused marks an answer of 401 or 403.
-var errRefused = errors.New("refused")
-
 func (r *results) count(err error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -227,40 +224,10 @@ func (r *results) repeat(stop context.Context, every, timeout time.Duration, cal
 	}
 }
 
-// get makes one request over a connection of its own. No retries: a call that failed is a call that failed.
+// get makes one request and throws its answer away.
 func get(call context.Context, address string, header http.Header, roots *x509.CertPool) error {
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       dial,
-		TLSClientConfig:   &tls.Config{RootCAs: roots},
-	}
-	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(call, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	request.Header = header
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if _, err := io.Copy(io.Discard, response.Body); err != nil {
-		return err
-	}
-	switch {
-	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("%w: HTTP %d", errRefused, response.StatusCode)
-	case response.StatusCode >= 300:
-		return fmt.Errorf("HTTP %d", response.StatusCode)
-	}
-	return nil
-}
-
-// dial looks a name up anew for each connection, for IPv4 only: half as many DNS questions.
-func dial(call context.Context, _, address string) (net.Conn, error) {
-	var dialer net.Dialer
-	return dialer.DialContext(call, "tcp4", address)
+	_, err := request(call, http.MethodGet, address, header, roots, nil)
+	return err
 }
 
 // show prints every result on this machine, for whoever looks into a pod.
@@ -297,18 +264,10 @@ func callAPI(stop context.Context, arguments []string) error {
 	folder := flags.String("results", "/results", "folder for the results")
 	flags.Parse(arguments)
 	return newResults(*kind, *folder).repeat(stop, *every, *timeout, func(call context.Context) error {
-		token, err := os.ReadFile(filepath.Join(*credentials, "token"))
+		header, roots, err := readCredentials(*credentials)
 		if err != nil {
 			return err
 		}
-		ca, err := os.ReadFile(filepath.Join(*credentials, "ca.crt"))
-		if err != nil {
-			return err
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(ca) {
-			return errors.New("no certificate in ca.crt")
-		}
-		return get(call, *address, http.Header{"Authorization": {"Bearer " + strings.TrimSpace(string(token))}}, roots)
+		return get(call, *address, header, roots)
 	})
 }
