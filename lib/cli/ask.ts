@@ -5,6 +5,7 @@ import { Writable } from 'node:stream'
 import { ReadStream } from 'node:tty'
 import { CancelledError, RekeyError } from '../errors.ts'
 import { tell } from '../output/print.ts'
+import { tellSecret } from '../secrets/index.ts'
 
 /**
  * Asks on the terminal without showing what is typed, also where stdin is something else.
@@ -29,7 +30,12 @@ export function askHidden(prompt: string): Promise<string> {
   tell(prompt, '')
   return new Promise<string>((resolve, reject) => {
     const cancel = () => reject(new CancelledError('nothing was typed', { code: 'run.cancelled' }))
-    terminal.once('line', resolve).once('SIGINT', cancel).once('close', cancel)
+    terminal.once('line', line => {
+      // What must not be seen while it is typed must not be seen afterwards.
+      tellSecret(line, `the answer to '${prompt.trim()}'`)
+      resolve(line)
+    })
+    terminal.once('SIGINT', cancel).once('close', cancel)
   }).finally(() => {
     terminal.close()
     input.destroy()

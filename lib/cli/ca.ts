@@ -9,6 +9,7 @@ import { readPkcs12 } from '../pki/certificates/pkcs12.ts'
 import type { EmbeddedIssuer } from '../pki/issuer/embedded-issuer.ts'
 import type { SealedFileKey } from '../pki/issuer/sealed-file.ts'
 import type { RoleSettings } from '../pki/vault/contract.ts'
+import { tellSecret } from '../secrets/index.ts'
 import { positiveInteger } from './whole-number.ts'
 
 /** What opens the file. */
@@ -34,7 +35,10 @@ export async function openCa(file: string, { passphraseFile, keyFile }: CaKeyOpt
 
 function passphraseOf(file: string | undefined): string {
   const passphrase = file === undefined ? process.env['REKEY_CA_PASSPHRASE'] : readFirstLine(file)
-  if (passphrase) return passphrase
+  if (passphrase) {
+    tellSecret(passphrase, 'the passphrase of the CA file')
+    return passphrase
+  }
   throw new RekeyError('nothing opens the CA file', {
     code: 'issuer.passphrase',
     hint: 'Give --passphrase-file or --key-file, or set REKEY_CA_PASSPHRASE.',

@@ -7,6 +7,7 @@ import { becomeMethods, type ConnectionDefaults } from '../connection/settings.t
 import { RekeyError } from '../errors.ts'
 import { tell } from '../output/print.ts'
 import type { Host } from '../playbook/host.ts'
+import { tellSecret } from '../secrets/index.ts'
 import { askHidden } from './ask.ts'
 
 export interface ConnectionOptions {
@@ -22,11 +23,8 @@ export interface ConnectionOptions {
 /** How the hosts of a command are reached. */
 export interface Connecting {
   readonly defaults: ConnectionDefaults
-  /**
-   * Asks for the passphrases of the keys that these hosts need, each once. Returns everything that must never be shown:
-   * passphrases and passwords, also those of the inventory.
-   */
-  unlock(hosts: readonly Host[]): Promise<string[]>
+  /** Asks for the passphrases of the keys that these hosts need, each once. What they log in with is told as secret. */
+  unlock(hosts: readonly Host[]): Promise<void>
 }
 
 const passphraseTries = 3
@@ -64,17 +62,15 @@ export async function openConnecting(options: ConnectionOptions): Promise<Connec
       unlockedKeys,
     },
     unlock: async hosts => {
-      const settings = hosts.map(({ connection }) => connection)
-      for (const one of settings) {
-        for (const file of await lockedKeyFiles(one)) {
+      for (const { name, connection } of hosts) {
+        const { password, become } = connection
+        if (password !== undefined) tellSecret(password, `the password of ${name}`)
+        if (become?.password !== undefined) tellSecret(become.password, `the become password of ${name}`)
+        for (const file of await lockedKeyFiles(connection)) {
           const key = await askForPassphrase(file)
           if (key) unlockedKeys.set(file, key)
         }
       }
-      return [
-        ...settings.flatMap(one => [one.password, one.become?.password]),
-        ...[...unlockedKeys.values()].map(({ passphrase }) => passphrase.reveal()),
-      ].filter(value => value !== undefined)
     },
   }
 }

@@ -3,15 +3,18 @@ import { userInfo } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
-import { type Redactor, redactor } from '../output/redaction.ts'
+import { redactor } from '../output/redaction.ts'
+import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
 import { claimRun } from '../run/claim.ts'
+import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
 import { openJournal } from '../run/journal.ts'
 import type { Provenance } from '../run/provenance.ts'
 import { openRegistered } from '../run/registered.ts'
 import { type Earlier, runPlaybook } from '../run/run.ts'
+import { processSecrets, shortestSecret } from '../secrets/index.ts'
 import { confirmSteps } from './confirm.ts'
 import { interruptible } from './interrupt.ts'
 
@@ -24,16 +27,14 @@ export interface Execution extends ViewSettings {
   readonly vars: unknown
   readonly selection: RunSelection
   readonly provenance: Provenance
-  /** What must never be shown, wherever it comes from. */
-  readonly secrets: readonly string[]
   readonly check?: boolean
   readonly takeLock?: boolean
   /** Ask before each step. */
   readonly step?: boolean
   /** Show what steps write to files. */
   readonly diff?: boolean
-  /** What was done before; is given what to tell of secrets that it reads. */
-  earlier?(redact: (value: string) => void): Earlier
+  /** What was done before; read once the run is this process's. */
+  earlier?(): Earlier
   /** Resolves once what belongs to the run beside its journal is on the disk, too: before anything is done on a host. */
   readonly kept?: Promise<void>
   /** Told before everything else. */
@@ -48,13 +49,6 @@ export interface Execution extends ViewSettings {
 const manyHosts = 200
 export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-factor=1']
 
-/** An event as others may see it. There are thousands of lines of output for every other one. */
-function redacted(body: RunEventBody, { text, deep }: Redactor): RunEvent {
-  const at = eventTime()
-  if (body.kind !== 'step.output') return deep({ ...body, at })
-  return { ...body, step: text(body.step), host: text(body.host), line: text(body.line), at }
-}
-
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) for (const flag of smallHeap) setFlagsFromString(flag)
@@ -64,15 +58,22 @@ export async function execute(execution: Execution): Promise<number> {
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()
-  rest.secrets.forEach(redact.add)
-  const earlier = rest.earlier?.(redact.add)
+  const earlier = rest.earlier?.()
   const journal = openJournal(folder)
   const registered = openRegistered(folder, text => redact.text(text) !== text)
+  let named = 0
   const emit = (body: RunEventBody) => {
-    const event = redacted(body, redact)
+    const event: RunEvent = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
     view.event(event)
     if (body.kind === 'run.started') for (const text of rest.notices ?? []) emit({ kind: 'notice', text })
+    if (processSecrets.tooShort.size === named) return
+    const tooShort = [...processSecrets.tooShort].slice(named)
+    named += tooShort.length
+    emit({
+      kind: 'notice',
+      text: `${names(tooShort)}: too short to be kept from being shown (fewer than ${shortestSecret} characters)`,
+    })
   }
   const { signal, release } = interruptible()
   try {
@@ -92,7 +93,6 @@ export async function execute(execution: Execution): Promise<number> {
         await kept
         await journal.flush()
       },
-      redact: redact.add,
       register: registered.save,
     })
     return exitCode

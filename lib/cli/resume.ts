@@ -72,10 +72,10 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
       ...unfinished(history).map(line => `${line}: it is done again`),
       ...waiting(history).map(line => `${line}: it runs at the end of its play`),
     ],
-    earlier: redact => ({
+    earlier: () => ({
       mode: 'resume',
       hosts: hostsOf(history),
-      registered: readRegistered(folder, redact),
+      registered: readRegistered(folder),
       done: (step, host) => isDone(progress.get(step)?.get(host)),
       progress: (step, host) => progress.get(step)?.get(host),
       failure: (step, host) => failures.get(step)?.get(host),
@@ -115,10 +115,10 @@ export async function takeUp(
   const { selection } = first
   const chosen = selectPlays(playbook, { ...selection, inventory, limit: limitOf(inventory, selection.limit) })
   const hosts = new Set(chosen.flatMap(play => play.hosts.map(({ name }) => name)))
+  await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   return {
     playbook,
     inventory,
-    secrets: await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name))),
     run,
     folder,
     vars: await variablesOf(playbook, inventory, hosts),

@@ -97,7 +97,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   requireDelegates(plays, inventory)
   const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
   const vars = await variablesOf(playbook, inventory, hosts)
-  const secrets = await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
+  await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
   const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
@@ -119,7 +119,6 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       extraVars: inventory.extraVariables,
     },
     check: options.check,
-    secrets,
     takeLock: options.takeLock,
     step: options.step,
     ...viewOf(options),

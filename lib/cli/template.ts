@@ -30,6 +30,7 @@ import {
   wouldWrite,
 } from '../playbook/model.ts'
 import { dueCommands } from '../run/due-commands.ts'
+import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
@@ -96,7 +97,7 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   const inventory = await openInventory(options, { connection: connecting.defaults })
   const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
   if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
-  const secrets = await connecting.unlock(hosts)
+  await connecting.unlock(hosts)
 
   const { signal, release } = interruptible()
   // Opened when the first secret is asked for: a configuration may need none.
@@ -111,7 +112,7 @@ async function render(pattern: string, options: TemplateOptions): Promise<number
   const limit = new Set(hosts.map(({ name }) => name))
   try {
     const made = templatePlaybook(configuration, { ...options, pattern, connected })
-    return await execute(made, { ...options, inventory, limit, signal, secrets })
+    return await execute(made, { ...options, inventory, limit, signal })
   } finally {
     release()
     await (await source?.catch(() => undefined))?.close()
@@ -172,8 +173,8 @@ export function templatePlaybook(configuration: TemplateConfiguration, options: 
       // Where all hosts share, what any of them has is left alone, and the others get the same.
       const others = options.shared ? context.hosts(options.pattern).filter(({ name }) => name !== host.name) : []
       const reuse = options.renew ? undefined : { context, others, paths, withoutKeys: sources.every(asksForNoKey) }
-      if (options.shared) shared ??= newRenderer(options.connected, { reuse, redact: context.redact })
-      const renderer = shared ?? newRenderer(options.connected, { session: context, reuse, redact: context.redact })
+      if (options.shared) shared ??= newRenderer(options.connected, { reuse })
+      const renderer = shared ?? newRenderer(options.connected, { session: context, reuse })
       const blocks = await renderConfiguration({ templates }, renderer, { readSource, data: hostData(host) })
       verifySet(filesOf(blocks, options.backups).map(({ path, content }) => ({ path, text: content.toString('utf8') })))
       rendered.set(host.name, blocks)
@@ -272,17 +273,11 @@ function newRenderer(
   options: {
     readonly session?: HostSession
     readonly reuse?: ReuseOptions
-    redact(value: string): void
   },
 ): Renderer {
-  const { session, reuse, redact } = options
-  const issue = async (path: string, data?: Readonly<Record<string, string>>) => {
-    const response = await vaultSecrets(await connected())(path, data)
-    for (const value of secretsIn(response?.data ?? {})) redact(value)
-    const token = response?.auth?.['client_token']
-    if (typeof token === 'string') redact(token)
-    return response
-  }
+  const { session, reuse } = options
+  const issue = async (path: string, data?: Readonly<Record<string, string>>) =>
+    vaultSecrets(await connected())(path, data)
   const secrets =
     reuse === undefined
       ? issue
@@ -302,16 +297,6 @@ function newRenderer(
     environment: process.env,
     readFile: session && (path => session.files.readText(path)),
     interfaces: session && (() => readInterfaces(session)),
-  })
-}
-
-/** What of an answer must show nowhere: the key of a certificate; of anything else, all that it says. */
-function secretsIn(data: Readonly<Record<string, unknown>>): string[] {
-  if (typeof data['certificate'] === 'string')
-    return typeof data['private_key'] === 'string' ? [data['private_key']] : []
-  return Object.values(data).flatMap(value => {
-    if (typeof value === 'string') return value
-    return value !== null && typeof value === 'object' ? secretsIn(value as Record<string, unknown>) : []
   })
 }
 
@@ -432,7 +417,6 @@ interface ExecuteOptions extends OutputOptions {
   readonly inventory: Parameters<typeof runPlaybook>[1]['inventory']
   readonly limit: ReadonlySet<string>
   readonly signal: AbortSignal
-  readonly secrets: readonly string[]
   readonly check?: boolean
   readonly forks: number
   readonly dry?: boolean
@@ -445,16 +429,15 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     ? await openView({ ...viewOf(options), output: 'plain' }, process.stderr)
     : await openView(viewOf(options), process.stdout)
   const redact = redactor()
-  options.secrets.forEach(redact.add)
   const journal = openJournal(folder)
   const emit = (body: RunEventBody) => {
-    const event = redact.deep({ ...body, at: eventTime() })
+    const event = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
     view.event(event)
   }
   try {
     const { exitCode } = await runPlaybook(made, {
-      ...{ run, folder, emit, vars: {}, operator: userInfo().username, flush: journal.flush, redact: redact.add },
+      ...{ run, folder, emit, vars: {}, operator: userInfo().username, flush: journal.flush },
       ...{ inventory: options.inventory, limit: options.limit, signal: options.signal },
       ...{
         check: options.check,

@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { ConnectionSettings, UnlockedKey } from './settings.ts'
-import { secret } from './shell.ts'
+import { Secret } from './shell.ts'
 
 /** The keys that ssh tries when nobody names one. */
 export function defaultKeyFiles(): string[] {
@@ -52,7 +52,7 @@ function keyFilesOf({ privateKeyFile, password }: ConnectionSettings): readonly 
 export async function unlockKey(file: string, passphrase: string): Promise<UnlockedKey | undefined> {
   const { default: ssh2 } = await import('ssh2')
   const key = ssh2.utils.parseKey(readFileSync(file), passphrase)
-  if (!(key instanceof Error)) return { key, passphrase: secret(passphrase) }
+  if (!(key instanceof Error)) return { key, passphrase: new Secret(passphrase) }
   if (/integrity|bad passphrase|bad decrypt|decrypt/i.test(key.message)) return undefined
   throw new RekeyError(`${file}: this private key can't be read: ${key.message}`, {
     code: 'connection.private-key',

@@ -1,10 +1,13 @@
 // Text that becomes part of a command line on a host: POSIX quoting, and the two kinds of values that aren't plain text.
+import { requireSecret, tellSecret } from '../secrets/index.ts'
 
-/** A value that must never be seen: refused in command lines, shown as `«secret»` wherever it is printed. */
+/** A value that must never be seen: refused in command lines, shown as `«secret»` wherever it is printed, and replaced in what others print. */
 export class Secret {
   readonly #value: string
-  constructor(value: string) {
+  /** @param parts what of it is secret by itself, where that is not all of it */
+  constructor(value: string, parts: readonly string[] = [value]) {
     this.#value = value
+    for (const part of parts) tellSecret(part)
   }
   /** The value itself. Only for stdin, a 0600 file, or a TLS connection. */
   reveal(): string {
@@ -21,9 +24,16 @@ export class Secret {
   }
 }
 
-/** Marks a value as secret: it may be given to a command as `input`, never inside the command line. */
-export function secret(value: string): Secret {
-  return new Secret(value)
+/**
+ * Marks a value as secret: it may be given to a command as `input`, never inside the command line; from now on it is replaced wherever it is
+ * shown or kept, in each line of it and in its usual encodings.
+ * @param parts of a text that holds secrets, such as a kubeconfig: these. The rest of it may be seen elsewhere
+ * @throws RekeyError for fewer than three characters: they are part of too many words
+ */
+export function secret(value: string, { parts }: { parts?: readonly (string | Secret)[] } = {}): Secret {
+  const told = parts?.map(part => (part instanceof Secret ? part.reveal() : part))
+  for (const one of told ?? [value]) requireSecret(one)
+  return new Secret(value, told)
 }
 
 /** Text that goes into a command line as it stands. */

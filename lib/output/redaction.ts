@@ -1,135 +1,181 @@
-// Secrets out of everything that is shown or kept: by value where a step said which, by shape as the last net.
+// Secrets out of everything that is shown or kept: by value where somebody said which, by shape as the last net.
 import { createHmac, randomBytes } from 'node:crypto'
+import { type Found, type Open, processSecrets, type Secrets } from '../secrets/index.ts'
+import { type Layer, layersOf } from './layers.ts'
+import { type OpenKey, shapesIn, shapesInFile } from './shapes.ts'
 
 /** Replaces secrets in text. */
 export interface Redactor {
-  /** Registers a value, and its base64, to be replaced from now on. Values under 8 characters are left alone. */
-  add(value: string): void
   text(text: string): string
-  /** Replaces in every string of a JSON-like value. */
-  deep<T>(value: T): T
-  /** Replaces as `text` does, short values too, each by its fingerprint: so that it shows whether one changed. */
+  /**
+   * Replaces in the lines of a stream, one after the other: also what is spread over several of them.
+   * @param goesOn the line is a piece of a longer one, and the next piece follows: its end may be handed on with that
+   */
+  line(stream: string, line: string, goesOn?: boolean): string
+  /** Nothing comes of a stream any more. */
+  ended(stream: string): void
+  /** Replaces as `text` does, and all that a file has under the name of a secret, each by its fingerprint: so that it shows whether one changed. */
   marked(text: string): string
   /** Stands for a value: the same for the same value, in this run only, and of no use to those who guess. */
   fingerprint(value: string): string
 }
 
 const mark = '«redacted»'
-const shortestValue = 8
-/** In a diff, where little else is lost. */
-const shortestMarked = 3
+/** Escapes, and what may be a control character: whether a line has to be looked at in other ways. */
+const layered = /[\\%\x00-\x1f\x7f-\x9f\xad\u200b-\u206f\ufeff]/
+/** Characters at the end of a piece that are handed on with the next: as much as a known secret is recognized by. */
+const recognized = 7
+/** The same where a token may go on, with its name before it, and where a secret does. */
+const longestName = 32
+const longestToken = 8_192
+const longestHeld = 65_536
 
-/** What looks like a secret: what stands before it is kept. */
-const shapes: readonly RegExp[] = [
-  /()-----BEGIN (?:[A-Z ]*)PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
-  // The same in base64, as kubeconfigs and Secrets carry it.
-  /()LS0tLS1CRUdJTi[A-Za-z0-9+/]*(?:UFJJVkFURS|BSSVZBVE|QUklWQVRF)[A-Za-z0-9+/=]*/g,
-  /(\b(?:client-key-data|token|password|secret_id)["']?\s*[:=]\s*["']?)(?![«\0])[^\s"',}]{8,}/g,
-  // JSON web tokens, and Vault's own.
-  /()\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+/g,
-  /()\bhv[sbr]\.[\w-]{20,}/g,
-]
-/** In files alone: the keys of an encryption configuration, and passwords of any length. */
-const shapesInFiles: readonly RegExp[] = [
-  ...shapes,
-  /(\b(?:secret|password|passwd|token|key-data)["']?\s*[:=]\s*["']?)(?![«\0])[^\s"',}]+/gi,
-]
-
-const longestName = 64
-const mostNames = 1_000
+/** What a stream's next line has to know. */
+interface State {
+  readonly open: readonly Open[]
+  readonly key?: OpenKey
+  readonly held?: string
+}
+const fresh: State = { open: [] }
 
 /** Makes a redactor. */
-export function redactor(): Redactor {
-  const values = new Set<string>()
-  const short = new Set<string>()
+export function redactor(secrets: Secrets = processSecrets): Redactor {
+  const { find } = secrets.search
   const key = randomBytes(32)
-  const occurring = finder(values)
-  /** What short texts became, while no more values are known: the names of hosts and steps come back with each line of output. */
-  const names = new Map<string, string>()
-  const add = (value: string) => {
-    names.clear()
-    // Keys are seen line by line: each line is a secret of its own.
-    for (const part of [value, ...value.split('\n')]) {
-      const known = part.trim()
-      if (known.startsWith('-----')) continue
-      if (known.length < shortestValue) {
-        if (known.length >= shortestMarked) short.add(known)
-        continue
-      }
-      values.add(known)
-      values.add(Buffer.from(part).toString('base64'))
-    }
-  }
-  const text = (input: string): string => {
-    if (input.length > longestName) return replaced(input)
-    let result = names.get(input)
-    if (result !== undefined) return result
-    result = replaced(input)
-    if (names.size === mostNames) names.clear()
-    names.set(input, result)
-    return result
-  }
-  const replaced = (input: string): string => {
-    let result = input
-    for (const value of occurring(input)) result = result.replaceAll(value, mark)
-    if (result.length < shortestValue) return result
-    for (const shape of shapes) result = result.replace(shape, `$1${mark}`)
-    return result
-  }
-  const deep = <T>(value: T): T => {
-    if (typeof value === 'string') return text(value) as T
-    if (Array.isArray(value)) return value.map(deep) as T
-    if (value !== null && typeof value === 'object') {
-      return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, deep(member)])) as T
-    }
-    return value
-  }
+  const streams = new Map<string, State>()
   const fingerprint = (value: string) => `«${createHmac('sha256', key).update(value).digest('hex').slice(0, 12)}»`
-  const marked = (input: string): string => {
-    let result = input
-    for (const value of occurring(input)) result = result.replaceAll(value, fingerprint(value))
-    // A short one may be part of a word that means nothing.
-    if (short.size > 0)
-      result = result.replace(/[^\s"'=:,;()[\]{}<>]+/g, word => (short.has(word) ? fingerprint(word) : word))
-    for (const shape of shapesInFiles) {
-      result = result.replace(shape, (found, before: string) => before + fingerprint(found.slice(before.length)))
-    }
-    return result
+
+  /** What is to be hidden of a line, from its beginning to its end, and what it leaves open. */
+  const hidden = (line: string, { open, key: openKey }: State): { found: readonly Found[] } & State => {
+    const { visible, others } = layered.test(line) ? layersOf(line) : { others: [] }
+    const known = find(visible?.text ?? line, open)
+    const shapes = shapesIn(visible?.text ?? line, openKey)
+    const found = placed(visible, [...known.found, ...shapes.found])
+    for (const layer of others) found.push(...placed(layer, inLines(layer.text)))
+    return { found: joined(found), open: known.open, key: shapes.key }
   }
-  return { add, text, deep, marked, fingerprint }
+  /** What is escaped in one line may be several. */
+  const inLines = (text: string): readonly Found[] => {
+    const found: Found[] = []
+    let open: readonly Open[] = []
+    forLines(text, (line, at) => {
+      const one = find(line, open)
+      open = one.open
+      for (const { from, to } of one.found) found.push({ from: at + from, to: at + to })
+    })
+    return acrossLines(text, joined(found))
+  }
+
+  const text = (input: string): string => {
+    if (!input.includes('\n')) return replaced(input, hidden(input, fresh).found)
+    const found: Found[] = []
+    let state: State = fresh
+    forLines(input, (line, at) => {
+      const one = hidden(line, state)
+      state = one
+      for (const { from, to } of one.found) found.push({ from: at + from, to: at + to })
+    })
+    return replaced(input, acrossLines(input, found))
+  }
+
+  const line = (stream: string, piece: string, goesOn = false): string => {
+    const state = streams.get(stream) ?? fresh
+    const whole = state.held === undefined ? piece : state.held + piece
+    const { found, open, key: openKey } = hidden(whole, state)
+    const end = goesOn ? endOfPiece(whole, found) : whole.length
+    if (end < whole.length) streams.set(stream, { open: [], held: whole.slice(end) })
+    else if (open.length > 0 || openKey) streams.set(stream, { open, key: openKey })
+    else if (state !== fresh) streams.delete(stream)
+    return replaced(
+      whole.slice(0, end),
+      found.filter(({ from }) => from < end),
+    )
+  }
+
+  const marked = (input: string): string =>
+    input
+      .split('\n')
+      .map(one => {
+        const found = joined([...hidden(one, fresh).found, ...shapesInFile(one)])
+        return replaced(one, found, fingerprint)
+      })
+      .join('\n')
+
+  return { text, line, ended: stream => void streams.delete(stream), marked, fingerprint }
 }
 
-/** With this many values a search for each of them takes longer than a look at each place of a text. */
-const fewValues = 64
+/** Calls for every line, with where it begins. */
+function forLines(text: string, take: (line: string, at: number) => void): void {
+  let at = 0
+  for (;;) {
+    const end = text.indexOf('\n', at)
+    take(end === -1 ? text.slice(at) : text.slice(at, end), at)
+    if (end === -1) return
+    at = end + 1
+  }
+}
 
-/** Finds which of the values, to which more may be added, occur in a text: the longest first, since it may hold others. */
-function finder(values: ReadonlySet<string>): (text: string) => string[] {
-  /** By how they begin. */
-  const index = new Map<string, string[]>()
-  let known: string[] = []
-  const learn = () => {
-    if (known.length === values.size) return
-    const all = [...values]
-    for (const value of all.slice(known.length)) {
-      const start = value.slice(0, shortestValue)
-      const alike = index.get(start)
-      if (alike) alike.push(value)
-      else index.set(start, [value])
-    }
-    known = all
+/** Places in a layer as places in the text that it was made of. */
+function placed(layer: Layer | undefined, found: readonly Found[]): Found[] {
+  if (!layer) return [...found]
+  return found.map(({ from, to }) => ({ from: layer.places[from]!, to: layer.places[to]! }))
+}
+
+/** In order, those that overlap as one. */
+function joined(found: readonly Found[]): readonly Found[] {
+  if (found.length < 2) return found
+  const all: Found[] = []
+  for (const one of found.toSorted((a, b) => a.from - b.from)) {
+    const last = all.at(-1)
+    if (last && one.from < last.to) all[all.length - 1] = { from: last.from, to: Math.max(last.to, one.to) }
+    else all.push(one)
   }
-  const foundAt = (text: string) => {
-    const found = new Set<string>()
-    for (let at = 0; at + shortestValue <= text.length; at++) {
-      for (const value of index.get(text.slice(at, at + shortestValue)) ?? []) {
-        if (text.startsWith(value, at)) found.add(value)
-      }
-    }
-    return found
+  return all
+}
+
+/** What is hidden at the end of a line and from the beginning of the next on is one secret, most often: one mark says as much. */
+function acrossLines(text: string, found: readonly Found[]): readonly Found[] {
+  const all: Found[] = []
+  for (const one of found) {
+    const last = all.at(-1)
+    const between = last && text.slice(last.to, one.from)
+    if (last && between?.includes('\n') && between.trim() === '') all[all.length - 1] = { from: last.from, to: one.to }
+    else all.push(one)
   }
-  return text => {
-    learn()
-    const found = known.length > fewValues ? [...foundAt(text)] : known.filter(value => text.includes(value))
-    return found.sort((a, b) => b.length - a.length)
+  return all
+}
+
+function replaced(text: string, found: readonly Found[], by: (value: string) => string = () => mark): string {
+  if (found.length === 0) return text
+  let result = ''
+  let at = 0
+  for (const { from, to } of found) {
+    result += text.slice(at, from) + by(text.slice(from, to))
+    at = to
   }
+  return result + text.slice(at)
+}
+
+/** Where the part of a piece ends that is shown now: before what may be the beginning of a secret. */
+function endOfPiece(whole: string, found: readonly Found[]): number {
+  const least = Math.max(0, whole.length - recognized)
+  let token = whole.length
+  while (token > 0 && whole.length - token < longestToken && isToken(whole.charCodeAt(token - 1))) token--
+  let start = Math.min(least, whole.length - token < longestToken ? Math.max(0, token - longestName) : least)
+  while (start > 0 && least - start < longestToken && isToken(whole.charCodeAt(start - 1))) start--
+  for (const { from, to } of found.toReversed()) {
+    // The name that says that it is one stands before it.
+    if (to > start || to === whole.length) start = Math.min(start, Math.max(0, from - longestName))
+  }
+  return whole.length - start > longestHeld ? whole.length : start
+}
+
+function isToken(code: number): boolean {
+  if (code >= 128) return false
+  return (
+    (code >= 48 && code <= 57) ||
+    (code >= 65 && code <= 90) ||
+    (code >= 97 && code <= 122) ||
+    '+/=_.-'.includes(String.fromCharCode(code))
+  )
 }

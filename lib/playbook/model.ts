@@ -54,7 +54,7 @@ export interface RunContext<Vars = Record<string, unknown>> {
   milestone(name: string): void
   /** How long what was done took, so far. */
   readonly timeline: Timeline
-  /** What a value must not show anywhere: every later output has it replaced. */
+  /** Has a value replaced wherever it is shown or kept from now on, as `secret()` does. Throws for fewer than three characters. */
   redact(value: string): void
   /** What a step's `run` returned on a host; without a host, on the first one that has it. `undefined` where it did not run. */
   registered<T = unknown>(step: string, host?: string): T | undefined

@@ -5,6 +5,7 @@ import { remoteShell } from '../connection/remote.ts'
 import { RekeyError, shown } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
+import { requireSecret } from '../secrets/index.ts'
 import { eventTime } from './events.ts'
 import type { RunOptions } from './options.ts'
 import type { Registered } from './registered.ts'
@@ -39,7 +40,7 @@ export function runContext(
       emit({ kind: 'milestone', name })
     },
     timeline: { plays, milestones },
-    redact: options.redact,
+    redact: requireSecret,
     registered: <T>(id: string, host?: string) => {
       const values = registered.get(id)
       return (host === undefined ? values?.values().next().value : values?.get(host)) as T | undefined

@@ -1,6 +1,13 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
-import type { Outcome, ReportSection, RunMode } from '../playbook/model.ts'
+import type { Outcome, RunMode } from '../playbook/model.ts'
 import type { Provenance } from './provenance.ts'
+
+/**
+ * Free text: what hosts, programs and people say. It is searched for secrets before anybody sees it. Every other string in an event is an
+ * identity, a name, an id or a path: those who resume a run or undo it read it back, and it stays as it is whatever it looks like.
+ */
+export type Text = string & { readonly [free]?: 'text' }
+declare const free: unique symbol
 
 /** A play as `run.started` announces it. */
 export interface PlannedPlay {
@@ -45,11 +52,17 @@ export type Prediction = 'change' | 'run' | 'unknown'
 /** How many of each outcome a host had. Failures that were handled are counted as such. */
 export type Tally = Partial<Record<Outcome | Handled, number>>
 
-/** An error as events carry it: redacted text, nothing else. */
+/** An error as events carry it. */
 export interface EventError {
-  readonly message: string
+  readonly message: Text
   readonly code?: string
-  readonly hint?: string
+  readonly hint?: Text
+}
+
+/** A part of the report that a playbook makes at the end. */
+export interface EventSection {
+  readonly title: Text
+  readonly rows: readonly (readonly [label: Text, value: Text])[]
 }
 
 /** A step that did not end well on a host. */
@@ -68,7 +81,7 @@ export type RunEventBody =
       readonly run: string
       readonly folder: string
       readonly playbook: string
-      readonly summary: string
+      readonly summary: Text
       readonly inventory: readonly string[]
       readonly operator: string
       readonly check: boolean
@@ -90,7 +103,9 @@ export type RunEventBody =
       readonly step: string
       readonly host: string
       readonly stream: 'stdout' | 'stderr' | 'log'
-      readonly line: string
+      readonly line: Text
+      /** It is a piece of a longer line: what this stream prints next goes on with it. */
+      readonly goesOn?: true
     }
   | {
       /** With `--diff`: what a step writes, or in `--check` would write, to a file. */
@@ -100,7 +115,7 @@ export type RunEventBody =
       readonly host: string
       readonly path: string
       /** A unified diff, secrets as fingerprints; one line where it is not text. */
-      readonly diff: readonly string[]
+      readonly diff: readonly Text[]
     }
   | {
       readonly kind: 'step.finished'
@@ -122,14 +137,14 @@ export type RunEventBody =
       /** The handlers that it called for, and on which hosts. */
       readonly notified?: { readonly handlers: readonly string[]; readonly hosts: readonly string[] }
       /** In `--check`: what it would do, and how much is known of that. */
-      readonly would?: readonly string[]
+      readonly would?: readonly Text[]
       readonly predicted?: Prediction
       readonly error?: EventError
     }
   | { readonly kind: 'play.finished'; readonly play: number; readonly milliseconds: number }
   | { readonly kind: 'milestone'; readonly name: string }
-  | { readonly kind: 'notice'; readonly text: string }
-  | { readonly kind: 'run.report'; readonly sections: readonly ReportSection[] }
+  | { readonly kind: 'notice'; readonly text: Text }
+  | { readonly kind: 'run.report'; readonly sections: readonly EventSection[] }
   | {
       readonly kind: 'run.finished'
       readonly outcome: 'done' | 'failed' | 'interrupted'

@@ -37,8 +37,6 @@ export interface RunOptions {
   emit(event: RunEventBody): void
   /** Resolves once the journal is on the disk. */
   flush(): Promise<void>
-  /** Registers a value that must show nowhere. */
-  redact(value: string): void
   /** Keeps what a step returned on a host: on the disk when it resolves. */
   register(step: string, host: string, value: unknown): Promise<void>
   /** What was done before, where a run is gone on with or undone. */

@@ -9,37 +9,23 @@ export interface LineCollector {
 
 /** A line longer than this is handed on in pieces, so that a command without newlines can't fill the memory. */
 const longestLine = 16_384
-/** Lines after which what began like a private key is handed on without its end. */
-const longestKey = 200
 
-export function collectLines(take: (line: string) => void): LineCollector {
+/** @param take gets each line; with `goesOn` a piece of a longer one, of which more follows in any case */
+export function collectLines(take: (line: string, goesOn: boolean) => void): LineCollector {
   let rest = ''
-  // A private key is handed on as one, so that whoever replaces secrets sees where it begins and ends.
-  let key: string[] | undefined
-  const hand = (line: string) => {
-    if (key) key.push(line)
-    else if (line.includes('PRIVATE KEY') && /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(line)) key = [line]
-    else return take(line)
-    if (!/-----END [A-Z ]*PRIVATE KEY-----/.test(line) && key.length < longestKey) return
-    take(key.join('\n'))
-    key = undefined
-  }
-  const add = (text: string) => {
-    const lines = (rest + text).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines) hand(line.endsWith('\r') ? line.slice(0, -1) : line)
-    while (rest.length > longestLine) {
-      hand(rest.slice(0, longestLine))
-      rest = rest.slice(longestLine)
-    }
-  }
   return {
-    write: add,
+    write: text => {
+      const lines = (rest + text).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) take(line.endsWith('\r') ? line.slice(0, -1) : line, false)
+      while (rest.length > longestLine) {
+        take(rest.slice(0, longestLine), true)
+        rest = rest.slice(longestLine)
+      }
+    },
     end: () => {
-      if (rest !== '') hand(rest)
-      if (key) take(key.join('\n'))
+      if (rest !== '') take(rest, false)
       rest = ''
-      key = undefined
     },
   }
 }

@@ -84,16 +84,13 @@ export function openRegistered(folder: string, isSecret: (text: string) => boole
 
 /**
  * What the steps of a run returned, the last time that each of them did.
- * @param redact is told every secret that is read back
  * @throws RekeyError where a secret's file is missing
  */
-export function readRegistered(folder: string, redact: (value: string) => void): Registered {
+export function readRegistered(folder: string): Registered {
   const registered: Registered = new Map()
   const reveal = (name: string): string => {
     try {
-      const text = readFileSync(join(folder, secretsFolder, name), 'utf8')
-      redact(text)
-      return text
+      return readFileSync(join(folder, secretsFolder, name), 'utf8')
     } catch (cause) {
       throw new RekeyError(`${join(folder, secretsFolder, name)} can't be read, and the run needs what is in it`, {
         code: 'run.secret-missing',
@@ -108,7 +105,8 @@ export function readRegistered(folder: string, redact: (value: string) => void):
     const [[key, member] = [], ...more] = Object.entries(value)
     if (more.length > 0) return value
     if (key === '$secret') return new Secret(reveal(String(member)))
-    if (key === '$text') return reveal(String(member))
+    // Which part of it is secret is known to nobody any more.
+    if (key === '$text') return new Secret(reveal(String(member))).reveal()
     if (key === '$date') return new Date(String(member))
     if (key === '$map') return new Map(member as [unknown, unknown][])
     return value

@@ -58,8 +58,18 @@ export async function executeStep(
 ): Promise<StepResult> {
   const { options, sessions } = run
   const { emit, signal } = options
-  const line = (stream: 'stdout' | 'stderr' | 'log') => (text: string) =>
-    emit({ kind: 'step.output', play, step: one.id, host: host.name, stream, line: text })
+  const line =
+    (stream: 'stdout' | 'stderr' | 'log') =>
+    (text: string, goesOn = false) =>
+      emit({
+        kind: 'step.output',
+        play,
+        step: one.id,
+        host: host.name,
+        stream,
+        line: text,
+        goesOn: goesOn || undefined,
+      })
   const watch: FileWatcher = change => {
     const diff = options.diff?.(change) ?? []
     if (diff.length > 0) emit({ kind: 'step.diff', play, step: one.id, host: host.name, path: change.path, diff })

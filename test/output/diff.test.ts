@@ -7,23 +7,23 @@ import test from 'ava'
 import type { FileChange } from '../../lib/connection/files.ts'
 import { fileDiffer } from '../../lib/output/diff.ts'
 import { redactor } from '../../lib/output/redaction.ts'
+import { openSecrets } from '../../lib/secrets/index.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 
 const differ = (secrets: readonly string[] = []) => {
-  const redact = redactor()
-  for (const value of secrets) redact.add(value)
+  const known = openSecrets()
+  for (const value of secrets) known.tell(value)
+  const redact = redactor(known)
   const diff = fileDiffer(redact)
   return (before: string | Buffer | undefined, after: string | Buffer, more: Partial<FileChange> = {}) =>
     // As every event goes through the redactor once more.
-    redact.deep(
-      diff({
-        path: '/etc/x',
-        before: before === undefined ? undefined : Buffer.from(before),
-        after: Buffer.from(after),
-        secret: false,
-        ...more,
-      }),
-    )
+    diff({
+      path: '/etc/x',
+      before: before === undefined ? undefined : Buffer.from(before),
+      after: Buffer.from(after),
+      secret: false,
+      ...more,
+    }).map(redact.text)
 }
 
 const newKey = () =>

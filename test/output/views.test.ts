@@ -6,7 +6,9 @@ import { stripVTControlCharacters } from 'node:util'
 import test from 'ava'
 import { type OutputKind, openView } from '../../lib/output/open-view.ts'
 import { redactor } from '../../lib/output/redaction.ts'
+import { searched } from '../../lib/run/event-text.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
+import { openSecrets } from '../../lib/secrets/index.ts'
 import { junitProblems } from './_junit.ts'
 import { type Scenario, scenarios } from './_scenarios.ts'
 import { screen, screenStream } from './_screen.ts'
@@ -19,8 +21,9 @@ let reports = 0
 
 /** Shows a scenario as `rekey run` would, and returns what was written. */
 async function shown(kind: OutputKind, { events, verbose }: Scenario) {
-  const redact = redactor()
-  redact.add('horse-battery')
+  const secrets = openSecrets()
+  secrets.tell('horse-battery')
+  const redact = redactor(secrets)
   const on = screen(100, 24)
   const out = screenStream(on)
   let raw = ''
@@ -31,7 +34,7 @@ async function shown(kind: OutputKind, { events, verbose }: Scenario) {
   }
   const junit = join(folder, `${++reports}.xml`)
   const view = await openView({ output: kind, verbose, junit }, out, environment)
-  for (const event of events) view.event(redact.deep(event))
+  for (const event of events) view.event(searched(event, redact))
   await view.close()
   return { raw, screen: on, report: readFileSync(junit, 'utf8') }
 }

@@ -4,6 +4,7 @@ import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject, ran
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
 import { RekeyError } from '../../errors.ts'
+import { tellSecret } from '../../secrets/index.ts'
 import { keyTypeOf } from '../certificates/certificate.ts'
 import { usageName } from '../certificates/reuse.ts'
 import type { IssuerUrls, RoleSettings } from '../vault/contract.ts'
@@ -157,5 +158,7 @@ export async function generateKeys(type: string, bits?: number) {
 /** In the form that Vault gives: PKCS#1 for RSA, SEC 1 for curves, else PKCS#8. */
 export function privateKeyPem(key: KeyObject): string {
   const type = ({ rsa: 'pkcs1', ec: 'sec1' } as const)[key.asymmetricKeyType as 'rsa' | 'ec'] ?? 'pkcs8'
-  return key.export({ type, format: 'pem' }) as string
+  const pem = key.export({ type, format: 'pem' }) as string
+  tellSecret(pem)
+  return pem
 }

@@ -1,5 +1,6 @@
 // What templates ask of a Vault: `secret` and `secrets`, for the versions of its engine for key and value.
 import { RekeyError } from '../../errors.ts'
+import { tellSecret } from '../../secrets/index.ts'
 import { parseCertificate } from '../certificates/certificate.ts'
 import { requireNames } from '../issuer/issuer.ts'
 import type { Vault, VaultResponse } from './contract.ts'
@@ -16,11 +17,13 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
   return async (path: string, data?: Readonly<Record<string, string>>): Promise<VaultResponse | undefined> => {
     if (!data) {
       const response = await vault.read((await pathWithin(vault, path, valueParts)) ?? path)
+      tellOf(response?.data, path)
       return checked(isDeleted(response) ? undefined : response, path)
     }
     const isIssuing = /\/(issue|sign|sign-verbatim)\//.test(path)
     const valuePath = isIssuing ? undefined : await pathWithin(vault, path, valueParts)
     const response = await (valuePath === undefined ? vault.write(path, data) : vault.write(valuePath, { data }))
+    tellOf(response?.data, path)
     const { certificate } = checked(response, path)!.data ?? {}
     if (!isIssuing) requireLease(response, data['ttl'], path)
     if (typeof certificate === 'string' && isIssuing) {
@@ -37,6 +40,17 @@ export function vaultSecrets(vault: Pick<Vault, 'read' | 'write'>) {
       requireNames(facts, { commonName: data['common_name'], ...asked }, path)
     }
     return response
+  }
+}
+
+/** What of an answer must show nowhere: the key of a certificate, of which its client tells; of anything else, all that it says. */
+function tellOf(data: Readonly<Record<string, unknown>> | null | undefined, path: string): void {
+  if (typeof data?.['certificate'] === 'string') return
+  for (const [name, value] of Object.entries(data ?? {})) {
+    // Version 2 of the key-value engine says when it was written beside what was.
+    if (name === 'metadata' && data?.['data']) continue
+    if (typeof value === 'string') tellSecret(value, `${name} of ${path}`)
+    else if (value !== null && typeof value === 'object') tellOf(value as Record<string, unknown>, path)
   }
 }
 

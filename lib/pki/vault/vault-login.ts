@@ -1,6 +1,7 @@
 // Logging in to Vault: what each method sends, and to which path. The token that comes back belongs to the run.
 import { readFileSync } from 'node:fs'
 import { RekeyError } from '../../errors.ts'
+import { tellSecret } from '../../secrets/index.ts'
 
 /** How to get a token where none is given. */
 export type VaultLogin =
@@ -40,10 +41,13 @@ export function loginRequest(login: VaultLogin): { path: string; data: Record<st
   if (login.method === 'approle') {
     const { roleId, secretId, secretIdFile } = login
     const read = secretIdFile === undefined ? undefined : readOneLine(secretIdFile, 'the secret id')
-    return { path, data: { role_id: roleId, secret_id: secretId ?? read } }
+    const id = secretId ?? read
+    if (id !== undefined) tellSecret(id, 'the secret id')
+    return { path, data: { role_id: roleId, secret_id: id } }
   }
   if (login.method === 'kubernetes') {
     const jwt = login.token ?? readOneLine(login.tokenFile ?? podTokenFile, "the service account's token")
+    tellSecret(jwt)
     return { path, data: { role: login.role, jwt } }
   }
   return { path, data: { name: login.role } }

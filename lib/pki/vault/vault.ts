@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { RekeyError } from '../../errors.ts'
+import { tellSecret } from '../../secrets/index.ts'
 import { parseCertificate } from '../certificates/certificate.ts'
 import { type Send, vaultClient } from './client.ts'
 import type { Vault, VaultResponse, VaultSettings } from './contract.ts'
@@ -51,6 +52,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
   const { default: nodeVault } = await import('node-vault')
 
   const sender = (bearer: string): Send => {
+    if (bearer !== '') tellSecret(bearer)
     const client = nodeVault({
       endpoint: address,
       'request-promise': transport,
@@ -64,7 +66,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
         try {
           // Not every proxy, nor Node, knows the method LIST.
           const request = method === 'LIST' ? { method: 'GET', path: `${path}?list=true` } : { method, path }
-          return await client.request({ ...request, path: `/${encodePath(request.path)}`, json })
+          return tellOf(await client.request({ ...request, path: `/${encodePath(request.path)}`, json }))
         } catch (error) {
           const told = explain(error, method, path, shown)
           if (delay === undefined || !worthAnotherTry(error, told, method, path)) throw told
@@ -83,6 +85,15 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
     transport.close()
     throw error
   }
+}
+
+/** An answer, of which what is always a secret was told of: keys, and tokens of any kind. */
+function tellOf(response: unknown): unknown {
+  const { auth, data, wrap_info: wrapped } = (response ?? {}) as Record<string, Record<string, unknown> | null | undefined>
+  for (const value of [auth?.['client_token'], data?.['private_key'], data?.['secret_id'], wrapped?.['token']]) {
+    if (typeof value === 'string') tellSecret(value)
+  }
+  return response
 }
 
 async function logIn(send: Send, login: VaultLogin): Promise<string> {

@@ -1,0 +1,115 @@
+// What a text says once control characters, or escapes of JSON, shells and addresses, are taken out, and where each character stood.
+import { endOfControl, hasControls, isControl } from './control.ts'
+
+/** A text made of another one. */
+export interface Layer {
+  readonly text: string
+  /** Where each of its characters begins in what it was made of, and where that ends. */
+  readonly places: Uint32Array
+}
+
+/** How often text may be escaped: JSON in JSON in JSON. */
+const deepest = 3
+
+/** Every layer of a text, without the text itself; most have none. `visible` is what a terminal shows of it. */
+export function layersOf(text: string): { readonly visible?: Layer; readonly others: readonly Layer[] } {
+  const visible = hasControls(text) ? withoutControls(text, endOfControl) : undefined
+  const others: Layer[] = []
+  // What another program holds for a control sequence may be less.
+  if (visible && /[\x1b\x90-\x9f]/.test(text)) others.push(withoutControls(text, (_, at) => at + 1))
+  let below: Layer | undefined = visible
+  for (let depth = 0; depth < deepest && (below?.text ?? text).includes('\\'); depth++) {
+    below = over(unescaped(below?.text ?? text), below)
+    if (hasControls(below.text)) below = over(withoutControls(below.text, endOfControl), below)
+    others.push(below)
+  }
+  const base = visible?.text ?? text
+  if (/%[0-9a-fA-F]{2}/.test(base)) {
+    others.push(over(fromAddress(base), visible))
+    // As in forms.
+    if (base.includes('+')) others.push(over(fromAddress(base.replaceAll('+', ' ')), visible))
+  }
+  return { visible, others }
+}
+
+/** A layer of a layer, as one of the text below both. */
+function over(layer: Layer, below: Layer | undefined): Layer {
+  return below ? { text: layer.text, places: layer.places.map(place => below.places[place]!) } : layer
+}
+
+function withoutControls(text: string, endOf: (text: string, at: number) => number): Layer {
+  const places = new Uint32Array(text.length + 1)
+  let kept = ''
+  let from = 0
+  let count = 0
+  const keep = (to: number) => {
+    kept += text.slice(from, to)
+    for (let at = from; at < to; at++) places[count++] = at
+  }
+  for (let at = 0; at < text.length; ) {
+    if (!isControl(text.charCodeAt(at))) {
+      at++
+      continue
+    }
+    keep(at)
+    from = endOf(text, at)
+    at = from
+  }
+  keep(text.length)
+  places[count] = text.length
+  return { text: kept, places: places.subarray(0, count + 1) }
+}
+
+const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', b: '\b', f: '\f' }
+
+/** Backslashes as in JSON; before anything else one takes its meaning, as in a shell. */
+function unescaped(text: string): Layer {
+  const places = new Uint32Array(text.length + 1)
+  const parts: string[] = []
+  let count = 0
+  let from = 0
+  const keep = (to: number) => {
+    parts.push(text.slice(from, to))
+    for (let at = from; at < to; at++) places[count++] = at
+  }
+  for (let at = text.indexOf('\\'); at !== -1 && at + 1 < text.length; at = text.indexOf('\\', from)) {
+    keep(at)
+    const next = text[at + 1]!
+    const hex = next === 'u' ? text.slice(at + 2, at + 6) : ''
+    const known = /^[0-9a-fA-F]{4}$/.test(hex)
+    parts.push(known ? String.fromCharCode(Number.parseInt(hex, 16)) : (escapes[next] ?? next))
+    places[count++] = at
+    from = at + (known ? 6 : 2)
+  }
+  keep(text.length)
+  places[count] = text.length
+  return { text: parts.join(''), places: places.subarray(0, count + 1) }
+}
+
+/** `%2F` as in addresses. */
+function fromAddress(text: string): Layer {
+  const places = new Uint32Array(text.length + 1)
+  const parts: string[] = []
+  let count = 0
+  let from = 0
+  const keep = (to: number) => {
+    parts.push(text.slice(from, to))
+    for (let at = from; at < to; at++) places[count++] = at
+  }
+  for (const { 0: run, index } of text.matchAll(/(?:%[0-9a-fA-F]{2})+/g)) {
+    keep(index)
+    const decoded = Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8')
+    parts.push(decoded)
+    // Which of several bytes a character is of matters little: the whole run is replaced, or none of it.
+    let bytes = 0
+    for (const character of decoded) {
+      for (let unit = 0; unit < character.length; unit++)
+        places[count++] = Math.min(index + 3 * bytes, index + run.length)
+      bytes += Buffer.byteLength(character)
+    }
+    from = index + run.length
+  }
+  keep(text.length)
+  places[count] = text.length
+  return { text: parts.join(''), places: places.subarray(0, count + 1) }
+}
