@@ -63,7 +63,7 @@ export function openSearch(): Search {
   return {
     add: needle => (needle.text.length < anywhere ? short : long).add(needle),
     find: (line, before = nothing) => {
-      const end = line.trimEnd().length
+      const end = endOf(line)
       const found: Found[] = []
       let open: Open[] = []
       const went = before.length > 0 && end > 0 ? goOn(line, end, before) : undefined
@@ -79,6 +79,12 @@ export function openSearch(): Search {
       return { found, open: open.length > 0 ? open : nothing }
     },
   }
+}
+
+/** Without blanks, and the sign of what was cut off. */
+function endOf(line: string): number {
+  const { length } = line.trimEnd()
+  return line[length - 1] === '…' ? line.slice(0, length - 1).trimEnd().length : length
 }
 
 /** The beginning of a line that goes on with what the line before began. */

@@ -110,6 +110,7 @@ test('what is folded, or ends with the line, is replaced over all the lines', t 
   )
   t.is(redact.line('s', 'And then'), 'And then')
   t.is(redact.text(`cut off: ${wrapped.slice(0, 12)}`), `cut off: ${mark}`)
+  t.is(redact.text(`cut off: ${wrapped.slice(0, 12)}…`), `cut off: ${mark}…`)
   // Two streams don't go on with each other.
   t.is(redact.line('a', wrapped.slice(0, 20)), mark)
   t.is(redact.line('b', wrapped.slice(20)), wrapped.slice(20))
