@@ -89,7 +89,11 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
 
 /** An answer, of which what is always a secret was told of: keys, and tokens of any kind. */
 function tellOf(response: unknown): unknown {
-  const { auth, data, wrap_info: wrapped } = (response ?? {}) as Record<string, Record<string, unknown> | null | undefined>
+  const {
+    auth,
+    data,
+    wrap_info: wrapped,
+  } = (response ?? {}) as Record<string, Record<string, unknown> | null | undefined>
   for (const value of [auth?.['client_token'], data?.['private_key'], data?.['secret_id'], wrapped?.['token']]) {
     if (typeof value === 'string') tellSecret(value)
   }
