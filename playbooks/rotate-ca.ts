@@ -58,6 +58,7 @@ const preparation: Play<Context>[] = [
     step('Check the nodes', preflight.checkNodes),
     step('Plan the certificates', preflight.planCertificates),
     step('Ask Vault', preflight.askVault),
+    step('Look for the API where it will be asked', observe.lookForTheApi),
   ]),
   play<Context>('Back up the hosts', { hosts: 'masters:nodes', tags: ['backup'] }, [
     step('Back up keys and configuration', backup.hosts),
@@ -101,6 +102,7 @@ const change: Play<Context>[] = [
     step('Put the new certificates in place, all hosts at once', { ...place.swap, id: swap }),
   ]),
   play<Context>('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
+    step('Have the probes ask as the new administrator, too', observe.probeAsAdministrator),
     step('Restart etcd, each member as soon as the one before it serves', withSwap(restart.etcd)),
     step('Wait for the quorum of etcd', restart.quorum),
     step('Restart the API server', withSwap(restart.apiServer)),

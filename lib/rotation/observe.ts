@@ -5,17 +5,19 @@ import { type Secret, secret } from '../connection/shell.ts'
 import type { Cluster } from '../kubernetes/api/cluster.ts'
 import { readKubeconfig } from '../kubernetes/api/kubeconfig.ts'
 import { adminKubeconfig } from '../kubernetes/layout/kubeadm/index.ts'
+import type { ProbeIdentity } from '../kubernetes/probes/api-prober.ts'
 import {
   apiServerOf,
   type CanaryCounts,
-  type GapReport,
+  type ProbeReport,
   type Probes,
   probeApis,
   readCanaries,
+  unreachable,
 } from '../kubernetes/probes/probes.ts'
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
-import type { OnCluster, OnHost } from './given/context.ts'
+import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
 import { type Looking, must } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
 
@@ -30,9 +32,11 @@ export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** The probes of a run, once it has started them. */
 export interface RunProbes {
-  start(addresses: readonly string[]): void
-  /** Ends them and tells by address what they saw; undefined where none were started. */
-  stop(): Promise<ReadonlyMap<string, GapReport> | undefined>
+  start(addresses: readonly string[], identities: readonly ProbeIdentity[]): void
+  /** Has them ask as somebody else, too; nothing where none were started. */
+  also(identity: ProbeIdentity): void
+  /** Ends them and tells what they saw; undefined where none were started. */
+  stop(): Promise<ProbeReport | undefined>
 }
 
 export interface WithProbes {
@@ -42,9 +46,10 @@ export interface WithProbes {
 export function openProbes(): RunProbes {
   let running: Probes | undefined
   return {
-    start: addresses => {
-      running = probeApis(addresses)
+    start: (addresses, identities) => {
+      running ??= probeApis(addresses, identities)
     },
+    also: identity => running?.also(identity),
     stop: async () => running?.stop(),
   }
 }
@@ -52,26 +57,82 @@ export function openProbes(): RunProbes {
 const probesStep = 'start-the-probes'
 const credentialsStep = 'note-credentials'
 
-/** Asks the API servers, and whatever stands before them, many times a second; registers what the canaries had counted. */
+/** Where the API is asked: at each server, and where users reach it, if that is another place. */
+export function probedAddresses(ctx: Pick<RunContext<Pick<Variables, 'api_server'>>, 'vars' | 'hosts'>): {
+  readonly endpoint?: string
+  readonly servers: readonly (readonly [master: string, address: string])[]
+} {
+  const servers = ctx.hosts(masters).map(master => [master.name, apiServerOf(master)] as const)
+  const endpoint = new URL(ctx.vars.api_server).origin
+  return { servers, endpoint: servers.some(([, address]) => address === endpoint) ? undefined : endpoint }
+}
+
+/** Tells from where the API can't be asked: a figure of the report is missing then, and nothing else. */
+export const lookForTheApi: StepDefinition<OnHost<Variables>> = {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => {
+    const { endpoint, servers } = probedAddresses(ctx)
+    const asked = [...(endpoint === undefined ? [] : [['api_server', endpoint] as const]), ...servers]
+    const told = await Promise.all(
+      asked.map(async ([name, address]) => ({ name, address, reason: await unreachable(address) })),
+    )
+    for (const { name, address, reason } of told) {
+      if (reason !== undefined)
+        ctx.log(`${name}: ${address} can't be reached from here (${reason}): its gap will not be known`)
+    }
+  },
+}
+
+/**
+ * Asks the API servers, and whatever stands before them, many times a second, as the administrator whose kubeconfig lies there now and
+ * the one of before; registers what the canaries had counted.
+ */
 export const startProbes: StepDefinition<OnHost<Variables> & WithProbes> = {
   id: probesStep,
   when: ctx => !ctx.check,
   runOnce: true,
   readOnly: true,
   run: async ctx => {
-    ctx.probes.start([ctx.vars.api_server, ...ctx.hosts(masters).map(master => apiServerOf(master))])
+    const { endpoint, servers } = probedAddresses(ctx)
+    const addresses = servers.map(([, address]) => address)
+    const before = ctx.registered<Before>(credentialsStep)?.admin
+    const identities = [await administrator(ctx), before && { ...before, key: before.key.reveal() }]
+    ctx.probes.start(
+      endpoint === undefined ? addresses : [endpoint, ...addresses],
+      identities.filter(one => one !== undefined),
+    )
     // A resumed run counts from where the first part of it began.
-    return { canaries: ctx.registered<Counted>(probesStep)?.canaries ?? (await canaries(ctx)) }
+    return { canaries: counted(ctx)?.canaries ?? (await canaries(ctx)) }
   },
+}
+
+/** Has the probes ask as the administrator whose kubeconfig lies there now, too: those that reread their files refuse the one of before. */
+export const probeAsAdministrator: StepDefinition<OnHost & WithProbes> = {
+  ...afterwards,
+  runOnce: true,
+  run: async ctx => {
+    const now = await administrator(ctx)
+    if (now) ctx.probes.also(now)
+  },
+}
+
+async function administrator({ files, host }: OnHost): Promise<ProbeIdentity | undefined> {
+  const { certificate, key } = readKubeconfig(await files.readText(adminKubeconfig), `${host.name}:${adminKubeconfig}`)
+  return certificate && key ? { certificate, key } : undefined
 }
 
 interface Counted {
   readonly canaries: CanaryCounts[]
 }
 
-/** What the canaries had counted before the first change. */
-export function canariesBefore(ctx: Looking): CanaryCounts[] {
-  return ctx.registered<Counted>(probesStep)?.canaries ?? []
+/** What the canaries had counted before the first change, of the rotation or of its way back. */
+export function canariesBefore(ctx: Looking & Pick<RunContext, 'mode'>): CanaryCounts[] {
+  return counted(ctx)?.canaries ?? []
+}
+
+function counted({ mode, registered }: Looking & Pick<RunContext, 'mode'>): Counted | undefined {
+  return registered<Counted>(mode === 'rollback' ? `undo-${probesStep}` : probesStep)
 }
 
 /** What the canaries have counted by now; none where the inventory names no folder for them. */
@@ -102,12 +163,11 @@ export const noteCredentials: StepDefinition<OnCluster> = {
   readOnly: true,
   remember: true,
   run: async (ctx): Promise<Before> => {
-    const { certificate, key } = readKubeconfig(await ctx.files.readText(adminKubeconfig), adminKubeconfig)
+    const admin = await administrator(ctx)
     const api = await ctx.cluster.api()
     const tokens = await tokenSecrets(api)
     for (const { token } of tokens) ctx.redact(token.reveal())
-    const admin = certificate && key ? { certificate, key: secret(key) } : undefined
-    return { admin, tokens, secrets: await secretsDigest(api) }
+    return { admin: admin && { ...admin, key: secret(admin.key) }, tokens, secrets: await secretsDigest(api) }
   },
 }
 

@@ -1,16 +1,22 @@
 // What a rotation tells at its end: how long what took, which CAs and certificates are new, what users noticed, where to look.
 import { join } from 'node:path'
 import { z } from 'zod'
-import { apiServerOf, canaryReport, type GapReport } from '../kubernetes/probes/probes.ts'
+import { canaryReport, type GapReport, type ServerGaps } from '../kubernetes/probes/probes.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Mounts, madeSoFar, plansOf } from './authorities.ts'
 import { type Variables as BackupVariables, folderOf } from './backup.ts'
 import { type Plan, planStep } from './given/found.ts'
-import { machines, masters } from './given/hosts.ts'
+import { machines } from './given/hosts.ts'
 import { verifiedUntil } from './issue.ts'
-import { canaries, canariesBefore, type Variables as ObserveVariables, type WithProbes } from './observe.ts'
+import {
+  canaries,
+  canariesBefore,
+  type Variables as ObserveVariables,
+  probedAddresses,
+  type WithProbes,
+} from './observe.ts'
 
 export const variables = {
   /** What to tell at the end: commands to look around with. */
@@ -23,7 +29,10 @@ type Row = readonly [string, string]
 type LookAround = RunContext<BackupVariables & Variables>
 
 /** How long each play took, and what came when after the first change. */
-export function phases({ timeline: { plays, milestones } }: Pick<RunContext, 'timeline'>): ReportSection[] {
+export function phases({
+  mode,
+  timeline: { plays, milestones },
+}: Pick<RunContext, 'mode' | 'timeline'>): ReportSection[] {
   const since = (name: string) => {
     const [from, to] = [milestones.get('first change'), milestones.get(name)]
     return from === undefined || to === undefined ? 'not reached' : formatDuration(to - from)
@@ -31,7 +40,7 @@ export function phases({ timeline: { plays, milestones } }: Pick<RunContext, 'ti
   const sections: ReportSection[] = [
     { title: 'Phases', rows: plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]) },
   ]
-  if (!milestones.has('first change')) return sections
+  if (mode === 'rollback' || !milestones.has('first change')) return sections
   const rows: Row[] = [
     ['until the nodes are Ready', since('nodes ready')],
     ['until all is verified', since('verified')],
@@ -74,19 +83,21 @@ function replaced(ctx: Pick<RunContext<unknown>, 'registered' | 'hosts'>, { spec
 
 /** How long the API did not answer, and what canaries counted. Ends the probes; nothing where none were started. */
 export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): Promise<ReportSection[]> {
-  const gaps = await ctx.probes.stop()
-  if (!gaps) return []
-  const gap = ({ calls, failures, longest, total }: GapReport) =>
-    `longest ${formatDuration(longest)}, in total ${formatDuration(total)} (${failures} of ${calls} calls failed)`
-  const gapTo = (address: string) => {
-    const seen = gaps.get(address)
-    return seen ? gap(seen) : 'not asked'
-  }
+  const seen = await ctx.probes.stop()
+  if (!seen) return []
+  const { endpoint, servers } = probedAddresses(ctx)
+  const addresses = servers.map(([, address]) => address)
+  const gapTo = (address: string) => describeGaps(seen.servers.get(address))
+  const unseen = -(ctx.timeline.milestones.get('first change') ?? 0)
   const api: ReportSection = {
-    title: 'API gap',
+    title: 'API gap: reads and writes that failed',
     rows: [
-      ['load balancer', gapTo(ctx.vars.api_server)],
-      ...ctx.hosts(masters).map((master): Row => [master.name, gapTo(apiServerOf(master))]),
+      ...(endpoint === undefined ? [] : [[new URL(endpoint).host, gapTo(endpoint)] as const]),
+      ...servers.map(([name, address]): Row => [name, gapTo(address)]),
+      ...(servers.length > 1 ? [['any of them', describeGaps(seen.anyOf(addresses))] as const] : []),
+      ...(unseen > 0
+        ? [['not seen', `the ${formatDuration(unseen)} from the first change until this part of the run`] as const]
+        : []),
     ],
   }
   const counted = canaryReport(canariesBefore(ctx), await canaries(ctx))
@@ -104,6 +115,19 @@ export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): P
   return rows.length > 0 ? [api, { title: 'Workloads', rows }] : [api]
 }
 
+function describeGaps(seen: ServerGaps | undefined): string {
+  if (!seen) return 'not asked'
+  const { read, write } = seen
+  const gap = ({ calls, failures, longest, total }: GapReport) =>
+    failures === 0
+      ? `none (${calls} calls)`
+      : `longest ${formatDuration(longest)}, in total ${formatDuration(total)} (${failures} of ${calls} failed)`
+  // Nobody was ever there: that is no gap, but nothing known.
+  if (read.calls > 0 && read.failures === read.calls)
+    return `not known: nobody answered, from the beginning (${read.reasons.map(([reason]) => reason).join(', ')})`
+  return `reads ${gap(read)}\nwrites ${gap(write)}`
+}
+
 /** Where backups, the log and the new kubeconfig are, and what to look around with. */
 export function whereToLook(ctx: LookAround): ReportSection {
   const fetched = ctx.mode !== 'rollback' && ctx.timeline.milestones.has('verified')
@@ -119,11 +143,11 @@ export function whereToLook(ctx: LookAround): ReportSection {
   }
 }
 
-/** All of it: nothing for a check, and after a way back only where to look. */
+/** All of it: nothing for a check, and of CAs and certificates nothing after a way back. */
 export async function whole(
   ctx: LookAround & RunContext<Mounts & ObserveVariables> & WithProbes,
 ): Promise<ReportSection[]> {
   if (ctx.check) return []
-  if (ctx.mode === 'rollback') return [whereToLook(ctx)]
+  if (ctx.mode === 'rollback') return [...phases(ctx), ...(await noticed(ctx)), whereToLook(ctx)]
   return [...phases(ctx), ...trust(ctx), ...(await noticed(ctx)), whereToLook(ctx)]
 }

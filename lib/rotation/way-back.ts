@@ -11,7 +11,13 @@ import * as copies from './copies.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import * as found from './given/found.ts'
 import { onMasters } from './given/hosts.ts'
-import { beforeOf, type Variables as ObserveVariables } from './observe.ts'
+import {
+  beforeOf,
+  type Variables as ObserveVariables,
+  probeAsAdministrator,
+  startProbes,
+  type WithProbes,
+} from './observe.ts'
 import * as place from './place.ts'
 import * as restart from './restart.ts'
 import * as tokens from './tokens.ts'
@@ -62,12 +68,9 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
 }
 
 type Context = OnCluster<
-  authorities.Mounts &
-    backup.Variables &
-    copies.Variables &
-    workloads.Variables &
-    Pick<ObserveVariables, 'canary_results'>
->
+  authorities.Mounts & backup.Variables & copies.Variables & workloads.Variables & ObserveVariables
+> &
+  WithProbes
 
 const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities }
 
@@ -77,6 +80,7 @@ const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities
  */
 export const steps: readonly Step<Context>[] = [
   step('Check that nobody else has changed these files since', undo('check-files', place.checkUnchanged)),
+  step('Ask the API ten times a second', undo('start-the-probes', onMasters(startProbes))),
   step(
     'Restart the kubelet of the masters, so that it starts what is killed at once',
     undo('prepare-kubelet', onMasters(restart.kubeletWhereverItStopped)),
@@ -86,6 +90,7 @@ export const steps: readonly Step<Context>[] = [
     undo('wait-for-prepared-kubelet', restart.preparedWhereTheyCan),
   ),
   step('Put the old files back, all hosts at once', undo('swap', place.putBack)),
+  step('Have the probes ask as the old administrator, too', undo('probe-as', onMasters(probeAsAdministrator))),
   step('Restart etcd, each member as soon as the one before it serves', undo('etcd', restart.etcd)),
   step('Wait for the quorum of etcd', undo('quorum', onMasters(restart.quorum))),
   step('Restart the API server', undo('api-server', onMasters(restart.apiServer))),

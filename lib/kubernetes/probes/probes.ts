@@ -1,9 +1,11 @@
 // What the users of a cluster would have noticed: API servers asked many times a second, and the counts of canaries in pods.
+import { connect } from 'node:net'
 import { Worker } from 'node:worker_threads'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession } from '../../playbook/model.ts'
+import type { KubernetesApi } from '../api/api.ts'
 import { apiServerPort } from '../layout/kubeadm/index.ts'
-import type { Question } from './api-prober.ts'
+import type { ProbeIdentity, ProberMessage, ProberOrders, Question } from './api-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
 export interface GapReport {
@@ -11,56 +13,117 @@ export interface GapReport {
   readonly failures: number
   readonly longest: number
   readonly total: number
+  /** Why calls failed, and how many of them for that, the most frequent first. */
+  readonly reasons: readonly (readonly [reason: string, calls: number])[]
+}
+
+/** What was seen of one address: reads of an object, and writes of it. Both go through etcd. */
+export interface ServerGaps {
+  readonly read: GapReport
+  readonly write: GapReport
+}
+
+/** What all of it was. */
+export interface ProbeReport {
+  readonly servers: ReadonlyMap<string, ServerGaps>
+  /** What somebody saw who asks several of them, and takes whichever answers. */
+  anyOf(addresses: readonly string[]): ServerGaps
 }
 
 /** Probes that are running. */
 export interface Probes {
-  /** Ends them, and tells by address what they saw. Called again, it tells the same. */
-  stop(): Promise<ReadonlyMap<string, GapReport>>
+  /** Has them ask as somebody else, too, where those whom they asked as before are refused. */
+  also(identity: ProbeIdentity): void
+  /** Ends them, and tells what they saw. Called again, it tells the same. */
+  stop(): Promise<ProbeReport>
+}
+
+const probeFolder = '/api/v1/namespaces/kube-system/configmaps'
+
+/** The ConfigMap that probes read and write; they make it where it is not there. */
+export const probeObject = 'rekey-probe'
+
+/** Removes it, once nobody asks for it any more. */
+export async function removeProbeObject(api: Pick<KubernetesApi, 'delete'>): Promise<void> {
+  await api.delete(`${probeFolder}/${probeObject}`).catch((error: Error & { status?: number }) => {
+    if (error.status !== 404) throw error
+  })
 }
 
 /**
- * Asks `/version` of API servers more than ten times a second, each time over a new connection, from a thread of its own.
+ * Asks API servers more than ten times a second for an object, and to write it, each time over a new connection, from a thread of
+ * its own.
  * @param addresses `https://host:port`
+ * @param identities whom to ask as; the first one that is not refused
  */
-export function probeApis(addresses: readonly string[]): Probes {
-  const worker = new Worker(new URL('./api-prober.ts', import.meta.url), { workerData: addresses })
+export function probeApis(addresses: readonly string[], identities: readonly ProbeIdentity[]): Probes {
+  const orders: ProberOrders = { addresses, identities, folder: probeFolder, name: probeObject }
+  const worker = new Worker(new URL('./api-prober.ts', import.meta.url), { workerData: orders })
   const { promise, resolve, reject } = Promise.withResolvers<ReadonlyMap<string, readonly Question[]>>()
   worker.once('message', resolve)
   worker.once('error', reject)
   // Nobody may be listening yet when it fails.
   promise.catch(() => {})
   worker.unref()
+  const tell = (message: ProberMessage) => worker.postMessage(message)
   let stopped = false
   return {
+    also: identity => tell({ also: identity }),
     stop: async () => {
       if (!stopped) {
         worker.ref()
-        worker.postMessage('stop')
+        tell({ stop: true })
       }
       stopped = true
-      return new Map([...(await promise)].map(([address, asked]) => [address, gapsOf(asked)]))
+      return probeReport(await promise)
     },
   }
 }
 
+/** @param asked by address, what was asked at the same moments of all */
+export function probeReport(asked: ReadonlyMap<string, readonly Question[]>): ProbeReport {
+  return {
+    servers: new Map([...asked].map(([address, questions]) => [address, serverGaps(questions)])),
+    anyOf: addresses => {
+      const [first = [], ...others] = addresses.map(address => asked.get(address) ?? [])
+      return serverGaps(
+        first.map((question, index) => others.map(one => one[index]).find(one => one?.answered) ?? question),
+      )
+    },
+  }
+}
+
+function serverGaps(asked: readonly Question[]): ServerGaps {
+  const of = (kind: Question['kind']) => gapsOf(asked.filter(question => question.kind === kind))
+  return { read: of('read'), write: of('write') }
+}
+
 /** How long nothing answered: from the last question before a failure that was answered to the first one after it. */
-export function gapsOf(asked: readonly Question[]): GapReport {
+export function gapsOf(asked: readonly Pick<Question, 'at' | 'answered' | 'reason'>[]): GapReport {
   let [longest, total, failures] = [0, 0, 0]
   let last = asked[0]?.at ?? 0
   let failing = false
+  const reasons = new Map<string, number>()
   const close = (at: number) => {
     longest = Math.max(longest, at - last)
     total += at - last
   }
-  for (const { at, answered } of asked) {
-    if (!answered) failures++
-    else if (failing) close(at)
+  for (const { at, answered, reason = 'no answer' } of asked) {
+    if (!answered) {
+      failures++
+      reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
+    } else if (failing) close(at)
     if (answered) last = at
     failing = !answered
   }
   if (failing) close(asked.at(-1)?.at ?? last)
-  return { calls: asked.length, failures, longest: Math.round(longest), total: Math.round(total) }
+  return {
+    calls: asked.length,
+    failures,
+    longest: Math.round(longest),
+    total: Math.round(total),
+    reasons: [...reasons].sort(([, a], [, b]) => b - a),
+  }
 }
 
 /** What a canary in a pod has counted so far. `refused` are answers 401 and 403, which are among the failures. */
@@ -113,6 +176,24 @@ export function canaryReport(
     })
   }
   return report
+}
+
+/** Milliseconds that an address has to take a connection. */
+const reachedWithin = 3_000
+
+/** Why nobody is reached at an address from this machine: `ENOTFOUND`, `no answer within 3 s`; undefined where somebody is. */
+export async function unreachable(address: string): Promise<string | undefined> {
+  const { hostname, port } = new URL(address)
+  const socket = connect({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 443), timeout: reachedWithin })
+  try {
+    return await new Promise(resolve => {
+      socket.once('connect', () => resolve(undefined))
+      socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+      socket.once('timeout', () => resolve(`no answer within ${reachedWithin / 1_000} s`))
+    })
+  } finally {
+    socket.destroy()
+  }
 }
 
 /** The address of a master's own API server. */

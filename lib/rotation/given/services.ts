@@ -1,8 +1,9 @@
 // What a run holds in memory only: connections, keys, tokens, and what is measured. Each step's type names those that it needs.
 import { type Cluster, openCluster } from '../../kubernetes/api/cluster.ts'
+import { probeObject, removeProbeObject } from '../../kubernetes/probes/probes.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import { openIssued, type WithIssued } from '../issue.ts'
-import { openProbes, type WithProbes } from '../observe.ts'
+import { openProbes, type RunProbes, type WithProbes } from '../observe.ts'
 import { openVault, type Variables, type WithVault } from './vault.ts'
 
 /** What a procedure that issues certificates to a cluster needs. */
@@ -21,9 +22,18 @@ export function openServices(run: RunContext<Variables>): Services & { close(): 
     probes,
     issued: openIssued(),
     close: async () => {
-      await probes.stop().catch(() => {})
+      await removeProbes(run, cluster, probes)
       await vault.close()
       cluster.close()
     },
+  }
+}
+
+/** Ends the probes, and takes away what they wrote. */
+async function removeProbes(run: RunContext, cluster: Cluster, probes: RunProbes): Promise<void> {
+  try {
+    if (await probes.stop()) await removeProbeObject(await cluster.api())
+  } catch (error) {
+    run.log(`ConfigMap kube-system/${probeObject} could not be removed: ${(error as Error).message}`)
   }
 }

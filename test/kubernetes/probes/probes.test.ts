@@ -1,17 +1,40 @@
 // What probes make of what they saw.
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
 import test from 'ava'
-import { canaryReport, gapsOf } from '../../../lib/kubernetes/probes/probes.ts'
+import { canaryReport, gapsOf, probeApis, probeReport, type ServerGaps } from '../../../lib/kubernetes/probes/probes.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 
 const questions = (text: string) => [...text].map((one, index) => ({ at: index * 100, answered: one === '+' }))
 
 test.serial('a gap lasts from the last answer before a failure to the first one after it', t => {
-  t.deepEqual(gapsOf(questions('++++')), { calls: 4, failures: 0, longest: 0, total: 0 })
-  t.deepEqual(gapsOf(questions('+--+')), { calls: 4, failures: 2, longest: 300, total: 300 })
-  t.deepEqual(gapsOf(questions('+-+---+')), { calls: 7, failures: 4, longest: 400, total: 600 })
+  t.deepEqual(gapsOf(questions('++++')), { calls: 4, failures: 0, longest: 0, total: 0, reasons: [] })
+  t.deepEqual(gapsOf(questions('+--+')), {
+    calls: 4,
+    failures: 2,
+    longest: 300,
+    total: 300,
+    reasons: [['no answer', 2]],
+  })
+  t.deepEqual(gapsOf(questions('+-+---+')), {
+    calls: 7,
+    failures: 4,
+    longest: 400,
+    total: 600,
+    reasons: [['no answer', 4]],
+  })
 })
 
 test.serial('a gap that has not ended counts until the last question', t => {
-  t.deepEqual(gapsOf(questions('++--')), { calls: 4, failures: 2, longest: 200, total: 200 })
+  t.deepEqual(gapsOf(questions('++--')), {
+    calls: 4,
+    failures: 2,
+    longest: 200,
+    total: 200,
+    reasons: [['no answer', 2]],
+  })
 })
 
 test.serial('canaries count from the first reading on, and new pods from zero', t => {
@@ -34,3 +57,73 @@ test.serial('canaries count from the first reading on, and new pods from zero', 
   )
   t.deepEqual(report.get('service'), { calls: 25, failures: 2, refused: 0, lastError: 'new' })
 })
+
+test.serial('whoever asks several servers is answered by any', t => {
+  const of = (text: string) => questions(text).map(one => ({ ...one, kind: 'read' as const }))
+  const report = probeReport(
+    new Map([
+      ['a', of('+--++')],
+      ['b', of('++--+')],
+    ]),
+  )
+  t.is(report.servers.get('a')?.read.failures, 2)
+  const { reasons, ...any } = report.anyOf(['a', 'b']).read
+  t.deepEqual(any, { calls: 5, failures: 1, longest: 200, total: 200 })
+  t.deepEqual(reasons, [['no answer', 1]])
+})
+
+test.serial(
+  'probes read and write an object over new connections, by whichever credentials are not refused',
+  async t => {
+    const ca = await issue({ name: 'CN=ca', ca: true })
+    const [serving, before, after] = await Promise.all(
+      ['kubernetes', 'before', 'after'].map(name => issue({ name: `CN=${name}`, issuer: ca })),
+    )
+    const state = { trusted: 'before', well: true }
+    const seen = { connections: 0, GET: 0, PATCH: 0, POST: 0, paths: new Set<string>() }
+    const server = createServer(
+      { cert: serving?.pem, key: serving?.keyPem, ca: ca.pem, requestCert: true, rejectUnauthorized: false },
+      (asked, answer) => {
+        seen[asked.method as 'GET' | 'PATCH' | 'POST']++
+        seen.paths.add(asked.url ?? '')
+        const from = (asked.socket as TLSSocket).getPeerCertificate().subject?.CN
+        const answers = { GET: 200, PATCH: seen.POST === 0 ? 404 : 409, POST: 201 }
+        answer.statusCode = from !== state.trusted ? 401 : !state.well ? 500 : answers[asked.method as 'GET']
+        answer.end()
+      },
+    )
+    server.on('secureConnection', () => seen.connections++)
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const there = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const nowhere = 'https://127.0.0.1:1'
+    const identity = (one: typeof before) => ({ certificate: one?.pem ?? '', key: one?.keyPem ?? '' })
+    const probes = probeApis([there, nowhere], [identity(before)])
+    await delay(900)
+    state.well = false
+    await delay(400)
+    Object.assign(state, { well: true, trusted: 'after' })
+    await delay(300)
+    probes.also(identity(after))
+    await delay(900)
+    const { servers: gaps } = await probes.stop()
+    server.close()
+    const { read, write } = gaps.get(there) as ServerGaps
+    t.true(read.failures >= 3, 'neither a server in trouble nor one that refuses is one that answers')
+    t.true(read.longest >= 500, `${read.longest} ms`)
+    t.deepEqual(read.reasons.map(([reason]) => reason).sort(), ['401', '500'])
+    t.true(write.calls >= 3 && write.failures < write.calls, 'whoever lost a race has written all the same')
+    t.true(seen.PATCH > 0 && seen.GET > seen.PATCH)
+    t.is(seen.POST, 1, 'what is not there is made, once')
+    t.true(seen.connections >= read.calls, 'a new connection each time')
+    t.deepEqual(
+      [...seen.paths],
+      ['/api/v1/namespaces/kube-system/configmaps/rekey-probe', '/api/v1/namespaces/kube-system/configmaps'],
+    )
+    const { read: none } = gaps.get(nowhere) as ServerGaps
+    t.is(none.failures, none.calls)
+    t.deepEqual(
+      none.reasons.map(([reason]) => reason),
+      ['ECONNREFUSED'],
+    )
+  },
+)
