@@ -8,17 +8,23 @@ import { tryCommand } from '../../lib/lab/command.ts'
 import * as lab from '../../lib/lab/index.ts'
 import { connectVault } from '../../lib/pki/vault/vault.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { assertBundles, makeBundles } from './_bundles.ts'
 
 /** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */
 export interface Old {
   readonly marker: string
   readonly authority: string
+  /** A CA of somebody else, in bundles with the cluster's. */
+  readonly otherAuthority: string
   readonly token: string
   /** Paths, modes and hashes of what a rotation may touch, by machine. */
   readonly files: Readonly<Record<string, string>>
 }
 
 const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master' || role === 'node')
+
+const kubectlOnM1 = (shape: lab.Shape) => (script: string) =>
+  on(shape, 'm1', `export KUBECONFIG=/etc/kubernetes/admin.conf\n${script}`)
 
 const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 
@@ -39,7 +45,8 @@ kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -
   )
   const authority = await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')
   const token = await on(shape, 'm1', 'sha256sum </root/old-token')
-  return { marker, authority, token, files: await filesOf(shape) }
+  const otherAuthority = await makeBundles(kubectlOnM1(shape), authority)
+  return { marker, authority, otherAuthority, token, files: await filesOf(shape) }
 }
 
 /** What lies under /etc/kubernetes and in the kubelets' folders, by machine, without times. */
@@ -112,6 +119,7 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
   assert.equal(statSync(kubeconfig).mode & 0o777, 0o600)
   assert.equal(statSync(folder).mode & 0o777, 0o700)
   await assertWell(shape, kubeconfig, old)
+  await assertBundles(kubectlOnM1(shape), readFileSync(authorities.kubernetes, 'utf8'), old.otherAuthority, 'rotated')
 
   // What was good before is refused now.
   const refused = await on(
@@ -156,6 +164,7 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
     }
   }
   await assertWell(shape, scratch('admin.conf', await on(shape, 'm1', 'cat /root/old-admin.conf')), old)
+  await assertBundles(kubectlOnM1(shape), old.authority, old.otherAuthority, 'before')
   await assertNoRunToken(shape)
   // It may do little; what counts is that it is known.
   assert.equal(await statusWithOldToken(shape), '403', 'the old token')
