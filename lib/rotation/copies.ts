@@ -10,7 +10,7 @@ import {
 import { type ClientAuthorities, clientTrustName, tightenClientTrust } from '../kubernetes/trust/client-trust.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
-import { type OnCluster, seconds } from './given/context.ts'
+import { beforehand, type OnCluster, seconds } from './given/context.ts'
 import type { Looking } from './given/found.ts'
 
 export const variables = {
@@ -29,9 +29,8 @@ const [noteStep, replaceStep] = ['note-copies', 'update-copies']
 export function note<Old>(old: Authorities<Old>): StepDefinition<Context & Old> {
   return {
     id: noteStep,
+    ...beforehand,
     runOnce: true,
-    readOnly: true,
-    remember: true,
     run: async ctx => authorityCopies(await ctx.cluster.api(), old(ctx).kubernetes, optionsOf(ctx)),
   }
 }

@@ -5,14 +5,14 @@ import { changedAfterSwap, restoreFiles } from '../operations/restore.ts'
 import { swapFiles } from '../operations/staging.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { archiveOf, type Variables } from './backup.ts'
-import type { OnHost } from './given/context.ts'
+import { firstChange, type OnHost } from './given/context.ts'
 import { swapOf } from './issue.ts'
 
 /** Renames what is staged on a host into place, all at once. From here on the cluster has other CAs than before. */
 export const swap: StepDefinition<OnHost<Variables>> = {
   plan: ctx => `rename the staged files into place, and keep the old ones in ${archiveOf(ctx)}`,
   run: async ctx => {
-    ctx.milestone('first change')
+    ctx.milestone(firstChange)
     await swapFiles(ctx, ctx.run, swapOf(ctx))
   },
 }

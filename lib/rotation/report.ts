@@ -7,6 +7,7 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Mounts, madeSoFar, plansOf } from './authorities.ts'
 import { type Variables as BackupVariables, folderOf } from './backup.ts'
+import { firstChange } from './given/context.ts'
 import { type Plan, planStep } from './given/found.ts'
 import { machines } from './given/hosts.ts'
 import { verifiedUntil } from './issue.ts'
@@ -34,13 +35,13 @@ export function phases({
   timeline: { plays, milestones },
 }: Pick<RunContext, 'mode' | 'timeline'>): ReportSection[] {
   const since = (name: string) => {
-    const [from, to] = [milestones.get('first change'), milestones.get(name)]
+    const [from, to] = [milestones.get(firstChange), milestones.get(name)]
     return from === undefined || to === undefined ? 'not reached' : formatDuration(to - from)
   }
   const sections: ReportSection[] = [
     { title: 'Phases', rows: plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]) },
   ]
-  if (mode === 'rollback' || !milestones.has('first change')) return sections
+  if (mode === 'rollback' || !milestones.has(firstChange)) return sections
   const rows: Row[] = [
     ['until the nodes are Ready', since('nodes ready')],
     ['until all is verified', since('verified')],
@@ -64,7 +65,7 @@ export function trust(ctx: RunContext<Mounts>): ReportSection[] {
     }),
   )
   const sections: ReportSection[] = [{ title: 'CAs (SHA-256)', rows }]
-  if (!ctx.timeline.milestones.has('first change')) return sections
+  if (!ctx.timeline.milestones.has(firstChange)) return sections
   return [...sections, { title: 'Certificates replaced', rows: replaced(ctx, plan) }]
 }
 

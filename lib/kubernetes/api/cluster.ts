@@ -54,16 +54,18 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
   const apiOf = (master: Host): Promise<KubernetesApi> => {
     const known = clients.get(master.name)
     if (known) return known
+    credentials ??= readCredentials(master)
+    // Those of now: they may be forgotten, and read anew, while the host is reached.
+    const own = credentials
     const made = (async () => {
-      credentials ??= readCredentials(master)
-      const session = await run.on(master)
-      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), await credentials, undefined, {
+      const [session, identity] = await Promise.all([run.on(master), own])
+      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), identity, undefined, {
         signal: run.signal,
       })
     })()
     made.catch(() => {
-      clients.delete(master.name)
-      credentials = undefined
+      if (clients.get(master.name) === made) clients.delete(master.name)
+      if (credentials === own) credentials = undefined
     })
     clients.set(master.name, made)
     return made

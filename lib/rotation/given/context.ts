@@ -14,6 +14,20 @@ export const afterwards = {
   when: ({ check }: { readonly check: boolean }) => !check,
 } as const
 
+/** The milestone of a run from which on nothing is as it was. */
+export const firstChange = 'first change'
+
+/**
+ * For what is noted before the first change: a run that is gone on with takes it from the journal. Where that has nothing, since the run
+ * was begun by a version that did not note it, it is left out once the first change was made: by then it would find something else, or
+ * nobody who answers.
+ */
+export const beforehand = {
+  readOnly: true,
+  remember: true,
+  when: ({ timeline }: Pick<StepContext, 'timeline'>) => !timeline.milestones.has(firstChange),
+} as const
+
 /** Milliseconds. */
 export const seconds = (count: number) => count * 1_000
 
