@@ -89,7 +89,7 @@ export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): P
   const { endpoint, servers } = probedAddresses(ctx)
   const addresses = servers.map(([, address]) => address)
   const gapTo = (address: string) => describeGaps(seen.servers.get(address))
-  const unseen = -(ctx.timeline.milestones.get('first change') ?? 0)
+  const unseen = -(ctx.timeline.milestones.get(firstChange) ?? 0)
   const api: ReportSection = {
     title: 'API gap: reads and writes that failed',
     rows: [
