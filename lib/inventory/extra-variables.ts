@@ -5,6 +5,7 @@ import { RekeyError } from '../errors.ts'
 import type { Assignments } from './groups.ts'
 import { readText, readVariables } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
+import { vaulted } from './vaulted.ts'
 
 export interface ExtraVariablesOptions {
   readonly cwd: string
@@ -30,7 +31,8 @@ function readArgument(argument: string, { cwd, environment, vault, notice }: Ext
     const path = argument.slice(1)
     const file = path.startsWith('~/') ? join(environment['HOME'] ?? homedir(), path.slice(2)) : resolve(cwd, path)
     const text = readText(file)
-    return readVariables(isEncrypted(text) ? vault.decrypt(text, file) : text, file, vault, notice)
+    if (!isEncrypted(text)) return readVariables(text, file, vault, notice)
+    return vaulted(readVariables(vault.decrypt(text, file), file, vault, notice))
   }
   const first = argument[0]!
   if (first === '/' || first === '.') {

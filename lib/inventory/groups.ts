@@ -14,6 +14,8 @@ export interface Assignment {
   readonly value: Value
   readonly origin: Origin
   readonly replaced?: Assignment
+  /** It stood in a file that was encrypted as a whole. */
+  readonly vaulted?: true
 }
 export type Assignments = Map<string, Assignment>
 

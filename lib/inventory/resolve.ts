@@ -18,6 +18,7 @@ import {
   type Value,
   WholeFloat,
 } from './values.ts'
+import { tellValue } from './vaulted.ts'
 
 /** Reads variables of hosts. */
 export interface VariableResolver {
@@ -59,7 +60,9 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
     }
     running.push({ ...site, key })
     try {
-      return evaluateTemplate(template, scope)
+      const result = evaluateTemplate(template, scope)
+      if (site.assignment.vaulted) tellValue(result, site.variable)
+      return result
     } catch (error) {
       if (error instanceof TemplateError) {
         if (!sites.has(error)) sites.set(error, site)

@@ -8,6 +8,7 @@ import { addHost, ensureGroup, type InventoryData } from './groups.ts'
 import { addIniInventory } from './ini-source.ts'
 import { readText } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
+import { vaultedInventory } from './vaulted.ts'
 import { parseYaml, type YamlNode } from './yaml.ts'
 import { addYamlInventory } from './yaml-source.ts'
 
@@ -84,10 +85,15 @@ function readHostList(data: InventoryData, source: string): void {
 }
 
 async function readFile(data: InventoryData, file: string, context: SourceContext): Promise<void> {
-  const collector = { data, source: file }
-  if (isProgram(file)) return addExecutableInventory(collector, file, context)
+  if (isProgram(file)) return addExecutableInventory({ data, source: file }, file, context)
   const stored = readText(file)
-  const text = isEncrypted(stored) ? context.vault.decrypt(stored, file) : stored
+  if (!isEncrypted(stored)) return readInventory(data, file, stored, context)
+  await readInventory(data, file, context.vault.decrypt(stored, file), context)
+  vaultedInventory(data, file)
+}
+
+async function readInventory(data: InventoryData, file: string, text: string, context: SourceContext): Promise<void> {
+  const collector = { data, source: file }
   const extension = extname(file)
   if (extension === '.toml') {
     throw new RekeyError(`${file}: inventories in TOML are not read`, {

@@ -1,4 +1,5 @@
 // The values that variables hold before templates in them are resolved: JSON's, and the few that Ansible adds.
+import { tellSecret } from '../secrets/index.ts'
 import type { Vault } from './vault.ts'
 
 /** A float without a fraction. Python keeps `1.0` apart from `1`, and prints and templates it so. */
@@ -49,7 +50,9 @@ export class EncryptedText {
   }
   /** The plain text. Throws `RekeyError` when no password opens it. */
   decrypt(): string {
-    return this.#vault.decrypt(this.ciphertext, this.where)
+    const plain = this.#vault.decrypt(this.ciphertext, this.where)
+    tellSecret(plain, `what is encrypted in ${this.where}`)
+    return plain
   }
 }
 

@@ -5,6 +5,7 @@ import { at, RekeyError } from '../errors.ts'
 import type { Assignments } from './groups.ts'
 import { isMapping, keyText, typeName } from './values.ts'
 import { isEncrypted, type Vault } from './vault.ts'
+import { vaulted } from './vaulted.ts'
 import { keyOf, parseYaml, toValue } from './yaml.ts'
 
 /** Variables of one group or host from one folder. Reading them is what opens an encrypted file. */
@@ -74,7 +75,7 @@ function layer(files: readonly string[], vault: Vault, notice: (line: string) =>
     }
     let opened: Assignments | undefined
     return () => {
-      opened ??= readVariables(vault.decrypt(text, file), file, vault, notice)
+      opened ??= vaulted(readVariables(vault.decrypt(text, file), file, vault, notice))
       return opened
     }
   })

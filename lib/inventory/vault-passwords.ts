@@ -4,6 +4,7 @@ import { accessSync, constants, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { tellSecret } from '../secrets/index.ts'
 import { readText } from './variable-files.ts'
 import { createVault, isEncrypted, type VaultPassword } from './vault.ts'
 
@@ -33,6 +34,7 @@ export async function readVaultPasswords(
       source === 'prompt' || source === 'prompt_ask_vault_pass'
         ? await prompt(id, context)
         : await fromFile(id, source, context, passwords)
+    tellSecret(password, `the vault password ${id}`)
     passwords.push({ id, source, password })
   }
   for (const slug of options.vaultIds ?? []) {
