@@ -25,4 +25,5 @@ export {
   unchanged,
   wouldWrite,
 } from './playbook/model.ts'
+export { secretText } from './playbook/secret-text.ts'
 export { createRenderer } from './template/render.ts'

@@ -23,7 +23,8 @@ export default playbook({
         runOnce: true,
         // What a step returns is registered under its id; a secret in it is kept in a file of its own.
         run: async ({ $ }: Context) => {
-          const { stdout } = await $`head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'`
+          // What is printed is shown and kept at once, before anybody can say that it is a secret: `quiet`.
+          const { stdout } = await $({ quiet: true })`head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'`
           return { token: secret(stdout), made: new Date() }
         },
       }),

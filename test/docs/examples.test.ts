@@ -64,5 +64,12 @@ test.serial('rollout: a host that does not come up is taken back, the others hav
   t.is(statSync(join(bench.folder, 'n1', 'token')).mode & 0o777, 0o600)
   t.is(file('asked-m2').split('\n').length - 1, 4)
   t.deepEqual(file('rolled-out').trim().split('\n').sort(), ['m1', 'm2', 'n1'])
+  // Neither shown, nor kept anywhere but with the secrets that steps returned.
   t.notRegex(stdout, new RegExp(file('n1/token')))
+  const [folder = ''] = bench.runs()
+  const kept = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile())
+  t.true(kept.length > 3)
+  for (const { parentPath, name } of kept)
+    if (!parentPath.endsWith('/secrets'))
+      t.false(readFileSync(join(parentPath, name), 'utf8').includes(file('n1/token')), name)
 })

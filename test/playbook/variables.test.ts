@@ -3,8 +3,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { z } from 'zod'
-import { playbook } from '../../lib/index.ts'
+import { playbook, Secret, secretText } from '../../lib/index.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
+import { redactor } from '../../lib/output/redaction.ts'
 import { resolveVariables } from '../../lib/playbook/variables.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
@@ -66,4 +67,22 @@ test('a schema may take its time, and what it throws is one error', async t => {
     { message: "the variables of x can't be checked: in transform" },
   )
   t.regex((error as { hint?: string }).hint ?? '', /^Its schema throws, at .*variables\.test\.ts:\d+\.$/)
+})
+
+test('what the schema calls secret comes as one, and is replaced from then on, also where other variables are wrong', async t => {
+  const vars = z.object({
+    token: secretText(),
+    word: secretText(z.string().min(6)).prefault('of-the-playbook'),
+    n: z.number().default(1),
+  })
+  const values = (await resolve(['token=given-with-e'], vars)) as Record<string, Secret>
+  t.true(values['token'] instanceof Secret)
+  t.is(values['token']?.reveal(), 'given-with-e')
+  t.is(values['word']?.reveal(), 'of-the-playbook')
+  t.is(redactor().text('given-with-e, of-the-playbook'), '«redacted», «redacted»')
+  await t.throwsAsync(resolve(['token=told-all-the-same', 'n=x'], vars), { message: /n: / })
+  t.is(redactor().text('told-all-the-same'), '«redacted»')
+  const short = await t.throwsAsync(resolve(['token=xy', 'word=tiny'], vars))
+  t.regex(short?.message ?? '', /token: a secret of fewer than 3 characters.*\n +word: Too small/)
+  t.notRegex(short?.message ?? '', /xy|tiny/)
 })
