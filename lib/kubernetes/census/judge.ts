@@ -48,7 +48,7 @@ export function judgeCensus(
       problems.push(unknownIssuer(facts))
     const copy = replacedCopy(entry, trust)
     if (copy !== undefined) problems.push(copy)
-    const orphaned = issuer !== undefined && !facts.isAuthority && isOrphaned(entry, issuer, trust, replaced)
+    const orphaned = issuer !== undefined && isOrphaned(entry, issuer, trust, replaced)
     if (orphaned) problems.push('is of a CA that no master trusts')
     problems.push(...mismatch(entry, leaves.get(entry.host) ?? []))
     return {
@@ -134,13 +134,13 @@ function replacedCopy(entry: CensusEntry, { keys, names, servers }: Trust): stri
 
 /** Whether what a CA signed is good for nothing in this cluster any more. */
 function isOrphaned(
-  { kind }: CensusEntry,
+  { kind, facts }: CensusEntry,
   issuer: CertificateFacts,
   { keys, names }: Trust,
   replaced: ReadonlySet<string>,
 ): boolean {
   const key = keyOf(issuer)
-  if (keys.size === 0 || keys.has(key)) return false
+  if (facts.isAuthority || isSelfMade(facts) || keys.size === 0 || keys.has(key)) return false
   // What is kept beside it, for a registry or an identity provider, has CAs of its own.
   return replaced.has(key) || kind === 'served' || (kind === 'file' && names.has(stem(issuer.commonName)))
 }

@@ -140,3 +140,20 @@ test.serial('copies of a CA that no master trusts any more are told wherever som
   t.false(knowsTrust(withoutMasters))
   t.true(judgeCensus(withoutMasters, { within: 0 }).every(({ stale }) => !stale))
 })
+
+test.serial('what components made for themselves, as kubeadm leaves it, is told as that and no more', async t => {
+  const [ca, own] = [
+    await issue({ name: 'CN=kubernetes', ca: true }),
+    await issue({ name: 'CN=m1-ca@1795897512', ca: true }),
+  ]
+  const kubelet = await issue({ name: 'CN=m1@1795897512', issuer: own })
+  const served = (issued: Issued, component: string) => entry('m1:10250', issued, { kind: 'served', component })
+  const judged = judgeCensus(
+    [entry('m1:/etc/kubernetes/pki/ca.crt', ca), served(kubelet, 'kubelet'), served(own, 'kubelet (chain)')],
+    { within: 0 },
+  )
+  const [first, ...others] = judged
+  t.deepEqual(first!.problems, ['is of a CA that its component made for itself: nobody can verify it'])
+  t.true(others.every(({ problems }) => problems.length === 0))
+  t.true(judged.every(({ stale }) => !stale))
+})
