@@ -1,8 +1,9 @@
 // The remote `$`: zx's own, its commands run on a host.
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
 import { RekeyError, type UnknownOutcomeError } from '../errors.ts'
 import type { Connection, RemoteProcess } from './connection.ts'
+import { KeptOutput, tooMuchToKeep } from './kept-output.ts'
 import { quote, Raw, Secret } from './shell.ts'
 
 /** What `$({…})` takes beside zx's `nothrow` and `quiet`. */
@@ -58,6 +59,7 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
       // zx decodes each chunk by itself, which breaks a character that is split between two.
       remote.stdout.setEncoding('utf8')
       remote.stderr.setEncoding('utf8')
+      for (const stream of [remote.stdout, remote.stderr]) waitForReaders(stream, () => started)
       if (observer.output && !quiet) {
         remote.stdout.on('data', (text: string) => observer.output?.('stdout', text))
         remote.stderr.on('data', (text: string) => observer.output?.('stderr', text))
@@ -67,8 +69,15 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
       if (input === undefined) setImmediate(() => !isFed(started) && remote.stdin.end())
       return remote
     }
+    const kept = (kind: Kind) =>
+      new KeptOutput(() => {
+        const tooMuch = tooMuchToKeep(connection.name)
+        refuse(started, tooMuch, [kind])
+        return tooMuch
+      })
     const zxOptions = {
       spawn,
+      store: { stdout: kept('stdout'), stderr: kept('stderr'), stdall: kept('stdall') },
       ...(input === undefined ? {} : { input: input instanceof Secret ? input.reveal() : input }),
       quote: (text: string) => text,
       prefix: cwd === undefined ? '' : `cd ${quote(cwd)} || exit\n`,
@@ -84,6 +93,7 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
       ? Promise.all(values).then(known => commandLine(pieces, known))
       : commandLine(pieces, values)
     const started = zx(zxOptions as unknown as Partial<ZxOptions>)`${line}`
+    pipeOnHost(started, make({}))
     return started
   }
   return make({})
@@ -91,10 +101,48 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
 
 /** Whether another process is piped into this one, or its stdin was written to. zx keeps both to itself. */
 function isFed(started: ProcessPromise): boolean {
-  const { bus } = ProcessPromise as unknown as { bus: { sources(to: ProcessPromise): unknown[] } }
   const { _stdin: stdin } = started as unknown as { _stdin: { readableLength: number; writableEnded: boolean } }
   return bus.sources(started).length > 0 || stdin.readableLength > 0 || stdin.writableEnded
 }
+
+type Pipe = (to: unknown, ...values: unknown[]) => unknown
+const { get: zxPipe } = Object.getOwnPropertyDescriptor(ProcessPromise.prototype, 'pipe')!
+
+/** Has a command that another one is piped into, as a template, run where that one does: zx would run it on this machine. */
+function pipeOnHost(started: ProcessPromise, $: Remote): void {
+  const here = zxPipe!.call(started) as Pipe & Record<Kind, Pipe>
+  const onHost =
+    (pipe: Pipe): Pipe =>
+    (to, ...values) =>
+      Array.isArray(to) ? pipe($(to as unknown as TemplateStringsArray, ...values)) : pipe(to)
+  const [stdout, stderr, stdall] = [here.stdout, here.stderr, here.stdall].map(onHost)
+  const value = Object.assign(onHost(here), { stdout, stderr, stdall })
+  Object.defineProperty(started, 'pipe', { configurable: true, value })
+}
+
+/** What is piped into what, as zx notes it. */
+const { bus } = ProcessPromise as unknown as {
+  bus: { sources(to: ProcessPromise): unknown[]; refs: Map<ProcessPromise, Set<ProcessPromise | Writable>> }
+}
+
+/** zx hands on what comes to whatever it is piped to, whether that has room or not. Here it waits. */
+function waitForReaders(stream: Readable, started: () => ProcessPromise): void {
+  stream.on('data', () => {
+    for (const reader of bus.refs.get(started()) ?? []) {
+      const to = reader instanceof ProcessPromise ? reader.child?.stdin : reader
+      if (!to?.writableNeedDrain) continue
+      stream.pause()
+      const goOn = () => {
+        for (const event of roomEvents) to.off(event, goOn)
+        stream.resume()
+      }
+      for (const event of roomEvents) to.once(event, goOn)
+      return
+    }
+  })
+}
+
+const roomEvents = ['drain', 'close', 'error'] as const
 
 /**
  * How it ended is known, what it printed is not: the one may be relied on, and who reads the other is told. In a pipe somebody reads it
@@ -102,20 +150,48 @@ function isFed(started: ProcessPromise): boolean {
  */
 function tellOfGap(started: ProcessPromise, remote: RemoteProcess, gap: Error): void {
   if ((started as unknown as { _piped: boolean })._piped) return void remote.emit('error', gap)
-  let kept: ProcessOutput | null = null
-  Object.defineProperty(started, '_output', {
-    get: () => kept,
-    set: (output: ProcessOutput) => {
-      kept = output
-      const { _dto: result } = output as unknown as { _dto: object }
-      const refuse = () => {
-        throw gap
-      }
-      // What a failed command said is quoted, whole or not.
-      if (output.ok || started.isNothrow()) Object.defineProperty(result, 'store', { get: refuse })
-    },
-  })
+  refuse(started, gap, ['stdout', 'stderr', 'stdall'])
 }
+
+type Kind = 'stdout' | 'stderr' | 'stdall'
+
+/** What of its output is refused to whoever reads it, and why. */
+const refusals = new WeakMap<ProcessPromise, Map<Kind, Error>>()
+
+/** Tells whoever reads from now on what a command printed why that is not to be had. */
+function refuse(started: ProcessPromise, why: Error, kinds: readonly Kind[]): void {
+  const refusal = thrower(why)
+  Object.defineProperty(started, 'pipe', refusal)
+  if (kinds.includes('stdout')) Object.defineProperty(started, Symbol.asyncIterator, refusal)
+  const known = refusals.get(started)
+  const refused = known ?? new Map<Kind, Error>()
+  for (const kind of kinds) if (!refused.has(kind)) refused.set(kind, why)
+  if (known) return
+  refusals.set(started, refused)
+  const inner = started as unknown as { _output: ProcessOutput | null; _resolve(output: ProcessOutput): void }
+  const resolve = inner._resolve
+  let output: ProcessOutput | null = null
+  const set = (whole: ProcessOutput) => {
+    // What a failed command said is quoted, whole or not.
+    output = whole.ok || started.isNothrow() ? withoutOutput(whole, refused) : whole
+  }
+  Object.defineProperty(inner, '_output', { get: () => output, set })
+  inner._resolve = () => resolve(output!)
+}
+
+/** A result that throws wherever a part of it is read that is refused. zx's own would throw once, and then say `undefined`. */
+function withoutOutput(output: ProcessOutput, refused: ReadonlyMap<Kind, Error>): ProcessOutput {
+  const refusing = Object.fromEntries([...refused].map(([kind, why]) => [kind, thrower(why)]))
+  Object.defineProperties((output as unknown as { _dto: { store: object } })._dto.store, refusing)
+  return Object.create(output, refusing) as ProcessOutput
+}
+
+const thrower = (why: Error) => ({
+  configurable: true,
+  get: () => {
+    throw why
+  },
+})
 
 function commandLine(pieces: TemplateStringsArray, values: unknown[]): string {
   let line = pieces[0] ?? ''

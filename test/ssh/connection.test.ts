@@ -29,6 +29,9 @@ each('pipes, input, lines and nothrow work as in zx', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const $ = remoteShell(connection)
   t.is((await $`printf 'b\na\n'`.pipe($`sort`)).stdout, 'a\nb\n')
+  // A template is a command for the same host, in its shell, quoted for that.
+  const piped = await $`echo out; echo err >&2`.pipe.stderr`cat; printf %s ${"it's"}; printenv SSH_CONNECTION | wc -l`
+  t.is(piped.stdout, "err\nit's1\n")
   t.is((await $({ input: secret('hush') })`cat`).stdout, 'hush')
   t.deepEqual(await $`printf 'x\ny\n'`.lines(), ['x', 'y'])
   t.is((await $({ nothrow: true })`exit 7`).exitCode, 7)
