@@ -6,8 +6,7 @@ import { parseArgs } from 'node:util'
 import { columns } from '../lib/output/words.ts'
 import type { RunEvent } from '../lib/run/events.ts'
 import { runsDirectory } from '../lib/run/folder.ts'
-import { findRun } from '../lib/run/history.ts'
-import { linesOf } from '../lib/run/line-file.ts'
+import { findRun, journalEvents } from '../lib/run/history.ts'
 
 /** What time goes into. At a moment when several go on, the first of these counts. */
 const shares = {
@@ -26,7 +25,7 @@ const vaultSteps = /vault|pki|issue|root-ca|roles|policy/
 const { values } = parseArgs({ options: { run: { type: 'string' }, json: { type: 'boolean', default: false } } })
 if (values.run === undefined) rotateInLab()
 const folder = findRun(values.run ?? 'last', runsDirectory())
-const found = timesOf(linesOf(join(folder, 'events.jsonl')).map(line => JSON.parse(line) as RunEvent))
+const found = timesOf([...journalEvents(folder)])
 if (values.json) console.log(JSON.stringify(found, undefined, 2))
 else print(found)
 

@@ -10,6 +10,7 @@ import { resolveVariables } from '../playbook/variables.ts'
 import { claimRun } from '../run/claim.ts'
 import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
+import type { RunHistory } from '../run/history.ts'
 import { openJournal } from '../run/journal.ts'
 import type { Provenance } from '../run/provenance.ts'
 import { openRegistered } from '../run/registered.ts'
@@ -33,8 +34,12 @@ export interface Execution extends ViewSettings {
   readonly step?: boolean
   /** Show what steps write to files. */
   readonly diff?: boolean
-  /** What was done before; read once the run is this process's. */
-  earlier?(): Earlier
+  /** Bytes that are kept of what a step prints on a host. */
+  readonly keepOutput?: number
+  /** What was done before. */
+  readonly earlier?: Earlier
+  /** On which hosts steps returned something, before. */
+  readonly returned?: RunHistory['returned']
   /** Resolves once what belongs to the run beside its journal is on the disk, too: before anything is done on a host. */
   readonly kept?: Promise<void>
   /** Told before everything else. */
@@ -52,21 +57,26 @@ export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-fact
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) for (const flag of smallHeap) setFlagsFromString(flag)
-  const { playbook, inventory, folder, output, step, diff, kept, ...rest } = execution
+  const { playbook, inventory, folder, output, step, diff, kept, keepOutput, ...rest } = execution
   kept?.catch(() => {})
-  claimRun(rest.run, folder, rest.provenance.process)
+  const unclear = claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()
-  const earlier = rest.earlier?.()
-  const journal = openJournal(folder)
-  const registered = openRegistered(folder, text => redact.text(text) !== text)
+  const registered = openRegistered(folder, {
+    isSecret: text => redact.text(text) !== text,
+    returned: rest.returned,
+  })
+  // Whoever undoes the run may do without.
+  if (rest.earlier?.mode === 'resume' && registered.missing) throw registered.missing
+  const journal = openJournal(folder, { keepOutput, notice: text => emit({ kind: 'notice', text }) })
+  const notices = [...unclear, ...(rest.notices ?? []), ...registered.damage]
   let named = 0
   const emit = (body: RunEventBody) => {
     const event: RunEvent = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
     view.event(event)
-    if (body.kind === 'run.started') for (const text of rest.notices ?? []) emit({ kind: 'notice', text })
+    if (body.kind === 'run.started') for (const text of notices) emit({ kind: 'notice', text })
     if (processSecrets.tooShort.size === named) return
     const tooShort = [...processSecrets.tooShort].slice(named)
     named += tooShort.length
@@ -86,14 +96,14 @@ export async function execute(execution: Execution): Promise<number> {
       signal,
       confirm: step ? confirmSteps(signal) : undefined,
       emit,
-      earlier,
       operator: userInfo().username,
       diff: diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
       flush: async () => {
         await kept
         await journal.flush()
       },
-      register: registered.save,
+      registered,
+      shorten: (text, of) => journal.shorten(redact.text(text), of),
     })
     return exitCode
   } finally {

@@ -1,7 +1,7 @@
 // argv to one call. Each command has a file of its own, imported only when it is used.
 import { Command, CommanderError } from 'commander'
 import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
-import { tell } from '../output/print.ts'
+import { lostOutput, tell, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
 
@@ -34,12 +34,9 @@ async function main(argv: readonly string[]): Promise<void> {
   await program.parseAsync(argv, { from: 'user' })
 }
 
-// Who reads along may stop reading: a pager that was left, a terminal that is gone. What is being done goes on without them.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
-  })
-}
+watchOutput()
+// Where a file grows larger than it may, the write fails, and says so.
+process.on('SIGXFSZ', () => {})
 
 watchProcess(stray => {
   tellError(strayError(stray, errorOf(stray.thrown)))
@@ -56,6 +53,13 @@ try {
     tellError(errorOf(error))
     process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
   }
+}
+// It is told a moment later than it happens.
+await new Promise(setImmediate)
+const lost = lostOutput()
+if (lost) {
+  tell(`Error: what was to be shown can't be written: ${lost.message}`)
+  process.exitCode ||= exitCodes.misuse
 }
 // What a playbook left behind, or a server that goes on sending, keeps nobody waiting; connections that are being closed get their time.
 setTimeout(() => process.exit(), 2_000).unref()

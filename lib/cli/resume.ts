@@ -7,11 +7,10 @@ import { unfinished, waiting } from '../output/history.ts'
 import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stillRunning } from '../run/claim.ts'
-import { readCommand } from '../run/command-file.ts'
+import { readCommand, writeCommand } from '../run/command-file.ts'
 import { referenceOf, runsDirectory } from '../run/folder.ts'
-import { findRun, hostsOf, isDone, type RunHistory, readHistory } from '../run/history.ts'
+import { findRun, hostsOf, isDone, type RunHistory, type RunStarted, readHistory } from '../run/history.ts'
 import { inventoryChanges, isAlive, type Provenance, projectCommit, provenanceOf } from '../run/provenance.ts'
-import { readRegistered } from '../run/registered.ts'
 import { rollbackCommand } from '../run/rollback.ts'
 import { selectPlays } from '../run/run.ts'
 import { requireTerminal } from './confirm.ts'
@@ -22,7 +21,7 @@ import {
   withConnectionOptions,
 } from './connection-options.ts'
 import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
-import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { viewOf } from './output-options.ts'
 import { type ClusterOptions, withClusterOptions } from './run.ts'
 
@@ -63,6 +62,12 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
   if (finished?.outcome === 'done') {
     throw new RekeyError(`${run} is done: there is nothing to go on with`, { code: 'resume.done' })
   }
+  if (history.lostBeginning) {
+    throw new RekeyError(`${run} may have been undone in part: ${history.damage.join('; ')}`, {
+      code: 'resume.lost',
+      hint: `Put the journal back as it was; or undo the run: ${rollbackCommand(referenceOf(run, folder))}`,
+    })
+  }
   const { playbook, ...execution } = await takeUp(history, options)
   return execute({
     ...execution,
@@ -72,15 +77,14 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
       ...unfinished(history).map(line => `${line}: it is done again`),
       ...waiting(history).map(line => `${line}: it runs at the end of its play`),
     ],
-    earlier: () => ({
+    earlier: {
       mode: 'resume',
       hosts: hostsOf(history),
-      registered: readRegistered(folder),
       done: (step, host) => isDone(progress.get(step)?.get(host)),
       progress: (step, host) => progress.get(step)?.get(host),
       failure: (step, host) => failures.get(step)?.get(host),
       milestones: history.milestones,
-    }),
+    },
   })
 }
 
@@ -89,7 +93,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
  * @throws RekeyError where one of them changed and nobody said that this is meant, or where the run can't be taken up
  */
 export async function takeUp(
-  { run, folder, first, latest }: RunHistory,
+  { run, folder, first, latest, damage, returned }: RunHistory,
   options: ResumeOptions,
 ): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
   if (options.step) requireTerminal()
@@ -100,7 +104,9 @@ export async function takeUp(
   if (isAlive(latest.process)) throw stillRunning(run, latest.process)
   const commit = projectCommit()
   const { playbook, file } = await loadPlaybook(options.playbook ?? playbookNow(first.playbookFile))
-  const command = readCommand(folder)
+  const read = readCommand(folder)
+  const lost = 'lost' in read ? read.lost : undefined
+  const command = 'command' in read ? read.command : undefined
   const given: InventoryOptions = {
     inventory: options.inventory ?? [...(command?.inventory ?? first.inventory)],
     extraVars: options.extraVars ?? [...(command?.extraVars ?? [])],
@@ -110,6 +116,7 @@ export async function takeUp(
   }
   const connecting = await openConnecting({ ...command?.connection, ...said(options) })
   const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
+  if (lost) requireVariables(lost, first, inventory.extraVariables)
   const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   requireUnchanged(latest, provenance, options)
   const { selection } = first
@@ -123,10 +130,18 @@ export async function takeUp(
     folder,
     vars: await variablesOf(playbook, inventory, hosts),
     provenance,
-    notices:
-      latest.commit === provenance.commit
+    notices: [
+      ...(latest.commit === provenance.commit
         ? []
-        : [`rekey is another one than before: ${latest.commit} then, ${provenance.commit} now`],
+        : [`rekey is another one than before: ${latest.commit} then, ${provenance.commit} now`]),
+      ...damage.map(line => `${line}: what it told of the run is not known`),
+      ...(lost ? [`${lost}: how to connect, and how to read the inventory, is what this command says`] : []),
+    ],
+    // From now on it is known again.
+    ...(lost
+      ? { kept: writeCommand(folder, { ...inventoryCommand(given, inventory.sources), connection: said(options) }) }
+      : {}),
+    returned,
     selection,
     takeLock: options.takeLock,
     step: options.step,
@@ -148,6 +163,16 @@ function playbookNow(file: string): string {
 /** The options for connecting that were given, without those that were not. */
 function said(options: ConnectionOptions): ConnectionOptions {
   return Object.fromEntries(Object.entries(connectionCommand(options)).filter(([, value]) => value !== undefined))
+}
+
+/** Values of variables stand nowhere else: a run goes on with those that it had, or with those that are given again. */
+function requireVariables(lost: string, { selection }: RunStarted, given: readonly string[]): void {
+  const missing = selection.extraVars?.filter(name => !given.includes(name)) ?? []
+  if (missing.length === 0) return
+  throw new RekeyError(`${lost}, and what the run was given with -e stands nowhere else: ${missing.join(', ')}`, {
+    code: 'resume.command-lost',
+    hint: `Put the file back as it was, or give them again: ${missing.map(name => `-e ${name}=…`).join(' ')}`,
+  })
 }
 
 /** What a run was made of must be what it is gone on with. */

@@ -7,7 +7,6 @@ import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { runsDirectory } from '../run/folder.ts'
 import { findRun, hostsOf, isDone, isUndone, type RunHistory, readHistory } from '../run/history.ts'
-import { readRegistered } from '../run/registered.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
 import { execute } from './execute.ts'
 import { type ResumeOptions, takeUp, withResumeOptions } from './resume.ts'
@@ -29,7 +28,7 @@ export function rollbackCommand(): Command {
 }
 
 async function rollback(history: RunHistory, options: RollbackOptions): Promise<number> {
-  const { run, folder, undone } = history
+  const { run, undone } = history
   if (isUndone(history)) {
     throw new RekeyError(`${run} is undone already`, { code: 'rollback.done' })
   }
@@ -51,13 +50,12 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
       ...staying,
       ...(plan.plays.length === 0 ? ['it did nothing that can be undone'] : []),
     ],
-    earlier: () => ({
+    earlier: {
       mode: 'rollback',
       hosts: hostsOf(history),
-      registered: readRegistered(folder),
       done: (step, host) => isDone(undone.get(step)?.get(host)),
       milestones: new Map(),
-    }),
+    },
   })
 }
 

@@ -1,7 +1,6 @@
 // `rekey runs` and `rekey show`: what was run, and how far it came.
 import { basename } from 'node:path'
 import { Command } from 'commander'
-import { RekeyError } from '../errors.ts'
 import { historyLines, runRow } from '../output/history.ts'
 import { say } from '../output/print.ts'
 import { columns } from '../output/words.ts'
@@ -15,13 +14,12 @@ export function runsCommand(): Command {
   })
 }
 
-/** One journal that can't be read does not hide the other runs. */
+/** One folder that can't be read, whatever it holds, does not hide the other runs. */
 function rowOf(folder: string): readonly [string, string] {
   try {
     return runRow(readHistory(folder))
   } catch (error) {
-    if (error instanceof RekeyError) return [basename(folder), error.message]
-    throw error
+    return [basename(folder), (error as Error).message]
   }
 }
 

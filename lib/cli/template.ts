@@ -35,6 +35,7 @@ import { eventTime, type RunEventBody } from '../run/events.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { openJournal } from '../run/journal.ts'
 import { projectCommit, provenanceOf } from '../run/provenance.ts'
+import { registeredInMemory } from '../run/registered.ts'
 import { runPlaybook } from '../run/run.ts'
 import {
   readConfiguration,
@@ -429,7 +430,10 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     ? await openView({ ...viewOf(options), output: 'plain' }, process.stderr)
     : await openView(viewOf(options), process.stdout)
   const redact = redactor()
-  const journal = openJournal(folder)
+  const journal = openJournal(folder, {
+    keepOutput: options.keepOutput,
+    notice: text => emit({ kind: 'notice', text }),
+  })
   const emit = (body: RunEventBody) => {
     const event = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
@@ -447,7 +451,8 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
         provenance: provenanceOf('', {}, await projectCommit()),
       },
       // Its one play is done anew: there is nothing to go on with.
-      register: async () => {},
+      registered: registeredInMemory(),
+      shorten: (text, of) => journal.shorten(redact.text(text), of),
     })
     return exitCode
   } finally {

@@ -4,14 +4,20 @@ import { requireSecret, tellSecret } from '../secrets/index.ts'
 /** A value that must never be seen: refused in command lines, shown as `«secret»` wherever it is printed, and replaced in what others print. */
 export class Secret {
   readonly #value: string
+  readonly #parts: readonly string[]
   /** @param parts what of it is secret by itself, where that is not all of it */
   constructor(value: string, parts: readonly string[] = [value]) {
     this.#value = value
+    this.#parts = parts
     for (const part of parts) tellSecret(part)
   }
   /** The value itself. Only for stdin, a 0600 file, or a TLS connection. */
   reveal(): string {
     return this.#value
+  }
+  /** What of it is secret by itself, for whoever keeps it. */
+  parts(): readonly string[] {
+    return this.#parts
   }
   toString(): string {
     return '«secret»'

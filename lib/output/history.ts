@@ -12,7 +12,7 @@ export function runRow(history: RunHistory): [string, string] {
 
 /** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
 export function historyLines(history: RunHistory): string[] {
-  const { run, folder, first, latest, finished, progress, undone } = history
+  const { run, folder, first, latest, finished, progress, undone, damage } = history
   // Between a run and what goes on with it, a clock may have been set back.
   const took = finished && finished.at >= first.at ? `, after ${formatDuration(finished.at - first.at)}` : ''
   const { limit, tags, skipTags, startAtStep, extraVars } = first.selection
@@ -56,6 +56,7 @@ export function historyLines(history: RunHistory): string[] {
   if (finished?.state) lines.push('', 'Where things stand', ...finished.state.map(line => `  ${line}`))
   const begun = finished ? [] : [...unfinished(history), ...waiting(history)]
   if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
+  if (damage.length > 0) lines.push('', 'Not known, since the journal is damaged', ...damage.map(line => `  ${line}`))
   return lines
 }
 

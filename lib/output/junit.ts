@@ -74,22 +74,41 @@ export function junitView(file: string): View {
         })
         return { name: title, started: play?.started ?? started?.at, cases }
       })
-      writeSync(descriptor, report(started, finished, suites))
-      closeSync(descriptor)
+      try {
+        writeAll(descriptor, report(started, finished, suites))
+        closeSync(descriptor)
+      } catch (error) {
+        throw unwritable(file, error as Error)
+      }
     },
   }
 }
 
+const declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+/** The file is begun at once: where nothing can be written, nothing is to be done. */
 function open(file: string): number {
   try {
-    return openSync(file, 'w')
-  } catch (cause) {
-    throw new RekeyError(`the JUnit report can't be written to ${file}: ${(cause as Error).message}`, {
-      code: 'output.junit',
-      hint: 'Name a file in a folder that is there.',
-      cause,
-    })
+    const descriptor = openSync(file, 'w')
+    writeAll(descriptor, declaration)
+    return descriptor
+  } catch (error) {
+    throw unwritable(file, error as Error)
   }
+}
+
+function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text)
+  // A disk that is nearly full takes the beginning.
+  for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written)
+}
+
+function unwritable(file: string, cause: NodeJS.ErrnoException): RekeyError {
+  return new RekeyError(`the JUnit report can't be written to ${file}: ${cause.message}`, {
+    code: 'output.junit',
+    hint: cause.code === 'ENOENT' ? 'Name a file in a folder that is there.' : 'Name a file that can be written.',
+    cause,
+  })
 }
 
 function caseOf(
@@ -137,13 +156,7 @@ function report(started: RunStarted | undefined, finished: RunFinished | undefin
     ...counts(all),
     time: seconds((finished?.milliseconds ?? 0) / 1_000),
   })
-  return [
-    '<?xml version="1.0" encoding="UTF-8"?>',
-    `<${head}>`,
-    ...suites.flatMap(suite => suiteLines(playbook, suite)),
-    '</testsuites>',
-    '',
-  ].join('\n')
+  return [`<${head}>`, ...suites.flatMap(suite => suiteLines(playbook, suite)), '</testsuites>', ''].join('\n')
 }
 
 function suiteLines(playbook: string, { name, started, cases }: Suite): string[] {

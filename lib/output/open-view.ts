@@ -2,7 +2,7 @@
 import { messageOf } from '../errors.ts'
 import { junitView } from './junit.ts'
 import { plainView } from './plain.ts'
-import { tell } from './print.ts'
+import { showingRun, tell } from './print.ts'
 import { terminalOf } from './terminal.ts'
 import { visibleJson } from './text.ts'
 import type { View } from './view.ts'
@@ -31,6 +31,7 @@ export async function openView(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<View> {
   const report = junit === undefined ? [] : [junitView(junit)]
+  showingRun()
   return together([await openShown(output, verbose, out, environment), ...report])
 }
 

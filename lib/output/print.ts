@@ -19,3 +19,31 @@ export function tell(text: string, end = '\n'): void {
 export function give(data: string | Buffer): void {
   process.stdout.write(process.stdout.isTTY ? terminalOf(process.stdout).text(data.toString()) : data)
 }
+
+/** What could not be written to stdout, and whether a run is shown there. */
+const output: { lost?: Error; isRun: boolean } = { isRun: false }
+
+/**
+ * Has what is being done go on where what it says can't be written: a pager that was left, a terminal that is gone, a disk that is full.
+ * Called once, before anything is said.
+ */
+export function watchOutput(): void {
+  process.stderr.on('error', () => {})
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // Who reads along may stop reading.
+    if (error.code === 'EPIPE' || error.code === 'EIO' || output.lost) return
+    output.lost = error
+    if (output.isRun)
+      tell(`Its output can't be written (${error.message}): the run goes on unseen, and its folder has everything.`)
+  })
+}
+
+/** A run is shown from now on: it counts, and not whether somebody sees it. */
+export function showingRun(): void {
+  output.isRun = true
+}
+
+/** Why what a command was asked for could not be written, where that was not to show a run. */
+export function lostOutput(): Error | undefined {
+  return output.isRun ? undefined : output.lost
+}

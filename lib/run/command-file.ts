@@ -1,8 +1,9 @@
 // What of the command line a resumed run needs and the journal must not hold: variables given with `-e` may be secrets.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ConnectionDefaults } from '../connection/settings.ts'
+import { z } from 'zod'
+import { becomeMethods, type ConnectionDefaults } from '../connection/settings.ts'
 import { cannotKeep } from './line-file.ts'
 
 /** How hosts are reached where the inventory does not say so. Passwords are asked for anew. */
@@ -47,8 +48,33 @@ export async function writeCommand(folder: string, command: RunCommand): Promise
   }
 }
 
-/** Reads it back; `undefined` where it is not there. */
-export function readCommand(folder: string): RunCommand | undefined {
+const texts = z.array(z.string())
+const written = z.looseObject({
+  inventory: texts,
+  extraVars: texts.default([]),
+  vaultId: texts.default([]),
+  vaultPasswordFile: texts.default([]),
+  askVaultPass: z.boolean().default(false),
+  connection: z
+    .looseObject({
+      user: z.string().optional(),
+      privateKey: z.string().optional(),
+      askPass: z.boolean().optional(),
+      become: z.boolean().optional(),
+      becomeUser: z.string().optional(),
+      becomeMethod: z.enum(becomeMethods).optional(),
+      askBecomePass: z.boolean().optional(),
+    })
+    .optional(),
+})
+
+/** Reads it back, or says why it can't be. */
+export function readCommand(folder: string): { readonly command: RunCommand } | { readonly lost: string } {
   const path = place(folder)
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunCommand) : undefined
+  try {
+    return { command: written.parse(JSON.parse(readFileSync(path, 'utf8'))) }
+  } catch (error) {
+    const why = error instanceof z.ZodError || error instanceof SyntaxError ? 'it is damaged' : (error as Error).message
+    return { lost: `${path} can't be read (${why})` }
+  }
 }

@@ -8,19 +8,17 @@ import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
 import { requireSecret } from '../secrets/index.ts'
 import { eventTime } from './events.ts'
 import type { RunOptions } from './options.ts'
-import type { Registered } from './registered.ts'
 import type { Sessions } from './sessions.ts'
 
 /** The part of every step's context that is the same on all hosts. */
 export function runContext(
   options: RunOptions,
   sessions: Sessions,
-  registered: Registered,
   { plays, started }: { plays: Timeline['plays']; started: number },
 ): RunContext {
   const began = eventTime() - (performance.now() - started)
   const milestones = new Map([...(options.earlier?.milestones ?? [])].map(([name, at]) => [name, at - began]))
-  const { inventory, limit, signal, emit } = options
+  const { inventory, limit, signal, emit, registered } = options
   return {
     run: options.run,
     folder: options.folder,
@@ -41,10 +39,7 @@ export function runContext(
     },
     timeline: { plays, milestones },
     redact: requireSecret,
-    registered: <T>(id: string, host?: string) => {
-      const values = registered.get(id)
-      return (host === undefined ? values?.values().next().value : values?.get(host)) as T | undefined
-    },
+    registered: <T>(id: string, host?: string) => registered.get(id, host) as T | undefined,
   }
 }
 

@@ -134,6 +134,8 @@ export type RunEventBody =
       readonly tries?: number
       /** Why its failure does not count. */
       readonly handled?: Handled
+      /** What it returned is kept for a run that is gone on with. */
+      readonly returned?: true
       /** The handlers that it called for, and on which hosts. */
       readonly notified?: { readonly handlers: readonly string[]; readonly hosts: readonly string[] }
       /** In `--check`: what it would do, and how much is known of that. */

@@ -23,7 +23,7 @@ export function failureOf(thrown: unknown, host: string): Error {
   if (thrown instanceof Stray) return strayError(thrown, failureOf(thrown.thrown, host))
   if (!(thrown instanceof ProcessOutput)) return errorOf(thrown)
   if (thrown.cause instanceof Error) return thrown.cause
-  const said = (thrown.stderr.trim() || thrown.stdout.trim()).split('\n').slice(-quotedLines).join('\n')
+  const said = lastLines(thrown.stderr.trimEnd()) || lastLines(thrown.stdout.trimEnd())
   const how = thrown.signal
     ? `was ended by ${thrown.signal}`
     : `ended with exit status ${thrown.exitCode}${meaning(thrown.exitCode)}`
@@ -41,12 +41,22 @@ export function outcomeOf(error: Error): Outcome {
   return 'failed'
 }
 
-/** An error as events carry it. */
-export function eventError(error: Error): EventError {
-  const message = messageOf(error)
+/**
+ * An error as events carry it.
+ * @param shorten cuts what is too long to be told
+ */
+export function eventError(error: Error, shorten: (text: string) => string): EventError {
+  const message = shorten(messageOf(error))
   if (error instanceof RekeyError) return { message, code: error.code, hint: error.hint }
   const place = thrownAt(error)
   return { message, hint: place === undefined ? undefined : `It comes from ${place}.` }
+}
+
+/** The last lines of a text, without what is blank before them: of one that is long nothing more is looked at. */
+function lastLines(text: string): string {
+  let start = text.length
+  for (let lines = 0; lines < quotedLines && start >= 0; lines++) start = text.lastIndexOf('\n', start - 1)
+  return text.slice(start + 1).trimStart()
 }
 
 function meaning(status: number | null): string {

@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { cannotKeep } from './line-file.ts'
+import { RekeyError } from '../errors.ts'
+import { writeRemedy } from './line-file.ts'
 
 /** Where the folders of all runs are: `${XDG_STATE_HOME:-~/.local/state}/rekey/runs`. */
 export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): string {
@@ -27,7 +28,10 @@ export function lastRun(parent: string): string | undefined {
   }
 }
 
-/** Makes the folder of a new run, readable by its owner only. Its name sorts by time. */
+/**
+ * Makes the folder of a new run, readable by its owner only. Its name sorts by time.
+ * @throws RekeyError where it can't be made
+ */
 export function createRunFolder(playbook: string, parent: string, now = new Date()): { run: string; folder: string } {
   const stamp = now.toISOString().slice(0, 19).replaceAll('-', '').replaceAll(':', '').replace('T', '-')
   const run = `${stamp}-${playbook}-${randomBytes(2).toString('hex')}`
@@ -37,8 +41,12 @@ export function createRunFolder(playbook: string, parent: string, now = new Date
     const named = join(folder, 'last-run')
     writeFileSync(named, run)
     renameSync(named, lastFile(parent))
-  } catch (error) {
-    throw cannotKeep(folder, error as Error)
+  } catch (cause) {
+    throw new RekeyError(`${folder} can't be made: ${(cause as Error).message}`, {
+      code: 'run.folder',
+      hint: `${writeRemedy(folder, cause as Error)} Or keep what rekey knows elsewhere: the variable XDG_STATE_HOME says where.`,
+      cause,
+    })
   }
   return { run, folder }
 }

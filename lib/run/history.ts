@@ -3,9 +3,10 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
-import type { EventError, Handled, Prediction, RunEvent } from './events.ts'
+import { checkEvent } from './event-check.ts'
+import type { EventError, Handled, PlannedStep, Prediction, RunEvent } from './events.ts'
 import { lastRun } from './folder.ts'
-import { linesOf } from './line-file.ts'
+import { type Line, readLines } from './line-reader.ts'
 import { isAlive } from './provenance.ts'
 
 export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
@@ -38,46 +39,48 @@ export interface RunHistory {
   readonly touched: ReadonlyMap<string, ReadonlySet<string>>
   /** As `progress`, of the steps of a rollback; empty where there was none. */
   readonly undone: ReadonlyMap<string, ReadonlyMap<string, Progress>>
+  /** On which hosts a step returned something that is kept. */
+  readonly returned: ReadonlyMap<string, ReadonlySet<string>>
   /** When each milestone came, milliseconds since 1970. */
   readonly milestones: ReadonlyMap<string, number>
+  /** What of the journal can't be used, a line each; empty where it is whole. */
+  readonly damage: readonly string[]
+  /** Of some part of the run the beginning is among that: it may have been a rollback. */
+  readonly lostBeginning: boolean
 }
 
-/** For journals that were written before runs said where they came from: they can be shown, and not gone on with. */
-const withoutProvenance = {
-  mode: 'run',
-  selection: {},
-  commit: 'unknown',
-  playbookFile: '',
-  playbookHash: '',
-  inventoryHashes: {},
-  process: { machine: '', pid: 0, started: '' },
-} as const
+/** How many of the lines that can't be used are told one by one. */
+const mostTold = 5
 
-/** Reads the journal of a run. Throws `RekeyError` where the folder holds none. */
+/** Reads the journal of a run, as much of it as can be read. Throws `RekeyError` where the folder holds none. */
 export function readHistory(folder: string): RunHistory {
   const progress = new Map<string, Map<string, Progress>>()
   const undone = new Map<string, Map<string, Progress>>()
   const failures = new Map<string, Map<string, EventError>>()
   const touched = new Map<string, Set<string>>()
+  const returned = new Map<string, Set<string>>()
   /** What was begun by the part of the run that is being read, and did not end. */
-  let open: { step: string; host: string }[] = []
-  const touch = ({ step, host }: { step: string; host: string }) =>
-    touched.set(step, (touched.get(step) ?? new Set()).add(host))
+  const open = new Map<string, { step: string; host: string }>()
   const milestones = new Map<string, number>()
   let first: RunStarted | undefined
   let latest: RunStarted | undefined
   let finished: RunFinished | undefined
-  for (const event of eventsOf(join(folder, 'events.jsonl'))) {
+  let announced: ReadonlySet<string> = new Set()
+  let isUnannounced = false
+  const { events, damage } = readEvents(join(folder, 'events.jsonl'))
+  for (const event of events) {
     if (event.kind === 'run.started') {
-      const whole = { ...withoutProvenance, ...event }
-      first ??= whole
-      latest = whole
+      first ??= event
+      latest = event
       finished = undefined
-      for (const one of open.splice(0)) touch(one)
+      announced = new Set(event.plays.flatMap(({ steps }) => steps.map(({ id }) => id)))
+      for (const one of open.values()) add(touched, one)
+      open.clear()
     } else if (event.kind === 'run.finished') finished = event
     else if (event.kind === 'milestone') milestones.set(event.name, milestones.get(event.name) ?? event.at)
     else if (event.kind === 'step.started' || (event.kind === 'step.finished' && !event.earlier)) {
       const of = latest?.mode === 'rollback' ? undone : progress
+      isUnannounced ||= !announced.has(event.step)
       const was = of.get(event.step)?.get(event.host)
       // Begun once more is not more than it was: a step that only looks may be looked at again.
       if (event.kind === 'step.started')
@@ -89,36 +92,107 @@ export function readHistory(folder: string): RunHistory {
         if (latest) noteHandlers(of, event, latest)
       }
       if (of === undone) continue
-      if (event.kind === 'step.started') open.push(event)
+      const key = JSON.stringify([event.step, event.host])
+      if (event.kind === 'step.started') open.set(key, event)
       else {
-        open = open.filter(({ step, host }) => step !== event.step || host !== event.host)
-        if (!['ok', 'skipped', 'unreachable'].includes(event.outcome)) touch(event)
+        open.delete(key)
+        if (!['ok', 'skipped', 'unreachable'].includes(event.outcome)) add(touched, event)
+        if (event.returned) add(returned, event)
         if (event.error) put(failures, event.step, event.host, event.error)
       }
     }
   }
-  for (const one of open) touch(one)
+  for (const one of open.values()) add(touched, one)
+  const told = damage.told()
   if (!first || !latest) {
-    throw new RekeyError(`${folder} holds no journal of a run`, {
+    throw new RekeyError([`${folder} holds no journal of a run`, ...told.slice(0, 1)].join(': '), {
       code: 'run.no-journal',
-      hint: "See what there is with 'rekey runs'.",
+      hint:
+        told.length > 0
+          ? 'Put the journal back as it was: what a run did is known from nowhere else.'
+          : "See what there is with 'rekey runs'.",
     })
   }
-  return { run: first.run, folder, first, latest, finished, progress, failures, touched, undone, milestones }
-}
-
-function* eventsOf(path: string): Generator<RunEvent> {
-  for (const [index, line] of linesOf(path).entries()) {
-    try {
-      yield JSON.parse(line) as RunEvent
-    } catch (cause) {
-      throw new RekeyError(`${path}:${index + 1} is no event of a run`, {
-        code: 'run.journal',
-        hint: 'Put the journal back as it was: what a run did is known from nowhere else.',
-        cause,
-      })
+  if (damage.isInside) {
+    // Between what is known of a host something must have been done there that the journal has lost.
+    for (const one of lostSteps(latest.mode === 'rollback' ? first : latest, progress)) {
+      put(progress, one.step, one.host, 'begun')
+      add(touched, one)
     }
   }
+  return {
+    ...{ run: first.run, folder, first, latest, finished, progress, failures, touched, undone, returned, milestones },
+    damage: told,
+    lostBeginning: damage.isInside && isUnannounced,
+  }
+}
+
+/** The events in the journal of a run's folder, in their order, without what steps printed. */
+export function journalEvents(folder: string): Generator<RunEvent> {
+  return readEvents(join(folder, 'events.jsonl')).events
+}
+
+/** The events of a journal that can be used, and what is to be said of the other lines once all are read. */
+function readEvents(path: string) {
+  const wrong: string[] = []
+  let count = 0
+  let isInside = false
+  const events = function* (): Generator<RunEvent> {
+    // Older journals have what steps printed, which is most of them.
+    for (const { number, text, broken } of linesOf(path)) {
+      const checked = text === undefined ? { wrong: 'is too long' } : checkEvent(text)
+      if (!broken && 'event' in checked) yield checked.event
+      else {
+        // The line that was being written when its writer was killed says no more than that.
+        isInside ||= !broken
+        const what = broken ? 'ends in the middle' : (checked as { wrong: string }).wrong
+        if (count++ < mostTold) wrong.push(`${path}:${number} ${what}`)
+      }
+    }
+  }
+  const told = () =>
+    count > wrong.length ? [...wrong, `${path}: ${count - wrong.length} more lines like that`] : wrong
+  return {
+    events: events(),
+    damage: {
+      told,
+      get isInside() {
+        return isInside
+      },
+    },
+  }
+}
+
+/** The lines of a journal, without what steps printed. */
+function* linesOf(path: string): Generator<Line> {
+  try {
+    yield* readLines(path, { without: '{"kind":"step.output"', shorten: true })
+  } catch (cause) {
+    throw new RekeyError(`${path} can't be read: ${(cause as Error).message}`, {
+      code: 'run.journal',
+      hint: 'Whoever looks at a run must be allowed to read its folder.',
+      cause,
+    })
+  }
+}
+
+/** Steps that must have been begun on a host, and of which nothing is known: of what comes after them in their play something is. */
+function lostSteps({ plays }: RunStarted, progress: RunHistory['progress']): { step: string; host: string }[] {
+  return plays.flatMap(({ steps, hosts }) =>
+    hosts.flatMap(host => {
+      const of = (step: PlannedStep) => progress.get(step.id)?.get(host)
+      // Those that come by themselves, on every host; of a block that failed, the rest was left out.
+      const always = steps.filter(({ section, runOnce }) => section === undefined && !runOnce)
+      const left = new Set(
+        steps.filter(step => ['rescued', 'failed'].includes(of(step) ?? '')).map(({ block }) => block),
+      )
+      const last = always.findLastIndex(step => of(step) !== undefined)
+      return always
+        .slice(0, Math.max(0, last))
+        .filter(step => of(step) === undefined && (step.block === undefined || !left.has(step.block)))
+        .map(({ id }) => ({ step: id, host }))
+    }),
+  )
 }
 
 function saidOf(predicted: Prediction | undefined): Progress | undefined {
@@ -137,6 +211,10 @@ function noteHandlers(
   if (planned?.section !== 'handler' || !planned.runOnce || !isDone(outcome)) return
   const hosts = progress.get(step) ?? new Map<string, Progress>()
   for (const [host, how] of hosts) if (how === 'waiting') hosts.delete(host)
+}
+
+function add(map: Map<string, Set<string>>, { step, host }: { step: string; host: string }): void {
+  map.set(step, (map.get(step) ?? new Set()).add(host))
 }
 
 function put<T>(map: Map<string, Map<string, T>>, step: string, host: string, value: T): void {
@@ -179,8 +257,17 @@ export function runFolders(parent: string): string[] {
   return readdirSync(parent, { withFileTypes: true })
     .filter(entry => entry.isDirectory())
     .map(({ name }) => join(parent, name))
-    .filter(folder => (statSync(join(folder, 'events.jsonl'), { throwIfNoEntry: false })?.size ?? 0) > 0)
+    .filter(hasJournal)
     .sort()
+}
+
+function hasJournal(folder: string): boolean {
+  try {
+    return statSync(join(folder, 'events.jsonl')).size > 0
+  } catch (error) {
+    // What may not be looked into is there all the same.
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+  }
 }
 
 /**

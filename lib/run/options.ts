@@ -37,8 +37,10 @@ export interface RunOptions {
   emit(event: RunEventBody): void
   /** Resolves once the journal is on the disk. */
   flush(): Promise<void>
-  /** Keeps what a step returned on a host: on the disk when it resolves. */
-  register(step: string, host: string, value: unknown): Promise<void>
+  /** What steps returned, before and in this run. */
+  readonly registered: Registered
+  /** A text as it may stand in an event: where it is long, it is cut, and names the file that has the whole. */
+  shorten(text: string, of?: { readonly play: number; readonly step: string; readonly host: string }): string
   /** What was done before, where a run is gone on with or undone. */
   readonly earlier?: Earlier
 }
@@ -46,7 +48,6 @@ export interface RunOptions {
 /** What a run that is gone on with knows of what was done before. */
 export interface Earlier {
   readonly mode: 'resume' | 'rollback'
-  readonly registered: Registered
   /** The names of the hosts that it had to do with: on them may lie what commands of it left, whatever is done there now. */
   readonly hosts: ReadonlySet<string>
   /** Whether a step came to a good end on a host. */

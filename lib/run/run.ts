@@ -6,12 +6,10 @@ import { type Host, type HostSource, names } from '../playbook/host.ts'
 import type { Outcome, Playbook, RunContext } from '../playbook/model.ts'
 import { type Place, watchRun, within } from '../playbook/stray.ts'
 import { runContext } from './context.ts'
-import type { EventError } from './events.ts'
 import { eventError, failureOf } from './failure.ts'
 import { referenceOf } from './folder.ts'
 import { acquireLock, type Holder, type Lock, writeAudit } from './lock.ts'
 import type { RunOptions, RunResult } from './options.ts'
-import type { Registered } from './registered.ts'
 import { reportSections } from './report.ts'
 import { rollbackCommand } from './rollback.ts'
 import { goThroughPlay, type Schedule } from './schedule.ts'
@@ -51,12 +49,11 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     })),
   })
 
-  const notice = (text: string) => emit({ kind: 'notice', text })
+  const notice = (text: string) => emit({ kind: 'notice', text: options.shorten(text) })
   const takenUp = options.earlier !== undefined
   const sessions = openSessions({ run: options.run, forks, signal, markers: !check, takenUp, notice })
-  const registered: Registered = options.earlier?.registered ?? new Map()
   const plays: { title: string; milliseconds: number }[] = []
-  const base = runContext(options, sessions, registered, { plays, started })
+  const base = runContext(options, sessions, { plays, started })
   const standing = openStanding(chosen, options.earlier)
   const { failures, tally } = standing
   let services: object & { close?(): void | Promise<void> } = {}
@@ -67,7 +64,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     // What is ended with the run is not told one by one.
     if (signal.aborted) return
     if (over) notice(error.message)
-    else if (stray.place?.step) settleLate(stray.place.step, eventError(error), standing, emit)
+    else if (stray.place?.step) settleLate(stray.place.step, error, standing, options)
     else failure ??= error
     standing.stopped = true
   })
@@ -86,15 +83,13 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
       [...involved].map(async host => {
         const connection = sessions.opened(host)
         if (!connection) return
-        await writeAudit(host, connection, holder, what).catch((error: Error) =>
-          emit({ kind: 'notice', text: error.message }),
-        )
+        await writeAudit(host, connection, holder, what).catch((error: Error) => notice(error.message))
       }),
     )
   try {
     services = await openServices(playbook, base)
     const schedule: Schedule = {
-      ...{ options, base, services, sessions, registered, standing, predictions: { made: false } },
+      ...{ options, base, services, sessions, standing, predictions: { made: false } },
       limit: limiter(forks),
       guard: () => {
         if (lock?.lost) throw lock.lost
@@ -118,7 +113,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
           open: sessions.open,
           holder,
           take: options.takeLock ?? false,
-          notice: text => emit({ kind: 'notice', text }),
+          notice,
         })
         await audit(`${options.earlier?.mode ?? 'run'} started`)
       }
@@ -148,7 +143,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   const giveBack = async () => {
     if (!lock) return
     await audit(`${options.earlier?.mode ?? 'run'} ${outcome}`)
-    for (const problem of await lock.release()) emit({ kind: 'notice', text: `the lock is left behind: ${problem}` })
+    for (const problem of await lock.release()) notice(`the lock is left behind: ${problem}`)
   }
   const tidy = async () => {
     // One that is undone has nothing to do on a host where it only looked; what its commands left there is removed all the same.
@@ -161,7 +156,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   unwatch()
 
   failures.sort((a, b) => rank(b.outcome) - rank(a.outcome))
-  const error = failure ? eventError(failure) : failures[0]?.error
+  const error = failure ? eventError(failure, options.shorten) : failures[0]?.error
   const exitCode = exitCodeOf(outcome, failures[0]?.outcome, failure)
   emit({
     kind: 'run.finished',
@@ -194,10 +189,11 @@ async function openServices({ services }: Playbook, base: RunContext): Promise<o
 /** A step that had ended has failed after all: whoever goes on with the run does it again. */
 function settleLate(
   { play, id, title, host }: NonNullable<Place['step']>,
-  error: EventError,
+  thrown: Error,
   standing: Standing,
-  emit: RunOptions['emit'],
+  { emit, shorten }: RunOptions,
 ): void {
+  const error = eventError(thrown, text => shorten(text, { play, step: id, host }))
   standing.failures.push({ host, step: title, outcome: 'failed', error })
   standing.left.set(host, 'failed')
   if (standing.finished.includes(title)) standing.finished.splice(standing.finished.indexOf(title))

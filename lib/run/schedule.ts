@@ -203,6 +203,7 @@ function settle(
     host,
     milliseconds: Math.round(milliseconds),
     ...result,
+    ...(options.registered.has(one.id, host) ? { returned: true } : {}),
     ...(handled ? { handled } : {}),
     ...(handlers.length > 0 ? { notified: { handlers, hosts: names } } : {}),
     ...(error ? { error } : {}),
@@ -241,7 +242,7 @@ function isSettled(batch: Batch, one: SelectedStep, { name }: Host, { anew }: Pa
   if (earlier.progress?.(one.id, name) === 'ignored') return true
   if (!earlier.done(one.id, name)) return false
   if (one.together && batch.selected.hosts.some(host => !earlier.done(one.id, host.name))) return false
-  const isFact = one.readOnly && earlier.registered.get(one.id)?.has(name)
+  const isFact = one.readOnly && batch.schedule.options.registered.has(one.id, name)
   return one.section !== undefined || one.remember || !(isFact || one.check)
 }
 

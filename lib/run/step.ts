@@ -14,7 +14,6 @@ import { eventError, failureOf, outcomeOf } from './failure.ts'
 import type { RunOptions } from './options.ts'
 import { collectLines } from './output-lines.ts'
 import type { LastingConnection } from './reconnect.ts'
-import type { Registered } from './registered.ts'
 import type { AnyContext, SelectedStep } from './select.ts'
 import type { Sessions } from './sessions.ts'
 
@@ -25,7 +24,6 @@ export interface StepRun {
   /** What the playbook's `services` made. */
   readonly services: object
   readonly sessions: Sessions
-  readonly registered: Registered
   /** In `--check`: whether a step would have done something, so that what is asked after it may find it not done. */
   readonly predictions: { made: boolean }
 }
@@ -39,6 +37,15 @@ export interface StepResult {
   readonly delegate?: string
   readonly tries?: number
   readonly declined?: true
+}
+
+/** How often a step was tried, and how to judge what came of it. */
+interface Tries {
+  made: number
+  /** Whether nobody knows what became of it. */
+  isOpen(error: Error): boolean
+  /** A text as it may be told. */
+  shorten(text: string): string
 }
 
 const defaultRetries = 3
@@ -78,7 +85,8 @@ export async function executeStep(
   let connection: LastingConnection | undefined
   let returns = 0
   let delegate: string | undefined
-  const tries = { made: 0 }
+  const shorten = (text: string) => options.shorten(text, { play, step: one.id, host: host.name })
+  const tries: Tries = { made: 0, shorten, isOpen: error => isOpen(error) }
   const how = () => ({ ...(delegate ? { delegate } : {}), ...(tries.made > 1 ? { tries: tries.made } : {}) })
   const contextOn = async (target: Host): Promise<AnyContext> => {
     connection = await sessions.open(target)
@@ -103,7 +111,7 @@ export async function executeStep(
     const { delegateTo } = one
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
-    const attempt = () => runTries(one, context, run, tries, isOpen)
+    const attempt = () => runTries(one, context, run, tries)
     const result = await within(placeOf(one, host, play, options), () =>
       options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt),
     )
@@ -118,7 +126,7 @@ export async function executeStep(
       connection && isOpen(error) && !signal.aborted && outcomeOf(error) === 'failed'
         ? lostDuring(one, connection, error)
         : error
-    return { outcome: outcomeOf(known), error: eventError(known), ...how() }
+    return { outcome: outcomeOf(known), error: eventError(known, shorten), ...how() }
   } finally {
     collectors.stdout.end()
     collectors.stderr.end()
@@ -174,13 +182,7 @@ async function checkStep(one: SelectedStep, context: AnyContext, attempt: () => 
 }
 
 /** Runs a step, registers what it returns, and verifies it; once more where that fails and may be tried again. */
-async function runTries(
-  one: SelectedStep,
-  context: AnyContext,
-  run: StepRun,
-  tries: { made: number },
-  isOpen: (error: Error) => boolean,
-): Promise<unknown> {
+async function runTries(one: SelectedStep, context: AnyContext, run: StepRun, tries: Tries): Promise<unknown> {
   const most = 1 + (one.retries ?? (one.until ? defaultRetries : 0))
   const { signal } = context
   for (;;) {
@@ -191,7 +193,7 @@ async function runTries(
     try {
       const returned = await one.run(context)
       const value = returned instanceof Unchanged ? returned.value : returned
-      await register(run, one, context.host, value)
+      await run.options.registered.save(one.id, context.host.name, value)
       if (one.until && !(await one.until(value, context))) throw notYet(one, context.host, tries.made)
       if (!context.check) await one.verify?.(context)
       return returned
@@ -200,27 +202,18 @@ async function runTries(
       // What only looks may look again where it did not see all.
       const { code } = error as Partial<RekeyError>
       if (one.readOnly && code === 'connection.output-cut' && tries.made === 1 && !signal.aborted) {
-        context.log(`${error.message}; looking again`)
+        context.log(`${tries.shorten(error.message)}; looking again`)
         continue
       }
       // Only what is known to have failed may be done again: a lost connection leaves that open.
-      if (tries.made >= most || signal.aborted || isOpen(error) || outcomeOf(error) !== 'failed') throw thrown
+      if (tries.made >= most || signal.aborted || tries.isOpen(error) || outcomeOf(error) !== 'failed') throw thrown
       const delay = one.delay ?? defaultDelay
-      context.log(`try ${tries.made} of ${most} failed: ${error.message}; again in ${formatDuration(delay)}`)
+      context.log(
+        `try ${tries.made} of ${most} failed: ${tries.shorten(error.message)}; again in ${formatDuration(delay)}`,
+      )
       await pause(delay, undefined, { signal })
     }
   }
-}
-
-async function register(
-  { registered, options }: StepRun,
-  { id }: SelectedStep,
-  { name }: Host,
-  value: unknown,
-): Promise<void> {
-  await options.register(id, name, value)
-  const values = registered.get(id) ?? new Map<string, unknown>()
-  registered.set(id, values.set(name, value))
 }
 
 function notYet({ title, id }: SelectedStep, { name }: Host, tries: number): HostFailedError {

@@ -1,8 +1,7 @@
 // What a run of rekey tells of itself, beside how long it took: in a run of its own, which is not timed.
 import { globSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import type { RunEvent } from '../../lib/run/events.ts'
-import { linesOf } from '../../lib/run/line-file.ts'
+import { dirname, join } from 'node:path'
+import { journalEvents } from '../../lib/run/history.ts'
 import type { LoopTurn } from './loop-watch.ts'
 import type { Command } from './measure.ts'
 import { median } from './median.ts'
@@ -30,7 +29,7 @@ export function watched(command: Command, folder: string): Command {
 /** What a watched run left in its folder. */
 export function insideOf(folder: string): Inside {
   const [journal = ''] = globSync(join(folder, 'state', '**', 'events.jsonl'))
-  const events = linesOf(journal).map(line => JSON.parse(line) as RunEvent)
+  const events = [...journalEvents(dirname(journal))]
   const first = events.find(event => event.kind === 'step.finished' && event.play > 0)
   const steps = events.flatMap(event =>
     event.kind === 'step.finished' && event.play > 0 && event.step !== (first as typeof event).step

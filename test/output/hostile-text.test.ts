@@ -206,7 +206,7 @@ test.serial('what a journal says is shown as signs, too', t => {
       progress: new Map([[started.plays[0]!.steps[0]!.id, new Map([['\x1b[2Jh1', 'begun' as const]])]]),
       failures: none,
     },
-    ...{ touched: none, undone: none, damage: [] },
+    ...{ touched: none, undone: none, damage: [], returned: new Map(), lostBeginning: false },
   }
   const { text } = terminalOf({ write: () => true, isTTY: true }, { LANG: 'C.UTF-8', TERM: 'xterm' })
   for (const line of [...historyLines(history), ...runRow(history)]) t.notRegex(text(line), forbidden)

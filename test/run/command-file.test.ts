@@ -27,7 +27,8 @@ await writeCommand(${JSON.stringify(folder)}, { inventory: ['x'.repeat(20_000_00
     await Promise.race([delay(milliseconds, undefined, { ref: false }), ended])
     writer.kill('SIGKILL')
     await ended
-    const command = readCommand(folder)
+    const read = readCommand(folder)
+    const command = 'command' in read ? read.command : undefined
     if (command) whole++
     else absent++
     t.true(command === undefined || command.inventory[0]?.length === 20_000_000, `after ${milliseconds} ms`)

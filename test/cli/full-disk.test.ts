@@ -1,0 +1,98 @@
+// Disks that are full, at every file that a run writes: real ones (/dev/full, a limit of the shell), nothing of which is made up.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { endingOf, readHistory } from '../../lib/run/history.ts'
+import { type Workbench, workbench } from './_rekey.ts'
+
+const source = (run: string) => `
+import { play, playbook, secret, step } from API
+import { z } from ZOD
+export default playbook({ name: 'full', summary: 'Fills disks', vars: z.object({ word: z.string().default('') }), plays: [play('Fill', { hosts: 'masters' }, [
+  step('First', { run: () => {} }),
+  step('Fill', { run: ${run} }),
+  step('Last', { run: ({ registered, log }) => log('had ' + typeof registered('fill')) }),
+])] })`
+
+/** Starts rekey where no file may become larger than 32 KB. */
+const limited = ['sh', '-c', 'ulimit -f 64; exec "$0" "$@"'] as const
+const shownNowhere = ['sh', '-c', 'exec "$0" "$@" >/dev/full'] as const
+
+const isLocked = ({ folder }: Workbench) => existsSync(join(folder, 'on-hosts', 'lock'))
+
+for (const [what, run, words, file] of [
+  ['the journal', "ctx => { for (let i = 0; i < 1000; i++) ctx.milestone('m' + i) }", [], 'events.jsonl'],
+  ['what a step returns', "() => 'x'.repeat(50_000)", [], 'registered.jsonl'],
+  ['a secret that a step returns', "() => secret('x'.repeat(50_000))", [], 'secrets/fill.h1.'],
+  ['what of the command line is kept', '() => {}', ['-e', `word=${'x'.repeat(50_000)}`], 'secrets/command.json'],
+] as const) {
+  test(`where ${what} can not be written, the run ends in order, and goes on once there is room`, async t => {
+    const bench = workbench('local', ['h1'])
+    const path = bench.playbook(source(run))
+    const full = await bench.rekey(['run', path, '-i', bench.inventory, ...words], { through: limited })
+    t.is(full.code, 2, full.stdout + full.stderr)
+    t.regex(full.stdout, new RegExp(`${file.replace('.', '\\.')}.* can't be written: EFBIG`))
+    t.regex(full.stdout, /Hint: A file may not become larger there: see 'ulimit -f'/)
+    t.notRegex(full.stdout + full.stderr, /\n {4}at /)
+    t.false(isLocked(bench))
+    t.regex(endingOf(readHistory(bench.runs()[0] ?? '')), /^(failed|killed)$/)
+    const goneOn = await bench.rekey(['resume', 'last', ...words])
+    t.is(goneOn.code, 0, goneOn.stdout + goneOn.stderr)
+    t.false(isLocked(bench))
+  })
+}
+
+test('where what steps print can not be kept the run goes on, and says so: nobody needs it to go on with it', async t => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source('async ({ $ }) => { await $`seq 20000` }'))
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory], { through: limited })
+  t.is(code, 0, stdout)
+  t.is(stdout.match(/from now on what steps print is not kept: EFBIG.*'ulimit -f'/g)?.length, 1)
+})
+
+test('where nothing can be shown the run goes on to its end, and says so once', async t => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source('({ $ }) => $`seq 2000`'))
+  for (const output of ['plain', 'json']) {
+    const words = ['run', path, '-i', bench.inventory, '-v', '--output', output]
+    const { code, stderr } = await bench.rekey(words, { through: shownNowhere })
+    t.is(code, 0, stderr)
+    t.regex(
+      stderr,
+      /^Its output can't be written \(ENOSPC: .*\): the run goes on unseen, and its folder has everything\.\n$/,
+    )
+    t.false(isLocked(bench))
+    const journal = readFileSync(join(bench.runs().at(-1) ?? '', 'events.jsonl'), 'utf8')
+    t.regex(journal, /"kind":"run\.finished","outcome":"done"/)
+  }
+})
+
+test('a command whose answer can not be written says so, and is not done', async t => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source('() => {}'))
+  await bench.rekey(['run', path, '-i', bench.inventory])
+  for (const words of [['runs'], ['inventory', '-i', bench.inventory, '--list']]) {
+    const { code, stderr } = await bench.rekey(words, { through: shownNowhere })
+    t.is(code, 1, words.join(' '))
+    t.regex(stderr, /^Error: what was to be shown can't be written: ENOSPC: [^\n]*\n$/)
+  }
+})
+
+test('a JUnit report that can not be written is told before anything is done', async t => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source('({ $ }) => $`touch was-here`'))
+  const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, '--junit', '/dev/full'])
+  t.is(code, 1)
+  t.is(stdout, '')
+  t.regex(stderr, /^Error: the JUnit report can't be written to \/dev\/full: ENOSPC: .*\nHint: .*\n$/)
+  t.false(readdirSync(bench.folder).includes('was-here'))
+})
+
+test('a state folder that can not be made is told with what to do, and nothing is tried', async t => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source('() => {}'))
+  const env = { XDG_STATE_HOME: '/dev/null' }
+  const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory], { env })
+  t.is(code, 1, stdout)
+  t.regex(stderr, /^Error: \/dev\/null\/rekey\/runs\/\S+ can't be made: ENOTDIR.*\nHint: .*XDG_STATE_HOME/)
+})
