@@ -9,6 +9,8 @@ import { Dict, isMapping, type Value } from '../lib/inventory/values.ts'
 
 /** The version whose answers are stored. A newer one: change it here, run `npm run test:update-ansible`, read the diff. */
 export const ansibleVersion = '2.19.14'
+/** The newest that merges `<<` as all before it did: 6.0.4 takes the last of several maps where those took the first. */
+const pyYamlVersion = '6.0.3'
 
 const folder = join(homedir(), '.cache', 'rekey', `ansible-${ansibleVersion}`)
 
@@ -23,7 +25,11 @@ export function installAnsible(): void {
   if (ansibleInstalled()) return
   console.log(`installing ansible-core ${ansibleVersion} into ${folder}`)
   execFileSync('python3', ['-m', 'venv', folder], { stdio: 'inherit' })
-  execFileSync(ansibleProgram('pip'), ['install', '--quiet', `ansible-core==${ansibleVersion}`], { stdio: 'inherit' })
+  execFileSync(
+    ansibleProgram('pip'),
+    ['install', '--quiet', `ansible-core==${ansibleVersion}`, `PyYAML==${pyYamlVersion}`],
+    { stdio: 'inherit' },
+  )
 }
 
 export interface OracleAnswer {
@@ -41,9 +47,10 @@ export type OracleJob = {
     readonly patterns: (string | null)[][]
   }
   readonly templates: { readonly kind: 'templates'; readonly variables: Value; readonly templates: string[] }
+  readonly yaml: { readonly kind: 'yaml'; readonly texts: readonly string[] }
   readonly tags: { readonly kind: 'tags'; readonly own: string[][]; readonly asked: string[][][] }
 }[Kind]
-type Kind = 'inventory' | 'patterns' | 'templates' | 'tags'
+type Kind = 'inventory' | 'patterns' | 'templates' | 'tags' | 'yaml'
 
 export interface Oracle {
   ask(job: OracleJob): Promise<OracleAnswer>

@@ -1,9 +1,10 @@
-"""Asks ansible-core what inventories, host patterns, templates and tags mean. Run by scripts/update-ansible-core.ts.
+"""Asks ansible-core what inventories, host patterns, templates, tags and YAML mean. Run by scripts/update-ansible-core.ts.
 
 One JSON job a line on standard input, one JSON answer a line on standard output. Each job runs in a fork, because
 Ansible keeps what it has read in module variables.
 """
 
+import datetime
 import json
 import os
 import sys
@@ -16,8 +17,11 @@ from ansible._internal._datatag._tags import TrustedAsTemplate  # noqa: E402
 from ansible._internal._templating._engine import TemplateEngine  # noqa: E402
 from ansible.inventory.manager import InventoryManager  # noqa: E402
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.parsing.utils.yaml import from_yaml  # noqa: E402
+from ansible.parsing.vault import EncryptedString  # noqa: E402
 from ansible.playbook.play import Play  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader  # noqa: E402
+from ansible.utils.display import Display  # noqa: E402
 
 
 def inventory(job):
@@ -60,6 +64,37 @@ def templates(job):
     print('\n'.join(answers))
 
 
+def plain(value):
+    """A value as JSON that tells types apart, also those of keys: as `comparable` in test/inventory has it."""
+    if isinstance(value, EncryptedString):
+        return {'encrypted': value._ciphertext}
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return {'time': value.isoformat()}
+    if isinstance(value, (int, float)):
+        return {type(value).__mro__[1 if type(value).__module__ != 'builtins' else 0].__name__: repr(value + 0)}
+    if isinstance(value, str):
+        return {'text' if TrustedAsTemplate.is_tagged_on(value) else 'unsafe': str(value)}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {'map': [[{'text': str(key)} if isinstance(key, str) else plain(key), plain(item)] for key, item in value.items()]}
+    raise TypeError(f'no value of an inventory: {type(value)}')
+
+
+def yaml(job):
+    """The value of each text, or null where Ansible refuses it; one a line."""
+    for name in ('warning', 'deprecated', 'error_as_warning'):
+        setattr(Display, name, lambda *args, **kwargs: None)
+    for text in job['texts']:
+        try:
+            value = from_yaml(TrustedAsTemplate().tag(text), file_name='/file', show_content=False)
+            print(json.dumps({'value': plain(value)}))
+        except Exception as error:
+            print(json.dumps({'refused': str(error).split(chr(10))[0][:120]}))
+
+
 def tags(job):
     """For each [tags, skipped tags]: which of the tasks, each with tags of its own, are run."""
     def task(own):
@@ -75,7 +110,7 @@ def tags(job):
 
 def run(job):
     os.chdir(job.get('cwd', '.'))
-    {'inventory': inventory, 'patterns': patterns, 'templates': templates, 'tags': tags}[job['kind']](job)
+    {'inventory': inventory, 'patterns': patterns, 'templates': templates, 'tags': tags, 'yaml': yaml}[job['kind']](job)
 
 
 def answer(job):

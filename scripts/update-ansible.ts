@@ -1,4 +1,4 @@
-// Writes down what ansible-core says of every inventory, pattern and template in test/inventory, and of tags in test/run:
+// Writes down what ansible-core says of every inventory, pattern, template and YAML text in test/inventory, and of tags in test/run:
 // npm run test:update-ansible
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { jsonText } from '../lib/inventory/python-json.ts'
 import type { Mapping, Value } from '../lib/inventory/values.ts'
 import { createVault } from '../lib/inventory/vault.ts'
-import { parseJson } from '../lib/inventory/yaml.ts'
+import { parseJson } from '../lib/inventory/yaml/json.ts'
 import {
   ansibleProgram,
   ansibleVersion,
@@ -93,6 +93,12 @@ const chosen = await oracle.ask({ kind: 'tags', own, asked: asked.map(({ tags, s
 const taken = JSON.parse(chosen.stdout) as boolean[][]
 const tagRows = asked.map(({ tags, skipTags }, index) => ({ tags, skipTags, chosen: taken[index]! }))
 writeRows(tagsFile, `{ "own": ${jsonText(own)},\n"rows": [`, tagRows, ']}')
+
+const yamlFile = join(fixtures, 'yaml.json')
+const texts = (JSON.parse(readFileSync(yamlFile, 'utf8')) as { text: string }[]).map(({ text }) => text)
+const said = (await oracle.ask({ kind: 'yaml', texts })).stdout.trim().split('\n')
+const yamlRows = texts.map((text, index) => ({ text, ...(JSON.parse(said[index]!) as object) }))
+writeRows(yamlFile, '[', yamlRows, ']')
 oracle.close()
 
 const python = execFileSync(ansibleProgram('python'), ['--version'], { encoding: 'utf8' }).trim()

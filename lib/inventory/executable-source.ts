@@ -4,7 +4,7 @@ import { RekeyError } from '../errors.ts'
 import { addChild, addHost, assign, assignToGroup, type Collector, ensureGroup, type Group } from './groups.ts'
 import { Dict, isMapping, keyText, type Mapping, typeName, type Value } from './values.ts'
 import type { Vault } from './vault.ts'
-import { parseJson } from './yaml.ts'
+import { parseJson } from './yaml/json.ts'
 
 export interface ExecutableOptions {
   readonly cwd: string

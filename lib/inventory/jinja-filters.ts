@@ -23,7 +23,7 @@ import {
 } from './python-values.ts'
 import { Dict, float, integer, isMapping, type Value, WholeFloat } from './values.ts'
 import { createVault } from './vault.ts'
-import { parseJson } from './yaml.ts'
+import { parseJson } from './yaml/json.ts'
 
 type Filter = (value: unknown, args: CallArguments, context: CallContext) => unknown
 

@@ -9,7 +9,8 @@ import { addIniInventory } from './ini-source.ts'
 import { readText } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
 import { vaultedInventory } from './vaulted.ts'
-import { parseYaml, type YamlNode } from './yaml.ts'
+import { parseYaml } from './yaml/document.ts'
+import type { YamlNode } from './yaml/node.ts'
 import { addYamlInventory } from './yaml-source.ts'
 
 export interface SourceContext {

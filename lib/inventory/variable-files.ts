@@ -6,7 +6,8 @@ import type { Assignments } from './groups.ts'
 import { isMapping, keyText, typeName } from './values.ts'
 import { isEncrypted, type Vault } from './vault.ts'
 import { vaulted } from './vaulted.ts'
-import { keyOf, parseYaml, toValue } from './yaml.ts'
+import { parseYaml } from './yaml/document.ts'
+import { keyOf, toValue } from './yaml/node.ts'
 
 /** Variables of one group or host from one folder. Reading them is what opens an encrypted file. */
 export type VariableLayer = () => Assignments

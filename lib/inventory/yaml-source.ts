@@ -12,7 +12,7 @@ import {
   type Origin,
 } from './groups.ts'
 import { keyText, typeName } from './values.ts'
-import { keyOf, type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml.ts'
+import { keyOf, type MappingEntry, type MappingNode, type ScalarNode, toValue, type YamlNode } from './yaml/node.ts'
 
 /** Adds what a parsed inventory file says. Throws `RekeyError` with the line of what is wrong. */
 export function addYamlInventory(

@@ -8,7 +8,8 @@ import fc from 'fast-check'
 import { RekeyError } from '../../lib/errors.ts'
 import { ansibleInstalled, startOracle } from '../../scripts/update-ansible-core.ts'
 import { type RandomInventory, randomInventory } from './random-inventory.ts'
-import { readOutput, rekeyInventory } from './rekey-inventory.ts'
+import { randomYaml } from './random-yaml.ts'
+import { readOutput, readYaml, rekeyInventory } from './rekey-inventory.ts'
 
 const runs = Number(process.env['INVENTORIES'] ?? 0)
 const compared = runs > 0 && ansibleInstalled() ? test.serial : test.serial.skip
@@ -70,6 +71,31 @@ compared('rekey and ansible-inventory say the same of random inventories', async
     )
   }
   t.pass()
+})
+
+compared('rekey and Ansible read the same in random YAML, or rekey refuses it', async t => {
+  t.timeout(30 * 60_000)
+  const oracle = startOracle()
+  const seed = process.env['SEED'] === undefined ? Date.now() % 2 ** 31 : Number(process.env['SEED'])
+  let [read, refused] = [0, 0]
+  for (let round = 0; round < Math.ceil(runs / 25); round++) {
+    const texts = fc.sample(randomYaml, { numRuns: 1000, seed: seed + round })
+    const lines = (await oracle.ask({ kind: 'yaml', texts })).stdout.trim().split('\n')
+    for (const [index, text] of texts.entries()) {
+      const [theirs, ours] = [JSON.parse(lines[index]!) as object, readYaml(text)]
+      if ('refused' in ours) refused++
+      else {
+        read++
+        if (!isDeepStrictEqual(ours, theirs)) {
+          t.log(JSON.stringify({ text, ours, theirs }))
+          t.fail(`read differently (seed ${seed + round})`)
+        }
+      }
+    }
+  }
+  oracle.close()
+  t.log(`${read} texts read alike, ${refused} refused, seed ${seed}`)
+  t.true(read > refused / 2)
 })
 
 function write({ files }: RandomInventory): string {

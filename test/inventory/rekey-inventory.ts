@@ -1,9 +1,20 @@
 // Runs `rekey inventory` within the test's own process, with the arguments that ansible-inventory takes.
 import { parseArgs } from 'node:util'
+import { RekeyError } from '../../lib/errors.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
-import { EncryptedText, isMapping, Timestamp, UnsafeText, type Value, WholeFloat } from '../../lib/inventory/values.ts'
+import {
+  EncryptedText,
+  floatText,
+  isMapping,
+  Timestamp,
+  UnsafeText,
+  type Value,
+  WholeFloat,
+} from '../../lib/inventory/values.ts'
 import { createVault } from '../../lib/inventory/vault.ts'
-import { parseJson, parseYaml, toValue } from '../../lib/inventory/yaml.ts'
+import { parseYaml } from '../../lib/inventory/yaml/document.ts'
+import { parseJson } from '../../lib/inventory/yaml/json.ts'
+import { toValue } from '../../lib/inventory/yaml/node.ts'
 
 export interface RunOptions {
   readonly cwd: string
@@ -52,20 +63,40 @@ export async function rekeyInventory(
 export function readOutput(output: string, args: readonly string[]): unknown {
   if (args.includes('--graph')) return output.trimEnd().split('\n')
   const vault = createVault([])
-  if (!args.includes('--yaml') && !args.includes('-y')) return comparable(parseJson(output, 'output', vault))
+  if (!args.includes('--yaml') && !args.includes('-y')) return comparable(parseJson(output, 'output', vault), true)
   const root = parseYaml(output, { file: 'output', vault, notice: () => {} })
-  return root && comparable(toValue(root))
+  return root && comparable(toValue(root), true)
 }
 
-/** A value as plain data that tells types apart, also those of keys. */
-export function comparable(value: Value): unknown {
-  if (Array.isArray(value)) return value.map(comparable)
-  if (isMapping(value))
-    return Object.fromEntries(value.entries().map(([key, one]) => [JSON.stringify(comparable(key)), comparable(one)]))
-  if (value instanceof EncryptedText) return { encrypted: value.ciphertext }
+/**
+ * A value as plain data that tells types apart, also those of keys, in the words of scripts/update-ansible-oracle.py.
+ * @param sorted whether maps are put in the order of their keys
+ */
+export function comparable(value: Value, sorted = false): unknown {
+  if (value === null || typeof value === 'boolean') return value
+  if (typeof value === 'string') return { text: value }
   if (value instanceof UnsafeText) return { unsafe: value.text }
-  if (value instanceof WholeFloat || value instanceof Timestamp) return { [value.constructor.name]: String(value) }
-  return typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value))
-    ? { number: String(value) }
-    : value
+  if (value instanceof EncryptedText) return { encrypted: value.ciphertext }
+  if (value instanceof Timestamp) return { time: value.iso }
+  if (Array.isArray(value)) return value.map(one => comparable(one, sorted))
+  if (isMapping(value)) {
+    const entries = value
+      .entries()
+      .map(([key, one]) => [comparable(key instanceof UnsafeText ? key.text : key), comparable(one, sorted)] as const)
+    const name = ([key]: readonly [unknown, unknown]): string => JSON.stringify(key)
+    return { map: sorted ? entries.sort((one, other) => (name(one) < name(other) ? -1 : 1)) : entries }
+  }
+  if (value instanceof WholeFloat) return { float: String(value) }
+  return typeof value === 'bigint' || Number.isInteger(value) ? { int: String(value) } : { float: floatText(value) }
+}
+
+/** What a YAML text says, in the same words; the error where it is refused. */
+export function readYaml(text: string): { value: unknown } | { refused: RekeyError } {
+  try {
+    const root = parseYaml(text, { file: '/file', vault: createVault([]), notice: () => {} })
+    return { value: root ? comparable(toValue(root)) : null }
+  } catch (error) {
+    if (error instanceof RekeyError) return { refused: error }
+    throw error
+  }
 }

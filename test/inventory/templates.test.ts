@@ -7,7 +7,7 @@ import { createLayers } from '../../lib/inventory/layers.ts'
 import { createResolver } from '../../lib/inventory/resolve.ts'
 import { isMapping, keyText, type Mapping, type Value, WholeFloat } from '../../lib/inventory/values.ts'
 import { createVault } from '../../lib/inventory/vault.ts'
-import { parseJson } from '../../lib/inventory/yaml.ts'
+import { parseJson } from '../../lib/inventory/yaml/json.ts'
 
 const file = parseJson(
   readFileSync(join(import.meta.dirname, 'fixtures', 'templates.json'), 'utf8'),
