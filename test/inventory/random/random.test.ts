@@ -5,11 +5,11 @@ import { dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import test from 'ava'
 import fc from 'fast-check'
-import { RekeyError } from '../../lib/errors.ts'
-import { ansibleInstalled, startOracle } from '../../scripts/update-ansible-core.ts'
-import { type RandomInventory, randomInventory } from './random-inventory.ts'
-import { randomYaml } from './random-yaml.ts'
-import { readOutput, readYaml, rekeyInventory } from './rekey-inventory.ts'
+import { RekeyError } from '../../../lib/errors.ts'
+import { ansibleInstalled, startOracle } from '../../../scripts/update-ansible-core.ts'
+import { readOutput, readYaml, rekeyInventory } from '../rekey-inventory.ts'
+import { type RandomInventory, randomInventory } from './inventory.ts'
+import { randomYaml } from './yaml.ts'
 
 const runs = Number(process.env['INVENTORIES'] ?? 0)
 const compared = runs > 0 && ansibleInstalled() ? test.serial : test.serial.skip

@@ -55,7 +55,7 @@ const pieces = [
   ...['1.5', '1e3', '1_0', '.inf', 'yes', 'No', 'null', 'true', '2001-12-14', '2001-12-14 1:02:03', 'NaN'],
 ]
 
-const files = join(import.meta.dirname, 'cases')
+const files = join(import.meta.dirname, '..', 'cases')
 const wholeFiles = readdirSync(files, { recursive: true, encoding: 'utf8' })
   .filter(name => /\.(ya?ml|json)$/.test(name) && !name.endsWith('case.json'))
   .sort()

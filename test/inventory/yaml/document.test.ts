@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { readYaml } from './rekey-inventory.ts'
+import { readYaml } from '../rekey-inventory.ts'
 
 interface Row {
   readonly text: string
@@ -10,7 +10,7 @@ interface Row {
   readonly refused?: string
 }
 
-const rows = JSON.parse(readFileSync(join(import.meta.dirname, 'fixtures', 'yaml.json'), 'utf8')) as Row[]
+const rows = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'fixtures', 'yaml.json'), 'utf8')) as Row[]
 
 test('what Ansible reads is read to the same values, with the same types and in the same order', t => {
   const readable = rows.filter(row => row.refused === undefined)
