@@ -49,7 +49,11 @@ export async function fileCertificates(
   const denied = lines('!! ').map(line => line.replace(/^(find|grep): /, ''))
   if (denied.length > 0)
     missed(`${host}: not everything may be read (${counted(denied)}): certificates may be missing here; try --become`)
-  if (!stdout.endsWith('\n.. end\n')) missed(`${host}: not all certificates were read: there are too many`)
+  if (!stdout.endsWith('\n.. end\n')) {
+    const why =
+      stdout.length >= mostBytes ? `there are more than ${mostBytes} bytes of them` : 'the reading ended early'
+    missed(`${host}: not all certificates were read: ${why}`)
+  }
 
   const uses = usesOf(lines(':: '))
   const sections = stdout.split(/^== /m).slice(1).map(sectionOf)

@@ -87,7 +87,8 @@ export function tellLeftBehind({
     ['files with the old CA', files.map(tellPlace)],
     ['objects with the old CA', objects.map(tellPlace)],
     [
-      'signed on request',
+      // It forgets them then; there may be others.
+      'signed on request within an hour',
       requests.map(
         ({ name, signer, requester, subject, notAfter }) =>
           `${subject}, until ${notAfter.slice(0, 10)}, for ${requester} (${name}, ${signer})`,

@@ -255,5 +255,5 @@ test.serial('where not everything came through, it is said', async t => {
   const $ = () => async () => ({ stdout: '== /a\n-----BEGIN CERTIFICATE-----\n' })
   const missed: string[] = []
   await fileCertificates({ ...machine, $ } as unknown as HostSession, noNotice, [], text => void missed.push(text))
-  t.deepEqual(missed, ['m1: not all certificates were read: there are too many'])
+  t.deepEqual(missed, ['m1: not all certificates were read: the reading ended early'])
 })

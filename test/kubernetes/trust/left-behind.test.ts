@@ -77,7 +77,7 @@ test('certificates that were signed on request are named until they end, those o
     },
   ])
   const [[label, value] = []] = tellLeftBehind({ requests })
-  t.is(label, 'signed on request')
+  t.is(label, 'signed on request within an hour')
   t.regex(value!, /^CN=ann, O=team, until \d{4}-\d\d-\d\d, for admin \(ann, kubernetes\.io\/kube-apiserver-client\)$/)
 })
 
