@@ -73,3 +73,12 @@ test.serial('rollout: a host that does not come up is taken back, the others hav
     if (!parentPath.endsWith('/secrets'))
       t.false(readFileSync(join(parentPath, name), 'utf8').includes(file('n1/token')), name)
 })
+
+test.serial('clocks: the pieces of a procedure, in a playbook of one’s own', async t => {
+  const { run } = stage()
+  const { code, stdout, stderr } = await run('clocks')
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /ok +Compare the clocks \[m1\]/)
+  const strict = await run('clocks', '-e', 'clock_tolerance=-1')
+  t.regex(strict.stdout + strict.stderr, /clock_tolerance/)
+})
