@@ -1,6 +1,6 @@
 // The commands of templates: which are to be run after files changed, each once, and running one on a host.
 import { createHash } from 'node:crypto'
-import { quote, secret } from '../connection/shell.ts'
+import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { StepContext } from '../playbook/model.ts'
 import type { TemplateBlock } from '../template/configuration.ts'
@@ -33,7 +33,7 @@ export async function runCommand({ $, host }: StepContext, block: TemplateBlock)
     ...Object.entries(commandEnvironment).map(([name, value]) => `export ${name}=${quote(value)}`),
     `exec ${words.map(quote).join(' ')} </dev/null`,
   ].join('\n')
-  const { exitCode, stderr } = await $({ input: secret(script), timeout, nothrow: true })`sh -s`
+  const { exitCode, stderr } = await $({ input: script, timeout, nothrow: true })`sh -s`
   if (exitCode === 0) return
   throw new HostFailedError(
     `${host.name}: the files are in place, and the command of ${place} failed (exit status ${exitCode}): ${stderr.trim()}`,

@@ -325,11 +325,11 @@ async function renderWithoutVault(
   }
 }
 
-/** What not everybody may read is taken for a secret. */
+/** What not everybody may read is taken for a secret; what Vault put into it is known to be one. */
 async function plannedWrites(session: HostSession, files: readonly WantedFile[]): Promise<PlannedWrite[]> {
   const modes = await modesOf(session, files)
   return files.map(({ path, content }, index) =>
-    wouldWrite(path, (modes[index]! & 0o007) === 0 ? secret(content.toString('utf8')) : content),
+    wouldWrite(path, (modes[index]! & 0o007) === 0 ? secret(content.toString('utf8'), { parts: [] }) : content),
   )
 }
 

@@ -1,7 +1,7 @@
 // A set of files that belong together (a key, its certificate, its chain): compared first, then staged, then swapped all at once.
 import { createHash } from 'node:crypto'
 import { dirname } from 'node:path'
-import { quote, secret } from '../connection/shell.ts'
+import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { runLongScript } from './script.ts'
@@ -227,7 +227,7 @@ async function stageSet(session: HostSession, run: string, files: readonly Diffe
       return `[ ! -e ${from} ] || ln -- ${from} ${to} 2>/dev/null || cp -p -- ${from} ${to}`
     }),
   ].join('\n')
-  const { exitCode, stderr } = await session.$({ input: secret(script), quiet: true, nothrow: true })`sh -s`
+  const { exitCode, stderr } = await session.$({ input: script, quiet: true, nothrow: true })`sh -s`
   if (exitCode === 0) return
   throw new HostFailedError(`${session.host.name}: the files could not be staged: ${stderr.trim()}`, {
     code: 'file-set.staging',

@@ -7,7 +7,7 @@ import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { saveSnapshot } from '../kubernetes/components/etcd.ts'
 import { backedUp } from '../kubernetes/layout/kubeadm/index.ts'
-import { backupForm, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
+import { backupForm, tokenIn, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
 import { archive, fetchFile } from '../operations/backup.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
@@ -62,7 +62,8 @@ export const tokens: StepDefinition<OnCluster<Variables>> = {
       // One that comes again holds what was made while they were read.
       const file = namespaces.has(namespace) ? `${namespace}.${files.size}.yaml` : `${namespace}.yaml`
       await writeFile(join(local, file), text, { mode: 0o600 })
-      await ctx.files.write(join(remote, file), secret(text), { mode: 0o600 })
+      const content = secret(text, { parts: secrets.map(({ data }) => tokenIn(data)) })
+      await ctx.files.write(join(remote, file), content, { mode: 0o600 })
       namespaces.add(namespace)
       files.add(file)
       count += secrets.length

@@ -6,6 +6,7 @@ import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
 import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
+import { privateKeysIn } from '../pki/certificates/private-keys.ts'
 import type { CertificateSpec } from '../pki/specs.ts'
 import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
@@ -145,8 +146,7 @@ async function stagedOf(ctx: OnHost & WithIssued): Promise<StagedFile[]> {
   return Promise.all(
     swapOf(ctx).rename.map(async path => {
       const text = await ctx.files.readText(stagedPath(path, ctx.run))
-      if (text.includes('PRIVATE KEY')) ctx.redact(text)
-      return { path, content: secret(text) }
+      return { path, content: secret(text, { parts: privateKeysIn(text) }) }
     }),
   )
 }

@@ -33,10 +33,16 @@ export function needlesOf(value: string): Needle[] {
 
 /** Several lines are seen one by one. A short one says nothing by itself, and is replaced behind the others. */
 function linesOf(whole: string): Needle[] {
+  let open = false
   const lines = whole
     .split('\n')
     .map(line => line.trim())
-    .filter(line => line !== '' && !isMarker(line))
+    .filter(line => {
+      if (line.startsWith('-----BEGIN ')) open = !line.endsWith('PRIVATE KEY-----')
+      const isPublic = open || line === '' || isMarker(line)
+      if (line.startsWith('-----END ')) open = false
+      return !isPublic
+    })
   const needles: Needle[] = []
   let next: Needle | undefined
   for (const text of lines.toReversed()) {
@@ -47,7 +53,7 @@ function linesOf(whole: string): Needle[] {
   return long.length > 0 ? long : needles.filter(({ length }) => length >= shortestNeedle)
 }
 
-/** The first and the last line of a key say what it is, and nothing of it. */
+/** The first and the last line of a key say what it is, and nothing of it. Certificates and public keys are there to be seen. */
 function isMarker(line: string): boolean {
   return line.startsWith('-----') && line.endsWith('-----')
 }

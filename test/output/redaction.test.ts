@@ -1,6 +1,7 @@
 // What is replaced of a text: values that somebody told of, however they are written, and what looks like a secret.
 import test from 'ava'
 import fc from 'fast-check'
+import { secret } from '../../lib/connection/shell.ts'
 import { redactor } from '../../lib/output/redaction.ts'
 import { openSecrets } from '../../lib/secrets/index.ts'
 
@@ -172,6 +173,21 @@ test('what looks like a secret is replaced although nobody said so', t => {
     'eyJhbGciOiJub25lIn0',
   ])
     t.is(redact.text(plain), plain)
+})
+
+test('certificates and public keys beside a secret key are there to be seen', t => {
+  const line = 'MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A'
+  const redact = knowing(`-----BEGIN CERTIFICATE-----\n${line}\n-----END CERTIFICATE-----\nthe-secret-line\n`)
+  t.is(redact.text(`${line}\nthe-secret-line`), `${line}\n${mark}`)
+})
+
+test('of a text that holds secrets these are replaced, and not the rest', t => {
+  const text = 'apiVersion: v1\nserver: https://lb:6443\ntoken-of: the-inner-secret-1\n'
+  secret(text, { parts: ['the-inner-secret-1'] })
+  t.is(redactor().text(text), text.replace('the-inner-secret-1', mark))
+  t.throws(() => secret('ab'), { message: /fewer than 3 characters/ })
+  t.throws(() => secret(text, { parts: ['ab'] }), { message: /fewer than 3 characters/ })
+  t.is(secret('').reveal(), '')
 })
 
 test('replaced once more, a text stays what it is', t => {

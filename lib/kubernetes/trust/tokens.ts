@@ -16,11 +16,16 @@ export interface TokenSecret {
 
 const allOfThem = `/api/v1/secrets?fieldSelector=${encodeURIComponent('type=kubernetes.io/service-account-token')}`
 
+/** The token of a token Secret; nothing where it has none yet. */
+export function tokenIn(data: KubernetesObject['data']): string {
+  return Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8')
+}
+
 /** Every token Secret of the cluster, by namespace and name. */
 export async function tokenSecrets(api: KubernetesApi): Promise<TokenSecret[]> {
   const found: TokenSecret[] = []
   for await (const { metadata, data } of api.each(allOfThem)) {
-    const token = new Secret(Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8'))
+    const token = new Secret(tokenIn(data))
     found.push({ namespace: metadata.namespace ?? '', name: metadata.name, token })
   }
   return found.sort((a, b) => `${a.namespace}/${a.name}`.localeCompare(`${b.namespace}/${b.name}`))
@@ -64,7 +69,7 @@ export async function regenerateToken(
   await api.patch(path, { data: { token: null } }, 'merge')
   return waitFor(`a new token in Secret ${namespace}/${name}`, { within, signal, every: 200 }, async () => {
     const { data } = await api.get(path)
-    const token = Buffer.from(String(data?.token ?? ''), 'base64').toString('utf8')
+    const token = tokenIn(data)
     // Signed with the same key it is the very same token again: these hold no time.
     if (token === '') return undefined
     const carried = Buffer.from(String(data?.['ca.crt'] ?? ''), 'base64').toString('utf8')
