@@ -11,6 +11,7 @@ import { ensureBinaries } from '../lib/lab/binaries.ts'
 import { connectVault } from '../lib/pki/vault/vault.ts'
 import { startVault } from '../test/lab/_vault-server.ts'
 import { startSshd } from '../test/ssh/sshd.ts'
+import { counted } from './counted.ts'
 
 const { values } = parseArgs({
   options: {
@@ -20,8 +21,8 @@ const { values } = parseArgs({
     'key-type': { type: 'string', default: 'rsa' },
   },
 })
-const hosts = Number(values.hosts)
-const each = Math.ceil(Number(values.certificates) / hosts)
+const hosts = counted('hosts', values.hosts)
+const each = Math.ceil(counted('certificates', values.certificates) / hosts)
 const keyType = values['key-type'] === 'ec' ? 'ec' : 'rsa'
 const keyBits = keyType === 'ec' ? 256 : 2048
 /** More than this is rekey's fault. */

@@ -15,6 +15,7 @@ import { openssh } from './bench/runners/openssh.ts'
 import { pyinfra } from './bench/runners/pyinfra.ts'
 import { rekey } from './bench/runners/rekey.ts'
 import { plainTable } from './bench/table.ts'
+import { counted } from './counted.ts'
 
 const help = `npm run bench -- [OPTIONS]
   --cases A,B      only these (--list prints them)
@@ -49,6 +50,7 @@ async function main(): Promise<void> {
   if (values.record && values.runners !== undefined)
     throw new Error('--record is for everybody beside everybody: leave --runners away')
   const runners = chosen(everyone, values.runners)
+  const effort = { runs: counted('runs', values.runs), patience: counted('patience', values.patience) * 1_000 }
   const bench = await openHosts()
   try {
     const all = benchCases(join(bench.folder, 'sources'))
@@ -61,7 +63,6 @@ async function main(): Promise<void> {
     const tell = (line: string) => process.stderr.write(`${line}\n`)
     // What is compiled at a first start is kept by all of them.
     await runCase(all[0]!, runners, bench, { runs: 1, patience: 60_000 }, () => {})
-    const effort = { runs: Number(values.runs), patience: Number(values.patience) * 1_000 }
     const about = {
       date: new Date().toISOString().slice(0, 10),
       command: ['npm run bench', ...(process.argv.length > 2 ? ['--'] : []), ...process.argv.slice(2)].join(' '),

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import * as lab from '../lib/lab/index.ts'
 import type { RunEvent } from '../lib/run/events.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from '../test/lab/_outside.ts'
+import { counted } from './counted.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const ways = ['resume', 'rollback'] as const
@@ -185,7 +186,7 @@ async function stepsOfPlays(name: string): Promise<string[][]> {
 
 /** From its snapshot: one that a call before this was cut off in may never be well again as it is. */
 const upFresh = (name: string) =>
-  lab.up({ name, masters: Number(options.masters), nodes: Number(options.nodes), fresh: true }, () => {})
+  lab.up({ name, masters: counted('masters', options.masters), nodes: Number(options.nodes), fresh: true }, () => {})
 
 const state = process.env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state')
 const results = join(state, 'rekey', 'faults', `${options.masters}+${options.nodes}.jsonl`)
@@ -198,10 +199,9 @@ const known = new Set(
         .map(line => (JSON.parse(line) as { title: string }).title)
     : [],
 )
-const jobs = Number(options.jobs)
-if (!Number.isInteger(jobs) || jobs < 1) throw new Error(`--jobs: a number of labs, 1 or more, not '${options.jobs}'`)
+const jobs = counted('jobs', options.jobs)
 const names = Array.from({ length: jobs }, (_, index) => `${options.name}-${index + 1}`)
-const deadline = options.minutes ? Date.now() + Number(options.minutes) * 60_000 : Number.POSITIVE_INFINITY
+const deadline = options.minutes ? Date.now() + counted('minutes', options.minutes) * 60_000 : Number.POSITIVE_INFINITY
 const first = await upFresh(names[0] ?? '')
 const plays = await stepsOfPlays(names[0] ?? '')
 const steps = (options['each-play'] ? plays.map(play => play[0] ?? '') : plays.flat()).filter(

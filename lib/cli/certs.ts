@@ -1,5 +1,5 @@
 // `rekey certs`: every certificate of a cluster and every copy of its CAs, what is due or doesn't fit first.
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { connect } from '../connection/connect.ts'
 import type { Connection } from '../connection/connection.ts'
 import { remoteFiles } from '../connection/files.ts'
@@ -41,11 +41,13 @@ export function certsCommand(): Command {
     .argument('[pattern]', 'the hosts', 'all')
   return withConnectionOptions(withInventoryOptions(command))
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
-    .option(
-      '--within <duration>',
-      'exit with 2 when something ends within this time, or relies on a CA that no master trusts any more',
-      readDuration,
-      readDuration('30d'),
+    .addOption(
+      new Option(
+        '--within <duration>',
+        'exit with 2 when something ends within this time, or relies on a CA that no master trusts any more',
+      )
+        .argParser(readDuration)
+        .default(readDuration('30d'), '30d'),
     )
     .option('--json', 'everything, as JSON')
     .option(

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
 import { redactor } from '../output/redaction.ts'
-import { names } from '../playbook/host.ts'
+import { type Host, names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
 import { claimRun } from '../run/claim.ts'
@@ -115,11 +115,10 @@ export async function execute(execution: Execution): Promise<number> {
 }
 
 /** The playbook's variables for the hosts of a run, where `-e` may set those that somebody knows. */
-export function variablesOf(playbook: Playbook, inventory: Inventory, hosts: ReadonlySet<string>): Promise<unknown> {
-  const chosen = inventory.hosts.filter(({ name }) => hosts.has(name))
-  return resolveVariables(playbook, chosen, inventory.extraVariables, name =>
+export function variablesOf(playbook: Playbook, inventory: Inventory, hosts: readonly Host[]): Promise<unknown> {
+  return resolveVariables(playbook, hosts, inventory.extraVariables, name =>
     // Whether something else than `-e` sets it for one of the hosts.
-    chosen.some(
+    hosts.some(
       host =>
         name in host.vars &&
         inventory.explain(host.name, name).places.some(({ layer }) => !layer.startsWith('extra variables')),

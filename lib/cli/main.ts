@@ -4,6 +4,7 @@ import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.t
 import { lostOutput, tell, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
+import { strictly } from './strict.ts'
 
 const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),
@@ -29,7 +30,7 @@ async function main(argv: readonly string[]): Promise<void> {
   if (!wanted) program.version(rekeyVersion(), '-V, --version', 'print the version')
   for (const load of wanted ? [wanted] : Object.values(commands)) program.addCommand(await load())
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: sub }) => sub)]) {
-    command.exitOverride().showHelpAfterError()
+    strictly(command)
   }
   await program.parseAsync(argv, { from: 'user' })
 }

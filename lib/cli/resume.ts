@@ -12,7 +12,8 @@ import { referenceOf, runsDirectory } from '../run/folder.ts'
 import { findRun, hostsOf, isDone, type RunHistory, type RunStarted, readHistory } from '../run/history.ts'
 import { inventoryChanges, isAlive, type Provenance, projectCommit, provenanceOf } from '../run/provenance.ts'
 import { rollbackCommand } from '../run/rollback.ts'
-import { selectPlays } from '../run/run.ts'
+import { hostsIn, selectPlays } from '../run/run.ts'
+import { withAnsibleWords } from './ansible-words.ts'
 import { requireTerminal } from './confirm.ts'
 import {
   type ConnectionOptions,
@@ -34,7 +35,7 @@ export interface ResumeOptions extends InventoryOptions, ConnectionOptions, Clus
 export function resumeCommand(): Command {
   const command = new Command('resume')
     .description('go on with a run that failed, was interrupted, or was killed')
-    .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
+    .argument('<run>', "its id, a part of it, 'last' (the last of a playbook), or the path of its folder")
   return withResumeOptions(command).action(async (reference: string, options: ResumeOptions) => {
     process.exitCode = await resume(readHistory(findRun(reference, runsDirectory())), options)
   })
@@ -42,7 +43,7 @@ export function resumeCommand(): Command {
 
 /** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
 export function withResumeOptions(command: Command): Command {
-  return withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
+  return withAnsibleWords(withClusterOptions(withConnectionOptions(withInventoryOptions(command))))
     .option('--playbook <file>', 'where the playbook is now, on another machine: a name from playbooks/, or a path')
     .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
     .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
@@ -114,15 +115,18 @@ export async function takeUp(
     vaultPasswordFile: options.vaultPasswordFile ?? [...(command?.vaultPasswordFile ?? [])],
     askVaultPass: options.askVaultPass ?? command?.askVaultPass,
   }
-  const connecting = await openConnecting({ ...command?.connection, ...said(options) })
+  const connecting = await openConnecting({
+    ...{ ...command?.connection, ...said(options) },
+    ...{ connectionPasswordFile: options.connectionPasswordFile, becomePasswordFile: options.becomePasswordFile },
+  })
   const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
   if (lost) requireVariables(lost, first, inventory.extraVariables)
   const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   requireUnchanged(latest, provenance, options)
   const { selection } = first
   const chosen = selectPlays(playbook, { ...selection, inventory, limit: limitOf(inventory, selection.limit) })
-  const hosts = new Set(chosen.flatMap(play => play.hosts.map(({ name }) => name)))
-  await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
+  const hosts = hostsIn(chosen)
+  await connecting.unlock(hosts)
   return {
     playbook,
     inventory,

@@ -19,7 +19,7 @@ interface RollbackOptions extends ResumeOptions {
 export function rollbackCommand(): Command {
   const command = new Command('rollback')
     .description('undo what a run did, also one that failed, was interrupted, or was killed')
-    .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
+    .argument('<run>', "its id, a part of it, 'last' (the last of a playbook), or the path of its folder")
     .option('--to <step>', 'the id of the step that is the last to stay done; without it, everything is undone')
     .option('--list-steps', 'print what would be undone and what would stay, and stop')
   return withResumeOptions(command).action(async (reference: string, options: RollbackOptions) => {

@@ -1,13 +1,16 @@
 // `rekey run`: a playbook over an inventory.
-import { Command } from 'commander'
-import { RekeyError } from '../errors.ts'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { exitCodes, RekeyError } from '../errors.ts'
 import { say } from '../output/print.ts'
 import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
+import { stepsOf } from '../playbook/steps.ts'
 import { writeCommand } from '../run/command-file.ts'
 import { createRunFolder, runsDirectory } from '../run/folder.ts'
 import { projectCommit, provenanceOf } from '../run/provenance.ts'
-import { requireDelegates, selectPlays } from '../run/run.ts'
+import { hostsIn, requireDelegates, selectPlays, tagsIn } from '../run/run.ts'
+import { rekeyVersion } from '../version.ts'
+import { another, withAnsibleWords } from './ansible-words.ts'
 import { requireTerminal } from './confirm.ts'
 import {
   type ConnectionOptions,
@@ -33,26 +36,37 @@ interface RunCommandOptions extends InventoryOptions, ConnectionOptions, Cluster
   forks: number
   check?: boolean
   startAtStep?: string
+  forceHandlers?: boolean
   listHosts?: boolean
   listSteps?: boolean
+  listTags?: boolean
+  syntaxCheck?: boolean
 }
 
 export function runCommand(): Command {
   const command = new Command('run')
     .description('run a playbook: a name from playbooks/, or a path to any .ts playbook')
     .argument('<playbook>')
-  return withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
+    .version(rekeyVersion(), '--version', 'print the version')
+  withClusterOptions(withConnectionOptions(withInventoryOptions(command)))
     .option('-l, --limit <pattern>', 'only these hosts', collect)
-    .option('-t, --tags <tags>', 'only plays and steps with one of these tags', collectCommas)
-    .option('--skip-tags <tags>', 'leave out plays and steps with one of these tags', collectCommas)
+    .option('-t, --tags <tags>', 'only plays and steps with one of these tags', collectTags)
+    .option('--skip-tags <tags>', 'leave out plays and steps with one of these tags', collectTags)
     .option('-f, --forks <number>', 'hosts that work at the same time', positiveInteger, 32)
     .option('-C, --check', 'say what would be done on each host, and change nothing')
     .option('--start-at-step <id>', 'leave out the steps before this one')
+    .option('--force-handlers', 'run notified handlers also after a failure')
     .option('--list-hosts', 'print the hosts of each play, and stop')
     .option('--list-steps', 'print the steps of each play, and stop')
+    .option('--list-tags', 'print the tags of each play, and stop')
+    .option('--syntax-check', 'say whether the playbook has mistakes, and stop')
     .action(async (reference: string, options: RunCommandOptions) => {
       process.exitCode = await run(reference, options)
     })
+  return withAnsibleWords(command)
+    .addOption(another(command, '--list-tasks', 'listSteps'))
+    .addOption(another(command, '--start-at-task <name>', 'startAtStep'))
+    .addOption(new Option('--flush-cache').hideHelp())
 }
 
 /** Adds the options that every command has which works on a cluster. */
@@ -68,8 +82,14 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   if (options.step) requireTerminal()
   const commit = projectCommit()
   const { playbook, file } = await loadPlaybook(reference)
+  if (options.syntaxCheck) {
+    const steps = playbook.plays.flatMap(one => stepsOf(one))
+    say(`${file}: no mistakes in ${playbook.plays.length} plays and ${steps.length} steps`)
+    return exitCodes.done
+  }
+  const isListing = options.listHosts || options.listSteps || options.listTags
   // Where nothing is connected to, nothing is asked.
-  const connecting = await openConnecting(options.listHosts || options.listSteps ? {} : options)
+  const connecting = await openConnecting(isListing ? {} : options)
   const inventory = await openInventory(options, { playbookFile: file, connection: connecting.defaults })
   const limit = limitOf(inventory, options.limit)
   const selection = {
@@ -80,13 +100,14 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     startAtStep: options.startAtStep,
   }
   const plays = selectPlays(playbook, selection)
-  if (options.listHosts || options.listSteps) {
+  if (isListing) {
     for (const { play, hosts, steps } of plays) {
       say(`${play.title} [${play.hosts}]`)
       if (options.listHosts) for (const { name } of hosts) say(`  ${name}`)
       if (options.listSteps) for (const one of steps) say(`  ${one.id.padEnd(32)} ${placed(one)}`)
+      if (options.listTags) say(`  tags: ${[...new Set(tagsIn(play))].sort().join(', ') || 'none'}`)
     }
-    return 0
+    return exitCodes.done
   }
   if (plays.length === 0) {
     throw new RekeyError(`no host of the inventory is in a play of ${playbook.name}`, {
@@ -95,9 +116,9 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
     })
   }
   requireDelegates(plays, inventory)
-  const hosts = new Set(plays.flatMap(play => play.hosts.map(({ name }) => name)))
+  const hosts = hostsIn(plays)
   const vars = await variablesOf(playbook, inventory, hosts)
-  await connecting.unlock(inventory.hosts.filter(({ name }) => hosts.has(name)))
+  await connecting.unlock(hosts)
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
   const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
@@ -115,6 +136,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       tags: options.tags,
       skipTags: options.skipTags,
       startAtStep: options.startAtStep,
+      forceHandlers: options.forceHandlers,
       forks: options.forks,
       extraVars: inventory.extraVariables,
     },
@@ -129,6 +151,9 @@ function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value]
 }
 
-function collectCommas(value: string, previous: string[] = []): string[] {
-  return [...previous, ...value.split(',').filter(Boolean)]
+/** An empty tag is a variable of the shell that nobody set: to leave it out would choose everything. */
+function collectTags(value: string, previous: string[] = []): string[] {
+  const tags = value.split(',').map(tag => tag.trim())
+  if (tags.includes('')) throw new InvalidArgumentError('A tag is empty.')
+  return [...previous, ...tags]
 }

@@ -26,7 +26,7 @@ function rowOf(folder: string): readonly [string, string] {
 export function showCommand(): Command {
   return new Command('show')
     .description('tell how far a run came, step by step')
-    .argument('<run>', "its id, a part of it, 'last', or the path of its folder")
+    .argument('<run>', "its id, a part of it, 'last' (the last of a playbook), or the path of its folder")
     .action((reference: string) => {
       for (const line of historyLines(readHistory(findRun(reference, runsDirectory())))) say(line)
     })

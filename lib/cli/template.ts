@@ -71,7 +71,9 @@ export function templateCommand(): Command {
   const command = new Command('template')
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
-  return withOutputOptions(withCaKeyOptions(withConnectionOptions(withInventoryOptions(command))))
+  return withOutputOptions(
+    withCaKeyOptions(withConnectionOptions(withInventoryOptions(command), '--connection <kind>')),
+  )
     .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
     .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
@@ -424,7 +426,7 @@ interface ExecuteOptions extends OutputOptions {
 }
 
 async function execute(made: Playbook, options: ExecuteOptions): Promise<number> {
-  const { run, folder } = createRunFolder(made.name, runsDirectory())
+  const { run, folder } = createRunFolder(made.name, runsDirectory(), false)
   // With --dry the terminal is for what was rendered.
   const view = options.dry
     ? await openView({ ...viewOf(options), output: 'plain' }, process.stderr)

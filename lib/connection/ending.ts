@@ -24,7 +24,8 @@ export function watchForEnd(name: string, { signal, timeout }: SpawnOptions, end
     )
   if (signal?.aborted) onAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
-  const timer = timeout ? setTimeout(onTimeout, timeout, timeout) : undefined
+  // Beyond what timers know they would ring at once.
+  const timer = timeout ? setTimeout(onTimeout, Math.min(timeout, 2 ** 31 - 1), timeout) : undefined
   return () => {
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)

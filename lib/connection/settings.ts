@@ -59,6 +59,11 @@ export interface OpensshSettings {
 
 /** What the command line says of all hosts; a variable of the inventory wins over it, as in Ansible. */
 export interface ConnectionDefaults {
+  /** Ansible's words for `ssh` among them. */
+  readonly kind?: ConnectionSettings['kind'] | 'smart' | 'paramiko'
+  readonly connectTimeout?: number
+  readonly sshCommonArgs?: string
+  readonly sshExtraArgs?: string
   readonly user?: string
   readonly privateKeyFile?: string
   readonly password?: string

@@ -73,31 +73,41 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     if (['string', 'number', 'bigint'].includes(typeof found.value)) return String(found.value)
     throw badVariable(name, found.name, 'must be text')
   }
-  const kind = connectionKind(name, text('ansible_connection'))
+  const { defaults = noDefaults } = context
+  const kind = connectionKind(
+    name,
+    preferred('-c', text('ansible_connection'), defaults.kind, 'ansible_connection', context),
+  )
   const address = text('ansible_host', 'ansible_ssh_host') ?? name
   const options = new SshOptions(name, kind, context)
-  for (const variable of ['ansible_ssh_args', 'ansible_ssh_common_args', 'ansible_ssh_extra_args']) {
-    const args = text(variable)
-    if (args !== undefined) options.add(args, variable)
+  const sshArgs = [
+    ['ansible_ssh_args', '', undefined],
+    ['ansible_ssh_common_args', '--ssh-common-args', defaults.sshCommonArgs],
+    ['ansible_ssh_extra_args', '--ssh-extra-args', defaults.sshExtraArgs],
+  ] as const
+  for (const [variable, option, given] of sshArgs) {
+    const own = text(variable)
+    const args = preferred(option, own, given, variable, context)
+    if (args !== undefined) options.add(args, own === undefined ? option : variable)
   }
   const checking = first('ansible_ssh_host_key_checking', 'ansible_host_key_checking')
   if (checking && !isTrue(checking.value)) options.set('stricthostkeychecking', 'no')
   const port = first('ansible_port', 'ansible_ssh_port')
   if (port) options.set('port', String(portOf(name, port.value, port.name)))
-  const { defaults = noDefaults } = context
   const user = preferred('-u', text('ansible_user', 'ansible_ssh_user'), defaults.user, 'ansible_user', context)
   if (user !== undefined) options.set('user', user)
   const ownKey = text('ansible_ssh_private_key_file', 'ansible_private_key_file')
   const key = preferred('--private-key', ownKey, defaults.privateKeyFile, 'ansible_ssh_private_key_file', context)
   if (key !== undefined) options.set('identityfile', key)
-  const timeout = text('ansible_ssh_timeout', 'ansible_timeout')
+  const ownTimeout = text('ansible_ssh_timeout', 'ansible_timeout')
+  const timeout = preferred('-T', ownTimeout, defaults.connectTimeout?.toString(), 'ansible_timeout', context)
   if (timeout !== undefined) options.set('connecttimeout', timeout)
   const given = options.given()
   if (kind !== 'local') options.addConfiguration(address)
 
   const portNumber = portOf(name, options.get('port') ?? '22', 'the port of ssh')
   const seconds = Number(options.get('connecttimeout') ?? 10)
-  if (!(seconds > 0)) throw badVariable(name, 'ansible_timeout', 'must be a number of seconds')
+  if (!(seconds > 0 && seconds < 1e6)) throw badVariable(name, 'ansible_timeout', 'must be a number of seconds')
   const keyFile = options.get('identityfile')
   const knownHosts = options.get('userknownhostsfile')
   const jump = options.get('proxyjump')

@@ -26,6 +26,12 @@ export interface HostSource {
   select(pattern: string): Host[]
 }
 
+/** The host of a name, if there is one: of the inventory, or this machine by one of its usual names. */
+export function namedHost(inventory: HostSource, name: string): Host | undefined {
+  const isLocal = ['localhost', '127.0.0.1', '::1'].includes(name)
+  return inventory.hosts.find(one => one.name === name) ?? (isLocal ? inventory.select(name)[0] : undefined)
+}
+
 /** Names joined for a line: `m1, m2, m3`, or `m1, m2 and 98 more`. */
 export function names(hosts: readonly string[], most = 6): string {
   if (hosts.length <= most) return hosts.join(', ')

@@ -8,6 +8,10 @@ import { cannotKeep } from './line-file.ts'
 
 /** How hosts are reached where the inventory does not say so. Passwords are asked for anew. */
 export interface ConnectionCommand {
+  readonly connection?: ConnectionDefaults['kind']
+  readonly timeout?: number
+  readonly sshCommonArgs?: string
+  readonly sshExtraArgs?: string
   readonly user?: string
   readonly privateKey?: string
   readonly askPass?: boolean

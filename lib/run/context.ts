@@ -3,7 +3,7 @@ import type { Connection } from '../connection/connection.ts'
 import { type FileWatcher, remoteFiles } from '../connection/files.ts'
 import { remoteShell } from '../connection/remote.ts'
 import { RekeyError, shown } from '../errors.ts'
-import type { Host, HostSource } from '../playbook/host.ts'
+import { type Host, type HostSource, namedHost } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
 import { requireSecret } from '../secrets/index.ts'
 import { eventTime } from './events.ts'
@@ -66,7 +66,7 @@ export function hostSession(
 
 /** The host of a name. Throws where the inventory has none. */
 export function hostNamed(inventory: HostSource, name: string): Host {
-  const host = inventory.hosts.find(one => one.name === name)
+  const host = namedHost(inventory, name)
   if (!host) throw new RekeyError(`there is no host '${name}' in the inventory`, { code: 'run.unknown-host' })
   return host
 }

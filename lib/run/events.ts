@@ -33,6 +33,7 @@ export interface RunSelection {
   readonly tags?: readonly string[]
   readonly skipTags?: readonly string[]
   readonly startAtStep?: string
+  readonly forceHandlers?: boolean
   readonly forks?: number
   /** The step that a rollback goes back to. */
   readonly to?: string

@@ -16,10 +16,10 @@ export function referenceOf(run: string, folder: string): string {
   return join(runsDirectory(), run) === folder ? run : folder
 }
 
-/** Names the run that was begun last. Names alone do not tell: clocks are set back, and two runs may begin in one second. */
+/** Names the playbook's run that was begun last. Names alone do not tell: clocks are set back, and two runs may begin in one second. */
 const lastFile = (parent: string) => join(dirname(parent), 'last-run')
 
-/** The id of the run that was begun last, if that is known. */
+/** The id of the playbook's run that was begun last, if that is known. */
 export function lastRun(parent: string): string | undefined {
   try {
     return readFileSync(lastFile(parent), 'utf8')
@@ -30,17 +30,20 @@ export function lastRun(parent: string): string | undefined {
 
 /**
  * Makes the folder of a new run, readable by its owner only. Its name sorts by time.
+ * @param isLast whether it is what `last` names from now on: what was made up for a command can neither be gone on with nor undone
  * @throws RekeyError where it can't be made
  */
-export function createRunFolder(playbook: string, parent: string, now = new Date()): { run: string; folder: string } {
-  const stamp = now.toISOString().slice(0, 19).replaceAll('-', '').replaceAll(':', '').replace('T', '-')
+export function createRunFolder(playbook: string, parent: string, isLast = true): { run: string; folder: string } {
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll('-', '').replaceAll(':', '').replace('T', '-')
   const run = `${stamp}-${playbook}-${randomBytes(2).toString('hex')}`
   const folder = join(parent, run)
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const named = join(folder, 'last-run')
-    writeFileSync(named, run)
-    renameSync(named, lastFile(parent))
+    if (isLast) {
+      const named = join(folder, 'last-run')
+      writeFileSync(named, run)
+      renameSync(named, lastFile(parent))
+    }
   } catch (cause) {
     throw new RekeyError(`${folder} can't be made: ${(cause as Error).message}`, {
       code: 'run.folder',

@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly skipTags?: readonly string[]
   /** Leaves out the steps before the one with this id. */
   readonly startAtStep?: string
+  /** Runs notified handlers also after a failure, whatever the plays say. */
+  readonly forceHandlers?: boolean
   /** Aborted to stop the run: commands are ended, and it says what state things are in. */
   readonly signal: AbortSignal
   /** Asked before each step whether to do it; where it is not there, every step is done. */

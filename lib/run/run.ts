@@ -18,7 +18,7 @@ import { openSessions } from './sessions.ts'
 import { count, isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
 
 export type { Earlier, RunOptions, RunResult } from './options.ts'
-export { requireDelegates, selectPlays } from './select.ts'
+export { hostsIn, requireDelegates, selectPlays, tagsIn } from './select.ts'
 
 /** Hosts by name in a line of where things stand; 'rekey show' names them all. */
 const mostNamed = 12

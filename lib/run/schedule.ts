@@ -100,7 +100,7 @@ async function flushHandlers(
 ) {
   const { schedule, selected } = batch
   const { standing } = schedule
-  const forced = selected.play.forceHandlers ?? false
+  const forced = schedule.options.forceHandlers || selected.play.forceHandlers || false
   for (const handler of handlers) {
     if (mustHalt(schedule) || (standing.stopped && !forced)) break
     const able = forced

@@ -1,7 +1,7 @@
 // Which hosts and steps a run will have: limits, tags, the step that it starts at. What plays and blocks hand down to their steps
 // is handed down here.
 import { RekeyError } from '../errors.ts'
-import type { Host, HostSource } from '../playbook/host.ts'
+import { type Host, type HostSource, namedHost } from '../playbook/host.ts'
 import {
   type FailureRules,
   type Play,
@@ -83,15 +83,20 @@ export function selectPlays(playbook: Playbook, selection: Selection): Selected[
     .filter(({ hosts, steps }) => hosts.length > 0 && steps.length > 0)
 }
 
+/** The hosts of plays, each once: those of the inventory, and this machine where a play is for it and the inventory does not name it. */
+export function hostsIn(plays: readonly Selected[]): Host[] {
+  return [...new Map(plays.flatMap(({ hosts }) => hosts.map(host => [host.name, host] as const))).values()]
+}
+
 /** Throws where steps are delegated by name to a host that there is not: better than in the middle of the run. */
-export function requireDelegates(chosen: readonly Selected[], { hosts }: HostSource): void {
-  const names = hosts.map(({ name }) => name)
+export function requireDelegates(chosen: readonly Selected[], inventory: HostSource): void {
+  const names = inventory.hosts.map(({ name }) => name)
   for (const { play: one, steps } of chosen) {
     for (const { id, delegateTo } of steps) {
-      if (typeof delegateTo !== 'string' || names.includes(delegateTo)) continue
+      if (typeof delegateTo !== 'string' || namedHost(inventory, delegateTo)) continue
       throw new RekeyError(
         `${one.title}: '${id}' is delegated to '${delegateTo}', and there is no such host in the inventory${suggestion(delegateTo, names)}`,
-        { code: 'run.unknown-host', hint: 'What is to be done on this machine, its run can do without a host.' },
+        { code: 'run.unknown-host', hint: "This machine is 'localhost', also where the inventory does not name it." },
       )
     }
   }
@@ -191,8 +196,10 @@ function chooser(plays: readonly AnyPlay[], playbook: string, selection: Selecti
   const outsideRescue = (item: PlayItem<AnyContext>): string[] =>
     isBlock(item) ? [...item.steps, ...(item.always ?? [])].flatMap(outsideRescue) : [item.id]
   const candidates = plays.flatMap(({ steps }) => steps.flatMap(outsideRescue))
-  const first = order.indexOf(startAtStep)
-  if (!candidates.includes(startAtStep)) {
+  const titled = plays.flatMap(one => stepsOf({ steps: one.steps })).find(({ title }) => title === startAtStep)?.id
+  const start = candidates.includes(startAtStep) ? startAtStep : (titled ?? '')
+  const first = order.indexOf(start)
+  if (!candidates.includes(start)) {
     throw new RekeyError(`${playbook} has no step '${startAtStep}' to start at${suggestion(startAtStep, candidates)}`, {
       code: 'run.unknown-step',
       hint: 'See the ids of its steps with --list-steps.',
@@ -201,14 +208,18 @@ function chooser(plays: readonly AnyPlay[], playbook: string, selection: Selecti
   return (id, tags) => order.indexOf(id) >= first && isChosen(tags, selection)
 }
 
-/** A tag that is nowhere is a slip of the hand: what was to be left out would be done. */
-function checkTags(plays: readonly AnyPlay[], playbook: string, { tags = [], skipTags = [] }: Selection): void {
-  const tagsIn = (item: AnyPlay | PlayItem<AnyContext>): string[] => [
+/** Every tag of a play or a block, and of all that is in it. */
+export function tagsIn(item: AnyPlay | PlayItem<AnyContext>): string[] {
+  return [
     ...(item.tags ?? []),
     ...('steps' in item ? item.steps.flatMap(tagsIn) : []),
     ...('rescue' in item ? (item.rescue ?? []).flatMap(tagsIn) : []),
     ...('always' in item ? (item.always ?? []).flatMap(tagsIn) : []),
   ]
+}
+
+/** A tag that is nowhere is a slip of the hand: what was to be left out would be done. */
+function checkTags(plays: readonly AnyPlay[], playbook: string, { tags = [], skipTags = [] }: Selection): void {
   const known = [...new Set(plays.flatMap(tagsIn))]
   for (const tag of [...tags, ...skipTags]) {
     if (known.includes(tag) || ['all', 'tagged', 'untagged', 'always', 'never'].includes(tag)) continue

@@ -145,8 +145,8 @@ async function doStep(one: SelectedStep, context: AnyContext, attempt: () => Pro
 }
 
 /**
- * What a step would do. What it asks after another step would have done something may fail for that very reason: then nobody can tell,
- * and the check goes on. What only looks is run for real, and its failure is one.
+ * What a step would do. What it asks, or what one that only looks finds, after another step would have done something may fail for that
+ * very reason: then nobody can tell, and the check goes on.
  */
 async function predictStep(
   one: SelectedStep,
@@ -156,8 +156,14 @@ async function predictStep(
 ): Promise<StepResult> {
   const result = await checkStep(one, context, attempt).catch((thrown: unknown): StepResult => {
     const error = failureOf(thrown, context.host.name)
-    if (one.readOnly || !predictions.made || outcomeOf(error) !== 'failed') throw thrown
-    return { outcome: 'changed', predicted: 'unknown', would: [`can't be told before: ${error.message}`] }
+    // What a rescue takes up, or what is ignored, ends no check.
+    const isHandled = one.readOnly && (one.caughtBy !== undefined || one.ignoreErrors)
+    if (!predictions.made || isHandled || outcomeOf(error) !== 'failed') throw thrown
+    return {
+      outcome: one.readOnly ? 'ok' : 'changed',
+      predicted: 'unknown',
+      would: [`can't be told before: ${error.message}`],
+    }
   })
   if (result.predicted) predictions.made = true
   return result

@@ -113,7 +113,7 @@ function send(request: TransportRequest, settings: TransportSettings, agent: Age
   const vault = shownAddress(settings.address)
   const what = `${request.method} ${url.pathname.replace(/^\/v1\//, '')}`
   const payload = request.json === undefined ? undefined : JSON.stringify(request.json)
-  const deadline = AbortSignal.timeout(settings.timeout)
+  const deadline = AbortSignal.timeout(Math.min(settings.timeout, 2 ** 31 - 1))
   const stop = givesBack.test(url.pathname) ? undefined : settings.signal
   const signal = stop ? AbortSignal.any([deadline, stop]) : deadline
   const fail = (cause: Error) => reject(stop?.aborted ? cause : translate(cause, what, vault, settings, deadline))
