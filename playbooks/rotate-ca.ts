@@ -5,9 +5,11 @@ import { type Play, play, playbook, type StepContext, type StepDefinition, step 
 import {
   authorities,
   backup,
+  conditions,
   copies,
   found,
   issue,
+  leftBehind,
   observe,
   onMasters,
   openServices,
@@ -28,6 +30,7 @@ const variables = z.object({
   ...vault.variables, // vault_addr, vault_cacert, vault_token_file
   ...authorities.variables, // cluster_name, pki_authorities, pki_mount, ca_ttl, certificate_ttl, vault_manage_roles, controller_manager_signs
   ...preflight.variables, // clock_tolerance
+  ...conditions.variables, // accept
   ...backup.variables, // backup_directory
   ...issue.variables, // rotate_service_account_keys
   ...observe.variables, // api_server, canary_results
@@ -55,9 +58,10 @@ const preparation: Play<Context>[] = [
   play<Context>('Preflight: etcd, nodes, Vault, the plan', { hosts: 'masters', tags: ['preflight'] }, [
     step('Check etcd', preflight.checkEtcd),
     step('Check the members of etcd', preflight.checkEtcdMembers),
-    step('Check the nodes', preflight.checkNodes),
+    step('Look at the cluster: nodes, pods, webhooks', conditions.look),
     step('Plan the certificates', preflight.planCertificates),
     step('Ask Vault', preflight.askVault),
+    step('Have the API try the changes, without making them', conditions.tryThem),
     step('Look for the API where it will be asked', observe.lookForTheApi),
   ]),
   play<Context>('Back up the hosts', { hosts: 'masters:nodes', tags: ['backup'] }, [
@@ -136,13 +140,15 @@ const change: Play<Context>[] = [
   ]),
   play<Context>('Verify', { hosts: 'masters:nodes', tags: ['verify'] }, [
     step('Every TLS endpoint presents a certificate of the new CA', verify.endpoints),
+    step('Look for files that still hold something of the old CAs', leftBehind.files),
   ]),
   play<Context>('Verify the cluster', { hosts: 'masters', tags: ['verify'] }, [
     step('The old admin certificate and the old tokens are refused', verify.refusals),
-    step('Every node is Ready, every pod runs', verify.pods),
-    step('Logs and exec reach every kubelet', verify.logsAndExec),
+    step('Every node is Ready, and every pod that was well', verify.pods),
+    step('Every API server reaches every kubelet', verify.kubeletsReached),
     step('Secrets that were written before are read, unchanged', verify.secretsUnchanged),
     step('The canaries are well', verify.canariesWell),
+    step('Look for objects that still hold something of the old CAs', leftBehind.objects),
     step('Fetch the new admin kubeconfig', verify.adminKubeconfigFetched),
   ]),
 ]

@@ -35,23 +35,28 @@ export async function restartWorkload(
 }
 
 /**
- * Replaces all pods of a DaemonSet at once, and waits until the new ones are there. For pods whose work goes on while they are
+ * Replaces all pods of a DaemonSet at once, and waits until the new ones are there, but for those on nodes that are `absent`. For pods whose work goes on while they are
  * away, such as kube-proxy: its rules stay in the kernel. A rolling restart would go from node to node.
  */
 export async function replaceDaemonPods(
   api: () => Promise<KubernetesApi>,
   { namespace, name }: Omit<Workload, 'kind'>,
-  { within, signal }: { within: number; signal?: AbortSignal },
+  { within, signal, absent = [] }: { within: number; signal?: AbortSignal; absent?: readonly string[] },
 ): Promise<void> {
   const first = await api()
   const path = pathOf({ kind: 'DaemonSet', namespace, name })
   const pods = async () =>
     (await (await api()).list(`/api/v1/namespaces/${namespace}/pods`)).filter(pod => ownedBy(pod, name))
+  const isAway = ({ spec }: KubernetesObject) => absent.includes(spec?.nodeName)
   const old = new Set((await pods()).map(({ metadata }) => metadata.uid))
-  for (const pod of await pods()) await first.delete(`/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}`)
+  // One on a node that is away would be on its way out until the node is back.
+  for (const pod of (await pods()).filter(one => !isAway(one)))
+    await first.delete(`/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}`)
   await waitFor(`the pods of DaemonSet ${namespace}/${name} to be replaced`, { within, signal }, async () => {
-    const wanted = (await (await api()).get(path))['status']?.desiredNumberScheduled ?? 0
-    const fresh = (await pods()).filter(pod => !old.has(pod.metadata.uid) && isPodReady(pod))
+    const desired = (await (await api()).get(path))['status']?.desiredNumberScheduled ?? 0
+    const [away, there] = partition(await pods(), isAway)
+    const fresh = there.filter(pod => !old.has(pod.metadata.uid) && isPodReady(pod))
+    const wanted = desired - away.length
     if (fresh.length < wanted) throw new Error(`${fresh.length} of ${wanted} new pods are ready`)
     return true
   })
@@ -68,6 +73,10 @@ export async function readyAddresses(
     .flatMap(slice => (slice['endpoints'] ?? []) as { addresses: string[]; conditions?: { ready?: boolean } }[])
     .filter(({ conditions }) => conditions?.ready !== false)
     .flatMap(({ addresses }) => addresses)
+}
+
+function partition<T>(all: readonly T[], is: (one: T) => boolean): [T[], T[]] {
+  return [all.filter(is), all.filter(one => !is(one))]
 }
 
 function ownedBy({ metadata }: KubernetesObject, name: string): boolean {
@@ -102,6 +111,7 @@ export function notRolledOut(object: KubernetesObject): string | undefined {
   return undefined
 }
 
-function pathOf({ kind, namespace, name }: Workload): string {
+/** Where the API has a workload. */
+export function pathOf({ kind, namespace, name }: Workload): string {
   return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`
 }

@@ -8,12 +8,11 @@ import { runTokenPolicy } from './vault/run-token.ts'
 /** The roles of CAs in a cluster. With `pki_authorities: one` one CA has them all. */
 export type AuthorityName = 'kubernetes' | 'etcd' | 'front-proxy'
 
-/** The subject of the CA in each role, as kubeadm and most others call it. */
-const commonNames: Readonly<Record<AuthorityName, string>> = {
-  kubernetes: 'kubernetes',
-  etcd: 'etcd-ca',
-  'front-proxy': 'front-proxy-ca',
-}
+/** The roles that a CA can have, that of the cluster itself first. */
+export const authorityNames: readonly AuthorityName[] = ['kubernetes', 'etcd', 'front-proxy']
+
+/** How long a CN may be (RFC 5280, ub-common-name). */
+const longestCommonName = 64
 
 /** Where a certificate and its key lie: two files, one file with both, or a kubeconfig that holds both. */
 export type CertificatePlace =
@@ -58,18 +57,38 @@ export interface AuthorityPlan {
   readonly keyOnMasters: boolean
 }
 
+/** What says which CAs there are to be. */
+export interface AuthorityOptions {
+  readonly mount?: string
+  readonly controllerManagerSigns?: boolean
+  /** The roles that the cluster has a CA for. */
+  readonly roles?: readonly AuthorityName[]
+  /** Whose they are, and which of several: old and new are told apart by their names, in error messages above all. */
+  readonly cluster?: string
+  readonly generation?: string
+}
+
 /** The CAs of `pki_authorities`: one for everything, or one for each role, in mounts that start with `mount`. */
 export function authorityPlans(
   count: 'one' | 'three',
-  { mount = 'pki_k8s', controllerManagerSigns = true } = {},
+  {
+    mount = 'pki_k8s',
+    controllerManagerSigns = true,
+    roles = authorityNames,
+    cluster = '',
+    generation = '',
+  }: AuthorityOptions = {},
 ): AuthorityPlan[] {
-  const names = Object.keys(commonNames) as AuthorityName[]
-  if (count === 'one') {
-    return [{ mount, commonName: commonNames.kubernetes, authorities: names, keyOnMasters: controllerManagerSigns }]
+  const commonName = (role: string) => {
+    const rest = [role, 'CA', generation].filter(Boolean).join(' ')
+    return `${cluster.slice(0, longestCommonName - rest.length - 1)} ${rest}`.trim()
   }
-  return names.map(name => ({
+  if (count === 'one') {
+    return [{ mount, commonName: commonName(''), authorities: roles, keyOnMasters: controllerManagerSigns }]
+  }
+  return roles.map(name => ({
     mount: name === 'kubernetes' ? mount : `${mount}_${name.replaceAll('-', '_')}`,
-    commonName: commonNames[name],
+    commonName: commonName(name),
     authorities: [name],
     keyOnMasters: name === 'kubernetes' && controllerManagerSigns,
   }))

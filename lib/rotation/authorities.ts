@@ -8,6 +8,7 @@ import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { refusedByRole } from '../pki/role-check.ts'
 import {
   type AuthorityPlan,
+  authorityNames,
   authorityPlans,
   type CertificateSpec,
   mountOf,
@@ -42,18 +43,23 @@ export const variables = {
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** What says which CAs there are, in which mounts. */
-export type Mounts = Pick<Variables, 'pki_authorities' | 'pki_mount' | 'controller_manager_signs'>
+export type Mounts = Pick<Variables, 'cluster_name' | 'pki_authorities' | 'pki_mount' | 'controller_manager_signs'>
 
 /** What says which roles issue from them. */
-export type Roles = Mounts & Pick<Variables, 'cluster_name' | 'certificate_ttl'>
+export type Roles = Mounts & Pick<Variables, 'certificate_ttl'>
 
-type With<Vars> = Pick<RunContext<Vars>, 'vars'>
+type With<Vars> = Pick<RunContext<Vars>, 'vars' | 'run' | 'registered'>
 
-/** The CAs of the cluster, each in its mount. */
-export function plansOf({ vars }: With<Mounts>): AuthorityPlan[] {
-  return authorityPlans(vars.pki_authorities, {
-    mount: vars.pki_mount,
-    controllerManagerSigns: vars.controller_manager_signs,
+/** The CAs that the cluster has, each in its mount. Throws `HostFailedError` where nothing is planned yet. */
+export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
+  const { oldAuthorities } = planOf(ctx)
+  return authorityPlans(ctx.vars.pki_authorities, {
+    mount: ctx.vars.pki_mount,
+    controllerManagerSigns: ctx.vars.controller_manager_signs,
+    roles: authorityNames.filter(name => oldAuthorities[name]),
+    cluster: ctx.vars.cluster_name,
+    // A run's id begins with when it began.
+    generation: ctx.run.split('-').slice(0, 2).join('-'),
   })
 }
 
@@ -63,7 +69,7 @@ export function rolesOf(ctx: With<Roles> & Looking): VaultRole[] {
 }
 
 /** The name of the policy that is written for a run's token. */
-export function policyName({ vars }: With<Pick<Roles, 'cluster_name'>>): string {
+export function policyName({ vars }: Pick<RunContext<Pick<Roles, 'cluster_name'>>, 'vars'>): string {
   return `rekey-${vars.cluster_name}`
 }
 
@@ -111,7 +117,9 @@ export function newAuthorities(ctx: Looking): Record<string, NewAuthority> {
 
 /** Whom clients come from now. */
 export function newClientAuthorities(ctx: With<Mounts> & Looking): ClientAuthorities {
-  return { kubernetes: newClusterAuthority(ctx), frontProxy: newAuthority(ctx, 'front-proxy') }
+  const has = plansOf(ctx).some(({ authorities }) => authorities.includes('front-proxy'))
+  const kubernetes = newClusterAuthority(ctx)
+  return { kubernetes, frontProxy: has ? newAuthority(ctx, 'front-proxy') : kubernetes }
 }
 
 /** Asks the roles that somebody else wrote whether they would issue what is planned. Throws `HostFailedError` naming the first that does not. */

@@ -1,9 +1,9 @@
 // What users notice, from before the first change to the end; and what was true before it: credentials, Secrets, counts of canaries.
-import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
-import type { Cluster } from '../kubernetes/api/cluster.ts'
 import { readKubeconfig } from '../kubernetes/api/kubeconfig.ts'
+import { type PodsBefore, podsBefore } from '../kubernetes/before/pods.ts'
+import { type SecretsBefore, secretsBefore } from '../kubernetes/before/secrets.ts'
 import { adminKubeconfig } from '../kubernetes/layout/kubeadm/index.ts'
 import type { ProbeIdentity } from '../kubernetes/probes/api-prober.ts'
 import {
@@ -18,7 +18,7 @@ import {
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
-import { type Looking, must } from './given/found.ts'
+import { conditionsOf, type Looking, must } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
 
 export const variables = {
@@ -144,11 +144,13 @@ export async function canaries(
   return (await Promise.all(ctx.hosts(machines).map(async host => readCanaries(await ctx.on(host), folder)))).flat()
 }
 
-/** The credentials that worked before, and a digest of what must not change. */
+/** The credentials that worked before, and what Secrets and pods were like. */
 export interface Before {
   readonly admin?: { readonly certificate: string; readonly key: Secret }
   readonly tokens: readonly TokenSecret[]
-  readonly secrets: string
+  /** Runs of earlier versions noted one digest of all. */
+  readonly secrets: SecretsBefore | string
+  readonly pods?: PodsBefore
 }
 
 /** What was noted before the first change. Throws `HostFailedError` where nothing was. */
@@ -167,16 +169,11 @@ export const noteCredentials: StepDefinition<OnCluster> = {
     const api = await ctx.cluster.api()
     const tokens = await tokenSecrets(api)
     for (const { token } of tokens) ctx.redact(token.reveal())
-    return { admin: admin && { ...admin, key: secret(admin.key) }, tokens, secrets: await secretsDigest(api) }
+    return {
+      admin: admin && { ...admin, key: secret(admin.key) },
+      tokens,
+      secrets: await secretsBefore(api, ctx.signal),
+      pods: await podsBefore(api, { absent: conditionsOf(ctx).absent, signal: ctx.signal }),
+    }
   },
-}
-
-/** What all Secrets hold, but for the tokens, which change. One text to compare; nothing can be read out of it. */
-export async function secretsDigest(api: Awaited<ReturnType<Cluster['api']>>): Promise<string> {
-  const secrets = await api.list('/api/v1/secrets?fieldSelector=type%21%3Dkubernetes.io%2Fservice-account-token')
-  const bootstrap = (type: unknown) => type === 'bootstrap.kubernetes.io/token'
-  const entries = secrets
-    .filter(one => !bootstrap(one['type']))
-    .map(({ metadata, data }) => `${metadata.namespace}/${metadata.name} ${JSON.stringify(data ?? {})}`)
-  return createHash('sha256').update(entries.sort().join('\n')).digest('hex')
 }

@@ -2,9 +2,9 @@
 // Vault issue what they need? Reads only.
 import type { z } from 'zod'
 import { HostFailedError, type RekeyError } from '../errors.ts'
-import { isReady } from '../kubernetes/api/cluster.ts'
 import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
 import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
 import { issuingPolicy, preparingPolicy } from '../pki/specs.ts'
@@ -12,6 +12,7 @@ import { duration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles, rolesOf } from './authorities.ts'
 import type { Variables as BackupVariables } from './backup.ts'
+import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import { type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
 import { isMaster, machines, masters } from './given/hosts.ts'
@@ -126,31 +127,8 @@ export const checkEtcdMembers: StepDefinition<OnHost> = {
   },
 }
 
-/** Fails where a node is not Ready, or not in the inventory. */
-export const checkNodes: StepDefinition<OnCluster> = {
-  readOnly: true,
-  runOnce: true,
-  run: async ctx => {
-    const nodes = await ctx.cluster.nodes()
-    const known = new Set(ctx.hosts(machines).map(({ name }) => readingOf(ctx, name).nodeName))
-    const notReady = nodes.filter(node => !isReady(node)).map(({ metadata }) => metadata.name)
-    const strangers = nodes.filter(({ metadata }) => !known.has(metadata.name)).map(({ metadata }) => metadata.name)
-    if (notReady.length > 0)
-      throw new HostFailedError(`not Ready: ${notReady.join(', ')}`, {
-        code: 'preflight.not-ready',
-        hint: 'Begin with a cluster that is well.',
-      })
-    if (strangers.length > 0) {
-      throw new HostFailedError(`nodes that are not in the inventory: ${strangers.join(', ')}`, {
-        code: 'preflight.unknown-nodes',
-        hint: 'They would be locked out. Add them to the inventory, or remove them from the cluster.',
-      })
-    }
-  },
-}
-
 /** Registers which certificates are needed anew: `planOf`. Fails where one was found that would be left behind. */
-export const planCertificates: StepDefinition<OnCluster> = {
+export const planCertificates: StepDefinition<OnCluster<ConditionVariables>> = {
   id: planStep,
   readOnly: true,
   remember: true,
@@ -169,21 +147,12 @@ export const planCertificates: StepDefinition<OnCluster> = {
       )
     })
     const specs = kubeadm.certificates(found, { componentServing: true })
-    const left = kubeadm.unplannedCertificates(found, specs)
-    if (left.length > 0) {
-      throw new HostFailedError(
-        `certificates that the plan does not know, and that would be left behind: ${left.map(({ host, path }) => `${host}:${path}`).join(', ')}`,
-        {
-          code: 'preflight.unplanned',
-          hint: 'Move them elsewhere if they have nothing to do with the cluster.',
-        },
-      )
-    }
     const [first] = ctx.hosts(masters)
     const certificates = first ? readingOf(ctx, first.name).certificates : {}
     const oldAuthorities = Object.fromEntries(
       Object.entries(kubeadm.authorities).map(([name, { certificate }]) => [name, certificates[certificate] ?? '']),
     )
+    await checkBeside(ctx, kubeadm.unplannedCertificates(found, specs), Object.values(oldAuthorities).filter(Boolean))
     ctx.log(`${specs.length} certificates for ${found.length} machines`)
     return {
       specs,
@@ -191,6 +160,36 @@ export const planCertificates: StepDefinition<OnCluster> = {
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },
+}
+
+/** Tells of certificates that the plan does not know; fails where one of them is in use, and would be left behind, unless it is accepted. */
+async function checkBeside(
+  ctx: OnCluster<ConditionVariables>,
+  unplanned: readonly { host: string; path: string }[],
+  authorities: readonly string[],
+): Promise<void> {
+  const byHost = Map.groupBy(unplanned, ({ host }) => host)
+  const beside = await Promise.all(
+    [...byHost].map(async ([host, those]) => {
+      const { certificates } = readingOf(ctx, host)
+      return besideThePlan(
+        await ctx.on(host),
+        new Map(those.map(({ path }) => [path, certificates[path] ?? ''])),
+        authorities,
+      )
+    }),
+  )
+  const nameOf = ({ host, path }: { host: string; path: string }) => `certificate/${host}:${path}`
+  const left = beside.flat().filter(one => one.kind === 'in use' && !isAccepted(ctx, nameOf(one)))
+  for (const line of tellBeside(beside.flat().filter(one => !left.includes(one)))) ctx.log(line)
+  if (left.length === 0) return
+  throw new HostFailedError(
+    `certificates that the plan does not know, and that would be left behind: ${tellBeside(left).join('; ')}`,
+    {
+      code: 'preflight.unplanned',
+      hint: `Have whoever made them make them anew afterwards, and accept them by name: accept: [${left.map(nameOf).join(', ')}].`,
+    },
+  )
 }
 
 /** Fails where Vault is sealed, its token may not do what the run needs, or a role would refuse what is planned. */

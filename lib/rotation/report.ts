@@ -8,9 +8,10 @@ import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Mounts, madeSoFar, plansOf } from './authorities.ts'
 import { type Variables as BackupVariables, folderOf } from './backup.ts'
 import { firstChange } from './given/context.ts'
-import { type Plan, planStep } from './given/found.ts'
+import { conditionsOf, type Looking, type Plan, planStep } from './given/found.ts'
 import { machines } from './given/hosts.ts'
 import { verifiedUntil } from './issue.ts'
+import * as leftBehind from './left-behind.ts'
 import {
   canaries,
   canariesBefore,
@@ -18,6 +19,7 @@ import {
   probedAddresses,
   type WithProbes,
 } from './observe.ts'
+import { toldAfterwards } from './verify.ts'
 
 export const variables = {
   /** What to tell at the end: commands to look around with. */
@@ -129,6 +131,16 @@ function describeGaps(seen: ServerGaps | undefined): string {
   return `reads ${gap(read)}\nwrites ${gap(write)}`
 }
 
+/** What was out of the ordinary before the first change, and what has changed since by itself. */
+export function outOfTheOrdinary(ctx: Looking): ReportSection[] {
+  const rows: Row[] = [
+    ['before', conditionsOf(ctx).told.join('\n')],
+    ['at the end', toldAfterwards(ctx).join('\n')],
+  ]
+  const told = rows.filter(([, lines]) => lines !== '')
+  return told.length > 0 ? [{ title: 'Out of the ordinary', rows: told }] : []
+}
+
 /** Where backups, the log and the new kubeconfig are, and what to look around with. */
 export function whereToLook(ctx: LookAround): ReportSection {
   const fetched = ctx.mode !== 'rollback' && ctx.timeline.milestones.has('verified')
@@ -150,5 +162,12 @@ export async function whole(
 ): Promise<ReportSection[]> {
   if (ctx.check) return []
   if (ctx.mode === 'rollback') return [...phases(ctx), ...(await noticed(ctx)), whereToLook(ctx)]
-  return [...phases(ctx), ...trust(ctx), ...(await noticed(ctx)), whereToLook(ctx)]
+  return [
+    ...phases(ctx),
+    ...trust(ctx),
+    ...(await noticed(ctx)),
+    ...outOfTheOrdinary(ctx),
+    ...leftBehind.report(ctx),
+    whereToLook(ctx),
+  ]
 }

@@ -17,7 +17,7 @@ import type { HostSession, StepDefinition } from '../playbook/model.ts'
 import type { Variables as AuthorityVariables } from './authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from './backup.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { readingOf } from './given/found.ts'
+import { conditionsOf, readingOf } from './given/found.ts'
 import { masters } from './given/hosts.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
@@ -216,9 +216,11 @@ async function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
 }
 
 async function restartedNodesReady(ctx: OnCluster, pattern: string, restart: string): Promise<void> {
+  const { absent } = conditionsOf(ctx)
   const heartbeats = ctx
     .hosts(pattern)
-    .map(({ name }) => [readingOf(ctx, name).nodeName, ctx.registered<string>(restart, name) ?? ''])
+    .map(({ name }) => [readingOf(ctx, name).nodeName, ctx.registered<string>(restart, name) ?? ''] as const)
+    .filter(([node]) => !absent.includes(node))
   const notBy = Object.fromEntries(heartbeats) as Record<string, string>
   await ctx.cluster.nodesReady(Object.keys(notBy), { within: seconds(180), notBy })
 }

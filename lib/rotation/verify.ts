@@ -1,8 +1,11 @@
 // What proves that it worked, from outside: what ports present, who is refused, whether pods, logs, Secrets and users are well.
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { limiter } from '../connection/limiter.ts'
 import { HostFailedError } from '../errors.ts'
-import { kubernetesApi } from '../kubernetes/api/api.ts'
+import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
+import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
+import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
 import { adminKubeconfig, kubeletEndpoint, masterEndpoints } from '../kubernetes/layout/kubeadm/index.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
@@ -12,10 +15,10 @@ import { verifyChain } from '../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Mounts, newAuthority, newClusterAuthority } from './authorities.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { planOf, readingOf } from './given/found.ts'
-import { isMaster, machines } from './given/hosts.ts'
+import { conditionsOf, type Looking, planOf, readingOf } from './given/found.ts'
+import { isMaster, machines, masters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
-import { beforeOf, canaries, type Variables as ObserveVariables, secretsDigest } from './observe.ts'
+import { beforeOf, canaries, type Variables as ObserveVariables } from './observe.ts'
 import { isController } from './restart.ts'
 
 /** Every TLS port of a host, as its role in the cluster has them. */
@@ -75,55 +78,106 @@ export const refusals: StepDefinition<OnCluster<Mounts & IssueVariables>> = {
   },
 }
 
-/** Waits until every node is Ready and every pod runs. */
+/** Waits until every node is Ready, and what was well before is well; registers what is not, and was not. */
 export const pods: StepDefinition<OnCluster> = {
   id: 'verify-pods',
   ...afterwards,
   runOnce: true,
   run: async ctx => {
+    const { absent } = conditionsOf(ctx)
     const names = ctx.hosts(machines).map(({ name }) => readingOf(ctx, name).nodeName)
-    await ctx.cluster.nodesReady(names, { within: seconds(30) })
-    await waitFor('every pod to run', { within: seconds(120), signal: ctx.signal }, async () => {
-      const bad = (await (await ctx.cluster.api()).list('/api/v1/pods')).filter(pod => !isWell(pod))
-      if (bad.length > 0)
-        throw new Error(
-          bad.map(({ metadata, status }) => `${metadata.namespace}/${metadata.name} is ${status?.phase}`).join(', '),
-        )
+    await ctx.cluster.nodesReady(
+      names.filter(name => !absent.includes(name)),
+      { within: seconds(30) },
+    )
+    const before = beforeOf(ctx).pods
+    if (!before) {
+      ctx.log('how pods were was not noted by the version that began this run: they are not compared')
+      return []
+    }
+    let told: string[] = []
+    await waitFor('every pod that was well to be well', { within: seconds(180), signal: ctx.signal }, async () => {
+      const now = await comparePods(await ctx.cluster.api(), before, { absent, signal: ctx.signal })
+      if (now.missing.length > 0) throw new Error(firstOf(now.missing))
+      told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
       return true
     })
+    for (const line of told) ctx.log(line)
+    return told
   },
 }
 
-/** Fails where an API server does not reach a kubelet. */
-export const logsAndExec: StepDefinition<OnCluster> = {
+/** How many questions to kubelets are under way at once. */
+const atOnce = 16
+
+/** Fails where an API server does not reach a kubelet: it is asked how it is, and for the last line of a pod's log. */
+export const kubeletsReached: StepDefinition<OnCluster> = {
   id: 'verify-exec',
   ...afterwards,
   runOnce: true,
   run: async ctx => {
+    const { absent } = conditionsOf(ctx)
     const api = await ctx.cluster.api()
-    const pods = await api.list('/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy')
+    const running = new Map<string, string>()
+    for await (const { metadata, spec, status } of api.each('/api/v1/pods', { signal: ctx.signal })) {
+      const [first] = (spec?.containers ?? []) as { name: string }[]
+      if (status?.phase !== 'Running' || metadata.deletionTimestamp !== undefined || !first) continue
+      const log = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/log?tailLines=1&container=${first.name}`
+      running.set(spec?.nodeName, log)
+    }
+    const nodes = ctx
+      .hosts(machines)
+      .map(({ name }) => readingOf(ctx, name).nodeName)
+      .filter(name => !absent.includes(name))
+    const servers = await Promise.all(ctx.hosts(masters).map(host => ctx.cluster.apiOf(host)))
+    const limit = limiter(atOnce)
+    const ask = (server: KubernetesApi, path: string) =>
+      limit(async () => {
+        ctx.signal.throwIfAborted()
+        await server.getText(path)
+      })
     await Promise.all(
-      pods.filter(isWell).map(async ({ metadata: { name } }) => {
-        await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system logs --tail 1 ${name}`
-        await ctx.$`kubectl --kubeconfig ${adminKubeconfig} --namespace kube-system exec ${name} -- kube-proxy --version`
-      }),
+      servers.flatMap(server =>
+        nodes.flatMap(node => {
+          const log = running.get(node)
+          return [ask(server, `/api/v1/nodes/${node}/proxy/healthz`), ...(log === undefined ? [] : [ask(server, log)])]
+        }),
+      ),
     )
+    const silent = nodes.filter(node => !running.has(node))
+    ctx.log(`${servers.length} API servers reach ${nodes.length} kubelets`)
+    if (silent.length > 0) ctx.log(`no pod runs whose log could be read: ${firstOf(silent)}`)
   },
 }
 
-/** Fails where Secrets are not those that were noted before. */
+/** Fails where a Secret that was there can't be read, or is another although nobody wrote it; registers what somebody did write. */
 export const secretsUnchanged: StepDefinition<OnCluster> = {
   id: 'verify-secrets',
   ...afterwards,
   runOnce: true,
   run: async ctx => {
-    if ((await secretsDigest(await ctx.cluster.api())) !== beforeOf(ctx).secrets) {
-      throw new HostFailedError('the Secrets of the cluster are not those that were there before', {
+    const { secrets } = beforeOf(ctx)
+    if (typeof secrets === 'string') {
+      ctx.log('how each Secret was was not noted by the version that began this run: they are not compared')
+      return []
+    }
+    const now = await compareSecrets(await ctx.cluster.api(), secrets, ctx.signal)
+    if (now.damaged.length > 0) {
+      throw new HostFailedError(`Secrets hold something else, and nobody wrote them: ${firstOf(now.damaged)}`, {
         code: 'verify.secrets',
-        hint: 'Compare with the etcd snapshot; somebody may have changed one during the rotation.',
+        hint: 'Compare with the etcd snapshot of this run.',
       })
     }
+    const told = tellSecrets(now)
+    ctx.log(`${now.unchanged} Secrets are as they were`)
+    for (const line of told) ctx.log(line)
+    return told
   },
+}
+
+/** What was told by steps that compare with before, a line each. */
+export function toldAfterwards(ctx: Looking): string[] {
+  return [pods, secretsUnchanged].flatMap(({ id = '' }) => ctx.registered<string[]>(id) ?? [])
 }
 
 /** Waits until every canary calls, and fails at nothing; left out where the inventory has none. */
@@ -181,10 +235,4 @@ async function refusedByControllers(ctx: OnHost<Mounts>, old: { certificate: str
       api.close()
     }
   }
-}
-
-function isWell(pod: { readonly [member: string]: unknown; metadata: { deletionTimestamp?: string } }): boolean {
-  const status = pod['status'] as { phase?: string; containerStatuses?: { ready: boolean }[] } | undefined
-  if (pod.metadata.deletionTimestamp !== undefined || status?.phase === 'Succeeded') return true
-  return status?.phase === 'Running' && (status.containerStatuses ?? []).every(({ ready }) => ready)
 }

@@ -14,6 +14,7 @@ import { waitFor } from '../operations/wait.ts'
 import type { Host } from '../playbook/host.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
+import { conditionsOf, type Looking, must } from './given/found.ts'
 import { machines } from './given/hosts.ts'
 
 export const variables = {
@@ -25,24 +26,29 @@ export const variables = {
 
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
-const kubeProxyPods = { namespace: 'kube-system', name: 'kube-proxy' } as const
-const coreDnsPods = { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' } as const
-const dnsService = { namespace: 'kube-system', name: 'kube-dns' } as const
+/** Left out where the cluster has none. */
+const whereThereIs = (which: 'kubeProxy' | 'dns') => ({
+  when: (ctx: Looking) => conditionsOf(ctx).workloads[which] !== undefined,
+})
+const kubeProxyOf = (ctx: Looking) => must(conditionsOf(ctx).workloads.kubeProxy, 'no kube-proxy was found')
 
-/** Replaces the pods of kube-proxy. */
+/** Replaces the pods of kube-proxy, where there is one. */
 export const kubeProxy: StepDefinition<OnCluster> = {
   id: 'restart-kube-proxy',
   runOnce: true,
-  plan: () =>
-    `replace the pods of DaemonSet ${kubeProxyPods.namespace}/${kubeProxyPods.name}, all at once: the rules stay in the kernel`,
+  ...whereThereIs('kubeProxy'),
+  plan: ctx => `replace the pods of ${workloadName(kubeProxyOf(ctx))}, all at once: the rules stay in the kernel`,
   run: async ctx => {
-    await replaceDaemonPods(() => ctx.cluster.api(), kubeProxyPods, { within: seconds(120), signal: ctx.signal })
+    const { absent } = conditionsOf(ctx)
+    const options = { absent, within: seconds(120), signal: ctx.signal }
+    await replaceDaemonPods(() => ctx.cluster.api(), kubeProxyOf(ctx), options)
   },
 }
 
 /** Waits until a node follows what the API says. */
 export const kubeProxyRules: StepDefinition<OnHost> = {
   ...afterwards,
+  when: ctx => afterwards.when(ctx) && whereThereIs('kubeProxy').when(ctx),
   run: async ctx => {
     let asked = 0
     await waitFor(
@@ -83,8 +89,9 @@ export const listed = {
 export const coreDns: StepDefinition<OnCluster> = {
   id: 'restart-coredns',
   runOnce: true,
-  plan: () => [
-    `rolling restart of ${workloadName(coreDnsPods)}`,
+  ...whereThereIs('dns'),
+  plan: ctx => [
+    `rolling restart of ${workloadName(must(conditionsOf(ctx).workloads.dns, 'no DNS was found'))}`,
     'have every machine forget the UDP flows that lead to its old pods (conntrack -D)',
   ],
   run: restartCoreDns,
@@ -109,10 +116,12 @@ async function restartAll(ctx: OnCluster, workloads: readonly Workload[]): Promi
 }
 
 async function restartCoreDns(ctx: OnCluster): Promise<void> {
+  const { dns, dnsService } = conditionsOf(ctx).workloads
+  if (!dns || !dnsService) return
   const left = new Set(await readyAddresses(await ctx.cluster.api(), dnsService))
   const failed = new AbortController()
   let rolledOut = false
-  const rollout = restartAll(ctx, [coreDnsPods]).then(
+  const rollout = restartAll(ctx, [dns]).then(
     () => {
       rolledOut = true
     },

@@ -1,5 +1,6 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
 import { HostFailedError } from '../../errors.ts'
+import type { SystemWorkloads } from '../../kubernetes/before/conditions.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import type { CertificateSpec } from '../../pki/specs.ts'
@@ -24,6 +25,34 @@ export interface Plan {
   readonly oldAuthorities: Readonly<Record<string, string>>
   /** The address of each host as a node. */
   readonly addresses: Readonly<Record<string, string>>
+}
+
+/** The step that registers `Conditions`. */
+export const conditionsStep = 'look-at-the-cluster'
+
+/** What the cluster was like before the first change, as far as later steps go by it. Plain data. */
+export interface Conditions {
+  readonly workloads: SystemWorkloads
+  /** Nodes that are away, or not in the inventory, and were accepted by name. */
+  readonly absent: readonly string[]
+  /** What was out of the ordinary, a line each. */
+  readonly told: readonly string[]
+}
+
+/** What a run of an earlier version went by. */
+const asKubeadmHasIt: Conditions = {
+  workloads: {
+    kubeProxy: { kind: 'DaemonSet', namespace: 'kube-system', name: 'kube-proxy' },
+    dns: { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' },
+    dnsService: { namespace: 'kube-system', name: 'kube-dns' },
+  },
+  absent: [],
+  told: [],
+}
+
+/** What the cluster was like. */
+export function conditionsOf(ctx: Looking): Conditions {
+  return ctx.registered<Conditions>(conditionsStep) ?? asKubeadmHasIt
 }
 
 /** A machine as it was read before the first change. Throws `HostFailedError` where it was not. */

@@ -14,6 +14,8 @@ interface Row {
   readonly scope: 'masters' | 'each master' | 'each machine'
   /** kubeadm does not make it on every master, or in every version. */
   readonly optional?: boolean
+  /** A CA without which nobody needs it. */
+  readonly onlyWith?: string
   /** The node's name and addresses belong into it. */
   readonly servesNode?: boolean
   readonly servesLocalhost?: boolean
@@ -55,7 +57,9 @@ const rows: readonly Row[] = [
   row('apiserver', 'kube-apiserver', 'kubernetes', server, pki('apiserver'), 'masters'),
   row('apiserver-kubelet-client', 'kube-apiserver', 'kubernetes', client, pki('apiserver-kubelet-client'), 'masters'),
   row('apiserver-etcd-client', 'kube-apiserver', 'etcd', client, pki('apiserver-etcd-client'), 'masters'),
-  row('front-proxy-client', 'kube-apiserver', 'front-proxy', client, pki('front-proxy-client'), 'masters'),
+  row('front-proxy-client', 'kube-apiserver', 'front-proxy', client, pki('front-proxy-client'), 'masters', {
+    onlyWith: authorities['front-proxy'].certificate,
+  }),
   row('etcd-server', 'etcd', 'etcd', both, pki('etcd/server'), 'each master', servesNode),
   row('etcd-peer', 'etcd', 'etcd', both, pki('etcd/peer'), 'each master', servesNode),
   row('etcd-healthcheck-client', 'etcd', 'etcd', client, pki('etcd/healthcheck-client'), 'masters', optional),
@@ -97,7 +101,9 @@ export function certificates(
 ): CertificateSpec[] {
   const masters = machines.filter(machine => machine.controlPlane)
   const all = componentServing ? [...rows, ...servingRows] : rows
-  return all.flatMap(row => {
+  const isNeeded = ({ onlyWith }: Row) =>
+    onlyWith === undefined || masters.some(machine => machine.certificates.has(onlyWith))
+  return all.filter(isNeeded).flatMap(row => {
     if (row.scope === 'masters') {
       const holders = masters.filter(machine => machine.certificates.has(placePath(row.place)))
       if (!row.optional) requireAll(row, masters, holders)
