@@ -12,18 +12,42 @@ const specs = certificates([
 
 test.serial('one CA has one mount, three have one each, and only a key that must sign leaves Vault', t => {
   t.deepEqual(
-    authorityPlans('one').map(plan => [plan.mount, plan.commonName, plan.authorities.join('+'), plan.keyOnMasters]),
-    [['pki_k8s', 'kubernetes', 'kubernetes+etcd+front-proxy', true]],
+    authorityPlans('one').map(plan => [plan.mount, plan.authorities.join('+'), plan.keyOnMasters]),
+    [['pki_k8s', 'kubernetes+etcd+front-proxy', true]],
   )
   t.deepEqual(
-    authorityPlans('three', { mount: 'pki' }).map(plan => [plan.mount, plan.commonName, plan.keyOnMasters]),
+    authorityPlans('three', { mount: 'pki' }).map(plan => [plan.mount, plan.keyOnMasters]),
     [
-      ['pki', 'kubernetes', true],
-      ['pki_etcd', 'etcd-ca', false],
-      ['pki_front_proxy', 'front-proxy-ca', false],
+      ['pki', true],
+      ['pki_etcd', false],
+      ['pki_front_proxy', false],
     ],
   )
   t.false(authorityPlans('one', { controllerManagerSigns: false })[0]!.keyOnMasters)
+})
+
+test.serial('a cluster gets no CA for what it does not have', t => {
+  const roles = ['kubernetes', 'etcd'] as const
+  t.deepEqual(
+    authorityPlans('three', { roles }).map(({ mount }) => mount),
+    ['pki_k8s', 'pki_k8s_etcd'],
+  )
+  t.deepEqual(authorityPlans('one', { roles })[0]?.authorities, roles)
+})
+
+test.serial('a CA is told from the one before by its name, which is never too long', t => {
+  const names = (count: 'one' | 'three', cluster: string) =>
+    authorityPlans(count, { cluster, generation: '20261128-200656' }).map(({ commonName }) => commonName)
+  t.deepEqual(names('three', 'staging'), [
+    'staging kubernetes CA 20261128-200656',
+    'staging etcd CA 20261128-200656',
+    'staging front-proxy CA 20261128-200656',
+  ])
+  t.deepEqual(names('one', 'staging'), ['staging CA 20261128-200656'])
+  for (const name of names('three', 'x'.repeat(200))) {
+    t.true(name.length <= 64, name)
+    t.regex(name, /^x+ .* CA 20261128-200656$/)
+  }
 })
 
 test.serial('there is a role for each CA, usage and organization, and it allows no name beyond its certificates', t => {

@@ -134,6 +134,12 @@ interface Webhook {
   readonly clientConfig: { readonly service?: { readonly namespace: string; readonly name: string } }
 }
 
+/** What says that a pod is not a bare one: there are policies against those. */
+const ownerOf = (object: KubernetesObject | undefined) => ({
+  ...{ apiVersion: 'apps/v1', kind: object?.kind, controller: true },
+  ...{ name: object?.metadata.name, uid: object?.metadata.uid },
+})
+
 /** A change that an API server would refuse, and why. Plain data. */
 export interface Refusal {
   readonly what: string
@@ -181,7 +187,7 @@ export async function tryChanges(
     await attempt(`a new pod of ${workloadName(one)}`, () =>
       api.post(`/api/v1/namespaces/${one.namespace}/pods?dryRun=All`, {
         ...{ apiVersion: 'v1', kind: 'Pod' },
-        metadata: { ...template.metadata, generateName: `${one.name}-` },
+        metadata: { ...template.metadata, generateName: `${one.name}-`, ownerReferences: [ownerOf(found)] },
         spec: template.spec,
       }),
     )

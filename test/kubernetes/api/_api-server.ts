@@ -76,6 +76,13 @@ export async function startApiServer(
     const found = objects.get(pathname)
     if (method === 'GET') return found ?? (isList(pathname) ? page(pathname, searchParams) : failure(404, 'not found'))
     if (method === 'DELETE') return objects.delete(pathname) ? {} : failure(404, 'not found')
+    // What is tried is answered as what is done, and not kept.
+    const keep: typeof put =
+      searchParams.get('dryRun') === 'All' ? (_, { metadata, ...rest }) => ({ ...rest, metadata }) as never : put
+    if (method === 'POST' && isList(pathname)) {
+      const { metadata, ...rest } = JSON.parse(body)
+      return keep(pathname, { ...rest, metadata: { name: `${metadata.generateName}x`, ...metadata } })
+    }
     if (!found) return failure(404, 'not found')
     const sent = JSON.parse(body)
     const list = pathname.slice(0, pathname.lastIndexOf('/'))
@@ -83,7 +90,7 @@ export async function startApiServer(
       const expected = sent.metadata?.resourceVersion
       if (expected !== undefined && expected !== found.metadata.resourceVersion)
         return failure(409, 'the object has been modified', 'Conflict')
-      return put(list, method === 'PUT' ? sent : merged(found, sent))
+      return keep(list, method === 'PUT' ? sent : merged(found, sent))
     }
     const next = structuredClone(found)
     for (const { op, path, value } of sent) {
@@ -98,7 +105,7 @@ export async function startApiServer(
         return failure(422, `test ${path}`, 'Invalid')
       if (op === 'replace') parent[last] = value
     }
-    return put(list, next)
+    return keep(list, next)
   }
 
   const server = createServer({ cert: pem, key: keyPem }, async (request: IncomingMessage, response) => {
