@@ -11,9 +11,6 @@ export type AuthorityName = 'kubernetes' | 'etcd' | 'front-proxy'
 /** The roles that a CA can have, that of the cluster itself first. */
 export const authorityNames: readonly AuthorityName[] = ['kubernetes', 'etcd', 'front-proxy']
 
-/** How long a CN may be (RFC 5280, ub-common-name). */
-const longestCommonName = 64
-
 /** Where a certificate and its key lie: two files, one file with both, or a kubeconfig that holds both. */
 export type CertificatePlace =
   | { readonly kind: 'pair'; readonly certificate: string; readonly key: string }
@@ -63,8 +60,7 @@ export interface AuthorityOptions {
   readonly controllerManagerSigns?: boolean
   /** The roles that the cluster has a CA for. */
   readonly roles?: readonly AuthorityName[]
-  /** Whose they are, and which of several: old and new are told apart by their names, in error messages above all. */
-  readonly cluster?: string
+  /** Which of those that follow each other: old and new are told apart by their names, in error messages above all. */
   readonly generation?: string
 }
 
@@ -75,16 +71,12 @@ export function authorityPlans(
     mount = 'pki_k8s',
     controllerManagerSigns = true,
     roles = authorityNames,
-    cluster = '',
-    generation = '',
+    generation,
   }: AuthorityOptions = {},
 ): AuthorityPlan[] {
-  const commonName = (role: string) => {
-    const rest = [role, 'CA', generation].filter(Boolean).join(' ')
-    return `${cluster.slice(0, longestCommonName - rest.length - 1)} ${rest}`.trim()
-  }
+  const commonName = (role: AuthorityName) => (generation === undefined ? `${role}-ca` : `${role}-ca-${generation}`)
   if (count === 'one') {
-    return [{ mount, commonName: commonName(''), authorities: roles, keyOnMasters: controllerManagerSigns }]
+    return [{ mount, commonName: commonName('kubernetes'), authorities: roles, keyOnMasters: controllerManagerSigns }]
   }
   return roles.map(name => ({
     mount: name === 'kubernetes' ? mount : `${mount}_${name.replaceAll('-', '_')}`,

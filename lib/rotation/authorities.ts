@@ -43,10 +43,10 @@ export const variables = {
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** What says which CAs there are, in which mounts. */
-export type Mounts = Pick<Variables, 'cluster_name' | 'pki_authorities' | 'pki_mount' | 'controller_manager_signs'>
+export type Mounts = Pick<Variables, 'pki_authorities' | 'pki_mount' | 'controller_manager_signs'>
 
 /** What says which roles issue from them. */
-export type Roles = Mounts & Pick<Variables, 'certificate_ttl'>
+export type Roles = Mounts & Pick<Variables, 'cluster_name' | 'certificate_ttl'>
 
 type With<Vars> = Pick<RunContext<Vars>, 'vars' | 'run' | 'registered'>
 
@@ -57,7 +57,6 @@ export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
     mount: ctx.vars.pki_mount,
     controllerManagerSigns: ctx.vars.controller_manager_signs,
     roles: authorityNames.filter(name => oldAuthorities[name]),
-    cluster: ctx.vars.cluster_name,
     // A run's id begins with when it began.
     generation: ctx.run.split('-').slice(0, 2).join('-'),
   })
