@@ -67,12 +67,7 @@ export interface AuthorityOptions {
 /** The CAs of `pki_authorities`: one for everything, or one for each role, in mounts that start with `mount`. */
 export function authorityPlans(
   count: 'one' | 'three',
-  {
-    mount = 'pki_k8s',
-    controllerManagerSigns = true,
-    roles = authorityNames,
-    generation,
-  }: AuthorityOptions = {},
+  { mount = 'pki_k8s', controllerManagerSigns = true, roles = authorityNames, generation }: AuthorityOptions = {},
 ): AuthorityPlan[] {
   const commonName = (role: AuthorityName) => (generation === undefined ? `${role}-ca` : `${role}-ca-${generation}`)
   if (count === 'one') {
