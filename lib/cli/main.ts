@@ -1,5 +1,6 @@
 // argv to one call. Each command has a file of its own, imported only when it is used.
 import { Command, CommanderError } from 'commander'
+import { tellSecretsOf } from '../connection/environment.ts'
 import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
 import { lostOutput, tell, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
@@ -44,6 +45,7 @@ watchProcess(stray => {
   process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
 })
 
+tellSecretsOf(process.env)
 try {
   await main(process.argv.slice(2))
 } catch (error) {

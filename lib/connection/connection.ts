@@ -27,6 +27,8 @@ export interface SpawnOptions {
   readonly asLogin?: boolean
   /** Must not be run twice by mistake: where a connection can be asked later, it is asked what became of it. */
   readonly once?: boolean
+  /** Names of secrets in rekey's own environment that the command gets, too. Only on this machine. */
+  readonly environment?: readonly string[]
   /** How that is asked; a connection without it leaves the outcome unknown. */
   readonly recovery?: Recovery
 }
@@ -69,6 +71,8 @@ export interface Recovery {
 export interface Connection {
   /** The inventory name, for messages. */
   readonly name: string
+  /** It leads to this very machine: commands have rekey's own environment, without its secrets. */
+  readonly local?: boolean
   /** Starts a command under `/bin/sh`, as the user that `become` names, if any. */
   spawn(command: string, options?: SpawnOptions): RemoteProcess
   /** A TCP stream from the host to `address:port` as that host sees it. Rejects with `HostFailedError`. */

@@ -11,6 +11,7 @@ import { cannotForward } from './connect-errors.ts'
 import type { Connection, RemoteProcess, SpawnOptions } from './connection.ts'
 import { createElevator } from './elevation.ts'
 import { watchForEnd } from './ending.ts'
+import { withoutSecrets } from './environment.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 const graceBeforeKill = 3_000
@@ -30,8 +31,9 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       hint: 'Allow this user doas without a password, or use sudo.',
     })
   }
-  const start = (wrapped: BecomeCommand) => {
-    const child = spawn('/bin/sh', ['-c', wrapped.command], { detached: true, stdio: 'pipe' })
+  const start = (wrapped: BecomeCommand, kept?: readonly string[]) => {
+    const env = withoutSecrets(process.env, kept)
+    const child = spawn('/bin/sh', ['-c', wrapped.command], { detached: true, stdio: 'pipe', env })
     child.stdin.on('error', () => {})
     return child
   }
@@ -64,6 +66,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
 
   return {
     name,
+    local: true,
     get lost() {
       return closed
     },
@@ -72,7 +75,7 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       const wrapped = elevator.wrap(command, id)
       const elevated = wrapped.announced !== undefined
       let ended: Error | undefined = elevator.refused
-      const child = start(ended ? { command: 'exit 1' } : wrapped)
+      const child = start(ended ? { command: 'exit 1' } : wrapped, options.environment)
       if (child.pid !== undefined) groups.add(child.pid)
       const streams = elevated && !ended ? attach(child, wrapped, error => (ended ??= error)) : child
       const { stdin, stdout, stderr } = streams

@@ -18,6 +18,11 @@ export interface RemoteOptions {
   readonly quiet?: boolean
   /** Directory to run in; the command is not run when it can't be entered. */
   readonly cwd?: string
+  /**
+   * Names of secrets in rekey's own environment that a command on this machine needs, such as `VAULT_TOKEN`: it has the rest of the
+   * environment, and none of these. On another machine there are none to hand on.
+   */
+  readonly environment?: readonly string[]
 }
 
 /** zx's `$` on a host: `` await $`systemctl restart ${unit}` ``. */
@@ -51,10 +56,11 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
   }
 
   const start = (pieces: TemplateStringsArray, values: unknown[], options: RemoteOptions): ProcessPromise => {
-    const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd } = options
+    const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd, environment } = options
     const { signal } = observer
+    if (environment && !connection.local) throw notThere(connection, environment)
     const spawn = (line: string) => {
-      const remote = connection.spawn(line, { signal, timeout, once: true })
+      const remote = connection.spawn(line, { signal, timeout, environment, once: true })
       remote.once('gap', (gap: UnknownOutcomeError) => tellOfGap(started, remote, gap))
       // zx decodes each chunk by itself, which breaks a character that is split between two.
       remote.stdout.setEncoding('utf8')
@@ -192,6 +198,17 @@ const thrower = (why: Error) => ({
     throw why
   },
 })
+
+function notThere({ name }: Connection, environment: readonly string[]): RekeyError {
+  return new RekeyError(
+    `${environment.join(', ')}: ${name} is another machine, and has nothing of rekey's environment`,
+    {
+      code: 'command.environment',
+      host: name,
+      hint: 'Hand it over on stdin: $({ input: secret(…) })`…`.',
+    },
+  )
+}
 
 function commandLine(pieces: TemplateStringsArray, values: unknown[]): string {
   let line = pieces[0] ?? ''

@@ -171,6 +171,9 @@ export function lasting(first: Connection, { connect, folder, notice, ...before 
 
   return {
     name,
+    get local() {
+      return current.local
+    },
     get lost() {
       return closed ? current.lost : unresolved
     },
