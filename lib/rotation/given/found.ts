@@ -28,7 +28,7 @@ export interface Plan {
 }
 
 /** The step that registers `Conditions`. */
-export const conditionsStep = 'look-at-the-cluster'
+export const conditionsStep = 'check-the-nodes'
 
 /** What the cluster was like before the first change, as far as later steps go by it. Plain data. */
 export interface Conditions {
