@@ -40,6 +40,12 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     for (const line of [...describe(plan), ...staying]) say(line)
     return 0
   }
+  if (plan.plays.length === 0 && plan.left.length > 0) {
+    throw new RekeyError(`nothing of what ${run} did can be undone:\n  ${staying.join('\n  ')}`, {
+      code: 'rollback.nothing',
+      hint: 'Undo it by hand; or put the playbook and the inventory back as they were in the run.',
+    })
+  }
   return execute({
     ...execution,
     playbook: { ...playbook, plays: plan.plays } as Playbook,

@@ -4,12 +4,13 @@ import { type Play, type Playbook, play, type Step, step } from '../playbook/mod
 import { stepsOf } from '../playbook/steps.ts'
 import { suggestion } from '../suggestion.ts'
 import type { RunHistory } from './history.ts'
+import { connectId } from './select.ts'
 
 /** What a rollback will do, and what it will leave. */
 export interface RollbackPlan {
   /** In the order in which they are done. */
   readonly plays: readonly Play[]
-  /** What was done, can't be undone, and stays: for the step's own sake, or since its host is gone. */
+  /** What was done, can't be undone, and stays: for the step's own sake, or since its host, or the step itself, is gone. */
   readonly left: readonly { readonly title: string; readonly hosts: readonly string[]; readonly why: string }[]
 }
 
@@ -83,7 +84,15 @@ export function planRollback(
       why: irreversible ?? 'its playbook does not say how',
     }))
   const lost = gone.map(one => ({ ...one, why: 'not in the inventory any more' }))
-  return { plays: undoing, left: [...left, ...lost] }
+  const ids = new Set([connectId, ...all.map(({ step: { id } }) => id)])
+  const strange = [...touched]
+    .filter(([id]) => !ids.has(id))
+    .map(([id, hosts]) => ({
+      title: id,
+      hosts: [...hosts].sort(),
+      why: 'no step of the playbook has this id any more',
+    }))
+  return { plays: undoing, left: [...left, ...lost, ...strange] }
 }
 
 /** Neighbours with the same key, together. */

@@ -102,9 +102,12 @@ export function requireDelegates(chosen: readonly Selected[], inventory: HostSou
   }
 }
 
+/** The id of the step that every run begins with, and that no playbook has. */
+export const connectId = 'connect'
+
 /** Every run begins by connecting: a host that is down must be known before anything is changed anywhere. */
 export function connectPlay(hosts: readonly Host[]): Selected {
-  const connect: SelectedStep = step('Connect', { readOnly: true, run: () => {} })
+  const connect: SelectedStep = step('Connect', { id: connectId, readOnly: true, run: () => {} })
   // Whether the others go on without those that can't be reached, the plays say.
   const one: AnyPlay = play('Connect', { hosts: 'all', maxFailPercentage: 100 }, [connect])
   return { play: one, hosts, items: [connect], handlers: [], steps: [connect] }
