@@ -7,7 +7,7 @@ import { redactor } from '../output/redaction.ts'
 import { type Host, names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { resolveVariables } from '../playbook/variables.ts'
-import { claimRun } from '../run/claim.ts'
+import { claimRun } from '../run/alive/claim.ts'
 import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
 import type { RunHistory } from '../run/history.ts'
@@ -59,7 +59,7 @@ export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) for (const flag of smallHeap) setFlagsFromString(flag)
   const { playbook, inventory, folder, output, step, diff, kept, keepOutput, ...rest } = execution
   kept?.catch(() => {})
-  const unclear = claimRun(rest.run, folder, rest.provenance.process)
+  const claim = await claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()
@@ -70,7 +70,7 @@ export async function execute(execution: Execution): Promise<number> {
   // Whoever undoes the run may do without.
   if (rest.earlier?.mode === 'resume' && registered.missing) throw registered.missing
   const journal = openJournal(folder, { keepOutput, notice: text => emit({ kind: 'notice', text }) })
-  const notices = [...unclear, ...(rest.notices ?? []), ...registered.damage]
+  const notices = [...claim.unclear, ...(rest.notices ?? []), ...registered.damage]
   let named = 0
   const emit = (body: RunEventBody) => {
     const event: RunEvent = { ...searched(body, redact), at: eventTime() }
@@ -111,6 +111,7 @@ export async function execute(execution: Execution): Promise<number> {
     await view.close()
     registered.close()
     await journal.close()
+    claim.release()
   }
 }
 

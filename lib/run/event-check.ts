@@ -47,7 +47,7 @@ const told: Partial<Record<RunEvent['kind'], z.ZodType>> = {
     playbookHash: z.string().default(''),
     inventoryHashes: z.record(z.string(), z.string()).default({}),
     process: z
-      .looseObject({ machine: z.string(), pid: z.number(), started: z.string() })
+      .looseObject({ machine: z.string(), pid: z.number(), started: z.string(), scope: z.string().optional() })
       .default({ machine: '', pid: 0, started: '' }),
   }),
   'step.started': z.looseObject({ ...ofStep, again: z.literal(true).optional() }),

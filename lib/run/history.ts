@@ -3,11 +3,11 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { Outcome } from '../playbook/model.ts'
+import { isAlive } from './alive/process.ts'
 import { checkEvent } from './event-check.ts'
 import type { EventError, Handled, PlannedStep, Prediction, RunEvent } from './events.ts'
 import { lastRun } from './folder.ts'
 import { type Line, readLines } from './line-reader.ts'
-import { isAlive } from './provenance.ts'
 
 export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>

@@ -6,8 +6,8 @@ import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
+import { isAlive, type ProcessIdentity } from './alive/process.ts'
 import { inHostFolder } from './host-folder.ts'
-import { isAlive, type ProcessIdentity } from './provenance.ts'
 
 /** Who holds a lock. */
 export interface Holder {
@@ -157,7 +157,7 @@ async function askHolder(
       ? 'that process is gone'
       : silent < -silence
         ? 'not heard of since the clock of the host was set back'
-        : `last heard of ${formatDuration(Math.max(0, silent))} ago${dead ? '' : ': it lives'}`
+        : `last heard of ${formatDuration(Math.max(0, silent))} ago${dead ? "; whether it lives can't be told from here" : ': it lives'}`
   // The run that is gone on with holds it still: nobody else could have worked here since.
   const own = other?.run === holder.run
   if (dead && (take || own)) {

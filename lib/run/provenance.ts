@@ -2,21 +2,13 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { rekeyVersion } from '../version.ts'
+import { type ProcessIdentity, thisProcess } from './alive/process.ts'
 
 const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
-
-/** A process of a machine, so that it is not taken for a later one with the same number. */
-export interface ProcessIdentity {
-  readonly machine: string
-  readonly pid: number
-  /** When it was started, in the kernel's own count, where that can be read. */
-  readonly started: string
-}
 
 /** What a run is made of, as its journal begins with it. */
 export interface Provenance {
@@ -84,26 +76,4 @@ function playbookHash(file: string): string {
   }
   add(file)
   return hash.digest('hex')
-}
-
-/** This process. */
-export function thisProcess(): ProcessIdentity {
-  return { machine: hostname(), pid: process.pid, started: startOf(process.pid) ?? '' }
-}
-
-/** Whether a process lives; `undefined` where it is one of another machine. */
-export function isAlive({ machine, pid, started }: ProcessIdentity): boolean | undefined {
-  if (machine !== hostname()) return undefined
-  return startOf(pid) === started
-}
-
-function startOf(pid: number): string | undefined {
-  try {
-    const status = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // The name, in brackets, may hold anything; the 20th word behind it is the time of the start. Z is dead already.
-    const words = status.slice(status.lastIndexOf(')') + 2).split(' ')
-    return words[0] === 'Z' ? undefined : words[19]
-  } catch {
-    return undefined
-  }
 }

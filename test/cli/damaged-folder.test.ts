@@ -1,10 +1,8 @@
 // Run folders in which something is broken: what can be gone on with goes on and says what it can't know, the rest is one error.
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { claimRun } from '../../lib/run/claim.ts'
 import { readCommand, writeCommand } from '../../lib/run/command-file.ts'
-import { thisProcess } from '../../lib/run/provenance.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { workbench } from './_rekey.ts'
 
@@ -101,17 +99,6 @@ test('a folder that holds anything hides no other run', async t => {
   t.is(stdout.trim().split('\n').length, 5)
   t.regex(stdout, /-damaged-\w+ .* failed\n/)
   for (const name of ['a', 'b', 'c', 'd']) t.regex(stdout, new RegExp(`20990101-000000-${name}-0000 .*events\\.jsonl`))
-})
-
-test('claims have names of their own, whatever else lies there', t => {
-  const folder = temporaryFolder('claims')
-  mkdirSync(join(folder, 'claims'))
-  writeFileSync(join(folder, 'claims', '2'), JSON.stringify({ ...thisProcess(), started: 'long ago' }))
-  writeFileSync(join(folder, 'claims', 'note'), 'x')
-  t.regex(claimRun('r', folder, thisProcess()).join(), /claims\/note can't be read/)
-  t.true(existsSync(join(folder, 'claims', '3')))
-  t.throws(() => claimRun('r', folder, thisProcess()), { code: 'resume.running' })
-  t.deepEqual(readdirSync(folder), ['claims'])
 })
 
 test('what of a command line was kept is read back as it was', async t => {

@@ -1,7 +1,9 @@
 // One run a cluster: the lock on the hosts, who may take it, and the line that every run leaves.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { thisProcess } from '../../lib/run/alive/process.ts'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { real } = testsOnSshd('the lock is')
@@ -15,10 +17,10 @@ export default playbook({ name: 'work', summary: 'Works', vars: z.object({}),
 const lockOf = (bench: Workbench) => join(bench.folder, 'on-hosts', 'lock')
 
 /** A lock that somebody on another machine left, heard of so many seconds ago. */
-function foreignLock(bench: Workbench, seconds: number) {
+function foreignLock(bench: Workbench, seconds: number, more: { machine?: string; scope?: string } = {}) {
   const folder = lockOf(bench)
   mkdirSync(folder, { recursive: true })
-  const process = { machine: 'laptop-of-joe', pid: 4711, started: '1' }
+  const process = { machine: 'laptop-of-joe', pid: 4711, started: '1', ...more }
   const holder = {
     run: '20260101-000000-work-beef',
     playbook: 'work',
@@ -104,6 +106,19 @@ real('a holder on another machine lives as long as its heartbeat is fresh, whate
   foreignLock(bench, 300)
   t.is((await bench.rekey(['run', quick, '-i', bench.inventory])).code, 2)
   t.is((await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])).code, 0)
+})
+
+real('a holder in another container of this name is judged by its heartbeat: its number says nothing here', async t => {
+  const { bench } = t.context
+  const quick = bench.playbook(playbookOf('() => {}'))
+  const container = { machine: hostname(), scope: thisProcess().scope!.replace(/pid:\S+/, 'pid:[1]') }
+  foreignLock(bench, 5, container)
+  const refused = await bench.rekey(['run', quick, '-i', bench.inventory, '--take-lock'])
+  t.is(refused.code, 2)
+  t.regex(refused.stdout, /process 4711, since .*; last heard of \d+\.\d s ago: it lives/)
+  foreignLock(bench, 300, container)
+  const silent = await bench.rekey(['run', quick, '-i', bench.inventory])
+  t.regex(silent.stdout, /last heard of 5 m 0\d s ago; whether it lives can't be told from here\n[\s\S]*--take-lock/)
 })
 
 real('a holder whose heartbeat is from the future is dead too: the clock of the host was set back', async t => {
