@@ -15,9 +15,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { formatDuration } from '../../playbook/duration.ts'
+import { runsDirectory } from '../folder.ts'
 import { cannotKeep } from '../line-file.ts'
 import { isAlive, isOfThisBoot, type ProcessIdentity } from './process.ts'
 import { isLifeSocket, isListenedOn, openLifeSocket } from './socket.ts'
@@ -32,8 +33,10 @@ export interface Claim {
 
 /** A claim as it stands in its file. */
 interface Claimed extends ProcessIdentity {
-  /** Where its process is asked for, in the folder of the claims. */
+  /** Where its process is asked for, in `socketsOf` the folder. */
   readonly socket?: string
+  /** The number of the folder of the claims, which a copy of it has not. */
+  readonly inode?: number
   /** It was given back. */
   readonly ended?: boolean
 }
@@ -53,18 +56,18 @@ export async function claimRun(run: string, folder: string, own: ProcessIdentity
   const mine = join(folder, `claim-${randomBytes(8).toString('hex')}`)
   let socket: Awaited<ReturnType<typeof openLifeSocket>>
   try {
-    mkdirSync(claims, { recursive: true, mode: 0o700 })
+    const sockets = socketsOf(folder)
+    for (const path of [claims, sockets]) mkdirSync(path, { recursive: true, mode: 0o700 })
     // Before the claim is seen: whoever sees it finds somebody there.
-    socket = await openLifeSocket(claims)
-    const claim: Claimed = { ...own, ...(socket ? { socket: socket.name } : {}) }
+    socket = await openLifeSocket(sockets)
+    const claim: Claimed = { ...own, inode: statSync(claims).ino, ...(socket ? { socket: socket.name } : {}) }
     for (;;) {
       writeFileSync(mine, JSON.stringify(claim), { mode: 0o600, flush: true })
       const now = statSync(mine).mtimeMs
       const unclear: string[] = []
       let last = -1
       for (const name of readdirSync(claims)) {
-        if (isLifeSocket(name)) continue
-        unclear.push(...(await requireGone(run, claims, name, now)))
+        if (!isLifeSocket(name)) unclear.push(...(await requireGone(run, folder, name, now)))
         if (/^\d{1,15}$/.test(name)) last = Math.max(last, Number(name))
       }
       // Of two who come at once only one can make the next link, and the other sees it.
@@ -118,17 +121,19 @@ function quietly(work: () => void): void {
  * Throws where who made a claim may live. Returns what is not known of it.
  * @param now by the clock of the file system
  */
-async function requireGone(run: string, claims: string, name: string, now: number): Promise<string[]> {
-  const path = join(claims, name)
+async function requireGone(run: string, folder: string, name: string, now: number): Promise<string[]> {
+  const path = join(folder, 'claims', name)
   const holder = readClaim(path)
   if (!holder) return [`${path} can't be read: whether somebody else goes on with this run is not known`]
   if (holder.ended) return []
-  const alive = isAlive(holder) ?? (await isAnswering(claims, holder))
+  const alive = isAlive(holder) ?? (await isAnswering(folder, holder))
   if (alive === true) throw stillRunning(run, holder)
   if (alive === false) {
-    if (holder.socket && isLifeSocket(holder.socket)) rmSync(join(claims, holder.socket), { force: true })
+    if (holder.socket && isLifeSocket(holder.socket)) rmSync(join(socketsOf(folder), holder.socket), { force: true })
     return []
   }
+  // In a copy of the folder it is no claim to the copy: what keeps two from a cluster is the lock on its hosts.
+  if (holder.inode !== undefined && holder.inode !== statSync(dirname(path)).ino) return []
   const silent = now - statSync(path).mtimeMs
   const who = `process ${holder.pid} on ${holder.machine}`
   if (Math.abs(silent) <= silence) {
@@ -144,18 +149,32 @@ async function requireGone(run: string, claims: string, name: string, now: numbe
   return [`whether ${who} still goes on with this run can't be told from here: it was not heard of for a while`]
 }
 
-async function isAnswering(claims: string, holder: Claimed): Promise<boolean | undefined> {
-  return holder.socket !== undefined && isOfThisBoot(holder) ? isListenedOn(claims, holder.socket) : undefined
+/**
+ * Where the sockets of claims are: beside the folders of the runs, since who copies the folder of a run stumbles over a socket. Of a run's
+ * folder elsewhere, in it.
+ */
+function socketsOf(folder: string): string {
+  const runs = runsDirectory()
+  return dirname(folder) === runs ? join(dirname(runs), 'alive') : join(folder, 'claims')
+}
+
+async function isAnswering(folder: string, holder: Claimed): Promise<boolean | undefined> {
+  return holder.socket !== undefined && isOfThisBoot(holder)
+    ? isListenedOn(socketsOf(folder), holder.socket)
+    : undefined
 }
 
 function readClaim(path: string): Claimed | undefined {
   try {
-    const { machine, pid, started, scope, socket, ended } = JSON.parse(readFileSync(path, 'utf8')) as Partial<Claimed>
+    const { machine, pid, started, scope, socket, inode, ended } = JSON.parse(
+      readFileSync(path, 'utf8'),
+    ) as Partial<Claimed>
     if (typeof machine === 'string' && typeof pid === 'number' && typeof started === 'string')
       return {
         ...{ machine, pid, started, ended: ended === true },
         ...(typeof scope === 'string' ? { scope } : {}),
         ...(typeof socket === 'string' ? { socket } : {}),
+        ...(typeof inode === 'number' ? { inode } : {}),
       }
   } catch {
     // Told by whoever asked.

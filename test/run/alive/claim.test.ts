@@ -55,6 +55,16 @@ test('claims have names of their own, whatever else lies there', async t => {
   again.release()
 })
 
+test("a copy of a folder is nobody's, however fresh the claims in it", async t => {
+  const folder = temporaryFolder('claims')
+  mkdirSync(join(folder, 'claims'))
+  const foreign = { machine: 'elsewhere', pid: 7, started: '1', scope: 'other pid:[1] time:[1]', inode: 1 }
+  writeFileSync(join(folder, 'claims', '0'), JSON.stringify(foreign))
+  const claim = await claimRun('r', folder, thisProcess())
+  t.deepEqual(claim.unclear, [])
+  claim.release()
+})
+
 test('of several who come at once one has the folder', async t => {
   const folder = temporaryFolder('claims')
   const all = await Promise.allSettled([1, 2, 3, 4].map(() => claimRun('r', folder, thisProcess())))
