@@ -95,12 +95,15 @@ for (const [what, { talk, told }] of Object.entries(kinds)) {
   test.serial(`a Vault that ${what} is one error, in bounded time and memory`, async t => {
     const port = await serve(t, talk)
     const address = `http://somebody:hidden-pa%73s@127.0.0.1:${port}`
-    const vault = await connectVault({ address, token, retries: 1, backoff: [1], timeout: 500 })
+    // Only where nothing else ends it is the time what ends it: 16 MiB take longer than that on a machine with other work.
+    const timeout = told.source.includes('within 0') ? 500 : 15_000
+    const vault = await connectVault({ address, token, retries: 1, backoff: [1], timeout })
     const before = process.memoryUsage().rss
     let most = before
     const watch = setInterval(() => {
       most = Math.max(most, process.memoryUsage().rss)
     }, 20)
+    t.teardown(() => clearInterval(watch))
     const started = performance.now()
     const error = await t.throwsAsync<RekeyError>(vault.read('sys/mounts'), { message: told })
     clearInterval(watch)
