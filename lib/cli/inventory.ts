@@ -12,6 +12,7 @@ interface InventoryCommandOptions extends InventoryOptions {
   host?: string
   explain?: string
   yaml?: boolean
+  export?: boolean
   vars?: boolean
   limit?: string[]
   playbookDir?: string
@@ -37,6 +38,10 @@ export function inventoryCommand(): Command {
       ),
     )
     .option('-y, --yaml', 'with --list and --host: YAML in place of JSON')
+    .option(
+      '--export',
+      'with --list and --host: variables of groups stay with their groups, for an inventory of its own',
+    )
     .option('--vars', 'with --graph: variables, too')
     .option('-l, --limit <pattern>', 'with --list: only these hosts', collect)
     .option('--playbook-dir <folder>', 'where group_vars and host_vars of a playbook are (default: this folder)')
@@ -46,7 +51,7 @@ export function inventoryCommand(): Command {
 }
 
 async function print(name: string | undefined, options: InventoryCommandOptions): Promise<string> {
-  const { list, graph, host, explain, yaml, vars } = options
+  const { list, graph, host, explain, yaml, vars, export: exported } = options
   if (!list && !graph && host === undefined && explain === undefined) {
     throw new RekeyError('rekey inventory: nothing was asked for', {
       code: 'cli.inventory',
@@ -66,9 +71,9 @@ async function print(name: string | undefined, options: InventoryCommandOptions)
     })
   }
   const inventory = await openInventory(options, { playbookFile: join(options.playbookDir ?? '.', 'playbook') })
-  if (list) return inventory.list({ yaml, limit: options.limit?.join(',') })
+  if (list) return inventory.list({ yaml, exported, limit: options.limit?.join(',') })
   if (graph) return inventory.graph({ group: name, vars })
-  if (host !== undefined) return inventory.describeHost(host, { yaml })
+  if (host !== undefined) return inventory.describeHost(host, { yaml, exported })
   return explained(inventory.explain(explain!, name!))
 }
 

@@ -121,15 +121,97 @@ export function fallbackVaultOptions(
   }
 }
 
-// Settings that change which variables win or what is read. Reading on without them would differ silently.
+/** Settings that change what of an inventory is read, and which variables come out. */
+export interface ReadingSettings {
+  /** Endings of names that are passed over in a folder. */
+  readonly ignoredExtensions: readonly string[]
+  /** Python's regular expressions for names that are passed over in a folder. */
+  readonly ignoredPatterns: readonly string[]
+  /** `hash_behaviour = merge`: maps that several places set are laid over each other. */
+  readonly mergeMaps: boolean
+  /** `inject_facts_as_vars = false`: Ansible then sets `ansible_local`, to nothing here. */
+  readonly factsApart: boolean
+  /** Whether constructed inventories see the variables of `-e`. */
+  readonly useExtraVars: boolean
+}
+
+const ignoredExtensions = [
+  '.pyc',
+  '.pyo',
+  '.swp',
+  '.bak',
+  '~',
+  '.rpm',
+  '.md',
+  '.txt',
+  '.rst',
+  '.orig',
+  '.cfg',
+  '.retry',
+]
+
+/** The settings of Ansible that change what is read. Throws `RekeyError` for a value that can't be understood. */
+export function readingSettings(config: AnsibleConfig): ReadingSettings {
+  const list = (variable: string, ...places: [section: string, key: string][]): string[] | undefined => {
+    const setting = firstOf(config, variable, places)
+    if (!setting) return undefined
+    if (/\{\{|\{%/.test(setting.value)) throw badSetting(setting, 'a template is not evaluated there')
+    return setting.value
+      .split(',')
+      .map(part => part.trim())
+      .filter(part => part !== '')
+  }
+  const yes = (otherwise: boolean, variable: string, section: string, key: string): boolean => {
+    const setting = config.get(variable, section, key)
+    if (!setting) return otherwise
+    if (/^(true|t|yes|y|on|1)$/i.test(setting.value)) return true
+    if (/^(false|f|no|n|off|0)$/i.test(setting.value)) return false
+    throw badSetting(setting, 'it is neither true nor false')
+  }
+  const hashes = config.get('ANSIBLE_HASH_BEHAVIOUR', 'defaults', 'hash_behaviour')
+  if (hashes && !['merge', 'replace'].includes(hashes.value)) throw badSetting(hashes, 'it is merge or replace')
+  return {
+    ignoredExtensions:
+      list(
+        'ANSIBLE_INVENTORY_IGNORE',
+        ['defaults', 'inventory_ignore_extensions'],
+        ['inventory', 'ignore_extensions'],
+      ) ?? ignoredExtensions,
+    ignoredPatterns:
+      list(
+        'ANSIBLE_INVENTORY_IGNORE_REGEX',
+        ['defaults', 'inventory_ignore_patterns'],
+        ['inventory', 'ignore_patterns'],
+      ) ?? [],
+    mergeMaps: hashes?.value === 'merge',
+    factsApart: !yes(true, 'ANSIBLE_INJECT_FACT_VARS', 'defaults', 'inject_facts_as_vars'),
+    useExtraVars: yes(false, 'ANSIBLE_INVENTORY_USE_EXTRA_VARS', 'inventory_plugins', 'use_extra_vars'),
+  }
+}
+
+function firstOf(
+  config: AnsibleConfig,
+  variable: string,
+  places: readonly [section: string, key: string][],
+): Setting | undefined {
+  // Of several places in the file, the last one that is set counts.
+  return places
+    .toReversed()
+    .map(([section, key]) => config.get(variable, section, key))
+    .find(setting => setting !== undefined)
+}
+
+function badSetting(setting: Setting, why: string): RekeyError {
+  return new RekeyError(`${setting.from} is "${setting.value}": ${why}`, {
+    code: 'inventory.ansible-setting',
+    hint: 'Correct it, or use an ansible.cfg of its own for rekey: ANSIBLE_CONFIG=/dev/null rekey …',
+  })
+}
+
+// Further ones. Reading on without them would differ silently.
 const unsupported: readonly (readonly [variable: string, section: string, key: string, harmless: RegExp])[] = [
-  ['ANSIBLE_HASH_BEHAVIOUR', 'defaults', 'hash_behaviour', /^replace$/],
   ['ANSIBLE_PRECEDENCE', 'defaults', 'precedence', /^$/],
   ['ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS', 'defaults', 'force_valid_group_names', /^(never|ignore)$/],
-  ['ANSIBLE_INVENTORY_IGNORE', 'defaults', 'inventory_ignore_extensions', /^$/],
-  ['ANSIBLE_INVENTORY_IGNORE', 'inventory', 'ignore_extensions', /^$/],
-  ['ANSIBLE_INVENTORY_IGNORE_REGEX', 'defaults', 'inventory_ignore_patterns', /^$/],
-  ['ANSIBLE_INVENTORY_IGNORE_REGEX', 'inventory', 'ignore_patterns', /^$/],
   ['ANSIBLE_YAML_FILENAME_EXT', 'defaults', 'yaml_valid_extensions', /^$/],
 ]
 

@@ -1,7 +1,7 @@
 // Executable inventories: a program that prints groups and hosts as JSON for `--list`, or a host's for `--host NAME`.
 import { execFile } from 'node:child_process'
 import { RekeyError } from '../errors.ts'
-import { addChild, addHost, assign, assignToGroup, type Collector, ensureGroup, type Group } from './groups.ts'
+import { addChild, addHost, assignToGroup, assignToHost, type Collector, ensureGroup, type Group } from './groups.ts'
 import { Dict, isMapping, keyText, type Mapping, typeName, type Value } from './values.ts'
 import type { Vault } from './vault.ts'
 import { parseJson } from './yaml/json.ts'
@@ -60,7 +60,8 @@ export async function addExecutableInventory(
         'Print a map for each host.',
       )
     const host = collector.data.hosts.get(name)!
-    for (const [variable, value] of own.entries()) assign(host.vars, keyText(variable), value, { file })
+    for (const [variable, value] of own.entries())
+      assignToHost(collector.data, host, keyText(variable), value, { file })
   }
 }
 

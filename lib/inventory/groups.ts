@@ -141,6 +141,13 @@ export function assign(vars: Assignments, name: string, value: Value, origin: Or
   vars.set(name, { value, origin, replaced: vars.get(name) })
 }
 
+/** Sets a variable of a host. Where a group has its name, Ansible takes it for the group's. */
+export function assignToHost(data: InventoryData, host: HostEntry, name: string, value: Value, origin: Origin): void {
+  const group = data.groups.get(host.name)
+  if (group) assignToGroup(group, name, value, origin)
+  else assign(host.vars, name, value, origin)
+}
+
 /** Sets a variable of a group; `ansible_group_priority` is no variable but the group's rank. */
 export function assignToGroup(group: Group, name: string, value: Value, origin: Origin): void {
   if (name !== 'ansible_group_priority') {
@@ -159,23 +166,21 @@ export function assignToGroup(group: Group, name: string, value: Value, origin: 
 
 /**
  * What holds once every source was read: groups without a parent belong to `all`, hosts without a group to
- * `ungrouped`, each group knows its depth. Throws `RekeyError` for a name that is both a host's and a group's.
+ * `ungrouped`, each group knows its depth. Tells of a name that is both a host's and a group's.
  */
-export function reconcile({ groups, hosts }: InventoryData): void {
+export function reconcile(data: InventoryData, notice: (line: string) => void): void {
+  const { groups, hosts } = data
   const all = groups.get('all')!
   const ungrouped = groups.get('ungrouped')!
   for (const group of groups.values()) {
     if (group !== all && group.parents.size === 0) addChild(all, group, group.origin)
   }
   for (const host of hosts.values()) {
-    const group = groups.get(host.name)
-    if (group) {
-      throw new RekeyError(
-        `${at(host.origin.file, host.origin.line)}: "${host.name}" is a host here and a group in ${at(group.origin.file, group.origin.line)}`,
-        {
-          code: 'inventory.host-named-like-group',
-          hint: 'Rename one of them: patterns and variables could mean either.',
-        },
+    const namesake = groups.get(host.name)
+    if (namesake) {
+      const [here, there] = [host.origin, namesake.origin].map(({ file, line }) => at(file, line))
+      notice(
+        `${here}: "${host.name}" is a host here and a group in ${there}: in patterns it is the host, and what the inventory sets for the host it sets for the group`,
       )
     }
     let grouped = false
@@ -184,18 +189,26 @@ export function reconcile({ groups, hosts }: InventoryData): void {
       host.groups.delete('ungrouped')
       ungrouped.hosts.delete(host.name)
     } else if (!grouped && !host.groups.has('ungrouped')) {
-      host.groups.set('ungrouped', ungrouped)
-      ungrouped.hosts.set(host.name, host)
+      // Of a host and a group of one name, Ansible takes the group.
+      if (namesake) addChild(ungrouped, namesake, host.origin)
+      else {
+        host.groups.set('ungrouped', ungrouped)
+        ungrouped.hosts.set(host.name, host)
+      }
     }
   }
-  setDepths(all)
+  setDepths(data)
 }
 
-function setDepths(all: Group): void {
-  // Longest paths from the root: visit a group once all its parents are done.
+/** How deep each group lies, by what contains it now. */
+export function setDepths({ groups }: InventoryData): void {
+  // Longest paths from the roots: visit a group once all its parents are done.
   const waiting = new Map<Group, number>()
-  const ready = [all]
-  all.depth = 0
+  const ready: Group[] = []
+  for (const group of groups.values()) {
+    group.depth = 0
+    if (group.parents.size === 0) ready.push(group)
+  }
   for (let group = ready.pop(); group; group = ready.pop()) {
     for (const child of group.children.values()) {
       child.depth = Math.max(child.depth, group.depth + 1)

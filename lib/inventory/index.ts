@@ -3,7 +3,13 @@ import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
-import { checkConfig, fallbackSources, fallbackVaultOptions, readAnsibleConfig } from './ansible-config.ts'
+import {
+  checkConfig,
+  fallbackSources,
+  fallbackVaultOptions,
+  readAnsibleConfig,
+  readingSettings,
+} from './ansible-config.ts'
 import { readExtraVariables } from './extra-variables.ts'
 import { createInventoryData, folderOf, reconcile } from './groups.ts'
 import { createInventory, type Inventory } from './inventory.ts'
@@ -50,7 +56,9 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
     ask: options.ask,
   })
   const vault = createVault(passwords)
-  const context = { cwd, environment, vault, notice }
+  const settings = readingSettings(config)
+  const extraVars = readExtraVariables(options.extraVars ?? [], { cwd, environment, vault, notice })
+  const context = { cwd, environment, vault, notice, settings, extraVars, processed: [] }
 
   let given = options.sources
   if (given.length === 0) {
@@ -62,18 +70,19 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
   const sources = given.map(source => resolveSource(source, context))
   const data = createInventoryData()
   for (const source of sources) await readSource(data, source, context)
-  reconcile(data)
+  reconcile(data, notice)
 
   const folders = sources
     .filter(source => !isHostList(source))
     .map(source => (statSync(source).isDirectory() ? source : folderOf(source)))
   const playbookDirectory = options.playbookDirectory && resolve(cwd, options.playbookDirectory)
-  const extraVars = readExtraVariables(options.extraVars ?? [], context)
   const layers = createLayers({
     data,
     inventoryFolders: folders.map(folder => openVariableFolder(folder, vault, notice)),
     playbookFolder: playbookDirectory ? openVariableFolder(playbookDirectory, vault, notice) : undefined,
     extraVars,
+    mergeMaps: settings.mergeMaps,
+    factsApart: settings.factsApart,
   })
   const { connection } = options
   return createInventory({

@@ -1,6 +1,6 @@
 // Inventories written in INI: `[group]`, `[group:vars]`, `[group:children]`, hosts with `key=value`.
 import { at, RekeyError } from '../errors.ts'
-import { addChild, addHost, assign, assignToGroup, type Collector, ensureGroup, type Origin } from './groups.ts'
+import { addChild, addHost, assignToGroup, assignToHost, type Collector, ensureGroup, type Origin } from './groups.ts'
 import { pythonLiteral } from './python-literal.ts'
 import { splitShell } from './shell-words.ts'
 import type { Value } from './values.ts'
@@ -23,6 +23,13 @@ interface Parent {
 /** Adds what an INI inventory says. Throws `RekeyError` with the line of what is wrong. */
 export function addIniInventory(collector: Collector, file: string, text: string): void {
   const { data } = collector
+  if (text.startsWith('\ufeff')) {
+    throw bad(
+      { file, line: 1 },
+      'the file starts with a byte order mark, which Ansible takes for part of the first word',
+      'Save it as UTF-8 without one.',
+    )
+  }
   const pending = new Map<string, Pending>()
   let group = ensureGroup(data, 'ungrouped', { file })
   let kind = 'hosts'
@@ -131,7 +138,7 @@ function addHostLine(collector: Collector, group: string, line: string, origin: 
   }
   for (const name of hosts) {
     const host = addHost(collector, name, collector.data.groups.get(group)!, port, origin)
-    for (const [variable, value] of variables) assign(host.vars, variable, value, origin)
+    for (const [variable, value] of variables) assignToHost(collector.data, host, variable, value, origin)
   }
 }
 

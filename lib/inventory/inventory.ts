@@ -42,7 +42,7 @@ export interface Inventory extends HostSource {
   /** What `ansible-inventory --list` prints. */
   list(options?: ListOptions): string
   /** What `ansible-inventory --host` prints. Throws `RekeyError` unless the pattern is exactly one host. */
-  describeHost(pattern: string, options?: { readonly yaml?: boolean }): string
+  describeHost(pattern: string, options?: PrintOptions): string
   /** What `ansible-inventory --graph` prints, from a group on. Throws `RekeyError` when there is no such group. */
   graph(options?: { readonly group?: string; readonly vars?: boolean }): string
   /**
@@ -54,9 +54,13 @@ export interface Inventory extends HostSource {
   explain(host: string, variable: string): Explanation
 }
 
-export interface ListOptions extends SelectOptions {
+/** How what `ansible-inventory` prints is printed. */
+export interface PrintOptions {
   readonly yaml?: boolean
+  /** `--export`: variables of groups stay with their groups, and those of `-e` are left out. */
+  readonly exported?: boolean
 }
+export interface ListOptions extends SelectOptions, PrintOptions {}
 
 export interface InventoryContext {
   readonly sources: readonly string[]
@@ -152,11 +156,11 @@ export function createInventory(context: InventoryContext): Inventory {
     },
     host: name => hostOf(named(name)),
     select: (pattern, options) => select(pattern, options).map(hostOf),
-    list({ limit, yaml } = {}) {
+    list({ limit, yaml, exported } = {}) {
       const hosts = select('all', { limit })
-      return yaml ? listYaml(context, hosts) : listJson(context, hosts)
+      return yaml ? listYaml(context, hosts, { exported }) : listJson(context, hosts, { exported })
     },
-    describeHost(pattern, { yaml } = {}) {
+    describeHost(pattern, { yaml, exported } = {}) {
       const { hosts } = match(splitPattern(pattern))
       const [host] = hosts
       if (!host) throw unmatchedError(data, pattern, '--host')
@@ -169,7 +173,7 @@ export function createInventory(context: InventoryContext): Inventory {
             .join(', ')}${hosts.length > 5 ? ' …' : ''}.`,
         })
       }
-      return yaml ? hostYaml(layers, host) : hostJson(layers, host)
+      return yaml ? hostYaml(layers, host, exported) : hostJson(layers, host, exported)
     },
     graph({ group = 'all', vars } = {}) {
       const start = data.groups.get(group)

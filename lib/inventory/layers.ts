@@ -8,6 +8,7 @@ import {
   type HostEntry,
   type InventoryData,
 } from './groups.ts'
+import { Dict, isMapping, type Mapping, type Value } from './values.ts'
 import type { VariableFolder, VariableLayer } from './variable-files.ts'
 
 /** One set of variables that applies to a host, and what it is called when it is explained. */
@@ -24,6 +25,10 @@ export interface LayerSources {
   readonly playbookFolder?: VariableFolder
   /** `-e`, above everything. */
   readonly extraVars: Assignments
+  /** `hash_behaviour = merge` in ansible.cfg. */
+  readonly mergeMaps?: boolean
+  /** `inject_facts_as_vars = false` in ansible.cfg. */
+  readonly factsApart?: boolean
 }
 
 /** The layers of hosts. Hosts of the same groups share the work. */
@@ -34,14 +39,17 @@ export interface Layers {
   merged(host: HostEntry): Assignments
   /** What remains of its groups' layers: the same object for hosts of the same groups. */
   shared(host: HostEntry): Assignments
-  /** What remains of its own layers, which lie above those of its groups. */
+  /** Of what remains, the variables that its own layers set, which lie above those of its groups. */
   own(host: HostEntry): Assignments
-  /** The variables that a group itself sets, in its inventory and its group_vars. */
-  ofGroup(group: Group): Layer[]
+  /** What remains of a host's own variables, without those of its groups and of `-e`. */
+  ofHost(host: HostEntry): Assignments
+  /** What remains of the variables that a group itself sets, in its inventory and its group_vars. */
+  ofGroup(group: Group): Assignments
 }
 
 /** Prepares the layers of an inventory. Finds all files of variables, so that a bad one is reported before anything runs. */
-export function createLayers({ data, inventoryFolders, playbookFolder, extraVars }: LayerSources): Layers {
+export function createLayers(sources: LayerSources): Layers {
+  const { data, inventoryFolders, playbookFolder, extraVars } = sources
   const folders = [...inventoryFolders, ...(playbookFolder ? [playbookFolder] : [])]
   const groupFiles = findAll(folders, [...data.groups.values()], (folder, group) => folder.group(group.name))
   const hostFiles = findAll(folders, [...data.hosts.values()], (folder, host) => folder.host(host.name))
@@ -65,7 +73,7 @@ export function createLayers({ data, inventoryFolders, playbookFolder, extraVars
   const count = inventoryFolders.length
   const shared = new Map<string, { layers: Layer[]; merged?: Assignments }>()
   const sharedOf = (host: HostEntry): { layers: Layer[]; merged?: Assignments } => {
-    const key = [...host.groups.keys()].join('\n')
+    const key = JSON.stringify([...host.groups.keys()])
     let found = shared.get(key)
     if (!found) {
       const groups = [...groupsOf(host)].filter(group => group !== all).sort(compareGroups)
@@ -80,11 +88,15 @@ export function createLayers({ data, inventoryFolders, playbookFolder, extraVars
     }
     return found
   }
-  const ownLayers = (host: HostEntry): Layer[] => [
+  const hostLayers = (host: HostEntry): Layer[] => [
     ...(host.vars.size === 0 ? [] : [{ title: `host ${host.name}`, read: () => host.vars }]),
     ...file(hostFiles, host, 'host', 0, folders.length),
-    ...(extraVars.size === 0 ? [] : [extra]),
   ]
+  const above = [...(sources.factsApart ? [noFacts] : []), ...(extraVars.size === 0 ? [] : [extra])]
+  const ownLayers = (host: HostEntry): Layer[] => [...hostLayers(host), ...above]
+  const merge = (below: Assignments, layers: readonly Layer[]): Assignments =>
+    laid(below, layers, sources.mergeMaps ?? false)
+  const mergedFor = (host: HostEntry): Assignments => merge(mergedOf(host), ownLayers(host))
   const mergedOf = (host: HostEntry): Assignments => {
     const found = sharedOf(host)
     found.merged ??= merge(new Map(), found.layers)
@@ -92,17 +104,59 @@ export function createLayers({ data, inventoryFolders, playbookFolder, extraVars
   }
   return {
     of: host => [...sharedOf(host).layers, ...ownLayers(host)],
-    merged: host => merge(new Map(mergedOf(host)), ownLayers(host)),
+    merged: mergedFor,
     shared: mergedOf,
-    own: host => merge(new Map(), ownLayers(host)),
-    ofGroup: group => [...inline(group), ...file(groupFiles, group, 'group', 0, folders.length)],
+    own(host) {
+      const names = merge(new Map(), ownLayers(host))
+      if (!sources.mergeMaps) return names
+      const all = mergedFor(host)
+      return new Map([...names.keys()].map(name => [name, all.get(name)!]))
+    },
+    ofHost: host => merge(new Map(), hostLayers(host)),
+    ofGroup: group => merge(new Map(), [...inline(group), ...file(groupFiles, group, 'group', 0, folders.length)]),
   }
 }
 
-/** Lays layers over variables: the last assignment of a name stays. */
-export function merge(into: Map<string, Assignment>, layers: readonly Layer[]): Assignments {
-  for (const { read } of layers) for (const [name, assignment] of read()) into.set(name, assignment)
-  return into
+/** What Ansible says of facts where they are not variables and none were gathered. */
+const noFacts: Layer = {
+  title: 'facts',
+  read: () =>
+    new Map([['ansible_local', { value: new Dict<Value>(), origin: { file: 'inject_facts_as_vars of ansible.cfg' } }]]),
+}
+
+/**
+ * Lays layers over variables: the last assignment of a name stays, or with `mergeMaps`, of maps what they come to together.
+ */
+export function laid(below: Assignments, layers: readonly Layer[], mergeMaps: boolean): Assignments {
+  const variables = new Map(below)
+  for (const { read } of layers) {
+    for (const [name, assignment] of read())
+      variables.set(name, mergeMaps ? over(variables.get(name), assignment) : assignment)
+  }
+  return variables
+}
+
+/** An assignment laid over the one below it, both with what they replaced within their own layer. */
+function over(below: Assignment | undefined, assignment: Assignment): Assignment {
+  const own: Assignment[] = []
+  for (let one: Assignment | undefined = assignment; one; one = one.replaced) own.push(one)
+  let under = below
+  for (const { replaced: _, ...one } of own.toReversed()) {
+    under =
+      under && isMapping(under.value) && isMapping(one.value)
+        ? { ...one, value: laidOver(under.value, one.value), ...(under.vaulted && { vaulted: true }) }
+        : one
+  }
+  return under!
+}
+
+function laidOver(low: Mapping, high: Mapping): Mapping {
+  const both = Dict.of(low.entries())
+  for (const [key, value] of high.entries()) {
+    const old = both.get(key)
+    both.set(key, isMapping(old) && isMapping(value) ? laidOver(old, value) : value)
+  }
+  return both
 }
 
 function findAll<Entity>(

@@ -60,15 +60,23 @@ const internalVariables = new Set([
   'role_uuid',
 ])
 
-/** The variables of a host as they are written, templates and all. */
-function hostVariables(layers: Layers, host: HostEntry): Mapping {
+/** Variables as they are written, templates and all, but for Ansible's own. */
+function shown(assignments: Assignments): Mapping {
   const variables: Mapping = new Dict()
-  for (const [name, { value }] of layers.merged(host)) if (!internalVariables.has(name)) variables.set(name, value)
+  for (const [name, { value }] of assignments) if (!internalVariables.has(name)) variables.set(name, value)
   return variables
 }
 
-/** `--list`: groups with their hosts and children, and all variables by host. */
-export function listJson({ data, layers }: ListingSources, selected: readonly HostEntry[]): string {
+/** The variables of a host; to be exported, those that it does not have from its groups and from `-e`. */
+const hostVariables = (layers: Layers, host: HostEntry, exported = false): Mapping =>
+  shown(exported ? layers.ofHost(host) : layers.merged(host))
+
+/** `--list`: groups with their hosts and children, and all variables by host; exported, those of groups beside their groups. */
+export function listJson(
+  { data, layers }: ListingSources,
+  selected: readonly HostEntry[],
+  { exported = false } = {},
+): string {
   const available = new Set(selected)
   const listed: Mapping = new Dict()
   const seen = new Set<Group>()
@@ -77,6 +85,8 @@ export function listJson({ data, layers }: ListingSources, selected: readonly Ho
     const hosts = group.name === 'all' ? [] : ownHosts(group, available)
     if (hosts.length > 0) entry.set('hosts', hosts)
     if (group.children.size > 0) entry.set('children', [...group.children.keys()])
+    const own = exported ? groupVariables(layers, group) : undefined
+    if (own && own.size > 0) entry.set('vars', own)
     for (const child of group.children.values()) {
       if (seen.has(child)) continue
       seen.add(child)
@@ -90,7 +100,7 @@ export function listJson({ data, layers }: ListingSources, selected: readonly Ho
     .map(([name, group]) => line(keyText(name), jsonText(group, { ...listFormat, margin: '    ' }), '    '))
     .concat({
       name: '_meta',
-      text: `    "_meta": {\n${hostVariablesText(layers, selected)},\n        "profile": "inventory_legacy"\n    }`,
+      text: `    "_meta": {\n${hostVariablesText(layers, selected, exported)},\n        "profile": "inventory_legacy"\n    }`,
     })
   return `{\n${joined(entries.sort(byName))}\n}`
 }
@@ -110,8 +120,10 @@ const line = (name: string, value: string, margin: string): NamedText => ({
 const byName = (one: NamedText, other: NamedText): number => compareText(one.name, other.name)
 const joined = (lines: readonly NamedText[]): string => lines.map(({ text: written }) => written).join(',\n')
 
+const none: Assignments = new Map()
+
 /** `"hostvars": {…}`. What hosts of the same groups share is written once and used for all of them. */
-function hostVariablesText(layers: Layers, hosts: readonly HostEntry[]): string {
+function hostVariablesText(layers: Layers, hosts: readonly HostEntry[], exported: boolean): string {
   const margin = ' '.repeat(16)
   const linesOf = (variables: Assignments): NamedText[] => {
     const lines: NamedText[] = []
@@ -123,13 +135,13 @@ function hostVariablesText(layers: Layers, hosts: readonly HostEntry[]): string 
   const known = new Map<Assignments, NamedText[]>()
   const described: NamedText[] = []
   for (const host of hosts) {
-    const variables = layers.shared(host)
+    const variables = exported ? none : layers.shared(host)
     let shared = known.get(variables)
     if (!shared) {
       shared = linesOf(variables)
       known.set(variables, shared)
     }
-    const lines = overlaid(shared, linesOf(layers.own(host)))
+    const lines = overlaid(shared, linesOf(exported ? layers.ofHost(host) : layers.own(host)))
     if (lines.length > 0) described.push(line(host.name, `{\n${joined(lines)}\n            }`, ' '.repeat(12)))
   }
   return described.length === 0
@@ -153,7 +165,11 @@ const ownHosts = (group: Group, available: ReadonlySet<HostEntry>): string[] =>
   [...group.hosts.values()].filter(host => available.has(host)).map(host => host.name)
 
 /** `--list --yaml`: the tree of groups, each host's variables where it is named first. */
-export function listYaml({ data, layers }: ListingSources, selected: readonly HostEntry[]): string {
+export function listYaml(
+  { data, layers }: ListingSources,
+  selected: readonly HostEntry[],
+  { exported = false } = {},
+): string {
   const available = new Set(selected)
   const seenGroups = new Set<Group>()
   const seenHosts = new Set<HostEntry>()
@@ -170,12 +186,14 @@ export function listYaml({ data, layers }: ListingSources, selected: readonly Ho
     const hosts: Mapping = new Dict()
     for (const host of group.name === 'all' ? [] : group.hosts.values()) {
       if (!available.has(host)) continue
-      hosts.set(host.name, seenHosts.has(host) ? new Dict<Value>() : hostVariables(layers, host))
+      hosts.set(host.name, seenHosts.has(host) ? new Dict<Value>() : hostVariables(layers, host, exported))
       seenHosts.add(host)
     }
     const entry: Mapping = new Dict()
     if (children.size > 0) entry.set('children', children)
     if (hosts.size > 0) entry.set('hosts', hosts)
+    const own = exported ? groupVariables(layers, group) : undefined
+    if (own && own.size > 0) entry.set('vars', own)
     return entry
   }
   const all = visit(data.groups.get('all')!)
@@ -183,13 +201,13 @@ export function listYaml({ data, layers }: ListingSources, selected: readonly Ho
 }
 
 /** `--host`. */
-export function hostJson(layers: Layers, host: HostEntry): string {
-  return jsonText(hostVariables(layers, host), { indent: 4, sortKeys: true })
+export function hostJson(layers: Layers, host: HostEntry, exported = false): string {
+  return jsonText(hostVariables(layers, host, exported), { indent: 4, sortKeys: true })
 }
 
 /** `--host --yaml`. */
-export function hostYaml(layers: Layers, host: HostEntry): string {
-  return yamlText(hostVariables(layers, host))
+export function hostYaml(layers: Layers, host: HostEntry, exported = false): string {
+  return yamlText(hostVariables(layers, host, exported))
 }
 
 /** `--graph`: the tree below a group, with variables where asked for. */
@@ -211,17 +229,14 @@ export function graph({ layers }: ListingSources, start: Group, showVariables = 
         if (showVariables) variables(hostVariables(layers, host).entries(), depth + 2)
       }
     }
-    if (showVariables) variables(groupVariables(layers, group), depth + 1)
+    if (showVariables) variables(groupVariables(layers, group).entries(), depth + 1)
   }
   visit(start, 0)
   return lines.join('\n')
 }
 
-function groupVariables(layers: Layers, group: Group): Map<string, Value> {
-  const variables = new Map<string, Value>()
-  for (const { read } of layers.ofGroup(group)) {
-    for (const [name, { value }] of read()) if (!internalVariables.has(name)) variables.set(name, value)
-  }
+function groupVariables(layers: Layers, group: Group): Mapping {
+  const variables = shown(layers.ofGroup(group))
   if (group.priority !== 1) variables.set('ansible_group_priority', group.priority)
   return variables
 }

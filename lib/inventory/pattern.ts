@@ -156,6 +156,19 @@ function globRegex(glob: string): RegExp {
   }
 }
 
+/** A regular expression of Python's that may match anywhere in a name. Throws `RekeyError` with where it stands. */
+export function searchRegex(source: string, where: string): RegExp {
+  try {
+    return pythonRegex(source)
+  } catch (error) {
+    throw new RekeyError(`${where}: "${source}" can't be read: ${(error as Error).message}`, {
+      code: 'inventory.pattern',
+      hint: 'Correct the regular expression.',
+      cause: error,
+    })
+  }
+}
+
 /** A regular expression of Python's, matched from the start of a name. */
 function startRegex(source: string): RegExp {
   try {

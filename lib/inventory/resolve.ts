@@ -1,7 +1,7 @@
 // The variables of a host as playbooks read them: templates resolved when a variable is read, and only then.
 import { at, RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
-import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
+import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData, type Origin } from './groups.ts'
 import { groupNames, shortName } from './host-facts.ts'
 import { evaluateTemplate, type Scope } from './jinja.ts'
 import { isTemplate } from './jinja-parser.ts'
@@ -26,17 +26,26 @@ export interface VariableResolver {
   read(host: HostEntry, name: string): unknown
   /** All of them as an object that resolves a variable when it is read. */
   vars(host: HostEntry): Readonly<Record<string, unknown>>
+  /**
+   * What a template comes to for a host, with Python's types. `what` is it, for the error: a `RekeyError` with the code
+   * `inventory.undefined` where something in it is not there.
+   */
+  evaluate(host: HostEntry, template: string, what: string, origin: Origin): unknown
 }
 
 export interface ResolverSources {
   readonly data: InventoryData
-  readonly layers: Layers
+  readonly layers: Pick<Layers, 'merged'>
   readonly playbookDirectory?: string
+  /** Which of Ansible's own variables there are; without it, all. */
+  readonly own?: readonly string[]
 }
 
 /** What stands behind a template error: the innermost variable whose template failed. */
 interface Site {
   readonly host: string
+  /** What it is, where it is no variable. */
+  readonly what?: string
   readonly variable: string
   readonly assignment: Assignment
 }
@@ -45,7 +54,7 @@ interface Site {
 class LoopError extends TemplateError {}
 
 /** Resolves variables of the hosts of an inventory; each is resolved once. */
-export function createResolver({ data, layers, playbookDirectory }: ResolverSources): VariableResolver {
+export function createResolver({ data, layers, playbookDirectory, own }: ResolverSources): VariableResolver {
   const merged = memo((host: HostEntry) => layers.merged(host))
   const sites = new WeakMap<TemplateError, Site>()
   const running: (Site & { readonly key: string })[] = []
@@ -85,7 +94,7 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
     for (const host of data.hosts.values()) all.setLazy(host.name, () => variablesOf(host))
     return all
   })
-  const magic: Record<string, (host: HostEntry) => unknown> = {
+  const everyMagic: Record<string, (host: HostEntry) => unknown> = {
     inventory_hostname: host => host.name,
     inventory_hostname_short: host => shortName(host.name),
     group_names: groupNames,
@@ -95,6 +104,7 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
     inventory_dir: host => (host.source === undefined || host.source.includes(',') ? null : folderOf(host.source)),
     playbook_dir: () => playbookDirectory,
   }
+  const magic = own ? Object.fromEntries(own.map(name => [name, everyMagic[name]!])) : everyMagic
   const isMagic = (name: string): boolean => Object.hasOwn(magic, name)
 
   /** A variable with everything in it still lazy. */
@@ -137,7 +147,7 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
           ? ['inventory.variable-loop', 'Give one of them a value of its own.']
           : ['inventory.template', 'docs/from-ansible.md lists what templates may use.']
     return new RekeyError(
-      `${at(file, line)}: the variable "${variable}" of ${site?.host ?? host.name}: ${error.message}${needed}`,
+      `${at(file, line)}: ${site?.what ?? `the variable "${variable}"`} of ${site?.host ?? host.name}: ${error.message}${needed}`,
       {
         code: code!,
         hint,
@@ -152,6 +162,17 @@ export function createResolver({ data, layers, playbookDirectory }: ResolverSour
         return plain(lookup(host, name))
       } catch (error) {
         throw explained(error, host, name)
+      }
+    },
+    evaluate(host, template, what, origin) {
+      try {
+        return evaluate(
+          template,
+          { host: host.name, what, variable: what, assignment: { value: template, origin } },
+          scopeOf(host),
+        )
+      } catch (error) {
+        throw explained(error, host, what)
       }
     },
     vars(host) {

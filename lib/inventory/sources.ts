@@ -1,28 +1,32 @@
 // What `-i` may name: a file, a folder of them, an executable, or a list of hosts; read in order, later ones win.
-import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { extname, isAbsolute, join, normalize, resolve } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
 import { parseAddress } from './addresses.ts'
+import { addConstructedInventory, isConstructed } from './constructed.ts'
 import { addExecutableInventory } from './executable-source.ts'
-import { addHost, ensureGroup, type InventoryData } from './groups.ts'
+import { addHost, type Collector, compareText, ensureGroup, folderOf, type InventoryData } from './groups.ts'
 import { addIniInventory } from './ini-source.ts'
-import { readText } from './variable-files.ts'
-import { isEncrypted, type Vault } from './vault.ts'
+import { searchRegex } from './pattern.ts'
+import type { SourceContext } from './source-context.ts'
+import { addTomlInventory } from './toml-source.ts'
+import { isKey, keyText } from './values.ts'
+import { enterFolder, listFolder, readText, startWalk, statOf, type Walk } from './variable-files.ts'
+import { isEncrypted } from './vault.ts'
 import { vaultedInventory } from './vaulted.ts'
 import { parseYaml } from './yaml/document.ts'
-import type { YamlNode } from './yaml/node.ts'
-import { addYamlInventory } from './yaml-source.ts'
-
-export interface SourceContext {
-  readonly cwd: string
-  readonly environment: NodeJS.ProcessEnv
-  readonly vault: Vault
-  readonly notice: (line: string) => void
-}
+import type { MappingEntry, MappingNode, YamlNode } from './yaml/node.ts'
+import { addYamlInventory, isTrue } from './yaml-source.ts'
 
 /** The absolute path of a source, `~` and `$NAME` expanded; a list of hosts stays as it is. */
-export function resolveSource(source: string, { cwd, environment }: SourceContext): string {
-  if (source.includes(',') && !existsSync(resolve(cwd, source))) return source
+export function resolveSource(
+  source: string,
+  { cwd, environment, notice }: Pick<SourceContext, 'cwd' | 'environment' | 'notice'>,
+): string {
+  if (source.includes(',')) {
+    if (!existsSync(resolve(cwd, source))) return source
+    notice(`-i ${source}: ansible-core 2.19 can't read an inventory with a comma in its path; rekey does`)
+  }
   const home = environment['HOME']
   let path = source.replace(/\$(?:(\w+)|\{(\w+)\})/g, (whole, bare, braced) => environment[bare ?? braced] ?? whole)
   if (home !== undefined) path = path.replace(/^~(?=\/|$)/, home)
@@ -31,16 +35,27 @@ export function resolveSource(source: string, { cwd, environment }: SourceContex
 
 /** Reads one source into the inventory. Throws `RekeyError` for whatever in it can't be read. */
 export async function readSource(data: InventoryData, source: string, context: SourceContext): Promise<void> {
-  if (isHostList(source)) return readHostList(data, source)
-  const stats = statSync(source, { throwIfNoEntry: false })
+  if (isHostList(source)) readHostList(data, source)
+  else await readPath(data, source, context, startWalk())
+}
+
+/** Reads a file or folder. `walk`: the folders in which it was found. */
+async function readPath(data: InventoryData, path: string, context: SourceContext, walk: Walk): Promise<void> {
+  const stats = statOf(path)
   if (!stats) {
-    throw new RekeyError(`there is no inventory at ${source}`, {
+    throw new RekeyError(`there is no inventory at ${path}`, {
       code: 'inventory.missing',
       hint: 'Check the path given with -i; a list of hosts needs a comma: -i host1,host2 or -i host1,',
     })
   }
-  if (stats.isDirectory()) return readFolder(data, source, context)
-  return readFile(data, source, context)
+  if (stats.isDirectory()) return readFolder(data, path, context, walk)
+  if (!stats.isFile())
+    throw new RekeyError(`${path} is neither a file nor a folder`, {
+      code: 'inventory.unreadable',
+      hint: 'Name a file, a folder or an executable.',
+    })
+  await readFile(data, path, context, walk.way.length > 0)
+  context.processed.push(folderOf(path))
 }
 
 /** True for `host1,host2,` as opposed to a path. */
@@ -48,27 +63,17 @@ export function isHostList(source: string): boolean {
   return source.includes(',') && !existsSync(source)
 }
 
-// What Ansible passes over in a folder: hidden files, its folders of variables, and files of other programs.
+// What Ansible passes over in every folder: hidden files, and its folders of variables.
 const ignoredNames = /^\.|^(?:host_vars|group_vars|vars_plugins)$/
-const ignoredExtensions = [
-  '.pyc',
-  '.pyo',
-  '.swp',
-  '.bak',
-  '~',
-  '.rpm',
-  '.md',
-  '.txt',
-  '.rst',
-  '.orig',
-  '.cfg',
-  '.retry',
-]
 
-async function readFolder(data: InventoryData, folder: string, context: SourceContext): Promise<void> {
-  for (const name of readdirSync(folder).sort()) {
+async function readFolder(data: InventoryData, folder: string, context: SourceContext, walk: Walk): Promise<void> {
+  const here = enterFolder(folder, walk)
+  const { ignoredExtensions, ignoredPatterns } = context.settings
+  const patterns = ignoredPatterns.map(pattern => searchRegex(pattern, 'inventory_ignore_patterns of ansible.cfg'))
+  for (const name of listFolder(folder).sort(compareText)) {
     if (ignoredNames.test(name) || ignoredExtensions.some(extension => name.endsWith(extension))) continue
-    await readSource(data, join(folder, name), context)
+    if (patterns.some(pattern => pattern.test(name))) continue
+    await readPath(data, join(folder, name), context, here)
   }
 }
 
@@ -85,46 +90,72 @@ function readHostList(data: InventoryData, source: string): void {
   }
 }
 
-async function readFile(data: InventoryData, file: string, context: SourceContext): Promise<void> {
+/** `found`: in a folder, beside files that may be something else. */
+async function readFile(data: InventoryData, file: string, context: SourceContext, found: boolean): Promise<void> {
   if (isProgram(file)) return addExecutableInventory({ data, source: file }, file, context)
   const stored = readText(file)
-  if (!isEncrypted(stored)) return readInventory(data, file, stored, context)
-  await readInventory(data, file, context.vault.decrypt(stored, file), context)
-  vaultedInventory(data, file)
+  const encrypted = isEncrypted(stored)
+  readInventory(data, file, encrypted ? context.vault.decrypt(stored, file) : stored, context, found)
+  if (encrypted) vaultedInventory(data, file)
 }
 
-async function readInventory(data: InventoryData, file: string, text: string, context: SourceContext): Promise<void> {
+function readInventory(data: InventoryData, file: string, text: string, context: SourceContext, found: boolean): void {
   const collector = { data, source: file }
   const extension = extname(file)
-  if (extension === '.toml') {
-    throw new RekeyError(`${file}: inventories in TOML are not read`, {
-      code: 'inventory.toml',
-      hint: 'Convert it: ansible-inventory -i THIS --list --export --yaml.',
-    })
-  }
-  if (!['.yml', '.yaml', '.json', ''].includes(extension)) return addIniInventory(collector, file, text)
+  const root = ['.yml', '.yaml', '.json', ''].includes(extension) ? parseInventory(file, text, context) : undefined
+  if (root) {
+    const plugin = root.entries.get('plugin')
+    if (plugin && isTrue(plugin.value)) addPlugin(collector, file, root, plugin, context)
+    else addYamlInventory(collector, file, root, { notice: context.notice, found })
+  } else if (extension === '.toml') addTomlInventory(collector, file, text, context.notice)
+  else addIniInventory(collector, file, text)
+}
+
+/** The map of a YAML inventory; undefined for what isn't YAML, and so is INI whatever its name, and where only comments are. */
+function parseInventory(file: string, text: string, context: SourceContext): MappingNode | undefined {
   let root: YamlNode | undefined
-  let problem: unknown
   try {
     root = parseYaml(text, { file, ...context })
   } catch (error) {
-    problem = error
+    if (looksLikeYaml(text)) throw error
+    return undefined
   }
-  if (root?.kind === 'mapping' && root.entries.size > 0) return addYamlInventory(collector, file, root, context.notice)
-  // Without an extension, what isn't YAML is INI; so is a file with nothing in it but comments, whatever its name.
-  if (problem === undefined && root === undefined) return addIniInventory(collector, file, text)
-  if (extension === '' && !looksLikeYaml(text)) return addIniInventory(collector, file, text)
-  if (problem !== undefined) throw problem
-  throw new RekeyError(`${at(file, root?.line ?? 1)}: an inventory must be a map of groups`, {
+  if (root?.kind === 'mapping' && root.entries.size > 0) return root
+  if (root === undefined || !looksLikeYaml(text)) return undefined
+  throw new RekeyError(`${at(file, root.line)}: an inventory must be a map of groups`, {
     code: 'inventory.shape',
-    hint: 'Start with `all:` and put `hosts:` and `children:` below it; an INI file must not be called .yml.',
+    hint: 'Start with `all:` and put `hosts:` and `children:` below it.',
   })
 }
 
-/** Whether a file without an extension was meant as YAML: its first line that says something is `---` or `word:`. */
+function addPlugin(
+  collector: Collector,
+  file: string,
+  root: MappingNode,
+  { key, value }: MappingEntry,
+  context: SourceContext,
+): void {
+  const name = value.kind === 'scalar' && isKey(value.value) ? keyText(value.value) : 'a list or map'
+  const where = at(file, key.line)
+  if (!isConstructed(name)) {
+    throw new RekeyError(`${where}: the inventory plugin "${name}" runs in Ansible only`, {
+      code: 'inventory.plugin',
+      hint: 'Write what it finds to a file: ansible-inventory -i THIS --list --export --yaml, or use an executable inventory.',
+    })
+  }
+  if (!/\.ya?ml$/.test(file)) {
+    throw new RekeyError(`${where}: Ansible reads a constructed inventory from .yml and .yaml only`, {
+      code: 'inventory.plugin',
+      hint: 'Rename the file.',
+    })
+  }
+  addConstructedInventory(collector, file, root, context)
+}
+
+/** Whether a file was meant as YAML: its first line that says something is `---`, `word:`, `- ` or `{`. */
 function looksLikeYaml(text: string): boolean {
-  const first = text.split('\n').find(line => !/^\s*([#;].*)?$/.test(line)) ?? ''
-  return /^---|^["']?[\w.-]+["']?:\s*(#.*)?$|^\s*\{/.test(first)
+  const first = text.split('\n').find(line => !/^\s*(?:[#;].*)?$/.test(line)) ?? ''
+  return /^---|^["']?[\w.-]+["']?:\s*(?:#.*)?$|^["']?[\w.-]+["']?: |^\s*[{]|^\s*- /.test(first)
 }
 
 /** A file that may be run and says what runs it: Ansible reads other files with the executable bit as data, too. */

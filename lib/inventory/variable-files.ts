@@ -20,6 +20,7 @@ export interface VariableFolder {
 }
 
 const extensions = ['', '.yml', '.yaml', '.json']
+const [maxDepth, maxFolders] = [50, 10_000]
 
 /** Looks into `group_vars` and `host_vars` of a folder. Files that aren't encrypted are read, and so checked, at once. */
 export function openVariableFolder(path: string, vault: Vault, notice: (line: string) => void): VariableFolder {
@@ -54,7 +55,8 @@ function filesOf(place: string, name: string, names: ReadonlySet<string>): strin
   return []
 }
 
-function filesBelow(folder: string): string[] {
+function filesBelow(folder: string, walk: Walk = startWalk()): string[] {
+  const here = enterFolder(folder, walk)
   return listFolder(folder)
     .sort()
     .flatMap(name => {
@@ -62,7 +64,7 @@ function filesBelow(folder: string): string[] {
       const path = join(folder, name)
       const extension = extname(name)
       const stats = statOf(path)
-      if (stats?.isDirectory()) return extension === '' ? filesBelow(path) : []
+      if (stats?.isDirectory()) return extension === '' ? filesBelow(path, here) : []
       return stats?.isFile() && extensions.includes(extension) ? [path] : []
     })
 }
@@ -130,10 +132,11 @@ export function readText(file: string): string {
       hint: 'Save the file as UTF-8.',
     })
   }
-  return text.startsWith('\ufeff') ? text.slice(1) : text
+  return text
 }
 
-function listFolder(path: string): string[] {
+/** The names in a folder. Throws `RekeyError` naming it when it can't be read. */
+export function listFolder(path: string): string[] {
   try {
     return readdirSync(path)
   } catch (error) {
@@ -151,6 +154,39 @@ function unreadable(path: string, error: unknown): RekeyError {
   })
 }
 
-function statOf(path: string): Stats | undefined {
-  return statSync(path, { throwIfNoEntry: false })
+/** What is at a path, undefined for nothing. Throws `RekeyError` naming it when that can't be told. */
+export function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+}
+
+/** The folders that lead to a place, and how many were looked into so far. */
+export interface Walk {
+  readonly way: readonly string[]
+  readonly looked: { folders: number }
+}
+
+/** Where a search in folders begins. */
+export const startWalk = (): Walk => ({ way: [], looked: { folders: 0 } })
+
+/** A step into a folder. Throws `RekeyError` when it is one of those that lead to it, or when there is no end to them. */
+export function enterFolder(folder: string, { way, looked }: Walk): Walk {
+  const refuse = (what: string): RekeyError =>
+    new RekeyError(`${folder}: ${what}`, {
+      code: 'inventory.link-loop',
+      hint: 'Remove the links that lead out of the folder.',
+    })
+  let real: string
+  try {
+    real = realpathSync(folder)
+  } catch (error) {
+    throw unreadable(folder, error)
+  }
+  if (way.includes(real)) throw refuse(`it leads back to ${real}, in a circle`)
+  if (way.length >= maxDepth) throw refuse(`more than ${maxDepth} folders lie within each other`)
+  if (++looked.folders > maxFolders) throw refuse(`more than ${maxFolders} folders were looked into`)
+  return { way: [...way, real], looked }
 }

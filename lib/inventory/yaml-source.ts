@@ -4,8 +4,8 @@ import { expandHosts } from './addresses.ts'
 import {
   addChild,
   addHost,
-  assign,
   assignToGroup,
+  assignToHost,
   type Collector,
   ensureGroup,
   type Group,
@@ -19,20 +19,19 @@ export function addYamlInventory(
   collector: Collector,
   file: string,
   root: MappingNode,
-  notice: (line: string) => void,
+  { notice, found }: { readonly notice: (line: string) => void; readonly found: boolean },
 ): void {
-  const plugin = root.entries.get('plugin')
-  if (plugin && plugin.value.kind === 'scalar' && plugin.value.value) {
-    throw new RekeyError(
-      `${at(file, plugin.key.line)}: the inventory plugin "${keyText(keyOf(plugin.value))}" runs in Ansible only`,
-      {
-        code: 'inventory.plugin',
-        hint: 'Write what it finds to a file: ansible-inventory -i THIS --list --export --yaml, or use an executable inventory.',
-      },
-    )
+  for (const entry of root.entries.values()) {
+    const { key, value } = entry
+    if (found && value.kind !== 'mapping' && !isNothing(value)) {
+      // In a folder lie files of other programs, too. Ansible passes over what is no group, with the same words.
+      const what = typeName(toValue(value))
+      notice(`${at(file, key.line)}: "${keyText(keyOf(key))}" is ignored: a group is a map, not ${what}`)
+    } else addGroup(collector, file, entry, notice)
   }
-  for (const entry of root.entries.values()) addGroup(collector, file, entry, notice)
 }
+
+const isNothing = (value: YamlNode): boolean => value.kind === 'scalar' && value.value === null
 
 function addGroup(
   collector: Collector,
@@ -43,8 +42,7 @@ function addGroup(
 ): void {
   const name = nameOf(file, key, 'group')
   const origin: Origin = { file, line: key.line }
-  const empty = value.kind === 'scalar' && value.value === null
-  if (value.kind !== 'mapping' && !empty) {
+  if (value.kind !== 'mapping' && !isNothing(value)) {
     const what = typeName(toValue(value))
     throw new RekeyError(
       `${at(file, key.line)}: the group "${name}" must be a map with hosts, vars and children, not ${what}`,
@@ -113,11 +111,15 @@ function addHosts(collector: Collector, file: string, group: Group, { key, value
     const host = addHost(collector, name, group, port, origin)
     if (value.kind !== 'mapping') continue
     for (const entry of value.entries.values())
-      assign(host.vars, keyText(keyOf(entry.key)), toValue(entry.value), { file, line: entry.key.line })
+      assignToHost(collector.data, host, keyText(keyOf(entry.key)), toValue(entry.value), {
+        file,
+        line: entry.key.line,
+      })
   }
 }
 
-function isTrue(node: YamlNode): boolean {
+/** What Python takes for true. */
+export function isTrue(node: YamlNode): boolean {
   return node.kind === 'sequence' ? node.items.length > 0 : node.kind === 'mapping' || Boolean(node.value)
 }
 

@@ -1,6 +1,6 @@
 // What is wrong in an inventory is said with its file, its line and what to do.
 import { spawnSync } from 'node:child_process'
-import { chmodSync } from 'node:fs'
+import { chmodSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { RekeyError } from '../../lib/errors.ts'
@@ -16,9 +16,10 @@ type Files = Readonly<Record<string, string | Buffer>>
 async function refused(
   t: ExecutionContext,
   files: Files,
-  options: Partial<InventoryOptions> = {},
+  { links = {}, options = {} }: Pick<BadInput, 'links' | 'options'> = {},
 ): Promise<RekeyError> {
   const folder = writeFiles(t, files)
+  for (const [name, target] of Object.entries(links)) symlinkSync(target, join(folder, name))
   const error = await t.throwsAsync(
     loadInventory({ sources: [Object.keys(files)[0]!], cwd: folder, environment: {}, ...options }),
     { instanceOf: RekeyError },
@@ -30,7 +31,15 @@ async function refused(
   return error
 }
 
-const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options?: Partial<InventoryOptions> }> = {
+interface BadInput {
+  readonly files: Files
+  readonly links?: Readonly<Record<string, string>>
+  readonly message: RegExp
+  readonly hint: RegExp
+  readonly options?: Partial<InventoryOptions>
+}
+
+const bad: Record<string, BadInput> = {
   'tabs in YAML': {
     files: { 'hosts.yml': 'all:\n  hosts:\n\th1:\n' },
     message: /^hosts\.yml:3:1: not valid YAML: .*tab/,
@@ -62,11 +71,6 @@ const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options
     files: { 'hosts.ini': '[a:children]\nb\n[b:children]\na\n' },
     message: /^hosts\.ini:4: a loop among groups: "a" already contains "b"$/,
     hint: /Take/,
-  },
-  'a host named like a group': {
-    files: { 'hosts.ini': '[web]\nh1\n[other]\nweb\n' },
-    message: /^hosts\.ini:4: "web" is a host here and a group in hosts\.ini:1$/,
-    hint: /Rename one/,
   },
   'a range that runs backwards': {
     files: { 'hosts.ini': 'h1\nm[3:1]\n' },
@@ -189,10 +193,65 @@ const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options
     message: /^aws\.yml:1: the inventory plugin "amazon\.aws\.aws_ec2" runs in Ansible only$/,
     hint: /ansible-inventory/,
   },
-  'an inventory in TOML': {
-    files: { 'hosts.toml': '[all.hosts]\nh1 = {}\n' },
-    message: /^hosts\.toml: inventories in TOML are not read$/,
-    hint: /ansible-inventory/,
+  'bad TOML': {
+    files: { 'hosts.toml': '[all.hosts]\nh1 = {}\nh2 = {\n' },
+    message: /^hosts\.toml:\d+:\d+: not valid TOML: /,
+    hint: /Correct/,
+  },
+  'TOML whose hosts are a list': {
+    files: { 'hosts.toml': '[web]\nhosts = ["h1"]\n' },
+    message: /^hosts\.toml: "hosts" of the group "web" must be a table, not a list$/,
+    hint: /\[GROUP\.hosts\]/,
+  },
+  'TOML with microseconds': {
+    files: { 'hosts.toml': '[all.vars]\na = 1\nt = 07:32:00.123456\n' },
+    message: /^hosts\.toml:3: a time with parts of milliseconds/,
+    hint: /quotes/,
+  },
+  'TOML for an inventory plugin': {
+    files: { 'hosts.toml': 'plugin = "constructed"\n' },
+    message: /^hosts\.toml: it configures an inventory plugin$/,
+    hint: /YAML only/,
+  },
+  'INI with a byte order mark': {
+    files: { hosts: '\ufeff[g]\nh1 a=1\n' },
+    message: /^hosts:1: the file starts with a byte order mark/,
+    hint: /without one/,
+  },
+  'a constructed inventory that is not called .yml': {
+    files: { made: 'plugin: constructed\n' },
+    message: /^made:1: Ansible reads a constructed inventory from \.yml and \.yaml only$/,
+    hint: /Rename/,
+  },
+  'a strict constructed inventory that misses a variable': {
+    files: {
+      'inv/c.yml': 'plugin: constructed\nstrict: yes\ngroups:\n  web: no_such\n',
+      'inv/a.ini': 'h1\n',
+    },
+    options: { sources: ['inv'] },
+    message: /^inv\/c\.yml:3: the group "web" of h1: "no_such" is undefined/,
+    hint: /default/,
+  },
+  'a constructed inventory with a filter that rekey does not have': {
+    files: {
+      'inv/c.yml': 'plugin: constructed\ncompose: {a: inventory_hostname | no_such_filter}\n',
+      'inv/a.ini': 'h1\n',
+    },
+    options: { sources: ['inv'] },
+    message: /^inv\/c\.yml:2: compose "a" of h1: the filter "no_such_filter"/,
+    hint: /./,
+  },
+  'a constructed inventory whose key is a number': {
+    files: { 'inv/c.yml': 'plugin: constructed\nkeyed_groups: [{key: 5}]\n', 'inv/a.ini': 'h1\n' },
+    options: { sources: ['inv'] },
+    message: /^inv\/c\.yml:2: the key of "keyed_groups" must be an expression, not a number$/,
+    hint: /./,
+  },
+  'a constructed inventory whose key gives a number': {
+    files: { 'inv/c.yml': 'plugin: constructed\nkeyed_groups: [{key: 2 + 3}]\n', 'inv/a.ini': 'h1\n' },
+    options: { sources: ['inv'] },
+    message: /^inv\/c\.yml:2: the key "2 \+ 3" gives a number for h1, not text, a list or a map$/,
+    hint: /./,
   },
   'a section of an unknown kind': {
     files: { 'hosts.ini': '[g:host]\nh1\n' },
@@ -230,9 +289,44 @@ const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options
     hint: /--vault-id prod@FILE/,
   },
   'a setting under which Ansible would read the same files differently': {
-    files: { 'hosts.ini': 'h1\n', 'ansible.cfg': '[defaults]\nhash_behaviour = merge\n' },
-    message: /^hash_behaviour in ansible\.cfg is set/,
+    files: { 'hosts.ini': 'h1\n', 'ansible.cfg': '[defaults]\nprecedence = all_inventory\n' },
+    message: /^precedence in ansible\.cfg is set/,
     hint: /Unset it/,
+  },
+  'a setting that is neither true nor false': {
+    files: { 'hosts.ini': 'h1\n', 'ansible.cfg': '[defaults]\ninject_facts_as_vars = maybe\n' },
+    message: /^inject_facts_as_vars in ansible\.cfg is "maybe": it is neither true nor false$/,
+    hint: /ANSIBLE_CONFIG/,
+  },
+  'an ignored pattern that is no regular expression': {
+    files: { 'inv/hosts': 'h1\n', 'ansible.cfg': '[defaults]\ninventory_ignore_patterns = (\n' },
+    options: { sources: ['inv'] },
+    message: /^inventory_ignore_patterns of ansible\.cfg: "\(" can't be read: /,
+    hint: /regular expression/,
+  },
+  'a template among ignored extensions': {
+    files: { 'hosts.ini': 'h1\n', 'ansible.cfg': '[defaults]\ninventory_ignore_extensions = {{ REJECT_EXTS }}\n' },
+    message: /^inventory_ignore_extensions in ansible\.cfg is .* a template is not evaluated there$/,
+    hint: /ANSIBLE_CONFIG/,
+  },
+  'a link that goes round in a circle in group_vars': {
+    files: { 'hosts.ini': '[g]\nh1\n', 'group_vars/g/a.yml': 'a: 1\n' },
+    links: { 'group_vars/g/loop': '..' },
+    message: /^group_vars\/g\/loop\/g: it leads back to .*group_vars\/g, in a circle$/,
+    hint: /Remove/,
+  },
+  'a link to itself in group_vars': {
+    files: { 'hosts.ini': 'h1\n', 'group_vars/all/a.yml': 'a: 1\n' },
+    links: { 'group_vars/all/self.yml': 'self.yml' },
+    message: /^group_vars\/all\/self\.yml can't be read: .*ELOOP/,
+    hint: /./,
+  },
+  'a link that goes round in a circle in an inventory folder': {
+    files: { 'inv/hosts': 'h1\n' },
+    links: { 'inv/again': '.' },
+    options: { sources: ['inv'] },
+    message: /^inv\/again: it leads back to .*inv, in a circle$/,
+    hint: /Remove/,
   },
   'extra variables that set nothing': {
     files: { 'hosts.ini': 'h1\n' },
@@ -254,9 +348,9 @@ const bad: Record<string, { files: Files; message: RegExp; hint: RegExp; options
   },
 }
 
-for (const [title, { files, message, hint, options }] of Object.entries(bad)) {
+for (const [title, { files, message, hint, links, options }] of Object.entries(bad)) {
   test.serial(`refused with its place and a hint: ${title}`, async t => {
-    const error = await refused(t, files, options)
+    const error = await refused(t, files, { links, options })
     t.regex(error.message, message)
     t.regex(error.hint ?? '', hint)
   })
@@ -354,5 +448,31 @@ test.serial('where the inventory comes from is said aloud when no -i is given', 
     'no -i given: the inventory is hosts.ini (inventory in ansible.cfg)',
     'remote_user in ansible.cfg is not used: set ansible_user in group_vars/all instead',
     'no -i given: the inventory is other.ini (ANSIBLE_INVENTORY)',
+  ])
+})
+
+test.serial('what Ansible would warn of, or do otherwise, is told', async t => {
+  const folder = writeFiles(t, {
+    'a,b/hosts': '[seed]\nseed ansible_host=192.0.2.1\n',
+    'c.yml': 'plugin: constructed\nkeyed_group: []\n',
+    'hosts.yml': 'all:\n  vars:\n    a: &a {x: 1, y: 2}\n    b: &b {x: 3, y: 2}\n    c:\n      <<: [*a, *b]\n',
+  })
+  const told: string[] = []
+  const notice = (line: string): void => void told.push(line.replaceAll(`${folder}/`, ''))
+  const { hosts } = await loadInventory({
+    sources: ['a,b/hosts', 'c.yml', 'hosts.yml'],
+    cwd: folder,
+    environment: {},
+    notice,
+  })
+  t.deepEqual(
+    hosts.map(host => [host.name, host.connection.address]),
+    [['seed', '192.0.2.1']],
+  )
+  t.deepEqual(told, [
+    "-i a,b/hosts: ansible-core 2.19 can't read an inventory with a comma in its path; rekey does",
+    'c.yml:2: "keyed_group" is no option of constructed; did you mean "keyed_groups"?',
+    'hosts.yml:6: several maps of << have the key "x"; that of line 3 counts, with PyYAML 6.0.4 it may be another one',
+    'a,b/hosts:2: "seed" is a host here and a group in a,b/hosts:1: in patterns it is the host, and what the inventory sets for the host it sets for the group',
   ])
 })

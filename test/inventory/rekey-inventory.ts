@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { RekeyError } from '../../lib/errors.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
+import { isTemplate } from '../../lib/inventory/jinja-parser.ts'
 import {
   EncryptedText,
   floatText,
@@ -41,6 +42,7 @@ export async function rekeyInventory(
       graph: { type: 'boolean' },
       host: { type: 'string' },
       yaml: { type: 'boolean', short: 'y' },
+      export: { type: 'boolean' },
       vars: { type: 'boolean' },
     },
   })
@@ -55,8 +57,9 @@ export async function rekeyInventory(
     notice,
   })
   if (values.graph) return inventory.graph({ group: positionals[0], vars: values.vars })
-  if (values.host !== undefined) return inventory.describeHost(values.host, { yaml: values.yaml })
-  return inventory.list({ limit: values.limit, yaml: values.yaml })
+  if (values.host !== undefined)
+    return inventory.describeHost(values.host, { yaml: values.yaml, exported: values.export })
+  return inventory.list({ limit: values.limit, yaml: values.yaml, exported: values.export })
 }
 
 /** What an output says: JSON and YAML as values that tell 1 from 1.0, a graph as its lines. */
@@ -70,12 +73,14 @@ export function readOutput(output: string, args: readonly string[]): unknown {
 
 /**
  * A value as plain data that tells types apart, also those of keys, in the words of scripts/update-ansible-oracle.py.
- * @param sorted whether maps are put in the order of their keys
+ * @param sorted for what was printed: maps in the order of their keys
  */
 export function comparable(value: Value, sorted = false): unknown {
   if (value === null || typeof value === 'boolean') return value
   if (typeof value === 'string') return { text: value }
-  if (value instanceof UnsafeText) return { unsafe: value.text }
+  // Ansible marks in lists whatever a template made, also where nothing in it could be taken for a template.
+  if (value instanceof UnsafeText && (!sorted || isTemplate(value.text))) return { unsafe: value.text }
+  if (value instanceof UnsafeText) return { text: value.text }
   if (value instanceof EncryptedText) return { encrypted: value.ciphertext }
   if (value instanceof Timestamp) return { time: value.iso }
   if (Array.isArray(value)) return value.map(one => comparable(one, sorted))

@@ -1,0 +1,16 @@
+// What reading a source needs beside it.
+import type { ReadingSettings } from './ansible-config.ts'
+import type { Assignments } from './groups.ts'
+import type { Vault } from './vault.ts'
+
+export interface SourceContext {
+  readonly cwd: string
+  readonly environment: NodeJS.ProcessEnv
+  readonly vault: Vault
+  readonly notice: (line: string) => void
+  readonly settings: ReadingSettings
+  /** What `-e` sets: constructed inventories may see it. */
+  readonly extraVars: Assignments
+  /** The folders of sources that were read. */
+  readonly processed: string[]
+}
