@@ -117,9 +117,10 @@ export function watchProcess(otherwise: (stray: Stray) => void): void {
     for (const one of underWay) one.giveUp(neverComes(one))
   })
   const { exit } = process
-  process.exit = code => {
-    if (!current.getStore()) return exit.call(process, code)
-    throw new HostFailedError(`process.exit(${code ?? ''}) was called, which would leave everything as it stands`, {
+  process.exit = (...code: Parameters<typeof exit>) => {
+    // With none at all, that of `process.exitCode` counts.
+    if (!current.getStore()) return exit.apply(process, code)
+    throw new HostFailedError(`process.exit(${code[0] ?? ''}) was called, which would leave everything as it stands`, {
       code: 'playbook.exit',
       hint: 'A playbook ends by returning, or by throwing an error.',
     })

@@ -24,6 +24,7 @@ const selection = z.looseObject({
   tags: strings.optional(),
   skipTags: strings.optional(),
   startAtStep: z.string().optional(),
+  forceHandlers: z.boolean().optional(),
   forks: z.number().int().min(1).optional(),
   to: z.string().optional(),
   extraVars: strings.optional(),

@@ -121,6 +121,11 @@ test('services and the report may be asynchronous, and fail in order; a timer th
   t.regex(ran.called.stdout, /not everything of the playbook could be closed: what was thrown is no error: null/)
 })
 
+test('a timer that was left does not change how a run that failed ended', async t => {
+  const ran = await runs(`S('a', () => { setInterval(() => {}, 1000); throw new Error('x') })`)
+  assertInOrder(t, ran)
+})
+
 test('an error with a message that is no text ends neither the view nor the run', async t => {
   const ran = await runs(`S('a', () => { throw Object.assign(new Error('x'), { message: 5 }) })`)
   assertInOrder(t, ran)
