@@ -68,14 +68,15 @@ export interface TemplateConfiguration {
 }
 
 /** Settings that are about a daemon, or about servers that rekey asks nothing. */
+const blocksWithoutUse = ['consul', 'nomad', 'deduplicate', 'syslog', 'log_file', 'wait', 'exec']
 const withoutUse = new Set([
-  ...['consul', 'nomad', 'deduplicate', 'syslog', 'log_level', 'log_file', 'pid_file', 'max_stale', 'wait', 'exec'],
-  ...['kill_signal', 'reload_signal', 'block_query_wait', 'err_on_failed_lookup', 'once', 'parse_only', 'auth', 'ssl'],
-  ...['template_error_fatal', 'env'],
+  ...blocksWithoutUse,
+  ...['log_level', 'pid_file', 'max_stale', 'kill_signal', 'reload_signal', 'block_query_wait'],
+  ...['err_on_failed_lookup', 'once', 'template_error_fatal'],
 ])
 const vaultWithoutUse = new Set([
   ...['enabled', 'renew_token', 'retry', 'transport', 'client_user_agent'],
-  ...['default_lease_duration', 'lease_renewal_threshold', 'grace'],
+  ...['default_lease_duration', 'lease_renewal_threshold'],
 ])
 
 /**
@@ -109,10 +110,18 @@ function readParts(text: string, file: string): Parts {
     if (entry.key === 'template') blocks.push(...objects(entry, file))
     else if (entry.key === 'vault') vault = { ...vault, ...vaultBlock(entry, file, ignored) }
     else if (entry.key === 'default_delimiters') delimiters = defaultDelimiters(entry, file)
-    else if (withoutUse.has(entry.key)) ignored.push(`${entry.key} (${at(file, entry.line)})`)
+    else if (withoutUse.has(entry.key)) ignored.push(unused(entry, file))
     else throw unknown(entry, file, ['template', 'vault', 'default_delimiters', ...withoutUse])
   }
   return { file, blocks, vault, delimiters, ignored }
+}
+
+/** What has no use is still looked at: consul-template takes a block for a block only. */
+function unused(entry: HclEntry, file: string): string {
+  // Where Consul is may be said in one word.
+  const oneWord = entry.key === 'consul' && entry.value.kind === 'string'
+  if (blocksWithoutUse.includes(entry.key) && !oneWord) objects(entry, file)
+  return `${entry.key} (${at(file, entry.line)})`
 }
 
 function joined(parts: readonly Parts[]): TemplateConfiguration {
@@ -157,9 +166,12 @@ function templateBlock(
   for (const name of ['wait', 'error_fatal'] as const) {
     if (settings[name] !== undefined) ignored.push(`template.${name} (${place})`)
   }
+  const bits = settings.perms ?? 0
+  if (bits > 0o777) ignored.push(`template.perms above 0777 (${place})`)
   for (const name of settings.exec?.ignored ?? []) ignored.push(`template.exec.${name} (${place})`)
   const { source, contents, destination } = settings
-  if ((source === undefined) === (contents === undefined)) {
+  // As in consul-template, an empty text says nothing.
+  if (!source === !contents) {
     throw new RekeyError(`${place}: a template needs source or contents, ${source ? 'not both' : 'and has neither'}`, {
       code: 'configuration.template',
     })
@@ -171,11 +183,11 @@ function templateBlock(
   const right = settings.right_delimiter || delimiters?.right
   return {
     place,
-    source,
-    contents,
+    source: source || undefined,
+    contents: contents || undefined,
     destination,
-    // As in consul-template, 0 says nothing.
-    permissions: settings.perms || undefined,
+    // As in consul-template, 0 says nothing, and of more than nine bits the last nine count.
+    permissions: bits === 0 ? undefined : bits & 0o777,
     user: settings.user ?? settings.uid?.toString(),
     group: settings.group ?? settings.gid?.toString(),
     backup: settings.backup ?? false,
@@ -271,7 +283,14 @@ function environment(entry: HclEntry, file: string): ExecEnvironment {
   })
   const pairs = custom.map(pair => {
     const place = pair.indexOf('=')
-    return place < 0 ? [pair, ''] : [pair.slice(0, place), pair.slice(place + 1)]
+    const [name, value] = place < 0 ? [pair, ''] : [pair.slice(0, place), pair.slice(place + 1)]
+    // A shell sets them, and what is no name would be a command to it.
+    if (/^[A-Za-z_]\w*$/.test(name) && !value.includes('\0')) return [name, value]
+    const { line, column } = block!.entries.find(({ key }) => key === 'custom') ?? entry
+    throw new RekeyError(`${at(file, line, column)}: custom: ${JSON.stringify(name)} can't be the name of a variable`, {
+      code: 'configuration.kind',
+      hint: 'Each is NAME=value; a name has letters, digits and _, and no digit first.',
+    })
   })
   return { custom: Object.fromEntries(pairs), ignored: Object.keys(others) }
 }

@@ -482,7 +482,8 @@ function writtenFile(args: readonly string[]): WrittenFile {
     path: path!,
     owner: owner!,
     group: group!,
-    mode: Number.parseInt(permissions!, 8),
+    // Of more than nine bits the last nine count, as for `perms`.
+    mode: Number.parseInt(permissions!, 8) & 0o777,
     content: Buffer.from(content, 'latin1'),
     append: flags.includes('append'),
   }

@@ -32,9 +32,13 @@ const simpleEscapes: Record<string, string> = {
   ...{ a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v', '\\': '\\', '"': '"', '/': '/' },
 }
 
+/** No configuration nests deeper than six; the reader goes one call deeper with each level. */
+const deepest = 100
+
 /** Parse a file's text. Throws `RekeyError` with `file:line:column` for what is no HCL and no JSON. */
 export function parseHcl(text: string, file: string): HclObject {
-  const reader = createReader(text.replace(/^\ufeff/, ''), file)
+  // HCL takes a line end of Windows for one of Unix, also within a heredoc.
+  const reader = createReader(text.replace(/^\ufeff/, '').replaceAll('\r\n', '\n'), file)
   reader.skip()
   if (reader.peek() !== '{') return readEntries(reader, '')
   // A file that starts with a brace is JSON.
@@ -50,6 +54,7 @@ function createReader(text: string, file: string) {
   let offset = 0
   let line = 1
   let lineStart = 0
+  let depth = 0
 
   const take = (count: number): string => {
     const taken = text.slice(offset, offset + count)
@@ -75,11 +80,21 @@ function createReader(text: string, file: string) {
     },
     /** Spaces, line ends and comments. */
     skip: (): void => {
-      const blank = /(?:[ \t\r\n]+|#[^\n]*|\/\/[^\n]*|\/\*[\s\S]*?\*\/)+/y
-      blank.lastIndex = offset
-      const found = blank.exec(text)?.[0]
-      if (found) take(found.length)
+      const blank = /[ \t\r\n]+|#[^\n]*|\/\/[^\n]*|\/\*[\s\S]*?\*\//y
+      for (;;) {
+        blank.lastIndex = offset
+        const found = blank.exec(text)?.[0]
+        if (!found) break
+        take(found.length)
+      }
       if (text.startsWith('/*', offset)) fail('the comment does not end')
+    },
+    /** Read what stands one level deeper. */
+    within: <T>(read: () => T, start: Place): T => {
+      if (++depth > deepest) fail(`is nested deeper than ${deepest} levels`, start)
+      const found = read()
+      depth--
+      return found
     },
     fail: (message: string, where = place()): never => fail(message, where),
   }
@@ -123,7 +138,7 @@ function readEntry(reader: Reader): HclEntry {
       const brace = reader.place()
       reader.take(1)
       // `exec "x" { … }` is an object within an object.
-      let value: HclValue = readEntries(reader, '}', brace)
+      let value: HclValue = reader.within(() => readEntries(reader, '}', brace), brace)
       for (const key of keys.slice(1).reverse())
         value = { kind: 'object', entries: [{ key, value, ...where }], ...where }
       return { key: keys[0]!, value, ...where }
@@ -145,10 +160,10 @@ function readValue(reader: Reader): HclValue {
   const next = reader.peek()
   if (next === '"') return { kind: 'string', value: readString(reader), ...where }
   if (reader.peek(2) === '<<') return { kind: 'string', value: readHeredoc(reader), ...where }
-  if (next === '[') return { kind: 'list', items: readList(reader), ...where }
+  if (next === '[') return { kind: 'list', items: reader.within(() => readList(reader), where), ...where }
   if (next === '{') {
     reader.take(1)
-    return readEntries(reader, '}', where)
+    return reader.within(() => readEntries(reader, '}', where), where)
   }
   const number = reader.match(/[-+]?(0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][-+]?\d+)?)/y)
   if (number !== undefined) return { kind: 'number', value: numberOf(number), ...where }
@@ -224,7 +239,7 @@ function readEscape(reader: Reader): string {
 /** `<<EOF`, and `<<-EOF`, which takes the indentation of its end away from every line. */
 function readHeredoc(reader: Reader): string {
   const start = reader.place()
-  const [, dash, marker] = /^<<(-?)(\w+)/.exec(reader.match(/<<-?\w+\r?\n/y) ?? '') ?? []
+  const [, dash, marker] = /^<<(-?)(\w+)/.exec(reader.match(/<<-?\w+\n/y) ?? '') ?? []
   if (!marker) reader.fail('after "<<" there must be a word, and then the end of the line', start)
   const lines: string[] = []
   for (;;) {

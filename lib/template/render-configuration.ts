@@ -1,4 +1,5 @@
 // Renders every template of a configuration, all or none: nothing is for placing before all of them came out.
+import { posix } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import type { TemplateBlock, TemplateConfiguration } from './configuration.ts'
 import type { Rendered, Renderer } from './render.ts'
@@ -43,12 +44,14 @@ export function dryText(rendered: readonly RenderedBlock[], host?: string): Buff
 function checkDestinations(templates: readonly TemplateBlock[]): void {
   const places = new Map<string, string>()
   for (const { destination, place } of templates) {
-    const before = places.get(destination)
+    // A path may be spelled in several ways.
+    const path = posix.normalize(destination)
+    const before = places.get(path)
     if (before) {
       throw new RekeyError(`${place}: ${destination} is the destination of the template at ${before} too`, {
         code: 'configuration.template',
       })
     }
-    places.set(destination, place)
+    places.set(path, place)
   }
 }

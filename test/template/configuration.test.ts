@@ -137,6 +137,45 @@ test.serial('two templates for one destination are refused', async t => {
   await t.throwsAsync(render, { message: 'a.hcl:5: a is the destination of the template at a.hcl:1 too' })
 })
 
+test.serial('two templates for one destination are refused however its path is spelled', async t => {
+  const block = (destination: string) => `template {\n contents = "x"\n destination = "${destination}"\n}\n`
+  for (const other of ['/x/o/./s2', '/x//o/s2', '/x/o/../o/s2']) {
+    const configuration = parseConfiguration(block('/x/o/s2') + block(other), 'a.hcl')
+    const render = renderConfiguration(configuration, newRenderer(), { readSource: async () => '' })
+    await t.throwsAsync(render, { message: `a.hcl:5: ${other} is the destination of the template at a.hcl:1 too` })
+  }
+})
+
+test.serial('what is no name of a variable is none, whatever a shell would make of it', t => {
+  const block = (custom: string) =>
+    `template {\n contents = "x"\n destination = "a"\n exec {\n  command = "true"\n  env {\n   custom = [${custom}]\n  }\n }\n}\n`
+  for (const name of ['B;touch INJ', 'A B', '', 'A-B', '1A', '$(id)', 'A\u000ab', 'é']) {
+    const text = block(JSON.stringify(`${name}=x`))
+    t.throws(() => parseConfiguration(text, 'a.hcl'), {
+      message: `a.hcl:7:4: custom: ${JSON.stringify(name)} can't be the name of a variable`,
+    })
+  }
+  const [template] = parseConfiguration(block('"A_1=$(id)", "_b", "C=x=y"'), 'a.hcl').templates
+  t.deepEqual(template!.commandEnvironment, { A_1: '$(id)', _b: '', C: 'x=y' })
+})
+
+test.serial('a configuration that nests too deep, or has endless comments, is one error with its place', t => {
+  const deep = 50_000
+  const texts = [
+    `a = ${'['.repeat(deep)}`,
+    `{"a": ${'['.repeat(deep)}`,
+    `${'{"a": '.repeat(deep)}`,
+    `${'a {\n'.repeat(deep)}`,
+    `a = ${'[{ b = '.repeat(deep)}`,
+  ]
+  for (const text of texts) {
+    const { message } = t.throws(() => parseConfiguration(text, 'a.hcl'), { name: 'RekeyError' })
+    t.regex(message, /^a\.hcl:\d+:\d+: is nested deeper than 100 levels$/)
+  }
+  t.deepEqual(parseConfiguration(`${'# x\n'.repeat(500_000)}`, 'a.hcl').templates, [])
+  t.throws(() => parseConfiguration(`${'a '.repeat(deep)} {}`, 'a.hcl'), { message: /^a\.hcl:1:1: the setting "a"/ })
+})
+
 test.serial('a dry run prints what consul-template -dry prints', async t => {
   const text =
     'template {\n contents = "one\\n"\n destination = "/a"\n}\ntemplate {\n contents = "two\\n"\n destination = "/b"\n}\n'

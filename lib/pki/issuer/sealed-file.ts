@@ -17,6 +17,8 @@ interface Header {
 }
 
 const cost = 2 ** 16
+/** What a header may ask for: it was read from a file, and each step up doubles the memory (256 MB at the last). */
+const [leastCost, mostCost] = [2 ** 14, 2 ** 18]
 const derive = promisify(scrypt) as (
   secret: string,
   salt: Buffer,
@@ -127,13 +129,33 @@ function unseal({ header, nonce, tag, data }: Sealed, secret: Buffer, path: stri
 }
 
 function parse(text: string, path: string): Sealed {
+  let sealed: Sealed | undefined
   try {
-    const sealed = JSON.parse(text) as Sealed
-    if (sealed.header.format === 'rekey-sealed-1') return sealed
+    sealed = JSON.parse(text) as Sealed
   } catch {
     // Told below, like any other file that is none of ours.
   }
-  throw new RekeyError(`${path}: is no file that rekey sealed`, { code: 'issuer.bad-file' })
+  if (sealed?.header?.format !== 'rekey-sealed-1') {
+    throw new RekeyError(`${path}: is no file that rekey sealed`, { code: 'issuer.bad-file' })
+  }
+  const wrong = problemOf(sealed)
+  if (wrong === undefined) return sealed
+  throw new RekeyError(`${path}: is damaged: ${wrong}`, {
+    code: 'issuer.bad-file',
+    hint: 'Bring the file back from a backup: it is not opened, and not written to.',
+  })
+}
+
+/** What rekey would never have written. Nothing of a file is authentic before it has been opened. */
+function problemOf({ header, nonce, tag, data }: Sealed): string | undefined {
+  const { kdf, salt, cost: asked = cost } = header
+  if (kdf !== 'scrypt' && kdf !== 'key-file') return 'header.kdf is neither scrypt nor key-file'
+  if (typeof salt !== 'string' || Buffer.from(salt, 'base64').length !== 16) return 'header.salt is none'
+  const isCost =
+    Number.isInteger(asked) && asked >= leastCost && asked <= mostCost && Number.isInteger(Math.log2(asked))
+  if (!isCost) return `header.cost is no power of two from ${leastCost} to ${mostCost}`
+  const text = Object.entries({ nonce, tag, data }).find(([, one]) => typeof one !== 'string')
+  return text && `${text[0]} is missing`
 }
 
 function readIfThere(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): string | undefined {

@@ -71,6 +71,31 @@ test.serial('another passphrase, a changed byte, or another file does not open',
   await t.throwsAsync(openEmbeddedIssuer(join(folder, 'new'), { passphrase: '' }), { message: /passphrase is empty/ })
 })
 
+test.serial('a header that makes no sense is one error, and asks for no memory', async t => {
+  const { file } = await written('header')
+  const sealed = JSON.parse(readFileSync(file, 'utf8'))
+  const nonsense = join(folder, 'nonsense')
+  const open = async (content: unknown) => {
+    writeFileSync(nonsense, JSON.stringify(content))
+    return openEmbeddedIssuer(nonsense, { passphrase })
+  }
+  for (const cost of [3, -4, 'x', 2 ** 40, 2 ** 25, 2 ** 19, 1.5, null, 0, 2]) {
+    const message = `${nonsense}: is damaged: header.cost is no power of two from 16384 to 262144`
+    await t.throwsAsync(open({ ...sealed, header: { ...sealed.header, cost } }), { name: 'RekeyError', message })
+  }
+  for (const salt of [undefined, null, 5, '', 'short', {}]) {
+    const message = `${nonsense}: is damaged: header.salt is none`
+    await t.throwsAsync(open({ ...sealed, header: { ...sealed.header, salt } }), { name: 'RekeyError', message })
+  }
+  await t.throwsAsync(open({ ...sealed, header: { ...sealed.header, kdf: 'none' } }), {
+    message: /damaged: header\.kdf/,
+  })
+  await t.throwsAsync(open({ ...sealed, tag: 5 }), { message: /is damaged: tag is missing/ })
+  for (const content of [null, [], 5, {}, { header: null }, { header: 'x' }]) {
+    await t.throwsAsync(open(content), { message: /is no file that rekey sealed/ })
+  }
+})
+
 test.serial('a key file opens it as well as a passphrase does', async t => {
   const keyFile = join(folder, 'key-file')
   await t.throwsAsync(written('by-key', { keyFile }), { message: `${keyFile}: there is no key file` })
