@@ -87,7 +87,7 @@ const preparation: Play<Context>[] = [
     step('Verify what is staged: chain, key, names', issue.verifyIssued),
   ]),
   play<Context>('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
-    step('Ask the API ten times a second, and note what the canaries have counted', observe.startProbes),
+    step('Ask the API five times a second, and note what the canaries have counted', observe.startProbes),
     step('Note what must be refused, and what must still be readable afterwards', observe.noteCredentials),
     step('Note what the copies of the CA in the API hold', copies.note(old.clients)),
   ]),
@@ -107,9 +107,11 @@ const change: Play<Context>[] = [
   ]),
   play<Context>('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
     step('Have the probes ask as the new administrator, too', observe.probeAsAdministrator),
-    step('Restart etcd, each member as soon as the one before it serves', withSwap(restart.etcd)),
+    step('Restart etcd on the masters that the others can do without', withSwap(restart.sparedEtcd)),
+    step('Restart their API servers: they are ready as soon as there is a quorum', withSwap(restart.sparedApiServers)),
+    step('Restart etcd on the others, each member as soon as the one before it serves', withSwap(restart.etcd)),
     step('Wait for the quorum of etcd', restart.quorum),
-    step('Restart the API server', withSwap(restart.apiServer)),
+    step('Restart the API servers of the others', withSwap(restart.apiServer)),
     step('Wait until the API server answers', restart.apiServerAnswers),
   ]),
   play<Context>('Restart controller-managers, schedulers and kubelets', { hosts: 'masters:nodes', tags: ['restart'] }, [

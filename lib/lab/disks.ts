@@ -83,8 +83,8 @@ function loadBalancer(shape: Shape): string {
 defaults
   mode tcp
   timeout connect 2s
-  # A server that is slow to say that it is well is not down.
-  timeout check 3s
+  # One that comes up takes connections before it answers: whoever waits for that answer for long comes late to the next.
+  timeout check 1s
   timeout client 1h
   timeout server 1h
   option redispatch 1
@@ -99,7 +99,7 @@ backend masters
   option httpchk
   http-check send meth GET uri /readyz
   http-check expect status 200
-  default-server check-ssl verify none inter 500ms fall 2 rise 1
+  default-server check-ssl verify none inter 500ms downinter 250ms fall 3 rise 1
 ${servers.join('\n')}
 `
 }

@@ -19,7 +19,7 @@ import { conditionsOf, type Looking, planOf, readingOf } from './given/found.ts'
 import { isMaster, machines, masters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
 import { beforeOf, canaries, type Variables as ObserveVariables } from './observe.ts'
-import { isController } from './restart.ts'
+import { isController } from './restart/index.ts'
 
 /** Every TLS port of a host, as its role in the cluster has them. */
 export function endpointsOf(ctx: OnHost): TlsEndpoint[] {

@@ -19,7 +19,7 @@ import {
   type WithProbes,
 } from './observe.ts'
 import * as place from './place.ts'
-import * as restart from './restart.ts'
+import * as restart from './restart/index.ts'
 import * as tokens from './tokens.ts'
 import * as verify from './verify.ts'
 import * as workloads from './workloads.ts'
@@ -80,7 +80,7 @@ const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities
  */
 export const steps: readonly Step<Context>[] = [
   step('Check that nobody else has changed these files since', undo('check-files', place.checkUnchanged)),
-  step('Ask the API ten times a second', undo('start-the-probes', onMasters(startProbes))),
+  step('Ask the API five times a second', undo('start-the-probes', onMasters(startProbes))),
   step(
     'Restart the kubelet of the masters, so that it starts what is killed at once',
     undo('prepare-kubelet', onMasters(restart.kubeletWhereverItStopped)),
@@ -91,9 +91,11 @@ export const steps: readonly Step<Context>[] = [
   ),
   step('Put the old files back, all hosts at once', undo('swap', place.putBack)),
   step('Have the probes ask as the old administrator, too', undo('probe-as', onMasters(probeAsAdministrator))),
-  step('Restart etcd, each member as soon as the one before it serves', undo('etcd', restart.etcd)),
+  step('Restart etcd on the masters that the others can do without', undo('spared-etcd', restart.sparedEtcd)),
+  step('Restart their API servers', undo('spared-api-servers', restart.sparedApiServers)),
+  step('Restart etcd on the others, each member as soon as the one before it serves', undo('etcd', restart.etcd)),
   step('Wait for the quorum of etcd', undo('quorum', onMasters(restart.quorum))),
-  step('Restart the API server', undo('api-server', onMasters(restart.apiServer))),
+  step('Restart the API servers of the others', undo('api-server', onMasters(restart.apiServer))),
   step('Wait until the API server answers', undo('answers', onMasters(restart.apiServerAnswers))),
   step(
     'Restart the controller-manager and the scheduler as they were',

@@ -4,7 +4,7 @@ import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { openCluster } from '../../lib/kubernetes/api/cluster.ts'
 import type { RunContext, StepContext } from '../../lib/playbook/model.ts'
-import { copies, found, onMasters, preflight, wayBack } from '../../lib/rotation/index.ts'
+import { copies, found, onMasters, preflight, restart, wayBack } from '../../lib/rotation/index.ts'
 
 const hosts = ['m1', 'n1'].map(name => ({ name, groups: [name === 'm1' ? 'masters' : 'nodes'] }))
 const context = (more: Record<string, unknown>) =>
@@ -92,4 +92,19 @@ test('what was to be noted before the first change is not looked for after it, i
   t.true(remember)
   t.true(await when?.(after()))
   t.false(await when?.(after('first change')))
+})
+
+test('etcd’s members are restarted so that the ones of before keep their quorum for as long as can be', t => {
+  const order = (count: number) => {
+    const { spared, deciding } = restart.orderOfMembers(Array.from({ length: count }, (_, index) => index + 1))
+    return [spared.length, deciding.length]
+  }
+  t.deepEqual([1, 2, 3, 4, 5, 7].map(order), [
+    [0, 1],
+    [0, 2],
+    [1, 2],
+    [1, 3],
+    [2, 3],
+    [3, 4],
+  ])
 })

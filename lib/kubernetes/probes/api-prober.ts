@@ -32,7 +32,7 @@ export interface ProberOrders {
 export type ProberMessage = { readonly also: ProbeIdentity } | { readonly stop: true }
 
 /** Milliseconds between two questions to one address; one in four is a write. */
-const interval = 90
+const interval = 180
 const writeEvery = 4
 /** Milliseconds until a question counts as not answered. */
 const patience = 1_000

@@ -51,7 +51,7 @@ export async function removeProbeObject(api: Pick<KubernetesApi, 'delete'>): Pro
 }
 
 /**
- * Asks API servers more than ten times a second for an object, and to write it, each time over a new connection, from a thread of
+ * Asks API servers more than five times a second for an object, and to write it, each time over a new connection, from a thread of
  * its own.
  * @param addresses `https://host:port`
  * @param identities whom to ask as; the first one that is not refused

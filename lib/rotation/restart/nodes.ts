@@ -1,24 +1,22 @@
-// Every component started anew, in the order that keeps the API away for the shortest time, and what shows that it is back.
-import { kubeletHealthy } from '../kubernetes/components/endpoints.ts'
-import { etcdHealthy, etcdServes } from '../kubernetes/components/etcd.ts'
-import { kubeletWentRound, restartKubelet } from '../kubernetes/components/kubelet.ts'
+import { kubeletHealthy } from '../../kubernetes/components/endpoints.ts'
+import { kubeletWentRound, restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import {
   killStaticPod,
   type ManifestEditor,
   plannedManifest,
   startedAnew,
   updateManifest,
-} from '../kubernetes/components/static-pods.ts'
-import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
-import { restoreFiles } from '../operations/restore.ts'
-import { waitFor } from '../operations/wait.ts'
-import type { Host } from '../playbook/host.ts'
-import type { HostSession, StepDefinition } from '../playbook/model.ts'
-import type { Variables as AuthorityVariables } from './authorities.ts'
-import { archiveOf, type Variables as BackupVariables } from './backup.ts'
-import { afterwards, nothing, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { conditionsOf, readingOf } from './given/found.ts'
-import { masters } from './given/hosts.ts'
+} from '../../kubernetes/components/static-pods.ts'
+import * as kubeadm from '../../kubernetes/layout/kubeadm/index.ts'
+import { restoreFiles } from '../../operations/restore.ts'
+import { waitFor } from '../../operations/wait.ts'
+import type { Host } from '../../playbook/host.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { Variables as AuthorityVariables } from '../authorities.ts'
+import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
+import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { conditionsOf, readingOf } from '../given/found.ts'
+import { masters } from '../given/hosts.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
 export const kubelet: StepDefinition<OnCluster> = {
@@ -56,55 +54,6 @@ export function nodesReady(
       if (milestone !== undefined) ctx.milestone(milestone)
     },
   }
-}
-
-/**
- * Restarts etcd on all masters, one after the other. A member that starts asks the others for a hash of their data before it serves
- * anybody. One that listens and does not serve yet, since it asks in turn, keeps it waiting for 7 s; those that are gone, serve, or
- * have another CA do not.
- */
-export const etcd: StepDefinition<OnHost> = {
-  id: 'restart-etcd',
-  runOnce: true,
-  plan: ctx => ctx.hosts(masters).map(({ name }) => `kill etcd on ${name}; its kubelet starts it again`),
-  run: async ctx => {
-    for (const host of ctx.hosts(masters)) {
-      const session = await ctx.on(host)
-      await restartInPlace(ctx, session, 'etcd')
-      await waitFor(
-        `etcd of ${host.name} to serve its peers`,
-        { within: seconds(90), every: 100, signal: ctx.signal, host: host.name },
-        () => etcdServes(session),
-      )
-    }
-  },
-}
-
-/** Waits until a master's etcd answers what needs a quorum. */
-export const quorum: StepDefinition<OnHost> = {
-  ...afterwards,
-  run: async ctx => {
-    await waitFor(
-      `etcd of ${ctx.host.name} to have a quorum`,
-      { within: seconds(90), every: 250, signal: ctx.signal, host: ctx.host.name },
-      () => etcdHealthy(ctx),
-    )
-  },
-}
-
-/** Restarts a master's API server. */
-export const apiServer: StepDefinition<OnHost> = {
-  plan: () => 'kill kube-apiserver; its kubelet starts it again',
-  run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
-}
-
-/** Waits until a master's API server is ready, for the administrator whose kubeconfig lies there now. */
-export const apiServerAnswers: StepDefinition<OnCluster> = {
-  ...afterwards,
-  run: async ctx => {
-    ctx.cluster.forget('the API servers were restarted')
-    await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
-  },
 }
 
 const controllerNames = ['kube-controller-manager', 'kube-scheduler'] as const
@@ -188,11 +137,6 @@ export const preparedWhereTheyCan: StepDefinition<OnCluster> = {
     )
     ctx.signal.throwIfAborted()
   },
-}
-
-async function restartInPlace(ctx: OnHost, session: HostSession, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
-  const before = await killStaticPod(session, pod)
-  await startedAnew(session, pod, before, { within: seconds(90), signal: ctx.signal })
 }
 
 /** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */

@@ -1,0 +1,3 @@
+// Every component started anew.
+export * from './api.ts'
+export * from './nodes.ts'
