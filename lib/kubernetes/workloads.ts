@@ -16,11 +16,11 @@ export function workloadName({ kind, namespace, name }: Workload): string {
   return `${kind} ${namespace}/${name}`
 }
 
-/** Starts a rolling restart and waits until it has gone round. Rejects with `HostFailedError` after `within` milliseconds. */
+/** Starts a rolling restart and waits until it has gone round, but for what is on nodes that are `absent`. Rejects with `HostFailedError` after `within` milliseconds. */
 export async function restartWorkload(
   api: () => Promise<KubernetesApi>,
   target: Workload,
-  { within, signal }: { within: number; signal?: AbortSignal },
+  { within, signal, absent = [] }: { within: number; signal?: AbortSignal; absent?: readonly string[] },
 ): Promise<void> {
   const path = pathOf(target)
   const restartedAt = new Date().toISOString()
@@ -28,7 +28,9 @@ export async function restartWorkload(
     spec: { template: { metadata: { annotations: { 'kubectl.kubernetes.io/restartedAt': restartedAt } } } },
   })
   await waitFor(`${workloadName(target)} to be rolled out`, { within, signal }, async () => {
-    const problem = notRolledOut(await (await api()).get(path))
+    const now = await api()
+    const away = target.kind === 'DaemonSet' && absent.length > 0 ? await podsOn(now, target, absent) : 0
+    const problem = notRolledOut(await now.get(path), away)
     if (problem) throw new Error(problem)
     return true
   })
@@ -89,13 +91,22 @@ function isPodReady({ status }: KubernetesObject): boolean {
   )
 }
 
-/** What is still missing until a workload's newest pods have replaced the others; `undefined` when nothing is. */
-export function notRolledOut(object: KubernetesObject): string | undefined {
+/** How many pods of a DaemonSet are on nodes that are away: they are never replaced. */
+async function podsOn(api: KubernetesApi, { namespace, name }: Workload, nodes: readonly string[]): Promise<number> {
+  const pods = await api.list(`/api/v1/namespaces/${namespace}/pods`)
+  return pods.filter(pod => ownedBy(pod, name) && nodes.includes(pod['spec']?.nodeName)).length
+}
+
+/**
+ * What is still missing until a workload's newest pods have replaced the others; `undefined` when nothing is.
+ * @param away how many of a DaemonSet's pods are on nodes that are away
+ */
+export function notRolledOut(object: KubernetesObject, away = 0): string | undefined {
   const { spec = {}, status = {} } = object
   if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
     return 'its controller has not seen the change yet'
   if (object.kind === 'DaemonSet') {
-    const wanted = status.desiredNumberScheduled ?? 0
+    const wanted = (status.desiredNumberScheduled ?? 0) - away
     if ((status.updatedNumberScheduled ?? 0) < wanted)
       return `${status.updatedNumberScheduled ?? 0} of ${wanted} pods are new`
     if ((status.numberAvailable ?? 0) < wanted)

@@ -127,7 +127,11 @@ export const tryThem: StepDefinition<OnCluster<Variables & WorkloadVariables>> =
     const { cni_workloads, restart_workloads } = ctx.vars
     const workloads = [kubeProxy, dns, ...cni_workloads, ...restart_workloads].filter(one => one !== undefined)
     const api = await ctx.cluster.api()
-    const refusals = await tryChanges(api, { workloads: distinct(workloads), secrets: await tokenSecrets(api) })
+    const refusals = await tryChanges(
+      api,
+      { workloads: distinct(workloads), secrets: await tokenSecrets(api) },
+      ctx.signal,
+    )
     const left = refusals.filter(({ what }) => !isAccepted(ctx, `change/${what}`))
     for (const { what, why } of refusals) if (!left.some(one => one.what === what)) ctx.log(`${what}: ${why}`)
     if (left.length === 0) return

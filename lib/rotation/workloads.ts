@@ -107,9 +107,10 @@ export const coreDnsAndListed: StepDefinition<OnCluster<Pick<Variables, 'restart
 }
 
 async function restartAll(ctx: OnCluster, workloads: readonly Workload[]): Promise<void> {
+  const { absent } = conditionsOf(ctx)
   await Promise.all(
     workloads.map(async one => {
-      await restartWorkload(() => ctx.cluster.api(), one, { within: seconds(300), signal: ctx.signal })
+      await restartWorkload(() => ctx.cluster.api(), one, { absent, within: seconds(300), signal: ctx.signal })
       ctx.log(workloadName(one))
     }),
   )

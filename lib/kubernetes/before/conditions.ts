@@ -1,5 +1,6 @@
 // What a cluster that has been used for years is like, as far as a rotation meets it: what runs what every cluster needs, what is away,
 // what would refuse a change. Reads only, but for changes that API servers are asked to try without making them (dry run).
+import { limiter } from '../../connection/limiter.ts'
 import { ApiError, type KubernetesApi } from '../api/api.ts'
 import { isReady } from '../api/cluster.ts'
 import type { KubernetesObject } from '../api/object.ts'
@@ -140,6 +141,9 @@ const ownerOf = (object: KubernetesObject | undefined) => ({
   ...{ name: object?.metadata.name, uid: object?.metadata.uid },
 })
 
+/** How many changes are tried at once. */
+const atOnce = 8
+
 /** A change that an API server would refuse, and why. Plain data. */
 export interface Refusal {
   readonly what: string
@@ -147,7 +151,7 @@ export interface Refusal {
 }
 
 /**
- * Has an API server try what a rotation is going to write, without writing it: a ConfigMap of its own, Secrets with tokens, a restart of
+ * Has an API server try what a rotation is going to write, without writing it: a ConfigMap of its own, the CA of each namespace, Secrets with tokens, a restart of
  * each workload, and a pod of it. Webhooks are asked as they will be then.
  * @returns what would be refused; empty where nothing would
  * @throws HostFailedError where nobody answers
@@ -155,6 +159,7 @@ export interface Refusal {
 export async function tryChanges(
   api: KubernetesApi,
   { workloads, secrets }: { workloads: readonly Workload[]; secrets: readonly { namespace: string; name: string }[] },
+  signal?: AbortSignal,
 ): Promise<Refusal[]> {
   const refusals: Refusal[] = []
   const attempt = async (what: string, change: () => Promise<unknown>) => {
@@ -171,6 +176,25 @@ export async function tryChanges(
       ...{ apiVersion: 'v1', kind: 'ConfigMap' },
       metadata: { generateName: 'rekey-tried-' },
     }),
+  )
+  // The controller-manager writes these; a namespace in which it can't would be waited for in vain.
+  const namespaces: string[] = []
+  for await (const { metadata, status } of api.each('/api/v1/namespaces', { signal }))
+    if (status?.phase !== 'Terminating') namespaces.push(metadata.name)
+  const limit = limiter(atOnce)
+  await Promise.all(
+    namespaces.map(namespace =>
+      limit(async () => {
+        signal?.throwIfAborted()
+        const path = `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt?dryRun=All`
+        await attempt(`ConfigMap ${namespace}/kube-root-ca.crt`, () =>
+          api.patch(path, annotation, 'merge').catch((error: unknown) => {
+            // A namespace that has just been made gets it in a moment.
+            if (!(error instanceof ApiError && error.status === 404)) throw error
+          }),
+        )
+      }),
+    ),
   )
   // One of each namespace stands for the others: webhooks choose by namespace and kind.
   for (const { namespace, name } of new Map(secrets.map(one => [one.namespace, one])).values()) {

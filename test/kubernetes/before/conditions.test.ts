@@ -126,8 +126,15 @@ test('changes are tried without being made, and each that would be refused is na
       spec: { template: { metadata: { labels: { app: 'web' } }, spec: { containers: [] } } },
     })
     server.put('/api/v1/namespaces/a/secrets', { metadata: { name: 'token' } })
+    for (const name of ['a', 'b', 'ending']) {
+      const phase = name === 'ending' ? 'Terminating' : 'Active'
+      server.put('/api/v1/namespaces', { metadata: { name }, status: { phase } })
+    }
+    server.put('/api/v1/namespaces/a/configmaps', { metadata: { name: 'kube-root-ca.crt' } })
+    server.put('/api/v1/namespaces/b/configmaps', { metadata: { name: 'kube-root-ca.crt' } })
     server.instead = (request, response) => {
-      if (!request.startsWith('POST /api/v1/namespaces/a/pods')) return false
+      const guarded = ['POST /api/v1/namespaces/a/pods', 'PATCH /api/v1/namespaces/b/configmaps']
+      if (!guarded.some(one => request.startsWith(one))) return false
       response.statusCode = 500
       response.end(JSON.stringify({ message: 'failed calling webhook "guard.example.com"' }))
       return true
@@ -142,9 +149,9 @@ test('changes are tried without being made, and each that would be refused is na
     })
     t.deepEqual(
       refusals.map(({ what }) => what),
-      ['Secret a/another', 'a new pod of Deployment a/web', 'Deployment a/gone'],
+      ['ConfigMap b/kube-root-ca.crt', 'Secret a/another', 'a new pod of Deployment a/web', 'Deployment a/gone'],
     )
-    t.regex(refusals[1]?.why ?? '', /guard\.example\.com/)
+    t.regex(refusals[2]?.why ?? '', /guard\.example\.com/)
     const writes = server.asked.filter(one => !one.startsWith('GET'))
     t.true(writes.length >= 4)
     t.deepEqual(
