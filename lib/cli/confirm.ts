@@ -34,6 +34,12 @@ export function confirmSteps(signal: AbortSignal): (title: string, hosts: readon
     })
 }
 
+/** Asks one question that is answered by yes, in the word's full length; whatever else is typed is no. Throws where nobody is there to ask. */
+export async function confirmed(question: string): Promise<boolean> {
+  const interrupt = new AbortController()
+  return (await ask(question, interrupt.signal)).trim().toLowerCase() === 'yes'
+}
+
 /** The line that is typed; `no` where the run is stopped. Rejects where the terminal goes away. */
 async function ask(question: string, signal: AbortSignal): Promise<string> {
   // The terminal stays as it is, so that Ctrl-C goes where it always goes.

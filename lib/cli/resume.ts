@@ -4,14 +4,14 @@ import { basename } from 'node:path'
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { unfinished, waiting } from '../output/history.ts'
-import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
+import { findPlaybook, loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stillRunning } from '../run/alive/claim.ts'
 import { isAlive } from '../run/alive/process.ts'
 import { readCommand, writeCommand } from '../run/command-file.ts'
-import { referenceOf, runsDirectory } from '../run/folder.ts'
-import { findRun, hostsOf, isDone, type RunHistory, type RunStarted, readHistory } from '../run/history.ts'
-import { inventoryChanges, type Provenance, projectCommit, provenanceOf } from '../run/provenance.ts'
+import { referenceOf } from '../run/folder.ts'
+import { hostsOf, isDone, type RunHistory, type RunStarted } from '../run/history.ts'
+import { inventoryChanges, type Provenance, playbookHash, projectCommit, provenanceOf } from '../run/provenance.ts'
 import { rollbackCommand } from '../run/rollback.ts'
 import { hostsIn, selectPlays } from '../run/run.ts'
 import { withAnsibleWords } from './ansible-words.ts'
@@ -26,10 +26,12 @@ import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
 import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { viewOf } from './output-options.ts'
 import { type ClusterOptions, withClusterOptions } from './run.ts'
+import { openRun, requireWord } from './taking-up/run-folder.ts'
 
 export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ClusterOptions {
   acceptChangedInventory?: boolean
   acceptChangedPlaybook?: boolean
+  acceptRunFolder?: boolean
   playbook?: string
 }
 
@@ -38,7 +40,7 @@ export function resumeCommand(): Command {
     .description('go on with a run that failed, was interrupted, or was killed')
     .argument('<run>', "its id, a part of it, 'last' (the last of a playbook), or the path of its folder")
   return withResumeOptions(command).action(async (reference: string, options: ResumeOptions) => {
-    process.exitCode = await resume(readHistory(findRun(reference, runsDirectory())), options)
+    process.exitCode = await resume(openRun(reference), options)
   })
 }
 
@@ -46,6 +48,10 @@ export function resumeCommand(): Command {
 export function withResumeOptions(command: Command): Command {
   return withAnsibleWords(withClusterOptions(withConnectionOptions(withInventoryOptions(command))))
     .option('--playbook <file>', 'where the playbook is now, on another machine: a name from playbooks/, or a path')
+    .option(
+      '--accept-run-folder',
+      'run what a folder from elsewhere says: its playbook, inventory, passwords and options',
+    )
     .option('--accept-changed-inventory', 'go on although hosts or their variables are not what they were')
     .option('--accept-changed-playbook', 'go on although the playbook is not what it was')
 }
@@ -105,7 +111,6 @@ export async function takeUp(
   }
   if (isAlive(latest.process)) throw stillRunning(run, latest.process)
   const commit = projectCommit()
-  const { playbook, file } = await loadPlaybook(options.playbook ?? playbookNow(first.playbookFile))
   const read = readCommand(folder)
   const lost = 'lost' in read ? read.lost : undefined
   const command = 'command' in read ? read.command : undefined
@@ -116,6 +121,11 @@ export async function takeUp(
     vaultPasswordFile: options.vaultPasswordFile ?? [...(command?.vaultPasswordFile ?? [])],
     askVaultPass: options.askVaultPass ?? command?.askVaultPass,
   }
+  const found = options.playbook ?? playbookNow(first.playbookFile)
+  await requireWord({ run, folder, playbook: found, inventory: given.inventory ?? [], command }, options)
+  // Before a line of it is run.
+  requireSamePlaybook(latest, findPlaybook(found), options)
+  const { playbook, file } = await loadPlaybook(found)
   const connecting = await openConnecting({
     ...{ ...command?.connection, ...said(options) },
     ...{ connectionPasswordFile: options.connectionPasswordFile, becomePasswordFile: options.becomePasswordFile },
@@ -189,10 +199,12 @@ function requireUnchanged(before: Provenance, now: Provenance, options: ResumeOp
       hint: 'Put it back; or go on with --accept-changed-inventory: what was done is not done again for what changed.',
     })
   }
-  if (before.playbookHash !== now.playbookHash && !options.acceptChangedPlaybook) {
-    throw new RekeyError(`${now.playbookFile} is not what it was in this run`, {
-      code: 'resume.playbook-changed',
-      hint: 'Put it back; or go on with --accept-changed-playbook: steps are known by their ids, and what was done is not done again.',
-    })
-  }
+}
+
+function requireSamePlaybook(before: Provenance, file: string, options: ResumeOptions): void {
+  if (options.acceptChangedPlaybook || before.playbookHash === playbookHash(file)) return
+  throw new RekeyError(`${file} is not what it was in this run`, {
+    code: 'resume.playbook-changed',
+    hint: 'Put it back; or go on with --accept-changed-playbook: steps are known by their ids, and what was done is not done again.',
+  })
 }

@@ -5,11 +5,11 @@ import { say } from '../output/print.ts'
 import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
-import { runsDirectory } from '../run/folder.ts'
-import { findRun, hostsOf, isDone, isUndone, type RunHistory, readHistory } from '../run/history.ts'
+import { hostsOf, isDone, isUndone, type RunHistory } from '../run/history.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
 import { execute } from './execute.ts'
 import { type ResumeOptions, takeUp, withResumeOptions } from './resume.ts'
+import { openRun } from './taking-up/run-folder.ts'
 
 interface RollbackOptions extends ResumeOptions {
   to?: string
@@ -23,7 +23,7 @@ export function rollbackCommand(): Command {
     .option('--to <step>', 'the id of the step that is the last to stay done; without it, everything is undone')
     .option('--list-steps', 'print what would be undone and what would stay, and stop')
   return withResumeOptions(command).action(async (reference: string, options: RollbackOptions) => {
-    process.exitCode = await rollback(readHistory(findRun(reference, runsDirectory())), options)
+    process.exitCode = await rollback(openRun(reference), options)
   })
 }
 

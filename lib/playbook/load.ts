@@ -26,7 +26,7 @@ export function shippedPlaybooks(): string[] {
  * @throws RekeyError when there is no such playbook, it can't be loaded, it exports no playbook, or one that is not right
  */
 export async function loadPlaybook(reference: string): Promise<{ playbook: Playbook; file: string }> {
-  const file = playbookFile(reference)
+  const file = findPlaybook(reference)
   shareImports()
   let loaded: { default?: unknown }
   try {
@@ -56,7 +56,13 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
   return { playbook, file }
 }
 
-function playbookFile(reference: string): string {
+/** Whether a file is one of the shipped playbooks. */
+export function isShipped(file: string): boolean {
+  return dirname(resolve(file)) === shipped
+}
+
+/** The file of a playbook: a name from `playbooks/`, or a path. Throws `RekeyError` where there is none. */
+export function findPlaybook(reference: string): string {
   if (/[/\\]/.test(reference) || /\.[cm]?[jt]s$/.test(reference)) {
     const path = resolve(reference)
     if (existsSync(path)) return path

@@ -8,6 +8,8 @@ const at = z.number().min(-lastMoment).max(lastMoment)
 const index = z.number().int().min(0)
 const milliseconds = z.number()
 const strings = z.array(z.string())
+/** It is part of paths, here and on hosts. */
+const runId = z.string().regex(/^(?!\.{1,2}$)[^/\p{Cc}]{1,255}$/u)
 const error = z.looseObject({ message: z.string(), code: z.string().optional(), hint: z.string().optional() })
 const outcome = z.enum(['ok', 'changed', 'skipped', 'failed', 'unreachable', 'unknown', 'cancelled'])
 const ofStep = { at, play: index, step: z.string(), host: z.string() }
@@ -35,7 +37,7 @@ const told: Partial<Record<RunEvent['kind'], z.ZodType>> = {
   'run.started': z.looseObject({
     at,
     mode: z.enum(['run', 'resume', 'rollback']).default('run'),
-    run: z.string(),
+    run: runId,
     playbook: z.string(),
     summary: z.string(),
     inventory: strings,

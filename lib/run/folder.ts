@@ -1,10 +1,11 @@
 // The folder that every run has: its journal, its output, and what its steps keep.
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../errors.ts'
 import { writeRemedy } from './line-file.ts'
+import { isOwn, requireOwnState } from './trust.ts'
 
 /** Where the folders of all runs are: `${XDG_STATE_HOME:-~/.local/state}/rekey/runs`. */
 export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): string {
@@ -19,10 +20,21 @@ export function referenceOf(run: string, folder: string): string {
 /** Names the playbook's run that was begun last. Names alone do not tell: clocks are set back, and two runs may begin in one second. */
 const lastFile = (parent: string) => join(dirname(parent), 'last-run')
 
-/** The id of the playbook's run that was begun last, if that is known. */
+/** Whether a folder is that of one of the runs that are kept here, and no copy from elsewhere. */
+export function isAmongRuns(folder: string): boolean {
+  return dirname(folder) === runsDirectory()
+}
+
+/** The id of the playbook's run that was begun last, if that is known: no link is followed, and no word of others taken for it. */
 export function lastRun(parent: string): string | undefined {
   try {
-    return readFileSync(lastFile(parent), 'utf8')
+    const file = openSync(lastFile(parent), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    try {
+      const stats = fstatSync(file)
+      return stats.isFile() && isOwn(stats) ? readFileSync(file, 'utf8') : undefined
+    } finally {
+      closeSync(file)
+    }
   } catch {
     return undefined
   }
@@ -38,13 +50,16 @@ export function createRunFolder(playbook: string, parent: string, isLast = true)
   const run = `${stamp}-${playbook}-${randomBytes(2).toString('hex')}`
   const folder = join(parent, run)
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    mkdirSync(parent, { recursive: true, mode: 0o700 })
+    requireOwnState(parent)
+    mkdirSync(folder, { mode: 0o700 })
     if (isLast) {
       const named = join(folder, 'last-run')
       writeFileSync(named, run)
       renameSync(named, lastFile(parent))
     }
   } catch (cause) {
+    if (cause instanceof RekeyError) throw cause
     throw new RekeyError(`${folder} can't be made: ${(cause as Error).message}`, {
       code: 'run.folder',
       hint: `${writeRemedy(folder, cause as Error)} Or keep what rekey knows elsewhere: the variable XDG_STATE_HOME says where.`,

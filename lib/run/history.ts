@@ -272,7 +272,7 @@ function hasJournal(folder: string): boolean {
 
 /**
  * The folder of the run that is meant.
- * @param reference its id, a part of it that no other has, `last`, or the path of its folder
+ * @param reference its id, a part of it that no other has, `last`, or the path of its folder, which has a slash
  * @throws RekeyError where none or several are meant
  */
 export function findRun(reference: string, parent: string): string {
@@ -286,7 +286,14 @@ export function findRun(reference: string, parent: string): string {
   const begunLast = join(parent, lastRun(parent) ?? '')
   const last = folders.includes(begunLast) ? begunLast : folders.at(-1)
   if (reference === 'last' && last) return last
-  if (existsSync(join(resolve(reference), 'events.jsonl'))) return resolve(reference)
+  // As with playbooks, a path is what has a slash: a folder that somebody put where the operator stands does not win over a run.
+  if (reference.includes('/')) {
+    if (existsSync(join(resolve(reference), 'events.jsonl'))) return resolve(reference)
+    throw new RekeyError(`there is no run in ${resolve(reference)}`, {
+      code: 'run.not-found',
+      hint: "See those that are kept here with 'rekey runs'.",
+    })
+  }
   const found = folders.filter(folder => basename(folder).includes(reference))
   const [only] = found.filter(folder => basename(folder) === reference).concat(found.length === 1 ? found : [])
   if (only) return only
@@ -295,6 +302,12 @@ export function findRun(reference: string, parent: string): string {
     several
       ? `'${reference}' may be any of ${found.map(folder => basename(folder)).join(', ')}`
       : `there is no run '${reference}'`,
-    { code: several ? 'run.ambiguous' : 'run.not-found', hint: "See them with 'rekey runs'." },
+    {
+      code: several ? 'run.ambiguous' : 'run.not-found',
+      hint:
+        !several && existsSync(join(reference, 'events.jsonl'))
+          ? `The folder of that name here is meant by its path: ./${reference}`
+          : "See them with 'rekey runs'.",
+    },
   )
 }

@@ -61,7 +61,7 @@ export async function projectCommit(): Promise<string> {
 }
 
 /** A hash over a playbook and the files that it imports, those of rekey itself left out: the commit tells of them. */
-function playbookHash(file: string): string {
+export function playbookHash(file: string): string {
   const hash = createHash('sha256')
   const seen = new Set<string>()
   const add = (path: string) => {

@@ -155,7 +155,7 @@ real('a copy of the folder is enough to go on, and without its secrets it says w
   const broken = join(bench.folder, 'broken')
   cpSync(copy, broken, { recursive: true })
   rmSync(join(broken, 'secrets'), { recursive: true })
-  const refused = await bench.rekey(['resume', broken, '-i', bench.inventory])
+  const refused = await bench.rekey(['resume', broken, '-i', bench.inventory, '--accept-run-folder'])
   t.is(refused.code, 1)
   t.regex(refused.stderr, /secrets\/make\.h1\.\w+ can't be read/)
   // On another machine, everything may be elsewhere.
@@ -188,7 +188,7 @@ onAnotherMachine(
     for (const file of [join(copy, 'events.jsonl'), join(bench.folder, 'on-hosts', 'lock', 'holder')])
       writeFileSync(file, readFileSync(file, 'utf8').replaceAll(boot, 'another-boot'))
     const through = ['unshare', '--uts', 'sh', '-c', 'hostname laptop-of-ann && exec "$@"', 'sh']
-    const early = await bench.rekey(['resume', copy], { through })
+    const early = await bench.rekey(['resume', copy, '--accept-run-folder'], { through })
     t.is(early.code, 2, early.stdout + early.stderr)
     t.regex(
       early.stdout,
@@ -198,7 +198,7 @@ onAnotherMachine(
     t.false(existsSync(join(bench.folder, 'log')))
     const long = Date.now() / 1_000 - 90
     utimesSync(join(bench.folder, 'on-hosts', 'lock', 'heartbeat'), long, long)
-    const { code, stdout, stderr } = await bench.rekey(['resume', copy], { through })
+    const { code, stdout, stderr } = await bench.rekey(['resume', copy, '--accept-run-folder'], { through })
     t.is(code, 0, stdout + stderr)
     t.deepEqual(
       logOf(bench).filter(line => line.startsWith('use')),
