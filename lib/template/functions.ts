@@ -2,7 +2,7 @@
 import { createHash, createHmac } from 'node:crypto'
 import { RekeyError } from '../errors.ts'
 import { decodeBase64, parseJson, writeJson, writeToml, writeYaml } from './encodings.ts'
-import { compileRegex, expand } from './regex.ts'
+import { regexMatches, regexReplaceAll } from './regex.ts'
 import { evaluateSockaddr, type MachineInterfaces } from './sockaddr.ts'
 import { sprigFunctions } from './sprig.ts'
 import { mergeMaps } from './sprig-collections.ts'
@@ -232,11 +232,10 @@ const pureFunctions: Record<string, GoFunction> = {
       toText(text).replaceAll(/[\p{L}\p{N}\p{M}_'’.]+/gu, word => word.replace(/\p{L}/u, one => one.toUpperCase())),
     ),
   ),
-  regexMatch: takes(['string', 'string'], (pattern, text) => compileRegex(toText(pattern)).test(toText(text))),
-  regexReplaceAll: takes(['string', 'string', 'string'], (pattern, replacement, text) => {
-    const regex = compileRegex(toText(pattern), 'g')
-    return toBytes(toText(text).replace(regex, (...found) => expand(toText(replacement), found)))
-  }),
+  regexMatch: takes(['string', 'string'], regexMatches),
+  regexReplaceAll: takes(['string', 'string', 'string'], (pattern, replacement, text) =>
+    regexReplaceAll(pattern, text, replacement),
+  ),
 
   parseBool: takes(['string'], text => {
     if (['', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text)) return false

@@ -1,7 +1,7 @@
 // go-sockaddr's language, as `sockaddr` has it: pipelines over the addresses of one machine's interfaces.
 import { isIPv4, isIPv6 } from 'node:net'
 import { parseTemplate } from './engine.ts'
-import { compileRegex } from './regex.ts'
+import { regexMatches } from './regex.ts'
 import { type GoFunction, type GoValue, isList, kindOf, Struct, toBytes, toText } from './values.ts'
 
 /** One interface, with the words of `ip -json address`. */
@@ -221,22 +221,15 @@ function divideByEach(
   return [all.flatMap(([matched]) => matched), all.flatMap(([, others]) => others)]
 }
 
+const isFound = (pattern: string, text: string) => regexMatches(toBytes(pattern), toBytes(text))
+
 /** What `include` and `exclude` go by. */
 const selectors: Record<string, (word: string, list: readonly InterfaceAddress[]) => Split> = {
-  address: (pattern, list) => {
-    const regex = compileRegex(pattern)
-    return divide(list, ({ address }) => regex.test(addressText(address)))
-  },
+  address: (pattern, list) => divide(list, ({ address }) => isFound(pattern, addressText(address))),
   flags: (words, list) => divide(list, one => hasFlags(words, one)),
-  name: (pattern, list) => {
-    const regex = compileRegex(pattern)
-    return divide(list, ({ owner }) => regex.test(owner.name))
-  },
+  name: (pattern, list) => divide(list, ({ owner }) => isFound(pattern, owner.name)),
   network: (words, list) => divideByEach(words, list, (word, { address }) => contains(parseAddress(word), address)),
-  port: (pattern, list) => {
-    const regex = compileRegex(pattern)
-    return divide(list, () => regex.test('0'))
-  },
+  port: (pattern, list) => divide(list, () => isFound(pattern, '0')),
   rfc: (words, list) => divideByEach(words, list, (word, { address }) => isOfRfc(word, address)),
   size: (word, list) => {
     if (!/^\d+$/.test(word)) throw new Error(`"${word}" is no size of a network`)

@@ -2,7 +2,7 @@
 // work on Go's values; the library's own work on JavaScript's, which would show (`1.0` as `1`, `é` as one byte, `\n` unquoted).
 import { posix } from 'node:path'
 import { sprigSemver } from '@promptctl/go-template-js'
-import { compileRegex, expand } from './regex.ts'
+import { regexFindAll, regexMatches, regexReplaceAll, regexSplit } from './regex.ts'
 import { collectionFunctions, withMustForms } from './sprig-collections.ts'
 import { cryptoFunctions } from './sprig-crypto.ts'
 import { dateFunctions } from './sprig-dates.ts'
@@ -100,42 +100,37 @@ function text(value: GoValue | undefined): string {
   throw new Error('needs a string')
 }
 
-/** On Go's regular expressions; the library's are JavaScript's. */
 const regexFunctions: Record<string, GoFunction> = {
   regexMatch: (...args) => {
     const [pattern, text] = texts(args, 2)
-    return compileRegex(pattern!).test(text!)
+    return regexMatches(pattern!, text!)
   },
   regexFind: (...args) => {
     const [pattern, text] = texts(args, 2)
-    return toBytes(compileRegex(pattern!).exec(text!)?.[0] ?? '')
+    return regexFindAll(pattern!, text!, 1)[0] ?? ''
   },
   regexFindAll: (...args) => {
     const [pattern, text] = texts(args, 3)
-    const all = [...text!.matchAll(compileRegex(pattern!, 'g'))].map(found => toBytes(found[0]))
-    return all.slice(0, atMost(args[2]))
+    return regexFindAll(pattern!, text!, atMost(args[2]))
   },
   regexReplaceAll: (...args) => {
     const [pattern, text, replacement] = texts(args, 3)
-    return toBytes(text!.replace(compileRegex(pattern!, 'g'), (...found) => expand(replacement!, found)))
+    return regexReplaceAll(pattern!, text!, replacement!)
   },
   regexReplaceAllLiteral: (...args) => {
     const [pattern, text, replacement] = texts(args, 3)
-    return toBytes(text!.replace(compileRegex(pattern!, 'g'), () => replacement!))
+    return regexReplaceAll(pattern!, text!, replacement!, { literally: true })
   },
   regexSplit: (...args) => {
     const [pattern, text] = texts(args, 3)
-    const most = atMost(args[2])
-    const found = [...text!.matchAll(compileRegex(pattern!, 'g'))].slice(0, most === undefined ? undefined : most - 1)
-    const starts = [0, ...found.map(one => one.index + one[0].length)]
-    return starts.map((start, index) => toBytes(text!.slice(start, found[index]?.index)))
+    return regexSplit(pattern!, text!, atMost(args[2]))
   },
 }
 
 /** The strings among the arguments, of which there must be `count`. */
 function texts(args: readonly GoValue[], count: number): string[] {
   if (args.length !== count) throw new Error(`needs ${count} arguments, and got ${args.length}`)
-  return args.filter(value => typeof value === 'string').map(toText)
+  return args.filter(value => typeof value === 'string')
 }
 
 /** A limit as Go has it: below zero there is none. */
