@@ -2,6 +2,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { untilEnd } from '../../lib/connection/host-shell.ts'
+import { tries } from '../_fuzz.ts'
 
 const word = 'rekey-ends-1'
 
@@ -28,7 +29,7 @@ test('what stands before the word is passed on byte by byte, what stands behind 
       return joined.equals(Buffer.from(before)) && (await found) === String(status)
     },
   )
-  await fc.assert(property, { numRuns: 2_000 })
+  await fc.assert(property, tries(2_000))
   t.pass()
 })
 

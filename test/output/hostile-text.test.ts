@@ -10,6 +10,7 @@ import { say } from '../../lib/output/print.ts'
 import { terminalOf } from '../../lib/output/terminal.ts'
 import { visible, visibleJson } from '../../lib/output/text.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
+import { tries } from '../_fuzz.ts'
 import { root } from '../cli/_rekey.ts'
 import { screen, screenStream } from './_screen.ts'
 
@@ -167,7 +168,7 @@ test.serial('whatever is said, in whatever field, views show signs alone', async
       if (/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]/.test(harmless + report))
         throw new Error(JSON.stringify(harmless))
     }),
-    { numRuns: 25 },
+    tries(25),
   )
   t.pass()
 })

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { secret } from '../../lib/connection/shell.ts'
 import { redactor } from '../../lib/output/redaction.ts'
 import { openSecrets } from '../../lib/secrets/index.ts'
+import { tries } from '../_fuzz.ts'
 
 const mark = '«redacted»'
 const knowing = (...values: string[]) => {
@@ -236,6 +237,6 @@ test('whatever stands around it, and however it is written, no secret comes thro
         redact.ended('s')
       },
     ),
-    { numRuns: 400 },
+    tries(400),
   )
 })

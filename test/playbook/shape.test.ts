@@ -9,6 +9,7 @@ import { block, play, playbook, step } from '../../lib/index.ts'
 import { checkPlaybook } from '../../lib/playbook/check.ts'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { checkShape } from '../../lib/playbook/shape.ts'
+import { tries } from '../_fuzz.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const run = () => {}
@@ -222,7 +223,7 @@ test('whatever a file exports, it is a playbook or one error', t => {
   )
   fc.assert(
     fc.property(fc.oneof(leaf, whole), what => typeof problem(what) === 'string'),
-    { numRuns: 500 },
+    tries(500),
   )
   t.pass()
 })

@@ -7,6 +7,7 @@ import fc from 'fast-check'
 import { RekeyError } from '../../lib/errors.ts'
 import { historyLines, runRow, unfinished } from '../../lib/output/history.ts'
 import { endingOf, type RunHistory, readHistory, runFolders } from '../../lib/run/history.ts'
+import { tries } from '../_fuzz.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const folder = temporaryFolder('history')
@@ -176,7 +177,7 @@ test.serial('whatever is done to a journal, it is told or refused in one error, 
       }
       ok(historyLines(history).length > 0 && runRow(history).length === 2)
     }),
-    { numRuns: 400 },
+    tries(400),
   )
   t.pass()
 })

@@ -17,6 +17,7 @@ import { ProcessOutput } from 'zx/core'
 import { Secret } from '../../lib/connection/shell.ts'
 import { openRegistered, type RegisteredFile } from '../../lib/run/registered.ts'
 import { tellSecret } from '../../lib/secrets/index.ts'
+import { tries } from '../_fuzz.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const isSecret = (text: string) => text.includes('s3cr3t')
@@ -76,7 +77,7 @@ test('any data comes back as it was, in the run and in one that is gone on with;
       ok(!text.includes('s3cr3t'))
       rmSync(folder, { recursive: true })
     }),
-    { numRuns: 25 },
+    tries(25),
   )
   t.pass()
 })

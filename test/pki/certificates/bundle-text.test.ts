@@ -7,6 +7,7 @@ import {
   publicKeysOf,
   withCertificates,
 } from '../../../lib/pki/certificates/bundle-text.ts'
+import { tries } from '../../_fuzz.ts'
 import { issue } from './_certificates.ts'
 
 const authority = async (name: string) => (await issue({ name: `CN=${name}`, ca: true })).pem
@@ -127,7 +128,7 @@ test('whatever stands around certificates stays as it is, byte for byte', t => {
       t.is(withCertificates(head + own + tail, old, next), head + next + tail)
       t.is(withCertificates(head + tail, old, next), head + tail)
     }),
-    { numRuns: 300 },
+    tries(300),
   )
 })
 
