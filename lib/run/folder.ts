@@ -1,6 +1,16 @@
 // The folder that every run has: its journal, its output, and what its steps keep.
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../errors.ts'
@@ -50,7 +60,7 @@ export function createRunFolder(playbook: string, parent: string, isLast = true)
   const run = `${stamp}-${playbook}-${randomBytes(2).toString('hex')}`
   const folder = join(parent, run)
   try {
-    mkdirSync(parent, { recursive: true, mode: 0o700 })
+    makeFolder(parent)
     requireOwnState(parent)
     mkdirSync(folder, { mode: 0o700 })
     if (isLast) {
@@ -67,4 +77,16 @@ export function createRunFolder(playbook: string, parent: string, isLast = true)
     })
   }
   return { run, folder }
+}
+
+/** Makes a folder and those above it. Node's own way to do so never ends where nothing can be made, as in /proc. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return
+  if (!existsSync(dirname(path))) makeFolder(dirname(path))
+  try {
+    mkdirSync(path, { mode: 0o700 })
+  } catch (error) {
+    // Another run made it meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
 }

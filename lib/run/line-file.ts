@@ -122,6 +122,7 @@ const remedies: Readonly<Record<string, (folder: string) => string>> = {
   ENOSPC: folder => `Make room in ${folder}.`,
   EDQUOT: folder => `Make room in ${folder}: more may not be written there.`,
   EFBIG: () => "A file may not become larger there: see 'ulimit -f'.",
+  ENOTDIR: folder => `A part of ${folder} is a file, and no folder.`,
   EROFS: folder => `${folder} is on a file system that can only be read.`,
   EACCES: folder => `Whoever runs rekey must be allowed to write in ${folder}.`,
   EPERM: folder => `Whoever runs rekey must be allowed to write in ${folder}.`,

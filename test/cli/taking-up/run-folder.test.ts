@@ -205,6 +205,16 @@ asRoot(`what belongs to another user is not gone by${isRoot ? '' : ' (skipped: o
   t.is(lastRun(runs), undefined)
 })
 
+serial('where no folder of a run can be made one error says so, and where else it could be', t => {
+  for (const [place, hint] of [
+    ['/dev/null', /A part of \/dev\/null\/rekey\/runs is a file, and no folder\. .*XDG_STATE_HOME/],
+    ['/proc/nothing', /Look at .*XDG_STATE_HOME/],
+  ] as const) {
+    const error = t.throws<RekeyError>(() => createRunFolder('x', join(place, 'rekey', 'runs')), { code: 'run.folder' })
+    t.regex(error!.hint!, hint)
+  }
+})
+
 serial('a folder where the operator stands, called like a run, does not win over the run', t => {
   const { folder, runs } = state()
   const here = temporaryFolder('here')
