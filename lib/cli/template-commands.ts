@@ -33,10 +33,15 @@ export async function runCommand({ $, host }: StepContext, block: TemplateBlock)
     ...Object.entries(commandEnvironment).map(([name, value]) => `export ${name}=${quote(value)}`),
     `exec ${words.map(quote).join(' ')} </dev/null`,
   ].join('\n')
-  const { exitCode, stderr } = await $({ input: script, timeout, nothrow: true })`sh -s`
+  const { exitCode, stderr, cause } = await $({ input: script, timeout, nothrow: true })`sh -s`
   if (exitCode === 0) return
-  throw new HostFailedError(
-    `${host.name}: the files are in place, and the command of ${place} failed (exit status ${exitCode}): ${stderr.trim()}`,
-    { code: 'template.command', host: host.name, hint: 'The next run tries the command again.' },
-  )
+  const isLate = (cause as Partial<HostFailedError> | undefined)?.code === 'command.timeout'
+  const how = isLate
+    ? `did not end within ${timeout / 1000} s and was ended`
+    : `failed (exit status ${exitCode}): ${stderr.trim()}`
+  throw new HostFailedError(`${host.name}: the files are in place, and the command of ${place} ${how}`, {
+    code: 'template.command',
+    host: host.name,
+    hint: 'The next run tries the command again.',
+  })
 }

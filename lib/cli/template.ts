@@ -345,7 +345,7 @@ async function openKeys(session: HostSession, files: readonly WantedFile[]): Pro
 /** What is there of these files; what isn't is left out. */
 async function textsOf({ files }: HostSession, paths: readonly string[]): Promise<string[]> {
   const texts = await Promise.all(paths.map(path => files.readText(path).catch(() => '')))
-  return texts.filter(text => text.includes('-----BEGIN ') || text.includes('LS0t'))
+  return texts.filter(text => text !== '')
 }
 
 /** The same of several hosts. One that can't be asked has nothing to share. */
@@ -368,7 +368,7 @@ async function sourcesOf(templates: readonly TemplateBlock[], config: string): P
 
 /** What of an answer is no secret is all that a template names. One that takes the whole answer may look for the key in it. */
 const asksForNoKey = (template: string) =>
-  !/\.Key\b|\.Data\b(?!\.(certificate|issuing_ca|ca_chain|serial_number|expiration)\b)/.test(template)
+  !/\.Key\b|\.Data\b(?!\.(certificate|issuing_ca|ca_chain|serial_number|expiration|private_key_type)\b)/.test(template)
 
 /** The files that a template names to `writeToFile`. One whose name is computed is not seen: it is then written anew. */
 const writtenPaths = (template: string) =>

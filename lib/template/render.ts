@@ -5,7 +5,17 @@ import { RekeyError } from '../errors.ts'
 import { type ParsedTemplate, parseTemplate, type TemplateDelimiters } from './engine.ts'
 import { templateFunctions, type WrittenFile } from './functions.ts'
 import type { MachineInterfaces } from './sockaddr.ts'
-import { type GoFunction, type GoValue, Missing, Struct, secretToGo, toBytes, toGo } from './values.ts'
+import {
+  EmptyDot,
+  type GoFunction,
+  type GoMap,
+  type GoValue,
+  Missing,
+  Struct,
+  secretToGo,
+  toBytes,
+  toGo,
+} from './values.ts'
 
 export type { MachineInterfaces, TemplateDelimiters, WrittenFile }
 
@@ -55,7 +65,7 @@ export interface RendererSettings {
 export interface RenderOptions {
   /** What errors call the template: its file. */
   readonly name: string
-  /** What `.` is. consul-template leaves it empty. */
+  /** What fields `.` has. consul-template leaves it empty, and so it is for `if`, `with` and their like. */
   readonly data?: Readonly<Record<string, unknown>>
   readonly delimiters?: TemplateDelimiters
   /** A missing key is an error where it is read, not only where it is printed (`error_on_missing_key`). */
@@ -163,7 +173,7 @@ export function createRenderer(settings: RendererSettings): Renderer {
     deny(functions, options.deniedFunctions ?? [])
     const { name, data, delimiters, strictKeys } = options
     const template = parseTemplate(source, { name, delimiters, strictKeys, functions: new Set(functions.keys()) })
-    const dot = data === undefined ? null : toGo(data)
+    const dot = data === undefined ? null : new EmptyDot(toGo(data) as GoMap)
 
     for (let pass = 0; pass < mostPasses; pass++) {
       used.clear()

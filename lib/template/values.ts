@@ -56,6 +56,9 @@ export class Channel {
   }
 }
 
+/** What `.` is where consul-template has nothing: its fields are there, and as a whole it is as empty. */
+export class EmptyDot extends Map<string | bigint, GoValue> {}
+
 export type GoMap = Map<string | bigint, GoValue>
 export type GoValue =
   | string
@@ -129,7 +132,7 @@ export const isList = (value: GoValue): value is readonly GoValue[] => Array.isA
 
 /** Whether `if`, `with` and `and` take it for true. */
 export function isTrue(value: GoValue): boolean {
-  if (isNil(value)) return false
+  if (isNil(value) || value instanceof EmptyDot) return false
   if (value instanceof JsonNumber) return value.text !== ''
   if (value instanceof Struct || value instanceof Channel) return true
   if (isMap(value)) return value.size > 0

@@ -2,7 +2,7 @@
 // Over 500 lines: one command, and what each of its blocks and flags does to the files of a machine.
 import 'reflect-metadata'
 import { execFileSync } from 'node:child_process'
-import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -324,6 +324,57 @@ test.serial('N backups are kept, and those of one number belong together', async
     other: 'never changes',
   })
 })
+
+test.serial(
+  'a certificate is legal text in YAML, in JSON, on one line and before other text, and left alone there',
+  async t => {
+    const issuer = await openEmbeddedIssuer(join(root, 'ca-in-texts.sealed'), { passphrase: 'of this test' })
+    await issuer.ensureMount('pki', { maxLeaseTtl: '43800h' })
+    await issuer.generateRoot('pki', { commonName: 'k', type: 'internal', ttl: '43800h', keyType: 'ec' })
+    await issuer.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', key_bits: 256 })
+    const issues = answeredBy(t, issuer, 'pki/')
+    const answer = vault.before!
+    vault.before = async (method, path, body) => {
+      const answered = await answer(method, path, body)
+      const lease_id = `pki/issue/web/${randomBytes(12).toString('hex')}`
+      return method === 'GET' || !answered ? answered : { ...answered, lease_id }
+    }
+    const { out, config, run } = scene('')
+    const secret = (name: string) => `{{ with secret "pki/issue/web" "common_name=${name}.example.org" "ttl=20h" }}`
+    const texts = {
+      yaml: `${secret('a')}tls.crt: |\n{{ .Data.certificate | indent 4 }}\ntls.key: |\n{{ .Data.private_key | indent 4 }}{{ end }}\n`,
+      json: `${secret('b')}{"cert": {{ .Data.certificate | toJSON }}, "key": {{ .Data.private_key | toJSON }}}{{ end }}`,
+      line: `${secret('c')}CERT="{{ .Data.certificate | replaceAll "\\n" "\\\\n" }}"\nKEY='{{ .Data.private_key | replaceAll "\\n" " " }}'{{ end }}`,
+      behind: `${secret('d')}{{ .Data.certificate }}{{ .Data.private_key_type }}{{ end }}`,
+      lease: `${secret('e')}{{ .LeaseID }}\n{{ .Data.certificate }}{{ end }}`,
+    }
+    const blocks = Object.entries(texts).map(([name, contents]) => ({
+      contents,
+      destination: join(out, name),
+      perms: '0600',
+    }))
+    const placed = async () => {
+      // A certificate whose key nobody asks for is left alone without it where no template beside it asks for one.
+      for (const some of [blocks.slice(0, 3), blocks.slice(3)]) {
+        writeFileSync(config, JSON.stringify({ template: some }))
+        const { code, all } = await run()
+        t.is(code, 0, all)
+      }
+      return Object.keys(texts).map(name => readFileSync(join(out, name), 'utf8'))
+    }
+    const first = await placed()
+    t.is(issues(), 5)
+    t.deepEqual(await placed(), first)
+    t.is(issues(), 5)
+    // One whose key is nowhere has to be issued anew, and the run says why.
+    const contents = `${secret('d')}{{ .Data.certificate }}{{ .Data.private_key | sha256Hex }}{{ end }}`
+    writeFileSync(config, JSON.stringify({ template: [{ ...blocks[3], contents }] }))
+    const { all } = await run()
+    t.is(issues(), 6)
+    const said = all.replaceAll(/\s+/g, ' ').replaceAll('a | ', '')
+    t.true(said.includes('"d.example.org" is issued anew: its private key lies in none of the files'), all)
+  },
+)
 
 test.serial('a certificate that is as it would be issued now is left alone; one of another CA is not', async t => {
   const issuer = await openEmbeddedIssuer(join(root, 'ca.sealed'), { passphrase: 'of this test' })
@@ -833,5 +884,6 @@ test.serial("a command's environment and time-out are those of its exec block", 
   const { code, all } = await run()
   t.is(code, 2, all)
   t.true(Date.now() - started < 15_000)
+  t.regex(all.replaceAll(/\s+/g, ' '), /the command of \S+config\.hcl:12 did not end within 0\.3 s and was ended/)
   t.is(readFileSync(join(out, 'who'), 'utf8'), "it's me")
 })

@@ -194,6 +194,9 @@ test.serial("inside a named template $ is its argument and the caller's variable
 
 test.serial('the dot is what the caller gives, and environment variables are only those given', async t => {
   t.is(await render('{{ .Names | join "," }}', {}, { Names: ['a', 'b'] }), 'a,b')
+  // As a whole it is as empty as in consul-template.
+  const empty = '{{ if . }}y{{ else }}n{{ end }}{{ with . }}y{{ end }}{{ with .Names }}{{ len . }}{{ end }}'
+  t.is(await render(empty, {}, { Names: ['a', 'b'] }), 'n2')
   const renderer = createRenderer({ ...sourceOf({}), environment: { NODE: 'm1' } })
   const text = '{{ env "NODE" }}{{ env "PATH" }}{{ envOrDefault "X" "y" }}'
   t.is((await renderer.render(text, { name: 'a.tpl' })).output, 'm1y')

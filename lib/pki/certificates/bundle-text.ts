@@ -45,6 +45,23 @@ export function certificatesWithin(text: string): string[] {
   })
 }
 
+/**
+ * Every private key in a text as a PEM block, wherever a certificate may stand. Keys that nobody can look into without a passphrase, and
+ * those of ssh, are left out.
+ */
+export function privateKeysWithin(text: string): string[] {
+  const decoded = (text.match(encodedPem) ?? []).map(one => Buffer.from(one, 'base64').toString('latin1'))
+  return [text, ...decoded].flatMap(one => writtenOut(one).keys)
+}
+
+/** Certificates and private keys as the two above give them, without those in base64. */
+export function writtenOut(text: string): { readonly certificates: string[]; readonly keys: string[] } {
+  return {
+    certificates: piecesOf(text).flatMap(piece => (piece.kind === 'certificate' ? [piece.pem] : [])),
+    keys: [...text.matchAll(keyBlock)].map(([, label, body]) => pemOf(label!, body!)),
+  }
+}
+
 /** Whether a text holds a certificate of one of these keys. */
 export function holdsKey(text: string, keys: PublicKeys): boolean {
   return certificatesWithin(text).some(pem => keys.has(publicKeyOf(pem) ?? ''))
@@ -85,6 +102,21 @@ type Piece =
   | { readonly kind: 'certificate'; readonly raw: string; readonly pem: string; readonly lineBreak: string }
   | { readonly kind: 'encoded'; readonly raw: string; readonly text: string }
 
+const keyBlock = /-----BEGIN ((?!ENCRYPTED |OPENSSH )(?:[A-Z0-9]{1,20} )?PRIVATE KEY)-----([^-]*)-----END \1-----/g
+/** What begins with five dashes. */
+const encodedPem = /(?<![A-Za-z0-9+/])LS0tLS[A-Za-z0-9+/]{100,}={0,2}/g
+
+/** A block in lines of 64, whatever its line breaks are and whatever JSON escaped in it. */
+function pemOf(label: string, body: string): string {
+  const bare = body
+    .replaceAll(/\\{1,8}[rnt]|\s/g, '')
+    .replaceAll(/\\{1,8}(\/|u00(?:2b|2f|3d))/gi, (_, escaped: string) =>
+      escaped === '/' ? '/' : String.fromCharCode(Number.parseInt(escaped.slice(1), 16)),
+    )
+  const lines = bare.match(/.{1,64}/g) ?? []
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
+}
+
 const block = /-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----/g
 // On one line, or in lines of 64 or 76 as programs break it. A CA has no certificate that is shorter.
 const base64 =
@@ -100,9 +132,7 @@ function piecesOf(text: string): Piece[] {
     // In a bundle the line ends with its line break, and in one without a last newline it gets one.
     const after = lineBreak === '\n' ? (/^[ \t]*\r?\n/.exec(text.slice(end, end + 100))?.[0] ?? '') : ''
     end += after.length
-    const lines = body.replaceAll(/\\[rn]|\s/g, '').match(/.{1,64}/g) ?? []
-    const pem = `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`
-    pieces.push({ kind: 'certificate', raw: whole + after, pem, lineBreak })
+    pieces.push({ kind: 'certificate', raw: whole + after, pem: pemOf('CERTIFICATE', body), lineBreak })
   }
   return [...pieces, ...encodedPieces(text.slice(end))]
 }

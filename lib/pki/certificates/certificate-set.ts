@@ -1,14 +1,8 @@
 // Files that were made together, checked together before any of them is put in place.
 import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { RekeyError } from '../../errors.ts'
-import {
-  type CertificateFacts,
-  keyTypeOf,
-  parseCertificates,
-  readPrivateKey,
-  splitBundle,
-  verifyChain,
-} from './certificate.ts'
+import { writtenOut } from './bundle-text.ts'
+import { type CertificateFacts, keyTypeOf, parseCertificates, readPrivateKey, verifyChain } from './certificate.ts'
 
 /** A file that was rendered, and what it holds. */
 export interface RenderedText {
@@ -16,11 +10,9 @@ export interface RenderedText {
   readonly text: string
 }
 
-/** Keys that nobody can look into without a passphrase, and those of ssh, are none that a certificate is compared with. */
-const keyBlock = /-----BEGIN ((?!ENCRYPTED |OPENSSH )(?:[A-Z0-9]+ )?PRIVATE KEY)-----[^-]+-----END \1-----/g
-
 /**
- * Check the certificates and keys among files that were rendered together, whatever they are called: each certificate
+ * Check the certificates and keys among files that were rendered together, whatever they are called and whether they stand by themselves, in
+ * YAML, in JSON or on one line: each certificate
  * holds now, where a CA of the same name is among them, it has signed, and no key and certificate were issued apart: a key of
  * no certificate beside a certificate of no key. A key alone, as service accounts have it, is no mistake.
  * Returns the facts of every certificate by path. Throws `RekeyError` that names the files.
@@ -28,7 +20,8 @@ const keyBlock = /-----BEGIN ((?!ENCRYPTED |OPENSSH )(?:[A-Z0-9]+ )?PRIVATE KEY)
 export function verifySet(files: readonly RenderedText[], now = new Date()): Map<string, CertificateFacts[]> {
   const found = new Map<string, CertificateFacts[]>()
   for (const { path, text } of files) {
-    if (splitBundle(text).length > 0) found.set(path, parseCertificates(text, path))
+    const blocks = writtenOut(text).certificates
+    if (blocks.length > 0) found.set(path, parseCertificates(blocks.join(''), path))
   }
   const all = [...found].flatMap(([path, certificates]) => certificates.map(facts => ({ path, facts })))
   // Every file may hold the same CA.
@@ -48,7 +41,7 @@ export function verifySet(files: readonly RenderedText[], now = new Date()): Map
     verifyChain(facts.pem, above, { now, source: path })
   }
   const keys = files.flatMap(({ path, text }) =>
-    [...text.matchAll(keyBlock)].map(([key]) => ({ path, publicKey: createPublicKey(readPrivateKey(key, path)) })),
+    writtenOut(text).keys.map(key => ({ path, publicKey: createPublicKey(readPrivateKey(key, path)) })),
   )
   const ofKeys = new Set(keys.map(({ publicKey }) => derOf(publicKey)))
   const certificates = all.map(one => ({ ...one, der: derOf(new X509Certificate(one.facts.pem).publicKey) }))

@@ -6,15 +6,8 @@ import type { RekeyError } from '../../errors.ts'
 import { refusedName } from '../issuer/issuing-rules.ts'
 import type { RoleSettings, VaultResponse } from '../vault/contract.ts'
 import { durationSeconds } from '../vault/duration.ts'
-import {
-  type CertificateFacts,
-  canonicalAddress,
-  issuedBy,
-  keyMatches,
-  parseCertificate,
-  parseCertificates,
-  splitBundle,
-} from './certificate.ts'
+import { certificatesWithin, privateKeysWithin } from './bundle-text.ts'
+import { type CertificateFacts, canonicalAddress, issuedBy, keyMatches, parseCertificate } from './certificate.ts'
 import { x509 } from './x509.ts'
 
 type Data = Readonly<Record<string, string>>
@@ -64,23 +57,25 @@ const notCompared = ['other_sans', 'user_ids', 'serial_number', 'not_after']
  * Where role or issuer can't be read, the certificate is issued anew, and the notice says which policy line would help.
  */
 export function reusingIssued(source: Source, settings: ReuseSettings): Source {
+  let reading: Promise<readonly string[]> | undefined
   let present: Promise<PresentCertificate[]> | undefined
   return async (path, data) => {
     const [, mount, named, action, roleName] = /^(.+?)(?:\/issuer\/([^/]+))?\/(issue|sign)\/([^/]+)$/.exec(path) ?? []
     if (!data || !action) return source(path, data)
     const request = action === 'sign' ? readRequest(data['csr'] ?? '') : undefined
     if (action === 'sign' && !request) return source(path, data)
-    present ??= settings.texts().then(presentCertificates)
-    const mine = (await present).filter(({ facts, key }) =>
-      request
-        ? publicKeyOf(facts) === request.publicKey
-        : (key || settings.withoutKeys) && facts.commonName === (data['common_name'] ?? ''),
+    reading ??= settings.texts()
+    present ??= reading.then(presentCertificates)
+    const like = (await present).filter(({ facts }) =>
+      request ? publicKeyOf(facts) === request.publicKey : facts.commonName === (data['common_name'] ?? ''),
     )
-    if (mine.length === 0) return source(path, data)
+    if (like.length === 0) return source(path, data)
     const renewed = (reason: string) => {
       settings.notice?.(`"${data['common_name'] || request?.commonName || path}" is issued anew: ${reason}`)
       return source(path, data)
     }
+    const mine = like.filter(({ key }) => request || key || settings.withoutKeys)
+    if (mine.length === 0) return renewed('its private key lies in none of the files that are rendered')
     const other = notCompared.find(name => data[name]) ?? request?.other
     if (other) return renewed(`it asks for ${other}, which is not compared`)
     if ((data['format'] ?? 'pem') !== 'pem') return renewed(`it asks for the format ${data['format']}`)
@@ -100,7 +95,11 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
     const found = differences.findIndex(one => one.length === 0)
     if (found < 0) return renewed(differences[0]!.join(', '))
     const { facts, key } = mine[found]!
-    return { data: answerOf({ facts, key: request ? undefined : key }, authority, issuer.response!.data['ca_chain']) }
+    const lease_id = leaseIn(await reading, path)
+    return {
+      lease_id,
+      data: answerOf({ facts, key: request ? undefined : key }, authority, issuer.response!.data['ca_chain']),
+    }
   }
 }
 
@@ -139,27 +138,29 @@ export function differencesFrom(expected: Expected, facts: CertificateFacts, now
   return differences
 }
 
-/** Every leaf certificate in the texts, with its key where that is in them too; those in base64, as kubeconfigs have them, among them. */
+/** The lease that a certificate of this path was issued under, where a file names it: only Vault could tell otherwise. */
+function leaseIn(texts: readonly string[], path: string): string | undefined {
+  const lease = /^\/[A-Za-z0-9]{24}(?:\.[A-Za-z0-9]{1,20})?(?![A-Za-z0-9])/
+  for (const text of texts) {
+    for (let at = text.indexOf(path); at >= 0; at = text.indexOf(path, at + 1)) {
+      const [end] = lease.exec(text.slice(at + path.length, at + path.length + 60)) ?? []
+      if (end) return path + end
+    }
+  }
+  return undefined
+}
+
+/** Every leaf certificate in the texts, with its key where that is in them too, however they are written there. */
 export function presentCertificates(texts: readonly string[]): PresentCertificate[] {
-  const all = texts.flatMap(text => [text, ...decoded(text)])
-  const keys = all.flatMap(text => text.match(keyBlock) ?? []).map(key => `${key}\n`)
-  const leaves = all
-    .flatMap(text => (splitBundle(text).length > 0 ? readable(text) : []))
-    .filter(facts => !facts.isAuthority)
+  const keys = texts.flatMap(privateKeysWithin)
+  const leaves = texts.flatMap(text => certificatesWithin(text).flatMap(readable)).filter(facts => !facts.isAuthority)
   return leaves.map(facts => ({ facts, key: keys.find(one => belongs(facts, one)) }))
 }
 
-const keyBlock = /-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----[^-]+-----END (?:[A-Z0-9]+ )?PRIVATE KEY-----/g
-
-function decoded(text: string): string[] {
-  const blobs = text.match(/(?<![A-Za-z0-9+/])LS0t[A-Za-z0-9+/]{100,}={0,2}/g) ?? []
-  return blobs.map(blob => Buffer.from(blob, 'base64').toString('latin1'))
-}
-
 /** What lies on a host may be anything: what can't be read is not there. */
-function readable(text: string): CertificateFacts[] {
+function readable(pem: string): CertificateFacts[] {
   try {
-    return parseCertificates(text)
+    return [parseCertificate(pem)]
   } catch {
     return []
   }
@@ -281,15 +282,12 @@ export function usageName(name: string): string {
 
 function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {
   const kind = facts.keyType.startsWith('RSA') ? 'rsa' : 'ec'
-  const own = key && {
-    private_key: key.trim(),
-    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
-  }
   return {
     certificate: facts.pem.trim(),
     issuing_ca: authority.trim(),
     ca_chain: Array.isArray(chain) ? chain.map(one => String(one).trim()) : [authority.trim()],
-    ...own,
+    ...(key && { private_key: key.trim() }),
+    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
     serial_number: facts.serialNumber.match(/../g)?.join(':') ?? '',
     expiration: Math.floor(facts.notAfter.getTime() / 1000),
   }

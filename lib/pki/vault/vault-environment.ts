@@ -46,7 +46,7 @@ export function vaultSettings(given: Partial<VaultSettings>, environment: Enviro
     ...authoritiesOf(given, environment),
     clientCertificateFile: given.clientCertificateFile ?? (environment['VAULT_CLIENT_CERT'] || undefined),
     clientKeyFile: given.clientKeyFile ?? (environment['VAULT_CLIENT_KEY'] || undefined),
-    skipVerify: skipsVerify(given, environment),
+    skipVerify: skipsVerify(given, environment, address),
     proxies: given.proxies ?? proxiesOf(environment),
     retries: given.retries ?? retriesOf(environment['VAULT_MAX_RETRIES']),
     namespace: given.namespace ?? (environment['VAULT_NAMESPACE'] || undefined),
@@ -100,12 +100,14 @@ function filesOf(folder: string): string[] {
 }
 
 /** Asked twice: once as for every client of Vault, once for rekey alone. */
-function skipsVerify(given: Partial<VaultSettings>, environment: Environment): boolean {
+function skipsVerify(given: Partial<VaultSettings>, environment: Environment, address: string): boolean {
   const asked = environment['VAULT_SKIP_VERIFY'] ?? ''
   if (!truthy.has(asked) && !falsy.has(asked)) {
     throw new RekeyError('VAULT_SKIP_VERIFY must be true or false', { code: 'vault.insecure' })
   }
   if (!given.skipVerify && !truthy.has(asked)) return false
+  // Nothing is verified there; who may be asked without TLS is decided elsewhere.
+  if (/^http:/i.test(address)) return false
   if (truthy.has(environment[skipVerifyVariable] ?? '')) return true
   const what = given.skipVerify ? 'ssl.verify = false' : 'VAULT_SKIP_VERIFY'
   throw new RekeyError(`${what} is set, and Vault's certificate is not left unverified by that alone`, {

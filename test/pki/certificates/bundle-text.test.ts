@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import {
   certificatesWithin,
   holdsKey,
+  privateKeysWithin,
   publicKeysOf,
   withCertificates,
 } from '../../../lib/pki/certificates/bundle-text.ts'
@@ -140,7 +141,13 @@ test('long texts of any kind are read in a moment', t => {
     `${'A'.repeat(64)}\n`.repeat(30_000),
     '-----BEGIN CERTIFICATE-----'.repeat(80_000),
     ' \n'.repeat(1_000_000),
-  ])
+    '\\'.repeat(1_000_000),
+    `-----BEGIN PRIVATE KEY-----${'\\'.repeat(1_000_000)}`,
+    '-----BEGIN PRIVATE KEY-----'.repeat(80_000),
+    `-----BEGIN ${'A'.repeat(1_000_000)}`,
+  ]) {
     t.deepEqual(certificatesWithin(one), [])
+    t.deepEqual(privateKeysWithin(one), [])
+  }
   t.true(performance.now() - begun < 5_000)
 })

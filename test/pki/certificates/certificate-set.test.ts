@@ -18,6 +18,32 @@ test.serial('a key, its certificate and its CA pass, whatever the files are call
   verifySet([{ path: '/both', text: leaf.pem + leaf.keyPem + ca.pem }])
 })
 
+test.serial('a set is checked in YAML, in JSON and on one line as well', async t => {
+  const ca = await issue({ name: 'CN=ca', ca: true })
+  const [leaf, other] = [await issue({ name: 'CN=leaf', issuer: ca }), await issue({ name: 'CN=other' })]
+  const forms: ((pem: string) => string)[] = [
+    pem => `tls: |\n${pem.replaceAll(/^/gm, '    ')}\n`,
+    pem => JSON.stringify({ pem }),
+    pem => JSON.stringify({ inner: JSON.stringify({ pem }) }),
+    pem => JSON.stringify({ pem }).replaceAll('/', '\\/').replaceAll('=', '\\u003d').replaceAll('+', '\\u002B'),
+    pem => `PEM="${pem.replaceAll('\n', '\\n')}"\n`,
+    pem => `PEM="${pem.replaceAll('\n', ' ')}"\n`,
+    pem => pem.replaceAll('\n', '\r\n'),
+    pem => `${pem.trim()}ec`,
+  ]
+  for (const form of forms) {
+    const files = [
+      { path: '/leaf', text: form(leaf.pem) },
+      { path: '/ca', text: form(ca.pem) },
+    ]
+    const found = verifySet([...files, { path: '/key', text: form(leaf.keyPem) }])
+    t.is(found.get('/leaf')![0]!.pem, leaf.pem)
+    t.throws(() => verifySet([...files, { path: '/key', text: form(other.keyPem) }]), {
+      message: /^\/key: the private/,
+    })
+  }
+})
+
 test.serial('a key that belongs to none of the certificates is named by its file', async t => {
   const [one, other] = [await issue({ name: 'CN=a' }), await issue({ name: 'CN=b' })]
   t.throws(

@@ -46,6 +46,9 @@ test.serial("Vault's certificate is left unverified only where that is asked twi
   t.false(vaultSettings({}, { ...environment, REKEY_VAULT_SKIP_VERIFY: 'true' }, home).skipVerify)
   t.false(vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'false' }, home).skipVerify)
   t.throws(() => vaultSettings({ skipVerify: true }, environment, home), { message: /ssl\.verify = false is set/ })
+  // Over plain http nothing is verified: there is nothing to leave out.
+  const plain = { ...asked, VAULT_ADDR: 'http://127.0.0.1:8200' }
+  t.false(vaultSettings({ skipVerify: true }, plain, home).skipVerify)
   t.throws(() => vaultSettings({}, { ...environment, VAULT_SKIP_VERIFY: 'perhaps' }, home), { code: 'vault.insecure' })
 })
 
