@@ -144,7 +144,8 @@ test.serial('a login is made for the rendering, and its token is given back', as
 
 test.serial("Vault's certificate is not left unverified by one word", async t => {
   const { out, on } = scene(`template {\n contents = "${secretTemplate}"\n destination = "OUT/a"\n}\n`)
-  const { code, all } = await on('a', [], { environment: { VAULT_SKIP_VERIFY: '1' } })
+  const VAULT_ADDR = vault.address.replace('http:', 'https:')
+  const { code, all } = await on('a', [], { environment: { VAULT_SKIP_VERIFY: '1', VAULT_ADDR } })
   t.is(code, 2, all)
   t.regex(
     all.replaceAll(/\s+/g, ' '),
