@@ -56,6 +56,11 @@ export class CancelledError extends RekeyError {
   override readonly exitCode: number = exitCodes.interrupted
 }
 
+/** A text of an input, for a message: its start, where it is long. */
+export function excerpt(text: string, most = 100): string {
+  return text.length > most ? `${text.slice(0, most)}…` : text
+}
+
 /** Where in an input file something is: `file:line`, or `file:line:column`, 1-based. */
 export function at(file: string, line?: number, column?: number): string {
   if (line === undefined) return file

@@ -1,7 +1,7 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
-import { userInfo } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
+import { operatorName } from '../operator.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
 import { redactor } from '../output/redaction.ts'
 import { type Host, names } from '../playbook/host.ts'
@@ -96,7 +96,7 @@ export async function execute(execution: Execution): Promise<number> {
       signal,
       confirm: step ? confirmSteps(signal) : undefined,
       emit,
-      operator: userInfo().username,
+      operator: operatorName(),
       diff: diff ? (await import('../output/diff.ts')).fileDiffer(redact) : undefined,
       flush: async () => {
         await kept

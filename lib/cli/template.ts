@@ -1,13 +1,13 @@
 // `rekey template`: consul-template's configuration, rendered from here and placed on the hosts of a pattern.
 import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { homedir, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
 import { RekeyError } from '../errors.ts'
 import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
+import { operatorName, passwdHome } from '../operator.ts'
 import { openView } from '../output/open-view.ts'
 import { give, tell } from '../output/print.ts'
 import { redactor } from '../output/redaction.ts'
@@ -133,7 +133,9 @@ async function vaultSource(block: VaultBlock, signal: AbortSignal): Promise<Secr
   const { caFolder, kubernetes, ...named } = block
   const authorities = named.authorities ?? (caFolder === undefined ? undefined : authoritiesIn(caFolder))
   const login = kubernetes && { method: 'kubernetes' as const, ...kubernetes }
-  const vault = await connectVault(vaultSettings({ ...named, authorities, login, signal }, process.env, homedir()))
+  const vault = await connectVault(
+    vaultSettings({ ...named, authorities, login, signal }, process.env, process.env['HOME'] ?? passwdHome()),
+  )
   return {
     read: vault.read,
     write: vault.write,
@@ -443,7 +445,7 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
   }
   try {
     const { exitCode } = await runPlaybook(made, {
-      ...{ run, folder, emit, vars: {}, operator: userInfo().username, flush: journal.flush },
+      ...{ run, folder, emit, vars: {}, operator: operatorName(), flush: journal.flush },
       ...{ inventory: options.inventory, limit: options.limit, signal: options.signal },
       ...{
         check: options.check,

@@ -2,8 +2,8 @@
 // negation, `@revoked` and `@cert-authority`.
 import { createHash, createHmac } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { homeFolder } from '../operator.ts'
 
 /** One line of a known_hosts file. */
 export interface KnownHost {
@@ -22,9 +22,10 @@ export type HostKeyVerdict =
   | { readonly is: 'changed'; readonly recorded: KnownHost }
   | { readonly is: 'revoked'; readonly recorded: KnownHost }
 
-/** The files that OpenSSH reads when nothing else is said. */
+/** The files that OpenSSH reads when nothing else is said. Throws `RekeyError` for a user without a home folder. */
 export function defaultKnownHostsFiles(): string[] {
-  return [join(homedir(), '.ssh', 'known_hosts'), join(homedir(), '.ssh', 'known_hosts2'), '/etc/ssh/ssh_known_hosts']
+  const own = join(homeFolder(), '.ssh')
+  return [join(own, 'known_hosts'), join(own, 'known_hosts2'), '/etc/ssh/ssh_known_hosts']
 }
 
 /** The entries of one known_hosts file, so that those of one host of many are found at once. */

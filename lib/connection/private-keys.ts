@@ -1,14 +1,14 @@
 // Private keys that need a passphrase: which they are, and unlocking each once for all hosts. Unlocking is slow on purpose.
 import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { homeFolder } from '../operator.ts'
 import type { ConnectionSettings, UnlockedKey } from './settings.ts'
 import { Secret } from './shell.ts'
 
-/** The keys that ssh tries when nobody names one. */
+/** The keys that ssh tries when nobody names one. Throws `RekeyError` for a user without a home folder. */
 export function defaultKeyFiles(): string[] {
-  return ['id_ed25519', 'id_ecdsa', 'id_rsa'].map(name => join(homedir(), '.ssh', name))
+  return ['id_ed25519', 'id_ecdsa', 'id_rsa'].map(name => join(homeFolder(), '.ssh', name))
 }
 
 /** Whether a private key can't be used without its passphrase. */

@@ -1,5 +1,5 @@
 // Host names with ports and ranges, as inventories write them: `m[01:03].example.com:2222`.
-import { RekeyError } from '../errors.ts'
+import { excerpt, RekeyError } from '../errors.ts'
 
 const numericRange = String.raw`\[(?:[0-9]+:[0-9]+)(?::[0-9]+)?\]`
 const hexadecimalRange = String.raw`\[(?:[0-9a-f]+:[0-9a-f]+)(?::[0-9]+)?\]`
@@ -65,11 +65,16 @@ export function expandHosts(pattern: string): { hosts: string[]; port?: number }
   if (!/[:[]/.test(pattern)) return { hosts: [pattern] }
   const address = parseAddress(pattern)
   const host = address?.host ?? pattern
-  return { hosts: host.includes('[') ? expandRange(host) : [host], port: address?.port }
+  if (!host.includes('[')) return { hosts: [host], port: address?.port }
+  if (host.length > longestPattern) throw badRange(host, `it is longer than ${longestPattern} characters`)
+  if (host.split('[').length - 1 > mostRanges) throw badRange(host, `it has more than ${mostRanges} ranges`)
+  return { hosts: expandRange(host), port: address?.port }
 }
 
 const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
 const rangeLimit = 1_000_000
+/** Ranges of one pattern, and its characters: names of hosts have no more. */
+const [mostRanges, longestPattern] = [20, 1000]
 
 function expandRange(pattern: string): string[] {
   const match = /^([^[\]]*)\[([^[\]]*)\](.*)$/.exec(pattern)
@@ -112,7 +117,7 @@ function numberRange(pattern: string, begin: string, end: string, step: number):
 }
 
 function badRange(pattern: string, what: string): RekeyError {
-  return new RekeyError(`bad host range "${pattern}": ${what}`, {
+  return new RekeyError(`bad host range "${excerpt(pattern)}": ${what}`, {
     code: 'inventory.bad-range',
     hint: 'Write ranges like node[1:5], node[01:20:2] or rack[a:f].',
   })

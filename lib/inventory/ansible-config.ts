@@ -1,8 +1,8 @@
 // ansible.cfg and the environment variables of Ansible: where the inventory is when nobody says so.
 import { existsSync, statSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
+import { expandHome, passwdHome } from '../operator.ts'
 import { readText } from './variable-files.ts'
 import type { VaultOptions } from './vault-passwords.ts'
 
@@ -44,14 +44,15 @@ export function readAnsibleConfig({ cwd, environment }: ConfigContext): AnsibleC
 function findConfig(cwd: string, environment: NodeJS.ProcessEnv): string | undefined {
   const named = environment['ANSIBLE_CONFIG']
   if (named) {
-    const path = resolve(cwd, named.replace(/^~(?=\/|$)/, environment['HOME'] ?? homedir()))
+    const path = resolve(cwd, expandHome(named, environment))
     const file = statSync(path, { throwIfNoEntry: false })?.isDirectory() ? join(path, 'ansible.cfg') : path
     if (existsSync(file)) return file
   }
   // Ansible ignores the file of a folder that everyone may write to.
   const shared = (statSync(cwd).mode & 0o002) !== 0
-  const home = environment['HOME'] ?? homedir()
-  const places = [...(shared ? [] : [join(cwd, 'ansible.cfg')]), join(home, '.ansible.cfg'), '/etc/ansible/ansible.cfg']
+  const home = environment['HOME'] ?? passwdHome()
+  const own = home ? [join(home, '.ansible.cfg')] : []
+  const places = [...(shared ? [] : [join(cwd, 'ansible.cfg')]), ...own, '/etc/ansible/ansible.cfg']
   return places.find(place => existsSync(place))
 }
 
@@ -74,15 +75,15 @@ function parseConfig(file: string, text: string): Map<string, Map<string, string
       current.set(key, `${current.get(key)}\n${line.trim()}`)
       continue
     }
-    const pair = /^([^=:]+?)\s*[=:]\s*(.*)$/.exec(line)
-    if (!pair || !current) {
+    const cut = line.search(/[=:]/)
+    if (cut < 1 || !current) {
       throw new RekeyError(`${at(file, index + 1)}: "${line.trim()}" is neither a [section] nor key = value`, {
         code: 'inventory.ansible-config',
         hint: 'Correct that line of ansible.cfg, or name the inventory with -i.',
       })
     }
-    key = pair[1]!.trim().toLowerCase()
-    current.set(key, pair[2]!.trim())
+    key = line.slice(0, cut).trim().toLowerCase()
+    current.set(key, line.slice(cut + 1).trim())
   }
   return sections
 }
@@ -93,9 +94,7 @@ export function fallbackSources(config: AnsibleConfig): { sources: string[]; sai
   if (!setting) return undefined
   // A list of paths is separated by commas, and so is a list of hosts: only paths that exist are taken for a list.
   const parts = setting.value.split(',').map(part => part.trim())
-  const paths = parts
-    .filter(part => part !== '')
-    .map(part => resolve(setting.folder, part.replace(/^~(?=\/|$)/, homedir())))
+  const paths = parts.filter(part => part !== '').map(part => resolve(setting.folder, expandHome(part)))
   const sources = paths.every(path => existsSync(path)) || parts.length === 1 ? paths : [setting.value]
   return { sources, said: `no -i given: the inventory is ${sources.join(', ')} (${setting.from})` }
 }

@@ -1,7 +1,6 @@
 // From `ansible_host`, `ansible_user`, `ansible_ssh_common_args` … to the settings of a connection.
 import { existsSync } from 'node:fs'
-import { homedir, userInfo } from 'node:os'
-import { isAbsolute, join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import {
   type BecomeSettings,
   becomeMethods,
@@ -9,6 +8,7 @@ import {
   type ConnectionSettings,
 } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
+import { expandHome, loginName, operatorName } from '../operator.ts'
 import { splitShell } from './shell-words.ts'
 import { readSshConfig, type SshConfig, sshConfigMatters, sshDefaults } from './ssh-config.ts'
 
@@ -116,7 +116,8 @@ export function connectionSettings(name: string, read: ReadVariable, context: Co
     kind,
     address: options.get('hostname') ?? address,
     port: portNumber,
-    user: options.get('user') ?? context.environment['USER'] ?? userInfo().username,
+    user:
+      options.get('user') ?? (kind === 'local' ? operatorName(context.environment) : loginName(context.environment)),
     ...(keyFile !== undefined && { privateKeyFile: expandPath(keyFile, context) }),
     ...optional('password', text('ansible_password', 'ansible_ssh_pass', 'ansible_ssh_password') ?? defaults.password),
     ...(context.defaults && { unlockedKeys: context.defaults.unlockedKeys }),
@@ -238,10 +239,7 @@ function badVariable(host: string, variable: string, what: string): RekeyError {
 
 /** A path of the inventory, absolute: `~` is the user's home. */
 function expandPath(path: string, { cwd, environment }: ConnectionContext): string {
-  const home = environment['HOME'] ?? homedir()
-  if (path === '~') return home
-  if (path.startsWith('~/')) return join(home, path.slice(2))
-  return isAbsolute(path) ? path : resolve(cwd, path)
+  return resolve(cwd, expandHome(path, environment))
 }
 
 // What of ssh's configuration connections of rekey can follow.

@@ -15,7 +15,7 @@ export interface ExecutableOptions {
   readonly timeout?: number
 }
 
-const outputLimit = 256 * 1024 * 1024
+const outputLimit = 64 * 1024 * 1024
 /** Programs without `_meta` are asked host by host; this many at a time. */
 const parallelHosts = 8
 
@@ -157,6 +157,8 @@ function run(
       let hint = 'Run it by hand to see what it says.'
       if (error.killed && typeof error.code !== 'string') {
         what = `${command} took more than ${timeout / 1000} s and was ended`
+      } else if (error.code === ('ERR_CHILD_PROCESS_STDIO_MAXBUFFER' as unknown)) {
+        what = `${command} printed more than ${outputLimit / 1024 / 1024} MiB and was ended`
       } else if (typeof error.code === 'string') {
         what = `${command} could not be run: ${error.code}`
         hint = 'Check its first line (#!) and that the interpreter named there exists; or take its executable bit away.'

@@ -1,7 +1,7 @@
 // `-e`: `key=value` pairs, YAML or JSON in braces, and `@file`; what is given later wins.
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { expandHome } from '../operator.ts'
 import type { Assignments } from './groups.ts'
 import { readText, readVariables } from './variable-files.ts'
 import { isEncrypted, type Vault } from './vault.ts'
@@ -28,8 +28,7 @@ export function readExtraVariables(args: readonly string[], options: ExtraVariab
 
 function readArgument(argument: string, { cwd, environment, vault, notice }: ExtraVariablesOptions): Assignments {
   if (argument.startsWith('@')) {
-    const path = argument.slice(1)
-    const file = path.startsWith('~/') ? join(environment['HOME'] ?? homedir(), path.slice(2)) : resolve(cwd, path)
+    const file = resolve(cwd, expandHome(argument.slice(1), environment))
     const text = readText(file)
     if (!isEncrypted(text)) return readVariables(text, file, vault, notice)
     return vaulted(readVariables(vault.decrypt(text, file), file, vault, notice))

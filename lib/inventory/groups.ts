@@ -66,10 +66,45 @@ export function createInventoryData(): InventoryData {
   return data
 }
 
-/** The group of that name, made when it is new. */
+/** More of either is no inventory, but a mistake in a range or somebody's attack. */
+const [maxHosts, maxGroups] = [1_000_000, 100_000]
+/** Groups within each other, and groups that contain one: nobody's are more. */
+const [maxGroupDepth, maxAncestors] = [200, 1000]
+
+// Control characters, line breaks of Unicode, marks that turn the direction of text, and halves of characters.
+const unprintable = /[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u
+
+/** Throws `RekeyError` for the name of a host or group that can be no name. */
+function checkName(name: string, what: 'host' | 'group', origin: Origin): void {
+  let why: string | undefined
+  if (unprintable.test(name)) why = 'has characters in it that can’t be printed'
+  else if (what === 'host' && (name.includes('/') || name === '.' || name === '..')) why = 'would be a path'
+  if (why === undefined) return
+  const shown = JSON.stringify(name.slice(0, 80)).replace(
+    /[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu,
+    unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  throw new RekeyError(`${at(origin.file, origin.line)}: the name ${shown} of a ${what} ${why}`, {
+    code: 'inventory.name',
+    hint:
+      what === 'host' ? 'Give it a plain name, and what it is reached by in ansible_host.' : 'Give it a plain name.',
+  })
+}
+
+function checkCount(count: number, most: number, what: string, origin: Origin): void {
+  if (count < most) return
+  throw new RekeyError(`${at(origin.file, origin.line)}: more than ${most.toLocaleString('en')} ${what}`, {
+    code: 'inventory.size',
+    hint: 'Check the ranges: nothing that large is an inventory.',
+  })
+}
+
+/** The group of that name, made when it is new. Throws `RekeyError` for what can be no name. */
 export function ensureGroup(data: InventoryData, name: string, origin: Origin): Group {
   let group = data.groups.get(name)
   if (!group) {
+    checkName(name, 'group', origin)
+    checkCount(data.groups.size, maxGroups, 'groups', origin)
     group = {
       name,
       origin,
@@ -85,7 +120,7 @@ export function ensureGroup(data: InventoryData, name: string, origin: Origin): 
   return group
 }
 
-/** Puts a host into a group, making the host when it is new. */
+/** Puts a host into a group, making the host when it is new. Throws `RekeyError` for what can be no name. */
 export function addHost(
   { data, source }: Collector,
   name: string,
@@ -95,6 +130,8 @@ export function addHost(
 ): HostEntry {
   let host = data.hosts.get(name)
   if (!host) {
+    checkName(name, 'host', origin)
+    checkCount(data.hosts.size, maxHosts, 'hosts', origin)
     host = { name, origin, source, vars: new Map(), groups: new Map() }
     data.hosts.set(name, host)
     // Ansible takes a port only from where the host is named first.
@@ -124,6 +161,13 @@ function link(parent: Group, child: Group): void {
   child.parents.set(parent.name, parent)
 }
 
+function tooDeep({ name, origin }: Group, why: string): RekeyError {
+  return new RekeyError(`${at(origin.file, origin.line)}: the group "${name}": ${why}`, {
+    code: 'inventory.group-depth',
+    hint: 'Nothing that deep is an inventory; check what makes these groups.',
+  })
+}
+
 function isAncestor(candidate: Group, group: Group): boolean {
   const seen = new Set<Group>()
   const pending = [...group.parents.values()]
@@ -131,6 +175,8 @@ function isAncestor(candidate: Group, group: Group): boolean {
     if (next === candidate) return true
     if (seen.has(next)) continue
     seen.add(next)
+    if (seen.size > maxAncestors)
+      throw tooDeep(group, `more than ${maxAncestors.toLocaleString('en')} groups contain it`)
     pending.push(...next.parents.values())
   }
   return false
@@ -200,7 +246,7 @@ export function reconcile(data: InventoryData, notice: (line: string) => void): 
   setDepths(data)
 }
 
-/** How deep each group lies, by what contains it now. */
+/** How deep each group lies, by what contains it now. Throws `RekeyError` for one that lies too deep. */
 export function setDepths({ groups }: InventoryData): void {
   // Longest paths from the roots: visit a group once all its parents are done.
   const waiting = new Map<Group, number>()
@@ -212,6 +258,8 @@ export function setDepths({ groups }: InventoryData): void {
   for (let group = ready.pop(); group; group = ready.pop()) {
     for (const child of group.children.values()) {
       child.depth = Math.max(child.depth, group.depth + 1)
+      if (child.depth > maxGroupDepth)
+        throw tooDeep(child, `it lies in more than ${maxGroupDepth} groups within each other`)
       const left = (waiting.get(child) ?? child.parents.size) - 1
       waiting.set(child, left)
       if (left === 0) ready.push(child)

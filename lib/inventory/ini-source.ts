@@ -1,5 +1,5 @@
 // Inventories written in INI: `[group]`, `[group:vars]`, `[group:children]`, hosts with `key=value`.
-import { at, RekeyError } from '../errors.ts'
+import { at, excerpt, RekeyError } from '../errors.ts'
 import { addChild, addHost, assignToGroup, assignToHost, type Collector, ensureGroup, type Origin } from './groups.ts'
 import { pythonLiteral } from './python-literal.ts'
 import { splitShell } from './shell-words.ts'
@@ -56,7 +56,7 @@ export function addIniInventory(collector: Collector, file: string, text: string
       if (kind !== 'hosts' && kind !== 'children' && kind !== 'vars') {
         throw bad(
           origin,
-          `the section [${name}:${kind}] is of an unknown kind`,
+          `the section [${excerpt(`${name}:${kind}`)}] is of an unknown kind`,
           'Sections are [group], [group:vars] and [group:children].',
         )
       }
@@ -67,7 +67,7 @@ export function addIniInventory(collector: Collector, file: string, text: string
     } else if (line.startsWith('[') && line.endsWith(']')) {
       throw bad(
         origin,
-        `${line} is no section`,
+        `${excerpt(line)} is no section`,
         'Sections are [group], [group:vars] and [group:children], without spaces.',
       )
     } else if (kind === 'hosts') {
@@ -75,14 +75,18 @@ export function addIniInventory(collector: Collector, file: string, text: string
     } else if (kind === 'vars') {
       const equals = line.indexOf('=')
       if (equals === -1)
-        throw bad(origin, `expected key=value in [${group.name}:vars], not "${line}"`, 'Write one key=value a line.')
+        throw bad(
+          origin,
+          `expected key=value in [${group.name}:vars], not "${excerpt(line)}"`,
+          'Write one key=value a line.',
+        )
       assignToGroup(group, line.slice(0, equals).trim(), pythonLiteral(line.slice(equals + 1).trim()), origin)
     } else {
       const child = groupName.exec(line)?.[1]
       if (child === undefined)
         throw bad(
           origin,
-          `expected the name of a group in [${group.name}:children], not "${line}"`,
+          `expected the name of a group in [${group.name}:children], not "${excerpt(line)}"`,
           'Write one group a line.',
         )
       const known = data.groups.get(child)
@@ -95,11 +99,11 @@ export function addIniInventory(collector: Collector, file: string, text: string
   for (const [name, waiting] of pending) {
     const hint = `Add a section [${name}], empty if need be, or correct the name.`
     if (waiting.kind === 'vars')
-      throw bad({ file, line: waiting.line }, `[${name}:vars] is for a group that nothing declares`, hint)
+      throw bad({ file, line: waiting.line }, `[${excerpt(name)}:vars] is for a group that nothing declares`, hint)
     const parent = waiting.parents.at(-1)!
     throw bad(
       { file, line: parent.line },
-      `[${parent.name}:children] names "${name}", a group that nothing declares`,
+      `[${excerpt(parent.name)}:children] names "${excerpt(name)}", a group that nothing declares`,
       hint,
     )
   }
@@ -120,7 +124,7 @@ function addHostLine(collector: Collector, group: string, line: string, origin: 
   if (pattern.endsWith(':') && port === undefined) {
     throw bad(
       origin,
-      `the host "${pattern}" ends in a colon`,
+      `the host "${excerpt(pattern)}" ends in a colon`,
       'Put a port behind it, or leave it out; in YAML inventories, call the file .yml.',
     )
   }
@@ -130,7 +134,7 @@ function addHostLine(collector: Collector, group: string, line: string, origin: 
     if (equals === -1) {
       throw bad(
         origin,
-        `expected key=value behind the host, not "${word}"`,
+        `expected key=value behind the host, not "${excerpt(word)}"`,
         'Write one host a line; quote values that contain spaces.',
       )
     }

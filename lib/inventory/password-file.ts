@@ -1,9 +1,9 @@
 // A file with a password, or a program that prints one.
 import { execFile } from 'node:child_process'
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { expandHome } from '../operator.ts'
 
 /** Where a password is looked for, and how it is called in messages. */
 export interface PasswordFileContext {
@@ -27,7 +27,7 @@ export async function readPasswordFile(
   programArgs: (file: string) => readonly string[] = () => [],
   open: (text: string, file: string) => string = text => text,
 ): Promise<string> {
-  const file = source.startsWith('~/') ? join(environment['HOME'] ?? homedir(), source.slice(2)) : resolve(cwd, source)
+  const file = resolve(cwd, expandHome(source, environment))
   const none = (why: string, cause?: unknown) =>
     new RekeyError(`no ${what} from ${file}: ${why}`, {
       code,
@@ -37,10 +37,18 @@ export async function readPasswordFile(
   const stats = statSync(file, { throwIfNoEntry: false })
   if (!stats?.isFile()) throw none('there is no such file')
   const password = isExecutable(file)
-    ? (await printed(file, programArgs(file), cwd, environment, none)).replace(/^[\r\n]+|[\r\n]+$/g, '')
+    ? withoutBreaks(await printed(file, programArgs(file), cwd, environment, none))
     : open(readText(file, none).trim(), file).trim()
   if (password === '') throw none('it gives an empty password')
   return password
+}
+
+/** A text without the line breaks around it. */
+function withoutBreaks(text: string): string {
+  let [start, end] = [0, text.length]
+  while (/[\r\n]/.test(text[start] ?? '')) start++
+  while (end > start && /[\r\n]/.test(text[end - 1]!)) end--
+  return text.slice(start, end)
 }
 
 function readText(file: string, none: (why: string, cause?: unknown) => RekeyError): string {

@@ -14,7 +14,12 @@ export function splitPattern(pattern: string): string[] {
   let parts: readonly string[]
   if (pattern.includes(',')) parts = pattern.split(',')
   else if (parseAddress(pattern)) parts = [pattern]
-  else parts = pattern.match(/(?:[^\s:[\]]|\[[^\]]*\])+/g) ?? []
+  else {
+    // A bracket that nothing closes separates; taken away first, or each would be looked for to the end.
+    const closed = pattern.lastIndexOf(']') + 1
+    const text = pattern.slice(0, closed) + pattern.slice(closed).replaceAll('[', ' ')
+    parts = text.match(/(?:[^\s:[\]]|\[[^\]]*\])+/g) ?? []
+  }
   return parts.map(part => part.trim()).filter(part => part !== '')
 }
 
@@ -127,33 +132,67 @@ function matcher(expression: string): (name: string) => boolean {
     }
   }
   if (!/[*?[]/.test(expression)) return name => name === expression
-  const pattern = globRegex(expression)
-  return name => pattern.test(name)
+  return globMatcher(expression)
 }
 
-/** A shell wildcard as fnmatch reads it. */
-function globRegex(glob: string): RegExp {
-  let source = ''
+/**
+ * A shell wildcard as fnmatch reads it. Between stars stand pieces of a length of their own: each is looked for once, from where the one
+ * before it ended, so that no pattern takes long.
+ */
+function globMatcher(glob: string): (name: string) => boolean {
+  const pieces = globPieces(glob)
+  const regex = (source: string, flags: string): RegExp => {
+    try {
+      return new RegExp(source, flags)
+    } catch (error) {
+      throw badPattern(glob, error)
+    }
+  }
+  if (pieces.length === 1) {
+    const whole = regex(`^(?:${pieces[0]!.source})$`, 's')
+    return name => whole.test(name)
+  }
+  const first = regex(`^(?:${pieces[0]!.source})`, 's')
+  const last = pieces.at(-1)!
+  const end = regex(`(?:${last.source})$`, 'sy')
+  const between = pieces.slice(1, -1).map(({ source }) => regex(source, 'sg'))
+  return name => {
+    let from = first.exec(name)?.[0].length
+    for (const piece of between) {
+      if (from === undefined) return false
+      piece.lastIndex = from
+      from = piece.test(name) ? piece.lastIndex : undefined
+    }
+    if (from === undefined || name.length - last.length < from) return false
+    end.lastIndex = name.length - last.length
+    return end.test(name)
+  }
+}
+
+/** What stands between the stars of a wildcard, as regular expressions for so many characters. */
+function globPieces(glob: string): { source: string; length: number }[] {
+  const pieces = [{ source: '', length: 0 }]
+  const add = (source: string): void => {
+    const piece = pieces.at(-1)!
+    piece.source += source
+    piece.length++
+  }
   for (let index = 0; index < glob.length; index++) {
     const character = glob[index]!
-    if (character === '*') source += '.*'
-    else if (character === '?') source += '.'
+    if (character === '*') pieces.push({ source: '', length: 0 })
+    else if (character === '?') add('.')
     else if (character === '[') {
       // A bracket right after the opening one (or its !) is a member, not the end.
       const end = glob.indexOf(']', index + (glob[index + 1] === '!' ? 3 : 2))
-      if (end === -1) source += '\\['
+      if (end === -1) add('\\[')
       else {
         const members = glob.slice(index + 1, end).replace(/[\\[\]&|~]/g, '\\$&')
-        source += members.startsWith('!') ? `[^${members.slice(1)}]` : `[${members.replace(/^\^/, '\\^')}]`
+        add(members.startsWith('!') ? `[^${members.slice(1)}]` : `[${members.replace(/^\^/, '\\^')}]`)
         index = end
       }
-    } else source += character.replace(/[\\^$.|+(){}\]/-]/g, '\\$&')
+    } else add(character.replace(/[\\^$.|+(){}\]/]/g, '\\$&'))
   }
-  try {
-    return new RegExp(`^(?:${source.replace(/(^|[^\\])\\-/g, '$1-')})$`, 's')
-  } catch (error) {
-    throw badPattern(glob, error)
-  }
+  return pieces
 }
 
 /** A regular expression of Python's that may match anywhere in a name. Throws `RekeyError` with where it stands. */

@@ -20,7 +20,7 @@ const notLiteral = new Error('not a Python literal')
 
 const number =
   /(?:0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|(?:(?:\d(?:_?\d)*)?\.\d(?:_?\d)*|\d(?:_?\d)*\.?)(?:[eE][-+]?\d(?:_?\d)*)?)(?![\w.])/y
-const decimal = String.raw`((?:\d(?:_?\d)*)?\.?\d(?:_?\d)*\.?(?:[eE][-+]?\d(?:_?\d)*)?)[jJ](?![\w.])`
+const decimal = String.raw`((?:\d(?:_?\d)*(?:\.(?:\d(?:_?\d)*)?)?|\.\d(?:_?\d)*)(?:[eE][-+]?\d(?:_?\d)*)?)[jJ](?![\w.])`
 const imaginary = new RegExp(decimal, 'y')
 const imaginaryPart = new RegExp(String.raw`([-+])[ \t]*${decimal}`, 'y')
 const stringStart = /([rRbBuU]|[bB][rR]|[rR][bB])?("""|'''|"|')/y
@@ -98,16 +98,13 @@ class Reader {
   }
 
   #value(): Value {
-    if (++this.#depth > 100) throw notLiteral
-    const value = this.#strings() ?? this.#other()
-    this.#depth--
-    return value
+    return this.#strings() ?? this.#other()
   }
 
   #other(): Value {
-    if (this.#take('[')) return this.#items(']')
-    if (this.#take('(')) return this.#parenthesis()
-    if (this.#take('{')) return this.#braces()
+    if (this.#take('[')) return this.#within(() => this.#items(']'))
+    if (this.#take('(')) return this.#within(() => this.#parenthesis())
+    if (this.#take('{')) return this.#within(() => this.#braces())
     if (this.#take('...')) return '...'
     const word = this.#match(/[A-Za-z_]\w*/y)?.[0]
     switch (word) {
@@ -122,6 +119,14 @@ class Reader {
     }
     if (word !== undefined) throw notLiteral
     return this.#number()
+  }
+
+  /** What stands in a bracket. Python reads no more than 200 within each other. */
+  #within(read: () => Value): Value {
+    if (++this.#depth > 200) throw notLiteral
+    const value = read()
+    this.#depth--
+    return value
   }
 
   #number(): Value {
@@ -139,6 +144,8 @@ class Reader {
     let digits = this.#match(number)?.[0]
     if (digits === undefined) throw notLiteral
     digits = digits.replaceAll('_', '')
+    // Python reads no more decimal digits, and prints no more.
+    if (digits.length > 4300) throw notLiteral
     if (/^0[xob]/i.test(digits)) return integer(BigInt(sign) * BigInt(digits.toLowerCase()))
     if (/[.eE]/.test(digits)) return float(sign * Number(digits))
     if (/^0+[1-9]/.test(digits)) throw notLiteral
@@ -173,7 +180,7 @@ class Reader {
     if (!this.#take(':')) {
       const items = this.#take(',') ? [first, ...this.#items('}')] : [first]
       if (items.length === 1 && this.#text[this.#at - 1] !== '}' && !this.#take('}')) throw notLiteral
-      return items.filter((item, index) => items.indexOf(item) === index)
+      return [...new Set(items)]
     }
     mapping.set(asKey(first), this.#value())
     while (!this.#take('}')) {

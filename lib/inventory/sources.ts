@@ -49,11 +49,6 @@ async function readPath(data: InventoryData, path: string, context: SourceContex
     })
   }
   if (stats.isDirectory()) return readFolder(data, path, context, walk)
-  if (!stats.isFile())
-    throw new RekeyError(`${path} is neither a file nor a folder`, {
-      code: 'inventory.unreadable',
-      hint: 'Name a file, a folder or an executable.',
-    })
   await readFile(data, path, context, walk.way.length > 0)
   context.processed.push(folderOf(path))
 }

@@ -1,9 +1,9 @@
 // `~/.ssh/config` and the system's, as ssh itself understands them: Host, Match and Include are left to `ssh -G`.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { passwdHome } from '../operator.ts'
 
 /** Options of ssh for one destination, by their names in lower case; of `identityfile` there may be several. */
 export type SshConfig = ReadonlyMap<string, readonly string[]>
@@ -11,16 +11,18 @@ export type SshConfig = ReadonlyMap<string, readonly string[]>
 const systemFile = '/etc/ssh/ssh_config'
 const systemFolder = '/etc/ssh/ssh_config.d'
 // What Debian, Fedora and others ship: nothing of it says where a host is or who may log in.
-const harmless = /^\s*(#.*|Include\s.*|Host\s+\*|SendEnv\s.*|HashKnownHosts\s.*|GSSAPIAuthentication\s.*|)\s*$/i
+const harmless = /^(#|Include\s|Host\s+\*$|SendEnv\s|HashKnownHosts\s|GSSAPIAuthentication\s|$)/i
 
 /** True when a configuration of ssh may say something about hosts; without one, no program needs to be run. */
 export function sshConfigMatters(): boolean {
-  if (existsSync(join(userInfo().homedir, '.ssh', 'config'))) return true
+  // ssh looks into the home folder of the passwd file, and refuses to run for a user without an entry there.
+  const home = passwdHome() ?? process.env['HOME']
+  if (home && existsSync(join(home, '.ssh', 'config'))) return true
   if (!existsSync(systemFile)) return false
   if (
     !readFileSync(systemFile, 'utf8')
       .split('\n')
-      .every(line => harmless.test(line))
+      .every(line => harmless.test(line.trim()))
   )
     return true
   return existsSync(systemFolder) && readdirSync(systemFolder).some(name => name.endsWith('.conf'))
@@ -46,7 +48,9 @@ export function readSshConfig(destination: string, args: readonly string[]): Ssh
         : (stderr?.trim().split('\n')[0] ?? String(error))
     throw new RekeyError(`${destination}: the configuration of ssh can't be read: ${why}`, {
       code: 'inventory.ssh-config',
-      hint: 'Try the same by hand: ssh -G HOST.',
+      hint: why.startsWith('No user exists')
+        ? 'Give this user id an entry in the passwd file, or leave no configuration of ssh for it to be asked about.'
+        : 'Try the same by hand: ssh -G HOST.',
       cause: error,
     })
   }

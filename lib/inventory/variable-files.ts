@@ -1,5 +1,5 @@
 // group_vars and host_vars folders: which files belong to a group or host, and what they set.
-import { readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import { at, RekeyError } from '../errors.ts'
 import type { Assignments } from './groups.ts'
@@ -21,6 +21,8 @@ export interface VariableFolder {
 
 const extensions = ['', '.yml', '.yaml', '.json']
 const [maxDepth, maxFolders] = [50, 10_000]
+/** A hundred times what inventories of thousands of hosts take. */
+const maxFileSize = 64 * 1024 * 1024
 
 /** Looks into `group_vars` and `host_vars` of a folder. Files that aren't encrypted are read, and so checked, at once. */
 export function openVariableFolder(path: string, vault: Vault, notice: (line: string) => void): VariableFolder {
@@ -36,7 +38,8 @@ export function openVariableFolder(path: string, vault: Vault, notice: (line: st
     // One listing instead of four look-ups for each of thousands of hosts.
     const names = new Set(listFolder(place))
     return name => {
-      if (name.startsWith('/') || name === '.' || name === '..') return undefined
+      // No name leads out of the folder.
+      if (name.startsWith('/') || /(?:^|\/)\.\.?(?:\/|$)/.test(name)) return undefined
       const files = filesOf(place, name, names)
       return files.length === 0 ? undefined : layer(files, vault, notice)
     }
@@ -50,7 +53,8 @@ function filesOf(place: string, name: string, names: ReadonlySet<string>): strin
     const path = join(place, name + extension)
     const stats = statOf(path)
     if (!stats) continue
-    return stats.isDirectory() ? filesBelow(path) : [path]
+    if (stats.isDirectory()) return filesBelow(path)
+    return [path]
   }
   return []
 }
@@ -119,7 +123,7 @@ export function readVariables(text: string, file: string, vault: Vault, notice: 
 export function readText(file: string): string {
   let bytes: Buffer
   try {
-    bytes = readFileSync(file)
+    bytes = readBytes(file)
   } catch (error) {
     throw unreadable(file, error)
   }
@@ -141,6 +145,27 @@ export function listFolder(path: string): string[] {
     return readdirSync(path)
   } catch (error) {
     throw unreadable(path, error)
+  }
+}
+
+/** The bytes of a file that is not too large. Of devices and pipes, only those that a shell opened (`<(…)`) are read. */
+function readBytes(file: string): Buffer {
+  const stats = statSync(file)
+  if (stats.isDirectory()) throw new Error('it is a folder')
+  if (!stats.isFile() && !/^\/(?:dev|proc\/self)\/fd\/\d+$/.test(file)) throw new Error('it is no file')
+  const descriptor = openSync(file, 'r')
+  try {
+    const pieces: Buffer[] = []
+    for (let size = 0; ; ) {
+      const piece = Buffer.alloc(Math.min(1024 * 1024, Math.max(4096, stats.size + 1 - size)))
+      const length = readSync(descriptor, piece)
+      if (length === 0) return Buffer.concat(pieces)
+      pieces.push(piece.subarray(0, length))
+      size += length
+      if (size > maxFileSize) throw new Error(`it is larger than ${maxFileSize / 1024 / 1024} MiB`)
+    }
+  } finally {
+    closeSync(descriptor)
   }
 }
 

@@ -1,9 +1,9 @@
 // Where the lab keeps things on the control machine.
 import { chmodSync, mkdirSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { homeFolder } from '../operator.ts'
 
-const xdg = (variable: string, fallback: string) => process.env[variable] || join(homedir(), fallback)
+const xdg = (variable: string, fallback: string) => process.env[variable] || join(homeFolder(), fallback)
 
 /** What can be made again: binaries, the machines' base, images, snapshots. */
 export const cacheFolder = (): string => join(xdg('XDG_CACHE_HOME', '.cache'), 'rekey')

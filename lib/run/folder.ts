@@ -11,15 +11,16 @@ import {
   renameSync,
   writeFileSync,
 } from 'node:fs'
-import { homedir } from 'node:os'
+
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../errors.ts'
+import { homeFolder } from '../operator.ts'
 import { writeRemedy } from './line-file.ts'
 import { isOwn, requireOwnState } from './trust.ts'
 
 /** Where the folders of all runs are: `${XDG_STATE_HOME:-~/.local/state}/rekey/runs`. */
 export function runsDirectory(environment: NodeJS.ProcessEnv = process.env): string {
-  return join(environment['XDG_STATE_HOME'] || join(homedir(), '.local', 'state'), 'rekey', 'runs')
+  return join(environment['XDG_STATE_HOME'] || join(homeFolder(environment), '.local', 'state'), 'rekey', 'runs')
 }
 
 /** How a run is to be named to rekey: by its id where it is among the others, as a copy elsewhere by its folder. */

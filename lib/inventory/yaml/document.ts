@@ -1,5 +1,5 @@
 // YAML (and JSON) files as Ansible reads them: PyYAML's types, `!vault`, `!unsafe`, and the line of everything.
-import { at, RekeyError } from '../../errors.ts'
+import { at, excerpt, RekeyError } from '../../errors.ts'
 import { EncryptedText, identity, keyText, UnsafeText, type Value } from '../values.ts'
 import type { Vault } from '../vault.ts'
 import { YamlSyntaxError } from './cursor.ts'
@@ -157,7 +157,7 @@ class Builder {
       this.#error('inventory.yaml-value', line, what, 'Correct the value, or quote it to keep it as text.')
     const resolved = (): Value => {
       const value = resolveScalar(text)
-      if (value === undefined) throw bad(`${text} can't be read as a value`)
+      if (value === undefined) throw bad(`${excerpt(text)} can't be read as a value`)
       return value
     }
     switch (tag) {
@@ -178,24 +178,24 @@ class Builder {
         return new EncryptedText(text, where, this.#options.vault)
       case 'tag:yaml.org,2002:int': {
         const value = yamlInteger(text)
-        if (value === undefined) throw bad(`${JSON.stringify(text)} is not an integer`)
+        if (value === undefined) throw bad(`${JSON.stringify(excerpt(text))} is not an integer`)
         return value
       }
       case 'tag:yaml.org,2002:float': {
         const value = yamlFloat(text)
-        if (value === undefined) throw bad(`${JSON.stringify(text)} is not a number`)
+        if (value === undefined) throw bad(`${JSON.stringify(excerpt(text))} is not a number`)
         return value
       }
       case 'tag:yaml.org,2002:bool': {
         const value = booleans.get(text.toLowerCase())
-        if (value === undefined) throw bad(`${JSON.stringify(text)} is not a boolean`)
+        if (value === undefined) throw bad(`${JSON.stringify(excerpt(text))} is not a boolean`)
         return value
       }
       case 'tag:yaml.org,2002:null':
         return null
       case 'tag:yaml.org,2002:timestamp': {
         const value = yamlTimestamp(text)
-        if (value === undefined) throw bad(`${JSON.stringify(text)} is not a date or time`)
+        if (value === undefined) throw bad(`${JSON.stringify(excerpt(text))} is not a date or time`)
         return value
       }
       default:
@@ -254,7 +254,7 @@ class Builder {
       if (earlier) {
         const where = at(this.#options.file, key.line)
         this.#options.notice(
-          `${where}: the key "${keyText(keyOf(key))}" was already given in line ${earlier.key.line}; this one counts`,
+          `${where}: the key "${excerpt(keyText(keyOf(key)))}" was already given in line ${earlier.key.line}; this one counts`,
         )
       }
       // The key stays the one that was first: 1 when True follows. Its place is the later one's.

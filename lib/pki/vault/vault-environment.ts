@@ -29,7 +29,7 @@ export const skipVerifyVariable = 'REKEY_VAULT_SKIP_VERIFY'
  * a login (`VAULT_AUTH_METHOD`), `~/.vault-token`.
  * Throws `RekeyError` where no address is set, and for variables that ask for something that rekey does not do.
  */
-export function vaultSettings(given: Partial<VaultSettings>, environment: Environment, home: string): VaultSettings {
+export function vaultSettings(given: Partial<VaultSettings>, environment: Environment, home?: string): VaultSettings {
   const address = given.address ?? (environment['VAULT_AGENT_ADDR'] || environment['VAULT_ADDR'])
   if (!address) {
     throw new RekeyError('No Vault is named', {
@@ -61,8 +61,8 @@ export function vaultSettings(given: Partial<VaultSettings>, environment: Enviro
   if (environment['VAULT_TOKEN']) return { ...named, token: environment['VAULT_TOKEN'], unwrapToken }
   const login = loginOf(environment)
   if (login) return { ...named, login }
-  const file = join(home, '.vault-token')
-  if (existsSync(file)) return { ...named, tokenFile: file }
+  const file = home && join(home, '.vault-token')
+  if (file && existsSync(file)) return { ...named, tokenFile: file }
   throw new RekeyError('No Vault token is given', {
     code: 'vault.no-token',
     hint: 'Set VAULT_TOKEN or VAULT_AUTH_METHOD, or log in with `vault login`, which writes ~/.vault-token.',
