@@ -56,7 +56,8 @@ Its inventory: ${lab.inventoryPath(name)}`)
     interruptible(name, () => lab.destroy(name, report())),
   )
   named('status', 'which machines run, and how the cluster is').action(async ({ name }) => {
-    const { machines, complaints } = await lab.status(name)
+    const { shape, machines, complaints } = await lab.status(name)
+    const traits = lab.unusual(shape)
     const rows = machines.map(machine => [
       machine.name,
       machine.role,
@@ -64,6 +65,7 @@ Its inventory: ${lab.inventoryPath(name)}`)
       machine.running ? 'running' : 'down',
     ])
     say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]))
+    if (traits.length > 0) say(`made with: ${traits.join(' ')}`)
     say(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
     if (complaints.length) process.exitCode = exitCodes.hostFailed
   })

@@ -50,6 +50,7 @@ export {
   type Machine,
   nodeNamings,
   type Shape,
+  unusual,
 } from './shape.ts'
 export { bundleNames, isOfStates, otherAuthority, states as labStates } from './states.ts'
 

@@ -153,6 +153,12 @@ export function differences(there: LabOptions, asked: LabOptions): { there: stri
   return saidOf(there).flatMap((one, index) => (one === wanted[index] ? [] : [{ there: one, asked: wanted[index]! }]))
 }
 
+/** What is not as usual about a lab, as it was asked for. */
+export function unusual(traits: Traits): string[] {
+  const size = { name: '', masters: 0, nodes: 0 }
+  return differences({ ...size, ...traits }, size).map(({ there }) => there)
+}
+
 function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
   const { login, disks, nodeNames, without } = traitsOf(asked)
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`

@@ -11,6 +11,8 @@ import {
   members,
   overlap,
   shapeOf,
+  traitsOf,
+  unusual,
 } from '../../lib/lab/shape.ts'
 
 test.serial(
@@ -70,6 +72,7 @@ test.serial('without a load balancer, several masters share a name, and a single
 test.serial('where a lab that is there differs from what is asked for, both are said, and nothing else', t => {
   const there = { name: 'a', masters: 3, nodes: 1, login: 'sudo', without: ['etcdctl', 'coredns'] } as const
   t.deepEqual(differences(there, { ...there, without: ['coredns', 'etcdctl', 'etcdctl'] }), [])
+  t.deepEqual(unusual(traitsOf(there)), ['--login sudo', '--without coredns,etcdctl'])
   t.deepEqual(differences(there, { name: 'a', masters: 1, nodes: 1 }), [
     { there: '3 masters', asked: '1 master' },
     { there: '--login sudo', asked: '--login root' },

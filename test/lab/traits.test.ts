@@ -1,0 +1,105 @@
+// A lab that is unlike the usual one, looked at from outside; and one that is entered otherwise, from the same snapshot.
+import { spawnSync } from 'node:child_process'
+import test from 'ava'
+import * as lab from '../../lib/lab/index.ts'
+import { rekey } from './_lab.ts'
+
+const name = 'traits'
+const size = { name, masters: 1, nodes: 1 }
+const without = ['kube-proxy', 'coredns', 'front-proxy', 'load-balancer'] as const
+const usually: lab.LabOptions = { ...size, nodeNames: 'other', without }
+const otherwise: lab.LabOptions = {
+  ...usually,
+  ...{ login: 'sudo-password', disks: 'separate', without: [...without, 'etcdctl'] },
+}
+
+test.after.always(() => rekey(['lab', 'destroy', '--name', name]))
+
+/** Brings the lab up, and returns what was done. */
+async function up(options: lab.LabOptions): Promise<string[]> {
+  const done: string[] = []
+  await lab.up(options, progress => {
+    if (progress.kind === 'finished') done.push(progress.title)
+  })
+  return done
+}
+
+const on = (script: string) => lab.exec(name, 'm1', ['sh', '-c', script])
+
+/** Logs in by ssh itself, and runs a command. */
+function login(user: string, command: string, input = '') {
+  const options = ['-F', 'none', '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes', '-o', 'LogLevel=ERROR']
+  const files = ['-i', lab.privateKeyFile(name), '-o', `UserKnownHostsFile=${lab.knownHostsFile(name)}`]
+  const words = [...options, ...files, `${user}@${lab.machineOf(name, 'm1').address}`, command]
+  return spawnSync('ssh', words, { encoding: 'utf8', input, timeout: 30_000 })
+}
+
+/** The lines of kubectl on the master. */
+const objects = async (what: string) =>
+  (await on(`KUBECONFIG=/etc/kubernetes/admin.conf kubectl get ${what} -o name`)).split('\n').filter(Boolean)
+
+const link = 'touch /var/lib/etcd/x; ln /var/lib/etcd/x /root/x 2>&1; rm -f /var/lib/etcd/x /root/x'
+
+test.serial('root may not log in, sudo asks for a password, and etcd has a disk and no tools on the host', async t => {
+  await rekey(['lab', 'destroy', '--name', name])
+  await up(otherwise)
+  t.not(login('root', 'true').status, 0)
+  t.is(login('ops', 'id -un').stdout, 'ops\n')
+  t.regex(login('ops', 'sudo -n true').stderr, /password is required/)
+  t.is(login('ops', "sudo -S -p '' id -un", `${lab.loginPassword(name)}\n`).stdout, 'root\n')
+  t.regex(await on('df --output=source /var/lib/etcd'), /^\/dev\/loop/m)
+  t.regex(await on(link), /Invalid cross-device link/)
+  t.is(await on('command -v etcdctl etcdutl; true'), '')
+})
+
+test.serial('the cluster has none of what it is without, and its Services are reached all the same', async t => {
+  t.deepEqual(await objects('-n kube-system deployments,daemonsets'), ['daemonset.apps/service-routes'])
+  t.deepEqual(
+    (await objects('nodes')).sort(),
+    lab
+      .shapeOfLab(name)
+      .machines.slice(1)
+      .map(({ hostname }) => `node/${hostname}`),
+  )
+  t.is(await on('ls /etc/kubernetes/pki | grep front-proxy; true'), '')
+  t.regex(await on('tr "\\0" "\\n" </proc/$(pgrep -x kube-apiserver)/cmdline'), /^--requestheader-client-ca-file=$/m)
+  const counted = () => lab.canaryResultsOf(lab.shapeOfLab(name))
+  const before = counted()
+  await new Promise(resolve => setTimeout(resolve, 3_000))
+  for (const { pod, calls, failures } of counted()) {
+    t.true(calls > (before.find(one => one.pod === pod)?.calls ?? 0), pod)
+    t.is(failures, before.find(one => one.pod === pod)?.failures ?? 0, pod)
+  }
+})
+
+test.serial('it is backed up by a user whose sudo asks, with the tools of the etcd that runs', async t => {
+  const { code, stdout, stderr } = await rekey(['run', 'backup', '-i', lab.inventoryPath(name), '--output', 'plain'])
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /m1 \| [1-9]\d* keys at revision [1-9]/)
+})
+
+test.serial(
+  'the same cluster, entered as root and with all on one disk, is put back from the same snapshot',
+  async t => {
+    const refused = await t.throwsAsync(() => up(usually), { code: 'lab.shape' })
+    t.regex(
+      refused?.message ?? '',
+      /--login sudo-password, not --login root; --disks separate, not --disks one; --without .*etcdctl, not --without /,
+    )
+    await rekey(['lab', 'destroy', '--name', name])
+    const started = performance.now()
+    const done = await up(usually)
+    t.true(
+      done.includes('Restore the snapshot') && !done.some(title => title.startsWith('Make a cluster')),
+      done.join(),
+    )
+    const took = (performance.now() - started) / 1_000
+    t.log(`${took.toFixed(1)} s`)
+    t.true(took <= 90, `${took.toFixed(1)} s`)
+    t.is(login('root', 'id -un').stdout, 'root\n')
+    t.not(login('ops', 'true').status, 0)
+    t.is(await on('getent passwd ops; ls /home /etc/sudoers.d | grep ops; true'), '')
+    t.notRegex(await on('df --output=source /var/lib/etcd'), /^\/dev\/loop/m)
+    t.regex(await on('command -v etcdctl etcdutl'), /etcdctl\n.*etcdutl/)
+  },
+)
