@@ -151,7 +151,7 @@ test.serial('the cluster is as it was meant to be found', async t => {
     await on('touch /var/lib/etcd/x && ! ln /var/lib/etcd/x /var/x 2>&1; rm /var/lib/etcd/x'),
     "ln: failed to create hard link '/var/x' => '/var/lib/etcd/x': Invalid cross-device link\n",
   )
-  t.is(await on('command -v etcdctl etcdutl crictl; true'), '')
+  t.is(await on('for one in etcdctl etcdutl crictl; do command -v $one; done; true'), '')
   before = {
     old: await takeOldCredentials(shape),
     ...{ bundles: await bundles(), surroundings: await surroundings(), foreign: await foreignFiles() },
