@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util'
 import { limiter } from '../lib/connection/limiter.ts'
 import { ensureBinaries } from '../lib/lab/binaries.ts'
 import { connectVault } from '../lib/pki/vault/vault.ts'
-import { startVault } from '../test/lab/_vault-server.ts'
+import { startVault } from '../test/lab/vault/_vault-server.ts'
 import { startSshd } from '../test/ssh/sshd.ts'
 import { counted } from './counted.ts'
 

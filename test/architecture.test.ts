@@ -17,7 +17,6 @@ const crowded: Readonly<Record<string, number>> = {
   'lib/cli': 23,
   'lib/connection': 33,
   'lib/inventory': 35,
-  'lib/lab': 25,
   'lib/output': 20,
   'lib/playbook': 13,
   // A file a phase.
@@ -27,7 +26,6 @@ const crowded: Readonly<Record<string, number>> = {
   'scripts/bench': 16,
   'test/cli': 18,
   'test/inventory': 13,
-  'test/lab': 15,
   'test/ssh': 25,
 }
 

@@ -2,20 +2,21 @@
 import { existsSync, rmSync } from 'node:fs'
 import { RekeyError } from '../errors.ts'
 import { ensureBinaries } from './binaries.ts'
-import { freeze, processesOf, removeLabCgroups } from './cgroups.ts'
-import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster.ts'
+import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster/cluster.ts'
+import { fill as putInto } from './cluster/fill.ts'
+import { prepareVault, startVault } from './cluster/vault.ts'
 import { command, waitFor } from './command.ts'
-import { prepareDisk } from './disks.ts'
-import { fill as putInto } from './fill.ts'
 import { labFolder, runtimeFolder } from './folders.ts'
-import { furnish } from './furnish.ts'
 import { ensureImages } from './images.ts'
 import { inventoryPath, writeInventory } from './inventory.ts'
-import { createKeys } from './keys.ts'
-import { raiseLimits } from './limits.ts'
 import { lockLab } from './lock.ts'
-import { isUp, leaderOf, type Parts, startMachine, stopMachine } from './machine.ts'
-import { createHub, existingNamespaces, removeHub, removeNetwork, routedNetworks } from './network.ts'
+import { freeze, processesOf, removeLabCgroups } from './machines/cgroups.ts'
+import { prepareDisk } from './machines/disks.ts'
+import { furnish } from './machines/furnish.ts'
+import { createKeys } from './machines/keys.ts'
+import { raiseLimits } from './machines/limits.ts'
+import { isUp, leaderOf, type Parts, startMachine, stopMachine } from './machines/machine.ts'
+import { createHub, existingNamespaces, removeHub, removeNetwork, routedNetworks } from './machines/network.ts'
 import { type Confirm, ensurePrerequisites } from './prerequisites.ts'
 import { type Report, timed } from './progress.ts'
 import { type LabRecord, labNames, readRecord, shapeOfRecord, writeRecord } from './record.ts'
@@ -32,13 +33,13 @@ import {
   traitsOf,
 } from './shape.ts'
 import { isUsable, restoreSnapshot, snapshotFolder, takeSnapshot } from './snapshot.ts'
-import { prepareVault, startVault } from './vault.ts'
 
-export { canaryResultsOf } from './canaries.ts'
-export { loginUser } from './furnish.ts'
+export { canaryResultsOf } from './cluster/canaries.ts'
+export { bundleNames, isOfStates, otherAuthority, states as labStates } from './cluster/states.ts'
 export { inventoryPath } from './inventory.ts'
-export { knownHostsFile, loginPassword, privateKeyFile } from './keys.ts'
-export { exec, fileOf, leaderOf, tryExec } from './machine.ts'
+export { loginUser } from './machines/furnish.ts'
+export { knownHostsFile, loginPassword, privateKeyFile } from './machines/keys.ts'
+export { exec, fileOf, leaderOf, tryExec } from './machines/machine.ts'
 export type { Progress, Report } from './progress.ts'
 export { labNames } from './record.ts'
 export {
@@ -52,7 +53,6 @@ export {
   type Shape,
   unusual,
 } from './shape.ts'
-export { bundleNames, isOfStates, otherAuthority, states as labStates } from './states.ts'
 
 const binaries = ['kubernetes', 'coredns', 'vault', 'canary'] as const
 

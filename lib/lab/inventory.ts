@@ -1,12 +1,12 @@
 // The inventory of a lab, written the way an operator would write it for a cluster of their own.
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { canaryWorkloads, routesWorkload } from './canaries.ts'
+import { canaryWorkloads, routesWorkload } from './cluster/canaries.ts'
+import { vaultAddress, vaultCaFile, vaultTokenFile } from './cluster/vault.ts'
 import { labFolder } from './folders.ts'
-import { loginUser } from './furnish.ts'
-import { knownHostsFile, loginPassword, privateKeyFile } from './keys.ts'
+import { loginUser } from './machines/furnish.ts'
+import { knownHostsFile, loginPassword, privateKeyFile } from './machines/keys.ts'
 import { defaultOptions, endpointOf, has, loadBalancer, type Machine, type Role, type Shape } from './shape.ts'
-import { vaultAddress, vaultCaFile, vaultTokenFile } from './vault.ts'
 
 /** The path of a lab's inventory. Its group_vars are beside it. */
 export const inventoryPath = (lab: string): string => join(labFolder(lab), 'inventory', 'hosts.yml')

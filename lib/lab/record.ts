@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { labFolder, labsFolder, privateFolder } from './folders.ts'
-import type { Parts } from './machine.ts'
+import type { Parts } from './machines/machine.ts'
 import { type LabOptions, type Shape, shapeOf } from './shape.ts'
 
 export interface LabRecord extends LabOptions {

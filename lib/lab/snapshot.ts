@@ -3,11 +3,11 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { freeze } from './cgroups.ts'
 import { command } from './command.ts'
-import { copyOffEtcdDisk, hasEtcdDisk } from './etcd-disk.ts'
 import { cacheFolder, labFolder, privateFolder } from './folders.ts'
-import { leaderOf, machineFolder, type Parts } from './machine.ts'
+import { freeze } from './machines/cgroups.ts'
+import { copyOffEtcdDisk, hasEtcdDisk } from './machines/etcd-disk.ts'
+import { leaderOf, machineFolder, type Parts } from './machines/machine.ts'
 import { type Shape, usualTraits } from './shape.ts'
 
 const snapshotsFolder = () => join(cacheFolder(), 'snapshots')
@@ -17,8 +17,10 @@ const usableDays = 200
 
 /** The sources that decide what a finished lab has on its disks. */
 const sources = [
-  ...['disks.ts', 'cluster.ts', 'vault.ts', 'keys.ts', 'shape.ts', 'canaries.ts'],
-  ...['manifests/canaries.yaml', 'manifests/service-routes.yaml'],
+  ...['shape.ts', 'machines/disks.ts', 'machines/keys.ts'],
+  ...['cluster.ts', 'vault.ts', 'canaries.ts', 'manifests/canaries.yaml', 'manifests/service-routes.yaml'].map(
+    file => `cluster/${file}`,
+  ),
 ]
 
 /** The folder of the snapshot that a lab of this shape, made of these parts, is put back to. */

@@ -1,6 +1,6 @@
 // Which cgroup hierarchies the kernel has mounted.
 import test from 'ava'
-import { parseHierarchies } from '../../lib/lab/cgroups.ts'
+import { parseHierarchies } from '../../lib/lab/machines/cgroups.ts'
 
 test.serial('a machine with cgroup v2 has one hierarchy', t => {
   const mounts = '30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n'

@@ -1,6 +1,6 @@
 // When the lab calls its cluster well.
 import test from 'ava'
-import { judgeCluster } from '../../lib/lab/cluster.ts'
+import { judgeCluster } from '../../lib/lab/cluster/cluster.ts'
 import { members, shapeOf } from '../../lib/lab/shape.ts'
 
 const shape = shapeOf({ name: 'test', masters: 1, nodes: 1 }, '10.201.7.0/24')

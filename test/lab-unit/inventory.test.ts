@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import test from 'ava'
 import { loadInventory } from '../../lib/inventory/index.ts'
 import { inventoryPath, writeInventory } from '../../lib/lab/inventory.ts'
-import { knownHostsFile, privateKeyFile } from '../../lib/lab/keys.ts'
+import { knownHostsFile, privateKeyFile } from '../../lib/lab/machines/keys.ts'
 import { shapeOf } from '../../lib/lab/shape.ts'
 
 async function withState(work: () => Promise<void>): Promise<void> {

@@ -11,7 +11,7 @@ import type { Vault } from '../../lib/pki/vault/contract.ts'
 import { connectVault } from '../../lib/pki/vault/vault.ts'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
 import { startSshd, type TestSshd } from '../ssh/sshd.ts'
-import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
+import { labBinary, startVault, type VaultServer } from './vault/_vault-server.ts'
 
 const binary = labBinary('vault')
 const test = anyTest.serial as TestFn

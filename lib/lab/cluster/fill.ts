@@ -1,10 +1,10 @@
 // Puts states that real clusters are found in into a lab's cluster, and waits until each is there.
-import { RekeyError } from '../errors.ts'
+import { RekeyError } from '../../errors.ts'
+import { waitFor } from '../command.ts'
+import { exec, tryExec } from '../machines/machine.ts'
+import { type Report, timed } from '../progress.ts'
+import { type Machine, masters, nodes, type Shape } from '../shape.ts'
 import { kubectl } from './cluster.ts'
-import { waitFor } from './command.ts'
-import { exec, tryExec } from './machine.ts'
-import { type Report, timed } from './progress.ts'
-import { type Machine, masters, nodes, type Shape } from './shape.ts'
 import { type State, states } from './states.ts'
 
 const withKubectl = (script: string) => `export KUBECONFIG=/etc/kubernetes/admin.conf\n${script}`

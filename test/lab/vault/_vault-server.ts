@@ -1,5 +1,5 @@
 // A real Vault for one test file: TLS, raft storage in a folder of its own, initialised and unsealed, on loopback.
-import { type BinaryName, findBinary } from '../../lib/lab/binaries.ts'
+import { type BinaryName, findBinary } from '../../../lib/lab/binaries.ts'
 import 'reflect-metadata'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { webcrypto } from 'node:crypto'
@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import * as x509 from '@peculiar/x509'
-import { freePort } from '../ssh/sshd.ts'
+import { freePort } from '../../ssh/sshd.ts'
 
 /** The path of one of the lab’s programs. Throws where it has not been built. */
 export function labBinary(name: BinaryName): string {

@@ -1,6 +1,6 @@
 // What is found in clusters that have been used for years: pods that nobody misses, webhooks of somebody who left, certificates beside
 // the plan. Each state as the objects and files that make it, and what shows that it is there. Pure: nothing here touches a lab.
-import { has, type Shape } from './shape.ts'
+import { has, type Shape } from '../shape.ts'
 
 /** A state that a lab's cluster can be put into. */
 export interface State {

@@ -2,10 +2,10 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { command } from './command.ts'
-import { labFolder, privateFolder } from './folders.ts'
+import { command } from '../command.ts'
+import { labFolder, privateFolder } from '../folders.ts'
+import type { Shape } from '../shape.ts'
 import { fileOf } from './machine.ts'
-import type { Shape } from './shape.ts'
 
 const sshFolder = (lab: string) => join(labFolder(lab), 'ssh')
 

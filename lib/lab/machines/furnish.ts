@@ -12,10 +12,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { command } from './command.ts'
+import { command } from '../command.ts'
+import { has, type Machine, type Shape } from '../shape.ts'
 import { loginPassword, privateKeyFile } from './keys.ts'
 import { fileOf } from './machine.ts'
-import { has, type Machine, type Shape } from './shape.ts'
 
 /** Who logs in where it is not root. */
 export const operator = 'ops'

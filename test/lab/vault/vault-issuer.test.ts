@@ -1,8 +1,8 @@
 // The issuers' contract on a real Vault.
 import anyTest, { type TestFn } from 'ava'
-import type { Vault } from '../../lib/pki/vault/contract.ts'
-import { connectVault } from '../../lib/pki/vault/vault.ts'
-import { issuerContract } from '../pki/issuer/_issuer-contract.ts'
+import type { Vault } from '../../../lib/pki/vault/contract.ts'
+import { connectVault } from '../../../lib/pki/vault/vault.ts'
+import { issuerContract } from '../../pki/issuer/_issuer-contract.ts'
 import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
 
 const binary = labBinary('vault')

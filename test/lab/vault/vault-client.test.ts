@@ -4,9 +4,9 @@ import { generateKeyPairSync, sign } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import type { RekeyError } from '../../lib/errors.ts'
-import { certificates } from '../../lib/kubernetes/layout/kubeadm/index.ts'
-import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../lib/pki/certificates/certificate.ts'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { certificates } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
+import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../../lib/pki/certificates/certificate.ts'
 import {
   type AuthorityPlan,
   authorityPlans,
@@ -16,13 +16,18 @@ import {
   placePath,
   preparingPolicy,
   vaultRoles,
-} from '../../lib/pki/specs.ts'
-import type { Vault } from '../../lib/pki/vault/contract.ts'
-import { createRunToken, type RunTokenRecord, revokeRunToken, runTokenPolicy } from '../../lib/pki/vault/run-token.ts'
-import { vaultSecrets } from '../../lib/pki/vault/secrets.ts'
-import { connectVault } from '../../lib/pki/vault/vault.ts'
-import { createRenderer } from '../../lib/template/render.ts'
-import { kubeadmMachine } from '../kubernetes/layout/_kubeadm.ts'
+} from '../../../lib/pki/specs.ts'
+import type { Vault } from '../../../lib/pki/vault/contract.ts'
+import {
+  createRunToken,
+  type RunTokenRecord,
+  revokeRunToken,
+  runTokenPolicy,
+} from '../../../lib/pki/vault/run-token.ts'
+import { vaultSecrets } from '../../../lib/pki/vault/secrets.ts'
+import { connectVault } from '../../../lib/pki/vault/vault.ts'
+import { createRenderer } from '../../../lib/template/render.ts'
+import { kubeadmMachine } from '../../kubernetes/layout/_kubeadm.ts'
 import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
 
 const binary = labBinary('vault')

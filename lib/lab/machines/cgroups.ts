@@ -2,7 +2,7 @@
 // systemd and kubelet see a tree of their own. It is also how a machine's processes are found, frozen and ended.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { waitFor } from './command.ts'
+import { waitFor } from '../command.ts'
 
 /** A mounted cgroup hierarchy. */
 export interface Hierarchy {

@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { fileOf } from './machine.ts'
-import { endpointOf, has, members, type Shape } from './shape.ts'
+import { fileOf } from '../machines/machine.ts'
+import { endpointOf, has, members, type Shape } from '../shape.ts'
 
 const manifest = (name: string) =>
   readFileSync(fileURLToPath(new URL(`manifests/${name}.yaml`, import.meta.url)), 'utf8')

@@ -3,14 +3,14 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import type { RekeyError } from '../../lib/errors.ts'
-import { parseCertificate } from '../../lib/pki/certificates/certificate.ts'
-import type { Vault } from '../../lib/pki/vault/contract.ts'
-import { vaultSecrets } from '../../lib/pki/vault/secrets.ts'
-import { connectVault } from '../../lib/pki/vault/vault.ts'
-import { readConfiguration } from '../../lib/template/configuration.ts'
-import { createRenderer, type SecretSource } from '../../lib/template/render.ts'
-import { renderConfiguration } from '../../lib/template/render-configuration.ts'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
+import type { Vault } from '../../../lib/pki/vault/contract.ts'
+import { vaultSecrets } from '../../../lib/pki/vault/secrets.ts'
+import { connectVault } from '../../../lib/pki/vault/vault.ts'
+import { readConfiguration } from '../../../lib/template/configuration.ts'
+import { createRenderer, type SecretSource } from '../../../lib/template/render.ts'
+import { renderConfiguration } from '../../../lib/template/render-configuration.ts'
 import { labBinary, startVault, type VaultServer } from './_vault-server.ts'
 
 const binary = labBinary('vault')
@@ -146,7 +146,7 @@ test('a ttl above the maximum of the role', async t => {
 test("the document's configuration and template: rekey's files are those of consul-template, but for the keys", async t => {
   const folder = join(server.folder, 'document')
   mkdirSync(folder)
-  const template = readFileSync(new URL('../template/cases/document.json', import.meta.url), 'utf8')
+  const template = readFileSync(new URL('../../template/cases/document.json', import.meta.url), 'utf8')
   const { template: source } = (JSON.parse(template) as { title: string; template: string }[])[0]!
   const named = source.replace(/IP\.ADDRESS\.MASTER\.(\d)/g, '10.0.0.$1')
   writeFileSync(join(folder, 'apiserver-cert.tpl'), named)

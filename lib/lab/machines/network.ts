@@ -1,8 +1,8 @@
 // The network of a lab: a network namespace for each machine, joined by a bridge in a namespace of its own, where
 // neither the control machine's firewall nor its forwarding has a say. One interface leads from there into the lab.
 import { existsSync, readdirSync } from 'node:fs'
-import { command, tryCommand } from './command.ts'
-import { hostName, interfaceName, type Machine, type Shape } from './shape.ts'
+import { command, tryCommand } from '../command.ts'
+import { hostName, interfaceName, type Machine, type Shape } from '../shape.ts'
 
 /** The path of a machine's network namespace. */
 export const namespacePath = (lab: string, machine: string): string => `/run/netns/${hostName(lab, machine)}`

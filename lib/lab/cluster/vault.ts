@@ -2,11 +2,11 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { dirname, join } from 'node:path'
-import { RekeyError } from '../errors.ts'
-import { command, waitFor } from './command.ts'
-import { labFolder, privateFolder } from './folders.ts'
-import { fileOf } from './machine.ts'
-import { type Shape, vaultMachine } from './shape.ts'
+import { RekeyError } from '../../errors.ts'
+import { command, waitFor } from '../command.ts'
+import { labFolder, privateFolder } from '../folders.ts'
+import { fileOf } from '../machines/machine.ts'
+import { type Shape, vaultMachine } from '../shape.ts'
 
 const vaultFolder = (lab: string) => join(labFolder(lab), 'vault')
 

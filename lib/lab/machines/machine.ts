@@ -2,13 +2,13 @@
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { RekeyError } from '../errors.ts'
+import { RekeyError } from '../../errors.ts'
+import { type CommandOptions, type CommandResult, command, lastLines, tryCommand, waitFor } from '../command.ts'
+import { labFolder, runtimeFolder } from '../folders.ts'
+import type { Machine, Shape } from '../shape.ts'
 import { createCgroups, endCgroups, processesOf } from './cgroups.ts'
-import { type CommandOptions, type CommandResult, command, lastLines, tryCommand, waitFor } from './command.ts'
 import { etcdDisk, hasEtcdDisk } from './etcd-disk.ts'
-import { labFolder, runtimeFolder } from './folders.ts'
 import { createNetwork, namespacePath, removeNetwork } from './network.ts'
-import type { Machine, Shape } from './shape.ts'
 
 /** What machines are made of: folders and programs of the cache. */
 export interface Parts {

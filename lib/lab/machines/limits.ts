@@ -1,6 +1,6 @@
 // Limits of the kernel that all machines of all labs share, and that are too low for seven systemds and their pods.
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { Report } from './progress.ts'
+import type { Report } from '../progress.ts'
 
 const wanted: Readonly<Record<string, number>> = {
   'fs/inotify/max_user_instances': 8192,

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { endpointOf, type Machine, masters, type Role, type Shape, vaultMachine } from '../shape.ts'
 import { fileOf, machineFolder } from './machine.ts'
-import { endpointOf, type Machine, masters, type Role, type Shape, vaultMachine } from './shape.ts'
 
 const units: Record<Role, string[]> = {
   master: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],

@@ -1,13 +1,13 @@
 // The cluster on the machines: made by kubeadm, as an operator would, and watched until it is well.
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
-import { RekeyError } from '../errors.ts'
-import { kubernetesVersion } from './binaries.ts'
+import { RekeyError } from '../../errors.ts'
+import { kubernetesVersion } from '../binaries.ts'
+import { waitFor } from '../command.ts'
+import { imageRepository, imageTags } from '../images.ts'
+import { bootTimeOf, exec, tryExec } from '../machines/machine.ts'
+import { type Detail, type Report, timed } from '../progress.ts'
+import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from '../shape.ts'
 import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads, routesManifest } from './canaries.ts'
-import { waitFor } from './command.ts'
-import { imageRepository, imageTags } from './images.ts'
-import { bootTimeOf, exec, tryExec } from './machine.ts'
-import { type Detail, type Report, timed } from './progress.ts'
-import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from './shape.ts'
 import { isOfStates } from './states.ts'
 
 /** What joining needs, known before the cluster exists. Nothing of it is kept. */

@@ -1,8 +1,8 @@
 // A disk for etcd alone: a file system in a file, mounted where etcd keeps its data.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { command } from './command.ts'
-import type { Machine, Shape } from './shape.ts'
+import { command } from '../command.ts'
+import type { Machine, Shape } from '../shape.ts'
 
 /** Whether etcd of a machine has a disk of its own. */
 export const hasEtcdDisk = ({ disks }: Shape, { role }: Machine): boolean => disks === 'separate' && role === 'master'
