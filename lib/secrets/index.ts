@@ -51,9 +51,12 @@ export function tellSecret(value: string, what?: string): void {
 
 /**
  * Tells of a secret that a playbook names.
- * @throws RekeyError where it is too short to be looked for
+ * @throws RekeyError where it is too short to be looked for, or no text
  */
 export function requireSecret(value: string): void {
+  if (typeof value !== 'string') {
+    throw new RekeyError(`a secret must be a text, not ${typeof value}`, { code: 'secret.no-text' })
+  }
   if (isTooShort(value)) {
     throw new RekeyError(`a secret of fewer than ${shortestNeedle} characters can't be kept from being shown`, {
       code: 'secret.too-short',

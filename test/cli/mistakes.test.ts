@@ -126,6 +126,12 @@ test('a timer that was left does not change how a run that failed ended', async 
   assertInOrder(t, ran)
 })
 
+test('a secret that is no text fails the step: it could not be kept from being shown', async t => {
+  const ran = await runs(`S('a', ({ redact }) => { redact(undefined) })`)
+  assertInOrder(t, ran)
+  t.regex(errorsOf(ran.called), /^Error: h1: a secret must be a text, not undefined/)
+})
+
 test('an error with a message that is no text ends neither the view nor the run', async t => {
   const ran = await runs(`S('a', () => { throw Object.assign(new Error('x'), { message: 5 }) })`)
   assertInOrder(t, ran)
