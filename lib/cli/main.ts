@@ -40,7 +40,7 @@ watchOutput()
 // Where a file grows larger than it may, the write fails, and says so.
 process.on('SIGXFSZ', () => {})
 
-watchProcess(stray => {
+const unwatch = watchProcess(stray => {
   tellError(strayError(stray, errorOf(stray.thrown)))
   process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
 })
@@ -57,6 +57,7 @@ try {
     process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
   }
 }
+unwatch()
 // It is told a moment later than it happens.
 await new Promise(setImmediate)
 const lost = lostOutput()

@@ -53,6 +53,17 @@ export function endOfControl(text: string, at: number): number {
   return isIn(text, to, 0x30, 0x7e) ? to + 1 : at + 1
 }
 
+/** A text without what tells a terminal to do something. Takes time that grows with the text. */
+export function withoutSequences(text: string): string {
+  let [kept, from] = ['', 0]
+  for (const { index } of text.matchAll(/[\x1b\x90\x98\x9b\x9d-\x9f]/g)) {
+    if (index < from) continue
+    kept += text.slice(from, index)
+    from = endOfControl(text, index)
+  }
+  return kept + text.slice(from)
+}
+
 /** Parameters, intermediate characters, and one that says what it is. */
 function endOfSequence(text: string, from: number): number | undefined {
   const to = over(text, over(text, from, 0x30, 0x3f), 0x20, 0x2f)

@@ -1,5 +1,6 @@
 // Text of hosts on a screen: what would move the cursor is taken out, and a line is cut where the screen ends.
 import { createRequire } from 'node:module'
+import { withoutSequences } from './control.ts'
 
 const ascii = /^[\x20-\x7e]*$/
 /** Letters and signs of one column each, rekey's own among them. */
@@ -33,12 +34,6 @@ export function cut(line: string, columns: number, ellipsis: string): string {
   return kept + ellipsis
 }
 
-/**
- * What tells a terminal to do something: with parameters (colours, the cursor), strings up to their end (the title, the clipboard), and
- * two characters. No part may match in two ways, so that it takes time that grows with the text.
- */
-const sequences =
-  /(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]/g
 /** Everything else that is no sign: control characters, what breaks lines, what turns the direction of text. */
 const unseen = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
 
@@ -46,8 +41,7 @@ const unseen = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]
 export function visible(line: string): string {
   if (ascii.test(line)) return line
   const shown =
-    line
-      .replace(sequences, '')
+    withoutSequences(line)
       .split('\r')
       .findLast(part => part.trim() !== '') ?? ''
   return shown.replaceAll('\t', '  ').replace(unseen, '')

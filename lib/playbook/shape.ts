@@ -2,7 +2,7 @@
 // silence otherwise, or on the wrong hosts, and what is of the wrong kind fail in the middle of a run.
 import { RekeyError, shown } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
-import type { Block, Play, Playbook, Step } from './model.ts'
+import type { Block, Play, Playbook, ReportSection, Step } from './model.ts'
 import { schemaShape } from './variables.ts'
 
 /** What an option may be. */
@@ -280,4 +280,33 @@ function unknownOption(key: string, what: string, known: readonly string[]): Omi
 function titled(item: unknown): string {
   const title = isObject(item) ? item['title'] : undefined
   return isText(title) ? ` '${title.slice(0, longestTitle)}'` : ''
+}
+
+/**
+ * The report that a playbook's code returned, as events carry it. Throws `RekeyError` with what is no report in it. What is no text in a row is told as
+ * code.
+ */
+export function reportSections(returned: unknown): ReportSection[] {
+  if (returned === undefined || returned === null) return []
+  if (!Array.isArray(returned)) throw notReport('it must be a list of sections', returned)
+  return returned.map((section: unknown, index) => {
+    const place = `section ${index + 1}`
+    if (typeof section !== 'object' || section === null) throw notReport(`${place} must have a title and rows`, section)
+    const { title, rows } = section as { title?: unknown; rows?: unknown }
+    if (typeof title !== 'string') throw notReport(`the title of ${place} must be a text`, title)
+    if (!Array.isArray(rows)) throw notReport(`the rows of ${place} '${title}' must be a list`, rows)
+    return {
+      title,
+      rows: rows.map((row: unknown) => {
+        if (Array.isArray(row) && row.length === 2) return [textOf(row[0]), textOf(row[1])] as const
+        throw notReport(`each row of ${place} '${title}' must be a label and a value`, row)
+      }),
+    }
+  })
+}
+
+const textOf = (value: unknown) => (typeof value === 'string' ? value : shown(value))
+
+function notReport(what: string, value: unknown): RekeyError {
+  return new RekeyError(`${what}, not ${shown(value)}`, { code: 'playbook.report' })
 }

@@ -93,9 +93,10 @@ export function watchRun(
 
 /**
  * Watches over this process, for good.
- * @param otherwise is told what came from no run that is going on
+ * @param otherwise is told what came from no run that is going on, and that all waits for what never comes where no playbook does
+ * @returns what ends the watch over waiting: from then on this process may end at any time
  */
-export function watchProcess(otherwise: (stray: Stray) => void): void {
+export function watchProcess(otherwise: (stray: Stray) => void): () => void {
   const take = (from: Stray['from']) => (thrown: unknown) => {
     const work = current.getStore()
     const stray = new Stray(lookable(thrown), from, work?.place)
@@ -113,9 +114,11 @@ export function watchProcess(otherwise: (stray: Stray) => void): void {
   }
   process.on('unhandledRejection', take('promise'))
   process.on('uncaughtException', take('callback'))
-  process.on('beforeExit', () => {
-    for (const one of underWay) one.giveUp(neverComes(one))
-  })
+  const giveUp = () => {
+    for (const one of underWay) one.giveUp(neverComes(one.place.what))
+    if (underWay.size === 0) otherwise(new Stray(neverComes('rekey itself'), 'callback'))
+  }
+  process.on('beforeExit', giveUp)
   const { exit } = process
   process.exit = (...code: Parameters<typeof exit>) => {
     // With none at all, that of `process.exitCode` counts.
@@ -125,6 +128,7 @@ export function watchProcess(otherwise: (stray: Stray) => void): void {
       hint: 'A playbook ends by returning, or by throwing an error.',
     })
   }
+  return () => process.off('beforeExit', giveUp)
 }
 
 /**
@@ -132,8 +136,8 @@ export function watchProcess(otherwise: (stray: Stray) => void): void {
  * @param error what was thrown, as an error
  */
 export function strayError({ from, place }: Stray, error: Error): Error {
-  // That process.exit was called is said by itself.
-  if (error instanceof RekeyError && error.code === 'playbook.exit') return error
+  // Whose code it was is said already.
+  if (error instanceof RekeyError && error.code.startsWith('playbook.')) return error
   const where = thrownAt(error)
   const how =
     from === 'promise' ? 'a promise that nobody waited for failed' : 'something failed in a timer or a callback'
@@ -168,8 +172,8 @@ function giveUpSoon(one: Work): void {
   setTimeout(late, patience).unref()
 }
 
-function neverComes({ place }: Work): HostFailedError {
-  return new HostFailedError(`${place.what}: waits for what never comes, and nothing is left that could bring it`, {
+function neverComes(what: string): HostFailedError {
+  return new HostFailedError(`${what}: waits for what never comes, and nothing is left that could bring it`, {
     code: 'playbook.never',
     hint: 'A promise in it never settles: perhaps a callback is not called.',
   })

@@ -4,6 +4,7 @@ import { errorOf, RekeyError, thrownAt } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
 import type { Host } from './host.ts'
 import type { Playbook } from './model.ts'
+import { Stray, within } from './stray.ts'
 
 /** The variables that a schema takes, by name; undefined where it is none of zod's for an object, whatever becomes of it. */
 export function schemaShape(schema: unknown): Readonly<Record<string, z.core.$ZodType>> | undefined {
@@ -72,9 +73,9 @@ export async function resolveVariables(
 /** Checks values by a schema; what its own code throws is an error of the playbook. */
 async function parse({ name, vars }: Playbook, values: Readonly<Record<string, unknown>>) {
   try {
-    return await vars.safeParseAsync(values)
+    return await within({ what: 'the schema of its variables' }, () => vars.safeParseAsync(values))
   } catch (thrown) {
-    const error = errorOf(thrown)
+    const error = errorOf(thrown instanceof Stray ? thrown.thrown : thrown)
     const place = thrownAt(error)
     throw new RekeyError(`the variables of ${name} can't be checked: ${error.message}`, {
       code: 'playbook.variables',
