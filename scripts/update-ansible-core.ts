@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { jsonText } from '../lib/inventory/python-json.ts'
+import { jsonText } from '../lib/inventory/python/python-json.ts'
 import { Dict, isMapping, type Value } from '../lib/inventory/values.ts'
 
 /** The version whose answers are stored. A newer one: change it here, run `npm run test:update-ansible`, read the diff. */

@@ -3,9 +3,9 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { jsonText } from '../lib/inventory/python-json.ts'
+import { jsonText } from '../lib/inventory/python/python-json.ts'
 import type { Mapping, Value } from '../lib/inventory/values.ts'
-import { createVault } from '../lib/inventory/vault.ts'
+import { createVault } from '../lib/inventory/vault/vault.ts'
 import { parseJson } from '../lib/inventory/yaml/json.ts'
 import {
   ansibleProgram,

@@ -2,9 +2,9 @@
 import { at, RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import type { Assignment, HostEntry } from './groups.ts'
-import type { Layers } from './layers.ts'
-import { jsonText } from './python-json.ts'
+import { jsonText } from './python/python-json.ts'
 import { EncryptedText, type Value } from './values.ts'
+import type { Layers } from './variables/layers.ts'
 
 /** One place that sets a variable. */
 export interface Place {

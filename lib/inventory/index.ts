@@ -3,21 +3,21 @@ import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
+import { createInventoryData, folderOf, reconcile } from './groups.ts'
+import { createInventory, type Inventory } from './inventory.ts'
 import {
   checkConfig,
   fallbackSources,
   fallbackVaultOptions,
   readAnsibleConfig,
   readingSettings,
-} from './ansible-config.ts'
-import { readExtraVariables } from './extra-variables.ts'
-import { createInventoryData, folderOf, reconcile } from './groups.ts'
-import { createInventory, type Inventory } from './inventory.ts'
-import { createLayers } from './layers.ts'
-import { isHostList, readSource, resolveSource } from './sources.ts'
-import { openVariableFolder } from './variable-files.ts'
-import { createVault } from './vault.ts'
-import { readVaultPasswords, type VaultOptions } from './vault-passwords.ts'
+} from './sources/ansible-config.ts'
+import { isHostList, readSource, resolveSource } from './sources/sources.ts'
+import { readExtraVariables } from './variables/extra-variables.ts'
+import { createLayers } from './variables/layers.ts'
+import { openVariableFolder } from './variables/variable-files.ts'
+import { createVault } from './vault/vault.ts'
+import { readVaultPasswords, type VaultOptions } from './vault/vault-passwords.ts'
 
 export type { Explanation, Place } from './explanation.ts'
 export type { Inventory, InventoryGroup, SelectOptions } from './inventory.ts'

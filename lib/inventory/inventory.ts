@@ -4,14 +4,14 @@ import type { ConnectionDefaults, ConnectionSettings } from '../connection/setti
 import { RekeyError } from '../errors.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import { didYouMean } from '../suggestion.ts'
-import { connectionSettings, isUnusedConnectionVariable } from './connection-variables.ts'
+import { connectionSettings, isUnusedConnectionVariable } from './connection/connection-variables.ts'
 import { type Explanation, explainVariable } from './explanation.ts'
 import { type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
 import { groupNames } from './host-facts.ts'
-import type { Layers } from './layers.ts'
 import { graph, hostJson, hostYaml, listJson, listYaml } from './listing.ts'
 import { matchPattern, splitLimit, splitPattern, unmatchedError } from './pattern.ts'
-import { createResolver, type VariableResolver } from './resolve.ts'
+import type { Layers } from './variables/layers.ts'
+import { createResolver, type VariableResolver } from './variables/resolve.ts'
 
 export interface SelectOptions {
   /** `--limit`: a pattern that the hosts must match too; one that matches nothing is an error. */

@@ -1,9 +1,8 @@
 // What `ansible-inventory` prints: `--list` and `--host` as JSON or YAML, `--graph` as a tree.
 import { DUMP_SCHEMA, defineScalarTag, dump, floatYaml11Tag, intYaml11Tag, realMapTag, timestampTag } from 'js-yaml'
 import { type Assignments, compareText, type Group, type HostEntry, type InventoryData } from './groups.ts'
-import type { Layers } from './layers.ts'
-import { jsonText } from './python-json.ts'
-import { text } from './python-values.ts'
+import { jsonText } from './python/python-json.ts'
+import { text } from './python/python-values.ts'
 import {
   Dict,
   EncryptedText,
@@ -17,6 +16,7 @@ import {
   type Value,
   WholeFloat,
 } from './values.ts'
+import type { Layers } from './variables/layers.ts'
 
 export interface ListingSources {
   readonly data: InventoryData

@@ -5,7 +5,7 @@ import { RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import { parseAddress } from './addresses.ts'
 import { type HostEntry, hostsOf, type InventoryData } from './groups.ts'
-import { pythonRegex } from './python-regex.ts'
+import { pythonRegex } from './python/python-regex.ts'
 
 /**
  * Splits a pattern into its parts: at commas, or at colons where these are no port, range or IPv6 address.

@@ -1,6 +1,6 @@
 // The values that variables hold before templates in them are resolved: JSON's, and the few that Ansible adds.
 import { tellSecret } from '../secrets/index.ts'
-import type { Vault } from './vault.ts'
+import type { Vault } from './vault/vault.ts'
 
 /** A float without a fraction. Python keeps `1.0` apart from `1`, and prints and templates it so. */
 export class WholeFloat {

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { RekeyError } from '../../lib/errors.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
-import { isTemplate } from '../../lib/inventory/jinja-parser.ts'
+import { isTemplate } from '../../lib/inventory/jinja/jinja-parser.ts'
 import {
   EncryptedText,
   floatText,
@@ -12,7 +12,7 @@ import {
   type Value,
   WholeFloat,
 } from '../../lib/inventory/values.ts'
-import { createVault } from '../../lib/inventory/vault.ts'
+import { createVault } from '../../lib/inventory/vault/vault.ts'
 import { parseYaml } from '../../lib/inventory/yaml/document.ts'
 import { parseJson } from '../../lib/inventory/yaml/json.ts'
 import { toValue } from '../../lib/inventory/yaml/node.ts'

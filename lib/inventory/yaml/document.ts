@@ -1,7 +1,7 @@
 // YAML (and JSON) files as Ansible reads them: PyYAML's types, `!vault`, `!unsafe`, and the line of everything.
 import { at, excerpt, RekeyError } from '../../errors.ts'
 import { EncryptedText, identity, keyText, UnsafeText, type Value } from '../values.ts'
-import type { Vault } from '../vault.ts'
+import type { Vault } from '../vault/vault.ts'
 import { YamlSyntaxError } from './cursor.ts'
 import { parseEvents, type YamlEvent } from './events.ts'
 import { readJson } from './json.ts'

@@ -1,6 +1,6 @@
 // JSON as Python reads it: integers of any size, NaN and Infinity, and the maps by which Ansible marks strings.
 import { EncryptedText, float, integer, UnsafeText, type Value } from '../values.ts'
-import type { Vault } from '../vault.ts'
+import type { Vault } from '../vault/vault.ts'
 import { type MappingEntry, toValue, type YamlNode } from './node.ts'
 
 /** What reading JSON needs beside its text. */

@@ -1,0 +1,17 @@
+// What reading a source needs beside it.
+
+import type { Assignments } from '../groups.ts'
+import type { Vault } from '../vault/vault.ts'
+import type { ReadingSettings } from './ansible-config.ts'
+
+export interface SourceContext {
+  readonly cwd: string
+  readonly environment: NodeJS.ProcessEnv
+  readonly vault: Vault
+  readonly notice: (line: string) => void
+  readonly settings: ReadingSettings
+  /** What `-e` sets: constructed inventories may see it. */
+  readonly extraVars: Assignments
+  /** The folders of sources that were read. */
+  readonly processed: string[]
+}

@@ -1,0 +1,266 @@
+// The variables of a host as playbooks read them: templates resolved when a variable is read, and only then.
+import { at, RekeyError } from '../../errors.ts'
+import { didYouMean } from '../../suggestion.ts'
+import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData, type Origin } from '../groups.ts'
+import { groupNames, shortName } from '../host-facts.ts'
+import { evaluateTemplate, type Scope } from '../jinja/jinja.ts'
+import { isTemplate } from '../jinja/jinja-parser.ts'
+import { TemplateError, UndefinedError } from '../python/python-values.ts'
+import {
+  Dict,
+  EncryptedText,
+  isMapping,
+  keyText,
+  setProperty,
+  Timestamp,
+  UnsafeText,
+  type Value,
+  WholeFloat,
+} from '../values.ts'
+import { tellValue } from '../vault/vaulted.ts'
+import type { Layers } from './layers.ts'
+
+/** Reads variables of hosts. */
+export interface VariableResolver {
+  /** One variable; undefined when nothing sets it. Throws `RekeyError` when it can't be resolved. */
+  read(host: HostEntry, name: string): unknown
+  /** All of them as an object that resolves a variable when it is read. */
+  vars(host: HostEntry): Readonly<Record<string, unknown>>
+  /**
+   * What a template comes to for a host, with Python's types. `what` is it, for the error: a `RekeyError` with the code
+   * `inventory.undefined` where something in it is not there.
+   */
+  evaluate(host: HostEntry, template: string, what: string, origin: Origin): unknown
+}
+
+export interface ResolverSources {
+  readonly data: InventoryData
+  readonly layers: Pick<Layers, 'merged'>
+  readonly playbookDirectory?: string
+  /** Which of Ansible's own variables there are; without it, all. */
+  readonly own?: readonly string[]
+}
+
+/** What stands behind a template error: the innermost variable whose template failed. */
+interface Site {
+  readonly host: string
+  /** What it is, where it is no variable. */
+  readonly what?: string
+  readonly variable: string
+  readonly assignment: Assignment
+}
+
+/** A template that needs its own value. */
+class LoopError extends TemplateError {}
+
+/** Resolves variables of the hosts of an inventory; each is resolved once. */
+export function createResolver({ data, layers, playbookDirectory, own }: ResolverSources): VariableResolver {
+  const merged = memo((host: HostEntry) => layers.merged(host))
+  const sites = new WeakMap<TemplateError, Site>()
+  const running: (Site & { readonly key: string })[] = []
+
+  const evaluate = (template: string, site: Site, scope: Scope): unknown => {
+    const key = `${site.host}\n${template}`
+    const from = running.findIndex(one => one.key === key)
+    if (from !== -1) {
+      const way = [...running.slice(from), site].map(one => one.variable)
+      const chain = way.length === 2 && way[0] === way[1] ? '' : ` (${way.join(' → ')})`
+      throw new LoopError(`it refers to itself${chain}`)
+    }
+    running.push({ ...site, key })
+    try {
+      const result = evaluateTemplate(template, scope)
+      if (site.assignment.vaulted) tellValue(result, site.variable)
+      return result
+    } catch (error) {
+      if (error instanceof TemplateError) {
+        if (!sites.has(error)) sites.set(error, site)
+        throw error
+      }
+      if (!(error instanceof SyntaxError)) throw error
+      const unreadable = new TemplateError(`its template can't be read: ${error.message}`)
+      sites.set(unreadable, site)
+      throw unreadable
+    } finally {
+      running.pop()
+    }
+  }
+
+  const groups = lazily(() =>
+    Dict.of([...data.groups].map(([name, group]) => [name, hostsOf(group).map(host => host.name)])),
+  )
+  const hostvars = lazily(() => {
+    const all = new Dict()
+    for (const host of data.hosts.values()) all.setLazy(host.name, () => variablesOf(host))
+    return all
+  })
+  const everyMagic: Record<string, (host: HostEntry) => unknown> = {
+    inventory_hostname: host => host.name,
+    inventory_hostname_short: host => shortName(host.name),
+    group_names: groupNames,
+    groups,
+    hostvars,
+    inventory_file: host => host.source ?? null,
+    inventory_dir: host => (host.source === undefined || host.source.includes(',') ? null : folderOf(host.source)),
+    playbook_dir: () => playbookDirectory,
+  }
+  const magic = own ? Object.fromEntries(own.map(name => [name, everyMagic[name]!])) : everyMagic
+  const isMagic = (name: string): boolean => Object.hasOwn(magic, name)
+
+  /** A variable with everything in it still lazy. */
+  const resolved = memo((host: HostEntry) =>
+    memo((name: string): unknown => {
+      const assignment = merged(host).get(name)
+      if (!assignment) return undefined
+      const site: Site = { host: host.name, variable: name, assignment }
+      return lazy(assignment.value, template => evaluate(template, site, scopeOf(host)))
+    }),
+  )
+  const lookup = (host: HostEntry, name: string): unknown => (isMagic(name) ? magic[name]!(host) : resolved(host)(name))
+  const scopeOf = memo(
+    (host: HostEntry): Scope => ({
+      lookup: name => lookup(host, name),
+      explain(name) {
+        if (name.startsWith('ansible_')) return 'it is not set in the inventory, and no facts are gathered'
+        const guess = didYouMean(name, [...merged(host).keys(), ...Object.keys(magic)])
+        return guess && `did you mean "${guess}"?`
+      },
+    }),
+  )
+  const variablesOf = (host: HostEntry): Dict => {
+    const all = new Dict()
+    for (const name of [...merged(host).keys(), ...Object.keys(magic)])
+      if (name !== 'hostvars') all.setLazy(name, () => lookup(host, name))
+    return all
+  }
+
+  const explained = (error: unknown, host: HostEntry, name: string): unknown => {
+    if (!(error instanceof TemplateError)) return error
+    const site = sites.get(error)
+    const variable = site?.variable ?? name
+    const { file, line } = site?.assignment.origin ?? { file: 'inventory' }
+    const needed = variable === name && site?.host === host.name ? '' : ` (needed by "${name}" of ${host.name})`
+    const [code, hint] =
+      error instanceof UndefinedError
+        ? ['inventory.undefined', 'Set it for this host, or give it a default: {{ name | default(…) }}.']
+        : error instanceof LoopError
+          ? ['inventory.variable-loop', 'Give one of them a value of its own.']
+          : ['inventory.template', 'docs/from-ansible.md lists what templates may use.']
+    return new RekeyError(
+      `${at(file, line)}: ${site?.what ?? `the variable "${variable}"`} of ${site?.host ?? host.name}: ${error.message}${needed}`,
+      {
+        code: code!,
+        hint,
+        host: host.name,
+        cause: error,
+      },
+    )
+  }
+  const resolver: VariableResolver = {
+    read(host, name) {
+      try {
+        return plain(lookup(host, name))
+      } catch (error) {
+        throw explained(error, host, name)
+      }
+    },
+    evaluate(host, template, what, origin) {
+      try {
+        return evaluate(
+          template,
+          { host: host.name, what, variable: what, assignment: { value: template, origin } },
+          scopeOf(host),
+        )
+      } catch (error) {
+        throw explained(error, host, what)
+      }
+    },
+    vars(host) {
+      const object: Record<string, unknown> = {}
+      const define = (name: string, enumerable: boolean): void => {
+        Object.defineProperty(object, name, { enumerable, configurable: true, get: () => resolver.read(host, name) })
+      }
+      for (const name of merged(host).keys()) define(name, true)
+      // Ansible's own are there to be read, but not among the variables that are set.
+      for (const name of Object.keys(magic)) define(name, false)
+      return object
+    },
+  }
+  return resolver
+}
+
+function memo<Key, Result>(compute: (key: Key) => Result): (key: Key) => Result {
+  const known = new Map<Key, Result>()
+  return key => {
+    let found = known.get(key)
+    if (found === undefined) {
+      found = compute(key)
+      known.set(key, found)
+    }
+    return found
+  }
+}
+
+function lazily<Result>(compute: () => Result): () => Result {
+  let result: Result | undefined
+  return () => {
+    result ??= compute()
+    return result
+  }
+}
+
+/** A member of a list that is computed when it is first read. */
+function defineLazy(target: unknown[], key: number, compute: () => unknown): void {
+  Object.defineProperty(target, key, {
+    enumerable: true,
+    configurable: true,
+    get() {
+      const value = compute()
+      Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true })
+      return value
+    },
+  })
+}
+
+/** A value in which templates and encrypted strings are resolved when they are reached. */
+function lazy(raw: Value, evaluate: (template: string) => unknown): unknown {
+  if (typeof raw === 'string') return isTemplate(raw) ? evaluate(raw) : raw
+  if (raw instanceof UnsafeText) return raw.text
+  if (raw instanceof EncryptedText) return lazy(raw.decrypt(), evaluate)
+  if (isSettled(raw)) return raw
+  if (Array.isArray(raw)) {
+    const list: unknown[] = []
+    for (const [index, item] of raw.entries()) defineLazy(list, index, () => lazy(item, evaluate))
+    return list
+  }
+  if (!isMapping(raw)) return raw
+  const mapping = new Dict()
+  for (const [key, item] of raw.entries()) mapping.setLazy(key, () => lazy(item, evaluate))
+  return mapping
+}
+
+const settledContainers = new WeakMap<object, boolean>()
+
+/** True when nothing in a value is left to be resolved. */
+function isSettled(value: Value): boolean {
+  if (typeof value === 'string') return !isTemplate(value)
+  if (value instanceof UnsafeText || value instanceof EncryptedText) return false
+  if (!Array.isArray(value) && !isMapping(value)) return true
+  let settled = settledContainers.get(value)
+  if (settled === undefined) {
+    settled = (Array.isArray(value) ? value : value.values()).every(isSettled)
+    settledContainers.set(value, settled)
+  }
+  return settled
+}
+
+/** A value as JavaScript has it, everything in it resolved. */
+function plain(value: unknown): unknown {
+  if (value instanceof WholeFloat) return value.value
+  if (value instanceof Timestamp) return value.iso
+  if (Array.isArray(value)) return value.map(plain)
+  if (!isMapping(value)) return value
+  const object: { [key: string]: unknown } = {}
+  for (const [key, item] of value.entries()) setProperty(object, keyText(key), plain(item))
+  return object
+}
