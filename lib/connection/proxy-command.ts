@@ -1,7 +1,11 @@
 // A ProxyCommand: a program of this machine that is the way to a host.
 import { spawn } from 'node:child_process'
 import { Duplex } from 'node:stream'
+import { foreignWords } from '../foreign-words.ts'
 import type { ConnectionSettings } from './settings.ts'
+
+/** Characters that are told of what such a program says beside the way: more is nobody's to read. */
+const mostSaid = 65_536
 
 /** Starts a ProxyCommand as ssh_config(5) describes it; its stdin and stdout are the way to the host. */
 export function startProxy(
@@ -10,8 +14,17 @@ export function startProxy(
 ): { stream: Duplex; end: () => void } {
   const tokens: Record<string, string> = { '%h': address, '%p': String(port), '%r': user, '%n': address, '%%': '%' }
   const line = command.replace(/%[hprn%]/g, token => tokens[token] ?? token)
-  const child = spawn('/bin/sh', ['-c', `exec ${line}`], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn('/bin/sh', ['-c', `exec ${line}`], { stdio: ['pipe', 'pipe', 'pipe'] })
   const stream = Duplex.from({ writable: child.stdin, readable: child.stdout })
+  let left = mostSaid
+  // What the server at its other end says before it lets anybody in comes this way, too.
+  child.stderr.setEncoding('utf8').on('data', (said: string) => {
+    for (const line of said.slice(0, left).split('\n')) {
+      const words = foreignWords(line, 1_000)
+      if (words !== '') process.stderr.write(`${words}\n`)
+    }
+    left -= Math.min(left, said.length)
+  })
   // Whoever reads the stream sees its end; that the program could not be started is the same to it.
   child.on('error', error => stream.destroy(error))
   stream.on('error', () => {})
