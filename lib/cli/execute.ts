@@ -1,5 +1,4 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
-import { setFlagsFromString } from 'node:v8'
 import type { Inventory } from '../inventory/index.ts'
 import { operatorName } from '../operator.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
@@ -12,6 +11,7 @@ import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../run/events.ts'
 import type { RunHistory } from '../run/history.ts'
 import { openJournal } from '../run/journal.ts'
+import { keepHeapSmall } from '../run/memory.ts'
 import type { Provenance } from '../run/provenance.ts'
 import { openRegistered } from '../run/registered.ts'
 import { type Earlier, runPlaybook } from '../run/run.ts'
@@ -46,17 +46,12 @@ export interface Execution extends ViewSettings {
   readonly notices?: readonly string[]
 }
 
-/**
- * With more hosts than this, garbage piles up while all of them exchange keys. The heap is collected then once it has grown by 40 %, and
- * what is young keeps its place small. Both are numbers that V8 reads at each collection, so that a program that runs may set them; they
- * take half of the memory at 500 hosts, and a seventh more of the processor (docs/benchmarks.md).
- */
+/** With more hosts than this the memory is worth a little time. */
 const manyHosts = 200
-export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-factor=1']
 
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
-  if (execution.inventory.hosts.length > manyHosts) for (const flag of smallHeap) setFlagsFromString(flag)
+  if (execution.inventory.hosts.length > manyHosts) keepHeapSmall()
   const { playbook, inventory, folder, output, step, diff, kept, keepOutput, ...rest } = execution
   kept?.catch(() => {})
   const claim = await claimRun(rest.run, folder, rest.provenance.process)

@@ -19,6 +19,7 @@ import { mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { formatSize } from '../playbook/size.ts'
 import { fileNameOf } from './file-name.ts'
+import { keepYoungSmall } from './memory.ts'
 
 /** Whose output a file holds. */
 export interface OutputOf {
@@ -40,8 +41,12 @@ export interface OutputFiles {
 
 /** Bytes that are kept of what a step prints on a host, where nobody says otherwise. */
 export const keptOutput = 64 * 1024 * 1024
-/** Bytes that wait to be written: a disk that is slower than the hosts holds them up. */
-const mostWaiting = 4 * 1024 * 1024
+/** Characters that wait to be written: a disk that is slower than the hosts holds them up. */
+const mostWaiting = 512 * 1024
+/** Characters that wait as lines: packed, they are out of the way of whoever collects garbage. */
+const mostUnpacked = 64 * 1024
+/** Characters of a run from which on its output is much. */
+const muchOutput = 4 * 1024 * 1024
 /** Bytes that are read at a time, and within which the end of a line is looked for. */
 const chunkSize = 64 * 1024
 const newline = 0x0a
@@ -67,8 +72,10 @@ interface Piece {
 interface Output {
   readonly path: string
   readonly of: OutputOf
-  /** What was added and is not being written yet. */
+  /** What was added and is not being written yet: lines, and before them those that are packed. */
   lines: string[]
+  unpacked: number
+  packed: Buffer[]
   waiting: number
   /** Bytes of the beginning. */
   head: number
@@ -95,7 +102,7 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
   const outputs = new Map<string, Output>()
   const longestHead = Math.floor(keep / 2)
   const longestPart = Math.max(1, Math.floor(keep / 4))
-  let waiting = 0
+  let [waiting, total] = [0, 0]
   let writing: Promise<void> | undefined
   let isLost = false
 
@@ -112,14 +119,27 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
   }
   const begin = (path: string, of: OutputOf): Output => {
     const head = statSync(path, { throwIfNoEntry: false })?.size ?? 0
-    return { path, of, lines: [], waiting: 0, head, part: -1, size: 0, isOver: false, isCut: false }
+    return {
+      path,
+      of,
+      lines: [],
+      unpacked: 0,
+      packed: [],
+      waiting: 0,
+      head,
+      part: -1,
+      size: 0,
+      isOver: false,
+      isCut: false,
+    }
   }
   /** Takes what waits, and says where it goes. */
   const place = (output: Output): Piece[] => {
-    const { path, lines } = output
-    let bytes = Buffer.from(lines.join(''))
+    const { path } = output
+    pack(output)
+    let bytes = Buffer.concat(output.packed)
     waiting -= output.waiting
-    output.lines = []
+    output.packed = []
     output.waiting = 0
     const pieces: Piece[] = []
     const take = (to: string, at: number, size: number) => {
@@ -167,8 +187,8 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
   const writeAll = async () => {
     try {
       for (const output of outputs.values()) {
-        if (output.lines.length > 0) for (const piece of place(output)) await write(piece)
-        if (output.isOver && output.lines.length === 0) finish(output)
+        if (output.waiting > 0) for (const piece of place(output)) await write(piece)
+        if (output.isOver && output.waiting === 0) finish(output)
       }
     } catch (error) {
       lose(error)
@@ -188,10 +208,15 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
         const output = outputs.get(path) ?? begin(path, of)
         outputs.set(path, output)
         output.isOver = false
-        output.lines.push(`${line}\n`)
-        output.waiting += line.length + 1
-        waiting += line.length + 1
+        const size = line.length + 1
+        output.lines.push(line)
+        output.unpacked += size
+        output.waiting += size
+        waiting += size
+        if (output.unpacked > mostUnpacked) pack(output)
         if (waiting > mostWaiting) writeNow()
+        if (total < muchOutput && total + size >= muchOutput) keepYoungSmall()
+        total += size
       }),
     end: path => {
       const output = outputs.get(path)
@@ -209,6 +234,13 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
       })
     },
   }
+}
+
+function pack(output: Output): void {
+  if (output.lines.length === 0) return
+  output.packed.push(Buffer.from(`${output.lines.join('\n')}\n`))
+  output.lines = []
+  output.unpacked = 0
 }
 
 const partOf = (path: string, part: number) => `${path}.end-${part}`
