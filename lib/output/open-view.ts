@@ -1,5 +1,6 @@
 // Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report beside any of them.
 import { messageOf } from '../errors.ts'
+import type { RunEvent, Text } from '../run/events.ts'
 import { junitView } from './junit.ts'
 import { plainView } from './plain.ts'
 import { showingRun, tell } from './print.ts'
@@ -72,7 +73,13 @@ async function openShown(
   const view = isTree
     ? (await import('./tree.ts')).treeView(out, { verbose, terminal })
     : plainView(write, { verbose, terminal })
-  return { ...view, event: event => view.event(cleaned(event, terminal.text)) }
+  return { ...view, event: event => view.event(cleanEvent(event, terminal.text)) }
+}
+
+/** There are thousands of lines of output for every other event. */
+function cleanEvent(event: RunEvent, clean: (text: string) => string): RunEvent {
+  if (event.kind !== 'step.output') return cleaned(event, clean)
+  return { ...event, step: clean(event.step), host: clean(event.host), line: clean(event.line) as Text }
 }
 
 /** An event with nothing in any of its texts, names of hosts among them, that a terminal would act on: what views of lines are given. */
