@@ -19,7 +19,7 @@ import { mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { formatSize } from '../playbook/size.ts'
 import { fileNameOf } from './file-name.ts'
-import { keepYoungSmall } from './memory.ts'
+import { keepHeapSmall } from './memory.ts'
 
 /** Whose output a file holds. */
 export interface OutputOf {
@@ -215,7 +215,7 @@ export function openOutputFiles(folder: string, keep: number, { cut, failed }: O
         waiting += size
         if (output.unpacked > mostUnpacked) pack(output)
         if (waiting > mostWaiting) writeNow()
-        if (total < muchOutput && total + size >= muchOutput) keepYoungSmall()
+        if (total < muchOutput && total + size >= muchOutput) keepHeapSmall()
         total += size
       }),
     end: path => {
