@@ -36,6 +36,13 @@ test.serial('--list with a limit, and --host', async t => {
   t.deepEqual(JSON.parse(host.stdout), { a: 2, b: '{{ a }}' })
 })
 
+test.serial('--export leaves variables of groups with their groups', async t => {
+  const { stdout } = await run(t, '-i', 'hosts.yml', '--list', '--export')
+  const listed = JSON.parse(stdout) as { all: { vars: object }; _meta: { hostvars: object } }
+  t.deepEqual(listed.all.vars, { a: 2, b: '{{ a }}' })
+  t.deepEqual(listed._meta.hostvars, { m1: { a: 1 } })
+})
+
 test.serial('--explain, the winner first', async t => {
   const { stdout } = await run(t, '-i', 'hosts.yml', '--explain', 'm1', 'a', '-e', 'a=3')
   t.deepEqual(stdout.split('\n'), [

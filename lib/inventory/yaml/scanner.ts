@@ -1,6 +1,6 @@
 // YAML as libyaml scans it: from text to tokens.
 //
-// Ansible reads YAML with libyaml, whose language is neither YAML 1.1 nor 1.2 to the letter; docs/decisions/0014 says why it is read here.
+// Ansible reads YAML with libyaml, whose language is neither YAML 1.1 nor 1.2 to the letter; docs/decisions/0016 says why it is read here.
 // The rules are held to libyaml's own answers (test/inventory/yaml/document.test.ts).
 import {
   ampersand,
