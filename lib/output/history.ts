@@ -1,8 +1,12 @@
 // A run as it is told afterwards, from its journal.
+import { join } from 'node:path'
 import { formatDuration } from '../playbook/duration.ts'
 import { names } from '../playbook/host.ts'
 import { endingOf, isDone, type Progress, type RunHistory } from '../run/history.ts'
 import { columns, placed } from './words.ts'
+
+/** Characters of a line, or an error, that are told. */
+const longest = 6_000
 
 /** A run in a list: its id, and when, by whom, how it ended. */
 export function runRow(history: RunHistory): [string, string] {
@@ -58,7 +62,9 @@ export function historyLines(history: RunHistory): string[] {
   const begun = finished ? [] : [...unfinished(history), ...waiting(history)]
   if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
   if (damage.length > 0) lines.push('', 'Not known, since the journal is damaged', ...damage.map(line => `  ${line}`))
-  return lines
+  // Journals of before have errors of any length.
+  const more = (left: number) => ` … (${left} more characters, in ${join(folder, 'events.jsonl')})`
+  return lines.map(line => (line.length > longest ? line.slice(0, longest) + more(line.length - longest) : line))
 }
 
 /** The steps that were begun and of whose end nothing is known. */

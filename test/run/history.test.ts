@@ -136,6 +136,25 @@ test.serial('a rollback whose beginning is lost is not taken for the run itself'
   t.true(read([...whole, 'x', ...back.slice(1)]).lostBeginning)
 })
 
+test.serial('a journal of before, with output in it and an error of 40 MB, is told in a few lines', t => {
+  const printed = '{"kind":"step.output","play":1,"step":"c","host":"h1","stream":"stdout","line":"y","at":1}'
+  const error = { message: 'x'.repeat(40e6), code: 'command.failed' }
+  const lines = [
+    ...whole.slice(0, -2),
+    ...Array.from({ length: 1_000 }, () => printed),
+    end('c', 'h1', { outcome: 'failed', error }),
+  ]
+  const history = read([
+    ...lines,
+    { ...finished, error, failures: [{ host: 'h1', step: 'C', outcome: 'failed', error }] },
+  ])
+  t.deepEqual(history.damage, [])
+  t.is(endingOf(history), 'failed')
+  const told = historyLines(history).join('\n')
+  t.true(told.length < 10_000, String(told.length))
+  t.regex(told, /Error: x+ … \(\d+ more characters, in .*events\.jsonl\)/)
+})
+
 test.serial('without a beginning there is no run; what is wrong is said', t => {
   for (const lines of [[], ['x'], whole.slice(1)])
     t.throws(() => read(lines), { instanceOf: RekeyError, message: /holds no journal of a run/ })
