@@ -20,7 +20,7 @@ const crowded: Readonly<Record<string, number>> = {
   'lib/playbook': 13,
   // A file a phase.
   'lib/rotation': 15,
-  'lib/run': 32,
+  'lib/run': 33,
   'lib/template': 21,
   'scripts/bench': 16,
   'test/cli': 18,

@@ -98,7 +98,11 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
     const lease_id = leaseIn(await reading, path)
     return {
       lease_id,
-      data: answerOf({ facts, key: request ? undefined : key }, authority, issuer.response!.data['ca_chain']),
+      data: {
+        ...answerOf({ facts, key: request ? undefined : key }, authority, issuer.response!.data['ca_chain']),
+        // Who signs a request knows nothing of its key.
+        ...(request ? {} : { private_key_type: keyTypeOf(facts) }),
+      },
     }
   }
 }
@@ -280,14 +284,18 @@ export function usageName(name: string): string {
   )
 }
 
+/** What kind of key a certificate has, as Vault says it. */
+function keyTypeOf({ keyType }: CertificateFacts): string {
+  if (keyType === 'Ed25519') return 'ed25519'
+  return keyType.startsWith('RSA') ? 'rsa' : 'ec'
+}
+
 function answerOf({ facts, key }: PresentCertificate, authority: string, chain: unknown): Record<string, unknown> {
-  const kind = facts.keyType.startsWith('RSA') ? 'rsa' : 'ec'
   return {
     certificate: facts.pem.trim(),
     issuing_ca: authority.trim(),
     ca_chain: Array.isArray(chain) ? chain.map(one => String(one).trim()) : [authority.trim()],
     ...(key && { private_key: key.trim() }),
-    private_key_type: facts.keyType === 'Ed25519' ? 'ed25519' : kind,
     serial_number: facts.serialNumber.match(/../g)?.join(':') ?? '',
     expiration: Math.floor(facts.notAfter.getTime() / 1000),
   }

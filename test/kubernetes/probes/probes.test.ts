@@ -98,13 +98,18 @@ test.serial(
     const nowhere = 'https://127.0.0.1:1'
     const identity = (one: typeof before) => ({ certificate: one?.pem ?? '', key: one?.keyPem ?? '' })
     const probes = probeApis([there, nowhere], [identity(before)])
-    await delay(900)
+    const more = async (count: number) => {
+      for (const until = seen.GET + count; seen.GET < until; ) await delay(20)
+      // The last of them are still to be answered.
+      await delay(300)
+    }
+    await more(6)
     state.well = false
-    await delay(400)
+    await more(3)
     Object.assign(state, { well: true, trusted: 'after' })
-    await delay(300)
+    await more(3)
     probes.also(identity(after))
-    await delay(900)
+    await more(8)
     const { servers: gaps } = await probes.stop()
     server.close()
     const { read, write } = gaps.get(there) as ServerGaps
