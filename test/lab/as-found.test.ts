@@ -160,7 +160,7 @@ test.serial('the cluster is as it was meant to be found', async t => {
 })
 
 // Not yet: preflight stops at the front proxy that is not there.
-test.serial.failing('it is rotated: what is not well was told before the first change, and is as it was', async t => {
+test.serial('it is rotated: what is not well was told before the first change, and is as it was', async t => {
   const { code, stdout, stderr } = await rekey([
     ...['run', 'rotate-ca', '-i', lab.inventoryPath(options.name), '--output', 'plain'],
     ...['-e', JSON.stringify({ restart_workloads: restarted })],

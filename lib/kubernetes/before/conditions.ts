@@ -80,12 +80,17 @@ export function nodeConditions(nodes: readonly KubernetesObject[]): NodeConditio
 }
 
 /**
- * What is out of the ordinary and does not stop a rotation, a line each: namespaces that never go away, webhooks that nobody answers
+ * What is out of the ordinary and does not stop a rotation, a line each: no cluster-info, namespaces that never go away, webhooks that nobody answers
  * for, budgets that allow nothing, static pods of somebody else.
  * @throws ApiError, HostFailedError where something can't be read
  */
 export async function oddities(api: KubernetesApi, signal?: AbortSignal): Promise<string[]> {
   const told: string[] = []
+  const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
+  await api.get(clusterInfo).catch((error: unknown) => {
+    if (!(error instanceof ApiError && error.status === 404)) throw error
+    told.push('There is no ConfigMap kube-public/cluster-info: machines that join find the CA elsewhere')
+  })
   for await (const { metadata, status } of api.each('/api/v1/namespaces', { signal })) {
     if (status?.phase === 'Terminating')
       told.push(`Namespace ${metadata.name} has been ending since ${metadata.deletionTimestamp ?? 'some time'}`)

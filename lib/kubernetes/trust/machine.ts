@@ -27,7 +27,7 @@ export interface MachineReading {
 }
 
 // Prints `== path`, then the certificates of the file; of kubeconfigs everything but the keys.
-const readScript = `find ${kubeadm.certificateFolders.join(' ')} ! -path '*/.rekey*' ! -path ${kubeadm.manifestDirectory}/'*' \\( -name '*.crt' -o -name '*.pem' -o -name '*.conf' \\) 2>/dev/null | sort | while IFS= read -r f; do
+const readScript = `find ${kubeadm.certificateFolders.join(' ')} ! -path '*/.rekey*' ! -path ${kubeadm.manifestDirectory}/'*' \\( -name '*.crt' -o -name '*.pem' -o -name '*.crt.*' -o -name '*.pem.*' -o -name '*.conf' \\) 2>/dev/null | sort | while IFS= read -r f; do
   [ -f "$f" ] || continue
   printf '== %s\\n' "$f"
   case $f in

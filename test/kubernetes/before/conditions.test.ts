@@ -109,6 +109,7 @@ test('what stands in nobody’s way is told, and what is as usual is not', async
     staticPod('kube-system', 'etcd-m1')
     staticPod('kube-system', 'kube-vip-m1')
     t.deepEqual(await oddities(server.api), [
+      'There is no ConfigMap kube-public/cluster-info: machines that join find the CA elsewhere',
       'Namespace gone has been ending since 2024-01-01T00:00:00Z',
       'ValidatingWebhookConfiguration dead: nobody answers for dead.example.com (Service a/down), and it may not be passed over',
       'PodDisruptionBudget a/never never lets a pod go: a rolling restart does not ask it',
