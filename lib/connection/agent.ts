@@ -23,12 +23,17 @@ export class ChosenKeys extends ssh2.BaseAgent<ParsedKey> {
   }
 }
 
+/** Milliseconds for an agent to say what it holds. */
+const patience = 10_000
+
 /** The keys that the agent holds; none where there is no agent, or it does not answer. */
 export function agentKeys(): Promise<ParsedKey[]> {
   const socket = process.env['SSH_AUTH_SOCK']
   if (!socket) return Promise.resolve([])
   return new Promise(resolve => {
+    const late = setTimeout(resolve, patience, [])
     ssh2.createAgent(socket).getIdentities((error, keys) => {
+      clearTimeout(late)
       if (error || !keys) return resolve([])
       const parsed = keys.map(key => ssh2.utils.parseKey(key as unknown as Buffer))
       resolve(parsed.filter((key): key is ParsedKey => !(key instanceof Error) && offered.test(key.type)))

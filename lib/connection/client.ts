@@ -9,6 +9,7 @@ import { defaultKnownHostsFiles, entriesFor, fingerprint, judgeHostKey, keyTypeO
 import { saveRoundTrips, signAtOnce } from './round-trips.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { takeTurns, turnWithTime } from './turns.ts'
+import { guardWindows } from './window-guard.ts'
 
 const usualKeepalive = { seconds: 5, count: 3 }
 
@@ -82,7 +83,7 @@ export async function openClient(
       return false
     },
   }
-  const abort = () => ssh.connection?.destroy()
+  const abort = () => ssh.connection && hangUp(ssh.connection)
   signal?.addEventListener('abort', abort, { once: true })
   try {
     const turn = turnWithTime()
@@ -97,10 +98,11 @@ export async function openClient(
     // Nagle's algorithm makes every command wait for a delayed ACK: 7× slower.
     client.setNoDelay(true)
     saveRoundTrips(client)
+    guardWindows(client)
     return client
   } catch (error) {
     ssh.connection?.on('error', () => {})
-    ssh.connection?.end()
+    if (ssh.connection) hangUp(ssh.connection)
     if (refusal) throw refusal
     if (signal?.aborted)
       throw new CancelledError(`connecting to ${name} was cancelled`, { code: 'run.cancelled', host: name })
@@ -108,6 +110,22 @@ export async function openClient(
   } finally {
     signal?.removeEventListener('abort', abort)
   }
+}
+
+/** Milliseconds for a host to hang up once it was told good-bye. */
+const patienceForGoodbye = 1_000
+
+/** Ends the connection of a client in good order, and in any case. */
+export function leaveClient(client: Client): void {
+  client.end()
+  // An open socket keeps the process alive for it.
+  setTimeout(hangUp, patienceForGoodbye, client).unref()
+}
+
+/** ssh2 destroys no socket that it can't write to any more, and a host that sends and sends would keep it open for ever. */
+function hangUp(client: Client): void {
+  const { _sock: socket } = client as unknown as { _sock?: Duplex }
+  socket?.destroy()
 }
 
 function preferKnown(types: readonly string[]): string[] {

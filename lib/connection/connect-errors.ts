@@ -1,5 +1,7 @@
-// Why a host can't be connected to: the same words and codes, whichever kind of connection found it out.
+// Why a host can't be connected to: the same words and codes, whichever kind of connection found it out. What the host itself said before it
+// let anybody in may be anything, and comes from anybody.
 import { HostFailedError, UnreachableError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 /** `user@address`, with the port where it is not the usual one. */
@@ -15,7 +17,7 @@ export function hostKeyUnknown(
   file: string,
 ): UnreachableError {
   const scan = `ssh-keyscan ${port === 22 ? '' : `-p ${port} `}${address}`
-  return new UnreachableError(`the host key of ${name} is not known: ${shown}`, {
+  return new UnreachableError(`the host key of ${name} is not known: ${foreignWords(shown)}`, {
     code: 'connection.host-key-unknown',
     host: name,
     hint: `Compare the fingerprint with the host's, then accept it with: ${scan} >> ${file}`,
@@ -26,8 +28,8 @@ export function hostKeyUnknown(
 export function hostKeyWrong(name: string, is: 'changed' | 'revoked', shown: string, place: string): UnreachableError {
   const what =
     is === 'revoked'
-      ? `${name} presented a host key that is revoked at ${place}: ${shown}`
-      : `the host key of ${name} is not the one at ${place}: it presented ${shown}`
+      ? `${name} presented a host key that is revoked at ${place}: ${foreignWords(shown)}`
+      : `the host key of ${name} is not the one at ${place}: it presented ${foreignWords(shown)}`
   return new UnreachableError(what, {
     code: `connection.host-key-${is}`,
     host: name,
@@ -41,11 +43,11 @@ export function notLetIn(
   settings: ConnectionSettings,
   { tried, takes, asked, cause }: { tried: string; takes: string; asked?: string; cause?: Error },
 ): UnreachableError {
-  const question = asked === undefined ? '' : `; it asked "${asked}", which nobody could answer`
+  const question = asked === undefined ? '' : `; it asked "${foreignWords(asked)}", which nobody could answer`
   const elsewhere =
     settings.kind === 'ssh' ? ' Certificates and keys on security tokens need ansible_connection=openssh.' : ''
   return new UnreachableError(
-    `${name} did not let us in as ${whereabouts(settings)} with ${tried}${takes && ` (it takes: ${takes})`}${question}`,
+    `${name} did not let us in as ${whereabouts(settings)} with ${tried}${takes && ` (it takes: ${foreignWords(takes)})`}${question}`,
     {
       code: 'connection.authentication',
       host: name,
@@ -57,12 +59,15 @@ export function notLetIn(
 
 /** The host offers nothing for `what` (a key exchange method, a cipher …) that we accept. */
 export function tooOld(name: string, what: string, cause?: Error): UnreachableError {
-  return new UnreachableError(`${name} is too old to be trusted: it offers no ${what} that rekey accepts`, {
-    code: 'connection.algorithms',
-    host: name,
-    hint: 'Update its SSH server; nothing with SHA-1 or CBC is accepted.',
-    cause,
-  })
+  return new UnreachableError(
+    `${name} is too old to be trusted: it offers no ${foreignWords(what)} that rekey accepts`,
+    {
+      code: 'connection.algorithms',
+      host: name,
+      hint: 'Update its SSH server; nothing with SHA-1 or CBC is accepted.',
+      cause,
+    },
+  )
 }
 
 /** It was there, and hung up. */
@@ -82,7 +87,7 @@ export function cannotReach(
   reason: string,
   cause?: Error,
 ): UnreachableError {
-  return new UnreachableError(`${name} can't be reached at ${whereabouts(settings)}: ${reason}`, {
+  return new UnreachableError(`${name} can't be reached at ${whereabouts(settings)}: ${foreignWords(reason)}`, {
     code: 'connection.unreachable',
     host: name,
     hint: 'Is the host up, and its address in the inventory right?',
@@ -92,9 +97,12 @@ export function cannotReach(
 
 /** A host that is connected to, and could not open a way to one of its ports. */
 export function cannotForward(name: string, address: string, port: number, cause: Error): HostFailedError {
-  return new HostFailedError(`${name} could not open a connection to ${address}:${port}: ${cause.message}`, {
-    code: 'connection.forward',
-    host: name,
-    cause,
-  })
+  return new HostFailedError(
+    `${name} could not open a connection to ${address}:${port}: ${foreignWords(cause.message)}`,
+    {
+      code: 'connection.forward',
+      host: name,
+      cause,
+    },
+  )
 }

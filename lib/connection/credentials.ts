@@ -163,7 +163,8 @@ function answering(password: string, unanswered: string[]) {
     const [only] = prompts
     const known = prompts.length === 1 && only && !only.echo && !given
     given ||= Boolean(known)
-    if (!known) unanswered.push(...prompts.map(({ prompt }) => prompt.trim()))
+    // One is told; a host may ask for ever.
+    if (!known && unanswered.length === 0) unanswered.push(...prompts.slice(0, 1).map(({ prompt }) => prompt.trim()))
     finish(prompts.map(() => (known ? password : '')))
   }
 }

@@ -4,7 +4,9 @@ import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { HostFailedError, UnknownOutcomeError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import type { Connection, SpawnOptions } from './connection.ts'
+import { safeFolders, splitPath } from './safe-folder.ts'
 import { quote, Secret } from './shell.ts'
 
 /** Who may do what with a file that is written. */
@@ -34,14 +36,22 @@ export type NextContent = Pick<FileChange, 'after' | 'secret'>
 /** Is told of files that change, or that would. */
 export type FileWatcher = (change: FileChange) => void
 
+/** Bytes of a file that are read whole. What is bigger is downloaded. */
+const largestRead = 64 * 1024 ** 2
+/** Bytes of a file that are read for those who watch. */
+const largestShown = 8 * 1024 ** 2
+
 /** The files of one host. */
 export interface RemoteFiles {
-  /** A file's bytes. Throws `HostFailedError` where it can't be read. */
+  /** A file's bytes, 64 MiB of them at most. Throws `HostFailedError` where it can't be read. */
   read(path: string): Promise<Buffer>
   /** A file as UTF-8 text. Throws `HostFailedError` where it can't be read. */
   readText(path: string): Promise<string>
   exists(path: string): Promise<boolean>
-  /** Writes beside the destination, syncs, compares the hash of what arrived, and renames. */
+  /**
+   * Writes beside the destination, syncs, compares the hash of what arrived, and renames. Whoever else may write to the folder can't have it
+   * write elsewhere.
+   */
   write(path: string, content: string | Buffer | Secret, options?: FileOptions): Promise<void>
   /** Whether writing it would change a file's content. Only looks, and tells whoever watches. */
   differs(path: string, content: string | Buffer | Secret): Promise<boolean>
@@ -64,33 +74,39 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
       if (error instanceof UnknownOutcomeError) return task()
       throw error
     })
-  const run = async (what: string, script: string, input?: Buffer) => {
-    const { code, stdout, stderr } = await twice(() => runScript(connection, script, { input, signal }))
+  const run = async (what: string, script: string, { input, most }: { input?: Buffer; most?: number } = {}) => {
+    const { code, stdout, stderr } = await twice(() => runScript(connection, script, { input, most, signal }))
     if (code !== 0) {
-      throw new HostFailedError(`${connection.name}: could not ${what}: ${stderr.trim() || `exit status ${code}`}`, {
+      const told = foreignWords(stderr, 500) || `exit status ${code}`
+      throw new HostFailedError(`${connection.name}: could not ${what}: ${told}`, {
         code: 'file.failed',
         host: connection.name,
       })
     }
     return stdout
   }
-  const changeOf = async (path: string, next: NextContent): Promise<FileChange> => {
-    const { code, stdout } = await twice(() => runScript(connection, `cat ${quote(path)}`, { signal }))
-    return { path, before: code === 0 ? stdout : undefined, ...next }
+  /** Nothing of a file that is too big to be shown. */
+  const changeOf = async (path: string, next: NextContent): Promise<FileChange | undefined> => {
+    const most = Math.max(largestShown, (next.after?.length ?? 0) + 1)
+    const script = `head -c ${most} <${quote(path)}`
+    const { code, stdout } = await twice(() => runScript(connection, script, { most: 2 * most, signal }))
+    return stdout.length < most ? { path, before: code === 0 ? stdout : undefined, ...next } : undefined
   }
+  const tell = (change: FileChange | undefined) => change && watch?.(change)
+  const read = (path: string) => run(`read ${path}`, `cat ${quote(path)}`, { most: largestRead })
   return {
     differs: async (path, content) => {
       const after = bytesOf(content)
       const change = await changeOf(path, { after, secret: content instanceof Secret })
-      if (change.before?.equals(after)) return false
-      watch?.(change)
+      if (change?.before?.equals(after)) return false
+      tell(change)
       return true
     },
     announce: async (path, next) => {
-      if (watch) watch(await changeOf(path, await next()))
+      if (watch) tell(await changeOf(path, await next()))
     },
-    read: path => run(`read ${path}`, `cat ${quote(path)}`),
-    readText: async path => (await run(`read ${path}`, `cat ${quote(path)}`)).toString('utf8'),
+    read,
+    readText: async path => (await read(path)).toString('utf8'),
     exists: async path => (await twice(() => runScript(connection, `test -e ${quote(path)}`, { signal }))).code === 0,
     sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
     download: (path, destination) => twice(() => download(connection, path, destination, signal)),
@@ -99,24 +115,26 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
       const change = watch && (await changeOf(replaces, { after: bytes, secret: content instanceof Secret }))
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
       const hash = createHash('sha256').update(bytes).digest('hex')
-      const destination = quote(path)
-      await run(
-        `write ${path}`,
-        [
-          'set -e; umask 077',
-          `d=$(dirname ${destination}); [ ! -d ${destination} ] || { echo 'it is a directory' >&2; exit 1; }`,
-          't=$(mktemp "$d/.rekey.XXXXXX"); trap \'rm -f "$t"\' EXIT; trap "exit 1" HUP INT TERM PIPE',
-          'cat >"$t"',
-          `[ "$(sha256sum <"$t" | cut -c1-64)" = ${hash} ] || { echo 'it did not arrive whole' >&2; exit 1; }`,
-          `chmod ${bits} "$t"`,
-          ...(owner === undefined ? [] : [`chown ${quote(owner)} "$t"`]),
-          `sync "$t"; mv -f "$t" ${destination}; sync "$d"`,
-        ].join('\n'),
-        bytes,
-      )
-      if (change) watch?.(change)
+      await run(`write ${path}`, writeScript(path, hash, { bits, owner }), { input: bytes })
+      tell(change)
     },
   }
+}
+
+/** Takes a file from stdin, and puts it in its place once it is known to be whole. */
+export function writeScript(path: string, sha256: string, { bits, owner }: { bits: string; owner?: string }): string {
+  const { folder, name } = splitPath(path)
+  return [
+    'set -e; umask 077',
+    safeFolders,
+    `trap _leave EXIT; trap 'exit 1' HUP INT TERM PIPE; _in ${quote(folder)}`,
+    `[ ! -d ${quote(`./${name}`)} ] || { echo 'it is a directory' >&2; exit 1; }`,
+    '_private; cat >f',
+    `[ "$(sha256sum <f | cut -c1-64)" = ${sha256} ] || { echo 'it did not arrive whole' >&2; exit 1; }`,
+    // A change of the owner may take bits of the mode away.
+    ...(owner === undefined ? [] : [`chown ${quote(owner)} f`]),
+    `chmod ${bits} f; sync f; mv -fT f ${quote(`../${name}`)}; sync ..`,
+  ].join('\n')
 }
 
 function bytesOf(content: string | Buffer | Secret): Buffer {
@@ -136,18 +154,17 @@ async function download(
   })
   remote.stdin.end()
   const hash = createHash('sha256')
-  const stderr: Buffer[] = []
-  remote.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
+  let said = ''
+  remote.stderr.on('data', (chunk: Buffer) => {
+    said = (said + chunk).slice(-1_000)
+  })
   remote.stdout.on('data', (chunk: Buffer) => hash.update(chunk))
   const [code] = await Promise.all([ended, pipeline(remote.stdout, createWriteStream(destination, { mode: 0o600 }))])
   if (code === 0) return hash.digest('hex')
-  throw new HostFailedError(
-    `${connection.name}: could not read ${path}: ${Buffer.concat(stderr).toString('utf8').trim()}`,
-    {
-      code: 'file.failed',
-      host: connection.name,
-    },
-  )
+  throw new HostFailedError(`${connection.name}: could not read ${path}: ${foreignWords(said, 500)}`, {
+    code: 'file.failed',
+    host: connection.name,
+  })
 }
 
 /** What a command left behind. */
@@ -158,30 +175,58 @@ export interface ScriptResult {
   readonly stderr: string
 }
 
+/** How a script is run. */
+export interface ScriptOptions extends Pick<SpawnOptions, 'signal' | 'timeout' | 'asLogin'> {
+  readonly input?: Buffer
+  /** Bytes that it may print; 1 MiB where nothing is said, since what rekey itself asks for is short. */
+  readonly most?: number
+}
+
 /**
  * Runs a shell script on a host and collects all that it prints.
- * Rejects only where nobody knows how it ended (`UnknownOutcomeError`, `CancelledError`, a time-out): an exit status is a result.
+ * Rejects where nobody knows how it ended (`UnknownOutcomeError`, `CancelledError`, a time-out), and where it prints more than it may: then it
+ * is ended. An exit status is a result.
  */
 export function runScript(
   connection: Connection,
   script: string,
-  { input, ...options }: { input?: Buffer } & Pick<SpawnOptions, 'signal' | 'timeout' | 'asLogin'> = {},
+  { input, most = 1024 ** 2, signal, ...options }: ScriptOptions = {},
 ): Promise<ScriptResult> {
   return new Promise((resolve, reject) => {
-    const remote = connection.spawn(script, options)
-    const stdout: Buffer[] = []
-    const stderr: Buffer[] = []
+    const stop = new AbortController()
+    const ends = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+    const remote = connection.spawn(script, { ...options, signal: ends })
+    const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
+    let size = 0
     let failure: Error | undefined
-    remote.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
-    remote.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
+    for (const name of ['stdout', 'stderr'] as const) {
+      remote[name].on('data', (chunk: Buffer) => {
+        size += chunk.length
+        // What comes until it has ended is dropped: a host may send on all the time.
+        if (size <= most) return parts[name].push(chunk)
+        if (stop.signal.aborted) return
+        parts.stdout = []
+        parts.stderr = []
+        reject(tooMuch(connection.name, most))
+        stop.abort()
+      })
+    }
     remote.on('error', (error: Error) => {
       failure = error
     })
     remote.on('close', (code: number | null, killedBy: string | null) => {
       if (failure) return reject(failure)
+      const { stdout, stderr } = parts
       resolve({ code, signal: killedBy, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString('utf8') })
     })
     remote.stdin.on('error', () => {})
     remote.stdin.end(input)
+  })
+}
+
+function tooMuch(name: string, most: number): HostFailedError {
+  return new HostFailedError(`${name} printed more than the ${Math.round(most / 1024)} KiB that were expected of it`, {
+    code: 'command.output-too-long',
+    host: name,
   })
 }

@@ -109,7 +109,7 @@ export function fingerprint(key: Buffer): string {
 
 /** The algorithm name at the head of a key blob, e.g. `ssh-ed25519`. */
 export function keyTypeOf(key: Buffer): string {
-  return key.subarray(4, 4 + key.readUInt32BE(0)).toString('latin1')
+  return key.length < 4 ? '' : key.subarray(4, 4 + key.readUInt32BE(0)).toString('latin1')
 }
 
 /** Appends a key to a known_hosts file, which is made (0600) where it is missing. */

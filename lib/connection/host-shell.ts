@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { Duplex, Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
+import { foreignWords } from '../foreign-words.ts'
 import { holdReadingEnds, markerOfShell, ownStart } from './marker.ts'
 import { quote } from './shell.ts'
 import type { Start, Started } from './terminal.ts'
@@ -42,7 +43,15 @@ export const endOf = (id: string) => `rekey-ends-${id}`
  */
 export async function openHostShell(start: Start, patience: number): Promise<HostShell> {
   const session = randomUUID()
-  const real = await start(`exec /bin/sh -s rekey-${session}`)
+  const starting = start(`exec /bin/sh -s rekey-${session}`)
+  const late = new AbortController()
+  const tooLate = delay(patience, undefined, { signal: late.signal, ref: false })
+  tooLate.catch(() => {})
+  const real = await Promise.race([starting, tooLate])
+  if (!real) {
+    starting.then(({ channel }) => channel.close()).catch(() => {})
+    throw new Error('the host does not say that it starts a shell')
+  }
   const { channel } = real
   channel.write(shellScript(session))
   const streams = [channel, channel.stderr]
@@ -73,10 +82,7 @@ export async function openHostShell(start: Start, patience: number): Promise<Hos
     throw new Error('the shell has ended')
   })
   gone.catch(() => {})
-  const late = new AbortController()
-  const pid = await Promise.race([ready, gone, delay(patience, 0, { signal: late.signal, ref: false })]).finally(() =>
-    late.abort(),
-  )
+  const pid = await Promise.race([ready, gone, tooLate]).finally(() => late.abort())
   if (!pid) {
     close()
     throw new Error('the shell does not say that it is there')
@@ -102,8 +108,12 @@ export async function openHostShell(start: Start, patience: number): Promise<Hos
     }
     current = { command, end }
     for (const index of streams.keys()) takers[index] = untilEnd(endOf(id))
-    Promise.all(takers.map(({ found }) => found)).then(([status]) => {
-      if (current?.end === end) end(Number(status))
+    Promise.all(takers.map(({ found }) => found)).then(([status = '']) => {
+      if (current?.end !== end) return
+      if (/^\d{1,3}$/.test(status)) return end(Number(status))
+      // Who does not keep to what was agreed is not asked again.
+      close()
+      end(undefined)
     })
     // Cut off anywhere, it is no whole command, and nothing is run.
     channel.write(`{ _rekey ${id} ${folder === '' ? "''" : folder} ${quote(text)}\n}\n`)
@@ -121,6 +131,54 @@ export async function openHostShell(start: Start, patience: number): Promise<Hos
     retire: () => {
       retired = true
       if (!current) close()
+    },
+  }
+}
+
+/** The shell of a connection, opened when it is first needed. */
+export interface SharedShell {
+  /** Gives it a command, if there is one that takes it now; as `HostShell.start`. */
+  start(command: string, id: string, folder?: string): Promise<{ started: Started; pid: number } | undefined>
+  /** Ends it, and lets another be opened. */
+  giveWay(): void
+  /** Ends it for good. */
+  giveUp(): void
+}
+
+/** Milliseconds for a shell to say that it is there. */
+const patienceForShell = 10_000
+
+/** The shell of one connection, of which a new one may take the place. */
+export function sharedShell(start: Start): SharedShell {
+  let shell: HostShell | undefined
+  let opening = false
+  let wanted = true
+  const giveWay = () => {
+    shell?.retire()
+    shell = undefined
+  }
+  const open = async () => {
+    opening = true
+    try {
+      const opened = await openHostShell(start, patienceForShell)
+      if (wanted) shell = opened
+      else opened.retire()
+    } catch {
+      // Commands get channels of their own then.
+      wanted = false
+    }
+    opening = false
+  }
+  return {
+    start: async (command, id, folder) => {
+      if (shell?.ended) shell = undefined
+      if (!shell && !opening && wanted) await open()
+      return shell?.idle ? { started: shell.start(command, id, folder), pid: shell.pid } : undefined
+    },
+    giveWay,
+    giveUp: () => {
+      wanted = false
+      giveWay()
     },
   }
 }
@@ -163,6 +221,9 @@ export interface UntilEnd {
   readonly found: Promise<string>
 }
 
+/** Characters behind the word, at most: a number. */
+const longestEnd = 32
+
 /** Watches for a word in a stream, wherever its chunks are split. What follows the line of the word is dropped. */
 export function untilEnd(word: string): UntilEnd {
   const token = Buffer.from(word)
@@ -178,9 +239,10 @@ export function untilEnd(word: string): UntilEnd {
     held = undefined
     const at = text.indexOf(token)
     const lineEnd = at === -1 ? -1 : text.indexOf(10, at)
-    if (lineEnd !== -1) {
+    const isEndless = at !== -1 && lineEnd === -1 && text.length - at > token.length + longestEnd
+    if (lineEnd !== -1 || isEndless) {
       over = true
-      tell(text.toString('latin1', at + token.length, lineEnd).trim())
+      tell(isEndless ? '' : foreignWords(text.toString('latin1', at + token.length, lineEnd), longestEnd))
       return some(text.subarray(0, at))
     }
     const safe = at === -1 ? text.length - beginningAtEnd(text, token) : at

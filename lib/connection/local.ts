@@ -105,7 +105,10 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
     forward: (address, port) =>
       new Promise((resolve, reject) => {
         const socket = connectTcp({ host: address, port })
+        const { connectTimeout: seconds } = settings
+        const late = setTimeout(() => socket.destroy(new Error(`no answer within ${seconds} s`)), seconds * 1_000)
         socket.once('connect', () => resolve(socket))
+        socket.once('connect', () => clearTimeout(late)).once('close', () => clearTimeout(late))
         socket.once('error', error => reject(cannotForward(name, address, port, error)))
       }),
     close: () => {

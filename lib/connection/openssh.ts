@@ -2,12 +2,13 @@
 // master logs in, and every command is a channel of it.
 
 import { type Bastion, sharedBastions } from './bastions.ts'
+import { sshConnection } from './channels.ts'
 import { cannotReach } from './connect-errors.ts'
 import type { Connection } from './connection.ts'
 import { type Master, openMaster, requireOpenssh } from './openssh-master.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { openSharedChannels } from './shared-channels.ts'
-import { patiently, sshConnection } from './ssh.ts'
+import { patiently } from './ssh.ts'
 
 /**
  * Connects to a host by the system's ssh.

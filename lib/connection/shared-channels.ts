@@ -4,7 +4,8 @@
 import { EventEmitter } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { Duplex, Readable } from 'node:stream'
-import type { ChannelSource } from './ssh.ts'
+import { foreignWords } from '../foreign-words.ts'
+import type { ChannelSource } from './channels.ts'
 import type { CommandChannel } from './terminal.ts'
 
 const hello = 1
@@ -74,6 +75,7 @@ class Channels extends EventEmitter implements SharedChannels {
 
   constructor(socket: Socket, frames: AsyncGenerator<Buffer, undefined>) {
     super()
+    this.on('error', () => {})
     this.#socket = socket
     void this.#receive(frames)
   }
@@ -146,8 +148,9 @@ class Channels extends EventEmitter implements SharedChannels {
           this.#channels.get(reader.number())?.receive(type, reader)
         }
       }
-    } catch {
-      // A reset is an end like any other.
+    } catch (error) {
+      // A reset is an end like any other; why else it ends is worth telling.
+      if ((error as NodeJS.ErrnoException).code === undefined) this.emit('error', error)
     }
     this.#socket.destroy()
     this.emit('close')
@@ -178,6 +181,8 @@ class Channel extends Duplex implements CommandChannel {
   #waiting: (() => void) | undefined
   /** What was read, and the host was not told of yet. */
   #credit = 0
+  /** What the host may send yet. */
+  #allowed = window
   /** What lies in a stream that is full. */
   readonly #unread = new Map<Readable, number>()
   #closed = false
@@ -210,7 +215,7 @@ class Channel extends Duplex implements CommandChannel {
         break
       case message.openFailure:
         reader.number()
-        this.#begin(new Error(`(SSH) Channel open failure: ${reader.bytes().toString('utf8')}`))
+        this.#begin(new Error(`(SSH) Channel open failure: ${foreignWords(reader.bytes().toString('utf8'))}`))
         break
       case message.success:
         this.#begin()
@@ -309,6 +314,8 @@ class Channel extends Duplex implements CommandChannel {
   }
 
   #take(stream: Readable, chunk: Buffer): void {
+    this.#allowed -= chunk.length
+    if (this.#allowed < 0) throw new Error('the host sent more than it was allowed to')
     if (stream.push(chunk)) this.#read(chunk.length)
     else this.#unread.set(stream, (this.#unread.get(stream) ?? 0) + chunk.length)
   }
@@ -323,6 +330,7 @@ class Channel extends Duplex implements CommandChannel {
     this.#credit += count
     if (this.#credit < window / 4 || this.#closed) return
     this.#send(message.windowAdjust, number(this.#theirs), number(this.#credit))
+    this.#allowed += this.#credit
     this.#credit = 0
   }
 

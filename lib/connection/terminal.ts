@@ -19,6 +19,12 @@ export interface Started {
   exit?: { readonly code: number | null; readonly killedBy: string | null }
 }
 
+/** How a command ended, by what its host says: a signal's name is no text that anybody may choose. */
+export function exitOf(code: number | null, killedBy: string | undefined): NonNullable<Started['exit']> {
+  if (killedBy === undefined) return { code, killedBy: null }
+  return { code: null, killedBy: /^SIG[A-Z0-9]{1,12}$/.test(killedBy) ? killedBy : 'a signal without a name' }
+}
+
 /** How a command is started. */
 export interface StartOptions {
   readonly pty?: boolean
@@ -60,7 +66,7 @@ export async function startOnTerminal(start: Start, command: string, options: St
     closed: Promise.all([asking.closed, carrying.closed]),
   }
   asking.channel.on('exit', (code: number | null, killedBy?: string) => {
-    started.exit = { code, killedBy: killedBy ?? null }
+    started.exit = exitOf(code, killedBy)
   })
   // Whoever carries its input waits for the end of it.
   asking.closed.then(

@@ -1,6 +1,8 @@
 // Backups on a host: archives that are read back before they count, and copies of them in the run's folder.
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { safeFolders, splitPath } from '../connection/safe-folder.ts'
+import { raw } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
 
@@ -24,13 +26,19 @@ export async function archive(
   destination: string,
   paths: readonly string[],
 ): Promise<Backup> {
-  const { stdout } = await $`set -e; umask 077; mkdir -p ${dirname(destination)}; chmod 700 ${dirname(destination)}
+  const { folder, name } = splitPath(destination)
+  const { stdout } = await $`set -e; umask 077
+${raw(safeFolders)}
 set --; for p in ${paths}; do [ -e "$p" ] && set -- "$@" "\${p#/}"; done
 [ $# -gt 0 ] || { echo 'none of the paths is there' >&2; exit 1; }
-tar -C / -czf ${destination}.part "$@"
-n=$(tar -tzf ${destination}.part | grep -vc '/$')
-mv -f ${destination}.part ${destination}; sync ${destination}
-echo "$n $(stat -c %s ${destination}) $(sha256sum <${destination} | cut -c1-64)"`
+trap _leave EXIT; _make ${folder}
+case $(stat -c %a .) in ?777) ;; *) chmod 700 . ;; esac
+_private
+tar -C / -czf - "$@" >0
+n=$(tar -tzf 0 | grep -vc '/$')
+sync 0; set -- "$n" "$(stat -c %s 0)" "$(sha256sum <0 | cut -c1-64)"
+mv -fT 0 ${`../${name}`}; sync ..
+echo "$@"`
   const [entries = '0', size = '0', sha256 = ''] = stdout.trim().split(' ')
   if (Number(entries) === 0)
     throw new HostFailedError(`the archive ${host.name}:${destination} is empty`, {

@@ -1,11 +1,13 @@
 // A set of files that belong together (a key, its certificate, its chain): compared first, then staged, then swapped all at once.
 import { createHash } from 'node:crypto'
 import { dirname } from 'node:path'
+import { safeFolders, splitPath } from '../connection/safe-folder.ts'
 import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { runLongScript } from './script.ts'
-import { stagedPath, swapFiles, unstageFiles } from './staging.ts'
+import { inFolders, stagedPath, swapFiles, unstageFiles } from './staging.ts'
 
 /** A file as it shall be. */
 export interface WantedFile {
@@ -194,45 +196,56 @@ const isNumber = (name: string) => /^\d+$/.test(name)
 async function makeFolders(session: HostSession, files: readonly WantedFile[]): Promise<string[]> {
   const folders = [...new Set(files.map(({ path }) => dirname(path)))]
   const script = folders.map(
-    folder => `[ -d ${quote(folder)} ] || { mkdir -p ${quote(folder)} && echo ${quote(folder)}; }`,
+    folder => `[ -d ${quote(folder)} ] || { _make ${quote(folder)} && echo ${quote(folder)}; }`,
   )
-  const { stdout } = await runLongScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
+  const { stdout } = await runLongScript(session.$, ['set -e', safeFolders, ...script].join('\n'), { quiet: true })
   return stdout.split('\n').filter(Boolean)
 }
 
 /** Writes every file of a set beside its destination, in one script over stdin: its parts are what takes time, not its bytes. */
 async function stageSet(session: HostSession, run: string, files: readonly DifferingFile[]): Promise<void> {
-  const staged = (file: DifferingFile) => quote(stagedPath(file.path, run))
-  const all = files.map(staged).join(' ')
-  const hashes = files.map(({ content }) => createHash('sha256').update(content).digest('hex'))
-  const owner = ({ user, group }: WantedFile) => `${user ?? ''}${group === undefined ? '' : `:${group}`}`
-  const grouped = (key: (file: DifferingFile) => string) => [...Map.groupBy(files, key)].filter(([name]) => name !== '')
+  const folders = Map.groupBy(files, ({ path }) => splitPath(path).folder)
   const script = [
     'set -e; umask 077',
-    `rm -f -- ${all}`,
-    ...files.flatMap(file => [`base64 -d >${staged(file)} <<'.'`, ...base64Lines(file.content), '.']),
-    // A line of a name that is escaped begins with a backslash.
-    `arrived=$(sha256sum -- ${all} | sed 's/^\\\\//; s/ .*//')`,
-    `[ "$arrived" = ${quote(hashes.join('\n'))} ] || { echo 'a file did not arrive whole' >&2; exit 1; }`,
-    // Who may not give files away leaves theirs, as consul-template does; what is asked for by name must be done.
-    ...grouped(({ before = '' }) => before).map(
-      ([name, group]) => `chown ${name} ${group.map(staged).join(' ')} 2>/dev/null || true`,
-    ),
-    ...grouped(owner).map(([name, group]) => `chown ${quote(name)} ${group.map(staged).join(' ')}`),
-    ...grouped(({ mode }) => mode.toString(8)).map(([mode, group]) => `chmod ${mode} ${group.map(staged).join(' ')}`),
-    `sync ${all}`,
-    `rm -f -- ${files.map(({ path }) => quote(keptPath(path, run))).join(' ')}`,
-    ...files.map(({ path }) => {
-      const [from, to] = [quote(path), quote(keptPath(path, run))]
-      return `[ ! -e ${from} ] || ln -- ${from} ${to} 2>/dev/null || cp -p -- ${from} ${to}`
-    }),
+    safeFolders,
+    'trap _leave EXIT',
+    ...[...folders].flatMap(([folder, those]) => stageFolder(folder, run, those)),
   ].join('\n')
   const { exitCode, stderr } = await session.$({ input: script, quiet: true, nothrow: true })`sh -s`
   if (exitCode === 0) return
-  throw new HostFailedError(`${session.host.name}: the files could not be staged: ${stderr.trim()}`, {
+  throw new HostFailedError(`${session.host.name}: the files could not be staged: ${foreignWords(stderr, 500)}`, {
     code: 'file-set.staging',
     host: session.host.name,
   })
+}
+
+/** Those of one folder: made in a private one, under numbers, and renamed to where they wait. */
+function stageFolder(folder: string, run: string, files: readonly DifferingFile[]): string[] {
+  const numbers = files.map((_, index) => index)
+  const hashes = files.map(({ content }) => createHash('sha256').update(content).digest('hex'))
+  const owner = ({ user, group }: WantedFile) => `${user ?? ''}${group === undefined ? '' : `:${group}`}`
+  const grouped = (key: (file: DifferingFile) => string) =>
+    [...Map.groupBy(numbers, index => key(files[index]!))].filter(([name]) => name !== '')
+  return [
+    `_in ${quote(folder)}; _private`,
+    ...files.flatMap(({ content }, index) => [`base64 -d >${index} <<'.'`, ...base64Lines(content), '.']),
+    `[ "$(sha256sum ${numbers.join(' ')} | sed 's/ .*//')" = ${quote(hashes.join('\n'))} ] || { echo 'a file did not arrive whole' >&2; exit 1; }`,
+    // Who may not give files away leaves theirs, as consul-template does; what is asked for by name must be done.
+    ...grouped(({ before = '' }) => before).map(
+      ([name, group]) => `chown ${name} ${group.join(' ')} 2>/dev/null || true`,
+    ),
+    ...grouped(owner).map(([name, group]) => `chown ${quote(name)} ${group.join(' ')}`),
+    ...grouped(({ mode }) => mode.toString(8)).map(([mode, group]) => `chmod ${mode} ${group.join(' ')}`),
+    `sync ${numbers.join(' ')}`,
+    ...files.flatMap(({ path }, index) => {
+      const [there, kept] = [beside(path), beside(keptPath(path, run))]
+      return [
+        `mv -fT ${index} ${beside(stagedPath(path, run))}`,
+        `if [ -e ${there} ]; then ln -T ${there} ${index} 2>/dev/null || cp -p ${there} ${index}; mv -fT ${index} ${kept}; else rm -f ${kept}; fi`,
+      ]
+    }),
+    '_leave',
+  ]
 }
 
 /** What was there waits beside what is staged until all of the set is in place. */
@@ -241,12 +254,16 @@ const keptPath = (path: string, run: string) => stagedPath(path, beforeOf(run))
 
 /** After a swap that stopped in the middle: what was replaced comes back, and what was not there goes. */
 async function putBack(session: HostSession, run: string, paths: readonly string[]): Promise<void> {
-  const script = paths.map(path => {
-    const [there, kept, staged] = [path, keptPath(path, run), stagedPath(path, run)].map(quote)
-    return `if [ -e ${staged} ]; then rm -f -- ${kept}; elif [ -e ${kept} ]; then mv -f -- ${kept} ${there}; else rm -f -- ${there}; fi`
+  const script = inFolders(paths, path => {
+    const [there, kept, staged] = [path, keptPath(path, run), stagedPath(path, run)].map(inside)
+    return `if [ -e ${staged} ]; then rm -f ${kept}; elif [ -e ${kept} ]; then mv -fT ${kept} ${there}; else rm -f ${there}; fi`
   })
-  await runLongScript(session.$, script.join('\n'), { quiet: true, nothrow: true })
+  await runLongScript(session.$, [safeFolders, ...script].join('\n'), { quiet: true, nothrow: true })
 }
+
+/** A file's name in the folder that was entered; and from a private one in it. */
+const inside = (path: string) => quote(`./${splitPath(path).name}`)
+const beside = (path: string) => quote(`../${splitPath(path).name}`)
 
 const base64Lines = (content: Buffer) => content.toString('base64').match(/.{1,76}/g) ?? []
 
@@ -254,14 +271,21 @@ const base64Lines = (content: Buffer) => content.toString('base64').match(/.{1,7
 async function keepBackups(session: HostSession, files: readonly WantedFile[]): Promise<void> {
   const kept = files.filter(({ backups }) => backups > 0)
   if (kept.length === 0) return
-  const script = kept.flatMap(({ path, backups }) => [
-    ...Array.from({ length: backups - 1 }, (_, index) => backups - index).map(number => {
-      const [from, to] = [quote(backupPath(path, number - 1)), quote(backupPath(path, number))]
-      return `if [ -e ${from} ]; then mv -f -- ${from} ${to}; else rm -f -- ${to}; fi`
-    }),
-    `if [ -e ${quote(path)} ]; then cp -p -- ${quote(path)} ${quote(backupPath(path, 1))}; else rm -f -- ${quote(backupPath(path, 1))}; fi`,
-  ])
-  await runLongScript(session.$, ['set -e', ...script].join('\n'), { quiet: true })
+  const script = inFolders(
+    kept.map(({ path }) => path),
+    (path, index) => {
+      const backup = (number: number) => inside(backupPath(path, number))
+      const older = Array.from({ length: kept[index]!.backups - 1 }, (_, step) => kept[index]!.backups - step)
+      return [
+        ...older.map(
+          number =>
+            `if [ -e ${backup(number - 1)} ]; then mv -fT ${backup(number - 1)} ${backup(number)}; else rm -f ${backup(number)}; fi`,
+        ),
+        `if [ -e ${inside(path)} ]; then _private; cp -p ${beside(path)} 0; mv -fT 0 ${beside(backupPath(path, 1))}; _leave; else rm -f ${backup(1)}; fi`,
+      ].join('\n')
+    },
+  )
+  await runLongScript(session.$, ['set -e', safeFolders, 'trap _leave EXIT', ...script].join('\n'), { quiet: true })
 }
 
 const backupPath = (path: string, number: number) => (number === 1 ? `${path}.bak` : `${path}.bak.${number}`)

@@ -1,9 +1,10 @@
 // The way back of a swap: what an archive of the host has is put back, what it has not goes away.
 import type { NextContent } from '../connection/files.ts'
+import { safeFolders, splitPath } from '../connection/safe-folder.ts'
 import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
-import { type Swap, stagedPath } from './staging.ts'
+import { inFolders, type Swap, stagedPath } from './staging.ts'
 
 /**
  * Puts files back as an archive has them; those that it has not are removed. All are written beside their places first, then
@@ -23,14 +24,15 @@ export async function restoreFiles(
   const there = (path: string) => `{ [ -e "$t"${quote(path)} ] || [ -L "$t"${quote(path)} ]; }`
   const script = [
     'set -e; umask 077',
-    `t=$(mktemp -d ${quote(`${archive}.XXXXXX`)}); trap 'rm -rf "$t"' EXIT`,
+    safeFolders,
+    `t=$(mktemp -d ${quote(`${archive}.XXXXXX`)}); trap '_leave; rm -rf "$t"' EXIT`,
     `tar -C "$t" -xzf ${quote(archive)}`,
-    ...paths.map(path => {
-      const staged = quote(stagedPath(path, run))
-      return `if ${there(path)}; then rm -rf ${staged}; cp -a "$t"${quote(path)} ${staged}; fi`
+    ...inFolders(paths, path => {
+      const staged = quote(`../${splitPath(stagedPath(path, run)).name}`)
+      return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`
     }),
-    ...paths.map(path => {
-      const [staged, place] = [quote(stagedPath(path, run)), quote(path)]
+    ...inFolders(paths, path => {
+      const [staged, place] = [stagedPath(path, run), path].map(one => quote(`./${splitPath(one).name}`))
       return `if ${there(path)}; then mv -fT ${staged} ${place}; else rm -f ${place}; fi`
     }),
     'sync',

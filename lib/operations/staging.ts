@@ -1,7 +1,9 @@
 // Files that change together: each staged beside the one that it replaces, checked there, then all renamed in one go.
 import type { FileOptions } from '../connection/files.ts'
+import { safeFolders, splitPath } from '../connection/safe-folder.ts'
 import { quote, type Secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { runLongScript } from './script.ts'
 
@@ -43,6 +45,8 @@ export async function stageFiles({ files }: HostSession, run: string, staged: re
  */
 export async function swapFiles({ $, files, host }: HostSession, run: string, swap: Swap): Promise<void> {
   const { rename, link, remove, tidy = [], hashes = {} } = swap
+  const staged = (path: string) => quote(`./${splitPath(stagedPath(path, run)).name}`)
+  const place = (path: string) => quote(`./${splitPath(path).name}`)
   // What is renamed was told when it was staged.
   for (const path of remove) await files.announce(path, () => ({ after: undefined, secret: false }))
   const inPlace = (path: string) =>
@@ -53,19 +57,18 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
       path =>
         `[ -f ${quote(stagedPath(path, run))} ] || ${inPlace(path)} || { echo ${quote(`${path} is not staged`)} >&2; exit 1; }`,
     ),
-    ...rename.map(
-      path => `[ ! -f ${quote(stagedPath(path, run))} ] || mv -f ${quote(stagedPath(path, run))} ${quote(path)}`,
+    safeFolders,
+    ...inFolders(rename, path => `[ ! -f ${staged(path)} ] || mv -fT ${staged(path)} ${place(path)}`),
+    ...inFolders(
+      link.map(({ path }) => path),
+      (path, index) => `ln -sfnT ${quote(link[index]!.target)} ${staged(path)}; mv -fT ${staged(path)} ${place(path)}`,
     ),
-    ...link.flatMap(({ path, target }) => [
-      `ln -sfn ${quote(target)} ${quote(stagedPath(path, run))}`,
-      `mv -fT ${quote(stagedPath(path, run))} ${quote(path)}`,
-    ]),
-    ...(remove.length + tidy.length > 0 ? [`rm -f -- ${[...remove, ...tidy].map(quote).join(' ')}`] : []),
+    ...removals([...remove, ...tidy]),
     'sync',
   ].join('\n')
   const { exitCode, stderr } = await runLongScript($, script, { nothrow: true })
   if (exitCode === 0) return
-  throw new HostFailedError(`${host.name}: the staged files could not be put in place: ${stderr.trim()}`, {
+  throw new HostFailedError(`${host.name}: the staged files could not be put in place: ${foreignWords(stderr, 500)}`, {
     code: 'staging.swap',
     host: host.name,
   })
@@ -73,5 +76,25 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
 
 /** Removes what is still staged under a run. */
 export async function unstageFiles({ $ }: HostSession, run: string, { rename }: Swap): Promise<void> {
-  await runLongScript($, `rm -f -- ${rename.map(path => quote(stagedPath(path, run))).join(' ')}`)
+  const staged = rename.map(path => stagedPath(path, run))
+  await runLongScript($, [safeFolders, ...removals(staged)].join('\n'))
+}
+
+/** Lines that remove files, for a script that has `safeFolders`. What is not there, and whose folder is not, is none. */
+function removals(paths: readonly string[]): string[] {
+  return [...Map.groupBy(paths, path => splitPath(path).folder)].map(([folder, those]) => {
+    const names = those.map(path => quote(`./${splitPath(path).name}`)).join(' ')
+    return `[ ! -e ${quote(folder)} ] || { _in ${quote(folder)} || exit; rm -f ${names}; }`
+  })
+}
+
+/** A line for each path, to be run in its folder; for a script that has `safeFolders`. */
+export function inFolders(paths: readonly string[], line: (path: string, index: number) => string): string[] {
+  let current: string | undefined
+  return paths.flatMap((path, index) => {
+    const { folder } = splitPath(path)
+    const enter = folder === current ? [] : [`_in ${quote(folder)} || exit`]
+    current = folder
+    return [...enter, line(path, index)]
+  })
 }
