@@ -88,7 +88,7 @@ export function sshConnection(
       const late = setTimeout(() => {
         abandon(`it did not answer within ${patienceForStart / 1_000} s`)
         reject(lost)
-      }, patienceForStart)
+      }, patienceForStart).unref()
       client.exec(command, { pty }, (error, channel) => {
         clearTimeout(late)
         if (error) return reject(error)
@@ -216,7 +216,7 @@ export function sshConnection(
     const givenUp = Promise.withResolvers<undefined>()
     let late: NodeJS.Timeout | undefined
     const mustEnd = () => {
-      late ??= setTimeout(() => givenUp.resolve(undefined), patienceForEnd)
+      late ??= setTimeout(() => givenUp.resolve(undefined), patienceForEnd).unref()
     }
     const end = async (reason: Error) => {
       if (ended || started?.exit) return

@@ -89,7 +89,7 @@ function letThrough(
     const said = [asked?.said, out.said, err.said].filter(Boolean).join('\n')
     reject(late ? tooLate(name, other, said) : refusal(name, other, answered, said))
   }
-  const deadline = setTimeout(fail, patience, true)
+  const deadline = setTimeout(fail, patience, true).unref()
   const begin = () => {
     if (over) return
     over = true

@@ -178,7 +178,7 @@ export interface ScriptResult {
 /** How a script is run. */
 export interface ScriptOptions extends Pick<SpawnOptions, 'signal' | 'timeout' | 'asLogin'> {
   readonly input?: Buffer
-  /** Bytes that it may print; 1 MiB where nothing is said, since what rekey itself asks for is short. */
+  /** Bytes that it may print; 16 MiB where nothing is said. */
   readonly most?: number
 }
 
@@ -190,7 +190,7 @@ export interface ScriptOptions extends Pick<SpawnOptions, 'signal' | 'timeout' |
 export function runScript(
   connection: Connection,
   script: string,
-  { input, most = 1024 ** 2, signal, ...options }: ScriptOptions = {},
+  { input, most = 16 * 1024 ** 2, signal, ...options }: ScriptOptions = {},
 ): Promise<ScriptResult> {
   return new Promise((resolve, reject) => {
     const stop = new AbortController()

@@ -34,6 +34,9 @@ export function mayShareShell(command: string): boolean {
   return !ownShell.test(command.replace(/&&|[<>]&/g, ''))
 }
 
+/** Bytes that a login, or nobody, may print between commands. */
+const longestGreeting = 1024 ** 2
+
 /** What a shell prints, on both streams, when a command has ended; on its stdout followed by the status. */
 export const endOf = (id: string) => `rekey-ends-${id}`
 
@@ -66,9 +69,12 @@ export async function openHostShell(start: Start, patience: number): Promise<Hos
   }
 
   const ready = Promise.all(takers.map(({ found }) => found)).then(([words]) => Number(words))
+  let before = 0
   for (const [index, stream] of streams.entries()) {
     stream.on('data', (chunk: Buffer) => {
       const taken = takers[index]?.take(chunk)
+      before += taken && !current ? taken.length : 0
+      if (before > longestGreeting) return close()
       if (taken && current && !current.command.pass(index, taken)) stream.pause()
     })
   }

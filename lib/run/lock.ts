@@ -33,6 +33,8 @@ export interface LockRequest {
   readonly hosts: readonly Host[]
   open(host: Host): Promise<Connection>
   readonly holder: Holder
+  /** Gives up the attempt. */
+  readonly signal: AbortSignal
   /** Take it from a dead holder. */
   readonly take: boolean
   /** Is told whose lock is taken. */
@@ -44,6 +46,8 @@ const heartbeatEvery = 10_000
 const silence = 60_000
 /** Once a run is being stopped its own signal is aborted; what must still be said to a host gets so long. */
 const patience = 15_000
+/** The same for a host that did not say whether it is locked. */
+const patienceWhereUnsure = 2_000
 
 /**
  * Locks the hosts, each by the rename of a folder, which only one can win. Who already holds it under this run keeps it.
@@ -52,13 +56,15 @@ const patience = 15_000
 export async function acquireLock(request: LockRequest): Promise<Lock> {
   const { hosts, open, holder } = request
   const held: Host[] = []
+  /** What was asked for on them, and not answered. */
+  const unsure = new Set<Host>()
   const mine = JSON.stringify(holder)
-  const release = async () => {
+  const release = async (hosts: readonly Host[], timeout: number) => {
     const problems = await Promise.all(
-      held.splice(0).map(async host => {
+      hosts.map(async host => {
         try {
           const { code, stderr } = await runScript(await open(host), inHostFolder(host, releaseScript(mine)), {
-            timeout: patience,
+            timeout,
           })
           return code === 0 ? [] : [`${host.name}: ${stderr.trim()}`]
         } catch (error) {
@@ -70,12 +76,13 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
   }
   try {
     const [first, ...others] = hosts
-    if (first) await lockHost(first, request, mine, held)
-    const rest = await Promise.allSettled(others.map(host => lockHost(host, request, mine, held)))
+    if (first) await lockHost(first, request, mine, { held, unsure })
+    const rest = await Promise.allSettled(others.map(host => lockHost(host, request, mine, { held, unsure })))
     const failed = rest.find(one => one.status === 'rejected')
     if (failed) throw failed.reason
   } catch (error) {
-    await release()
+    const sure = release(held, patience)
+    await Promise.all([sure, release([...unsure], patienceWhereUnsure)])
     throw error
   }
 
@@ -102,19 +109,27 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
     },
     release: async () => {
       clearInterval(timer)
-      return lost ? [] : release()
+      return lost ? [] : release(held.splice(0), patience)
     },
   }
 }
 
-async function lockHost(host: Host, request: LockRequest, mine: string, held: Host[]): Promise<void> {
+async function lockHost(
+  host: Host,
+  request: LockRequest,
+  mine: string,
+  { held, unsure }: { held: Host[]; unsure: Set<Host> },
+): Promise<void> {
   const connection = await request.open(host)
   // A lock that is given back between two looks at it is tried for again.
   for (let attempt = 0; attempt < 5; attempt++) {
+    unsure.add(host)
     const { code, stdout, stderr } = await runScript(connection, inHostFolder(host, acquireScript), {
       input: Buffer.from(mine),
+      signal: request.signal,
       timeout: patience,
     })
+    unsure.delete(host)
     const [word, seconds = '0', ...rest] = stdout.toString('utf8').split('\n')
     if (code !== 0 || word === undefined) {
       throw new HostFailedError(`${host.name} can't be locked: ${stderr.trim()}`, {

@@ -112,6 +112,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
           hosts: lockHosts(inventory, everyone).filter(({ name }) => !standing.left.has(name)),
           open: sessions.open,
           holder,
+          signal,
           take: options.takeLock ?? false,
           notice,
         })

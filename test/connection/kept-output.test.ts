@@ -1,4 +1,5 @@
 // What is kept of a command's output: all of it, or a refusal, and never a part that is taken for the whole.
+import { once } from 'node:events'
 import { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
@@ -64,7 +65,9 @@ test('through a pipe all of it comes, and waits where nobody reads', async t => 
       setTimeout(done, 1)
     },
   })
+  const finished = once(slow, 'finish')
   await $`sh -c ${much}`.pipe(slow)
+  await finished
   t.is(size, 35_000_000)
   t.true(waiting < 2 * 1024 * 1024, String(waiting))
   t.is((await $`sh -c ${much}`.pipe`sleep 0.3; wc -c`).stdout.trim(), '35000000')
