@@ -166,7 +166,7 @@ function shortestFolder(): string {
 async function answerQuestions(path: string, settings: ConnectionSettings, asked: string[]): Promise<Server> {
   const { password, unlockedKeys } = settings
   const answer = (question: string): string | undefined => {
-    const file = /passphrase for (?:key )?'?([^']+?)'?:\s*$/i.exec(question)?.[1]
+    const file = passphraseFor(question)
     if (file !== undefined) return unlockedKeys?.get(file)?.passphrase.reveal()
     return /:\s*$/.test(question) && !/\bPIN\b/.test(question) ? password : undefined
   }
@@ -186,6 +186,19 @@ async function answerQuestions(path: string, settings: ConnectionSettings, asked
   server.listen(path)
   await once(server, 'listening')
   return server.unref()
+}
+
+/**
+ * The key whose passphrase ssh itself asks for; undefined where it asks for something else, or hands on a question of the server, which it
+ * puts the login before: `(root@m1) Enter passphrase for key …`.
+ */
+export function passphraseFor(question: string): string | undefined {
+  return /^Enter passphrase for (?:key )?'?([^'\n]+?)'?:\s*$/.exec(question)?.[1]
+}
+
+/** The host key that ssh -v says was presented: in a line of its own, and not in what the server says of itself. */
+export function presentedKey(said: string): string | undefined {
+  return /^debug1: Server host key: (\S+ \S+)\s*$/m.exec(said)?.[1]
 }
 
 /** What ssh said, without what only -v makes it say. */
@@ -212,7 +225,7 @@ function outdatedIn(said: string): string | undefined {
 }
 
 function whyNot(name: string, settings: ConnectionSettings, said: string, asked: string[]): UnreachableError {
-  const presented = /Server host key: (\S+ \S+)/.exec(said)?.[1] ?? 'a key'
+  const presented = presentedKey(said) ?? 'a key'
   const offending = /Offending (?:\S+ )?key in (.+):(\d+)/.exec(said)
   if (/REVOKED HOST KEY/.test(said)) {
     return hostKeyWrong(name, 'revoked', presented, settings.knownHostsFiles?.join(' or ') ?? 'its known_hosts')
@@ -239,7 +252,8 @@ function whyNot(name: string, settings: ConnectionSettings, said: string, asked:
   if (known !== undefined) return cannotReach(name, settings, known.toLowerCase())
   const behind = /Stdio forwarding request failed: (.+)/i.exec(said)?.[1]
   if (behind !== undefined) return cannotReach(name, settings, `the bastion does not get there: ${behind.trim()}`)
-  const early = /kex_exchange_identification|Connection (closed|reset) by/.test(said) && !/Server host key/.test(said)
+  const early =
+    /kex_exchange_identification|Connection (closed|reset) by/.test(said) && presentedKey(said) === undefined
   if (early) return closedEarly(name, settings)
   return cannotReach(name, settings, words(said).at(-1) ?? 'ssh ended without a word')
 }
