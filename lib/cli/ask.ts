@@ -17,7 +17,7 @@ export function askHidden(prompt: string): Promise<string> {
   try {
     input = new ReadStream(openSync('/dev/tty', 'r+'))
   } catch (cause) {
-    const what = prompt.replace(/[:\s]+$/, '')
+    const what = prompt.replace(/(?<![:\s])[:\s]+$/, '')
     throw new RekeyError(`there is no terminal to ask for this on: ${what}`, {
       code: 'cli.no-terminal',
       hint: 'Passwords can come from the inventory (ansible_become_password, ansible_password), encrypted with ansible-vault; keys from an agent.',

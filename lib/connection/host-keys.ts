@@ -4,6 +4,7 @@ import { createHash, createHmac } from 'node:crypto'
 import { appendFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { homeFolder } from '../operator.ts'
+import { matchesWildcards } from '../wildcard.ts'
 
 /** One line of a known_hosts file. */
 export interface KnownHost {
@@ -104,7 +105,10 @@ export function judgeHostKey(entries: readonly KnownHost[], key: Buffer): HostKe
 
 /** `SHA256:…`, as ssh and ssh-keygen print it. */
 export function fingerprint(key: Buffer): string {
-  return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
+  return `SHA256:${createHash('sha256')
+    .update(key)
+    .digest('base64')
+    .replace(/={1,2}$/, '')}`
 }
 
 /** The algorithm name at the head of a key blob, e.g. `ssh-ed25519`. */
@@ -129,19 +133,10 @@ function namesMatch(names: string, name: string): boolean {
         .digest('base64')
       if (digest === hash) matched = true
     } else if (pattern.startsWith('!')) {
-      if (wildcardMatches(pattern.slice(1), name)) return false
-    } else if (wildcardMatches(pattern, name)) {
+      if (matchesWildcards(pattern.slice(1).toLowerCase(), name, '?')) return false
+    } else if (matchesWildcards(pattern.toLowerCase(), name, '?')) {
       matched = true
     }
   }
   return matched
-}
-
-function wildcardMatches(pattern: string, name: string): boolean {
-  const source = pattern
-    .toLowerCase()
-    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
-    .replaceAll('*', '.*')
-    .replaceAll('?', '.')
-  return new RegExp(`^${source}$`).test(name)
 }

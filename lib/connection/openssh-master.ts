@@ -166,6 +166,8 @@ function shortestFolder(): string {
 async function answerQuestions(path: string, settings: ConnectionSettings, asked: string[]): Promise<Server> {
   const { password, unlockedKeys } = settings
   const answer = (question: string): string | undefined => {
+    // A server may ask anything; ssh itself is brief.
+    if (question.length > 1_000) return undefined
     const file = passphraseFor(question)
     if (file !== undefined) return unlockedKeys?.get(file)?.passphrase.reveal()
     return /:\s*$/.test(question) && !/\bPIN\b/.test(question) ? password : undefined
@@ -214,29 +216,55 @@ function words(said: string): string[] {
  * allow more.
  */
 function outdatedIn(said: string): string | undefined {
-  const agreed = [
-    ['key exchange method', /kex: algorithm: (\S+)/g],
-    ['host key algorithm', /kex: host key algorithm: (\S+)/g],
-    ['cipher', /kex: .* cipher: (\S+)/g],
-    ['MAC', /kex: .* MAC: (\S+)/g],
-  ] as const
-  const isOutdated = (algorithm = '') => /sha1|md5|-cbc|^ssh-(rsa|dss)|arcfour/.test(algorithm)
-  return agreed.find(([, line]) => [...said.matchAll(line)].some(([, algorithm]) => isOutdated(algorithm)))?.[0]
+  const agreed = {
+    'key exchange method': 'kex: algorithm: ',
+    'host key algorithm': 'kex: host key algorithm: ',
+    cipher: ' cipher: ',
+    MAC: ' MAC: ',
+  }
+  const lines = said.split('\n').filter(line => line.includes('kex: '))
+  const isOutdated = (algorithm: string) => /sha1|md5|-cbc|^ssh-(rsa|dss)|arcfour/.test(algorithm)
+  return Object.entries(agreed).find(([, before]) => lines.some(line => isOutdated(wordAfter(line, before))))?.[0]
+}
+
+/** The word behind the last of these; nothing where there is none. */
+function wordAfter(line: string, before: string): string {
+  const at = line.lastIndexOf(before)
+  return at === -1
+    ? ''
+    : (line
+        .slice(at + before.length)
+        .trimEnd()
+        .split(' ', 1)[0] ?? '')
+}
+
+/** What stands between the first of these and what comes behind it in its line; undefined where no line has both. */
+function between(said: string, before: string, behind: string): string | undefined {
+  for (const line of said.split('\n')) {
+    const from = line.indexOf(before)
+    const to = line.lastIndexOf(behind)
+    if (from !== -1 && to >= from + before.length) return line.slice(from + before.length, to)
+  }
+  return undefined
 }
 
 function whyNot(name: string, settings: ConnectionSettings, said: string, asked: string[]): UnreachableError {
   const presented = presentedKey(said) ?? 'a key'
-  const offending = /Offending (?:\S+ )?key in (.+):(\d+)/.exec(said)
+  const offending = said
+    .split('\n')
+    .find(line => line.includes('Offending '))
+    ?.split('key in ', 2)[1]
+    ?.trim()
   if (/REVOKED HOST KEY/.test(said)) {
     return hostKeyWrong(name, 'revoked', presented, settings.knownHostsFiles?.join(' or ') ?? 'its known_hosts')
   }
   if (/HOST IDENTIFICATION HAS CHANGED/.test(said) && offending) {
-    return hostKeyWrong(name, 'changed', presented, `${offending[1]}:${offending[2]}`)
+    return hostKeyWrong(name, 'changed', presented, offending)
   }
   if (/Host key verification failed|host key is known for/.test(said)) {
     return hostKeyUnknown(name, settings, presented, settings.knownHostsFiles?.[0] ?? '~/.ssh/known_hosts')
   }
-  const takes = /Permission denied \(([^)]*)\)/.exec(said)?.[1]
+  const takes = between(said, 'Permission denied (', ')')
   if (takes !== undefined || /Too many authentication failures/.test(said)) {
     return notLetIn(name, settings, {
       tried: 'what ssh has',
@@ -244,7 +272,7 @@ function whyNot(name: string, settings: ConnectionSettings, said: string, asked:
       asked: asked[0],
     })
   }
-  const missing = /no matching (.+) found/.exec(said)?.[1]
+  const missing = between(said, 'no matching ', ' found')
   if (missing !== undefined) return tooOld(name, missing)
   const known = /(Connection refused|No route to host|Network is unreachable|Could not resolve hostname)/.exec(
     said,

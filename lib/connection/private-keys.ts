@@ -71,8 +71,11 @@ export function readable(file: string): string | undefined {
 
 /** What a key in OpenSSH's own format says without being unlocked (PROTOCOL.key of OpenSSH). */
 function opensshKey(text: string): { cipher: string; publicKey: Buffer } | undefined {
-  const body = /-----BEGIN OPENSSH PRIVATE KEY-----([\s\S]+?)-----END/.exec(text)?.[1]
-  if (body === undefined) return undefined
+  const begin = '-----BEGIN OPENSSH PRIVATE KEY-----'
+  const from = text.indexOf(begin)
+  const to = text.indexOf('-----END', from)
+  if (from === -1 || to === -1) return undefined
+  const body = text.slice(from + begin.length, to)
   const bytes = Buffer.from(body, 'base64')
   let at = 'openssh-key-v1\0'.length
   const next = () => {

@@ -9,7 +9,7 @@ const largest = 512 * 1024
 /** Milliseconds for the comparison: what takes longer has little in common. */
 const longest = 2_000
 
-const pem = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/g
+const pemBegin = '-----BEGIN '
 /** A PEM in base64, as kubeconfigs and Secrets carry it. */
 const encodedPem = /LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*/g
 
@@ -73,12 +73,29 @@ function setAside(text: string, marks: Marks): { text: string; putBack(text: str
   const blocks: string[] = []
   const place = (told: string) => `\0${blocks.push(told) - 1}\0`
   return {
-    text: text
-      .replaceAll('\0', '')
-      .replace(pem, (block, kind: string) => place(pemLines(block, kind, marks).join('\n')))
-      .replace(encodedPem, found => place(encodedText(found, marks))),
+    text: withBlocks(text.replaceAll('\0', ''), (block, kind) =>
+      place(pemLines(block, kind, marks).join('\n')),
+    ).replace(encodedPem, found => place(encodedText(found, marks))),
     putBack: hidden => hidden.replace(/\0(\d+)\0/g, (_, index: string) => blocks[Number(index)] ?? ''),
   }
+}
+
+/** A text with something else in the place of each of its PEM blocks. One that begins before another has ended is none. */
+function withBlocks(text: string, place: (block: string, kind: string) => string): string {
+  const [before = '', ...parts] = text.split(pemBegin)
+  return (
+    before +
+    parts
+      .map(part => {
+        const kind = part.slice(0, Math.max(0, part.indexOf('-----')))
+        const end = `-----END ${kind}-----`
+        const at = part.indexOf(end)
+        if (at === -1 || !/^[A-Z0-9 ]+$/.test(kind)) return pemBegin + part
+        const to = at + end.length
+        return place(pemBegin + part.slice(0, to), kind) + part.slice(to)
+      })
+      .join('')
+  )
 }
 
 /** A line of a secret file: the name of a value may be seen, the value may not. */
@@ -99,10 +116,12 @@ function hideAlike(old: string, next: string, marked: string, { fingerprint }: M
     .filter(line => line.includes('«') && !plain.has(line))
     .map(line => line.slice(0, line.indexOf('«')))
   if (starts.length === 0) return old
+  const known = new Set(starts)
+  const lengths = [...new Set(starts.map(({ length }) => length))]
   return old
     .split('\n')
     .map(line => {
-      const start = starts.find(one => line.startsWith(one))
+      const start = lengths.map(length => line.slice(0, length)).find(one => known.has(one))
       if (plain.has(line) || start === undefined || line.trim() === '') return line
       return start + fingerprint(line.slice(start.length))
     })
@@ -130,7 +149,8 @@ function pemLines(block: string, kind: string, marks: Marks): string[] {
 /** A PEM in base64, on one line. */
 function encodedText(encoded: string, marks: Marks): string {
   const text = Buffer.from(encoded, 'base64').toString('utf8')
-  const blocks = [...text.matchAll(pem)].map(([block, kind = '']) => pemLines(block, kind, marks))
+  const blocks: string[][] = []
+  withBlocks(text, (block, kind) => String(blocks.push(pemLines(block, kind, marks))))
   if (blocks.length === 0) return marks.fingerprint(encoded)
   return `«${blocks.map(lines => lines.map(line => line.trim()).join(', ')).join('; ')}»`
 }

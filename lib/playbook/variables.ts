@@ -95,7 +95,7 @@ function readAsAsked(issue: z.core.$ZodIssue, extra: readonly string[], values: 
   const text = values[name]
   if (!extra.includes(name) || typeof text !== 'string') return false
   const word = text.trim()
-  if (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(word) && ['number', 'int'].includes(issue.expected))
+  if (/^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(word) && ['number', 'int'].includes(issue.expected))
     values[name] = Number(word)
   else if (issue.expected === 'boolean' && /^(true|yes|on)$/i.test(word)) values[name] = true
   else if (issue.expected === 'boolean' && /^(false|no|off)$/i.test(word)) values[name] = false

@@ -6,7 +6,7 @@ import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
 import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
-import { privateKeysIn } from '../pki/certificates/private-keys.ts'
+import { privateKeysWithin } from '../pki/certificates/bundle-text.ts'
 import type { CertificateSpec } from '../pki/specs.ts'
 import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
@@ -146,7 +146,7 @@ async function stagedOf(ctx: OnHost & WithIssued): Promise<StagedFile[]> {
   return Promise.all(
     swapOf(ctx).rename.map(async path => {
       const text = await ctx.files.readText(stagedPath(path, ctx.run))
-      return { path, content: secret(text, { parts: privateKeysIn(text) }) }
+      return { path, content: secret(text, { parts: privateKeysWithin(text) }) }
     }),
   )
 }

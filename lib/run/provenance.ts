@@ -69,7 +69,7 @@ export function playbookHash(file: string): string {
     seen.add(path)
     const text = readFileSync(path, 'utf8')
     hash.update(`${text.length}\n${text}`)
-    for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*\(?\s*['"](\.\.?\/[^'"]+)['"]/g)) {
+    for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*(?:\(\s*)?['"](\.\.?\/[^'"]+)['"]/g)) {
       const file = resolve(dirname(path), imported)
       if (!file.startsWith(join(project, 'lib', sep)) && existsSync(file)) add(file)
     }

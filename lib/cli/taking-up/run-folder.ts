@@ -105,7 +105,9 @@ function namedThings({ playbook, inventory, command }: Named, word: Word) {
 /** Values may be secrets; those that say how hosts are reached must be seen, for they may run something here. */
 function shownVariables(given: string): string {
   if (given.startsWith('@') || /^ansible_(?![\s\S]*(pass|secret|token))/i.test(given)) return given
-  return [...given.matchAll(/["']?([\p{L}_][\p{L}\p{N}_.-]*)["']?\s*[=:]/gu)].map(([, name = '']) => name).join(', ')
+  return [...given.matchAll(/(?<![\p{L}\p{N}_.-])([\p{L}_][\p{L}\p{N}_.-]*)["']?\s*[=:]/gu)]
+    .map(([, name = '']) => name)
+    .join(', ')
 }
 
 function isInside(folder: string, path: string): boolean {

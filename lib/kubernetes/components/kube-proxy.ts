@@ -16,8 +16,14 @@ export async function kubeProxySynced(session: HostSession): Promise<boolean | u
 
 /** A time that kube-proxy's metrics give for each family of addresses; versions before 1.34 give one for all. */
 function secondsByFamily(metrics: string, name: string): Map<string, number> {
-  const line = new RegExp(`^kubeproxy_sync_proxy_rules_${name}_seconds(?:\\{[^}]*"(IPv[46])"[^}]*\\})? (\\S+)$`, 'gm')
-  return new Map([...metrics.matchAll(line)].map(([, family = 'IPv4', seconds]) => [family, Number(seconds)]))
+  const families = new Map<string, number>()
+  for (const line of metrics.split('\n')) {
+    const at = line.lastIndexOf(' ')
+    const [metric, labels] = line.slice(0, at).split('{', 2)
+    if (at === -1 || metric !== `kubeproxy_sync_proxy_rules_${name}_seconds`) continue
+    families.set(labels?.includes('"IPv6"') ? 'IPv6' : 'IPv4', Number(line.slice(at)))
+  }
+  return families
 }
 
 /**

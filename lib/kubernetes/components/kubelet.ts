@@ -25,6 +25,6 @@ export async function kubeletWentRound(api: KubernetesApi, node: string): Promis
     api.list(`/api/v1/pods?fieldSelector=${encodeURIComponent(`spec.nodeName=${node},status.phase=Running`)}`),
     api.getText(`/api/v1/nodes/${node}/proxy/metrics`),
   ])
-  const rounds = [...metrics.matchAll(/^kubelet_pod_worker_duration_seconds_count\{[^}]*\} (\d+)$/gm)]
+  const rounds = [...metrics.matchAll(/^kubelet_pod_worker_duration_seconds_count\{[^}\n]*\} (\d+)$/gm)]
   return rounds.reduce((sum, [, count]) => sum + Number(count), 0) >= pods.length
 }

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
+import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
 import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../pki/certificates/certificate.ts'
-import { privateKeysIn } from '../../pki/certificates/private-keys.ts'
 import { type AuthorityPlan, type CertificateSpec, certificateData } from '../../pki/specs.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { Renderer } from '../../template/render.ts'
@@ -66,12 +66,12 @@ export async function renderHostFiles({
       files.push({ path: place.key, content: secret(await render('certificate.key.tpl', spec)), mode: 0o600 })
     } else if (place.kind === 'kubeconfig') {
       const content = await render('kubeconfig.tpl', spec, { Kubeconfig: kubeconfigNames(place.path) })
-      files.push({ path: place.path, content: secret(content, { parts: privateKeysIn(content) }), mode: 0o600 })
+      files.push({ path: place.path, content: secret(content, { parts: privateKeysWithin(content) }), mode: 0o600 })
     } else {
       // The kubelet insists on a link to a dated file, and makes the next one itself.
       const dated = place.path.replace('-current.pem', `-${stamp(now)}.pem`)
       const content = await render('certificate.pem.tpl', spec)
-      files.push({ path: dated, content: secret(content, { parts: privateKeysIn(content) }), mode: 0o600 })
+      files.push({ path: dated, content: secret(content, { parts: privateKeysWithin(content) }), mode: 0o600 })
       link.push({ path: place.path, target: dated })
       const base = place.path.replace('-current.pem', '')
       remove.push(...Object.keys(reading.certificates).filter(path => path.startsWith(`${base}-2`) && path !== dated))

@@ -6,7 +6,7 @@ import * as x509 from '@peculiar/x509'
 import { canonicalAddress, keyTypeOf, parseCertificate } from '../certificates/certificate.ts'
 import type { Issued, IssueRequest, RoleSettings } from '../vault/contract.ts'
 import { issuerRefuses, roleRefuses } from './issuer.ts'
-import { allowsCommonName, glob, refusedName } from './issuing-rules.ts'
+import { allowsCommonName, matchesGlob, refusedName } from './issuing-rules.ts'
 
 /** What a leaf is asked to be, however it was asked. */
 export interface Ask {
@@ -107,7 +107,7 @@ export function namesOf(ask: Ask, role: RoleSettings, path: string): Names {
   if (uris.length > 0 && !role.allowed_uri_sans?.length) {
     throw roleRefuses(path, 'URI Subject Alternative Names are not allowed in this role, but were provided')
   }
-  const foreign = uris.find(uri => !role.allowed_uri_sans!.some(one => glob(one).test(uri)))
+  const foreign = uris.find(uri => !role.allowed_uri_sans!.some(one => matchesGlob(one, uri)))
   if (foreign !== undefined) throw roleRefuses(path, `the URI ${foreign} is not valid for this role`)
   const bad = addresses.find(address => isIP(address) === 0)
   if (bad !== undefined) throw issuerRefuses(path, `"${bad}" is not an IP address`)

@@ -1,4 +1,5 @@
 // The rules by which a role of a PKI engine allows names: those of Vault, for the CA that rekey keeps itself.
+import { matchesWildcards } from '../../wildcard.ts'
 import type { RoleSettings } from '../vault/contract.ts'
 
 const label = '[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?'
@@ -42,12 +43,11 @@ function allows(role: RoleSettings, name: string): boolean {
     const same = (one: string) => one.toLowerCase() === allowed.toLowerCase()
     if (role.allow_bare_domains && (same(name) || (isEmail && same(domain)))) return true
     if (role.allow_subdomains && below(allowed)) return true
-    return Boolean(role.allow_glob_domains) && allowed.includes('*') && glob(allowed).test(name)
+    return Boolean(role.allow_glob_domains) && allowed.includes('*') && matchesGlob(allowed, name)
   })
 }
 
-/** `*` stands for any characters. */
-export function glob(pattern: string): RegExp {
-  const parts = pattern.split('*').map(part => part.replaceAll(/[\\^$.+?()[\]{}|]/g, '\\$&'))
-  return new RegExp(`^${parts.join('.*')}$`, 'i')
+/** `*` stands for any characters, and small letters for large ones. */
+export function matchesGlob(pattern: string, name: string): boolean {
+  return matchesWildcards(pattern.toLowerCase(), name.toLowerCase())
 }

@@ -41,7 +41,7 @@ export async function connectVault(settings: VaultSettings): Promise<Vault> {
   }
   const noToken = settings.token === undefined && settings.tokenFile === undefined && settings.login !== undefined
   const token = noToken ? '' : (settings.token ?? readToken(settings.tokenFile))
-  const address = settings.address.replace(/\/+$/, '')
+  const address = settings.address.replace(/(?<!\/)\/+$/, '')
   const shown = shownAddress(address)
   const { serverName, signal, skipVerify, proxies, timeout = 30_000, retries = 3, backoff = defaultBackoff } = settings
   const waits = Array.from({ length: retries }, (_, index) => backoff[Math.min(index, backoff.length - 1)] ?? 0)
