@@ -21,12 +21,17 @@ test.serial('what it prints on stderr is told in signs alone, and not for ever',
   }) as typeof write
   try {
     const banner = '\\033]52;c;cHduZWQ=\\007\\033[2Jwelcome\\r\\n'
-    const { stream } = startProxy(settings, `sh -c 'printf "${banner}" >&2; yes x | head -c 1000000 >&2; echo through'`)
+    const { stream, end } = startProxy(
+      settings,
+      `sh -c 'printf "${banner}" >&2; yes x | head -c 1000000 >&2; echo through; cat'`,
+    )
     let through = ''
     stream.setEncoding('utf8').on('data', (text: string) => {
       through += text
     })
-    await once(stream, 'end')
+    // It stays until its end is called for: what it said is here by then.
+    while (!through.includes('\n')) await once(stream, 'data')
+    end()
     t.is(through, 'through\n')
   } finally {
     process.stderr.write = write
