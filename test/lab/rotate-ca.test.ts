@@ -80,7 +80,7 @@ const faults: Fault[] = [
   {
     title: 'a YAML error in the inventory',
     code: 1,
-    says: /^Error: \S+all\.yml:2:1: not valid YAML: tab characters must not be used in indentation$/m,
+    says: /^Error: \S+all\.yml:2:1: not valid YAML: a tab stands where only spaces may indent$/m,
     make: async () => {
       const folder = copyOfInventory()
       writeFileSync(join(folder, 'group_vars', 'all.yml'), 'cluster_name: lab\n\tbroken: [\n')
