@@ -41,8 +41,9 @@ const eventsOf = ({ stdout }: Called) =>
 const playbookFile = (file: string, playbook: string) =>
   scratchFile(
     file,
-    `import { openCluster, play, playbook, restartKubelet, step } from ${JSON.stringify(join(process.cwd(), 'lib', 'index.ts'))}
-import { z } from ${JSON.stringify(join(process.cwd(), 'node_modules', 'zod', 'index.js'))}
+    `import { play, playbook, step } from 'rekey'
+import { openCluster, restartKubelet } from 'rekey/kubernetes'
+import { z } from 'zod'
 export default ${playbook}`,
   )
 const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
