@@ -8,6 +8,7 @@ import { tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { Workload } from '../kubernetes/workloads.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
+import { matchesWildcards } from '../wildcard.ts'
 import { type OnCluster, seconds } from './given/context.ts'
 import { type Conditions, conditionsOf, conditionsStep, readingOf } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
@@ -22,23 +23,7 @@ export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** Whether the inventory accepts something by its name. */
 export function isAccepted({ vars }: { readonly vars: Variables }, name: string): boolean {
-  return vars.accept.some(pattern => matches(pattern, name))
-}
-
-/** Whether a text is what a pattern says, in which `*` stands for anything. Takes time in proportion to both. */
-function matches(pattern: string, text: string): boolean {
-  const [first = '', ...rest] = pattern.split('*')
-  const last = rest.pop()
-  if (last === undefined) return pattern === text
-  if (!text.startsWith(first) || !text.endsWith(last) || text.length < first.length + last.length) return false
-  let from = first.length
-  const end = text.length - last.length
-  for (const part of rest) {
-    const at = text.indexOf(part, from)
-    if (at < 0 || at + part.length > end) return false
-    from = at + part.length
-  }
-  return true
+  return vars.accept.some(pattern => matchesWildcards(pattern, name))
 }
 
 /**

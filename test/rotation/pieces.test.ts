@@ -4,7 +4,7 @@ import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { openCluster } from '../../lib/kubernetes/api/cluster.ts'
 import type { RunContext, StepContext } from '../../lib/playbook/model.ts'
-import { copies, found, onMasters, preflight, restart, wayBack } from '../../lib/rotation/index.ts'
+import { conditions, copies, found, onMasters, preflight, restart, wayBack } from '../../lib/rotation/index.ts'
 
 const hosts = ['m1', 'n1'].map(name => ({ name, groups: [name === 'm1' ? 'masters' : 'nodes'] }))
 const context = (more: Record<string, unknown>) =>
@@ -107,4 +107,14 @@ test('etcd’s members are restarted so that the ones of before keep their quoru
     [2, 3],
     [3, 4],
   ])
+})
+
+test('what is accepted is named, with * for anything, and nothing else is', t => {
+  const accepts = (accept: string[], name: string) => conditions.isAccepted({ vars: { accept } }, name)
+  t.true(accepts(['node/n7'], 'node/n7'))
+  t.true(accepts(['node/x', 'certificate/*:/etc/*/etcd.crt'], 'certificate/m1:/etc/calico/etcd.crt'))
+  t.false(accepts(['node/n7'], 'node/n77'))
+  t.false(accepts(['node/n*'], 'certificate/n1:/x'))
+  t.false(accepts(['certificate/*:/etc/*/etcd.crt'], 'certificate/m1:/etc/calico/etcd.crt.old'))
+  t.false(accepts([], 'node/n7'))
 })
