@@ -308,7 +308,9 @@ function joinParts(path: string, numbers: readonly number[], keep: number): bool
       end = wholeLinesIn(file, Math.min(size, half))
       const line = Buffer.from(`${isAtLineStart(file, end) ? '' : '\n'}${leftOut(keep)}\n`)
       // What was the end before is the middle now, but for its own end.
-      const from = Math.max(end + line.length, size - Math.max(0, half - sizes))
+      // Where parts behind it were taken away, it is not next to what is kept of them.
+      const room = (numbers[0] ?? 0) > 0 ? 0 : Math.max(0, half - sizes)
+      const from = Math.max(end + line.length, size - room)
       end += writeSync(file, line, 0, line.length, end)
       if (from < size) end += copy(file, from, file, end, true, size)
     }
