@@ -17,6 +17,9 @@ export function labCommand(): Command {
   named('up', 'start the lab, after making it if there is none')
     .option('--masters <number>', 'masters of a new lab: 1, 3, 5 or 7 (default: 3)', wholeNumber)
     .option('--nodes <number>', 'nodes of a new lab (default: 2)', wholeNumber)
+    .addOption(
+      new Option('--layout <which>', 'how the cluster of a new lab is made (default: kubeadm)').choices(lab.layouts),
+    )
     .addOption(new Option('--login <how>', 'how machines of a new lab are entered (default: root)').choices(lab.logins))
     .addOption(
       new Option('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)').choices(
@@ -31,9 +34,9 @@ export function labCommand(): Command {
     .option('--without <parts>', `what a new lab lacks, by commas: ${lab.dispensable.join(', ')}`, dispensableParts)
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
-    .action(async ({ name, masters, nodes, login, disks, nodeNames, without, fresh, yes }) => {
+    .action(async ({ name, masters, nodes, layout, login, disks, nodeNames, without, fresh, yes }) => {
       const started = performance.now()
-      const options = lab.optionsOf(name, { masters, nodes, login, disks, nodeNames, without })
+      const options = lab.optionsOf(name, { masters, nodes, layout, login, disks, nodeNames, without })
       await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
       const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
       say(`

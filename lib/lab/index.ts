@@ -47,6 +47,7 @@ export {
   diskLayouts,
   dispensable,
   type LabOptions,
+  layouts,
   logins,
   type Machine,
   nodeNamings,

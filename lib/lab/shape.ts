@@ -16,6 +16,8 @@ export interface Machine {
   readonly podSubnet?: string
 }
 
+/** How the cluster is laid out: what its components run as, and where its files are. */
+export const layouts = ['kubeadm'] as const
 /** How machines are entered. */
 export const logins = ['root', 'sudo', 'sudo-password'] as const
 /** Whether etcd has a disk of its own. */
@@ -29,6 +31,7 @@ export type Dispensable = (typeof dispensable)[number]
 
 /** What makes a lab like clusters that others made. */
 export interface Traits {
+  readonly layout: (typeof layouts)[number]
   readonly login: (typeof logins)[number]
   readonly disks: (typeof diskLayouts)[number]
   readonly nodeNames: (typeof nodeNamings)[number]
@@ -37,7 +40,13 @@ export interface Traits {
 }
 
 /** What a lab has where nobody asks for anything else. */
-export const usualTraits: Traits = { login: 'root', disks: 'one', nodeNames: 'inventory', without: [] }
+export const usualTraits: Traits = {
+  layout: 'kubeadm',
+  login: 'root',
+  disks: 'one',
+  nodeNames: 'inventory',
+  without: [],
+}
 
 interface Size {
   readonly name: string
@@ -137,9 +146,10 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
 
 /** All traits of a lab, of which some were asked for. */
 export function traitsOf(asked: Partial<Traits>): Traits {
-  const { login, disks, nodeNames, without } = usualTraits
+  const { layout, login, disks, nodeNames, without } = usualTraits
   const absent = new Set(asked.without ?? without)
   return {
+    layout: asked.layout ?? layout,
     login: asked.login ?? login,
     disks: asked.disks ?? disks,
     nodeNames: asked.nodeNames ?? nodeNames,
@@ -160,11 +170,12 @@ export function unusual(traits: Traits): string[] {
 }
 
 function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
-  const { login, disks, nodeNames, without } = traitsOf(asked)
+  const { layout, login, disks, nodeNames, without } = traitsOf(asked)
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   return [
     count(masters, 'master'),
     count(nodes, 'node'),
+    `--layout ${layout}`,
     `--login ${login}`,
     `--disks ${disks}`,
     `--node-names ${nodeNames}`,

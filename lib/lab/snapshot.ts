@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { layoutOf } from './cluster/layouts/index.ts'
 import { command } from './command.ts'
 import { cacheFolder, labFolder, privateFolder } from './folders.ts'
 import { freeze } from './machines/cgroups.ts'
@@ -26,7 +27,9 @@ const sources = [
 /** The folder of the snapshot that a lab of this shape, made of these parts, is put back to. */
 export function snapshotFolder(shape: Shape, parts: Parts): string {
   const hash = createHash('sha256').update(JSON.stringify([clusterOf(shape), parts]))
-  for (const source of sources) hash.update(readFileSync(fileURLToPath(new URL(source, import.meta.url))))
+  const ofLayout = layoutOf(shape).sources.map(file => `cluster/layouts/${file}`)
+  for (const source of [...sources, ...ofLayout])
+    hash.update(readFileSync(fileURLToPath(new URL(source, import.meta.url))))
   return join(snapshotsFolder(), `${familyOf(shape)}-${hash.digest('hex').slice(0, 16)}`)
 }
 
@@ -38,8 +41,12 @@ function clusterOf(shape: Shape): Shape {
 
 /** What one snapshot is kept of: a lab's name, and what its cluster is like. */
 function familyOf(shape: Shape): string {
-  const { nodeNames, without } = clusterOf(shape)
-  const traits = [...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']), ...without.map(part => `no-${part}`)]
+  const { layout, nodeNames, without } = clusterOf(shape)
+  const traits = [
+    ...(layout === usualTraits.layout ? [] : [layout]),
+    ...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']),
+    ...without.map(part => `no-${part}`),
+  ]
   return [shape.name, shape.masters, shape.nodes, ...traits].join('-')
 }
 

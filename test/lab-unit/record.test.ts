@@ -60,7 +60,13 @@ test.serial(
 
 test.serial('a record of before labs had traits is read as one of a lab that has the usual ones', t => {
   const old = { name: 'one', masters: 3, nodes: 2, subnet: '10.201.7.0/24', parts, stage: 'complete', snapshot: '/x' }
-  t.like(shapeOfRecord(old as LabRecord), { login: 'root', disks: 'one', nodeNames: 'inventory', without: [] })
+  t.like(shapeOfRecord(old as LabRecord), {
+    layout: 'kubeadm',
+    login: 'root',
+    disks: 'one',
+    nodeNames: 'inventory',
+    without: [],
+  })
 })
 
 test.serial('a snapshot is used for 200 days: its certificates have a year', t => {

@@ -5,9 +5,10 @@ import { exec, tryExec } from '../machines/machine.ts'
 import { type Report, timed } from '../progress.ts'
 import { type Machine, masters, nodes, type Shape } from '../shape.ts'
 import { kubectl } from './cluster.ts'
+import { layoutOf } from './layouts/index.ts'
 import { type State, states } from './states.ts'
 
-const withKubectl = (script: string) => `export KUBECONFIG=/etc/kubernetes/admin.conf\n${script}`
+const withKubectl = (shape: Shape, script: string) => `export KUBECONFIG=${layoutOf(shape).adminKubeconfig}\n${script}`
 
 /**
  * Puts a lab's cluster, which must be up, into states by their names, or into all that it can be in. One that is there already stays.
@@ -46,13 +47,14 @@ async function put(shape: Shape, { objects = [], scripts = [], shown }: State): 
   if (others.length > 0) await apply(shape, others)
   for (const { on, script } of scripts)
     for (const { name } of machinesOf(shape, on))
-      await exec(shape.name, name, ['sh', '-c', withKubectl(script)], { timeout: 120 })
+      await exec(shape.name, name, ['sh', '-c', withKubectl(shape, script)], { timeout: 120 })
   if (shown === undefined) return
   const [first] = masters(shape)
   await waitFor(
     'it to be there',
     180,
-    async () => (await tryExec(shape.name, first!.name, ['sh', '-c', withKubectl(shown)])).code === 0 || undefined,
+    async () =>
+      (await tryExec(shape.name, first!.name, ['sh', '-c', withKubectl(shape, shown)])).code === 0 || undefined,
     { every: 1000 },
   )
 }

@@ -2,14 +2,14 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { endpointOf, type Machine, masters, type Role, type Shape, vaultMachine } from '../shape.ts'
+import { layoutOf } from '../cluster/layouts/index.ts'
+import { endpointOf, type Machine, masters, type Shape, vaultMachine } from '../shape.ts'
 import { fileOf, machineFolder } from './machine.ts'
 
-const units: Record<Role, string[]> = {
-  master: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],
-  node: ['/lib/systemd/system/containerd.service', '/etc/systemd/system/kubelet.service'],
-  loadbalancer: ['/lib/systemd/system/haproxy.service'],
-  vault: ['/etc/systemd/system/vault.service'],
+function unitsOf(shape: Shape, machine: Machine): readonly string[] {
+  if (machine.role === 'loadbalancer') return ['/lib/systemd/system/haproxy.service']
+  if (machine.role === 'vault') return ['/etc/systemd/system/vault.service']
+  return ['/lib/systemd/system/containerd.service', ...layoutOf(shape).units(shape, machine)]
 }
 
 /** Writes a machine's disk: its name, its services and their configuration. */
@@ -28,13 +28,13 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
   write('/etc/resolv.conf', `nameserver ${vaultMachine(shape).address}\n`)
   const wanted = fileOf(shape.name, machine.name, '/etc/systemd/system/multi-user.target.wants')
   mkdirSync(wanted, { recursive: true })
-  for (const unit of units[machine.role]) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
+  for (const unit of unitsOf(shape, machine)) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
   if (machine.podSubnet) write('/etc/cni/net.d/10-bridge.conflist', podNetwork(machine.podSubnet))
   if (machine.role === 'master') {
     // Whoever logs in to a master can type kubectl; a link, so that it is always the current one.
     const folder = fileOf(shape.name, machine.name, '/root/.kube')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    symlinkSync('/etc/kubernetes/admin.conf', join(folder, 'config'))
+    symlinkSync(layoutOf(shape).adminKubeconfig, join(folder, 'config'))
   }
   if (machine.role === 'loadbalancer') write('/etc/haproxy/haproxy.cfg', loadBalancer(shape))
 }

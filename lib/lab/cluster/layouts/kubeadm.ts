@@ -1,0 +1,183 @@
+// The layout `kubeadm`: made by kubeadm, as an operator would.
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
+import { kubernetesVersion } from '../../binaries.ts'
+import { imageRepository, imageTags } from '../../images.ts'
+import { exec } from '../../machines/machine.ts'
+import { type Detail, type Report, timed } from '../../progress.ts'
+import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from '../../shape.ts'
+import type { Layout } from './layout.ts'
+
+/** What joining needs, known before the cluster exists. Nothing of it is kept. */
+interface Admission {
+  readonly token: string
+  readonly certificateKey: string
+}
+
+const admissionToken = () => `${randomBytes(3).toString('hex')}.${randomBytes(8).toString('hex')}`
+
+/** What kubeadm can't find here: a kernel's configuration file, and the sysctls that are not a machine's to set. */
+const ignored = [
+  'SystemVerification',
+  'Swap',
+  'NumCPU',
+  'Mem',
+  'FileContent--proc-sys-net-bridge-bridge-nf-call-iptables',
+]
+
+/** Clusters as kubeadm makes them: everything a static pod, etcd on the masters, a kubelet by kubeadm's drop-in. */
+export const kubeadm: Layout = {
+  sources: ['kubeadm.ts'],
+  adminKubeconfig: '/etc/kubernetes/admin.conf',
+  units: () => ['/etc/systemd/system/kubelet.service'],
+  make,
+}
+
+async function make(shape: Shape, report: Report): Promise<void> {
+  const [first, ...others] = masters(shape)
+  const admission: Admission = { token: admissionToken(), certificateKey: randomBytes(32).toString('hex') }
+  await timed(report, `Make a cluster on ${first!.name}`, async detail => {
+    await runKubeadm(
+      shape,
+      first!,
+      initConfiguration(shape, first!, admission),
+      // CoreDNS comes when there is more than one machine to spread it over.
+      ['init', '--upload-certs', `--skip-phases=addon/coredns${has(shape, 'kube-proxy') ? '' : ',addon/kube-proxy'}`],
+      detail,
+    )
+  })
+  const ca = new X509Certificate(await exec(shape.name, first!.name, ['cat', '/etc/kubernetes/pki/ca.crt']))
+  const pin = createHash('sha256')
+    .update(ca.publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('hex')
+  const join = (machine: Machine) =>
+    timed(report, `Join ${machine.name}`, detail =>
+      runKubeadm(shape, machine, joinConfiguration(shape, machine, admission, pin), ['join'], detail),
+    )
+  await Promise.all([
+    // etcd takes one new member at a time.
+    (async () => {
+      for (const machine of others) await join(machine)
+    })(),
+    (async () => {
+      for (const machine of nodes(shape)) await join(machine)
+    })(),
+  ])
+  if (has(shape, 'coredns'))
+    await timed(report, 'Deploy CoreDNS', () =>
+      exec(shape.name, first!.name, ['kubeadm', 'init', 'phase', 'addon', 'coredns', '--config', configFile], {
+        timeout: 120,
+      }),
+    )
+  for (const machine of members(shape)) await exec(shape.name, machine.name, ['rm', '-f', configFile])
+  if (!has(shape, 'front-proxy'))
+    for (const machine of masters(shape))
+      await exec(shape.name, machine.name, ['sh', '-c', 'rm /etc/kubernetes/pki/front-proxy-*'])
+}
+
+const configFile = '/root/kubeadm.yaml'
+
+async function runKubeadm(
+  shape: Shape,
+  machine: Machine,
+  configuration: string,
+  parameters: string[],
+  detail: Detail,
+): Promise<void> {
+  const lab = shape.name
+  await exec(lab, machine.name, ['sh', '-c', `umask 077; cat > ${configFile}`], { input: configuration })
+  await exec(lab, machine.name, ['kubeadm', ...parameters, '--config', configFile], {
+    timeout: 600,
+    onLine: line => /^\[[\w-]+\] /.test(line) && detail(line.slice(0, 100)),
+  })
+}
+
+const endpoint = (shape: Shape) => `${endpointOf(shape).host}:6443`
+
+function registration(machine: Machine): object {
+  return {
+    name: machine.hostname,
+    criSocket: 'unix:///run/containerd/containerd.sock',
+    imagePullPolicy: 'Never',
+    // A disk of its own has a folder lost+found.
+    ignorePreflightErrors: [...ignored, 'DirAvailable--var-lib-etcd'],
+    kubeletExtraArgs: [{ name: 'node-ip', value: machine.address }],
+  }
+}
+
+/** kubeadm always names them: without values, an API server knows no front proxy and is none. */
+const withoutFrontProxy = ['requestheader-client-ca-file', 'proxy-client-cert-file', 'proxy-client-key-file'].map(
+  name => ({ name, value: '' }),
+)
+
+const documents = (...parts: object[]) => parts.map(part => JSON.stringify(part)).join('\n---\n')
+
+function initConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission): string {
+  const kubeadmApi = 'kubeadm.k8s.io/v1beta4'
+  const balancer = loadBalancer(shape)
+  return documents(
+    {
+      apiVersion: kubeadmApi,
+      kind: 'InitConfiguration',
+      bootstrapTokens: [{ token, ttl: '2h0m0s' }],
+      certificateKey,
+      localAPIEndpoint: { advertiseAddress: machine.address },
+      nodeRegistration: registration(machine),
+    },
+    {
+      apiVersion: kubeadmApi,
+      kind: 'ClusterConfiguration',
+      kubernetesVersion,
+      ...((balancer || shape.masters > 1) && { controlPlaneEndpoint: endpoint(shape) }),
+      imageRepository,
+      networking: { serviceSubnet: shape.serviceSubnet, dnsDomain: shape.clusterDomain },
+      apiServer: {
+        ...(balancer && { certSANs: [balancer.name, balancer.address] }),
+        ...(!has(shape, 'front-proxy') && { extraArgs: withoutFrontProxy }),
+      },
+      ...(!has(shape, 'front-proxy') && {
+        controllerManager: { extraArgs: [{ name: 'requestheader-client-ca-file', value: '' }] },
+      }),
+      dns: { imageTag: imageTags.coredns },
+      etcd: { local: { imageTag: imageTags.etcd } },
+    },
+    {
+      apiVersion: 'kubelet.config.k8s.io/v1beta1',
+      kind: 'KubeletConfiguration',
+      cgroupDriver: 'cgroupfs',
+      failCgroupV1: false,
+      failSwapOn: false,
+      oomScoreAdj: 0,
+      // The disk is the control machine's: how full it is says nothing about a machine of the lab.
+      evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '0%', 'imagefs.available': '0%' },
+      imageGCHighThresholdPercent: 100,
+      imageGCLowThresholdPercent: 99,
+    },
+    ...(has(shape, 'kube-proxy') ? [proxyConfiguration(shape)] : []),
+  )
+}
+
+function proxyConfiguration(shape: Shape): object {
+  return {
+    apiVersion: 'kubeproxy.config.k8s.io/v1alpha1',
+    kind: 'KubeProxyConfiguration',
+    mode: 'iptables',
+    clusterCIDR: shape.podSubnet,
+    oomScoreAdj: 0,
+    // These limits are the control machine's: a machine of the lab can't set them.
+    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: '0s', tcpCloseWaitTimeout: '0s' },
+  }
+}
+
+function joinConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission, pin: string): string {
+  return documents({
+    apiVersion: 'kubeadm.k8s.io/v1beta4',
+    kind: 'JoinConfiguration',
+    discovery: {
+      bootstrapToken: { apiServerEndpoint: endpoint(shape), token, caCertHashes: [`sha256:${pin}`] },
+    },
+    nodeRegistration: registration(machine),
+    ...(machine.role === 'master' && {
+      controlPlane: { localAPIEndpoint: { advertiseAddress: machine.address }, certificateKey },
+    }),
+  })
+}

@@ -1,0 +1,17 @@
+// What a layout is: how a cluster is put onto machines that have booted for the first time, and what others need to know of it then.
+import type { Report } from '../../progress.ts'
+import type { Machine, Shape } from '../../shape.ts'
+
+/** A way to make a cluster, as one of the tools does that operators use. */
+export interface Layout {
+  /** The files beside this one that decide what it puts on the disks: part of a snapshot's key. */
+  readonly sources: readonly string[]
+  /** The administrator's kubeconfig on each master. */
+  readonly adminKubeconfig: string
+  /** The units that start with a machine of the cluster, besides the container runtime. */
+  readonly units: (shape: Shape, machine: Machine) => readonly string[]
+  /** Makes the cluster, up to its add-ons, on machines that have booted for the first time. */
+  readonly make: (shape: Shape, report: Report) => Promise<void>
+  /** What is not well of it beside nodes and pods, in a few words each; asked while nodes and pods are well. */
+  readonly examine?: (shape: Shape) => Promise<string[]>
+}
