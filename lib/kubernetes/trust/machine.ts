@@ -3,6 +3,7 @@ import { HostFailedError } from '../../errors.ts'
 import { type CertificateFacts, parseCertificates } from '../../pki/certificates/certificate.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { readKubeconfig } from '../api/kubeconfig.ts'
+import type { HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineFacts } from '../layout/layout.ts'
 
@@ -24,6 +25,8 @@ export interface MachineReading {
   readonly kubeconfigs: Readonly<Record<string, KubeconfigNames>>
   /** The CA that the kubelet's clients must be signed by, PEM. */
   readonly authority: string
+  /** What runs there; not told by readings of earlier versions. */
+  readonly layout?: HostLayout
 }
 
 // Prints `== path`, then the certificates of the file; of kubeconfigs everything but the keys.

@@ -1,6 +1,8 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
 import { HostFailedError } from '../../errors.ts'
 import type { SystemWorkloads } from '../../kubernetes/before/conditions.ts'
+import type { HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import type { CertificateSpec } from '../../pki/specs.ts'
@@ -58,6 +60,12 @@ export function conditionsOf(ctx: Looking): Conditions {
 /** A machine as it was read before the first change. Throws `HostFailedError` where it was not. */
 export function readingOf(ctx: LookingOnHost, host = ctx.host.name): MachineReading {
   return must(ctx.registered<MachineReading>(readingStep, host), 'the certificates were not read')
+}
+
+/** What runs on a host, as it was found before the first change; as kubeadm has it, where the run was begun by a version that did not look. */
+export function layoutOf(ctx: LookingOnHost, host = ctx.host.name): HostLayout {
+  const { layout, controlPlane } = readingOf(ctx, host)
+  return layout ?? kubeadmLayout(host, controlPlane)
 }
 
 /** The plan. Throws `HostFailedError` where there is none. */
