@@ -1,6 +1,5 @@
 // etcd and the API servers started anew, in the order that keeps the API away for the shortest time, and what shows that they are back.
 import { HostFailedError } from '../../errors.ts'
-import { presentedCertificates } from '../../kubernetes/components/endpoints.ts'
 import { etcdHealthy, etcdServes } from '../../kubernetes/components/etcd.ts'
 import { killStaticPod, startedAnew } from '../../kubernetes/components/static-pods.ts'
 import * as kubeadm from '../../kubernetes/layout/kubeadm/index.ts'
@@ -38,8 +37,8 @@ export const sparedEtcd: StepDefinition<OnHost> = {
 }
 
 /**
- * Restarts the API servers of those masters, and waits until they serve: they have come as far as they can without a quorum, and are
- * ready as soon as there is one. One that does not serve in time is no reason to wait longer.
+ * Restarts the API servers of those masters, and waits until they listen: from there on they wait for a quorum, and are ready a moment after
+ * there is one. One that does not listen in time is no reason to wait longer.
  */
 export const sparedApiServers: StepDefinition<OnHost> = {
   id: 'restart-spared-api-servers',
@@ -51,7 +50,7 @@ export const sparedApiServers: StepDefinition<OnHost> = {
       orderOfMembers(ctx.hosts(masters)).spared.map(async host => {
         const session = await ctx.on(host)
         await restartInPlace(ctx, session, 'kube-apiserver')
-        await apiServerServes(session, ctx.signal)
+        await apiServerListens(session, ctx.signal)
       }),
     )
   },
@@ -108,16 +107,21 @@ export const apiServerAnswers: StepDefinition<OnCluster> = {
   },
 }
 
-/** How long an API server may take until it serves, ready or not. Nobody misses it meanwhile: the others have their quorum. */
-const servesWithin = seconds(20)
+/** How long an API server may take until it listens. Nobody misses it meanwhile: the others have their quorum. */
+const listensWithin = seconds(20)
 
-/** Waits until an API server shakes hands: it opens its port long before that. No longer than `servesWithin`. */
-async function apiServerServes({ host, forward }: HostSession, signal: AbortSignal): Promise<void> {
-  const open = () => forward('127.0.0.1', kubeadm.apiServerPort)
+/**
+ * Waits until an API server listens: from there on it waits for etcd, for 20 s at most. A member of etcd that waits for a quorum opens its
+ * port and does not shake hands, and an API server that waits for it does neither. No longer than `listensWithin`.
+ */
+async function apiServerListens({ host, forward }: HostSession, signal: AbortSignal): Promise<void> {
   await waitFor(
-    `the API server of ${host.name} to serve`,
-    { within: servesWithin, every: 200, signal, host: host.name },
-    async () => (await presentedCertificates(open, `${host.name}:${kubeadm.apiServerPort}`)) !== '',
+    `the API server of ${host.name} to listen`,
+    { within: listensWithin, every: 100, signal, host: host.name },
+    async () => {
+      ;(await forward('127.0.0.1', kubeadm.apiServerPort)).destroy()
+      return true
+    },
   ).catch((error: Error) => {
     signal.throwIfAborted()
     if (!(error instanceof HostFailedError)) throw error
