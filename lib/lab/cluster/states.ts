@@ -288,6 +288,29 @@ mkdir -p -m 700 backup-2024; cp -a apiserver.crt apiserver.key backup-2024/`,
       },
     ],
   },
+  'requested-serving-certificates': {
+    summary: 'a kubelet whose serving certificate comes from the cluster (serverTLSBootstrap), on the first node',
+    scripts: [
+      {
+        on: 'first node',
+        script: `set -e
+grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml && exit 0
+sed -i '/^serverTLSBootstrap:/d' /var/lib/kubelet/config.yaml
+echo 'serverTLSBootstrap: true' >>/var/lib/kubelet/config.yaml
+systemctl restart kubelet`,
+      },
+      {
+        on: 'first master',
+        // Nobody approves these by himself, and the kubelet waits.
+        script: `for try in $(seq 60); do
+  kubectl get csr -o json | jq -r '.items[] | select(.spec.signerName == "kubernetes.io/kubelet-serving" and .status.conditions == null) | .metadata.name' \\
+    | xargs -r kubectl certificate approve >/dev/null
+  kubectl get csr -o json | jq -e '[.items[] | select(.spec.signerName == "kubernetes.io/kubelet-serving" and .status.certificate != null)] | length > 0' >/dev/null && exit 0
+  sleep 1
+done; exit 1`,
+      },
+    ],
+  },
   'no-cluster-info': {
     summary: 'no ConfigMap kube-public/cluster-info',
     scripts: [
