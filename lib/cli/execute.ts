@@ -1,5 +1,5 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
-import type { Inventory } from '../inventory/index.ts'
+import { type Inventory, roleVariables } from '../inventory/index.ts'
 import { operatorName } from '../operator.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
 import { redactor } from '../output/redaction.ts'
@@ -65,7 +65,7 @@ export async function execute(execution: Execution): Promise<number> {
   // Whoever undoes the run may do without.
   if (rest.earlier?.mode === 'resume' && registered.missing) throw registered.missing
   const journal = openJournal(folder, { keepOutput, notice: text => emit({ kind: 'notice', text }) })
-  const notices = [...claim.unclear, ...(rest.notices ?? []), ...registered.damage]
+  const notices = [...rolesSaid(inventory), ...claim.unclear, ...(rest.notices ?? []), ...registered.damage]
   let named = 0
   const emit = (body: RunEventBody) => {
     const event: RunEvent = { ...searched(body, redact), at: eventTime() }
@@ -112,14 +112,30 @@ export async function execute(execution: Execution): Promise<number> {
 
 /** The playbook's variables for the hosts of a run, where `-e` may set those that somebody knows. */
 export function variablesOf(playbook: Playbook, inventory: Inventory, hosts: readonly Host[]): Promise<unknown> {
-  return resolveVariables(playbook, hosts, inventory.extraVariables, name =>
-    // Whether something else than `-e` sets it for one of the hosts.
+  // Whether something else than `-e` sets it for one of the hosts.
+  const isSet = (name: string) =>
     hosts.some(
       host =>
         name in host.vars &&
         inventory.explain(host.name, name).places.some(({ layer }) => !layer.startsWith('extra variables')),
-    ),
+    )
+  return resolveVariables(
+    playbook,
+    hosts,
+    inventory.extraVariables,
+    name => roleVariables.includes(name) || isSet(name),
   )
+}
+
+/** What the names of groups that the playbook uses stand for, in one line; none where the inventory has groups by these names. */
+export function rolesSaid(inventory: Inventory): string[] {
+  const roles = inventory.roles()
+  const byTheirNames = roles.every(({ name, as }) => as === name || as === 'the masters')
+  if (byTheirNames) return []
+  const said = roles.map(
+    ({ name, as, hosts }) => `${name}: ${as} (${hosts.length} ${hosts.length === 1 ? 'host' : 'hosts'})`,
+  )
+  return [`by the groups of the inventory, ${said.join('; ')}`]
 }
 
 /** The hosts that `--limit` leaves. Throws where it matches none. */

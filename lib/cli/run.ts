@@ -1,7 +1,7 @@
 // `rekey run`: a playbook over an inventory.
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
-import { say } from '../output/print.ts'
+import { say, tell } from '../output/print.ts'
 import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { stepsOf } from '../playbook/steps.ts'
@@ -18,7 +18,7 @@ import {
   openConnecting,
   withConnectionOptions,
 } from './connection-options.ts'
-import { execute, limitOf, variablesOf } from './execute.ts'
+import { execute, limitOf, rolesSaid, variablesOf } from './execute.ts'
 import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { positiveInteger } from './whole-number.ts'
@@ -101,6 +101,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   }
   const plays = selectPlays(playbook, selection)
   if (isListing) {
+    for (const line of rolesSaid(inventory)) tell(line)
     for (const { play, hosts, steps } of plays) {
       say(`${play.title} [${play.hosts}]`)
       if (options.listHosts) for (const { name } of hosts) say(`  ${name}`)

@@ -21,6 +21,7 @@ import { readVaultPasswords, type VaultOptions } from './vault/vault-passwords.t
 
 export type { Explanation, Place } from './explanation.ts'
 export type { Inventory, InventoryGroup, SelectOptions } from './inventory.ts'
+export { roleVariables } from './roles.ts'
 
 export interface InventoryOptions extends VaultOptions {
   /** As given with `-i`, in order: paths, or lists of hosts with a comma. None: `ANSIBLE_INVENTORY`, then ansible.cfg. */

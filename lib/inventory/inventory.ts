@@ -9,7 +9,8 @@ import { type Explanation, explainVariable } from './explanation.ts'
 import { type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
 import { groupNames } from './host-facts.ts'
 import { graph, hostJson, hostYaml, listJson, listYaml } from './listing.ts'
-import { matchPattern, splitLimit, splitPattern, unmatchedError } from './pattern.ts'
+import { matchPattern, type Role, splitLimit, splitPattern, unmatchedError } from './pattern.ts'
+import { openRoles, type Roles } from './roles.ts'
 import type { Layers } from './variables/layers.ts'
 import { createResolver, type VariableResolver } from './variables/resolve.ts'
 
@@ -82,7 +83,7 @@ export function createInventory(context: InventoryContext): Inventory {
   const hostOf = (entry: HostEntry): Host => {
     let host = known.get(entry)
     if (!host) {
-      host = createHost(entry, resolver, context)
+      host = createHost(entry, resolver, roles, context)
       known.set(entry, host)
     }
     return host
@@ -105,8 +106,16 @@ export function createInventory(context: InventoryContext): Inventory {
     }
     return localhost
   }
-  const match = (parts: readonly string[]): ReturnType<typeof matchPattern> =>
-    matchPattern(data, parts, implicitLocalhost)
+  // What is printed of an inventory, it prints as Ansible does: without roles.
+  const match = (parts: readonly string[], role?: Role): ReturnType<typeof matchPattern> =>
+    matchPattern(data, parts, implicitLocalhost, role)
+  const roles = openRoles({
+    ...{ data, layers, read: resolver.read },
+    match: (pattern, role) => {
+      const { hosts, unmatched } = match(splitPattern(pattern), role)
+      return unmatched.length > 0 ? undefined : hosts
+    },
+  })
   const named = (name: string): HostEntry => {
     const entry = data.hosts.get(name) ?? implicitLocalhost(name)
     if (entry) return entry
@@ -116,8 +125,8 @@ export function createInventory(context: InventoryContext): Inventory {
       hint: guess ? `Did you mean "${guess}"?` : 'rekey inventory --graph shows what there is.',
     })
   }
-  const select = (pattern: string, { limit }: SelectOptions = {}): HostEntry[] => {
-    const { hosts, unmatched } = match(splitPattern(pattern))
+  const select = (pattern: string, { limit }: SelectOptions = {}, role?: Role): HostEntry[] => {
+    const { hosts, unmatched } = match(splitPattern(pattern), role)
     for (const part of unmatched) {
       const comma =
         pattern.includes(',') && part.includes(':') ? '; in a pattern with a comma, only commas separate' : ''
@@ -130,7 +139,7 @@ export function createInventory(context: InventoryContext): Inventory {
         hint: 'Leave it out for all hosts; to Ansible, too, an empty limit means all.',
       })
     }
-    const limited = match(splitLimit(limit, context.cwd))
+    const limited = match(splitLimit(limit, context.cwd), role)
     for (const part of limited.unmatched) throw unmatchedError(data, part, `--limit ${limit}`)
     if (limited.hosts.length === 0) {
       throw new RekeyError(`--limit ${limit} leaves no host of the inventory`, {
@@ -146,6 +155,7 @@ export function createInventory(context: InventoryContext): Inventory {
   return {
     sources,
     extraVariables,
+    roles: roles.asked,
     get hosts() {
       hosts ??= hostsOf(data.groups.get('all')!).map(hostOf)
       return hosts
@@ -155,7 +165,7 @@ export function createInventory(context: InventoryContext): Inventory {
       return groups
     },
     host: name => hostOf(named(name)),
-    select: (pattern, options) => select(pattern, options).map(hostOf),
+    select: (pattern, options) => select(pattern, options, roles.hosts).map(hostOf),
     list({ limit, yaml, exported } = {}) {
       const hosts = select('all', { limit })
       return yaml ? listYaml(context, hosts, { exported }) : listJson(context, hosts, { exported })
@@ -214,6 +224,7 @@ function describeGroup(group: Group): InventoryGroup {
 function createHost(
   entry: HostEntry,
   resolver: VariableResolver,
+  roles: Roles,
   { connection: defaults, cwd, environment, notice }: InventoryContext,
 ): Host {
   let groups: readonly string[] | undefined
@@ -222,7 +233,7 @@ function createHost(
   return {
     name: entry.name,
     get groups() {
-      groups ??= groupNames(entry)
+      groups ??= roles.among(entry, groupNames(entry))
       return groups
     },
     get vars() {

@@ -52,16 +52,20 @@ export interface Matches {
   readonly unmatched: string[]
 }
 
+/** What a name stands for where no host has it, before the groups are looked at. */
+export type Role = (name: string) => readonly HostEntry[] | undefined
+
 /** Applies parts in Ansible's order, whatever the order written: the unions, then `&`, then `!`. */
 export function matchPattern(
   data: InventoryData,
   parts: readonly string[],
   localhost: (name: string) => HostEntry | undefined,
+  role: Role = () => undefined,
 ): Matches {
   const unions = parts.filter(part => !/^[!&]/.test(part))
   const unmatched: string[] = []
   const match = (part: string): HostEntry[] => {
-    const found = matchPart(data, part, localhost)
+    const found = matchPart(data, part, localhost, role)
     if (!found) unmatched.push(part)
     return found ?? []
   }
@@ -81,11 +85,14 @@ function matchPart(
   data: InventoryData,
   part: string,
   localhost: (name: string) => HostEntry | undefined,
+  role: Role,
 ): HostEntry[] | undefined {
   const exact = data.hosts.get(part)
   if (exact) return [exact]
   const subscript = part.startsWith('~') ? null : /^(.+)\[(?:(-?[0-9]+)|([0-9]+)[:-]([0-9]*))\]$/.exec(part)
   const expression = subscript?.[1] ?? part
+  const inRole = role(expression)
+  if (inRole) return subscript ? pick(part, [...inRole], subscript) : [...inRole]
   const matches = matcher(expression)
   const hosts = new Set<HostEntry>()
   let named = expression === 'all'

@@ -5,12 +5,24 @@ import type { ConnectionSettings } from '../connection/settings.ts'
 export interface Host {
   /** Its name in the inventory (`inventory_hostname`). */
   readonly name: string
-  /** Every group that it is in, `all` left out, sorted by name (`group_names`). */
+  /**
+   * Every group that it is in, `all` left out, sorted by name (`group_names`); `masters`, `nodes` and `etcd` are those that these names
+   * stand for, whatever the inventory calls them.
+   */
   readonly groups: readonly string[]
   /** Its variables, templates in them resolved when read; reading one that can't be resolved throws. */
   readonly vars: Readonly<Record<string, unknown>>
   /** How to reach it; computed when read. */
   readonly connection: ConnectionSettings
+}
+
+/** What a name that playbooks use stands for in an inventory. */
+export interface InventoryRole {
+  readonly name: string
+  /** The group or the pattern that it was found as. */
+  readonly as: string
+  /** Names of its hosts. */
+  readonly hosts: readonly string[]
 }
 
 /** What a run needs of an inventory: hosts by pattern, and where it came from. */
@@ -20,10 +32,13 @@ export interface HostSource {
   /** Every host, in inventory order. */
   readonly hosts: readonly Host[]
   /**
-   * The hosts of a pattern (`masters`, `nodes:!n1`), in Ansible’s order: those of its first part first.
-   * Throws `RekeyError` for a pattern that can't be parsed.
+   * The hosts of a pattern (`masters`, `nodes:!n1`), in Ansible’s order: those of its first part first. `masters`, `nodes` and `etcd`
+   * are roles: what they stand for, the inventory says.
+   * Throws `RekeyError` for a pattern that can't be parsed, and for a role that the inventory leaves open.
    */
   select(pattern: string): Host[]
+  /** What the roles stand for, once a pattern with one of them was selected. */
+  roles(): readonly InventoryRole[]
 }
 
 /** The host of a name, if there is one: of the inventory, or this machine by one of its usual names. */

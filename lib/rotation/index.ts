@@ -7,7 +7,18 @@ export * as conditions from './conditions.ts'
 export * as copies from './copies.ts'
 export type { OnCluster, OnHost } from './given/context.ts'
 export * as found from './given/found.ts'
-export { isMaster, machines, masters, onMasters } from './given/hosts.ts'
+export {
+  etcd,
+  etcdHosts,
+  etcdOnly,
+  everyMachine,
+  isEtcd,
+  isMaster,
+  machines,
+  masters,
+  onEtcd,
+  onMasters,
+} from './given/hosts.ts'
 export { openServices, type Services } from './given/services.ts'
 export * as vault from './given/vault.ts'
 export * as issue from './issue.ts'
