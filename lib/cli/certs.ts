@@ -6,6 +6,7 @@ import { remoteFiles } from '../connection/files.ts'
 import { limiter } from '../connection/limiter.ts'
 import { remoteShell } from '../connection/remote.ts'
 import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
+import type { Inventory } from '../inventory/index.ts'
 import type { KubernetesObject } from '../kubernetes/api/api.ts'
 import { openCluster } from '../kubernetes/api/cluster.ts'
 import type { CensusEntry } from '../kubernetes/census/entry.ts'
@@ -21,7 +22,7 @@ import type { HostSession, RunContext } from '../playbook/model.ts'
 import { failureOf } from '../run/failure.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
-import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './inventory-options.ts'
 import { positiveInteger } from './whole-number.ts'
 
 interface CertsOptions extends InventoryOptions, ConnectionOptions {
@@ -33,6 +34,8 @@ interface CertsOptions extends InventoryOptions, ConnectionOptions {
   folder?: string[]
   forks: number
 }
+
+type LeftOut = (what: string, error: RekeyError) => void
 
 /** The command `rekey certs`, for `lib/cli/main.ts` to mount. */
 export function certsCommand(): Command {
@@ -68,10 +71,6 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   const inventory = await openInventory(options, { connection: connecting.defaults })
   const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
   if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
-  const masters = options.api ? inventory.select(options.masters) : []
-  await connecting.unlock([...hosts, ...masters])
-  const { signal, release } = interruptible()
-  const sessions = openHosts(signal)
   const notices: string[] = []
   const notice = (text: string) => void notices.push(text)
   // What could not be looked at must not pass for what is well.
@@ -80,14 +79,18 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
     notice(text)
     missing = Math.max(missing, code)
   }
-  const leftOut = (what: string, error: RekeyError) =>
+  const leftOut: LeftOut = (what, error) =>
     missed(`${what} left out: ${error.message}`, error instanceof UnreachableError ? exitCodes.unreachable : undefined)
+  const masters = options.api ? mastersOf(inventory, options.masters, leftOut) : []
+  notices.push(...rolesSaid(inventory))
+  await connecting.unlock([...hosts, ...masters])
+  const { signal, release } = interruptible()
+  const sessions = openHosts(signal)
   try {
     const limit = limiter(options.forks)
     // First of all the API: it knows on which address a node serves.
-    const { nodes, copies } = options.api
-      ? await inApi(masters, sessions, signal, notice, leftOut)
-      : { nodes: [], copies: [] }
+    const { nodes, copies } =
+      masters.length > 0 ? await inApi(masters, sessions, signal, notice, leftOut) : { nodes: [], copies: [] }
     const onHosts = await Promise.all(
       hosts.map(host =>
         limit(async () => {
@@ -126,12 +129,25 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
   }
 }
 
+/** The hosts through which the API is asked; where the inventory has no masters, what it keeps is left out, and that is told. */
+function mastersOf(inventory: Inventory, pattern: string, leftOut: LeftOut): Host[] {
+  try {
+    const hosts = inventory.select(pattern)
+    if (hosts.length > 0) return hosts
+    throw new RekeyError(`no host matches '${pattern}'`, { code: 'inventory.no-masters' })
+  } catch (error) {
+    if (!(error instanceof RekeyError) || error.code !== 'inventory.no-masters') throw error
+    leftOut('what the API keeps is', error)
+    return []
+  }
+}
+
 async function inApi(
   masters: Host[],
   sessions: ReturnType<typeof openHosts>,
   signal: AbortSignal,
   notice: (text: string) => void,
-  leftOut: (what: string, error: RekeyError) => void,
+  leftOut: LeftOut,
 ): Promise<{ nodes: readonly KubernetesObject[]; copies: readonly CensusEntry[] }> {
   const run: RunContext = {
     ...{

@@ -18,6 +18,7 @@ import { type Earlier, runPlaybook } from '../run/run.ts'
 import { processSecrets, shortestSecret } from '../secrets/index.ts'
 import { confirmSteps } from './confirm.ts'
 import { interruptible } from './interrupt.ts'
+import { rolesSaid } from './inventory-options.ts'
 
 /** One execution of plays in a run's folder. */
 export interface Execution extends ViewSettings {
@@ -125,17 +126,6 @@ export function variablesOf(playbook: Playbook, inventory: Inventory, hosts: rea
     inventory.extraVariables,
     name => roleVariables.includes(name) || isSet(name),
   )
-}
-
-/** What the names of groups that the playbook uses stand for, in one line; none where the inventory has groups by these names. */
-export function rolesSaid(inventory: Inventory): string[] {
-  const roles = inventory.roles()
-  const byTheirNames = roles.every(({ name, as }) => as === name || as === 'the masters')
-  if (byTheirNames) return []
-  const said = roles.map(
-    ({ name, as, hosts }) => `${name}: ${as} (${hosts.length} ${hosts.length === 1 ? 'host' : 'hosts'})`,
-  )
-  return [`by the groups of the inventory, ${said.join('; ')}`]
 }
 
 /** The hosts that `--limit` leaves. Throws where it matches none. */

@@ -50,6 +50,17 @@ export function openInventory(
   })
 }
 
+/** What the names of groups that were asked for stand for, in one line; none where the inventory has groups by these names. */
+export function rolesSaid(inventory: Inventory): string[] {
+  const roles = inventory.roles()
+  const byTheirNames = roles.every(({ name, as }) => as === name || as === 'the masters')
+  if (byTheirNames) return []
+  const said = roles.map(
+    ({ name, as, hosts }) => `${name}: ${as} (${hosts.length} ${hosts.length === 1 ? 'host' : 'hosts'})`,
+  )
+  return [`by the groups of the inventory, ${said.join('; ')}`]
+}
+
 /** The options as a run's folder keeps them, for whoever goes on with the run from another directory. */
 export function inventoryCommand(options: InventoryOptions, sources: readonly string[]): InventoryCommand {
   return {

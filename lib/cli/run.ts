@@ -18,8 +18,14 @@ import {
   openConnecting,
   withConnectionOptions,
 } from './connection-options.ts'
-import { execute, limitOf, rolesSaid, variablesOf } from './execute.ts'
-import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { execute, limitOf, variablesOf } from './execute.ts'
+import {
+  type InventoryOptions,
+  inventoryCommand,
+  openInventory,
+  rolesSaid,
+  withInventoryOptions,
+} from './inventory-options.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { positiveInteger } from './whole-number.ts'
 

@@ -205,7 +205,7 @@ function noMasters({ groups }: InventoryData): RekeyError {
       ? `none of the groups ${usual.masters.slice(0, -1).join(', ')} or ${usual.masters.at(-1)}`
       : `no host in the group ${empty}`
   return new RekeyError(`the inventory has no masters: there is ${why}`, {
-    code: 'inventory.role',
+    code: 'inventory.no-masters',
     hint: 'Say which hosts the control plane is on: rekey_masters: PATTERN in group_vars/all.yml, or -e rekey_masters=PATTERN.',
   })
 }

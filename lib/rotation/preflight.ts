@@ -15,7 +15,7 @@ import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import { type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
-import { isMaster, machines, masters } from './given/hosts.ts'
+import { etcdHosts, isMaster, machines, masters } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
 export const variables = {
@@ -107,17 +107,17 @@ export const checkEtcd: StepDefinition<OnHost> = {
   },
 }
 
-/** Fails where etcd can't be asked or backed up, or has other members than the inventory has masters. */
+/** Fails where etcd can't be asked or backed up, or has other members than the inventory says. */
 export const checkEtcdMembers: StepDefinition<OnHost> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
     await requireEtcdTools(ctx)
     const members = await etcdMembers(ctx)
-    const hosts = ctx.hosts(masters)
+    const hosts = etcdHosts(ctx)
     if (members.length !== hosts.length || members.some(({ learner }) => learner)) {
       throw new HostFailedError(
-        `etcd has the members ${members.map(({ name }) => name).join(', ')}, and the inventory the masters ${hosts.map(({ name }) => name).join(', ')}`,
+        `etcd has the members ${members.map(({ name }) => name).join(', ')}, and the inventory has it on ${hosts.map(({ name }) => name).join(', ')}`,
         {
           code: 'preflight.etcd-members',
           hint: 'A member that is not in the inventory would be left without a certificate that the others accept.',

@@ -37,14 +37,15 @@ export async function servedCertificates(
 
 /**
  * Every port that a machine of a cluster may serve on, as a master and as a node. etcd's peers are served on the node's own
- * address: `nodeAddress`, else the inventory's `node_ip`, else where the machine is reached.
+ * address: `nodeAddress`, else the inventory's `node_ip`, or `ip` as Kubespray has it, else where the machine is reached.
  */
 export function endpointsOf(
   { vars, connection }: Pick<Host, 'vars' | 'connection'>,
   nodeAddress?: string,
 ): TlsEndpoint[] {
-  const { node_ip: named } = vars as { node_ip?: unknown }
-  const address = nodeAddress ?? (typeof named === 'string' ? named : connection.address)
+  const { node_ip: nodeIp, ip } = vars as { node_ip?: unknown; ip?: unknown }
+  const named = [nodeIp, ip].find(one => typeof one === 'string')
+  const address = nodeAddress ?? named ?? connection.address
   return [...masterEndpoints(address), kubeletEndpoint]
 }
 
