@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { workbench } from './_rekey.ts'
+import { workbench } from '../cli/_rekey.ts'
 
 /** A workbench with an inventory as Kubespray has it: groups around groups, addresses of its own, a master that runs pods too. */
 function kubespray() {
