@@ -19,6 +19,21 @@ export interface KubeconfigFacts extends ApiCredentials {
   readonly certificateFile?: string
 }
 
+/** The current context of a kubeconfig as it stands there: what it holds itself, and what it names files for. */
+export interface KubeconfigFields {
+  readonly cluster: string
+  readonly context?: string
+  readonly user: string
+  readonly server?: string
+  /** PEM. */
+  readonly ca?: string
+  readonly certificate?: string
+  readonly key?: string
+  readonly authorityFile?: string
+  readonly certificateFile?: string
+  readonly keyFile?: string
+}
+
 interface Named<T> {
   readonly name: string
   readonly [member: string]: T | string | undefined
@@ -31,23 +46,36 @@ type Fields = Record<string, string | undefined>
  * @throws RekeyError where it has no current context, or no embedded CA
  */
 export function readKubeconfig(text: string, where: string): KubeconfigFacts {
-  const config = parse(text, where)
-  const context = config['current-context'] ?? config.contexts?.[0]?.name
-  const linked = config.contexts?.find(({ name }) => name === context)?.['context'] as Fields | undefined
-  const cluster = linked?.['cluster'] ?? ''
-  const user = linked?.['user'] ?? ''
-  const { server, 'certificate-authority-data': ca } = fields(config.clusters, cluster, 'cluster')
-  const own = fields(config.users, user, 'user')
+  const { context, server, ca, certificateFile, ...own } = kubeconfigFields(text, where)
   if (context === undefined || server === undefined || ca === undefined) {
     const missing =
       context === undefined ? 'current context' : server === undefined ? 'server' : 'certificate-authority-data'
     throw new RekeyError(`${where} has no ${missing}`, { code: 'kubeconfig.incomplete' })
   }
+  const { cluster, user, certificate, key } = own
+  return { ...{ cluster, context, user, server, ca }, certificate, key, certificateFile }
+}
+
+/**
+ * Reads the current context of a kubeconfig, whatever it lacks.
+ * @throws RekeyError where it is not YAML
+ */
+export function kubeconfigFields(text: string, where: string): KubeconfigFields {
+  const config = parse(text, where)
+  const context = config['current-context'] || config.contexts?.[0]?.name
+  const linked = config.contexts?.find(({ name }) => name === context)?.['context'] as Fields | undefined
+  const cluster = linked?.['cluster'] ?? ''
+  const user = linked?.['user'] ?? ''
+  const server = fields(config.clusters, cluster, 'cluster')
+  const own = fields(config.users, user, 'user')
   return {
-    ...{ cluster, context, user, server, ca: decode(ca) ?? '' },
+    ...{ cluster, context, user, server: server['server'] },
+    ca: decode(server['certificate-authority-data']),
     certificate: decode(own['client-certificate-data']),
     key: decode(own['client-key-data']),
+    authorityFile: server['certificate-authority'],
     certificateFile: own['client-certificate'],
+    keyFile: own['client-key'],
   }
 }
 
