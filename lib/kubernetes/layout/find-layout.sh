@@ -17,7 +17,7 @@ newline='
 words() { tr '\000\n' '\n ' <"$1" 2>/dev/null; }
 
 processes() {
-  own=$(readlink /proc/1/ns/net 2>/dev/null)
+  own=$(readlink /proc/self/ns/net 2>/dev/null)
   grep -lsE "(^|/)($components|$others)" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | while IFS= read -r pid; do
     exe=$(readlink "/proc/$pid/exe" 2>/dev/null); exe=${exe% (deleted)}
     first=$(words "/proc/$pid/cmdline" | head -n 1)
@@ -143,7 +143,7 @@ paths() {
 # Folders that hold the certificates of everybody, or more than can be looked through.
 is_everybodys() {
   case ${1%/} in
-  '' | /etc | /etc/ssl | /etc/ssl/certs* | /etc/ca-certificates* | /etc/pki* | /etc/systemd* | /etc/default | /etc/sysconfig | /usr* | /lib* | /bin | /sbin | /opt | /opt/*bin* | /home | /home/* | /root | /root/* | /var | /var/lib | /var/log* | /var/lib/etcd* | /var/lib/containerd* | /var/lib/docker* | /tmp* | /run | /run/* | /var/run* | /proc* | /sys* | /dev* | /srv | /mnt | /media) return 0 ;;
+  '' | /etc | /etc/ssl | /etc/ssl/certs* | /etc/ca-certificates* | /etc/pki* | /etc/systemd* | /etc/default | /etc/sysconfig | /usr* | /lib* | /bin | /sbin | /opt | /opt/*bin* | /home | /home/* | /root | /root/* | /var | /var/lib | /var/log* | /var/lib/etcd* | /var/lib/containerd* | /var/lib/docker* | /tmp | /var/tmp | /run | /run/* | /var/run* | /proc* | /sys* | /dev* | /srv | /mnt | /media) return 0 ;;
   esac
   return 1
 }
