@@ -20,6 +20,11 @@ export function labCommand(): Command {
     .addOption(
       new Option('--layout <which>', 'how the cluster of a new lab is made (default: kubeadm)').choices(lab.layouts),
     )
+    .addOption(
+      new Option('--shape <which>', 'whose documents --layout systemd follows (default: hard-way)').choices(
+        lab.unitShapes,
+      ),
+    )
     .addOption(new Option('--login <how>', 'how machines of a new lab are entered (default: root)').choices(lab.logins))
     .addOption(
       new Option('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)').choices(
@@ -34,17 +39,19 @@ export function labCommand(): Command {
     .option('--without <parts>', `what a new lab lacks, by commas: ${lab.dispensable.join(', ')}`, dispensableParts)
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
-    .action(async ({ name, masters, nodes, layout, login, disks, nodeNames, without, fresh, yes }) => {
-      const started = performance.now()
-      const options = lab.optionsOf(name, { masters, nodes, layout, login, disks, nodeNames, without })
-      await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
-      const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
-      say(`
+    .action(
+      async ({ name, masters, nodes, layout, shape: unitShape, login, disks, nodeNames, without, fresh, yes }) => {
+        const started = performance.now()
+        const options = lab.optionsOf(name, { masters, nodes, layout, unitShape, login, disks, nodeNames, without })
+        await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
+        const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
+        say(`
 Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
   rekey lab ssh${flag} m1 ${options.login === 'root' ? '' : 'sudo '}kubectl get nodes,pods -A
   rekey lab status${flag}
 Its inventory: ${lab.inventoryPath(name)}`)
-    })
+      },
+    )
   named('fill', 'put the cluster into states that clusters of years are found in')
     .argument('[states...]', 'which of them (default: all that it can be in)')
     .addHelpText('after', () => {

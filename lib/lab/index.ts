@@ -52,6 +52,7 @@ export {
   type Machine,
   nodeNamings,
   type Shape,
+  unitShapes,
   unusual,
 } from './shape.ts'
 

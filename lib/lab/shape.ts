@@ -12,12 +12,14 @@ export interface Machine {
   readonly hostname: string
   readonly role: Role
   readonly address: string
-  /** The range its pods' addresses come from; only masters and nodes have pods. */
+  /** The range its pods' addresses come from: machines with a kubelet have one. */
   readonly podSubnet?: string
 }
 
 /** How the cluster is laid out: what its components run as, and where its files are. */
-export const layouts = ['kubeadm'] as const
+export const layouts = ['kubeadm', 'systemd'] as const
+/** Whose documents a cluster of systemd units is made by. */
+export const unitShapes = ['hard-way', 'kubeasz'] as const
 /** How machines are entered. */
 export const logins = ['root', 'sudo', 'sudo-password'] as const
 /** Whether etcd has a disk of its own. */
@@ -32,6 +34,8 @@ export type Dispensable = (typeof dispensable)[number]
 /** What makes a lab like clusters that others made. */
 export interface Traits {
   readonly layout: (typeof layouts)[number]
+  /** Of the layout `systemd` alone. */
+  readonly unitShape: (typeof unitShapes)[number]
   readonly login: (typeof logins)[number]
   readonly disks: (typeof diskLayouts)[number]
   readonly nodeNames: (typeof nodeNamings)[number]
@@ -42,6 +46,7 @@ export interface Traits {
 /** What a lab has where nobody asks for anything else. */
 export const usualTraits: Traits = {
   layout: 'kubeadm',
+  unitShape: 'hard-way',
   login: 'root',
   disks: 'one',
   nodeNames: 'inventory',
@@ -72,7 +77,7 @@ export interface Shape extends Size, Traits {
 export const defaultOptions: LabOptions = { name: 'default', masters: 3, nodes: 2 }
 
 /** Checks what somebody asked for. Throws a `RekeyError` (`lab.options`) that says what is possible. */
-export function checkOptions({ name, masters, nodes }: LabOptions): void {
+export function checkOptions({ name, masters, nodes, ...asked }: LabOptions): void {
   const wrong = (message: string, hint: string) => new RekeyError(message, { code: 'lab.options', hint })
   if (!/^[a-z][a-z0-9-]{0,29}$/.test(name) || name.endsWith('-'))
     throw wrong(
@@ -84,6 +89,9 @@ export function checkOptions({ name, masters, nodes }: LabOptions): void {
   if (!Number.isInteger(nodes) || nodes < 0 || nodes > 40)
     throw wrong(`a lab can't have ${nodes} nodes`, 'Ask for a number from 0 to 40.')
   if (nodes === 0) throw wrong('a lab without nodes has nowhere to run its canaries', 'Ask for at least one node.')
+  const { layout, unitShape } = traitsOf(asked)
+  if (layout !== 'systemd' && unitShape !== usualTraits.unitShape)
+    throw wrong(`the layout ${layout} has no shape '${unitShape}'`, 'Ask for --layout systemd, too.')
 }
 
 /**
@@ -120,7 +128,7 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
     Array.from({ length: count }, (_, index) => {
       const address = `${prefix}${firstAddress + index}`
       return machine(role, `${letter}${index + 1}`, address, {
-        podSubnet: `10.244.${firstPods + index}.0/24`,
+        ...(hasKubelet(traits, role) && { podSubnet: `10.244.${firstPods + index}.0/24` }),
         ...(traits.nodeNames === 'other' && { hostname: `ip-${address.replaceAll('.', '-')}` }),
       })
     })
@@ -146,10 +154,11 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
 
 /** All traits of a lab, of which some were asked for. */
 export function traitsOf(asked: Partial<Traits>): Traits {
-  const { layout, login, disks, nodeNames, without } = usualTraits
+  const { layout, unitShape, login, disks, nodeNames, without } = usualTraits
   const absent = new Set(asked.without ?? without)
   return {
     layout: asked.layout ?? layout,
+    unitShape: asked.unitShape ?? unitShape,
     login: asked.login ?? login,
     disks: asked.disks ?? disks,
     nodeNames: asked.nodeNames ?? nodeNames,
@@ -170,12 +179,12 @@ export function unusual(traits: Traits): string[] {
 }
 
 function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
-  const { layout, login, disks, nodeNames, without } = traitsOf(asked)
+  const { layout, unitShape, login, disks, nodeNames, without } = traitsOf(asked)
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   return [
     count(masters, 'master'),
     count(nodes, 'node'),
-    `--layout ${layout}`,
+    layout === 'systemd' ? `--layout systemd --shape ${unitShape}` : `--layout ${layout}`,
     `--login ${login}`,
     `--disks ${disks}`,
     `--node-names ${nodeNames}`,
@@ -185,8 +194,14 @@ function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
 
 export const masters = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'master')
 export const nodes = (shape: Shape): Machine[] => shape.machines.filter(({ role }) => role === 'node')
-/** Masters and nodes: the machines with a kubelet. */
+/** Masters and nodes: the machines of the cluster. */
 export const members = (shape: Shape): Machine[] => [...masters(shape), ...nodes(shape)]
+/** The machines with a kubelet: what is a node to the API. */
+export const kubeletMachines = (shape: Shape): Machine[] => members(shape).filter(({ podSubnet }) => podSubnet)
+
+/** Controllers made the hard way run no pods; all other members of a cluster do. */
+const hasKubelet = (traits: Traits, role: Role): boolean => role === 'node' || !isHardWay(traits)
+const isHardWay = ({ layout, unitShape }: Traits): boolean => layout === 'systemd' && unitShape === 'hard-way'
 
 /** The machine with the lab's Vault. */
 export const vaultMachine = (shape: Shape): Machine => shape.machines.find(({ role }) => role === 'vault')!
@@ -200,13 +215,17 @@ export const has = ({ without }: Traits, part: Dispensable): boolean => !without
 
 /**
  * Where members of the cluster ask for the API. Without a load balancer several masters share a name that each machine knows from its
- * /etc/hosts, as kubeadm's documents have it, and a single one is asked at its address.
+ * /etc/hosts, as kubeadm's documents have it, and a single one is asked at its address. The hard way, it is always such a name.
  */
 export function endpointOf(shape: Shape): { readonly host: string; readonly name?: string; readonly address: string } {
   const balancer = loadBalancer(shape)
   const [first] = masters(shape)
   const address = (balancer ?? first!).address
-  const name = !balancer && shape.masters > 1 ? 'cluster-endpoint' : undefined
+  const name = isHardWay(shape)
+    ? 'server.kubernetes.local'
+    : !balancer && shape.masters > 1
+      ? 'cluster-endpoint'
+      : undefined
   return { host: name ?? address, name, address }
 }
 

@@ -41,9 +41,10 @@ function clusterOf(shape: Shape): Shape {
 
 /** What one snapshot is kept of: a lab's name, and what its cluster is like. */
 function familyOf(shape: Shape): string {
-  const { layout, nodeNames, without } = clusterOf(shape)
+  const { layout, unitShape, nodeNames, without } = clusterOf(shape)
   const traits = [
     ...(layout === usualTraits.layout ? [] : [layout]),
+    ...(unitShape === usualTraits.unitShape ? [] : [unitShape]),
     ...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']),
     ...without.map(part => `no-${part}`),
   ]

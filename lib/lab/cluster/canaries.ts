@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { fileOf } from '../machines/machine.ts'
-import { endpointOf, has, members, type Shape } from '../shape.ts'
+import { endpointOf, has, kubeletMachines, type Shape } from '../shape.ts'
 
 const manifest = (name: string) =>
   readFileSync(fileURLToPath(new URL(`manifests/${name}.yaml`, import.meta.url)), 'utf8')
@@ -51,7 +51,7 @@ export interface CanaryResult {
 
 /** Every result there is on the masters and nodes, read from their disks. */
 export function canaryResultsOf(shape: Shape): CanaryResult[] {
-  return members(shape).flatMap(({ name }) => {
+  return kubeletMachines(shape).flatMap(({ name }) => {
     const folder = fileOf(shape.name, name, '/var/lib/rekey-canary')
     if (!existsSync(folder)) return []
     return readdirSync(folder).flatMap(file => {

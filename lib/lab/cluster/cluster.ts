@@ -3,7 +3,7 @@ import { RekeyError } from '../../errors.ts'
 import { waitFor } from '../command.ts'
 import { bootTimeOf, exec, tryExec } from '../machines/machine.ts'
 import { type Detail, type Report, timed } from '../progress.ts'
-import { has, masters, members, type Shape } from '../shape.ts'
+import { has, kubeletMachines, masters, members, type Shape } from '../shape.ts'
 import { type CanaryResult, canaryManifest, canaryResultsOf, canaryWorkloads, routesManifest } from './canaries.ts'
 import { layoutOf } from './layouts/index.ts'
 import { isOfStates } from './states.ts'
@@ -81,7 +81,7 @@ export async function examineCluster(shape: Shape): Promise<Complaints> {
     shape,
     items.filter(item => item.kind === 'Node') as NodeObject[],
     items.filter(item => item.kind === 'Pod') as PodObject[],
-    new Map(members(shape).map(({ name, hostname }) => [hostname, bootTimeOf(shape.name, name)])),
+    new Map(kubeletMachines(shape).map(({ name, hostname }) => [hostname, bootTimeOf(shape.name, name)])),
   )
   return complaints.length > 0 ? complaints : ((await layoutOf(shape).examine?.(shape)) ?? [])
 }
@@ -100,7 +100,7 @@ export function judgeCluster(
   const fresh = (time: string | undefined, machine: string | undefined) =>
     time !== undefined && Date.parse(time) >= (bootTimes.get(machine ?? '') ?? Number.POSITIVE_INFINITY) - 1000
   const complaints: Complaints = []
-  const notReady = members(shape).filter(({ hostname }) => {
+  const notReady = kubeletMachines(shape).filter(({ hostname }) => {
     const node = nodeList.find(({ metadata }) => metadata.name === hostname)
     const ready = node?.status.conditions?.find(({ type }) => type === 'Ready')
     return ready?.status !== 'True' || !fresh(ready.lastHeartbeatTime, hostname)
@@ -155,7 +155,7 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
         if (earlier && earlier.failures === failures && earlier.calls < calls) return []
         return `${pod} on ${node}: ${lastError || 'no calls yet'}`
       })
-      const missing = members(shape).length + 2 - after.size
+      const missing = kubeletMachines(shape).length + 2 - after.size
       if (missing > 0) failing.push(`${missing} not started`)
       before = after
       detail(failing.length ? `canaries: ${failing.join('; ')}` : '')
@@ -184,14 +184,14 @@ async function forgetUnanswered(shape: Shape, machine: string): Promise<void> {
 /** Lets the callers count from zero: what they saw while a cluster came up is no one's concern. */
 export async function resetCanaries(shape: Shape): Promise<void> {
   await Promise.all(
-    members(shape).map(({ name }) =>
+    kubeletMachines(shape).map(({ name }) =>
       exec(shape.name, name, ['sh', '-c', 'rm -f /var/lib/rekey-canary/*.json; touch /var/lib/rekey-canary/reset']),
     ),
   )
   await waitFor(
     'the canaries to count from zero',
     20,
-    () => liveCallers(shape).size >= members(shape).length + 2 || undefined,
+    () => liveCallers(shape).size >= kubeletMachines(shape).length + 2 || undefined,
   )
 }
 

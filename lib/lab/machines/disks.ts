@@ -9,7 +9,8 @@ import { fileOf, machineFolder } from './machine.ts'
 function unitsOf(shape: Shape, machine: Machine): readonly string[] {
   if (machine.role === 'loadbalancer') return ['/lib/systemd/system/haproxy.service']
   if (machine.role === 'vault') return ['/etc/systemd/system/vault.service']
-  return ['/lib/systemd/system/containerd.service', ...layoutOf(shape).units(shape, machine)]
+  const runtime = machine.podSubnet ? ['/lib/systemd/system/containerd.service'] : []
+  return [...runtime, ...layoutOf(shape).units(shape, machine)]
 }
 
 /** Writes a machine's disk: its name, its services and their configuration. */
@@ -30,11 +31,12 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
   mkdirSync(wanted, { recursive: true })
   for (const unit of unitsOf(shape, machine)) symlinkSync(unit, join(wanted, unit.slice(unit.lastIndexOf('/') + 1)))
   if (machine.podSubnet) write('/etc/cni/net.d/10-bridge.conflist', podNetwork(machine.podSubnet))
-  if (machine.role === 'master') {
+  const { adminKubeconfig } = layoutOf(shape)
+  if (machine.role === 'master' && adminKubeconfig !== '/root/.kube/config') {
     // Whoever logs in to a master can type kubectl; a link, so that it is always the current one.
     const folder = fileOf(shape.name, machine.name, '/root/.kube')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    symlinkSync(layoutOf(shape).adminKubeconfig, join(folder, 'config'))
+    symlinkSync(adminKubeconfig, join(folder, 'config'))
   }
   if (machine.role === 'loadbalancer') write('/etc/haproxy/haproxy.cfg', loadBalancer(shape))
 }
@@ -73,8 +75,14 @@ function podNetwork(subnet: string): string {
   )}\n`
 }
 
-/** haproxy in front of the API servers, as operators run it: plain TCP, servers in and out by /readyz. */
+/** haproxy in front of the API servers, as operators run it: plain TCP, servers in and out by /readyz, where that tells everybody. */
 function loadBalancer(shape: Shape): string {
+  const asked = layoutOf(shape).anonymousReadiness
+    ? `  option httpchk
+  http-check send meth GET uri /readyz
+  http-check expect status 200
+`
+    : ''
   const servers = masters(shape).map(({ name, address }) => `  server ${name} ${address}:6443 check`)
   return `global
   maxconn 4096
@@ -96,10 +104,7 @@ frontend kubernetes-api
 
 backend masters
   balance roundrobin
-  option httpchk
-  http-check send meth GET uri /readyz
-  http-check expect status 200
-  default-server check-ssl verify none inter 500ms downinter 250ms fall 3 rise 1
+${asked}  default-server check-ssl verify none inter 500ms downinter 250ms fall 3 rise 1
 ${servers.join('\n')}
 `
 }

@@ -90,11 +90,14 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
     binds.push(
       // Container runtimes stack overlays on these folders; an overlay can't be stacked on the machine's own.
       ...['containerd', 'kubelet'].map(part => `--bind=${join(folder, part)}:/var/lib/${part}`),
-      `--bind=${join(folder, ownDisk ? 'etcd-disk' : 'etcd')}:/var/lib/etcd`,
-      `--bind-ro=${parts.binaries.kubernetes}:/usr/local/bin/kubernetes`,
       '--bind=/dev/kmsg',
     )
   }
+  if (machine.role === 'master' || machine.role === 'node')
+    binds.push(
+      `--bind=${join(folder, ownDisk ? 'etcd-disk' : 'etcd')}:/var/lib/etcd`,
+      `--bind-ro=${parts.binaries.kubernetes}:/usr/local/bin/kubernetes`,
+    )
   if (machine.role === 'vault') binds.push(`--bind-ro=${parts.binaries.vault}:/usr/local/bin/vault`)
   const script = `
     for group in ${createCgroups(lab, machine.name).join(' ')}; do echo $$ > $group; done

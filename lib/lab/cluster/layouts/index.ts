@@ -2,8 +2,12 @@
 import type { layouts, Traits } from '../../shape.ts'
 import { kubeadm } from './kubeadm.ts'
 import type { Layout } from './layout.ts'
+import { hardWay } from './systemd/hard-way.ts'
 
-const byName: Readonly<Record<(typeof layouts)[number], Layout>> = { kubeadm }
+const byName: Readonly<Record<(typeof layouts)[number], (traits: Traits) => Layout>> = {
+  kubeadm: () => kubeadm,
+  systemd: () => hardWay,
+}
 
 /** The layout of a lab. */
-export const layoutOf = ({ layout }: Traits): Layout => byName[layout]
+export const layoutOf = (traits: Traits): Layout => byName[traits.layout](traits)

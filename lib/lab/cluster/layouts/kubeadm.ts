@@ -28,6 +28,7 @@ const ignored = [
 export const kubeadm: Layout = {
   sources: ['kubeadm.ts'],
   adminKubeconfig: '/etc/kubernetes/admin.conf',
+  anonymousReadiness: true,
   units: () => ['/etc/systemd/system/kubelet.service'],
   make,
 }

@@ -8,6 +8,8 @@ export interface Layout {
   readonly sources: readonly string[]
   /** The administrator's kubeconfig on each master. */
   readonly adminKubeconfig: string
+  /** Whether an API server tells a load balancer without a certificate whether it is ready. */
+  readonly anonymousReadiness: boolean
   /** The units that start with a machine of the cluster, besides the container runtime. */
   readonly units: (shape: Shape, machine: Machine) => readonly string[]
   /** Makes the cluster, up to its add-ons, on machines that have booted for the first time. */
