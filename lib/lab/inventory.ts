@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { canaryWorkloads, routesWorkload } from './cluster/canaries.ts'
+import { layoutOf } from './cluster/layouts/index.ts'
 import { vaultAddress, vaultCaFile, vaultTokenFile } from './cluster/vault.ts'
 import { labFolder } from './folders.ts'
 import { loginUser } from './machines/furnish.ts'
@@ -32,14 +33,15 @@ function hosts(shape: Shape): string {
       .map(line)
       .join('')}`
   }
+  const { masters, nodes } = layoutOf(shape).groups
   return `# Written by 'rekey lab up' for the lab '${shape.name}'.
 all:
   children:
     cluster:
       children:
-        masters:
-        nodes:
-${group('masters', 'master')}${group('nodes', 'node')}${loadBalancer(shape) ? group('loadbalancers', 'loadbalancer') : ''}${group('vault', 'vault')}`
+        ${masters}:
+        ${nodes}:
+${group(masters, 'master')}${group(nodes, 'node')}${loadBalancer(shape) ? group('loadbalancers', 'loadbalancer') : ''}${group('vault', 'vault')}`
 }
 
 function variables(shape: Shape): string {
@@ -50,7 +52,7 @@ ansible_ssh_common_args: ${JSON.stringify(`-o UserKnownHostsFile=${knownHostsFil
 
 cluster_name: ${shape.name}
 api_server: https://${endpointOf(shape).address}:6443
-control_plane_layout: kubeadm
+control_plane_layout: ${shape.layout}
 cluster_domain: ${shape.clusterDomain}
 service_subnet: ${shape.serviceSubnet}
 pod_subnet: ${shape.podSubnet}

@@ -28,6 +28,7 @@ const ignored = [
 export const kubeadm: Layout = {
   sources: ['kubeadm.ts'],
   adminKubeconfig: '/etc/kubernetes/admin.conf',
+  groups: { masters: 'masters', nodes: 'nodes' },
   anonymousReadiness: true,
   units: () => ['/etc/systemd/system/kubelet.service'],
   make,

@@ -8,6 +8,8 @@ export interface Layout {
   readonly sources: readonly string[]
   /** The administrator's kubeconfig on each master. */
   readonly adminKubeconfig: string
+  /** What its tool's own inventories call the groups of masters and nodes. */
+  readonly groups: { readonly masters: string; readonly nodes: string }
   /** Whether an API server tells a load balancer without a certificate whether it is ready. */
   readonly anonymousReadiness: boolean
   /** The units that start with a machine of the cluster, besides the container runtime. */

@@ -22,6 +22,8 @@ export const hardWay: Layout = {
     '../manifests/coredns.yaml',
   ],
   adminKubeconfig,
+  // What its releases with several of them call them.
+  groups: { masters: 'controllers', nodes: 'workers' },
   anonymousReadiness: true,
   // They are enabled once their files are there.
   units: () => [],

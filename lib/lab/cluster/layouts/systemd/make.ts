@@ -119,7 +119,7 @@ async function waitForApi(shape: Shape, kubeconfig: string, detail: Detail): Pro
           ['kubectl', `--kubeconfig=${kubeconfig}`, '--request-timeout=4s', 'get', '--raw=/readyz'],
           { timeout: 30 },
         )
-        answer = (stdout || stderr).trim().split('\n').at(-1) ?? ''
+        answer = (stdout || stderr).trim().split('\n').at(-1)!.slice(0, 100)
         detail(`${name}: ${answer}`)
         return (code === 0 && answer === 'ok') || undefined
       },
