@@ -1,9 +1,10 @@
-// etcd on masters that kubeadm laid out: stacked members, their client certificates beside the API server's.
-import { raw } from '../../connection/shell.ts'
+// The members of etcd, each asked on its own host: how it is, whom it knows, and for a snapshot.
+import { quote, raw } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { getFromLoopback } from '../api/loopback.ts'
-import * as kubeadm from '../layout/kubeadm/index.ts'
+import { presentedCertificates } from './endpoints.ts'
+import { type EtcdAccess, type ListensAt, urlOf } from './etcd-access.ts'
 
 /** One member as etcd lists it. */
 export interface EtcdMember {
@@ -13,14 +14,26 @@ export interface EtcdMember {
   readonly learner: boolean
 }
 
-const { etcd } = kubeadm
+/**
+ * Has etcdctl ask the etcd of this host: where it listens, whom to trust, and as whom. Of several identities it is the first that lies there:
+ * layouts differ in which they make.
+ */
+function asked({ client, ca, identities }: EtcdAccess): string {
+  const files = identities.flatMap(({ certificate, key }) => [certificate, key]).map(quote)
+  return `export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=${quote(urlOf(client))}; unset ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY
+${ca === undefined ? '' : `export ETCDCTL_CACERT=${quote(ca)}`}
+set -- ${files.join(' ')}
+while [ $# -gt 1 ]; do
+  if [ -r "$1" ] && [ -r "$2" ]; then export ETCDCTL_CERT="$1" ETCDCTL_KEY="$2"; break; fi
+  shift 2
+done
+`
+}
 
-// The programs of the etcd that runs, as they lie in its container: they are of its version, and a master that kubeadm made has no
-// others. They run on the host, with the host's files, and need no container runtime. What does not run there, since it wants libraries of
-// its container, is left for what the host has.
-const tools = raw(`export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=${etcd.client}
-export ETCDCTL_CACERT=${etcd.ca} ETCDCTL_CERT=${etcd.healthcheck.certificate} ETCDCTL_KEY=${etcd.healthcheck.key}
-etcd_tool() {
+// The programs of the etcd that runs, as they lie in its container or on its host: they are of its version, and a master that kubeadm made
+// has no others. They run on the host, with the host's files, and need no container runtime. What does not run there, since it wants
+// libraries of its container, is left for what the host has.
+const tools = `etcd_tool() {
   for pid in $(grep -lzxE '(/[^ ]*/)?etcd' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
     for folder in "$(dirname "$(readlink "/proc/$pid/exe")")" /usr/local/bin /usr/bin; do
       tool=/proc/$pid/root$folder/$1
@@ -29,14 +42,17 @@ etcd_tool() {
   done
   command -v "$1" || { echo "there is no $1, neither beside the etcd that runs nor on this host" >&2; return 127; }
 }
-`)
+`
+
+/** All that a question to the etcd of a host begins with. */
+const tooled = (access: EtcdAccess) => raw(asked(access) + tools)
 
 /**
- * Throws `HostFailedError` where a master lacks what `etcdMembers` and `saveSnapshot` are done with, and names it.
+ * Throws `HostFailedError` where a host of etcd lacks what `etcdMembers` and `saveSnapshot` are done with, and names it.
  */
 export async function requireEtcdTools({ $, host }: HostSession): Promise<void> {
   // Before 3.6, etcdctl told of snapshots what etcdutl does.
-  const look = await $({ quiet: true })`${tools}ctl=$(etcd_tool etcdctl 2>/dev/null) || { echo etcdctl; exit 0; }
+  const look = await $({ quiet: true })`${raw(tools)}ctl=$(etcd_tool etcdctl 2>/dev/null) || { echo etcdctl; exit 0; }
 etcd_tool etcdutl >/dev/null 2>&1 || "$ctl" snapshot --help | grep -q '^[[:space:]]*status[[:space:]]' || echo etcdutl`
   const missing = look.stdout.trim()
   if (missing === '') return
@@ -47,9 +63,11 @@ etcd_tool etcdutl >/dev/null 2>&1 || "$ctl" snapshot --help | grep -q '^[[:space
   })
 }
 
-/** The members of the cluster that a master's etcd belongs to. */
-export async function etcdMembers({ $ }: HostSession): Promise<EtcdMember[]> {
-  const listed = JSON.parse((await $`${tools}ctl=$(etcd_tool etcdctl) && "$ctl" member list -w json`).stdout) as {
+/** The members of the cluster that the etcd of a host belongs to. */
+export async function etcdMembers({ $ }: HostSession, access: EtcdAccess): Promise<EtcdMember[]> {
+  const listed = JSON.parse(
+    (await $`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" member list -w json`).stdout,
+  ) as {
     members: { ID: number; name?: string; clientURLs?: string[]; isLearner?: boolean }[]
   }
   return listed.members.map(({ ID, name = '', clientURLs = [], isLearner = false }) => ({
@@ -61,32 +79,45 @@ export async function etcdMembers({ $ }: HostSession): Promise<EtcdMember[]> {
 }
 
 /**
- * Whether a master's etcd answers a read that needs a quorum. Asks the health endpoint that kubeadm opens on loopback, which
- * costs no process and needs no certificate, so it works in the middle of a rotation.
+ * Whether the etcd of a host answers a read that needs a quorum. Asked where it tells its health without a certificate, if it was given such
+ * a place: that costs no process. Else it is read by etcdctl, with the files that lie there now.
  */
-export async function etcdHealthy(session: HostSession): Promise<boolean> {
-  return (await getFromLoopback(session, etcd.healthPort, '/health'))?.includes('"health":"true"') ?? false
+export async function etcdHealthy(session: HostSession, access: EtcdAccess): Promise<boolean> {
+  const plain = access.metrics ?? (access.client.tls ? undefined : access.client)
+  if (plain) return (await tell(session, plain, '/health'))?.includes('"health":"true"') ?? false
+  const { exitCode } = await session.$({
+    nothrow: true,
+    quiet: true,
+  })`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" --command-timeout=3s endpoint health`
+  return exitCode === 0
 }
 
 /**
- * Whether a master's etcd is there for its peers and clients, quorum or not: it opens kubeadm's health endpoint on loopback last.
- * Rejects with `HostFailedError` where it does not listen there.
+ * Whether the etcd of a host is there for its peers, quorum or not: it tells its health, to those who need no certificate, last of all, and
+ * shakes hands with its peers just before. Rejects with `HostFailedError` where it does not listen.
  */
-export async function etcdServes(session: HostSession): Promise<boolean> {
-  return (await getFromLoopback(session, etcd.healthPort, '/livez')) !== undefined
+export async function etcdServes(session: HostSession, { metrics, peer }: EtcdAccess): Promise<boolean> {
+  if (metrics) return (await tell(session, metrics, '/livez')) !== undefined
+  if (!peer.tls) return (await tell(session, peer, '/version')) !== undefined
+  const open = () => session.forward(peer.address, peer.port)
+  return (await presentedCertificates(open, `${session.host.name}:${peer.port}`)) !== ''
 }
 
+const tell = (session: HostSession, { address, port }: ListensAt, path: string) =>
+  getFromLoopback(session, port, path, { address })
+
 /**
- * Saves a snapshot of etcd on a master and checks it.
+ * Saves a snapshot of the etcd of a host and checks it.
  * @param path where it goes, a file in a folder that exists; 0600
  * @returns what `etcdutl snapshot status` says of it
  */
 export async function saveSnapshot(
   { $, host }: HostSession,
+  access: EtcdAccess,
   path: string,
 ): Promise<{ hash: string; revision: number; keys: number; size: number }> {
   const status = await $`umask 077
-${tools}ctl=$(etcd_tool etcdctl) || exit
+${tooled(access)}ctl=$(etcd_tool etcdctl) || exit
 util=$(etcd_tool etcdutl 2>/dev/null) || util=$ctl
 "$ctl" snapshot save ${path}.new >/dev/null && "$util" snapshot status ${path}.new -w json && mv -f ${path}.new ${path}
 s=$?; rm -f ${path}.new ${path}.new.part; exit $s`

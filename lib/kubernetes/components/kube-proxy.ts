@@ -4,10 +4,10 @@ import { getFromLoopback } from '../api/loopback.ts'
 
 /**
  * Whether the kube-proxy of a node has written its rules since it was started, and has heard of nothing since then, by its metrics on
- * loopback (kubeadm's default address). Its pod counts as ready long before that. `undefined` where it shows no metrics there.
+ * loopback. Its pod counts as ready long before that. `undefined` where it shows no metrics there.
  */
-export async function kubeProxySynced(session: HostSession): Promise<boolean | undefined> {
-  const metrics = await getFromLoopback(session, 10249, '/metrics').catch(() => undefined)
+export async function kubeProxySynced(session: HostSession, port = 10_249): Promise<boolean | undefined> {
+  const metrics = await getFromLoopback(session, port, '/metrics').catch(() => undefined)
   if (metrics === undefined) return undefined
   const synced = secondsByFamily(metrics, 'last_timestamp')
   const queued = secondsByFamily(metrics, 'last_queued_timestamp')

@@ -9,9 +9,14 @@ import type { Cluster } from '../api/cluster.ts'
  * within the second of the last heartbeat would not be told from the one before it. So that second is waited for, by the host's clock.
  * Rejects as the API and the host do.
  */
-export async function restartKubelet(cluster: Cluster, session: HostSession, node: string): Promise<string> {
+export async function restartKubelet(
+  cluster: Cluster,
+  session: HostSession,
+  node: string,
+  unit = 'kubelet',
+): Promise<string> {
   const heartbeat = await cluster.heartbeat(node)
-  await session.$`while [ "$(date -u +%FT%TZ)" = ${heartbeat} ]; do sleep 0.1; done; systemctl restart kubelet`
+  await session.$`while [ "$(date -u +%FT%TZ)" = ${heartbeat} ]; do sleep 0.1; done; systemctl restart ${unit}`
   return heartbeat
 }
 
