@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import { play, playbook, type RunContext, type StepContext, step } from 'rekey'
 import { type Cluster, openCluster } from 'rekey/kubernetes'
-import { backup } from 'rekey/rotation'
+import { backup, everyMachine, preflight } from 'rekey/rotation'
 import { z } from 'zod'
 
 type Context = StepContext<backup.Variables> & { readonly cluster: Cluster }
@@ -18,7 +18,10 @@ export default playbook({
     return { cluster, close: () => cluster.close() }
   },
   plays: [
-    play<Context>('Back up the hosts', { hosts: 'masters:nodes', tags: ['backup'] }, [
+    play<Context>('Look at the hosts', { hosts: everyMachine, tags: ['backup'] }, [
+      step('Read what runs there, and which files it lives by', preflight.readCertificates),
+    ]),
+    play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
       step('Back up keys and configuration', backup.hosts),
     ]),
     play<Context>('Back up the cluster', { hosts: 'masters', tags: ['backup'] }, [

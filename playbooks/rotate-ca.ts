@@ -52,8 +52,8 @@ const preparation: Play<Context>[] = [
   play<Context>('Preflight: every host', { hosts: 'masters:nodes', tags: ['preflight'] }, [
     step('Read the clock', preflight.readClock),
     step('Compare the clocks', preflight.compareClocks),
-    step('Check the space for backups', preflight.checkSpace),
     step('Read the certificates', preflight.readCertificates),
+    step('Check the space for backups', preflight.checkSpace),
   ]),
   play<Context>('Preflight: etcd, nodes, Vault, the plan', { hosts: 'masters', tags: ['preflight'] }, [
     step('Check etcd', preflight.checkEtcd),

@@ -4,17 +4,24 @@ export { type Cluster, isReady, openCluster } from './api/cluster.ts'
 export { readKubeconfig } from './api/kubeconfig.ts'
 export { comparePods, type PodsBefore, podsBefore } from './before/pods.ts'
 export { compareSecrets, type SecretsBefore, secretsBefore } from './before/secrets.ts'
-export { kubeletHealthy, presentedCertificates, type TlsEndpoint } from './components/endpoints.ts'
+export {
+  componentServes,
+  endComponent,
+  killComponent,
+  processesOf,
+  restartComponent,
+  restartUnit,
+  startedAnew,
+} from './components/control.ts'
+export { presentedCertificates, type TlsEndpoint } from './components/endpoints.ts'
 export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './components/etcd.ts'
+export { type EtcdAccess, etcdAccess } from './components/etcd-access.ts'
+export { fileOf, readComponentFile, writeComponentFile } from './components/files.ts'
+export { flagFilesOf, plannedFlags, updateFlags } from './components/flags.ts'
 export { forgetUdpFlows, kubeProxySynced } from './components/kube-proxy.ts'
 export { kubeletWentRound, restartKubelet } from './components/kubelet.ts'
-export {
-  killStaticPod,
-  type ManifestEditor,
-  plannedManifest,
-  startedAnew,
-  updateManifest,
-} from './components/static-pods.ts'
+export type { FlagEditor } from './components/static-pods.ts'
+export type { FoundComponent, HostLayout } from './layout/host-layout.ts'
 export * as kubeadm from './layout/kubeadm/index.ts'
 export type { MachineFacts } from './layout/layout.ts'
 export {

@@ -6,11 +6,14 @@ import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { saveSnapshot } from '../kubernetes/components/etcd.ts'
-import { backedUp } from '../kubernetes/layout/kubeadm/index.ts'
+import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
+import { backedUp, withoutLinks } from '../kubernetes/components/kept.ts'
 import { backupForm, tokenIn, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
 import { archive, fetchFile } from '../operations/backup.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
+import { filesOf, layoutOf, must } from './given/found.ts'
+import { etcdHosts } from './given/hosts.ts'
 
 export const variables = {
   /** Where backups stay on the hosts: a folder of its own in it for each run. */
@@ -33,9 +36,11 @@ export function archiveOf(run: Run): string {
 
 /** Archives a host's keys and configuration. */
 export const hosts: StepDefinition<OnHost<Variables>> = {
-  plan: ctx => `archive ${backedUp.join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
+  plan: ctx =>
+    `archive ${backedUp(layoutOf(ctx), filesOf(ctx)).join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
   run: async ctx => {
-    const saved = await archive(ctx, archiveOf(ctx), backedUp)
+    const kept = await withoutLinks(ctx, backedUp(layoutOf(ctx), filesOf(ctx)))
+    const saved = await archive(ctx, archiveOf(ctx), kept)
     await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
     ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
     return saved
@@ -82,14 +87,18 @@ export const tokens: StepDefinition<OnCluster<Variables>> = {
   irreversible: 'a backup stays',
 }
 
-/** Saves a snapshot of etcd on the first master. */
+/** Saves a snapshot of etcd on the first host that has a member. */
 export const etcd: StepDefinition<OnHost<Variables>> = {
   runOnce: true,
   plan: ctx => `etcdctl snapshot save ${folderOf(ctx)}/etcd.db, check it with etcdutl, and fetch it`,
   run: async ctx => {
+    const [first] = etcdHosts(ctx)
+    const host = must(first, 'the inventory has no host for etcd')
+    const session = await ctx.on(host)
     const path = join(folderOf(ctx), 'etcd.db')
-    const status = await saveSnapshot(ctx, path)
-    const sha256 = await fetchFile(ctx, path, join(ctx.folder, 'backups', ctx.host.name, 'etcd.db'))
+    await session.$`umask 077; mkdir -p ${folderOf(ctx)}`
+    const status = await saveSnapshot(session, etcdAccess(layoutOf(ctx, host.name)), path)
+    const sha256 = await fetchFile(session, path, join(ctx.folder, 'backups', host.name, 'etcd.db'))
     ctx.log(
       `${status.keys} keys at revision ${status.revision}, ${status.size} bytes, hash ${status.hash}, sha256 ${sha256}`,
     )

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
-import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { stagingFolders } from '../kubernetes/components/kept.ts'
+import type { FileRole } from '../kubernetes/layout/host-layout.ts'
 import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
@@ -13,7 +14,7 @@ import type { StepDefinition } from '../playbook/model.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { grantOf, type Mounts, newAuthorities, newAuthority, plansOf, type Roles } from './authorities.ts'
 import { nothing, type OnHost } from './given/context.ts'
-import { type Looking, type LookingOnHost, must, planOf, readingOf } from './given/found.ts'
+import { filesOf, type Looking, type LookingOnHost, layoutOf, must, planOf, readingOf } from './given/found.ts'
 import { isMaster } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
@@ -153,7 +154,8 @@ async function stagedOf(ctx: OnHost & WithIssued): Promise<StagedFile[]> {
 
 /** Removes all that this run has staged on a host, whatever it is. */
 async function unstageAll(ctx: OnHost): Promise<void> {
-  await ctx.$`find ${kubeadm.stagingFolders} -xdev -name ${`.rekey-${ctx.run}-*`} -delete`
+  const folders = stagingFolders(layoutOf(ctx), filesOf(ctx))
+  await ctx.$`for f in ${folders}; do [ ! -d "$f" ] || find "$f" -xdev -name ${`.rekey-${ctx.run}-*`} -delete; done`
 }
 
 const sha256 = (content: string | Secret) =>
@@ -167,12 +169,20 @@ function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: Certi
   return `issue ${path}: CN ${commonName}${sans ? `, SANs ${sans}` : ''}${hosts.length > 1 ? ` (one for ${hosts.join(', ')})` : ''}`
 }
 
-function serviceAccountFiles(ctx: Looking): StagedFile[] {
+/**
+ * The files of the pair on a host, by what they are to those that sign and verify tokens. Where these are a CA's own files, its new key signs
+ * tokens from then on, and there is no pair.
+ */
+function serviceAccountFiles(ctx: LookingOnHost): StagedFile[] {
   const keys = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>(keysStep)
   if (!keys) return []
-  const { publicKey, privateKey } = kubeadm.serviceAccountKeys
+  const files = Object.values(layoutOf(ctx).components).flatMap(found => found.files)
+  const ofAuthorities = new Set(files.filter(({ role }) => role === 'client-ca').map(({ real }) => real))
+  const named = (role: FileRole) => new Set(files.filter(file => file.role === role).map(({ real }) => real))
+  const verifying = named('service-account-verify')
+  if ([...verifying].some(path => ofAuthorities.has(path))) return []
   return [
-    { path: publicKey, content: keys.publicKey, mode: 0o600 },
-    { path: privateKey, content: keys.privateKey, mode: 0o600 },
+    ...[...verifying].map(path => ({ path, content: keys.publicKey, mode: 0o600 })),
+    ...[...named('service-account-sign')].map(path => ({ path, content: keys.privateKey, mode: 0o600 })),
   ]
 }

@@ -3,6 +3,8 @@
 import type { z } from 'zod'
 import { HostFailedError, type RekeyError } from '../errors.ts'
 import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
+import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
+import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
 import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
@@ -14,7 +16,7 @@ import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles
 import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
+import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
 import { etcdHosts, isMaster, machines, masters } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
@@ -61,14 +63,16 @@ export const compareClocks: StepDefinition<OnHost<Variables>> = {
   },
 }
 
-/** Fails where the backups, and as much again, would not find room. */
+/** Fails where the backups, and as much again, would not find room. Goes by what was read. */
 export const checkSpace: StepDefinition<OnHost<BackupVariables>> = {
   readOnly: true,
   run: async ctx => {
-    const { stdout } = await ctx.$`du -sk ${kubeadm.measuredForBackups} 2>/dev/null | awk '{ n += $1 } END { print n }'`
+    const [layout, found] = [layoutOf(ctx), filesOf(ctx)]
+    const { stdout } =
+      await ctx.$`du -sk ${measuredForBackups(layout, found)} 2>/dev/null | awk '{ n += $1 } END { print n }'`
     // The archive, the snapshot, and as much again to spare.
     const needed = Number(stdout.trim()) * 2 + 20_480
-    for (const path of [ctx.vars.backup_directory, ...kubeadm.stagingFolders]) {
+    for (const path of [ctx.vars.backup_directory, ...stagingFolders(layout, found)]) {
       const free = await freeKilobytes(ctx, path)
       if (free >= needed) continue
       throw new HostFailedError(`${ctx.host.name} has ${free} KiB free under ${path}, and the backups need ${needed}`, {
@@ -88,33 +92,41 @@ export const readCertificates: StepDefinition<OnHost> = {
   run: ctx => readMachine(ctx, isMaster(ctx)),
 }
 
-/** Fails where a master's etcd does not answer what needs a quorum. */
+/** Fails where a member of etcd does not answer what needs a quorum. */
 export const checkEtcd: StepDefinition<OnHost> = {
   readOnly: true,
+  runOnce: true,
   run: async ctx => {
-    const healthy = await etcdHealthy(ctx).catch((error: RekeyError) => {
-      // It does not even listen.
-      if (error.code === 'connection.forward') return false
-      throw error
-    })
-    if (!healthy) {
-      throw new HostFailedError(`etcd on ${ctx.host.name} is not healthy, or has lost its quorum`, {
-        code: 'preflight.etcd',
-        host: ctx.host.name,
-        hint: 'Bring it back first: with a member missing, restarting the others can lose the quorum for good.',
-      })
+    for (const host of etcdHosts(ctx)) {
+      const healthy = await etcdHealthy(await ctx.on(host), etcdAccess(layoutOf(ctx, host.name))).catch(
+        (error: RekeyError) => {
+          // It does not even listen.
+          if (error.code === 'connection.forward') return false
+          throw error
+        },
+      )
+      if (!healthy) {
+        throw new HostFailedError(`etcd on ${host.name} is not healthy, or has lost its quorum`, {
+          code: 'preflight.etcd',
+          host: host.name,
+          hint: 'Bring it back first: with a member missing, restarting the others can lose the quorum for good.',
+        })
+      }
     }
   },
 }
 
-/** Fails where etcd can't be asked or backed up, or has other members than the inventory says. */
+/** Fails where etcd can't be asked or backed up, or has other members than the inventory has hosts for it. */
 export const checkEtcdMembers: StepDefinition<OnHost> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
-    await requireEtcdTools(ctx)
-    const members = await etcdMembers(ctx)
     const hosts = etcdHosts(ctx)
+    const [first] = hosts
+    if (!first) throw new HostFailedError('the inventory has no host for etcd', { code: 'preflight.etcd-members' })
+    const session = await ctx.on(first)
+    await requireEtcdTools(session)
+    const members = await etcdMembers(session, etcdAccess(layoutOf(ctx, first.name)))
     if (members.length !== hosts.length || members.some(({ learner }) => learner)) {
       throw new HostFailedError(
         `etcd has the members ${members.map(({ name }) => name).join(', ')}, and the inventory has it on ${hosts.map(({ name }) => name).join(', ')}`,

@@ -8,9 +8,12 @@ const { playbook } = await loadPlaybook(join(import.meta.dirname, '../../playboo
 const steps = playbook.plays.flatMap(play => stepsOf(play))
 const wayBack = playbook.plays.flatMap(({ rollback = [] }) => rollback)
 
-/** Those of 0.1.0. More may come between them; none may go, be called otherwise, or change its place. */
+/**
+ * Those of 0.1.0. More may come between them; none may go, be called otherwise, or change its place. But for one that only looks: how much
+ * room is needed is known once it was read what lies there.
+ */
 const known = `
-  read-the-clock compare-the-clocks check-the-space-for-backups read-the-certificates check-etcd check-the-members-of-etcd check-the-nodes
+  read-the-clock compare-the-clocks read-the-certificates check-the-space-for-backups check-etcd check-the-members-of-etcd check-the-nodes
   plan-the-certificates ask-vault back-up-keys-and-configuration back-up-the-token-secrets-of-every-namespace save-a-snapshot-of-etcd
   mount-and-tune-the-pki-engines note-issuers generate-the-new-root-cas write-the-roles make-a-policy-and-a-short-lived-token-for-this-run
   make-a-new-service-account-key-pair issue-certificates verify-what-is-staged start-the-probes note-credentials prepare-kubelets

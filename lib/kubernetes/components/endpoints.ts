@@ -3,9 +3,6 @@
 import type { Duplex } from 'node:stream'
 import { HostFailedError } from '../../errors.ts'
 import { tls } from '../../network-modules.ts'
-import { waitFor } from '../../operations/wait.ts'
-import type { HostSession } from '../../playbook/model.ts'
-import { getFromLoopback } from '../api/loopback.ts'
 
 /** One TLS port of a component. */
 export interface TlsEndpoint {
@@ -18,23 +15,6 @@ export interface TlsEndpoint {
   /** Where what it presents is kept: the first of these that is there. */
   readonly files: readonly string[]
 }
-
-/** Waits until the kubelet of a host says that it is well. Throws `HostFailedError` after `within` milliseconds. */
-export async function kubeletHealthy(
-  session: HostSession,
-  { within, signal }: { within: number; signal?: AbortSignal },
-): Promise<void> {
-  const { name } = session.host
-  const asked = `the kubelet of ${name} to be well`
-  await waitFor(
-    asked,
-    { within, signal, every: 250, host: name },
-    async () => (await getFromLoopback(session, healthzPort, '/healthz')) === 'ok',
-  )
-}
-
-/** Where kubelets say whether they are well, on loopback only. */
-const healthzPort = 10_248
 
 const handshakeTimeout = 5_000
 

@@ -31,12 +31,12 @@ export function etcdAccess({ host, components }: HostLayout): EtcdAccess {
   if (!etcd) throw new HostFailedError(`no etcd was found on ${host}`, { code: 'etcd.none', host })
   const client = best(etcd, 'listen-client-urls', 'http://localhost:2379')
   const metrics = listens(etcd, 'listen-metrics-urls').find(({ tls }) => !tls)
-  const ca = ((apiServer && fileOf(apiServer, 'etcd-ca')) ?? fileOf(etcd, 'client-ca'))?.path
+  const ca = fileOf(etcd, 'etcd-ca') ?? (apiServer && fileOf(apiServer, 'etcd-ca')) ?? fileOf(etcd, 'client-ca')
   return {
     client,
     peer: best(etcd, 'listen-peer-urls', 'http://localhost:2380'),
     ...(metrics && { metrics }),
-    ...(client.tls && ca !== undefined && { ca }),
+    ...(client.tls && ca && { ca: ca.path }),
     identities: client.tls ? identities(etcd, apiServer) : [],
     data: etcd.flags['data-dir']?.at(-1) ?? '/var/lib/etcd',
   }

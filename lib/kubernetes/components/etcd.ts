@@ -20,7 +20,7 @@ export interface EtcdMember {
  */
 function asked({ client, ca, identities }: EtcdAccess): string {
   const files = identities.flatMap(({ certificate, key }) => [certificate, key]).map(quote)
-  return `export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=${quote(urlOf(client))}; unset ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY
+  return `export ETCDCTL_ENDPOINTS=${quote(urlOf(client))}; unset ETCDCTL_CACERT ETCDCTL_CERT ETCDCTL_KEY
 ${ca === undefined ? '' : `export ETCDCTL_CACERT=${quote(ca)}`}
 set -- ${files.join(' ')}
 while [ $# -gt 1 ]; do
@@ -33,7 +33,8 @@ done
 // The programs of the etcd that runs, as they lie in its container or on its host: they are of its version, and a master that kubeadm made
 // has no others. They run on the host, with the host's files, and need no container runtime. What does not run there, since it wants
 // libraries of its container, is left for what the host has.
-const tools = `etcd_tool() {
+const tools = `export ETCDCTL_API=3
+etcd_tool() {
   for pid in $(grep -lzxE '(/[^ ]*/)?etcd' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
     for folder in "$(dirname "$(readlink "/proc/$pid/exe")")" /usr/local/bin /usr/bin; do
       tool=/proc/$pid/root$folder/$1

@@ -32,11 +32,10 @@ export function editManifest(text: string, where: string, edit: (flags: FlagEdit
     },
     mountReadOnly: (name, path) => {
       if (container.volumeMounts?.some(({ mountPath }) => mountPath === path)) return
-      container.volumeMounts = [...(container.volumeMounts ?? []), { name, mountPath: path, readOnly: true }]
-      manifest.spec.volumes = [
-        ...(manifest.spec.volumes ?? []),
-        { name, hostPath: { path, type: 'DirectoryOrCreate' } },
-      ]
+      const volumes = manifest.spec.volumes ?? []
+      const free = volumes.some(volume => volume.name === name) ? `rekey-${name}` : name
+      container.volumeMounts = [...(container.volumeMounts ?? []), { name: free, mountPath: path, readOnly: true }]
+      manifest.spec.volumes = [...volumes, { name: free, hostPath: { path, type: 'DirectoryOrCreate' } }]
     },
   })
   // As kubeadm writes it, so that a diff shows what was changed and nothing else.

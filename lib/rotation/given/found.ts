@@ -1,7 +1,7 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
 import { HostFailedError } from '../../errors.ts'
 import type { SystemWorkloads } from '../../kubernetes/before/conditions.ts'
-import type { HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import type { ComponentName, FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
@@ -66,6 +66,38 @@ export function readingOf(ctx: LookingOnHost, host = ctx.host.name): MachineRead
 export function layoutOf(ctx: LookingOnHost, host = ctx.host.name): HostLayout {
   const { layout, controlPlane } = readingOf(ctx, host)
   return layout ?? kubeadmLayout(host, controlPlane)
+}
+
+/** The files of a host in which certificates were found. */
+export function filesOf(ctx: LookingOnHost, host = ctx.host.name): string[] {
+  const { certificates, kubeconfigs } = readingOf(ctx, host)
+  return [...new Set([...Object.keys(certificates), ...Object.keys(kubeconfigs)])]
+}
+
+/** A component of a host. Throws `HostFailedError` where none was found there. */
+export function componentOf(ctx: LookingOnHost, component: ComponentName, host = ctx.host.name): FoundComponent {
+  const found = layoutOf(ctx, host).components[component]
+  if (found) return found
+  throw new HostFailedError(`no ${component} was found on ${host}`, {
+    code: 'rotation.no-component',
+    host,
+    hint: 'Is the host in the right group of the inventory?',
+  })
+}
+
+/** Whether a host has a component, or nobody has looked: then whoever needs it says so. */
+export function mayHave(ctx: LookingOnHost, component: ComponentName, host = ctx.host.name): boolean {
+  return ctx.registered<MachineReading>(readingStep, host) === undefined || runsAs(ctx, component, host) !== undefined
+}
+
+/** How a component of a host runs; `undefined` where nobody has looked, or it was not found. */
+export function runsAs(
+  ctx: LookingOnHost,
+  component: ComponentName,
+  host = ctx.host.name,
+): FoundComponent['runs'] | undefined {
+  const looked = ctx.registered<MachineReading>(readingStep, host) !== undefined
+  return looked ? layoutOf(ctx, host).components[component]?.runs : undefined
 }
 
 /** The plan. Throws `HostFailedError` where there is none. */

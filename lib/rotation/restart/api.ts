@@ -1,13 +1,15 @@
 // etcd and the API servers started anew, in the order that keeps the API away for the shortest time, and what shows that they are back.
 import { HostFailedError } from '../../errors.ts'
+import { killComponent, servedAt, startedAnew } from '../../kubernetes/components/control.ts'
 import { etcdHealthy, etcdServes } from '../../kubernetes/components/etcd.ts'
-import { killStaticPod, startedAnew } from '../../kubernetes/components/static-pods.ts'
-import * as kubeadm from '../../kubernetes/layout/kubeadm/index.ts'
+import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { masters } from '../given/hosts.ts'
+import { componentOf, layoutOf } from '../given/found.ts'
+import { etcdHosts, masters } from '../given/hosts.ts'
+import { killing } from './told.ts'
 
 /**
  * The order of etcd's members: those that the others can do without, and the others. The first of these takes the quorum from the members
@@ -21,50 +23,64 @@ export function orderOfMembers<T>(all: readonly T[]): {
   return { spared: all.slice(0, spared), deciding: all.slice(spared) }
 }
 
-const severalMasters = { when: (ctx: Pick<OnHost, 'hosts'>) => orderOfMembers(ctx.hosts(masters)).spared.length > 0 }
+type Hosts = Pick<OnHost, 'hosts'>
+
+const sparedMembers = (ctx: Hosts) => orderOfMembers(etcdHosts(ctx)).spared
 
 /**
- * Restarts etcd on the masters that the others can do without, one after the other: those keep the quorum of before, and their API servers
+ * The masters whose API servers are restarted while the others have their quorum: those with such a member. Where etcd is on no master, any
+ * that the others can do without: each of them knows all members.
+ */
+function sparedMasters(ctx: Hosts): readonly Host[] {
+  const spared = new Set(sparedMembers(ctx).map(({ name }) => name))
+  if (spared.size === 0) return []
+  const members = new Set(etcdHosts(ctx).map(({ name }) => name))
+  const all = ctx.hosts(masters)
+  return all.some(({ name }) => members.has(name))
+    ? all.filter(({ name }) => spared.has(name))
+    : orderOfMembers(all).spared
+}
+
+/**
+ * Restarts etcd on the hosts that the others can do without, one after the other: those keep the quorum of before, and their API servers
  * go on. A member that starts asks the others for a hash of their data before it serves anybody. One that listens and does not serve yet,
  * since it asks in turn, keeps it waiting for 7 s; those that are gone, serve, or have another CA do not.
  */
 export const sparedEtcd: StepDefinition<OnHost> = {
   id: 'restart-spared-etcd',
   runOnce: true,
-  ...severalMasters,
-  plan: ctx => orderOfMembers(ctx.hosts(masters)).spared.map(killedMember),
-  run: ctx => restartMembers(ctx, orderOfMembers(ctx.hosts(masters)).spared),
+  when: ctx => sparedMembers(ctx).length > 0,
+  plan: ctx => sparedMembers(ctx).map(({ name }) => killing(ctx, 'etcd', name)),
+  run: ctx => restartMembers(ctx, sparedMembers(ctx)),
 }
 
 /**
- * Restarts the API servers of those masters, and waits until they listen: from there on they wait for a quorum, and are ready a moment after
+ * Restarts the API servers of those hosts, and waits until they listen: from there on they wait for a quorum, and are ready a moment after
  * there is one. One that does not listen in time is no reason to wait longer.
  */
 export const sparedApiServers: StepDefinition<OnHost> = {
   id: 'restart-spared-api-servers',
   runOnce: true,
-  ...severalMasters,
-  plan: ctx => orderOfMembers(ctx.hosts(masters)).spared.map(({ name }) => `kill kube-apiserver on ${name}`),
+  when: ctx => sparedMasters(ctx).length > 0,
+  plan: ctx => sparedMasters(ctx).map(({ name }) => killing(ctx, 'kube-apiserver', name)),
   run: async ctx => {
     await Promise.all(
-      orderOfMembers(ctx.hosts(masters)).spared.map(async host => {
+      sparedMasters(ctx).map(async host => {
         const session = await ctx.on(host)
         await restartInPlace(ctx, session, 'kube-apiserver')
-        await apiServerListens(session, ctx.signal)
+        await apiServerListens(ctx, session)
       }),
     )
   },
 }
 
-/** Restarts etcd on the other masters, one after the other: from the first of them on, the new members have the quorum. */
+/** Restarts etcd on the other hosts, one after the other: from the first of them on, the new members have the quorum. */
 export const etcd: StepDefinition<OnHost> = {
   id: 'restart-etcd',
   runOnce: true,
-  plan: ctx => orderOfMembers(ctx.hosts(masters)).deciding.map(killedMember),
-  run: ctx => restartMembers(ctx, orderOfMembers(ctx.hosts(masters)).deciding),
+  plan: ctx => orderOfMembers(etcdHosts(ctx)).deciding.map(({ name }) => killing(ctx, 'etcd', name)),
+  run: ctx => restartMembers(ctx, orderOfMembers(etcdHosts(ctx)).deciding),
 }
-
-const killedMember = ({ name }: Host) => `kill etcd on ${name}; its kubelet starts it again`
 
 async function restartMembers(ctx: OnHost, members: readonly Host[]): Promise<void> {
   for (const host of members) {
@@ -73,19 +89,26 @@ async function restartMembers(ctx: OnHost, members: readonly Host[]): Promise<vo
     await waitFor(
       `etcd of ${host.name} to serve its peers`,
       { within: seconds(90), every: 100, signal: ctx.signal, host: host.name },
-      () => etcdServes(session),
+      () => etcdServes(session, etcdAccess(layoutOf(ctx, host.name))),
     )
   }
 }
 
-/** Waits until a master's etcd answers what needs a quorum. */
+/** Waits until every member of etcd answers what needs a quorum. */
 export const quorum: StepDefinition<OnHost> = {
   ...afterwards,
+  runOnce: true,
   run: async ctx => {
-    await waitFor(
-      `etcd of ${ctx.host.name} to have a quorum`,
-      { within: seconds(90), every: 250, signal: ctx.signal, host: ctx.host.name },
-      () => etcdHealthy(ctx),
+    await Promise.all(
+      etcdHosts(ctx).map(async host => {
+        const { name } = host
+        const session = await ctx.on(host)
+        await waitFor(
+          `etcd of ${name} to have a quorum`,
+          { within: seconds(90), every: 250, signal: ctx.signal, host: name },
+          () => etcdHealthy(session, etcdAccess(layoutOf(ctx, name))),
+        )
+      }),
     )
   },
 }
@@ -93,8 +116,8 @@ export const quorum: StepDefinition<OnHost> = {
 /** Restarts the API server of a master, but for those that were restarted already. */
 export const apiServer: StepDefinition<OnHost> = {
   id: 'restart-the-api-server',
-  when: ctx => orderOfMembers(ctx.hosts(masters)).deciding.some(({ name }) => name === ctx.host.name),
-  plan: () => 'kill kube-apiserver; its kubelet starts it again',
+  when: ctx => !sparedMasters(ctx).some(({ name }) => name === ctx.host.name),
+  plan: ctx => killing(ctx, 'kube-apiserver'),
   run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
 }
 
@@ -114,21 +137,23 @@ const listensWithin = seconds(20)
  * Waits until an API server listens: from there on it waits for etcd, for 20 s at most. A member of etcd that waits for a quorum opens its
  * port and does not shake hands, and an API server that waits for it does neither. No longer than `listensWithin`.
  */
-async function apiServerListens({ host, forward }: HostSession, signal: AbortSignal): Promise<void> {
+async function apiServerListens(ctx: OnHost, { host, forward }: HostSession): Promise<void> {
+  const { address, port } = servedAt(componentOf(ctx, 'kube-apiserver', host.name))
   await waitFor(
     `the API server of ${host.name} to listen`,
-    { within: listensWithin, every: 100, signal, host: host.name },
+    { within: listensWithin, every: 100, signal: ctx.signal, host: host.name },
     async () => {
-      ;(await forward('127.0.0.1', kubeadm.apiServerPort)).destroy()
+      ;(await forward(address, port)).destroy()
       return true
     },
   ).catch((error: Error) => {
-    signal.throwIfAborted()
+    ctx.signal.throwIfAborted()
     if (!(error instanceof HostFailedError)) throw error
   })
 }
 
-async function restartInPlace(ctx: OnHost, session: HostSession, pod: 'etcd' | 'kube-apiserver'): Promise<void> {
-  const before = await killStaticPod(session, pod)
-  await startedAnew(session, pod, before, { within: seconds(90), signal: ctx.signal })
+async function restartInPlace(ctx: OnHost, session: HostSession, component: 'etcd' | 'kube-apiserver'): Promise<void> {
+  const found = componentOf(ctx, component, session.host.name)
+  const before = await killComponent(session, found)
+  await startedAnew(session, found, before, { within: seconds(90), signal: ctx.signal })
 }

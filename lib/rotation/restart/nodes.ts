@@ -1,13 +1,10 @@
-import { kubeletHealthy } from '../../kubernetes/components/endpoints.ts'
+// Kubelets, controller-managers and schedulers started anew, and what shows that they are back.
+import { splitPath } from '../../connection/safe-folder.ts'
+import { killComponent, restartComponent, startedAnew } from '../../kubernetes/components/control.ts'
+import { flagFilesOf, plannedFlags, reread, updateFlags } from '../../kubernetes/components/flags.ts'
 import { kubeletWentRound, restartKubelet } from '../../kubernetes/components/kubelet.ts'
-import {
-  killStaticPod,
-  type ManifestEditor,
-  plannedManifest,
-  startedAnew,
-  updateManifest,
-} from '../../kubernetes/components/static-pods.ts'
-import * as kubeadm from '../../kubernetes/layout/kubeadm/index.ts'
+import type { FlagEditor } from '../../kubernetes/components/static-pods.ts'
+import type { ComponentName, FoundComponent } from '../../kubernetes/layout/host-layout.ts'
 import { restoreFiles } from '../../operations/restore.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
@@ -15,20 +12,30 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as AuthorityVariables } from '../authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { conditionsOf, readingOf } from '../given/found.ts'
+import { componentOf, conditionsOf, layoutOf, mayHave, planOf, readingOf, runsAs } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
+import { killing } from './told.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
 export const kubelet: StepDefinition<OnCluster> = {
   id: 'restart-the-kubelet',
-  plan: () => 'systemctl restart kubelet',
-  run: ctx => restartKubelet(ctx.cluster, ctx, readingOf(ctx).nodeName),
+  when: ctx => mayHave(ctx, 'kubelet'),
+  plan: ctx => `systemctl restart ${kubeletUnit(ctx).replace(/\.service$/, '')}`,
+  run: ctx => restartKubelet(ctx.cluster, ctx, readingOf(ctx).nodeName, kubeletUnit(ctx)),
 }
 
 const prepareStep = 'prepare-kubelets'
 
-/** The same to have it know of no earlier crash, so that it starts what is killed at once. There is nothing to undo. */
-export const preparedKubelet: StepDefinition<OnCluster> = { ...kubelet, id: prepareStep, rollback: nothing }
+/**
+ * The same to have it know of no earlier crash, so that it starts what is killed at once: where it runs something of the control plane.
+ * There is nothing to undo.
+ */
+export const preparedKubelet: StepDefinition<OnCluster> = {
+  ...kubelet,
+  id: prepareStep,
+  when: ctx => startsThePods(ctx),
+  rollback: nothing,
+}
 
 /** Waits until the kubelets that were prepared are heard, and went round their pods. */
 export const preparedKubelets: StepDefinition<OnCluster> = {
@@ -36,8 +43,9 @@ export const preparedKubelets: StepDefinition<OnCluster> = {
   ...afterwards,
   runOnce: true,
   run: async ctx => {
-    await restartedNodesReady(ctx, masters, prepareStep)
-    await Promise.all(ctx.hosts(masters).map(host => wentRound(ctx, host)))
+    const prepared = ctx.hosts(masters).filter(({ name }) => startsThePods(ctx, name))
+    await restartedNodesReady(ctx, prepared, prepareStep)
+    await Promise.all(prepared.map(host => wentRound(ctx, host)))
   },
 }
 
@@ -50,39 +58,35 @@ export function nodesReady(
     ...afterwards,
     runOnce: true,
     run: async ctx => {
-      await restartedNodesReady(ctx, pattern, after)
+      const restarted = ctx.hosts(pattern).filter(({ name }) => mayHave(ctx, 'kubelet', name))
+      await restartedNodesReady(ctx, restarted, after)
       if (milestone !== undefined) ctx.milestone(milestone)
     },
   }
 }
 
 const controllerNames = ['kube-controller-manager', 'kube-scheduler'] as const
-type Controller = (typeof controllerNames)[number]
 
 /**
- * Restarts a master's controller-manager and scheduler, with manifests that have them present certificates of the CA; registers which
- * processes they were, for `controllersRun`.
+ * Restarts a master's controller-manager and scheduler, with flags that have them present certificates of the CA where such are planned;
+ * registers which processes they were, for `controllersRun`.
  */
 export const controllers: StepDefinition<OnHost<Pick<AuthorityVariables, 'controller_manager_signs'>>> = {
   id: 'restart-the-controller-manager-and-the-scheduler',
   plan: async ctx => [
-    ...(await Promise.all(
-      controllerNames.map(one => plannedManifest(ctx, one, servedByTheCa(one, ctx.vars.controller_manager_signs))),
-    )),
-    'kill them; their kubelet starts them again',
+    ...(await Promise.all(controllersOf(ctx).map(found => plannedFlags(ctx, found, servedByTheCa(ctx, found))))).flat(),
+    ...controllersOf(ctx).map(({ component }) => killing(ctx, component)),
   ],
   run: async ctx => {
-    for (const component of controllerNames)
-      await updateManifest(ctx, component, servedByTheCa(component, ctx.vars.controller_manager_signs))
+    for (const found of controllersOf(ctx)) await updateFlags(ctx, found, servedByTheCa(ctx, found))
     return killControllers(ctx)
   },
 }
 
-/** The same with the manifests that the archive of the host has. */
+/** The same with the flags that the archive of the host has. */
 export const controllersAsTheyWere: StepDefinition<OnHost<BackupVariables>> = {
   run: async ctx => {
-    const manifests = controllerNames.map(component => `${kubeadm.manifestDirectory}/${component}.yaml`)
-    await restoreFiles(ctx, ctx.run, archiveOf(ctx), manifests)
+    for (const found of controllersOf(ctx)) await flagsAsTheyWere(ctx, found)
     return killControllers(ctx)
   },
 }
@@ -92,10 +96,9 @@ export function controllersRun(restart: string): StepDefinition<OnHost> {
   return {
     ...afterwards,
     run: async ctx => {
-      const killed = ctx.registered<Record<Controller, number[]>>(restart, ctx.host.name)
-      for (const component of controllerNames) {
-        await startedAnew(ctx, component, killed?.[component] ?? [], { within: seconds(90), signal: ctx.signal })
-      }
+      const killed = ctx.registered<Record<string, number[]>>(restart, ctx.host.name)
+      for (const found of controllersOf(ctx))
+        await startedAnew(ctx, found, killed?.[found.component] ?? [], { within: seconds(90), signal: ctx.signal })
     },
   }
 }
@@ -110,11 +113,11 @@ export function isController(component: string): boolean {
  * API server that is not ready is killed before.
  */
 export const kubeletWhereverItStopped: StepDefinition<OnCluster> = {
+  when: ctx => startsThePods(ctx),
   run: async ctx => {
     // One without etcd keeps kubelets waiting. Where none answers they do not wait, and it is started again soon anyway.
-    if (!(await apiServerIsReady(ctx))) await killStaticPod(ctx, 'kube-apiserver')
-    await ctx.$`systemctl restart kubelet`
-    await kubeletHealthy(ctx, { within: seconds(60), signal: ctx.signal })
+    if (!(await apiServerIsReady(ctx))) await killComponent(ctx, componentOf(ctx, 'kube-apiserver'))
+    await restartComponent(ctx, componentOf(ctx, 'kubelet'), { within: seconds(60), signal: ctx.signal })
   },
 }
 
@@ -133,7 +136,10 @@ export const preparedWhereTheyCan: StepDefinition<OnCluster> = {
     ctx.signal.throwIfAborted()
     if (!answers) return
     await Promise.all(
-      ctx.hosts(masters).map(host => wentRound(ctx, host, seconds(15)).catch((error: Error) => ctx.log(error.message))),
+      ctx
+        .hosts(masters)
+        .filter(({ name }) => startsThePods(ctx, name))
+        .map(host => wentRound(ctx, host, seconds(15)).catch((error: Error) => ctx.log(error.message))),
     )
     ctx.signal.throwIfAborted()
   },
@@ -159,34 +165,73 @@ async function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
   return ready
 }
 
-async function restartedNodesReady(ctx: OnCluster, pattern: string, restart: string): Promise<void> {
+async function restartedNodesReady(ctx: OnCluster, hosts: readonly Host[], restart: string): Promise<void> {
   const { absent } = conditionsOf(ctx)
-  const heartbeats = ctx
-    .hosts(pattern)
+  const heartbeats = hosts
     .map(({ name }) => [readingOf(ctx, name).nodeName, ctx.registered<string>(restart, name) ?? ''] as const)
     .filter(([node]) => !absent.includes(node))
   const notBy = Object.fromEntries(heartbeats) as Record<string, string>
   await ctx.cluster.nodesReady(Object.keys(notBy), { within: seconds(180), notBy })
 }
 
-/** What makes it present a certificate of the CA, from its next start on, instead of one that it signs itself. */
-function servedByTheCa(component: Controller, signs: boolean): (manifest: ManifestEditor) => void {
-  const { certificate, key } = kubeadm.pair(component)
-  return manifest => {
-    if (component === 'kube-controller-manager' && !signs) {
+/** Whether the kubelet of a host starts parts of the control plane: then it is to start them at once when they are killed. */
+function startsThePods(ctx: OnHost, host = ctx.host.name): boolean {
+  const runs = (component: ComponentName) => runsAs(ctx, component, host)?.kind === 'static-pod'
+  return mayHave(ctx, 'kubelet', host) && (runs('kube-apiserver') || runs('etcd') || controllerNames.some(runs))
+}
+
+const kubeletUnit = (ctx: OnHost) => {
+  const runs = runsAs(ctx, 'kubelet')
+  return runs?.kind === 'unit' ? runs.unit : 'kubelet.service'
+}
+
+/** Those of the controllers that a host has. */
+const controllersOf = (ctx: OnHost) =>
+  controllerNames.map(name => layoutOf(ctx).components[name]).filter(found => found !== undefined)
+
+/** What makes it present a certificate of the CA, from its next start on, instead of one that it signs itself: where one is planned. */
+function servedByTheCa(
+  ctx: OnHost<Pick<AuthorityVariables, 'controller_manager_signs'>>,
+  { component }: FoundComponent,
+): (flags: FlagEditor) => void {
+  const place = planOf(ctx).specs.find(
+    spec =>
+      spec.component === component &&
+      spec.usages.includes('serverAuth') &&
+      spec.place.kind === 'pair' &&
+      spec.hosts.includes(ctx.host.name),
+  )?.place
+  return flags => {
+    if (component === 'kube-controller-manager' && !ctx.vars.controller_manager_signs) {
       // The key stays in Vault: without these flags it signs nothing, with them it would not start.
-      manifest.flag('cluster-signing-cert-file', undefined)
-      manifest.flag('cluster-signing-key-file', undefined)
+      flags.flag('cluster-signing-cert-file', undefined)
+      flags.flag('cluster-signing-key-file', undefined)
     }
-    manifest.flag('tls-cert-file', certificate)
-    manifest.flag('tls-private-key-file', key)
-    manifest.mountReadOnly('k8s-certs', kubeadm.pkiDirectory)
+    if (place?.kind !== 'pair') return
+    flags.flag('tls-cert-file', place.certificate)
+    flags.flag('tls-private-key-file', place.key)
+    flags.mountReadOnly('k8s-certs', splitPath(place.certificate).folder)
   }
+}
+
+/** Puts the files back that a component has its flags from. A file whose folder was never made was never written either. */
+async function flagsAsTheyWere(ctx: OnHost<BackupVariables>, found: FoundComponent): Promise<void> {
+  const paths = flagFilesOf(found)
+  const folders = paths.map(path => splitPath(path).folder)
+  const { stdout } = await ctx.$({ quiet: true })`for f in ${folders}; do [ -d "$f" ] && echo yes || echo no; done`
+  const there = stdout.trim().split('\n')
+  await restoreFiles(
+    ctx,
+    ctx.run,
+    archiveOf(ctx),
+    paths.filter((_, index) => there[index] === 'yes'),
+  )
+  await reread(ctx, found)
 }
 
 /** Kills a master's controller-manager and scheduler, and tells which processes they were. */
 async function killControllers(ctx: OnHost): Promise<Record<string, number[]>> {
   const killed: Record<string, number[]> = {}
-  for (const component of controllerNames) killed[component] = await killStaticPod(ctx, component)
+  for (const found of controllersOf(ctx)) killed[found.component] = await killComponent(ctx, found)
   return killed
 }

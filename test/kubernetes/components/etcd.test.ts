@@ -19,6 +19,8 @@ import { remoteShell } from '../../../lib/connection/remote.ts'
 import { quote } from '../../../lib/connection/shell.ts'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { etcdMembers, requireEtcdTools, saveSnapshot } from '../../../lib/kubernetes/components/etcd.ts'
+import { etcdAccess } from '../../../lib/kubernetes/components/etcd-access.ts'
+import { kubeadmLayout } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
 
 // Whoever looks for etcd must find that of the test, and none that runs on this machine.
@@ -56,6 +58,8 @@ interface Kind {
   readonly beside?: Readonly<Record<string, string>>
   readonly onPath?: Readonly<Record<string, string>>
 }
+
+const access = etcdAccess(kubeadmLayout('m1', true))
 
 let count = 0
 
@@ -115,10 +119,10 @@ for (const [where, kind, who] of kinds)
   (possible ? test : test.skip)(`members are listed and snapshots checked by programs ${where}`, async t => {
     const { session, at } = await master(kind)
     await requireEtcdTools(session)
-    t.deepEqual(await etcdMembers(session), [
+    t.deepEqual(await etcdMembers(session, access), [
       { id: 'ff', name: 'ip-10-0-0-1', clientUrls: ['https://10.0.0.1:2379'], learner: false },
     ])
-    const saved = await saveSnapshot(session, at('etcd.db'))
+    const saved = await saveSnapshot(session, access, at('etcd.db'))
     t.deepEqual(saved, { hash: 'ff', revision: 7, keys: 3, size: 4096 })
     t.is(readFileSync(at('etcd.db'), 'utf8').trim(), who)
     t.is(statSync(at('etcd.db')).mode & 0o777, 0o600)
@@ -135,7 +139,7 @@ for (const [missing, kind] of [
       const error = await t.throwsAsync<RekeyError>(() => requireEtcdTools(session), { code: 'etcd.no-tools' })
       t.regex(error.message, new RegExp(`^m1 has no ${missing}, `))
       t.regex(error.hint ?? '', new RegExp(`Install ${missing} there`))
-      await t.throwsAsync(() => saveSnapshot(session, at('etcd.db')))
+      await t.throwsAsync(() => saveSnapshot(session, access, at('etcd.db')))
       t.false(existsSync(at('etcd.db')) || existsSync(at('etcd.db.new')), 'a snapshot that was not checked is none')
     },
   )
