@@ -19,7 +19,7 @@ export interface Machine {
 /** How the cluster is laid out: what its components run as, and where its files are. */
 export const layouts = ['kubeadm', 'systemd'] as const
 /** Whose documents a cluster of systemd units is made by. */
-export const unitShapes = ['hard-way'] as const
+export const unitShapes = ['hard-way', 'kubeasz'] as const
 /** How machines are entered. */
 export const logins = ['root', 'sudo', 'sudo-password'] as const
 /** Whether etcd has a disk of its own. */

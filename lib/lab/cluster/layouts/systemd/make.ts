@@ -108,7 +108,7 @@ async function start(shape: Shape, machine: Machine, units: readonly string[]): 
 
 async function waitForApi(shape: Shape, kubeconfig: string, detail: Detail): Promise<void> {
   let answer = ''
-  for (const { name } of masters(shape))
+  for (const { name, address } of masters(shape))
     await waitFor(
       `the API server on ${name}`,
       150,
@@ -116,7 +116,10 @@ async function waitForApi(shape: Shape, kubeconfig: string, detail: Detail): Pro
         const { code, stdout, stderr } = await tryExec(
           shape.name,
           name,
-          ['kubectl', `--kubeconfig=${kubeconfig}`, '--request-timeout=4s', 'get', '--raw=/readyz'],
+          [
+            ...['kubectl', `--kubeconfig=${kubeconfig}`, `--server=https://${address}:6443`, '--request-timeout=4s'],
+            ...['get', '--raw=/readyz'],
+          ],
           { timeout: 30 },
         )
         answer = (stdout || stderr).trim().split('\n').at(-1)!.slice(0, 100)
