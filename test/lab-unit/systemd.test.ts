@@ -1,5 +1,6 @@
 // The layouts of systemd units, as far as they can be judged without machines.
 import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -10,12 +11,19 @@ import { loadInventory } from '../../lib/inventory/index.ts'
 import { corednsManifest, dnsAddress } from '../../lib/lab/cluster/layouts/systemd/coredns.ts'
 import { hardWay } from '../../lib/lab/cluster/layouts/systemd/hard-way.ts'
 import { caConf } from '../../lib/lab/cluster/layouts/systemd/hard-way-pki.ts'
+import { kubeasz } from '../../lib/lab/cluster/layouts/systemd/kubeasz.ts'
+import { kubeaszPki, signingConfig } from '../../lib/lab/cluster/layouts/systemd/kubeasz-pki.ts'
 import { kubeconfig } from '../../lib/lab/cluster/layouts/systemd/kubeconfig.ts'
 import { makePki } from '../../lib/lab/cluster/layouts/systemd/openssl.ts'
 import { inventoryPath, writeInventory } from '../../lib/lab/inventory.ts'
 import { checkOptions, endpointOf, kubeletMachines, members, shapeOf, unusual } from '../../lib/lab/shape.ts'
 
 const hardWayShape = shapeOf({ name: 'sys', masters: 3, nodes: 2, layout: 'systemd' }, '10.201.7.0/24')
+
+const kubeaszShape = shapeOf(
+  { name: 'asz', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'kubeasz' },
+  '10.201.8.0/24',
+)
 
 /** What openssl says of the request for a section of a ca.conf. */
 function requestOf(section: string): string {
@@ -62,6 +70,30 @@ test('a kubelet of the hard way is a node to the API, and its certificate lacks 
   t.regex(request, /DNS:n2, IP Address:127\.0\.0\.1\n/)
 })
 
+test('one CA of kubeasz signs everything, and a key goes with each certificate', async t => {
+  const pki = await kubeaszPki(kubeaszShape)
+  const ca = new X509Certificate(pki('ca.pem'))
+  t.true(ca.ca)
+  for (const name of ['etcd', 'kubernetes', 'aggregator-proxy', 'admin', 'm1-kubelet', 'n1-kubelet', 'kube-proxy']) {
+    const certificate = new X509Certificate(pki(`${name}.pem`))
+    t.true(certificate.checkIssued(ca), name)
+    t.true(certificate.verify(ca.publicKey), name)
+    t.regex(pki(`${name}-key.pem`), /PRIVATE KEY/)
+  }
+  const server = new X509Certificate(pki('kubernetes.pem'))
+  t.is(server.subject, 'C=CN\nST=HangZhou\nL=XS\nO=k8s\nOU=System\nCN=kubernetes')
+  for (const address of ['127.0.0.1', '10.201.8.101', '10.201.8.10', '10.96.0.1'])
+    t.is(server.checkIP(address), address)
+  t.regex(new X509Certificate(pki('n1-kubelet.pem')).subject, /O=system:nodes\nOU=System\nCN=system:node:n1$/)
+  t.is(new X509Certificate(pki('admin.pem')).subjectAltName, undefined)
+  t.notRegex(signingConfig({ hosts: [] }), /subjectAltName/)
+})
+
+test('all machines of kubeasz run pods, and ask at an address', t => {
+  t.is(kubeletMachines(kubeaszShape).length, 2)
+  t.is(endpointOf(kubeaszShape).name, undefined)
+})
+
 test('what openssl leaves is read, a file that is missing is named, and nothing stays', async t => {
   const pki = await makePki({ 'in.txt': 'in' }, 'cp in.txt out.txt; pwd > where')
   t.is(pki('out.txt'), 'in')
@@ -92,7 +124,7 @@ test('CoreDNS is asked at the tenth address of the Services', t => {
 
 test('a shape of another layout is refused', t => {
   const error = t.throws(
-    () => checkOptions({ name: 'a', masters: 1, nodes: 1, layout: 'kubeadm', unitShape: 'kubeasz' as 'hard-way' }),
+    () => checkOptions({ name: 'a', masters: 1, nodes: 1, layout: 'kubeadm', unitShape: 'kubeasz' }),
     { message: /the layout kubeadm has no shape 'kubeasz'/ },
   ) as RekeyError
   t.is(error.code, 'lab.options')
@@ -100,7 +132,8 @@ test('a shape of another layout is refused', t => {
 
 test('a snapshot is made anew when any file of the layout changes: each is there', t => {
   const folder = fileURLToPath(new URL('../../lib/lab/cluster/layouts/', import.meta.url))
-  for (const source of hardWay.sources) t.notThrows(() => readFileSync(join(folder, source)), source)
+  for (const source of [...hardWay.sources, ...kubeasz.sources])
+    t.notThrows(() => readFileSync(join(folder, source)), source)
 })
 
 test.serial('the inventory has the groups of its documents', async t => {
