@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream'
 import { NodeSSH } from 'node-ssh'
 import type { Client, ConnectConfig } from 'ssh2'
-import { CancelledError, type UnreachableError } from '../errors.ts'
+import { CancelledError, type RekeyError, type UnreachableError } from '../errors.ts'
 import { cannotReach, closedEarly, hostKeyUnknown, hostKeyWrong, notLetIn, tooOld } from './connect-errors.ts'
 import { type Credentials, credentials } from './credentials.ts'
 import { defaultKnownHostsFiles, entriesFor, fingerprint, judgeHostKey, keyTypeOf, recordHostKey } from './host-keys.ts'
@@ -42,6 +42,7 @@ const algorithms = {
  * @param sock the way there, where it is not straight
  * @param signal gives up the attempt
  * @throws UnreachableError when it can't be reached, its key is not the known one, or it does not let us in
+ * @throws RekeyError when a known_hosts file can't be read, or an accepted key can't be recorded
  */
 export async function openClient(
   name: string,
@@ -54,7 +55,7 @@ export async function openClient(
   const keepalive = settings.keepalive ?? usualKeepalive
   const files = settings.knownHostsFiles ?? defaultKnownHostsFiles()
   const entries = entriesFor(files, settings.address, settings.port)
-  let refusal: UnreachableError | undefined
+  let refusal: RekeyError | undefined
   const config: ConnectConfig = {
     host: settings.address,
     port: settings.port,
@@ -72,8 +73,13 @@ export async function openClient(
       const verdict = judgeHostKey(entries, key)
       if (verdict.is === 'known') return true
       if (verdict.is === 'unknown' && settings.hostKeyChecking === 'accept-new' && files[0] !== undefined) {
-        recordHostKey(files[0], settings.address, settings.port, key)
-        return true
+        try {
+          recordHostKey(files[0], settings.address, settings.port, key)
+          return true
+        } catch (error) {
+          refusal = error as RekeyError
+          return false
+        }
       }
       const shown = `${keyTypeOf(key)} ${fingerprint(key)}`
       refusal =

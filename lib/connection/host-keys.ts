@@ -1,8 +1,20 @@
 // Host keys against known_hosts files, as OpenSSH's sshd(8) describes them: plain, hashed and `[host]:port` names, wildcards,
 // negation, `@revoked` and `@cert-authority`.
 import { createHash, createHmac } from 'node:crypto'
-import { appendFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  appendFileSync,
+  type BigIntStats,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
+import { RekeyError } from '../errors.ts'
 import { homeFolder } from '../operator.ts'
 import { matchesWildcards } from '../wildcard.ts'
 
@@ -43,7 +55,7 @@ const read = new Map<string, KnownHostsFile>()
 
 /**
  * The entries that speak of `address` on `port`, of known_hosts files in their order. A file that does not exist counts as empty, and
- * so does a line that isn't an entry.
+ * so does a line that isn't an entry. Throws `RekeyError` for one that can't be read.
  */
 export function entriesFor(files: readonly string[], address: string, port: number): KnownHost[] {
   const name = port === 22 ? address.toLowerCase() : `[${address.toLowerCase()}]:${port}`
@@ -54,8 +66,40 @@ export function entriesFor(files: readonly string[], address: string, port: numb
   })
 }
 
+/** Throws `RekeyError` for a known_hosts file that is there and can't be read. One that is not there may be. */
+export function requireReadable(file: string): void {
+  if (!statsOf(file)) return
+  try {
+    accessSync(file, constants.R_OK)
+  } catch (error) {
+    throw unusable(file, `can't be read: ${(error as Error).message}`, error)
+  }
+}
+
+/** Of `/dev/null` there are none: nothing is read from what is no file, it may never end. */
+function statsOf(file: string): BigIntStats | undefined {
+  let stats: BigIntStats | undefined
+  try {
+    stats = statSync(file, { bigint: true, throwIfNoEntry: false })
+  } catch (error) {
+    throw unusable(file, `can't be read: ${(error as Error).message}`, error)
+  }
+  if (!stats || stats.isFile()) return stats
+  if (file === '/dev/null') return undefined
+  throw unusable(file, stats.isDirectory() ? 'is a folder, and no file' : 'is no file')
+}
+
+/** The error for a known_hosts file that can't be used. */
+export function unusable(file: string, why: string, cause?: unknown): RekeyError {
+  return new RekeyError(`the known_hosts file ${file} ${why}`, {
+    code: 'connection.known-hosts',
+    hint: 'Mend it, or name another one: ansible_ssh_common_args: -o UserKnownHostsFile=FILE.',
+    cause,
+  })
+}
+
 function readKnownHosts(file: string): KnownHostsFile {
-  const stats = statSync(file, { bigint: true, throwIfNoEntry: false })
+  const stats = statsOf(file)
   const state = stats ? `${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}` : ''
   const before = read.get(file)
   if (before?.state === state) return before
@@ -76,8 +120,16 @@ function readKnownHosts(file: string): KnownHostsFile {
   return known
 }
 
+function contentOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw unusable(file, `can't be read: ${(error as Error).message}`, error)
+  }
+}
+
 function* entriesOf(file: string): Generator<KnownHost> {
-  for (const [index, line] of readFileSync(file, 'utf8').split('\n').entries()) {
+  for (const [index, line] of contentOf(file).split('\n').entries()) {
     const words = line.trim().split(/\s+/)
     if (words[0] === '' || words[0]?.startsWith('#')) continue
     const marker = words[0]?.startsWith('@') ? words.shift()?.slice(1) : undefined
@@ -116,11 +168,45 @@ export function keyTypeOf(key: Buffer): string {
   return key.length < 4 ? '' : key.subarray(4, 4 + key.readUInt32BE(0)).toString('latin1')
 }
 
-/** Appends a key to a known_hosts file, which is made (0600) where it is missing. */
+/**
+ * Appends a key to a known_hosts file, which is made (0600) where it is missing. Throws `RekeyError` where it can't be written: a key that
+ * nobody remembers could be another one the next time.
+ */
 export function recordHostKey(file: string, address: string, port: number, key: Buffer): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
   const name = port === 22 ? address : `[${address}]:${port}`
-  appendFileSync(file, `${name} ${keyTypeOf(key)} ${key.toString('base64')}\n`, { mode: 0o600 })
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+    const line = `${name} ${keyTypeOf(key)} ${key.toString('base64')}\n`
+    // All at once: others may append, too.
+    appendFileSync(file, endsInLine(file) ? line : `\n${line}`, { mode: 0o600 })
+  } catch (error) {
+    throw unusable(file, `can't be written, to accept the key of ${name}: ${(error as Error).message}`, error)
+  }
+}
+
+/**
+ * Ends the last line of a known_hosts file, for others that will append to it. Where it can't be written, they will find out.
+ */
+export function endLastLine(file: string): void {
+  try {
+    if (!endsInLine(file)) appendFileSync(file, '\n')
+  } catch {
+    // As said.
+  }
+}
+
+/** Whether the last line of a file has an end: what is appended to one that has none would spoil both. */
+function endsInLine(file: string): boolean {
+  const stats = statSync(file, { throwIfNoEntry: false })
+  if (!stats?.isFile() || stats.size === 0) return true
+  const descriptor = openSync(file, 'r')
+  try {
+    const last = Buffer.alloc(1)
+    readSync(descriptor, last, 0, 1, stats.size - 1)
+    return last.toString('latin1') === '\n'
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 function namesMatch(names: string, name: string): boolean {

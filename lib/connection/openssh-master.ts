@@ -8,8 +8,10 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { CancelledError, RekeyError, type UnreachableError } from '../errors.ts'
+import { foreignWords } from '../foreign-words.ts'
 import type { Hop } from './bastions.ts'
 import { cannotReach, closedEarly, hostKeyUnknown, hostKeyWrong, notLetIn, tooOld } from './connect-errors.ts'
+import { defaultKnownHostsFiles, endLastLine, requireReadable, unusable } from './host-keys.ts'
 import type { ConnectionSettings } from './settings.ts'
 import { quote } from './shell.ts'
 
@@ -48,6 +50,11 @@ export async function openMaster(
   signal?: AbortSignal,
 ): Promise<Master> {
   signal?.throwIfAborted()
+  const accepts = settings.hostKeyChecking === 'accept-new'
+  const known = settings.knownHostsFiles ?? (accepts ? defaultKnownHostsFiles() : [])
+  // To ssh, one that it can't read has no hosts; and it appends to whatever the last line is.
+  for (const file of known) requireReadable(file)
+  if (accepts && known[0] !== undefined) endLastLine(known[0])
   const folder = mkdtempSync(join(shortestFolder(), 'rekey-ssh-'))
   const controlPath = join(folder, 'control')
   const asked: string[] = []
@@ -93,6 +100,9 @@ export async function openMaster(
       }
     }
     if (outdated !== undefined) throw tooOld(name, outdated)
+    const notRecorded = /^Failed to add the host to the list of known hosts \((.*)\)\./m.exec(said)?.[1]
+    if (notRecorded !== undefined)
+      throw unusable(foreignWords(notRecorded), `can't be written, to accept the key of ${name}`)
     loggedIn = true
   } catch (error) {
     end()

@@ -157,6 +157,34 @@ each('accept-new records an unknown key, and refuses a changed one', async t => 
   t.pass()
 })
 
+each(
+  'a known_hosts file without a last newline, a folder, or one that can’t be written: right, or one error that names it',
+  async t => {
+    const { settings, folder, port } = t.context.sshd
+    const cut = join(folder, `cut-${settings.kind}`)
+    const [, ...key] = readFileSync(join(folder, 'known_hosts'), 'utf8').trim().split(' ')
+    writeFileSync(cut, `other.example.org ${key.join(' ')}`)
+    const first = await connect('h1', { ...settings, knownHostsFiles: [cut], hostKeyChecking: 'accept-new' })
+    first.close()
+    const lines = readFileSync(cut, 'utf8').split('\n')
+    t.is(lines[0], `other.example.org ${key.join(' ')}`)
+    t.regex(lines[1] ?? '', new RegExp(`^(\\[127\\.0\\.0\\.1\\]:${port}|\\|1\\|\\S+) ssh-`))
+    const again = await connect('h1', { ...settings, knownHostsFiles: [cut] })
+    again.close()
+
+    const refuses = (file: string, message: string) =>
+      t.throwsAsync(connect('h1', { ...settings, knownHostsFiles: [file], hostKeyChecking: 'accept-new' }), {
+        code: 'connection.known-hosts',
+        message: new RegExp(`^the known_hosts file ${file} ${message}`),
+      })
+    await refuses(folder, 'is a folder, and no file$')
+    await refuses('/dev/zero', 'is no file$')
+    await refuses('/proc/rekey-known-hosts', "can't be written, to accept the key of ")
+    const none = await connect('h1', { ...settings, knownHostsFiles: ['/dev/null'], hostKeyChecking: 'accept-new' })
+    none.close()
+  },
+)
+
 each('a ProxyCommand is the way to a host that nothing else leads to', async t => {
   const { settings, port, folder } = t.context.sshd
   const relay = join(folder, 'relay.mjs')
