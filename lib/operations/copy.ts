@@ -1,11 +1,12 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
-import { createHash, hash as hashAtOnce, randomBytes } from 'node:crypto'
+import { createHash, hash as hashAtOnce } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
 import type { NextContent } from '../connection/files.ts'
+import { safeFolders } from '../connection/safe-folder.ts'
 import { quote, raw, Secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
@@ -86,7 +87,7 @@ const mostSyncedAlone = 32
 /**
  * Makes files of a host be as they shall be. Those that are already are left alone, and then nothing is sent at all.
  * All that are sent are written beside their destinations, synced and compared with what was sent before the first of them is
- * renamed: what failed until then leaves every file as it was. In a `plan` ask `wouldCopy`.
+ * renamed: what failed until then leaves every file as it was. Whoever else may write to a folder can't have anything written elsewhere. In a `plan` ask `wouldCopy`.
  * @throws HostFailedError when one can't be written, or did not arrive whole
  * @throws RekeyError when a source can't be read, or a path won't do
  */
@@ -300,7 +301,10 @@ function foldersAbove(path: string): string[] {
   return folder === '/' ? [] : [...foldersAbove(folder), folder]
 }
 
-/** Sends files into hidden folders beside their destinations, and has them checked and renamed there. */
+/**
+ * Sends files into a folder that nobody else may enter, in the one that most of them go to, and has them checked there. Then those of each
+ * other folder are moved into one in that, and in the end all of them take their places by renames.
+ */
 async function send(session: HostSession, files: readonly Wanted[], found: Found): Promise<void> {
   const { $, host } = session
   const plan = planOf(files, found)
@@ -320,11 +324,9 @@ async function send(session: HostSession, files: readonly Wanted[], found: Found
 interface Plan {
   readonly files: readonly Wanted[]
   readonly hashing: Hashing
-  /** The name of the hidden folders. */
-  readonly hidden: string
-  /** Made first, the outermost before those within it. */
+  /** Made, the outermost before those within it. */
   readonly missing: readonly string[]
-  /** The folders that files go to. */
+  /** The folders that files go to, that with the most bytes first: it has the room for all of them. */
   readonly folders: readonly string[]
   /** What is to be done with which staged files: the word that marks them in the list, and the command. */
   readonly changes: readonly { readonly word: string; readonly command: string; readonly files: readonly Wanted[] }[]
@@ -335,52 +337,83 @@ function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: 
   // A change of the owner takes these bits away.
   const special = owners.flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
   const modes = [...Map.groupBy(special, ({ mode }) => mode.toString(8))]
+  const folders = [...Map.groupBy(files, ({ path }) => dirname(path))].map(([folder, those]) => ({
+    folder,
+    size: those.reduce((sum, { size }) => sum + size, 0),
+  }))
   return {
     files,
     hashing,
-    hidden: `.rekey-copy-${randomBytes(6).toString('hex')}`,
     missing,
-    folders: [...new Set(files.map(({ path }) => dirname(path)))],
+    folders: folders.sort((one, other) => other.size - one.size).map(({ folder }) => folder),
     changes: [
       ...owners.map(([owner, group], index) => ({ word: `o${index}`, command: `chown ${quote(owner)}`, files: group })),
       ...modes.map(([mode, group]) => ({ word: `m${mode}`, command: `chmod ${mode}`, files: group })),
-      ...(files.length <= mostSyncedAlone ? [{ word: 's', command: 'sync', files }] : []),
     ],
   }
 }
 
-const below = (folder: string, name: string) => (folder === '/' ? `/${name}` : `${folder}/${name}`)
-const stagedPath = ({ path }: Wanted, { hidden }: Plan) => below(below(dirname(path), hidden), basename(path))
+/** Where a file is staged, from the folder that was made for it: in one by the number of its destination. */
+const staged = ({ path }: Wanted, { folders }: Plan) => `${folders.indexOf(dirname(path))}/${basename(path)}`
+/** The lists that the host works by: of files and folders, which comes first in the stream, and of the hashes, which comes last. */
+const [listName, sumsName] = ['list', 'sums']
 
-/** The lists that the host works by: of its files and folders, which comes first in the stream, and of the hashes, which comes last. */
-const listPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.list`)
-const sumsPath = ({ folders, hidden }: Plan) => below(folders[0] ?? '/', `${hidden}.sums`)
-
-function placeScript(plan: Plan): string {
-  const { hidden, changes, files, hashing } = plan
+/**
+ * Whoever may write to a destination could rename what is made there, and put a link in its place: each folder is entered by `safeFolders`,
+ * and one that was made for us is known again by its number.
+ */
+function placeScript({ folders, missing, changes, files, hashing }: Plan): string {
+  const main = folders[0] ?? '/'
+  const sync = files.length <= mostSyncedAlone ? `find "$1" ! -type d -exec sync {} +` : 'sync -f .'
   return `set -e; umask 077
-l=${quote(listPath(plan))} m=${quote(sumsPath(plan))} h=${hidden}
-list() { sed -n "s/^$1 //p" "$l"; }
+${safeFolders}
+p= n= made=
+# Enters FOLDER, and the one in it that was made before.
+again() { _in "$1" && cd -P "./$2" && [ "$(stat -c %d:%i .)" = "$3" ] || { echo "$1: somebody else changes what is made there" >&2; return 1; }; }
+note() { p="$p$1
+$_s $(stat -c %d:%i .)
+"; _s=; }
+each() { printf '%s' "$p" | while IFS= read -r d && read -r s i; do "$@" || return; done; }
 clean() {
-  [ -e "$l" ] || return 0
-  list d | while IFS= read -r d; do rm -rf -- "$d/$h"; done
-  made=$(list n | sort -r); rm -f -- "$l" "$m"
-  [ "$1" = 0 ] || printf '%s\\n' "$made" | while IFS= read -r d; do [ -z "$d" ] || rmdir -- "$d" 2>/dev/null || :; done
+  set +e; trap '' HUP INT TERM PIPE; exec 9<&-
+  each drop 2>/dev/null
+  [ "$1" = 0 ] || printf '%s' "$made" | sort -r | while IFS= read -r d; do ( _in "\${d%/*}/" && rmdir -- "./\${d##*/}" ) 2>/dev/null; done
 }
-trap 'clean $?' EXIT
+drop() { ( again "$d" "$s" "$i" && rm -rf -- ./* && cd .. && rmdir -- "$s" ); }
+trap 'r=$?; _leave; clean $r' EXIT; trap 'exit 1' HUP INT TERM PIPE
+make() { [ -d "$1" ] || { umask 022; _make "$1"; umask 077; made="$made$1
+"; }; }
+${missing
+  .filter(folder => `${main}/`.startsWith(`${folder}/`))
+  .map(folder => `make ${quote(folder)}`)
+  .join('\n')}
+_in ${quote(main)}; _private; note ${quote(main)}; exec 9<.
 # GNU's tar reads ten KiB at a time; in bigger pieces it lets sshd write on. Others take no notice.
-TAR_OPTIONS='-b 1024' tar -xpomf - -C /
-[ "$(sed 's/^[^ ]* .//' "$m" | tr '\\n' '\\0' | xargs -0 ${hashings[hashing].command} 2>/dev/null | sed 's/^[\\]//; s/ .*//')" = "$(sed 's/ .*//' "$m")" ] ||
+TAR_OPTIONS='-b 1024' tar -xpomf -
+[ "$(sed 's/^[^ ]* .//' ${sumsName} | tr '\\n' '\\0' | xargs -0 ${hashings[hashing].command} 2>/dev/null | sed 's/^[\\]//; s/ .*//')" = "$(sed 's/ .*//' ${sumsName})" ] ||
   { echo 'not everything arrived whole' >&2; exit 1; }
+list() { sed -n "s/^$1 //p" ${listName}; }
 ${changes.map(({ word, command }) => `list ${word} | tr '\\n' '\\0' | xargs -0 ${command} --`).join('\n')}
-list d >"$m"
-${files.length <= mostSyncedAlone ? '' : 'while IFS= read -r d; do sync -f "$d/$h"; done <"$m"'}
-while IFS= read -r d; do find "$d/$h" ! -type d -exec sh -c 'exec mv -f -- "$@" "$0"' "$d/" {} +; sync "$d"; done <"$m"`
+list n >missing; list d >folders
+while IFS= read -r d; do make "$d"; done <missing
+cd -P /proc/self/fd/9/.
+settle() { ${sync}; }
+settle 0; k=0
+while IFS= read -r d; do
+  k=$((k + 1)); _in "$d"; _private; note "$d"
+  mv -- "/proc/self/fd/9/$k" .; settle $k
+done <folders
+k=0
+place() {
+  ( again "$d" "$s" "$i" && find "$k" ! -type d -exec sh -c 'exec mv -f -- "$@" ../' sh {} + && sync .. ) || return
+  k=$((k + 1))
+}
+each place`
 }
 
 /** The stream: the list, the folders, the files, their hashes. Small parts go together, big ones by and by; it ends early where a source fails. */
 async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerator<Buffer> {
-  const { files, folders, missing, changes, hidden, hashing } = plan
+  const { files, folders, missing, changes, hashing } = plan
   // Worked out while files are on their way.
   const sums = Promise.all(files.map(file => file.hash(hashing)))
   // Nobody waits for them where the stream ends early.
@@ -402,16 +435,15 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
     const content = Buffer.from(lines.map(line => `${line}\n`).join(''))
     add(tarFile(path, content.length, 0o600), content, tarPadding(content.length))
   }
-  for (const folder of missing) add(tarFolder(folder, 0o755))
-  text(listPath(plan), [
+  text(listName, [
     ...missing.map(folder => `n ${folder}`),
-    ...folders.map(folder => `d ${folder}`),
-    ...changes.flatMap(({ word, files: those }) => those.map(file => `${word} ${stagedPath(file, plan)}`)),
+    ...folders.slice(1).map(folder => `d ${folder}`),
+    ...changes.flatMap(({ word, files: those }) => those.map(file => `${word} ${staged(file, plan)}`)),
   ])
-  for (const folder of folders) add(tarFolder(below(folder, hidden), 0o700))
+  for (const number of folders.keys()) add(tarFolder(`${number}`, 0o700))
   try {
     for (const file of files) {
-      add(tarFile(stagedPath(file, plan), file.size, file.mode))
+      add(tarFile(staged(file, plan), file.size, file.mode))
       if (Buffer.isBuffer(file.content)) add(file.content)
       else if (file.size <= piece) add(smallContent(file.content))
       else {
@@ -427,8 +459,8 @@ async function* gathered(plan: Plan, fail: (error: Error) => void): AsyncGenerat
     }
     const known = await sums
     text(
-      sumsPath(plan),
-      files.map((file, index) => `${known[index]}  ${stagedPath(file, plan)}`),
+      sumsName,
+      files.map((file, index) => `${known[index]}  ${staged(file, plan)}`),
     )
     add(tarEnd)
   } catch (error) {

@@ -1,8 +1,12 @@
 // Copying files to a host: what is there already is left alone, what is sent arrives whole or not at all.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chmodSync,
+  chownSync,
   closeSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -186,3 +190,78 @@ real('a link in the place of a file becomes a file', async t => {
   t.is(readFileSync(join(folder, 'link'), 'utf8'), 'a file')
   t.is(readFileSync(join(folder, 'target'), 'utf8'), 'the target')
 })
+
+real('files for several file systems arrive as those for one, and nothing else is left behind', async t => {
+  const { session, folder } = t.context
+  const elsewhere = mkdtempSync('/dev/shm/rekey-copy-')
+  try {
+    const files = [folder, join(folder, 'new', 'one'), elsewhere, join(elsewhere, 'new')].flatMap(each =>
+      ['a', '.b', '- c'].map(name => ({ path: join(each, name), content: `${name} of ${each}`, mode: 0o640 })),
+    )
+    t.is((await copy(session, files)).changed.length, 12)
+    for (const { path, content } of files) {
+      t.is(readFileSync(path, 'utf8'), content)
+      t.is(statSync(path).mode & 0o777, 0o640)
+    }
+    t.deepEqual(entries(folder), ['- c', '.b', 'a', 'new', 'new/one', 'new/one/- c', 'new/one/.b', 'new/one/a'])
+    t.deepEqual(entries(elsewhere), ['- c', '.b', 'a', 'new', 'new/- c', 'new/.b', 'new/a'])
+    t.is(statSync(join(elsewhere, 'new')).mode & 0o777, 0o755)
+  } finally {
+    rmSync(elsewhere, { recursive: true, force: true })
+  }
+})
+
+const nobody = { uid: 65534, gid: 65534 }
+/** What somebody else does all the time in a folder of theirs: what root makes there is renamed, and a link put in its place. */
+const attack = `while :; do for d in "$1"/.rekey*; do [ -d "$d" ] && [ ! -L "$d" ] && mv -T "$d" "$1/.gone$((n += 1))" && ln -s "$2" "$d"; done; done`
+const asRoot = process.getuid?.() === 0 ? real : test.skip
+
+asRoot(
+  'whoever owns a folder has root write nowhere else: not by a link on the way, and not by one that comes later',
+  async t => {
+    const { session, folder } = t.context
+    chmodSync(folder, 0o755)
+    const [theirs, target] = [join(folder, 'theirs'), join(folder, 'target')]
+    for (const path of [theirs, target]) mkdirSync(path)
+    chownSync(theirs, nobody.uid, nobody.gid)
+    symlinkSync(target, join(theirs, 'way'))
+    lchownSync(join(theirs, 'way'), nobody.uid, nobody.gid)
+    writeFileSync(join(target, 'file'), 'as it was')
+    const contents = Array.from({ length: 20 }, (_, index) => ({
+      name: `f${index}`,
+      content: Buffer.alloc(200_000, 'x'),
+    }))
+    const ways: Record<string, (into: string) => Promise<unknown>> = {
+      write: async into => {
+        for (const { name, content } of contents.slice(0, 3)) await session.files.write(join(into, name), content)
+      },
+      copy: into =>
+        copy(
+          session,
+          contents.map(({ name, content }) => ({ path: join(into, name), content })),
+        ),
+      'copy of new folders': into => copy(session, [{ path: join(into, 'new', 'file'), content: 'new' }]),
+    }
+    for (const [what, way] of Object.entries(ways)) {
+      await t.throwsAsync(
+        way(join(theirs, 'way')),
+        { message: /a link that others may lay, and is not followed/ },
+        what,
+      )
+      const attacker = spawn('/bin/sh', ['-c', attack, 'sh', theirs, target], { ...nobody, stdio: 'ignore' })
+      try {
+        for (let round = 0; round < 3; round++) await way(theirs).catch(() => {})
+      } finally {
+        attacker.kill('SIGKILL')
+        await once(attacker, 'close')
+      }
+      t.deepEqual(entries(target), ['file'], what)
+      t.is(readFileSync(join(target, 'file'), 'utf8'), 'as it was')
+      t.deepEqual([statSync(target).uid, statSync(target).mode & 0o777], [0, 0o755])
+    }
+    // Left in peace, they work there.
+    for (const name of readdirSync(theirs)) rmSync(join(theirs, name), { recursive: true })
+    for (const way of Object.values(ways)) await way(theirs)
+    t.deepEqual(entries(theirs), [...contents.map(({ name }) => name), 'new', 'new/file'].sort())
+  },
+)
