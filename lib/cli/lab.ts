@@ -25,6 +25,11 @@ export function labCommand(): Command {
         lab.unitShapes,
       ),
     )
+    .option(
+      '--etcd-hosts <number>',
+      'machines of a new lab for etcd alone (default: 0, the masters have it)',
+      wholeNumber,
+    )
     .addOption(new Option('--login <how>', 'how machines of a new lab are entered (default: root)').choices(lab.logins))
     .addOption(
       new Option('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)').choices(
@@ -40,9 +45,32 @@ export function labCommand(): Command {
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
     .action(
-      async ({ name, masters, nodes, layout, shape: unitShape, login, disks, nodeNames, without, fresh, yes }) => {
+      async ({
+        name,
+        masters,
+        nodes,
+        layout,
+        etcdHosts,
+        shape: unitShape,
+        login,
+        disks,
+        nodeNames,
+        without,
+        fresh,
+        yes,
+      }) => {
         const started = performance.now()
-        const options = lab.optionsOf(name, { masters, nodes, layout, unitShape, login, disks, nodeNames, without })
+        const options = lab.optionsOf(name, {
+          masters,
+          nodes,
+          layout,
+          etcdHosts,
+          unitShape,
+          login,
+          disks,
+          nodeNames,
+          without,
+        })
         await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
         const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
         say(`

@@ -26,22 +26,31 @@ export function writeInventory(shape: Shape): void {
 }
 
 function hosts(shape: Shape): string {
-  const group = (name: string, role: Role) => {
-    const line = ({ name, address }: Machine) => `        ${name}: { ansible_host: ${address} }\n`
-    return `    ${name}:\n      hosts:\n${shape.machines
+  const { groups, hostVariables } = layoutOf(shape)
+  const line = (machine: Machine) => {
+    const variables = { ansible_host: machine.address, ...hostVariables?.(shape, machine) }
+    const said = Object.entries(variables).map(([name, value]) => `${name}: ${value}`)
+    return `        ${machine.name}: { ${said.join(', ')} }\n`
+  }
+  const group = (name: string, role: Role) =>
+    `    ${name}:\n      hosts:\n${shape.machines
       .filter(machine => machine.role === role)
       .map(line)
       .join('')}`
-  }
-  const { masters, nodes } = layoutOf(shape).groups
+  const parent = (name: string, children: readonly string[]) =>
+    `    ${name}:\n      children:\n${children.map(child => `        ${child}:\n`).join('')}`
+  const etcd = (name: string) => (shape.etcdHosts === 0 ? parent(name, [groups.masters]) : group(name, 'etcd'))
   return `# Written by 'rekey lab up' for the lab '${shape.name}'.
 all:
   children:
-    cluster:
-      children:
-        ${masters}:
-        ${nodes}:
-${group(masters, 'master')}${group(nodes, 'node')}${loadBalancer(shape) ? group('loadbalancers', 'loadbalancer') : ''}${group('vault', 'vault')}`
+${[
+  parent(groups.cluster ?? 'cluster', [groups.masters, groups.nodes]),
+  ...(groups.etcd === undefined ? [] : [etcd(groups.etcd)]),
+  group(groups.masters, 'master'),
+  group(groups.nodes, 'node'),
+  ...(loadBalancer(shape) ? [group('loadbalancers', 'loadbalancer')] : []),
+  group('vault', 'vault'),
+].join('')}`
 }
 
 function variables(shape: Shape): string {
@@ -52,7 +61,6 @@ ansible_ssh_common_args: ${JSON.stringify(`-o UserKnownHostsFile=${knownHostsFil
 
 cluster_name: ${shape.name}
 api_server: https://${endpointOf(shape).address}:6443
-control_plane_layout: ${shape.layout}
 cluster_domain: ${shape.clusterDomain}
 service_subnet: ${shape.serviceSubnet}
 pod_subnet: ${shape.podSubnet}

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { RekeyError } from '../errors.ts'
 
-export type Role = 'master' | 'node' | 'loadbalancer' | 'vault'
+export type Role = 'master' | 'node' | 'etcd' | 'loadbalancer' | 'vault'
 
 /** One machine of a lab. */
 export interface Machine {
@@ -17,7 +17,7 @@ export interface Machine {
 }
 
 /** How the cluster is laid out: what its components run as, and where its files are. */
-export const layouts = ['kubeadm', 'systemd'] as const
+export const layouts = ['kubeadm', 'external-etcd', 'systemd'] as const
 /** Whose documents a cluster of systemd units is made by. */
 export const unitShapes = ['hard-way', 'kubeasz'] as const
 /** How machines are entered. */
@@ -34,6 +34,8 @@ export type Dispensable = (typeof dispensable)[number]
 /** What makes a lab like clusters that others made. */
 export interface Traits {
   readonly layout: (typeof layouts)[number]
+  /** Machines that have etcd and are no nodes; with none of them, the masters have it. */
+  readonly etcdHosts: number
   /** Of the layout `systemd` alone. */
   readonly unitShape: (typeof unitShapes)[number]
   readonly login: (typeof logins)[number]
@@ -46,6 +48,7 @@ export interface Traits {
 /** What a lab has where nobody asks for anything else. */
 export const usualTraits: Traits = {
   layout: 'kubeadm',
+  etcdHosts: 0,
   unitShape: 'hard-way',
   login: 'root',
   disks: 'one',
@@ -88,8 +91,15 @@ export function checkOptions({ name, masters, nodes, ...asked }: LabOptions): vo
     throw wrong(`a lab can't have ${masters} masters`, 'Ask for 1, 3, 5 or 7: etcd needs an odd number for its quorum.')
   if (!Number.isInteger(nodes) || nodes < 0 || nodes > 40)
     throw wrong(`a lab can't have ${nodes} nodes`, 'Ask for a number from 0 to 40.')
+  const { layout, etcdHosts, unitShape } = traitsOf(asked)
+  if (etcdHosts !== 0 && layout !== 'external-etcd')
+    throw wrong(`etcd of a lab with --layout ${layout} can't have hosts of its own`, 'Ask for --layout external-etcd.')
+  if (etcdHosts !== 0 && ![1, 3, 5, 7].includes(etcdHosts))
+    throw wrong(
+      `a lab can't have ${etcdHosts} hosts of etcd`,
+      'Ask for 1, 3, 5 or 7, or for 0: then the masters have it.',
+    )
   if (nodes === 0) throw wrong('a lab without nodes has nowhere to run its canaries', 'Ask for at least one node.')
-  const { layout, unitShape } = traitsOf(asked)
   if (layout !== 'systemd' && unitShape !== usualTraits.unitShape)
     throw wrong(`the layout ${layout} has no shape '${unitShape}'`, 'Ask for --layout systemd, too.')
 }
@@ -142,6 +152,9 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
     machines: [
       ...(traits.without.includes('load-balancer') ? [] : [machine('loadbalancer', 'lb1', `${prefix}10`)]),
       machine('vault', 'vault1', `${prefix}20`),
+      ...Array.from({ length: traits.etcdHosts }, (_, index) =>
+        machine('etcd', `e${index + 1}`, `${prefix}${121 + index}`),
+      ),
       ...cluster('master', masters, 'm', 101, 1),
       ...cluster('node', nodes, 'n', 151, 51),
     ],
@@ -154,11 +167,12 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
 
 /** All traits of a lab, of which some were asked for. */
 export function traitsOf(asked: Partial<Traits>): Traits {
-  const { layout, unitShape, login, disks, nodeNames, without } = usualTraits
+  const { layout, etcdHosts, unitShape, login, disks, nodeNames, without } = usualTraits
   const absent = new Set(asked.without ?? without)
   return {
     layout: asked.layout ?? layout,
     unitShape: asked.unitShape ?? unitShape,
+    etcdHosts: asked.etcdHosts ?? etcdHosts,
     login: asked.login ?? login,
     disks: asked.disks ?? disks,
     nodeNames: asked.nodeNames ?? nodeNames,
@@ -179,12 +193,13 @@ export function unusual(traits: Traits): string[] {
 }
 
 function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
-  const { layout, unitShape, login, disks, nodeNames, without } = traitsOf(asked)
+  const { layout, etcdHosts, unitShape, login, disks, nodeNames, without } = traitsOf(asked)
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   return [
     count(masters, 'master'),
     count(nodes, 'node'),
     layout === 'systemd' ? `--layout systemd --shape ${unitShape}` : `--layout ${layout}`,
+    etcdHosts === 0 ? 'etcd on the masters' : `--etcd-hosts ${etcdHosts}`,
     `--login ${login}`,
     `--disks ${disks}`,
     `--node-names ${nodeNames}`,
@@ -202,6 +217,10 @@ export const kubeletMachines = (shape: Shape): Machine[] => members(shape).filte
 /** Controllers made the hard way run no pods; all other members of a cluster do. */
 const hasKubelet = (traits: Traits, role: Role): boolean => role === 'node' || !isHardWay(traits)
 const isHardWay = ({ layout, unitShape }: Traits): boolean => layout === 'systemd' && unitShape === 'hard-way'
+
+/** The machines that etcd runs on. */
+export const etcdMachines = (shape: Shape): Machine[] =>
+  shape.etcdHosts === 0 ? masters(shape) : shape.machines.filter(({ role }) => role === 'etcd')
 
 /** The machine with the lab's Vault. */
 export const vaultMachine = (shape: Shape): Machine => shape.machines.find(({ role }) => role === 'vault')!

@@ -41,10 +41,11 @@ function clusterOf(shape: Shape): Shape {
 
 /** What one snapshot is kept of: a lab's name, and what its cluster is like. */
 function familyOf(shape: Shape): string {
-  const { layout, unitShape, nodeNames, without } = clusterOf(shape)
+  const { layout, etcdHosts, unitShape, nodeNames, without } = clusterOf(shape)
   const traits = [
     ...(layout === usualTraits.layout ? [] : [layout]),
     ...(unitShape === usualTraits.unitShape ? [] : [unitShape]),
+    ...(etcdHosts === 0 ? [] : [`etcd-${etcdHosts}`]),
     ...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']),
     ...without.map(part => `no-${part}`),
   ]

@@ -2,10 +2,11 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { command } from '../command.ts'
-import type { Machine, Shape } from '../shape.ts'
+import { etcdMachines, type Machine, type Shape } from '../shape.ts'
 
 /** Whether etcd of a machine has a disk of its own. */
-export const hasEtcdDisk = ({ disks }: Shape, { role }: Machine): boolean => disks === 'separate' && role === 'master'
+export const hasEtcdDisk = (shape: Shape, { name }: Machine): boolean =>
+  shape.disks === 'separate' && etcdMachines(shape).some(machine => machine.name === name)
 
 /** How large it is; what is not used takes no space here. */
 const size = '1G'

@@ -93,7 +93,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       '--bind=/dev/kmsg',
     )
   }
-  if (machine.role === 'master' || machine.role === 'node')
+  if (machine.role === 'master' || machine.role === 'node' || machine.role === 'etcd')
     binds.push(
       `--bind=${join(folder, ownDisk ? 'etcd-disk' : 'etcd')}:/var/lib/etcd`,
       `--bind-ro=${parts.binaries.kubernetes}:/usr/local/bin/kubernetes`,

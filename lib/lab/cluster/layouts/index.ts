@@ -1,5 +1,6 @@
 // Every layout that a lab can have, by the name that `--layout` knows it by.
 import type { layouts, Traits, unitShapes } from '../../shape.ts'
+import { externalEtcd } from './external-etcd.ts'
 import { kubeadm } from './kubeadm.ts'
 import type { Layout } from './layout.ts'
 import { hardWay } from './systemd/hard-way.ts'
@@ -9,6 +10,7 @@ const byShape: Readonly<Record<(typeof unitShapes)[number], Layout>> = { 'hard-w
 
 const byName: Readonly<Record<(typeof layouts)[number], (traits: Traits) => Layout>> = {
   kubeadm: () => kubeadm,
+  'external-etcd': () => externalEtcd,
   systemd: ({ unitShape }) => byShape[unitShape],
 }
 

@@ -31,29 +31,51 @@ export const kubeadm: Layout = {
   groups: { masters: 'masters', nodes: 'nodes' },
   anonymousReadiness: true,
   units: () => ['/etc/systemd/system/kubelet.service'],
-  make,
+  make: (shape, report) =>
+    makeByKubeadm(shape, report, {
+      certificates: '/etc/kubernetes/pki',
+      etcd: { local: { imageTag: imageTags.etcd } },
+      kubeletArguments: ({ address }) => [{ name: 'node-ip', value: address }],
+    }),
 }
 
-async function make(shape: Shape, report: Report): Promise<void> {
+interface Argument {
+  readonly name: string
+  readonly value: string
+}
+
+/** Where clusters differ that kubeadm makes. */
+export interface Manner {
+  /** The folder of the certificates. */
+  readonly certificates: string
+  /** What kubeadm is told of etcd. */
+  readonly etcd: object
+  readonly kubeletArguments: (machine: Machine) => readonly Argument[]
+  readonly apiServerArguments?: readonly Argument[]
+  readonly controllerManagerArguments?: readonly Argument[]
+}
+
+/** Makes a cluster by kubeadm: the first master, then all others, then CoreDNS. */
+export async function makeByKubeadm(shape: Shape, report: Report, manner: Manner): Promise<void> {
   const [first, ...others] = masters(shape)
   const admission: Admission = { token: admissionToken(), certificateKey: randomBytes(32).toString('hex') }
   await timed(report, `Make a cluster on ${first!.name}`, async detail => {
     await runKubeadm(
       shape,
       first!,
-      initConfiguration(shape, first!, admission),
+      initConfiguration(shape, first!, admission, manner),
       // CoreDNS comes when there is more than one machine to spread it over.
       ['init', '--upload-certs', `--skip-phases=addon/coredns${has(shape, 'kube-proxy') ? '' : ',addon/kube-proxy'}`],
       detail,
     )
   })
-  const ca = new X509Certificate(await exec(shape.name, first!.name, ['cat', '/etc/kubernetes/pki/ca.crt']))
+  const ca = new X509Certificate(await exec(shape.name, first!.name, ['cat', `${manner.certificates}/ca.crt`]))
   const pin = createHash('sha256')
     .update(ca.publicKey.export({ type: 'spki', format: 'der' }))
     .digest('hex')
   const join = (machine: Machine) =>
     timed(report, `Join ${machine.name}`, detail =>
-      runKubeadm(shape, machine, joinConfiguration(shape, machine, admission, pin), ['join'], detail),
+      runKubeadm(shape, machine, joinConfiguration(shape, machine, admission, pin, manner), ['join'], detail),
     )
   await Promise.all([
     // etcd takes one new member at a time.
@@ -73,7 +95,7 @@ async function make(shape: Shape, report: Report): Promise<void> {
   for (const machine of members(shape)) await exec(shape.name, machine.name, ['rm', '-f', configFile])
   if (!has(shape, 'front-proxy'))
     for (const machine of masters(shape))
-      await exec(shape.name, machine.name, ['sh', '-c', 'rm /etc/kubernetes/pki/front-proxy-*'])
+      await exec(shape.name, machine.name, ['sh', '-c', `rm ${manner.certificates}/front-proxy-*`])
 }
 
 const configFile = '/root/kubeadm.yaml'
@@ -95,14 +117,14 @@ async function runKubeadm(
 
 const endpoint = (shape: Shape) => `${endpointOf(shape).host}:6443`
 
-function registration(machine: Machine): object {
+function registration(machine: Machine, { kubeletArguments }: Manner): object {
   return {
     name: machine.hostname,
     criSocket: 'unix:///run/containerd/containerd.sock',
     imagePullPolicy: 'Never',
     // A disk of its own has a folder lost+found.
     ignorePreflightErrors: [...ignored, 'DirAvailable--var-lib-etcd'],
-    kubeletExtraArgs: [{ name: 'node-ip', value: machine.address }],
+    kubeletExtraArgs: kubeletArguments(machine),
   }
 }
 
@@ -113,7 +135,26 @@ const withoutFrontProxy = ['requestheader-client-ca-file', 'proxy-client-cert-fi
 
 const documents = (...parts: object[]) => parts.map(part => JSON.stringify(part)).join('\n---\n')
 
-function initConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission): string {
+/** What every kubelet of the lab is told: what is the control machine's is not a machine's to judge. */
+export const kubeletConfiguration = {
+  apiVersion: 'kubelet.config.k8s.io/v1beta1',
+  kind: 'KubeletConfiguration',
+  cgroupDriver: 'cgroupfs',
+  failCgroupV1: false,
+  failSwapOn: false,
+  oomScoreAdj: 0,
+  // The disk is the control machine's: how full it is says nothing about a machine of the lab.
+  evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '0%', 'imagefs.available': '0%' },
+  imageGCHighThresholdPercent: 100,
+  imageGCLowThresholdPercent: 99,
+}
+
+function initConfiguration(
+  shape: Shape,
+  machine: Machine,
+  { token, certificateKey }: Admission,
+  manner: Manner,
+): string {
   const kubeadmApi = 'kubeadm.k8s.io/v1beta4'
   const balancer = loadBalancer(shape)
   return documents(
@@ -123,7 +164,7 @@ function initConfiguration(shape: Shape, machine: Machine, { token, certificateK
       bootstrapTokens: [{ token, ttl: '2h0m0s' }],
       certificateKey,
       localAPIEndpoint: { advertiseAddress: machine.address },
-      nodeRegistration: registration(machine),
+      nodeRegistration: registration(machine, manner),
     },
     {
       apiVersion: kubeadmApi,
@@ -134,26 +175,19 @@ function initConfiguration(shape: Shape, machine: Machine, { token, certificateK
       networking: { serviceSubnet: shape.serviceSubnet, dnsDomain: shape.clusterDomain },
       apiServer: {
         ...(balancer && { certSANs: [balancer.name, balancer.address] }),
-        ...(!has(shape, 'front-proxy') && { extraArgs: withoutFrontProxy }),
+        extraArgs: [...(manner.apiServerArguments ?? []), ...(has(shape, 'front-proxy') ? [] : withoutFrontProxy)],
       },
-      ...(!has(shape, 'front-proxy') && {
-        controllerManager: { extraArgs: [{ name: 'requestheader-client-ca-file', value: '' }] },
-      }),
+      controllerManager: {
+        extraArgs: [
+          ...(manner.controllerManagerArguments ?? []),
+          ...(has(shape, 'front-proxy') ? [] : [{ name: 'requestheader-client-ca-file', value: '' }]),
+        ],
+      },
       dns: { imageTag: imageTags.coredns },
-      etcd: { local: { imageTag: imageTags.etcd } },
+      certificatesDir: manner.certificates,
+      etcd: manner.etcd,
     },
-    {
-      apiVersion: 'kubelet.config.k8s.io/v1beta1',
-      kind: 'KubeletConfiguration',
-      cgroupDriver: 'cgroupfs',
-      failCgroupV1: false,
-      failSwapOn: false,
-      oomScoreAdj: 0,
-      // The disk is the control machine's: how full it is says nothing about a machine of the lab.
-      evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '0%', 'imagefs.available': '0%' },
-      imageGCHighThresholdPercent: 100,
-      imageGCLowThresholdPercent: 99,
-    },
+    kubeletConfiguration,
     ...(has(shape, 'kube-proxy') ? [proxyConfiguration(shape)] : []),
   )
 }
@@ -170,14 +204,21 @@ function proxyConfiguration(shape: Shape): object {
   }
 }
 
-function joinConfiguration(shape: Shape, machine: Machine, { token, certificateKey }: Admission, pin: string): string {
+function joinConfiguration(
+  shape: Shape,
+  machine: Machine,
+  { token, certificateKey }: Admission,
+  pin: string,
+  manner: Manner,
+): string {
   return documents({
     apiVersion: 'kubeadm.k8s.io/v1beta4',
     kind: 'JoinConfiguration',
+    caCertPath: `${manner.certificates}/ca.crt`,
     discovery: {
       bootstrapToken: { apiServerEndpoint: endpoint(shape), token, caCertHashes: [`sha256:${pin}`] },
     },
-    nodeRegistration: registration(machine),
+    nodeRegistration: registration(machine, manner),
     ...(machine.role === 'master' && {
       controlPlane: { localAPIEndpoint: { advertiseAddress: machine.address }, certificateKey },
     }),
