@@ -51,6 +51,41 @@ test.serial('groups, addresses, keys and variables arrive', t =>
   }),
 )
 
+test.serial("the inventory of a lab as Kubespray makes clusters has Kubespray's groups and variables", t =>
+  withState(async () => {
+    const read = async (etcdHosts: number) => {
+      writeInventory(
+        shapeOf({ name: 'test', masters: 1, nodes: 1, layout: 'external-etcd', etcdHosts }, '10.201.7.0/24'),
+      )
+      const inventory = await loadInventory({ sources: [inventoryPath('test')], environment: {} })
+      const names = (pattern: string) => inventory.select(pattern).map(({ name }) => name)
+      return { vars: (host: string) => inventory.host(host).vars, names }
+    }
+    const { names, vars } = await read(0)
+    t.deepEqual([names('kube_control_plane'), names('kube_node'), names('etcd')], [['m1'], ['n1'], ['m1']])
+    t.deepEqual(
+      [names('k8s_cluster'), names('all:!k8s_cluster')],
+      [
+        ['m1', 'n1'],
+        ['lb1', 'vault1'],
+      ],
+    )
+    t.like(vars('m1'), { ip: '10.201.7.101', access_ip: '10.201.7.101', etcd_member_name: 'etcd1' })
+    t.like(vars('n1'), { ip: '10.201.7.151', access_ip: '10.201.7.151', etcd_member_name: undefined })
+    t.is(vars('lb1').ip, undefined)
+    const apart = await read(3)
+    t.deepEqual(
+      [apart.names('etcd'), apart.names('k8s_cluster')],
+      [
+        ['e1', 'e2', 'e3'],
+        ['m1', 'n1'],
+      ],
+    )
+    t.is(apart.vars('e3').etcd_member_name, 'etcd3')
+    t.is(apart.vars('m1').etcd_member_name, undefined)
+  }),
+)
+
 test.serial(
   'a lab that is like others is entered by its user, asked at its first master, and restarts its own routes',
   t =>

@@ -51,6 +51,8 @@ test.serial(
     for (const login of logins) t.is(folder({ login, disks: 'separate', without: ['etcdctl'] }), folder())
     const others = [
       folder({ nodeNames: 'other' }),
+      folder({ layout: 'external-etcd' }),
+      folder({ layout: 'external-etcd', etcdHosts: 3 }),
       ...dispensable.filter(part => part !== 'etcdctl').map(part => folder({ without: [part] })),
     ]
     t.is(new Set([folder(), ...others]).size, others.length + 1)
@@ -62,6 +64,7 @@ test.serial('a record of before labs had traits is read as one of a lab that has
   const old = { name: 'one', masters: 3, nodes: 2, subnet: '10.201.7.0/24', parts, stage: 'complete', snapshot: '/x' }
   t.like(shapeOfRecord(old as LabRecord), {
     layout: 'kubeadm',
+    etcdHosts: 0,
     login: 'root',
     disks: 'one',
     nodeNames: 'inventory',

@@ -6,6 +6,7 @@ import {
   chooseSubnet,
   differences,
   endpointOf,
+  etcdMachines,
   hostName,
   interfaceName,
   members,
@@ -59,6 +60,27 @@ test.serial('with --node-names other, machines call themselves otherwise than th
   )
 })
 
+test.serial('etcd is on the masters, or on hosts of its own that are no nodes and have no pods', t => {
+  const shape = (etcdHosts: number) =>
+    shapeOf({ name: 'a', masters: 1, nodes: 1, layout: 'external-etcd', etcdHosts }, '10.201.7.0/24')
+  t.deepEqual(
+    etcdMachines(shape(0)).map(({ name }) => name),
+    ['m1'],
+  )
+  t.deepEqual(
+    etcdMachines(shape(3)).map(({ name, address, podSubnet }) => [name, address, podSubnet]),
+    [
+      ['e1', '10.201.7.121', undefined],
+      ['e2', '10.201.7.122', undefined],
+      ['e3', '10.201.7.123', undefined],
+    ],
+  )
+  t.deepEqual(
+    members(shape(3)).map(({ name }) => name),
+    ['m1', 'n1'],
+  )
+})
+
 test.serial('without a load balancer, several masters share a name, and a single one is asked at its address', t => {
   const shape = (masters: number, without: readonly 'load-balancer'[] = []) =>
     shapeOf({ name: 'a', masters, nodes: 1, without }, '10.201.7.0/24')
@@ -73,6 +95,10 @@ test.serial('where a lab that is there differs from what is asked for, both are 
   const there = { name: 'a', masters: 3, nodes: 1, login: 'sudo', without: ['etcdctl', 'coredns'] } as const
   t.deepEqual(differences(there, { ...there, without: ['coredns', 'etcdctl', 'etcdctl'] }), [])
   t.deepEqual(unusual(traitsOf(there)), ['--login sudo', '--without coredns,etcdctl'])
+  t.deepEqual(differences({ ...there, layout: 'external-etcd', etcdHosts: 3 }, there), [
+    { there: '--layout external-etcd', asked: '--layout kubeadm' },
+    { there: '--etcd-hosts 3', asked: 'etcd on the masters' },
+  ])
   t.deepEqual(differences(there, { name: 'a', masters: 1, nodes: 1 }), [
     { there: '3 masters', asked: '1 master' },
     { there: '--login sudo', asked: '--login root' },
@@ -115,6 +141,8 @@ for (const [options, message] of [
   [{ name: 'a', masters: 0, nodes: 2 }, /can't have 0 masters/],
   [{ name: 'a', masters: 3, nodes: 0 }, /nowhere to run its canaries/],
   [{ name: 'a', masters: 3, nodes: 41 }, /can't have 41 nodes/],
+  [{ name: 'a', masters: 3, nodes: 2, etcdHosts: 3 }, /--layout kubeadm can't have hosts of its own/],
+  [{ name: 'a', masters: 3, nodes: 2, layout: 'external-etcd', etcdHosts: 2 }, /can't have 2 hosts of etcd/],
 ] as const)
   test.serial(`a lab of ${JSON.stringify(options)} is refused before anything is made`, t => {
     const error = t.throws<RekeyError>(() => checkOptions(options), { message, code: 'lab.options' })
