@@ -149,7 +149,6 @@ test.serial('the inventory has the groups of its documents', async t => {
     t.deepEqual(names('controllers'), ['m1', 'm2', 'm3'])
     t.deepEqual(names('workers'), ['n1', 'n2'])
     t.deepEqual(names('masters:nodes'), names('cluster'))
-    t.is(inventory.host('m1').vars.control_plane_layout, 'systemd')
   } finally {
     if (before === undefined) delete process.env.XDG_STATE_HOME
     else process.env.XDG_STATE_HOME = before
