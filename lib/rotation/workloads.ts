@@ -1,6 +1,8 @@
 // Pods that hold tokens or the old CA: replaced, those first that others need.
 import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
+import { limiter } from '../connection/limiter.ts'
+import { kubeProxyPort, restartComponent } from '../kubernetes/components/control.ts'
 import { forgetUdpFlows, kubeProxySynced } from '../kubernetes/components/kube-proxy.ts'
 import {
   readyAddresses,
@@ -14,7 +16,7 @@ import { waitFor } from '../operations/wait.ts'
 import type { Host } from '../playbook/host.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { conditionsOf, type Looking, must } from './given/found.ts'
+import { componentOf, conditionsOf, type Looking, must, runsAs } from './given/found.ts'
 import { machines } from './given/hosts.ts'
 
 export const variables = {
@@ -27,40 +29,68 @@ export const variables = {
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** Left out where the cluster has none. */
-const whereThereIs = (which: 'kubeProxy' | 'dns') => ({
-  when: (ctx: Looking) => conditionsOf(ctx).workloads[which] !== undefined,
-})
-const kubeProxyOf = (ctx: Looking) => must(conditionsOf(ctx).workloads.kubeProxy, 'no kube-proxy was found')
+const whereThereIsDns = { when: (ctx: Looking) => conditionsOf(ctx).workloads.dns !== undefined }
+const kubeProxyPods = (ctx: Looking) => conditionsOf(ctx).workloads.kubeProxy
+/** The hosts on which kube-proxy is a unit. */
+const withKubeProxyUnit = (ctx: OnHost) =>
+  ctx.hosts(machines).filter(({ name }) => runsAs(ctx, 'kube-proxy', name)?.kind === 'unit')
 
-/** Replaces the pods of kube-proxy, where there is one. */
+/** Replaces the pods of kube-proxy, and restarts its units, where there are any. */
 export const kubeProxy: StepDefinition<OnCluster> = {
   id: 'restart-kube-proxy',
   runOnce: true,
-  ...whereThereIs('kubeProxy'),
-  plan: ctx => `replace the pods of ${workloadName(kubeProxyOf(ctx))}, all at once: the rules stay in the kernel`,
+  when: ctx => kubeProxyPods(ctx) !== undefined || withKubeProxyUnit(ctx).length > 0,
+  plan: ctx => {
+    const pods = kubeProxyPods(ctx)
+    return [
+      ...(pods ? [`replace the pods of ${workloadName(pods)}, all at once: the rules stay in the kernel`] : []),
+      ...withKubeProxyUnit(ctx).map(({ name }) => `restart kube-proxy on ${name}: the rules stay in the kernel`),
+    ]
+  },
   run: async ctx => {
     const { absent } = conditionsOf(ctx)
-    const options = { absent, within: seconds(120), signal: ctx.signal }
-    await replaceDaemonPods(() => ctx.cluster.api(), kubeProxyOf(ctx), options)
+    const pods = kubeProxyPods(ctx)
+    if (pods)
+      await replaceDaemonPods(() => ctx.cluster.api(), pods, { absent, within: seconds(120), signal: ctx.signal })
+    const limit = limiter(atOnce)
+    await Promise.all(
+      withKubeProxyUnit(ctx).map(host =>
+        limit(async () => {
+          ctx.signal.throwIfAborted()
+          const found = componentOf(ctx, 'kube-proxy', host.name)
+          await restartComponent(await ctx.on(host), found, { within: seconds(90), signal: ctx.signal })
+        }),
+      ),
+    )
   },
 }
+
+/** On how many hosts units are restarted at once. */
+const atOnce = 16
 
 /** Waits until a node follows what the API says. */
 export const kubeProxyRules: StepDefinition<OnHost> = {
   ...afterwards,
-  when: ctx => afterwards.when(ctx) && whereThereIs('kubeProxy').when(ctx),
+  when: ctx => afterwards.when(ctx) && (kubeProxyPods(ctx) !== undefined || runsAs(ctx, 'kube-proxy')?.kind === 'unit'),
   run: async ctx => {
     let asked = 0
     await waitFor(
       `kube-proxy of ${ctx.host.name} to write its rules`,
       { within: seconds(90), signal: ctx.signal, host: ctx.host.name },
       async () => {
-        const synced = await kubeProxySynced(ctx)
+        const synced = await kubeProxySynced(ctx, metricsPort(ctx))
         // Where it shows no metrics, a while is all that can be given.
         return synced ?? ++asked > 20
       },
     )
   },
+}
+
+/** Where the kube-proxy of a host shows its metrics; its usual port, where it is a pod that is told by a ConfigMap. */
+function metricsPort(ctx: OnHost, host = ctx.host.name): number | undefined {
+  return runsAs(ctx, 'kube-proxy', host)?.kind === 'unit'
+    ? kubeProxyPort(componentOf(ctx, 'kube-proxy', host))
+    : undefined
 }
 
 /** Restarts workloads, all together; left out where there are none. */
@@ -89,7 +119,7 @@ export const listed = {
 export const coreDns: StepDefinition<OnCluster> = {
   id: 'restart-coredns',
   runOnce: true,
-  ...whereThereIs('dns'),
+  ...whereThereIsDns,
   plan: ctx => [
     `rolling restart of ${workloadName(must(conditionsOf(ctx).workloads.dns, 'no DNS was found'))}`,
     'have every machine forget the UDP flows that lead to its old pods (conntrack -D)',
@@ -157,7 +187,7 @@ async function forgetPods(ctx: OnHost, host: Host, addresses: readonly string[])
     await waitFor(
       `kube-proxy of ${name} to write its rules`,
       { within: seconds(3), every: 200, signal: ctx.signal, host: name },
-      async () => (await kubeProxySynced(session)) ?? true,
+      async () => (await kubeProxySynced(session, metricsPort(ctx, name))) ?? true,
     )
     if (!(await forgetUdpFlows(session, addresses)))
       ctx.log(`${name}: conntrack -D did not work: a question to DNS may take 5 s`)

@@ -137,7 +137,7 @@ export async function componentServes(session: HostSession, found: FoundComponen
       return (await getFromLoopback(session, flagPort(found, 'healthz-port', 10_248), '/healthz')) === 'ok'
     case 'kube-proxy':
       // One that shows no metrics is taken at its unit's word.
-      return (await kubeProxySynced(session, flagPort(found, 'metrics-bind-address', 10_249))) ?? true
+      return (await kubeProxySynced(session, kubeProxyPort(found))) ?? true
     case 'kube-controller-manager':
     case 'kube-scheduler':
       return (await getFromLoopback(session, port, '/healthz', { address, tls: {} })) === 'ok'
@@ -146,8 +146,11 @@ export async function componentServes(session: HostSession, found: FoundComponen
   }
 }
 
+/** Where a kube-proxy shows its metrics. */
+export const kubeProxyPort = (found: FoundComponent) => flagPort(found, 'metrics-bind-address', 10_249)
+
 /** The port that a flag gives, alone or behind an address. */
-export function flagPort({ flags }: FoundComponent, name: string, usual: number): number {
+function flagPort({ flags }: FoundComponent, name: string, usual: number): number {
   const port = Number(flags[name]?.at(-1)?.split(':').at(-1))
   return port > 0 ? port : usual
 }
