@@ -34,6 +34,8 @@ export interface CertificateSpec {
   readonly ipAddresses: readonly string[]
   /** The CN of the one that it replaces may differ (the kubelet's self-signed one has a time in it). */
   readonly renamed: boolean
+  /** What is issued once, and lies in several files or under several names: the same for all specs of it. */
+  readonly issue?: string
 }
 
 /** The file whose certificate a place is known by. */
@@ -60,6 +62,8 @@ export interface AuthorityOptions {
   readonly controllerManagerSigns?: boolean
   /** The roles that the cluster has a CA for. */
   readonly roles?: readonly AuthorityName[]
+  /** Those that must have one between them, whatever is asked for. */
+  readonly sharing?: readonly (readonly AuthorityName[])[]
   /** Which of those that follow each other: old and new are told apart by their names, in error messages above all. */
   readonly generation?: string
 }
@@ -67,18 +71,28 @@ export interface AuthorityOptions {
 /** The CAs of `pki_authorities`: one for everything, or one for each role, in mounts that start with `mount`. */
 export function authorityPlans(
   count: 'one' | 'three',
-  { mount = 'pki_k8s', controllerManagerSigns = true, roles = authorityNames, generation }: AuthorityOptions = {},
+  {
+    mount = 'pki_k8s',
+    controllerManagerSigns = true,
+    roles = authorityNames,
+    sharing = [],
+    generation,
+  }: AuthorityOptions = {},
 ): AuthorityPlan[] {
   const commonName = (role: AuthorityName) => (generation === undefined ? `${role}-ca` : `${role}-ca-${generation}`)
   if (count === 'one') {
     return [{ mount, commonName: commonName('kubernetes'), authorities: roles, keyOnMasters: controllerManagerSigns }]
   }
-  return roles.map(name => ({
-    mount: name === 'kubernetes' ? mount : `${mount}_${name.replaceAll('-', '_')}`,
-    commonName: commonName(name),
-    authorities: [name],
-    keyOnMasters: name === 'kubernetes' && controllerManagerSigns,
-  }))
+  const groupOf = (name: AuthorityName) =>
+    sharing.find(group => group.includes(name))?.filter(one => roles.includes(one)) ?? [name]
+  return roles
+    .filter(name => groupOf(name)[0] === name)
+    .map(name => ({
+      mount: name === 'kubernetes' ? mount : `${mount}_${name.replaceAll('-', '_')}`,
+      commonName: commonName(name),
+      authorities: groupOf(name),
+      keyOnMasters: name === 'kubernetes' && controllerManagerSigns,
+    }))
 }
 
 /** A role in Vault: the O and the usages of a certificate are the role's in Vault, not the request's. */

@@ -1,6 +1,6 @@
 // Roles and policy that fit the certificates of a cluster, the mounts of its CAs, and what templates are told.
 import test from 'ava'
-import { certificates } from '../../lib/kubernetes/layout/kubeadm/index.ts'
+import { certificates } from '../../lib/kubernetes/layout/plan.ts'
 import { authorityPlans, certificateData, issuingPolicy, roleName, vaultRoles } from '../../lib/pki/specs.ts'
 import { kubeadmMachine } from '../kubernetes/layout/_kubeadm.ts'
 

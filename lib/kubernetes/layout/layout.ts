@@ -1,5 +1,6 @@
 // What every layout of a cluster tells in the same words: what was found on a machine, and where a CA lies.
 import type { CertificateFacts } from '../../pki/certificates/certificate.ts'
+import type { HostLayout } from './host-layout.ts'
 
 /** The files of a CA. */
 export interface AuthorityFiles {
@@ -11,12 +12,17 @@ export interface AuthorityFiles {
 export interface MachineFacts {
   /** Its inventory name. */
   readonly name: string
-  readonly nodeName: string
+  /** Undefined where it has no kubelet. */
+  readonly nodeName?: string
   readonly controlPlane: boolean
   /** The addresses of the node: what its serving certificates must hold. */
   readonly addresses: readonly string[]
   /** The first certificate in each file that was found, kubeconfigs by their client certificate. */
   readonly certificates: ReadonlyMap<string, CertificateFacts>
+  /** What runs there; kubeadm's, where nobody looked. */
+  readonly layout?: HostLayout
+  /** Where files lie that links lead to, by the path of the link. */
+  readonly reals?: ReadonlyMap<string, string>
 }
 
 /** Names to add to the API servers' certificate, beside those that it has. */

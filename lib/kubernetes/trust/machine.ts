@@ -1,11 +1,13 @@
-// What a rotation must know of one machine: its certificates and kubeconfigs. Private keys stay where they are.
+// What a rotation must know of one machine: what runs there, its certificates and kubeconfigs. Private keys stay where they are.
 import { HostFailedError } from '../../errors.ts'
 import { type CertificateFacts, parseCertificates } from '../../pki/certificates/certificate.ts'
 import type { HostSession } from '../../playbook/model.ts'
-import { readKubeconfig } from '../api/kubeconfig.ts'
+import { kubeconfigFields } from '../api/kubeconfig.ts'
+import { type Discovery, discover } from '../layout/discover.ts'
+import type { FoundFile } from '../layout/found-text.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
-import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineFacts } from '../layout/layout.ts'
+import { adminKubeconfigOf, kubeletFolder } from '../layout/plan.ts'
 
 /** The names in a kubeconfig, which the one that replaces it keeps. */
 export interface KubeconfigNames {
@@ -13,67 +15,128 @@ export interface KubeconfigNames {
   readonly context: string
   readonly user: string
   readonly server: string
+  /** The files with its client's certificate and key, as it names them, where it does not hold these itself. */
+  readonly certificateFile?: string
+  readonly keyFile?: string
+  /** Whether it holds the CA itself. */
+  readonly holdsAuthority?: boolean
 }
 
 /** What was read from one machine. Plain data: it is registered, and read again by a resumed run. */
 export interface MachineReading {
   readonly host: string
-  readonly nodeName: string
+  /** Undefined where no kubelet runs. */
+  readonly nodeName?: string
   readonly controlPlane: boolean
   /** The first certificate of each file, PEM, by path; of a kubeconfig, its client certificate. */
   readonly certificates: Readonly<Record<string, string>>
   readonly kubeconfigs: Readonly<Record<string, KubeconfigNames>>
-  /** The CA that the kubelet's clients must be signed by, PEM. */
+  /** The CA that the clients of what runs there must be signed by, PEM; none where only etcd does. */
   readonly authority: string
   /** What runs there; not told by readings of earlier versions. */
   readonly layout?: HostLayout
+  /** Of each file that holds a certificate, a kubeconfig or a key: where it lies when links are followed, and whose it is. */
+  readonly files?: Readonly<Record<string, FileFacts>>
+  /** The administrator's kubeconfig, on a master that has one. */
+  readonly adminKubeconfig?: string
 }
 
-// Prints `== path`, then the certificates of the file; of kubeconfigs everything but the keys.
-const readScript = `find ${kubeadm.certificateFolders.join(' ')} ! -path '*/.rekey*' ! -path ${kubeadm.manifestDirectory}/'*' \\( -name '*.crt' -o -name '*.pem' -o -name '*.crt.*' -o -name '*.pem.*' -o -name '*.conf' \\) 2>/dev/null | sort | while IFS= read -r f; do
-  [ -f "$f" ] || continue
-  printf '== %s\\n' "$f"
-  case $f in
-  *.conf) sed 's/client-key-data:.*/client-key-data: ""/' "$f" ;;
-  *) sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p' "$f" ;;
-  esac
-done; true`
+/** A file as it lies there. */
+export interface FileFacts {
+  readonly real: string
+  readonly mode: number
+  /** `root:root`. */
+  readonly owner: string
+  readonly key?: 'private' | 'public'
+}
 
-/** Reads the certificates of a machine. Throws `HostFailedError` where it is no node of a kubeadm cluster. */
-export async function readMachine({ $, files, host }: HostSession, controlPlane: boolean): Promise<MachineReading> {
-  const { stdout } = await $({ quiet: true })`sh -c ${readScript}`
-  const certificates: Record<string, string> = {}
-  const kubeconfigs: Record<string, KubeconfigNames> = {}
-  for (const section of stdout.split(/^== /m).slice(1)) {
-    const [path = '', ...lines] = section.split('\n')
-    const text = lines.join('\n')
-    if (!path.endsWith('.conf')) {
-      if (text.includes('BEGIN CERTIFICATE'))
-        certificates[path] = parseCertificates(text, `${host.name}:${path}`)[0]?.pem ?? ''
-      continue
-    }
-    if (!text.includes('kind: Config')) continue
-    const { cluster, context, user, server, certificate } = readKubeconfig(text, `${host.name}:${path}`)
-    kubeconfigs[path] = { cluster, context, user, server }
-    if (certificate) certificates[path] = certificate
-  }
-  const identity = certificates[kubeadm.kubelet.client]
-  if (identity === undefined) {
-    throw new HostFailedError(`${host.name} has no ${kubeadm.kubelet.client}`, {
-      code: 'machine.no-kubelet-certificate',
-      host: host.name,
-      hint: 'Is it a node of a kubeadm cluster? rekey knows their layout.',
+/**
+ * Reads what runs on a machine, and its certificates.
+ * @throws HostFailedError where nothing of a cluster runs there, or runs in a way that rekey does not know
+ */
+export async function readMachine(session: HostSession, controlPlane: boolean): Promise<MachineReading> {
+  return readingFrom(await discover(session), controlPlane)
+}
+
+/** A reading from what was found. */
+export function readingFrom({ layout, hostName, files }: Discovery, controlPlane: boolean): MachineReading {
+  const { host, components } = layout
+  if (Object.keys(components).length === 0) {
+    throw new HostFailedError(`${host} runs neither a kubelet nor etcd, nor anything else of a cluster`, {
+      code: 'machine.no-components',
+      host,
+      hint: 'Is it a machine of the cluster? rekey finds components by their processes, units and manifests.',
     })
   }
-  const { commonName } = parseCertificates(identity)[0] as CertificateFacts
+  const adminKubeconfig = controlPlane ? adminKubeconfigOf(files) : undefined
+  const named = new Set(Object.values(components).flatMap(one => one?.files.map(({ path }) => path) ?? []))
+  const own = [...files.values()].filter(
+    // What people keep in their homes is theirs.
+    ({ path }) => named.has(path) || path === adminKubeconfig || !/^\/(root|home)\//.test(path),
+  )
+  const kubeconfigs = Object.fromEntries(own.flatMap(file => kubeconfigOf(file, host)))
+  const certificates = Object.fromEntries(
+    own.flatMap(file => {
+      const [certificate] = kubeconfigs[file.path] ? [clientOf(file, host)] : file.certificates
+      return certificate === undefined ? [] : [[file.path, parseCertificates(certificate, `${host}:${file.path}`)[0]?.pem ?? '']]
+    }),
+  )
   return {
-    host: host.name,
-    nodeName: commonName.replace(/^system:node:/, ''),
+    host,
+    nodeName: nodeNameOf(layout, hostName, certificates),
     controlPlane,
     certificates,
     kubeconfigs,
-    authority: await files.readText(kubeadm.authorities.kubernetes.certificate),
+    authority: authorityOf(layout, files),
+    layout,
+    files: Object.fromEntries(
+      own
+        .filter(({ path, key, certificates: held }) => key || held.length > 0 || path in kubeconfigs)
+        .map(({ path, real, mode, owner, key }) => [path, { real, mode, owner, ...(key && { key }) }]),
+    ),
+    ...(adminKubeconfig !== undefined && { adminKubeconfig }),
   }
+}
+
+function kubeconfigOf({ path, text }: FoundFile, host: string): (readonly [string, KubeconfigNames])[] {
+  if (!/^\s*"?(clusters|contexts)"?:|"clusters"\s*:/m.test(text)) return []
+  const { cluster, context, user, server, ca, certificateFile, keyFile } = kubeconfigFields(text, `${host}:${path}`)
+  if (context === undefined || server === undefined) return []
+  return [[path, { cluster, context, user, server, certificateFile, keyFile, holdsAuthority: ca !== undefined }]]
+}
+
+const clientOf = ({ path, text }: FoundFile, host: string) => kubeconfigFields(text, `${host}:${path}`).certificate
+
+/** By what the kubelet calls itself to the API; by what it is told, or what the machine calls itself, where that can't be read. */
+function nodeNameOf(
+  layout: HostLayout,
+  hostName: string,
+  certificates: Readonly<Record<string, string>>,
+): string | undefined {
+  const { kubelet } = layout.components
+  if (!kubelet) return undefined
+  const paths = [
+    `${kubeletFolder(layout)}/kubelet-client-current.pem`,
+    ...kubelet.files.filter(({ role }) => role === 'client' || role === 'kubeconfig').map(({ path }) => path),
+  ]
+  const pem = paths.map(path => certificates[path]).find(one => one !== undefined)
+  if (pem === undefined) {
+    throw new HostFailedError(`${layout.host} has no certificate that its kubelet presents to the API`, {
+      code: 'machine.no-kubelet-certificate',
+      host: layout.host,
+      hint: `Looked for it in ${paths.join(', ')}.`,
+    })
+  }
+  const { commonName } = parseCertificates(pem)[0] as CertificateFacts
+  if (commonName.startsWith('system:node:')) return commonName.slice('system:node:'.length)
+  return kubelet.flags['hostname-override']?.at(-1) ?? hostName
+}
+
+function authorityOf({ components }: HostLayout, files: Discovery['files']): string {
+  const file = (['kube-apiserver', 'kubelet'] as const)
+    .flatMap(name => components[name]?.files ?? [])
+    .find(({ role }) => role === 'client-ca')
+  return file ? (files.get(file.path)?.certificates.join('') ?? '') : ''
 }
 
 /** A reading as the certificate plan takes it. */
@@ -83,9 +146,11 @@ export function machineFacts(reading: MachineReading, addresses: readonly string
   )
   return {
     name: reading.host,
-    nodeName: reading.nodeName,
+    ...(reading.nodeName !== undefined && { nodeName: reading.nodeName }),
     controlPlane: reading.controlPlane,
     addresses,
     certificates: new Map(certificates),
+    ...(reading.layout && { layout: reading.layout }),
+    reals: new Map(Object.entries(reading.files ?? {}).map(([path, { real }]) => [path, real])),
   }
 }

@@ -1,5 +1,4 @@
-// kubeadm's layout, whole: where it keeps what, which certificates it makes, which ports they are presented on.
+// kubeadm's layout, whole: where it keeps what, which ports they are presented on.
 export * from './as-found.ts'
-export * from './certificates.ts'
 export * from './endpoints.ts'
 export * from './files.ts'

@@ -1,7 +1,7 @@
 // The plan for a kubeadm cluster: every file, its CA, who holds it, with which names.
 import test from 'ava'
-import { certificates as plan, unplannedCertificates } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
 import type { MachineFacts } from '../../../lib/kubernetes/layout/layout.ts'
+import { certificates as plan, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import type { CertificateFacts } from '../../../lib/pki/certificates/certificate.ts'
 import { placePath } from '../../../lib/pki/specs.ts'
 import { facts, kubeadmMachine } from './_kubeadm.ts'
@@ -77,12 +77,12 @@ test.serial('a file that kubeadm makes and that is missing is named with its hos
   const certificates = new Map(cluster[1]!.certificates)
   certificates.delete('/etc/kubernetes/pki/apiserver.crt')
   t.throws(() => plan([cluster[0]!, { ...cluster[1]!, certificates }]), {
-    message: 'm2 has no /etc/kubernetes/pki/apiserver.crt, which kubeadm makes',
+    message: 'm2 has no /etc/kubernetes/pki/apiserver.crt, which kube-apiserver names',
   })
   const noEtcd = new Map(cluster[1]!.certificates)
   noEtcd.delete('/etc/kubernetes/pki/etcd/peer.crt')
   t.throws(() => plan([cluster[0]!, { ...cluster[1]!, certificates: noEtcd }]), {
-    message: 'm2 has no /etc/kubernetes/pki/etcd/peer.crt, which kubeadm makes',
+    message: 'm2 has no /etc/kubernetes/pki/etcd/peer.crt, which etcd names',
   })
 })
 

@@ -1,0 +1,100 @@
+// The CAs of a cluster by what its components name them for: which roles each file has, which roles can't be told apart, where keys lie.
+import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
+import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
+import type { MachineFacts } from './layout.ts'
+
+/** Whose CA a file holds, by what it is named for; undefined where it is none. */
+function authorityOf(component: ComponentName, role: FileRole): AuthorityName | undefined {
+  switch (role) {
+    case 'client-ca':
+      return component === 'etcd' ? 'etcd' : 'kubernetes'
+    case 'peer-ca':
+    case 'etcd-ca':
+      return 'etcd'
+    case 'front-proxy-ca':
+      return 'front-proxy'
+    case 'kubelet-ca':
+    case 'root-ca':
+    case 'api-ca':
+    case 'signing':
+      return 'kubernetes'
+    default:
+      return undefined
+  }
+}
+
+/** A file that holds the CA of some roles, once however many flags name it. */
+export interface AuthorityFile {
+  /** Where it lies. */
+  readonly real: string
+  readonly authorities: readonly AuthorityName[]
+}
+
+const named = ({ components }: HostLayout): (NamedFile & { readonly component: ComponentName })[] =>
+  Object.values(components).flatMap(found =>
+    found ? found.files.map(file => ({ ...file, component: found.component })) : [],
+  )
+
+/** The files of CAs on a host. */
+export function authorityFilesOf(layout: HostLayout): AuthorityFile[] {
+  const files = new Map<string, Set<AuthorityName>>()
+  for (const { component, role, real } of named(layout)) {
+    const authority = authorityOf(component, role)
+    if (authority) files.set(real, (files.get(real) ?? new Set()).add(authority))
+  }
+  return [...files].map(([real, authorities]) => ({
+    real,
+    authorities: authorityNames.filter(name => authorities.has(name)),
+  }))
+}
+
+/** Where the key of the cluster's CA lies, for the controller-manager to sign with. */
+export function signingKeyOf(layout: HostLayout): string | undefined {
+  return layout.components['kube-controller-manager']?.files.find(({ role }) => role === 'signing')?.key?.real
+}
+
+/** What may be the key of a CA by its name: `ca.key`, `ca-key.pem`. */
+export function keyNamesOf(certificate: string): string[] {
+  const stem = certificate.replace(/\.(crt|pem|cert|cer)$/, '')
+  return stem === certificate ? [] : [`${stem}.key`, `${stem}-key.pem`]
+}
+
+/** The roles of each file of a CA that has several, on any host. */
+export function authorityRoles(layouts: readonly HostLayout[]): (readonly AuthorityName[])[] {
+  return layouts.flatMap(layout => authorityFilesOf(layout).map(({ authorities }) => authorities))
+}
+
+/** Roles that go together, joined where they have one in common: `[[a, b], [b, c]]` is `[[a, b, c]]`. */
+export function authorityShares(together: readonly (readonly AuthorityName[])[]): AuthorityName[][] {
+  let groups: Set<AuthorityName>[] = []
+  for (const names of together) {
+    const touched = groups.filter(group => names.some(name => group.has(name)))
+    groups = [
+      ...groups.filter(group => !touched.includes(group)),
+      new Set([...touched.flatMap(group => [...group]), ...names]),
+    ]
+  }
+  return groups.filter(({ size }) => size > 1).map(group => authorityNames.filter(name => group.has(name)))
+}
+
+/** The CAs that the cluster has now, PEM, by their roles, as the first machine that names each has it. */
+export function oldAuthorities(
+  machines: readonly MachineFacts[],
+  layouts: readonly HostLayout[],
+): Partial<Record<AuthorityName, string>> {
+  const old: Partial<Record<AuthorityName, string>> = {}
+  const sources: readonly (readonly [AuthorityName, ComponentName, FileRole])[] = [
+    ['kubernetes', 'kube-apiserver', 'client-ca'],
+    ['etcd', 'etcd', 'client-ca'],
+    ['etcd', 'kube-apiserver', 'etcd-ca'],
+    ['front-proxy', 'kube-apiserver', 'front-proxy-ca'],
+  ]
+  for (const [name, component, role] of sources) {
+    for (const [index, layout] of layouts.entries()) {
+      const file = layout.components[component]?.files.find(one => one.role === role)
+      const facts = file && machines[index]?.certificates.get(file.path)
+      if (facts) old[name] ??= facts.pem
+    }
+  }
+  return old
+}
