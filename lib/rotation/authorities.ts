@@ -24,7 +24,7 @@ import type { Grant, WithVault } from './given/vault.ts'
 
 export const variables = {
   cluster_name: z.string(),
-  /** One CA for everything, or kubeadm's three: kubernetes, etcd, front-proxy. */
+  /** One CA for everything, or one for each of kubernetes, etcd and front-proxy: of those that the cluster has, and tells apart. */
   pki_authorities: z.enum(['one', 'three']).default('three'),
   /** The mount of the cluster's CA in Vault; those of etcd and front-proxy are named after it. */
   pki_mount: z
@@ -52,11 +52,12 @@ type With<Vars> = Pick<RunContext<Vars>, 'vars' | 'run' | 'registered'>
 
 /** The CAs that the cluster has, each in its mount. Throws `HostFailedError` where nothing is planned yet. */
 export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
-  const { oldAuthorities } = planOf(ctx)
+  const { oldAuthorities, sharing } = planOf(ctx)
   return authorityPlans(ctx.vars.pki_authorities, {
     mount: ctx.vars.pki_mount,
     controllerManagerSigns: ctx.vars.controller_manager_signs,
     roles: authorityNames.filter(name => oldAuthorities[name]),
+    sharing,
     // A run's id begins with when it began.
     generation: ctx.run.split('-').slice(0, 2).join('-'),
   })

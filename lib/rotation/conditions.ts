@@ -57,7 +57,12 @@ export const look: StepDefinition<OnCluster<Variables>> = {
 
 async function absentNodes(ctx: OnCluster<Variables>): Promise<string[]> {
   const nodes = await ctx.cluster.nodes()
-  const known = new Map(ctx.hosts(machines).map(({ name }) => [readingOf(ctx, name).nodeName, name]))
+  const known = new Map(
+    ctx.hosts(machines).flatMap(({ name }) => {
+      const { nodeName } = readingOf(ctx, name)
+      return nodeName === undefined ? [] : [[nodeName, name] as const]
+    }),
+  )
   const { notReady } = nodeConditions(nodes)
   const strangers = nodes.map(({ metadata }) => metadata.name).filter(name => !known.has(name))
   const isMasters = (node: string) => ctx.hosts(masters).some(({ name }) => name === known.get(node))

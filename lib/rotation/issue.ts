@@ -77,20 +77,25 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
       return answer
     }
     const rendererOf = (spec: CertificateSpec) => {
-      const id = `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+      const id = spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
       const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets })
       ctx.issued.renderers.set(id, renderer)
       return renderer
     }
     const rendered = await renderHostFiles({
       reading: readingOf(ctx),
+      layout: layoutOf(ctx),
       specs,
       plans: plansOf(ctx),
       ttl: ctx.vars.certificate_ttl,
       rendererOf,
       now: new Date(),
     })
-    const authority = authorityFiles(isMaster(ctx), plansOf(ctx), newAuthorities(ctx))
+    const authority = authorityFiles(
+      { reading: readingOf(ctx), layout: layoutOf(ctx), more: planOf(ctx).authorityCopies?.[ctx.host.name] },
+      plansOf(ctx),
+      newAuthorities(ctx),
+    )
     const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
     const files = [...authority.files, ...rendered.files, ...keys]
     const swap: Swap = {

@@ -1,10 +1,9 @@
 // What users notice, from before the first change to the end; and what was true before it: credentials, Secrets, counts of canaries.
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
-import { readKubeconfig } from '../kubernetes/api/kubeconfig.ts'
+import { readAdministrator } from '../kubernetes/api/cluster.ts'
 import { type PodsBefore, podsBefore } from '../kubernetes/before/pods.ts'
 import { type SecretsBefore, secretsBefore } from '../kubernetes/before/secrets.ts'
-import { adminKubeconfig } from '../kubernetes/layout/kubeadm/index.ts'
 import type { ProbeIdentity } from '../kubernetes/probes/api-prober.ts'
 import {
   apiServerOf,
@@ -17,6 +16,7 @@ import {
 } from '../kubernetes/probes/probes.ts'
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
+import { administratorOf } from './given/administrator.ts'
 import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
 import { conditionsOf, type Looking, must } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
@@ -117,8 +117,10 @@ export const probeAsAdministrator: StepDefinition<OnHost & WithProbes> = {
   },
 }
 
-async function administrator({ files, host }: OnHost): Promise<ProbeIdentity | undefined> {
-  const { certificate, key } = readKubeconfig(await files.readText(adminKubeconfig), `${host.name}:${adminKubeconfig}`)
+async function administrator(ctx: OnHost): Promise<ProbeIdentity | undefined> {
+  const { host, path } = administratorOf(ctx, ctx.host)
+  const { files } = await ctx.on(host)
+  const { certificate, key } = await readAdministrator(one => files.readText(one), path, `${host.name}:${path}`)
   return certificate && key ? { certificate, key } : undefined
 }
 

@@ -5,7 +5,7 @@ import { HostFailedError, type RekeyError } from '../errors.ts'
 import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
-import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { planOfCluster, unplannedCertificates } from '../kubernetes/layout/plan.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
@@ -17,7 +17,7 @@ import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
-import { etcdHosts, isMaster, machines, masters } from './given/hosts.ts'
+import { etcdHosts, everyMachine, isMaster, machines } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
 export const variables = {
@@ -147,9 +147,9 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables>> = {
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
     const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
-    const found = ctx.hosts(machines).map(({ name }) => {
+    const found = ctx.hosts(everyMachine).map(({ name }) => {
       const reading = readingOf(ctx, name)
-      const addresses = (nodes.get(reading.nodeName)?.['status']?.addresses ?? []) as {
+      const addresses = (nodes.get(reading.nodeName ?? '')?.['status']?.addresses ?? []) as {
         type: string
         address: string
       }[]
@@ -158,17 +158,11 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables>> = {
         addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
       )
     })
-    const specs = kubeadm.certificates(found, { componentServing: true })
-    const [first] = ctx.hosts(masters)
-    const certificates = first ? readingOf(ctx, first.name).certificates : {}
-    const oldAuthorities = Object.fromEntries(
-      Object.entries(kubeadm.authorities).map(([name, { certificate }]) => [name, certificates[certificate] ?? '']),
-    )
-    await checkBeside(ctx, kubeadm.unplannedCertificates(found, specs), Object.values(oldAuthorities).filter(Boolean))
+    const { specs, oldAuthorities, sharing } = planOfCluster(found, { componentServing: true })
+    await checkBeside(ctx, unplannedCertificates(found, specs), Object.values(oldAuthorities).filter(Boolean))
     ctx.log(`${specs.length} certificates for ${found.length} machines`)
     return {
-      specs,
-      oldAuthorities,
+      ...{ specs, oldAuthorities, sharing },
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },

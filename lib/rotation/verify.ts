@@ -7,25 +7,25 @@ import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
 import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
-import { adminKubeconfig, kubeletEndpoint, masterEndpoints } from '../kubernetes/layout/kubeadm/index.ts'
+import { servedEndpoints } from '../kubernetes/layout/served.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
 import { fetchFile } from '../operations/backup.ts'
 import { waitFor } from '../operations/wait.ts'
 import { verifyChain } from '../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Mounts, newAuthority, newClusterAuthority } from './authorities.ts'
+import { administratorOf } from './given/administrator.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { conditionsOf, type Looking, planOf, readingOf } from './given/found.ts'
-import { isMaster, machines, masters } from './given/hosts.ts'
+import { conditionsOf, type Looking, layoutOf, nodesOf, planOf, readingOf } from './given/found.ts'
+import { machines, masters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
 import { beforeOf, canaries, type Variables as ObserveVariables } from './observe.ts'
 import { isController } from './restart/index.ts'
 
-/** Every TLS port of a host, as its role in the cluster has them. */
+/** Every TLS port of a host on which a planned certificate is presented. */
 export function endpointsOf(ctx: OnHost): TlsEndpoint[] {
-  return isMaster(ctx)
-    ? [...masterEndpoints(planOf(ctx).addresses[ctx.host.name] ?? ''), kubeletEndpoint]
-    : [kubeletEndpoint]
+  const { files } = readingOf(ctx)
+  return servedEndpoints(layoutOf(ctx), planOf(ctx).specs, path => files?.[path]?.real ?? path)
 }
 
 /** Waits until every port of a host presents a certificate of the new CA. */
@@ -85,7 +85,7 @@ export const pods: StepDefinition<OnCluster> = {
   runOnce: true,
   run: async ctx => {
     const { absent } = conditionsOf(ctx)
-    const names = ctx.hosts(machines).map(({ name }) => readingOf(ctx, name).nodeName)
+    const names = nodesOf(ctx, ctx.hosts(machines))
     await ctx.cluster.nodesReady(
       names.filter(name => !absent.includes(name)),
       { within: seconds(30) },
@@ -125,10 +125,7 @@ export const kubeletsReached: StepDefinition<OnCluster> = {
       const log = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/log?tailLines=1&container=${first.name}`
       running.set(spec?.nodeName, log)
     }
-    const nodes = ctx
-      .hosts(machines)
-      .map(({ name }) => readingOf(ctx, name).nodeName)
-      .filter(name => !absent.includes(name))
+    const nodes = nodesOf(ctx, ctx.hosts(machines)).filter(name => !absent.includes(name))
     const servers = await Promise.all(ctx.hosts(masters).map(host => ctx.cluster.apiOf(host)))
     const limit = limiter(atOnce)
     const ask = (server: KubernetesApi, path: string) =>
@@ -210,9 +207,13 @@ export const canariesWell: StepDefinition<OnHost<Pick<ObserveVariables, 'canary_
 /** Fetches the administrator's new kubeconfig into the run's folder. */
 export const adminKubeconfigFetched: StepDefinition<OnHost> = {
   runOnce: true,
-  plan: ctx => `copy ${adminKubeconfig} to ${join(ctx.folder, 'admin.conf')}`,
+  plan: ctx => {
+    const { host, path } = administratorOf(ctx, ctx.host)
+    return `copy ${host.name}:${path} to ${join(ctx.folder, 'admin.conf')}`
+  },
   run: async ctx => {
-    await fetchFile(ctx, adminKubeconfig, join(ctx.folder, 'admin.conf'))
+    const { host, path } = administratorOf(ctx, ctx.host)
+    await fetchFile(await ctx.on(host), path, join(ctx.folder, 'admin.conf'))
     ctx.milestone('verified')
   },
   rollback: ctx => rm(join(ctx.folder, 'admin.conf'), { force: true }),
@@ -220,7 +221,7 @@ export const adminKubeconfigFetched: StepDefinition<OnHost> = {
 
 /** Waits until the controller-manager and the scheduler, which hear of the CAs through the API, refuse a client of before. */
 async function refusedByControllers(ctx: OnHost<Mounts>, old: { certificate: string; key: string }): Promise<void> {
-  for (const { address, port, component } of masterEndpoints('').filter(one => isController(one.component))) {
+  for (const { address, port, component } of endpointsOf(ctx).filter(one => isController(one.component))) {
     const open = () => ctx.forward(address, port)
     const api = kubernetesApi(open, { ca: newClusterAuthority(ctx) }, 'localhost')
     const what = `${component} of ${ctx.host.name} to refuse the old admin certificate`

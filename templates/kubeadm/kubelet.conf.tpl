@@ -18,4 +18,4 @@ users:
 - name: {{ .Kubeconfig.User }}
   user:
     client-certificate: {{ .Kubeconfig.ClientCertificate }}
-    client-key: {{ .Kubeconfig.ClientCertificate }}
+    client-key: {{ .Kubeconfig.ClientKey }}

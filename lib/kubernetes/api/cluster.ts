@@ -1,11 +1,12 @@
 // A cluster, seen through its masters: its API from whichever master answers, its nodes, its Secrets.
+import { posix } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import { adminKubeconfig, apiServerPort } from '../layout/kubeadm/index.ts'
 import { type KubernetesApi, type KubernetesObject, kubernetesApi } from './api.ts'
-import { type ApiCredentials, readKubeconfig } from './kubeconfig.ts'
+import { type ApiCredentials, kubeconfigFields, readKubeconfig } from './kubeconfig.ts'
 
 /** What playbooks ask of a cluster. */
 export interface Cluster {
@@ -34,8 +35,16 @@ export interface Cluster {
   close(): void
 }
 
+/** Where a cluster's masters have what its API is asked with; kubeadm's places, where nothing else is said. */
+export interface ClusterPlaces {
+  /** The host and the path of the administrator's kubeconfig, for a master. */
+  administrator?(master: Host): { readonly host: Host; readonly path: string }
+  /** Where a master's API server listens, as that master sees it. */
+  apiServer?(master: Host): { readonly address: string; readonly port: number }
+}
+
 /** The cluster whose masters are the hosts of `pattern`. */
-export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
+export function openCluster(run: RunContext, pattern = 'masters', places: ClusterPlaces = {}): Cluster {
   const clients = new Map<string, Promise<KubernetesApi>>()
   let credentials: Promise<ApiCredentials> | undefined
   let chosen: Host | undefined
@@ -46,8 +55,9 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     return hosts
   }
   const readCredentials = async (master: Host): Promise<ApiCredentials> => {
-    const { files } = await run.on(master)
-    const found = readKubeconfig(await files.readText(adminKubeconfig), `${master.name}:${adminKubeconfig}`)
+    const { host, path } = places.administrator?.(master) ?? { host: master, path: adminKubeconfig }
+    const { files } = await run.on(host)
+    const found = await readAdministrator(path => files.readText(path), path, `${host.name}:${path}`)
     if (found.key) run.redact(found.key)
     return found
   }
@@ -59,7 +69,8 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
     const own = credentials
     const made = (async () => {
       const [session, identity] = await Promise.all([run.on(master), own])
-      return kubernetesApi(() => session.forward('127.0.0.1', apiServerPort), identity, undefined, {
+      const { address, port } = places.apiServer?.(master) ?? { address: '127.0.0.1', port: apiServerPort }
+      return kubernetesApi(() => session.forward(address, port), identity, undefined, {
         signal: run.signal,
       })
     })()
@@ -121,6 +132,30 @@ export function openCluster(run: RunContext, pattern = 'masters'): Cluster {
       })
     },
     close: hangUp,
+  }
+}
+
+/**
+ * Reads a kubeconfig, and the files that it names.
+ * @throws RekeyError where it has no current context, server or CA
+ */
+export async function readAdministrator(
+  read: (path: string) => Promise<string>,
+  path: string,
+  where: string,
+): Promise<ApiCredentials> {
+  const text = await read(path)
+  const { server, ca, certificate, key, ...files } = kubeconfigFields(text, where)
+  if (ca !== undefined && (certificate !== undefined || files.certificateFile === undefined))
+    return readKubeconfig(text, where)
+  const within = (file: string | undefined) =>
+    file === undefined ? undefined : read(posix.resolve(posix.dirname(path), file))
+  const authority = ca ?? (await within(files.authorityFile))
+  if (server === undefined || authority === undefined) return readKubeconfig(text, where)
+  return {
+    ...{ server, ca: authority },
+    certificate: certificate ?? (await within(files.certificateFile)),
+    key: key ?? (await within(files.keyFile)),
   }
 }
 

@@ -3,6 +3,7 @@
 import type { Duplex } from 'node:stream'
 import { HostFailedError } from '../../errors.ts'
 import { tls } from '../../network-modules.ts'
+import type { AuthorityName } from '../../pki/specs.ts'
 
 /** One TLS port of a component. */
 export interface TlsEndpoint {
@@ -11,7 +12,7 @@ export interface TlsEndpoint {
   readonly port: number
   readonly component: string
   /** Which CA signs what it presents. */
-  readonly authority: 'kubernetes' | 'etcd'
+  readonly authority: AuthorityName
   /** Where what it presents is kept: the first of these that is there. */
   readonly files: readonly string[]
 }

@@ -116,8 +116,8 @@ const adminKubeconfigs = [
 ]
 
 /** The administrator's kubeconfig on a master; undefined where it has none of those that are usual. */
-export function adminKubeconfigOf({ has }: { has(path: string): boolean }): string | undefined {
-  return adminKubeconfigs.find(path => has(path))
+export function adminKubeconfigOf(files: { has(path: string): boolean }): string | undefined {
+  return adminKubeconfigs.find(path => files.has(path))
 }
 
 /** Beside the CA of etcd, on masters whose etcd kubeadm made: what its health checks were done with. */
@@ -255,9 +255,12 @@ export function planOfCluster(
   const old = oldAuthorities(machines, layouts)
   const drafts = draftsOf(machines, componentServing ? [...rows, ...servingRows] : rows, Object.values(old))
   const specs = drafts.map(draft => specOf(draft, draft.rows[0]?.id === 'apiserver' ? apiServer : {}))
-  const byDrafts = drafts.map(draft => [...new Set(draft.rows.map(({ authority }) => authority))])
-  const sharing = authorityShares([...authorityRoles(layouts), ...byDrafts])
-  return { specs: issuedOnce(specs, drafts), oldAuthorities: old, sharing }
+  const same = sameIn(drafts)
+  const presented = same.map(group => [
+    ...new Set(group.flatMap(({ rows: own }) => own.map(({ authority }) => authority))),
+  ])
+  const sharing = authorityShares([...authorityRoles(layouts), ...presented])
+  return { specs: issuedOnce(specs, drafts, same), oldAuthorities: old, sharing }
 }
 
 /** The certificates alone. */
@@ -365,24 +368,34 @@ function specOf({ rows: own, place, machines }: Draft, extra: ExtraNames): Certi
   }
 }
 
-/** One certificate that lies in several files stays one: it is issued once for all of them, for all that they are used for. */
-function issuedOnce(specs: readonly CertificateSpec[], drafts: readonly Draft[]): CertificateSpec[] {
-  const present = drafts.map(({ place, machines }) => {
-    const olds = machines.map(machine => machine.certificates.get(placePath(place)))
+/** Drafts of what is one certificate now, in several files; each draft once. */
+function sameIn(drafts: readonly Draft[]): Draft[][] {
+  const present = (draft: Draft) => {
+    const olds = draft.machines.map(machine => machine.certificates.get(placePath(draft.place)))
     const [old] = olds
-    return old?.pem && olds.every(one => sameCertificate(one, old)) ? old.fingerprint : undefined
-  })
+    return old?.pem && olds.every(one => sameCertificate(one, old)) ? old.fingerprint : draft
+  }
+  return [...Map.groupBy(drafts, present).values()]
+}
+
+/** One certificate that lies in several files stays one: it is issued once for all of them, for all that they are used for. */
+function issuedOnce(
+  specs: readonly CertificateSpec[],
+  drafts: readonly Draft[],
+  groups: readonly (readonly Draft[])[],
+): CertificateSpec[] {
   return specs.map((spec, index) => {
-    const fingerprint = present[index]
-    const same = fingerprint === undefined ? [] : specs.filter((_, other) => present[other] === fingerprint)
-    if (same.length < 2) return spec
+    const group = groups.find(one => one.some(draft => draft === drafts[index])) ?? []
+    if (group.length < 2) return spec
+    const same = group.flatMap(draft => specs[drafts.indexOf(draft)] ?? [])
     return {
       ...spec,
       authority: authorityNames.find(name => same.some(({ authority }) => authority === name)) ?? spec.authority,
       usages: unionOf(...same.map(({ usages }) => usages)),
+      organizations: unionOf(...same.map(({ organizations }) => organizations)),
       dnsNames: unionOf(...same.map(({ dnsNames }) => dnsNames)),
       ipAddresses: unionOf(...same.map(({ ipAddresses }) => ipAddresses)),
-      issue: `${same[0]?.id} ${fingerprint}`,
+      issue: same.map(({ id, hosts }) => `${id} ${hosts[0]}`).join(' '),
     }
   })
 }

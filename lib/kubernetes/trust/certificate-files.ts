@@ -6,16 +6,29 @@ import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
 import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
-import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../pki/certificates/certificate.ts'
-import { type AuthorityPlan, type CertificateSpec, certificateData } from '../../pki/specs.ts'
+import {
+  joinBundle,
+  keyMatches,
+  notCovered,
+  parseCertificate,
+  verifyChain,
+} from '../../pki/certificates/certificate.ts'
+import {
+  type AuthorityName,
+  type AuthorityPlan,
+  type CertificateSpec,
+  certificateData,
+  mountOf,
+} from '../../pki/specs.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { Renderer } from '../../template/render.ts'
 import { readKubeconfig } from '../api/kubeconfig.ts'
+import { type AuthorityFile, authorityFilesOf, keyNamesOf, signingKeyOf } from '../layout/authorities.ts'
+import type { HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineReading } from './machine.ts'
 
 const templates = join(import.meta.dirname, '../../../templates', kubeadm.templates)
-const { client: kubeletClient, kubeconfig: kubeletConfig } = kubeadm.kubelet
 
 /** A CA that was made for this rotation. */
 export interface NewAuthority {
@@ -27,6 +40,7 @@ export interface NewAuthority {
 /** How the files of one host are rendered. */
 export interface RenderRequest {
   readonly reading: MachineReading
+  readonly layout: HostLayout
   readonly specs: readonly CertificateSpec[]
   readonly plans: readonly AuthorityPlan[]
   readonly ttl: string
@@ -39,6 +53,7 @@ export interface RenderRequest {
 /** The rendered certificates and kubeconfigs of one host, and what must be done to put them in place. */
 export async function renderHostFiles({
   reading,
+  layout,
   specs,
   plans,
   ttl,
@@ -59,15 +74,22 @@ export async function renderHostFiles({
       throw new HostFailedError(`${reading.host} has no ${path}`, { code: 'machine.no-kubeconfig', host: reading.host })
     return { Cluster: names.cluster, Context: names.context, User: names.user, Server: names.server }
   }
-  for (const spec of specs.filter(({ hosts }) => hosts.includes(reading.host))) {
+  const put = (path: string, content: string, isKey: boolean) => {
+    const text = isKey ? secret(content, { parts: privateKeysWithin(content) }) : content
+    files.push({ ...asItLies(reading, path, isKey ? 0o600 : 0o644), content: text })
+  }
+  const own = specs.filter(({ hosts }) => hosts.includes(reading.host))
+  for (const spec of own) {
     const { place } = spec
     if (place.kind === 'pair') {
-      files.push({ path: place.certificate, content: await render('certificate.crt.tpl', spec), mode: 0o644 })
-      files.push({ path: place.key, content: secret(await render('certificate.key.tpl', spec)), mode: 0o600 })
+      put(place.certificate, await render('certificate.crt.tpl', spec), false)
+      files.push({
+        ...asItLies(reading, place.key, 0o600),
+        content: secret(await render('certificate.key.tpl', spec)),
+      })
     } else if (place.kind === 'kubeconfig') {
-      const content = await render('kubeconfig.tpl', spec, { Kubeconfig: kubeconfigNames(place.path) })
-      files.push({ path: place.path, content: secret(content, { parts: privateKeysWithin(content) }), mode: 0o600 })
-    } else {
+      put(place.path, await render('kubeconfig.tpl', spec, { Kubeconfig: kubeconfigNames(place.path) }), true)
+    } else if (isDated(place.path)) {
       // The kubelet insists on a link to a dated file, and makes the next one itself.
       const dated = place.path.replace('-current.pem', `-${stamp(now)}.pem`)
       const content = await render('certificate.pem.tpl', spec)
@@ -75,44 +97,100 @@ export async function renderHostFiles({
       link.push({ path: place.path, target: dated })
       const base = place.path.replace('-current.pem', '')
       remove.push(...Object.keys(reading.certificates).filter(path => path.startsWith(`${base}-2`) && path !== dated))
-      if (place.path === kubeletClient) {
-        const names = { ...kubeconfigNames(kubeletConfig), ClientCertificate: kubeletClient }
-        files.push({
-          path: kubeletConfig,
-          content: await render('kubelet.conf.tpl', spec, { Kubeconfig: names }),
-          mode: 0o600,
-        })
-      }
+    } else {
+      put(place.path, await render('certificate.pem.tpl', spec), true)
     }
+  }
+  for (const [path, client] of trustingKubeconfigs(reading, layout, own)) {
+    const spec = own.find(({ authority }) => authority === 'kubernetes')
+    const names = { ...kubeconfigNames(path), ClientCertificate: client.certificate, ClientKey: client.key }
+    if (spec) put(path, await render('kubelet.conf.tpl', spec, { Kubeconfig: names }), true)
   }
   return { files, swap: { rename: files.map(({ path }) => path), link, remove } }
 }
 
-/** The files of the CAs on one host: certificates everywhere, the key where the controller-manager signs with it. */
+const isDated = (path: string) => path.endsWith('-current.pem')
+
+/** Where a file lies when links are followed, with the mode and the owner that it has; `mode` where it is not there yet. */
+function asItLies({ files = {} }: MachineReading, path: string, mode: number): Omit<StagedFile, 'content'> {
+  const facts = files[path]
+  const owner = facts?.owner
+  return {
+    path: facts?.real ?? path,
+    mode: facts?.mode ?? mode,
+    ...(owner && owner !== 'root:root' && { owner }),
+  }
+}
+
+/** Kubeconfigs that hold the CA and name files for their client's certificate, by path, with these files. */
+function trustingKubeconfigs(
+  { kubeconfigs }: MachineReading,
+  layout: HostLayout,
+  own: readonly CertificateSpec[],
+): Map<string, { readonly certificate: string; readonly key: string }> {
+  const found = new Map<string, { readonly certificate: string; readonly key: string }>()
+  const written = new Set(own.flatMap(({ place }) => (place.kind === 'kubeconfig' ? [place.path] : [])))
+  const dated = own.find(({ id }) => id === 'kubelet-client')?.place
+  for (const component of Object.values(layout.components)) {
+    for (const { role, path } of component?.files ?? []) {
+      const names = kubeconfigs[path]
+      if (role !== 'kubeconfig' || !names || written.has(path)) continue
+      if (component?.component === 'kubelet' && dated?.kind === 'combined') {
+        found.set(path, { certificate: dated.path, key: dated.path })
+      } else if (names.holdsAuthority !== false && names.certificateFile !== undefined) {
+        found.set(path, { certificate: names.certificateFile, key: names.keyFile ?? names.certificateFile })
+      }
+    }
+  }
+  return found
+}
+
+/** The files of the CAs on one host: certificates wherever a component names them, the key where the controller-manager signs with it. */
 export function authorityFiles(
-  controlPlane: boolean,
+  { reading, layout, more = [] }: { reading: MachineReading; layout: HostLayout; more?: readonly AuthorityFile[] },
   plans: readonly AuthorityPlan[],
   made: Readonly<Record<string, NewAuthority>>,
 ): { files: StagedFile[]; swap: Swap } {
   const files: StagedFile[] = []
-  const remove: string[] = []
-  for (const { mount, authorities, keyOnMasters } of plans) {
-    const authority = made[mount]
-    if (!authority) throw new HostFailedError(`no CA was made in ${mount}`, { code: 'pki.no-authority' })
-    for (const name of authorities) {
-      if (!controlPlane && name !== 'kubernetes') continue
-      const place = kubeadm.authorities[name]
-      files.push({ path: place.certificate, content: authority.certificate, mode: 0o644 })
-      if (!controlPlane) continue
-      if (keyOnMasters && authority.key && name === 'kubernetes') {
-        files.push({ path: place.key, content: secret(authority.key), mode: 0o600 })
-      } else {
-        // The key of the old CA would not match, and the new one stays in Vault.
-        remove.push(place.key)
-      }
-    }
+  const authorityOf = (name: AuthorityName) => {
+    // A role that the cluster has no CA for, but whose file one of its components was told.
+    if (!plans.some(({ authorities }) => authorities.includes(name))) return undefined
+    const authority = made[mountOf({ authority: name }, plans)]
+    if (!authority)
+      throw new HostFailedError(`no CA was made in ${mountOf({ authority: name }, plans)}`, {
+        code: 'pki.no-authority',
+      })
+    return authority
   }
-  return { files, swap: { rename: files.map(({ path }) => path), link: [], remove } }
+  const all = [...authorityFilesOf(layout), ...more]
+  for (const { real, authorities } of all) {
+    const certificates = authorities.flatMap(name => authorityOf(name)?.certificate ?? [])
+    if (certificates.length === 0 || files.some(({ path }) => path === real)) continue
+    files.push({ ...asItLies(reading, real, 0o644), path: real, content: joinBundle(...certificates) })
+  }
+  const signing = signingKeyOf(layout)
+  const key = plans.some(({ keyOnMasters }) => keyOnMasters) ? authorityOf('kubernetes')?.key : undefined
+  if (signing !== undefined && key !== undefined)
+    files.push({ ...asItLies(reading, signing, 0o600), path: signing, content: secret(key) })
+  return {
+    files,
+    swap: { rename: files.map(({ path }) => path), link: [], remove: keysToRemove(reading, layout, files) },
+  }
+}
+
+/** Keys of the CAs of before: they would not match, and the new ones stay in Vault. */
+function keysToRemove(
+  { files: found, controlPlane }: MachineReading,
+  layout: HostLayout,
+  written: readonly StagedFile[],
+): string[] {
+  const signsTokens = Object.values(layout.components)
+    .flatMap(component => component?.files ?? [])
+    .flatMap(({ role, real }) => (role === 'service-account-sign' ? [real] : []))
+  const isThere = (path: string) => (found ? found[path]?.key === 'private' : controlPlane && path.endsWith('.key'))
+  return authorityFilesOf(layout)
+    .flatMap(({ real }) => keyNamesOf(real))
+    .filter(path => isThere(path) && !signsTokens.includes(path) && !written.some(file => file.path === path))
 }
 
 /**
@@ -147,17 +225,18 @@ export async function verifyStaged(
   const until: Record<string, string> = {}
   for (const spec of specs.filter(({ hosts }) => hosts.includes(host.name))) {
     const { place } = spec
+    const lies = (named: string) => reading.files?.[named]?.real ?? named
     const path =
       place.kind === 'pair'
-        ? place.certificate
-        : place.kind === 'kubeconfig'
-          ? place.path
+        ? lies(place.certificate)
+        : place.kind === 'kubeconfig' || !isDated(place.path)
+          ? lies(place.path)
           : [...content.keys()].find(one => one.startsWith(place.path.replace('-current.pem', '-2')))
     if (path === undefined) return wrong(spec.id, 'it is not staged')
     const text = content.get(path) ?? ''
     const kubeconfig = place.kind === 'kubeconfig' ? readKubeconfig(text, `${host.name}:${path}`) : undefined
     const certificate = kubeconfig?.certificate ?? text
-    const key = kubeconfig?.key ?? (place.kind === 'pair' ? (content.get(place.key) ?? '') : text)
+    const key = kubeconfig?.key ?? (place.kind === 'pair' ? (content.get(lies(place.key)) ?? '') : text)
     verifyChain(certificate, authorityOf(spec), { source: `${host.name}: the new ${path}` })
     if (!keyMatches(certificate, key, `${host.name}: the key of ${path}`))
       wrong(path, 'its key is not the one beside it')

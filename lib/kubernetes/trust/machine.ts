@@ -78,7 +78,9 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
   const certificates = Object.fromEntries(
     own.flatMap(file => {
       const [certificate] = kubeconfigs[file.path] ? [clientOf(file, host)] : file.certificates
-      return certificate === undefined ? [] : [[file.path, parseCertificates(certificate, `${host}:${file.path}`)[0]?.pem ?? '']]
+      return certificate === undefined
+        ? []
+        : [[file.path, parseCertificates(certificate, `${host}:${file.path}`)[0]?.pem ?? '']]
     }),
   )
   return {

@@ -1,11 +1,12 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
 import { HostFailedError } from '../../errors.ts'
 import type { SystemWorkloads } from '../../kubernetes/before/conditions.ts'
+import type { AuthorityFile } from '../../kubernetes/layout/authorities.ts'
 import type { ComponentName, FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
-import type { CertificateSpec } from '../../pki/specs.ts'
+import type { AuthorityName, CertificateSpec } from '../../pki/specs.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
 
 /** What it takes to look up what steps of the run returned. */
@@ -27,6 +28,10 @@ export interface Plan {
   readonly oldAuthorities: Readonly<Record<string, string>>
   /** The address of each host as a node. */
   readonly addresses: Readonly<Record<string, string>>
+  /** Roles that have one CA between them; of runs of earlier versions, none. */
+  readonly sharing?: readonly (readonly AuthorityName[])[]
+  /** Files with a CA that no component names, but that something else does, by host. */
+  readonly authorityCopies?: Readonly<Record<string, readonly AuthorityFile[]>>
 }
 
 /** The step that registers `Conditions`. */
@@ -60,6 +65,11 @@ export function conditionsOf(ctx: Looking): Conditions {
 /** A machine as it was read before the first change. Throws `HostFailedError` where it was not. */
 export function readingOf(ctx: LookingOnHost, host = ctx.host.name): MachineReading {
   return must(ctx.registered<MachineReading>(readingStep, host), 'the certificates were not read')
+}
+
+/** The nodes that hosts are; those that have no kubelet are none. */
+export function nodesOf(ctx: LookingOnHost, hosts: readonly { readonly name: string }[]): string[] {
+  return hosts.flatMap(({ name }) => readingOf(ctx, name).nodeName ?? [])
 }
 
 /** What runs on a host, as it was found before the first change; as kubeadm has it, where the run was begun by a version that did not look. */
@@ -107,7 +117,7 @@ export function planOf(ctx: Looking): Plan {
 
 /** The cluster's CA of before, PEM. */
 export function oldClusterAuthority(ctx: LookingOnHost): string {
-  return readingOf(ctx).authority
+  return readingOf(ctx).authority || (planOf(ctx).oldAuthorities['kubernetes'] ?? '')
 }
 
 /** Whom clients came from before. */

@@ -4,6 +4,8 @@ import { probeObject, removeProbeObject } from '../../kubernetes/probes/probes.t
 import type { RunContext } from '../../playbook/model.ts'
 import { openIssued, type WithIssued } from '../issue.ts'
 import { openProbes, type RunProbes, type WithProbes } from '../observe.ts'
+import { administratorOf, apiServerOf } from './administrator.ts'
+import { masters } from './hosts.ts'
 import { openVault, type Variables, type WithVault } from './vault.ts'
 
 /** What a procedure that issues certificates to a cluster needs. */
@@ -13,7 +15,10 @@ export interface Services extends WithVault, WithIssued, WithProbes {
 
 /** Opens them; nothing is connected before a step asks. `close` ends all of them and never rejects. */
 export function openServices(run: RunContext<Variables>): Services & { close(): Promise<void> } {
-  const cluster = openCluster(run)
+  const cluster = openCluster(run, masters, {
+    administrator: master => administratorOf(run, master),
+    apiServer: master => apiServerOf(run, master),
+  })
   const vault = openVault(run)
   const probes = openProbes()
   return {

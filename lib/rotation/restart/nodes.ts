@@ -12,7 +12,7 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as AuthorityVariables } from '../authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { componentOf, conditionsOf, layoutOf, mayHave, planOf, readingOf, runsAs } from '../given/found.ts'
+import { componentOf, conditionsOf, layoutOf, mayHave, must, planOf, readingOf, runsAs } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import { killing } from './told.ts'
 
@@ -21,7 +21,7 @@ export const kubelet: StepDefinition<OnCluster> = {
   id: 'restart-the-kubelet',
   when: ctx => mayHave(ctx, 'kubelet'),
   plan: ctx => `systemctl restart ${kubeletUnit(ctx).replace(/\.service$/, '')}`,
-  run: ctx => restartKubelet(ctx.cluster, ctx, readingOf(ctx).nodeName, kubeletUnit(ctx)),
+  run: ctx => restartKubelet(ctx.cluster, ctx, nodeOf(ctx), kubeletUnit(ctx)),
 }
 
 const prepareStep = 'prepare-kubelets'
@@ -147,7 +147,7 @@ export const preparedWhereTheyCan: StepDefinition<OnCluster> = {
 
 /** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */
 async function wentRound(ctx: OnCluster, { name }: Host, within = seconds(60)): Promise<void> {
-  const { nodeName } = readingOf(ctx, name)
+  const nodeName = nodeOf(ctx, name)
   await waitFor(
     `the kubelet of ${name} to go round its pods`,
     { within, every: 250, signal: ctx.signal, host: name },
@@ -168,11 +168,16 @@ async function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
 async function restartedNodesReady(ctx: OnCluster, hosts: readonly Host[], restart: string): Promise<void> {
   const { absent } = conditionsOf(ctx)
   const heartbeats = hosts
-    .map(({ name }) => [readingOf(ctx, name).nodeName, ctx.registered<string>(restart, name) ?? ''] as const)
+    .filter(({ name }) => mayHave(ctx, 'kubelet', name))
+    .map(({ name }) => [nodeOf(ctx, name), ctx.registered<string>(restart, name) ?? ''] as const)
     .filter(([node]) => !absent.includes(node))
   const notBy = Object.fromEntries(heartbeats) as Record<string, string>
   await ctx.cluster.nodesReady(Object.keys(notBy), { within: seconds(180), notBy })
 }
+
+/** The node that a host is. */
+const nodeOf = (ctx: OnHost, host = ctx.host.name) =>
+  must(readingOf(ctx, host).nodeName, `no kubelet was found on ${host}`)
 
 /** Whether the kubelet of a host starts parts of the control plane: then it is to start them at once when they are killed. */
 function startsThePods(ctx: OnHost, host = ctx.host.name): boolean {

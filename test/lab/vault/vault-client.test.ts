@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
-import { certificates } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
+import { certificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { keyMatches, notCovered, parseCertificate, verifyChain } from '../../../lib/pki/certificates/certificate.ts'
 import {
   type AuthorityPlan,
