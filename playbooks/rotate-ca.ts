@@ -7,6 +7,7 @@ import {
   backup,
   conditions,
   copies,
+  everyMachine,
   found,
   issue,
   leftBehind,
@@ -49,7 +50,7 @@ const swap = 'swap-certificates'
 const withSwap = <C>(definition: StepDefinition<C>) => ({ ...definition, undoneWith: swap })
 
 const preparation: Play<Context>[] = [
-  play<Context>('Preflight: every host', { hosts: 'masters:nodes', tags: ['preflight'] }, [
+  play<Context>('Preflight: every host', { hosts: everyMachine, tags: ['preflight'] }, [
     step('Read the clock', preflight.readClock),
     step('Compare the clocks', preflight.compareClocks),
     step('Read the certificates', preflight.readCertificates),
@@ -64,7 +65,7 @@ const preparation: Play<Context>[] = [
     step('Have the API try the changes, without making them', conditions.tryThem),
     step('Look for the API where it will be asked', observe.lookForTheApi),
   ]),
-  play<Context>('Back up the hosts', { hosts: 'masters:nodes', tags: ['backup'] }, [
+  play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
     step('Back up keys and configuration', backup.hosts),
   ]),
   play<Context>('Back up the cluster', { hosts: 'masters', tags: ['backup'] }, [
@@ -78,7 +79,7 @@ const preparation: Play<Context>[] = [
     step('Write the roles', authorities.writeRoles),
     step('Make a policy and a short-lived token for this run', authorities.makeToken),
   ]),
-  play<Context>('Certificates', { hosts: 'masters:nodes', tags: ['certificates'] }, [
+  play<Context>('Certificates', { hosts: everyMachine, tags: ['certificates'] }, [
     step('Make a new service-account key pair', issue.makeServiceAccountKeys),
     step(
       'Issue the certificates of this host, the shared ones once for all masters, and stage them beside the live files',
@@ -102,7 +103,7 @@ const change: Play<Context>[] = [
     step('Wait until the nodes are Ready again, and their kubelets went round their pods', restart.preparedKubelets),
   ]),
   // Undone as a whole, with all that comes after it: lib/rotation/way-back.ts lists its steps.
-  play<Context>('Swap the certificates', { hosts: 'masters:nodes', tags: ['swap'], rollback: wayBack.steps }, [
+  play<Context>('Swap the certificates', { hosts: everyMachine, tags: ['swap'], rollback: wayBack.steps }, [
     step('Put the new certificates in place, all hosts at once', { ...place.swap, id: swap }),
   ]),
   play<Context>('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
@@ -140,7 +141,7 @@ const change: Play<Context>[] = [
     step('Restart CoreDNS', withSwap(workloads.coreDns)),
     step('Restart what the inventory lists', withSwap(workloads.listed)),
   ]),
-  play<Context>('Verify', { hosts: 'masters:nodes', tags: ['verify'] }, [
+  play<Context>('Verify', { hosts: everyMachine, tags: ['verify'] }, [
     step('Every TLS endpoint presents a certificate of the new CA', verify.endpoints),
     step('Look for files that still hold something of the old CAs', leftBehind.files),
   ]),
