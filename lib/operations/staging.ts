@@ -84,7 +84,9 @@ export async function unstageFiles({ $ }: HostSession, run: string, { rename }: 
 function removals(paths: readonly string[]): string[] {
   return [...Map.groupBy(paths, path => splitPath(path).folder)].map(([folder, those]) => {
     const names = those.map(path => quote(`./${splitPath(path).name}`)).join(' ')
-    return `[ ! -e ${quote(folder)} ] || { _in ${quote(folder)} || exit; rm -f ${names}; }`
+    // By now the script is in another folder than the one that relative paths begin in.
+    const there = folder.startsWith('/') ? quote(folder) : `"$_h"/${quote(folder)}`
+    return `[ ! -e ${there} ] || { _in ${quote(folder)} || exit; rm -f ${names}; }`
   })
 }
 

@@ -50,7 +50,11 @@ const name: Kind = {
     isText(value) && /^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_.:-]*$/u.test(value) && Buffer.byteLength(value) <= longestName,
 }
 const truth: Kind = { must: 'true or false', is: value => typeof value === 'boolean' }
-const action: Kind = { must: 'a function', is: value => typeof value === 'function' }
+/** What a generator would do is done by whoever asks it for its values, and nobody does. */
+const action: Kind = {
+  must: 'a function',
+  is: value => typeof value === 'function' && !/Generator/.test(Object.prototype.toString.call(value)),
+}
 const condition: Kind = {
   ...action,
   hint: 'Write a function of the context, ctx => …; what is never to be done is left out of the playbook.',

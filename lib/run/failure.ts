@@ -7,6 +7,7 @@ import {
   HostFailedError,
   messageOf,
   RekeyError,
+  shown,
   thrownAt,
   UnknownOutcomeError,
   UnreachableError,
@@ -47,7 +48,15 @@ export function outcomeOf(error: Error): Outcome {
  */
 export function eventError(error: Error, shorten: (text: string) => string): EventError {
   const message = shorten(messageOf(error))
-  if (error instanceof RekeyError) return { message, code: error.code, hint: error.hint }
+  if (error instanceof RekeyError) {
+    // A playbook makes them, too, and what it gives for a hint nobody has checked.
+    const { code, hint } = error as { readonly code: unknown; readonly hint?: unknown }
+    return {
+      message,
+      ...(typeof code === 'string' && /^[\w.-]{1,100}$/.test(code) ? { code } : {}),
+      ...(hint === undefined ? {} : { hint: shorten(typeof hint === 'string' ? hint : shown(hint)) }),
+    }
+  }
   const place = thrownAt(error)
   return { message, hint: place === undefined ? undefined : `It comes from ${place}.` }
 }

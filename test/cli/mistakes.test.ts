@@ -140,3 +140,15 @@ test('an error with a message that is no text ends neither the view nor the run'
   assertInOrder(t, ran)
   t.regex(errorsOf(ran.called), /^Error: h1: 5$/m)
 })
+
+test('an error whose code and hint are no texts ends neither the view nor the run, and its hint is bounded', async t => {
+  const thrown = "throw new RekeyError('x', { code: 5, hint: {}, host: 7 })"
+  const long = "throw new HostFailedError('y', { code: 'a\\nb', hint: 'h'.repeat(1e6) })"
+  const ran = await runs(
+    `S('a', async () => { const { RekeyError } = await import('rekey'); ${thrown} }, { ignoreErrors: true }),
+     S('b', async () => { const { HostFailedError } = await import('rekey'); ${long} })`,
+  )
+  assertInOrder(t, ran)
+  t.regex(errorsOf(ran.called), /^Error: h1: y\nHint: h{100}/)
+  t.true(JSON.stringify(ran.events).length < 100_000)
+})

@@ -41,6 +41,7 @@ const mistakes: readonly (readonly [what: unknown, told: RegExp])[] = [
   [withStep({ when: 'role == "canary"' }), /step 1 'Do it': when must be a function, not 'role == "canary"'\n/],
   [withStep({ check: true }), /check must be a function, not true/],
   [withStep({ run: 'echo hi' }), /step 1 'Do it': run must be a function, not 'echo hi'/],
+  [withStep({ run: async function* () {} }), /run must be a function, not \[AsyncGeneratorFunction/],
   [withItems([{ id: 'a', title: 'A' }]), /step 1 'A': run is missing/],
   [withStep({ rolback: run }), /a step has no option 'rolback'; did you mean 'rollback'\?/],
   [withStep({ ignore_errors: true }), /a step has no option 'ignore_errors'; did you mean 'ignoreErrors'\?/],
