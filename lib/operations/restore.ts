@@ -27,6 +27,11 @@ export async function restoreFiles(
     safeFolders,
     `t=$(mktemp -d ${quote(`${archive}.XXXXXX`)}); trap '_leave; rm -rf "$t"' EXIT`,
     `tar -C "$t" -xzf ${quote(archive)}`,
+    // A link in the archive that leads out of it would have a file compared with itself, and taken for what it was.
+    ...[...new Set(paths.map(path => splitPath(path).folder))].map(
+      folder =>
+        `[ ! -d "$t"${quote(folder)} ] || case $(cd -P "$t"${quote(folder)} && env pwd -P)/ in "$(cd -P "$t" && env pwd -P)"/*) ;; *) echo ${quote(`${folder} is a link there`)} >&2; exit 1 ;; esac`,
+    ),
     ...inFolders(paths, path => {
       const staged = quote(`../${splitPath(stagedPath(path, run)).name}`)
       return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`

@@ -1,0 +1,66 @@
+// The flags of controllers on the way back: the very files of before, read again by whoever starts them.
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RekeyError } from '../../lib/errors.ts'
+import { updateFlags } from '../../lib/kubernetes/components/flags.ts'
+import { withoutLinks } from '../../lib/kubernetes/components/kept.ts'
+import { archive } from '../../lib/operations/backup.ts'
+import { restoreFiles } from '../../lib/operations/restore.ts'
+import type { StepContext } from '../../lib/playbook/model.ts'
+import { restart } from '../../lib/rotation/index.ts'
+import { found, localHost, unit } from '../kubernetes/components/_host.ts'
+
+test('a controller-manager told by its environment is told what it was, and started with that', async t => {
+  const { session, folder } = await localHost(t)
+  const environment = join(folder, 'kcm.env')
+  const before = 'ARGS="--cluster-signing-cert-file=/a --cluster-signing-key-file=/b --v=2"\n'
+  writeFileSync(environment, before)
+  writeFileSync(join(folder, 'unit'), '[Service]\nExecStart=/usr/bin/kube-controller-manager $ARGS\n')
+  const manager = found({
+    component: 'kube-controller-manager',
+    runs: unit('kube-controller-manager', { environmentFiles: [environment] }),
+  })
+  const ctx = {
+    ...session,
+    run: 'r1',
+    vars: { backup_directory: join(folder, 'backups') },
+    registered: (step: string) =>
+      step === 'read-the-certificates'
+        ? { layout: { host: 'm1', components: { 'kube-controller-manager': manager } } }
+        : undefined,
+  } as unknown as StepContext<{ backup_directory: string }>
+  await archive(ctx, join(folder, 'backups/r1/host.tgz'), [environment])
+  await updateFlags(session, manager, flags => {
+    flags.flag('cluster-signing-cert-file', undefined)
+    flags.flag('cluster-signing-key-file', undefined)
+  })
+  t.is(readFileSync(environment, 'utf8').replace(/ +/g, ' '), 'ARGS=" --v=2"\n')
+  const killed = await restart.controllersAsTheyWere.run(ctx)
+  t.is(readFileSync(environment, 'utf8'), before)
+  t.deepEqual(killed, { 'kube-controller-manager': [] })
+  t.deepEqual(readFileSync(join(folder, 'told'), 'utf8').trim().split('\n'), [
+    'daemon-reload',
+    'daemon-reload',
+    'reset-failed kube-controller-manager.service',
+    'restart --no-block kube-controller-manager.service',
+  ])
+})
+
+test('a backup of a folder that is a link puts its files back, and one with the link is refused before anything is done', async t => {
+  const { session, folder } = await localHost(t)
+  for (const name of ['ssl', 'backups']) mkdirSync(join(folder, name))
+  symlinkSync(join(folder, 'ssl'), join(folder, 'pki'))
+  const [named, real, saved] = [join(folder, 'pki/ca.crt'), join(folder, 'ssl/ca.crt'), join(folder, 'backups/a.tgz')]
+  writeFileSync(real, 'old')
+  await archive(session, saved, await withoutLinks(session, [named]))
+  writeFileSync(real, 'new')
+  await restoreFiles(session, 'r1', saved, [real])
+  t.is(readFileSync(real, 'utf8'), 'old')
+  writeFileSync(real, 'new')
+  const linked = join(folder, 'backups/b.tgz')
+  await archive(session, linked, [join(folder, 'pki'), join(folder, 'ssl')])
+  const error = await t.throwsAsync<RekeyError>(() => restoreFiles(session, 'r1', linked, [named]))
+  t.regex(error?.message ?? '', /pki is a link there/)
+  t.is(readFileSync(real, 'utf8'), 'new')
+})
