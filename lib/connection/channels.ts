@@ -85,6 +85,7 @@ export function sshConnection(
   // Listens before anything else can happen: the reply, the exit status and the close may all come in one packet.
   const startOnce = (command: string, { pty = false }: { pty?: boolean } = {}) =>
     new Promise<Started>((resolve, reject) => {
+      if (lost) return reject(lost)
       const late = setTimeout(() => {
         abandon(`it did not answer within ${patienceForStart / 1_000} s`)
         reject(lost)

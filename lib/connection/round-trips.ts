@@ -72,7 +72,8 @@ export function saveRoundTrips(client: Client): void {
   const execAhead = (command: string, options: unknown, then?: unknown) => {
     const callback = (then ?? options) as Executed
     const isPlain = then === undefined || Object.values(options as object).every(value => !value)
-    const channel = isPlain ? ahead : undefined
+    // Of a connection that is gone it calls itself open still, and nothing would ever come of what is asked for there.
+    const channel = isPlain && socket.writable ? ahead : undefined
     if (isPlain) ahead = undefined
     if (channel?.outgoing.state !== 'open') {
       exec(command, then === undefined ? {} : (options as object), callback)

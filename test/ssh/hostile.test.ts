@@ -144,6 +144,22 @@ for (const kind of kinds) {
   })
 }
 
+test.serial(
+  'a server that hangs up when it has begun a command: whatever is begun next fails at once, too',
+  async t => {
+    const server = await hostileServer(t, {
+      exec: accept => (accept() as unknown as { _client: { end(): void } })._client.end(),
+    })
+    for (const command of ['true', 'sleep 1 & wait']) {
+      const connection = await open(server)
+      await soon(t, runScript(connection, command), /^the connection to evil was lost while a command/)
+      await soon(t, runScript(connection, 'true'), /^the connection to evil was lost while a command/)
+      connection.close()
+    }
+    await server.deserted()
+  },
+)
+
 test.serial('a server that sends more than it may before anything is read', async t => {
   const server = await hostileServer(t, {
     exec: accept => {
