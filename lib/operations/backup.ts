@@ -49,6 +49,18 @@ echo "$@"`
 }
 
 /**
+ * Paths with the links in their folders followed, as the host has them, in the same order: an archive has a file where it lies, and a folder
+ * that is a link as a link. A file that is a link stays one.
+ */
+export async function inRealFolders({ $ }: Pick<HostSession, '$'>, paths: readonly string[]): Promise<string[]> {
+  if (paths.length === 0) return []
+  const { stdout } = await $({
+    quiet: true,
+  })`for p in ${paths}; do d=$(readlink -m -- "$(dirname -- "$p")"); echo "\${d%/}/\${p##*/}"; done`
+  return stdout.split('\n').slice(0, paths.length)
+}
+
+/**
  * Copies a file of a host to this machine (0600), and compares the hash of what arrived.
  * @throws HostFailedError when it did not arrive whole
  */

@@ -4,6 +4,7 @@ import { safeFolders, splitPath } from '../connection/safe-folder.ts'
 import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
+import { inRealFolders } from './backup.ts'
 import { inFolders, type Swap, stagedPath } from './staging.ts'
 
 /**
@@ -17,9 +18,10 @@ export async function restoreFiles(
   session: HostSession,
   run: string,
   archive: string,
-  paths: readonly string[],
+  named: readonly string[],
 ): Promise<void> {
   const { $, files, host } = session
+  const paths = [...new Set(await inRealFolders(session, named))]
   for (const path of paths) await files.announce(path, () => archived(session, archive, path))
   const there = (path: string) => `{ [ -e "$t"${quote(path)} ] || [ -L "$t"${quote(path)} ]; }`
   const script = [
@@ -72,11 +74,12 @@ export async function changedAfterSwap(
   archive: string,
 ): Promise<string[]> {
   const hashed = rename.filter(path => path in hashes)
+  const real = await inRealFolders({ $ }, hashed)
   const script = [
     'set -e; hash() { sha256sum | cut -c1-64; }',
     ...hashed.map(
-      path =>
-        `if [ -e ${quote(path)} ]; then now=$(hash <${quote(path)}); [ "$now" = ${hashes[path]} ] || [ "$now" = "$(tar -xzOf ${quote(archive)} ${quote(path.slice(1))} 2>/dev/null | hash)" ] || echo ${quote(path)}; fi`,
+      (path, index) =>
+        `if [ -e ${quote(path)} ]; then now=$(hash <${quote(path)}); [ "$now" = ${hashes[path]} ] || [ "$now" = "$(tar -xzOf ${quote(archive)} ${quote((real[index] ?? path).slice(1))} 2>/dev/null | hash)" ] || echo ${quote(path)}; fi`,
     ),
   ].join('\n')
   return (await $({ quiet: true })`sh -c ${script}`).stdout.split('\n').filter(Boolean)

@@ -1,12 +1,13 @@
 // The flags of controllers on the way back: the very files of before, read again by whoever starts them.
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { updateFlags } from '../../lib/kubernetes/components/flags.ts'
 import { withoutLinks } from '../../lib/kubernetes/components/kept.ts'
 import { archive } from '../../lib/operations/backup.ts'
-import { restoreFiles } from '../../lib/operations/restore.ts'
+import { changedAfterSwap, restoreFiles } from '../../lib/operations/restore.ts'
 import type { StepContext } from '../../lib/playbook/model.ts'
 import { restart } from '../../lib/rotation/index.ts'
 import { found, localHost, unit } from '../kubernetes/components/_host.ts'
@@ -47,20 +48,34 @@ test('a controller-manager told by its environment is told what it was, and star
   ])
 })
 
-test('a backup of a folder that is a link puts its files back, and one with the link is refused before anything is done', async t => {
+test('what is named through a folder that is a link is put back where it lies, whatever the archive has of the link', async t => {
   const { session, folder } = await localHost(t)
   for (const name of ['ssl', 'backups']) mkdirSync(join(folder, name))
   symlinkSync(join(folder, 'ssl'), join(folder, 'pki'))
   const [named, real, saved] = [join(folder, 'pki/ca.crt'), join(folder, 'ssl/ca.crt'), join(folder, 'backups/a.tgz')]
   writeFileSync(real, 'old')
-  await archive(session, saved, await withoutLinks(session, [named]))
-  writeFileSync(real, 'new')
-  await restoreFiles(session, 'r1', saved, [real])
-  t.is(readFileSync(real, 'utf8'), 'old')
-  writeFileSync(real, 'new')
-  const linked = join(folder, 'backups/b.tgz')
-  await archive(session, linked, [join(folder, 'pki'), join(folder, 'ssl')])
-  const error = await t.throwsAsync<RekeyError>(() => restoreFiles(session, 'r1', linked, [named]))
+  const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+  const swap = { rename: [named], link: [], remove: [], hashes: { [named]: sha256('new') } }
+  for (const kept of [await withoutLinks(session, [named]), [join(folder, 'pki'), join(folder, 'ssl')]]) {
+    await archive(session, saved, kept)
+    writeFileSync(real, 'new')
+    t.deepEqual(await changedAfterSwap(session, swap, saved), [])
+    await restoreFiles(session, 'r1', saved, [named, real])
+    t.is(readFileSync(real, 'utf8'), 'old')
+    t.deepEqual(await changedAfterSwap(session, swap, saved), [], 'what was put back already was changed by nobody')
+  }
+})
+
+test('a link that led elsewhere when the archive was made is refused before anything is done', async t => {
+  const { session, folder } = await localHost(t)
+  for (const name of ['ssl', 'backups']) mkdirSync(join(folder, name))
+  const [link, saved] = [join(folder, 'pki'), join(folder, 'backups/a.tgz')]
+  symlinkSync(join(folder, 'ssl'), link)
+  await archive(session, saved, [link])
+  rmSync(link)
+  mkdirSync(link)
+  writeFileSync(join(link, 'ca.crt'), 'new')
+  const error = await t.throwsAsync<RekeyError>(() => restoreFiles(session, 'r1', saved, [join(link, 'ca.crt')]))
   t.regex(error?.message ?? '', /pki is a link there/)
-  t.is(readFileSync(real, 'utf8'), 'new')
+  t.is(readFileSync(join(link, 'ca.crt'), 'utf8'), 'new')
 })

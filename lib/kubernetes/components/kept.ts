@@ -1,5 +1,6 @@
 // What of a host is kept before anything changes, and where something is staged: what its components name, and the folders of that.
 import { splitPath } from '../../connection/safe-folder.ts'
+import { inRealFolders } from '../../operations/backup.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
@@ -33,15 +34,9 @@ export function measuredForBackups(layout: HostLayout, more: readonly string[] =
   return [...backedUp(layout, more), ...(data === undefined ? [] : [`${data}/member/snap/db`])]
 }
 
-/**
- * The paths with links in their folders followed, as the host has them: an archive that had a link and what lies behind it could not be
- * unpacked. A file that is a link stays one.
- */
-export async function withoutLinks({ $ }: HostSession, paths: readonly string[]): Promise<string[]> {
-  const { stdout } = await $({
-    quiet: true,
-  })`for p in ${paths}; do d=$(readlink -m -- "$(dirname -- "$p")"); echo "\${d%/}/\${p##*/}"; done`
-  return outermost(stdout.split('\n').filter(Boolean))
+/** The paths as an archive takes them: one that had a link and what lies behind it could not be unpacked. */
+export async function withoutLinks(session: HostSession, paths: readonly string[]): Promise<string[]> {
+  return outermost(await inRealFolders(session, paths))
 }
 
 /** Every file that a component names, as it names it and where it lies. */
