@@ -7,7 +7,9 @@ import {
   backup,
   conditions,
   copies,
+  drift,
   everyMachine,
+  extra,
   found,
   issue,
   leftBehind,
@@ -33,6 +35,7 @@ const variables = z.object({
   ...preflight.variables, // clock_tolerance
   ...conditions.variables, // accept
   ...backup.variables, // backup_directory
+  ...extra.variables, // extra_certificates
   ...issue.variables, // rotate_service_account_keys
   ...observe.variables, // api_server, canary_results
   ...copies.variables, // ca_copies
@@ -54,6 +57,7 @@ const preparation: Play<Context>[] = [
     step('Read the clock', preflight.readClock),
     step('Compare the clocks', preflight.compareClocks),
     step('Read the certificates', preflight.readCertificates),
+    step('Compare what runs with what lies there', drift.compare),
     step('Check the space for backups', preflight.checkSpace),
   ]),
   play<Context>('Preflight: etcd, nodes, Vault, the plan', { hosts: 'masters', tags: ['preflight'] }, [
@@ -126,6 +130,9 @@ const change: Play<Context>[] = [
       'Wait until the controller-manager and the scheduler run',
       onMasters(restart.controllersRun('restart-the-controller-manager-and-the-scheduler')),
     ),
+  ]),
+  play<Context>('Restart what else uses certificates of the cluster', { hosts: everyMachine, tags: ['restart'] }, [
+    step('Restart the units that the inventory names for certificates of its own', withSwap(extra.restarted)),
   ]),
   play<Context>('Tokens and copies of the CA', { hosts: 'masters', tags: ['tokens'] }, [
     step('Wait until every namespace has the new kube-root-ca.crt', tokens.rootCaEverywhere(next.ca)),

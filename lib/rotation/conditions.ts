@@ -15,8 +15,11 @@ import { machines, masters } from './given/hosts.ts'
 import type { Variables as WorkloadVariables } from './workloads.ts'
 
 export const variables = {
-  /** What is out of the ordinary and may be so: `node/n7`, `certificate/m1:/etc/calico/etcd.crt`, `change/Deployment shop/web`. `*` stands for anything. */
-  accept: z.array(z.string().regex(/^(?:node|certificate|change)\/./)).default([]),
+  /**
+   * What is out of the ordinary and may be so: `node/n7`, `certificate/m1:/etc/calico/etcd.crt`, `change/Deployment shop/web`,
+   * `drift/m1/kube-apiserver`. `*` stands for anything.
+   */
+  accept: z.array(z.string().regex(/^(?:node|certificate|change|drift)\/./)).default([]),
 }
 
 export type Variables = z.output<z.ZodObject<typeof variables>>

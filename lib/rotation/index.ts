@@ -5,6 +5,8 @@ export * as authorities from './authorities.ts'
 export * as backup from './backup.ts'
 export * as conditions from './conditions.ts'
 export * as copies from './copies.ts'
+export * as drift from './drift.ts'
+export * as extra from './extra.ts'
 export type { OnCluster, OnHost } from './given/context.ts'
 export * as found from './given/found.ts'
 export {

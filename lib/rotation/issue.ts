@@ -13,6 +13,7 @@ import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { grantOf, type Mounts, newAuthorities, newAuthority, plansOf, type Roles } from './authorities.ts'
+import * as extra from './extra.ts'
 import { nothing, type OnHost } from './given/context.ts'
 import { filesOf, type Looking, type LookingOnHost, layoutOf, must, planOf, readingOf } from './given/found.ts'
 import { isMaster } from './given/hosts.ts'
@@ -60,7 +61,7 @@ export const makeServiceAccountKeys: StepDefinition<OnHost<Variables>> = {
 }
 
 /** Issues what is planned for a host, and stages it with the new CAs and keys; registers the swap that puts it in place. */
-export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
+export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables> & WithVault & WithIssued> = {
   id: issueStep,
   together: true,
   plan: ctx =>
@@ -82,8 +83,9 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
       ctx.issued.renderers.set(id, renderer)
       return renderer
     }
+    const reading = extra.withOwners(ctx, readingOf(ctx))
     const rendered = await renderHostFiles({
-      reading: readingOf(ctx),
+      reading,
       layout: layoutOf(ctx),
       specs,
       plans: plansOf(ctx),
@@ -92,7 +94,7 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
       now: new Date(),
     })
     const authority = authorityFiles(
-      { reading: readingOf(ctx), layout: layoutOf(ctx), more: planOf(ctx).authorityCopies?.[ctx.host.name] },
+      { reading, layout: layoutOf(ctx), more: planOf(ctx).authorityCopies?.[ctx.host.name] },
       plansOf(ctx),
       newAuthorities(ctx),
     )

@@ -1,20 +1,24 @@
 // Before anything is touched: is the cluster well, is there room, do the clocks agree, which certificates are there, and would
 // Vault issue what they need? Reads only.
+import { posix } from 'node:path'
 import type { z } from 'zod'
 import { HostFailedError, type RekeyError } from '../errors.ts'
 import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
+import type { AuthorityFile } from '../kubernetes/layout/authorities.ts'
 import { planOfCluster, unplannedCertificates } from '../kubernetes/layout/plan.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
-import { issuingPolicy, preparingPolicy } from '../pki/specs.ts'
+import { publicKeyOf } from '../pki/certificates/bundle-text.ts'
+import { type AuthorityName, authorityNames, issuingPolicy, preparingPolicy } from '../pki/specs.ts'
 import { duration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles, rolesOf } from './authorities.ts'
 import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
+import * as extra from './extra.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
 import { etcdHosts, everyMachine, isMaster, machines } from './given/hosts.ts'
@@ -140,7 +144,7 @@ export const checkEtcdMembers: StepDefinition<OnHost> = {
 }
 
 /** Registers which certificates are needed anew: `planOf`. Fails where one was found that would be left behind. */
-export const planCertificates: StepDefinition<OnCluster<ConditionVariables>> = {
+export const planCertificates: StepDefinition<OnCluster<ConditionVariables & extra.Variables>> = {
   id: planStep,
   readOnly: true,
   remember: true,
@@ -158,43 +162,62 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables>> = {
         addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
       )
     })
-    const { specs, oldAuthorities, sharing } = planOfCluster(found, { componentServing: true })
-    await checkBeside(ctx, unplannedCertificates(found, specs), Object.values(oldAuthorities).filter(Boolean))
+    const { specs: named, oldAuthorities, sharing } = planOfCluster(found, { componentServing: true })
+    const readings = found.map(({ name }) => readingOf(ctx, name))
+    const specs = [...named, ...extra.specsOf(ctx, readings, oldAuthorities)]
+    const authorityCopies = await checkBeside(ctx, unplannedCertificates(found, specs), oldAuthorities)
     ctx.log(`${specs.length} certificates for ${found.length} machines`)
     return {
-      ...{ specs, oldAuthorities, sharing },
+      ...{ specs, oldAuthorities, sharing, authorityCopies },
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },
 }
 
-/** Tells of certificates that the plan does not know; fails where one of them is in use, and would be left behind, unless it is accepted. */
+/**
+ * Tells of certificates that the plan does not know; fails where one of them is in use, and would be left behind, unless it is accepted.
+ * @returns copies of the CAs that are in use, or lie beside a certificate that the inventory names, by host
+ */
 async function checkBeside(
-  ctx: OnCluster<ConditionVariables>,
+  ctx: OnCluster<ConditionVariables & extra.Variables>,
   unplanned: readonly { host: string; path: string }[],
-  authorities: readonly string[],
-): Promise<void> {
+  old: Readonly<Partial<Record<AuthorityName, string>>>,
+): Promise<Record<string, AuthorityFile[]>> {
   const byHost = Map.groupBy(unplanned, ({ host }) => host)
+  const folders = new Set(ctx.vars.extra_certificates.map(({ path }) => posix.dirname(path)))
   const beside = await Promise.all(
     [...byHost].map(async ([host, those]) => {
       const { certificates } = readingOf(ctx, host)
       return besideThePlan(
         await ctx.on(host),
         new Map(those.map(({ path }) => [path, certificates[path] ?? ''])),
-        authorities,
+        Object.values(old).filter(Boolean),
       )
     }),
   )
   const nameOf = ({ host, path }: { host: string; path: string }) => `certificate/${host}:${path}`
-  const left = beside.flat().filter(one => one.kind === 'in use' && !isAccepted(ctx, nameOf(one)))
-  for (const line of tellBeside(beside.flat().filter(one => !left.includes(one)))) ctx.log(line)
-  if (left.length === 0) return
-  throw new HostFailedError(
-    `certificates that the plan does not know, and that would be left behind: ${tellBeside(left).join('; ')}`,
-    {
-      code: 'preflight.unplanned',
-      hint: `Have whoever made them make them anew afterwards, and accept them by name: accept: [${left.map(nameOf).join(', ')}].`,
-    },
+  const copies = beside.flat().flatMap(one => {
+    const { certificates, files } = readingOf(ctx, one.host)
+    const key = publicKeyOf(certificates[one.path] ?? '')
+    const authorities = authorityNames.filter(name => old[name] && publicKeyOf(old[name] ?? '') === key)
+    if (authorities.length === 0 || (one.kind !== 'in use' && !folders.has(posix.dirname(one.path)))) return []
+    return [{ one, file: { real: files?.[one.path]?.real ?? one.path, authorities } }]
+  })
+  const rest = beside.flat().filter(one => !copies.some(copy => copy.one === one))
+  const left = rest.filter(one => one.kind === 'in use' && !isAccepted(ctx, nameOf(one)))
+  for (const line of tellBeside(rest.filter(one => !left.includes(one)))) ctx.log(line)
+  for (const { one } of copies) ctx.log(`${one.host}:${one.path} is a copy of the CA, and gets the new one`)
+  if (left.length > 0) {
+    throw new HostFailedError(
+      `certificates that the plan does not know, and that would be left behind: ${tellBeside(left).join('; ')}`,
+      {
+        code: 'preflight.unplanned',
+        hint: `Name them in extra_certificates (path, key, restart), to have them made anew; or have whoever made them do so afterwards, and accept them by name: accept: [${left.map(nameOf).join(', ')}].`,
+      },
+    )
+  }
+  return Object.fromEntries(
+    [...Map.groupBy(copies, ({ one }) => one.host)].map(([host, those]) => [host, those.map(({ file }) => file)]),
   )
 }
 

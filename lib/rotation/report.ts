@@ -7,9 +7,10 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Mounts, madeSoFar, plansOf } from './authorities.ts'
 import { type Variables as BackupVariables, folderOf } from './backup.ts'
+import * as drift from './drift.ts'
 import { firstChange } from './given/context.ts'
 import { conditionsOf, type Looking, type Plan, planStep } from './given/found.ts'
-import { machines } from './given/hosts.ts'
+import { everyMachine } from './given/hosts.ts'
 import { verifiedUntil } from './issue.ts'
 import * as leftBehind from './left-behind.ts'
 import {
@@ -73,7 +74,7 @@ export function trust(ctx: RunContext<Mounts>): ReportSection[] {
 
 /** How many files hold new certificates, by component, and until when the first of them holds. */
 function replaced(ctx: Pick<RunContext<unknown>, 'registered' | 'hosts'>, { specs }: Plan): Row[] {
-  const verified = ctx.hosts(machines).map(({ name }) => verifiedUntil(ctx, name))
+  const verified = ctx.hosts(everyMachine).map(({ name }) => verifiedUntil(ctx, name))
   return [...Map.groupBy(specs, ({ component }) => component)].map(([component, group]) => {
     const files = group.reduce((sum, { hosts }) => sum + hosts.length, 0)
     const [until] = verified
@@ -132,9 +133,9 @@ function describeGaps(seen: ServerGaps | undefined): string {
 }
 
 /** What was out of the ordinary before the first change, and what has changed since by itself. */
-export function outOfTheOrdinary(ctx: Looking): ReportSection[] {
+export function outOfTheOrdinary(ctx: Looking & Pick<RunContext, 'hosts'>): ReportSection[] {
   const rows: Row[] = [
-    ['before', conditionsOf(ctx).told.join('\n')],
+    ['before', [...conditionsOf(ctx).told, ...drift.toldOf(ctx, ctx.hosts(everyMachine))].join('\n')],
     ['at the end', toldAfterwards(ctx).join('\n')],
   ]
   const told = rows.filter(([, lines]) => lines !== '')

@@ -8,6 +8,7 @@ import { type Step, type StepDefinition, step } from '../playbook/model.ts'
 import * as authorities from './authorities.ts'
 import type * as backup from './backup.ts'
 import * as copies from './copies.ts'
+import * as extra from './extra.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import * as found from './given/found.ts'
 import { onMasters } from './given/hosts.ts'
@@ -68,7 +69,7 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
 }
 
 type Context = OnCluster<
-  authorities.Mounts & backup.Variables & copies.Variables & workloads.Variables & ObserveVariables
+  authorities.Mounts & backup.Variables & copies.Variables & extra.Variables & workloads.Variables & ObserveVariables
 > &
   WithProbes
 
@@ -107,6 +108,7 @@ export const steps: readonly Step<Context>[] = [
     'Wait until the controller-manager and the scheduler run',
     undo('controllers-run', onMasters(restart.controllersRun('undo-controllers'))),
   ),
+  step('Restart the units that the inventory names for certificates of its own', undo('extra', extra.restarted)),
   step('Wait until every namespace has the old kube-root-ca.crt', undo('root-ca', tokens.rootCaEverywhere(old.ca))),
   step('Have the tokens of service accounts signed with the old key', undo('tokens', tokens.regenerate(old.ca))),
   step(

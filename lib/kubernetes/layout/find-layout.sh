@@ -107,10 +107,13 @@ shown='
 show() {
   case $seen in *"$newline$1$newline"*) return 0 ;; esac
   seen=$seen$1$newline
-  [ -f "$1" ] && [ -n "$(find -L "$1" -prune -type f -size -1024k 2>/dev/null)" ] || return 0
+  [ -f "$1" ] || return 0
+  stat=$(stat -L -c '%a %U:%G %s' "$1" 2>/dev/null)
+  # Programs are named, too.
+  [ "${stat##* }" -le 1048576 ] || return 0
   text=$(awk "$shown" "$1" 2>/dev/null)
   [ -n "$text" ] || [ -n "$2" ] || return 0
-  printf '== file %s\nreal %s\nstat %s\n' "$1" "$(readlink -f "$1")" "$(stat -L -c '%a %U:%G' "$1")"
+  printf '== file %s\nreal %s\nstat %s\n' "$1" "$(readlink -f "$1")" "${stat% *}"
   [ -z "$text" ] || printf '%s\n' "$text"
 }
 

@@ -213,7 +213,10 @@ function ofUnit(
 /** Without what is taken out of what is printed. */
 const ofEtcd = (environment: Readonly<Record<string, string>>): Flags =>
   Object.fromEntries(
-    Object.entries(flagsOfEnvironment(environment)).filter(([name]) => !/token|password|secret|user/.test(name)),
+    // What begins a cluster is of no account once there is one: Kubespray writes another state there afterwards.
+    Object.entries(flagsOfEnvironment(environment)).filter(
+      ([name]) => !/^initial-|token|password|secret|user/.test(name),
+    ),
   )
 
 function unknownUnit(component: ComponentName, unit: string, host: string): never {
