@@ -1,12 +1,13 @@
 // The door `rekey/rotation`: what procedures that change the trust of a cluster are made of, a namespace a phase. A piece is what a step
 // does (`step('Compare the clocks', preflight.compareClocks)`), or a function that makes it; each says by its type which variables and
 // services it needs, `variables` of its namespace declares them.
+
+export * as drift from './as-found/drift.ts'
+export * as extra from './as-found/extra.ts'
 export * as authorities from './authorities.ts'
 export * as backup from './backup.ts'
 export * as conditions from './conditions.ts'
 export * as copies from './copies.ts'
-export * as drift from './drift.ts'
-export * as extra from './extra.ts'
 export type { OnCluster, OnHost } from './given/context.ts'
 export * as found from './given/found.ts'
 export {

@@ -1,13 +1,13 @@
 // Whether what runs is what is written down: a restart would apply what somebody changed and did not restart, and would have components
 // read files that were written since they started.
-import { HostFailedError } from '../errors.ts'
-import { presentedCertificates } from '../kubernetes/components/endpoints.ts'
-import type { FoundComponent } from '../kubernetes/layout/host-layout.ts'
-import { parseCertificate } from '../pki/certificates/certificate.ts'
-import type { StepDefinition } from '../playbook/model.ts'
-import { isAccepted, type Variables } from './conditions.ts'
-import { beforehand, type OnHost } from './given/context.ts'
-import { type Looking, layoutOf, readingOf } from './given/found.ts'
+import { HostFailedError } from '../../errors.ts'
+import { presentedCertificates } from '../../kubernetes/components/endpoints.ts'
+import type { FoundComponent } from '../../kubernetes/layout/host-layout.ts'
+import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import { isAccepted, type Variables } from '../conditions.ts'
+import { beforehand, type OnHost } from '../given/context.ts'
+import { type Looking, layoutOf, readingOf } from '../given/found.ts'
 
 const step = 'compare-what-runs-with-what-lies-there'
 

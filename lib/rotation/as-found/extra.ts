@@ -3,14 +3,14 @@
 import { X509Certificate } from 'node:crypto'
 import { posix } from 'node:path'
 import { z } from 'zod'
-import { HostFailedError } from '../errors.ts'
-import { restartUnit } from '../kubernetes/components/control.ts'
-import type { MachineReading } from '../kubernetes/trust/machine.ts'
-import { type CertificateFacts, parseCertificate } from '../pki/certificates/certificate.ts'
-import { type AuthorityName, authorityNames, type CertificatePlace, type CertificateSpec } from '../pki/specs.ts'
-import type { StepDefinition } from '../playbook/model.ts'
-import type { OnHost } from './given/context.ts'
-import { readingOf } from './given/found.ts'
+import { HostFailedError } from '../../errors.ts'
+import { restartUnit } from '../../kubernetes/components/control.ts'
+import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import { type CertificateFacts, parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type AuthorityName, authorityNames, type CertificatePlace, type CertificateSpec } from '../../pki/specs.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { OnHost } from '../given/context.ts'
+import { readingOf } from '../given/found.ts'
 
 const components = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd', 'kubelet', 'kube-proxy']
 
@@ -57,7 +57,7 @@ export function specsOf(
     if (readings.some(({ certificates }) => path in certificates)) continue
     throw new HostFailedError(`no host has ${path}, which extra_certificates names`, {
       code: 'preflight.extra-certificates',
-      hint: 'Files are looked for in /etc/kubernetes, and in every folder that a component names a file in.',
+      hint: 'Files are found where Kubernetes keeps its configuration, and in every folder that a component names a file in.',
     })
   }
   const found = readings.flatMap(reading =>
