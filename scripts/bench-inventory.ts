@@ -19,7 +19,7 @@ try {
     const loads = [1, 2, 3].map(() => load(file)).sort((one, other) => one.seconds - other.seconds)
     const best = loads[0]!
     const list = [1, 2, 3]
-      .map(() => timed(process.execPath, [join(root, 'lib/cli/main.ts'), 'inventory', '-i', file, '--list']))
+      .map(() => timed(process.execPath, [join(root, 'bin/rekey'), 'inventory', '-i', file, '--list']))
       .sort((one, other) => one - other)[0]!
     console.log(`${file}: ${hostCount} hosts in ${groupCount} groups`)
     console.log(

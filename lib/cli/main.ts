@@ -21,7 +21,52 @@ const commands: Record<string, () => Promise<Command>> = {
   lab: async () => (await import('./lab.ts')).labCommand(),
 }
 
-async function main(argv: readonly string[]): Promise<void> {
+/**
+ * Watches over this process: once, before anything is said.
+ * @returns what ends the watch for what can't end any more
+ */
+export function watchOver(): () => void {
+  watchOutput()
+  // Where a file grows larger than it may, the write fails, and says so.
+  process.on('SIGXFSZ', () => {})
+  return watchProcess(stray => {
+    tellError(strayError(stray, errorOf(stray.thrown)))
+    process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
+  })
+}
+
+/** Does what a command line asks for, says what went wrong with it, and sets the exit code of the process. Never rejects. */
+export async function commandLine(argv: readonly string[]): Promise<void> {
+  tellSecretsOf(process.env)
+  try {
+    await call(argv)
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has said what is wrong; asking for help is not misuse.
+      process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.misuse
+    } else {
+      tellError(errorOf(error))
+      process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
+    }
+  }
+  // It is told a moment later than it happens.
+  await new Promise(setImmediate)
+  const lost = lostOutput()
+  if (!lost) return
+  tell(`Error: what was to be shown can't be written: ${lost.message}`)
+  process.exitCode ||= exitCodes.misuse
+}
+
+/** The whole of a process: for bin/rekey. */
+export async function main(): Promise<void> {
+  const unwatch = watchOver()
+  await commandLine(process.argv.slice(2))
+  unwatch()
+  // What a playbook left behind, or a server that goes on sending, keeps nobody waiting; connections that are being closed get their time.
+  setTimeout(() => process.exit(), 2_000).unref()
+}
+
+async function call(argv: readonly string[]): Promise<void> {
   const program = new Command('rekey')
     .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
     // Options belong to the command before them: those after the host of 'lab ssh' to what is run there.
@@ -35,38 +80,6 @@ async function main(argv: readonly string[]): Promise<void> {
   }
   await program.parseAsync(argv, { from: 'user' })
 }
-
-watchOutput()
-// Where a file grows larger than it may, the write fails, and says so.
-process.on('SIGXFSZ', () => {})
-
-const unwatch = watchProcess(stray => {
-  tellError(strayError(stray, errorOf(stray.thrown)))
-  process.exit(process.exitCode || (stray.place?.run === undefined ? exitCodes.misuse : exitCodes.hostFailed))
-})
-
-tellSecretsOf(process.env)
-try {
-  await main(process.argv.slice(2))
-} catch (error) {
-  if (error instanceof CommanderError) {
-    // Commander has said what is wrong; asking for help is not misuse.
-    process.exitCode = error.exitCode === 0 ? exitCodes.done : exitCodes.misuse
-  } else {
-    tellError(errorOf(error))
-    process.exitCode = error instanceof RekeyError ? error.exitCode : exitCodes.misuse
-  }
-}
-unwatch()
-// It is told a moment later than it happens.
-await new Promise(setImmediate)
-const lost = lostOutput()
-if (lost) {
-  tell(`Error: what was to be shown can't be written: ${lost.message}`)
-  process.exitCode ||= exitCodes.misuse
-}
-// What a playbook left behind, or a server that goes on sending, keeps nobody waiting; connections that are being closed get their time.
-setTimeout(() => process.exit(), 2_000).unref()
 
 function tellError(error: Error): void {
   const place = error instanceof RekeyError ? undefined : thrownAt(error, true)

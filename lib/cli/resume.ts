@@ -101,7 +101,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
  * @throws RekeyError where one of them changed and nobody said that this is meant, or where the run can't be taken up
  */
 export async function takeUp(
-  { run, folder, first, latest, damage, returned }: RunHistory,
+  { run, folder, first, latest, finished, damage, returned }: RunHistory,
   options: ResumeOptions,
 ): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
   if (options.step) requireTerminal()
@@ -109,7 +109,7 @@ export async function takeUp(
   if (first.playbookFile === '') {
     throw new RekeyError(`${run} was not made from a playbook: give its command again`, { code: 'resume.no-playbook' })
   }
-  if (isAlive(latest.process)) throw stillRunning(run, latest.process)
+  if (!finished && isAlive(latest.process)) throw stillRunning(run, latest.process)
   const commit = projectCommit()
   const read = readCommand(folder)
   const lost = 'lost' in read ? read.lost : undefined

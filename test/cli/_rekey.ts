@@ -6,16 +6,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import anyTest, { type TestFn } from 'ava'
 import { quote } from '../../lib/connection/shell.ts'
+import { served as askServer, type Called } from '../_served.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
-export interface Called {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
+export type { Called } from '../_served.ts'
 
 /** What a test over a real sshd has. */
 export interface OnSshd {
@@ -28,15 +25,16 @@ export interface OnSshd {
  * no sshd, and one line says so.
  * @param what is then not tested
  * @param hosts of the workbench
+ * @param isServed whether its calls share a process, where nothing else is said of one
  */
-export function testsOnSshd(what: string, hosts?: readonly string[]) {
+export function testsOnSshd(what: string, hosts?: readonly string[], isServed = false) {
   const missing = sshdMissing()
   const test = anyTest as TestFn<OnSshd>
   if (missing) test.skip(`${what} not tested: ${missing}`, () => {})
   test.beforeEach(async t => {
     if (missing) return
     t.context.sshd = await startSshd()
-    t.context.bench = workbench(t.context.sshd, hosts)
+    t.context.bench = workbench(t.context.sshd, hosts, isServed)
   })
   test.afterEach.always(async t => {
     await t.context.sshd?.stop()
@@ -65,6 +63,8 @@ export interface Workbench {
       env?: Readonly<Record<string, string>>
       /** A program that starts it, with what stands before it. */
       through?: readonly string[]
+      /** By a process that does others, too: for what does not depend on it. */
+      served?: boolean
     },
   ): Promise<Called>
   /** The same on a terminal, where questions are answered as they come; what shows on it is in `stdout`. */
@@ -76,10 +76,14 @@ export interface Workbench {
   runs(): string[]
 }
 
-/** Makes a workbench whose hosts are all that one sshd, or this machine, or can't be reached. */
+/**
+ * Makes a workbench whose hosts are all that one sshd, or this machine, or can't be reached.
+ * @param isServed whether its calls share a process, where nothing else is said of one
+ */
 export function workbench(
   sshd: TestSshd | 'local' | undefined,
   hosts: readonly string[] = ['h1', 'h2', 'h3'],
+  isServed = false,
 ): Workbench {
   const folder = temporaryFolder('workbench')
   const inventory = join(folder, 'hosts.yml')
@@ -119,7 +123,7 @@ export function workbench(
       )
       return path
     },
-    rekey: (args, { onLine, env: more, through = [] } = {}) => {
+    rekey: (args, { onLine, env: more, through = [], served = isServed } = {}) => {
       const env = {
         ...process.env,
         XDG_STATE_HOME: state,
@@ -128,6 +132,7 @@ export function workbench(
         SSH_AUTH_SOCK: '',
         ...more,
       }
+      if (served && !onLine && !more && through.length === 0) return askServer({ args, cwd: folder, env })
       const [program = '', ...words] = [...through, join(root, 'bin', 'rekey'), ...args]
       // In a session of its own, and so without the terminal of whoever runs the tests.
       const child = spawn(program, words, {

@@ -28,7 +28,7 @@ export interface Work {
 
 /** Makes a folder to work in. */
 export function work(hosts?: readonly string[]): Work {
-  const bench = workbench('local', hosts)
+  const bench = workbench('local', hosts, true)
   const { folder } = bench
   const path = join(folder, 'log')
   const playbook = (plays: string) =>

@@ -8,7 +8,7 @@ import { workbench } from './_rekey.ts'
 
 /** A folder with a passphrase, a host on this machine, and a configuration that asks for one certificate. */
 function scene() {
-  const bench = workbench(undefined, [])
+  const bench = workbench(undefined, [], true)
   const file = (name: string, text = '') => {
     const path = join(bench.folder, name)
     if (text) writeFileSync(path, text, { mode: 0o600 })

@@ -11,7 +11,7 @@ const inDays = (days: number) => new Date(Date.now() + days * 86_400_000)
 
 /** A folder with a CA, and certificates of it that end after 10 and 400 days, and one of a CA that is nowhere. */
 async function scene() {
-  const bench = workbench('local', ['m1'])
+  const bench = workbench('local', ['m1'], true)
   const folder = join(bench.folder, 'pki')
   mkdirSync(folder)
   const ca = await issue({ name: 'CN=kubernetes', ca: true, notAfter: inDays(1000) })

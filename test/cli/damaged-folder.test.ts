@@ -20,7 +20,7 @@ export default playbook({ name: 'damaged', summary: 'Is damaged', vars: z.object
 
 /** A run that failed in the middle. */
 async function failed(...words: string[]) {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const path = bench.playbook(steps.replace('FOLDER', JSON.stringify(bench.folder)))
   const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, ...words])
   if (code !== 2) throw new Error(stdout + stderr)

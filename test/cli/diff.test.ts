@@ -166,7 +166,7 @@ export default playbook({ name: 'copies', summary: 'Copies files', vars: z.objec
 
 real('--diff shows what is copied, removed, put back and written elsewhere; --check what would be copied', async t => {
   const { sshd } = t.context
-  const bench = workbench(sshd, ['h1', 'h2'])
+  const bench = workbench(sshd, ['h1', 'h2'], true)
   await scene(bench)
   const { folder } = bench
   writeFileSync(join(folder, 'open.conf'), 'open = yes\n')

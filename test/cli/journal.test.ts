@@ -7,7 +7,7 @@ import { readHistory } from '../../lib/run/history.ts'
 import { openRegistered } from '../../lib/run/registered.ts'
 import { testsOnSshd } from './_rekey.ts'
 
-const { real } = testsOnSshd('the journal is')
+const { real } = testsOnSshd('the journal is', undefined, true)
 
 const returning = (value: string) => `
 import { play, playbook, secret, step } from API

@@ -153,7 +153,7 @@ test('what the command line says of connections counts where the inventory says 
 })
 
 test('a mistake stands last, after a short usage', async t => {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const { code, stderr, stdout } = await bench.rekey(['run', 'rotate-ca', '--taggs', 'x'])
   t.is(code, 1)
   t.is(stdout, '')
@@ -174,7 +174,7 @@ export default playbook({ name: 'words', summary: 's', vars: z.object({ word: z.
   ])] })`
 
 test('the lists, the check alone, a start by a title, handlers after a failure; -c local; a step for this machine', async t => {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const path = bench.playbook(steps.replace('HOSTS', "'all'"))
   const run = (...args: string[]) =>
     bench.rekey([
@@ -209,7 +209,7 @@ test('the lists, the check alone, a start by a title, handlers after a failure; 
 })
 
 test('a play for this machine takes variables of -e, and last names no run of a template', async t => {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const path = bench.playbook(steps.replace('HOSTS', "'localhost'"))
   const args = ['-e', 'word=given', '-e', `rekey_directory=${bench.folder}/on`, '--output', 'plain', '-t', 'a']
   const run = await bench.rekey(['run', path, '-i', bench.inventory, ...args])
@@ -224,7 +224,7 @@ test('a play for this machine takes variables of -e, and last names no run of a 
 })
 
 test('a check tells what only looks as unknown where an earlier step would make what it looks at', async t => {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const path = bench.playbook(`
 import { play, playbook, step } from 'rekey'
 import { z } from 'zod'

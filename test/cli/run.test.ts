@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { testsOnSshd, workbench } from './_rekey.ts'
 
-const { test, real } = testsOnSshd('runs are')
+const { test, real } = testsOnSshd('runs are', undefined, true)
 
 const eventsOf = (stdout: string) =>
   stdout
@@ -177,7 +177,7 @@ real('--output json is one event a line, from the start to the end', async t => 
 test.serial(
   'a misspelt variable, a variable of the wrong kind, and a playbook that is not there are told before anything connects',
   async t => {
-    const bench = workbench(undefined)
+    const bench = workbench(undefined, undefined, true)
     const path = bench.playbook(twoSteps(bench.folder))
     const misspelt = await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'wrod=y'])
     t.is(misspelt.code, 1)
@@ -193,7 +193,7 @@ test.serial(
 )
 
 test.serial('a missing inventory and a YAML error in one are told with their place', async t => {
-  const bench = workbench(undefined)
+  const bench = workbench(undefined, undefined, true)
   const path = bench.playbook(twoSteps(bench.folder))
   const absent = await bench.rekey(['run', path, '-i', join(bench.folder, 'absent.yml')])
   t.is(absent.code, 1)
@@ -206,7 +206,7 @@ test.serial('a missing inventory and a YAML error in one are told with their pla
 })
 
 test.serial('two steps with one id are refused', async t => {
-  const bench = workbench(undefined)
+  const bench = workbench(undefined, undefined, true)
   const path = bench.playbook(twoSteps(bench.folder).replace("'Second'", "'First'"))
   const { code, stderr } = await bench.rekey(['run', path, '-i', bench.inventory])
   t.is(code, 1)
@@ -214,7 +214,7 @@ test.serial('two steps with one id are refused', async t => {
 })
 
 test.serial('--list-steps and --list-hosts print what would run, and run nothing', async t => {
-  const bench = workbench(undefined)
+  const bench = workbench(undefined, undefined, true)
   const { code, stdout } = await bench.rekey([
     'run',
     bench.playbook(twoSteps(bench.folder)),

@@ -7,7 +7,7 @@ import { junitProblems } from '../output/_junit.ts'
 import { type Screen, screen } from '../output/_screen.ts'
 import { root, testsOnSshd, type Workbench, workbench } from './_rekey.ts'
 
-const { test, real } = testsOnSshd('views on hosts are')
+const { test, real } = testsOnSshd('views on hosts are', undefined, true)
 /** util-linux's `script` gives a command a terminal: every Linux has it. */
 const withTerminal = existsSync('/usr/bin/script') ? real : test.skip
 
@@ -217,7 +217,7 @@ real('--junit writes a report beside any view, also of a run that failed', async
 })
 
 test.serial('a report that can’t be written is told before anything is done', async t => {
-  const bench = workbench(undefined)
+  const bench = workbench(undefined, undefined, true)
   const path = bench.playbook(playbook(''))
   const { code, stderr, stdout } = await bench.rekey([
     'run',

@@ -27,7 +27,7 @@ test.serial('every piece of TypeScript on the page is a piece of an example', t 
 
 /** A workbench with masters and nodes, and a way to run an example on it. */
 function stage() {
-  const bench = workbench('local')
+  const bench = workbench('local', undefined, true)
   writeFileSync(bench.inventory, 'masters:\n  hosts:\n    m1:\n    m2:\nnodes:\n  hosts:\n    n1:\n')
   const run = (name: string, ...args: string[]) =>
     bench.rekey(['run', join(docs, 'examples', `${name}.ts`), '-i', bench.inventory, ...args])

@@ -6,7 +6,7 @@ import { workbench } from '../cli/_rekey.ts'
 
 /** A workbench with an inventory as Kubespray has it: groups around groups, addresses of its own, a master that runs pods too. */
 function kubespray() {
-  const bench = workbench('local')
+  const bench = workbench('local', undefined, true)
   const folder = join(bench.folder, 'inventory')
   mkdirSync(join(folder, 'group_vars', 'k8s_cluster'), { recursive: true })
   writeFileSync(

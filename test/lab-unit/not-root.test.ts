@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 
-const main = fileURLToPath(new URL('../../lib/cli/main.ts', import.meta.url))
+const main = fileURLToPath(new URL('../../bin/rekey', import.meta.url))
 // Whoever runs the tests, the program under test believes to be somebody else.
 const notRoot = 'data:text/javascript,process.getuid = () => 1000'
 
