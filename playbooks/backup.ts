@@ -3,8 +3,8 @@
 // before it counts, stays on its host, and is copied into the run's folder.
 import { join } from 'node:path'
 import { play, playbook, type RunContext, type StepContext, step } from 'rekey'
-import { type Cluster, openCluster } from 'rekey/kubernetes'
-import { backup, everyMachine, preflight } from 'rekey/rotation'
+import type { Cluster } from 'rekey/kubernetes'
+import { backup, everyMachine, openFoundCluster, preflight } from 'rekey/rotation'
 import { z } from 'zod'
 
 type Context = StepContext<backup.Variables> & { readonly cluster: Cluster }
@@ -14,7 +14,7 @@ export default playbook({
   summary: 'Back up keys, configuration, token Secrets and etcd of a cluster, and read every backup back',
   vars: z.object(backup.variables),
   services: (run: RunContext<backup.Variables>) => {
-    const cluster = openCluster(run)
+    const cluster = openFoundCluster(run)
     return { cluster, close: () => cluster.close() }
   },
   plays: [

@@ -22,7 +22,7 @@ export {
   onEtcd,
   onMasters,
 } from './given/hosts.ts'
-export { openServices, type Services } from './given/services.ts'
+export { openFoundCluster, openServices, type Services } from './given/services.ts'
 export * as vault from './given/vault.ts'
 export * as issue from './issue.ts'
 export * as leftBehind from './left-behind.ts'

@@ -15,10 +15,7 @@ export interface Services extends WithVault, WithIssued, WithProbes {
 
 /** Opens them; nothing is connected before a step asks. `close` ends all of them and never rejects. */
 export function openServices(run: RunContext<Variables>): Services & { close(): Promise<void> } {
-  const cluster = openCluster(run, masters, {
-    administrator: master => administratorOf(run, master),
-    apiServer: master => apiServerOf(run, master),
-  })
+  const cluster = openFoundCluster(run)
   const vault = openVault(run)
   const probes = openProbes()
   return {
@@ -32,6 +29,14 @@ export function openServices(run: RunContext<Variables>): Services & { close(): 
       cluster.close()
     },
   }
+}
+
+/** The cluster, asked with what was found on its masters: `preflight.readCertificates` comes before anybody asks. */
+export function openFoundCluster(run: RunContext): Cluster {
+  return openCluster(run, masters, {
+    administrator: master => administratorOf(run, master),
+    apiServer: master => apiServerOf(run, master),
+  })
 }
 
 /** Ends the probes, and takes away what they wrote. */
