@@ -294,9 +294,10 @@ mkdir -p -m 700 backup-2024; cp -a apiserver.crt apiserver.key backup-2024/`,
       {
         on: 'first node',
         script: `set -e
-grep -q '^serverTLSBootstrap: true' /var/lib/kubelet/config.yaml && exit 0
-sed -i '/^serverTLSBootstrap:/d' /var/lib/kubelet/config.yaml
-echo 'serverTLSBootstrap: true' >>/var/lib/kubelet/config.yaml
+config=$(tr '\\0' '\\n' </proc/$(pidof kubelet)/cmdline | sed -n 's/^--config=//p')
+grep -q '^serverTLSBootstrap: true' "$config" && exit 0
+sed -i '/^serverTLSBootstrap:/d' "$config"
+echo 'serverTLSBootstrap: true' >>"$config"
 systemctl restart kubelet`,
       },
       {
