@@ -72,11 +72,7 @@ export async function rotate(
   options: Parameters<typeof rekey>[1] = {},
 ): Promise<Called & { events: RunEvent[] }> {
   const called = await rekey(['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--output', 'json', ...more], options)
-  const events = called.stdout
-    .split('\n')
-    .filter(line => line.startsWith('{'))
-    .map(line => JSON.parse(line) as RunEvent)
-  return { ...called, events }
+  return { ...called, events: eventsOf(called) }
 }
 
 /** The event of a kind, which must have come. */
@@ -87,6 +83,46 @@ export function eventOf<K extends RunEvent['kind']>(
   const found = events.findLast(event => event.kind === kind)
   if (!found) throw new Error(`there was no ${kind}`)
   return found as Extract<RunEvent, { kind: K }>
+}
+
+/** The events that a call with `--output json` printed. */
+export const eventsOf = ({ stdout }: Called): RunEvent[] =>
+  stdout
+    .split('\n')
+    .filter(line => line.startsWith('{'))
+    .map(line => JSON.parse(line) as RunEvent)
+
+/** Calls rekey with JSON lines, and kills it once one of its events says so. */
+export async function killedAt(words: readonly string[], fatal: (event: RunEvent) => boolean): Promise<Called> {
+  let dead = false
+  return rekey([...words, '--output', 'json'], {
+    onLine: (line, kill) => {
+      if (dead || !line.startsWith('{') || !fatal(JSON.parse(line) as RunEvent)) return
+      dead = true
+      kill('SIGKILL')
+    },
+  })
+}
+
+/**
+ * Starts a run that is killed once in each of its plays and gone on with each time: every second time while a step is under way, every
+ * other when it has ended on one host. Returns the last call, and in which plays it was killed.
+ */
+export async function killedInEachPlay(
+  words: readonly string[],
+): Promise<{ called: Called; folder: string; killed: number[]; plays: number }> {
+  const killed: number[] = []
+  const fatal = (event: RunEvent) => {
+    if (event.kind !== (killed.length % 2 === 0 ? 'step.started' : 'step.finished')) return false
+    if (event.play === 0 || killed.includes(event.play) || ('earlier' in event && event.earlier)) return false
+    killed.push(event.play)
+    return true
+  }
+  let called = await killedAt(words, fatal)
+  const { folder, plays } = eventOf(eventsOf(called), 'run.started')
+  for (let part = 0; called.code === null && part < plays.length + 3; part++)
+    called = await killedAt(['resume', folder], fatal)
+  return { called, folder, killed, plays: plays.length }
 }
 
 /** Runs a shell script on a machine, past its sshd. Throws when it fails. */

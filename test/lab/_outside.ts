@@ -6,14 +6,17 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { tryCommand } from '../../lib/lab/command.ts'
 import * as lab from '../../lib/lab/index.ts'
-import { endpointOf } from '../../lib/lab/shape.ts'
+import { endpointOf, etcdMachines } from '../../lib/lab/shape.ts'
 import { connectVault } from '../../lib/pki/vault/vault.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { placesOf } from './_places.ts'
 
 /** What somebody had in hand before: the CAs, the files of every host, a Secret, the kubeconfig and a token (on m1). */
 export interface Old {
   readonly marker: string
   readonly authority: string
+  /** All CAs of the cluster. */
+  readonly authorities: string
   /** A CA of somebody else, in bundles with the cluster's. */
   readonly otherAuthority: string
   readonly token: string
@@ -23,53 +26,74 @@ export interface Old {
   readonly unwell: readonly string[]
 }
 
+/** Every machine that a rotation has to do with. */
+const machinesOf = ({ machines }: lab.Shape) =>
+  machines.filter(({ role }) => role === 'master' || role === 'node' || role === 'etcd')
+
 const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master' || role === 'node')
 
 const kubectlOnM1 = (shape: lab.Shape) => (script: string) =>
-  on(shape, 'm1', `export KUBECONFIG=/etc/kubernetes/admin.conf\n${script}`)
+  on(shape, 'm1', `export KUBECONFIG=${placesOf(shape).kubeconfig}\n${script}`)
 
 const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 
 /** Notes what is true before a rotation, and writes a Secret that must be read afterwards. */
 export async function takeOldCredentials(shape: lab.Shape): Promise<Old> {
   const marker = `written-${Date.now()}`
+  const { kubeconfig, authorities, etcdClient, frontProxyClient } = placesOf(shape)
+  const pairs = { etcd: etcdClient, ...(frontProxyClient && { 'front-proxy': frontProxyClient }) }
   await on(
     shape,
     'm1',
-    `export KUBECONFIG=/etc/kubernetes/admin.conf
-cp /etc/kubernetes/admin.conf /root/old-admin.conf
-rm -rf /root/old-pki && cp -a /etc/kubernetes/pki /root/old-pki
+    `set -e; export KUBECONFIG=${kubeconfig}
+cp ${kubeconfig} /root/old-admin.conf
+rm -rf /root/old-pki && mkdir -m 700 /root/old-pki
+${Object.entries(pairs)
+  .map(
+    ([name, [certificate, key]]) => `cp ${certificate} /root/old-pki/${name}.crt; cp ${key} /root/old-pki/${name}.key`,
+  )
+  .join('\n')}
 sed -n 's/ *client-certificate-data: //p' /root/old-admin.conf | base64 -d >/root/old-pki/admin.crt
 (umask 077 && sed -n 's/ *client-key-data: //p' /root/old-admin.conf | base64 -d >/root/old-pki/admin.key)
 kubectl delete secret rekey-test --ignore-not-found >/dev/null
 kubectl create secret generic rekey-test --from-literal=marker=${marker} >/dev/null
 kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >/root/old-token`,
   )
-  const authority = await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')
+  const authority = await on(shape, 'm1', `cat ${authorities.kubernetes}`)
+  const every = await on(shape, 'm1', `cat ${Object.values(authorities).join(' ')}`)
   const token = await on(shape, 'm1', 'sha256sum </root/old-token')
   const otherAuthority = await makeBundles(kubectlOnM1(shape), authority)
   const admin = scratch('admin.conf', await on(shape, 'm1', 'cat /root/old-admin.conf'))
   const unwell = await unwellPods(kubectlFor(shape, admin))
-  return { marker, authority, otherAuthority, token, files: await filesOf(shape), unwell }
+  return { marker, authority, authorities: every, otherAuthority, token, files: await filesOf(shape), unwell }
 }
 
-/** What lies under /etc/kubernetes and in the kubelets' folders, by machine, without times. */
+/** What lies where a rotation may change something, by machine, without times. */
 export async function filesOf(shape: lab.Shape): Promise<Record<string, string>> {
-  const states = membersOf(shape).map(async ({ name: machine }) => [
+  const states = machinesOf(shape).map(async ({ name: machine }) => [
     machine,
     await on(
       shape,
       machine,
-      "find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml \\( -type f -printf '%p %m ' -exec sha256sum {} \\; \\) -o \\( -type l -printf '%p %l\\n' \\) | sort",
+      `find ${placesOf(shape).touched.join(' ')} \\( -type f -printf '%p %m %u:%g ' -exec sha256sum {} \\; \\) -o \\( -type l -printf '%p %l\\n' \\) 2>/dev/null | sort`,
     ),
   ])
   return Object.fromEntries(await Promise.all(states)) as Record<string, string>
 }
 
 /** Ports of a machine with TLS, and which CA must have signed what they present. */
-function portsOf(role: string): (readonly [number, 'kubernetes' | 'etcd'])[] {
-  const kubelet = [10250, 'kubernetes'] as const
-  return role === 'master' ? [[6443, 'kubernetes'], [2379, 'etcd'], [2380, 'etcd'], kubelet] : [kubelet]
+function portsOf(shape: lab.Shape, machine: lab.Machine): (readonly [number, 'kubernetes' | 'etcd'])[] {
+  const etcd = etcdMachines(shape).some(({ name }) => name === machine.name)
+  return [
+    ...(machine.role === 'master' ? ([[6443, 'kubernetes']] as const) : []),
+    ...(etcd
+      ? ([
+          [2379, 'etcd'],
+          [2380, 'etcd'],
+        ] as const)
+      : []),
+    ...(machine.role === 'etcd' ? [] : ([[10250, 'kubernetes']] as const)),
+  ]
 }
 
 /**
@@ -84,17 +108,18 @@ export async function assertRotated(
   old: Old,
   leftAlone: readonly string[] = [],
 ): Promise<void> {
-  const members = membersOf(shape)
+  const places = placesOf(shape)
   const file = (path: string) => on(shape, 'm1', `cat ${path}`)
   const authorities = {
-    kubernetes: scratch('ca.crt', await file('/etc/kubernetes/pki/ca.crt')),
-    etcd: scratch('etcd-ca.crt', await file('/etc/kubernetes/pki/etcd/ca.crt')),
+    kubernetes: scratch('ca.crt', await file(places.authorities.kubernetes)),
+    etcd: scratch('etcd-ca.crt', await file(places.authorities.etcd)),
   }
   assert.notEqual(readFileSync(authorities.kubernetes, 'utf8').trim(), old.authority.trim())
 
   // Every endpoint, by openssl, which must verify it with the new CA and nothing else.
-  for (const { name: machine, address, role } of members) {
-    for (const [port, authority] of portsOf(role)) {
+  for (const one of machinesOf(shape)) {
+    const { name: machine, address, role } = one
+    for (const [port, authority] of portsOf(shape, one)) {
       const said = await openssl(`${address}:${port}`, authorities[authority])
       assert.match(said, /Verification: OK/, `${machine}:${port} ${said}`)
     }
@@ -103,26 +128,32 @@ export async function assertRotated(
       const said = await on(
         shape,
         machine,
-        `openssl s_client -connect 127.0.0.1:${port} -CAfile /etc/kubernetes/pki/ca.crt -verify_return_error -brief </dev/null 2>&1; true`,
+        `openssl s_client -connect 127.0.0.1:${port} -CAfile ${places.authorities.kubernetes} -verify_return_error -brief </dev/null 2>&1; true`,
       )
       assert.match(said, /Verification: OK/, `${machine}:${port}`)
     }
   }
 
-  // No file under the old CA is left, on any machine.
-  for (const { name: machine } of members) {
+  // No file under an old CA is left, on any machine, and nothing that a run puts beside them.
+  for (const { name: machine } of machinesOf(shape)) {
     const left = await on(
       shape,
       machine,
       `cat >/tmp/old-ca.crt <<'END'
-${old.authority.trim()}
+${old.authorities.trim()}
 END
-for f in $(find /etc/kubernetes /var/lib/kubelet/pki -name '*.crt' -o -name '*.pem' | sort); do
-  openssl verify -partial_chain -CAfile /tmp/old-ca.crt "$f" >/dev/null 2>&1 && echo "$f"
-done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/rekey -mindepth 1; rm -f /tmp/old-ca.crt; true`,
+old() { openssl verify -partial_chain -CAfile /tmp/old-ca.crt "$@" >/dev/null 2>&1; }
+for f in $(find ${places.touched.join(' ')} -name '*.crt' -o -name '*.pem' | sort); do
+  old "$f" && echo "$f"
+done
+for f in $(find ${places.touched.join(' ')} -type f -name '*.conf' | sort); do
+  for data in certificate-authority client-certificate; do
+    sed -n "s/ *$data-data: //p" "$f" | base64 -d | old && echo "$f: $data"
+  done
+done; find ${places.touched.join(' ')} -name '.rekey*'; find /var/lib/rekey -mindepth 1; rm -f /tmp/old-ca.crt; true`,
     )
     assert.deepEqual(
-      left.split('\n').filter(path => path !== '' && !leftAlone.includes(path)),
+      left.split('\n').filter(path => path !== '' && ![...places.leftAlone, ...leftAlone].includes(path)),
       [],
       machine,
     )
@@ -161,18 +192,18 @@ done; find /etc/kubernetes /var/lib/kubelet/pki -name '.rekey*'; find /var/lib/r
  * under the old CA, the old kubeconfig and the old token work, every pod runs, nothing is left lying about.
  */
 export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> {
-  const members = membersOf(shape)
   assert.deepEqual(await filesOf(shape), old.files)
-  for (const { name: machine } of members) {
+  for (const { name: machine } of machinesOf(shape)) {
     assert.equal(await on(shape, machine, 'find /var/lib/rekey -mindepth 1 2>/dev/null; true'), '', machine)
   }
   const authorities = {
     kubernetes: scratch('ca.crt', old.authority),
-    etcd: scratch('etcd-ca.crt', await on(shape, 'm1', 'cat /etc/kubernetes/pki/etcd/ca.crt')),
+    etcd: scratch('etcd-ca.crt', await on(shape, 'm1', `cat ${placesOf(shape).authorities.etcd}`)),
   }
-  for (const { name: machine, address, role } of members) {
+  for (const one of machinesOf(shape)) {
+    const { name: machine, address } = one
     // A kubelet that nobody rotated yet presents a certificate that it signed itself.
-    for (const [port, authority] of portsOf(role).filter(([one]) => one !== 10250)) {
+    for (const [port, authority] of portsOf(shape, one).filter(([one]) => one !== 10250)) {
       const said = await openssl(`${address}:${port}`, authorities[authority])
       assert.match(said, /Verification: OK/, `${machine}:${port} ${said}`)
     }
@@ -228,6 +259,7 @@ async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promi
     assert.notEqual(pod, '', node)
     await kubectl('-n', 'canary', 'logs', '--tail', '1', pod)
   }
+  const { authorities } = placesOf(shape)
   const published = await kubectl(
     '-n',
     'canary',
@@ -237,15 +269,15 @@ async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promi
     '-o',
     'jsonpath={.data.ca\\.crt}',
   )
-  assert.equal(published.trim(), (await on(shape, 'm1', 'cat /etc/kubernetes/pki/ca.crt')).trim())
+  assert.equal(published.trim(), (await on(shape, 'm1', `cat ${authorities.kubernetes}`)).trim())
   // Whom extension API servers and the scheduler let in is who comes from the CAs of the files, and nobody else.
   for (const [key, file] of [
-    ['client-ca-file', 'ca.crt'],
-    ...(hasFrontProxy(shape) ? [['requestheader-client-ca-file', 'front-proxy-ca.crt']] : []),
+    ['client-ca-file', authorities.kubernetes],
+    ...(authorities.frontProxy ? [['requestheader-client-ca-file', authorities.frontProxy]] : []),
   ]) {
     const words = ['-n', 'kube-system', 'get', 'configmap', 'extension-apiserver-authentication']
     const trusted = await kubectl(...words, '-o', `jsonpath={.data.${key}}`)
-    assert.equal(trusted.trim(), (await on(shape, 'm1', `cat /etc/kubernetes/pki/${file}`)).trim(), key)
+    assert.equal(trusted.trim(), (await on(shape, 'm1', `cat ${file}`)).trim(), key)
   }
 }
 
@@ -336,21 +368,22 @@ function statusWithOldToken(shape: lab.Shape): Promise<string> {
  * one, and to its client of etcd. `000` is no handshake.
  */
 async function assertOldClients(shape: lab.Shape, wanted: { web: string; etcd: string }): Promise<void> {
+  const [etcd = lab.machineOf(shape.name, 'm1')] = etcdMachines(shape)
   const ask = async (who: string, port: number, path: string, headers = '') => {
     const pair = `--cert /root/old-pki/${who}.crt --key /root/old-pki/${who}.key`
-    const request = `curl -sk -o /dev/null -w '%{http_code}' ${pair} ${headers} https://127.0.0.1:${port}${path}; true`
+    // A kubelet may listen at the machine's address alone, and where etcd is, is the layout's.
+    const where = port === 10250 ? lab.machineOf(shape.name, 'm1').address : port === 2379 ? etcd.address : '127.0.0.1'
+    const request = `curl -sk -o /dev/null -w '%{http_code}' ${pair} ${headers} https://${where}:${port}${path}; true`
     const status = await on(shape, 'm1', request)
     assert.equal(status, port === 2379 ? wanted.etcd : wanted.web, `the old ${who}, port ${port}`)
   }
   // The API server, the kubelet, the controller-manager, the scheduler; the kubelet knows no front proxy.
   for (const port of [6443, 10250, 10257, 10259]) await ask('admin', port, '/metrics')
   const speaksFor = "-H 'X-Remote-User: somebody' -H 'X-Remote-Group: system:masters'"
-  if (hasFrontProxy(shape))
-    for (const port of [6443, 10257, 10259]) await ask('front-proxy-client', port, '/metrics', speaksFor)
-  await ask('apiserver-etcd-client', 2379, '/version')
+  if (placesOf(shape).frontProxyClient)
+    for (const port of [6443, 10257, 10259]) await ask('front-proxy', port, '/metrics', speaksFor)
+  await ask('etcd', 2379, '/version')
 }
-
-const hasFrontProxy = ({ without }: lab.Shape) => !without.includes('front-proxy')
 
 /** Runs kubectl with these words. */
 type KubectlHere = (...words: string[]) => Promise<string>

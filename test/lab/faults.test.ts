@@ -6,8 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import type { RunEvent } from '../../lib/run/events.ts'
-import { type Called, eventOf, name, on, rekey, scratchFile, upFresh } from './_lab.ts'
+import { eventOf, eventsOf, killedAt, killedInEachPlay, name, on, rekey, scratchFile, upFresh } from './_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
 
 let shape: lab.Shape
@@ -20,23 +19,6 @@ test.after.always(async () => {
   await lab.down(name, () => {})
 })
 
-/** Calls rekey with JSON lines, and kills it once one of its events says so. */
-async function killedAt(words: readonly string[], fatal: (event: RunEvent) => boolean): Promise<Called> {
-  let dead = false
-  return rekey([...words, '--output', 'json'], {
-    onLine: (line, kill) => {
-      if (dead || !line.startsWith('{') || !fatal(JSON.parse(line) as RunEvent)) return
-      dead = true
-      kill('SIGKILL')
-    },
-  })
-}
-
-const eventsOf = ({ stdout }: Called) =>
-  stdout
-    .split('\n')
-    .filter(line => line.startsWith('{'))
-    .map(line => JSON.parse(line) as RunEvent)
 /** Writes a playbook of a test, and returns its path. */
 const playbookFile = (file: string, playbook: string) =>
   scratchFile(
@@ -54,21 +36,9 @@ test.serial(
     const old = await takeOldCredentials(shape)
     const secrets = await secretsOfTheLab()
     const seen = watchCommandLines()
-    // Every second time when the step is under way, every other when it has ended on one host.
-    const killed: number[] = []
-    const fatal = (event: RunEvent) => {
-      if (event.kind !== (killed.length % 2 === 0 ? 'step.started' : 'step.finished')) return false
-      if (event.play === 0 || killed.includes(event.play) || ('earlier' in event && event.earlier)) return false
-      killed.push(event.play)
-      return true
-    }
-    let called = await killedAt(rotation(), fatal)
-    const { folder, plays } = eventOf(eventsOf(called), 'run.started')
-    for (let part = 0; called.code === null && part < plays.length + 3; part++) {
-      called = await killedAt(['resume', folder], fatal)
-    }
+    const { called, folder, killed, plays } = await killedInEachPlay(rotation())
     t.is(called.code, 0, called.stderr + called.stdout.slice(-2_000))
-    t.true(killed.length >= plays.length - 2, `killed in the plays ${killed.join(', ')} of ${plays.length}`)
+    t.true(killed.length >= plays - 2, `killed in the plays ${killed.join(', ')} of ${plays}`)
     await assertRotated(shape, folder, old)
 
     const later = await secretsOfTheLab()

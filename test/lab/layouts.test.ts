@@ -1,0 +1,79 @@
+// Clusters as Kubespray makes them, with etcd as a unit of the hosts: well from their snapshot, rotated twice in a row, undone, and undone after a run was
+// killed in each play and gone on with. The inventory is used as it lies. What a rotation did is judged from outside.
+import test from 'ava'
+import * as lab from '../../lib/lab/index.ts'
+import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from './_lab.ts'
+import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
+
+const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 2, layout: 'external-etcd' }
+const { name } = options
+
+let shape: lab.Shape
+
+test.before(async () => {
+  shape = await lab.up({ ...options, fresh: true }, progress => {
+    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
+  })
+})
+test.after.always(() => lab.down(name, () => {}))
+
+const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
+const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
+/** What a call said that did not end as it should. */
+const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
+
+test.serial('etcd and the kubelets run as Kubespray has them, and a member of etcd that is down is told', async t => {
+  const argv = (machine: string, program: string) =>
+    on(machine, `tr '\\0' ' ' </proc/$(systemctl show -p MainPID --value ${program})/cmdline`)
+  t.is(await argv('m1', 'etcd'), '/usr/local/bin/etcd ')
+  t.regex(await argv('n1', 'kubelet'), /--config=\/etc\/kubernetes\/kubelet-config\.yaml /)
+  t.is(await on('m1', 'readlink /etc/kubernetes/pki'), '/etc/kubernetes/ssl\n')
+  t.is(await on('m1', 'ls /etc/kubernetes/manifests | grep etcd; true'), '')
+  t.is(await on('n1', 'ls /etc/ssl/etcd/ssl'), 'ca.pem\nnode-n1-key.pem\nnode-n1.pem\n')
+  t.is(
+    await on(
+      'm2',
+      "openssl x509 -noout -subject -in /etc/ssl/etcd/ssl/member-m2.pem; stat -c '%U %a' /etc/ssl/etcd/ssl/member-m2-key.pem",
+    ),
+    'subject=CN = etcd-member-m2\netcd 640\n',
+  )
+  await on('m2', 'systemctl stop etcd')
+  t.deepEqual((await lab.status(name)).complaints, ['etcd not healthy on m2'])
+  await on('m2', 'systemctl start etcd')
+  t.deepEqual((await lab.status(name)).complaints, [])
+})
+
+test.serial('it is rotated twice in a row, each time the whole of it, and undone', async t => {
+  for (const round of ['first', 'second']) {
+    const old = await takeOldCredentials(shape)
+    const called = await rekey([...rotation(), '--output', 'json'])
+    t.is(called.code, 0, `${round}: ${saidBy(called)}`)
+    const events = eventsOf(called)
+    const { folder } = eventOf(events, 'run.started')
+    t.log(
+      ...eventOf(events, 'run.report').sections.flatMap(({ title, rows }) => [
+        title,
+        ...rows.map(([label, value]) => `  ${label}: ${value}`),
+      ]),
+    )
+    await assertRotated(shape, folder, old)
+    if (round === 'first') continue
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertAsBefore(shape, old)
+  }
+})
+
+test.serial(
+  'killed once in each play, a run is gone on with each time, ends as one that nobody disturbed, and is undone',
+  async t => {
+    const old = await takeOldCredentials(shape)
+    const { called, folder, killed, plays } = await killedInEachPlay(rotation())
+    t.is(called.code, 0, saidBy(called))
+    t.true(killed.length >= plays - 2, `killed in the plays ${killed.join(', ')} of ${plays}`)
+    await assertRotated(shape, folder, old)
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertAsBefore(shape, old)
+  },
+)
