@@ -16,8 +16,8 @@ export interface Places {
   readonly etcdClient: Pair
   /** What it shows extension API servers; undefined where the cluster has no front proxy. */
   readonly frontProxyClient?: Pair
-  /** Files that hold a certificate of the old CAs afterwards and that nothing uses. */
-  readonly leftAlone: readonly string[]
+  /** Whether a file of a machine that nothing uses may hold a certificate of the old CAs afterwards. */
+  readonly leftAlone: (machine: string, file: string) => boolean
 }
 
 /** Where they are in the cluster of this lab. */
@@ -45,7 +45,7 @@ const byLayout: Readonly<Record<'kubeadm' | 'external-etcd', Places>> = {
     authorities: { kubernetes: `${pki}/ca.crt`, etcd: `${pki}/etcd/ca.crt`, frontProxy: `${pki}/front-proxy-ca.crt` },
     touched: ['/etc/kubernetes', ...kubelet],
     etcdClient: [`${pki}/apiserver-etcd-client.crt`, `${pki}/apiserver-etcd-client.key`],
-    leftAlone: [],
+    leftAlone: () => false,
   },
   'external-etcd': {
     ...ofKubeadm(ssl),
@@ -55,6 +55,13 @@ const byLayout: Readonly<Record<'kubeadm' | 'external-etcd', Places>> = {
       ...['/etc/systemd/system/etcd.service', '/etc/systemd/system/kubelet.service'],
     ],
     etcdClient: [`${etcd}/node-m1.pem`, `${etcd}/node-m1-key.pem`],
-    leftAlone: [],
+    // What Kubespray copies to each of etcd's hosts and only another one uses, what a node has for a pod network that is not there, and
+    // what the hosts themselves trust.
+    leftAlone: (machine, file) => {
+      if (file === '/usr/local/share/ca-certificates/etcd-ca.crt') return true
+      const [, kind, whose] = /\/etc\/ssl\/etcd\/ssl\/(member|admin|node)-(\w+)\.pem$/.exec(file) ?? []
+      if (kind === 'node') return whose !== 'm1'
+      return kind !== undefined && whose !== machine
+    },
   },
 }

@@ -49,7 +49,8 @@ function isOf(certificate: X509Certificate, cas: readonly X509Certificate[]): bo
 const namingScript = `
 while IFS= read -r path; do
   [ -n "$path" ] || continue
-  who=$(grep -lsF -- "$path" /proc/[0-9]*/cmdline /proc/[0-9]*/environ | head -n 9 | while IFS= read -r c; do
+  # By its standard input: a grep that has the path among its words finds itself.
+  who=$(printf '%s\\n' "$path" | grep -lsF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ | head -n 9 | while IFS= read -r c; do
     p=\${c#/proc/}; p=\${p%%/*}
     # Not this script, nor what started it.
     grep -qsF 'whoNames=1' "/proc/$p/cmdline" && continue

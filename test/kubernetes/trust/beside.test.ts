@@ -37,3 +37,15 @@ test('what another CA signed, what nothing names, and what a process names are t
   t.regex(beside[2]?.by ?? '', new RegExp(`^process ${agent.pid} \\(`))
   t.regex(tellBeside(beside)[0] ?? '', /no CA of the cluster signed it/)
 })
+
+test('what looks for who names a file is not found as one who does', async t => {
+  const ca = await issue({ name: 'CN=cluster', ca: true })
+  const { pem } = await issue({ name: 'CN=left', issuer: ca })
+  // Once in a few a search of before was still there when its findings were looked at.
+  const found = new Map(Array.from({ length: 24 }, (_, index) => [`/etc/ssl/left-${process.pid}-${index}.pem`, pem]))
+  const beside = await besideThePlan(await thisMachine(), found, [ca.pem])
+  t.deepEqual(
+    beside.filter(({ kind }) => kind !== 'leftover').map(({ by }) => by),
+    [],
+  )
+})
