@@ -10,7 +10,7 @@ import { formatDuration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { matchesWildcards } from '../wildcard.ts'
 import { type OnCluster, seconds } from './given/context.ts'
-import { type Conditions, conditionsOf, conditionsStep, readingOf } from './given/found.ts'
+import { type Conditions, conditionsOf, conditionsStep, readingOf, runsAs } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
 import type { Variables as WorkloadVariables } from './workloads.ts'
 
@@ -47,7 +47,9 @@ export const look: StepDefinition<OnCluster<Variables>> = {
     const told = [
       ...absent.map(name => `Node ${name} is left out: it gets no new certificate, and is locked out until it has one`),
       ...cordoned.map(name => `Node ${name} is cordoned, and stays so`),
-      ...(workloads.kubeProxy ? [] : ['There is no kube-proxy: none is restarted']),
+      ...(workloads.kubeProxy || ctx.hosts(machines).some(({ name }) => runsAs(ctx, 'kube-proxy', name))
+        ? []
+        : ['There is no kube-proxy: none is restarted']),
       ...(workloads.dns ? [] : ['Nothing was found behind the Service of the cluster\u2019s DNS: it is not restarted']),
       ...(await slowServers(ctx)),
       ...(await oddities(api, ctx.signal)),

@@ -66,13 +66,13 @@ etcd_tool etcdutl >/dev/null 2>&1 || "$ctl" snapshot --help | grep -q '^[[:space
 
 /** The members of the cluster that the etcd of a host belongs to. */
 export async function etcdMembers({ $ }: HostSession, access: EtcdAccess): Promise<EtcdMember[]> {
-  const listed = JSON.parse(
-    (await $`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" member list -w json`).stdout,
-  ) as {
-    members: { ID: number; name?: string; clientURLs?: string[]; isLearner?: boolean }[]
+  const { stdout } = await $`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" member list -w json`
+  // An id has 64 bits, which no number of JavaScript holds: it is read as text.
+  const listed = JSON.parse(stdout.replace(/"ID":(\d+)/g, '"ID":"$1"')) as {
+    members: { ID: string; name?: string; clientURLs?: string[]; isLearner?: boolean }[]
   }
   return listed.members.map(({ ID, name = '', clientURLs = [], isLearner = false }) => ({
-    id: ID.toString(16),
+    id: BigInt(ID).toString(16),
     name,
     clientUrls: clientURLs,
     learner: isLearner,

@@ -30,7 +30,8 @@ const possible = spawnSync(alone[0]!, [...alone.slice(1), 'true']).status === 0
 const folder = mkdtempSync(join(tmpdir(), 'rekey-etcd-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
-const members = JSON.stringify({ members: [{ ID: 255, name: 'ip-10-0-0-1', clientURLs: ['https://10.0.0.1:2379'] }] })
+const members =
+  '{"header":{"member_id":1},"members":[{"ID":7203384094106648694,"name":"ip-10-0-0-1","clientURLs":["https://10.0.0.1:2379"]}]}'
 const status = JSON.stringify({ hash: 255, revision: 7, totalKey: 3, totalSize: 4096 })
 
 /** A program that says what etcd's would, and which it was. */
@@ -120,7 +121,7 @@ for (const [where, kind, who] of kinds)
     const { session, at } = await master(kind)
     await requireEtcdTools(session)
     t.deepEqual(await etcdMembers(session, access), [
-      { id: 'ff', name: 'ip-10-0-0-1', clientUrls: ['https://10.0.0.1:2379'], learner: false },
+      { id: '63f78fab1ded0076', name: 'ip-10-0-0-1', clientUrls: ['https://10.0.0.1:2379'], learner: false },
     ])
     const saved = await saveSnapshot(session, access, at('etcd.db'))
     t.deepEqual(saved, { hash: 'ff', revision: 7, keys: 3, size: 4096 })
