@@ -6,7 +6,7 @@ import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { Host } from '../playbook/host.ts'
-import { isAlive, type ProcessIdentity } from './alive/process.ts'
+import { isAlive, type ProcessIdentity } from '../process-identity.ts'
 import { inHostFolder } from './host-folder.ts'
 
 /** Who holds a lock. */

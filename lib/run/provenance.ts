@@ -5,8 +5,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { type ProcessIdentity, thisProcess } from '../process-identity.ts'
 import { rekeyVersion } from '../version.ts'
-import { type ProcessIdentity, thisProcess } from './alive/process.ts'
 
 const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync,
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { thisProcess } from '../../lib/run/alive/process.ts'
+import { thisProcess } from '../../lib/process-identity.ts'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { real } = testsOnSshd('the lock is')

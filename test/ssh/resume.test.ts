@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, join } from 'node:path'
-import { thisProcess } from '../../lib/run/alive/process.ts'
+import { thisProcess } from '../../lib/process-identity.ts'
 import { testsOnSshd, type Workbench } from '../cli/_rekey.ts'
 
 const { test, real } = testsOnSshd('resuming is')

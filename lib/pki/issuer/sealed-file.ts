@@ -1,9 +1,12 @@
 // A file whose content only the holder of a passphrase, or of a key file, can read: AES-256-GCM, written whole.
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, scrypt } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { RekeyError } from '../../errors.ts'
+import { foreignWords } from '../../foreign-words.ts'
+import { isLifeSocket, isListenedOn, type LifeSocket, openLifeSocket } from '../../life-socket.ts'
+import { isAlive, isOfThisBoot, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 
 /** What opens the file. */
 export type SealedFileKey = { readonly passphrase: string } | { readonly keyFile: string }
@@ -40,7 +43,7 @@ export interface SealedFile {
  * Throws `RekeyError` for a wrong passphrase or key, a damaged file, and one that is in use.
  */
 export async function openSealedFile(path: string, key: SealedFileKey): Promise<SealedFile> {
-  const release = lock(path)
+  const release = await lock(path)
   try {
     const text = readIfThere(path)
     const sealed = text === undefined ? undefined : parse(text, path)
@@ -168,18 +171,22 @@ function readIfThere(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): string
   }
 }
 
-/** Written beside, synced, and renamed: a crash leaves the old file or the new one. */
+/** Written beside, synced, and renamed: a crash, or a full disk, leaves the old file or the new one. */
 function writeWhole(path: string, text: string): void {
   const beside = `${path}.new`
-  const file = openSync(beside, 'w', 0o600)
   try {
-    writeSync(file, text)
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
+    rmSync(beside, { force: true })
+    writeFileSync(beside, text, { flag: 'wx', mode: 0o600, flush: true })
+    renameSync(beside, path)
+    syncFolder(dirname(path))
+  } catch (cause) {
+    rmSync(beside, { force: true })
+    throw cannotWrite(path, cause)
   }
-  renameSync(beside, path)
-  const folder = openSync(dirname(path), 'r')
+}
+
+function syncFolder(path: string): void {
+  const folder = openSync(path, 'r')
   try {
     fsyncSync(folder)
   } finally {
@@ -187,35 +194,107 @@ function writeWhole(path: string, text: string): void {
   }
 }
 
-/** One process at a time. A lock whose process is gone is taken over. */
-function lock(path: string): () => void {
-  const file = `${path}.lock`
-  for (let attempt = 0; attempt < 2; attempt++) {
-    try {
-      writeFileSync(file, `${process.pid}\n`, { flag: 'wx', mode: 0o600 })
-      return () => rmSync(file, { force: true })
-    } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException
-      if (code !== 'EEXIST') throw new RekeyError(`${path}: can't be locked (${code})`, { code: 'issuer.file', cause })
-      const holder = Number(readIfThere(file) ?? 0)
-      if (isAlive(holder)) {
-        throw new RekeyError(`${path}: is in use by process ${holder}`, {
-          code: 'issuer.in-use',
-          hint: `Wait until it is done; or, if that is no rekey, remove ${file}.`,
-        })
-      }
-      rmSync(file, { force: true })
-    }
-  }
-  throw new RekeyError(`${path}: can't be locked`, { code: 'issuer.in-use' })
+function cannotWrite(path: string, cause: unknown): RekeyError {
+  return new RekeyError(`${path}: can't be written: ${(cause as Error).message}`, {
+    code: 'issuer.file',
+    hint: 'Nothing of it was changed. See to space and permissions of its folder, and do it again.',
+    cause,
+  })
 }
 
-function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false
+/** Who has a file, as its lock says. */
+interface Holder extends ProcessIdentity {
+  /** Where its process is asked for, beside the file. */
+  readonly socket?: string
+}
+
+/** One process at a time. A lock whose process is known to be gone is taken over. */
+async function lock(path: string): Promise<() => void> {
+  const file = `${path}.lock`
+  const folder = dirname(path)
+  let socket: LifeSocket | undefined
   try {
-    process.kill(pid, 0)
+    // Before the lock is seen: whoever sees it finds somebody there.
+    socket = await openLifeSocket(folder)
+    const own: Holder = { ...thisProcess(), ...(socket ? { socket: socket.name } : {}) }
+    for (let attempt = 0; attempt < 3; attempt++) {
+      if (made(file, JSON.stringify(own))) {
+        const { close } = socket ?? { close: () => {} }
+        return () => {
+          rmSync(file, { force: true })
+          close()
+        }
+      }
+      await takeAway(path, file)
+    }
+    throw inUse(path, file, 'another process')
+  } catch (error) {
+    socket?.close()
+    throw error instanceof RekeyError ? error : cannotWrite(file, error)
+  }
+}
+
+function made(file: string, text: string): boolean {
+  try {
+    writeFileSync(file, text, { flag: 'wx', mode: 0o600 })
     return true
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    rmSync(file, { force: true })
+    throw error
   }
+}
+
+/** Takes the lock of a process away that is gone. Throws `RekeyError` where it is not, or nobody can tell. */
+async function takeAway(path: string, file: string): Promise<void> {
+  const text = readIfThere(file)
+  if (text === undefined) return
+  const holder = holderOf(text)
+  if (!holder) throw inUse(path, file, 'a process that its lock does not name', true)
+  const folder = dirname(path)
+  const { socket } = holder
+  const asked = socket !== undefined && isOfThisBoot(holder) ? () => isListenedOn(folder, socket) : () => undefined
+  const alive = isAlive(holder) ?? (await asked())
+  if (alive !== false) {
+    throw inUse(path, file, `process ${holder.pid}${alive ? '' : ` on ${holder.machine}`}`, alive === undefined)
+  }
+  // Of two who come at once, one takes it; the other may have taken the lock that the first has made since.
+  const aside = `${file}.${randomBytes(8).toString('hex')}`
+  try {
+    renameSync(file, aside)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  const taken = readIfThere(aside)
+  if (taken !== text) {
+    made(file, taken ?? '')
+    rmSync(aside, { force: true })
+    throw inUse(path, file, 'another process')
+  }
+  rmSync(aside, { force: true })
+  if (socket !== undefined && isLifeSocket(socket)) rmSync(join(folder, socket), { force: true })
+}
+
+function holderOf(text: string): Holder | undefined {
+  try {
+    const { machine, pid, started, scope, socket } = JSON.parse(text) as Partial<Holder>
+    if (typeof machine !== 'string' || typeof pid !== 'number' || typeof started !== 'string') return undefined
+    return {
+      ...{ machine, pid, started },
+      ...(typeof scope === 'string' ? { scope } : {}),
+      ...(typeof socket === 'string' ? { socket } : {}),
+    }
+  } catch {
+    return undefined
+  }
+}
+
+function inUse(path: string, file: string, who: string, unclear = false): RekeyError {
+  return new RekeyError(`${path}: ${unclear ? 'may be' : 'is'} in use by ${foreignWords(who)}`, {
+    code: 'issuer.in-use',
+    hint: unclear
+      ? `From here nobody can tell whether it still runs. Where it does not, remove ${file}.`
+      : 'Wait until it is done.',
+  })
 }

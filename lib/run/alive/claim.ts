@@ -17,11 +17,11 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
+import { isLifeSocket, isListenedOn, openLifeSocket } from '../../life-socket.ts'
 import { formatDuration } from '../../playbook/duration.ts'
+import { isAlive, isOfThisBoot, type ProcessIdentity } from '../../process-identity.ts'
 import { runsDirectory } from '../folder.ts'
 import { cannotKeep } from '../line-file.ts'
-import { isAlive, isOfThisBoot, type ProcessIdentity } from './process.ts'
-import { isLifeSocket, isListenedOn, openLifeSocket } from './socket.ts'
 
 /** A folder that was claimed. */
 export interface Claim {

@@ -1,10 +1,12 @@
 // rekey's own CA: the issuers' contract, and what only a file has: a passphrase, a lock, an index.
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { openLifeSocket } from '../../../lib/life-socket.ts'
 import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { type EmbeddedIssuer, openEmbeddedIssuer } from '../../../lib/pki/issuer/embedded-issuer.ts'
+import { thisProcess } from '../../../lib/process-identity.ts'
 import { issuerContract } from './_issuer-contract.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rekey-embedded-'))
@@ -117,10 +119,37 @@ test.serial('a file that is open is not opened twice; the lock of a process that
     message: `${file}: is in use by process ${process.pid}`,
   })
   opened.close()
-  writeFileSync(`${file}.lock`, '2147483646\n')
+  // Its number is that of a living process by now.
+  writeFileSync(
+    `${file}.lock`,
+    JSON.stringify({ ...thisProcess(), started: 'long ago', socket: '.alive-0123456789abcdef' }),
+  )
   const again = await openEmbeddedIssuer(file, { passphrase })
   t.is(again.index().length, 1)
   again.close()
+  t.deepEqual(
+    readdirSync(folder).filter(name => /^\.alive|locked\./.test(name)).length,
+    1,
+    'that of the contract alone',
+  )
+})
+
+test.serial('a file that somebody in another container has is not opened; nor is one of whom nobody knows', async t => {
+  const { file } = await written('elsewhere')
+  const lock = `${file}.lock`
+  const [boot, pids, times] = (thisProcess().scope ?? '').split(' ')
+  const elsewhere = { machine: 'other', pid: 1, started: '1', scope: `${boot} ${pids}0 ${times}` }
+  const socket = await openLifeSocket(folder)
+  const refused = async (holder: unknown, message: RegExp) => {
+    writeFileSync(lock, typeof holder === 'string' ? holder : JSON.stringify(holder))
+    const before = readFileSync(lock, 'utf8')
+    await t.throwsAsync(openEmbeddedIssuer(file, { passphrase }), { code: 'issuer.in-use', message })
+    t.is(readFileSync(lock, 'utf8'), before)
+  }
+  await refused({ ...elsewhere, socket: socket?.name }, /: is in use by process 1$/)
+  socket?.close()
+  await refused({ ...elsewhere, scope: `another-boot ${pids} ${times}` }, /may be in use by process 1 on other$/)
+  await refused('2147483646\n', /may be in use by a process that its lock does not name/)
 })
 
 test.serial('a parameter that it does not know is refused, not left out', async t => {

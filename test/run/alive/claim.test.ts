@@ -5,15 +5,15 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { isAlive, thisProcess } from '../../../lib/process-identity.ts'
 import { claimRun } from '../../../lib/run/alive/claim.ts'
-import { isAlive, thisProcess } from '../../../lib/run/alive/process.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 
 const modules = join(import.meta.dirname, '..', '..', '..', 'lib', 'run', 'alive')
 /** A program that claims a folder, says who it is, and stays. */
 const claimer = `
 import { claimRun } from ${JSON.stringify(join(modules, 'claim.ts'))}
-import { thisProcess } from ${JSON.stringify(join(modules, 'process.ts'))}
+import { thisProcess } from ${JSON.stringify(join(modules, '..', '..', 'process-identity.ts'))}
 await claimRun('r', process.argv[1], thisProcess())
 console.log(JSON.stringify(thisProcess()))
 setInterval(() => {}, 1000)`
@@ -111,7 +111,7 @@ namespaced(
 namespaced('a process of which nothing may be seen (hidepid) is not taken for one that is gone', t => {
   const own = thisProcess()
   const script = `
-import { isAlive } from ${JSON.stringify(join(modules, 'process.ts'))}
+import { isAlive } from ${JSON.stringify(join(modules, '..', '..', 'process-identity.ts'))}
 const own = JSON.parse(process.argv[1])
 console.log(isAlive(own), isAlive({ ...own, pid: 2 ** 22 + 1 }))`
   const said = execFileSync(
