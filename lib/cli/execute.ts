@@ -1,4 +1,5 @@
 // What `run`, `resume` and `rollback` share: the run's folder, journal, view and redactor around one call.
+import { exitCodes } from '../errors.ts'
 import { type Inventory, roleVariables } from '../inventory/index.ts'
 import { operatorName } from '../operator.ts'
 import { openView, type ViewSettings } from '../output/open-view.ts'
@@ -82,8 +83,10 @@ export async function execute(execution: Execution): Promise<number> {
     })
   }
   const { signal, release } = interruptible()
+  let exitCode: number = exitCodes.done
+  let reported = true
   try {
-    const { exitCode } = await runPlaybook(playbook, {
+    const result = await runPlaybook(playbook, {
       ...rest.selection,
       ...rest,
       limit: limitOf(inventory, rest.selection.limit),
@@ -101,14 +104,16 @@ export async function execute(execution: Execution): Promise<number> {
       registered,
       shorten: (text, of) => journal.shorten(redact.text(text), of),
     })
-    return exitCode
+    exitCode = result.exitCode
   } finally {
     release()
-    await view.close()
+    reported = await view.close()
     registered.close()
     await journal.close()
     claim.release()
   }
+  // Whoever asked for a report takes one that is not there for that of another run.
+  return exitCode || (reported ? exitCodes.done : exitCodes.hostFailed)
 }
 
 /** The playbook's variables for the hosts of a run, where `-e` may set those that somebody knows. */

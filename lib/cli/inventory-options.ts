@@ -51,7 +51,7 @@ export function openInventory(
 }
 
 /** What the names of groups that were asked for stand for, in one line; none where the inventory has groups by these names. */
-export function rolesSaid(inventory: Inventory): string[] {
+export function rolesSaid(inventory: Pick<Inventory, 'roles'>): string[] {
   const roles = inventory.roles()
   const byTheirNames = roles.every(({ name, as }) => as === name || as === 'the masters')
   if (byTheirNames) return []

@@ -5,7 +5,7 @@ import { dirname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
-import { RekeyError } from '../errors.ts'
+import { exitCodes, RekeyError } from '../errors.ts'
 import { checkFileSet, modesOf, placeFileSet, type WantedFile } from '../operations/file-set.ts'
 import { operatorName, passwdHome } from '../operator.ts'
 import { openView } from '../output/open-view.ts'
@@ -49,7 +49,7 @@ import { dryText, type RenderedBlock, renderConfiguration } from '../template/re
 import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
 import { interruptible } from './interrupt.ts'
-import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './inventory-options.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
 import { commandId, commandsOf, runCommand } from './template-commands.ts'
 import { positiveInteger } from './whole-number.ts'
@@ -442,9 +442,12 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
     const event = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
     view.event(event)
+    if (body.kind === 'run.started') for (const text of rolesSaid(options.inventory)) emit({ kind: 'notice', text })
   }
+  let exitCode: number = exitCodes.done
+  let reported = true
   try {
-    const { exitCode } = await runPlaybook(made, {
+    const result = await runPlaybook(made, {
       ...{ run, folder, emit, vars: {}, operator: operatorName(), flush: journal.flush },
       ...{ inventory: options.inventory, limit: options.limit, signal: options.signal },
       ...{
@@ -458,9 +461,10 @@ async function execute(made: Playbook, options: ExecuteOptions): Promise<number>
       registered: registeredInMemory(),
       shorten: (text, of) => journal.shorten(redact.text(text), of),
     })
-    return exitCode
+    exitCode = result.exitCode
   } finally {
-    await view.close()
+    reported = await view.close()
     await journal.close()
   }
+  return exitCode || (reported ? exitCodes.done : exitCodes.hostFailed)
 }

@@ -22,6 +22,12 @@ export interface ViewSettings {
   readonly junit?: string
 }
 
+/** What shows a run. */
+export interface Shown extends Omit<View, 'close'> {
+  /** Returns whether the report that was asked for is there; where it is not, that was told. */
+  close(): Promise<boolean>
+}
+
 /**
  * Opens what was asked for.
  * @throws RekeyError where the JUnit report can't be written
@@ -30,14 +36,15 @@ export async function openView(
   { output, verbose = false, junit }: ViewSettings,
   out: NodeJS.WriteStream,
   environment: NodeJS.ProcessEnv = process.env,
-): Promise<View> {
+): Promise<Shown> {
   const report = junit === undefined ? [] : [junitView(junit)]
   showingRun()
-  return together([await openShown(output, verbose, out, environment), ...report])
+  return together(await openShown(output, verbose, out, environment), report)
 }
 
 /** Views as one. Whatever becomes of one of them, the run goes on, and what ended it is told when the run is over. */
-function together(views: readonly View[]): View {
+function together(shown: View, reports: readonly View[]): Shown {
+  const views = [shown, ...reports]
   const failed = new Map<View, unknown>()
   return {
     event: event => {
@@ -54,6 +61,7 @@ function together(views: readonly View[]): View {
         await view.close().catch((error: unknown) => failed.set(view, failed.get(view) ?? error))
         if (failed.has(view)) tell(`Error: not all of the run could be shown: ${messageOf(failed.get(view))}`)
       }
+      return !reports.some(report => failed.has(report))
     },
   }
 }

@@ -1,9 +1,10 @@
 // Disks that are full, at every file that a run writes: real ones (/dev/full, a limit of the shell), nothing of which is made up.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { endingOf, readHistory } from '../../lib/run/history.ts'
-import { type Workbench, workbench } from './_rekey.ts'
+import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
+import { root, type Workbench, workbench } from './_rekey.ts'
 
 const source = (run: string) => `
 import { play, playbook, secret, step } from API
@@ -88,6 +89,44 @@ test('a JUnit report that can not be written is told before anything is done', a
   t.is(stdout, '')
   t.regex(stderr, /^Error: the JUnit report can't be written to \/dev\/full: ENOSPC: .*\nHint: .*\n$/)
   t.false(readdirSync(bench.folder).includes('was-here'))
+})
+
+const withMounts = ownMountsMissing() ? test.skip : test
+withMounts('a JUnit report that can not be written in the end is told, and the exit code says so', async t => {
+  const bench = workbench(
+    'local',
+    Array.from({ length: 40 }, (_, index) => `h${index}`),
+  )
+  const disk = join(bench.folder, 'disk')
+  mkdirSync(disk)
+  const fill = `({ $ }) => $\`head -c 100000 /dev/zero >${join(disk, 'ballast')} 2>/dev/null || true\``
+  const onSmallDisk = [...withOwnMounts, 'sh', '-ec', `mount -t tmpfs -o size=16k tmpfs ${disk}; exec "$@"`, 'sh']
+  const words = ['run', bench.playbook(source(fill)), '-i', bench.inventory, '--junit', join(disk, 'report.xml')]
+  const { code, stderr } = await bench.rekey(words, { through: onSmallDisk })
+  t.is(code, 2)
+  t.regex(
+    stderr,
+    /^Error: not all of the run could be shown: the JUnit report can't be written to \S+report\.xml: ENOSPC/,
+  )
+  t.regex(readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8'), /"kind":"run\.finished","outcome":"done"/)
+})
+
+withMounts('a CA whose file can not be written is told with its file, and is what it was', async t => {
+  const bench = workbench('local', ['h1'])
+  const disk = join(bench.folder, 'disk')
+  mkdirSync(disk)
+  writeFileSync(join(bench.folder, 'pass'), 'for this test only')
+  const ca = `${join(root, 'bin', 'rekey')} ca`
+  const words = '--passphrase-file pass'
+  const script = `mount -t tmpfs -o size=24k tmpfs ${disk}; ${ca} create ${disk}/ca pki --common-name ca --key-type ec ${words} >/dev/null
+    head -c 100000 /dev/zero >${disk}/ballast 2>/dev/null || true
+    cp ${disk}/ca before; ${ca} role ${disk}/ca pki web allow_any_name=true ${words} 2>said && exit 9; echo "$?" >code; cmp before ${disk}/ca; ls -A ${disk} >left`
+  const { code } = await bench.rekey([], { through: [...withOwnMounts, 'sh', '-ec', script] })
+  const read = (name: string) => readFileSync(join(bench.folder, name), 'utf8')
+  t.is(code, 0, read('said'))
+  t.is(read('code'), '1\n')
+  t.regex(read('said'), /^Error: \S+\/disk\/ca(\.lock)?: can't be written: ENOSPC: .*\nHint: .*\n$/)
+  t.is(read('left'), 'ballast\nca\n')
 })
 
 test('a state folder that can not be made is told with what to do, and nothing is tried', async t => {
