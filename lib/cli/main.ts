@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { tellSecretsOf } from '../connection/environment.ts'
 import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
-import { lostOutput, tell, watchOutput } from '../output/print.ts'
+import { lostOutput, tell, watchConsole, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
 import { strictly } from './strict.ts'
@@ -27,6 +27,7 @@ const commands: Record<string, () => Promise<Command>> = {
  */
 export function watchOver(): () => void {
   watchOutput()
+  watchConsole()
   // Where a file grows larger than it may, the write fails, and says so.
   process.on('SIGXFSZ', () => {})
   return watchProcess(stray => {

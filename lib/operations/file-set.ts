@@ -168,7 +168,7 @@ async function inspect(session: HostSession, wanted: readonly WantedFile[]) {
       ({ path }) =>
         `f=${quote(path)}; p=no; [ ! -d ${quote(dirname(path))} ] || p=yes; ` +
         `if [ -d "$f" ]; then echo "folder - - - - $p"; elif [ -e "$f" ]; then ` +
-        `echo "file $(sha256sum <"$f" | cut -c1-64) $(stat -L -c '%a %u %g' "$f") $p"; else echo "none - - - - $p"; fi`,
+        `echo "file $(sha256sum <"$f" | cut -c1-64) $(stat -L -c '%a %u %g' -- "$f") $p"; else echo "none - - - - $p"; fi`,
     ),
   ].join('\n')
   const { stdout } = await runLongScript(session.$, script, { quiet: true })

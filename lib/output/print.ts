@@ -1,4 +1,6 @@
 // The door through which commands speak: no text that comes from a host, a file or a name moves the cursor of whoever reads it.
+import { Console } from 'node:console'
+import { Writable } from 'node:stream'
 import { redactor } from './redaction.ts'
 import { terminalOf } from './terminal.ts'
 
@@ -46,4 +48,22 @@ export function showingRun(): void {
 /** Why what a command was asked for could not be written, where that was not to show a run. */
 export function lostOutput(): Error | undefined {
   return output.isRun ? undefined : output.lost
+}
+
+/**
+ * Has what code of playbooks writes to the console, and what Node warns of, go through this door: straight to the terminal it would come
+ * with every secret and control character in it.
+ */
+export function watchConsole(): void {
+  const write = (text: string, _encoding: string, done: () => void) => {
+    tell(text, '')
+    done()
+  }
+  globalThis.console = new Console({ stdout: new Writable({ decodeStrings: false, write }), colorMode: false })
+  // Node says them itself, unless it was told not to.
+  if (process.listenerCount('warning') === 0) return
+  process.removeAllListeners('warning')
+  process.on('warning', ({ name, message }) => {
+    if (name !== 'DeprecationWarning' || !process.noDeprecation) tell(`${name}: ${message}`)
+  })
 }

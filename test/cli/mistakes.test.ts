@@ -152,3 +152,14 @@ test('an error whose code and hint are no texts ends neither the view nor the ru
   t.regex(errorsOf(ran.called), /^Error: h1: y\nHint: h{100}/)
   t.true(JSON.stringify(ran.events).length < 100_000)
 })
+
+test('what a playbook writes to the console, and what Node warns of, comes without secrets, and nothing in it that a terminal obeys', async t => {
+  const said = `console.log('one ' + word + '\\x1b]0;PWNED\\x07\\ntwo'); console.error({ word }); process.emitWarning('w ' + word)`
+  const ran = await runs(
+    `S('a', ({ redact }) => { const word = 'ConsoleSecret0123456789'; redact(word); ${said} })`,
+    "summary: (console.log('at load\\x1b[31m'), 's')",
+  )
+  assertInOrder(t, ran, 0)
+  t.notRegex(ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events), /ConsoleSecret|\x1b|\x07/)
+  t.regex(ran.called.stderr, /^at load\none «redacted».*\ntwo\n\{ word: '«redacted»' \}\nWarning: w «redacted»\n$/)
+})
