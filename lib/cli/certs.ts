@@ -8,12 +8,16 @@ import { remoteShell } from '../connection/remote.ts'
 import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
 import type { Inventory } from '../inventory/index.ts'
 import type { KubernetesObject } from '../kubernetes/api/api.ts'
-import { openCluster } from '../kubernetes/api/cluster.ts'
+import { type ClusterPlaces, openCluster } from '../kubernetes/api/cluster.ts'
 import type { CensusEntry } from '../kubernetes/census/entry.ts'
 import { fileCertificates } from '../kubernetes/census/files.ts'
 import { type JudgedEntry, judgeCensus, knowsTrust } from '../kubernetes/census/judge.ts'
 import { apiCertificates } from '../kubernetes/census/objects.ts'
 import { endpointsOf, nodeAddress, servedCertificates } from '../kubernetes/census/ports.ts'
+import { servedAt } from '../kubernetes/components/control.ts'
+import { type Discovery, discover } from '../kubernetes/layout/discover.ts'
+import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
+import { adminKubeconfigOf } from '../kubernetes/layout/plan.ts'
 import { give, say, tell } from '../output/print.ts'
 import { visible, visibleJson } from '../output/text.ts'
 import { parseDuration } from '../playbook/duration.ts'
@@ -99,7 +103,7 @@ async function census(pattern: string, options: CertsOptions): Promise<number> {
             const served = await servedCertificates(
               session,
               notice,
-              endpointsOf(host, await nodeAddress(session, nodes)),
+              endpointsOf(host, await nodeAddress(session, nodes), (await sessions.found(host))?.layout),
             )
             return [...(await fileCertificates(session, notice, options.folder, missed)), ...served]
           } catch (thrown) {
@@ -163,7 +167,8 @@ async function inApi(
     on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
     ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },
   }
-  const cluster = openCluster(run)
+  const found = await placesOf(masters, sessions, signal)
+  const cluster = openCluster(run, undefined, found)
   try {
     return { nodes: await cluster.nodes(), copies: await apiCertificates(await cluster.api(), notice) }
   } catch (thrown) {
@@ -177,20 +182,61 @@ async function inApi(
   }
 }
 
-/** Hosts to read from, each connected once. */
+/** Where the masters have the administrator's kubeconfig, and where their API servers listen; kubeadm's places, where nothing was found. */
+async function placesOf(
+  masters: readonly Host[],
+  sessions: ReturnType<typeof openHosts>,
+  signal: AbortSignal,
+): Promise<ClusterPlaces> {
+  const found = new Map(
+    await Promise.all(
+      masters.map(async host => [host.name, await sessions.found(host).catch(() => undefined)] as const),
+    ),
+  )
+  signal.throwIfAborted()
+  const administrators = masters.flatMap(host => {
+    const path = adminKubeconfigOf(found.get(host.name)?.files ?? new Map())
+    return path === undefined ? [] : [{ host, path }]
+  })
+  return {
+    administrator: master =>
+      administrators.find(({ host }) => host === master) ??
+      administrators[0] ?? { host: master, path: kubeadm.adminKubeconfig },
+    apiServer: ({ name }) => {
+      const component = found.get(name)?.layout.components['kube-apiserver']
+      return component ? servedAt(component) : { address: '127.0.0.1', port: kubeadm.apiServerPort }
+    },
+  }
+}
+
+/** Hosts to read from, each connected once, and what runs on them. */
 function openHosts(signal: AbortSignal) {
   const open = new Map<string, Promise<Connection>>()
+  const layouts = new Map<string, Promise<Discovery | undefined>>()
+  const on = async (host: Host): Promise<HostSession> => {
+    const opening = open.get(host.name) ?? connect(host.name, host.connection, signal)
+    open.set(host.name, opening)
+    const connection = await opening
+    return {
+      host,
+      $: remoteShell(connection, { signal, timeout: 60_000 }),
+      files: remoteFiles(connection, signal),
+      forward: (address, port) => connection.forward(address, port),
+    }
+  }
+  // What runs in a way that nobody knows has certificates all the same.
+  const look = async (host: Host) =>
+    discover(await on(host)).catch((error: RekeyError) => {
+      if (error.code?.startsWith('layout.')) return undefined
+      throw error
+    })
   return {
-    on: async (host: Host): Promise<HostSession> => {
-      const opening = open.get(host.name) ?? connect(host.name, host.connection, signal)
-      open.set(host.name, opening)
-      const connection = await opening
-      return {
-        host,
-        $: remoteShell(connection, { signal, timeout: 60_000 }),
-        files: remoteFiles(connection, signal),
-        forward: (address, port) => connection.forward(address, port),
-      }
+    on,
+    /** What runs on a host; undefined where that is not known. */
+    found: (host: Host): Promise<Discovery | undefined> => {
+      const looking = layouts.get(host.name) ?? look(host)
+      layouts.set(host.name, looking)
+      return looking
     },
     close: () => {
       for (const opening of open.values()) opening.then(one => one.close()).catch(() => undefined)

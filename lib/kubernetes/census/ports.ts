@@ -5,7 +5,9 @@ import type { Host } from '../../playbook/host.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesObject } from '../api/api.ts'
 import { presentedCertificates, type TlsEndpoint } from '../components/endpoints.ts'
+import type { HostLayout } from '../layout/host-layout.ts'
 import { kubeletEndpoint, masterEndpoints } from '../layout/kubeadm/index.ts'
+import { presentedBy } from '../layout/served.ts'
 import { type CensusEntry, readable } from './entry.ts'
 /** What the components of a machine present on their ports now, whatever lies on disk. Closed ports are left out. */
 export async function servedCertificates(
@@ -36,16 +38,19 @@ export async function servedCertificates(
 }
 
 /**
- * Every port that a machine of a cluster may serve on, as a master and as a node. etcd's peers are served on the node's own
- * address: `nodeAddress`, else the inventory's `node_ip`, or `ip` as Kubespray has it, else where the machine is reached.
+ * Every port that a machine of a cluster serves on, by what was found to run there; where nothing was, those that it may serve on, as a
+ * master and as a node of kubeadm. There etcd's peers are served on the node's own address: `nodeAddress`, else the inventory's `node_ip`,
+ * else where the machine is reached.
  */
 export function endpointsOf(
   { vars, connection }: Pick<Host, 'vars' | 'connection'>,
   nodeAddress?: string,
+  layout?: HostLayout,
 ): TlsEndpoint[] {
-  const { node_ip: nodeIp, ip } = vars as { node_ip?: unknown; ip?: unknown }
-  const named = [nodeIp, ip].find(one => typeof one === 'string')
-  const address = nodeAddress ?? named ?? connection.address
+  const found = layout ? presentedBy(layout) : []
+  if (found.length > 0) return found
+  const { node_ip: named } = vars as { node_ip?: unknown }
+  const address = nodeAddress ?? (typeof named === 'string' ? named : connection.address)
   return [...masterEndpoints(address), kubeletEndpoint]
 }
 

@@ -32,3 +32,15 @@ function labelOf(component: ComponentName, role: FileRole): string {
   if (component !== 'etcd') return component
   return role === 'peer' ? 'etcd (peers)' : 'etcd (clients)'
 }
+
+/** Every TLS port of a host, whoever signed what is presented there. */
+export function presentedBy({ components }: HostLayout): TlsEndpoint[] {
+  return Object.values(components).flatMap(found =>
+    (found?.endpoints ?? []).map(({ address, port, role }): TlsEndpoint => {
+      const { component, files } = found!
+      const paths = files.flatMap(file => (file.role === role ? [file.path] : []))
+      const authority = component === 'etcd' ? 'etcd' : 'kubernetes'
+      return { component: labelOf(component, role), authority, address, port, files: paths }
+    }),
+  )
+}

@@ -52,8 +52,8 @@ while IFS= read -r path; do
   # By its standard input: a grep that has the path among its words finds itself.
   who=$(printf '%s\\n' "$path" | grep -lsF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ | head -n 9 | while IFS= read -r c; do
     p=\${c#/proc/}; p=\${p%%/*}
-    # Not this script, nor what started it.
-    grep -qsF 'whoNames=1' "/proc/$p/cmdline" && continue
+    # Not this script, nor what started it or what it started: grep finds itself.
+    grep -qsF 'whoNames=1' "/proc/$p/cmdline" "/proc/$p/environ" && continue
     n=$(tr '\\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | cut -c1-60); [ -n "$n" ] && printf 'process %s (%s)' "$p" "$n" && break
   done)
   [ -n "$who" ] || who=$(grep -rlsIF --include='*.conf' --include='*.yaml' --include='*.yml' --include='*.json' --include='*.kubeconfig' --include='*.toml' --include='*.service' --include='*.env' --include='*.cfg' -- "$path" /etc/kubernetes /etc/systemd /etc/default /etc/sysconfig /etc/cni /etc/calico /etc/containerd /var/lib/kubelet/config.yaml /etc/etcd /etc/etcd.env /lib/systemd/system 2>/dev/null | head -n 1)
