@@ -21,6 +21,7 @@ import {
   report,
   restart,
   type Services,
+  tokenKey,
   tokens,
   vault,
   verify,
@@ -112,6 +113,7 @@ const change: Play<Context>[] = [
   ]),
   play<Context>('Restart etcd and the API servers', { hosts: 'masters', tags: ['restart'] }, [
     step('Have the probes ask as the new administrator, too', observe.probeAsAdministrator),
+    step('Have the API servers know the old key of tokens, where the CA signs them', withSwap(tokenKey.known)),
     step('Restart etcd on the masters that the others can do without', withSwap(restart.sparedEtcd)),
     step('Restart their API servers: they are ready as soon as there is a quorum', withSwap(restart.sparedApiServers)),
     step('Restart etcd on the others, each member as soon as the one before it serves', withSwap(restart.etcd)),

@@ -4,6 +4,7 @@
 
 export * as drift from './as-found/drift.ts'
 export * as extra from './as-found/extra.ts'
+export * as tokenKey from './as-found/token-key.ts'
 export * as authorities from './authorities.ts'
 export * as backup from './backup.ts'
 export * as conditions from './conditions.ts'

@@ -13,6 +13,7 @@ import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import * as extra from './as-found/extra.ts'
+import { keyOfBefore } from './as-found/token-key.ts'
 import { grantOf, type Mounts, newAuthorities, newAuthority, plansOf, type Roles } from './authorities.ts'
 import { nothing, type OnHost } from './given/context.ts'
 import { filesOf, type Looking, type LookingOnHost, layoutOf, must, planOf, readingOf } from './given/found.ts'
@@ -61,7 +62,7 @@ export const makeServiceAccountKeys: StepDefinition<OnHost<Variables>> = {
 }
 
 /** Issues what is planned for a host, and stages it with the new CAs and keys; registers the swap that puts it in place. */
-export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables> & WithVault & WithIssued> = {
+export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Variables> & WithVault & WithIssued> = {
   id: issueStep,
   together: true,
   plan: ctx =>
@@ -99,7 +100,8 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables> & Wit
       newAuthorities(ctx),
     )
     const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
-    const files = [...authority.files, ...rendered.files, ...keys]
+    const before = ctx.vars.rotate_service_account_keys ? [] : keyOfBefore(reading, layoutOf(ctx))
+    const files = [...authority.files, ...rendered.files, ...keys, ...before]
     const swap: Swap = {
       rename: files.map(({ path }) => path),
       link: rendered.swap.link,

@@ -6,12 +6,14 @@ import { waitFor } from '../operations/wait.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { type Step, type StepDefinition, step } from '../playbook/model.ts'
 import * as extra from './as-found/extra.ts'
+import * as tokenKey from './as-found/token-key.ts'
 import * as authorities from './authorities.ts'
 import type * as backup from './backup.ts'
 import * as copies from './copies.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import * as found from './given/found.ts'
 import { onMasters } from './given/hosts.ts'
+import type { Variables as IssueVariables } from './issue.ts'
 import {
   beforeOf,
   type Variables as ObserveVariables,
@@ -69,7 +71,13 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
 }
 
 type Context = OnCluster<
-  authorities.Mounts & backup.Variables & copies.Variables & extra.Variables & workloads.Variables & ObserveVariables
+  authorities.Mounts &
+    backup.Variables &
+    copies.Variables &
+    extra.Variables &
+    IssueVariables &
+    workloads.Variables &
+    ObserveVariables
 > &
   WithProbes
 
@@ -91,6 +99,7 @@ export const steps: readonly Step<Context>[] = [
     undo('wait-for-prepared-kubelet', restart.preparedWhereTheyCan),
   ),
   step('Put the old files back, all hosts at once', undo('swap', place.putBack)),
+  step('Have the API servers know the keys of tokens that they knew', undo('token-key', onMasters(tokenKey.asItWas))),
   step('Have the probes ask as the old administrator, too', undo('probe-as', onMasters(probeAsAdministrator))),
   step('Restart etcd on the masters that the others can do without', undo('spared-etcd', restart.sparedEtcd)),
   step('Restart their API servers', undo('spared-api-servers', restart.sparedApiServers)),

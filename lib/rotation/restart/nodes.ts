@@ -220,7 +220,7 @@ function servedByTheCa(
 }
 
 /** Puts the files back that a component has its flags from. A file whose folder was never made was never written either. */
-async function flagsAsTheyWere(ctx: OnHost<BackupVariables>, found: FoundComponent): Promise<void> {
+export async function flagsAsTheyWere(ctx: OnHost<BackupVariables>, found: FoundComponent): Promise<void> {
   const paths = flagFilesOf(found)
   const folders = paths.map(path => splitPath(path).folder)
   const { stdout } = await ctx.$({ quiet: true })`for f in ${folders}; do [ -d "$f" ] && echo yes || echo no; done`
