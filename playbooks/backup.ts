@@ -4,16 +4,19 @@
 import { join } from 'node:path'
 import { play, playbook, type RunContext, type StepContext, step } from 'rekey'
 import type { Cluster } from 'rekey/kubernetes'
-import { backup, everyMachine, openFoundCluster, preflight } from 'rekey/rotation'
+import { backup, everyMachine, extra, openFoundCluster, preflight } from 'rekey/rotation'
 import { z } from 'zod'
 
-type Context = StepContext<backup.Variables> & { readonly cluster: Cluster }
+const variables = z.object({ ...backup.variables, ...extra.variables }) // backup_directory, extra_certificates
+
+type Variables = z.output<typeof variables>
+type Context = StepContext<Variables> & { readonly cluster: Cluster }
 
 export default playbook({
   name: 'backup',
   summary: 'Back up keys, configuration, token Secrets and etcd of a cluster, and read every backup back',
-  vars: z.object(backup.variables),
-  services: (run: RunContext<backup.Variables>) => {
+  vars: variables,
+  services: (run: RunContext<Variables>) => {
     const cluster = openFoundCluster(run)
     return { cluster, close: () => cluster.close() }
   },

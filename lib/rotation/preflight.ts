@@ -89,11 +89,14 @@ export const checkSpace: StepDefinition<OnHost<BackupVariables>> = {
 }
 
 /** Registers what a machine has: `readingOf`. */
-export const readCertificates: StepDefinition<OnHost> = {
+export const readCertificates: StepDefinition<OnHost<Partial<extra.Variables>>> = {
   id: readingStep,
   readOnly: true,
   remember: true,
-  run: ctx => readMachine(ctx, isMaster(ctx)),
+  run: ctx =>
+    readMachine(ctx, isMaster(ctx), [
+      ...new Set((ctx.vars.extra_certificates ?? []).map(({ path }) => posix.dirname(path))),
+    ]),
 }
 
 /** Fails where a member of etcd does not answer what needs a quorum. */

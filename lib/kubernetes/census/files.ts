@@ -4,14 +4,9 @@ import { readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
 import type { HostSession } from '../../playbook/model.ts'
+import { usualFolders } from '../layout/discover.ts'
 import { type CensusEntry, readable } from './entry.ts'
 import { clustersWithin } from './kubeconfigs.ts'
-
-/** Where machines of a cluster keep certificates: those of kubeadm, of Kubespray, of kubeasz, and of clusters made by hand. */
-const usualFolders = [
-  ...['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kubernetes', '/var/lib/kube-proxy'],
-  ...['/etc/etcd', '/etc/ssl/etcd', '/etc/cni/net.d', '/etc/calico'],
-]
 
 const componentsByPath: [pattern: RegExp, component: string][] = [
   [/\/\.kube\//, 'kubeconfig'],

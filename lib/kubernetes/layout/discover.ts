@@ -18,12 +18,18 @@ export interface Discovery {
   readonly files: ReadonlyMap<string, FoundFile>
 }
 
+/** Where machines of a cluster keep certificates: those of kubeadm, of Kubespray, of kubeasz, and of clusters made by hand. */
+export const usualFolders = [
+  ...['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kubernetes', '/var/lib/kube-proxy'],
+  ...['/etc/etcd', '/etc/ssl/etcd', '/etc/cni/net.d', '/etc/calico'],
+]
+
 /** More than this is no cluster's configuration. */
 const mostBytes = 32 * 1024 * 1024
 
 /**
  * Looks at a host, in one script.
- * @param folders to look in for certificates beside those where something names files
+ * @param folders to look in for certificates beside the usual ones, and those where something names files
  * @throws HostFailedError where something runs there in a way that rekey does not know, or not everything could be read
  */
 export async function discover(
@@ -31,7 +37,9 @@ export async function discover(
   folders: readonly string[] = [],
 ): Promise<Discovery> {
   const script = readFileSync(new URL('find-layout.sh', import.meta.url), 'utf8')
-  const { stdout } = await $({ quiet: true })`{ sh -c ${script} rekey ${folders}; } | head -c ${mostBytes}`
+  const { stdout } = await $({
+    quiet: true,
+  })`{ sh -c ${script} rekey ${[...usualFolders, ...folders]}; } | head -c ${mostBytes}`
   return discoveredFrom(stdout, host.name)
 }
 

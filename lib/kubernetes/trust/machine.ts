@@ -52,10 +52,15 @@ export interface FileFacts {
 
 /**
  * Reads what runs on a machine, and its certificates.
+ * @param folders to look in beside those that are usual, and those where something names files
  * @throws HostFailedError where nothing of a cluster runs there, or runs in a way that rekey does not know
  */
-export async function readMachine(session: HostSession, controlPlane: boolean): Promise<MachineReading> {
-  return readingFrom(await discover(session), controlPlane)
+export async function readMachine(
+  session: HostSession,
+  controlPlane: boolean,
+  folders: readonly string[] = [],
+): Promise<MachineReading> {
+  return readingFrom(await discover(session, folders), controlPlane)
 }
 
 /** A reading from what was found. */

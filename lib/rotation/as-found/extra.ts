@@ -57,7 +57,7 @@ export function specsOf(
     if (readings.some(({ certificates }) => path in certificates)) continue
     throw new HostFailedError(`no host has ${path}, which extra_certificates names`, {
       code: 'preflight.extra-certificates',
-      hint: 'Files are found where Kubernetes keeps its configuration, and in every folder that a component names a file in.',
+      hint: 'Is it spelt as it lies there? It must hold a certificate, or be a kubeconfig with one.',
     })
   }
   const found = readings.flatMap(reading =>
