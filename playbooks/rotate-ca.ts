@@ -5,6 +5,7 @@ import { type Play, play, playbook, type StepContext, type StepDefinition, step 
 import {
   authorities,
   backup,
+  caKey,
   conditions,
   copies,
   drift,
@@ -67,6 +68,7 @@ const preparation: Play<Context>[] = [
     step('Look at the cluster: nodes, pods, webhooks', conditions.look),
     step('Plan the certificates', preflight.planCertificates),
     step('Ask Vault', preflight.askVault),
+    step('Look what else the key of the CA signs', caKey.checkKeyOfTheCa),
     step('Have the API try the changes, without making them', conditions.tryThem),
     step('Look for the API where it will be asked', observe.lookForTheApi),
   ]),

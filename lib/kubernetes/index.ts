@@ -16,7 +16,7 @@ export {
 export { presentedCertificates, type TlsEndpoint } from './components/endpoints.ts'
 export { etcdHealthy, etcdMembers, etcdServes, saveSnapshot } from './components/etcd.ts'
 export { type EtcdAccess, etcdAccess } from './components/etcd-access.ts'
-export { fileOf, readComponentFile, writeComponentFile } from './components/files.ts'
+export { authoritySignsTokens, fileOf, readComponentFile, writeComponentFile } from './components/files.ts'
 export { flagFilesOf, plannedFlags, updateFlags } from './components/flags.ts'
 export { forgetUdpFlows, kubeProxySynced } from './components/kube-proxy.ts'
 export { kubeletWentRound, restartKubelet } from './components/kubelet.ts'

@@ -2,6 +2,7 @@
 // does (`step('Compare the clocks', preflight.compareClocks)`), or a function that makes it; each says by its type which variables and
 // services it needs, `variables` of its namespace declares them.
 
+export * as caKey from './as-found/ca-key.ts'
 export * as drift from './as-found/drift.ts'
 export * as extra from './as-found/extra.ts'
 export * as tokenKey from './as-found/token-key.ts'

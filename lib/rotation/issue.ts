@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
+import { authoritySignsTokens } from '../kubernetes/components/files.ts'
 import { stagingFolders } from '../kubernetes/components/kept.ts'
 import type { FileRole } from '../kubernetes/layout/host-layout.ts'
 import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
@@ -185,13 +186,12 @@ function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: Certi
 function serviceAccountFiles(ctx: LookingOnHost): StagedFile[] {
   const keys = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>(keysStep)
   if (!keys) return []
-  const files = Object.values(layoutOf(ctx).components).flatMap(found => found.files)
-  const ofAuthorities = new Set(files.filter(({ role }) => role === 'client-ca').map(({ real }) => real))
+  const layout = layoutOf(ctx)
+  if (authoritySignsTokens(layout)) return []
+  const files = Object.values(layout.components).flatMap(found => found.files)
   const named = (role: FileRole) => new Set(files.filter(file => file.role === role).map(({ real }) => real))
-  const verifying = named('service-account-verify')
-  if ([...verifying].some(path => ofAuthorities.has(path))) return []
   return [
-    ...[...verifying].map(path => ({ path, content: keys.publicKey, mode: 0o600 })),
+    ...[...named('service-account-verify')].map(path => ({ path, content: keys.publicKey, mode: 0o600 })),
     ...[...named('service-account-sign')].map(path => ({ path, content: keys.privateKey, mode: 0o600 })),
   ]
 }
