@@ -37,79 +37,79 @@ function over(layer: Layer, below: Layer | undefined): Layer {
   return below ? { text: layer.text, places: layer.places.map(place => below.places[place]!) } : layer
 }
 
-function withoutControls(text: string, endOf: (text: string, at: number) => number): Layer {
+/** Makes a layer, from the beginning of its text to the end. */
+function layerOf(text: string) {
+  // Nothing that is read here is longer than what it is read from.
   const places = new Uint32Array(text.length + 1)
-  let kept = ''
-  let from = 0
+  const parts: string[] = []
   let count = 0
-  const keep = (to: number) => {
-    kept += text.slice(from, to)
+  let from = 0
+  /** Keeps what stands before `to`; what stands from there to `next` is left out. */
+  const keep = (to: number, next: number) => {
+    parts.push(text.slice(from, to))
     for (let at = from; at < to; at++) places[count++] = at
+    from = next
   }
+  return {
+    keep,
+    /** Puts a part in the place of what was left out; `placeOf` tells where each of its units stood. */
+    put: (part: string, placeOf: (unit: number) => number) => {
+      parts.push(part)
+      for (let unit = 0; unit < part.length; unit++) places[count++] = placeOf(unit)
+    },
+    /** Keeps the rest. */
+    end: (): Layer => {
+      keep(text.length, text.length)
+      places[count] = text.length
+      return { text: parts.join(''), places: places.subarray(0, count + 1) }
+    },
+  }
+}
+
+function withoutControls(text: string, endOf: (text: string, at: number) => number): Layer {
+  const layer = layerOf(text)
   for (let at = 0; at < text.length; ) {
-    if (!isControl(text.charCodeAt(at))) {
-      at++
-      continue
-    }
-    keep(at)
-    from = endOf(text, at)
-    at = from
+    if (isControl(text.charCodeAt(at))) {
+      const next = endOf(text, at)
+      layer.keep(at, next)
+      at = next
+    } else at++
   }
-  keep(text.length)
-  places[count] = text.length
-  return { text: kept, places: places.subarray(0, count + 1) }
+  return layer.end()
 }
 
 const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', b: '\b', f: '\f' }
 
 /** Backslashes as in JSON; before anything else one takes its meaning, as in a shell. */
 function unescaped(text: string): Layer {
-  const places = new Uint32Array(text.length + 1)
-  const parts: string[] = []
-  let count = 0
-  let from = 0
-  const keep = (to: number) => {
-    parts.push(text.slice(from, to))
-    for (let at = from; at < to; at++) places[count++] = at
-  }
-  for (let at = text.indexOf('\\'); at !== -1 && at + 1 < text.length; at = text.indexOf('\\', from)) {
-    keep(at)
+  const layer = layerOf(text)
+  for (let at = text.indexOf('\\'); at !== -1 && at + 1 < text.length; ) {
     const next = text[at + 1]!
     const hex = next === 'u' ? text.slice(at + 2, at + 6) : ''
     const known = /^[0-9a-fA-F]{4}$/.test(hex)
-    parts.push(known ? String.fromCharCode(Number.parseInt(hex, 16)) : (escapes[next] ?? next))
-    places[count++] = at
-    from = at + (known ? 6 : 2)
+    const place = at
+    const end = at + (known ? 6 : 2)
+    layer.keep(at, end)
+    layer.put(known ? String.fromCharCode(Number.parseInt(hex, 16)) : (escapes[next] ?? next), () => place)
+    at = text.indexOf('\\', end)
   }
-  keep(text.length)
-  places[count] = text.length
-  return { text: parts.join(''), places: places.subarray(0, count + 1) }
+  return layer.end()
 }
 
 /** `%2F` as in addresses. */
 function fromAddress(text: string): Layer {
-  const places = new Uint32Array(text.length + 1)
-  const parts: string[] = []
-  let count = 0
-  let from = 0
-  const keep = (to: number) => {
-    parts.push(text.slice(from, to))
-    for (let at = from; at < to; at++) places[count++] = at
-  }
+  const layer = layerOf(text)
   for (const { 0: run, index } of text.matchAll(/(?:%[0-9a-fA-F]{2})+/g)) {
-    keep(index)
+    layer.keep(index, index + run.length)
     const decoded = Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8')
-    parts.push(decoded)
     // Which of several bytes a character is of matters little: the whole run is replaced, or none of it.
+    const starts: number[] = []
     let bytes = 0
     for (const character of decoded) {
-      for (let unit = 0; unit < character.length; unit++)
-        places[count++] = Math.min(index + 3 * bytes, index + run.length)
+      for (let unit = 0; unit < character.length; unit++) starts.push(bytes)
       bytes += Buffer.byteLength(character)
     }
-    from = index + run.length
+    layer.put(decoded, unit => Math.min(index + 3 * starts[unit]!, index + run.length))
   }
-  keep(text.length)
-  places[count] = text.length
-  return { text: parts.join(''), places: places.subarray(0, count + 1) }
+  return layer.end()
 }
