@@ -23,6 +23,8 @@ export default playbook({
   plays: [
     play<Context>('Look at the hosts', { hosts: everyMachine, tags: ['backup'] }, [
       step('Read what runs there, and which files it lives by', preflight.readCertificates),
+      step('Check the space for backups', preflight.checkSpace),
+      step('Check the tools of etcd', preflight.checkEtcdTools),
     ]),
     play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
       step('Back up keys and configuration', backup.hosts),

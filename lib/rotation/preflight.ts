@@ -14,6 +14,7 @@ import { freeKilobytes } from '../operations/backup.ts'
 import { publicKeyOf } from '../pki/certificates/bundle-text.ts'
 import { type AuthorityName, authorityNames, issuingPolicy, preparingPolicy } from '../pki/specs.ts'
 import { duration } from '../playbook/duration.ts'
+import type { Host } from '../playbook/host.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import * as extra from './as-found/extra.ts'
 import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles, rolesOf } from './authorities.ts'
@@ -123,14 +124,20 @@ export const checkEtcd: StepDefinition<OnHost> = {
   },
 }
 
+/** Fails where etcd can't be asked or backed up: where the first host with a member lacks its tools. */
+export const checkEtcdTools: StepDefinition<OnHost> = {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => requireEtcdTools(await ctx.on(firstOfEtcd(ctx))),
+}
+
 /** Fails where etcd can't be asked or backed up, or has other members than the inventory has hosts for it. */
 export const checkEtcdMembers: StepDefinition<OnHost> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
     const hosts = etcdHosts(ctx)
-    const [first] = hosts
-    if (!first) throw new HostFailedError('the inventory has no host for etcd', { code: 'preflight.etcd-members' })
+    const first = firstOfEtcd(ctx)
     const session = await ctx.on(first)
     await requireEtcdTools(session)
     const members = await etcdMembers(session, etcdAccess(layoutOf(ctx, first.name)))
@@ -144,6 +151,15 @@ export const checkEtcdMembers: StepDefinition<OnHost> = {
       )
     }
   },
+}
+
+function firstOfEtcd(ctx: OnHost): Host {
+  const [first] = etcdHosts(ctx)
+  if (first) return first
+  throw new HostFailedError('the run has no host with a member of etcd', {
+    code: 'preflight.etcd-members',
+    hint: 'Where --limit leaves some out, let it have one; docs/from-ansible.md says who they are.',
+  })
 }
 
 /** Registers which certificates are needed anew: `planOf`. Fails where one was found that would be left behind. */

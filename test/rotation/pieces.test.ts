@@ -3,7 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { openCluster } from '../../lib/kubernetes/api/cluster.ts'
+import { loadPlaybook } from '../../lib/playbook/load.ts'
 import type { RunContext, StepContext } from '../../lib/playbook/model.ts'
+import { stepsOf } from '../../lib/playbook/steps.ts'
 import { conditions, copies, found, onMasters, preflight, restart, wayBack } from '../../lib/rotation/index.ts'
 
 const hosts = ['m1', 'n1'].map(name => ({ name, groups: [name === 'm1' ? 'masters' : 'nodes'] }))
@@ -117,4 +119,24 @@ test('what is accepted is named, with * for anything, and nothing else is', t =>
   t.false(accepts(['node/n*'], 'certificate/n1:/x'))
   t.false(accepts(['certificate/*:/etc/*/etcd.crt'], 'certificate/m1:/etc/calico/etcd.crt.old'))
   t.false(accepts([], 'node/n7'))
+})
+
+test('a backup looks for room and for the tools of etcd before it writes anything', async t => {
+  const { playbook } = await loadPlaybook('backup')
+  const steps = playbook.plays.flatMap(play => stepsOf(play))
+  const before = steps.slice(
+    0,
+    steps.findIndex(({ readOnly }) => !readOnly),
+  )
+  const checks = [preflight.readCertificates, preflight.checkSpace, preflight.checkEtcdTools]
+  t.deepEqual(
+    before.map(({ run }) => run),
+    checks.map(({ run }) => run) as unknown[] as (typeof before)[number]['run'][],
+  )
+  const on = async (host: unknown) => ({ host, $: () => async () => ({ stdout: 'etcdutl\n' }) })
+  const missing = await t.throwsAsync<RekeyError>(async () => preflight.checkEtcdTools.run(context({ on })))
+  t.like(missing, { code: 'etcd.no-tools', host: 'm1' })
+  t.regex(missing?.message ?? '', /^m1 has no etcdutl/)
+  const none = { on, hosts: () => [] }
+  await t.throwsAsync(async () => preflight.checkEtcdTools.run(context(none)), { code: 'preflight.etcd-members' })
 })
