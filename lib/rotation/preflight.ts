@@ -6,10 +6,10 @@ import { HostFailedError, type RekeyError } from '../errors.ts'
 import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
-import type { AuthorityFile } from '../kubernetes/layout/authorities.ts'
+import { type AuthorityFile, authorityFilesOf } from '../kubernetes/layout/authorities.ts'
 import { planOfCluster, unplannedCertificates } from '../kubernetes/layout/plan.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
-import { machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
+import { type MachineReading, machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../operations/backup.ts'
 import { publicKeyOf } from '../pki/certificates/bundle-text.ts'
 import { type AuthorityName, authorityNames, issuingPolicy, preparingPolicy } from '../pki/specs.ts'
@@ -184,6 +184,7 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables & ext
     const { specs: named, oldAuthorities, sharing } = planOfCluster(found, { componentServing: true })
     const readings = found.map(({ name }) => readingOf(ctx, name))
     const specs = [...named, ...extra.specsOf(ctx, readings, oldAuthorities)]
+    for (const line of readings.flatMap(bundles)) ctx.log(line)
     const authorityCopies = await checkBeside(ctx, unplannedCertificates(found, specs), oldAuthorities)
     ctx.log(`${specs.length} certificates for ${found.length} machines`)
     return {
@@ -191,6 +192,17 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables & ext
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },
+}
+
+/** Files of CAs that hold more than one: what they are to hold is the new CA alone, so that nobody else's clients are let in by accident. */
+function bundles({ host, layout, files = {} }: MachineReading): string[] {
+  const real = new Map(Object.values(files).map(facts => [facts.real, facts]))
+  return (layout ? authorityFilesOf(layout) : []).flatMap(file => {
+    const more = real.get(file.real)?.more ?? []
+    return more.length === 0
+      ? []
+      : [`${host}:${file.real} holds other CAs, which the new one takes the place of, too: ${more.join('; ')}`]
+  })
 }
 
 /**

@@ -60,31 +60,31 @@ shown='
   /PUBLIC KEY-----/ { public = 1 }
   /-BEGIN CERTIFICATE-----/ { certificate = 1 }
   /(certificate-authority|client-certificate)(-data)?"?:|^"?clusters"?:/ { kubeconfig++ }
-  /^"?contexts"?:|"contexts"[[:space:]]*:|^"?current-context"?:/ { contexts = 1 }
-  /^[[:space:]"]*kind"?:[[:space:]]*"?(KubeletConfiguration|KubeProxyConfiguration|KubeSchedulerConfiguration|Pod)"?[[:space:],]*$/ { known = 1 }
-  /^(client-transport-security|peer-transport-security|listen-client-urls|data-dir)[[:space:]]*:/ { known = 1 }
+  /^"?contexts"?:|"contexts"[ \t]*:|^"?current-context"?:/ { contexts = 1 }
+  /^[ \t"]*kind"?:[ \t]*"?(KubeletConfiguration|KubeProxyConfiguration|KubeSchedulerConfiguration|Pod)"?[ \t,]*$/ { known = 1 }
+  /^(client-transport-security|peer-transport-security|listen-client-urls|data-dir)[ \t]*:/ { known = 1 }
   END {
     if (private) print "key private"
     else if (public) print "key public"
     if (contexts && kubeconfig) {
       for (n = 1; n <= NR; n++) {
         text = line[n]
-        if (text ~ /^[[:space:]]*#/) continue
+        if (text ~ /^[ \t]*#/) continue
         # A secret that goes on over several lines is left out by its lines: they are no fields.
-        if (text ~ /(client-key-data|token|password|client-secret|id-token|refresh-token)"?[[:space:]]*:/) {
-          match(text, /^[[:space:]-]*/); depth = RLENGTH
+        if (text ~ /(client-key-data|token|password|client-secret|id-token|refresh-token)"?[ \t]*:/) {
+          match(text, /^[ \t-]*/); depth = RLENGTH
           hidden = 1
           text = hide(text)
           print "|" text
           continue
         }
-        match(text, /^[[:space:]-]*/)
-        if (hidden && RLENGTH > depth && text !~ /^[[:space:]"-]*[A-Za-z-]+"?[[:space:]]*:/) continue
+        match(text, /^[ \t-]*/)
+        if (hidden && RLENGTH > depth && text !~ /^[ \t"-]*[A-Za-z-]+"?[ \t]*:/) continue
         hidden = 0
         print "|" text
       }
     } else if (known) {
-      for (n = 1; n <= NR; n++) if (line[n] !~ /^[[:space:]]*#/) print "|" line[n]
+      for (n = 1; n <= NR; n++) if (line[n] !~ /^[ \t]*#/) print "|" line[n]
     } else if (certificate) {
       for (n = 1; n <= NR; n++) {
         if (line[n] ~ /-BEGIN CERTIFICATE-----/) inside = 1
@@ -95,7 +95,7 @@ shown='
   }
   function hide(text,   at, rest, found) {
     found = ""
-    while (match(text, /(client-key-data|token|password|client-secret|id-token|refresh-token)"?[[:space:]]*:[[:space:]]*/)) {
+    while (match(text, /(client-key-data|token|password|client-secret|id-token|refresh-token)"?[ \t]*:[ \t]*/)) {
       found = found substr(text, 1, RSTART + RLENGTH - 1) "\"\""
       text = substr(text, RSTART + RLENGTH)
       if (text ~ /^"/) { sub(/^"[^"]*"/, "", text) } else { sub(/^[^,} \t]*/, "", text) }
@@ -126,10 +126,10 @@ paths() {
     {
       text = $0
       if (section == "file") {
-        if (text ~ /^\|[[:space:]-]*"?(certificate-authority|client-certificate|client-key)"?[[:space:]]*:[[:space:]]*"?[^"\/ ]/) {
-          value = text; sub(/^[^:]*:[[:space:]]*"?/, "", value); sub(/["[:space:]].*$/, "", value); print folder "/" value
+        if (text ~ /^\|[ \t-]*"?(certificate-authority|client-certificate|client-key)"?[ \t]*:[ \t]*"?[^"\/ ]/) {
+          value = text; sub(/^[^:]*:[ \t]*"?/, "", value); sub(/[" \t].*$/, "", value); print folder "/" value
         }
-        if (text !~ /^\|/ || text ~ /-data"?[[:space:]]*:/ || text ~ /^\|[A-Za-z0-9+\/=]+$/) next
+        if (text !~ /^\|/ || text ~ /-data"?[ \t]*:/ || text ~ /^\|[A-Za-z0-9+\/=]+$/) next
       }
       if (section == "process" && text ~ /^a -[^=]*=[^\/]/) { value = text; sub(/^[^=]*=/, "", value); print folder "/" value }
       if (section == "process" && text ~ /^a [^-\/]/) print folder "/" substr(text, 3)

@@ -48,6 +48,8 @@ export interface FileFacts {
   /** `root:root`. */
   readonly owner: string
   readonly key?: 'private' | 'public'
+  /** Subjects of the certificates that stand in it after the first. */
+  readonly more?: readonly string[]
 }
 
 /**
@@ -99,7 +101,10 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
     files: Object.fromEntries(
       own
         .filter(({ path, key, certificates: held }) => key || held.length > 0 || path in kubeconfigs)
-        .map(({ path, real, mode, owner, key }) => [path, { real, mode, owner, ...(key && { key }) }]),
+        .map(({ path, real, mode, owner, key, certificates: [, ...others] }) => {
+          const more = others.flatMap(pem => parseCertificates(pem, `${host}:${path}`).map(({ subject }) => subject))
+          return [path, { real, mode, owner, ...(key && { key }), ...(more.length > 0 && { more }) }]
+        }),
     ),
     ...(adminKubeconfig !== undefined && { adminKubeconfig }),
   }

@@ -112,7 +112,7 @@ async function kubespray(): Promise<MachineReading> {
       [`${pki}/ca.crt`]: ca.pem,
       [`${pki}/ca.key`]: 'key',
       '/etc/kubernetes/pki/ca.crt': ca.pem,
-      [`${pki}/front-proxy-ca.crt`]: proxyCa.pem,
+      [`${pki}/front-proxy-ca.crt`]: proxyCa.pem + foreign.pem,
       [`${pki}/front-proxy-client.crt`]: proxy.pem,
       [`${pki}/apiserver.crt`]: apiServer!.pem,
       [`${pki}/apiserver-kubelet-client.crt`]: kubelet!.pem,
@@ -144,6 +144,7 @@ test('Kubespray: members, administrator and clients of etcd by its folder, kubea
     `kube-scheduler-serving m1 ${pki}/kube-scheduler.crt kubernetes`,
   ])
   t.deepEqual(sharing, [])
+  t.deepEqual(reading.files?.[`${pki}/front-proxy-ca.crt`]?.more, ['CN=company'])
   // A unit's certificate is as it is: nothing is added to it.
   const member = specs.find(({ id }) => id === 'etcd-server')
   t.deepEqual([member?.commonName, member?.dnsNames, member?.ipAddresses], ['etcd-member-m1', ['a.example'], []])
