@@ -5,6 +5,7 @@ import type { ConnectionDefaults } from '../connection/settings.ts'
 import { RekeyError } from '../errors.ts'
 import { createInventoryData, folderOf, reconcile } from './groups.ts'
 import { createInventory, type Inventory } from './inventory.ts'
+import type { Machine } from './jinja/jinja-call.ts'
 import {
   checkConfig,
   fallbackSources,
@@ -59,7 +60,16 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
   const vault = createVault(passwords)
   const settings = readingSettings(config)
   const extraVars = readExtraVariables(options.extraVars ?? [], { cwd, environment, vault, notice })
-  const context = { cwd, environment, vault, notice, settings, extraVars, processed: [] }
+  const playbookDirectory = options.playbookDirectory && resolve(cwd, options.playbookDirectory)
+  const machine: Machine = {
+    folder: playbookDirectory || cwd,
+    cwd,
+    environment,
+    pipe: environment['REKEY_LOOKUP_PIPE'] === 'yes',
+    decrypt: (ciphertext, where) => vault.decrypt(ciphertext, where),
+  }
+  const reading = { ...machine, folder: cwd }
+  const context = { cwd, environment, vault, notice, settings, extraVars, machine: reading, processed: [] }
 
   let given = options.sources
   if (given.length === 0) {
@@ -76,7 +86,6 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
   const folders = sources
     .filter(source => !isHostList(source))
     .map(source => (statSync(source).isDirectory() ? source : folderOf(source)))
-  const playbookDirectory = options.playbookDirectory && resolve(cwd, options.playbookDirectory)
   const layers = createLayers({
     data,
     inventoryFolders: folders.map(folder => openVariableFolder(folder, vault, notice)),
@@ -87,7 +96,7 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
   })
   const { connection } = options
   return createInventory({
-    ...{ sources, data, layers, playbookDirectory, connection, cwd, environment, notice },
+    ...{ sources, data, layers, playbookDirectory, connection, cwd, environment, notice, machine },
     extraVariables: [...extraVars.keys()],
   })
 }

@@ -8,6 +8,7 @@ import { connectionSettings, isUnusedConnectionVariable } from './connection/con
 import { type Explanation, explainVariable } from './explanation.ts'
 import { type Group, type HostEntry, hostsOf, type InventoryData } from './groups.ts'
 import { groupNames } from './host-facts.ts'
+import type { Machine } from './jinja/jinja-call.ts'
 import { graph, hostJson, hostYaml, listJson, listYaml } from './listing.ts'
 import { matchPattern, type Role, splitLimit, splitPattern, unmatchedError } from './pattern.ts'
 import { openRoles, type Roles } from './roles.ts'
@@ -73,6 +74,7 @@ export interface InventoryContext {
   readonly cwd: string
   readonly environment: NodeJS.ProcessEnv
   readonly notice: (line: string) => void
+  readonly machine: Machine
 }
 
 /** Puts the parts of a loaded inventory behind one interface. */

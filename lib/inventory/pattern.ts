@@ -5,7 +5,7 @@ import { RekeyError } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
 import { parseAddress } from './addresses.ts'
 import { type HostEntry, hostsOf, type InventoryData } from './groups.ts'
-import { pythonRegex } from './python/python-regex.ts'
+import { type PythonRegex, pythonRegex } from './python/python-regex.ts'
 
 /**
  * Splits a pattern into its parts: at commas, or at colons where these are no port, range or IPv6 address.
@@ -134,8 +134,11 @@ function matcher(expression: string): (name: string) => boolean {
   if (expression.startsWith('~')) {
     const pattern = startRegex(expression.slice(1))
     return name => {
-      pattern.lastIndex = 0
-      return pattern.test(name)
+      try {
+        return pattern.match(name)
+      } catch (error) {
+        throw badPattern(expression, error)
+      }
     }
   }
   if (!/[*?[]/.test(expression)) return name => name === expression
@@ -202,23 +205,27 @@ function globPieces(glob: string): { source: string; length: number }[] {
   return pieces
 }
 
-/** A regular expression of Python's that may match anywhere in a name. Throws `RekeyError` with where it stands. */
-export function searchRegex(source: string, where: string): RegExp {
-  try {
-    return pythonRegex(source)
-  } catch (error) {
-    throw new RekeyError(`${where}: "${source}" can't be read: ${(error as Error).message}`, {
-      code: 'inventory.pattern',
-      hint: 'Correct the regular expression.',
-      cause: error,
-    })
+/** Whether a regular expression of Python's is found anywhere in a name. Throws `RekeyError` with where it stands, also when it is asked. */
+export function searchRegex(source: string, where: string): (name: string) => boolean {
+  const reading = <Result>(act: () => Result): Result => {
+    try {
+      return act()
+    } catch (error) {
+      throw new RekeyError(`${where}: "${source}" can't be read: ${(error as Error).message}`, {
+        code: 'inventory.pattern',
+        hint: 'Correct the regular expression.',
+        cause: error,
+      })
+    }
   }
+  const regex = reading(() => pythonRegex(source))
+  return name => reading(() => regex.search(name) !== undefined)
 }
 
 /** A regular expression of Python's, matched from the start of a name. */
-function startRegex(source: string): RegExp {
+function startRegex(source: string): PythonRegex {
   try {
-    return pythonRegex(source, 'y')
+    return pythonRegex(source)
   } catch (error) {
     throw badPattern(`~${source}`, error)
   }

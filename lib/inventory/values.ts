@@ -108,6 +108,11 @@ export class Dict<V = unknown> {
     return this
   }
 
+  /** Takes a key away, with its value. */
+  delete(key: Key): void {
+    this.#entries.delete(identity(key))
+  }
+
   /** Sets a key to what is computed when it is first read. */
   setLazy(key: Key, compute: () => V): this {
     const known = this.#entries.get(identity(key))

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { RekeyError } from '../../lib/errors.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
-import { isTemplate } from '../../lib/inventory/jinja/jinja-parser.ts'
+import { isTemplate } from '../../lib/inventory/jinja/jinja-lexer.ts'
 import {
   EncryptedText,
   floatText,

@@ -1,6 +1,7 @@
 // The tests that templates may use behind `is`.
 
-import { pythonRegex } from '../python/python-regex.ts'
+import { lstatSync, type Stats, statSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
 import {
   compare,
   contains,
@@ -8,14 +9,18 @@ import {
   isFloat,
   isNumber,
   iterate,
+  PythonObject,
   pythonType,
   TemplateError,
   text,
   toNumber,
   truthy,
 } from '../python/python-values.ts'
-import { isMapping, Timestamp } from '../values.ts'
-import type { CallArguments, CallContext } from './jinja-call.ts'
+import { type Dict, isMapping } from '../values.ts'
+import { Seen } from './filters/filter.ts'
+import { byRegex } from './filters/regex.ts'
+import { bind, type CallArguments, type CallContext, map, string } from './jinja-call.ts'
+import { isVersion } from './jinja-versions.ts'
 
 type Test = (value: unknown, args: CallArguments, context: CallContext) => boolean
 
@@ -30,15 +35,82 @@ function whole(value: unknown): bigint {
   throw new TemplateError(`expected a whole number, not a ${pythonType(value)}`)
 }
 
-function regex(subject: unknown, args: CallArguments, anchored: 'start' | 'anywhere'): boolean {
-  const pattern = first(args)
-  if (typeof pattern !== 'string') throw new TemplateError('a regular expression is a text')
-  const flag = (name: string): boolean => truthy(args.named.get(name) ?? false)
-  const flags = `${anchored === 'start' ? 'y' : ''}${flag('ignorecase') ? 'i' : ''}${flag('multiline') ? 'm' : ''}`
-  return pythonRegex(pattern, flags).test(text(subject))
+function regex(subject: unknown, args: CallArguments, anchored: boolean, context: CallContext): boolean {
+  const given = bind(args, 'pattern', 'ignorecase', 'multiline', 'match_type')
+  const fromStart = anchored || given.match_type === 'match'
+  if (given.match_type === 'fullmatch') throw new TemplateError('"fullmatch" is not one that rekey has')
+  const written = text(subject)
+  return byRegex(given.pattern ?? '', given, written, context, pattern =>
+    fromStart ? pattern.match(written) : pattern.search(written) !== undefined,
+  )
 }
 
-const all = (value: unknown, other: unknown): boolean => iterate(value).every(item => contains(other, item))
+/** Whether all members of a value are in another one. */
+function all(value: unknown, other: unknown, { limits }: CallContext): boolean {
+  const seen = new Seen(limits, iterate(other))
+  return iterate(value).every(item => seen.has(item))
+}
+
+function isTruthy(value: unknown, args: CallArguments): boolean {
+  const { convert_bool = false } = bind(args, 'convert_bool')
+  if (!truthy(convert_bool)) return truthy(value)
+  const written = typeof value === 'string' ? value.toLowerCase().trim() : text(value).toLowerCase()
+  if (['y', 'yes', 'on', '1', 'true', 't', '1.0'].includes(written)) return true
+  if (['n', 'no', 'off', '0', 'false', 'f', '0.0'].includes(written)) return false
+  return truthy(value)
+}
+
+/** A result that a task of Ansible's would have. */
+const result =
+  (holds: (result: Dict) => boolean): Test =>
+  value =>
+    holds(map(value))
+const has = (given: Dict, key: string): boolean => truthy(given.get(key) ?? false)
+const failed = result(given => has(given, 'failed'))
+const succeeded = result(given => !has(given, 'failed'))
+const changed = result(given => {
+  if (given.has('changed')) return has(given, 'changed')
+  const results = given.get('results')
+  return Array.isArray(results) && results.some(one => isMapping(one) && has(one, 'changed'))
+})
+const skipped = result(given => has(given, 'skipped'))
+
+/** A path of this machine. */
+const path =
+  (holds: (path: string) => boolean): Test =>
+  (value, _args, { machine }) =>
+    holds(isAbsolute(string(value)) ? string(value) : join(machine.cwd, string(value)))
+const stat = (file: string): Stats | undefined => statSync(file, { throwIfNoEntry: false })
+const directory = path(file => stat(file)?.isDirectory() ?? false)
+const regularFile = path(file => stat(file)?.isFile() ?? false)
+const link = path(file => lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() ?? false)
+const absolute: Test = value => string(value).startsWith('/')
+const sameFile: Test = (value, args, context) => {
+  const inode = (one: unknown): string => {
+    let found = ''
+    path(file => {
+      const known = stat(file)
+      if (!known) throw new TemplateError(`there is no file ${file}`)
+      found = `${known.dev}:${known.ino}`
+      return true
+    })(one, args, context)
+    return found
+  }
+  return inode(value) === inode(first(args))
+}
+const isNumberNan: Test = value => Number.isNaN(toNumber(value) ?? 0)
+const elsewhere: Test = () => {
+  throw new TemplateError('the test is not one that rekey has')
+}
+/** A URI by its scheme; `url` wants a host, too. */
+const uri =
+  (host: boolean): Test =>
+  (value, args) => {
+    const { schemes } = bind(args, 'schemes')
+    const [, scheme, netloc] = /^([A-Za-z][A-Za-z0-9+.-]*):(?:\/\/([^/?#]*))?/.exec(text(value)) ?? []
+    if (Array.isArray(schemes) && !schemes.includes(scheme)) return false
+    return host ? scheme !== undefined && (netloc ?? '') !== '' : scheme !== undefined
+  }
 
 const equals: Test = (value, args) => equal(value, first(args))
 const compares =
@@ -50,7 +122,8 @@ const atLeast = compares(order => order >= 0)
 const less = compares(order => order < 0)
 const atMost = compares(order => order <= 0)
 
-export const tests: Record<string, Test> = {
+/** By name, but for `defined` and `undefined`. */
+export const tests: Readonly<Record<string, Test | undefined>> = {
   none: value => value === null,
   string: value => typeof value === 'string',
   number: value => isNumber(value) || typeof value === 'boolean',
@@ -89,57 +162,59 @@ export const tests: Record<string, Test> = {
     if (value === null || typeof value === 'boolean') return value === other
     throw new TemplateError('"is sameas" is for none, true and false here; use ==')
   },
-  match: (value, args) => regex(value, args, 'start'),
-  search: (value, args) => regex(value, args, 'anywhere'),
-  regex: (value, args) => regex(value, args, 'anywhere'),
-  subset: (value, args) => all(value, first(args)),
-  issubset: (value, args) => all(value, first(args)),
-  superset: (value, args) => all(first(args), value),
-  issuperset: (value, args) => all(first(args), value),
-  truthy: value => truthy(value),
-  falsy: value => !truthy(value),
+  match: (value, args, context) => regex(value, args, true, context),
+  search: (value, args, context) => regex(value, args, false, context),
+  regex: (value, args, context) => regex(value, args, false, context),
+  subset: (value, args, context) => all(value, first(args), context),
+  issubset: (value, args, context) => all(value, first(args), context),
+  superset: (value, args, context) => all(first(args), value, context),
+  issuperset: (value, args, context) => all(first(args), value, context),
+  truthy: (value, args) => isTruthy(value, args),
+  falsy: (value, args) => !isTruthy(value, args),
   any: value => iterate(value).some(truthy),
   all: value => iterate(value).every(truthy),
-  version: version,
-  version_compare: version,
-}
-
-/** Compares versions of numbers and dots, as Ansible's `version` does for these. */
-function version(value: unknown, { positional, named }: CallArguments): boolean {
-  const [other, operator = '=='] = positional
-  if (named.size > 0 || positional.length > 2)
-    throw new TemplateError('"is version" takes a version and an operator here')
-  const order = compare(versionParts(value), versionParts(other))
-  switch (operator) {
-    case '==':
-    case '=':
-    case 'eq':
-      return order === 0
-    case '!=':
-    case '<>':
-    case 'ne':
-      return order !== 0
-    case '<':
-    case 'lt':
-      return order < 0
-    case '<=':
-    case 'le':
-      return order <= 0
-    case '>':
-    case 'gt':
-      return order > 0
-    case '>=':
-    case 'ge':
-      return order >= 0
-  }
-  throw new TemplateError(`"is version" has no operator ${text(operator)}`)
-}
-
-function versionParts(value: unknown): number[] {
-  const number = toNumber(value)
-  const written =
-    typeof value === 'string' ? value : number === undefined || value instanceof Timestamp ? '' : text(value)
-  if (!/^\d+(\.\d+)*$/.test(written))
-    throw new TemplateError(`"is version" compares numbers with dots, not "${text(value)}"`)
-  return written.split('.').map(Number)
+  version: isVersion,
+  version_compare: isVersion,
+  abs: absolute,
+  is_abs: absolute,
+  callable: value => value instanceof PythonObject,
+  change: changed,
+  changed,
+  directory,
+  is_dir: directory,
+  escaped: () => false,
+  exists: path(file => stat(file) !== undefined),
+  failed,
+  failure: failed,
+  file: regularFile,
+  is_file: regularFile,
+  filter: (value, _args, context) => context.has('filter', string(value)),
+  test: (value, _args, context) => context.has('test', string(value)),
+  finished: result(given => !given.has('finished') || has(given, 'finished')),
+  started: result(given => !given.has('started') || has(given, 'started')),
+  link,
+  is_link: link,
+  link_exists: path(file => lstatSync(file, { throwIfNoEntry: false }) !== undefined),
+  mount: elsewhere,
+  is_mount: elsewhere,
+  isnan: isNumberNan,
+  nan: isNumberNan,
+  reachable: result(given => !has(given, 'unreachable')),
+  unreachable: result(given => has(given, 'unreachable')),
+  same_file: sameFile,
+  is_same_file: sameFile,
+  skip: skipped,
+  skipped,
+  succeeded,
+  success: succeeded,
+  successful: succeeded,
+  timedout: result(given => {
+    const timedout = given.get('timedout')
+    return isMapping(timedout) && has(timedout, 'period')
+  }),
+  uri: uri(false),
+  url: uri(true),
+  urn: value => /^urn:[^:]+:/i.test(text(value)),
+  vault_encrypted: elsewhere,
+  vaulted_file: elsewhere,
 }

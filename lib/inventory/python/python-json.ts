@@ -1,6 +1,17 @@
 // JSON as Python's `json.dumps` writes it: `1.0`, `Infinity`, whole numbers of any size.
 import { compareText } from '../groups.ts'
-import { Dict, EncryptedText, floatText, isMapping, keyText, Timestamp, type Value, WholeFloat } from '../values.ts'
+import {
+  Dict,
+  EncryptedText,
+  floatText,
+  isMapping,
+  keyText,
+  Timestamp,
+  UnsafeText,
+  type Value,
+  WholeFloat,
+} from '../values.ts'
+import { TemplateError } from './python-values.ts'
 
 export interface JsonOptions {
   /** Spaces a level; without, all is on one line. */
@@ -10,6 +21,10 @@ export interface JsonOptions {
   readonly markUnsafe?: boolean
   /** Whether other letters than ASCII's are escaped. */
   readonly ascii?: boolean
+  /** What stands between members, and between a key and its value. */
+  readonly separators?: readonly [string, string]
+  /** How long it may become; more is an error. */
+  readonly most?: number
   /** What stands before the value on its line, for a value within others. */
   readonly margin?: string
 }
@@ -17,7 +32,8 @@ export interface JsonOptions {
 /** Writes a value. Encrypted strings stay encrypted (`__ansible_vault`). */
 export function jsonText(value: Value, options: JsonOptions = {}): string {
   const { indent, sortKeys = false, markUnsafe = false, ascii = false } = options
-  const comma = indent === undefined ? ', ' : ','
+  const [comma, colon] = options.separators ?? [indent === undefined ? ', ' : ',', ': ']
+  const most = options.most ?? Number.POSITIVE_INFINITY
   const step = indent === undefined ? '' : ' '.repeat(indent)
   let written = ''
   const string = (text: string): void => {
@@ -25,6 +41,7 @@ export function jsonText(value: Value, options: JsonOptions = {}): string {
     written += ascii ? quoted.replace(/[\u007f-\uffff]/g, escapeUnit) : quoted
   }
   const write = (one: Value, margin: string): void => {
+    if (written.length > most) throw new TemplateError(`it makes JSON of more than ${most} characters`)
     if (typeof one === 'string') string(one)
     else if (one === null || typeof one === 'boolean' || typeof one === 'bigint') written += String(one)
     else if (typeof one === 'number') written += number(one)
@@ -46,7 +63,7 @@ export function jsonText(value: Value, options: JsonOptions = {}): string {
       for (const [key, item] of sortKeys ? sortedByKey(entries) : entries) {
         written += before
         string(key)
-        written += ': '
+        written += colon
         write(item, margin + step)
         before = comma + inner
       }
@@ -54,6 +71,7 @@ export function jsonText(value: Value, options: JsonOptions = {}): string {
     } else if (one instanceof WholeFloat) written += number(one.value, true)
     else if (one instanceof Timestamp) string(one.iso)
     else if (one instanceof EncryptedText) write(Dict.of<Value>([['__ansible_vault', one.ciphertext]]), margin)
+    else if (!(one instanceof UnsafeText)) throw new TemplateError('it holds something that is no data')
     else if (markUnsafe) write(Dict.of<Value>([['__ansible_unsafe', one.text]]), margin)
     else string(one.text)
   }

@@ -1,5 +1,5 @@
 // Python's rules for values, as templates see them: what is true, equal, smaller, and how things print.
-import { floatText, isKey, isMapping, type Key, Timestamp, WholeFloat } from '../values.ts'
+import { floatText, isKey, isMapping, type Key, type Mapping, Timestamp, WholeFloat } from '../values.ts'
 
 /** A template asks for what Python or Jinja would refuse, or what rekey does. */
 export class TemplateError extends Error {}
@@ -7,6 +7,29 @@ export class TemplateError extends Error {}
 export class UndefinedError extends TemplateError {}
 /** A filter's own result is not there, e.g. the first of no members. */
 export class AbsentError extends UndefinedError {}
+
+/** Something that is no data: a function, a namespace. */
+export class PythonObject {
+  /** What Python calls its type. */
+  readonly type: string
+  constructor(type: string) {
+    this.type = type
+  }
+}
+
+/** What comparing and printing values may take; more is an error. Lists may stand in themselves many times over. */
+class Room {
+  #left: number
+  readonly #what: string
+  constructor(left: number, what: string) {
+    this.#left = left
+    this.#what = what
+  }
+  take(count: number): void {
+    this.#left -= count
+    if (this.#left < 0) throw new TemplateError(this.#what)
+  }
+}
 
 export const isNumber = (value: unknown): value is number | bigint | WholeFloat =>
   typeof value === 'number' || typeof value === 'bigint' || value instanceof WholeFloat
@@ -29,7 +52,7 @@ export function pythonType(value: unknown): string {
   if (isNumber(value)) return isFloat(value) ? 'float' : 'int'
   if (Array.isArray(value)) return 'list'
   if (value instanceof Timestamp) return value.iso.includes('T') ? 'datetime' : 'date'
-  return typeof value === 'function' ? 'function' : 'dict'
+  return value instanceof PythonObject ? value.type : 'dict'
 }
 
 export function truthy(value: unknown): boolean {
@@ -40,21 +63,28 @@ export function truthy(value: unknown): boolean {
   return typeof value === 'number' ? value !== 0 : Boolean(value)
 }
 
-export function equal(one: unknown, other: unknown): boolean {
+export function equal(one: unknown, other: unknown, room?: Room): boolean {
+  if (one === other) return typeof one !== 'number' || !Number.isNaN(one)
   const [left, right] = [toNumber(one), toNumber(other)]
   if (left !== undefined && right !== undefined) {
     return typeof one === 'bigint' && typeof other === 'bigint' ? one === other : left === right
   }
-  if (Array.isArray(one) && Array.isArray(other)) {
-    return one.length === other.length && one.every((item, index) => equal(item, other[index]))
-  }
   if (one instanceof Timestamp || other instanceof Timestamp) {
     return one instanceof Timestamp && other instanceof Timestamp && one.iso === other.iso
   }
-  if (isMapping(one) && isMapping(other)) {
-    return one.size === other.size && one.keys().every(key => other.has(key) && equal(one.get(key), other.get(key)))
+  const lists = Array.isArray(one) && Array.isArray(other)
+  if (!lists && !(isMapping(one) && isMapping(other))) return false
+  const bound = room ?? new Room(10_000_000, 'comparing takes more than ten million steps')
+  if (lists) {
+    bound.take(one.length)
+    return one.length === other.length && one.every((item, index) => equal(item, other[index], bound))
   }
-  return one === other
+  const [first, second] = [one as Mapping, other as Mapping]
+  bound.take(first.size)
+  return (
+    first.size === second.size &&
+    first.keys().every(key => second.has(key) && equal(first.get(key), second.get(key), bound))
+  )
 }
 
 /** Negative, zero or positive, as Python orders; throws where Python has no order. */
@@ -79,28 +109,43 @@ function codePoints(one: string, other: string): number {
       : 1
 }
 
-/** Python's `str()`. */
+/** Python's `str()`. Throws `TemplateError` for what can't be printed. */
 export function text(value: unknown): string {
   return typeof value === 'string' ? value : value instanceof Timestamp ? String(value) : repr(value)
 }
 
-/** Python's `repr()`. */
-export function repr(value: unknown): string {
+/** Python's `repr()`. Throws `TemplateError` for what can't be printed. */
+export function repr(
+  value: unknown,
+  room = new Room(16 * 1024 * 1024, 'it prints more than 16 million characters'),
+): string {
+  const printed = reprOf(value, room)
+  room.take(printed.length)
+  return printed
+}
+
+function reprOf(value: unknown, room: Room): string {
   if (value === null) return 'None'
   if (value === true) return 'True'
   if (value === false) return 'False'
   if (typeof value === 'string') return reprString(value)
-  if (typeof value === 'bigint') return String(value)
+  if (typeof value === 'bigint') {
+    if (bitsOf(value) > 14_285) throw new TemplateError('a number of more than 4,300 digits can not be printed')
+    return String(value)
+  }
   if (typeof value === 'number') return Number.isInteger(value) ? String(value) : floatText(value)
   if (value instanceof WholeFloat) return String(value)
-  if (Array.isArray(value)) return `[${value.map(repr).join(', ')}]`
+  if (Array.isArray(value)) return `[${Array.from(value, item => repr(item, room)).join(', ')}]`
   if (isMapping(value))
     return `{${value
       .entries()
-      .map(([key, item]) => `${repr(key)}: ${repr(item)}`)
+      .map(([key, item]) => `${repr(key, room)}: ${repr(item, room)}`)
       .join(', ')}}`
   throw new TemplateError(`a ${pythonType(value)} can't be printed`)
 }
+
+/** How many bits a whole number has, about. */
+export const bitsOf = (value: bigint): number => value.toString(16).length * 4
 
 function reprString(value: string): string {
   const quote = value.includes("'") && !value.includes('"') ? '"' : "'"
@@ -139,6 +184,6 @@ export function contains(container: unknown, member: unknown): boolean {
 
 /** A value as the key of a map. Throws `TemplateError` for what can't be one. */
 export function asKey(value: unknown): Key {
-  if (isKey(value)) return value
+  if (isKey(value) && !(value instanceof PythonObject)) return value
   throw new TemplateError(`a ${pythonType(value)} can't be a key`)
 }

@@ -13,7 +13,7 @@ import {
   type Origin,
   setDepths,
 } from '../groups.ts'
-import { isTemplate } from '../jinja/jinja-parser.ts'
+import { isTemplate } from '../jinja/jinja-lexer.ts'
 import { text, truthy } from '../python/python-values.ts'
 import { Dict, isMapping, keyText, type Mapping, typeName, UnsafeText, type Value } from '../values.ts'
 import { type Layer, laid } from '../variables/layers.ts'
@@ -120,7 +120,7 @@ class Construction {
   /** What expressions see of a host: its groups and variables as the sources before this one have them. */
   #resolver(host: HostEntry, useExtraVars: boolean): VariableResolver {
     const { data } = this.#collector
-    const { settings, extraVars, processed, vault, notice } = this.#context
+    const { settings, extraVars, processed, vault, notice, machine } = this.#context
     setDepths(data)
     const groups = [...groupsOf(host)].sort(compareGroups)
     const folders = this.#switch('use_vars_plugins', false)
@@ -142,7 +142,7 @@ class Construction {
       ],
       settings.mergeMaps,
     )
-    return createResolver({ data, layers: { merged: () => variables }, own: ownVariables })
+    return createResolver({ data, layers: { merged: () => variables }, own: ownVariables, machine })
   }
 
   /** What an expression comes to; undefined where something in it is not there, which only `strict` minds. */

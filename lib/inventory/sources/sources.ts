@@ -67,7 +67,7 @@ async function readFolder(data: InventoryData, folder: string, context: SourceCo
   const patterns = ignoredPatterns.map(pattern => searchRegex(pattern, 'inventory_ignore_patterns of ansible.cfg'))
   for (const name of listFolder(folder).sort(compareText)) {
     if (ignoredNames.test(name) || ignoredExtensions.some(extension => name.endsWith(extension))) continue
-    if (patterns.some(pattern => pattern.test(name))) continue
+    if (patterns.some(matches => matches(name))) continue
     await readPath(data, join(folder, name), context, here)
   }
 }

@@ -4,8 +4,9 @@ import { didYouMean } from '../../suggestion.ts'
 import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData, type Origin } from '../groups.ts'
 import { groupNames, shortName } from '../host-facts.ts'
 import { evaluateTemplate, type Scope } from '../jinja/jinja.ts'
-import { isTemplate } from '../jinja/jinja-parser.ts'
-import { TemplateError, UndefinedError } from '../python/python-values.ts'
+import { Limits, type Machine } from '../jinja/jinja-call.ts'
+import { isTemplate } from '../jinja/jinja-lexer.ts'
+import { PythonObject, TemplateError, UndefinedError } from '../python/python-values.ts'
 import {
   Dict,
   EncryptedText,
@@ -39,6 +40,8 @@ export interface ResolverSources {
   readonly playbookDirectory?: string
   /** Which of Ansible's own variables there are; without it, all. */
   readonly own?: readonly string[]
+  /** What of this machine templates may see. */
+  readonly machine: Machine
 }
 
 /** What stands behind a template error: the innermost variable whose template failed. */
@@ -54,10 +57,11 @@ interface Site {
 class LoopError extends TemplateError {}
 
 /** Resolves variables of the hosts of an inventory; each is resolved once. */
-export function createResolver({ data, layers, playbookDirectory, own }: ResolverSources): VariableResolver {
+export function createResolver({ data, layers, playbookDirectory, own, machine }: ResolverSources): VariableResolver {
   const merged = memo((host: HostEntry) => layers.merged(host))
   const sites = new WeakMap<TemplateError, Site>()
   const running: (Site & { readonly key: string })[] = []
+  let limits = new Limits()
 
   const evaluate = (template: string, site: Site, scope: Scope): unknown => {
     const key = `${site.host}\n${template}`
@@ -67,20 +71,17 @@ export function createResolver({ data, layers, playbookDirectory, own }: Resolve
       const chain = way.length === 2 && way[0] === way[1] ? '' : ` (${way.join(' → ')})`
       throw new LoopError(`it refers to itself${chain}`)
     }
+    // What one value takes, with all that it needs, has its limits.
+    if (running.length === 0) limits = new Limits()
     running.push({ ...site, key })
     try {
-      const result = evaluateTemplate(template, scope)
+      const result = limits.within('variables', () => evaluateTemplate(template, scope, limits))
       if (site.assignment.vaulted) tellValue(result, site.variable)
       return result
     } catch (error) {
-      if (error instanceof TemplateError) {
-        if (!sites.has(error)) sites.set(error, site)
-        throw error
-      }
-      if (!(error instanceof SyntaxError)) throw error
-      const unreadable = new TemplateError(`its template can't be read: ${error.message}`)
-      sites.set(unreadable, site)
-      throw unreadable
+      const told = templateError(error)
+      if (told && !sites.has(told)) sites.set(told, site)
+      throw told ?? error
     } finally {
       running.pop()
     }
@@ -119,6 +120,8 @@ export function createResolver({ data, layers, playbookDirectory, own }: Resolve
   const lookup = (host: HostEntry, name: string): unknown => (isMagic(name) ? magic[name]!(host) : resolved(host)(name))
   const scopeOf = memo(
     (host: HostEntry): Scope => ({
+      machine,
+      has: name => isMagic(name) || merged(host).has(name),
       lookup: name => lookup(host, name),
       explain(name) {
         if (name.startsWith('ansible_')) return 'it is not set in the inventory, and no facts are gathered'
@@ -134,8 +137,9 @@ export function createResolver({ data, layers, playbookDirectory, own }: Resolve
     return all
   }
 
-  const explained = (error: unknown, host: HostEntry, name: string): unknown => {
-    if (!(error instanceof TemplateError)) return error
+  const explained = (thrown: unknown, host: HostEntry, name: string): unknown => {
+    const error = templateError(thrown)
+    if (!error) return thrown
     const site = sites.get(error)
     const variable = site?.variable ?? name
     const { file, line } = site?.assignment.origin ?? { file: 'inventory' }
@@ -159,7 +163,7 @@ export function createResolver({ data, layers, playbookDirectory, own }: Resolve
   const resolver: VariableResolver = {
     read(host, name) {
       try {
-        return plain(lookup(host, name))
+        return plain(lookup(host, name), { left: mostValues })
       } catch (error) {
         throw explained(error, host, name)
       }
@@ -187,6 +191,16 @@ export function createResolver({ data, layers, playbookDirectory, own }: Resolve
     },
   }
   return resolver
+}
+
+/** An error of a template; undefined for one that has nothing to do with it. */
+function templateError(error: unknown): TemplateError | undefined {
+  if (error instanceof TemplateError) return error
+  if (error instanceof SyntaxError) return new TemplateError(`its template can't be read: ${error.message}`)
+  // Whatever goes deeper than JavaScript does, or makes more than it holds.
+  return error instanceof RangeError
+    ? new TemplateError(`it goes too deep, or makes too much: ${error.message}`)
+    : undefined
 }
 
 function memo<Key, Result>(compute: (key: Key) => Result): (key: Key) => Result {
@@ -226,7 +240,8 @@ function defineLazy(target: unknown[], key: number, compute: () => unknown): voi
 function lazy(raw: Value, evaluate: (template: string) => unknown): unknown {
   if (typeof raw === 'string') return isTemplate(raw) ? evaluate(raw) : raw
   if (raw instanceof UnsafeText) return raw.text
-  if (raw instanceof EncryptedText) return lazy(raw.decrypt(), evaluate)
+  // What ansible-vault encrypted is text, whatever braces a password has.
+  if (raw instanceof EncryptedText) return raw.decrypt()
   if (isSettled(raw)) return raw
   if (Array.isArray(raw)) {
     const list: unknown[] = []
@@ -254,13 +269,32 @@ function isSettled(value: Value): boolean {
   return settled
 }
 
+/** The most values that one variable is: lists may stand in themselves many times over. */
+const mostValues = 1_000_000
+
 /** A value as JavaScript has it, everything in it resolved. */
-function plain(value: unknown): unknown {
+function plain(value: unknown, room: { left: number }): unknown {
+  if (--room.left < 0) throw new TemplateError('it is more than a million values')
   if (value instanceof WholeFloat) return value.value
   if (value instanceof Timestamp) return value.iso
-  if (Array.isArray(value)) return value.map(plain)
+  if (value instanceof PythonObject) throw new TemplateError(`a ${value.type} is no value`)
+  if (Array.isArray(value)) return Array.from(value, item => plain(item, room))
   if (!isMapping(value)) return value
   const object: { [key: string]: unknown } = {}
-  for (const [key, item] of value.entries()) setProperty(object, keyText(key), plain(item))
-  return object
+  const names = value.keys().map(keyText)
+  for (const [key, item] of value.entries()) setProperty(object, keyText(key), plain(item, room))
+  return names.some(name => /^(0|[1-9]\d*)$/.test(name)) ? inOrder(object, [...new Set(names)]) : object
+}
+
+/** An object whose keys keep their order: JavaScript itself puts those that look like whole numbers first. */
+function inOrder<T extends object>(object: T, names: readonly string[]): T {
+  const same = Object.keys(object).every((name, index) => name === names[index])
+  if (same) return object
+  const known = new Set<string | symbol>(names)
+  return new Proxy(object, {
+    ownKeys: target => [
+      ...names.filter(name => Object.hasOwn(target, name)),
+      ...Reflect.ownKeys(target).filter(name => !known.has(name)),
+    ],
+  })
 }

@@ -1,7 +1,7 @@
 // Variables that ansible-vault had encrypted: once they are open, they are secrets.
 import { tellSecret } from '../../secrets/index.ts'
 import type { Assignments, InventoryData } from '../groups.ts'
-import { isTemplate } from '../jinja/jinja-parser.ts'
+import { isTemplate } from '../jinja/jinja-lexer.ts'
 import { EncryptedText, isMapping, Timestamp, UnsafeText, WholeFloat } from '../values.ts'
 
 /** The variables of an encrypted file, each told to be a secret. What their templates come to is told when that is known. */

@@ -46,6 +46,17 @@ export function parseYaml(text: string, options: YamlOptions): YamlNode | undefi
   return events.length === 0 ? undefined : new Builder(events, options).document()
 }
 
+/** All YAML documents of a text. Throws as `parseYaml` does. */
+export function parseDocuments(text: string, options: YamlOptions): YamlNode[] {
+  try {
+    const events = parseEvents(text)
+    return events.length === 0 ? [] : new Builder(events, options).documents()
+  } catch (error) {
+    if (error instanceof YamlSyntaxError) throw syntaxError(text, options.file, error)
+    throw error
+  }
+}
+
 function syntaxError(text: string, file: string, error: YamlSyntaxError): RekeyError {
   const lines = text.split('\n')
   let [line, start] = [1, 0]
@@ -99,6 +110,16 @@ class Builder {
       'a second document starts',
       'Keep one document a file: remove the extra `---`.',
     )
+  }
+
+  documents(): YamlNode[] {
+    const nodes: YamlNode[] = []
+    for (this.#cursor = 0; this.#events[this.#cursor]; this.#cursor++) {
+      this.#anchors.clear()
+      this.#cursor++
+      nodes.push(this.#node(false))
+    }
+    return nodes
   }
 
   #error(code: string, line: number, what: string, hint: string): RekeyError {

@@ -51,5 +51,12 @@ function evaluate(template: string): unknown {
       ]),
     ),
   })
-  return createResolver({ data, layers }).read(host, 'asked')
+  const machine = {
+    folder: import.meta.dirname,
+    cwd: import.meta.dirname,
+    environment: { HOME: '/home/operator' },
+    pipe: false,
+    decrypt: (text: string) => text,
+  }
+  return createResolver({ data, layers, machine }).read(host, 'asked')
 }
