@@ -46,7 +46,12 @@ export type OracleJob = {
     readonly cwd: string
     readonly patterns: (string | null)[][]
   }
-  readonly templates: { readonly kind: 'templates'; readonly variables: Value; readonly templates: string[] }
+  readonly templates: {
+    readonly kind: 'templates'
+    readonly cwd: string
+    readonly variables: Value
+    readonly templates: string[]
+  }
   readonly yaml: { readonly kind: 'yaml'; readonly texts: readonly string[] }
   readonly tags: { readonly kind: 'tags'; readonly own: string[][]; readonly asked: string[][][] }
 }[Kind]

@@ -70,6 +70,8 @@ const stored = parseJson(readFileSync(templatesFile, 'utf8'), 'templates', vault
 const [variables, templates] = [stored.get('variables')!, stored.get('templates') as Mapping[]]
 const evaluated = await oracle.ask({
   kind: 'templates',
+  // Lookups read files/ and templates/ there.
+  cwd: fixtures,
   variables,
   templates: templates.map(row => String(row.get('template'))),
 })

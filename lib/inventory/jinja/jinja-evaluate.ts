@@ -1,5 +1,6 @@
 // Evaluates the expressions of templates as Ansible does: strict about what is undefined, and with Python's types.
 import { didYouMean } from '../../suggestion.ts'
+import { formatPercent } from '../python/python-format.ts'
 import {
   asKey,
   isFloat,
@@ -13,6 +14,7 @@ import {
 } from '../python/python-values.ts'
 import { Dict, float, isKey, isMapping } from '../values.ts'
 import { filters } from './filters/index.ts'
+import { isGroup } from './filters/lists.ts'
 import type { CallArguments, CallContext } from './jinja-call.ts'
 import {
   Attributed,
@@ -24,6 +26,7 @@ import {
   missing,
   nothing,
   orMissing,
+  setMember,
 } from './jinja-frame.ts'
 import { globals } from './jinja-globals.ts'
 import { isTemplate } from './jinja-lexer.ts'
@@ -38,6 +41,26 @@ export function value(expression: Expression, frame: Frame): unknown {
   const result = evaluate(expression, frame)
   if (result instanceof Missing) throw result.error
   return result
+}
+
+/** The same, but for what a condition without an `else` leaves out: that is an empty text. */
+function valueOrEmpty(expression: Expression, frame: Frame): unknown {
+  const result = evaluate(expression, frame)
+  if (result === nothing) return ''
+  if (result instanceof Missing) throw result.error
+  return result
+}
+
+/** Whether an expression holds. Throws as `value` does. */
+export const holds = (expression: Expression, frame: Frame): boolean => truthy(valueOrEmpty(expression, frame))
+
+/** `'%s-%s' % (1, 2)`. Lists of variables stand for one value where the format takes one, as only tuples stand for several in Python. */
+function formatted(format: string, right: Expression, frame: Frame): string {
+  const given = value(right, frame)
+  const one = right.kind === 'list' ? !right.tuple : (format.replaceAll('%%', '').match(/%/g) ?? []).length === 1
+  const written = formatPercent(format, Array.isArray(given) && !one ? given : [given])
+  frame.run.limits.text(written.length)
+  return written
 }
 
 /** What an expression comes to, which may be something missing. Throws `TemplateError`. */
@@ -55,7 +78,7 @@ export function evaluate(expression: Expression, frame: Frame): unknown {
       return listOf(expression.items.map(item => evaluate(item, frame)))
     case 'map': {
       const result = new Dict()
-      for (const [key, item] of expression.entries) setItem(result, asKey(value(key, frame)), evaluate(item, frame))
+      for (const [key, item] of expression.entries) setMember(result, asKey(value(key, frame)), evaluate(item, frame))
       return result
     }
     case 'item': {
@@ -80,12 +103,15 @@ export function evaluate(expression: Expression, frame: Frame): unknown {
     case 'test':
       return test(expression, frame)
     case 'unary':
+      if (expression.operator === 'not') return !holds(expression.operand, frame)
       return unary(expression.operator, value(expression.operand, frame))
     case 'binary': {
       const { operator, left, right } = expression
-      const first = value(left, frame)
-      if (operator === 'or') return truthy(first) ? first : value(right, frame)
-      if (operator === 'and') return truthy(first) ? value(right, frame) : first
+      if (operator === '~') return binary(operator, valueOrEmpty(left, frame), valueOrEmpty(right, frame), limits)
+      const first = operator === 'or' || operator === 'and' ? valueOrEmpty(left, frame) : value(left, frame)
+      if (operator === 'or') return truthy(first) ? first : evaluate(right, frame)
+      if (operator === 'and') return truthy(first) ? evaluate(right, frame) : first
+      if (operator === '%' && typeof first === 'string') return formatted(first, right, frame)
       return binary(operator, first, value(right, frame), limits)
     }
     case 'compare': {
@@ -99,17 +125,9 @@ export function evaluate(expression: Expression, frame: Frame): unknown {
       return true
     }
     case 'condition':
-      if (truthy(value(expression.test, frame))) return evaluate(expression.value, frame)
+      if (holds(expression.test, frame)) return evaluate(expression.value, frame)
       return expression.otherwise ? evaluate(expression.otherwise, frame) : nothing
   }
-}
-
-function setItem(target: Dict, key: Parameters<Dict['set']>[0], item: unknown): void {
-  if (item instanceof Missing) {
-    target.setLazy(key, () => {
-      throw item.error
-    })
-  } else target.set(key, item)
 }
 
 /** Names without their collection: `ansible.builtin.default` is `default`. */
@@ -145,6 +163,8 @@ function item(target: unknown, key: unknown, attribute: boolean, frame?: Frame):
 }
 
 function element(target: unknown, key: unknown): unknown {
+  if (Array.isArray(target) && isGroup(target) && (key === 'grouper' || key === 'list'))
+    return target[key === 'grouper' ? 0 : 1]
   if (isMapping(target)) return isKey(key) ? target.get(key) : undefined
   if ((Array.isArray(target) || typeof target === 'string') && isNumber(key) && !isFloat(key)) {
     if (Array.isArray(target)) return target.at(Number(key))

@@ -82,7 +82,7 @@ export class ExpressionParser {
       items.push(item())
       if (this.take('operator', ',') === undefined) break
     }
-    return { kind: 'list', items }
+    return { kind: 'list', items, tuple: true }
   }
 
   /** The same, where an `if` behind it belongs to something else. */
@@ -177,7 +177,7 @@ export class ExpressionParser {
         return { kind: 'float', value: Number(token.text) }
     }
     if (this.take('operator', '(') !== undefined) {
-      if (this.take('operator', ')') !== undefined) return { kind: 'list', items: [] }
+      if (this.take('operator', ')') !== undefined) return { kind: 'list', items: [], tuple: true }
       const inner = this.#within(() => this.tuple())
       this.need('operator', ')')
       return inner

@@ -1,6 +1,6 @@
 // What names in a template stand for, and what is not there.
 import { PythonObject, TemplateError, UndefinedError } from '../python/python-values.ts'
-import { Dict, isMapping } from '../values.ts'
+import { Dict, isMapping, type Key } from '../values.ts'
 import type { CallArguments, Limits, Machine } from './jinja-call.ts'
 import type { TemplateOptions } from './jinja-lexer.ts'
 
@@ -72,7 +72,30 @@ export function listOf(items: unknown[]): unknown[] {
 
 /** The members of a list, with what is missing in its place. */
 export const readMembers = (members: readonly unknown[]): unknown[] =>
-  Array.from(members, (_, index) => orMissing(() => members[index])).slice()
+  Array.from({ length: members.length }, (_, index) => orMissing(() => members[index]))
+
+/** A list or map as it is now, whatever becomes of it; other values as they are. */
+export function snapshot(value: unknown): unknown {
+  if (Array.isArray(value)) return listOf(readMembers(value))
+  if (!isMapping(value)) return value
+  const copy = new Dict<unknown>()
+  for (const key of value.keys())
+    setMember(
+      copy,
+      key,
+      orMissing(() => value.get(key)),
+    )
+  return copy
+}
+
+/** Sets a key to a value, which may be missing: an error when it is read. */
+export function setMember(target: Dict, key: Key, item: unknown): void {
+  if (item instanceof Missing) {
+    target.setLazy(key, () => {
+      throw item.error
+    })
+  } else target.set(key, item)
+}
 
 /** Something that can be called. */
 export class Callable extends PythonObject {

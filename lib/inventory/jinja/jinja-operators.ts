@@ -1,5 +1,4 @@
 // Operators of templates, as Python has them.
-import { formatPercent } from '../python/python-format.ts'
 import {
   bitsOf,
   compare,
@@ -73,11 +72,6 @@ export function binary(operator: string, left: unknown, right: unknown, limits: 
     const [many, times] = isNumber(left) || typeof left === 'boolean' ? [right, left] : [left, right]
     const count = isFloat(times) ? undefined : toNumber(times)
     if (count !== undefined && (typeof many === 'string' || Array.isArray(many))) return repeated(many, count, limits)
-  }
-  if (operator === '%' && typeof left === 'string') {
-    const formatted = formatPercent(left, Array.isArray(right) ? right : [right])
-    limits.text(formatted.length)
-    return formatted
   }
   const [first, second] = [toNumber(left), toNumber(right)]
   if (first === undefined || second === undefined) {

@@ -102,14 +102,14 @@ const isNumberNan: Test = value => Number.isNaN(toNumber(value) ?? 0)
 const elsewhere: Test = () => {
   throw new TemplateError('the test is not one that rekey has')
 }
-/** A URI by its scheme; `url` wants a host, too. */
+/** To Ansible any text is a URI, and one with a host is a URL. */
 const uri =
   (host: boolean): Test =>
   (value, args) => {
     const { schemes } = bind(args, 'schemes')
-    const [, scheme, netloc] = /^([A-Za-z][A-Za-z0-9+.-]*):(?:\/\/([^/?#]*))?/.exec(text(value)) ?? []
-    if (Array.isArray(schemes) && !schemes.includes(scheme)) return false
-    return host ? scheme !== undefined && (netloc ?? '') !== '' : scheme !== undefined
+    const [, scheme = '', netloc = ''] = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?/.exec(text(value)) ?? []
+    const known = !Array.isArray(schemes) || schemes.length === 0 || schemes.includes(scheme.toLowerCase())
+    return known && (!host || netloc !== '' || scheme.toLowerCase() === 'file')
   }
 
 const equals: Test = (value, args) => equal(value, first(args))
@@ -214,7 +214,7 @@ export const tests: Readonly<Record<string, Test | undefined>> = {
   }),
   uri: uri(false),
   url: uri(true),
-  urn: value => /^urn:[^:]+:/i.test(text(value)),
+  urn: value => /^urn:/i.test(text(value)),
   vault_encrypted: elsewhere,
   vaulted_file: elsewhere,
 }

@@ -1,9 +1,9 @@
 // Evaluates templates in variables as Ansible does: their statements, and what they come to as a whole.
-import { equal, iterate, TemplateError, text, truthy } from '../python/python-values.ts'
+import { equal, iterate, TemplateError, text } from '../python/python-values.ts'
 import { Dict } from '../values.ts'
 
 import { type CallArguments, Limits } from './jinja-call.ts'
-import { applyFilter, callValue, evaluate, settled, value } from './jinja-evaluate.ts'
+import { applyFilter, callValue, evaluate, holds, settled, value } from './jinja-evaluate.ts'
 import {
   Attributed,
   Callable,
@@ -15,6 +15,7 @@ import {
   nothing,
   readMembers,
   type Scope,
+  snapshot,
 } from './jinja-frame.ts'
 import { defaultOptions, readHeader, type TemplateOptions } from './jinja-lexer.ts'
 import { changingMethods } from './jinja-methods.ts'
@@ -73,8 +74,7 @@ function evaluateParsed(
   if (typeof result !== 'string') return settled(result)
   const { newline_sequence } = options
   const written = newline_sequence === '\n' ? result : result.replaceAll('\n', newline_sequence)
-  const [wanted, have] = [lineBreaksAtEnd(source), lineBreaksAtEnd(written)]
-  return wanted > have ? written + newline_sequence.repeat(wanted - have) : written
+  return written + '\n'.repeat(Math.max(0, lineBreaksAtEnd(source) - lineBreaksAtEnd(written)))
 }
 
 function lineBreaksAtEnd(written: string): number {
@@ -112,7 +112,7 @@ function run(statements: readonly Statement[], frame: Frame, output: unknown[]):
         output.push(statement.text)
         break
       case 'output':
-        output.push(evaluate(statement.expression, frame))
+        output.push(shown(evaluate(statement.expression, frame), frame))
         break
       case 'set':
         assign(statement.target, evaluate(statement.value, frame), frame)
@@ -132,11 +132,7 @@ function run(statements: readonly Statement[], frame: Frame, output: unknown[]):
         break
       }
       case 'if':
-        run(
-          statement.branches.find(branch => truthy(value(branch.test, frame)))?.body ?? statement.otherwise,
-          frame,
-          output,
-        )
+        run(statement.branches.find(branch => holds(branch.test, frame))?.body ?? statement.otherwise, frame, output)
         break
       case 'for':
         runLoop(statement, readMembers(iterate(value(statement.over, frame))), frame, output, 0)
@@ -153,6 +149,9 @@ function run(statements: readonly Statement[], frame: Frame, output: unknown[]):
     }
   }
 }
+
+/** A value as it is where it is printed, also when a method changes it behind that. */
+const shown = (value: unknown, { run }: Frame): unknown => (run.changes ? snapshot(value) : value)
 
 const filtered = (body: unknown, filters: readonly FilterCall[], frame: Frame): unknown =>
   filters.reduce((subject, { name, args }) => applyFilter(name, subject, args, frame), body)
@@ -183,7 +182,7 @@ function runLoop(loop: Loop, over: readonly unknown[], frame: Frame, output: unk
     return inner
   })
   const kept = inners.map((inner, index) => ({ inner, member: over[index] }))
-  const members = loop.where ? kept.filter(({ inner }) => truthy(value(loop.where!, inner))) : kept
+  const members = loop.where ? kept.filter(({ inner }) => holds(loop.where!, inner)) : kept
   let before: readonly unknown[] | undefined
   const changed = new Callable(({ positional }) => {
     const same = before !== undefined && sameValues(before, positional)

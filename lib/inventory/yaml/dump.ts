@@ -125,12 +125,16 @@ class Emitter {
   }
 
   #within(flow: boolean, indentless: boolean, write: () => void): void {
+    if (flow) this.#flowLevel++
+    this.#indented(flow, indentless, write)
+    if (flow) this.#flowLevel--
+  }
+
+  #indented(flow: boolean, indentless: boolean, write: () => void): void {
     const outer = this.#indent
     if (outer < 0) this.#indent = flow ? this.#options.indent : 0
     else if (!indentless) this.#indent += this.#options.indent
-    if (flow) this.#flowLevel++
     write()
-    if (flow) this.#flowLevel--
     this.#indent = outer
   }
 
@@ -184,10 +188,12 @@ class Emitter {
   #scalar(scalar: Scalar, { simpleKey }: Place): void {
     const allowed = analyze(scalar.text)
     const plain = this.#flowLevel > 0 ? allowed.flowPlain : allowed.blockPlain
-    if (simpleKey && allowed.multiline) this.#doubleQuoted(scalar.text, false)
-    else if (plain && scalar.plain) this.#plain(scalar.text, !simpleKey)
-    else if (allowed.single) this.#singleQuoted(scalar.text, !simpleKey)
-    else this.#doubleQuoted(scalar.text, !simpleKey)
+    this.#indented(true, false, () => {
+      if (simpleKey && allowed.multiline) this.#doubleQuoted(scalar.text, false)
+      else if (plain && scalar.plain) this.#plain(scalar.text, !simpleKey)
+      else if (allowed.single) this.#singleQuoted(scalar.text, !simpleKey)
+      else this.#doubleQuoted(scalar.text, !simpleKey)
+    })
   }
 
   /** Writes a space, or breaks the line in its place where that is long enough. */

@@ -52,9 +52,9 @@ function evaluate(template: string): unknown {
     ),
   })
   const machine = {
-    folder: import.meta.dirname,
-    cwd: import.meta.dirname,
-    environment: { HOME: '/home/operator' },
+    folder: join(import.meta.dirname, '..', 'fixtures'),
+    cwd: join(import.meta.dirname, '..', 'fixtures'),
+    environment: { HOME: '/home/operator', LC_ALL: 'C.UTF-8' },
     pipe: false,
     decrypt: (text: string) => text,
   }

@@ -38,23 +38,25 @@ const jsonOptions = ['indent', 'sort_keys', 'ensure_ascii', 'separators'] as con
 const fromJson: Filter = value => {
   const written = string(value)
   try {
-    return plain(parseJson(written, 'the text', noVault))
+    return untagged(parseJson(written, 'the text', noVault))
   } catch (error) {
     throw new TemplateError(`"from_json" can't read it: ${(error as Error).message}`)
   }
 }
 
-/** What a text was read to: what is marked in it is text. */
-function plain(value: Value): unknown {
-  if (value instanceof UnsafeText) return value.text
-  if (value instanceof EncryptedText) throw new TemplateError('it holds an encrypted value')
-  if (Array.isArray(value)) return value.map(plain)
-  return isMapping(value) ? Dict.of(value.entries().map(([key, item]) => [key, plain(item)])) : value
+/** What a text was read to: neither filter takes the tags and marks of Ansible's own. */
+function untagged(value: Value): unknown {
+  if (value instanceof UnsafeText || value instanceof EncryptedText)
+    throw new Error('it marks a string as encrypted or unsafe')
+  if (Array.isArray(value)) return value.map(untagged)
+  return isMapping(value) ? Dict.of(value.entries().map(([key, item]) => [key, untagged(item)])) : value
 }
 
 function documents(written: string, filter: string): unknown[] {
   try {
-    return parseDocuments(written, { file: 'the text', vault: noVault, notice() {} }).map(node => plain(toValue(node)))
+    return parseDocuments(written, { file: 'the text', vault: noVault, notice() {} }).map(node =>
+      untagged(toValue(node)),
+    )
   } catch (error) {
     throw new TemplateError(`"${filter}" can't read it: ${(error as Error).message}`)
   }

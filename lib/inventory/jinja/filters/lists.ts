@@ -46,8 +46,17 @@ const groupby: Filter = (value, args, context) => {
     if (last && compareKeys(last.key, found)) last.members.push(member)
     else groups.push({ key: found, grouper: key(member), members: [member] })
   }
-  return groups.map(({ grouper, members }) => [grouper, members])
+  return groups.map(({ grouper, members }) => {
+    const group = [grouper, members]
+    groupsOfLists.add(group)
+    return group
+  })
 }
+
+const groupsOfLists = new WeakSet<readonly unknown[]>()
+
+/** Whether a list is a group of `groupby`: its members have names, `grouper` and `list`. */
+export const isGroup = (value: readonly unknown[]): boolean => groupsOfLists.has(value)
 
 const compareKeys = (one: unknown, other: unknown): boolean => compare([one], [other]) === 0
 

@@ -26,10 +26,10 @@ const parameters = ['length', 'chars', 'seed', 'encrypt', 'ident']
 /** The password in a file; a new one where there is none. It is told to be a secret. Throws `TemplateError`. */
 export function passwordLookup(term: string, options: ReadonlyMap<string, unknown>, { run }: Frame): string {
   const { path: name, given } = read(term)
-  for (const [option, value] of options) {
+  // Ansible takes the arguments only where the term has no parameters of its own.
+  if (given.size === 0) for (const [option, value] of options) given.set(option, value)
+  for (const option of options.keys())
     if (!parameters.includes(option)) throw new TemplateError(`the argument "${option}" is not one that rekey has`)
-    if (!given.has(option)) given.set(option, value)
-  }
   for (const option of ['encrypt', 'ident'])
     if (!absent(given.get(option))) throw new TemplateError(`"${option}" is not one that rekey has`)
   const length = toNumber(given.get('length') ?? 20) ?? Number(text(given.get('length')))
