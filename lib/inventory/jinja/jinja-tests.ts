@@ -16,11 +16,11 @@ import {
   toNumber,
   truthy,
 } from '../python/python-values.ts'
+import { versionHolds } from '../python/python-versions.ts'
 import { type Dict, isMapping } from '../values.ts'
 import { Seen } from './filters/filter.ts'
 import { byRegex } from './filters/regex.ts'
-import { bind, type CallArguments, type CallContext, map, string } from './jinja-call.ts'
-import { isVersion } from './jinja-versions.ts'
+import { absent, bind, type CallArguments, type CallContext, map, string } from './jinja-call.ts'
 
 type Test = (value: unknown, args: CallArguments, context: CallContext) => boolean
 
@@ -58,6 +58,15 @@ function isTruthy(value: unknown, args: CallArguments): boolean {
   if (['y', 'yes', 'on', '1', 'true', 't', '1.0'].includes(written)) return true
   if (['n', 'no', 'off', '0', 'false', 'f', '0.0'].includes(written)) return false
   return truthy(value)
+}
+
+function isVersion(value: unknown, args: CallArguments): boolean {
+  const { version, operator = 'eq', strict, version_type } = bind(args, 'version', 'operator', 'strict', 'version_type')
+  if (!absent(strict) && !absent(version_type))
+    throw new TemplateError('"strict" and "version_type" exclude each other')
+  if (!truthy(value) || absent(version) || !truthy(version)) throw new TemplateError('a version is empty')
+  const kind = truthy(strict ?? false) ? 'strict' : absent(version_type) ? 'loose' : string(version_type)
+  return versionHolds(text(value), string(operator), text(version), kind)
 }
 
 /** A result that a task of Ansible's would have. */

@@ -53,6 +53,12 @@ interface Site {
   readonly assignment: Assignment
 }
 
+/** How variables are seen. */
+interface View {
+  readonly lookup: (host: HostEntry, name: string) => unknown
+  readonly scopeOf: (host: HostEntry) => Scope
+}
+
 /** A template that needs its own value. */
 class LoopError extends TemplateError {}
 
@@ -64,7 +70,7 @@ export function createResolver({ data, layers, playbookDirectory, own, machine }
   let limits = new Limits()
 
   const evaluate = (template: string, site: Site, scope: Scope): unknown => {
-    const key = `${site.host}\n${template}`
+    const key = `${scope.has('hostvars')}\n${site.host}\n${template}`
     const from = running.findIndex(one => one.key === key)
     if (from !== -1) {
       const way = [...running.slice(from), site].map(one => one.variable)
@@ -108,32 +114,40 @@ export function createResolver({ data, layers, playbookDirectory, own, machine }
   const magic = own ? Object.fromEntries(own.map(name => [name, everyMagic[name]!])) : everyMagic
   const isMagic = (name: string): boolean => Object.hasOwn(magic, name)
 
-  /** A variable with everything in it still lazy. */
-  const resolved = memo((host: HostEntry) =>
-    memo((name: string): unknown => {
-      const assignment = merged(host).get(name)
-      if (!assignment) return undefined
-      const site: Site = { host: host.name, variable: name, assignment }
-      return lazy(assignment.value, template => evaluate(template, site, scopeOf(host)))
-    }),
-  )
-  const lookup = (host: HostEntry, name: string): unknown => (isMagic(name) ? magic[name]!(host) : resolved(host)(name))
-  const scopeOf = memo(
-    (host: HostEntry): Scope => ({
-      machine,
-      has: name => isMagic(name) || merged(host).has(name),
-      lookup: name => lookup(host, name),
-      explain(name) {
-        if (name.startsWith('ansible_')) return 'it is not set in the inventory, and no facts are gathered'
-        const guess = didYouMean(name, [...merged(host).keys(), ...Object.keys(magic)])
-        return guess && `did you mean "${guess}"?`
-      },
-    }),
-  )
+  /** Variables of hosts, everything in them still lazy. What is read by way of `hostvars` has no `hostvars` itself, as in Ansible. */
+  const createView = (withHostvars: boolean): View => {
+    const isThere = (name: string): boolean => isMagic(name) && (withHostvars || name !== 'hostvars')
+    const resolved = memo((host: HostEntry) =>
+      memo((name: string): unknown => {
+        const assignment = merged(host).get(name)
+        if (!assignment) return undefined
+        const site: Site = { host: host.name, variable: name, assignment }
+        return lazy(assignment.value, template => evaluate(template, site, scopeOf(host)))
+      }),
+    )
+    const lookup = (host: HostEntry, name: string): unknown =>
+      isThere(name) ? magic[name]!(host) : resolved(host)(name)
+    const scopeOf = memo(
+      (host: HostEntry): Scope => ({
+        machine,
+        has: name => isThere(name) || merged(host).has(name),
+        lookup: name => lookup(host, name),
+        explain(name) {
+          if (name === 'hostvars' && isMagic(name)) return 'it is not there in what is read by way of hostvars'
+          if (name.startsWith('ansible_')) return 'it is not set in the inventory, and no facts are gathered'
+          const guess = didYouMean(name, [...merged(host).keys(), ...Object.keys(magic)])
+          return guess && `did you mean "${guess}"?`
+        },
+      }),
+    )
+    return { lookup, scopeOf }
+  }
+  const { lookup, scopeOf } = createView(true)
+  const inner = createView(false)
   const variablesOf = (host: HostEntry): Dict => {
     const all = new Dict()
     for (const name of [...merged(host).keys(), ...Object.keys(magic)])
-      if (name !== 'hostvars') all.setLazy(name, () => lookup(host, name))
+      if (name !== 'hostvars') all.setLazy(name, () => inner.lookup(host, name))
     return all
   }
 
@@ -170,11 +184,11 @@ export function createResolver({ data, layers, playbookDirectory, own, machine }
     },
     evaluate(host, template, what, origin) {
       try {
-        return evaluate(
-          template,
-          { host: host.name, what, variable: what, assignment: { value: template, origin } },
-          scopeOf(host),
-        )
+        const site = { host: host.name, what, variable: what, assignment: { value: template, origin } }
+        const result = evaluate(template, site, scopeOf(host))
+        // What is not there within a list or map is an error here, too.
+        plain(result, { left: mostValues })
+        return result
       } catch (error) {
         throw explained(error, host, what)
       }

@@ -97,13 +97,19 @@ test.serial('a text that was cut short is an error', async t => {
   t.throws(() => inventory.host('h1').vars['v'], { message: /no vault password opens it/ })
 })
 
-test.serial('an encrypted template is a template', async t => {
+test.serial('an encrypted string is text, whatever braces it has; what uses it is not', async t => {
   const { inventory } = await load(
     t,
-    { 'group_vars/g.yml': `${inline('v', '{{ user }}-secret', 'p')}user: admin\n`, pass: 'p' },
+    {
+      'group_vars/g.yml': `${inline('v', '{{ user }}-secret', 'p')}${inline('w', 'a{{b%}}c', 'p')}user: admin\nboth: "{{ v }}/{{ w }}"\n`,
+      pass: 'p',
+    },
     { vaultPasswordFiles: ['pass'] },
   )
-  t.is(inventory.host('h1').vars['v'], 'admin-secret')
+  const { vars } = inventory.host('h1')
+  t.is(vars['v'], '{{ user }}-secret')
+  t.is(vars['w'], 'a{{b%}}c')
+  t.is(vars['both'], '{{ user }}-secret/a{{b%}}c')
 })
 
 test.serial('a program that fails to give a password is named', async t => {

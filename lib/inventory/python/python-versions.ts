@@ -1,6 +1,5 @@
-// The test `version`, by the rules of Python's distutils and of semantic versions.
-import { compare, TemplateError, text, truthy } from '../python/python-values.ts'
-import { absent, bind, type CallArguments, string } from './jinja-call.ts'
+// Versions by the rules of Python's distutils, and semantic ones.
+import { compare, TemplateError } from './python-values.ts'
 
 const operators: Readonly<Record<string, (order: number) => boolean>> = {
   '==': order => order === 0,
@@ -19,16 +18,10 @@ const operators: Readonly<Record<string, (order: number) => boolean>> = {
   ge: order => order >= 0,
 }
 
-/** Compares versions. Throws `TemplateError` for those that have no order, and for kinds of versions that rekey doesn't know. */
-export function isVersion(value: unknown, args: CallArguments): boolean {
-  const { version, operator = 'eq', strict, version_type } = bind(args, 'version', 'operator', 'strict', 'version_type')
-  if (!absent(strict) && !absent(version_type))
-    throw new TemplateError('"strict" and "version_type" exclude each other')
-  if (!truthy(value) || absent(version) || !truthy(version)) throw new TemplateError('a version is empty')
-  const holds = Object.hasOwn(operators, string(operator)) ? operators[string(operator)] : undefined
-  if (!holds) throw new TemplateError(`"is version" has no operator ${text(operator)}`)
-  const kind = truthy(strict ?? false) ? 'strict' : absent(version_type) ? 'loose' : string(version_type)
-  const [one, other] = [text(value), text(version)]
+/** Whether a comparison of two versions holds. Throws `TemplateError` for those that have no order, and for unknown kinds of versions. */
+export function versionHolds(one: string, operator: string, other: string, kind: string): boolean {
+  const holds = Object.hasOwn(operators, operator) ? operators[operator] : undefined
+  if (!holds) throw new TemplateError(`"is version" has no operator ${operator}`)
   switch (kind) {
     case 'loose':
       return holds(compare(loose(one), loose(other)))
