@@ -177,13 +177,25 @@ function partition(written: string, args: CallArguments, last: boolean): string[
 
 /** Python's `replace`: every place, or at most so many. */
 export function replaceText(written: string, from: string, to: string, count: number, limits: Limits): string {
-  const parts = from === '' ? ['', ...written, ''] : written.split(from)
-  const replaced = count < 0 ? parts.length - 1 : Math.min(count, parts.length - 1)
-  limits.step(parts.length)
-  limits.text(written.length + replaced * to.length)
-  const pieces = [parts[0]!]
-  for (let index = 1; index < parts.length; index++) pieces.push(index <= replaced ? to : from, parts[index]!)
-  return pieces.join('')
+  const most = count < 0 ? Number.POSITIVE_INFINITY : count
+  if (from === '') {
+    const parts = [...written]
+    const places = Math.min(most, parts.length + 1)
+    limits.step(places)
+    limits.text(written.length + places * to.length)
+    const all = parts.map((part, index) => (index < places ? to + part : part)).join('')
+    return places > parts.length ? all + to : all
+  }
+  let places = 0
+  let end = 0
+  for (let at = written.indexOf(from); at !== -1 && places < most; at = written.indexOf(from, end)) {
+    end = at + from.length
+    places++
+  }
+  limits.step(places)
+  limits.text(written.length + places * (to.length - from.length))
+  // "$" means something to JavaScript there.
+  return written.slice(0, end).replaceAll(from, to.replaceAll('$', '$$$$')) + written.slice(end)
 }
 
 const textMethods: Methods<string> = {

@@ -89,14 +89,13 @@ function rendered(statements: readonly Statement[], frame: Frame): unknown {
   run(statements, frame, pieces)
   const said = pieces.filter(piece => piece !== null)
   if (said.length <= 1) return said[0] ?? null
-  const { limits } = frame.run
-  return said
-    .map(piece => {
-      const written = piece instanceof Missing ? missingText(piece) : text(piece)
-      limits.text(written.length)
-      return written
-    })
-    .join('')
+  return joined(said, frame)
+}
+
+function joined(pieces: readonly unknown[], { run: { limits } }: Frame): string {
+  const written = pieces.map(piece => (piece instanceof Missing ? missingText(piece) : text(piece)))
+  limits.text(written.reduce((sum, piece) => sum + piece.length, 0))
+  return written.join('')
 }
 
 function missingText(piece: Missing): string {
@@ -173,16 +172,19 @@ function assign(target: Target, given: unknown, frame: Frame): void {
 
 type Loop = Extract<Statement, { kind: 'for' }>
 
+/** What a pass through a loop counts as: it makes names of its own, and `loop`. */
+const stepsOfPass = 4
+
 function runLoop(loop: Loop, over: readonly unknown[], frame: Frame, output: unknown[], depth: number): void {
-  const { limits } = frame.run
-  limits.step(over.length)
-  const inners = over.map(member => {
-    const inner = new Frame(frame.run, frame)
+  const { run: state } = frame
+  state.limits.step(over.length)
+  const enter = (member: unknown): Frame => {
+    state.limits.step(stepsOfPass)
+    const inner = new Frame(state, frame)
     assign(loop.target, member, inner)
     return inner
-  })
-  const kept = inners.map((inner, index) => ({ inner, member: over[index] }))
-  const members = loop.where ? kept.filter(({ inner }) => holds(loop.where!, inner)) : kept
+  }
+  const members = loop.where ? over.filter(member => holds(loop.where!, enter(member))) : over
   let before: readonly unknown[] | undefined
   const changed = new Callable(({ positional }) => {
     const same = before !== undefined && sameValues(before, positional)
@@ -191,42 +193,64 @@ function runLoop(loop: Loop, over: readonly unknown[], frame: Frame, output: unk
   })
   const again = loop.recursive
     ? ({ positional }: CallArguments) =>
-        limits.within('loops', () => {
+        state.limits.within('loops', () => {
           const pieces: unknown[] = []
-          const inner = new Frame(frame.run, frame)
-          runLoop(loop, readMembers(iterate(positional[0])), inner, pieces, depth + 1)
-          return pieces
-            .map(piece => (piece instanceof Missing ? missingText(piece) : piece === null ? '' : text(piece)))
-            .join('')
+          runLoop(loop, readMembers(iterate(positional[0])), new Frame(state, frame), pieces, depth + 1)
+          return joined(
+            pieces.filter(piece => piece !== null),
+            frame,
+          )
         })
     : undefined
-  for (const [index, { inner }] of members.entries()) {
-    const attributes: Readonly<Record<string, () => unknown>> = {
-      index: () => index + 1,
-      index0: () => index,
-      revindex: () => members.length - index,
-      revindex0: () => members.length - index - 1,
-      first: () => index === 0,
-      last: () => index === members.length - 1,
-      length: () => members.length,
-      depth: () => depth + 1,
-      depth0: () => depth,
-      previtem: () => (index === 0 ? missing('there is no previous item') : members[index - 1]!.member),
-      nextitem: () => (index === members.length - 1 ? missing('there is no next item') : members[index + 1]!.member),
-      changed: () => changed,
-      cycle: () =>
-        new Callable(({ positional }) => {
-          if (positional.length === 0) throw new TemplateError('loop.cycle() takes one value at least')
-          return positional[index % positional.length]
-        }),
-    }
-    inner.set(
-      'loop',
-      new Attributed('LoopContext', name => (Object.hasOwn(attributes, name) ? attributes[name]!() : undefined), again),
-    )
+  for (const [index, member] of members.entries()) {
+    const inner = enter(member)
+    inner.set('loop', new Attributed('LoopContext', name => loopAttribute(name, index, members, depth, changed), again))
     run(loop.body, inner, output)
   }
   if (members.length === 0) run(loop.otherwise, frame, output)
+}
+
+/** What `loop.index` and its kin are in a pass through a loop. */
+function loopAttribute(
+  name: string,
+  index: number,
+  members: readonly unknown[],
+  depth: number,
+  changed: Callable,
+): unknown {
+  const { length } = members
+  switch (name) {
+    case 'index':
+      return index + 1
+    case 'index0':
+      return index
+    case 'revindex':
+      return length - index
+    case 'revindex0':
+      return length - index - 1
+    case 'first':
+      return index === 0
+    case 'last':
+      return index === length - 1
+    case 'length':
+      return length
+    case 'depth':
+      return depth + 1
+    case 'depth0':
+      return depth
+    case 'previtem':
+      return index === 0 ? missing('there is no previous item') : members[index - 1]
+    case 'nextitem':
+      return index === length - 1 ? missing('there is no next item') : members[index + 1]
+    case 'changed':
+      return changed
+    case 'cycle':
+      return new Callable(({ positional }) => {
+        if (positional.length === 0) throw new TemplateError('loop.cycle() takes one value at least')
+        return positional[index % positional.length]
+      })
+  }
+  return undefined
 }
 
 const sameValues = (one: readonly unknown[], other: readonly unknown[]): boolean => equal([...one], [...other])

@@ -30,7 +30,7 @@ export interface PythonRegex {
   /** Whether it is found where the text begins. */
   match(text: string): boolean
   /** All places where it is found, at most so many. */
-  findAll(text: string, most?: number): Found[]
+  findAll(text: string, most: number): Found[]
 }
 
 const known = new Map<string, PythonRegex>()
@@ -93,7 +93,7 @@ function createRegex(source: string, flags: RegexFlags): PythonRegex {
       const { regex, hidden } = prepare(text)
       return regex.matcher(hidden).lookingAt()
     },
-    findAll: (text, most = Number.POSITIVE_INFINITY) => search(text, most),
+    findAll: search,
   }
 }
 

@@ -156,8 +156,9 @@ export function createResolver({ data, layers, playbookDirectory, own, machine }
     if (!error) return thrown
     const site = sites.get(error)
     const variable = site?.variable ?? name
-    const { file, line } = site?.assignment.origin ?? { file: 'inventory' }
-    const needed = variable === name && site?.host === host.name ? '' : ` (needed by "${name}" of ${host.name})`
+    const { file, line } = (site?.assignment ?? merged(host).get(name))?.origin ?? { file: 'inventory' }
+    const needed =
+      variable === name && (site?.host ?? host.name) === host.name ? '' : ` (needed by "${name}" of ${host.name})`
     const [code, hint] =
       error instanceof UndefinedError
         ? ['inventory.undefined', 'Set it for this host, or give it a default: {{ name | default(…) }}.']

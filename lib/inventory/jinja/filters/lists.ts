@@ -12,7 +12,17 @@ import {
   truthy,
 } from '../../python/python-values.ts'
 import { float, isMapping, WholeFloat } from '../../values.ts'
-import { absent, bind, type CallArguments, type CallContext, list, map, string, whole } from '../jinja-call.ts'
+import {
+  absent,
+  bind,
+  type CallArguments,
+  type CallContext,
+  type Limits,
+  list,
+  map,
+  string,
+  whole,
+} from '../jinja-call.ts'
 import { binary } from '../jinja-operators.ts'
 import { attribute, distinct, type Filter, type Filters, fold, Seen, sortedBy } from './filter.ts'
 
@@ -81,15 +91,24 @@ const sum: Filter = (value, args, context) => {
 }
 
 /** A list without what lists in it are wrapped in. */
-export function flatten(value: unknown, levels: number, skipNulls: boolean): unknown[] {
-  return list(value).flatMap(member => {
+export function flatten(value: unknown, levels: number, skipNulls: boolean, limits: Limits): unknown[] {
+  const members = list(value)
+  limits.step(members.length + 1)
+  return members.flatMap(member => {
     if (skipNulls && (member === null || member === 'None' || member === 'null')) return []
-    return Array.isArray(member) && levels !== 0 ? flatten(member, levels - 1, skipNulls) : [member]
+    return Array.isArray(member) && levels !== 0 ? flatten(member, levels - 1, skipNulls, limits) : [member]
   })
 }
 
+/** How many characters a text has: as Python counts them, not in halves. */
+function characters(written: string): number {
+  let count = written.length
+  if (/[\ud800-\udbff]/.test(written)) for (const _pair of written.matchAll(/[\ud800-\udbff][\udc00-\udfff]/g)) count--
+  return count
+}
+
 const length: Filter = value => {
-  if (typeof value === 'string') return [...value].length
+  if (typeof value === 'string') return characters(value)
   if (Array.isArray(value)) return value.length
   if (isMapping(value)) return value.size
   throw new TemplateError(`a ${pythonType(value)} has no length`)
@@ -210,9 +229,9 @@ export const lists: Filters = {
   difference: (value, args, context) =>
     distinct(without(list(value), bind(args, 'other').other, context), context.limits),
   first: value => end(iterate(value), 0),
-  flatten: (value, args) => {
+  flatten: (value, args, { limits }) => {
     const { levels = null, skip_nulls = true } = bind(args, 'levels', 'skip_nulls')
-    return flatten(value, levels === null ? -1 : whole(levels), truthy(skip_nulls))
+    return flatten(value, levels === null ? -1 : whole(levels), truthy(skip_nulls), limits)
   },
   groupby,
   intersect: (value, args, context) => {

@@ -31,7 +31,7 @@ const combine: Filter = (value, { positional, named }, { limits }) => {
     }
     return merged
   }
-  const maps = [value, ...positional].flatMap(one => (Array.isArray(one) ? flatten(one, -1, false) : [one]))
+  const maps = [value, ...positional].flatMap(one => (Array.isArray(one) ? flatten(one, -1, false, limits) : [one]))
   return maps.reduce<Dict>((low, high) => merge(low, map(high)), new Dict())
 }
 

@@ -1,5 +1,5 @@
 // Filters by regular expressions: Python's, on RE2.
-import { expandReplacement, type PythonRegex, pythonRegex } from '../../python/python-regex.ts'
+import { expandReplacement, type Found, type PythonRegex, pythonRegex } from '../../python/python-regex.ts'
 import { TemplateError, text, truthy } from '../../python/python-values.ts'
 import { bind, type CallContext, string, whole } from '../jinja-call.ts'
 import type { Filter, Filters } from './filter.ts'
@@ -23,12 +23,21 @@ export function byRegex<Result>(
       ignoreCase: truthy(flags.ignorecase ?? false),
       multiline: truthy(flags.multiline ?? false),
     })
-    context.limits.step((written.length * regex.size) >> 5)
+    context.limits.step(Math.floor((written.length * regex.size) / 8))
     return act(regex)
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error
     throw new TemplateError(`the regular expression "${source}" can't be used: ${error.message}`)
   }
+}
+
+/** The most places where a pattern is looked for in one text. */
+const mostPlaces = 100_000
+
+function findAll(regex: PythonRegex, written: string, most = mostPlaces + 1): Found[] {
+  const all = regex.findAll(written, Math.min(most, mostPlaces + 1))
+  if (all.length > mostPlaces) throw new TemplateError('the regular expression is found more than 100,000 times')
+  return all
 }
 
 const regexReplace: Filter = (value, args, context) => {
@@ -37,7 +46,7 @@ const regexReplace: Filter = (value, args, context) => {
   const [most, needed] = [whole(given.count ?? 0), whole(given.mandatory_count ?? 0)]
   return byRegex(given.pattern ?? '', given, written, context, regex => {
     const replacement = string(given.replacement ?? '')
-    const all = regex.findAll(written, most > 0 ? most : undefined)
+    const all = findAll(regex, written, most > 0 ? most : undefined)
     if (needed !== 0 && all.length !== needed)
       throw new TemplateError(`"${text(given.pattern)}" is to be found ${needed} times, and is ${all.length} times`)
     const pieces: string[] = []
@@ -88,8 +97,7 @@ const regexFindAll: Filter = (value, args, context) => {
   const given = bind(args, 'regex', 'multiline', 'ignorecase')
   const written = text(value)
   return byRegex(given.regex, given, written, context, regex => {
-    const all = regex.findAll(written)
-    context.limits.members(all.length)
+    const all = findAll(regex, written)
     return all.map(({ groups }) => {
       if (groups.length === 1) return groups[0]
       return groups.length === 2 ? (groups[1] ?? '') : groups.slice(1).map(group => group ?? '')
