@@ -7,7 +7,6 @@ import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
 import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
-import { authoritySignsTokens } from '../kubernetes/components/files.ts'
 import { servedEndpoints } from '../kubernetes/layout/served.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
 import { fetchFile } from '../operations/backup.ts'
@@ -60,8 +59,7 @@ export const refusals: StepDefinition<OnCluster<Mounts & IssueVariables>> = {
     const accepted: string[] = []
     const { admin, tokens } = beforeOf(ctx)
     // Signed with the same key, tokens stay what they are.
-    const signedAnew = ctx.vars.rotate_service_account_keys || authoritySignsTokens(layoutOf(ctx))
-    const oldTokens = signedAnew ? tokens : []
+    const oldTokens = ctx.vars.rotate_service_account_keys ? tokens : []
     const oldAdmin = admin && { certificate: admin.certificate, key: admin.key.reveal() }
     if (oldAdmin && (await api.statusOf('/api/v1/namespaces', oldAdmin)) !== 401)
       accepted.push('the old admin certificate')

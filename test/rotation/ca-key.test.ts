@@ -30,19 +30,20 @@ const kubeasz: HostLayout = {
     }),
   },
 }
-const look = (layout: HostLayout, signs: boolean) => {
+const look = (layout: HostLayout, signs: boolean, rotate = false) => {
   const told: string[] = []
   caKey.checkKeyOfTheCa.run({
     host: { name: 'm1' },
-    vars: { controller_manager_signs: signs },
+    vars: { controller_manager_signs: signs, rotate_service_account_keys: rotate },
     registered: () => ({ layout }),
     log: (line: string) => told.push(line),
-  } as unknown as StepContext<{ controller_manager_signs: boolean }>)
+  } as unknown as StepContext<{ controller_manager_signs: boolean; rotate_service_account_keys: boolean }>)
   return told
 }
 
-test('it is told that tokens are others with the new CA, and refused where that key would stay in Vault', t => {
-  t.regex(look(kubeasz, true)[0] ?? '', /^The key of the CA signs the tokens/)
+test('it is refused where that key would stay in Vault, and told where tokens of before are to end', t => {
+  t.regex(look(kubeasz, true, true)[0] ?? '', /^the key of the CA signs the tokens/)
+  t.deepEqual(look(kubeasz, true), [])
   const error = t.throws<RekeyError>(() => look(kubeasz, false))
   t.is(error?.code, 'preflight.ca-key-signs-tokens')
   t.regex(error?.hint ?? '', /controller_manager_signs/)

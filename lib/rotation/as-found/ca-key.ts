@@ -1,16 +1,18 @@
-// What else the key of a CA signs: where it signs the tokens of service accounts, they are other ones with the new CA.
+// What else the key of a CA signs: where that is the tokens of service accounts, it must be on the masters.
 import { HostFailedError } from '../../errors.ts'
 import { authoritySignsTokens } from '../../kubernetes/components/files.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import type { Variables as AuthorityVariables } from '../authorities.ts'
 import type { OnHost } from '../given/context.ts'
 import { layoutOf } from '../given/found.ts'
 
-type Variables = Pick<AuthorityVariables, 'controller_manager_signs'>
+interface Variables {
+  readonly controller_manager_signs: boolean
+  readonly rotate_service_account_keys: boolean
+}
 
 /**
- * Tells where the key of the CA signs the tokens of service accounts. Fails where it would stay in Vault: an API server that signs tokens
- * with a key that is not there does not start.
+ * Fails where the key of the CA signs the tokens of service accounts and would stay in Vault: an API server that signs tokens with a key that
+ * is not there does not start. Tells where they all become others.
  */
 export const checkKeyOfTheCa: StepDefinition<OnHost<Variables>> = {
   readOnly: true,
@@ -26,8 +28,7 @@ export const checkKeyOfTheCa: StepDefinition<OnHost<Variables>> = {
         },
       )
     }
-    ctx.log(
-      'The key of the CA signs the tokens of service accounts: with the new CA they are others, and pods are refused until their kubelet gives them new ones',
-    )
+    if (ctx.vars.rotate_service_account_keys)
+      ctx.log('the key of the CA signs the tokens of service accounts: those of before are refused from the new CA on')
   },
 }
