@@ -6,15 +6,17 @@ import test, { type ExecutionContext } from 'ava'
 import { keyMatches, parseCertificate, verifyChain } from '../../lib/pki/certificates/certificate.ts'
 import { workbench } from './_rekey.ts'
 
-/** A folder with a passphrase, a host on this machine, and a configuration that asks for one certificate. */
-function scene() {
+/** A folder with a key for the CA's file, a host on this machine, and a configuration that asks for one certificate. */
+function scene(by: 'key' | 'passphrase' = 'key') {
   const bench = workbench(undefined, [], true)
   const file = (name: string, text = '') => {
     const path = join(bench.folder, name)
     if (text) writeFileSync(path, text, { mode: 0o600 })
     return path
   }
-  const passphrase = file('passphrase', 'of this test\n')
+  // What is made of a passphrase takes its time, on purpose.
+  const key = file(by, `${'of this test '.repeat(4)}\n`)
+  const opened = [`--${by}-file`, key]
   const hosts = file('local', `here ansible_connection=local rekey_directory=${join(bench.folder, 'on-host')}\n`)
   const out = join(bench.folder, 'out')
   mkdirSync(out)
@@ -32,18 +34,18 @@ function scene() {
   )
   const ca = join(bench.folder, 'ca.sealed')
   const run = async (t: ExecutionContext, ...args: string[]) => {
-    const called = await bench.rekey([...args, '--passphrase-file', passphrase])
+    const called = await bench.rekey([...args, ...opened])
     t.is(called.code, 0, called.stderr + called.stdout)
     return called.stdout
   }
   const render = (t: ExecutionContext) => run(t, 'template', '-i', hosts, '-c', config, '--ca', ca)
-  return { bench, file, passphrase, out, ca, run, render }
+  return { bench, file, opened, out, ca, run, render }
 }
 
 const role = ['allowed_domains=example.org', 'allow_subdomains=true', 'key_type=ec', 'key_bits=256']
 
 test.serial('a CA is made, and templates get its certificates without any Vault', async t => {
-  const { ca, out, run, render } = scene()
+  const { ca, out, run, render } = scene('passphrase')
   const root = await run(t, 'ca', 'create', ca, 'pki_k8s', '--common-name', 'kubernetes', '--key-type', 'ec')
   t.is(parseCertificate(root).commonName, 'kubernetes')
   t.is(statSync(ca).mode & 0o777, 0o600)
@@ -62,7 +64,7 @@ test.serial('a CA is made, and templates get its certificates without any Vault'
 })
 
 test.serial('certificates tell where their CRL, their OCSP server and their CA are, once that is said', async t => {
-  const { bench, ca, out, passphrase, run, render } = scene()
+  const { bench, ca, out, opened, run, render } = scene()
   await run(t, 'ca', 'create', ca, 'pki_k8s', '--common-name', 'kubernetes', '--key-type', 'ec')
   await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role)
   const at = (name: string) => `http://pki.example.org/${name}`
@@ -77,7 +79,7 @@ test.serial('certificates tell where their CRL, their OCSP server and their CA a
   ]) {
     t.regex(text, place)
   }
-  const { code, stderr } = await bench.rekey([...urls, '--crl', 'here', '--passphrase-file', passphrase])
+  const { code, stderr } = await bench.rekey([...urls, '--crl', 'here', ...opened])
   t.is(code, 1)
   t.regex(stderr, /It must be an http/)
 })
@@ -88,7 +90,7 @@ for (const [title, kind, more] of [
   ['RSA, as it was written before', ['-newkey', 'rsa:2048'], ['-legacy']],
 ] as const) {
   test.serial(`a CA is brought in from PKCS#12: ${title}`, async t => {
-    const { ca, file, out, run, render, bench, passphrase } = scene()
+    const { ca, file, out, run, render, bench, opened } = scene()
     const [key, certificate, bundle] = ['old.key', 'old.crt', 'old.p12'].map(name => file(name)) as [
       string,
       string,
@@ -115,7 +117,7 @@ for (const [title, kind, more] of [
     await run(t, 'ca', 'role', ca, 'pki_k8s', 'kubernetes', ...role)
     await render(t)
     verifyChain(readFileSync(join(out, 'tls.pem'), 'utf8'), readFileSync(certificate, 'utf8'))
-    const wrong = ['ca', 'import', ca, 'pki_k8s', bundle, '--passphrase-file', passphrase]
+    const wrong = ['ca', 'import', ca, 'pki_k8s', bundle, ...opened]
     const { code, stderr } = await bench.rekey(wrong)
     t.is(code, 1)
     t.true(stderr.includes(`${bundle}: is no PKCS#12 file, or its password is another one`), stderr)
@@ -123,8 +125,7 @@ for (const [title, kind, more] of [
 }
 
 test.serial('what is wrong is said, and nothing is made', async t => {
-  const { bench, ca, file, passphrase } = scene()
-  const opened = ['--passphrase-file', passphrase]
+  const { bench, ca, file, opened } = scene()
   const refused = async (message: string, ...args: string[]) => {
     const { code, stderr } = await bench.rekey(['ca', ...args])
     t.is(code, 1, stderr)

@@ -11,6 +11,9 @@ import { issuerContract } from './_issuer-contract.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rekey-embedded-'))
 const passphrase = 'for this test only'
+/** What is made of a passphrase takes its time, on purpose; a key file opens at once. */
+const key = { keyFile: join(folder, 'key') }
+writeFileSync(key.keyFile, 'for this test only '.repeat(4))
 let issuer: EmbeddedIssuer
 test.before(async () => {
   issuer = await openEmbeddedIssuer(join(folder, 'contract'), { passphrase })
@@ -22,9 +25,9 @@ test.after.always(() => {
 issuerContract(test, () => issuer)
 
 /** A file with a root and one certificate, closed again. */
-async function written(name: string, key: Parameters<typeof openEmbeddedIssuer>[1] = { passphrase }) {
+async function written(name: string, by: Parameters<typeof openEmbeddedIssuer>[1] = key) {
   const file = join(folder, name)
-  const opened = await openEmbeddedIssuer(file, key)
+  const opened = await openEmbeddedIssuer(file, by)
   await opened.ensureMount('pki', { maxLeaseTtl: '1000h' })
   const root = await opened.generateRoot('pki', { commonName: 'ca', type: 'internal', ttl: '1000h', keyType: 'ec' })
   await opened.ensureRole('pki', 'web', { allow_any_name: true, key_type: 'ec', cn_validations: ['disabled'] })
@@ -35,7 +38,7 @@ async function written(name: string, key: Parameters<typeof openEmbeddedIssuer>[
 
 test.serial('what was issued is in the index, also after the file was opened again', async t => {
   const { file, root, issued } = await written('index')
-  const again = await openEmbeddedIssuer(file, { passphrase })
+  const again = await openEmbeddedIssuer(file, key)
   const second = await again.issue('pki', 'web', { commonName: 'second' })
   again.close()
   const index = again.index()
@@ -57,7 +60,7 @@ test.serial('the file holds no key and no name in clear, and only its owner may 
 })
 
 test.serial('another passphrase, a changed byte, or another file does not open', async t => {
-  const { file } = await written('guarded')
+  const { file } = await written('guarded', { passphrase })
   await t.throwsAsync(openEmbeddedIssuer(file, { passphrase: 'another' }), {
     message: `${file}: does not open with this passphrase or key, or is damaged`,
   })
@@ -74,7 +77,7 @@ test.serial('another passphrase, a changed byte, or another file does not open',
 })
 
 test.serial('a header that makes no sense is one error, and asks for no memory', async t => {
-  const { file } = await written('header')
+  const { file } = await written('header', { passphrase })
   const sealed = JSON.parse(readFileSync(file, 'utf8'))
   const nonsense = join(folder, 'nonsense')
   const open = async (content: unknown) => {
@@ -114,8 +117,8 @@ test.serial('a key file opens it as well as a passphrase does', async t => {
 
 test.serial('a file that is open is not opened twice; the lock of a process that is gone is taken over', async t => {
   const { file } = await written('locked')
-  const opened = await openEmbeddedIssuer(file, { passphrase })
-  await t.throwsAsync(openEmbeddedIssuer(file, { passphrase }), {
+  const opened = await openEmbeddedIssuer(file, key)
+  await t.throwsAsync(openEmbeddedIssuer(file, key), {
     message: `${file}: is in use by process ${process.pid}`,
   })
   opened.close()
@@ -124,7 +127,7 @@ test.serial('a file that is open is not opened twice; the lock of a process that
     `${file}.lock`,
     JSON.stringify({ ...thisProcess(), started: 'long ago', socket: '.alive-0123456789abcdef' }),
   )
-  const again = await openEmbeddedIssuer(file, { passphrase })
+  const again = await openEmbeddedIssuer(file, key)
   t.is(again.index().length, 1)
   again.close()
   t.deepEqual(
@@ -143,7 +146,7 @@ test.serial('a file that somebody in another container has is not opened; nor is
   const refused = async (holder: unknown, message: RegExp) => {
     writeFileSync(lock, typeof holder === 'string' ? holder : JSON.stringify(holder))
     const before = readFileSync(lock, 'utf8')
-    await t.throwsAsync(openEmbeddedIssuer(file, { passphrase }), { code: 'issuer.in-use', message })
+    await t.throwsAsync(openEmbeddedIssuer(file, key), { code: 'issuer.in-use', message })
     t.is(readFileSync(lock, 'utf8'), before)
   }
   await refused({ ...elsewhere, socket: socket?.name }, /: is in use by process 1$/)
@@ -154,7 +157,7 @@ test.serial('a file that somebody in another container has is not opened; nor is
 
 test.serial('a parameter that it does not know is refused, not left out', async t => {
   const { file } = await written('parameters')
-  const opened = await openEmbeddedIssuer(file, { passphrase })
+  const opened = await openEmbeddedIssuer(file, key)
   const ask = (more: Record<string, string>) => opened.write('pki/issue/web', { common_name: 'x', ...more })
   await t.throwsAsync(ask({ other_sans: 'x' }), {
     message: /the parameter "other_sans" is not offered by rekey's own CA/,
