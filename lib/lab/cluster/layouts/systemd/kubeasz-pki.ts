@@ -66,8 +66,14 @@ const subject = (user: string, group: string) => `/C=CN/ST=HangZhou/L=XS/O=${gro
 /** Its CA_EXPIRY and CERT_EXPIRY are 876000 and 438000 hours. */
 const days = { authority: 36_500, leaf: 18_250 }
 
-/** Makes it, two keys at a time. */
+/** Makes it. */
 export function kubeaszPki(shape: Shape): Promise<Pki> {
+  const { files, script } = kubeaszSteps(shape)
+  return makePki(files, script)
+}
+
+/** What openssl is given, and asked: two keys at a time. */
+export function kubeaszSteps(shape: Shape): { files: Record<string, string>; script: string } {
   const requests = requestsOf(shape)
   const files = Object.fromEntries(requests.map(request => [`${request.name}.cnf`, signingConfig(request)]))
   const key = (name: string) => `openssl genrsa -out ${name}-key.pem 2048`
@@ -76,14 +82,12 @@ export function kubeaszPki(shape: Shape): Promise<Pki> {
     `openssl x509 -req -in ${name}.csr -CA ca.pem -CAkey ca-key.pem -days ${days.leaf} -sha256 \\
       -extfile ${name}.cnf -extensions leaf -out ${name}.pem`,
   ])
-  return makePki(
-    files,
-    `
+  const script = `
 ${key('ca')}
 openssl req -x509 -new -key ca-key.pem -sha256 -days ${days.authority} -subj '${subject('kubernetes-ca', 'k8s')}' \\
   -addext 'keyUsage=critical,keyCertSign,cRLSign' -out ca.pem
 echo ${requests.map(({ name }) => name).join(' ')} | xargs -n 1 | xargs -P 2 -I NAME ${key('NAME')}
 ${lines.join('\n')}
-`,
-  )
+`
+  return { files, script }
 }

@@ -23,7 +23,8 @@ export const kubeasz: Layout = {
     '../manifests/coredns.yaml',
   ],
   adminKubeconfig,
-  groups: { masters: 'kube_master', nodes: 'kube_node' },
+  groups: { masters: 'kube_master', nodes: 'kube_node', etcd: 'etcd' },
+  hostVariables: (_, { podSubnet, hostname }) => ({ ...(podSubnet && { k8s_nodename: hostname }) }),
   // Its API servers answer nobody without a certificate or a token.
   anonymousReadiness: false,
   units: () => [],
