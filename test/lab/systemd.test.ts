@@ -1,84 +1,47 @@
-// Clusters of systemd units, made as others make them: well from their snapshot, rotated twice, undone, and undone after a run was killed and
-// gone on with. What a rotation did is judged from outside.
+// A cluster of systemd units, made as others make them the hard way: well from its snapshot, rotated twice in a row, and undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import type { RunEvent } from '../../lib/run/events.ts'
-import { eventOf, rekey } from './_lab.ts'
+import { type Called, eventOf, eventsOf, rekey } from './_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
-const told = (progress: lab.Progress) => {
-  if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-}
-
-const name = 'units'
-const options: lab.LabOptions = { name, masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
+const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
+const { name } = options
 
 let shape: lab.Shape
 
 test.before(async () => {
-  shape = await lab.up({ ...options, fresh: true }, told)
+  shape = await lab.up({ ...options, fresh: true }, progress => {
+    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
+  })
 })
 test.after.always(() => lab.down(name, () => {}))
 
-const eventsOf = ({ stdout }: { stdout: string }) =>
-  stdout
-    .split('\n')
-    .filter(line => line.startsWith('{'))
-    .map(line => JSON.parse(line) as RunEvent)
-
-const rotate = (opts: Parameters<typeof rekey>[1] = {}) =>
-  rekey(['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--output', 'json'], opts)
+const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
+/** What a call said that did not end as it should. */
+const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
 
 test.serial('everything of a cluster made the hard way is a unit, and controllers run no pods', async t => {
-  const units = (machine: string) =>
-    lab
-      .exec(name, machine, [
-        'sh',
-        '-c',
-        "systemctl list-units --plain --no-legend 'kube*' etcd.service | cut -d' ' -f1",
-      ])
-      .then(text => text.trim().split('\n'))
-  t.deepEqual(await units('m1'), [
-    ...['etcd.service', 'kube-apiserver.service', 'kube-controller-manager.service', 'kube-scheduler.service'],
-  ])
-  t.deepEqual(await units('n1'), ['kube-proxy.service', 'kubelet.service'])
+  const units = async (machine: string) => {
+    const words = ['systemctl', 'list-units', '--plain', '--no-legend', 'kube*.service', 'etcd.service']
+    return (await lab.exec(name, machine, words)).match(/^[\w-]+(?=\.service)/gm)
+  }
+  t.deepEqual(await units('m1'), ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'])
+  t.deepEqual(await units('n1'), ['kube-proxy', 'kubelet'])
   t.deepEqual((await lab.status(name)).complaints, [])
 })
 
-test.serial('it is rotated twice, and undone: each time the whole of it', async t => {
+test.serial('it is rotated twice in a row, each time the whole of it, and undone', async t => {
   for (const round of ['first', 'second']) {
     const old = await takeOld(shape)
-    const called = await rotate()
-    t.is(
-      called.code,
-      0,
-      `${round}: ${called.stderr}${JSON.stringify(eventsOf(called).findLast(e => e.kind === 'run.finished'))}`,
-    )
+    const called = await rekey([...rotation(), '--output', 'json'])
+    t.is(called.code, 0, `${round}: ${saidBy(called)}`)
+    // Units of kube-proxy are in no list of the API, and are restarted like any.
+    t.notRegex(called.stdout, /There is no kube-proxy/)
     const { folder } = eventOf(eventsOf(called), 'run.started')
     await assertRotated(shape, folder, old)
     if (round === 'first') continue
     const undone = await rekey(['rollback', folder])
-    t.is(undone.code, 0, undone.stdout + undone.stderr)
+    t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
   }
-})
-
-test.serial('a run that was killed in the swap is gone on with, and undone', async t => {
-  const old = await takeOld(shape)
-  let killed = false
-  const called = await rotate({
-    onLine: (line, kill) => {
-      if (killed || !line.includes('"step.started"') || !line.includes('"restart-etcd"')) return
-      killed = true
-      kill('SIGKILL')
-    },
-  })
-  t.true(killed, called.stderr)
-  const { folder } = eventOf(eventsOf(called), 'run.started')
-  const resumed = await rekey(['resume', folder])
-  t.is(resumed.code, 0, resumed.stdout + resumed.stderr)
-  await assertRotated(shape, folder, old)
-  const undone = await rekey(['rollback', folder])
-  t.is(undone.code, 0, undone.stdout + undone.stderr)
-  await assertAsBefore(shape, old)
 })
