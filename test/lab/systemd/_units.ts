@@ -3,9 +3,9 @@ import { strict as assert } from 'node:assert'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { tryCommand } from '../../lib/lab/command.ts'
-import * as lab from '../../lib/lab/index.ts'
-import { scratchFile } from './_lab.ts'
+import { tryCommand } from '../../../lib/lab/command.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import { scratchFile } from '../_lab.ts'
 
 /** Where a shape keeps what a rotation replaces. */
 interface Places {

@@ -1,7 +1,7 @@
 // A cluster of systemd units, made as others make them the hard way: well from its snapshot, rotated twice in a row, and undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
-import * as lab from '../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, rekey } from './_lab.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import { type Called, eventOf, eventsOf, rekey } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
