@@ -5,8 +5,8 @@ import { createServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import { openEmbeddedIssuer } from '../../lib/pki/issuer/embedded-issuer.ts'
-import { labBinary } from './vault/_vault-server.ts'
+import { openEmbeddedIssuer } from '../../../lib/pki/issuer/embedded-issuer.ts'
+import { labBinary } from '../vault/_vault-server.ts'
 
 const binary = labBinary('vault')
 const test = anyTest.serial as TestFn

@@ -9,10 +9,10 @@ import { basename, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import anyTest, { type TestFn } from 'ava'
-import { type EmbeddedIssuer, openEmbeddedIssuer } from '../../lib/pki/issuer/embedded-issuer.ts'
-import type { IssueRequest, RoleSettings } from '../../lib/pki/vault/contract.ts'
-import { freePort } from '../ssh/sshd.ts'
-import { labBinary } from './vault/_vault-server.ts'
+import { type EmbeddedIssuer, openEmbeddedIssuer } from '../../../lib/pki/issuer/embedded-issuer.ts'
+import type { IssueRequest, RoleSettings } from '../../../lib/pki/vault/contract.ts'
+import { freePort } from '../../ssh/sshd.ts'
+import { labBinary } from '../vault/_vault-server.ts'
 
 const binary = labBinary('kubernetes')
 const test = anyTest.serial as TestFn
