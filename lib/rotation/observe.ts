@@ -16,7 +16,7 @@ import {
 } from '../kubernetes/probes/probes.ts'
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
-import { administratorOf } from './given/administrator.ts'
+import { administratorOf, apiServerOf as apiServerAt } from './given/administrator.ts'
 import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
 import { conditionsOf, type Looking, must } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
@@ -58,11 +58,15 @@ const probesStep = 'start-the-probes'
 const credentialsStep = 'note-credentials'
 
 /** Where the API is asked: at each server, and where users reach it, if that is another place. */
-export function probedAddresses(ctx: Pick<RunContext<Pick<Variables, 'api_server'>>, 'vars' | 'hosts'>): {
+export function probedAddresses(
+  ctx: Pick<RunContext<Pick<Variables, 'api_server'>>, 'vars' | 'hosts' | 'registered'>,
+): {
   readonly endpoint?: string
   readonly servers: readonly (readonly [master: string, address: string])[]
 } {
-  const servers = ctx.hosts(masters).map(master => [master.name, apiServerOf(master)] as const)
+  const servers = ctx
+    .hosts(masters)
+    .map(master => [master.name, apiServerOf(master, apiServerAt(ctx, master).port)] as const)
   const endpoint = new URL(ctx.vars.api_server).origin
   return { servers, endpoint: servers.some(([, address]) => address === endpoint) ? undefined : endpoint }
 }
