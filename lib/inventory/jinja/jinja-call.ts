@@ -34,7 +34,7 @@ export interface Machine {
 }
 
 /** The longest text that a template makes. */
-export const mostText = 16 * 1024 * 1024
+export const mostText = 8 * 1024 * 1024
 const mostTexts = 256 * 1024 * 1024
 /** The most members of a list that a template makes. */
 export const mostMembers = 1_000_000
@@ -55,7 +55,7 @@ export class Limits {
 
   /** Counts a text that is about to be made, by its length. Throws `TemplateError` when it is too long. */
   text(length: number): void {
-    if (length > mostText) throw new TemplateError('it makes a text of more than 16 million characters')
+    if (length > mostText) throw new TemplateError('it makes a text of more than eight million characters')
     this.#texts += Math.max(0, length)
     if (this.#texts > mostTexts) throw new TemplateError('it makes texts of more than 256 million characters')
   }

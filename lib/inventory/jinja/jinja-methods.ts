@@ -192,7 +192,7 @@ export function replaceText(written: string, from: string, to: string, count: nu
     end = at + from.length
     places++
   }
-  limits.step(places)
+  limits.step(places * 4)
   limits.text(written.length + places * (to.length - from.length))
   // "$" means something to JavaScript there.
   return written.slice(0, end).replaceAll(from, to.replaceAll('$', '$$$$')) + written.slice(end)

@@ -174,6 +174,8 @@ type Loop = Extract<Statement, { kind: 'for' }>
 
 /** What a pass through a loop counts as: it makes names of its own, and `loop`. */
 const stepsOfPass = 4
+/** What calling a macro counts as. */
+const stepsOfCall = 16
 
 function runLoop(loop: Loop, over: readonly unknown[], frame: Frame, output: unknown[], depth: number): void {
   const { run: state } = frame
@@ -258,6 +260,7 @@ const sameValues = (one: readonly unknown[], other: readonly unknown[]): boolean
 /** A macro, which sees the names where it stands. */
 function macroOf({ name, parameters, body }: MacroSource, frame: Frame): Callable {
   return new Callable(({ positional, named }) => {
+    frame.run.limits.step(stepsOfCall)
     const inner = new Frame(frame.run, frame)
     const left = new Map(named)
     for (const [index, parameter] of parameters.entries()) {

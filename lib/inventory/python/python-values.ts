@@ -117,7 +117,7 @@ export function text(value: unknown): string {
 /** Python's `repr()`. Throws `TemplateError` for what can't be printed. */
 export function repr(
   value: unknown,
-  room = new Room(16 * 1024 * 1024, 'it prints more than 16 million characters'),
+  room = new Room(8 * 1024 * 1024, 'it prints more than eight million characters'),
 ): string {
   const printed = reprOf(value, room)
   room.take(printed.length)

@@ -93,7 +93,7 @@ const sum: Filter = (value, args, context) => {
 /** A list without what lists in it are wrapped in. */
 export function flatten(value: unknown, levels: number, skipNulls: boolean, limits: Limits): unknown[] {
   const members = list(value)
-  limits.step(members.length + 1)
+  limits.step(2 * members.length + 2)
   return members.flatMap(member => {
     if (skipNulls && (member === null || member === 'None' || member === 'null')) return []
     return Array.isArray(member) && levels !== 0 ? flatten(member, levels - 1, skipNulls, limits) : [member]

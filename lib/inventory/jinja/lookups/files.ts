@@ -27,7 +27,7 @@ export function readText(path: string, { run }: Frame): string {
   try {
     const { size, isFile } = { size: statSync(path).size, isFile: statSync(path).isFile() }
     if (!isFile) throw new TemplateError(`${path} is no file`)
-    if (size > mostText) throw new TemplateError(`${path} has more than 16 MiB`)
+    if (size > mostText) throw new TemplateError(`${path} has more than 8 MiB`)
     bytes = readFileSync(path)
   } catch (error) {
     if (error instanceof TemplateError) throw error
