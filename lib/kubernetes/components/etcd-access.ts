@@ -11,6 +11,12 @@ export interface ListensAt {
   readonly port: number
 }
 
+/** A certificate and its key, as files. */
+export interface Identity {
+  readonly certificate: string
+  readonly key: string
+}
+
 /** How an etcd is asked, on its host. */
 export interface EtcdAccess {
   readonly client: ListensAt
@@ -21,7 +27,9 @@ export interface EtcdAccess {
   /** Whom clients trust, a file; none where it is asked without TLS. */
   readonly ca?: string
   /** Pairs of files that it may be asked with, the best first. Not all of them need be there. */
-  readonly identities: readonly { readonly certificate: string; readonly key: string }[]
+  readonly identities: readonly Identity[]
+  /** What its peers present to it, where they do. */
+  readonly peerIdentity?: Identity
   readonly data: string
 }
 
@@ -32,12 +40,15 @@ export function etcdAccess({ host, components }: HostLayout): EtcdAccess {
   const client = best(etcd, 'listen-client-urls', 'http://localhost:2379')
   const metrics = listens(etcd, 'listen-metrics-urls').find(({ tls }) => !tls)
   const ca = fileOf(etcd, 'etcd-ca') ?? (apiServer && fileOf(apiServer, 'etcd-ca')) ?? fileOf(etcd, 'client-ca')
+  const peer = best(etcd, 'listen-peer-urls', 'http://localhost:2380')
+  const peerIdentity = pairOf(fileOf(etcd, 'peer'))
   return {
     client,
-    peer: best(etcd, 'listen-peer-urls', 'http://localhost:2380'),
+    peer,
     ...(metrics && { metrics }),
     ...(client.tls && ca && { ca: ca.path }),
     identities: client.tls ? identities(etcd, apiServer) : [],
+    ...(peer.tls && peerIdentity && { peerIdentity }),
     data: etcd.flags['data-dir']?.at(-1) ?? '/var/lib/etcd',
   }
 }

@@ -1,10 +1,9 @@
 // The members of etcd, each asked on its own host: how it is, whom it knows, and for a snapshot.
-import { quote, raw } from '../../connection/shell.ts'
+import { quote, raw, secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { getFromLoopback } from '../api/loopback.ts'
-import { presentedCertificates } from './endpoints.ts'
-import { type EtcdAccess, type ListensAt, urlOf } from './etcd-access.ts'
+import { type EtcdAccess, type Identity, type ListensAt, urlOf } from './etcd-access.ts'
 
 /** One member as etcd lists it. */
 export interface EtcdMember {
@@ -81,31 +80,50 @@ export async function etcdMembers({ $ }: HostSession, access: EtcdAccess): Promi
 
 /**
  * Whether the etcd of a host answers a read that needs a quorum. Asked where it tells its health without a certificate, if it was given such
- * a place: that costs no process. Else it is read by etcdctl, with the files that lie there now.
+ * a place; else as a client, with the files that lie there now. Costs no process of etcd's own, so it may be asked often.
  */
 export async function etcdHealthy(session: HostSession, access: EtcdAccess): Promise<boolean> {
-  const plain = access.metrics ?? (access.client.tls ? undefined : access.client)
-  if (plain) return (await tell(session, plain, '/health'))?.includes('"health":"true"') ?? false
-  const { exitCode } = await session.$({
-    nothrow: true,
-    quiet: true,
-  })`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" --command-timeout=3s endpoint health`
-  return exitCode === 0
+  const at = access.metrics ?? access.client
+  const answer = await tell(session, at, '/health', access.identities)
+  return /"health":\s*"?true/.test(answer ?? '')
 }
 
 /**
  * Whether the etcd of a host is there for its peers, quorum or not: it tells its health, to those who need no certificate, last of all, and
- * shakes hands with its peers just before. Rejects with `HostFailedError` where it does not listen.
+ * answers its peers just before. That it shakes hands with them proves nothing: it does so from its start on. Rejects with
+ * `HostFailedError` where it does not listen.
  */
-export async function etcdServes(session: HostSession, { metrics, peer }: EtcdAccess): Promise<boolean> {
+export async function etcdServes(session: HostSession, { metrics, peer, peerIdentity }: EtcdAccess): Promise<boolean> {
   if (metrics) return (await tell(session, metrics, '/livez')) !== undefined
-  if (!peer.tls) return (await tell(session, peer, '/version')) !== undefined
-  const open = () => session.forward(peer.address, peer.port)
-  return (await presentedCertificates(open, `${session.host.name}:${peer.port}`)) !== ''
+  return (await tell(session, peer, '/version', peerIdentity ? [peerIdentity] : [])) !== undefined
 }
 
-const tell = (session: HostSession, { address, port }: ListensAt, path: string) =>
-  getFromLoopback(session, port, path, { address })
+async function tell(
+  session: HostSession,
+  { tls, address, port }: ListensAt,
+  path: string,
+  identities: readonly Identity[] = [],
+): Promise<string | undefined> {
+  const secured = tls ? await firstOf(session, identities) : undefined
+  return getFromLoopback(session, port, path, { address, tls: secured })
+}
+
+/** The first of several identities whose files can be read. They are read each time: a rotation changes them. */
+async function firstOf(
+  { files }: HostSession,
+  identities: readonly Identity[],
+): Promise<{ cert?: string; key?: string }> {
+  for (const { certificate, key } of identities) {
+    try {
+      const [cert, pem] = await Promise.all([files.readText(certificate), files.readText(key)])
+      return { cert, key: secret(pem).reveal() }
+    } catch (error) {
+      // It is not there: layouts differ in which they make.
+      if (!(error instanceof HostFailedError)) throw error
+    }
+  }
+  return {}
+}
 
 /**
  * Saves a snapshot of the etcd of a host and checks it.

@@ -1,12 +1,16 @@
 // How etcd is reached and asked, on each of the layouts that it is found in.
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { etcdHealthy, etcdServes } from '../../../lib/kubernetes/components/etcd.ts'
 import { etcdAccess, urlOf } from '../../../lib/kubernetes/components/etcd-access.ts'
 import type { FoundComponent, HostLayout, NamedFile } from '../../../lib/kubernetes/layout/host-layout.ts'
 import { kubeadmLayout } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 import { found, localHost, unit } from './_host.ts'
 
 const file = (role: NamedFile['role'], path: string, key?: string): NamedFile => ({
@@ -79,13 +83,37 @@ test('where nothing is said, it is as etcd itself has it; where there is none, t
   t.throws<RekeyError>(() => etcdAccess({ host: 'n1', components: {} }), { code: 'etcd.none' })
 })
 
-test('one without a plain port is read by etcdctl, and serves when it shakes hands with its peers', async t => {
-  const { session } = await localHost(t)
+test('one without a plain port is asked as a client whose files are there; a handshake alone is no answer', async t => {
+  const { session, folder } = await localHost(t)
+  const ca = await issue({ name: 'CN=etcd-ca', ca: true })
+  const client = await issue({ name: 'CN=client', issuer: ca })
+  const server = await issue({ name: 'CN=server', issuer: ca })
+  const [certificate, key] = [join(folder, 'client.pem'), join(folder, 'client-key.pem')]
+  writeFileSync(certificate, client.pem)
+  writeFileSync(key, client.keyPem)
+  let answers = false
+  const options = { cert: server.pem, key: server.keyPem, ca: ca.pem, requestCert: true, rejectUnauthorized: true }
+  const etcd = createTlsServer(options, (request, response) => {
+    if (answers) response.end(request.url === '/health' ? '{"health":"true","reason":""}' : '{"etcdserver":"3.6.0"}')
+    else request.socket.destroy()
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => etcd.close())
+  await new Promise(resolve => etcd.once('listening', resolve))
+  const url = `https://127.0.0.1:${(etcd.address() as AddressInfo).port}`
   const access = etcdAccess(
-    layout({ 'listen-client-urls': 'https://127.0.0.1:1', 'listen-peer-urls': 'https://127.0.0.1:1' }),
+    layout({ 'listen-client-urls': url, 'listen-peer-urls': url }, [
+      file('etcd-client', '/none.pem', '/none-key.pem'),
+      file('serving', certificate, key),
+      file('peer', certificate, key),
+    ]),
   )
+  t.false(await etcdServes(session, access))
   t.false(await etcdHealthy(session, access))
-  await t.throwsAsync(() => etcdServes(session, access))
+  answers = true
+  t.true(await etcdServes(session, access))
+  t.true(await etcdHealthy(session, access))
+  t.false(await etcdHealthy(session, { ...access, identities: [] }), 'it lets nobody else in')
+  await t.throwsAsync(() => etcdServes(session, { ...access, peer: { ...access.peer, port: 1 } }))
 })
 
 test('one that is asked without TLS tells its health there', async t => {
