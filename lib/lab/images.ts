@@ -12,14 +12,13 @@ import {
   readlinkSync,
   renameSync,
   symlinkSync,
-  writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { RekeyError } from '../errors.ts'
 import { kubernetesVersion } from './binaries.ts'
 import { command, lastLines, tryCommand } from './command.ts'
-import { cacheFolder } from './folders.ts'
+import { cacheFolder, writeWhole } from './folders.ts'
 import { type Report, timed } from './progress.ts'
 
 /** Where the images pretend to come from. */
@@ -175,14 +174,14 @@ function writeArchive(folder: string, layers: Record<Layer, { digest: string }>)
       },
       rootfs: { type: 'layers', diff_ids: image.layers.map(layer => `sha256:${layers[layer].digest}`) },
     }
-    writeFileSync(join(folder, `config-${index}.json`), JSON.stringify(config))
+    writeWhole(join(folder, `config-${index}.json`), JSON.stringify(config))
     return {
       Config: `config-${index}.json`,
       RepoTags: image.names.map(name => `${imageRepository}/${name}`),
       Layers: image.layers.map(layer => `${layer}.tar`),
     }
   })
-  writeFileSync(join(folder, 'manifest.json'), JSON.stringify(manifest))
+  writeWhole(join(folder, 'manifest.json'), JSON.stringify(manifest))
 }
 
 /** Runs the base's containerd for as long as an import takes, where it can leave nothing behind. */

@@ -1,10 +1,10 @@
 // The inventory of a lab, written the way an operator would write it for a cluster of their own.
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { canaryWorkloads, routesWorkload } from './cluster/canaries.ts'
 import { layoutOf } from './cluster/layouts/index.ts'
 import { vaultAddress, vaultCaFile, vaultTokenFile } from './cluster/vault.ts'
-import { labFolder } from './folders.ts'
+import { labFolder, writeWhole } from './folders.ts'
 import { loginUser } from './machines/furnish.ts'
 import { knownHostsFile, loginPassword, privateKeyFile } from './machines/keys.ts'
 import { defaultOptions, endpointOf, has, loadBalancer, type Machine, type Role, type Shape } from './shape.ts'
@@ -19,9 +19,9 @@ export const canaryResults = '/var/lib/rekey-canary'
 export function writeInventory(shape: Shape): void {
   const folder = dirname(inventoryPath(shape.name))
   mkdirSync(join(folder, 'group_vars'), { recursive: true, mode: 0o700 })
-  writeFileSync(join(folder, 'hosts.yml'), hosts(shape))
+  writeWhole(join(folder, 'hosts.yml'), hosts(shape))
   const file = join(folder, 'group_vars', 'all.yml')
-  writeFileSync(file, variables(shape))
+  writeWhole(file, variables(shape))
   chmodSync(file, 0o600)
 }
 

@@ -1,7 +1,7 @@
 // What a lab says about itself on disk: its size, its traits, its subnet, what it was made of, and whether it is finished.
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { labFolder, labsFolder, privateFolder } from './folders.ts'
+import { labFolder, labsFolder, privateFolder, writeWhole } from './folders.ts'
 import type { Parts } from './machines/machine.ts'
 import { type LabOptions, type Shape, shapeOf } from './shape.ts'
 
@@ -29,7 +29,7 @@ export function writeRecord(record: LabRecord): void {
   mkdirSync(labsFolder(), { recursive: true, mode: 0o700 })
   privateFolder(labFolder(record.name))
   const file = recordFile(record.name)
-  writeFileSync(`${file}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 })
+  writeWhole(`${file}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 })
   renameSync(`${file}.new`, file)
 }
 

@@ -1,11 +1,11 @@
 // The Debian that every machine of every lab starts from: made once with debootstrap, kept in the cache, never written to.
 import { createHash } from 'node:crypto'
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { RekeyError } from '../errors.ts'
 import { command, lastLines, tryCommand } from './command.ts'
-import { cacheFolder, privateFolder } from './folders.ts'
+import { cacheFolder, privateFolder, writeWhole } from './folders.ts'
 import { type Report, timed } from './progress.ts'
 
 const suite = 'bookworm'
@@ -111,7 +111,7 @@ async function configure(folder: string): Promise<void> {
   const path = (...parts: string[]) => join(folder, ...parts)
   const write = (file: string, content: string, mode = 0o644) => {
     mkdirSync(join(path(file), '..'), { recursive: true })
-    writeFileSync(path(file), content, { mode })
+    writeWhole(path(file), content, { mode })
   }
   const units = '/etc/systemd/system'
   cpSync(join(sourceFolder, 'kubelet.service'), path(units, 'kubelet.service'))

@@ -1,11 +1,11 @@
 // The disks of a finished lab, kept in the cache, so that the next one of the same shape need not be made again.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { layoutOf } from './cluster/layouts/index.ts'
 import { command } from './command.ts'
-import { cacheFolder, labFolder, privateFolder } from './folders.ts'
+import { cacheFolder, labFolder, privateFolder, writeWhole } from './folders.ts'
 import { freeze } from './machines/cgroups.ts'
 import { copyOffEtcdDisk, hasEtcdDisk } from './machines/etcd-disk.ts'
 import { leaderOf, machineFolder, type Parts } from './machines/machine.ts'
@@ -93,7 +93,7 @@ export async function takeSnapshot(shape: Shape, snapshot: string): Promise<void
   } finally {
     await freeze(shape.name, false)
   }
-  writeFileSync(join(building, 'snapshot.json'), JSON.stringify({ made: new Date().toISOString() }))
+  writeWhole(join(building, 'snapshot.json'), JSON.stringify({ made: new Date().toISOString() }))
   // What an older version of the lab, or of what it is made of, has left.
   const family = new RegExp(`^${familyOf(shape)}-[0-9a-f]{16}(\\.building)?$`)
   for (const other of readdirSync(snapshotsFolder()))

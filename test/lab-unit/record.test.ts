@@ -1,4 +1,5 @@
 // What a lab keeps on disk about itself and its snapshot.
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +7,8 @@ import test from 'ava'
 import { type LabRecord, labNames, readRecord, shapeOfRecord, writeRecord } from '../../lib/lab/record.ts'
 import { dispensable, type LabOptions, logins, shapeOf } from '../../lib/lab/shape.ts'
 import { isUsable, snapshotFolder } from '../../lib/lab/snapshot.ts'
+import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
+import { temporaryFolder } from '../_temporary.ts'
 
 const parts = { base: '/base', containerd: '/containerd', binaries: { kubernetes: '/k', vault: '/v' } }
 
@@ -87,4 +90,27 @@ test.serial('a snapshot is used for 200 days: its certificates have a year', t =
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+})
+
+const withMounts = ownMountsMissing() ? test.skip : test.serial
+withMounts('a disk that is full is told with the file that has no room on it', t => {
+  const disk = temporaryFolder('lab-disk')
+  const record = {
+    name: 'one',
+    masters: 1,
+    nodes: 0,
+    subnet: '10.201.7.0/24',
+    parts,
+    stage: 'incomplete',
+    snapshot: '/',
+  }
+  const program = `import { writeRecord } from ${JSON.stringify(join(import.meta.dirname, '../../lib/lab/record.ts'))}
+try { writeRecord(${JSON.stringify(record)}) } catch (error) { console.log(error.code + ' ' + error.message) }`
+  const script = `mount -t tmpfs -o size=8k tmpfs ${disk}; head -c 100000 /dev/zero >${disk}/ballast 2>/dev/null || true; exec "$@"`
+  const words = ['sh', '-ec', script, 'sh', process.execPath, '--input-type=module', '-e', program]
+  const { stdout, stderr } = spawnSync(withOwnMounts[0], [...withOwnMounts.slice(1), ...words], {
+    env: { ...process.env, XDG_STATE_HOME: disk },
+    encoding: 'utf8',
+  })
+  t.regex(stdout, /^lab\.disk \S+\/rekey\/labs\/one\/lab\.json\.new can't be written: ENOSPC: /, stderr)
 })

@@ -1,10 +1,10 @@
 // The lab's Vault: its certificate, its initialisation, its unsealing, and a token that may do what a rotation needs.
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { command, waitFor } from '../command.ts'
-import { labFolder, privateFolder } from '../folders.ts'
+import { labFolder, privateFolder, writeWhole } from '../folders.ts'
 import { fileOf } from '../machines/machine.ts'
 import { type Shape, vaultMachine } from '../shape.ts'
 
@@ -41,7 +41,7 @@ export async function prepareVault(shape: Shape): Promise<void> {
   const write = (path: string, content: string | Buffer) => {
     const file = fileOf(lab, machine.name, path)
     mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, content, { mode: 0o600 })
+    writeWhole(file, content, { mode: 0o600 })
   }
   write('/etc/vault.d/tls.crt', readFileSync(join(folder, 'server.crt')))
   write('/etc/vault.d/tls.key', readFileSync(join(folder, 'server.key')))
@@ -132,7 +132,7 @@ path "sys/seal-status" { capabilities = ["read"] }
 `
 
 function secretFile(path: string, content: string): void {
-  writeFileSync(path, content, { mode: 0o600 })
+  writeWhole(path, content, { mode: 0o600 })
   chmodSync(path, 0o600)
 }
 

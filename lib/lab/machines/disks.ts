@@ -1,8 +1,10 @@
 // What is on each machine's disk before it boots for the first time.
+
 import { randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { layoutOf } from '../cluster/layouts/index.ts'
+import { writeWhole } from '../folders.ts'
 import { endpointOf, type Machine, masters, type Shape, vaultMachine } from '../shape.ts'
 import { fileOf, machineFolder } from './machine.ts'
 
@@ -18,7 +20,7 @@ export function prepareDisk(shape: Shape, machine: Machine): void {
   const write = (path: string, content: string) => {
     const file = fileOf(shape.name, machine.name, path)
     mkdirSync(dirname(file), { recursive: true })
-    writeFileSync(file, content)
+    writeWhole(file, content)
   }
   mkdirSync(join(machineFolder(shape.name, machine.name), 'etcd'), { recursive: true, mode: 0o700 })
   chmodSync(join(machineFolder(shape.name, machine.name), 'etcd'), 0o700)

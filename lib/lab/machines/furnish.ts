@@ -1,18 +1,10 @@
 // What is the same cluster in every lab of its kind, however it is entered and whatever lies on its machines: who may log in, and which
 // tools there are. Put on the disks each time before they boot, and no part of a snapshot's key.
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { command } from '../command.ts'
+import { writeWhole } from '../folders.ts'
 import { has, type Machine, type Shape } from '../shape.ts'
 import { loginPassword, privateKeyFile } from './keys.ts'
 import { fileOf } from './machine.ts'
@@ -73,7 +65,7 @@ const hashed = async (password: string) =>
 
 function place(file: string, content: string, { mode = 0o644, uid = 0, gid = 0 } = {}): void {
   mkdirSync(dirname(file), { recursive: true })
-  writeFileSync(file, content)
+  writeWhole(file, content)
   chownSync(file, uid, gid)
   chmodSync(file, mode)
 }

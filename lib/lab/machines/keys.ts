@@ -1,9 +1,9 @@
 // The lab's keys for SSH: one for whoever comes in, one for each machine, and the known_hosts that goes with them; and a password.
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { command } from '../command.ts'
-import { labFolder, privateFolder } from '../folders.ts'
+import { labFolder, privateFolder, writeWhole } from '../folders.ts'
 import type { Shape } from '../shape.ts'
 import { fileOf } from './machine.ts'
 
@@ -24,7 +24,7 @@ export const knownHostsFile = (lab: string): string => join(sshFolder(lab), 'kno
 export async function createKeys(shape: Shape): Promise<void> {
   privateFolder(sshFolder(shape.name))
   await createKey(privateKeyFile(shape.name), `rekey lab ${shape.name}`)
-  writeFileSync(passwordFile(shape.name), `${randomBytes(12).toString('base64url')}\n`, { mode: 0o600 })
+  writeWhole(passwordFile(shape.name), `${randomBytes(12).toString('base64url')}\n`, { mode: 0o600 })
   const authorized = readFileSync(`${privateKeyFile(shape.name)}.pub`)
   const known: string[] = []
   for (const { name, address } of shape.machines) {
@@ -35,9 +35,9 @@ export async function createKeys(shape: Shape): Promise<void> {
     known.push(`${name},${address} ${type} ${key}`)
     const home = fileOf(shape.name, name, '/root/.ssh')
     mkdirSync(home, { recursive: true, mode: 0o700 })
-    writeFileSync(join(home, 'authorized_keys'), authorized, { mode: 0o600 })
+    writeWhole(join(home, 'authorized_keys'), authorized, { mode: 0o600 })
   }
-  writeFileSync(knownHostsFile(shape.name), `${known.join('\n')}\n`, { mode: 0o600 })
+  writeWhole(knownHostsFile(shape.name), `${known.join('\n')}\n`, { mode: 0o600 })
 }
 
 async function createKey(path: string, comment: string): Promise<void> {

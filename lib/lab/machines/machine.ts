@@ -1,10 +1,10 @@
 // Boots and ends machines: systemd-nspawn on an overlay of the base, in a cgroup and network namespace of their own.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { type CommandOptions, type CommandResult, command, lastLines, tryCommand, waitFor } from '../command.ts'
-import { labFolder, runtimeFolder } from '../folders.ts'
+import { labFolder, runtimeFolder, writeWhole } from '../folders.ts'
 import type { Machine, Shape } from '../shape.ts'
 import { createCgroups, endCgroups, processesOf } from './cgroups.ts'
 import { etcdDisk, hasEtcdDisk } from './etcd-disk.ts'
@@ -138,7 +138,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       if (!leader || !leaderStarted) return undefined
       mkdirSync(runtimeFolder(lab), { recursive: true, mode: 0o700 })
       const running: Running = { leader, leaderStarted }
-      writeFileSync(runningFile(lab, machine.name), JSON.stringify(running))
+      writeWhole(runningFile(lab, machine.name), JSON.stringify(running))
       return true
     },
     { every: 50 },
@@ -173,7 +173,7 @@ async function copyContainerd(from: string, to: string): Promise<void> {
   for (const database of databases.split('\n').filter(Boolean)) {
     const content = readFileSync(database)
     rmSync(database)
-    writeFileSync(database, content, { mode: 0o644 })
+    writeWhole(database, content, { mode: 0o644 })
   }
 }
 
