@@ -301,8 +301,22 @@ function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], author
       else drafts.push({ rows: [row], place, machines: [machine] })
     }
   }
+  for (const draft of drafts.filter(({ rows: [row] }) => row?.id === 'admin')) withCopies(draft, machines)
   return drafts
 }
+
+/** The administrator's kubeconfig on machines that are no masters, as kubeasz hands it out: the same file with the same certificate. */
+function withCopies({ place, machines: holders }: Draft, machines: readonly MachineFacts[]): void {
+  const path = placePath(place)
+  const present = holders[0]?.certificates.get(path)
+  const copies = machines.filter(
+    machine => !machine.controlPlane && sameCertificate(present, machine.certificates.get(path)),
+  )
+  holders.push(...copies)
+}
+
+/** Whether a file lies where somebody lives. */
+export const isInHome = (path: string) => /^\/(root|home)\//.test(path)
 
 const realOf = ({ reals }: MachineFacts, path: string) => reals?.get(path) ?? path
 
@@ -422,9 +436,12 @@ export function unplannedCertificates(
     const superseded = new RegExp(
       `^${kubeletFolder(layout).replaceAll(/[.+]/g, '\\$&')}/kubelet-(client|server)-\\d.*\\.pem$`,
     )
-    return [...machine.certificates.keys()]
-      .filter(path => !known.has(realOf(machine, path)) && !superseded.test(realOf(machine, path)))
-      .map(path => ({ host: machine.name, path }))
+    return (
+      [...machine.certificates.keys()]
+        // What people keep in their homes is theirs.
+        .filter(path => !isInHome(path) && !known.has(realOf(machine, path)) && !superseded.test(realOf(machine, path)))
+        .map(path => ({ host: machine.name, path }))
+    )
   })
 }
 

@@ -7,7 +7,7 @@ import { type Discovery, discover } from '../layout/discover.ts'
 import type { FoundFile } from '../layout/found-text.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
 import type { MachineFacts } from '../layout/layout.ts'
-import { adminKubeconfigOf, kubeletFolder } from '../layout/plan.ts'
+import { adminKubeconfigOf, isInHome, kubeletFolder } from '../layout/plan.ts'
 
 /** The names in a kubeconfig, which the one that replaces it keeps. */
 export interface KubeconfigNames {
@@ -75,12 +75,11 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
       hint: 'Is it a machine of the cluster? rekey finds components by their processes, units and manifests.',
     })
   }
-  const adminKubeconfig = controlPlane ? adminKubeconfigOf(files) : undefined
+  // Nodes may have a copy of it.
+  const usual = adminKubeconfigOf(files)
+  const adminKubeconfig = controlPlane ? usual : undefined
   const named = new Set(Object.values(components).flatMap(one => one?.files.map(({ path }) => path) ?? []))
-  const own = [...files.values()].filter(
-    // What people keep in their homes is theirs.
-    ({ path }) => named.has(path) || path === adminKubeconfig || !/^\/(root|home)\//.test(path),
-  )
+  const own = [...files.values()].filter(({ path }) => named.has(path) || path === usual || !isInHome(path))
   const kubeconfigs = Object.fromEntries(own.flatMap(file => kubeconfigOf(file, host)))
   const certificates = Object.fromEntries(
     own.flatMap(file => {

@@ -315,6 +315,20 @@ test('kubeasz: one CA in one file has all roles, and is written once; what signs
   t.deepEqual([files.map(({ path }) => path), swap.remove], [[`${pki}/ca.pem`], []])
 })
 
+test('the administrator’s kubeconfig is copied to nodes that have the same; another one in a home is left alone', async t => {
+  const { server, node } = await hardWay()
+  const text = server.files?.['/root/admin.kubeconfig']?.text ?? ''
+  const copied = having(node, { '/root/admin.kubeconfig': text })
+  const own = having(node, { '/root/admin.kubeconfig': embedded((await leaf('CN=somebody')).pem) })
+  const { lines, machines, specs } = planned(
+    readingOf(server),
+    readingOf(copied, 'n1', false),
+    readingOf(own, 'n2', false),
+  )
+  t.true(lines.includes('admin m1+n1 /root/admin.kubeconfig kubernetes'))
+  t.deepEqual(unplannedCertificates(machines, specs), [])
+})
+
 test('an API that is served with a certificate of somebody else keeps it', async t => {
   const { server } = await hardWay()
   const bought = await issue({ name: 'CN=kubernetes', issuer: foreign })
