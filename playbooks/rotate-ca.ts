@@ -1,5 +1,5 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
-// Replaces the CAs of a kubeadm cluster and every certificate under them, the hard way: all at once, in the order that keeps
+// Replaces the CAs of a cluster and every certificate under them, the hard way: all at once, in the order that keeps
 // the API away for the shortest time. Pods keep serving; what asks the API waits for it, and is restarted at the end.
 import { type Play, play, playbook, type StepContext, type StepDefinition, step } from 'rekey'
 import {
@@ -169,7 +169,7 @@ const change: Play<Context>[] = [
 
 export default playbook({
   name: 'rotate-ca',
-  summary: 'Replace the CAs of a kubeadm cluster and every certificate under them, all at once, from Vault PKI',
+  summary: 'Replace the CAs of a cluster and every certificate under them, all at once, from Vault PKI',
   vars: variables,
   services: openServices,
   plays: [...preparation, ...change],
