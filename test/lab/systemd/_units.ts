@@ -21,13 +21,13 @@ const placesOf: Readonly<Record<lab.Shape['unitShape'], Places>> = {
     authority: '/var/lib/kubernetes/ca.crt',
     administrator: '/root/admin.kubeconfig',
     etcdPair: ['/etc/etcd/kube-api-server.crt', '/etc/etcd/kube-api-server.key'],
-    folders: ['/var/lib/kubernetes', '/etc/etcd', '/var/lib/kubelet', '/var/lib/kube-proxy', '/root/admin.kubeconfig'],
+    folders: ['/var/lib/kubernetes', '/etc/etcd', '/var/lib/kubelet', '/var/lib/kube-proxy'],
   },
   kubeasz: {
     authority: '/etc/kubernetes/ssl/ca.pem',
     administrator: '/root/.kube/config',
     etcdPair: ['/etc/kubernetes/ssl/etcd.pem', '/etc/kubernetes/ssl/etcd-key.pem'],
-    folders: ['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kube-proxy', '/root/.kube/config'],
+    folders: ['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kube-proxy'],
   },
 }
 
@@ -42,17 +42,20 @@ const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => rol
 const kubeletsOf = (shape: lab.Shape) => membersOf(shape).filter(({ podSubnet }) => podSubnet)
 const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 
-/** A command that prints the files of a host that a rotation may touch: the units, and what is not a kubelet's own state. */
-const find = (shape: lab.Shape, action: string) =>
-  `find $(ls -d ${placesOf[shape.unitShape].folders.join(' ')} /etc/systemd/system/*.service /etc/systemd/system/*.service.d 2>/dev/null) -maxdepth 3 \
+/**
+ * A command that prints the files of a host that a rotation may touch: the units, and what is not a kubelet's own state. What lies in homes
+ * is somebody's own, but for the administrator's kubeconfig on masters.
+ */
+const find = (shape: lab.Shape, { role }: lab.Machine, action: string) =>
+  `find $(ls -d ${[...placesOf[shape.unitShape].folders, ...(role === 'master' ? [placesOf[shape.unitShape].administrator] : [])].join(' ')} /etc/systemd/system/*.service /etc/systemd/system/*.service.d 2>/dev/null) -maxdepth 3 \
     -not -path '*/pods/*' -not -path '*/plugins*' -not -path '*/checkpoints/*' -type f \
     \\( -name '*.crt' -o -name '*.pem' -o -name '*.key' -o -name '*config*' -o -name '*.yaml' -o -name '*.service' -o -name '*.conf' -o -name '.rekey*' \\) ${action}`
 
 /** Paths, modes, owners and hashes, by machine. */
 export async function filesOf(shape: lab.Shape): Promise<Record<string, string>> {
-  const states = membersOf(shape).map(async ({ name: machine }) => [
-    machine,
-    await on(shape, machine, `${find(shape, "-printf '%p %m %u:%g ' -exec sha256sum {} \\;")} | sort`),
+  const states = membersOf(shape).map(async machine => [
+    machine.name,
+    await on(shape, machine.name, `${find(shape, machine, "-printf '%p %m %u:%g ' -exec sha256sum {} \\;")} | sort`),
   ])
   return Object.fromEntries(await Promise.all(states)) as Record<string, string>
 }
@@ -101,10 +104,10 @@ async function assertFiles(shape: lab.Shape, old: Old): Promise<void> {
   const { authority } = placesOf[shape.unitShape]
   const ca = await on(shape, 'm1', `cat ${authority}`)
   assert.notEqual(ca.trim(), old.authority.trim())
-  for (const { name: machine } of membersOf(shape)) {
+  for (const machine of membersOf(shape)) {
     const wrong = await on(
       shape,
-      machine,
+      machine.name,
       `cd "$(mktemp -d)"
 cat >old <<'END'
 ${old.authority.trim()}
@@ -118,7 +121,7 @@ judge() {
   if openssl verify -CAfile old "$2" >/dev/null 2>&1; then echo "$1 is under the old CA"; fi
   if [ "$(openssl x509 -noout -pubkey -in "$2")" != "$(openssl pkey -pubout -in "$3" 2>/dev/null)" ]; then echo "$1 has another key"; fi
 }
-for f in $(${find(shape, '')}); do
+for f in $(${find(shape, machine, '')}); do
   case "$f" in *.rekey*) echo "$f was left"; continue ;; esac
   if grep -q client-certificate-data: "$f"; then
     sed -n 's/ *client-certificate-data: //p' "$f" | base64 -d >leaf
@@ -136,7 +139,7 @@ for f in $(${find(shape, '')}); do
 done
 find /var/lib/rekey -mindepth 1 2>/dev/null; true`,
     )
-    assert.equal(wrong, '', machine)
+    assert.equal(wrong, '', machine.name)
   }
 }
 
