@@ -184,6 +184,8 @@ function printf(format: GoValue | undefined, args: readonly GoValue[]): string {
       }
       const wide = number(width) ?? 0
       const exact = number(precision)
+      // Go takes no more either.
+      if (Math.max(Math.abs(wide), exact ?? 0) > widest) throw new Error(`a width or precision is more than ${widest}`)
       if (next >= args.length) throw new Error(`%${verb} has no argument left`)
       const left = wide < 0 ? `${flags}-` : flags
       return formatOne(args[next++]!, { flags: left, width: Math.abs(wide), precision: exact, verb })
@@ -192,6 +194,9 @@ function printf(format: GoValue | undefined, args: readonly GoValue[]): string {
   if (next < args.length) throw new Error(`got ${args.length} arguments for ${next} verbs`)
   return output
 }
+
+/** Characters that a verb may ask for. */
+const widest = 1_000_000
 
 function formatOne(value: GoValue, how: Verb): string {
   const { verb } = how

@@ -98,7 +98,7 @@ export function parseTemplate(source: string, options: ParseOptions): ParsedTemp
       execute: (dot, functions) =>
         located(name, () => {
           const output: string[] = []
-          execute(parsed.root, dot, { parsed, functions, strictKeys, output, depth: 0 })
+          execute(parsed.root, dot, { parsed, functions, strictKeys, output, depth: 0, spent: { rounds: 0, bytes: 0 } })
           return output.join('')
         }),
     }
@@ -168,6 +168,8 @@ interface Execution {
   readonly strictKeys: boolean
   readonly output: string[]
   readonly depth: number
+  /** What it took so far, over all that it calls. */
+  readonly spent: { rounds: number; bytes: number }
 }
 
 /** Variables by name, innermost block first. */
@@ -179,6 +181,19 @@ interface Scope {
 const breakSignal = Symbol('break')
 const continueSignal = Symbol('continue')
 const deepest = 500
+/** Rounds of loops, and calls of templates by templates, of one rendering; bytes of what it writes. What goes beyond has no end. */
+const mostRounds = 1_000_000
+const mostBytes = 16 * 1024 ** 2
+
+function write(text: string, position: Position, { output, spent }: Execution): void {
+  spent.bytes += text.length
+  if (spent.bytes > mostBytes) throw new Failure(`writes more than ${mostBytes / 1024 ** 2} MiB`, position)
+  output.push(text)
+}
+
+function goRound(position: Position, { spent }: Execution): void {
+  if (++spent.rounds > mostRounds) throw new Failure(`goes on after ${mostRounds} rounds`, position)
+}
 
 function execute(list: ListNode, dot: GoValue, run: Execution): void {
   walkList(list, dot, { variables: new Map([['$', dot]]) }, run)
@@ -191,11 +206,11 @@ function walkList(list: ListNode, dot: GoValue, scope: Scope, run: Execution): v
 function walk(node: Node, dot: GoValue, scope: Scope, run: Execution): void {
   switch (node.type) {
     case 'Text':
-      run.output.push(node.text)
+      write(node.text, node.pos, run)
       return
     case 'Action': {
       const value = evaluatePipe(node.pipe, dot, scope, run)
-      if (node.pipe.decls.length === 0) run.output.push(printed(value, node.pipe.pos))
+      if (node.pipe.decls.length === 0) write(printed(value, node.pipe.pos), node.pipe.pos, run)
       return
     }
     case 'If':
@@ -231,6 +246,7 @@ function invoke(name: string, argument: GoValue, position: Position, run: Execut
   if (run.depth >= deepest) {
     throw new Failure(`template "${toText(name)}" invokes itself without end (${deepest} deep)`, position)
   }
+  goRound(position, run)
   execute(defined.list, argument, { ...run, depth: run.depth + 1 })
 }
 
@@ -241,6 +257,7 @@ function walkRange(node: RangeNode, dot: GoValue, scope: Scope, run: Execution):
   try {
     for (const [key, element] of entriesOf(value, decls.length, node.pos)) {
       entered = true
+      goRound(node.pos, run)
       const inner = within(scope)
       const names = decls.map(decl => decl.idents[0]!)
       const values = names.length === 2 ? [key, element] : [element]
@@ -545,6 +562,13 @@ function located<T>(name: string, run: () => T): T {
         code: known?.code ?? error.code,
         hint: known?.hint,
         cause: known,
+      })
+    }
+    // Neither the parser nor Go's own limits: so deep nobody means it.
+    if (error instanceof RangeError) {
+      throw new RekeyError(`${at(name)}: is nested too deep: ${error.message}`, {
+        code: 'template.syntax',
+        cause: error,
       })
     }
     if (!(error instanceof TemplateError)) throw error

@@ -167,6 +167,19 @@ test.serial('says where a template can not be parsed, and which function it does
   t.regex(await fails('a\n  {{ certificates }}'), /^a\.tpl:2:6: function "certificates" is not known/)
 })
 
+test.serial('what has no end, or is nested deeper than anybody means, is one error with its place', async t => {
+  const twice = '{{ template "a" $n }}{{ template "a" $n }}'
+  t.is(await fails('{{ range loop 1 300000000 }}{{ end }}'), 'a.tpl:1:1: goes on after 1000000 rounds')
+  t.regex(
+    await fails(`{{ define "a" }}{{ if . }}{{ $n := subtract 1 . }}${twice}{{ end }}{{ end }}{{ template "a" 40 }}`),
+    /^a\.tpl:1:\d+: goes on after 1000000 rounds$/,
+  )
+  t.is(await fails('a{{ sprig_repeat 17000000 "x" }}'), 'a.tpl:1:5: writes more than 16 MiB')
+  t.is(await fails('{{ printf "%.1000000001f" 1.5 }}'), 'a.tpl:1:4: printf: a width or precision is more than 1000000')
+  t.regex(await fails(`{{ ${'('.repeat(20_000)}1${')'.repeat(20_000)} }}`), /^a\.tpl: is nested too deep/)
+  t.regex(await fails('{{ if true }}'.repeat(20_000) + '{{ end }}'.repeat(20_000)), /^a\.tpl: is nested too deep/)
+})
+
 test.serial('a template that asks for something new in every pass is stopped', async t => {
   let count = 0
   const renderer = createRenderer({ secrets: async () => ({ data: { value: `v${count++}` } }) })

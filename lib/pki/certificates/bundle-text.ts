@@ -104,7 +104,7 @@ type Piece =
 
 const keyBlock = /-----BEGIN ((?!ENCRYPTED |OPENSSH )(?:[A-Z0-9]{1,20} )?PRIVATE KEY)-----([^-]*)-----END \1-----/g
 /** What begins with five dashes. */
-const encodedPem = /(?<![A-Za-z0-9+/])LS0tLS[A-Za-z0-9+/]{100,}={0,2}/g
+const encodedPem = /(?<![A-Za-z0-9+/])LS0tLS[A-Za-z0-9+/]{100}[A-Za-z0-9+/]*={0,2}/g
 
 /** A block in lines of 64, whatever its line breaks are and whatever JSON escaped in it. */
 function pemOf(label: string, body: string): string {
@@ -118,9 +118,38 @@ function pemOf(label: string, body: string): string {
 }
 
 const block = /-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----/g
-// On one line, or in lines of 64 or 76 as programs break it. A CA has no certificate that is shorter.
-const base64 =
-  /(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{400,}={0,2}|(?:[A-Za-z0-9+/]{64}(?:[A-Za-z0-9+/]{12})?\r?\n[ \t]*){5,}(?:[A-Za-z0-9+/]+={0,2}(?=[ \t\r]*(?:\n|$)))?)/g
+// On one line, or in lines of 64 or 76 as programs break it. A CA has no certificate that is shorter. `{400,}`, and one expression for all of
+// the lines, would remember each sign or line, and overflow the stack at some megabytes.
+const beginning =
+  /(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{400}[A-Za-z0-9+/]*={0,2}|[A-Za-z0-9+/]{64}(?:[A-Za-z0-9+/]{12})?\r?\n[ \t]*)/g
+const nextLine = /[A-Za-z0-9+/]{64}(?:[A-Za-z0-9+/]{12})?\r?\n[ \t]*/y
+const lastLine = /[A-Za-z0-9+/]+={0,2}(?=[ \t\r]*(?:\n|$))/y
+const fewestLines = 5
+
+/** Where base64 is that is long enough for a certificate. */
+function base64Within(text: string): { raw: string; index: number }[] {
+  const found: { raw: string; index: number }[] = []
+  const endOf = (expression: RegExp, from: number): number | undefined => {
+    expression.lastIndex = from
+    return expression.test(text) ? expression.lastIndex : undefined
+  }
+  for (let from = 0; ; ) {
+    beginning.lastIndex = from
+    const first = beginning.exec(text)
+    if (!first) return found
+    const { 0: start, index } = first
+    from = index + start.length
+    let end = from
+    if (start.includes('\n')) {
+      let lines = 1
+      for (let next = endOf(nextLine, end); next !== undefined; next = endOf(nextLine, end), lines++) end = next
+      if (lines < fewestLines) continue
+      end = endOf(lastLine, end) ?? end
+    }
+    from = end
+    found.push({ raw: text.slice(index, end), index })
+  }
+}
 
 function piecesOf(text: string): Piece[] {
   const pieces: Piece[] = []
@@ -140,7 +169,7 @@ function piecesOf(text: string): Piece[] {
 function encodedPieces(text: string): Piece[] {
   const pieces: Piece[] = []
   let end = 0
-  for (const { 0: raw, index } of text.matchAll(base64)) {
+  for (const { raw, index } of base64Within(text)) {
     const decoded = Buffer.from(raw, 'base64').toString('latin1')
     if (!decoded.includes('-----BEGIN CERTIFICATE-----')) continue
     // The line break after the last line of it is not part of it.

@@ -151,3 +151,13 @@ test('long texts of any kind are read in a moment', t => {
   }
   t.true(performance.now() - begun < 5_000)
 })
+
+test('text of megabytes that looks like base64 is gone through like any other', t => {
+  const size = 9 * 1024 ** 2
+  const line = `${'QUJD'.repeat(16)}\n`
+  const there = blob(own + other)
+  for (const text of ['x'.repeat(size), line.repeat(size / line.length), `LS0tLS1CRUdJTi${'A'.repeat(size)}`]) {
+    t.is(privateKeysWithin(text).length, 0)
+    t.true(withCertificates(`${text}\n- ${there}`, old, next) === `${text}\n- ${blob(next + other)}`)
+  }
+})
