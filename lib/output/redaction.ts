@@ -51,7 +51,8 @@ export function redactor(secrets: Secrets = processSecrets): Redactor {
     const known = find(visible?.text ?? line, open)
     const shapes = shapesIn(visible?.text ?? line, openKey)
     const found = placed(visible, [...known.found, ...shapes.found])
-    for (const layer of others) found.push(...placed(layer, inLines(layer.text)))
+    // One by one: of a line of megabytes there may be more than a call takes.
+    for (const layer of others) for (const one of placed(layer, inLines(layer.text))) found.push(one)
     return { found: joined(found), open: known.open, key: shapes.key }
   }
   /** What is escaped in one line may be several. */

@@ -240,3 +240,12 @@ test('whatever stands around it, and however it is written, no secret comes thro
     tries(400),
   )
 })
+
+test('however often a secret stands in a line, and however it is escaped, it is replaced', t => {
+  const redact = knowing('some-secret-value-0123')
+  for (const around of ['\x1b', '\\u0041', '%41']) {
+    const shown = redact.text(`${around}some-secret-value-0123`.repeat(150_000))
+    t.false(shown.includes('secret'))
+    t.true(shown.includes(mark))
+  }
+})

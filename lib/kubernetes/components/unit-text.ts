@@ -40,7 +40,7 @@ export function editUnit(
       })
     }
     const isEtcd = nameOf(words[0] ?? '') === 'etcd'
-    const byVariables = [...environment].find(([, text]) => /^\s*ETCD_[A-Z_]+=/m.test(text))
+    const byVariables = [...environment].find(([, text]) => /^[ \t]*ETCD_[A-Z_]+=/m.test(text))
     const inWords = words.some(word => isFlag(word, change.name))
     if (isEtcd && byVariables && !inWords) {
       environment.set(byVariables[0], withVariable(byVariables[1], variable, change.values, where))

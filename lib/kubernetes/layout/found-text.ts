@@ -119,7 +119,8 @@ function fileOf(path: string, lines: readonly string[]): FoundFile {
   const [mode = '', owner = ''] = (after(lines, 'stat ')[0] ?? '').split(' ')
   const [key] = after(lines, 'key ')
   const text = after(lines, '|').join('\n')
-  const isText = /^\s*"?(kind|apiVersion|clusters|contexts|[a-z-]+-security|listen-client-urls|data-dir)"?\s*:|^\s*\{/m
+  const isText =
+    /^[ \t]*(?:"?(kind|apiVersion|clusters|contexts|[a-z-]+-security|listen-client-urls|data-dir)"?\s*:|\{)/m
   return {
     path,
     real: after(lines, 'real ')[0] || path,

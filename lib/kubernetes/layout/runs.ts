@@ -145,9 +145,12 @@ function isInUse(unit: FoundUnit): boolean {
 
 /** What a unit starts, by `ExecStart={ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd --name m1 ; ignore_errors=no ; … }`. */
 function startOf(unit: FoundUnit): { readonly program: string; readonly line: string } | undefined {
-  const [, program = '', line = ''] =
-    /^\{ path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=/s.exec(unit['ExecStart'] ?? '') ?? []
-  return program === '' ? undefined : { program, line }
+  const [begin, between] = ['{ path=', ' ; argv[]=']
+  const text = unit['ExecStart'] ?? ''
+  const words = text.indexOf(between)
+  const end = text.indexOf(' ; ignore_errors=', words)
+  if (!text.startsWith(begin) || words <= begin.length || end === -1) return undefined
+  return { program: text.slice(begin.length, words), line: text.slice(words + between.length, end) }
 }
 
 function programOf(unit: FoundUnit): string {
@@ -310,7 +313,7 @@ function manifestsOf({ files }: FoundText): Map<ComponentName, Manifest> {
 }
 
 function podOf({ text }: FoundFile): PodTree | undefined {
-  if (!/^\s*"?kind"?:\s*"?Pod\b/m.test(text)) return undefined
+  if (!/^[ \t]*"?kind"?:\s*"?Pod\b/m.test(text)) return undefined
   try {
     return load(text) as PodTree
   } catch {

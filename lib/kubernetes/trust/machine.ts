@@ -110,7 +110,7 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
 }
 
 function kubeconfigOf({ path, text }: FoundFile, host: string): (readonly [string, KubeconfigNames])[] {
-  if (!/^\s*"?(clusters|contexts)"?:|"clusters"\s*:/m.test(text)) return []
+  if (!/^[ \t]*"?(clusters|contexts)"?:|"clusters"\s*:/m.test(text)) return []
   const { cluster, context, user, server, ca, certificateFile, keyFile } = kubeconfigFields(text, `${host}:${path}`)
   if (context === undefined || server === undefined) return []
   return [[path, { cluster, context, user, server, certificateFile, keyFile, holdsAuthority: ca !== undefined }]]
