@@ -110,7 +110,7 @@ async function tell(
 
 /** The first of several identities whose files can be read. They are read each time: a rotation changes them. */
 async function firstOf(
-  { files }: HostSession,
+  { files, host }: HostSession,
   identities: readonly Identity[],
 ): Promise<{ cert?: string; key?: string }> {
   for (const { certificate, key } of identities) {
@@ -122,7 +122,11 @@ async function firstOf(
       if (!(error instanceof HostFailedError)) throw error
     }
   }
-  return {}
+  if (identities.length === 0) return {}
+  throw new HostFailedError(
+    `${host.name} has no certificate that its etcd may be asked with: ${identities.map(({ certificate }) => certificate).join(', ')}`,
+    { code: 'etcd.no-identity', host: host.name, hint: 'Is the certificate there, and its key beside it?' },
+  )
 }
 
 /**

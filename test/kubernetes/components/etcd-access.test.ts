@@ -113,6 +113,9 @@ test('one without a plain port is asked as a client whose files are there; a han
   t.true(await etcdServes(session, access))
   t.true(await etcdHealthy(session, access))
   t.false(await etcdHealthy(session, { ...access, identities: [] }), 'it lets nobody else in')
+  const gone = { ...access, identities: access.identities.slice(0, 1) }
+  const error = await t.throwsAsync<RekeyError>(() => etcdHealthy(session, gone), { code: 'etcd.no-identity' })
+  t.regex(error.message, /^m1 has no certificate that its etcd may be asked with: \/none\.pem$/)
   await t.throwsAsync(() => etcdServes(session, { ...access, peer: { ...access.peer, port: 1 } }))
 })
 
