@@ -228,7 +228,11 @@ function stageFolder(folder: string, run: string, files: readonly DifferingFile[
     [...Map.groupBy(numbers, index => key(files[index]!))].filter(([name]) => name !== '')
   return [
     `_in ${quote(folder)}; _private`,
-    ...files.flatMap(({ content }, index) => [`base64 -d >${index} <<'.'`, ...base64Lines(content), '.']),
+    ...files.flatMap(({ path, content }, index) => [
+      `base64 -d >${index} <<'.' || { echo ${quote(`${path} can't be written`)} >&2; exit 1; }`,
+      ...base64Lines(content),
+      '.',
+    ]),
     `[ "$(sha256sum ${numbers.join(' ')} | sed 's/ .*//')" = ${quote(hashes.join('\n'))} ] || { echo 'a file did not arrive whole' >&2; exit 1; }`,
     // Who may not give files away leaves theirs, as consul-template does; what is asked for by name must be done.
     ...grouped(({ before = '' }) => before).map(

@@ -38,7 +38,8 @@ export async function openView(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Shown> {
   const report = junit === undefined ? [] : [junitView(junit)]
-  showingRun()
+  // Where the run is shown elsewhere, stdout is for what was asked for.
+  if (out === process.stdout) showingRun()
   return together(await openShown(output, verbose, out, environment), report)
 }
 

@@ -74,7 +74,13 @@ test('a command whose answer can not be written says so, and is not done', async
   const bench = workbench('local', ['h1'])
   const path = bench.playbook(source('() => {}'))
   await bench.rekey(['run', path, '-i', bench.inventory])
-  for (const words of [['runs'], ['inventory', '-i', bench.inventory, '--list']]) {
+  writeFileSync(join(bench.folder, 'dry.hcl'), 'template {\n contents = "x"\n destination = "/nowhere/x"\n}\n')
+  for (const words of [
+    ['runs'],
+    ['inventory', '-i', bench.inventory, '--list'],
+    ['certs', '-i', bench.inventory, '--no-api', '--within', '1s', '--json'],
+    ['template', 'h1', '-i', bench.inventory, '-c', 'dry.hcl', '--dry'],
+  ]) {
     const { code, stderr } = await bench.rekey(words, { through: shownNowhere })
     t.is(code, 1, words.join(' '))
     t.regex(stderr, /^Error: what was to be shown can't be written: ENOSPC: [^\n]*\n$/)
@@ -109,6 +115,25 @@ withMounts('a JUnit report that can not be written in the end is told, and the e
     /^Error: not all of the run could be shown: the JUnit report can't be written to \S+report\.xml: ENOSPC/,
   )
   t.regex(readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8'), /"kind":"run\.finished","outcome":"done"/)
+})
+
+withMounts('a template whose destination has no room is told with its file, and is what it was', async t => {
+  const bench = workbench('local', ['h1'])
+  const disk = join(bench.folder, 'disk')
+  mkdirSync(disk)
+  const config = join(bench.folder, 'one.hcl')
+  writeFileSync(config, `template {\n contents = "${'x'.repeat(9_000)}"\n destination = "${disk}/out"\n}\n`)
+  const script = `mount -t tmpfs -o size=16k tmpfs ${disk}; echo before >${disk}/out
+    head -c 100000 /dev/zero >${disk}/ballast 2>/dev/null || true
+    "$@" && exit 9; echo "$?" >code; cmp ${disk}/out - <<'.' && ls -A ${disk} >left
+before
+.`
+  const words = ['template', 'h1', '-i', bench.inventory, '-c', config, '--output', 'plain']
+  const { stdout } = await bench.rekey(words, { through: [...withOwnMounts, 'sh', '-ec', script, 'sh'] })
+  const read = (name: string) => readFileSync(join(bench.folder, name), 'utf8')
+  t.is(read('code'), '2\n', stdout)
+  t.regex(stdout, /h1: the files could not be staged: .*No space left on device.*\/disk\/out can't be written/)
+  t.is(read('left'), 'ballast\nout\n')
 })
 
 withMounts('a CA whose file can not be written is told with its file, and is what it was', async t => {
