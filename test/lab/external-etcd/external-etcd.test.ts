@@ -1,9 +1,9 @@
 // Clusters as Kubespray makes them, with etcd as a unit of the hosts: well from their snapshot, rotated twice in a row, undone, and undone after a run was
 // killed in each play and gone on with. The inventory is used as it lies. What a rotation did is judged from outside.
 import test from 'ava'
-import * as lab from '../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from './_lab.ts'
-import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from '../_lab.ts'
+import { assertAsBefore, assertRotated, takeOldCredentials } from '../_outside.ts'
 
 const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 2, layout: 'external-etcd' }
 const { name } = options
