@@ -28,8 +28,8 @@ export interface Nested {
 export interface Run {
   readonly scope: Scope
   readonly limits: Limits
-  /** Whether the template calls methods that change lists or maps: what it changes is then its own. */
-  readonly changes: boolean
+  /** Whether the template has lists and maps of its own, as those must that call methods which change them. */
+  readonly own: boolean
   readonly copies: Map<string, unknown>
   /** What a template within this one comes to. Throws as `evaluateTemplate` does. */
   readonly render: (source: string, nested?: Nested) => unknown
@@ -157,9 +157,10 @@ export function lookupName(name: string, { run }: Frame): unknown {
   if (copied !== undefined) return copied
   const found = orMissing(() => run.scope.lookup(name))
   if (found !== undefined) {
-    if (!run.changes || found instanceof Missing) return found
+    if (!run.own || found instanceof Missing) return found
     const copy = ownCopy(found)
-    run.copies.set(name, copy)
+    // Ansible makes what lies below hostvars anew each time.
+    if (name !== 'hostvars') run.copies.set(name, copy)
     return copy
   }
   const refused = Object.hasOwn(refusedNames, name) ? refusedNames[name] : undefined

@@ -27,7 +27,7 @@ export type { Scope } from './jinja-frame.ts'
 interface Parsed {
   readonly statements: readonly Statement[]
   readonly options: TemplateOptions
-  readonly changes: boolean
+  readonly own: boolean
 }
 
 const parsed = new Map<string, Parsed>()
@@ -39,7 +39,8 @@ function parse(source: string, given: TemplateOptions, decode: boolean): Parsed 
   return {
     statements: parseTemplate(whole.replace(/\r\n?/g, '\n'), options, decode),
     options,
-    changes: changingMethods.test(body),
+    // YAML names what is there twice: to Ansible, that is what a template itself puts there twice.
+    own: changingMethods.test(body) || /\bto_(nice_)?yaml\b/.test(body),
   }
 }
 
@@ -54,7 +55,7 @@ export function evaluateTemplate(source: string, scope: Scope, limits = new Limi
 }
 
 function evaluateParsed(
-  { statements, changes, options }: Parsed,
+  { statements, own, options }: Parsed,
   source: string,
   scope: Scope,
   limits: Limits,
@@ -68,7 +69,7 @@ function evaluateParsed(
       limits,
       nested.names,
     )
-  const frame = new Frame({ scope, limits, changes, copies: new Map(), render })
+  const frame = new Frame({ scope, limits, own, copies: new Map(), render })
   for (const [name, one] of names ?? []) frame.set(name, one)
   const result = rendered(statements, frame)
   if (typeof result !== 'string') return settled(result)
@@ -150,7 +151,7 @@ function run(statements: readonly Statement[], frame: Frame, output: unknown[]):
 }
 
 /** A value as it is where it is printed, also when a method changes it behind that. */
-const shown = (value: unknown, { run }: Frame): unknown => (run.changes ? snapshot(value) : value)
+const shown = (value: unknown, { run }: Frame): unknown => (run.own ? snapshot(value) : value)
 
 const filtered = (body: unknown, filters: readonly FilterCall[], frame: Frame): unknown =>
   filters.reduce((subject, { name, args }) => applyFilter(name, subject, args, frame), body)

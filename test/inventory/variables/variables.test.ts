@@ -137,6 +137,47 @@ all:
   },
 )
 
+test.serial('what YAML has by an alias is no alias again in to_yaml; what a template has twice is', async t => {
+  const inventory = await load(t, {
+    'hosts.yml': `
+all:
+  hosts:
+    h1:
+      m: {a: &x [1], b: *x}
+      n: *x
+      aliased: "{{ m | to_nice_yaml }}"
+      elsewhere: "{{ [m.a, n] | to_yaml }}"
+      twice: "{{ {'p': m.a, 'q': m['a']} | to_nice_yaml }}"
+`,
+  })
+  const { vars } = inventory.host('h1')
+  t.is(vars['aliased'], 'a:\n- 1\nb:\n- 1\n')
+  t.is(vars['elsewhere'], '- [1]\n- [1]\n')
+  t.is(vars['twice'], 'p: &id001\n- 1\nq: *id001\n')
+})
+
+test.serial('what a template changes is its own: no other one sees it', async t => {
+  const inventory = await load(t, {
+    'hosts.yml': `
+all:
+  vars:
+    deep: {list: [1], map: {a: 1}}
+  hosts:
+    h1:
+      one: "{% set _ = deep.list.append(2) %}{% set _ = deep.map.update({'b': 2}) %}{{ deep }}"
+      two: "{{ deep.list.pop() }}{{ deep }}"
+      other: "{{ hostvars.h2.deep.list.append(3) }}{{ hostvars.h2.deep.list }}"
+    h2:
+`,
+  })
+  const { vars } = inventory.host('h1')
+  t.deepEqual(vars['one'], { list: [1, 2], map: { a: 1, b: 2 } })
+  t.is(vars['two'], "1{'list': [], 'map': {'a': 1}}")
+  t.deepEqual(vars['other'], [1])
+  t.deepEqual(vars['deep'], { list: [1], map: { a: 1 } })
+  t.deepEqual(inventory.host('h2').vars['deep'], { list: [1], map: { a: 1 } })
+})
+
 test.serial('an element that refers to its neighbour is no circle', async t => {
   const inventory = await load(t, {
     'hosts.yml': 'all:\n  hosts:\n    h1:\n      paths: {root: /etc/x, certs: "{{ paths.root }}/pki"}\n',
