@@ -301,16 +301,27 @@ function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], author
       else drafts.push({ rows: [row], place, machines: [machine] })
     }
   }
-  for (const draft of drafts.filter(({ rows: [row] }) => row?.id === 'admin')) withCopies(draft, machines)
+  for (const draft of drafts) addCopies(draft, drafts, machines)
   return drafts
 }
 
-/** The administrator's kubeconfig on machines that are no masters, as kubeasz hands it out: the same file with the same certificate. */
-function withCopies({ place, machines: holders }: Draft, machines: readonly MachineFacts[]): void {
+/**
+ * Copies on other machines, under the same path: kubeasz hands the administrator's kubeconfig out to nodes, and Kubespray keeps what all
+ * members of etcd have on the first of them, from where it would bring the old ones back.
+ */
+function addCopies(
+  { place, machines: holders }: Draft,
+  drafts: readonly Draft[],
+  machines: readonly MachineFacts[],
+): void {
   const path = placePath(place)
-  const present = holders[0]?.certificates.get(path)
+  const present = holders.flatMap(machine => machine.certificates.get(path) ?? [])
+  const isPlanned = (machine: MachineFacts) =>
+    drafts.some(
+      draft => draft.machines.includes(machine) && realOf(machine, placePath(draft.place)) === realOf(machine, path),
+    )
   const copies = machines.filter(
-    machine => !machine.controlPlane && sameCertificate(present, machine.certificates.get(path)),
+    machine => !isPlanned(machine) && present.some(one => sameCertificate(one, machine.certificates.get(path))),
   )
   holders.push(...copies)
 }

@@ -177,6 +177,20 @@ test('Kubespray: members, administrator and clients of etcd by its folder, kubea
   )
 })
 
+test('Kubespray: what the first host of etcd keeps of another member is replaced with it', async t => {
+  const reading = await kubespray()
+  const layout = { ...reading.layout!, host: 'm2' }
+  const path = `${ssl}/member-m1.pem`
+  const second = { ...reading, host: 'm2', layout: { ...layout, components: { kubelet: layout.components.kubelet! } } }
+  const other = {
+    ...second,
+    host: 'm3',
+    certificates: { ...second.certificates, [path]: (await leaf('CN=etcd-member-m1', etcdCa)).pem },
+  }
+  const member = planned(reading, second, other).specs.find(({ id }) => id === 'etcd-server')
+  t.deepEqual([member?.hosts, member?.issue], [['m1', 'm2'], undefined])
+})
+
 test('a host with nothing but etcd is no node, and gets what its etcd needs', async t => {
   const whole = await kubespray()
   const { etcd } = whole.layout!.components
