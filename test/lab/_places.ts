@@ -61,7 +61,7 @@ const byLayout: Readonly<Record<'kubeadm' | 'external-etcd', Places>> = {
       if (file === '/usr/local/share/ca-certificates/etcd-ca.crt') return true
       if (file === `${etcd}/ca.pem`) return machine.startsWith('n')
       const [, kind, whose] = /\/etc\/ssl\/etcd\/ssl\/(member|admin|node)-(\w+)\.pem$/.exec(file) ?? []
-      if (kind === 'node') return whose !== 'm1'
+      if (kind === 'node') return whose !== 'm1' || !machine.startsWith('m')
       return kind !== undefined && whose !== machine
     },
   },
