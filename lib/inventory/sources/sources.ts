@@ -155,18 +155,21 @@ function looksLikeYaml(text: string): boolean {
 
 /** A file that may be run and says what runs it: Ansible reads other files with the executable bit as data, too. */
 function isProgram(file: string): boolean {
-  if ((statSync(file).mode & 0o111) === 0) return false
+  const stats = statSync(file)
+  // A socket can't be opened, and a pipe would be waited for.
+  if (!stats.isFile() || (stats.mode & 0o111) === 0) return false
+  const start = Buffer.alloc(4)
   try {
     accessSync(file, constants.X_OK)
+    const descriptor = openSync(file, 'r')
+    try {
+      readSync(descriptor, start)
+    } finally {
+      closeSync(descriptor)
+    }
   } catch {
+    // What can't be read either is told by who reads it.
     return false
-  }
-  const start = Buffer.alloc(4)
-  const descriptor = openSync(file, 'r')
-  try {
-    readSync(descriptor, start)
-  } finally {
-    closeSync(descriptor)
   }
   return start.toString('latin1', 0, 2) === '#!' || start.toString('latin1') === '\x7fELF'
 }

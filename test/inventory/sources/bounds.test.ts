@@ -1,6 +1,8 @@
 // Inventories that somebody means no good with, or that a program made wrong: one error with its place, in bounded time and memory.
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { truncateSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { RekeyError } from '../../../lib/errors.ts'
@@ -100,7 +102,11 @@ test('what lies 20,000 levels deep is one error, or text as in Ansible', async t
 test('files without an end are not read', async t => {
   const folder = writeFiles(t, { 'h.ini': 'h1\n', 'large.ini': '', 'group_vars/all.yml': 'a: 1\n' })
   truncateSync(join(folder, 'large.ini'), 64 * 1024 * 1024 + 1)
-  execFileSync('mkfifo', [join(folder, 'pipe')])
+  execFileSync('mkfifo', ['-m', '644', join(folder, 'pipe')])
+  execFileSync('mkfifo', ['-m', '755', join(folder, 'executable')])
+  const server = createServer().listen(join(folder, 'socket'))
+  await once(server, 'listening')
+  t.teardown(() => server.close())
   const message = async (options: Partial<InventoryOptions>): Promise<string> => {
     const error = await t.throwsAsync(loadInventory({ sources: ['h.ini'], cwd: folder, environment: {}, ...options }), {
       instanceOf: RekeyError,
@@ -108,7 +114,8 @@ test('files without an end are not read', async t => {
     return error.message.replaceAll(`${folder}/`, '')
   }
   t.is(await message({ sources: ['large.ini'] }), "large.ini can't be read: it is larger than 64 MiB")
-  t.is(await message({ sources: ['pipe'] }), "pipe can't be read: it is no file")
+  for (const name of ['pipe', 'executable', 'socket'])
+    t.is(await message({ sources: [name] }), `${name} can't be read: it is no file`)
   t.is(await message({ extraVars: ['@/dev/zero'] }), "/dev/zero can't be read: it is no file")
 })
 
