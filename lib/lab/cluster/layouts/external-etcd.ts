@@ -269,7 +269,7 @@ async function makeEtcdCertificates(shape: Shape): Promise<void> {
   const [first, ...others] = etcdMachines(shape)
   const hosts = etcdMachines(shape).map(({ name }) => name)
   const clients = members(shape).map(({ name }) => name)
-  await run(shape, first!, etcdCertificates(shape, hosts, clients))
+  await run(shape, first!, etcdCertificates(shape))
   const carried = (names: readonly string[]) =>
     run(shape, first!, `tar -C ${etcdFolder} -cz ${names.map(name => `${name}.pem`).join(' ')} | base64 -w0`)
   const put = async (machine: Machine, archive: string, more: string) =>
@@ -289,7 +289,7 @@ async function makeEtcdCertificates(shape: Shape): Promise<void> {
 }
 
 /** kubeadm has one path for all masters: on each that has no etcd, the others' names lead to its own certificate. */
-function links(shape: Shape, machine: Machine): string {
+export function links(shape: Shape, machine: Machine): string {
   if (machine.role !== 'master') return ''
   return masters(shape)
     .filter(({ name }) => name !== machine.name)
@@ -301,8 +301,10 @@ function links(shape: Shape, machine: Machine): string {
     .join('; ')
 }
 
-/** The script that makes them, with the names, subjects and extensions of Kubespray's own. */
-function etcdCertificates(shape: Shape, etcd: readonly string[], clients: readonly string[]): string {
+/** The script that makes etcd's certificates, with the names, subjects and extensions of Kubespray's own. */
+export function etcdCertificates(shape: Shape): string {
+  const etcd = etcdMachines(shape).map(({ name }) => name)
+  const clients = members(shape).map(({ name }) => name)
   const domain = `svc.${shape.clusterDomain}`
   const names = ['localhost', ...etcd, `etcd.kube-system.${domain}`, 'etcd.kube-system.svc', 'etcd.kube-system', 'etcd']
   // Each address twice: access_ip and ip.
