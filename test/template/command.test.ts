@@ -801,6 +801,19 @@ test.serial('a configuration that can not be read is misuse, with file and line'
   t.true(all.includes(`${config}:2:13: the string does not end`))
 })
 
+test.serial('what no template wrote is not appended to: every rendering would add to it', async t => {
+  const { out, run } = scene(
+    'template {\n contents = "{{ \\"x\\" | writeToFile \\"OUT/w\\" \\"\\" \\"\\" \\"0644\\" \\"append\\" }}"\n destination = "OUT/a"\n}\n',
+  )
+  const { code, all } = await run()
+  t.is(code, 2)
+  t.regex(
+    all.replaceAll(/\s+/g, ' '),
+    /config\.hcl:1: writeToFile appends to .*\/out\/w, which no template wrote before/,
+  )
+  t.deepEqual(readdirSync(out), [])
+})
+
 test.serial('a command that fails says that the files are in place', async t => {
   const { out, run } = scene(
     'template {\n contents = "x"\n destination = "OUT/a"\n command = "echo no >&2; exit 3"\n}\n',

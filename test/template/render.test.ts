@@ -144,6 +144,7 @@ test.serial('refuses an empty key and an empty CA of pkiCert, and a lease shorte
   const of = (field: string) =>
     fails(`{{ with pkiCert "pki/sign/web" "csr=x" }}{{ ${field} }}{{ end }}`, { 'pki/sign/web': { certificate: pem } })
   t.is(await of('.Cert | len'), `rendered "${pem.length}"`)
+  t.is(await of('.'), "a.tpl:1:45: a certificate can't be printed as a whole: name one of its fields")
   t.is(await of('if .Key }}{{ end'), 'rendered ""')
   t.is(await of('.Key'), 'a.tpl:1:45: .Key has no value (consul-template would write "")')
   t.regex(await of('.CA | writeToFile "/a" "" "" "0600"'), /^a\.tpl:1:51: writeToFile: \.CA has no value/)
