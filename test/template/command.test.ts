@@ -22,6 +22,7 @@ import test, { type ExecutionContext } from 'ava'
 import { openEmbeddedIssuer } from '../../lib/pki/issuer/embedded-issuer.ts'
 import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
 import { start } from '../_process.ts'
+import { served } from '../_served.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 import { startCannedVault } from './_canned-vault.ts'
 
@@ -80,8 +81,7 @@ interface How {
 const program = join(import.meta.dirname, '..', '..', 'bin', 'rekey')
 
 async function rekey(folder: string, args: string[], { wrapper = [], environment }: How = {}) {
-  const [file, ...words] = [...wrapper, process.execPath, program, 'template', ...args]
-  return start(file!, words, {
+  const env = {
     PATH: process.env['PATH'],
     HOME: folder,
     // Of the user who runs the tests: compiled code is in it.
@@ -90,7 +90,13 @@ async function rekey(folder: string, args: string[], { wrapper = [], environment
     VAULT_ADDR: vault.address,
     VAULT_TOKEN: 't',
     ...environment,
-  })
+  }
+  if (wrapper.length === 0 && !environment) {
+    const { code, stdout, stderr } = await served({ args: ['template', ...args], cwd: process.cwd(), env })
+    return { code, stdout, stderr, all: stdout + stderr }
+  }
+  const [file, ...words] = [...wrapper, process.execPath, program, 'template', ...args]
+  return start(file!, words, env)
 }
 
 const secretTemplate = '{{ with secret \\"secret/app\\" }}{{ .Data.password }}{{ end }}'
