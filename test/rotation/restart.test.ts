@@ -144,6 +144,24 @@ test('a kube-proxy that is a unit is restarted as such, beside what the API runs
   t.is(planned(workloads.kubeProxy, ctx(found)).length, 2)
 })
 
+test('the quorum is waited for before API servers that ask one member each, and after those that ask all', t => {
+  const asking = (servers: string): HostLayout => {
+    const layout = units('m1', 'etcd', ...controlPlane)
+    const { 'kube-apiserver': found } = layout.components
+    return {
+      ...layout,
+      components: { ...layout.components, 'kube-apiserver': { ...found!, flags: { 'etcd-servers': [servers] } } },
+    }
+  }
+  const waits = (servers: string) => {
+    const ctx = cluster({ m1: { groups: ['masters', 'etcd'], layout: asking(servers) } }, { check: false })
+    return comes(restart.quorum, ctx())
+  }
+  t.true(waits('https://127.0.0.1:2379'))
+  t.false(waits('https://10.0.0.1:2379,https://10.0.0.2:2379'))
+  t.true(comes(restart.quorum, { ...stacked(), check: false } as Context))
+})
+
 test('a host that lacks what its group says has nothing else killed instead', async t => {
   const ctx = cluster(
     { m1: { groups: ['masters', 'etcd'], layout: units('m1', ...controlPlane) } },

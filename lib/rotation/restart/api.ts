@@ -94,23 +94,40 @@ async function restartMembers(ctx: OnHost, members: readonly Host[]): Promise<vo
   }
 }
 
-/** Waits until every member of etcd answers what needs a quorum. */
+/**
+ * Waits until every member of etcd answers what needs a quorum: before the API servers of the others are restarted where each asks the
+ * member beside it, which it would end without.
+ */
 export const quorum: StepDefinition<OnHost> = {
   ...afterwards,
+  when: ctx => afterwards.when(ctx) && !askAllMembers(ctx),
   runOnce: true,
-  run: async ctx => {
-    await Promise.all(
-      etcdHosts(ctx).map(async host => {
-        const { name } = host
-        const session = await ctx.on(host)
-        await waitFor(
-          `etcd of ${name} to have a quorum`,
-          { within: seconds(90), every: 250, signal: ctx.signal, host: name },
-          () => etcdHealthy(session, etcdAccess(layoutOf(ctx, name))),
-        )
-      }),
-    )
-  },
+  run: membersAnswer,
+}
+
+/**
+ * Whether API servers ask every member of etcd. Those of before then try the members of after with certificates that these refuse, each with
+ * a hundred clients: where processors are scarce, that alone takes the leader from etcd again. They are restarted at once.
+ */
+function askAllMembers(ctx: OnHost): boolean {
+  return ctx.hosts(masters).some(({ name }) => {
+    const { 'kube-apiserver': found } = layoutOf(ctx, name).components
+    return (found?.flags['etcd-servers'] ?? []).flatMap(urls => urls.split(',')).length > 1
+  })
+}
+
+async function membersAnswer(ctx: OnHost): Promise<void> {
+  await Promise.all(
+    etcdHosts(ctx).map(async host => {
+      const { name } = host
+      const session = await ctx.on(host)
+      await waitFor(
+        `etcd of ${name} to have a quorum`,
+        { within: seconds(90), every: 250, signal: ctx.signal, host: name },
+        () => etcdHealthy(session, etcdAccess(layoutOf(ctx, name))),
+      )
+    }),
+  )
 }
 
 /** Restarts the API server of a master, but for those that were restarted already. */
@@ -121,12 +138,16 @@ export const apiServer: StepDefinition<OnHost> = {
   run: ctx => restartInPlace(ctx, ctx, 'kube-apiserver'),
 }
 
-/** Waits until a master's API server is ready, for the administrator whose kubeconfig lies there now. */
+/**
+ * Waits until a master's API server is ready, for the administrator whose kubeconfig lies there now; on the first one until every member of
+ * etcd answers, too, where nobody has waited for that before.
+ */
 export const apiServerAnswers: StepDefinition<OnCluster> = {
   ...afterwards,
   run: async ctx => {
     ctx.cluster.forget('the API servers were restarted')
     await ctx.cluster.apiServerReady(ctx.host, { within: seconds(180) })
+    if (askAllMembers(ctx) && ctx.host.name === ctx.hosts(masters)[0]?.name) await membersAnswer(ctx)
   },
 }
 
