@@ -1,0 +1,32 @@
+// A cluster of systemd units as kubeasz makes them, one CA for everything whose key signs tokens, too: rotated, and undone. The inventory has
+// kubeasz's groups. What a rotation did is judged from outside.
+import test from 'ava'
+import * as lab from '../../../lib/lab/index.ts'
+import { type Called, eventOf, eventsOf, rekey } from '../_lab.ts'
+import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
+
+const options: lab.LabOptions = { name: 'kubeasz', masters: 3, nodes: 2, layout: 'systemd', unitShape: 'kubeasz' }
+const { name } = options
+
+let shape: lab.Shape
+
+test.before(async () => {
+  shape = await lab.up({ ...options, fresh: true }, progress => {
+    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
+  })
+})
+test.after.always(() => lab.down(name, () => {}))
+
+/** What a call said that did not end as it should. */
+const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
+
+test.serial('the whole of it is rotated, and undone', async t => {
+  const old = await takeOld(shape)
+  const called = await rekey(['run', 'rotate-ca', '-i', lab.inventoryPath(name), '--output', 'json'])
+  t.is(called.code, 0, saidBy(called))
+  const { folder } = eventOf(eventsOf(called), 'run.started')
+  await assertRotated(shape, folder, old)
+  const undone = await rekey(['rollback', folder])
+  t.is(undone.code, 0, saidBy(undone))
+  await assertAsBefore(shape, old)
+})
