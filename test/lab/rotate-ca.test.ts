@@ -167,6 +167,27 @@ const faults: Fault[] = [
     },
   },
   {
+    title: 'a flag in a manifest that the running process does not have',
+    code: 2,
+    says: /somebody changed what is not in use yet: kube-scheduler of m2: .*\bv\b.*\n *Hint: .*accept: \[drift\/m2\/kube-scheduler\]/,
+    // Its kubelet does not look meanwhile.
+    make: async () => {
+      await on(
+        'm2',
+        `kill -STOP $(systemctl show -p MainPID --value kubelet); cd /etc/kubernetes
+cp -a manifests/kube-scheduler.yaml scheduler.away; sed -i 's/^    - kube-scheduler$/&\\n    - --v=1/' manifests/kube-scheduler.yaml`,
+      )
+      return []
+    },
+    mend: async () => {
+      await on(
+        'm2',
+        'cd /etc/kubernetes; cp -a scheduler.away manifests/kube-scheduler.yaml; rm scheduler.away; kill -CONT $(systemctl show -p MainPID --value kubelet)',
+      )
+      await wellAgain()
+    },
+  },
+  {
     title: 'a clock that is ten minutes ahead',
     code: 2,
     says: /the clocks differ by more than 60 s: n1 is (599|600|601) s ahead/,

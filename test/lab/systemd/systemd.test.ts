@@ -1,7 +1,8 @@
-// A cluster of systemd units, made as others make them the hard way: well from its snapshot, rotated twice in a row, and undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
+// A cluster of systemd units, made as others make them the hard way: well from its snapshot, rotated twice in a row, undone, and undone after a
+// run was killed in each play and gone on with. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, rekey } from '../_lab.ts'
+import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
@@ -44,4 +45,15 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
     t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
   }
+})
+
+test.serial('killed once in each play, a run is gone on with each time, and is undone', async t => {
+  const old = await takeOld(shape)
+  const { called, folder, killed, plays } = await killedInEachPlay(rotation())
+  t.is(called.code, 0, saidBy(called))
+  t.true(killed.length >= plays - 2, `killed in the plays ${killed.join(', ')} of ${plays}`)
+  await assertRotated(shape, folder, old)
+  const undone = await rekey(['rollback', folder])
+  t.is(undone.code, 0, saidBy(undone))
+  await assertAsBefore(shape, old)
 })
