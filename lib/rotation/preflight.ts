@@ -106,22 +106,24 @@ export const checkEtcd: StepDefinition<OnHost> = {
   runOnce: true,
   run: async ctx => {
     for (const host of etcdHosts(ctx)) {
-      const healthy = await etcdHealthy(await ctx.on(host), etcdAccess(layoutOf(ctx, host.name))).catch(
-        (error: RekeyError) => {
-          // It does not even listen.
-          if (error.code === 'connection.forward') return false
-          throw error
-        },
-      )
-      if (!healthy) {
-        throw new HostFailedError(`etcd on ${host.name} is not healthy, or has lost its quorum`, {
-          code: 'preflight.etcd',
-          host: host.name,
-          hint: 'Bring it back first: with a member missing, restarting the others can lose the quorum for good.',
-        })
-      }
+      if (await memberIsHealthy(ctx, host)) continue
+      throw new HostFailedError(`etcd on ${host.name} is not healthy, or has lost its quorum`, {
+        code: 'preflight.etcd',
+        host: host.name,
+        hint: `Bring it back first: with a member missing, restarting the others can lose the quorum for good.${layoutOf(ctx, host.name).components.etcd ? '' : ' Neither a process nor what would start one was found there; where there is none on purpose, say who has one: rekey_etcd.'}`,
+      })
     }
   },
+}
+
+async function memberIsHealthy(ctx: OnHost, host: Host): Promise<boolean> {
+  const layout = layoutOf(ctx, host.name)
+  if (!layout.components.etcd) return false
+  return etcdHealthy(await ctx.on(host), etcdAccess(layout)).catch((error: RekeyError) => {
+    // It does not even listen.
+    if (error.code === 'connection.forward') return false
+    throw error
+  })
 }
 
 /** Fails where etcd can't be asked or backed up: where the first host with a member lacks its tools. */
