@@ -245,6 +245,7 @@ test('a kubeconfig is rendered with certificate and key of one issue', async t =
       User: 'kubernetes-admin',
       Context: 'kubernetes-admin@kubernetes',
       ClientCertificate: '/var/lib/kubelet/pki/kubelet-client-current.pem',
+      ClientKey: '/var/lib/kubelet/pki/kubelet-client-current.pem',
     },
   }
   const render = async (name: string) =>
