@@ -153,7 +153,7 @@ const faults: Fault[] = [
   {
     title: 'one etcd member that is down',
     code: 2,
-    says: /Error: etcd on m3 is not healthy, or has lost its quorum\n *Hint: Bring it back first/,
+    says: /Error: m1: etcd on m3 is not healthy, or has lost its quorum\n *Hint: Bring it back first/,
     make: async () => {
       await on(
         'm3',
