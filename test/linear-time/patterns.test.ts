@@ -83,7 +83,7 @@ function milliseconds(expression: RegExp, text: string): number {
   return (user + system) / 1_000
 }
 
-/** The text that takes a pattern too long: four times as long for twice as much. */
+/** The text that takes a pattern too long: more than eight times as long for four times as much. */
 function slowText({ pattern, flags }: Pattern): string | undefined {
   const expression = new RegExp(pattern, flags)
   const [first = ''] = piecesOf(pattern)
@@ -97,7 +97,8 @@ function slowText({ pattern, flags }: Pattern): string | undefined {
       const text = textOf(size)
       if (milliseconds(expression, text) <= little) continue
       const once = least(text)
-      if (once > most || (once > little && least(textOf(2 * size)) > 3 * once)) return `${start}${pump}…`
+      // Four times as much: far enough from both, whatever else goes on.
+      if (once > most || (once > little && least(textOf(4 * size)) > 8 * once)) return `${start}${pump}…`
     }
   }
   return undefined
