@@ -17,17 +17,11 @@ const [filesStep, objectsStep] = ['look-for-files-left', 'look-for-objects-left'
 
 const oldAuthorities = (ctx: Looking) => Object.values(planOf(ctx).oldAuthorities).filter(Boolean).join('\n')
 
-/** Where Debian's and Red Hat's kin keep the CAs that a whole machine trusts beside those of the world: Kubespray puts etcd's there. */
-const trustedByTheMachine = ['/usr/local/share/ca-certificates', '/etc/pki/ca-trust/source/anchors']
-
 /** Registers which files of a host still hold something of the old CAs. What can't be read is told: nothing depends on it. */
 export const files: StepDefinition<OnHost> = {
   ...afterwards,
   id: filesStep,
-  run: async (ctx): Promise<LeftPlace[]> => {
-    const there = (await ctx.$({ nothrow: true, quiet: true })`ls -d ${trustedByTheMachine} 2>/dev/null`).lines()
-    return leftInFiles(await fileCertificates(ctx, ctx.log, there), oldAuthorities(ctx))
-  },
+  run: async (ctx): Promise<LeftPlace[]> => leftInFiles(await fileCertificates(ctx, ctx.log), oldAuthorities(ctx)),
 }
 
 /** Registers what the API still holds of them. */

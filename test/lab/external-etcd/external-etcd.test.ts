@@ -75,10 +75,6 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
         ...rows.map(([label, value]) => `  ${label}: ${value}`),
       ]),
     )
-    t.true(
-      called.stdout.includes('/usr/local/share/ca-certificates/etcd-ca.crt'),
-      'that machines go on trusting the old CA of etcd is told',
-    )
     await assertRotated(shape, folder, old)
     t.true(await etcdAnswersNode(), 'what the inventory names was made anew')
     if (round === 'first') continue
