@@ -4,6 +4,7 @@ import { waitFor } from '../../operations/wait.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { getFromLoopback } from '../api/loopback.ts'
 import type { ComponentName, FoundComponent } from '../layout/host-layout.ts'
+import { reachable } from '../layout/named-files.ts'
 import { presentedCertificates } from './endpoints.ts'
 import { kubeProxySynced } from './kube-proxy.ts'
 
@@ -121,9 +122,6 @@ export function servedAt({ component, endpoints }: FoundComponent): { address: s
   }
   return { address: reachable(address), port }
 }
-
-/** An address as one that can be connected to: one for all is that of loopback. */
-export const reachable = (address: string) => (['', '0.0.0.0', '::', '[::]'].includes(address) ? '127.0.0.1' : address)
 
 /**
  * Whether a component serves, ready or not: by its own word where it has one, or a handshake. May reject with `HostFailedError` where it does

@@ -1,7 +1,7 @@
 // How the etcd of a host is reached from that host, by what was found of it: addresses, identities, where its data lies.
 import { HostFailedError } from '../../errors.ts'
 import type { FoundComponent, HostLayout } from '../layout/host-layout.ts'
-import { reachable } from './control.ts'
+import { reachable } from '../layout/named-files.ts'
 import { fileOf } from './files.ts'
 
 /** A place where something listens. */

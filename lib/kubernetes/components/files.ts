@@ -2,7 +2,7 @@
 import type { Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
-import type { FileRole, FoundComponent, HostLayout, NamedFile } from '../layout/host-layout.ts'
+import type { FileRole, FoundComponent, NamedFile } from '../layout/host-layout.ts'
 
 /** The file that a component names for a role: the last one, which is the one that counts. `undefined` where it names none. */
 export function fileOf({ files }: FoundComponent, role: FileRole): NamedFile | undefined {
@@ -27,18 +27,6 @@ export async function writeComponentFile(
   const { real } = named(session, found, role)
   const [bits = '', owner] = (await session.$({ quiet: true })`stat -c '%a %u:%g' ${real}`).stdout.trim().split(' ')
   await session.files.write(real, content, { mode: Number.parseInt(bits, 8), owner })
-}
-
-/** Whether the tokens of service accounts are signed with the key of a CA and verified with its certificate, as kubeasz has it. */
-export function authoritySignsTokens({ components }: HostLayout): boolean {
-  const files = Object.values(components).flatMap(found => found?.files ?? [])
-  const of = (role: FileRole) => files.filter(file => file.role === role)
-  const authorities = new Set(of('client-ca').map(({ real }) => real))
-  const keys = new Set(of('signing').flatMap(({ key }) => key?.real ?? []))
-  return (
-    of('service-account-verify').some(({ real }) => authorities.has(real)) ||
-    of('service-account-sign').some(({ real }) => keys.has(real))
-  )
 }
 
 function named({ host }: HostSession, found: FoundComponent, role: FileRole): NamedFile {

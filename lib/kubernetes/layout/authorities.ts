@@ -1,4 +1,5 @@
 // The CAs of a cluster by what its components name them for: which roles each file has, which roles can't be told apart, where keys lie.
+import { type KeyObject, X509Certificate } from 'node:crypto'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
 import type { MachineFacts } from './layout.ts'
@@ -97,4 +98,41 @@ export function oldAuthorities(
     }
   }
   return old
+}
+
+/** The public keys of CAs by their roles. */
+export type AuthorityKeys = ReadonlyMap<AuthorityName, KeyObject>
+
+/** The keys of CAs, PEM, of those roles that there are. */
+export function authorityKeys(authorities: Readonly<Partial<Record<AuthorityName, string>>>): AuthorityKeys {
+  return new Map(
+    authorityNames.flatMap(name => {
+      const pem = authorities[name]
+      return pem ? [[name, new X509Certificate(pem).publicKey] as const] : []
+    }),
+  )
+}
+
+/** The first CA whose key signed a certificate, PEM, whatever that says of its issuer; undefined where none did. */
+export function signerOf(pem: string, authorities: AuthorityKeys): AuthorityName | undefined {
+  const certificate = new X509Certificate(pem)
+  return [...authorities].find(([, key]) => certificate.verify(key))?.[0]
+}
+
+/** The file of a CA that API servers verify the tokens of service accounts with; undefined where these have a key of their own. */
+export function tokenAuthorityOf(layout: HostLayout): NamedFile | undefined {
+  const authorities = new Set(authorityFilesOf(layout).map(({ real }) => real))
+  return layout.components['kube-apiserver']?.files.find(
+    ({ role, real }) => role === 'service-account-verify' && authorities.has(real),
+  )
+}
+
+/** Whether the tokens of service accounts are signed with the key of a CA or verified with its certificate, as kubeasz has it. */
+export function authoritySignsTokens(layout: HostLayout): boolean {
+  const files = named(layout)
+  const keys = new Set(files.flatMap(({ role, key }) => (role === 'signing' && key ? [key.real] : [])))
+  return (
+    tokenAuthorityOf(layout) !== undefined ||
+    files.some(({ role, real }) => role === 'service-account-sign' && keys.has(real))
+  )
 }

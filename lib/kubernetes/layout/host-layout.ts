@@ -1,13 +1,16 @@
 // What runs on one host and which files it lives by, as it was found there: by processes, their units or manifests, and what those name.
 // Plain data: it is registered, and read again by a run that is gone on with.
 
-export type ComponentName =
-  | 'kube-apiserver'
-  | 'kube-controller-manager'
-  | 'kube-scheduler'
-  | 'etcd'
-  | 'kubelet'
-  | 'kube-proxy'
+export const componentNames = [
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kube-scheduler',
+  'etcd',
+  'kubelet',
+  'kube-proxy',
+] as const
+
+export type ComponentName = (typeof componentNames)[number]
 
 /** A pod that the kubelet runs from a manifest on its disk. */
 export interface StaticPodRun {

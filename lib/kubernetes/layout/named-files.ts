@@ -115,7 +115,7 @@ export function endpointsOf(component: ComponentName, flags: Flags): FoundCompon
   const last = (name: string) => flags[name]?.at(-1)
   const one = (port: string | undefined, standard: number, address: string | undefined) => {
     const number = Number(port ?? standard)
-    return number > 0 ? [{ address: reachable(address), port: number, role: 'serving' as const }] : []
+    return number > 0 ? [{ address: connectable(address), port: number, role: 'serving' as const }] : []
   }
   switch (component) {
     case 'kube-apiserver':
@@ -139,12 +139,13 @@ function listening(urls: string | undefined, role: FileRole): FoundComponent['en
   for (const text of (urls ?? '').split(',')) {
     const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined
     if (url?.protocol !== 'https:') continue
-    const [address, port] = [reachable(url.hostname.replace(/^\[(.*)\]$/, '$1')), Number(url.port || 443)]
+    const [address, port] = [connectable(url.hostname.replace(/^\[(.*)\]$/, '$1')), Number(url.port || 443)]
     if (!ports.has(port) || address === local) ports.set(port, address)
   }
   return [...ports].map(([port, address]) => ({ address, port, role }))
 }
 
-function reachable(address: string | undefined): string {
-  return address === undefined || ['', '0.0.0.0', '::', 'localhost'].includes(address) ? local : address
-}
+/** An address as one that can be connected to on its host: one for all is that of loopback. */
+export const reachable = (address = '') => (['', '0.0.0.0', '::', '[::]'].includes(address) ? local : address)
+
+const connectable = (address: string | undefined) => (address === 'localhost' ? local : reachable(address))

@@ -1,5 +1,4 @@
 // Which certificates a cluster needs anew, from what was found on its machines: what its components name, with the names that are there now.
-import { X509Certificate } from 'node:crypto'
 import { posix } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import type { CertificateFacts } from '../../pki/certificates/certificate.ts'
@@ -10,7 +9,14 @@ import {
   type CertificateSpec,
   placePath,
 } from '../../pki/specs.ts'
-import { authorityRoles, authorityShares, oldAuthorities } from './authorities.ts'
+import {
+  type AuthorityKeys,
+  authorityKeys,
+  authorityRoles,
+  authorityShares,
+  oldAuthorities,
+  signerOf,
+} from './authorities.ts'
 import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
 import { kubeadmLayout, kubelet } from './kubeadm/index.ts'
 import type { ExtraNames, MachineFacts } from './layout.ts'
@@ -253,7 +259,7 @@ export function planOfCluster(
 ): CertificatePlan {
   const layouts = machines.map(layoutOfMachine)
   const old = oldAuthorities(machines, layouts)
-  const drafts = draftsOf(machines, componentServing ? [...rows, ...servingRows] : rows, Object.values(old))
+  const drafts = draftsOf(machines, componentServing ? [...rows, ...servingRows] : rows, authorityKeys(old))
   const specs = drafts.map(draft => specOf(draft, draft.rows[0]?.id === 'apiserver' ? apiServer : {}))
   const same = sameIn(drafts)
   const presented = same.map(group => [
@@ -271,8 +277,7 @@ export function certificates(
   return planOfCluster(machines, options).specs
 }
 
-function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], authorities: readonly string[]): Draft[] {
-  const cas = authorities.flatMap(pem => (pem === '' ? [] : [new X509Certificate(pem)]))
+function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], authorities: AuthorityKeys): Draft[] {
   const drafts: Draft[] = []
   for (const row of all) {
     for (const machine of machines) {
@@ -283,7 +288,7 @@ function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], author
       const present = machine.certificates.get(path)
       if (!present && row.optional) continue
       if (!present && !row.made) throw missing(machine, path, row)
-      if (present && !row.identity?.(layout, machine) && isForeign(present, cas)) continue
+      if (present && !row.identity?.(layout, machine) && isForeign(present, authorities)) continue
       const known = drafts.find(
         draft => draft.machines.includes(machine) && realOf(machine, placePath(draft.place)) === realOf(machine, path),
       )
@@ -321,7 +326,7 @@ function addCopies(
       draft => draft.machines.includes(machine) && realOf(machine, placePath(draft.place)) === realOf(machine, path),
     )
   const copies = machines.filter(
-    machine => !isPlanned(machine) && present.some(one => sameCertificate(one, machine.certificates.get(path))),
+    machine => present.some(one => sameCertificate(one, machine.certificates.get(path))) && !isPlanned(machine),
   )
   holders.push(...copies)
 }
@@ -336,10 +341,8 @@ function sameCertificate(one: CertificateFacts | undefined, other: CertificateFa
 }
 
 /** Somebody else's CA signed it: the API may be served with a certificate that the company buys. */
-function isForeign({ pem }: CertificateFacts, cas: readonly X509Certificate[]): boolean {
-  if (pem === '' || cas.length === 0) return false
-  const certificate = new X509Certificate(pem)
-  return !cas.some(ca => certificate.verify(ca.publicKey))
+function isForeign({ pem }: CertificateFacts, authorities: AuthorityKeys): boolean {
+  return pem !== '' && authorities.size > 0 && signerOf(pem, authorities) === undefined
 }
 
 function missing({ name }: MachineFacts, path: string, { component }: Row): RekeyError {

@@ -3,7 +3,7 @@ import { load } from 'js-yaml'
 import { HostFailedError } from '../../errors.ts'
 import { differences, flagsOfEnvironment, flagsOfWords } from './flags.ts'
 import type { FoundFile, FoundProcess, FoundText, FoundUnit } from './found-text.ts'
-import type { ComponentName, PodRun, StaticPodRun, UnitRun } from './host-layout.ts'
+import { type ComponentName, componentNames, type PodRun, type StaticPodRun, type UnitRun } from './host-layout.ts'
 import type { Flags } from './named-files.ts'
 
 /** How a component was found to run. */
@@ -18,15 +18,6 @@ export interface FoundRun {
   readonly mounts: readonly (readonly [inside: string, outside: string])[]
   readonly drift: readonly string[]
 }
-
-const names: readonly ComponentName[] = [
-  'kube-apiserver',
-  'kube-controller-manager',
-  'kube-scheduler',
-  'etcd',
-  'kubelet',
-  'kube-proxy',
-]
 
 /** What carries all components in one process, and what rotates its CA instead. */
 const distributions: readonly (readonly [program: RegExp, name: string, hint: string])[] = [
@@ -48,7 +39,7 @@ export function runsOf(found: FoundText, host: string): Map<ComponentName, Found
   refuseDistributions(found, host)
   const manifests = manifestsOf(found)
   return new Map(
-    names.flatMap(component => {
+    componentNames.flatMap(component => {
       const run = runOf(component, found, host, manifests)
       return run ? [[component, run] as const] : []
     }),
@@ -116,7 +107,7 @@ function runOf(
 function componentOf({ exe, words }: FoundProcess): ComponentName | undefined {
   const program = [baseName(exe), baseName(words[0] ?? '')]
   const called = program.includes('hyperkube') ? [baseName(words[1] ?? '')] : program
-  return names.find(name => called.includes(name))
+  return componentNames.find(name => called.includes(name))
 }
 
 type Place =
@@ -299,7 +290,7 @@ function manifestsOf({ files }: FoundText): Map<ComponentName, Manifest> {
     const pod = podOf(file)
     for (const container of pod?.spec?.containers ?? []) {
       const words = [...(container.command ?? []), ...(container.args ?? [])].map(String)
-      const component = names.find(name => baseName(words[0] ?? '') === name)
+      const component = componentNames.find(name => baseName(words[0] ?? '') === name)
       if (component === undefined || found.has(component)) continue
       const mounts = (container.volumeMounts ?? []).flatMap(({ name, mountPath, subPath }) => {
         const outside = pod?.spec?.volumes?.find(volume => volume.name === name)?.hostPath?.path

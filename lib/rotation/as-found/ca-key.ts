@@ -1,6 +1,6 @@
 // What else the key of a CA signs: where that is the tokens of service accounts, it must be on the masters.
 import { HostFailedError } from '../../errors.ts'
-import { authoritySignsTokens } from '../../kubernetes/components/files.ts'
+import { authoritySignsTokens } from '../../kubernetes/layout/authorities.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { OnHost } from '../given/context.ts'
 import { layoutOf } from '../given/found.ts'

@@ -1,18 +1,17 @@
 // Certificates of the cluster's CAs that none of its components names, and that the inventory lists: issued with all their names by the CA
 // that signed them, and whoever uses them restarted.
-import { X509Certificate } from 'node:crypto'
 import { posix } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import { restartUnit } from '../../kubernetes/components/control.ts'
+import { type AuthorityKeys, authorityKeys, signerOf } from '../../kubernetes/layout/authorities.ts'
+import { componentNames } from '../../kubernetes/layout/host-layout.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import { type CertificateFacts, parseCertificate } from '../../pki/certificates/certificate.ts'
-import { type AuthorityName, authorityNames, type CertificatePlace, type CertificateSpec } from '../../pki/specs.ts'
+import type { AuthorityName, CertificatePlace, CertificateSpec } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { OnHost } from '../given/context.ts'
 import { readingOf } from '../given/found.ts'
-
-const components = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd', 'kubelet', 'kube-proxy']
 
 const extraCertificate = z.strictObject({
   /** Where it lies, on whichever hosts have it. */
@@ -66,6 +65,7 @@ export function specsOf(
       return { reading, entry, old }
     }),
   )
+  const keys = authorityKeys(old)
   // One that several hosts share stays one.
   const groups = Map.groupBy(found, ({ entry, old }) => `${entry.path} ${old.fingerprint}`)
   return [...groups.values()].flatMap(group => {
@@ -76,7 +76,7 @@ export function specsOf(
       {
         id: `extra-${posix.basename(entry.path)}`,
         component: 'extra',
-        authority: signerOf(first.old, old, `${reading.host}:${entry.path}`),
+        authority: authorityOf(first.old, keys, `${reading.host}:${entry.path}`),
         usages: (['serverAuth', 'clientAuth'] as const).filter(usage => first.old.extendedKeyUsages.includes(usage)),
         place: placeOf(entry, reading),
         hosts: group.map(one => one.reading.host),
@@ -98,15 +98,8 @@ function placeOf(
   return key === undefined || key === path ? { kind: 'combined', path } : { kind: 'pair', certificate: path, key }
 }
 
-function signerOf(
-  { pem }: CertificateFacts,
-  old: Readonly<Partial<Record<AuthorityName, string>>>,
-  where: string,
-): AuthorityName {
-  const certificate = new X509Certificate(pem)
-  const signer = authorityNames.find(
-    name => old[name] && certificate.verify(new X509Certificate(old[name] ?? '').publicKey),
-  )
+function authorityOf({ pem }: CertificateFacts, old: AuthorityKeys, where: string): AuthorityName {
+  const signer = signerOf(pem, old)
   if (signer) return signer
   throw new HostFailedError(`none of the cluster's CAs signed ${where}, which extra_certificates names`, {
     code: 'preflight.extra-certificates',
@@ -128,7 +121,7 @@ export function withOwners(ctx: Vars, reading: MachineReading): MachineReading {
 
 const unitsOf = (ctx: OnHost<Variables>) =>
   [...new Set(entriesOf(ctx, readingOf(ctx)).flatMap(({ restart }) => restart))].filter(
-    name => !components.includes(name),
+    name => !componentNames.some(one => one === name),
   )
 
 /** Restarts the units that the inventory names for its certificates, on the hosts that have these. */

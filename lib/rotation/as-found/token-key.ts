@@ -3,7 +3,7 @@
 import { posix } from 'node:path'
 import { splitPath } from '../../connection/safe-folder.ts'
 import { plannedFlags, updateFlags } from '../../kubernetes/components/flags.ts'
-import { authorityFilesOf } from '../../kubernetes/layout/authorities.ts'
+import { tokenAuthorityOf } from '../../kubernetes/layout/authorities.ts'
 import type { HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import type { StagedFile } from '../../operations/staging.ts'
@@ -20,12 +20,8 @@ interface Variables {
 }
 
 /** The CA's file that API servers verify tokens with, and where the one of before is kept beside it; undefined where tokens have a key of their own. */
-function keptOf({ components }: HostLayout): { readonly verifying: string; readonly kept: string } | undefined {
-  const apiServer = components['kube-apiserver']
-  const authorities = apiServer ? authorityFilesOf({ host: '', components: { 'kube-apiserver': apiServer } }) : []
-  const file = apiServer?.files.find(
-    ({ role, real }) => role === 'service-account-verify' && authorities.some(one => one.real === real),
-  )
+function keptOf(layout: HostLayout): { readonly verifying: string; readonly kept: string } | undefined {
+  const file = tokenAuthorityOf(layout)
   return file && { verifying: file.path, kept: posix.join(splitPath(file.real).folder, 'service-account-before.pem') }
 }
 

@@ -50,26 +50,16 @@ export const kubelet = {
 export const etcd = {
   /** The only folder that host and container share for writing. */
   data: '/var/lib/etcd',
-  database: '/var/lib/etcd/member/snap/db',
   client: 'https://127.0.0.1:2379',
   /** Plain HTTP on loopback: `/health`, `/livez`. */
   healthPort: 2381,
-  ca: authorities.etcd.certificate,
-  /** A client certificate that every master has for its own health checks. */
-  healthcheck: pair('etcd/healthcheck-client'),
 } as const
-
-/** The folders in which certificates and kubeconfigs lie. */
-export const certificateFolders = [directory, kubelet.pki]
 
 /** The folders in which anything is staged beside what it replaces. */
 export const stagingFolders = [directory, kubelet.directory]
 
 /** What a backup of a machine holds. */
 export const backedUp = [directory, kubelet.pki, kubelet.config]
-
-/** What the size of the backups comes from. */
-export const measuredForBackups = [directory, kubelet.pki, etcd.database]
 
 /** The folder below `templates/` that its certificates and kubeconfigs are rendered from. */
 export const templates = 'kubeadm'
