@@ -62,6 +62,9 @@ const flagsOf: Readonly<Record<ComponentName, readonly Flag[]>> = {
   ],
 }
 
+/** Flags whose values all count; of any other the last does. */
+const takenTogether: ReadonlySet<string> = new Set(['service-account-key-file'])
+
 /** Where a file of a component lies on its host, as it is named and when links are followed. */
 export interface Places {
   /** A path as the component names it, as the host sees it. */
@@ -79,6 +82,7 @@ export function namedByFlags(component: ComponentName, flags: Flags, by: (flag: 
   }
   const files = flagsOf[component].flatMap(({ role, flag, key }): NamedFile[] =>
     (flags[flag] ?? [])
+      .slice(takenTogether.has(flag) ? 0 : -1)
       .filter(path => path !== '')
       .map(path => {
         const keyPath = key && flags[key]?.at(-1)
