@@ -59,12 +59,17 @@ export function rekey(
   })
 }
 
-/** Brings the shared lab up from its snapshot, printing what it does. */
-export async function upFresh(): Promise<lab.Shape> {
-  return lab.up({ name, masters: 3, nodes: 2, fresh: true }, progress => {
-    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-  })
+/** Prints what a lab does, as it is begun and done. */
+export function told(progress: lab.Progress): void {
+  if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
 }
+
+/** Brings a lab up from its snapshot, printing what it does. */
+export const upFresh = (options: lab.LabOptions = { name, masters: 3, nodes: 2 }): Promise<lab.Shape> =>
+  lab.up({ ...options, fresh: true }, told)
+
+/** What a call said that did not end as it should. */
+export const saidBy = ({ stdout, stderr }: Called): string => stderr + stdout.slice(-3_000)
 
 /** Runs rotate-ca on the shared lab, and reads its events. */
 export async function rotate(

@@ -35,7 +35,9 @@ const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => rol
 const kubectlOnM1 = (shape: lab.Shape) => (script: string) =>
   on(shape, 'm1', `export KUBECONFIG=${placesOf(shape).kubeconfig}\n${script}`)
 
-const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
+/** Runs a script on a machine. */
+export const on = ({ name }: lab.Shape, machine: string, script: string) =>
+  lab.exec(name, machine, ['sh', '-c', script])
 
 /** Notes what is true before a rotation, and writes a Secret that must be read afterwards. */
 export async function takeOldCredentials(shape: lab.Shape): Promise<Old> {
@@ -167,22 +169,28 @@ done; find ${places.touched.join(' ')} -name '.rekey*'; find /var/lib/rekey -min
   await assertBundles(kubectlOnM1(shape), readFileSync(authorities.kubernetes, 'utf8'), old.otherAuthority, 'rotated')
 
   // What was good before is refused now.
-  const refused = await on(
-    shape,
-    'm1',
-    'kubectl --kubeconfig /root/old-admin.conf --insecure-skip-tls-verify get nodes 2>&1; true',
-  )
-  assert.match(
-    refused,
-    /Unauthorized|must be logged in|certificate-authority|specifying a root certificates file/i,
-    'the old kubeconfig',
-  )
+  await assertRefused(shape, '/root/old-admin.conf')
   assert.equal(await statusWithOldToken(shape), '401', 'the old token')
   await assertOldClients(shape, { web: '401', etcd: '000' })
 
   await assertNoRunToken(shape)
 
   // Nothing that a run keeps in plain text holds a key or a token.
+  assertNoSecretKept(folder)
+}
+
+/** Throws unless nobody lets in who comes with a kubeconfig of the first master. */
+export async function assertRefused(shape: lab.Shape, kubeconfig: string): Promise<void> {
+  const command = `kubectl --kubeconfig ${kubeconfig} --insecure-skip-tls-verify get nodes 2>&1; true`
+  assert.match(
+    await on(shape, 'm1', command),
+    /Unauthorized|must be logged in|certificate-authority|specifying a root certificates file/i,
+    'the old kubeconfig',
+  )
+}
+
+/** Throws where the journal of a run holds a key or a token. */
+export function assertNoSecretKept(folder: string): void {
   const kept = readFileSync(join(folder, 'events.jsonl'), 'utf8')
   assert.doesNotMatch(kept, /PRIVATE KEY|LS0tLS1CRUdJTiB|\beyJhbGci|\bhvs\./)
 }

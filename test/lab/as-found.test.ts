@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import { rekey } from './_lab.ts'
+import { rekey, told, upFresh } from './_lab.ts'
 import { assertAsBefore, assertRotated, filesOf, type Old, takeOldCredentials } from './_outside.ts'
 
 const options: lab.LabOptions = {
@@ -15,14 +15,10 @@ const options: lab.LabOptions = {
   without: ['kube-proxy', 'front-proxy', 'load-balancer', 'etcdctl'],
 }
 
-const told = (progress: lab.Progress) => {
-  if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-}
-
 let shape: lab.Shape
 
 test.before(async () => {
-  shape = await lab.up({ ...options, fresh: true }, told)
+  shape = await upFresh(options)
   await lab.fill(options.name, [], told)
 })
 test.after.always(async () => {

@@ -9,7 +9,8 @@ import { fileCertificates } from '../../../lib/kubernetes/census/files.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
 import { ownMountsMissing } from '../../_mounts.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
-import { blobOf, thisMachine, withMounts } from './_machine.ts'
+import { localSession } from '../_local.ts'
+import { blobOf, withMounts } from './_machine.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rekey-census-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
@@ -44,7 +45,7 @@ test.serial(
       join(pki, 'authentication.yaml'),
       `jwt:\n- issuer:\n    certificateAuthority: |\n${ca.pem.replaceAll(/^/gm, '      ')}`,
     )
-    const machine = await thisMachine()
+    const machine = await localSession()
     const said: string[] = []
     const $ =
       (options: object) =>
@@ -84,7 +85,7 @@ asRoot('tells what it may not read, and goes on', async t => {
   const { pem } = await issue({ name: 'CN=a' })
   writeFileSync(join(pki, 'open.crt'), pem)
   writeFileSync(join(pki, 'closed.crt'), pem, { mode: 0o600 })
-  const machine = await thisMachine()
+  const machine = await localSession()
   const $ = (options: object) => (_: TemplateStringsArray, script: string, folders: string[]) =>
     machine.$(options)`setpriv --reuid 65534 --clear-groups sh -c ${script} rekey ${folders}`
   const told: string[] = []
@@ -168,7 +169,7 @@ test.serial(
     symlinkSync('nowhere', at('etc/dangling'))
     spawnSync('mkfifo', [at('etc/fifo')])
     symlinkSync('fifo', at('etc/linked-fifo'))
-    const found = await fileCertificates(await thisMachine(), noNotice, [at('etc')])
+    const found = await fileCertificates(await localSession(), noNotice, [at('etc')])
     const mine = found.flatMap(({ place = '' }) => (place.startsWith(at('')) ? [place.slice(at('').length)] : []))
     t.true(mine.includes('/etc/ssl/ca.crt'))
     t.is(mine.filter(one => one.endsWith('ca.crt') && !one.includes('etcd')).length, 2, mine.join())
@@ -204,7 +205,7 @@ test.serial('files that flags of running components name are read, and what they
   await running('kubelet', [`--config=${at('kubelet.yaml')}`, '--client-ca-file', at('not-there')])
   await running('etcd', [], { ETCD_TRUSTED_CA_FILE: at('tls/etcd.pem'), ETCD_NAME: 'x', SECRET: at('tls/unused.pem') })
   await running('/usr/bin/something-else', [`--ca-file=${at('tls/unused.pem')}`])
-  const found = await fileCertificates(await thisMachine(), () => undefined)
+  const found = await fileCertificates(await localSession(), () => undefined)
   t.deepEqual(
     found
       .filter(({ place = '' }) => place.startsWith(at('')))
@@ -251,7 +252,7 @@ test.serial(
 )
 
 test.serial('where not everything came through, it is said', async t => {
-  const machine = await thisMachine()
+  const machine = await localSession()
   const $ = () => async () => ({ stdout: '== /a\n-----BEGIN CERTIFICATE-----\n' })
   const missed: string[] = []
   await fileCertificates({ ...machine, $ } as unknown as HostSession, noNotice, [], text => void missed.push(text))

@@ -10,8 +10,9 @@ import { apiCertificates } from '../../../lib/kubernetes/census/objects.ts'
 import { endpointsOf, nodeAddress, servedCertificates } from '../../../lib/kubernetes/census/ports.ts'
 import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { type Issued, issue } from '../../pki/certificates/_certificates.ts'
+import { localSession } from '../_local.ts'
 import { startApiServer } from '../api/_api-server.ts'
-import { entry, thisMachine } from './_machine.ts'
+import { entry } from './_machine.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rekey-census-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
@@ -29,7 +30,7 @@ test.serial('tells what a port serves from memory apart from what its file holds
   t.teardown(() => server.close())
   const endpoint = { address: '127.0.0.1', port, component: 'kubelet', authority: 'kubernetes', files: [] } as const
   const closed = { ...endpoint, port: 1 }
-  const served = await servedCertificates(await thisMachine(), noNotice, [endpoint, closed])
+  const served = await servedCertificates(await localSession(), noNotice, [endpoint, closed])
   t.deepEqual(
     served.map(one => one.facts.fingerprint),
     [parseCertificate(old.pem).fingerprint],

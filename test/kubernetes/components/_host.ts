@@ -4,12 +4,10 @@ import { connect as connectSocket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { connect } from '../../../lib/connection/connect.ts'
-import { remoteFiles } from '../../../lib/connection/files.ts'
-import { remoteShell } from '../../../lib/connection/remote.ts'
 import { quote } from '../../../lib/connection/shell.ts'
 import type { FoundComponent, StaticPodRun, UnitRun } from '../../../lib/kubernetes/layout/host-layout.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
+import { localSession } from '../_local.ts'
 
 /** A component of which nothing was found but what is said. */
 export function found(some: Partial<FoundComponent> & Pick<FoundComponent, 'component' | 'runs'>): FoundComponent {
@@ -51,29 +49,14 @@ export async function localHost(t: ExecutionContext): Promise<LocalHost> {
   mkdirSync(bin)
   writeFileSync(join(bin, 'systemctl'), systemctl)
   chmodSync(join(bin, 'systemctl'), 0o755)
-  const settings = {
-    ...({
-      kind: 'local',
-      address: '127.0.0.1',
-      port: 22,
-      user: 'me',
-      hostKeyChecking: 'yes',
-      connectTimeout: 5,
-    } as const),
-  }
-  const connection = await connect('m1', settings)
-  const wrapped = Object.create(connection) as typeof connection
-  wrapped.spawn = (line, options) =>
-    connection.spawn(`export STATE=${quote(folder)} PATH=${quote(bin)}:$PATH; ${line}`, options)
-  const host = { name: 'm1', groups: [], vars: {}, connection: settings }
-  const $ = remoteShell(wrapped)
+  const machine = await localSession(line => `export STATE=${quote(folder)} PATH=${quote(bin)}:$PATH; ${line}`)
   t.teardown(async () => {
-    await $({ nothrow: true, quiet: true })`kill $(cat ${join(folder, 'pid')}) 2>/dev/null`
+    await machine.$({ nothrow: true, quiet: true })`kill $(cat ${join(folder, 'pid')}) 2>/dev/null`
     rmSync(folder, { recursive: true, force: true })
   })
   const forward = (address: string, port: number) =>
     new Promise((resolve, reject) => {
       const socket = connectSocket(port, address, () => resolve(socket)).on('error', reject)
     })
-  return { session: { host, $, files: remoteFiles(wrapped), forward } as unknown as HostSession, folder }
+  return { session: { ...machine, forward } as unknown as HostSession, folder }
 }

@@ -14,14 +14,13 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { connect } from '../../../lib/connection/connect.ts'
-import { remoteShell } from '../../../lib/connection/remote.ts'
 import { quote } from '../../../lib/connection/shell.ts'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { etcdMembers, requireEtcdTools, saveSnapshot } from '../../../lib/kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../../lib/kubernetes/components/etcd-access.ts'
 import { kubeadmLayout } from '../../../lib/kubernetes/layout/kubeadm/index.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
+import { localSession } from '../_local.ts'
 
 // Whoever looks for etcd must find that of the test, and none that runs on this machine.
 const alone = ['unshare', process.getuid?.() === 0 ? '-mpf' : '-rmpf', '--mount-proc']
@@ -76,29 +75,14 @@ async function master({ beside, onPath = {} }: Kind): Promise<{ session: HostSes
     for (const [name, text] of Object.entries(programs)) writeFileSync(join(into, name), text, { mode: 0o755 })
   copyFileSync('/bin/sleep', join(image, 'etcd'))
   chmodSync(join(image, 'etcd'), 0o755)
-  const settings = {
-    ...({
-      kind: 'local',
-      address: '127.0.0.1',
-      port: 22,
-      user: 'me',
-      hostKeyChecking: 'yes',
-      connectTimeout: 5,
-    } as const),
-  }
-  const connection = await connect('m1', settings)
-  const wrapped = Object.create(connection) as typeof connection
   // Until its program runs, it is a copy of the shell.
   const etcd = beside
     ? `${quote(join(image, 'etcd'))} 60 & until grep -qzx ${quote(join(image, 'etcd'))} /proc/$!/cmdline; do sleep 0.01; done; `
     : ''
-  wrapped.spawn = (line, options) =>
-    connection.spawn(
-      `${alone.join(' ')} sh -c ${quote(`${etcd}export PATH=${path}:/usr/sbin:/usr/bin:/sbin:/bin; ${line}`)}`,
-      options,
-    )
-  const host = { name: 'm1', groups: [], vars: {}, connection: settings }
-  return { session: { host, $: remoteShell(wrapped) } as unknown as HostSession, at: name => join(own, name) }
+  const session = await localSession(
+    line => `${alone.join(' ')} sh -c ${quote(`${etcd}export PATH=${path}:/usr/sbin:/usr/bin:/sbin:/bin; ${line}`)}`,
+  )
+  return { session, at: name => join(own, name) }
 }
 
 const kinds: readonly (readonly [string, Kind, string])[] = [

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { besideThePlan, tellBeside } from '../../../lib/kubernetes/trust/beside.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
-import { thisMachine } from '../census/_machine.ts'
+import { localSession } from '../_local.ts'
 
 test('what another CA signed, what nothing names, and what a process names are told apart', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-beside-'))
@@ -25,7 +25,7 @@ test('what another CA signed, what nothing names, and what a process names are t
     agent.kill()
     rmSync(folder, { recursive: true, force: true })
   })
-  const beside = await besideThePlan(await thisMachine(), found, [ca?.pem ?? ''])
+  const beside = await besideThePlan(await localSession(), found, [ca?.pem ?? ''])
   t.deepEqual(
     beside.map(({ path, kind, subject }) => [path, kind, subject]),
     [
@@ -43,7 +43,7 @@ test('what looks for who names a file is not found as one who does', async t => 
   const { pem } = await issue({ name: 'CN=left', issuer: ca })
   // Once in a few a search of before was still there when its findings were looked at.
   const found = new Map(Array.from({ length: 24 }, (_, index) => [`/etc/ssl/left-${process.pid}-${index}.pem`, pem]))
-  const beside = await besideThePlan(await thisMachine(), found, [ca.pem])
+  const beside = await besideThePlan(await localSession(), found, [ca.pem])
   t.deepEqual(
     beside.filter(({ kind }) => kind !== 'leftover').map(({ by }) => by),
     [],

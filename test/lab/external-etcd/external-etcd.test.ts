@@ -2,7 +2,7 @@
 // killed in each play and gone on with. The inventory is used as it lies. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from '../_lab.ts'
+import { eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from '../_outside.ts'
 
 const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 2, layout: 'external-etcd' }
@@ -11,16 +11,12 @@ const { name } = options
 let shape: lab.Shape
 
 test.before(async () => {
-  shape = await lab.up({ ...options, fresh: true }, progress => {
-    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-  })
+  shape = await upFresh(options)
 })
 test.after.always(() => lab.down(name, () => {}))
 
 const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
-/** What a call said that did not end as it should. */
-const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
 
 test.serial('etcd and the kubelets run as Kubespray has them, and a member of etcd that is down is told', async t => {
   const argv = (machine: string, program: string) =>

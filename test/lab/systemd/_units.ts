@@ -1,11 +1,12 @@
 // A lab of systemd units judged from outside, with openssl, kubectl, curl and etcdctl: what holds after a rotation, and after it was undone.
 import { strict as assert } from 'node:assert'
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { tryCommand } from '../../../lib/lab/command.ts'
 import * as lab from '../../../lib/lab/index.ts'
 import { scratchFile } from '../_lab.ts'
+import { assertNoSecretKept, assertRefused, on } from '../_outside.ts'
 
 /** Where a shape keeps what a rotation replaces. */
 interface Places {
@@ -40,7 +41,6 @@ export interface Old {
 
 const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master' || role === 'node')
 const kubeletsOf = (shape: lab.Shape) => membersOf(shape).filter(({ podSubnet }) => podSubnet)
-const on = ({ name }: lab.Shape, machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 
 /**
  * A command that prints the files of a host that a rotation may touch: the units, and what is not a kubelet's own state. What lies in homes
@@ -199,21 +199,11 @@ export async function assertRotated(shape: lab.Shape, folder: string, old: Old):
   await assertEtcd(shape)
   await assertWell(shape, administrator, old)
   assert.equal(statSync(join(folder, 'admin.conf')).mode & 0o777, 0o600)
-  const refused = await on(
-    shape,
-    'm1',
-    'kubectl --kubeconfig /root/old/admin --insecure-skip-tls-verify get nodes 2>&1; true',
-  )
-  assert.match(
-    refused,
-    /Unauthorized|must be logged in|certificate-authority|specifying a root certificates file/i,
-    'the old kubeconfig',
-  )
+  await assertRefused(shape, '/root/old/admin')
   const { token, etcd } = await saidToOld(shape)
   assert.equal(token, '401', 'the old token')
   assert.doesNotMatch(etcd, /is healthy/)
-  const kept = readFileSync(join(folder, 'events.jsonl'), 'utf8')
-  assert.doesNotMatch(kept, /PRIVATE KEY|LS0tLS1CRUdJTiB|\beyJhbGci|\bhvs\./)
+  assertNoSecretKept(folder)
 }
 
 /** Throws unless a rotation was undone: every file is as it was, every endpoint is under the old CA, who was let in is let in again. */

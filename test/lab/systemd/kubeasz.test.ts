@@ -2,7 +2,7 @@
 // kubeasz's groups. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, rekey } from '../_lab.ts'
+import { eventOf, eventsOf, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'kubeasz', masters: 3, nodes: 2, layout: 'systemd', unitShape: 'kubeasz' }
@@ -11,14 +11,9 @@ const { name } = options
 let shape: lab.Shape
 
 test.before(async () => {
-  shape = await lab.up({ ...options, fresh: true }, progress => {
-    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-  })
+  shape = await upFresh(options)
 })
 test.after.always(() => lab.down(name, () => {}))
-
-/** What a call said that did not end as it should. */
-const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
 
 test.serial('the whole of it is rotated twice in a row, and undone', async t => {
   let folder = ''

@@ -2,7 +2,7 @@
 // run was killed in each play and gone on with. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { type Called, eventOf, eventsOf, killedInEachPlay, rekey } from '../_lab.ts'
+import { eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
@@ -11,15 +11,11 @@ const { name } = options
 let shape: lab.Shape
 
 test.before(async () => {
-  shape = await lab.up({ ...options, fresh: true }, progress => {
-    if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
-  })
+  shape = await upFresh(options)
 })
 test.after.always(() => lab.down(name, () => {}))
 
 const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
-/** What a call said that did not end as it should. */
-const saidBy = (called: Called) => called.stderr + called.stdout.slice(-3_000)
 
 test.serial('everything of a cluster made the hard way is a unit, and controllers run no pods', async t => {
   const units = async (machine: string) => {
