@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import * as lab from '../../lib/lab/index.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
@@ -67,6 +68,18 @@ export function told(progress: lab.Progress): void {
 /** Brings a lab up from its snapshot, printing what it does. */
 export const upFresh = (options: lab.LabOptions = { name, masters: 3, nodes: 2 }): Promise<lab.Shape> =>
   lab.up({ ...options, fresh: true }, told)
+
+/**
+ * What `lab status` complains of, once it is what is expected, or after a minute: a component that was just stopped or
+ * started takes the others a moment (who led etcd is followed by another).
+ */
+export async function complaintsOf(named: string, expected: readonly string[] = []): Promise<readonly string[]> {
+  for (let attempt = 1; ; attempt++) {
+    const { complaints } = await lab.status(named)
+    if (attempt === 60 || complaints.join() === expected.join()) return complaints
+    await delay(1_000)
+  }
+}
 
 /** What a call said that did not end as it should. */
 export const saidBy = ({ stdout, stderr }: Called): string => stderr + stdout.slice(-3_000)

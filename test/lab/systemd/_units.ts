@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { tryCommand } from '../../../lib/lab/command.ts'
 import * as lab from '../../../lib/lab/index.ts'
-import { scratchFile } from '../_lab.ts'
+import { complaintsOf, scratchFile } from '../_lab.ts'
 import { assertNoSecretKept, assertRefused, on } from '../_outside.ts'
 
 /** Where a shape keeps what a rotation replaces. */
@@ -161,7 +161,7 @@ async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promi
   const published = await kubectl("-n canary get configmap kube-root-ca.crt -o jsonpath='{.data.ca\\.crt}'")
   const { authority } = placesOf[shape.unitShape]
   assert.equal(published.trim(), (await on(shape, 'm1', `cat ${authority}`)).trim())
-  assert.deepEqual((await lab.status(shape.name)).complaints, [])
+  assert.deepEqual(await complaintsOf(shape.name), [])
 }
 
 /** What an API server says to a token of before, and etcd to a client of before, by their words on m1. */

@@ -2,7 +2,7 @@
 // run was killed in each play and gone on with. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
+import { complaintsOf, eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
@@ -24,7 +24,7 @@ test.serial('everything of a cluster made the hard way is a unit, and controller
   }
   t.deepEqual(await units('m1'), ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'])
   t.deepEqual(await units('n1'), ['kube-proxy', 'kubelet'])
-  t.deepEqual((await lab.status(name)).complaints, [])
+  t.deepEqual(await complaintsOf(name), [])
 })
 
 test.serial('it is rotated twice in a row, each time the whole of it, and undone', async t => {
