@@ -1,5 +1,6 @@
 // The CAs of a cluster by what its components name them for: which roles each file has, which roles can't be told apart, where keys lie.
 import { type KeyObject, X509Certificate } from 'node:crypto'
+import { joined } from '../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
 import type { MachineFacts } from './layout.ts'
@@ -67,15 +68,9 @@ export function authorityRoles(layouts: readonly HostLayout[]): (readonly Author
 
 /** Roles that go together, joined where they have one in common: `[[a, b], [b, c]]` is `[[a, b, c]]`. */
 export function authorityShares(together: readonly (readonly AuthorityName[])[]): AuthorityName[][] {
-  let groups: Set<AuthorityName>[] = []
-  for (const names of together) {
-    const touched = groups.filter(group => names.some(name => group.has(name)))
-    groups = [
-      ...groups.filter(group => !touched.includes(group)),
-      new Set([...touched.flatMap(group => [...group]), ...names]),
-    ]
-  }
-  return groups.filter(({ size }) => size > 1).map(group => authorityNames.filter(name => group.has(name)))
+  return joined(together)
+    .filter(({ length }) => length > 1)
+    .map(group => authorityNames.filter(name => group.includes(name)))
 }
 
 /** The CAs that the cluster has now, PEM, by their roles, as the first machine that names each has it. */

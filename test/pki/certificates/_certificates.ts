@@ -29,6 +29,8 @@ export interface Ask {
   notBefore?: Date
   notAfter?: Date
   extensions?: x509.Extension[]
+  /** Of this key, and not of a fresh one. */
+  keys?: webcrypto.CryptoKeyPair
 }
 
 /** A certificate by a fresh key: self-signed, or by `issuer`. Holds for an hour unless asked otherwise. */
@@ -41,7 +43,8 @@ export async function issue({
   usages,
   ...rest
 }: Ask): Promise<Issued> {
-  const keys = (await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
+  const keys =
+    rest.keys ?? ((await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair)
   const certificate = await x509.X509CertificateGenerator.create({
     subject: name,
     issuer: issuer ? issuer.certificate.subject : name,
