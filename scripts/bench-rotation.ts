@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { columns } from '../lib/output/words.ts'
 import type { RunEvent } from '../lib/run/events.ts'
-import { runsDirectory } from '../lib/run/folder.ts'
-import { findRun, journalEvents } from '../lib/run/history.ts'
+import { runsDirectory } from '../lib/run/folder/folder.ts'
+import { findRun, journalEvents } from '../lib/run/journal/history.ts'
 
 /** What time goes into. At a moment when several go on, the first of these counts. */
 const shares = {

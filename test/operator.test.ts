@@ -18,7 +18,7 @@ const asRoot = process.getuid?.() === 0 ? test : test.skip
 function found(environment: Record<string, string>): Record<string, unknown> {
   const lib = join(import.meta.dirname, '..', 'lib')
   const script = `
-    const [operator, inventory, folder, config] = await Promise.all(['operator.ts', 'inventory/index.ts', 'run/folder.ts',
+    const [operator, inventory, folder, config] = await Promise.all(['operator.ts', 'inventory/index.ts', 'run/folder/folder.ts',
       'inventory/connection/ssh-config.ts'].map(name => import('${lib}/' + name)))
     process.setgid(54321); process.setuid(54321)
     const tell = async action => { try { return await action() } catch (error) { return { message: error.message, code: error.code } } }

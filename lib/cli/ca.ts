@@ -10,7 +10,7 @@ import type { EmbeddedIssuer } from '../pki/issuer/embedded-issuer.ts'
 import type { SealedFileKey } from '../pki/issuer/sealed-file.ts'
 import type { RoleSettings } from '../pki/vault/contract.ts'
 import { tellSecret } from '../secrets/index.ts'
-import { positiveInteger } from './whole-number.ts'
+import { positiveInteger } from './options/whole-number.ts'
 
 /** What opens the file. */
 export interface CaKeyOptions {

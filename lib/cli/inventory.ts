@@ -4,7 +4,7 @@ import { Command, Option } from 'commander'
 import { RekeyError } from '../errors.ts'
 import type { Explanation } from '../inventory/index.ts'
 import { give } from '../output/print.ts'
-import { type InventoryOptions, openInventory, withInventoryOptions } from './inventory-options.ts'
+import { type InventoryOptions, openInventory, withInventoryOptions } from './options/inventory.ts'
 
 interface InventoryCommandOptions extends InventoryOptions {
   list?: boolean

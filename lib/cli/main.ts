@@ -5,7 +5,7 @@ import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.t
 import { lostOutput, tell, watchConsole, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
-import { strictly } from './strict.ts'
+import { strictly } from './options/strict.ts'
 
 const commands: Record<string, () => Promise<Command>> = {
   run: async () => (await import('./run.ts')).runCommand(),

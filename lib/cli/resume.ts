@@ -7,25 +7,31 @@ import { unfinished, waiting } from '../output/history.ts'
 import { findPlaybook, loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { isAlive } from '../process-identity.ts'
-import { stillRunning } from '../run/alive/claim.ts'
-import { readCommand, writeCommand } from '../run/command-file.ts'
-import { referenceOf } from '../run/folder.ts'
-import { hostsOf, isDone, type RunHistory, type RunStarted } from '../run/history.ts'
-import { inventoryChanges, type Provenance, playbookHash, projectCommit, provenanceOf } from '../run/provenance.ts'
+import { stillRunning } from '../run/folder/claim.ts'
+import { readCommand, writeCommand } from '../run/folder/command-file.ts'
+import { referenceOf } from '../run/folder/folder.ts'
+import { hostsOf, isDone, type RunHistory, type RunStarted } from '../run/journal/history.ts'
+import {
+  inventoryChanges,
+  type Provenance,
+  playbookHash,
+  projectCommit,
+  provenanceOf,
+} from '../run/journal/provenance.ts'
 import { rollbackCommand } from '../run/rollback.ts'
 import { hostsIn, selectPlays } from '../run/run.ts'
-import { withAnsibleWords } from './ansible-words.ts'
-import { requireTerminal } from './confirm.ts'
+import { withAnsibleWords } from './options/ansible-words.ts'
 import {
   type ConnectionOptions,
   connectionCommand,
   openConnecting,
   withConnectionOptions,
-} from './connection-options.ts'
-import { type Execution, execute, limitOf, variablesOf } from './execute.ts'
-import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './inventory-options.ts'
-import { viewOf } from './output-options.ts'
+} from './options/connection.ts'
+import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './options/inventory.ts'
+import { viewOf } from './options/output.ts'
 import { type ClusterOptions, withClusterOptions } from './run.ts'
+import { requireTerminal } from './running/confirm.ts'
+import { type Execution, execute, limitOf, variablesOf } from './running/execute.ts'
 import { openRun, requireWord } from './taking-up/run-folder.ts'
 
 export interface ResumeOptions extends InventoryOptions, ConnectionOptions, ClusterOptions {

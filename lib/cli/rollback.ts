@@ -5,10 +5,10 @@ import { say } from '../output/print.ts'
 import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
-import { hostsOf, isDone, isUndone, type RunHistory } from '../run/history.ts'
+import { hostsOf, isDone, isUndone, type RunHistory } from '../run/journal/history.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
-import { execute } from './execute.ts'
 import { type ResumeOptions, takeUp, withResumeOptions } from './resume.ts'
+import { execute } from './running/execute.ts'
 import { openRun } from './taking-up/run-folder.ts'
 
 interface RollbackOptions extends ResumeOptions {

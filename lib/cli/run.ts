@@ -5,29 +5,29 @@ import { say, tell } from '../output/print.ts'
 import { placed } from '../output/words.ts'
 import { loadPlaybook } from '../playbook/load.ts'
 import { stepsOf } from '../playbook/steps.ts'
-import { writeCommand } from '../run/command-file.ts'
-import { createRunFolder, runsDirectory } from '../run/folder.ts'
-import { projectCommit, provenanceOf } from '../run/provenance.ts'
+import { writeCommand } from '../run/folder/command-file.ts'
+import { createRunFolder, runsDirectory } from '../run/folder/folder.ts'
+import { projectCommit, provenanceOf } from '../run/journal/provenance.ts'
 import { hostsIn, requireDelegates, selectPlays, tagsIn } from '../run/run.ts'
 import { rekeyVersion } from '../version.ts'
-import { another, withAnsibleWords } from './ansible-words.ts'
-import { requireTerminal } from './confirm.ts'
+import { another, withAnsibleWords } from './options/ansible-words.ts'
 import {
   type ConnectionOptions,
   connectionCommand,
   openConnecting,
   withConnectionOptions,
-} from './connection-options.ts'
-import { execute, limitOf, variablesOf } from './execute.ts'
+} from './options/connection.ts'
 import {
   type InventoryOptions,
   inventoryCommand,
   openInventory,
   rolesSaid,
   withInventoryOptions,
-} from './inventory-options.ts'
-import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
-import { positiveInteger } from './whole-number.ts'
+} from './options/inventory.ts'
+import { type OutputOptions, viewOf, withOutputOptions } from './options/output.ts'
+import { positiveInteger } from './options/whole-number.ts'
+import { requireTerminal } from './running/confirm.ts'
+import { execute, limitOf, variablesOf } from './running/execute.ts'
 
 /** The options of a run that `resume` and `rollback` have too. */
 export interface ClusterOptions extends OutputOptions {

@@ -4,8 +4,8 @@ import { Command } from 'commander'
 import { historyLines, runRow } from '../output/history.ts'
 import { say } from '../output/print.ts'
 import { columns } from '../output/words.ts'
-import { runsDirectory } from '../run/folder.ts'
-import { findRun, readHistory, runFolders } from '../run/history.ts'
+import { runsDirectory } from '../run/folder/folder.ts'
+import { findRun, readHistory, runFolders } from '../run/journal/history.ts'
 
 export function runsCommand(): Command {
   return new Command('runs').description('list the runs, the newest last').action(() => {

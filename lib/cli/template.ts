@@ -29,13 +29,13 @@ import {
   unchanged,
   wouldWrite,
 } from '../playbook/model.ts'
-import { dueCommands } from '../run/due-commands.ts'
-import { searched } from '../run/event-text.ts'
 import { eventTime, type RunEventBody } from '../run/events.ts'
-import { createRunFolder, runsDirectory } from '../run/folder.ts'
-import { openJournal } from '../run/journal.ts'
-import { projectCommit, provenanceOf } from '../run/provenance.ts'
-import { registeredInMemory } from '../run/registered.ts'
+import { createRunFolder, runsDirectory } from '../run/folder/folder.ts'
+import { dueCommands } from '../run/hosts/due-commands.ts'
+import { searched } from '../run/journal/event-text.ts'
+import { openJournal } from '../run/journal/journal.ts'
+import { projectCommit, provenanceOf } from '../run/journal/provenance.ts'
+import { registeredInMemory } from '../run/registered/registered.ts'
 import { runPlaybook } from '../run/run.ts'
 import {
   readConfiguration,
@@ -47,12 +47,12 @@ import { readInterfaces } from '../template/machine-interfaces.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
 import { dryText, type RenderedBlock, renderConfiguration } from '../template/render-configuration.ts'
 import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
-import { type ConnectionOptions, openConnecting, withConnectionOptions } from './connection-options.ts'
-import { interruptible } from './interrupt.ts'
-import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './inventory-options.ts'
-import { type OutputOptions, viewOf, withOutputOptions } from './output-options.ts'
-import { commandId, commandsOf, runCommand } from './template-commands.ts'
-import { positiveInteger } from './whole-number.ts'
+import { type ConnectionOptions, openConnecting, withConnectionOptions } from './options/connection.ts'
+import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './options/inventory.ts'
+import { type OutputOptions, viewOf, withOutputOptions } from './options/output.ts'
+import { positiveInteger } from './options/whole-number.ts'
+import { interruptible } from './running/interrupt.ts'
+import { commandId, commandsOf, runCommand } from './running/template-commands.ts'
 
 interface TemplateOptions extends InventoryOptions, ConnectionOptions, CaKeyOptions, OutputOptions {
   ca?: string

@@ -12,9 +12,9 @@ export async function connect(name: string, settings: ConnectionSettings, signal
   if (settings.kind === 'local') return connectLocal(name, settings)
   if (settings.kind === 'ssh') {
     // node-ssh takes 47 ms to import: not for those who only list or work locally.
-    const { connectSsh } = await import('./ssh.ts')
+    const { connectSsh } = await import('./ssh/ssh.ts')
     return connectSsh(name, settings, signal)
   }
-  const { connectOpenssh } = await import('./openssh.ts')
+  const { connectOpenssh } = await import('./openssh/openssh.ts')
   return connectOpenssh(name, settings, signal)
 }

@@ -2,8 +2,8 @@
 import type { Readable, Writable } from 'node:stream'
 import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
 import { RekeyError, type UnknownOutcomeError } from '../errors.ts'
+import { KeptOutput, tooMuchToKeep } from './commands/kept-output.ts'
 import type { Connection, RemoteProcess } from './connection.ts'
-import { KeptOutput, tooMuchToKeep } from './kept-output.ts'
 import { quote, Raw, Secret } from './shell.ts'
 
 /** What `$({…})` takes beside zx's `nothrow` and `quiet`. */

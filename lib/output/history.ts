@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { formatDuration } from '../playbook/duration.ts'
 import { names } from '../playbook/host.ts'
-import { endingOf, isDone, type Progress, type RunHistory } from '../run/history.ts'
+import { endingOf, isDone, type Progress, type RunHistory } from '../run/journal/history.ts'
 import { columns, placed } from './words.ts'
 
 /** Characters of a line, or an error, that are told. */

@@ -7,8 +7,8 @@ import { type Host, type HostSource, namedHost } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
 import { requireSecret } from '../secrets/index.ts'
 import { eventTime } from './events.ts'
+import type { Sessions } from './hosts/sessions.ts'
 import type { RunOptions } from './options.ts'
-import type { Sessions } from './sessions.ts'
 
 /** The part of every step's context that is the same on all hosts. */
 export function runContext(

@@ -1,6 +1,6 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
 import type { Outcome, RunMode } from '../playbook/model.ts'
-import type { Provenance } from './provenance.ts'
+import type { Provenance } from './journal/provenance.ts'
 
 /**
  * Free text: what hosts, programs and people say. It is searched for secrets before anybody sees it. Every other string in an event is an

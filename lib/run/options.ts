@@ -2,9 +2,9 @@
 import type { FileChange } from '../connection/files.ts'
 import type { Host, HostSource } from '../playbook/host.ts'
 import type { EventError, RunEventBody, RunSelection } from './events.ts'
-import type { Progress } from './history.ts'
-import type { Provenance } from './provenance.ts'
-import type { Registered } from './registered.ts'
+import type { Progress } from './journal/history.ts'
+import type { Provenance } from './journal/provenance.ts'
+import type { Registered } from './registered/registered.ts'
 
 /** How a playbook is to be run. */
 export interface RunOptions {

@@ -3,7 +3,7 @@ import { RekeyError } from '../errors.ts'
 import { type Play, type Playbook, play, type Step, step } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { suggestion } from '../suggestion.ts'
-import type { RunHistory } from './history.ts'
+import type { RunHistory } from './journal/history.ts'
 import { connectId } from './select.ts'
 
 /** What a rollback will do, and what it will leave. */

@@ -2,7 +2,7 @@
 import { type Host, names } from '../playbook/host.ts'
 import type { Outcome } from '../playbook/model.ts'
 import type { Failure, Handled, Tally } from './events.ts'
-import { isDone } from './history.ts'
+import { isDone } from './journal/history.ts'
 import type { Earlier } from './options.ts'
 import type { AnyPlay, Selected, SelectedStep } from './select.ts'
 

@@ -11,11 +11,11 @@ import { type Place, within } from '../playbook/stray.ts'
 import { hostNamed, hostSession, textOf } from './context.ts'
 import type { EventError, Prediction } from './events.ts'
 import { eventError, failureOf, outcomeOf } from './failure.ts'
+import type { LastingConnection } from './hosts/reconnect.ts'
+import type { Sessions } from './hosts/sessions.ts'
 import type { RunOptions } from './options.ts'
-import { collectLines } from './output-lines.ts'
-import type { LastingConnection } from './reconnect.ts'
+import { collectLines } from './printed/output-lines.ts'
 import type { AnyContext, SelectedStep } from './select.ts'
-import type { Sessions } from './sessions.ts'
 
 /** What every step of a run shares. */
 export interface StepRun {

@@ -1,7 +1,7 @@
 // What a run of rekey tells of itself, beside how long it took: in a run of its own, which is not timed.
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { journalEvents } from '../../lib/run/history.ts'
+import { journalEvents } from '../../lib/run/journal/history.ts'
 import type { LoopTurn } from './loop-watch.ts'
 import type { Command } from './measure.ts'
 import { median } from './median.ts'

@@ -2,7 +2,7 @@
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { readCommand, writeCommand } from '../../lib/run/command-file.ts'
+import { readCommand, writeCommand } from '../../lib/run/folder/command-file.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { workbench } from './_rekey.ts'
 

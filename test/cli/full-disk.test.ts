@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { endingOf, readHistory } from '../../lib/run/history.ts'
+import { endingOf, readHistory } from '../../lib/run/journal/history.ts'
 import { ownMountsMissing, withOwnMounts } from '../_mounts.ts'
 import { root, type Workbench, workbench } from './_rekey.ts'
 

@@ -3,8 +3,8 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { Secret } from '../../lib/connection/shell.ts'
 import { redactor } from '../../lib/output/redaction.ts'
-import { readHistory } from '../../lib/run/history.ts'
-import { openRegistered } from '../../lib/run/registered.ts'
+import { readHistory } from '../../lib/run/journal/history.ts'
+import { openRegistered } from '../../lib/run/registered/registered.ts'
 import { testsOnSshd } from './_rekey.ts'
 
 const { real } = testsOnSshd('the journal is', undefined, true)

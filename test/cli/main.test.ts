@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { smallHeap } from '../../lib/run/memory.ts'
+import { smallHeap } from '../../lib/run/printed/memory.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const root = join(import.meta.dirname, '..', '..')

@@ -1,7 +1,7 @@
 // Where the output of one command ends in that of the shell it shares with others, however it is split on the way.
 import test from 'ava'
 import fc from 'fast-check'
-import { untilEnd } from '../../lib/connection/host-shell.ts'
+import { untilEnd } from '../../lib/connection/commands/host-shell.ts'
 import { tries } from '../_fuzz.ts'
 
 const word = 'rekey-ends-1'

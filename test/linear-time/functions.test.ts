@@ -15,7 +15,7 @@ import { certificatesWithin, privateKeysWithin } from '../../lib/pki/certificate
 import { splitBundle } from '../../lib/pki/certificates/certificate.ts'
 import { presentCertificates } from '../../lib/pki/certificates/reuse.ts'
 import { failureOf } from '../../lib/run/failure.ts'
-import { collectLines } from '../../lib/run/output-lines.ts'
+import { collectLines } from '../../lib/run/printed/output-lines.ts'
 import { openSecrets } from '../../lib/secrets/index.ts'
 import { matchesWildcards } from '../../lib/wildcard.ts'
 import { tries } from '../_fuzz.ts'

@@ -1,10 +1,10 @@
 // A server that never answers, never stops, hangs up or lies: one error without what a terminal obeys, soon, and nothing is left of it.
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
+import { exitOf } from '../../lib/connection/commands/terminal.ts'
 import { connect } from '../../lib/connection/connect.ts'
 import { runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
-import { exitOf } from '../../lib/connection/terminal.ts'
 import { type RekeyError, UnknownOutcomeError } from '../../lib/errors.ts'
 import { type Behaviour, escapes, type HostileServer, hostileServer, pour, rawServer } from './_hostile-server.ts'
 

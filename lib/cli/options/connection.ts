@@ -1,0 +1,146 @@
+// The options that say how to reach hosts and as whom: the same for every command that connects.
+import { resolve } from 'node:path'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { lockedKeyFiles, unlockKey } from '../../connection/login/private-keys.ts'
+import type { UnlockedKey } from '../../connection/settings.ts'
+import { becomeMethods, type ConnectionDefaults } from '../../connection/settings.ts'
+import { RekeyError } from '../../errors.ts'
+import { readPasswordFile } from '../../inventory/vault/password-file.ts'
+import { tell } from '../../output/print.ts'
+import type { Host } from '../../playbook/host.ts'
+import type { ConnectionCommand } from '../../run/folder/command-file.ts'
+import { tellSecret } from '../../secrets/index.ts'
+import { askHidden } from '../running/ask.ts'
+
+export interface ConnectionOptions {
+  connection?: ConnectionDefaults['kind']
+  timeout?: number
+  sshCommonArgs?: string
+  sshExtraArgs?: string
+  user?: string
+  privateKey?: string
+  askPass?: boolean
+  connectionPasswordFile?: string
+  become?: boolean
+  becomeUser?: string
+  becomeMethod?: ConnectionDefaults['becomeMethod']
+  askBecomePass?: boolean
+  becomePasswordFile?: string
+}
+
+/** How the hosts of a command are reached. */
+export interface Connecting {
+  readonly defaults: ConnectionDefaults
+  /** Asks for the passphrases of the keys that these hosts need, each once. What they log in with is told as secret. */
+  unlock(hosts: readonly Host[]): Promise<void>
+}
+
+const passphraseTries = 3
+
+/**
+ * Adds Ansible's options for connecting, by its letters.
+ * @param kind the flags for the kind of connection, where the command has another use for the letter
+ */
+export function withConnectionOptions(command: Command, kind = '-c, --connection <kind>'): Command {
+  return command
+    .addOption(
+      new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
+    )
+    .option('-T, --timeout <seconds>', 'until a connection is given up, where the inventory does not say', seconds)
+    .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
+    .option('--ssh-extra-args <args>', 'more of them')
+    .option('-u, --user <name>', 'log in as this user where the inventory names none')
+    .option('--private-key <file>', 'log in with this key where the inventory names none')
+    .option('-k, --ask-pass', 'ask for the password to log in with')
+    .addOption(
+      new Option('--connection-password-file <file>', 'file or script with that password').conflicts('askPass'),
+    )
+    .option('-b, --become', 'run everything as another user')
+    .option('--become-user <name>', 'the other user (default: root)')
+    .addOption(new Option('--become-method <method>', 'how to become it (default: sudo)').choices([...becomeMethods]))
+    .option('-K, --ask-become-pass', 'ask for the password to become the other user')
+    .addOption(
+      new Option('--become-password-file <file>', 'file or script with that password').conflicts('askBecomePass'),
+    )
+}
+
+const kinds: readonly NonNullable<ConnectionDefaults['kind']>[] = ['ssh', 'openssh', 'local', 'smart', 'paramiko']
+
+function seconds(value: string): number {
+  const number = Number(value)
+  if (!(number > 0 && number < 1e6)) throw new InvalidArgumentError('It must be a number of seconds.')
+  return number
+}
+
+/**
+ * Asks for the passwords that the options want asked for.
+ * @throws RekeyError where there is no terminal to ask on
+ */
+export async function openConnecting(options: ConnectionOptions): Promise<Connecting> {
+  const fromFile = (file: string | undefined, what: string) =>
+    file === undefined ? undefined : readPasswordFile(file, { what, code: 'connection.password-file' })
+  const password =
+    (await fromFile(options.connectionPasswordFile, 'SSH password')) ??
+    (options.askPass ? await askHidden('SSH password: ') : undefined)
+  const prompt = password === undefined ? 'BECOME password: ' : 'BECOME password [defaults to SSH password]: '
+  const becomePassword =
+    (await fromFile(options.becomePasswordFile, 'BECOME password')) ??
+    (options.askBecomePass ? (await askHidden(prompt)) || password : undefined)
+  const unlockedKeys = new Map<string, UnlockedKey>()
+  return {
+    defaults: {
+      kind: options.connection,
+      connectTimeout: options.timeout,
+      sshCommonArgs: options.sshCommonArgs,
+      sshExtraArgs: options.sshExtraArgs,
+      user: options.user,
+      privateKeyFile: options.privateKey === undefined ? undefined : resolve(options.privateKey),
+      password,
+      become: options.become,
+      becomeUser: options.becomeUser,
+      becomeMethod: options.becomeMethod,
+      becomePassword,
+      unlockedKeys,
+    },
+    unlock: async hosts => {
+      for (const { name, connection } of hosts) {
+        const { password, become } = connection
+        if (password !== undefined) tellSecret(password, `the password of ${name}`)
+        if (become?.password !== undefined) tellSecret(become.password, `the become password of ${name}`)
+        for (const file of await lockedKeyFiles(connection)) {
+          const key = await askForPassphrase(file)
+          if (key) unlockedKeys.set(file, key)
+        }
+      }
+    },
+  }
+}
+
+/**
+ * The options as a run's folder keeps them. That passwords are to be asked for is kept; neither they are, nor the programs that know
+ * them: what a folder says is not run.
+ */
+export function connectionCommand(options: ConnectionOptions): ConnectionCommand {
+  const { privateKey, connectionPasswordFile, becomePasswordFile, ...kept } = options
+  return {
+    ...{ connection: kept.connection, timeout: kept.timeout },
+    ...{ sshCommonArgs: kept.sshCommonArgs, sshExtraArgs: kept.sshExtraArgs, user: kept.user },
+    privateKey: privateKey === undefined ? undefined : resolve(privateKey),
+    askPass: connectionPasswordFile === undefined ? kept.askPass : true,
+    ...{ become: kept.become, becomeUser: kept.becomeUser, becomeMethod: kept.becomeMethod },
+    askBecomePass: becomePasswordFile === undefined ? kept.askBecomePass : true,
+  }
+}
+
+async function askForPassphrase(file: string): Promise<UnlockedKey | undefined> {
+  for (let left = passphraseTries; left > 0; left--) {
+    const passphrase = await askHidden(`Passphrase for ${file}: `)
+    const key = await unlockKey(file, passphrase)
+    if (key) return key
+    if (left > 1) tell('That is not its passphrase.')
+  }
+  throw new RekeyError(`the passphrase of ${file} is wrong`, {
+    code: 'connection.passphrase',
+    hint: 'Load the key into an agent with ssh-add, or name another one with --private-key.',
+  })
+}

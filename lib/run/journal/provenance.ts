@@ -1,0 +1,79 @@
+// Where a run comes from: which rekey, which playbook, which inventory, which process. A resumed run must come from the same.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join, resolve, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { type ProcessIdentity, thisProcess } from '../../process-identity.ts'
+import { rekeyVersion } from '../../version.ts'
+
+const project = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))))
+
+/** What a run is made of, as its journal begins with it. */
+export interface Provenance {
+  /** The commit of rekey, with `-dirty` where files differ from it; its version where there is no repository. */
+  readonly commit: string
+  readonly playbookFile: string
+  readonly playbookHash: string
+  /** A hash for each host of the inventory: its groups and its variables, as they are written. */
+  readonly inventoryHashes: Readonly<Record<string, string>>
+  readonly process: ProcessIdentity
+}
+
+/**
+ * Reads what a run is made of. Without a file (`''`) it is one that was made up for a command, and can't be gone on with.
+ * @param inventoryHashes what the inventory's `fingerprints` said
+ * @param commit what `projectCommit` said
+ */
+export function provenanceOf(
+  playbookFile: string,
+  inventoryHashes: Provenance['inventoryHashes'],
+  commit: string,
+): Provenance {
+  return {
+    commit,
+    playbookFile,
+    playbookHash: playbookFile === '' ? '' : playbookHash(playbookFile),
+    inventoryHashes,
+    process: thisProcess(),
+  }
+}
+
+/** What differs between two inventories, as `h4 is new`, `h2 is gone`, `h1 differs`; empty when nothing does. */
+export function inventoryChanges(before: Provenance['inventoryHashes'], now: Provenance['inventoryHashes']): string[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap(name => {
+    if (!(name in now)) return `${name} is gone`
+    if (!(name in before)) return `${name} is new`
+    return before[name] === now[name] ? [] : `${name} differs`
+  })
+}
+
+/** The commit of rekey, as `Provenance` has it. Never rejects. git takes a while: whoever asks first of all loses no time. */
+export async function projectCommit(): Promise<string> {
+  const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+  try {
+    const { stdout } = await promisify(execFile)('git', words, { timeout: 5_000 })
+    return stdout.trim()
+  } catch {
+    return rekeyVersion()
+  }
+}
+
+/** A hash over a playbook and the files that it imports, those of rekey itself left out: the commit tells of them. */
+export function playbookHash(file: string): string {
+  const hash = createHash('sha256')
+  const seen = new Set<string>()
+  const add = (path: string) => {
+    if (seen.has(path)) return
+    seen.add(path)
+    const text = readFileSync(path, 'utf8')
+    hash.update(`${text.length}\n${text}`)
+    for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*(?:\(\s*)?['"](\.\.?\/[^'"]+)['"]/g)) {
+      const file = resolve(dirname(path), imported)
+      if (!file.startsWith(join(project, 'lib', sep)) && existsSync(file)) add(file)
+    }
+  }
+  add(file)
+  return hash.digest('hex')
+}

@@ -1,0 +1,37 @@
+// What of a command line is kept for whoever goes on with its run.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import test from 'ava'
+import { readCommand } from '../../../lib/run/folder/command-file.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+
+const module = JSON.stringify(join(import.meta.dirname, '..', '..', '..', 'lib', 'run', 'folder', 'command-file.ts'))
+
+test('it is there as a whole or not at all, whenever its writer was killed', async t => {
+  const parent = temporaryFolder('command')
+  let [absent, whole] = [0, 0]
+  for (const [index, milliseconds] of [0, 1, 2, 4, 8, 16, 20_000].entries()) {
+    const folder = join(parent, String(index))
+    const secrets = join(folder, 'secrets')
+    mkdirSync(secrets, { recursive: true })
+    // So many bytes that writing them takes a while.
+    const script = `const { writeCommand } = await import(${module})
+await writeCommand(${JSON.stringify(folder)}, { inventory: ['x'.repeat(20_000_000)], extraVars: [] })`
+    const writer = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: 'inherit' })
+    const ended = once(writer, 'exit')
+    const begun = () => readdirSync(secrets).length > 0
+    for (const end = performance.now() + 20_000; !begun() && performance.now() < end; ) await delay(0)
+    await Promise.race([delay(milliseconds, undefined, { ref: false }), ended])
+    writer.kill('SIGKILL')
+    await ended
+    const read = readCommand(folder)
+    const command = 'command' in read ? read.command : undefined
+    if (command) whole++
+    else absent++
+    t.true(command === undefined || command.inventory[0]?.length === 20_000_000, `after ${milliseconds} ms`)
+  }
+  t.true(absent > 0 && whole > 0, `${absent} absent, ${whole} whole`)
+})
