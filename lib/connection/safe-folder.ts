@@ -22,7 +22,7 @@ const tidy = (folder: string) => folder.replace(/\/(\.?\/)+/g, '/').replace(/(?<
  * Each returns with a status and a reason on stderr where it can't. What is in a private folder, and in folders that only root may write to,
  * may be named without a thought; of everything else by `../NAME`, and with commands that follow no link: `mv -fT`, `rm -f`, `ln -T`.
  */
-export const safeFolders = `_h=$PWD; _s=
+export const safeFolders = `_h=$PWD; _s=; _t=
 _in() { _mk=; _go "$1"; }
 _make() { _mk=yes; _go "$1"; }
 _go() {
@@ -56,11 +56,16 @@ fi
 done
 }
 _private() {
-_d=$(env pwd -P); _s=$(mktemp -d ./.rekey.XXXXXX) && cd -P "$_s" || return
-case $(env pwd -P)/$(stat -c %a .) in "\${_d%/}/\${_s#./}"/*700) ;; *) _s= ;; esac
+_d=$(env pwd -P); _t=$(mktemp -d ./.rekey.XXXXXX) && cd -P "$_t" || return
+case $(env pwd -P)/$(stat -c %a .) in "\${_d%/}/\${_t#./}"/*700) ;; *) _t= ;; esac
 set -- ./* ./.[!.]*
-[ "$_s" ] && [ -O . ] && [ "$*" = './* ./.[!.]*' ] || { echo "$_d: somebody else changes what is made there" >&2; _s=; return 1; }
+[ "$_t" ] && [ -O . ] && [ "$*" = './* ./.[!.]*' ] || { echo "$_d: somebody else changes what is made there" >&2; return 1; }
+# Not before: until here we may be elsewhere, and what is there is not ours to remove.
+_s=$_t
 }
 _leave() {
-[ -z "$_s" ] || { rm -rf -- ./*; cd .. && rmdir -- "$_s"; _s=; }
+if [ "$_s" ]; then rm -rf -- ./*; cd .. && rmdir -- "$_s"
+# Made, and perhaps not entered: it is empty.
+elif [ "$_t" ]; then rmdir -- "$_t" 2>/dev/null || rmdir -- "../$_t" 2>/dev/null || :; fi
+_s=; _t=
 }`
