@@ -46,7 +46,7 @@ async function ask(request: Request): Promise<Called> {
       return
     }
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), 150_000)
   try {
     child.send(request)
     const answered = once(child, 'message', { signal }).then(async ([code]) => {

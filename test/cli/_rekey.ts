@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import anyTest, { type TestFn } from 'ava'
 import { quote } from '../../lib/connection/shell.ts'
+import { eventually } from '../_eventually.ts'
 import { served as askServer, type Called } from '../_served.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { sshdMissing, startSshd, type TestSshd } from '../ssh/sshd.ts'
@@ -60,6 +60,8 @@ export interface Workbench {
     args: readonly string[],
     options?: {
       onLine?: (line: string, kill: (signal: NodeJS.Signals) => void) => void
+      /** Is given what it says on stderr so far, each time that there is more. */
+      onError?: (said: string, kill: (signal: NodeJS.Signals) => void) => void
       env?: Readonly<Record<string, string>>
       /** A program that starts it, with what stands before it. */
       through?: readonly string[]
@@ -94,6 +96,8 @@ export function workbench(
   const variables = {
     ansible_connection: sshd === 'local' ? 'local' : 'ssh',
     ansible_host: '127.0.0.1',
+    // A machine that is busy with other tests is slow.
+    ansible_timeout: 60,
     ansible_port: settings?.port ?? 1,
     ansible_user: settings?.user ?? 'nobody',
     // All hosts of all tests are one machine: the lock of each test is its own.
@@ -110,9 +114,7 @@ export function workbench(
     state,
     set: more => writeFileSync(join(folder, 'group_vars', 'all.yml'), JSON.stringify(Object.assign(variables, more))),
     touch: name => writeFileSync(join(folder, name), ''),
-    written: async name => {
-      while (!existsSync(join(folder, name))) await delay(20)
-    },
+    written: name => eventually(() => existsSync(join(folder, name)), name),
     playbook: source => {
       const path = join(folder, `playbook-${++playbooks}.ts`)
       writeFileSync(
@@ -123,7 +125,7 @@ export function workbench(
       )
       return path
     },
-    rekey: (args, { onLine, env: more, through = [], served = isServed } = {}) => {
+    rekey: (args, { onLine, onError, env: more, through = [], served = isServed } = {}) => {
       const env = {
         ...process.env,
         XDG_STATE_HOME: state,
@@ -149,6 +151,7 @@ export function workbench(
         })
         child.stderr.on('data', (chunk: Buffer) => {
           stderr += chunk
+          onError?.(stderr, signal => child.kill(signal))
         })
         whenEnded(child, code => resolve({ code, stdout, stderr }))
       })
@@ -195,9 +198,9 @@ export function workbench(
   }
 }
 
-/** Calls `then` once a process has ended; one that takes more than a minute is killed. */
+/** Calls `then` once a process has ended; one that hangs is killed before ava loses its patience. */
 function whenEnded(child: ChildProcess, then: (code: number | null) => void): void {
-  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), 150_000)
   child.on('close', code => {
     clearTimeout(timer)
     then(code)

@@ -11,4 +11,4 @@ export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), pl
 
 /** Waits on the host for a file that the test writes. */
 export const until = (file: string): string =>
-  `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
+  `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done`

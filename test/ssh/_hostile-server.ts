@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import ssh2, { type AuthContext, type ServerChannel, type ServerConfig } from 'ssh2'
 import type { ConnectionSettings } from '../../lib/connection/settings.ts'
+import { eventually } from '../_eventually.ts'
 
 /** What a terminal obeys, and nobody may see. */
 export const escapes = '\x1b]0;PWNED\x07\x1b[31m\u202e'
@@ -15,7 +16,7 @@ export const escapes = '\x1b]0;PWNED\x07\x1b[31m\u202e'
 /** A server that runs, and how to reach it. */
 export interface HostileServer {
   readonly settings: ConnectionSettings
-  /** Resolves once nobody is connected to it. */
+  /** Resolves once nobody is connected to it. @throws Error where somebody stays */
   deserted(): Promise<void>
 }
 
@@ -99,13 +100,9 @@ async function started(t: ExecutionContext, server: NetServer, hostKey = ''): Pr
       connectTimeout: 2,
       openssh: { destination: '127.0.0.1', options: [], configurationFile: '/dev/null' },
     },
-    deserted: async () => {
-      while (sockets.size > 0) await Promise.race([...sockets].map(closed))
-    },
+    deserted: () => eventually(() => sockets.size === 0, 'that nobody is connected any more'),
   }
 }
-
-const closed = (socket: Socket) => new Promise<void>(resolve => void socket.once('close', () => resolve()))
 
 /** Writes the same again and again, as fast as it is taken. */
 export function pour(to: { write(bytes: Buffer): boolean; readonly destroyed?: boolean }, text: string): void {

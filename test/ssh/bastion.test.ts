@@ -1,13 +1,13 @@
 // Hosts behind a bastion that takes one login at a time, and no session.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import type { Connection } from '../../lib/connection/connection.ts'
 import { runScript } from '../../lib/connection/files.ts'
 import type { ConnectionSettings } from '../../lib/connection/settings.ts'
 import { UnreachableError } from '../../lib/errors.ts'
+import { eventually } from '../_eventually.ts'
 import { freePort, sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
@@ -50,7 +50,7 @@ for (const kind of kinds) {
     for (const connection of connections.slice(1)) connection.close()
     t.is((await runScript(connections[0]!, 'echo still')).stdout.toString(), 'still\n')
     connections[0]!.close()
-    for (let tries = 0; tries < 100 && bastion.open() > 0; tries++) await delay(50)
+    await eventually(() => bastion.open() === 0)
     t.is(bastion.open(), 0)
   })
 
@@ -94,7 +94,7 @@ real('hops are gone through in their order, each known by its own key', async t 
       t.is(second.open(), 1)
       t.is(logins() - before, 1)
       connection.close()
-      for (let tries = 0; tries < 100 && second.open() > 0; tries++) await delay(50)
+      await eventually(() => second.open() === 0)
       await t.throwsAsync(connect('h1', { ...settings, proxyJump: hops }), {
         message: /host key of the bastion .* is not known/,
       })

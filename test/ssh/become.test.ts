@@ -2,7 +2,6 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import type { Connection } from '../../lib/connection/connection.ts'
@@ -10,6 +9,7 @@ import { runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { type BecomeSettings, becomeMethods } from '../../lib/connection/settings.ts'
 import { HostFailedError, type RekeyError } from '../../lib/errors.ts'
+import { eventually } from '../_eventually.ts'
 import { type BecomePrograms, becomePrograms, rightPassword } from './_become-programs.ts'
 import { sshdMissing, startSshd, type TestSshd, terminalMissing } from './sshd.ts'
 
@@ -116,8 +116,9 @@ for (const [kind, method] of kinds.flatMap(kind => becomeMethods.map(method => [
   asks(`${kind}, ${method}: a time-out ends what the other user runs`, async t => {
     const connection = await open(kind, { method, user: 'deploy', password: rightPassword })
     const file = join(folder, 'pid')
-    await t.throwsAsync(async () => remoteShell(connection)({ timeout: 600 })`echo $$ >${file}; exec sleep 60`, {
-      message: /did not finish within 0.6 s/,
+    rmSync(file, { force: true })
+    await t.throwsAsync(async () => remoteShell(connection)({ timeout: 3_000 })`echo $$ >${file}; exec sleep 60`, {
+      message: /did not finish within 3 s/,
     })
     const pid = Number(readFileSync(file, 'utf8'))
     const runs = () => {
@@ -128,7 +129,7 @@ for (const [kind, method] of kinds.flatMap(kind => becomeMethods.map(method => [
         return false
       }
     }
-    for (let tries = 0; tries < 50 && runs(); tries++) await delay(100)
+    await eventually(() => !runs())
     t.false(runs())
     connection.close()
   })

@@ -121,12 +121,12 @@ import { z } from ZOD
 export default playbook({ name: 'secrets', summary: 'Secrets', vars: z.object({ word: z.string() }), plays: [play('Secrets', { hosts: 'masters' }, [
   step('Make', { run: async ctx => {
     const made = 'made-' + 'on-the-way-' + ctx.host.name
-    await ctx.$({ input: secret(made) })\`sleep 0.3; cat >${bench.folder}/fed-\${ctx.host.name}\`
+    await ctx.$({ input: secret(made) })\`sleep 1; cat >${bench.folder}/fed-\${ctx.host.name}\`
     await ctx.files.write('${bench.folder}/own-' + ctx.host.name, secret(made + ctx.vars.word))
     await copy(ctx, [{ path: '${bench.folder}/copy-' + ctx.host.name, content: secret(made + ctx.vars.word) }])
     return { made: secret(made) }
   } }),
-  step('Use', { run: async ctx => { await ctx.$({ input: ctx.registered('make', ctx.host.name).made })\`sleep 0.3; cat >/dev/null\` } }),
+  step('Use', { run: async ctx => { await ctx.$({ input: ctx.registered('make', ctx.host.name).made })\`sleep 1; cat >/dev/null\` } }),
 ])] })`)
     const variables = join(bench.folder, 'vars.json')
     writeFileSync(variables, JSON.stringify({ word: 'said-by-the-operator' }))
@@ -140,7 +140,7 @@ export default playbook({ name: 'secrets', summary: 'Secrets', vars: z.object({ 
     t.is(readFileSync(join(bench.folder, 'fed-h2'), 'utf8'), 'made-on-the-way-h2')
     t.is(readFileSync(join(bench.folder, 'copy-h1'), 'utf8'), 'made-on-the-way-h1said-by-the-operator')
     // It did see what commands do.
-    t.regex(seen, /sleep 0\.3; cat >/)
+    t.regex(seen, /sleep 1; cat >/)
     for (const secret of [rightPassword, 'made-on-the-way', 'said-by-the-operator']) {
       t.false(seen.includes(secret), secret)
       t.false(seen.includes(Buffer.from(secret).toString('base64').slice(0, 16)), secret)

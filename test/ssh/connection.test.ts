@@ -10,6 +10,7 @@ import { remoteFiles, runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { raw, secret } from '../../lib/connection/shell.ts'
 import { CancelledError, HostFailedError, UnknownOutcomeError, UnreachableError } from '../../lib/errors.ts'
+import { eventually } from '../_eventually.ts'
 import { forEachKind } from './_each-kind.ts'
 import { freePort } from './sshd.ts'
 
@@ -74,22 +75,24 @@ each('a time-out ends the process on the host', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const $ = remoteShell(connection)
   const file = join(t.context.sshd.folder, 'pid-of-sleep')
-  await t.throwsAsync(async () => $({ timeout: 400 })`echo $$ >${file}; exec sleep 60`, {
-    message: /did not finish within 0.4 s/,
+  rmSync(file, { force: true })
+  await t.throwsAsync(async () => $({ timeout: 3_000 })`echo $$ >${file}; exec sleep 60`, {
+    message: /did not finish within 3 s/,
   })
   const pid = readFileSync(file, 'utf8').trim()
-  for (let tries = 0; tries < 50 && isRunning(pid); tries++) await delay(100)
+  await eventually(() => !isRunning(pid))
   t.false(isRunning(pid))
   connection.close()
 })
 
 each('a connection that is cut in mid-command is neither success nor failure', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
-  const cut = t.throwsAsync(runScript(connection, 'echo begun; sleep 30'), {
+  const file = join(t.context.sshd.folder, `begun-${t.context.sshd.settings.kind}`)
+  const cut = t.throwsAsync(runScript(connection, `echo begun >${file}; sleep 30`), {
     instanceOf: UnknownOutcomeError,
     message: /nobody knows whether it finished/,
   })
-  await delay(300)
+  await eventually(() => existsSync(file))
   t.context.sshd.cut()
   await cut
   t.truthy(connection.lost)
@@ -255,13 +258,15 @@ each('megabytes go both ways at once, byte by byte, and stderr beside them', asy
 
 each('what nobody reads is not sent', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
-  const file = join(t.context.sshd.folder, 'sent')
+  const file = join(t.context.sshd.folder, `sent-${t.context.sshd.settings.kind}`)
   const remote = connection.spawn(
     `i=0; while [ $i -lt 64 ]; do head -c 262144 /dev/zero; i=$((i+1)); echo $i >${file}; done`,
   )
   remote.stdin.end()
-  await delay(700)
-  t.true(Number(readFileSync(file, 'utf8')) < 60)
+  const sent = () => (existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0)
+  // Until it stands still: what is on the way has been filled.
+  for (let last = -1; sent() === 0 || sent() !== last; await delay(700)) last = sent()
+  t.true(sent() < 60, `${sent()}`)
   let bytes = 0
   remote.stdout.on('data', (chunk: Buffer) => {
     bytes += chunk.length
@@ -277,12 +282,11 @@ each('a command that is cancelled is ended on the host with all that it started'
   const file = join(t.context.sshd.folder, 'pids')
   const controller = new AbortController()
   const running = runScript(connection, `sleep 61 & echo $$ $! >${file}; wait`, { signal: controller.signal })
-  for (let tries = 0; tries < 100 && !(existsSync(file) && readFileSync(file, 'utf8').includes(' ')); tries++)
-    await delay(20)
+  await eventually(() => existsSync(file) && readFileSync(file, 'utf8').endsWith('\n'))
   controller.abort()
   await t.throwsAsync(running, { instanceOf: CancelledError })
   const pids = readFileSync(file, 'utf8').trim().split(' ')
-  for (let tries = 0; tries < 50 && pids.some(isRunning); tries++) await delay(100)
+  await eventually(() => !pids.some(isRunning))
   t.deepEqual(pids.filter(isRunning), [])
   rmSync(file)
   connection.close()
@@ -319,9 +323,10 @@ each('forward() is a stream to what the host can reach, and says why it is none'
 
 each('a host that answers nothing any more is lost, and what ran there is unknown', async t => {
   const { sshd } = t.context
-  const connection = await connect('h1', { ...sshd.settings, keepalive: { seconds: 1, count: 1 } })
-  const running = runScript(connection, 'echo begun; sleep 30')
-  await delay(300)
+  const connection = await connect('h1', { ...sshd.settings, keepalive: { seconds: 2, count: 2 } })
+  const file = join(sshd.folder, `answers-${sshd.settings.kind}`)
+  const running = runScript(connection, `echo begun >${file}; sleep 30`)
+  await eventually(() => existsSync(file))
   sshd.freeze()
   try {
     await t.throwsAsync(running, { instanceOf: UnknownOutcomeError, message: /nobody knows whether it finished/ })

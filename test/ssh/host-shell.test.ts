@@ -7,20 +7,24 @@ import type { Connection } from '../../lib/connection/connection.ts'
 import { runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { CancelledError, UnknownOutcomeError } from '../../lib/errors.ts'
+import { eventually } from '../_eventually.ts'
+import { meeting } from './_commands.ts'
 import { forEachKind } from './_each-kind.ts'
 import { startSshd } from './sshd.ts'
 
 const each = forEachKind('the shared shell is')
 
 /** The session that a command belongs to, and so the process id of the shell that waits for it. */
-const sessionOf = async (connection: Connection) =>
-  (await runScript(connection, "cut -d ' ' -f 6 /proc/self/stat")).stdout.toString().trim()
+const sessionOf = async (connection: Connection, before = 'true') =>
+  (await runScript(connection, `${before}; cut -d ' ' -f 6 /proc/self/stat`)).stdout.toString().trim()
 
 each('commands are given to one shell, one after the other; side by side they have their own', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const one = await sessionOf(connection)
   t.is(await sessionOf(connection), one)
-  const beside = await Promise.all([1, 2, 3].map(() => sessionOf(connection)))
+  // Each goes on until all three have begun: on a busy machine, one would be over before the next was begun.
+  const file = join(t.context.sshd.folder, `beside-${t.context.sshd.settings.kind}`)
+  const beside = await Promise.all([1, 2, 3].map(number => sessionOf(connection, meeting(file, number, 3))))
   t.is(new Set(beside).size, 3)
   t.true(beside.includes(one))
   connection.close()
@@ -95,16 +99,20 @@ each('a command that is ended is ended with all that it forked, and the next one
   const file = join(t.context.sshd.folder, `ended-${t.context.sshd.settings.kind}`)
   await runScript(connection, 'true')
   const controller = new AbortController()
-  const running = runScript(connection, `( sleep 62; echo went on >${file} ); echo went on >${file}; sleep 62`, {
-    signal: controller.signal,
-  })
-  await delay(300)
+  // One of its own: other tests may sleep, too.
+  const pause = `62.${process.pid}`
+  const running = runScript(
+    connection,
+    `echo >${file}-begun; ( sleep ${pause}; echo went on >${file} ); echo went on >${file}; sleep ${pause}`,
+    { signal: controller.signal },
+  )
+  await eventually(() => existsSync(`${file}-begun`))
   controller.abort()
   await t.throwsAsync(running, { instanceOf: CancelledError })
   t.is((await runScript(connection, 'echo next')).stdout.toString(), 'next\n')
   await delay(300)
   t.throws(() => readFileSync(file))
-  const sleeping = await runScript(connection, 'grep -lzx 62 /proc/[0-9]*/cmdline 2>/dev/null; true')
+  const sleeping = await runScript(connection, `grep -lzx '62[.]${process.pid}' /proc/[0-9]*/cmdline 2>/dev/null; true`)
   t.is(sleeping.stdout.toString(), '')
   connection.close()
 })
@@ -112,8 +120,9 @@ each('a command that is ended is ended with all that it forked, and the next one
 each('a shell that somebody kills ends its command as it ended itself, and another takes the next one', async t => {
   const connection = await connect('h1', t.context.sshd.settings)
   const pid = Number(await sessionOf(connection))
-  const running = runScript(connection, 'sleep 3')
-  await delay(200)
+  const file = join(t.context.sshd.folder, `begun-${t.context.sshd.settings.kind}`)
+  const running = runScript(connection, `echo >${file}; sleep 3`)
+  await eventually(() => existsSync(file))
   process.kill(pid, 'SIGKILL')
   t.is((await running).signal, 'SIGKILL')
   t.is((await runScript(connection, 'echo next')).stdout.toString(), 'next\n')
@@ -126,15 +135,18 @@ each('a shell whose connection is gone ends, also where what its last command pr
   const connection = await connect('h1', settings)
   const pid = await sessionOf(connection)
   const file = join(folder, `cut-${settings.kind}`)
-  const running = runScript(connection, `while [ ! -e ${file} ]; do sleep 0.05; done; head -c 65536 /dev/zero`)
+  const running = runScript(
+    connection,
+    `echo >${file}-begun; while [ ! -e ${file} ]; do sleep 0.05; done; head -c 65536 /dev/zero`,
+  )
   running.catch(() => {})
-  await delay(300)
+  await eventually(() => existsSync(`${file}-begun`))
   t.true(existsSync(`/proc/${pid}`))
   cut()
   await t.throwsAsync(running, { instanceOf: UnknownOutcomeError })
   connection.close()
   writeFileSync(file, '')
-  for (let tries = 0; tries < 50 && existsSync(`/proc/${pid}`); tries++) await delay(100)
+  await eventually(() => !existsSync(`/proc/${pid}`))
   t.false(existsSync(`/proc/${pid}`))
 })
 

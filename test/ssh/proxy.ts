@@ -11,6 +11,8 @@ export interface Link {
   readonly sshd: TestSshd
   /** How many connections were made over it so far. */
   readonly connections: number
+  /** How many bytes on their way to the host were lost since it was frozen last. */
+  readonly swallowed: number
   /** Ends every connection at both ends. */
   cut(): void
   /** Refuses new connections, or takes them again. */
@@ -26,7 +28,7 @@ export interface Link {
 /** Opens a link. Everything in it takes `milliseconds` in each direction. */
 export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> {
   const pairs = new Set<readonly [Socket, Socket]>()
-  let [connections, frozen] = [0, false]
+  let [connections, frozen, swallowed] = [0, false, 0]
   const server = createServer(near => {
     connections++
     const far = connect(sshd.port, '127.0.0.1')
@@ -39,6 +41,7 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
       from.on('error', () => {})
       from.on('data', (chunk: Buffer) => {
         dead ||= frozen
+        if (dead && from === near) swallowed += chunk.length
         if (dead) return
         if (milliseconds === 0) to.write(chunk)
         else setTimeout(() => to.writable && to.write(chunk), milliseconds)
@@ -71,6 +74,9 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
     get connections() {
       return connections
     },
+    get swallowed() {
+      return swallowed
+    },
     cut: endAll,
     down: async () => {
       server.close()
@@ -80,6 +86,7 @@ export async function openLink(sshd: TestSshd, milliseconds = 0): Promise<Link> 
     up: listen,
     freeze: () => {
       frozen = true
+      swallowed = 0
     },
     thaw: () => {
       frozen = false

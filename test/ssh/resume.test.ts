@@ -234,7 +234,7 @@ real(
   'a command that went on when rekey was killed is waited for; what is done again is not done beside it',
   async t => {
     const { bench } = t.context
-    const waits = `i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done`
+    const waits = `i=0; while [ ! -e ${bench.folder}/go ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done`
     const command = `echo from >>${bench.folder}/log; echo begun; ${waits}; yes much | head -n 50000; echo to >>${bench.folder}/log`
     const path = bench.playbook(`
 import { play, playbook, step } from API

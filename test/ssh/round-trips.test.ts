@@ -5,11 +5,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import ssh2 from 'ssh2'
 import { connect } from '../../lib/connection/connect.ts'
 import { runScript } from '../../lib/connection/files.ts'
+import { eventually } from '../_eventually.ts'
+import { meeting } from './_commands.ts'
 
 /** A server that runs what it is asked to; after `most` channels it refuses to open another while one is open. */
 async function startServer(most = 100) {
@@ -62,13 +63,7 @@ async function startServer(most = 100) {
     server.close()
     rmSync(folder, { recursive: true, force: true })
   }
-  return { connection, counts, stop }
-}
-
-/** Polls until a condition holds. */
-async function until(condition: () => boolean): Promise<boolean> {
-  for (let attempt = 0; attempt < 1_000 && !condition(); attempt++) await delay(20)
-  return condition()
+  return { connection, counts, folder, stop }
 }
 
 test.serial('commands one after the other go to one shell: a message each, and no channel', async t => {
@@ -87,19 +82,22 @@ test.serial('commands one after the other go to one shell: a message each, and n
 
 test.serial('the channel of the next command is open before there is a command: it costs one round trip', async t => {
   const { connection, counts, stop } = await startServer()
-  t.true(await until(() => counts.channels === 1))
+  await eventually(() => counts.channels === 1)
   for (let command = 1; command <= 3; command++) {
     const { stdout } = await runScript(connection, `echo ${command} in the shell $$`)
     t.regex(stdout.toString(), new RegExp(`^${command} in`))
     t.is(counts.commands, command)
-    t.true(await until(() => counts.channels === command + 1))
+    await eventually(() => counts.channels === command + 1)
   }
   stop()
 })
 
 test.serial('commands that run side by side get a channel each', async t => {
-  const { connection, counts, stop } = await startServer()
-  const said = await Promise.all(['a', 'b', 'c', 'd'].map(word => runScript(connection, `echo ${word}`)))
+  const { connection, counts, folder, stop } = await startServer()
+  const file = join(folder, 'begun')
+  const said = await Promise.all(
+    ['a', 'b', 'c', 'd'].map((word, index) => runScript(connection, `${meeting(file, index, 4)}; echo ${word}`)),
+  )
   t.deepEqual(
     said.map(({ stdout }) => stdout.toString()),
     ['a\n', 'b\n', 'c\n', 'd\n'],
@@ -115,7 +113,7 @@ test.serial('a server that allows one channel gets its commands one after the ot
     const { code } = await runScript(connection, 'cat >/dev/null', { input: Buffer.from('x') })
     t.is(code, 0)
     t.is((await runScript(connection, `echo ${command}`)).code, 0)
-    t.true(await until(() => counts.open <= 1))
+    await eventually(() => counts.open <= 1)
   }
   stop()
 })
