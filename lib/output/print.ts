@@ -1,12 +1,18 @@
 // The door through which commands speak: no text that comes from a host, a file or a name moves the cursor of whoever reads it.
 import { Console } from 'node:console'
 import { Writable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
+import { isPlaybooks } from '../playbook/stray.ts'
+import { collectLines } from '../run/printed/output-lines.ts'
 import { redactor } from './redaction.ts'
 import { terminalOf } from './terminal.ts'
 
+/** As they are: code of playbooks finds others in their place. */
+const { stdout, stderr } = process
+
 /** Says something to people: whole lines, with nothing in them but signs. */
 export function say(text: string): void {
-  process.stdout.write(`${terminalOf(process.stdout).text(text)}\n`)
+  stdout.write(`${terminalOf(stdout).text(text)}\n`)
 }
 
 let withoutSecrets: ((text: string) => string) | undefined
@@ -14,12 +20,12 @@ let withoutSecrets: ((text: string) => string) | undefined
 /** The same on stderr: errors, notices, questions. All of it is free text, and without the secrets that were told of by then. */
 export function tell(text: string, end = '\n'): void {
   withoutSecrets ??= redactor().text
-  process.stderr.write(`${terminalOf(process.stderr).text(withoutSecrets(text))}${end}`)
+  stderr.write(`${terminalOf(stderr).text(withoutSecrets(text))}${end}`)
 }
 
 /** Hands out data: as it is to a program or a file; on a terminal only what can be shown of it. */
 export function give(data: string | Buffer): void {
-  process.stdout.write(process.stdout.isTTY ? terminalOf(process.stdout).text(data.toString()) : data)
+  stdout.write(stdout.isTTY ? terminalOf(stdout).text(data.toString()) : data)
 }
 
 /** What could not be written to stdout, and whether a run is shown there. */
@@ -30,8 +36,8 @@ const output: { lost?: Error; isRun: boolean } = { isRun: false }
  * Called once, before anything is said.
  */
 export function watchOutput(): void {
-  process.stderr.on('error', () => {})
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  stderr.on('error', () => {})
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
     // Who reads along may stop reading.
     if (error.code === 'EPIPE' || error.code === 'EIO' || output.lost) return
     output.lost = error
@@ -51,19 +57,45 @@ export function lostOutput(): Error | undefined {
 }
 
 /**
- * Has what code of playbooks writes to the console, and what Node warns of, go through this door: straight to the terminal it would come
- * with every secret and control character in it.
+ * Has what code of playbooks writes to the console, to `process.stdout` and to `process.stderr`, and what Node warns of, go through this
+ * door: straight to the terminal it would come with every secret and control character in it, and among what a run shows there.
  */
 export function watchConsole(): void {
-  const write = (text: string, _encoding: string, done: () => void) => {
-    tell(text, '')
-    done()
-  }
-  globalThis.console = new Console({ stdout: new Writable({ decodeStrings: false, write }), colorMode: false })
+  const written = new Writable({
+    decodeStrings: false,
+    write: (text: string, _encoding: string, done: () => void) => {
+      tell(text, '')
+      done()
+    },
+  })
+  globalThis.console = new Console({ stdout: written, colorMode: false })
+  const [out, err] = [lineDoor('stdout'), lineDoor('stderr')]
+  Object.defineProperty(process, 'stdout', { configurable: true, get: () => (isPlaybooks() ? out : stdout) })
+  Object.defineProperty(process, 'stderr', { configurable: true, get: () => (isPlaybooks() ? err : stderr) })
   // Node says them itself, unless it was told not to.
   if (process.listenerCount('warning') === 0) return
   process.removeAllListeners('warning')
   process.on('warning', ({ name, message }) => {
     if (name !== 'DeprecationWarning' || !process.noDeprecation) tell(`${name}: ${message}`)
+  })
+}
+
+/** Milliseconds after which what has no newline yet is shown all the same. */
+const patience = 1_000
+
+/** What is written piece by piece, as whole lines: a secret may be in several of them. */
+function lineDoor(name: string): Writable {
+  const { line } = redactor()
+  const lines = collectLines((text, goesOn) => tell(line(name, text, goesOn)))
+  const decoder = new StringDecoder()
+  let timer: NodeJS.Timeout | undefined
+  process.once('exit', () => lines.end())
+  return new Writable({
+    write: (chunk: Buffer, _encoding, done) => {
+      lines.write(decoder.write(chunk))
+      clearTimeout(timer)
+      timer = setTimeout(() => lines.end(), patience).unref()
+      done()
+    },
   })
 }

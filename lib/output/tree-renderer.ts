@@ -14,6 +14,8 @@ export interface TreeRendererOptions {
   final(screen: Screen): string[]
   /** Takes what is to stay above the picture, and was not told yet: whole lines. */
   above(): string[]
+  /** What others wrote to the terminal, as it can be shown. */
+  foreign(text: string): string
 }
 
 /** Milliseconds between two pictures. */
@@ -68,8 +70,8 @@ export class TreeRenderer implements ListrRenderer {
     this.#update.clear()
     this.#write(showCursor)
     for (const stream of this.#streams) {
-      const text = stream.release().map(({ entry }) => entry)
-      if (text.length > 0) stream.write(text.join(''))
+      const text = this.#taken(stream)
+      if (text !== '') stream.write(text)
     }
   }
 
@@ -86,13 +88,19 @@ export class TreeRenderer implements ListrRenderer {
 
   #captured(): string[] {
     return this.#streams.flatMap(stream => {
-      const text = stream
-        .release()
-        .map(({ entry }) => entry)
-        .join('')
+      const text = this.#taken(stream)
       stream.hijack()
       return text === '' ? [] : [text.replace(/\n$/, '')]
     })
+  }
+
+  #taken(stream: ProcessOutputStream): string {
+    return this.#options.foreign(
+      stream
+        .release()
+        .map(({ entry }) => entry)
+        .join(''),
+    )
   }
 
   #screen(): Screen {

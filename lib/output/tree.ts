@@ -4,6 +4,7 @@ import { eventTime, type RunEvent } from '../run/events.ts'
 import { finalFrame, liveFrame } from './frame.ts'
 import { diffLines, outputLine } from './lines.ts'
 import { followRun } from './progress.ts'
+import { redactor } from './redaction.ts'
 import { finishedLines, reportLines, runLine, wouldLines } from './summary.ts'
 import type { Terminal } from './terminal.ts'
 import { wrapped } from './text.ts'
@@ -26,6 +27,7 @@ export function treeView(
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
   let drawn: Promise<unknown> = Promise.resolve()
   const columns = () => out.columns ?? 80
+  const { text: withoutSecrets } = redactor()
 
   const begin = (event: Extract<RunEvent, { kind: 'run.started' }>) => {
     started = event
@@ -37,6 +39,7 @@ export function treeView(
         live: (screen, tick) => liveFrame(progress, { ...screen, terminal, tick, now: eventTime() }),
         final: screen => finalFrame(progress, { ...screen, terminal, tick: 0, now: eventTime() }),
         above: () => above.splice(0),
+        foreign: text => terminal.text(withoutSecrets(text)),
       },
       // Ctrl-C is the command line's: the run ends in good order.
       registerSignalListeners: false,

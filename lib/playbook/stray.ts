@@ -131,6 +131,11 @@ export function watchProcess(otherwise: (stray: Stray) => void): () => void {
   return () => process.off('beforeExit', giveUp)
 }
 
+/** Whether it is code of a playbook that runs, also in a timer or a callback of it. */
+export function isPlaybooks(): boolean {
+  return current.getStore() !== undefined
+}
+
 /**
  * What is told of it.
  * @param error what was thrown, as an error

@@ -164,3 +164,16 @@ test('what a playbook writes to the console, and what Node warns of, comes witho
   t.notRegex(ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events), /ConsoleSecret|\x1b|\x07/)
   t.regex(ran.called.stderr, /^at load\none «redacted».*\ntwo\n\{ word: '«redacted»' \}\nWarning: w «redacted»\n$/)
 })
+
+test('what a playbook writes to stdout and stderr by itself is shown on stderr, in whole lines, without secrets and signs alone', async t => {
+  const out =
+    "process.stdout.write('one ' + word.slice(0, 12)); process.stdout.write(word.slice(12) + '\\x1b]0;PWNED\\x07\\ntwo\\n')"
+  const err = "process.stderr.write('err ' + word + '\\n'); setTimeout(() => process.stdout.write(word + '\\n'), 10)"
+  const ran = await runs(
+    `S('a', ({ redact }) => { const word = 'WrittenSecret0123456789'; redact(word); ${out}; ${err}; return new Promise(r => setTimeout(r, 50)) })`,
+    "summary: (process.stdout.write('at load\\x1b[31m\\n'), 's')",
+  )
+  assertInOrder(t, ran, 0)
+  t.notRegex(ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events), /WrittenSecret|\x1b|\x07/)
+  t.regex(ran.called.stderr, /^at load.*\none «redacted».*\ntwo\nerr «redacted»\n«redacted»\n$/)
+})

@@ -19,7 +19,7 @@ export default playbook({
   name: 'two', summary: 'Two plays', vars: z.object({}),
   plays: [
     play('Look', { hosts: 'masters' }, [step('Look around', { readOnly: true, run: ({ $ }) => $\`echo looking\` })]),
-    play('Work', { hosts: 'masters' }, [step('Do it', { run: async ({ $, host }) => { ${body} } }), step('Finish', { run: () => {} })]),
+    play('Work', { hosts: 'masters' }, [step('Do it', { run: async ({ $, host, redact }) => { ${body} } }), step('Finish', { run: () => {} })]),
   ],
 })`
 
@@ -165,6 +165,24 @@ withTerminal('what a playbook prints by itself does not tear the tree', async t 
   t.regex(text, /printed by hand\nand an error\n/)
   t.is(text.match(/Connect/g)?.length, 1, text)
 })
+
+withTerminal(
+  'what a playbook writes to stdout past everything, also where nobody knows that it is its, is clean and tears nothing',
+  async t => {
+    const { bench } = t.context
+    const hidden =
+      "redact('HiddenOnTheScreen1'); process.stdout.write('\\x1b[2J\\x1b[Hby hand HiddenOnThe'); process.stdout.write('Screen1\\n')"
+    const handler =
+      "process.once('SIGUSR2', () => process.stdout.write('\\x1b[2Jhandled HiddenOnTheScreen1\\n')); process.kill(process.pid, 'SIGUSR2')"
+    const path = bench.playbook(playbook(`${hidden}; ${handler}; await $\`sleep 0.3\``))
+    const { screen: end } = await onTerminal(bench, ['run', path, '-i', bench.inventory, '-l', 'h1'])
+    const text = end.everything().join('\n')
+    t.regex(text, /by hand «redacted»\n/)
+    t.regex(text, /handled «redacted»\n/)
+    t.notRegex(text, /HiddenOn/)
+    t.is(text.match(/Connect/g)?.length, 1, text)
+  },
+)
 
 /** A shell line with rekey in it. */
 function inShell({ folder }: Workbench, line: string): Promise<{ stdout: string; stderr: string }> {
