@@ -107,7 +107,7 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
  * @throws RekeyError where one of them changed and nobody said that this is meant, or where the run can't be taken up
  */
 export async function takeUp(
-  { run, folder, first, latest, finished, damage, returned }: RunHistory,
+  { run, folder, first, latest, finished, damage, returned, missing }: RunHistory,
   options: ResumeOptions,
 ): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
   if (options.step) requireTerminal()
@@ -163,6 +163,7 @@ export async function takeUp(
       ? { kept: writeCommand(folder, { ...inventoryCommand(given, inventory.sources), connection: said(options) }) }
       : {}),
     returned,
+    missing,
     selection,
     takeLock: options.takeLock,
     step: options.step,

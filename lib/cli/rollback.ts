@@ -5,6 +5,7 @@ import { say } from '../output/print.ts'
 import { names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
+import { referenceOf } from '../run/folder/folder.ts'
 import { hostsOf, isDone, isUndone, type RunHistory } from '../run/journal/history.ts'
 import { planRollback, type RollbackPlan } from '../run/rollback.ts'
 import { type ResumeOptions, takeUp, withResumeOptions } from './resume.ts'
@@ -31,6 +32,12 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
   const { run, undone } = history
   if (isUndone(history)) {
     throw new RekeyError(`${run} is undone already`, { code: 'rollback.done' })
+  }
+  if (history.missing !== undefined && history.latest.mode !== 'rollback' && !history.lostBeginning) {
+    throw new RekeyError(`${run} did more than its journal says: ${history.damage.join('; ')}`, {
+      code: 'rollback.lost',
+      hint: `Put the journal back as it was; or go on with the run first, which does again what is missing: rekey resume ${referenceOf(run, history.folder)}`,
+    })
   }
   const { playbook, ...execution } = await takeUp(history, options)
   const known = new Set(execution.inventory.hosts.map(({ name }) => name))

@@ -1,10 +1,10 @@
 // Run folders in which something is broken: what can be gone on with goes on and says what it can't know, the rest is one error.
-import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { readCommand, writeCommand } from '../../lib/run/folder/command-file.ts'
 import { temporaryFolder } from '../_temporary.ts'
-import { workbench } from './_rekey.ts'
+import { type Workbench, workbench } from './_rekey.ts'
 
 const steps = `
 import { play, playbook, step } from API
@@ -19,8 +19,11 @@ export default playbook({ name: 'damaged', summary: 'Is damaged', vars: z.object
 ])] })`
 
 /** A run that failed in the middle. */
-async function failed(...words: string[]) {
-  const bench = workbench('local', ['h1'], true)
+const failed = (...words: string[]) => failedOn(workbench('local', ['h1'], true), words)
+/** The same in a process of its own, which is gone then. */
+const killed = () => failedOn(workbench('local', ['h1']), [])
+
+async function failedOn(bench: Workbench, words: readonly string[]) {
   const path = bench.playbook(steps.replace('FOLDER', JSON.stringify(bench.folder)))
   const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, ...words])
   if (code !== 2) throw new Error(stdout + stderr)
@@ -110,4 +113,86 @@ test('what of a command line was kept is read back as it was', async t => {
   }
   await writeCommand(folder, command)
   t.deepEqual(readCommand(folder), { command })
+})
+
+/** Takes everything from the journal that comes after the last line of which this is true, that line not. */
+function cutAfter(journal: string, isLast: (event: Record<string, unknown>) => boolean): void {
+  const lines = readFileSync(journal, 'utf8').split('\n')
+  const last = lines.findLastIndex(line => line !== '' && isLast(JSON.parse(line)))
+  writeFileSync(
+    journal,
+    lines
+      .slice(0, last + 1)
+      .map(line => `${line}\n`)
+      .join(''),
+  )
+}
+const lookEnded = ({ kind, step }: Record<string, unknown>) => kind === 'step.finished' && step === 'look'
+
+test('a journal that was cut where a line ends: what was lost is done again and said, and nothing is undone in part in silence', async t => {
+  for (const isMarked of [true, false]) {
+    const { bench, folder, journal } = await killed()
+    // Without the file it is what 'Make' returned that tells.
+    if (!isMarked) rmSync(join(folder, 'journal-end.json'))
+    cutAfter(journal, lookEnded)
+    const shown = await bench.rekey(['show', 'last'])
+    t.regex(
+      shown.stdout,
+      isMarked ? /events\.jsonl ends before \d+ bytes that are lost/ : /ends before something that is lost/,
+    )
+    const back = await bench.rekey(['rollback', 'last'])
+    t.is(back.code, 1, back.stdout)
+    t.regex(back.stderr, /^Error: .* did more than its journal says: .*\nHint: .*rekey resume /)
+    rmSync(join(bench.folder, 'go'))
+    const failedAgain = await bench.rekey(['resume', 'last'])
+    t.is(failedAgain.code, 2, failedAgain.stdout + failedAgain.stderr)
+    for (const said of [
+      /events\.jsonl ends before .* lost: what it told of the run is not known/,
+      / Make: begun on h1, its end is not known: it is done again/,
+      /changed +Make/,
+    ])
+      t.regex(failedAgain.stdout, said)
+    // From now on it can be undone, and still says what it does not know.
+    const undone = await bench.rekey(['rollback', 'last'])
+    t.is(undone.code, 0, undone.stdout + undone.stderr)
+    t.regex(undone.stdout, /events\.jsonl:\d+ comes after .* lost/)
+    t.regex(undone.stdout, /make is undone/)
+  }
+})
+
+test('a journal that has lost that its run was being undone: nobody goes on with the run as if it stood', async t => {
+  const { bench, journal } = await killed()
+  const back = await bench.rekey(['rollback', 'last'])
+  t.is(back.code, 0, back.stdout + back.stderr)
+  cutAfter(journal, ({ kind }) => kind === 'run.finished')
+  cutAfter(journal, ({ kind, step }) => kind === 'step.finished' && step === 'fail')
+  const { code, stderr } = await bench.rekey(['resume', 'last'])
+  t.is(code, 1)
+  t.regex(stderr, /^Error: .* may have been undone in part: .*events\.jsonl ends before \d+ bytes/)
+  const again = await bench.rekey(['rollback', 'last'])
+  t.is(again.code, 0, again.stdout + again.stderr)
+  t.regex(again.stdout, /make is undone/)
+})
+
+test('what was printed tells of a step, too; a journal of which nothing is left hides no run', async t => {
+  const { bench, folder, journal } = await killed()
+  t.is((await bench.rekey(['resume', 'last'])).code, 0)
+  rmSync(join(folder, 'journal-end.json'))
+  const isUse = ({ step }: Record<string, unknown>) => step === 'use'
+  const lines = readFileSync(journal, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .filter(line => !isUse(JSON.parse(line)))
+  writeFileSync(
+    journal,
+    lines
+      .slice(0, -1)
+      .map(line => `${line}\n`)
+      .join(''),
+  )
+  const { code, stdout } = await bench.rekey(['resume', 'last'])
+  t.is(code, 0, stdout)
+  t.regex(stdout, / Use: begun on h1, its end is not known: it is done again/)
+  writeFileSync(journal, '')
+  t.regex((await bench.rekey(['runs'])).stdout, /-damaged-\w+ .*events\.jsonl ends before \d+ bytes that are lost/)
 })

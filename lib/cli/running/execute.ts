@@ -42,6 +42,8 @@ export interface Execution extends ViewSettings {
   readonly earlier?: Earlier
   /** On which hosts steps returned something, before. */
   readonly returned?: RunHistory['returned']
+  /** Bytes that its journal has lost from its end. */
+  readonly missing?: number
   /** Resolves once what belongs to the run beside its journal is on the disk, too: before anything is done on a host. */
   readonly kept?: Promise<void>
   /** Told before everything else. */
@@ -54,7 +56,7 @@ const manyHosts = 200
 /** Runs a playbook, and returns the exit code. */
 export async function execute(execution: Execution): Promise<number> {
   if (execution.inventory.hosts.length > manyHosts) keepHeapSmall()
-  const { playbook, inventory, folder, output, step, diff, kept, keepOutput, ...rest } = execution
+  const { playbook, inventory, folder, output, step, diff, kept, keepOutput, missing, ...rest } = execution
   kept?.catch(() => {})
   const claim = await claimRun(rest.run, folder, rest.provenance.process)
   // A tree that is drawn anew all the time leaves no place for a question.
@@ -66,7 +68,7 @@ export async function execute(execution: Execution): Promise<number> {
   })
   // Whoever undoes the run may do without.
   if (rest.earlier?.mode === 'resume' && registered.missing) throw registered.missing
-  const journal = openJournal(folder, { keepOutput, notice: text => emit({ kind: 'notice', text }) })
+  const journal = openJournal(folder, { keepOutput, missing, notice: text => emit({ kind: 'notice', text }) })
   const notices = [...rolesSaid(inventory), ...claim.unclear, ...(rest.notices ?? []), ...registered.damage]
   let named = 0
   const emit = (body: RunEventBody) => {

@@ -13,6 +13,8 @@ export interface LineFile {
    * Throws `HostFailedError` where they can't be written whole: then nothing of them is there.
    */
   add(lines: string): number
+  /** Bytes that it has now. */
+  readonly size: number
   /**
    * Resolves once everything added so far is on the disk. Calls that come together share one flush.
    * Rejects with `HostFailedError`.
@@ -43,6 +45,9 @@ export function openLineFile(path: string): LineFile {
     }
   }
   return {
+    get size() {
+      return end
+    },
     add: lines => {
       added++
       const bytes = Buffer.from(`${lines}\n`)

@@ -4,10 +4,12 @@ import { basename, join, resolve } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import type { Outcome } from '../../playbook/model.ts'
 import { isAlive } from '../../process-identity.ts'
-import type { EventError, Handled, PlannedStep, Prediction, RunEvent } from '../events.ts'
+import type { EventError, Handled, PlannedPlay, PlannedStep, Prediction, RunEvent } from '../events.ts'
 import { lastRun } from '../folder/folder.ts'
 import { type Line, readLines } from '../folder/line-reader.ts'
+import { cutMark, type JournalEnd, readJournalEnd } from './end.ts'
 import { checkEvent } from './event-check.ts'
+import { tracesIn } from './traces.ts'
 
 export type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 export type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
@@ -47,6 +49,8 @@ export interface RunHistory {
   readonly damage: readonly string[]
   /** Of some part of the run the beginning is among that: it may have been a rollback. */
   readonly lostBeginning: boolean
+  /** Bytes that are missing at the end of the journal; 0 where nobody knows how many. */
+  readonly missing?: number
 }
 
 /** How many of the lines that can't be used are told one by one. */
@@ -67,13 +71,19 @@ export function readHistory(folder: string): RunHistory {
   let finished: RunFinished | undefined
   let announced: ReadonlySet<string> = new Set()
   let isUnannounced = false
-  const { events, damage } = readEvents(join(folder, 'events.jsonl'))
+  const plays = new Map<string, readonly [number, PlannedPlay]>()
+  const end = readJournalEnd(folder)
+  const { events, damage } = readEvents(join(folder, 'events.jsonl'), end)
   for (const event of events) {
     if (event.kind === 'run.started') {
       first ??= event
       latest = event
       finished = undefined
       announced = new Set(event.plays.flatMap(({ steps }) => steps.map(({ id }) => id)))
+      if (event.mode !== 'rollback')
+        // The connecting is also that of a rollback.
+        for (const [index, play] of event.plays.entries())
+          if (index > 0) plays.set(JSON.stringify([index, play]), [index, play])
       for (const one of open.values()) add(touched, one)
       open.clear()
     } else if (event.kind === 'run.finished') finished = event
@@ -103,6 +113,19 @@ export function readHistory(folder: string): RunHistory {
     }
   }
   for (const one of open.values()) add(touched, one)
+  if (latest && (!end || damage.isCut)) {
+    const planned = new Set([...plays.values()].flatMap(([, { steps }]) => steps.map(({ id }) => id)))
+    for (const one of tracesIn(folder, plays.values())) {
+      // Only a rollback has such steps.
+      if (!planned.has(one.step)) isUnannounced ||= one.step.startsWith('undo-') && !undone.has(one.step)
+      else if (!progress.get(one.step)?.has(one.host)) {
+        damage.hasTraces()
+        put(progress, one.step, one.host, 'begun')
+        add(touched, one)
+      }
+    }
+  }
+  if (damage.missing !== undefined && end?.mode === 'rollback' && latest?.mode !== 'rollback') isUnannounced = true
   const told = damage.told()
   if (!first || !latest) {
     throw new RekeyError([`${folder} holds no journal of a run`, ...told.slice(0, 1)].join(': '), {
@@ -123,7 +146,8 @@ export function readHistory(folder: string): RunHistory {
   return {
     ...{ run: first.run, folder, first, latest, finished, progress, failures, touched, undone, returned, milestones },
     damage: told,
-    lostBeginning: damage.isInside && isUnannounced,
+    lostBeginning: (damage.isInside || damage.missing !== undefined) && isUnannounced,
+    missing: damage.missing,
   }
 }
 
@@ -132,15 +156,29 @@ export function journalEvents(folder: string): Generator<RunEvent> {
   return readEvents(join(folder, 'events.jsonl')).events
 }
 
-/** The events of a journal that can be used, and what is to be said of the other lines once all are read. */
-function readEvents(path: string) {
+/**
+ * The events of a journal that can be used, and what is to be said of the other lines once all are read.
+ * @param end how far it must come
+ */
+function readEvents(path: string, end?: JournalEnd) {
   const wrong: string[] = []
   let count = 0
   let isInside = false
+  let isCut = false
+  let missing: number | undefined
   const events = function* (): Generator<RunEvent> {
     // Older journals have what steps printed, which is most of them.
-    for (const { number, text, broken } of linesOf(path)) {
-      const checked = text === undefined ? { wrong: 'is too long' } : checkEvent(text)
+    let size = sizeOf(path)
+    for (const { number, at, text, broken } of linesOf(path)) {
+      if (broken) size = at
+      const cut = text === undefined || broken ? undefined : lostBefore(text)
+      if (cut !== undefined) isCut = true
+      const checked =
+        text === undefined
+          ? { wrong: 'is too long' }
+          : cut === undefined
+            ? checkEvent(text)
+            : { wrong: `comes after ${lostBytes(cut)}` }
       if (!broken && 'event' in checked) yield checked.event
       else {
         // The line that was being written when its writer was killed says no more than that.
@@ -149,18 +187,47 @@ function readEvents(path: string) {
         if (count++ < mostTold) wrong.push(`${path}:${number} ${what}`)
       }
     }
+    if (end && size < end.bytes) [isCut, missing] = [true, end.bytes - size]
   }
-  const told = () =>
-    count > wrong.length ? [...wrong, `${path}: ${count - wrong.length} more lines like that`] : wrong
+  const told = () => [
+    ...wrong,
+    ...(count > wrong.length ? [`${path}: ${count - wrong.length} more lines like that`] : []),
+    ...(missing === undefined ? [] : [`${path} ends before ${lostBytes(missing)}`]),
+  ]
   return {
     events: events(),
     damage: {
       told,
+      /** Something is there of steps that it does not name: its end is missing, unless it says so itself. */
+      hasTraces: () => {
+        if (!isCut) missing ??= 0
+      },
       get isInside() {
         return isInside
       },
+      /** Its end is missing, or was when somebody went on with it. */
+      get isCut() {
+        return isCut
+      },
+      get missing() {
+        return missing
+      },
     },
   }
+}
+
+/** How many bytes are lost before a line that says so; `undefined` where it is another line. */
+function lostBefore(line: string): number | undefined {
+  if (!line.startsWith(`{"kind":"${cutMark}"`)) return undefined
+  const bytes = /"bytes":(\d{1,15})}$/.exec(line)?.[1]
+  return bytes === undefined ? undefined : Number(bytes)
+}
+
+const lostBytes = (bytes: number) =>
+  bytes === 0 ? 'something that is lost' : `${bytes} ${bytes === 1 ? 'byte' : 'bytes'} that are lost`
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
 }
 
 /** The lines of a journal, without what steps printed. */
@@ -263,7 +330,7 @@ export function runFolders(parent: string): string[] {
 
 function hasJournal(folder: string): boolean {
   try {
-    return statSync(join(folder, 'events.jsonl')).size > 0
+    return statSync(join(folder, 'events.jsonl')).size > 0 || (readJournalEnd(folder)?.bytes ?? 0) > 0
   } catch (error) {
     // What may not be looked into is there all the same.
     return (error as NodeJS.ErrnoException).code !== 'ENOENT'

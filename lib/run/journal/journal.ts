@@ -2,10 +2,12 @@
 // they write to files, stands in files of its own: nobody needs it to go on with a run.
 import { join } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
+import type { RunMode } from '../../playbook/model.ts'
 import { formatSize } from '../../playbook/size.ts'
 import type { RunEvent } from '../events.ts'
 import { cannotKeep, openLineFile, writeRemedy } from '../folder/line-file.ts'
 import { keptOutput, type OutputOf, openOutputFiles, outputFile } from '../printed/output-files.ts'
+import { cutMark, openJournalEnd } from './end.ts'
 
 /** Keeps the journal of one run. Events and texts must be redacted before they come here. */
 export interface Journal {
@@ -31,6 +33,8 @@ export interface JournalOptions {
   readonly keepOutput?: number
   /** Is told what is not kept. */
   notice?(text: string): void
+  /** Bytes that are missing at the end of what is there: whoever reads it later must know, too. */
+  readonly missing?: number
 }
 
 /** For so many milliseconds at most what steps print is kept in memory: a command prints in many pieces. */
@@ -44,7 +48,10 @@ const longLine = 64 * 1024
  * Opens `events.jsonl` and the `output` folder in a run's folder.
  * @throws HostFailedError where they can't be written
  */
-export function openJournal(folder: string, { keepOutput = keptOutput, notice }: JournalOptions = {}): Journal {
+export function openJournal(
+  folder: string,
+  { keepOutput = keptOutput, notice, missing }: JournalOptions = {},
+): Journal {
   let titles: readonly string[] = []
   let names = new Map<string, string>()
   let failure: Error | undefined
@@ -61,6 +68,9 @@ export function openJournal(folder: string, { keepOutput = keptOutput, notice }:
     },
   })
   const file = openLineFile(join(folder, 'events.jsonl'))
+  if (missing !== undefined) file.add(JSON.stringify({ kind: cutMark, bytes: missing }))
+  const journalEnd = openJournalEnd(folder)
+  let mode: RunMode = 'run'
 
   /** Behind what is missing nothing follows: the journal ends there. */
   const attempt = (work: () => void) => {
@@ -98,6 +108,7 @@ export function openJournal(folder: string, { keepOutput = keptOutput, notice }:
     }
     if (event.kind !== 'run.started') return
     titles = event.plays.map(({ title }) => title)
+    mode = event.mode
     names = new Map(event.plays.flatMap(({ steps }) => steps.map(({ id, title }) => [id, title])))
     known = undefined
   }
@@ -120,14 +131,17 @@ export function openJournal(folder: string, { keepOutput = keptOutput, notice }:
     shorten,
     flush: async () => {
       writeOutputs()
+      const end = { bytes: file.size, mode }
       await file.flush().catch((error: Error) => {
         failure ??= error
       })
       if (failure) throw failure
+      journalEnd.put(end)
     },
     close: async () => {
       clearTimeout(waiting)
       await outputs.close()
+      journalEnd.close()
       file.close()
     },
   }
