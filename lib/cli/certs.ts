@@ -1,53 +1,27 @@
 // `rekey certs`: every certificate of a cluster and every copy of its CAs, what is due or doesn't fit first.
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { connect } from '../connection/connect.ts'
-import type { Connection } from '../connection/connection.ts'
-import { remoteFiles } from '../connection/files.ts'
-import { limiter } from '../connection/limiter.ts'
-import { remoteShell } from '../connection/remote.ts'
-import { exitCodes, RekeyError, UnreachableError } from '../errors.ts'
-import type { Inventory } from '../inventory/index.ts'
-import type { KubernetesObject } from '../kubernetes/api/api.ts'
-import { type ClusterPlaces, openCluster } from '../kubernetes/api/cluster.ts'
+import { exitCodes } from '../errors.ts'
 import type { CensusEntry } from '../kubernetes/census/entry.ts'
 import { fileCertificates } from '../kubernetes/census/files.ts'
 import { type JudgedEntry, judgeCensus, knowsTrust } from '../kubernetes/census/judge.ts'
 import { apiCertificates } from '../kubernetes/census/objects.ts'
 import { endpointsOf, nodeAddress, servedCertificates } from '../kubernetes/census/ports.ts'
-import { servedAt } from '../kubernetes/components/control.ts'
-import { type Discovery, discover } from '../kubernetes/layout/discover.ts'
-import * as kubeadm from '../kubernetes/layout/kubeadm/index.ts'
-import { adminKubeconfigOf } from '../kubernetes/layout/plan.ts'
 import { give, say, tell } from '../output/print.ts'
 import { visible, visibleJson } from '../output/text.ts'
 import { parseDuration } from '../playbook/duration.ts'
-import type { Host } from '../playbook/host.ts'
-import type { HostSession, RunContext } from '../playbook/model.ts'
-import { failureOf } from '../run/failure.ts'
-import { type ConnectionOptions, openConnecting, withConnectionOptions } from './options/connection.ts'
-import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './options/inventory.ts'
-import { positiveInteger } from './options/whole-number.ts'
-import { interruptible } from './running/interrupt.ts'
+import { type Reading, type ReadingOptions, reading, withReadingOptions } from './reading.ts'
 
-interface CertsOptions extends InventoryOptions, ConnectionOptions {
-  limit?: string[]
+interface CertsOptions extends ReadingOptions {
   within: number
   json?: boolean
-  api: boolean
-  masters: string
-  folder?: string[]
-  forks: number
 }
-
-type LeftOut = (what: string, error: RekeyError) => void
 
 /** The command `rekey certs`, for `lib/cli/main.ts` to mount. */
 export function certsCommand(): Command {
-  const command = new Command('certs')
-    .description('every certificate and every copy of a CA, on the hosts and in the API; reads only')
-    .argument('[pattern]', 'the hosts', 'all')
-  return withConnectionOptions(withInventoryOptions(command))
-    .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
+  const command = new Command('certs').description(
+    'every certificate and every copy of a CA, on the hosts and in the API; reads only',
+  )
+  return withReadingOptions(command)
     .addOption(
       new Option(
         '--within <duration>',
@@ -57,191 +31,37 @@ export function certsCommand(): Command {
         .default(readDuration('30d'), '30d'),
     )
     .option('--json', 'everything, as JSON')
-    .option(
-      '--folder <path>',
-      'look in this folder of the hosts too; may be given several times',
-      (value, before: string[] = []) => [...before, value],
-    )
-    .option('--no-api', 'leave out what the API keeps')
-    .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
-    .option('-f, --forks <number>', 'hosts that are read at the same time', positiveInteger, 16)
     .action(async (pattern: string, options: CertsOptions) => {
-      process.exitCode = await census(pattern, options)
+      process.exitCode = await reading(pattern, options, cluster => census(cluster, options))
     })
 }
 
-async function census(pattern: string, options: CertsOptions): Promise<number> {
-  const connecting = await openConnecting(options)
-  const inventory = await openInventory(options, { connection: connecting.defaults })
-  const hosts = inventory.select(pattern, { limit: options.limit?.join(',') })
-  if (hosts.length === 0) throw new RekeyError(`no host matches "${pattern}"`, { code: 'run.no-hosts' })
-  const notices: string[] = []
-  const notice = (text: string) => void notices.push(text)
-  // What could not be looked at must not pass for what is well.
-  let missing: number = exitCodes.done
-  const missed = (text: string, code: number = exitCodes.hostFailed) => {
-    notice(text)
-    missing = Math.max(missing, code)
-  }
-  const leftOut: LeftOut = (what, error) =>
-    missed(`${what} left out: ${error.message}`, error instanceof UnreachableError ? exitCodes.unreachable : undefined)
-  const masters = options.api ? mastersOf(inventory, options.masters, leftOut) : []
-  notices.push(...rolesSaid(inventory))
-  await connecting.unlock([...hosts, ...masters])
-  const { signal, release } = interruptible()
-  const sessions = openHosts(signal)
-  try {
-    const limit = limiter(options.forks)
-    // First of all the API: it knows on which address a node serves.
-    const { nodes, copies } =
-      masters.length > 0 ? await inApi(masters, sessions, signal, notice, leftOut) : { nodes: [], copies: [] }
-    const onHosts = await Promise.all(
-      hosts.map(host =>
-        limit(async () => {
-          try {
-            const session = await sessions.on(host)
-            const served = await servedCertificates(
-              session,
-              notice,
-              endpointsOf(host, await nodeAddress(session, nodes), (await sessions.found(host))?.layout),
-            )
-            return [...(await fileCertificates(session, notice, options.folder, missed)), ...served]
-          } catch (thrown) {
-            signal.throwIfAborted()
-            const error = failureOf(thrown, host.name)
-            if (!(error instanceof RekeyError)) throw error
-            leftOut(`${host.name} is`, error)
-            return []
-          }
-        }),
-      ),
+async function census(cluster: Reading, options: CertsOptions): Promise<number> {
+  const { notices, notice, missed, missing } = cluster
+  // First of all the API: it knows on which address a node serves.
+  const inApi = await cluster.inApi(async one => ({
+    nodes: await one.nodes(),
+    copies: await apiCertificates(await one.api(), notice),
+  }))
+  const { nodes = [], copies = [] } = inApi ?? {}
+  const onHosts = await cluster.each(async session => {
+    const { host } = session
+    const served = await servedCertificates(
+      session,
+      notice,
+      endpointsOf(host, await nodeAddress(session, nodes), (await cluster.sessions.found(host))?.layout),
     )
-    const entries: CensusEntry[] = [...onHosts.flat(), ...copies]
-    const judged = judgeCensus(entries, { within: options.within })
-    if (copies.some(({ facts }) => facts.isAuthority) && !knowsTrust(entries))
-      notice(
-        'no CA of a master was read: whether the copies of CAs in the API are those that masters trust is not known',
-      )
-    if (options.json) give(`${jsonOf(judged, notices)}\n`)
-    else say(report(judged))
-    if (!options.json) for (const text of notices) tell(`Notice: ${text}`)
-    if (missing > 0) return missing
-    return judged.some(({ due, stale }) => due || stale) ? exitCodes.hostFailed : exitCodes.done
-  } finally {
-    sessions.close()
-    release()
-  }
-}
-
-/** The hosts through which the API is asked; where the inventory has no masters, what it keeps is left out, and that is told. */
-function mastersOf(inventory: Inventory, pattern: string, leftOut: LeftOut): Host[] {
-  try {
-    const hosts = inventory.select(pattern)
-    if (hosts.length > 0) return hosts
-    throw new RekeyError(`no host matches '${pattern}'`, { code: 'inventory.no-masters' })
-  } catch (error) {
-    if (!(error instanceof RekeyError) || error.code !== 'inventory.no-masters') throw error
-    leftOut('what the API keeps is', error)
-    return []
-  }
-}
-
-async function inApi(
-  masters: Host[],
-  sessions: ReturnType<typeof openHosts>,
-  signal: AbortSignal,
-  notice: (text: string) => void,
-  leftOut: LeftOut,
-): Promise<{ nodes: readonly KubernetesObject[]; copies: readonly CensusEntry[] }> {
-  const run: RunContext = {
-    ...{
-      run: 'certs',
-      folder: '',
-      vars: {},
-      mode: 'run',
-      check: true,
-      signal,
-      timeline: { plays: [], milestones: new Map() },
-    },
-    hosts: () => masters,
-    on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
-    ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },
-  }
-  const found = await placesOf(masters, sessions, signal)
-  const cluster = openCluster(run, undefined, found)
-  try {
-    return { nodes: await cluster.nodes(), copies: await apiCertificates(await cluster.api(), notice) }
-  } catch (thrown) {
-    signal.throwIfAborted()
-    const error = failureOf(thrown, 'API')
-    if (!(error instanceof RekeyError)) throw error
-    leftOut('what the API keeps is', error)
-    return { nodes: [], copies: [] }
-  } finally {
-    cluster.close()
-  }
-}
-
-/** Where the masters have the administrator's kubeconfig, and where their API servers listen; kubeadm's places, where nothing was found. */
-async function placesOf(
-  masters: readonly Host[],
-  sessions: ReturnType<typeof openHosts>,
-  signal: AbortSignal,
-): Promise<ClusterPlaces> {
-  const found = new Map(
-    await Promise.all(
-      masters.map(async host => [host.name, await sessions.found(host).catch(() => undefined)] as const),
-    ),
-  )
-  signal.throwIfAborted()
-  const administrators = masters.flatMap(host => {
-    const path = adminKubeconfigOf(found.get(host.name)?.files ?? new Map())
-    return path === undefined ? [] : [{ host, path }]
+    return [...(await fileCertificates(session, notice, options.folder, missed)), ...served]
   })
-  return {
-    administrator: master =>
-      administrators.find(({ host }) => host === master) ??
-      administrators[0] ?? { host: master, path: kubeadm.adminKubeconfig },
-    apiServer: ({ name }) => {
-      const component = found.get(name)?.layout.components['kube-apiserver']
-      return component ? servedAt(component) : { address: '127.0.0.1', port: kubeadm.apiServerPort }
-    },
-  }
-}
-
-/** Hosts to read from, each connected once, and what runs on them. */
-function openHosts(signal: AbortSignal) {
-  const open = new Map<string, Promise<Connection>>()
-  const layouts = new Map<string, Promise<Discovery | undefined>>()
-  const on = async (host: Host): Promise<HostSession> => {
-    const opening = open.get(host.name) ?? connect(host.name, host.connection, signal)
-    open.set(host.name, opening)
-    const connection = await opening
-    return {
-      host,
-      $: remoteShell(connection, { signal, timeout: 60_000 }),
-      files: remoteFiles(connection, signal),
-      forward: (address, port) => connection.forward(address, port),
-    }
-  }
-  // What runs in a way that nobody knows has certificates all the same.
-  const look = async (host: Host) =>
-    discover(await on(host)).catch((error: RekeyError) => {
-      if (error.code?.startsWith('layout.')) return undefined
-      throw error
-    })
-  return {
-    on,
-    /** What runs on a host; undefined where that is not known. */
-    found: (host: Host): Promise<Discovery | undefined> => {
-      const looking = layouts.get(host.name) ?? look(host)
-      layouts.set(host.name, looking)
-      return looking
-    },
-    close: () => {
-      for (const opening of open.values()) opening.then(one => one.close()).catch(() => undefined)
-    },
-  }
+  const entries: CensusEntry[] = [...onHosts.flatMap(found => found ?? []), ...copies]
+  const judged = judgeCensus(entries, { within: options.within })
+  if (copies.some(({ facts }) => facts.isAuthority) && !knowsTrust(entries))
+    notice('no CA of a master was read: whether the copies of CAs in the API are those that masters trust is not known')
+  if (options.json) give(`${jsonOf(judged, notices)}\n`)
+  else say(report(judged))
+  if (!options.json) for (const text of notices) tell(`Notice: ${text}`)
+  if (missing() > 0) return missing()
+  return judged.some(({ due, stale }) => due || stale) ? exitCodes.hostFailed : exitCodes.done
 }
 
 /** What a machine reads: dates in ISO, nothing that is secret, nothing that a terminal would obey. */

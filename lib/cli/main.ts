@@ -16,6 +16,7 @@ const commands: Record<string, () => Promise<Command>> = {
   playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
   inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
   certs: async () => (await import('./certs.ts')).certsCommand(),
+  keysets: async () => (await import('./keysets.ts')).keysetsCommand(),
   ca: async () => (await import('./ca.ts')).caCommand(),
   template: async () => (await import('./template.ts')).templateCommand(),
   lab: async () => (await import('./lab.ts')).labCommand(),

@@ -33,6 +33,8 @@ export interface Truster {
    */
   readonly kind: 'component' | 'published' | 'copy'
   readonly directions: readonly TrustDirection[]
+  /** The components that go by it. */
+  readonly by?: readonly string[]
   /** In their order there. */
   readonly holds: readonly HeldKey[]
 }

@@ -20,6 +20,8 @@ export interface CensusEntry {
   readonly server?: string
   /** The cluster itself publishes it there: it has to be the cluster's CA. */
   readonly published?: boolean
+  /** The fields of the object that have it: `data/ca.crt`. */
+  readonly fields?: readonly string[]
   /** It is kept for another cluster. */
   readonly foreign?: boolean
 }

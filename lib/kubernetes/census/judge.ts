@@ -109,7 +109,7 @@ const isAuthorityFile = ({ kind, place = '', uses = [], embedded }: CensusEntry)
   kind === 'file' && !embedded && (authorityPath.test(place) || uses.some(use => authorityUse.test(use)))
 
 /** What the CA of a cluster is called, without what tells the ones that follow each other apart. */
-const stem = (commonName: string) =>
+export const stem = (commonName: string) =>
   // Nobody calls a CA so, and the search for what tells it apart would take long.
   commonName
     .slice(0, 256)

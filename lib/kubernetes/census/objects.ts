@@ -14,8 +14,10 @@ export async function apiCertificates(
   const found: CensusEntry[] = []
   for (const carrier of [...keepers, ...callers]) {
     for await (const object of api.each(carrier.list, { signal })) {
-      const texts = carrier.fieldsOf(object).map(({ text }) => text)
-      const pems = texts.flatMap(certificatesWithin)
+      const fieldsOf = carrier.fieldsOf(object)
+      const texts = fieldsOf.map(({ text }) => text)
+      const held = fieldsOf.flatMap(({ id, text }) => certificatesWithin(text).map(pem => ({ id, pem })))
+      const pems = held.map(({ pem }) => pem)
       if (pems.length === 0) continue
       const servers = new Map(
         texts
@@ -25,8 +27,17 @@ export async function apiCertificates(
       const where = whereOf(carrier, object)
       const base = { where, kind: 'api' as const, component: 'API', published: isPublished(where, object) }
       const foreign = object['type'] === 'cluster.x-k8s.io/secret'
-      for (const facts of readable(pems, where, notice))
-        found.push({ ...base, facts, foreign, server: servers.get(facts.pem), embedded: servers.has(facts.pem) })
+      for (const facts of readable(pems, where, notice)) {
+        const fields = held.flatMap(({ id, pem }) => (pem === facts.pem ? [id] : []))
+        found.push({
+          ...base,
+          facts,
+          fields,
+          foreign,
+          server: servers.get(facts.pem),
+          embedded: servers.has(facts.pem),
+        })
+      }
     }
   }
   return found

@@ -6,7 +6,7 @@ import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layo
 import type { MachineFacts } from './layout.ts'
 
 /** Whose CA a file holds, by what it is named for; undefined where it is none. */
-function authorityOf(component: ComponentName, role: FileRole): AuthorityName | undefined {
+export function authorityOf(component: ComponentName, role: FileRole): AuthorityName | undefined {
   switch (role) {
     case 'client-ca':
       return component === 'etcd' ? 'etcd' : 'kubernetes'
