@@ -24,7 +24,7 @@ export interface HeldKey {
 
 /** Somebody who trusts the keys of a keyset: a file, a ConfigMap. */
 export interface Truster {
-  /** `m1:/etc/kubernetes/pki/ca.crt`, `ConfigMap default/kube-root-ca.crt`. */
+  /** `m1:/pki/ca.crt`, `ConfigMap default/kube-root-ca.crt`. */
   readonly where: string
   readonly host?: string
   /**

@@ -1,14 +1,14 @@
 // `rekey keysets`: the keys that a cluster signs with and trusts, in which state each is, who trusts it, and who still goes by it. Reads only.
 import { Command } from 'commander'
-import { RekeyError } from '../errors.ts'
-import { type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../kubernetes/keysets/facts.ts'
-import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../kubernetes/keysets/read.ts'
-import { give, say, tell } from '../output/print.ts'
-import { visible, visibleJson } from '../output/text.ts'
-import { behindOf, type Keyset, type KeysetItem, type KeyUse, keysetsOf, type Truster } from '../pki/keyset.ts'
-import type { Vault } from '../pki/vault/contract.ts'
-import { connectVault } from '../pki/vault/vault.ts'
-import { type Reading, type ReadingOptions, reading, withReadingOptions } from './reading.ts'
+import { RekeyError } from '../../errors.ts'
+import { type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../../kubernetes/keysets/read.ts'
+import { give, say, tell } from '../../output/print.ts'
+import { visible, visibleJson } from '../../output/text.ts'
+import { behindOf, type Keyset, type KeysetItem, type KeyUse, keysetsOf, type Truster } from '../../pki/keyset.ts'
+import type { Vault } from '../../pki/vault/contract.ts'
+import { connectVault } from '../../pki/vault/vault.ts'
+import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
 interface KeysetsOptions extends ReadingOptions {
   json?: boolean

@@ -1,15 +1,15 @@
 // `rekey certs`: every certificate of a cluster and every copy of its CAs, what is due or doesn't fit first.
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { exitCodes } from '../errors.ts'
-import type { CensusEntry } from '../kubernetes/census/entry.ts'
-import { fileCertificates } from '../kubernetes/census/files.ts'
-import { type JudgedEntry, judgeCensus, knowsTrust } from '../kubernetes/census/judge.ts'
-import { apiCertificates } from '../kubernetes/census/objects.ts'
-import { endpointsOf, nodeAddress, servedCertificates } from '../kubernetes/census/ports.ts'
-import { give, say, tell } from '../output/print.ts'
-import { visible, visibleJson } from '../output/text.ts'
-import { parseDuration } from '../playbook/duration.ts'
-import { type Reading, type ReadingOptions, reading, withReadingOptions } from './reading.ts'
+import { exitCodes } from '../../errors.ts'
+import type { CensusEntry } from '../../kubernetes/census/entry.ts'
+import { fileCertificates } from '../../kubernetes/census/files.ts'
+import { type JudgedEntry, judgeCensus, knowsTrust } from '../../kubernetes/census/judge.ts'
+import { apiCertificates } from '../../kubernetes/census/objects.ts'
+import { endpointsOf, nodeAddress, servedCertificates } from '../../kubernetes/census/ports.ts'
+import { give, say, tell } from '../../output/print.ts'
+import { visible, visibleJson } from '../../output/text.ts'
+import { parseDuration } from '../../playbook/duration.ts'
+import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
 interface CertsOptions extends ReadingOptions {
   within: number

@@ -4,8 +4,8 @@ import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test from 'ava'
-import { issue } from '../pki/certificates/_certificates.ts'
-import { workbench } from './_rekey.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
+import { workbench } from '../_rekey.ts'
 
 const inDays = (days: number) => new Date(Date.now() + days * 86_400_000)
 
