@@ -16,10 +16,10 @@ import { adminKubeconfigOf } from '../../kubernetes/layout/plan.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, RunContext } from '../../playbook/model.ts'
 import { failureOf } from '../../run/failure.ts'
-import { type ConnectionOptions, openConnecting, withConnectionOptions } from '../connection-options.ts'
-import { interruptible } from '../interrupt.ts'
-import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from '../inventory-options.ts'
-import { positiveInteger } from '../whole-number.ts'
+import { type ConnectionOptions, openConnecting, withConnectionOptions } from '../options/connection.ts'
+import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from '../options/inventory.ts'
+import { positiveInteger } from '../options/whole-number.ts'
+import { interruptible } from '../running/interrupt.ts'
 
 export interface ReadingOptions extends InventoryOptions, ConnectionOptions {
   limit?: string[]
