@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
+import { eventually } from '../_eventually.ts'
 import { root, workbench } from '../cli/_rekey.ts'
 
 /** Has this Node say that it is an older one. */
@@ -24,11 +24,11 @@ export default playbook({ name: 'signals', summary: 'Waits', vars: z.object({}),
   let stderr = ''
   child.stderr.on('data', chunk => (stderr += String(chunk)))
   const ended = once(child, 'exit') as Promise<[number | null, string | null]>
-  await Promise.race([bench.written('begun'), delay(30_000)])
+  await bench.written('begun')
   send(child.pid!)
   const [code, signal] = await ended
   const journal = () => readFileSync(join(bench.runs()[0]!, 'events.jsonl'), 'utf8')
-  for (let left = 200; left > 0 && !journal().includes('"kind":"run.finished"'); left--) await delay(50)
+  await eventually(() => journal().includes('"kind":"run.finished"'))
   return {
     code,
     signal,

@@ -63,7 +63,7 @@ function onTerminal(
     )
   })
   return new Promise(resolve => {
-    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
+    const timer = setTimeout(() => child.kill('SIGKILL'), 150_000)
     child.on('close', code => {
       clearTimeout(timer)
       resolve({ code, screen: on })
@@ -122,7 +122,7 @@ withTerminal('a terminal that goes away, as with a link that is lost, ends the r
     if (/begun/.test(on.lines().join('\n'))) goAway()
   })
   let shown = ''
-  for (let tries = 0; tries < 100 && !/ended +interrupted/.test(shown); tries++) {
+  for (let tries = 0; tries < 600 && !/ended +interrupted/.test(shown); tries++) {
     await delay(100)
     shown = (await bench.rekey(['show', 'last'])).stdout
   }

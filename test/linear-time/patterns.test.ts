@@ -5,6 +5,7 @@ import { stripTypeScriptTypes } from 'node:module'
 import { join } from 'node:path'
 import { tokenizer } from 'acorn'
 import test from 'ava'
+import { processorTime } from '../_processor-time.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 /** lib/inventory and lib/template have tests of their own. */
@@ -75,13 +76,11 @@ function pumpsFor(pattern: string): Set<string> {
   return new Set([...usual, ...pieces, ...pairs, ...joined].filter(Boolean))
 }
 
-function milliseconds(expression: RegExp, text: string): number {
-  const before = process.cpuUsage()
-  if (expression.global) for (const _ of text.matchAll(expression));
-  else expression.test(text)
-  const { user, system } = process.cpuUsage(before)
-  return (user + system) / 1_000
-}
+const milliseconds = (expression: RegExp, text: string) =>
+  processorTime(() => {
+    if (expression.global) for (const _ of text.matchAll(expression));
+    else expression.test(text)
+  })
 
 /** The text that takes a pattern too long: more than eight times as long for four times as much. */
 function slowText({ pattern, flags }: Pattern): string | undefined {

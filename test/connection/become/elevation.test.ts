@@ -67,14 +67,14 @@ test('nothing else is a question of sudo: not on stdout, not what looks like one
 test('what is said before the command is read in linear time, and not kept', async t => {
   const one = becoming()
   const base64 = Buffer.alloc(64 * 1024, 'a')
-  const started = performance.now()
+  const started = process.cpuUsage()
   for (let count = 0; count < 1_000; count++) {
     if (!one.stdout.write(base64) || !one.stderr.write(base64)) await turn()
   }
   one.stderr.write(announced(one.wrapped))
   one.stdout.write(announced(one.wrapped))
   await one.attached
-  t.true(performance.now() - started < 10_000)
+  t.true(process.cpuUsage(started).user < 10_000_000)
   const two = becoming()
   for (let count = 0; count < 100; count++) two.stderr.write(base64)
   two.end()

@@ -9,6 +9,7 @@ import {
   withCertificates,
 } from '../../../lib/pki/certificates/bundle-text.ts'
 import { tries } from '../../_fuzz.ts'
+import { processorTime } from '../../_processor-time.ts'
 import { issue } from './_certificates.ts'
 
 const authority = async (name: string) => (await issue({ name: `CN=${name}`, ca: true })).pem
@@ -134,8 +135,7 @@ test('whatever stands around certificates stays as it is, byte for byte', t => {
 })
 
 test('long texts of any kind are read in a moment', t => {
-  const begun = performance.now()
-  for (const one of [
+  const texts = [
     'QUJD'.repeat(500_000),
     `${'A'.repeat(399)} `.repeat(5_000),
     `${'A'.repeat(64)}\n`.repeat(30_000),
@@ -145,11 +145,14 @@ test('long texts of any kind are read in a moment', t => {
     `-----BEGIN PRIVATE KEY-----${'\\'.repeat(1_000_000)}`,
     '-----BEGIN PRIVATE KEY-----'.repeat(80_000),
     `-----BEGIN ${'A'.repeat(1_000_000)}`,
-  ]) {
-    t.deepEqual(certificatesWithin(one), [])
-    t.deepEqual(privateKeysWithin(one), [])
-  }
-  t.true(performance.now() - begun < 5_000)
+  ]
+  const taken = processorTime(() => {
+    for (const one of texts) {
+      t.deepEqual(certificatesWithin(one), [])
+      t.deepEqual(privateKeysWithin(one), [])
+    }
+  })
+  t.true(taken < 5_000, `${taken} ms`)
 })
 
 test('text of megabytes that looks like base64 is gone through like any other', t => {

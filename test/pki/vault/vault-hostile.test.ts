@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { foreignWords } from '../../../lib/foreign-words.ts'
 import { connectVault } from '../../../lib/pki/vault/vault.ts'
+import { processorTime } from '../../_processor-time.ts'
 
 const token = 'the-token-of-this-test'
 
@@ -108,7 +109,7 @@ for (const [what, { talk, told }] of Object.entries(kinds)) {
     const error = await t.throwsAsync<RekeyError>(vault.read('sys/mounts'), { message: told })
     clearInterval(watch)
     vault.close()
-    t.true(performance.now() - started < 20_000)
+    t.true(performance.now() - started < 60_000)
     t.true(most - before < 150 * 1024 ** 2, `${(most - before) / 1024 ** 2} MiB`)
     const all = `${error?.message} ${error?.hint} ${error?.cause} ${vault.address}`
     t.notRegex(all, /hidden|somebody|pass|[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/)
@@ -160,9 +161,9 @@ test('the words of others are one line without what a terminal obeys, whatever i
   t.is(foreignWords('日本語 ✔ é'), '日本語 ✔ é')
   t.is(foreignWords('x'.repeat(301)), `${'x'.repeat(299)}…`)
   t.is(foreignWords('x'.repeat(300)).length, 300)
-  const started = performance.now()
   for (const piece of ['\x1b[', '\x1b]', ' ', '\x1b[1;', '\u202e', 'x']) {
-    t.true(foreignWords(piece.repeat(10_000_000)).length <= 300)
+    const text = piece.repeat(10_000_000)
+    const taken = processorTime(() => t.true(foreignWords(text).length <= 300))
+    t.true(taken < 2_000, `${taken} ms`)
   }
-  t.true(performance.now() - started < 5_000)
 })

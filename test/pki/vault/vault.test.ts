@@ -232,11 +232,11 @@ test.serial('what is asked at once goes to Vault a few at a time, and waiting fo
 
 test.serial('a signal ends a request, and a wait between two tries', async t => {
   const stop = new AbortController()
-  const { vault } = await talkTo(t, answer(429, { errors: ['rate limit'] }), { signal: stop.signal, backoff: [5000] })
+  const { vault } = await talkTo(t, answer(429, { errors: ['rate limit'] }), { signal: stop.signal, backoff: [60_000] })
   setTimeout(() => stop.abort(new Error('Ctrl-C')), 50)
   const started = Date.now()
   await t.throwsAsync(vault.read('a'))
-  t.true(Date.now() - started < 2000)
+  t.true(Date.now() - started < 30_000)
 })
 
 test.serial("the environment's VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX don't slip in", async t => {

@@ -90,7 +90,7 @@ namespaced(
       await once(child, 'exit')
     }
     // unshare's child is killed with it, a moment later.
-    const deadline = Date.now() + 10_000
+    const deadline = Date.now() + 60_000
     let claim: Awaited<ReturnType<typeof claimRun>> | undefined
     while (!claim) {
       claim = await claimRun('r', folder, thisProcess()).catch((error: Error) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
 import { readLines } from '../../../lib/run/folder/line-reader.ts'
+import { processorTime } from '../../_processor-time.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 
 const file = join(temporaryFolder('lines'), 'file')
@@ -92,8 +93,9 @@ test('a journal of before, with a hundred thousand lines of output, is read in a
   writeFileSync(file, '')
   const line = `{"kind":"step.output","play":1,"step":"a","host":"m1","stream":"stdout","line":"y","at":1}\n`
   for (let count = 0; count < 20; count++) appendFileSync(file, line.repeat(10_000))
-  const started = performance.now()
-  t.deepEqual([...readLines(file, { without: '{"kind":"step.output"' })], [])
+  const taken = processorTime(() => {
+    t.deepEqual([...readLines(file, { without: '{"kind":"step.output"' })], [])
+  })
   // 18 MB: 30 ms where nothing else goes on.
-  t.true(performance.now() - started < 3_000)
+  t.true(taken < 3_000, `${taken} ms`)
 })
