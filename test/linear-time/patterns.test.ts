@@ -92,7 +92,8 @@ function slowText({ pattern, flags }: Pattern): string | undefined {
       /** What else goes on takes time, too. */
       const least = (text: string) => Math.min(...[0, 1, 2].map(() => milliseconds(expression, text)))
       // What takes the third power of the size is seen with less of it.
-      if (milliseconds(expression, textOf(size / 16)) > most) return `${start}${pump}…`
+      const part = textOf(size / 16)
+      if (milliseconds(expression, part) > most && least(part) > most) return `${start}${pump}…`
       const text = textOf(size)
       if (milliseconds(expression, text) <= little) continue
       const once = least(text)

@@ -1,4 +1,4 @@
-// What the tests of faults have their hosts do.
+// What tests have their hosts do.
 
 /** A playbook of one step, and one that comes after and writes so into the log in `folder`. */
 export const playbookOf = (folder: string, run: string): string => `
@@ -12,3 +12,7 @@ export default playbook({ name: 'work', summary: 'Works', vars: z.object({}), pl
 /** Waits on the host for a file that the test writes. */
 export const until = (file: string): string =>
   `i=0; while [ ! -e ${file} ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done`
+
+/** A command that goes on until so many have begun that are given the same file and a number each; for a minute at most. */
+export const meeting = (file: string, number: number, count: number): string =>
+  `echo >${file}-${number}; i=0; while [ "$(ls ${file}-* | wc -l)" -lt ${count} ]; do [ $((i += 1)) -lt 1200 ] || break; sleep 0.05; done`

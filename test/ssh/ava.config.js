@@ -2,6 +2,7 @@
 export default {
   files: ['test/ssh/**/*.test.ts'],
   extensions: ['ts'],
+  nodeArguments: ['--import=./test/_quick-start.js'],
   concurrency: 3,
   // docs/testing.md says why not.
   workerThreads: false,

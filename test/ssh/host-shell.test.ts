@@ -8,8 +8,8 @@ import { runScript } from '../../lib/connection/files.ts'
 import { remoteShell } from '../../lib/connection/remote.ts'
 import { CancelledError, UnknownOutcomeError } from '../../lib/errors.ts'
 import { eventually } from '../_eventually.ts'
-import { meeting } from './_commands.ts'
 import { forEachKind } from './_each-kind.ts'
+import { meeting } from './_faults.ts'
 import { startSshd } from './sshd.ts'
 
 const each = forEachKind('the shared shell is')

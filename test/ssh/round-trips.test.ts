@@ -10,7 +10,7 @@ import ssh2 from 'ssh2'
 import { connect } from '../../lib/connection/connect.ts'
 import { runScript } from '../../lib/connection/files.ts'
 import { eventually } from '../_eventually.ts'
-import { meeting } from './_commands.ts'
+import { meeting } from './_faults.ts'
 
 /** A server that runs what it is asked to; after `most` channels it refuses to open another while one is open. */
 async function startServer(most = 100) {

@@ -1,4 +1,5 @@
-// Loaded before each test file: what is compiled for one of the hundred processes is there for the others.
+// Loaded before ava in each test process: what is compiled for one of the hundred is there for the others. JavaScript, or each would first
+// load what reads TypeScript.
 import { enableCompileCache } from 'node:module'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
