@@ -54,7 +54,7 @@ export interface Workbench {
   touch(name: string): void
   /** Resolves once a command on a host has made that file in the folder. */
   written(name: string): Promise<void>
-  /** Writes a playbook, which may import `rekey`'s public API from `API`, and returns its path. */
+  /** Writes a playbook, which may import `rekey`'s public API by `from API`, and zod by `from ZOD`, and returns its path. */
   playbook(source: string): string
   rekey(
     args: readonly string[],
@@ -120,8 +120,9 @@ export function workbench(
       writeFileSync(
         path,
         source
-          .replaceAll('API', JSON.stringify(join(root, 'lib', 'index.ts')))
-          .replaceAll('ZOD', JSON.stringify(join(root, 'node_modules', 'zod', 'index.js'))),
+          // Nowhere else: three letters may stand in the random name of a folder, too.
+          .replaceAll('from API', `from ${JSON.stringify(join(root, 'lib', 'index.ts'))}`)
+          .replaceAll('from ZOD', `from ${JSON.stringify(join(root, 'node_modules', 'zod', 'index.js'))}`),
       )
       return path
     },
