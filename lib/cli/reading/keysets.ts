@@ -178,7 +178,7 @@ function listed(all: readonly (Truster | KeyUse)[]): string {
   return `${places.slice(0, mostListed).join(', ')}${more}`
 }
 
-/** What a machine reads: docs/keysets.md says what each member is. */
+/** What a machine reads: docs/templates.md says what each member is. */
 function asJson({ name, together, items, split }: Keyset) {
   return { name, together, items: items.map(itemAsJson), split: split.map(useAsJson) }
 }
