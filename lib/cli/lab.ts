@@ -6,6 +6,7 @@ import { exitCodes, RekeyError } from '../errors.ts'
 import * as lab from '../lab/index.ts'
 import { say } from '../output/print.ts'
 import { terminalOf } from '../output/terminal.ts'
+import { table } from '../output/words.ts'
 
 /** The command `lab` with all that belongs to it, for the program to take in. */
 export function labCommand(): Command {
@@ -102,7 +103,7 @@ Its inventory: ${lab.inventoryPath(name)}`)
       machine.address,
       machine.running ? 'running' : 'down',
     ])
-    say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]))
+    say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]).join('\n'))
     if (traits.length > 0) say(`made with: ${traits.join(' ')}`)
     say(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
     if (complaints.length) process.exitCode = exitCodes.hostFailed
@@ -176,18 +177,6 @@ Interrupted. 'rekey lab up --name ${name}' goes on from here, 'rekey lab down --
     process.off('SIGINT', interrupt)
     process.off('SIGTERM', interrupt)
   }
-}
-
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
-  return rows
-    .map(row =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
 }
 
 /** Shows progress: on a terminal one line for what is under way, rewritten; elsewhere a line for each thing said. */

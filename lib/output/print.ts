@@ -69,9 +69,16 @@ export function watchConsole(): void {
     },
   })
   globalThis.console = new Console({ stdout: written, colorMode: false })
-  const [out, err] = [lineDoor('stdout'), lineDoor('stderr')]
-  Object.defineProperty(process, 'stdout', { configurable: true, get: () => (isPlaybooks() ? out : stdout) })
-  Object.defineProperty(process, 'stderr', { configurable: true, get: () => (isPlaybooks() ? err : stderr) })
+  for (const [name, own] of Object.entries({ stdout, stderr })) {
+    // Made when it is needed: most commands run no code of a playbook.
+    let door: Writable | undefined
+    const get = () => {
+      if (!isPlaybooks()) return own
+      door ??= lineDoor(name)
+      return door
+    }
+    Object.defineProperty(process, name, { configurable: true, get })
+  }
   // Node says them itself, unless it was told not to.
   if (process.listenerCount('warning') === 0) return
   process.removeAllListeners('warning')

@@ -31,6 +31,17 @@ export function placeOf({ host, delegate }: { readonly host: string; readonly de
   return delegate === undefined ? host : `${host} -> ${delegate}`
 }
 
+/** Lines of cells, each but the last of a line padded to the widest of its column. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  return rows.map(row =>
+    row
+      .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
 /** Rows of two columns, the first padded to its widest. */
 export function columns(rows: readonly (readonly [string, string])[], indent = '  '): string[] {
   const width = Math.max(0, ...rows.map(([label]) => label.length))

@@ -119,7 +119,12 @@ export function keysetsOf(
   const shared = (one: (typeof sets)[number], other: (typeof sets)[number]) =>
     sharesKey(one.items, other.items) || sharesBundle(one.own, other.own)
   const groups = joined(
-    sets.flatMap(one => sets.filter(other => other !== one && shared(one, other)).map(other => [one.name, other.name])),
+    sets.flatMap((one, index) =>
+      sets
+        .slice(index + 1)
+        .filter(other => shared(one, other))
+        .map(other => [one.name, other.name]),
+    ),
   )
   return sets.map(({ name, items, split }) => ({
     ...{ name, items, split },

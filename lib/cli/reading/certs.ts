@@ -8,6 +8,7 @@ import { apiCertificates } from '../../kubernetes/census/objects.ts'
 import { endpointsOf, nodeAddress, servedCertificates } from '../../kubernetes/census/ports.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
+import { table } from '../../output/words.ts'
 import { parseDuration } from '../../playbook/duration.ts'
 import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
@@ -106,13 +107,7 @@ function report(judged: readonly JudgedEntry[]): string {
     rows.push([...columns(first!), where, describe(first!), ''].map(visible))
   }
   const header = ['', 'UNTIL', 'DAYS', 'ISSUER', 'WHERE', 'WHAT', '']
-  const widths = header.map((_, index) => Math.max(header[index]!.length, ...rows.map(row => row[index]!.length)))
-  const lines = [header, ...rows].map(row =>
-    row
-      .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!)))
-      .join('  ')
-      .trimEnd(),
-  )
+  const lines = table([header, ...rows])
   const stale = judged.filter(one => one.stale).length
   const wrong = judged.filter(({ problems }) => problems.length > 0).length
   const due = judged.filter(one => one.due).length

@@ -1,6 +1,6 @@
 // What commands that only read from a cluster share: which hosts, who is connected once, what runs there, the API through the masters, and
 // what was left out, which must not pass for what is well.
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { connect } from '../../connection/connect.ts'
 import type { Connection } from '../../connection/connection.ts'
 import { remoteFiles } from '../../connection/files.ts'
@@ -40,13 +40,9 @@ export function withReadingOptions(command: Command): Command {
       (value, before: string[] = []) => [...before, value],
     )
     .option('--no-api', 'leave out what the API keeps')
-    .addOption(mastersOption())
+    .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
     .option('-f, --forks <number>', 'hosts that are read at the same time', positiveInteger, 16)
 }
-
-/** Says through which hosts the API is asked. */
-export const mastersOption = () =>
-  new Option('--masters <pattern>', 'the hosts through which the API is asked').default('masters')
 
 type LeftOut = (what: string, error: RekeyError) => void
 

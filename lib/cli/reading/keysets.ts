@@ -5,6 +5,7 @@ import { type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernete
 import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../../kubernetes/keysets/read.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
+import { table } from '../../output/words.ts'
 import { behindOf, type Keyset, type KeysetItem, type KeyUse, keysetsOf, type Truster } from '../../pki/keyset.ts'
 import type { Vault } from '../../pki/vault/contract.ts'
 import { connectVault } from '../../pki/vault/vault.ts'
@@ -104,13 +105,7 @@ function report({ name, together, items, split }: Keyset): string {
     ...[day(item.created), day(item.ends), item.certificates[0]?.fingerprint.slice(0, 11) ?? '-'],
     ...[trustedBy(item), usedBy(item)],
   ])
-  const widths = header.map((_, index) => Math.max(...[header, ...rows].map(row => row[index]!.length)))
-  const [head, ...lines] = [header, ...rows].map(row =>
-    row
-      .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!)))
-      .join('  ')
-      .trimEnd(),
-  )
+  const [head, ...lines] = table([header, ...rows])
   const primary = items[0]!
   return [
     `${name}${together.length > 0 ? ` (goes together with ${together.join(' and ')})` : ''}`,

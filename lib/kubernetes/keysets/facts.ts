@@ -1,7 +1,15 @@
 // What is known of each keyset of a cluster, from what was read of its machines, its API and its issuers. Asks nobody.
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type CertificateFacts, parseCertificate } from '../../pki/certificates/certificate.ts'
-import type { HeldKey, KeysetFacts, KeysetName, KeyUse, TrustDirection, Truster } from '../../pki/keyset.ts'
+import {
+  type HeldKey,
+  type KeysetFacts,
+  type KeysetName,
+  type KeyUse,
+  keysetNames,
+  type TrustDirection,
+  type Truster,
+} from '../../pki/keyset.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import { type CensusEntry, readable } from '../census/entry.ts'
 import { type JudgedEntry, judgeCensus, stem } from '../census/judge.ts'
@@ -57,12 +65,7 @@ export function keysetFacts(
   keys: ClusterKeys,
   notice: (text: string) => void,
 ): Partial<Record<KeysetName, KeysetFacts>> {
-  const sets: Sets = new Map(
-    (['kubernetes-ca', 'etcd-ca', 'front-proxy-ca', 'service-account'] as const).map(name => [
-      name,
-      { trusters: [], uses: [], kept: [] },
-    ]),
-  )
+  const sets: Sets = new Map(keysetNames.map(name => [name, { trusters: [], uses: [], kept: [] }]))
   for (const host of keys.hosts) {
     ofComponents(host, sets, notice)
     ofTokens(host, sets)
@@ -205,7 +208,7 @@ function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
     ),
   )
   const owner = ownerOf(sets)
-  const copies: (Truster & { holds: HeldKey[] })[] = []
+  const copies = new Map<string, HeldKey[]>()
   for (const entry of judged) {
     const { where, host, facts } = entry
     if (facts.isAuthority) {
@@ -214,12 +217,12 @@ function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
       for (const one of held(facts)) {
         const name = owner(one.key, facts, entry)
         if (name === undefined) continue
-        const known = copies.find(copy => copy.where === where && sets.get(name)!.trusters.includes(copy))
-        if (known) known.holds.push(one)
+        const known = copies.get(`${name} ${where}`)
+        if (known) known.push(one)
         else {
-          const copy = { where, host, kind: 'copy' as const, directions: ['clients' as const], holds: [one] }
-          copies.push(copy)
-          sets.get(name)!.trusters.push(copy)
+          const holds = [one]
+          copies.set(`${name} ${where}`, holds)
+          sets.get(name)!.trusters.push({ where, host, kind: 'copy', directions: ['clients'], holds })
         }
       }
       continue

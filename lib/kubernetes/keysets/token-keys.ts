@@ -1,7 +1,8 @@
 // Which keys tokens of service accounts are signed and verified with: in files, in what each API server says, in tokens themselves. Reads only;
 // no private key and no token leaves its machine.
-import { createHash, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
+import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { digestOf } from '../../pki/certificates/bundle-text.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import type { ComponentName, HostLayout } from '../layout/host-layout.ts'
@@ -75,7 +76,7 @@ export async function tokenKeysOfHost(
 export async function servedTokenKeys(api: KubernetesApi): Promise<string[]> {
   // It has a type of its own, and is given to nobody who asks for JSON.
   const { keys = [] } = JSON.parse(await api.getText('/openid/v1/jwks')) as { keys?: readonly JsonWebKey[] }
-  return keys.flatMap(key => digestOf(() => createPublicKey({ key, format: 'jwk' })))
+  return keys.flatMap(key => digestIn({ key, format: 'jwk' }))
 }
 
 /** By which keys the tokens are signed that Secrets hold. */
@@ -101,16 +102,12 @@ export function keyOfHeader(header: string): string | undefined {
 const blocks = /-----BEGIN (RSA PUBLIC KEY|PUBLIC KEY|CERTIFICATE)-----[^-]+-----END \1-----/g
 
 function publicKeysIn(text: string): string[] {
-  return [...new Set([...text.matchAll(blocks)].flatMap(([pem]) => digestOf(() => createPublicKey(pem))))]
+  return [...new Set([...text.matchAll(blocks)].flatMap(([pem]) => digestIn(pem)))]
 }
 
-function digestOf(read: () => KeyObject): string[] {
+function digestIn(key: Parameters<typeof createPublicKey>[0]): string[] {
   try {
-    return [
-      createHash('sha256')
-        .update(read().export({ type: 'spki', format: 'der' }))
-        .digest('hex'),
-    ]
+    return [digestOf(createPublicKey(key))]
   } catch {
     return []
   }

@@ -1,6 +1,6 @@
 // Certificates in texts of any kind: bundles with comments, kubeconfigs, JSON, YAML. They are found by what they are, and replaced without
 // a byte of what stands around them being changed.
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 
 /** Public keys, each by the SHA-256 of its SPKI: an authority is its key, however often its certificate was made anew. */
 export type PublicKeys = ReadonlySet<string>
@@ -25,13 +25,17 @@ const mostKnown = 4096
 
 function readPublicKey(pem: string): string | undefined {
   try {
-    const { publicKey } = new X509Certificate(pem)
-    return createHash('sha256')
-      .update(publicKey.export({ type: 'spki', format: 'der' }))
-      .digest('hex')
+    return digestOf(new X509Certificate(pem).publicKey)
   } catch {
     return undefined
   }
+}
+
+/** The SHA-256 of a public key's SPKI, in hex: what a key is told by. */
+export function digestOf(key: KeyObject): string {
+  return createHash('sha256')
+    .update(key.export({ type: 'spki', format: 'der' }))
+    .digest('hex')
 }
 
 /**

@@ -1,10 +1,10 @@
 // What a run's folder has of steps on hosts beside its journal: what they returned and what they printed. All of it is younger than the
 // line of the journal that they begin with, so whatever the journal does not have was lost from its end.
 import { readdirSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname } from 'node:path'
 import type { PlannedPlay } from '../events.ts'
-import { readLines } from '../folder/line-reader.ts'
 import { outputFile } from '../printed/output-files.ts'
+import { returnedIn } from '../registered/registered.ts'
 
 /** A step on a host. */
 export interface Trace {
@@ -17,32 +17,17 @@ export interface Trace {
  * @param plays as the journal announced them, each with its place among those of its run
  */
 export function* tracesIn(folder: string, plays: Iterable<readonly [number, PlannedPlay]>): Generator<Trace> {
-  yield* returnedIn(join(folder, 'registered.jsonl'))
+  try {
+    yield* returnedIn(folder)
+  } catch {
+    // Who needs what is in it is told.
+  }
   for (const [index, { title, steps, hosts }] of plays) {
     for (const { id: step } of steps) {
       const path = (host: string) => outputFile(folder, index, title, { step, host })
       const there = new Set(namesIn(dirname(path(''))))
       if (there.size > 0) for (const host of hosts) if (there.has(basename(path(host)))) yield { step, host }
     }
-  }
-}
-
-function* returnedIn(path: string): Generator<Trace> {
-  try {
-    for (const { text } of readLines(path)) {
-      const { step, host } = parsed(text ?? '')
-      if (typeof step === 'string' && typeof host === 'string') yield { step, host }
-    }
-  } catch {
-    // Who needs what is in it is told.
-  }
-}
-
-function parsed(text: string): Partial<Record<keyof Trace, unknown>> {
-  try {
-    return (JSON.parse(text) ?? {}) as Partial<Record<keyof Trace, unknown>>
-  } catch {
-    return {}
   }
 }
 

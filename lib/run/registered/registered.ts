@@ -181,6 +181,14 @@ export function openRegistered(folder: string, { isSecret, returned }: Registere
   }
 }
 
+/** By which steps something is in the file of a folder, and on which hosts. @throws Error where it can't be read */
+export function* returnedIn(folder: string): Generator<{ readonly step: string; readonly host: string }> {
+  for (const { text } of readLines(join(folder, fileName), { longest: longestLine })) {
+    const written = text === undefined ? undefined : parsed(text)
+    if (written) yield written
+  }
+}
+
 /** What steps returned of a run that nobody can go on with: it is in the memory alone. */
 export function registeredInMemory(): Registered {
   const values = new Map<string, Map<string, unknown>>()
