@@ -186,6 +186,19 @@ test('copies that others keep are told by the keyset whose key they have, and ke
   t.deepEqual(behindOf(staged!), [])
 })
 
+test('a place with CAs of two keysets is one copy of each, with all that are of it', t => {
+  const where = 'ConfigMap monitoring/scrape'
+  const api = apiOf(...[k, etcd, next].map(one => objectOf(where, one)))
+  const keys = { hosts: [master('m1', { 'ca.crt': [k, next] })], api }
+  const copies = (name: KeysetName) =>
+    setOf(keys, name).items.map(({ trustedBy }) =>
+      trustedBy.filter(one => one.where === where).map(({ kind, holds }) => [kind, holds.map(({ key }) => key)]),
+    )
+  const ofCluster = [['copy', [keyOf(k), keyOf(next)]]]
+  t.deepEqual(copies('kubernetes-ca'), [ofCluster, ofCluster])
+  t.deepEqual(copies('etcd-ca'), [[['copy', [keyOf(etcd)]]]])
+})
+
 test('a CA of before that only a kubeconfig has is distrusted, and named', t => {
   const home = fileOf('m1', '/root/.kube/config', k, { embedded: true, server: 'https://127.0.0.1:6443' })
   const keys = { hosts: [master('m1', { 'ca.crt': [next] }, { entries: [home, portOf('m1', 6443, promoted)] })] }
