@@ -88,8 +88,10 @@ export interface MadeAuthority {
   readonly notAfter: string
 }
 
-const rootsStep = 'generate-the-new-root-cas'
-const issuersStep = 'note-issuers'
+/** The step that registers the CAs which certificates are issued from. */
+export const rootsStep = 'generate-the-new-root-cas'
+/** The step that registers the default issuer of each mount. */
+export const issuersStep = 'note-issuers'
 
 /** The CAs that this run made, by their mounts; undefined before it did. */
 export function madeSoFar(ctx: Looking): Readonly<Record<string, MadeAuthority>> | undefined {
@@ -250,9 +252,11 @@ export const makeToken: StepDefinition<OnHost<Roles> & WithVault> = {
   rollback: ctx => ctx.vault.revoke(),
 }
 
-const issuerName = ({ run }: Pick<RunContext, 'run'>) => `rekey-${run}`
+/** What the issuers that a run makes are called in their mounts. */
+export const issuerName = ({ run }: Pick<RunContext, 'run'>) => `rekey-${run}`
 
-async function defaultIssuer(vault: Vault, mount: string): Promise<string | undefined> {
+/** The id of the issuer that a mount issues from; undefined where there is none, or no mount. */
+export async function defaultIssuer(vault: Vault, mount: string): Promise<string | undefined> {
   try {
     return (await vault.readIssuer(mount, 'default'))?.id
   } catch (error) {
@@ -262,7 +266,8 @@ async function defaultIssuer(vault: Vault, mount: string): Promise<string | unde
   }
 }
 
-async function removeIssuer(vault: Vault, mount: string, name: string): Promise<void> {
+/** Removes an issuer and its key from a mount, where they are there. */
+export async function removeIssuer(vault: Vault, mount: string, name: string): Promise<void> {
   const issuer = await vault.readIssuer(mount, name)
   if (!issuer) return
   await vault.deleteIssuer(mount, issuer.id)

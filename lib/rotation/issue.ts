@@ -6,6 +6,7 @@ import { stagingFolders } from '../kubernetes/components/kept.ts'
 import { authoritySignsTokens } from '../kubernetes/layout/authorities.ts'
 import type { FileRole } from '../kubernetes/layout/host-layout.ts'
 import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
+import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
 import { privateKeysWithin } from '../pki/certificates/bundle-text.ts'
@@ -44,7 +45,8 @@ export function openIssued(): Issued {
 }
 
 const keysStep = 'make-a-new-service-account-key-pair'
-const issueStep = 'issue-certificates'
+/** The step that registers the `Swap` of each host. */
+export const issueStep = 'issue-certificates'
 const verifiedStep = 'verify-what-is-staged'
 
 /** Makes the pair that signs tokens of service accounts, where the inventory asks for it. */
@@ -71,30 +73,8 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Vari
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
       .map(describeSpec),
   run: async ctx => {
-    const { specs } = planOf(ctx)
-    const asked = vaultSecrets(await ctx.vault.issuing(grantOf(ctx)))
-    const secrets: typeof asked = async (path, data) => {
-      const answer = await asked(path, data)
-      const key = answer?.data['private_key']
-      if (typeof key === 'string') ctx.redact(key)
-      return answer
-    }
-    const rendererOf = (spec: CertificateSpec) => {
-      const id = spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
-      const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets })
-      ctx.issued.renderers.set(id, renderer)
-      return renderer
-    }
     const reading = extra.withOwners(ctx, readingOf(ctx))
-    const rendered = await renderHostFiles({
-      reading,
-      layout: layoutOf(ctx),
-      specs,
-      plans: plansOf(ctx),
-      ttl: ctx.vars.certificate_ttl,
-      rendererOf,
-      now: new Date(),
-    })
+    const rendered = await renderPlanned(ctx, reading)
     const authority = authorityFiles(
       { reading, layout: layoutOf(ctx), more: planOf(ctx).authorityCopies?.[ctx.host.name] },
       plansOf(ctx),
@@ -109,13 +89,42 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Vari
       remove: [...authority.swap.remove, ...rendered.swap.remove],
       hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])),
     }
-    await unstageAll(ctx)
-    await stageFiles(ctx, ctx.run, files)
-    ctx.issued.staged.set(ctx.host.name, files)
-    ctx.log(`${files.length} files`)
+    await stageIssued(ctx, files)
     return swap
   },
   rollback: unstageAll,
+}
+
+/** Renders what is planned for a host: each certificate is issued once, a shared one for all of its hosts. */
+export async function renderPlanned(
+  ctx: OnHost<Roles> & WithVault & WithIssued,
+  reading: MachineReading,
+): ReturnType<typeof renderHostFiles> {
+  const asked = vaultSecrets(await ctx.vault.issuing(grantOf(ctx)))
+  const secrets: typeof asked = async (path, data) => {
+    const answer = await asked(path, data)
+    const key = answer?.data['private_key']
+    if (typeof key === 'string') ctx.redact(key)
+    return answer
+  }
+  const rendererOf = (spec: CertificateSpec) => {
+    const id = spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+    const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets })
+    ctx.issued.renderers.set(id, renderer)
+    return renderer
+  }
+  return renderHostFiles({
+    ...{ reading, layout: layoutOf(ctx), specs: planOf(ctx).specs, plans: plansOf(ctx) },
+    ...{ ttl: ctx.vars.certificate_ttl, rendererOf, now: new Date() },
+  })
+}
+
+/** Stages what was rendered for a host in place of whatever this run had staged there, and keeps what was sent for `verifyIssued`. */
+export async function stageIssued(ctx: OnHost & WithIssued, files: StagedFile[]): Promise<void> {
+  await unstageAll(ctx)
+  await stageFiles(ctx, ctx.run, files)
+  ctx.issued.staged.set(ctx.host.name, files)
+  ctx.log(`${files.length} files`)
 }
 
 /** Fails where what is staged is not what was issued, or could not do what the old does. */
@@ -163,12 +172,13 @@ async function stagedOf(ctx: OnHost & WithIssued): Promise<StagedFile[]> {
 }
 
 /** Removes all that this run has staged on a host, whatever it is. */
-async function unstageAll(ctx: OnHost): Promise<void> {
+export async function unstageAll(ctx: OnHost): Promise<void> {
   const folders = stagingFolders(layoutOf(ctx), filesOf(ctx))
   await ctx.$`for f in ${folders}; do [ ! -d "$f" ] || find "$f" -xdev -name ${`.rekey-${ctx.run}-*`} -delete; done`
 }
 
-const sha256 = (content: string | Secret) =>
+/** The hash of a file that is to be put in place, as a `Swap` has it. */
+export const sha256 = (content: string | Secret): string =>
   createHash('sha256')
     .update(typeof content === 'string' ? content : content.reveal())
     .digest('hex')

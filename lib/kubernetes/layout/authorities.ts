@@ -1,5 +1,6 @@
 // The CAs of a cluster by what its components name them for: which roles each file has, which roles can't be told apart, where keys lie.
 import { type KeyObject, X509Certificate } from 'node:crypto'
+import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
 import { joined } from '../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
@@ -50,6 +51,14 @@ export function authorityFilesOf(layout: HostLayout): AuthorityFile[] {
   }))
 }
 
+/** The files of a host by which its components trust a role, each once: bundles may lie there, as they may not where something signs. */
+export function trustFilesOf(layout: HostLayout, authority: AuthorityName): Pick<NamedFile, 'path' | 'real'>[] {
+  const files = named(layout).filter(
+    ({ component, role }) => role !== 'signing' && authorityOf(component, role) === authority,
+  )
+  return [...new Map(files.map(file => [file.real, file])).values()]
+}
+
 /** Where the key of the cluster's CA lies, for the controller-manager to sign with. */
 export function signingKeyOf(layout: HostLayout): string | undefined {
   return layout.components['kube-controller-manager']?.files.find(({ role }) => role === 'signing')?.key?.real
@@ -73,45 +82,70 @@ export function authorityShares(together: readonly (readonly AuthorityName[])[])
     .map(group => authorityNames.filter(name => group.includes(name)))
 }
 
-/** The CAs that the cluster has now, PEM, by their roles, as the first machine that names each has it. */
+const authoritySources: readonly (readonly [AuthorityName, ComponentName, FileRole])[] = [
+  ['kubernetes', 'kube-apiserver', 'client-ca'],
+  ['etcd', 'etcd', 'client-ca'],
+  ['etcd', 'kube-apiserver', 'etcd-ca'],
+  ['front-proxy', 'kube-apiserver', 'front-proxy-ca'],
+]
+
+/** The CAs that the cluster has now, PEM, by their roles, as the first machine that names each has it: of a bundle, the first. */
 export function oldAuthorities(
   machines: readonly MachineFacts[],
   layouts: readonly HostLayout[],
 ): Partial<Record<AuthorityName, string>> {
   const old: Partial<Record<AuthorityName, string>> = {}
-  const sources: readonly (readonly [AuthorityName, ComponentName, FileRole])[] = [
-    ['kubernetes', 'kube-apiserver', 'client-ca'],
-    ['etcd', 'etcd', 'client-ca'],
-    ['etcd', 'kube-apiserver', 'etcd-ca'],
-    ['front-proxy', 'kube-apiserver', 'front-proxy-ca'],
-  ]
-  for (const [name, component, role] of sources) {
-    for (const [index, layout] of layouts.entries()) {
-      const file = layout.components[component]?.files.find(one => one.role === role)
-      const facts = file && machines[index]?.certificates.get(file.path)
-      if (facts) old[name] ??= facts.pem
-    }
-  }
+  for (const [name, [pem]] of trusted(machines, layouts)) if (pem) old[name] ??= pem
   return old
 }
 
-/** The public keys of CAs by their roles. */
-export type AuthorityKeys = ReadonlyMap<AuthorityName, KeyObject>
+/** Every CA that is trusted on some machine, PEM, by its role: a bundle of the old one and the new one, while one follows the other. */
+export function trustedAuthorities(
+  machines: readonly MachineFacts[],
+  layouts: readonly HostLayout[],
+): Partial<Record<AuthorityName, string>> {
+  const all = trusted(machines, layouts)
+  return Object.fromEntries(
+    authorityNames
+      .map(name => [name, joinBundle(...all.flatMap(([role, pems]) => (role === name ? pems : [])))] as const)
+      .filter(([, bundle]) => bundle !== ''),
+  )
+}
 
-/** The keys of CAs, PEM, of those roles that there are. */
-export function authorityKeys(authorities: Readonly<Partial<Record<AuthorityName, string>>>): AuthorityKeys {
-  return new Map(
-    authorityNames.flatMap(name => {
-      const pem = authorities[name]
-      return pem ? [[name, new X509Certificate(pem).publicKey] as const] : []
+function trusted(
+  machines: readonly MachineFacts[],
+  layouts: readonly HostLayout[],
+): (readonly [AuthorityName, readonly string[]])[] {
+  return authoritySources.flatMap(([name, component, role]) =>
+    layouts.map((layout, index) => {
+      const path = layout.components[component]?.files.find(one => one.role === role)?.path ?? ''
+      const machine = machines[index]
+      const first = machine?.certificates.get(path)
+      return [name, machine?.bundles?.get(path) ?? (first ? [first.pem] : [])] as const
     }),
+  )
+}
+
+/** The public keys of CAs with their roles. */
+export type AuthorityKeys = readonly (readonly [AuthorityName, KeyObject])[]
+
+/** The keys of CAs, PEM, alone or in bundles, of those roles that there are. */
+export function authorityKeys(authorities: Readonly<Partial<Record<AuthorityName, string>>>): AuthorityKeys {
+  return authorityNames.flatMap(name =>
+    splitBundle(authorities[name] ?? '').map(pem => [name, new X509Certificate(pem).publicKey] as const),
   )
 }
 
 /** The first CA whose key signed a certificate, PEM, whatever that says of its issuer; undefined where none did. */
 export function signerOf(pem: string, authorities: AuthorityKeys): AuthorityName | undefined {
   const certificate = new X509Certificate(pem)
-  return [...authorities].find(([, key]) => certificate.verify(key))?.[0]
+  return authorities.find(([, key]) => certificate.verify(key))?.[0]
+}
+
+/** The first of some CAs, PEM, whose key signed a certificate; undefined where none did. */
+export function signerAmong(pem: string, authorities: readonly string[]): string | undefined {
+  const certificate = new X509Certificate(pem)
+  return authorities.find(authority => certificate.verify(new X509Certificate(authority).publicKey))
 }
 
 /** The file of a CA that API servers verify the tokens of service accounts with; undefined where these have a key of their own. */

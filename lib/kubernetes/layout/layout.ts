@@ -19,6 +19,8 @@ export interface MachineFacts {
   readonly addresses: readonly string[]
   /** The first certificate in each file that was found, kubeconfigs by their client certificate. */
   readonly certificates: ReadonlyMap<string, CertificateFacts>
+  /** Every certificate, PEM, of the files that hold several CAs, by path. */
+  readonly bundles?: ReadonlyMap<string, readonly string[]>
   /** What runs there; kubeadm's, where nobody looked. */
   readonly layout?: HostLayout
   /** Where files lie that links lead to, by the path of the link. */

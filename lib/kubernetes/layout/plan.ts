@@ -16,6 +16,7 @@ import {
   authorityShares,
   oldAuthorities,
   signerOf,
+  trustedAuthorities,
 } from './authorities.ts'
 import type { ComponentName, FileRole, HostLayout, NamedFile } from './host-layout.ts'
 import { kubeadmLayout, kubelet } from './kubeadm/index.ts'
@@ -259,7 +260,8 @@ export function planOfCluster(
 ): CertificatePlan {
   const layouts = machines.map(layoutOfMachine)
   const old = oldAuthorities(machines, layouts)
-  const drafts = draftsOf(machines, componentServing ? [...rows, ...servingRows] : rows, authorityKeys(old))
+  const keys = authorityKeys(trustedAuthorities(machines, layouts))
+  const drafts = draftsOf(machines, componentServing ? [...rows, ...servingRows] : rows, keys)
   const specs = drafts.map(draft => specOf(draft, draft.rows[0]?.id === 'apiserver' ? apiServer : {}))
   const same = sameIn(drafts)
   const presented = same.map(group => [
@@ -342,7 +344,7 @@ function sameCertificate(one: CertificateFacts | undefined, other: CertificateFa
 
 /** Somebody else's CA signed it: the API may be served with a certificate that the company buys. */
 function isForeign({ pem }: CertificateFacts, authorities: AuthorityKeys): boolean {
-  return pem !== '' && authorities.size > 0 && signerOf(pem, authorities) === undefined
+  return pem !== '' && authorities.length > 0 && signerOf(pem, authorities) === undefined
 }
 
 function missing({ name }: MachineFacts, path: string, { component }: Row): RekeyError {

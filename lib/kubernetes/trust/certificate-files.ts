@@ -112,7 +112,7 @@ export async function renderHostFiles({
 const isDated = (path: string) => path.endsWith('-current.pem')
 
 /** Where a file lies when links are followed, with the mode and the owner that it has; `mode` where it is not there yet. */
-function asItLies({ files = {} }: MachineReading, path: string, mode: number): Omit<StagedFile, 'content'> {
+export function asItLies({ files = {} }: MachineReading, path: string, mode: number): Omit<StagedFile, 'content'> {
   const facts = files[path]
   const owner = facts?.owner
   return {

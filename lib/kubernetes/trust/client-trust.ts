@@ -21,13 +21,13 @@ export interface ClientAuthorities {
 
 /**
  * Takes the CAs that have the name of one of the cluster's, and are not one of `next`, out of what clients are trusted by; adds those of
- * `next` where they are missing. CAs with names of their own stay. What an API server trusts itself it adds again, within a minute.
+ * `next` where they are missing, in each bundle that both are told for. CAs with names of their own stay. What an API server trusts itself it adds again, within a minute.
  * @returns the CAs that were taken out; none where it was well, or where there is no such ConfigMap
  * @throws ApiError with status 409 where an API server added to it at the same moment
  */
 export async function tightenClientTrust(
   api: KubernetesApi,
-  { old, next }: { readonly old: ClientAuthorities; readonly next: ClientAuthorities },
+  { old, next }: { readonly old: Partial<ClientAuthorities>; readonly next: Partial<ClientAuthorities> },
 ): Promise<CertificateFacts[]> {
   const found = await api.get(path).catch((error: Error) => {
     if (error instanceof ApiError && error.status === 404) return undefined
@@ -45,9 +45,9 @@ export async function tightenClientTrust(
 }
 
 /** What is to be done with one bundle; `undefined` where nothing is, or where API servers, which are told of no such CA, write none. */
-function tightened({ data }: KubernetesObject, key: string, old: string, next: string) {
+function tightened({ data }: KubernetesObject, key: string, old: string | undefined, next: string | undefined) {
   const before = data?.[key] as string | undefined
-  if (before === undefined) return undefined
+  if (before === undefined || old === undefined || next === undefined) return undefined
   const all = splitBundle(before).map(pem => parseCertificate(pem, clientTrustName))
   const own = parseCertificates(next)
   const names = [...own, ...parseCertificates(old)].map(({ subject }) => subject)

@@ -3,6 +3,7 @@ import { HostFailedError } from '../../errors.ts'
 import { type CertificateFacts, parseCertificates } from '../../pki/certificates/certificate.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { kubeconfigFields } from '../api/kubeconfig.ts'
+import { authorityFilesOf } from '../layout/authorities.ts'
 import { type Discovery, discover } from '../layout/discover.ts'
 import type { FoundFile } from '../layout/found-text.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
@@ -31,6 +32,8 @@ export interface MachineReading {
   /** The first certificate of each file, PEM, by path; of a kubeconfig, its client certificate. */
   readonly certificates: Readonly<Record<string, string>>
   readonly kubeconfigs: Readonly<Record<string, KubeconfigNames>>
+  /** Every certificate, PEM, of those files that hold several CAs, by path. */
+  readonly bundles?: Readonly<Record<string, readonly string[]>>
   /** The CA that the clients of what runs there must be signed by, PEM; none where only etcd does. */
   readonly authority: string
   /** What runs there; not told by readings of earlier versions. */
@@ -95,6 +98,7 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
     controlPlane,
     certificates,
     kubeconfigs,
+    bundles: bundlesIn(layout, files),
     authority: authorityOf(layout, files),
     layout,
     files: Object.fromEntries(
@@ -143,6 +147,15 @@ function nodeNameOf(
   return kubelet.flags['hostname-override']?.at(-1) ?? hostName
 }
 
+function bundlesIn(layout: HostLayout, files: Discovery['files']): Record<string, readonly string[]> {
+  const places = new Set(authorityFilesOf(layout).map(({ real }) => real))
+  return Object.fromEntries(
+    [...files.values()]
+      .filter(({ real, certificates }) => places.has(real) && certificates.length > 1)
+      .map(({ path, certificates }) => [path, certificates]),
+  )
+}
+
 function authorityOf({ components }: HostLayout, files: Discovery['files']): string {
   const file = (['kube-apiserver', 'kubelet'] as const)
     .flatMap(name => components[name]?.files ?? [])
@@ -161,6 +174,7 @@ export function machineFacts(reading: MachineReading, addresses: readonly string
     controlPlane: reading.controlPlane,
     addresses,
     certificates: new Map(certificates),
+    bundles: new Map(Object.entries(reading.bundles ?? {})),
     ...(reading.layout && { layout: reading.layout }),
     reals: new Map(Object.entries(reading.files ?? {}).map(([path, { real }]) => [path, real])),
   }

@@ -1,0 +1,121 @@
+// Who lets in whom: each server of a cluster that knows its clients by certificates, asked directly, as somebody who may do nothing. A server
+// that knows who asks says so when it refuses; one that does not says 401, or takes them for nobody.
+import type { Duplex } from 'node:stream'
+import type { HostSession } from '../../playbook/model.ts'
+import { ApiError, type KubernetesApi } from '../api/api.ts'
+import { servedAt } from '../components/control.ts'
+import type { ComponentName, HostLayout } from '../layout/host-layout.ts'
+import { type AskedAs, askAs, type Credential } from './ask-as.ts'
+
+/** A server, and a question that tells whether it knows who asks. */
+export interface Door {
+  /** `kube-apiserver of m1`, `extension API server v1beta1.metrics.k8s.io at 10.85.0.7`. */
+  readonly where: string
+  /** `m1:6443`. */
+  readonly place: string
+  readonly question: AskedAs
+  open(): Promise<Duplex>
+}
+
+/** Who asks: somebody by a certificate, or by a proxy's word. */
+export interface Visitor {
+  readonly credential: Credential
+  /** As the server is to call them. */
+  readonly user: string
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+const whoAmI: AskedAs = {
+  method: 'POST',
+  path: '/apis/authentication.k8s.io/v1/selfsubjectreviews',
+  body: { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' },
+}
+
+const questions: Partial<Readonly<Record<ComponentName, AskedAs>>> = {
+  'kube-apiserver': whoAmI,
+  'kube-controller-manager': { path: '/metrics' },
+  'kube-scheduler': { path: '/metrics' },
+  kubelet: { path: '/pods' },
+}
+
+/** The door of a component on its host; undefined where it is not there, or knows no clients by certificates. */
+export function doorOf(session: HostSession, { components }: HostLayout, component: ComponentName): Door | undefined {
+  const [found, question] = [components[component], questions[component]]
+  if (!found || !question) return undefined
+  const { name } = session.host
+  const { address, port } = servedAt(found)
+  return {
+    ...{ where: `${component} of ${name}`, place: `${name}:${port}`, question },
+    open: () => session.forward(address, port),
+  }
+}
+
+/** Whether a server knows a visitor. Rejects with `HostFailedError` where it doesn't answer, or says something that tells neither. */
+export async function isKnown({ open, place, question }: Door, { credential, user, headers }: Visitor): Promise<boolean> {
+  const { status, text } = await askAs(open, place, credential, { ...question, headers })
+  return status !== 401 && names(text, user)
+}
+
+/** Whether a text names somebody, and not somebody else whose name begins alike. */
+function names(text: string, user: string): boolean {
+  const at = text.indexOf(user)
+  return at >= 0 && !/[\w:.-]/.test(text[at + user.length] ?? '')
+}
+
+/** Where an extension API server is asked. */
+interface ExtensionPlace {
+  readonly name: string
+  readonly address: string
+  readonly port: number
+}
+
+/**
+ * The doors of extension API servers: each address behind each of the API's services, as a host reaches it.
+ * @param session a host that reaches the network of pods
+ */
+export async function extensionDoors(
+  session: HostSession,
+  api: KubernetesApi,
+  signal?: AbortSignal,
+): Promise<Door[]> {
+  const doors: Door[] = []
+  for await (const { metadata, spec } of api.each('/apis/apiregistration.k8s.io/v1/apiservices', { signal })) {
+    const service = spec?.['service'] as { namespace: string; name: string; port?: number } | undefined
+    if (!service) continue
+    for (const place of await placesOf(api, metadata.name, service)) {
+      const question = { path: `/apis/${spec?.['group']}/${spec?.['version']}/rekey-probe` }
+      doors.push({
+        ...{ where: `extension API server ${place.name} at ${place.address}`, place: `${place.address}:${place.port}` },
+        question,
+        open: () => session.forward(place.address, place.port),
+      })
+    }
+  }
+  return doors
+}
+
+async function placesOf(
+  api: KubernetesApi,
+  name: string,
+  { namespace, name: service, port = 443 }: { namespace: string; name: string; port?: number },
+): Promise<ExtensionPlace[]> {
+  const found = await api.get(`/api/v1/namespaces/${namespace}/services/${service}`).catch((error: Error) => {
+    if (error instanceof ApiError && error.status === 404) return undefined
+    throw error
+  })
+  const portName = (found?.spec?.['ports'] as { name?: string; port: number }[] | undefined)?.find(
+    one => one.port === port,
+  )?.name
+  const slices = await api.list(
+    `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D${service}`,
+  )
+  return slices.flatMap(slice => {
+    const ports = (slice['ports'] ?? []) as { name?: string; port?: number }[]
+    const target = ports.find(one => (one.name ?? '') === (portName ?? ''))?.port
+    const endpoints = (slice['endpoints'] ?? []) as { addresses: string[]; conditions?: { ready?: boolean } }[]
+    if (target === undefined) return []
+    return endpoints
+      .filter(({ conditions }) => conditions?.ready !== false)
+      .flatMap(({ addresses }) => addresses.slice(0, 1).map(address => ({ name, address, port: target })))
+  })
+}

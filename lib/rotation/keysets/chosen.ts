@@ -1,0 +1,120 @@
+// Which keysets a stage goes over, what of the cluster that concerns, and what of it can't be done.
+import { z } from 'zod'
+import { HostFailedError } from '../../errors.ts'
+import { planOfCluster } from '../../kubernetes/layout/plan.ts'
+import { machineFacts } from '../../kubernetes/trust/machine.ts'
+import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
+import type { AuthorityName } from '../../pki/specs.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { Mounts } from '../authorities.ts'
+import type { OnCluster } from '../given/context.ts'
+import { layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
+import { everyMachine, masters } from '../given/hosts.ts'
+
+/** The keysets that can be rotated gracefully so far, and whose CA each of them is. */
+const supported: Partial<Record<KeysetName, AuthorityName>> = { 'front-proxy-ca': 'front-proxy' }
+
+const supportedNames = Object.keys(supported) as KeysetName[]
+
+const wanted = `say which, by -e keysets=${supportedNames.join(',')}`
+
+export const variables = {
+  /** Which keysets: a list, or names with commas between them. */
+  keysets: z
+    .preprocess(
+      value => (typeof value === 'string' ? value.split(',').map(name => name.trim()) : value),
+      z.array(z.enum(keysetNames), { error: wanted }).min(1, wanted),
+    )
+    .superRefine((names, { addIssue }) => {
+      const others = names.filter(name => !(name in supported))
+      if (others.length === 0) return
+      addIssue({
+        code: 'custom',
+        message: `${others.join(' and ')} can't be rotated gracefully yet: rotate-ca replaces it the hard way; ${wanted}`,
+      })
+    }),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+
+/** The roles of CAs that a run is about. */
+export function chosenAuthorities({ vars }: { readonly vars: Variables }): AuthorityName[] {
+  return vars.keysets.flatMap(name => supported[name] ?? [])
+}
+
+/** The keyset of a role. */
+export function keysetOf(authority: AuthorityName): KeysetName {
+  return supportedNames.find(name => supported[name] === authority) ?? 'kubernetes-ca'
+}
+
+/**
+ * Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or a layout is
+ * none that this was tried on.
+ */
+export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
+  id: planStep,
+  readOnly: true,
+  remember: true,
+  runOnce: true,
+  run: async (ctx): Promise<Plan> => {
+    const chosen = chosenAuthorities(ctx)
+    for (const { name } of ctx.hosts(masters)) requireStaticPods(ctx, name)
+    const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
+    const found = ctx.hosts(everyMachine).map(({ name }) => {
+      const reading = readingOf(ctx, name)
+      const addresses = (nodes.get(reading.nodeName ?? '')?.['status']?.addresses ?? []) as {
+        type: string
+        address: string
+      }[]
+      return machineFacts(
+        reading,
+        addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
+      )
+    })
+    const { specs, oldAuthorities, sharing } = planOfCluster(found)
+    refuseShared(ctx, sharing, chosen)
+    const own = specs.filter(({ authority }) => chosen.includes(authority))
+    for (const authority of chosen) {
+      if (oldAuthorities[authority]) continue
+      throw new HostFailedError(`the cluster has no ${keysetOf(authority)}`, {
+        code: 'keysets.none',
+        hint: `Leave it out of keysets.`,
+      })
+    }
+    ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
+    return {
+      specs: own,
+      oldAuthorities: Object.fromEntries(chosen.map(name => [name, oldAuthorities[name] ?? ''])),
+      sharing,
+      addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
+    }
+  },
+}
+
+function requireStaticPods(ctx: OnCluster, host: string): void {
+  const { 'kube-apiserver': found } = layoutOf(ctx, host).components
+  if (found?.runs.kind === 'static-pod') return
+  throw new HostFailedError(`the API server of ${host} is no static pod`, {
+    code: 'keysets.layout',
+    host,
+    hint: 'Keysets are rotated gracefully on clusters of kubeadm so far; rotate-ca knows the other layouts.',
+  })
+}
+
+function refuseShared(
+  { vars }: { readonly vars: Mounts },
+  sharing: Plan['sharing'],
+  chosen: readonly AuthorityName[],
+): void {
+  const all = vars.pki_authorities === 'one' ? [['kubernetes', 'etcd', 'front-proxy'] as const] : (sharing ?? [])
+  for (const group of all) {
+    const left = group.filter(name => !chosen.includes(name))
+    if (left.length === 0 || left.length === group.length) continue
+    throw new HostFailedError(
+      `one CA serves ${group.map(nameOf).join(', ')}: they can only be rotated together${vars.pki_authorities === 'one' ? ' (pki_authorities: one)' : ''}`,
+      { code: 'keysets.shared', hint: 'rotate-ca replaces all of them, the hard way.' },
+    )
+  }
+}
+
+const nameOf = (authority: AuthorityName) => `${authority}-ca`

@@ -1,0 +1,179 @@
+// The CAs of keysets in Vault: a new one beside the one that issues, and which of them issues.
+import { HostFailedError } from '../../errors.ts'
+import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
+import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type AuthorityName, mountOf } from '../../pki/specs.ts'
+import type { Vault } from '../../pki/vault/contract.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import {
+  type Variables as AuthorityVariables,
+  defaultIssuer,
+  issuerName,
+  issuersStep,
+  type MadeAuthority,
+  type Mounts,
+  madeSoFar,
+  plansOf,
+  removeIssuer,
+  rolesOf,
+  rootsStep,
+} from '../authorities.ts'
+import type { OnHost } from '../given/context.ts'
+import { must } from '../given/found.ts'
+import type { WithVault } from '../given/vault.ts'
+import * as preflight from '../preflight.ts'
+import { type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+
+type Needs = OnHost<Mounts & Pick<AuthorityVariables, 'ca_ttl'>> & WithVault
+
+/** Fails where Vault is sealed, or its token may not do what a stage needs. */
+export const askVault: StepDefinition<OnHost<AuthorityVariables> & WithVault> = {
+  ...preflight.askVault,
+  run: async ctx => {
+    await preflight.askVault.run(ctx)
+    const vault = await ctx.vault.operator()
+    await vault.requireCapabilities(
+      plansOf(ctx).flatMap(({ mount }) => [
+        { path: `${mount}/issuers`, capabilities: ['list'] },
+        { path: `${mount}/issuers/import/cert`, capabilities: ['update'] },
+        // Credentials that may do nothing, by which servers are asked whom they let in.
+        ...rolesOf(ctx)
+          .filter(role => role.mount === mount)
+          .map(({ name }) => ({ path: `${mount}/issuer/+/issue/${name}`, capabilities: ['update'] })),
+      ]),
+    )
+  },
+}
+
+/** The state of the keyset whose CA a mount has. */
+function stateIn(ctx: Needs, mount: string): KeysetState {
+  const found = statesOf(ctx).find(({ authority }) => mountOf({ authority }, plansOf(ctx)) === mount)
+  return must(found, `no keyset has its CA in ${mount}`)
+}
+
+/** The CA that is to follow: staged, and Vault has its key. */
+export function stagedIn({ items }: KeysetState): (Item & { readonly issuer: string }) | undefined {
+  const found = items.find(({ state, issuer }) => state === 'staged' && issuer !== undefined)
+  return found?.issuer === undefined ? undefined : { ...found, issuer: found.issuer }
+}
+
+/** Makes a new CA beside the one that issues, where there is none that was staged and not promoted. Vault goes on issuing from the other. */
+export const makeStaged: StepDefinition<Needs> = {
+  id: rootsStep,
+  runOnce: true,
+  plan: ctx =>
+    plansOf(ctx)
+      .filter(({ mount }) => !stagedIn(stateIn(ctx, mount)))
+      .map(
+        ({ mount, commonName }) =>
+          `vault write ${mount}/root/generate/internal common_name=${commonName} ttl=${ctx.vars.ca_ttl}, beside the issuer that is the default`,
+      ),
+  run: async ctx => {
+    const vault = await ctx.vault.operator()
+    const made: Record<string, MadeAuthority> = {}
+    for (const { mount, commonName } of plansOf(ctx)) {
+      const state = stateIn(ctx, mount)
+      const there = stagedIn(state)
+      made[mount] = there ? await readIssuer(vault, mount, there.issuer) : await makeBeside(ctx, vault, mount, commonName)
+      ctx.log(`${state.name}: ${made[mount].fingerprint}${there ? ', staged before' : ''}`)
+    }
+    return made
+  },
+  rollback: async ctx => {
+    const vault = await ctx.vault.operator()
+    const before = ctx.registered<Record<string, string>>(issuersStep) ?? {}
+    for (const { mount } of plansOf(ctx)) {
+      await removeIssuer(vault, mount, issuerName(ctx))
+      if (before[mount] === undefined) await removeImported(vault, mount, primaryOf(stateIn(ctx, mount)))
+      await requireDefault(vault, mount, before[mount])
+    }
+  },
+}
+
+async function makeBeside(ctx: Needs, vault: Vault, mount: string, commonName: string): Promise<MadeAuthority> {
+  // One that a killed run made and did not get to keep.
+  await removeIssuer(vault, mount, issuerName(ctx))
+  // The first issuer of a mount becomes its default, and would issue to whoever asks: so that one is the CA of now, without its key.
+  const first = await defaultIssuer(vault, mount)
+  const [current = first] = first ? [] : await vault.importIssuers(mount, primaryOf(stateIn(ctx, mount)).certificate)
+  if (current !== undefined) await vault.setDefaultIssuer(mount, current)
+  const { issuerId } = await vault.generateRoot(mount, {
+    ...{ commonName, type: 'internal', ttl: ctx.vars.ca_ttl, keyType: 'rsa', keyBits: 2048 },
+    issuerName: issuerName(ctx),
+  })
+  await requireDefault(vault, mount, current)
+  return readIssuer(vault, mount, issuerId)
+}
+
+async function removeImported(vault: Vault, mount: string, { key }: Item): Promise<void> {
+  for (const id of await vault.listIssuers(mount)) {
+    const found = await vault.readIssuer(mount, id)
+    if (found && publicKeyOf(found.certificate) === key) await vault.deleteIssuer(mount, id)
+  }
+}
+
+/** Has Vault issue from the CAs that were staged, from now on. */
+export const promote: StepDefinition<Needs> = {
+  id: rootsStep,
+  runOnce: true,
+  plan: ctx => plansOf(ctx).map(({ mount }) => `vault write ${mount}/config/issuers default=${nextIn(ctx, mount).issuer}`),
+  run: async ctx => {
+    const vault = await ctx.vault.operator()
+    const made: Record<string, MadeAuthority> = {}
+    for (const { mount } of plansOf(ctx)) {
+      const { issuer } = nextIn(ctx, mount)
+      made[mount] = await readIssuer(vault, mount, issuer)
+      await vault.setDefaultIssuer(mount, issuer)
+      ctx.log(`${mount}: ${made[mount].fingerprint}`)
+    }
+    return made
+  },
+  rollback: async ctx => {
+    const vault = await ctx.vault.operator()
+    const before = ctx.registered<Record<string, string>>(issuersStep) ?? {}
+    for (const { mount } of plansOf(ctx)) {
+      const issuer = before[mount]
+      if (issuer !== undefined) await vault.setDefaultIssuer(mount, issuer)
+      await requireDefault(vault, mount, issuer)
+    }
+  },
+}
+
+/** The CA that a promotion is about: what is staged, or what one that was broken off has promoted already. */
+export function nextOf(state: KeysetState): Item & { readonly issuer: string } {
+  const next = stagedIn(state) ?? halfPromoted(state)
+  if (next) return next
+  throw new HostFailedError(`${state.name} has no CA that is staged, and whose key Vault has`, {
+    code: 'keysets.nothing-staged',
+    hint: `Run stage-keysets first: rekey keysets shows how they stand.`,
+  })
+}
+
+function halfPromoted(state: KeysetState): (Item & { readonly issuer: string }) | undefined {
+  const { issuer, ...item } = primaryOf(state)
+  const old = state.items.filter(({ state: one }) => one === 'trusted')
+  return issuer !== undefined && old.length > 0 ? { ...item, issuer } : undefined
+}
+
+const nextIn = (ctx: Needs, mount: string) => nextOf(stateIn(ctx, mount))
+
+async function readIssuer(vault: Vault, mount: string, id: string): Promise<MadeAuthority> {
+  const { keyId, certificate } = must(await vault.readIssuer(mount, id), `${mount} in Vault has no issuer ${id} any more`)
+  const { fingerprint, notAfter } = parseCertificate(certificate)
+  return { issuer: id, keyId, certificate, fingerprint, notAfter: notAfter.toISOString() }
+}
+
+async function requireDefault(vault: Vault, mount: string, issuer: string | undefined): Promise<void> {
+  const now = await defaultIssuer(vault, mount)
+  if (now === issuer) return
+  throw new HostFailedError(`${mount} in Vault issues from ${now ?? 'no CA'}, and not from ${issuer ?? 'none'}`, {
+    code: 'keysets.issuer',
+  })
+}
+
+/** The CA of a role that this run stages or promotes, as an item. */
+export function madeItem(ctx: Needs | OnHost<Mounts>, authority: AuthorityName): Item {
+  const made = must(madeSoFar(ctx)?.[mountOf({ authority }, plansOf(ctx))], `the new CA for ${authority} is not known`)
+  const key = publicKeyOf(made.certificate) ?? ''
+  return { id: key.slice(0, 8), key, state: 'staged', certificate: made.certificate, issuer: made.issuer }
+}
