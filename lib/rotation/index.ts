@@ -27,6 +27,7 @@ export {
 export { openFoundCluster, openServices, type Services } from './given/services.ts'
 export * as vault from './given/vault.ts'
 export * as issue from './issue.ts'
+export * as keysets from './keysets/index.ts'
 export * as leftBehind from './left-behind.ts'
 export * as observe from './observe.ts'
 export * as place from './place.ts'

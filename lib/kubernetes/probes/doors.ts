@@ -51,7 +51,10 @@ export function doorOf(session: HostSession, { components }: HostLayout, compone
 }
 
 /** Whether a server knows a visitor. Rejects with `HostFailedError` where it doesn't answer, or says something that tells neither. */
-export async function isKnown({ open, place, question }: Door, { credential, user, headers }: Visitor): Promise<boolean> {
+export async function isKnown(
+  { open, place, question }: Door,
+  { credential, user, headers }: Visitor,
+): Promise<boolean> {
   const { status, text } = await askAs(open, place, credential, { ...question, headers })
   return status !== 401 && names(text, user)
 }
@@ -73,11 +76,7 @@ interface ExtensionPlace {
  * The doors of extension API servers: each address behind each of the API's services, as a host reaches it.
  * @param session a host that reaches the network of pods
  */
-export async function extensionDoors(
-  session: HostSession,
-  api: KubernetesApi,
-  signal?: AbortSignal,
-): Promise<Door[]> {
+export async function extensionDoors(session: HostSession, api: KubernetesApi, signal?: AbortSignal): Promise<Door[]> {
   const doors: Door[] = []
   for await (const { metadata, spec } of api.each('/apis/apiregistration.k8s.io/v1/apiservices', { signal })) {
     const service = spec?.['service'] as { namespace: string; name: string; port?: number } | undefined

@@ -1,6 +1,7 @@
 // A certificate for a client, signed with the key of a CA that is at hand: to see who lets in what somebody with that key could make.
-import { leafExtensions, generateKeys, privateKeyPem, signCertificate } from './signing.ts'
+
 import { x509 } from '../certificates/x509.ts'
+import { generateKeys, leafExtensions, privateKeyPem, signCertificate } from './signing.ts'
 
 /** What is to be signed, and with what. */
 export interface ClientRequest {
@@ -30,7 +31,7 @@ export async function signClientCertificate({
     ...{ subject, publicKey, signingKey: key, issuer: authority },
     notBefore: new Date(now - minutes.back * 60_000),
     notAfter: new Date(now + minutes.holds * 60_000),
-    extensions: leafExtensions({ subject, names: [], addresses: [], uris: [] }, role),
+    extensions: leafExtensions({ commonName, subject, names: [], addresses: [], uris: [] }, role),
   })
   return { certificate, key: privateKeyPem(privateKey) }
 }

@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
 import type { Visitor } from '../../kubernetes/probes/doors.ts'
+import { keyMatches } from '../../pki/certificates/certificate.ts'
 import { type CertificateSpec, mountOf, roleName } from '../../pki/specs.ts'
 import { type Mounts, plansOf } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
@@ -55,7 +56,8 @@ export async function oldVisitors(
 ): Promise<(Visitor & { readonly what: string })[]> {
   const spec = clientOf(ctx, state.authority)
   const visitors: (Visitor & { readonly what: string })[] = []
-  if (item.issuer !== undefined) visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
+  if (item.issuer !== undefined)
+    visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
   for (const host of ctx.hosts(masters)) {
     const { files } = await ctx.on(host)
     const folder = keptFolder(ctx, state.name, item.id)
@@ -71,7 +73,12 @@ export async function oldVisitors(
       visitors.push({ credential: { certificate, key }, ...asWhom(ctx), what: `the old certificate of ${host.name}` })
     }
     const signing = item.issuer === undefined ? await read('ca.key') : undefined
-    if (signing && !visitors.some(({ what }) => what === 'made with the old key')) {
+    // What lay beside the CA may be another one's.
+    if (
+      signing &&
+      keyMatches(item.certificate, signing) &&
+      !visitors.some(({ what }) => what === 'made with the old key')
+    ) {
       const { signClientCertificate } = await import('../../pki/issuer/client-certificate.ts')
       const { commonName } = spec
       const credential = await signClientCertificate({ authority: item.certificate, key: signing, commonName })
@@ -80,10 +87,13 @@ export async function oldVisitors(
     }
   }
   if (visitors.length > 0) return visitors
-  throw new HostFailedError(`nobody has a certificate of ${item.id}, the old CA of ${state.name}, to try whether it is refused`, {
-    code: 'keysets.no-old-credential',
-    hint: `promote-keysets keeps them in ${keptFolder(ctx, state.name, item.id)} on the masters.`,
-  })
+  throw new HostFailedError(
+    `nobody has a certificate of ${item.id}, the old CA of ${state.name}, to try whether it is refused`,
+    {
+      code: 'keysets.no-old-credential',
+      hint: `promote-keysets keeps them in ${keptFolder(ctx, state.name, item.id)} on the masters.`,
+    },
+  )
 }
 
 /** The planned certificate by which API servers speak for others. */

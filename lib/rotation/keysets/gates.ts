@@ -4,7 +4,6 @@ import { HostFailedError } from '../../errors.ts'
 import type { ComponentName } from '../../kubernetes/layout/host-layout.ts'
 import { type Door, doorOf, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../operations/wait.ts'
-import type { Host } from '../../playbook/host.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
@@ -21,6 +20,9 @@ type OnServers = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 /** Which items of a keyset a gate is about. */
 export type Which<Needs> = (ctx: Needs, state: KeysetState) => readonly Item[]
 
+/** Those who ask, of a keyset. */
+export type Visitors = (state: KeysetState) => Promise<readonly (Visitor & { readonly what?: string })[]>
+
 /** How long a server may take until it has read its files again, or heard of it from the API. */
 const patience = seconds(75)
 
@@ -28,84 +30,74 @@ const patience = seconds(75)
 const byFiles: readonly ComponentName[] = ['kube-apiserver', 'kube-controller-manager']
 const byTheApi: readonly ComponentName[] = ['kube-scheduler']
 
+const clientsOf =
+  <Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Visitors =>
+  state =>
+    Promise.all(which(ctx, state).map(item => visitorOf(ctx, state, item)))
+
+const oldOf =
+  <Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Visitors =>
+  async state =>
+    (await Promise.all(which(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
+
 /** Fails unless the servers of a host that go by its files let in a client of each of these CAs. */
 export function letsIn<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return { readOnly: true, when: ctx => !ctx.check, run: ctx => knownOnHost(ctx, which) }
+  return { readOnly: true, when: ctx => !ctx.check, run: ctx => acceptedOnHost(ctx, clientsOf(ctx, which)) }
 }
 
-/** The same for every server of the cluster, extension API servers among them: a gate. */
+/** The same for every server of the cluster, extension API servers among them. */
 export function allLetIn<Needs extends OnServers>(which: Which<Needs>): StepDefinition<Needs> {
   return {
-    readOnly: true,
-    runOnce: true,
+    ...{ readOnly: true, runOnce: true },
     when: ctx => !ctx.check,
-    run: async ctx => {
-      const doors = await everyDoor(ctx)
-      for (const state of statesOf(ctx)) {
-        for (const item of which(ctx, state)) {
-          const visitor = await visitorOf(ctx, state, item)
-          await Promise.all(doors.map(door => requireKnown(ctx, door, visitor, state, item)))
-        }
-      }
-      ctx.log(`${doors.length} servers asked`)
-    },
+    run: ctx => acceptedEverywhere(ctx, clientsOf(ctx, which)),
   }
 }
 
-/** Fails unless the servers of a host that go by its files refuse clients of these CAs, old ones and one that is made now. */
+/** Fails unless the servers of a host that go by its files refuse old clients of these CAs, and one that is made now. */
 export function refuses<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return { readOnly: true, when: ctx => !ctx.check, run: ctx => unknownOnHost(ctx, which) }
+  return { readOnly: true, when: ctx => !ctx.check, run: ctx => refusedOnHost(ctx, oldOf(ctx, which)) }
 }
 
 /** The same for every server of the cluster. */
 export function allRefuse<Needs extends OnServers>(which: Which<Needs>): StepDefinition<Needs> {
   return {
-    readOnly: true,
-    runOnce: true,
+    ...{ readOnly: true, runOnce: true },
     when: ctx => !ctx.check,
-    run: async ctx => {
-      const doors = await everyDoor(ctx)
-      for (const state of statesOf(ctx)) {
-        for (const item of which(ctx, state)) {
-          for (const visitor of await oldVisitors(ctx, state, item))
-            await Promise.all(doors.map(door => requireUnknown(ctx, door, visitor, state, visitor.what)))
-        }
-      }
-      ctx.log(`${doors.length} servers asked`)
-    },
+    run: ctx => refusedEverywhere(ctx, oldOf(ctx, which)),
   }
 }
 
-/** Waits until the servers of a host that go by its files know clients of these CAs. */
-export async function knownOnHost<Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Promise<void> {
+/** Waits until the servers of a host that go by its files know these. */
+export const acceptedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void> =>
+  ask(ctx, onHost(ctx), visitors, requireKnown)
+
+/** Waits until they know none of these. */
+export const refusedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void> =>
+  ask(ctx, onHost(ctx), visitors, requireUnknown)
+
+/** Waits until every server of the cluster knows these. */
+export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
+  ask(ctx, await everyDoor(ctx), visitors, requireKnown)
+
+/** Waits until none of them does. */
+export const refusedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
+  ask(ctx, await everyDoor(ctx), visitors, requireUnknown)
+
+async function ask(ctx: OnServer, doors: readonly Door[], visitors: Visitors, requirement: typeof requireKnown) {
   for (const state of statesOf(ctx)) {
-    for (const item of which(ctx, state)) {
-      const visitor = await visitorOf(ctx, state, item)
-      await Promise.all(doorsOf(ctx, byFiles).map(door => requireKnown(ctx, door, visitor, state, item)))
-    }
+    for (const visitor of await visitors(state))
+      await Promise.all(doors.map(door => requirement(ctx, door, visitor, state)))
   }
+  ctx.log(`asked: ${doors.map(({ where }) => where).join(', ')}`)
 }
 
-/** Waits until they know none of these CAs' clients any more. */
-export async function unknownOnHost<Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Promise<void> {
-  for (const state of statesOf(ctx)) {
-    for (const item of which(ctx, state)) {
-      for (const visitor of await oldVisitors(ctx, state, item))
-        await Promise.all(
-          doorsOf(ctx, byFiles).map(door => requireUnknown(ctx, door, visitor, state, visitor.what)),
-        )
-    }
-  }
-}
-
-const doorsOf = (ctx: OnHost, components: readonly ComponentName[]): Door[] =>
-  components.flatMap(component => doorOf(ctx, layoutOf(ctx), component) ?? [])
+const onHost = (ctx: OnHost): Door[] => byFiles.flatMap(component => doorOf(ctx, layoutOf(ctx), component) ?? [])
 
 /** Every server of the cluster that knows its clients by certificates of the front proxy. */
 async function everyDoor(ctx: OnServers): Promise<Door[]> {
-  const hosts = ctx.hosts(masters)
   const own = await Promise.all(
-    hosts.map(async (host: Host) => {
+    ctx.hosts(masters).map(async host => {
       const session = await ctx.on(host)
       return [...byFiles, ...byTheApi].flatMap(component => doorOf(session, layoutOf(ctx, host.name), component) ?? [])
     }),
@@ -113,10 +105,10 @@ async function everyDoor(ctx: OnServers): Promise<Door[]> {
   return [...own.flat(), ...(await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal))]
 }
 
-async function requireKnown(ctx: OnHost, door: Door, visitor: Visitor, { name }: KeysetState, { id }: Item): Promise<void> {
+async function requireKnown(ctx: OnHost, door: Door, visitor: Visitor & { what?: string }, { name }: KeysetState) {
   await waitFor(
-    `${door.where} to know clients of ${id}, a CA of ${name}`,
-    { within: patience, every: 500, signal: ctx.signal },
+    `${door.where} to know ${visitor.what ?? 'a client of the new CA'} (${name})`,
+    { within: patience, signal: ctx.signal },
     () => isKnown(door, visitor),
   ).catch((error: Error) => {
     ctx.signal.throwIfAborted()
@@ -128,16 +120,10 @@ async function requireKnown(ctx: OnHost, door: Door, visitor: Visitor, { name }:
   })
 }
 
-async function requireUnknown(
-  ctx: OnHost,
-  door: Door,
-  visitor: Visitor,
-  { name }: KeysetState,
-  what: string,
-): Promise<void> {
+async function requireUnknown(ctx: OnHost, door: Door, visitor: Visitor & { what?: string }, { name }: KeysetState) {
   await waitFor(
-    `${door.where} to refuse ${what} (${name})`,
-    { within: patience, every: 500, signal: ctx.signal },
+    `${door.where} to refuse ${visitor.what ?? 'a client of the CA that is taken back'} (${name})`,
+    { within: patience, signal: ctx.signal },
     async () => !(await isKnown(door, visitor)),
   ).catch((error: Error) => {
     ctx.signal.throwIfAborted()

@@ -74,7 +74,9 @@ export const makeStaged: StepDefinition<Needs> = {
     for (const { mount, commonName } of plansOf(ctx)) {
       const state = stateIn(ctx, mount)
       const there = stagedIn(state)
-      made[mount] = there ? await readIssuer(vault, mount, there.issuer) : await makeBeside(ctx, vault, mount, commonName)
+      made[mount] = there
+        ? await readIssuer(vault, mount, there.issuer)
+        : await makeBeside(ctx, vault, mount, commonName)
       ctx.log(`${state.name}: ${made[mount].fingerprint}${there ? ', staged before' : ''}`)
     }
     return made
@@ -116,7 +118,8 @@ async function removeImported(vault: Vault, mount: string, { key }: Item): Promi
 export const promote: StepDefinition<Needs> = {
   id: rootsStep,
   runOnce: true,
-  plan: ctx => plansOf(ctx).map(({ mount }) => `vault write ${mount}/config/issuers default=${nextIn(ctx, mount).issuer}`),
+  plan: ctx =>
+    plansOf(ctx).map(({ mount }) => `vault write ${mount}/config/issuers default=${nextIn(ctx, mount).issuer}`),
   run: async ctx => {
     const vault = await ctx.vault.operator()
     const made: Record<string, MadeAuthority> = {}
@@ -158,7 +161,10 @@ function halfPromoted(state: KeysetState): (Item & { readonly issuer: string }) 
 const nextIn = (ctx: Needs, mount: string) => nextOf(stateIn(ctx, mount))
 
 async function readIssuer(vault: Vault, mount: string, id: string): Promise<MadeAuthority> {
-  const { keyId, certificate } = must(await vault.readIssuer(mount, id), `${mount} in Vault has no issuer ${id} any more`)
+  const { keyId, certificate } = must(
+    await vault.readIssuer(mount, id),
+    `${mount} in Vault has no issuer ${id} any more`,
+  )
   const { fingerprint, notAfter } = parseCertificate(certificate)
   return { issuer: id, keyId, certificate, fingerprint, notAfter: notAfter.toISOString() }
 }

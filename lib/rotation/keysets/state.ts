@@ -4,7 +4,7 @@ import { signerAmong, trustFilesOf } from '../../kubernetes/layout/authorities.t
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { joinBundle, parseCertificate, splitBundle } from '../../pki/certificates/certificate.ts'
-import { type ItemState, type KeysetFacts, type KeysetName, keysetsOf, type KeyUse } from '../../pki/keyset.ts'
+import { type ItemState, type KeysetFacts, type KeysetName, type KeyUse, keysetsOf } from '../../pki/keyset.ts'
 import { type AuthorityName, mountOf, placePath } from '../../pki/specs.ts'
 import type { Vault } from '../../pki/vault/contract.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -43,7 +43,8 @@ export interface KeysetState {
 
 type Needs = OnCluster<Variables & Mounts & BackupVariables> & WithVault
 
-const lookStep = 'look-at-the-keysets'
+/** The step that registers `statesOf`. */
+export const lookStep = 'look-at-the-keysets'
 
 /** Registers how the keysets stand before this run changes anything: `statesOf`. */
 export const look: StepDefinition<Needs> = {
@@ -119,7 +120,9 @@ async function read(ctx: Needs, authority: AuthorityName): Promise<KeysetState> 
   const items = (keyset?.items ?? []).flatMap(({ id, key, state, certificates }): Item[] => {
     const [certificate] = certificates
     const issuer = issuers.find(one => one.hasKey && publicKeyOf(one.certificate) === key)?.id
-    return certificate ? [{ id, key, state, certificate: certificate.pem, ...(issuer !== undefined && { issuer }) }] : []
+    return certificate
+      ? [{ id, key, state, certificate: certificate.pem, ...(issuer !== undefined && { issuer }) }]
+      : []
   })
   return { name, authority, items, bundles, leaves }
 }

@@ -1,0 +1,141 @@
+// The files by which servers trust the CAs of a keyset, written anew: beside the old one, renamed over it, and seen to be read by whoever
+// names it. What they held is put back from the archive of the host.
+import { HostFailedError } from '../../errors.ts'
+import { asItLies } from '../../kubernetes/trust/certificate-files.ts'
+import { changedAfterSwap, restoreFiles } from '../../operations/restore.ts'
+import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../operations/staging.ts'
+import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
+import { type StepDefinition, unchanged } from '../../playbook/model.ts'
+import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
+import { firstChange, type OnHost } from '../given/context.ts'
+import { readingOf } from '../given/found.ts'
+import { sha256 } from '../issue.ts'
+import { type KeysetState, statesOf } from './state.ts'
+
+/** What a file is to hold, PEM, from what it held; the order counts: whoever reads one certificate of it takes the first. */
+export type Wanted<Needs> = (ctx: Needs, state: KeysetState, held: readonly string[]) => readonly string[]
+
+interface Change extends StagedFile {
+  readonly held: readonly string[]
+  readonly next: readonly string[]
+}
+
+/**
+ * Writes what the files of a host are to hold; nothing where they do.
+ * @param undone proves on the way back that they were read again
+ */
+export function bundles<Needs extends OnHost<BackupVariables>>(
+  id: string,
+  wanted: Wanted<Needs>,
+  undone: (ctx: Needs) => Promise<void>,
+): StepDefinition<Needs> {
+  return {
+    id,
+    plan: ctx => changesOn(ctx, wanted).map(({ path, held, next }) => tell(path, held, next)),
+    run: async ctx => {
+      const changes = await left(ctx, changesOn(ctx, wanted))
+      if (changes.length === 0) return unchanged()
+      ctx.milestone(firstChange)
+      await requireOneName(ctx, changes)
+      const swap = swapOf(changes)
+      await stageFiles(ctx, ctx.run, changes)
+      await swapFiles(ctx, ctx.run, swap)
+      for (const { path, held, next } of changes) ctx.log(tell(path, held, next))
+    },
+    rollback: async ctx => {
+      const swap = swapOf(changesOn(ctx, wanted))
+      await unstageFiles(ctx, ctx.run, swap)
+      await putBack(ctx, swap)
+      await undone(ctx)
+    },
+  }
+}
+
+const tell = (path: string, held: readonly string[], next: readonly string[]) =>
+  `${path}: ${held.length} ${held.length === 1 ? 'CA' : 'CAs'}, then ${next.length}`
+
+const swapOf = (changes: readonly Change[]): Swap => ({
+  ...{ rename: changes.map(({ path }) => path), link: [], remove: [] },
+  hashes: Object.fromEntries(changes.map(({ path, content }) => [path, sha256(content)])),
+})
+
+/** Puts the files of a swap back as they lay there before the run. Throws `HostFailedError` where somebody has changed one since. */
+export async function putBack(ctx: OnHost<BackupVariables>, { rename, remove, ...swap }: Swap): Promise<void> {
+  const changed = await changedAfterSwap(ctx, { rename, remove, ...swap }, archiveOf(ctx))
+  if (changed.length === 0) return restoreFiles(ctx, ctx.run, archiveOf(ctx), [...rename, ...remove])
+  throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
+    code: 'rollback.changed',
+    host: ctx.host.name,
+    hint: `Was another stage run since? Undo that first. The files from before this one are in ${archiveOf(ctx)}.`,
+  })
+}
+
+function changesOn<Needs extends OnHost>(ctx: Needs, wanted: Wanted<Needs>): Change[] {
+  return statesOf(ctx).flatMap(state =>
+    Object.entries(state.bundles[ctx.host.name] ?? {}).flatMap(([path, held]) => {
+      const next = splitBundle(joinBundle(...wanted(ctx, state, held)))
+      if (next.length === 0) {
+        throw new HostFailedError(`${ctx.host.name}:${path} would hold no CA any more`, { code: 'keysets.empty' })
+      }
+      if (next.join('') === held.join('')) return []
+      return [{ ...asItLies(readingOf(ctx), path, 0o644), path, content: next.join(''), held, next }]
+    }),
+  )
+}
+
+/** Those that are not made yet. Throws `HostFailedError` where a file is neither what was read nor what it is to be. */
+async function left(ctx: OnHost, changes: readonly Change[]): Promise<Change[]> {
+  const open: Change[] = []
+  for (const change of changes) {
+    const now = joinBundle(await ctx.files.readText(change.path))
+    if (now === change.next.join('')) continue
+    if (now !== joinBundle(...change.held)) {
+      throw new HostFailedError(`${ctx.host.name}:${change.path} was changed by somebody else since it was read`, {
+        code: 'keysets.changed',
+        host: ctx.host.name,
+        hint: 'Undo this run with rekey rollback, and begin anew once nobody else changes it.',
+      })
+    }
+    open.push(change)
+  }
+  return open
+}
+
+/**
+ * Fails where a file has a second name: its old content would live on under that, and whoever watches the file would watch that one, and
+ * never hear of a change again.
+ */
+async function requireOneName(ctx: OnHost, changes: readonly Pick<Change, 'path'>[]): Promise<void> {
+  const paths = changes.map(({ path }) => path)
+  const { stdout } = await ctx.$({
+    quiet: true,
+  })`for f in ${paths}; do [ "$(stat -c %h "$f")" = 1 ] || find "$(dirname "$f")" /etc/kubernetes /var/lib/kubelet /root /home /var/backups -xdev -samefile "$f" 2>/dev/null | sort -u | tr '\\n' ' '; done`
+  const names = stdout.trim()
+  if (names === '' && (await oneName(ctx, paths))) return
+  throw new HostFailedError(`${ctx.host.name}: one file under several names: ${names || paths.join(', ')}`, {
+    code: 'keysets.hard-link',
+    host: ctx.host.name,
+    hint: 'A component that watches the file would not hear of what takes its place. Make the other name a copy (cp, mv over it), and go on with rekey resume.',
+  })
+}
+
+async function oneName({ $ }: OnHost, paths: readonly string[]): Promise<boolean> {
+  const { stdout } = await $({ quiet: true })`stat -c %h ${paths}`
+  return stdout
+    .trim()
+    .split('\n')
+    .every(links => links === '1')
+}
+
+/** Fails before anything is changed where a file of the keysets has a second name. */
+export const oneNameEach: StepDefinition<OnHost> = {
+  readOnly: true,
+  run: async ctx => {
+    const paths = statesOf(ctx).flatMap(state => Object.keys(state.bundles[ctx.host.name] ?? {}))
+    if (paths.length > 0)
+      await requireOneName(
+        ctx,
+        paths.map(path => ({ path })),
+      )
+  },
+}

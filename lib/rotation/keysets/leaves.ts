@@ -1,0 +1,216 @@
+// Certificates of a new CA in place of those of the old one, host by host, and what is kept of the old ones.
+import { quote } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
+import { type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
+import { waitFor } from '../../operations/wait.ts'
+import { type CertificatePlace, placePath } from '../../pki/specs.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { Mounts, Roles } from '../authorities.ts'
+import type { Variables as BackupVariables } from '../backup.ts'
+import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { planOf, readingOf } from '../given/found.ts'
+import type { WithVault } from '../given/vault.ts'
+import { issueStep, renderPlanned, sha256, stageIssued, swapOf, unstageAll, type WithIssued } from '../issue.ts'
+import { putBack } from './bundles.ts'
+import { nextOf } from './issuers.ts'
+import { keptFolder } from './kept.ts'
+import { type Item, type KeysetState, statesOf } from './state.ts'
+
+/** Issues the certificates of a host from the CA that Vault issues from now, and stages them beside the live ones; registers the swap. */
+export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
+  id: issueStep,
+  together: true,
+  plan: ctx =>
+    planOf(ctx)
+      .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
+      .map(({ place, commonName }) => `issue ${placePath(place)}: CN ${commonName}`),
+  run: async (ctx): Promise<Swap> => {
+    const { files, swap } = await renderPlanned(ctx, readingOf(ctx))
+    await stageIssued(ctx, files)
+    return { ...swap, hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])) }
+  },
+  rollback: unstageAll,
+}
+
+/** Renames the certificates of a host into place, each right after its key. */
+export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
+  id: 'put-the-certificates-in-place',
+  plan: ctx =>
+    planOf(ctx)
+      .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
+      .map(({ place }) => `rename what is staged to ${placePath(place)}`),
+  run: async ctx => {
+    ctx.milestone(firstChange)
+    await swapFiles(ctx, ctx.run, swapOf(ctx))
+  },
+  rollback: async ctx => {
+    const swap = ctx.registered<Swap>(issueStep, ctx.host.name)
+    if (!swap) return
+    await unstageFiles(ctx, ctx.run, swap)
+    await putBack(ctx, swap)
+    await proxyPairReread(ctx)
+  },
+}
+
+/** What API servers call their reading of the pair that they show extension API servers, in their metrics. */
+const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'
+
+/**
+ * Waits until the API server of a host has read the pair again that it shows extension API servers. It tells nobody which it shows, but how
+ * often it has read it: it is made to by a change of the files' mode to what it is.
+ */
+export async function proxyPairReread(ctx: OnCluster): Promise<void> {
+  const api = await ctx.cluster.apiOf(ctx.host)
+  const paths = pairsOf(ctx, 'front-proxy-client').flatMap(({ certificate, key }) => [certificate, key])
+  if (paths.length === 0) return
+  const count = async () => readCount(await api.getText('/metrics'))
+  const before = await count()
+  if (before === undefined) {
+    throw new HostFailedError(
+      `the API server of ${ctx.host.name} tells nothing of how it reads its front proxy's pair`,
+      {
+        code: 'keysets.no-metric',
+        host: ctx.host.name,
+        hint: `Its metrics lack workqueue_work_duration_seconds_count{name="${pairQueue}"}.`,
+      },
+    )
+  }
+  await waitFor(
+    `the API server of ${ctx.host.name} to read its front proxy's pair again`,
+    { within: seconds(75), every: 500, signal: ctx.signal, host: ctx.host.name },
+    async () => {
+      await ctx.$({ quiet: true })`for f in ${paths}; do chmod "$(stat -c %a "$f")" "$f"; done`
+      // One reading may have begun before the files were in place.
+      return ((await count()) ?? 0) >= before + 2
+    },
+  )
+}
+
+/** The same as a step. */
+export const pairReread: StepDefinition<OnCluster> = {
+  readOnly: true,
+  when: ctx => !ctx.check && pairsOf(ctx, 'front-proxy-client').length > 0,
+  run: proxyPairReread,
+}
+
+/** How often a queue was worked on, from an API server's metrics; undefined where they don't say. */
+export function readCount(metrics: string): number | undefined {
+  const line = metrics
+    .split('\n')
+    .find(one => one.startsWith('workqueue_work_duration_seconds_count{') && one.includes(`name="${pairQueue}"`))
+  return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(' ') + 1))
+}
+
+/** The pairs of a planned certificate on a host, where they lie. */
+function pairsOf(ctx: OnHost, id: string): { certificate: string; key: string }[] {
+  const { files } = readingOf(ctx)
+  const real = (path: string) => files?.[path]?.real ?? path
+  return planOf(ctx)
+    .specs.filter(spec => spec.id === id && spec.hosts.includes(ctx.host.name))
+    .flatMap(({ place }) =>
+      place.kind === 'pair' ? [{ certificate: real(place.certificate), key: real(place.key) }] : [],
+    )
+}
+
+/** The CAs that a promotion puts behind another: what signs now. */
+export function before(state: KeysetState): Item[] {
+  const next = nextOf(state)
+  return state.items.filter(({ key, state: one }) => key !== next.key && (one === 'primary' || one === 'trusted'))
+}
+
+/**
+ * Keeps what there is of the CAs that are to be followed: certificate, key, and what they signed, on each master, for their owner's eyes. It
+ * stays until nobody wants to go back any more.
+ */
+export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
+  id: 'keep-the-old-cas',
+  plan: ctx =>
+    statesOf(ctx).flatMap(state =>
+      before(state).map(({ id }) => `copy ${id} and what it signed to ${keptFolder(ctx, state.name, id)}`),
+    ),
+  check: async ctx => {
+    const folders = statesOf(ctx).flatMap(state => before(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+    const there = await Promise.all(folders.map(folder => ctx.files.exists(`${folder}/ca.crt`)))
+    return there.every(Boolean)
+  },
+  run: async ctx => {
+    for (const state of statesOf(ctx)) {
+      for (const item of before(state)) await keep(ctx, state, item)
+    }
+  },
+  rollback: async ctx => {
+    const folders = statesOf(ctx).flatMap(state => before(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+    await ctx.$`rm -rf ${folders}; for f in ${folders}; do rmdir -p "$(dirname "$f")" 2>/dev/null; done; true`
+  },
+}
+
+async function keep(ctx: OnHost<Mounts & BackupVariables>, state: KeysetState, item: Item): Promise<void> {
+  const folder = keptFolder(ctx, state.name, item.id)
+  const { files = {} } = readingOf(ctx)
+  const real = (path: string) => files[path]?.real ?? path
+  const mine = new Set(
+    state.leaves.flatMap(({ host, path, key }) => (host === ctx.host.name && key === item.key ? [path] : [])),
+  )
+  const copies = planOf(ctx)
+    .specs.filter(spec => spec.authority === state.authority && spec.hosts.includes(ctx.host.name))
+    .filter(({ place }) => mine.has(placePath(place)))
+    .flatMap(({ id, place }) => copiesOf(id, place).map(([from, name]) => [real(from), name] as const))
+  const keys = Object.keys(state.bundles[ctx.host.name] ?? {}).flatMap(keyNamesOf)
+  const script = [
+    'set -e; umask 077',
+    `mkdir -p ${quote(folder)}.new; chmod 700 ${quote(folder)}.new; cd ${quote(folder)}.new`,
+    ...copies.map(([from, name]) => `cat ${quote(from)} >${quote(name)}`),
+    ...keys.map(from => `[ ! -f ${quote(from)} ] || cat ${quote(from)} >ca.key`),
+    'cat >ca.crt; sync . ',
+    `rm -rf ${quote(folder)}; mv -T ${quote(folder)}.new ${quote(folder)}`,
+  ].join('\n')
+  await ctx.$({ input: item.certificate })`sh -c ${script}`
+}
+
+function copiesOf(id: string, place: CertificatePlace): (readonly [from: string, name: string])[] {
+  if (place.kind === 'kubeconfig') return [[place.path, `${id}.conf`]]
+  if (place.kind === 'combined') return [[place.path, `${id}.pem`]]
+  return [
+    [place.certificate, `${id}.crt`],
+    [place.key, `${id}.key`],
+  ]
+}
+
+/** What the API's extensions were like before: their names, those that answered. */
+const extensionsStep = 'note-the-extensions-of-the-api'
+
+/** Registers which extensions of the API answer, by the paths of their groups. */
+export const noteExtensions: StepDefinition<OnCluster> = {
+  id: extensionsStep,
+  ...beforehand,
+  runOnce: true,
+  run: async (ctx): Promise<string[]> => {
+    const api = await ctx.cluster.api()
+    const services = await api.list('/apis/apiregistration.k8s.io/v1/apiservices')
+    return services
+      .filter(({ spec, status }) => spec?.service && isAvailable(status))
+      .map(({ spec }) => `/apis/${spec.group}/${spec.version}`)
+  },
+}
+
+const isAvailable = (status: { conditions?: { type: string; status: string }[] } | undefined) =>
+  status?.conditions?.some(one => one.type === 'Available' && one.status === 'True') ?? false
+
+/** Fails where the API server of a host does not reach an extension of the API that answered before. */
+export const extensionsAnswer: StepDefinition<OnCluster> = {
+  readOnly: true,
+  when: ctx => !ctx.check,
+  run: async ctx => {
+    const paths = ctx.registered<string[]>(extensionsStep) ?? []
+    const api = await ctx.cluster.apiOf(ctx.host)
+    for (const path of paths) {
+      await waitFor(
+        `${path} to answer through the API server of ${ctx.host.name}`,
+        { within: seconds(75), signal: ctx.signal, host: ctx.host.name },
+        async () => (await api.get(path)) !== undefined,
+      )
+    }
+    if (paths.length > 0) ctx.log(paths.join(', '))
+  },
+}

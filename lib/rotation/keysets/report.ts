@@ -1,0 +1,32 @@
+// What a stage tells at its end: which CAs there are now, what users noticed, what comes next.
+import type { ReportSection, RunContext } from '../../playbook/model.ts'
+import type { Mounts } from '../authorities.ts'
+import type { Variables as BackupVariables } from '../backup.ts'
+import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
+import { noticed, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
+import { describe, type KeysetState, lookStep } from './state.ts'
+
+type Run = RunContext<BackupVariables & ReportVariables & Mounts & ObserveVariables> &
+  WithProbes & { readonly outcome: 'done' | 'failed' | 'interrupted' }
+
+/** The report of a stage; `then` says what comes next, and what users are to be given. */
+export function reportOf(then: readonly (readonly [string, string])[]): (ctx: Run) => Promise<ReportSection[]> {
+  return async ctx => {
+    if (ctx.check) return []
+    const states = ctx.registered<KeysetState[]>(lookStep) ?? []
+    return [
+      ...phases(ctx),
+      ...(states.length > 0
+        ? [
+            {
+              title: 'CAs before this stage',
+              rows: states.map(({ name, items }) => [name, items.map(describe).join('\n')] as const),
+            },
+          ]
+        : []),
+      ...(await noticed(ctx)),
+      ...(ctx.mode === 'rollback' || ctx.outcome !== 'done' ? [] : [{ title: 'What comes next', rows: then }]),
+      whereToLook(ctx),
+    ]
+  }
+}

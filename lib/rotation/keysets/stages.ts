@@ -1,0 +1,241 @@
+// What each stage makes of the keysets: which CAs it is about, what files hold after it, what must be so before it may begin.
+import { z } from 'zod'
+import { HostFailedError } from '../../errors.ts'
+import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
+import { restoreFiles } from '../../operations/restore.ts'
+import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { Mounts } from '../authorities.ts'
+import type { Variables as BackupVariables } from '../backup.ts'
+import { archiveOf } from '../backup.ts'
+import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
+import type { OnCluster, OnHost } from '../given/context.ts'
+import type { WithVault } from '../given/vault.ts'
+import { bundles, type Wanted } from './bundles.ts'
+import { heldOnMasters, takenBack, tightened } from './client-trust.ts'
+import { oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
+import * as gates from './gates.ts'
+import { madeItem, nextOf } from './issuers.ts'
+import { describe, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+
+type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
+
+export const trustVariables = {
+  /** The ids of CAs to trust again, where it is not the one that was distrusted last. */
+  items: z
+    .preprocess(
+      value => (typeof value === 'string' ? value.split(',').map(id => id.trim()) : value),
+      z.array(z.string()),
+    )
+    .default([]),
+}
+
+type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
+
+const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =>
+  held.filter(pem => !items.some(({ key }) => key === publicKeyOf(pem)))
+
+/** Those whose old CA has been followed by another, and is still trusted. */
+export const formerOf = ({ items }: KeysetState): Item[] => items.filter(({ state }) => state === 'trusted')
+
+// Staging: the new CA stands behind those that are trusted.
+
+const staged = (ctx: Needs, { authority }: KeysetState) => [madeItem(ctx, authority)]
+const withStaged: Wanted<Needs> = (ctx, state, held) => {
+  const made = staged(ctx, state)
+  return [...held, ...made.filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key)).map(one => one.certificate)]
+}
+
+/** Fails where a rotation rests in a later stage: there can be no second one beside it. */
+export const mayStage: StepDefinition<Needs> = {
+  readOnly: true,
+  runOnce: true,
+  // Afterwards it would find what this run has made.
+  remember: true,
+  run: ctx => {
+    for (const state of statesOf(ctx)) {
+      const [former] = formerOf(state)
+      if (!former) continue
+      throw new HostFailedError(`a rotation of ${state.name} is not over: ${describe(former)}`, {
+        code: 'keysets.not-over',
+        hint: 'Go on with it: distrust-keysets, or promote-keysets where that has stopped; or undo its last stage with rekey rollback.',
+      })
+    }
+  },
+}
+
+/** Of these, those that no file held before the run: where it was run again for a host that was behind, the others stay. */
+const newlyStaged = (ctx: Needs, state: KeysetState) =>
+  staged(ctx, state).filter(({ key }) => !heldAnywhere(state).some(pem => publicKeyOf(pem) === key))
+
+const heldAnywhere = ({ bundles: held }: KeysetState) =>
+  Object.values(held).flatMap(files => Object.values(files).flat())
+
+/** Whom others are told to trust: taken back with the stage. */
+export const noteStaged = takenBack<Needs>(newlyStaged, ctx =>
+  gates.refusedEverywhere(ctx, state => Promise.all(newlyStaged(ctx, state).map(item => visitorOf(ctx, state, item)))),
+)
+/** The new CA beside the old one in every file of a host that trusts the keyset. */
+export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
+  gates.refusedOnHost(ctx, async state => [await visitorOf(ctx, state, madeItem(ctx, state.authority))]),
+)
+/** A host's servers let in a client of the new CA. */
+export const stagedLetIn = gates.letsIn<Needs>(staged)
+/** Every server does. */
+export const stagedEverywhere = gates.allLetIn<Needs>(staged)
+
+// Promotion: the new CA signs, and stands before the old one.
+
+const next = (_: Needs, state: KeysetState) => [nextOf(state)]
+const nextFirst: Wanted<Needs> = (_, state, held) => {
+  const first = nextOf(state)
+  return [first.certificate, ...without(held, [first])]
+}
+
+/** Fails where a file lacks the CA that is to be promoted: its host was away when it was staged, or has come since. */
+export const noneBehind: StepDefinition<Needs> = {
+  readOnly: true,
+  runOnce: true,
+  remember: true,
+  run: ctx => {
+    for (const state of statesOf(ctx)) {
+      const { key, id } = nextOf(state)
+      const behind = Object.entries(state.bundles).flatMap(([host, files]) =>
+        Object.entries(files).flatMap(([path, held]) =>
+          held.some(pem => publicKeyOf(pem) === key) ? [] : [`${host}:${path}`],
+        ),
+      )
+      if (behind.length === 0) continue
+      throw new HostFailedError(`${id} of ${state.name} is not staged everywhere: ${behind.join(', ')} lacks it`, {
+        code: 'keysets.behind',
+        hint: 'Run stage-keysets again: it goes on where it is missing.',
+      })
+    }
+  },
+}
+
+/** Every server lets in clients of the CA that is to be promoted. */
+export const nextEverywhere = gates.allLetIn<Needs>(next)
+/** The new CA before the others in every file of a host that trusts the keyset. */
+export const reorder = bundles<Needs>('put-the-new-cas-first', nextFirst, async () => {})
+/** A host's servers still let in its clients. */
+export const nextLetIn = gates.letsIn<Needs>(next)
+
+/** Takes the keys of old CAs away from beside the files of the new ones, which they don't fit; they are kept with the old CAs. */
+export const oldKeysGone: StepDefinition<Needs> = {
+  id: 'take-the-old-keys-away',
+  plan: ctx => keyFiles(ctx).map(path => `rm ${path}, where it is there`),
+  check: async ctx => (await Promise.all(keyFiles(ctx).map(path => ctx.files.exists(path)))).every(there => !there),
+  run: async ctx => {
+    await ctx.$`rm -f ${keyFiles(ctx)}`
+  },
+  rollback: ctx => restoreFiles(ctx, ctx.run, archiveOf(ctx), keyFiles(ctx)),
+}
+
+const keyFiles = (ctx: OnHost) =>
+  statesOf(ctx).flatMap(({ bundles: held }) => Object.keys(held[ctx.host.name] ?? {}).flatMap(keyNamesOf))
+
+// Distrust: the old CA goes.
+
+const former = (_: Needs, state: KeysetState) => formerOf(state)
+const withoutFormer: Wanted<Needs> = (_, state, held) => without(held, formerOf(state))
+const primary = (_: Needs, state: KeysetState) => [primaryOf(state)]
+
+/** Fails where there is nothing to distrust, or somebody still has what the old CA signed, and it was not accepted by name. */
+export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariables>> = {
+  readOnly: true,
+  runOnce: true,
+  remember: true,
+  run: ctx => {
+    const left: string[] = []
+    for (const state of statesOf(ctx)) {
+      const old = formerOf(state)
+      if (old.length === 0) {
+        throw new HostFailedError(`${state.name} trusts no CA but the one that signs`, {
+          code: 'keysets.nothing-to-distrust',
+          hint: 'Was it promoted? rekey keysets shows how they stand.',
+        })
+      }
+      for (const { host, path, key } of state.leaves) {
+        if (!old.some(one => one.key === key)) continue
+        const name = `certificate/${host}:${path}`
+        if (isAccepted(ctx, name)) ctx.log(`${host}:${path} is of the old CA, and will be refused: accepted`)
+        else left.push(name)
+      }
+    }
+    if (left.length === 0) return
+    throw new HostFailedError(
+      `certificates of the old CA that would be refused: ${left.map(name => name.replace('certificate/', '')).join(', ')}`,
+      {
+        code: 'keysets.old-in-use',
+        hint: `Have them made anew (promote-keysets makes those that components name), or remove them; or let them be refused: accept: [${left.join(', ')}].`,
+      },
+    )
+  },
+}
+
+/** Every server lets in clients of the CA that signs. */
+export const primaryEverywhere = gates.allLetIn<Needs>(primary)
+/** Whom others are told to trust: on the way back, until they trust the old CA again. */
+export const noteFormer = takenBack<Needs>(
+  () => [],
+  ctx =>
+    gates.acceptedEverywhere(ctx, async state =>
+      (await Promise.all(formerOf(state).map(item => oldVisitors(ctx, state, item)))).flat(),
+    ),
+)
+/** The old CA out of every file of a host that trusts the keyset. */
+export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ctx =>
+  gates.acceptedOnHost(ctx, async state =>
+    (await Promise.all(formerOf(state).map(item => oldVisitors(ctx, state, item)))).flat(),
+  ),
+)
+export const primaryLetIn = gates.letsIn<Needs>(primary)
+export const formerRefused = gates.refuses<Needs>(former)
+export const untold = tightened<Needs>((ctx, state) => ({
+  next: without(heldOnMasters(ctx, state), formerOf(state)),
+  gone: formerOf(state),
+}))
+export const formerRefusedEverywhere = gates.allRefuse<Needs>(former)
+
+// Trust again: what was distrusted comes back behind the others.
+
+type TrustNeeds = Needs & OnHost<TrustVariables>
+
+/** The CAs to trust again: those that were named, else the one that was distrusted last. */
+export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {
+  const all = items.filter(({ state }) => state === 'distrusted')
+  const found = vars.items.length > 0 ? items.filter(({ id }) => vars.items.includes(id)) : all.slice(0, 1)
+  if (found.length > 0) return found
+  throw new HostFailedError(`${name} has no CA that was distrusted and is still known`, {
+    code: 'keysets.nothing-to-trust',
+    hint: vars.items.length > 0 ? `It has ${items.map(describe).join(', ') || 'none at all'}.` : undefined,
+  })
+}
+
+const again = (ctx: TrustNeeds, state: KeysetState) => distrustedOf(ctx, state)
+const againVisitors = (ctx: TrustNeeds) => async (state: KeysetState) =>
+  (await Promise.all(again(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
+
+export const noteTrusted = takenBack<TrustNeeds>(again, ctx => gates.refusedEverywhere(ctx, againVisitors(ctx)))
+export const trustAgain = bundles<TrustNeeds>(
+  'trust-the-old-cas-again',
+  (ctx, state, held) => [
+    ...held,
+    ...again(ctx, state)
+      .filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key))
+      .map(({ certificate }) => certificate),
+  ],
+  ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
+)
+export const trustedAgain: StepDefinition<TrustNeeds> = {
+  readOnly: true,
+  when: ctx => !ctx.check,
+  run: ctx => gates.acceptedOnHost(ctx, againVisitors(ctx)),
+}
+export const trustedAgainEverywhere: StepDefinition<TrustNeeds> = {
+  readOnly: true,
+  runOnce: true,
+  when: ctx => !ctx.check,
+  run: ctx => gates.acceptedEverywhere(ctx, againVisitors(ctx)),
+}

@@ -1,0 +1,48 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// Third stage of a graceful rotation: nobody trusts the old CAs any more. Before that, whoever still has what they signed is named; after it,
+// each server refuses it, also what was signed with the old key just now. docs/runbooks/rotate-keysets.md is the page to go by.
+import { play, playbook, step } from 'rekey'
+import { keysets } from 'rekey/rotation'
+import { z } from 'zod'
+
+const { stages } = keysets
+type Context = keysets.Context
+
+export default playbook({
+  name: 'distrust-keysets',
+  summary: 'Have nobody trust the CAs of keysets that were followed by others, and see each server refuse them',
+  vars: z.object(keysets.variables),
+  services: keysets.openServices,
+  plays: [
+    ...keysets.lookAround,
+    play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
+      step('Every server lets in a client of the new CA', stages.primaryEverywhere),
+      step('See that the API server presents its new pair', keysets.pairReread),
+      step('Note which extensions of the API answer', keysets.noteExtensions),
+    ]),
+    ...keysets.beginning,
+    play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
+      step('Note whom the API servers tell others to trust', stages.noteFormer),
+    ]),
+    // The first API server alone, as a canary.
+    play<Context>('Distrust the old CAs', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+      step('Take the old CAs out of the files', stages.distrust),
+      step('See that the servers of this host refuse what the old CAs signed, and could sign', stages.formerRefused),
+      step('See that they let in a client of the new CA', stages.primaryLetIn),
+      step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
+    ]),
+    play<Context>('Tell the others', { hosts: 'masters', tags: ['trust'] }, [
+      step('Take the old CAs out of what API servers have told others', stages.untold),
+    ]),
+    play<Context>('Is it distrusted?', { hosts: 'masters', tags: ['gate'] }, [
+      step('Every server refuses what the old CAs signed, and could sign', stages.formerRefusedEverywhere),
+      step('Every server lets in a client of the new CA still', { ...stages.primaryEverywhere, id: 'verify-let-in' }),
+      step('The extensions of the API answer still', { ...keysets.extensionsAnswer, id: 'verify-extensions' }),
+    ]),
+  ],
+  report: keysets.reportOf([
+    ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
+    ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
+  ]),
+})

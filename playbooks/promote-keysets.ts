@@ -1,0 +1,55 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// Second stage of a graceful rotation: the new CAs sign, and what they sign takes the place of what the old ones did, one API server before
+// the others. Both are trusted, so nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
+import { play, playbook, step } from 'rekey'
+import { authorities, issue, keysets } from 'rekey/rotation'
+import { z } from 'zod'
+
+const { stages } = keysets
+type Context = keysets.Context
+
+export default playbook({
+  name: 'promote-keysets',
+  summary: 'Have the staged CAs of keysets sign, and replace what the old ones signed; both are trusted',
+  vars: z.object(keysets.variables),
+  services: keysets.openServices,
+  plays: [
+    ...keysets.lookAround,
+    play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See that no host is behind', stages.noneBehind),
+      step('Every server lets in a client of the new CA', stages.nextEverywhere),
+      step('Note which extensions of the API answer', keysets.noteExtensions),
+    ]),
+    ...keysets.beginning,
+    play<Context>('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
+      step('Note the CAs that Vault issues from', authorities.noteIssuers),
+      step('Have Vault issue from the new CAs', keysets.promote),
+      step('Write the roles', authorities.writeRoles),
+      step('Make a policy and a short-lived token for this run', authorities.makeToken),
+    ]),
+    play<Context>('Certificates', { hosts: 'masters', tags: ['certificates'] }, [
+      step('Keep the old CAs and what they signed', keysets.keepOld),
+      step('Issue the certificates of this host, and stage them beside the live files', keysets.issueAndStage),
+      step('Verify what is staged: chain, key, names', issue.verifyIssued),
+    ]),
+    // The first API server alone, as a canary.
+    play<Context>('Use the new certificates', { hosts: 'masters', serial: [1, '100%'], tags: ['swap'] }, [
+      step('Put the certificates of this host in place', keysets.swapIn),
+      step('See that the API server has read its pair again', keysets.pairReread),
+      step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
+    ]),
+    play<Context>('The new CAs first', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+      step('Put the new CAs before the old ones', stages.reorder),
+      step('See that the servers of this host let in a client of the new CA', stages.nextLetIn),
+      step('Take the keys of the old CAs away from beside them', stages.oldKeysGone),
+    ]),
+    play<Context>('Is it promoted?', { hosts: 'masters', tags: ['gate'] }, [
+      step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
+    ]),
+  ],
+  report: keysets.reportOf([
+    ['now', 'the new CAs sign; old and new are trusted. It may stay like this.'],
+    ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
+    ['back', 'rekey rollback of this run'],
+  ]),
+})

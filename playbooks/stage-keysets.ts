@@ -1,0 +1,45 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// First stage of a graceful rotation: every server trusts the new CAs of the keysets beside the old ones, and nobody uses them. The cluster may
+// rest like this for weeks. docs/runbooks/rotate-keysets.md is the page to go by.
+import { play, playbook, step } from 'rekey'
+import { authorities, keysets } from 'rekey/rotation'
+import { z } from 'zod'
+
+const { stages } = keysets
+type Context = keysets.Context
+
+export default playbook({
+  name: 'stage-keysets',
+  summary: 'Have every server trust new CAs of keysets beside the old ones; nobody uses them yet',
+  vars: z.object(keysets.variables),
+  services: keysets.openServices,
+  plays: [
+    ...keysets.lookAround,
+    play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See that no other rotation of these keysets rests', stages.mayStage),
+    ]),
+    ...keysets.beginning,
+    play<Context>('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
+      step('Mount and tune the PKI engines', authorities.mountEngines),
+      step('Note the CAs that Vault issues from', authorities.noteIssuers),
+      step('Make the new CAs beside them', keysets.makeStaged),
+      step('Write the roles', authorities.writeRoles),
+    ]),
+    play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
+      step('Note whom the API servers tell others to trust', stages.noteStaged),
+    ]),
+    // The first master alone: where its servers don't read the file again, the others still have theirs.
+    play<Context>('Trust the new CAs', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+      step('Put the new CAs behind the old ones', stages.stage),
+      step('See that the servers of this host let in a client of the new CA', stages.stagedLetIn),
+    ]),
+    play<Context>('Is it staged?', { hosts: 'masters', tags: ['gate'] }, [
+      step('Every server lets in a client of the new CA', stages.stagedEverywhere),
+    ]),
+  ],
+  report: keysets.reportOf([
+    ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
+    ['next', 'rekey run promote-keysets, with the same keysets'],
+    ['back', 'rekey rollback of this run'],
+  ]),
+})

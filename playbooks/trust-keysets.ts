@@ -1,0 +1,35 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// The way back from a distrust, from whatever machine: every server trusts the old CAs again, beside those that sign. It takes the certificates
+// of these CAs alone, which the masters keep. docs/runbooks/rotate-keysets.md is the page to go by.
+import { play, playbook, step } from 'rekey'
+import { keysets } from 'rekey/rotation'
+import { z } from 'zod'
+
+const { stages } = keysets
+const variables = z.object({ ...keysets.variables, ...stages.trustVariables }) // items
+type Context = keysets.Context & { readonly vars: z.output<typeof variables> }
+
+export default playbook({
+  name: 'trust-keysets',
+  summary: 'Have every server trust CAs of keysets again that were distrusted',
+  vars: variables,
+  services: keysets.openServices,
+  plays: [
+    ...keysets.lookAround,
+    ...keysets.beginning,
+    play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
+      step('Note whom the API servers tell others to trust', stages.noteTrusted),
+    ]),
+    play<Context>('Trust the old CAs again', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+      step('Put the old CAs behind those that sign', stages.trustAgain),
+      step('See that the servers of this host let in what the old CAs signed', stages.trustedAgain),
+    ]),
+    play<Context>('Is it trusted?', { hosts: 'masters', tags: ['gate'] }, [
+      step('Every server lets in what the old CAs signed', stages.trustedAgainEverywhere),
+    ]),
+  ],
+  report: keysets.reportOf([
+    ['now', 'old and new are trusted; the new ones sign. It may stay like this.'],
+    ['next', 'rekey run distrust-keysets, once nobody uses the old any more'],
+  ]),
+})
