@@ -47,7 +47,7 @@ export async function askAs(
       rejectUnauthorized: false,
     })
     const outgoing = https().request({
-      ...{ method, path, host: 'localhost', agent: false, createConnection: () => secured },
+      ...{ method, path, host: 'localhost', createConnection: () => secured },
       headers: {
         accept: 'application/json',
         connection: 'close',
