@@ -109,7 +109,7 @@ async function requireOneName(ctx: OnHost, changes: readonly Pick<Change, 'path'
   const paths = changes.map(({ path }) => path)
   const { stdout } = await ctx.$({
     quiet: true,
-  })`for f in ${paths}; do [ "$(stat -c %h "$f")" = 1 ] || find "$(dirname "$f")" /etc/kubernetes /var/lib/kubelet /root /home /var/backups -xdev -samefile "$f" 2>/dev/null | sort -u | tr '\\n' ' '; done`
+  })`for f in ${paths}; do [ "$(stat -c %h "$f")" = 1 ] || find "$(dirname "$f")" /etc/kubernetes /var/lib/kubelet/pki -xdev -samefile "$f" 2>/dev/null | sort -u | tr '\\n' ' '; done`
   const names = stdout.trim()
   if (names === '' && (await oneName(ctx, paths))) return
   throw new HostFailedError(`${ctx.host.name}: one file under several names: ${names || paths.join(', ')}`, {

@@ -2,8 +2,9 @@
 import test from 'ava'
 import type { MachineFacts } from '../../../lib/kubernetes/layout/layout.ts'
 import { certificates as plan, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
-import type { CertificateFacts } from '../../../lib/pki/certificates/certificate.ts'
+import { type CertificateFacts, parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { placePath } from '../../../lib/pki/specs.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 import { facts, kubeadmMachine } from './_kubeadm.ts'
 
 const cluster = [
@@ -102,4 +103,19 @@ test.serial('a certificate that no plan knows is found, superseded ones of the k
   const specs = plan(machines)
   t.deepEqual(unplannedCertificates(machines, specs), [{ host: 'n1', path: '/etc/kubernetes/pki/monitoring.crt' }])
   t.deepEqual(unplannedCertificates(cluster, plan(cluster)), [])
+})
+
+test.serial('while one CA follows another, what either of them signed is the cluster’s own', async t => {
+  const [old, next] = await Promise.all(['old', 'next'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const leaf = await issue({ name: 'CN=front-proxy-client', issuer: next })
+  const path = '/etc/kubernetes/pki/front-proxy-ca.crt'
+  const master = kubeadmMachine('m1', { address: '10.0.0.1', master: true })
+  const certificates = new Map([
+    ...master.certificates,
+    [path, parseCertificate(old?.pem ?? '')],
+    ['/etc/kubernetes/pki/front-proxy-client.crt', parseCertificate(leaf.pem)],
+  ])
+  t.deepEqual(only([{ ...master, certificates }], 'front-proxy-client'), [], 'of a CA that nobody trusts')
+  const bundles = new Map([[path, [old?.pem ?? '', next?.pem ?? '']]])
+  t.is(only([{ ...master, certificates, bundles }], 'front-proxy-client').length, 1)
 })

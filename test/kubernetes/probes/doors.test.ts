@@ -1,0 +1,133 @@
+// Whether a server knows who asks, by what it answers: servers of this process that answer as those of a cluster do.
+import { createServer } from 'node:https'
+import { type AddressInfo, connect } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import test from 'ava'
+import type { RekeyError } from '../../../lib/errors.ts'
+import type { KubernetesApi } from '../../../lib/kubernetes/api/api.ts'
+import { type Door, doorOf, extensionDoors, isKnown } from '../../../lib/kubernetes/probes/doors.ts'
+import { signClientCertificate } from '../../../lib/pki/issuer/client-certificate.ts'
+import type { HostSession } from '../../../lib/playbook/model.ts'
+import { type Issued, issue } from '../../pki/certificates/_certificates.ts'
+
+let authority: Issued
+let server: Issued
+
+test.before(async () => {
+  authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  server = await issue({ name: 'CN=server', issuer: authority })
+})
+
+/** A server that trusts clients of the CA as front proxies, and answers those that it knows and those that it doesn't. */
+async function listen(known: (user: string) => [number, string], unknown: [number, string] = [401, 'Unauthorized']) {
+  const seen: { method?: string; path?: string; body: string }[] = []
+  const listening = createServer(
+    { cert: server.pem, key: server.keyPem, ca: authority.pem, requestCert: true, rejectUnauthorized: false },
+    (request, answer) => {
+      let body = ''
+      request.on('data', chunk => {
+        body += chunk
+      })
+      request.on('end', () => {
+        seen.push({ method: request.method, path: request.url, body })
+        const by = (request.socket as TLSSocket).authorized
+        const [status, text] = by ? known(String(request.headers['x-remote-user'])) : unknown
+        answer.writeHead(status).end(text)
+      })
+    },
+  )
+  await new Promise<void>(resolve => listening.listen(0, '127.0.0.1', resolve))
+  const { port } = listening.address() as AddressInfo
+  const door = (question: Door['question'] = { path: '/metrics' }): Door => ({
+    ...{ where: 'kube-scheduler of m1', place: `m1:${port}`, question },
+    open: async () => connect(port, '127.0.0.1'),
+  })
+  return { door, seen, close: () => listening.close(), port }
+}
+
+const visitor = async (of: Issued, user = 'rekey-probe') => ({
+  credential: await signClientCertificate({ authority: of.pem, key: of.keyPem, commonName: 'front-proxy-client' }),
+  user,
+  headers: { 'X-Remote-User': user },
+})
+
+const refusal = (user: string): [number, string] => [403, `forbidden: User "${user}" cannot get path "/metrics"`]
+
+test('a server that refuses somebody by name knows them, and one that says 401 does not', async t => {
+  const { door, close } = await listen(refusal)
+  t.true(await isKnown(door(), await visitor(authority)))
+  const another = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  t.false(await isKnown(door(), await visitor(another)), 'of another CA with the same name')
+  close()
+})
+
+test('one that takes them for nobody does not know them', async t => {
+  const { door, close } = await listen(refusal, refusal('system:anonymous'))
+  t.false(await isKnown(door(), await visitor(await issue({ name: 'CN=other', ca: true }))))
+  close()
+})
+
+test('somebody whose name begins alike is somebody else', async t => {
+  const { door, close } = await listen(user => refusal(`${user}-2`))
+  t.false(await isKnown(door(), await visitor(authority)))
+  close()
+})
+
+test('what it is asked goes to it whole', async t => {
+  const { door, seen, close } = await listen(user => [
+    201,
+    JSON.stringify({ status: { userInfo: { username: user } } }),
+  ])
+  const question = { method: 'POST', path: '/who', body: { kind: 'SelfSubjectReview' } } as const
+  t.true(await isKnown(door(question), await visitor(authority)))
+  t.deepEqual(seen, [{ method: 'POST', path: '/who', body: '{"kind":"SelfSubjectReview"}' }])
+  close()
+})
+
+test('a server that is not there is said by its place', async t => {
+  const { door, close, port } = await listen(refusal)
+  close()
+  const error = await t.throwsAsync<RekeyError>(isKnown(door(), await visitor(authority)))
+  t.is(error?.code, 'ask.no-answer')
+  t.regex(error?.message ?? '', new RegExp(`^m1:${port} does not answer: .*ECONNREFUSED`))
+})
+
+test('a host without a component has no door of it', t => {
+  t.is(doorOf({} as HostSession, { host: 'm1', components: {} }, 'kube-scheduler'), undefined)
+})
+
+test('extension API servers are asked at each address behind their service, by the port that it leads to', async t => {
+  const services = [
+    { metadata: { name: 'v1.apps' }, spec: { group: 'apps', version: 'v1' } },
+    {
+      metadata: { name: 'v1beta1.metrics.k8s.io' },
+      spec: { group: 'metrics.k8s.io', version: 'v1beta1', service: { namespace: 'kube-system', name: 'metrics' } },
+    },
+  ]
+  const slice = {
+    metadata: { name: 'metrics-x' },
+    ports: [
+      { name: 'health', port: 8080 },
+      { name: 'https', port: 10250 },
+    ],
+    endpoints: [
+      { addresses: ['10.0.0.7'], conditions: { ready: true } },
+      { addresses: ['10.0.0.8'], conditions: { ready: false } },
+      { addresses: ['10.0.0.9'] },
+    ],
+  }
+  const api = {
+    each: async function* () {
+      yield* services
+    },
+    get: async () => ({ metadata: { name: 'metrics' }, spec: { ports: [{ name: 'https', port: 443 }] } }),
+    list: async () => [slice],
+  } as unknown as KubernetesApi
+  const asked: string[] = []
+  const session = { forward: async (address: string, port: number) => asked.push(`${address}:${port}`) }
+  const doors = await extensionDoors(session as unknown as HostSession, api)
+  for (const { open } of doors) await open()
+  t.deepEqual(asked, ['10.0.0.7:10250', '10.0.0.9:10250'])
+  t.is(doors[0]?.where, 'extension API server v1beta1.metrics.k8s.io at 10.0.0.7')
+  t.is(doors[0]?.question.path, '/apis/metrics.k8s.io/v1beta1/rekey-probe')
+})

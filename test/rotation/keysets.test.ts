@@ -1,0 +1,190 @@
+// What the stages of a graceful rotation make of files, and what keeps them from beginning. Hosts are folders of this machine.
+import { linkSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RekeyError } from '../../lib/errors.ts'
+import { archive } from '../../lib/operations/backup.ts'
+import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
+import { splitBundle } from '../../lib/pki/certificates/certificate.ts'
+import { bundles } from '../../lib/rotation/keysets/bundles.ts'
+import { stages } from '../../lib/rotation/keysets/index.ts'
+import { readCount } from '../../lib/rotation/keysets/leaves.ts'
+import { type Item, type KeysetState, lookStep } from '../../lib/rotation/keysets/state.ts'
+import { temporaryFolder } from '../_temporary.ts'
+import { localSession } from '../kubernetes/_local.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
+
+let old: string
+let next: string
+let foreign: string
+
+test.before(async () => {
+  const made = ['old', 'next', 'foreign'].map(async name => (await issue({ name: `CN=${name}`, ca: true })).pem)
+  ;[old = '', next = '', foreign = ''] = await Promise.all(made)
+})
+
+const item = (certificate: string, state: Item['state'], issuer?: string): Item => {
+  const key = publicKeyOf(certificate) ?? ''
+  return { id: key.slice(0, 8), key, state, certificate, ...(issuer !== undefined && { issuer }) }
+}
+
+const keyset = (more: Partial<KeysetState>): KeysetState => ({
+  ...{ name: 'front-proxy-ca', authority: 'front-proxy', items: [], bundles: {}, leaves: [] },
+  ...more,
+})
+
+/** A context of a step, of a run that found these keysets. */
+const context = (states: KeysetState[], more: Record<string, unknown> = {}) =>
+  ({
+    vars: { accept: [], items: [] },
+    registered: (step: string) => (step === lookStep ? states : undefined),
+    ...{ log: () => {}, milestone: () => {}, check: false },
+    ...more,
+  }) as never
+
+/** A folder as a host whose file of CAs holds `held`, with an archive of before. */
+async function hostWith(held: string, wanted: (held: readonly string[]) => readonly string[]) {
+  const folder = temporaryFolder('keysets')
+  mkdirSync(join(folder, 'pki'))
+  const path = join(folder, 'pki', 'front-proxy-ca.crt')
+  writeFileSync(path, held, { mode: 0o640 })
+  const session = await localSession()
+  const vars = { backup_directory: join(folder, 'backups'), accept: [], items: [] }
+  await archive(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path])
+  const state = keyset({ bundles: { m1: { [path]: splitBundle(held) } } })
+  const registered = (step: string) =>
+    step === lookStep ? [state] : { host: 'm1', files: { [path]: { real: path, mode: 0o640, owner: 'root:root' } } }
+  const ctx = context([state], { ...session, vars, registered, run: 'run-1' })
+  let proven = 0
+  const step = bundles<never>(
+    'trust',
+    (_, __, now) => wanted(now),
+    async () => {
+      proven++
+    },
+  )
+  return { path, folder: join(folder, 'pki'), ctx, step, proven: () => proven }
+}
+
+test('a file gets the new CA behind the old one, by a rename, and keeps its mode; undone it is what it was', async t => {
+  const { path, folder, ctx, step, proven } = await hostWith(`# ours\n${old}`, held => [...held, next])
+  const inode = statSync(path).ino
+  await step.run(ctx)
+  t.is(readFileSync(path, 'utf8'), old + next)
+  t.not(statSync(path).ino, inode)
+  t.is(statSync(path).mode & 0o777, 0o640)
+  t.is(statSync(path).nlink, 1)
+  await step.rollback?.(ctx)
+  t.is(readFileSync(path, 'utf8'), `# ours\n${old}`)
+  t.is(proven(), 1, 'that it was read again is proven')
+  t.deepEqual(readdirSync(folder), ['front-proxy-ca.crt'])
+})
+
+test('done again after it was cut off, it changes nothing more', async t => {
+  const { path, ctx, step } = await hostWith(old, held => [...held, next])
+  await step.run(ctx)
+  const inode = statSync(path).ino
+  await step.run(ctx)
+  t.is(statSync(path).ino, inode)
+})
+
+test('a file that somebody has changed since it was read is left alone, on the way there and back', async t => {
+  const { path, ctx, step } = await hostWith(old, held => [...held, next])
+  writeFileSync(path, old + foreign)
+  const there = await t.throwsAsync<RekeyError>(async () => step.run(ctx))
+  t.is(there?.code, 'keysets.changed')
+  const back = await t.throwsAsync<RekeyError>(async () => step.rollback?.(ctx))
+  t.is(back?.code, 'rollback.changed')
+  t.is(readFileSync(path, 'utf8'), old + foreign)
+})
+
+test('a file with a second name is refused, and both names are said: whoever watches it would hear of nothing', async t => {
+  const { path, ctx, step } = await hostWith(old, held => [...held, next])
+  linkSync(path, `${path}.bak`)
+  const error = await t.throwsAsync<RekeyError>(async () => step.run(ctx))
+  t.is(error?.code, 'keysets.hard-link')
+  t.true(error?.message.includes(`${path} ${path}.bak`), error?.message)
+  t.is(readFileSync(path, 'utf8'), old)
+})
+
+test('no file is left without a CA', async t => {
+  const { ctx, step } = await hostWith(old, () => [])
+  const error = await t.throwsAsync<RekeyError>(async () => step.run(ctx))
+  t.is(error?.code, 'keysets.empty')
+})
+
+test('a second rotation is refused while one rests', t => {
+  const resting = keyset({ items: [item(next, 'primary', 'i-2'), item(old, 'trusted')] })
+  const error = t.throws<RekeyError>(() => stages.mayStage.run(context([resting])))
+  t.is(error?.code, 'keysets.not-over')
+  t.notThrows(() =>
+    stages.mayStage.run(context([keyset({ items: [item(old, 'primary'), item(next, 'staged', 'i-2')] })])),
+  )
+})
+
+test('a host whose file lacks the staged CA keeps it from being promoted, and is named', t => {
+  const behind = keyset({
+    items: [item(old, 'primary'), item(next, 'staged', 'i-2')],
+    bundles: { m1: { '/pki/ca.crt': [old, next] }, m2: { '/pki/ca.crt': [old] } },
+  })
+  const error = t.throws<RekeyError>(() => stages.noneBehind.run(context([behind])))
+  t.is(error?.code, 'keysets.behind')
+  t.regex(error?.message ?? '', /is not staged everywhere: m2:\/pki\/ca\.crt lacks it/)
+})
+
+test('nothing is promoted where nothing is staged, or Vault lacks its key', t => {
+  for (const items of [[item(old, 'primary')], [item(old, 'primary'), item(next, 'staged')]]) {
+    const error = t.throws<RekeyError>(() => stages.noneBehind.run(context([keyset({ items })])))
+    t.is(error?.code, 'keysets.nothing-staged')
+  }
+})
+
+test('a promotion that was broken off is gone on with, though Vault issues from the new CA already', t => {
+  const half = keyset({
+    items: [item(next, 'primary', 'i-2'), item(old, 'trusted')],
+    bundles: { m1: { '/pki/ca.crt': [old, next] } },
+  })
+  t.notThrows(() => stages.noneBehind.run(context([half])))
+})
+
+test('whoever has a certificate of the old CA keeps it from being distrusted, and is named, unless they are accepted', t => {
+  const promoted = keyset({
+    items: [item(next, 'primary', 'i-2'), item(old, 'trusted')],
+    leaves: [
+      { host: 'm1', path: '/pki/front-proxy-client.crt', key: publicKeyOf(next) ?? '' },
+      { host: 'm2', path: '/opt/proxy.crt', key: publicKeyOf(old) ?? '' },
+    ],
+  })
+  const error = t.throws<RekeyError>(() => stages.nobodyNeedsTheOld.run(context([promoted])))
+  t.is(error?.code, 'keysets.old-in-use')
+  t.regex(error?.message ?? '', /would be refused: m2:\/opt\/proxy\.crt$/)
+  t.regex(error?.hint ?? '', /accept: \[certificate\/m2:\/opt\/proxy\.crt\]/)
+  const accepted = { vars: { accept: ['certificate/m2:*'] } }
+  t.notThrows(() => stages.nobodyNeedsTheOld.run(context([promoted], accepted)))
+})
+
+test('there must be an old one to distrust', t => {
+  const error = t.throws<RekeyError>(() =>
+    stages.nobodyNeedsTheOld.run(context([keyset({ items: [item(old, 'primary'), item(next, 'staged', 'i-2')] })])),
+  )
+  t.is(error?.code, 'keysets.nothing-to-distrust')
+})
+
+test('trusted again is what was distrusted last, or what is named', t => {
+  const items = [item(next, 'primary', 'i-2'), item(old, 'distrusted'), item(foreign, 'distrusted')]
+  const chosen = (...ids: string[]) =>
+    stages.distrustedOf({ vars: { items: ids } } as never, keyset({ items })).map(({ certificate }) => certificate)
+  t.deepEqual(chosen(), [old])
+  t.deepEqual(chosen(items[2]?.id ?? ''), [foreign])
+  t.is(t.throws<RekeyError>(() => chosen('00000000'))?.code, 'keysets.nothing-to-trust')
+})
+
+test('how often an API server has read its pair is told by its metrics, or not at all', t => {
+  const metrics = [
+    'workqueue_work_duration_seconds_count{name="DynamicCABundle-client-ca-bundle"} 3',
+    'workqueue_work_duration_seconds_count{name="DynamicCABundle-aggregator-proxy-cert"} 12',
+    'workqueue_retries_total{name="DynamicCABundle-aggregator-proxy-cert"} 1',
+  ]
+  t.is(readCount(metrics.join('\n')), 12)
+  t.is(readCount(metrics[0] ?? ''), undefined)
+})
