@@ -1,0 +1,140 @@
+// A keyset rotated gracefully on a real cluster: each stage killed once and gone on with, undone once, and judged from outside. No API server
+// is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
+import { strict as assert } from 'node:assert'
+import test from 'ava'
+import * as lab from '../../lib/lab/index.ts'
+import type { RunEvent } from '../../lib/run/events.ts'
+import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from './_lab.ts'
+import { filesOf, on } from './_outside.ts'
+
+let shape: lab.Shape
+
+test.before(async () => {
+  shape = await upFresh()
+  for (const master of masters()) await on(shape, master, keepOld)
+})
+
+test.after.always(async () => {
+  await lab.down(shape.name, () => {})
+})
+
+const masters = () => shape.machines.filter(({ role }) => role === 'master').map(({ name }) => name)
+const pki = '/etc/kubernetes/pki'
+const old = '/root/old-front-proxy'
+
+/** Keeps what somebody had in hand before: the CA with its key, a certificate that it signed, and one that is forged with its key. */
+const keepOld = `set -e; rm -rf ${old}; mkdir -m 700 ${old}; cd ${old}
+cp ${pki}/front-proxy-ca.* ${pki}/front-proxy-client.* .
+openssl req -new -newkey rsa:2048 -nodes -keyout forged.key -subj /CN=front-proxy-client -out forged.csr 2>/dev/null
+printf 'extendedKeyUsage=clientAuth\n' >extensions
+openssl x509 -req -in forged.csr -CA front-proxy-ca.crt -CAkey front-proxy-ca.key -CAcreateserial -days 30 -extfile extensions -out forged.crt 2>/dev/null`
+
+/** The statuses that API server, controller-manager and scheduler of each master give to an administrator by the word of this proxy. */
+const statuses = async (pair: string): Promise<string[]> => {
+  const ask = (port: number) =>
+    `curl -sk -o /dev/null -w '%{http_code} ' --cert ${pair}.crt --key ${pair}.key -H 'X-Remote-User: somebody' -H 'X-Remote-Group: system:masters' https://127.0.0.1:${port}/metrics`
+  const said = await Promise.all(
+    masters().map(master => on(shape, master, `${[6443, 10257, 10259].map(ask).join('; ')}; true`)),
+  )
+  return [...new Set(said.flatMap(text => text.trim().split(' ')))]
+}
+
+/** Which processes the API servers are. */
+const apiServers = async () =>
+  Promise.all(masters().map(master => on(shape, master, "grep -lzxE '(/[^ ]*/)?kube-apiserver' /proc/[0-9]*/cmdline")))
+
+/** How many certificates each master's file of the CA holds. */
+const held = async () => {
+  const count = `grep -c BEGIN ${pki}/front-proxy-ca.crt`
+  return [...new Set(await Promise.all(masters().map(master => on(shape, master, count))))].map(Number)
+}
+
+const words = (stage: string) => [
+  'run',
+  `${stage}-keysets`,
+  '-i',
+  lab.inventoryPath(shape.name),
+  '-e',
+  'keysets=front-proxy-ca',
+]
+
+/** Runs a stage, killed once as a step begins, and gone on with. Returns its folder. */
+async function killedOnce(stage: string, step: string): Promise<string> {
+  let killed = false
+  const fatal = (event: RunEvent) => {
+    if (killed || event.kind !== 'step.started' || event.step !== step) return false
+    killed = true
+    return true
+  }
+  const first = await killedAt(words(stage), fatal)
+  assert.equal(first.code, null, `it was killed: ${saidBy(first)}`)
+  const { folder } = eventOf(eventsOf(first), 'run.started')
+  const called = await rekey(['resume', folder, '--output', 'json'])
+  assert.equal(called.code, 0, saidBy(called))
+  const { sections } = eventOf(eventsOf(called), 'run.report')
+  const workloads = sections.find(({ title }) => title === 'Workloads')?.rows ?? []
+  assert.ok(workloads.length > 0)
+  for (const [, said] of workloads) assert.match(said, /, 0 of them refused/)
+  return folder
+}
+
+async function stageRun(stage: string): Promise<void> {
+  const called = await rekey([...words(stage), '--output', 'json'])
+  assert.equal(called.code, 0, saidBy(called))
+}
+
+async function undone(folder: string): Promise<void> {
+  const called = await rekey(['rollback', folder, '--output', 'json'])
+  assert.equal(called.code, 0, saidBy(called))
+}
+
+test.serial('staged, old and new are trusted; undone, every file is what it was', async t => {
+  const before = await filesOf(shape)
+  const processes = await apiServers()
+  const folder = await killedOnce('stage', 'trust-the-new-cas')
+  t.deepEqual(await held(), [2])
+  await undone(folder)
+  t.deepEqual(await filesOf(shape), before)
+  t.deepEqual(await statuses(`${old}/front-proxy-client`), ['200'])
+  await stageRun('stage')
+  t.deepEqual(await held(), [2])
+  t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+})
+
+test.serial(
+  'promoted, API servers speak by the new CA, and the old certificates work; undone, every file is what it was',
+  async t => {
+    const before = await filesOf(shape)
+    const processes = await apiServers()
+    const verified = `tail -n +1 ${pki}/front-proxy-ca.crt | openssl verify -CAfile ${old}/front-proxy-ca.crt ${pki}/front-proxy-client.crt >/dev/null 2>&1 && echo old || echo new`
+    const folder = await killedOnce('promote', 'put-the-certificates-in-place')
+    for (const master of masters()) t.is((await on(shape, master, verified)).trim(), 'new', master)
+    t.deepEqual(await statuses(`${old}/front-proxy-client`), ['200'])
+    await undone(folder)
+    t.deepEqual(await filesOf(shape), before)
+    await stageRun('promote')
+    t.deepEqual(await statuses(`${pki}/front-proxy-client`), ['200'])
+    t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+  },
+)
+
+test.serial(
+  'distrusted, every server refuses what the old CA signed, and what is forged with its key; undone and trusted again, none does',
+  async t => {
+    const before = await filesOf(shape)
+    const processes = await apiServers()
+    const folder = await killedOnce('distrust', 'distrust-the-old-cas')
+    t.deepEqual(await held(), [1])
+    t.deepEqual(await statuses(`${old}/front-proxy-client`), ['401'])
+    t.deepEqual(await statuses(`${old}/forged`), ['401'])
+    t.deepEqual(await statuses(`${pki}/front-proxy-client`), ['200'])
+    await undone(folder)
+    t.deepEqual(await filesOf(shape), before)
+    t.deepEqual(await statuses(`${old}/front-proxy-client`), ['200'])
+    await stageRun('distrust')
+    t.deepEqual(await statuses(`${old}/forged`), ['401'])
+    await stageRun('trust')
+    t.deepEqual(await statuses(`${old}/forged`), ['200'])
+    t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+  },
+)
