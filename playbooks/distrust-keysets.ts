@@ -35,7 +35,7 @@ export default playbook({
     play<Context>('Tell the others', { hosts: 'masters', tags: ['trust'] }, [
       step('Take the old CAs out of what API servers have told others', stages.untold),
     ]),
-    play<Context>('Is it distrusted?', { hosts: 'masters', tags: ['gate'] }, [
+    play<Context>('Is it distrusted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server refuses what the old CAs signed, and could sign', stages.formerRefusedEverywhere),
       step('Every server lets in a client of the new CA still', { ...stages.primaryEverywhere, id: 'verify-let-in' }),
       step('The extensions of the API answer still', { ...keysets.extensionsAnswer, id: 'verify-extensions' }),

@@ -43,7 +43,7 @@ export default playbook({
       step('See that the servers of this host let in a client of the new CA', stages.nextLetIn),
       step('Take the keys of the old CAs away from beside them', stages.oldKeysGone),
     ]),
-    play<Context>('Is it promoted?', { hosts: 'masters', tags: ['gate'] }, [
+    play<Context>('Is it promoted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
     ]),
   ],
