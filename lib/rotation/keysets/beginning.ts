@@ -1,20 +1,43 @@
-// How every stage begins: each host looked at, the keysets read, what a stage changes backed up, the API asked from here on.
-
+// How every stage begins: the variables that it takes, what it holds in memory; each host looked at, the keysets read, what a stage changes
+// backed up, the API asked from here on.
 import type { z } from 'zod'
-import type { StepContext } from '../../playbook/model.ts'
-import { type Play, play, step } from '../../playbook/model.ts'
+import { type Play, play, type RunContext, type StepContext, step } from '../../playbook/model.ts'
 import * as drift from '../as-found/drift.ts'
+import * as extra from '../as-found/extra.ts'
+import * as authorities from '../authorities.ts'
 import * as backup from '../backup.ts'
 import * as conditions from '../conditions.ts'
 import { everyMachine } from '../given/hosts.ts'
+import { type Services as Others, openServices as open } from '../given/services.ts'
+import * as vault from '../given/vault.ts'
 import * as observe from '../observe.ts'
 import * as preflight from '../preflight.ts'
+import * as report from '../report.ts'
 import { oneNameEach } from './bundles.ts'
-import { plan } from './chosen.ts'
+import * as chosen from './chosen.ts'
+import type { WithVisitors } from './credentials.ts'
 import { askVault } from './issuers.ts'
-import type { Services } from './services.ts'
 import { look } from './state.ts'
-import type { variables } from './variables.ts'
+
+export const variables = {
+  ...chosen.variables, // keysets
+  ...vault.variables, // vault_addr, vault_cacert, vault_token_file
+  ...authorities.variables, // cluster_name, pki_authorities, pki_mount, ca_ttl, certificate_ttl, vault_manage_roles
+  ...preflight.variables, // clock_tolerance
+  ...conditions.variables, // accept
+  ...backup.variables, // backup_directory
+  ...extra.variables, // extra_certificates
+  ...observe.variables, // api_server, canary_results
+  ...report.variables, // look_around
+}
+
+/** What the stages of a rotation of keysets need. */
+export type Services = Others & WithVisitors
+
+/** Opens them; nothing is connected before a step asks. */
+export function openServices(run: RunContext<vault.Variables>): Services & { close(): Promise<void> } {
+  return { ...open(run), visitors: new Map() }
+}
 
 /** What the steps of a stage get. */
 export type Context = StepContext<z.output<z.ZodObject<typeof variables>>> & Services
@@ -30,7 +53,7 @@ export const lookAround: readonly Play<Context>[] = [
   ]),
   play<Context>('Preflight: nodes, keysets, Vault', { hosts: 'masters', tags: ['preflight'] }, [
     step('Look at the cluster: nodes, pods, webhooks', conditions.look),
-    step('Plan the certificates', plan),
+    step('Plan the certificates', chosen.plan),
     step('Look at the keysets', look),
     step('Ask Vault', askVault),
     step('Look for second names of the files that change', oneNameEach),

@@ -1,11 +1,6 @@
 // Keysets rotated gracefully: staged, promoted, distrusted, and trusted again. What each stage is made of, for its playbook.
-export { beginning, type Context, lookAround } from './beginning.ts'
-export { oneNameEach } from './bundles.ts'
-export { plan } from './chosen.ts'
-export { askVault, makeStaged, promote } from './issuers.ts'
+export { beginning, type Context, lookAround, openServices, type Services, variables } from './beginning.ts'
+export { makeStaged, promote } from './issuers.ts'
 export { extensionsAnswer, issueAndStage, keepOld, noteExtensions, pairReread, swapIn } from './leaves.ts'
 export { reportOf } from './report.ts'
-export { openServices, type Services } from './services.ts'
 export * as stages from './stages.ts'
-export { look } from './state.ts'
-export { variables } from './variables.ts'

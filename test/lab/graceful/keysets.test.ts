@@ -2,10 +2,10 @@
 // is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
 import { strict as assert } from 'node:assert'
 import test from 'ava'
-import * as lab from '../../lib/lab/index.ts'
-import type { RunEvent } from '../../lib/run/events.ts'
-import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from './_lab.ts'
-import { filesOf, on } from './_outside.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import type { RunEvent } from '../../../lib/run/events.ts'
+import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
+import { filesOf, on } from '../_outside.ts'
 
 let shape: lab.Shape
 
