@@ -53,7 +53,12 @@ async function hostWith(held: string, wanted: (held: readonly string[]) => reado
   await archive(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path])
   const state = keyset({ bundles: { m1: { [path]: splitBundle(held) } } })
   const registered = (step: string) =>
-    step === lookStep ? [state] : { host: 'm1', files: { [path]: { real: path, mode: 0o640, owner: 'root:root' } } }
+    step === lookStep
+      ? [state]
+      : {
+          ...{ host: 'm1', certificates: {}, kubeconfigs: {}, layout: { host: 'm1', components: {} } },
+          files: { [path]: { real: path, mode: 0o640, owner: 'root:root' } },
+        }
   const ctx = context([state], { ...session, vars, registered, run: 'run-1' })
   let proven = 0
   const step = bundles<never>(

@@ -1,6 +1,7 @@
 // The files by which servers trust the CAs of a keyset, written anew: beside the old one, renamed over it, and seen to be read by whoever
 // names it. What they held is put back from the archive of the host.
 import { HostFailedError } from '../../errors.ts'
+import { stagingFolders } from '../../kubernetes/components/kept.ts'
 import { asItLies } from '../../kubernetes/trust/certificate-files.ts'
 import { changedAfterSwap, restoreFiles } from '../../operations/restore.ts'
 import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../operations/staging.ts'
@@ -8,7 +9,7 @@ import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
-import { readingOf } from '../given/found.ts'
+import { filesOf, layoutOf, readingOf } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
 import { type KeysetState, statesOf } from './state.ts'
 
@@ -107,9 +108,10 @@ async function left(ctx: OnHost, changes: readonly Change[]): Promise<Change[]> 
  */
 async function requireOneName(ctx: OnHost, changes: readonly Pick<Change, 'path'>[]): Promise<void> {
   const paths = changes.map(({ path }) => path)
+  const folders = stagingFolders(layoutOf(ctx), filesOf(ctx))
   const { stdout } = await ctx.$({
     quiet: true,
-  })`for f in ${paths}; do [ "$(stat -c %h "$f")" = 1 ] || find "$(dirname "$f")" /etc/kubernetes /var/lib/kubelet/pki -xdev -samefile "$f" 2>/dev/null | sort -u | tr '\\n' ' '; done`
+  })`for f in ${paths}; do [ "$(stat -c %h "$f")" = 1 ] || find "$(dirname "$f")" ${folders} -xdev -samefile "$f" 2>/dev/null | sort -u | tr '\\n' ' '; done`
   const names = stdout.trim()
   if (names === '' && (await oneName(ctx, paths))) return
   throw new HostFailedError(`${ctx.host.name}: one file under several names: ${names || paths.join(', ')}`, {
