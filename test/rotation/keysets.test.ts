@@ -29,7 +29,7 @@ const item = (certificate: string, state: Item['state'], issuer?: string): Item 
 }
 
 const keyset = (more: Partial<KeysetState>): KeysetState => ({
-  ...{ name: 'front-proxy-ca', authority: 'front-proxy', items: [], bundles: {}, leaves: [] },
+  ...{ name: 'front-proxy-ca', authority: 'front-proxy', items: [], bundles: {}, uses: [], unread: [] },
   ...more,
 })
 
@@ -155,9 +155,9 @@ test('a promotion that was broken off is gone on with, though Vault issues from 
 test('whoever has a certificate of the old CA keeps it from being distrusted, and is named, unless they are accepted', t => {
   const promoted = keyset({
     items: [item(next, 'primary', 'i-2'), item(old, 'trusted')],
-    leaves: [
-      { host: 'm1', path: '/pki/front-proxy-client.crt', key: publicKeyOf(next) ?? '' },
-      { host: 'm2', path: '/opt/proxy.crt', key: publicKeyOf(old) ?? '' },
+    uses: [
+      { where: 'm1:/pki/front-proxy-client.crt', key: publicKeyOf(next) ?? '' },
+      { where: 'm2:/opt/proxy.crt', key: publicKeyOf(old) ?? '' },
     ],
   })
   const error = t.throws<RekeyError>(() => stages.nobodyNeedsTheOld.run(context([promoted])))
@@ -166,6 +166,16 @@ test('whoever has a certificate of the old CA keeps it from being distrusted, an
   t.regex(error?.hint ?? '', /accept: \[certificate\/m2:\/opt\/proxy\.crt\]/)
   const accepted = { vars: { accept: ['certificate/m2:*'] } }
   t.notThrows(() => stages.nobodyNeedsTheOld.run(context([promoted], accepted)))
+})
+
+test('nothing is distrusted where not everything could be read, unless that is accepted', t => {
+  const promoted = keyset({
+    items: [item(next, 'primary', 'i-2'), item(old, 'trusted')],
+    unread: ['m2: not all certificates were read'],
+  })
+  const error = t.throws<RekeyError>(() => stages.nobodyNeedsTheOld.run(context([promoted])))
+  t.is(error?.code, 'keysets.unread')
+  t.notThrows(() => stages.nobodyNeedsTheOld.run(context([promoted], { vars: { accept: ['certificate/unread'] } })))
 })
 
 test('there must be an old one to distrust', t => {

@@ -49,6 +49,8 @@ export interface KeysOfIssuer {
   readonly certificates: readonly string[]
   /** The one that signs unless another is asked for. */
   readonly standard?: string
+  /** The ids of those whose keys it has, by their certificates. */
+  readonly ids?: ReadonlyMap<string, string>
 }
 
 /** What there is to go by. */

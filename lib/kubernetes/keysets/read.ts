@@ -80,7 +80,8 @@ export async function keysOfVault(
       const issuers = await Promise.all(list.map(id => vault.readIssuer(mount, id)))
       const standard = await vault.readIssuer(mount, 'default')
       const certificates = issuers.flatMap(one => one?.certificate ?? [])
-      return [{ where: `Vault ${mount}`, authorities, certificates, standard: standard?.certificate }]
+      const ids = new Map(issuers.flatMap(one => (one?.keyId ? [[one.certificate, one.id] as const] : [])))
+      return [{ where: `Vault ${mount}`, authorities, certificates, standard: standard?.certificate, ids }]
     }),
   )
   return found.flat()

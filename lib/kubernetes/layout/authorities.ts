@@ -51,14 +51,6 @@ export function authorityFilesOf(layout: HostLayout): AuthorityFile[] {
   }))
 }
 
-/** The files of a host by which its components trust a role, each once: bundles may lie there, as they may not where something signs. */
-export function trustFilesOf(layout: HostLayout, authority: AuthorityName): Pick<NamedFile, 'path' | 'real'>[] {
-  const files = named(layout).filter(
-    ({ component, role }) => role !== 'signing' && authorityOf(component, role) === authority,
-  )
-  return [...new Map(files.map(file => [file.real, file])).values()]
-}
-
 /** Where the key of the cluster's CA lies, for the controller-manager to sign with. */
 export function signingKeyOf(layout: HostLayout): string | undefined {
   return layout.components['kube-controller-manager']?.files.find(({ role }) => role === 'signing')?.key?.real
@@ -140,12 +132,6 @@ export function authorityKeys(authorities: Readonly<Partial<Record<AuthorityName
 export function signerOf(pem: string, authorities: AuthorityKeys): AuthorityName | undefined {
   const certificate = new X509Certificate(pem)
   return authorities.find(([, key]) => certificate.verify(key))?.[0]
-}
-
-/** The first of some CAs, PEM, whose key signed a certificate; undefined where none did. */
-export function signerAmong(pem: string, authorities: readonly string[]): string | undefined {
-  const certificate = new X509Certificate(pem)
-  return authorities.find(authority => certificate.verify(new X509Certificate(authority).publicKey))
 }
 
 /** The file of a CA that API servers verify the tokens of service accounts with; undefined where these have a key of their own. */

@@ -149,12 +149,11 @@ async function keep(ctx: OnHost<Mounts & BackupVariables>, state: KeysetState, i
   const folder = keptFolder(ctx, state.name, item.id)
   const { files = {} } = readingOf(ctx)
   const real = (path: string) => files[path]?.real ?? path
-  const mine = new Set(
-    state.leaves.flatMap(({ host, path, key }) => (host === ctx.host.name && key === item.key ? [path] : [])),
-  )
+  const mine = new Set(state.uses.flatMap(({ where, key }) => (key === item.key ? [where] : [])))
+  const isMine = (path: string) => [path, real(path)].some(one => mine.has(`${ctx.host.name}:${one}`))
   const copies = planOf(ctx)
     .specs.filter(spec => spec.authority === state.authority && spec.hosts.includes(ctx.host.name))
-    .filter(({ place }) => mine.has(placePath(place)))
+    .filter(({ place }) => isMine(placePath(place)))
     .flatMap(({ id, place }) => copiesOf(id, place).map(([from, name]) => [real(from), name] as const))
   const keys = Object.keys(state.bundles[ctx.host.name] ?? {}).flatMap(keyNamesOf)
   const script = [

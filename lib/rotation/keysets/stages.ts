@@ -156,12 +156,20 @@ export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariab
           hint: 'Was it promoted? rekey keysets shows how they stand.',
         })
       }
-      for (const { host, path, key } of state.leaves) {
+      for (const { where, key } of state.uses) {
         if (!old.some(one => one.key === key)) continue
-        const name = `certificate/${host}:${path}`
-        if (isAccepted(ctx, name)) ctx.log(`${host}:${path} is of the old CA, and will be refused: accepted`)
+        const name = `certificate/${where}`
+        if (isAccepted(ctx, name)) ctx.log(`${where} is of the old CA, and will be refused: accepted`)
         else left.push(name)
       }
+      if (state.unread.length === 0 || isAccepted(ctx, 'certificate/unread')) continue
+      throw new HostFailedError(
+        `who has a certificate of the old CA of ${state.name} is not known: ${state.unread.join('; ')}`,
+        {
+          code: 'keysets.unread',
+          hint: 'Have it readable, and begin again; or let it be: accept: [certificate/unread].',
+        },
+      )
     }
     if (left.length === 0) return
     throw new HostFailedError(

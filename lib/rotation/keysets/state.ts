@@ -1,17 +1,16 @@
 // In which state the keys of a keyset are, read from the cluster and from Vault: a run that another machine began is gone on with by this.
-import { RekeyError } from '../../errors.ts'
-import { signerAmong, trustFilesOf } from '../../kubernetes/layout/authorities.ts'
-import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import { type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
+import { discover } from '../../kubernetes/layout/discover.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { joinBundle, parseCertificate, splitBundle } from '../../pki/certificates/certificate.ts'
-import { type ItemState, type KeysetFacts, type KeysetName, type KeyUse, keysetsOf } from '../../pki/keyset.ts'
-import { type AuthorityName, mountOf, placePath } from '../../pki/specs.ts'
-import type { Vault } from '../../pki/vault/contract.ts'
+import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type ItemState, type Keyset, type KeysetFacts, type KeysetName, keysetsOf } from '../../pki/keyset.ts'
+import type { AuthorityName } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Mounts, plansOf } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
-import type { OnCluster, OnHost } from '../given/context.ts'
-import { type Looking, layoutOf, must, planOf, readingOf } from '../given/found.ts'
+import type { OnCluster } from '../given/context.ts'
+import { type Looking, layoutOf, must } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { chosenAuthorities, keysetOf, type Variables } from './chosen.ts'
@@ -37,8 +36,10 @@ export interface KeysetState {
   readonly items: readonly Item[]
   /** The files that trust it, by host, each with what it holds, PEM, in order. */
   readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
-  /** Certificates that one of its CAs signed: where each lies, and whose key it was. */
-  readonly leaves: readonly { readonly host: string; readonly path: string; readonly key: string }[]
+  /** Who presents or holds a certificate that one of its CAs signed, and whose key it was. */
+  readonly uses: readonly { readonly where: string; readonly host?: string; readonly key: string }[]
+  /** What could not be read: others may use it. */
+  readonly unread: readonly string[]
 }
 
 type Needs = OnCluster<Variables & Mounts & BackupVariables> & WithVault
@@ -53,12 +54,9 @@ export const look: StepDefinition<Needs> = {
   remember: true,
   runOnce: true,
   run: async (ctx): Promise<KeysetState[]> => {
-    const states: KeysetState[] = []
-    for (const authority of chosenAuthorities(ctx)) {
-      const state = await read(ctx, authority)
-      states.push(state)
-      for (const item of state.items) ctx.log(`${state.name}: ${describe(item)}`)
-    }
+    const states = await read(ctx)
+    for (const { name, items } of states) for (const item of items) ctx.log(`${name}: ${describe(item)}`)
+    for (const text of states[0]?.unread ?? []) ctx.log(text)
     return states
   },
 }
@@ -82,101 +80,65 @@ export function primaryOf({ name, items }: KeysetState): Item {
   )
 }
 
-async function read(ctx: Needs, authority: AuthorityName): Promise<KeysetState> {
-  const name = keysetOf(authority)
-  const vault = await ctx.vault.operator()
-  const mount = mountOf({ authority }, plansOf(ctx))
-  const [issuers, kept] = await Promise.all([issuersOf(vault, mount), keptAuthorities(ctx, name)])
-  const bundles = Object.fromEntries(
-    ctx.hosts(everyMachine).map(host => [host.name, bundlesOf(ctx, authority, host.name)] as const),
-  )
-  const known = joinBundle(
-    ...Object.values(bundles).flatMap(files => Object.values(files).flat()),
-    ...issuers.map(({ certificate }) => certificate),
-    ...kept,
-  )
-  const leaves = leavesOf(ctx, known)
-  const held = (pem: string) => ({ key: publicKeyOf(pem) ?? '', certificate: parseCertificate(pem) })
-  const uses: KeyUse[] = [
-    ...issuers
-      .filter(({ isDefault }) => isDefault)
-      .map(({ certificate }) => ({ where: `Vault ${mount}`, as: 'issues' as const, key: held(certificate).key })),
-    ...leaves.map(({ host, path, key }) => ({ where: `${host}:${path}`, host, as: 'holds' as const, key })),
-  ]
-  const facts: KeysetFacts = {
-    trusters: Object.entries(bundles).flatMap(([host, files]) =>
-      Object.entries(files).map(([path, pems]) => ({
-        ...{ where: `${host}:${path}`, host, kind: 'component' as const, directions: ['servers' as const] },
-        holds: pems.map(held),
-      })),
+async function read(ctx: Needs): Promise<KeysetState[]> {
+  const unread: string[] = []
+  const missed = (text: string) => void unread.push(text)
+  // What is no certificate has nothing to do with any keyset.
+  const notice = () => {}
+  const [api, nodes, vault] = await Promise.all([ctx.cluster.api(), ctx.cluster.nodes(), ctx.vault.operator()])
+  const all = ctx.hosts(everyMachine)
+  const [hosts, ofApi, ofVault, kept] = await Promise.all([
+    Promise.all(
+      all.map(async host => {
+        const session = await ctx.on(host)
+        const own = layoutOf(ctx, host.name).components['kube-apiserver']
+        const apiServer = own && { apiServer: () => ctx.cluster.apiOf(host) }
+        return keysOfHost(session, await discover(session), { nodes, ...apiServer }, { notice, missed })
+      }),
     ),
-    uses,
-    kept: [
-      ...issuers.map(({ certificate }) => ({ ...held(certificate), where: `Vault ${mount}` })),
-      ...kept.map(pem => ({ ...held(pem), where: 'the masters' })),
-    ],
-  }
-  const [keyset] = keysetsOf({ [name]: facts })
-  const items = (keyset?.items ?? []).flatMap(({ id, key, state, certificates }): Item[] => {
-    const [certificate] = certificates
-    const issuer = issuers.find(one => one.hasKey && publicKeyOf(one.certificate) === key)?.id
+    keysOfApi(api, { notice, missed }, ctx.signal),
+    keysOfVault(vault, plansOf(ctx)),
+    Promise.all(
+      chosenAuthorities(ctx).map(async (authority): Promise<KeysOfIssuer> => {
+        const certificates = await keptAuthorities(ctx, keysetOf(authority))
+        return { where: 'the masters', authorities: [authority], certificates }
+      }),
+    ),
+  ])
+  const facts = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
+  const keysets = keysetsOf(facts)
+  const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
+  return chosenAuthorities(ctx).map(authority => {
+    const name = keysetOf(authority)
+    const keyset = keysets.find(one => one.name === name)
+    return { authority, ...stateFrom(name, facts[name], keyset, issuers), unread }
+  })
+}
+
+/** What is registered of a keyset. */
+export function stateFrom(
+  name: KeysetName,
+  { trusters, uses }: KeysetFacts = { trusters: [], uses: [] },
+  keyset: Keyset | undefined,
+  issuers: ReadonlyMap<string | undefined, string>,
+): Omit<KeysetState, 'authority' | 'unread'> {
+  const items = (keyset?.items ?? []).flatMap(({ id, key, state, certificates: [certificate] }): Item[] => {
+    const issuer = issuers.get(key)
     return certificate
       ? [{ id, key, state, certificate: certificate.pem, ...(issuer !== undefined && { issuer }) }]
       : []
   })
-  return { name, authority, items, bundles, leaves }
-}
-
-/** What the files of a host hold by which its components trust a role, PEM, by where they lie. */
-function bundlesOf(ctx: OnHost, authority: AuthorityName, host: string): Record<string, readonly string[]> {
-  const { certificates, bundles = {} } = readingOf(ctx, host)
-  return Object.fromEntries(
-    trustFilesOf(layoutOf(ctx, host), authority).map(({ path, real }) => {
-      const first = certificates[path]
-      return [real, bundles[path] ?? (first === undefined ? [] : [first])] as const
-    }),
-  )
-}
-
-/** Certificates in files of hosts that one of these CAs signed, but for CAs. */
-function leavesOf(ctx: OnHost, known: string): KeysetState['leaves'] {
-  const authorities = splitBundle(known)
-  return ctx.hosts(everyMachine).flatMap(({ name }) => {
-    const reading: MachineReading = readingOf(ctx, name)
-    return Object.entries(reading.certificates).flatMap(([path, pem]) => {
-      const facts = parseCertificate(pem, `${name}:${path}`)
-      if (facts.isAuthority) return []
-      const signer = signerAmong(pem, authorities)
-      return signer === undefined ? [] : [{ host: name, path, key: publicKeyOf(signer) ?? '' }]
-    })
-  })
-}
-
-interface FoundIssuer {
-  readonly id: string
-  readonly certificate: string
-  readonly hasKey: boolean
-  readonly isDefault: boolean
-}
-
-/** The issuers of a mount; none where there is no such mount yet. */
-export async function issuersOf(vault: Vault, mount: string): Promise<FoundIssuer[]> {
-  try {
-    const first = (await vault.readIssuer(mount, 'default'))?.id
-    const all = await Promise.all((await vault.listIssuers(mount)).map(id => vault.readIssuer(mount, id)))
-    return all.flatMap(one =>
-      one ? [{ id: one.id, certificate: one.certificate, hasKey: one.keyId !== '', isDefault: one.id === first }] : [],
-    )
-  } catch (error) {
-    if (error instanceof RekeyError && error.code === 'issuer.no-such-mount') return []
-    throw error
+  const bundles: Record<string, Record<string, readonly string[]>> = {}
+  for (const { host, where, kind, holds } of trusters) {
+    if (host === undefined || kind !== 'component') continue
+    const files = bundles[host] ?? {}
+    bundles[host] = {
+      ...files,
+      [where.slice(host.length + 1)]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
+    }
   }
-}
-
-/** Where a certificate of the plan lies on a host, when links are followed. */
-export function leafPaths(ctx: OnHost, authority: AuthorityName, host: string): string[] {
-  const { files } = readingOf(ctx, host)
-  return planOf(ctx)
-    .specs.filter(one => one.authority === authority && one.hosts.includes(host))
-    .map(({ place }) => files?.[placePath(place)]?.real ?? placePath(place))
+  const held = uses.flatMap(({ where, host, as, key }) =>
+    as === 'presents' || as === 'holds' ? [{ where, host, key }] : [],
+  )
+  return { name, items, bundles, uses: held }
 }
