@@ -16,6 +16,7 @@ import * as report from '../report.ts'
 import { oneNameEach } from './bundles.ts'
 import * as chosen from './chosen.ts'
 import type { WithVisitors } from './credentials.ts'
+import { noteUnknowing } from './gates.ts'
 import { askVault } from './issuers.ts'
 import { look } from './state.ts'
 
@@ -57,6 +58,7 @@ export const lookAround: readonly Play<Context>[] = [
     step('Look at the keysets', look),
     step('Ask Vault', askVault),
     step('Look for second names of the files that change', oneNameEach),
+    step('Note which servers know the clients of these CAs', noteUnknowing),
   ]),
 ]
 

@@ -48,6 +48,20 @@ async function issueVisitor(ctx: Needs, { authority, name }: KeysetState, { id, 
   return { credential: { certificate, key }, ...asWhom(ctx) }
 }
 
+/** A visitor by what API servers show to others now: the pair of the first master that has one. */
+export async function currentVisitor(ctx: Needs, { authority, name }: KeysetState): Promise<Visitor> {
+  const { hosts, place } = clientOf(ctx, authority)
+  const host = must(
+    ctx.hosts(masters).find(one => hosts.includes(one.name)),
+    `no master has a client certificate of ${name}`,
+  )
+  const { files } = await ctx.on(host)
+  const pair = must(place.kind === 'pair' ? place : undefined, `the client certificate of ${name} is no pair of files`)
+  const [certificate, key] = await Promise.all([files.readText(pair.certificate), files.readText(pair.key)])
+  ctx.redact(key)
+  return { credential: { certificate, key }, ...asWhom(ctx) }
+}
+
 /** Visitors by what an old CA has signed, or could sign: its certificates that masters keep, and one made with its key, where that is known. */
 export async function oldVisitors(
   ctx: OnHost<Mounts & BackupVariables> & WithVault & WithVisitors,

@@ -11,7 +11,7 @@ import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
+import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
 import { type Item, type KeysetState, statesOf } from './state.ts'
 
 type OnServer = OnHost<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -29,6 +29,41 @@ const patience = seconds(75)
 /** Servers that go by files of their host, and those that hear of the CAs through the API. */
 const byFiles: readonly ComponentName[] = ['kube-apiserver', 'kube-controller-manager']
 const byTheApi: readonly ComponentName[] = ['kube-scheduler']
+
+/** The step that registers the servers that know nobody by these keysets. */
+const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
+
+/**
+ * Registers which servers know no client of these CAs now, and need not afterwards: a scheduler that was started before the API was there goes
+ * without until it is started anew. Fails where an API server or controller-manager, which goes by its own files, does not.
+ */
+export const noteUnknowing: StepDefinition<OnServers> = {
+  id: unknowingStep,
+  ...{ readOnly: true, remember: true, runOnce: true },
+  run: async (ctx): Promise<string[]> => {
+    const unknowing: string[] = []
+    for (const state of statesOf(ctx)) {
+      const visitor = await currentVisitor(ctx, state)
+      const [own, others] = await everyDoor(ctx)
+      await Promise.all(
+        own.map(door => requireKnown(ctx, door, { ...visitor, what: 'API servers' }, state, seconds(5))),
+      )
+      for (const door of others) {
+        const { signal } = ctx
+        const known = waitFor('it to know them', { within: seconds(5), signal }, () => isKnown(door, visitor))
+        const left = await known.then(
+          () => undefined,
+          ({ message }: Error) => message,
+        )
+        signal.throwIfAborted()
+        if (left === undefined) continue
+        unknowing.push(door.where)
+        ctx.log(`${door.where} knows no client of ${state.name} now, and is not asked afterwards: ${left}`)
+      }
+    }
+    return unknowing
+  },
+}
 
 const clientsOf =
   <Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Visitors =>
@@ -78,13 +113,18 @@ export const refusedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void> 
 
 /** Waits until every server of the cluster knows these. */
 export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, await everyDoor(ctx), visitors, requireKnown)
+  ask(ctx, await knowingDoors(ctx), visitors, requireKnown)
 
 /** Waits until none of them does. */
 export const refusedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, await everyDoor(ctx), visitors, requireUnknown)
+  ask(ctx, (await everyDoor(ctx)).flat(), visitors, requireUnknown)
 
-async function ask(ctx: OnServer, doors: readonly Door[], visitors: Visitors, requirement: typeof requireKnown) {
+async function ask(
+  ctx: OnServer,
+  doors: readonly Door[],
+  visitors: Visitors,
+  requirement: typeof requireKnown | typeof requireUnknown,
+) {
   for (const state of statesOf(ctx)) {
     for (const visitor of await visitors(state))
       await Promise.all(doors.map(door => requirement(ctx, door, visitor, state)))
@@ -94,21 +134,35 @@ async function ask(ctx: OnServer, doors: readonly Door[], visitors: Visitors, re
 
 const onHost = (ctx: OnHost): Door[] => byFiles.flatMap(component => doorOf(ctx, layoutOf(ctx), component) ?? [])
 
-/** Every server of the cluster that knows its clients by certificates of the front proxy. */
-async function everyDoor(ctx: OnServers): Promise<Door[]> {
-  const own = await Promise.all(
-    ctx.hosts(masters).map(async host => {
+/** Every server of the cluster that knows its clients by certificates of the front proxy: those that go by files, those that go by the API. */
+async function everyDoor(ctx: OnServers): Promise<[byFiles: Door[], byTheApi: Door[]]> {
+  const on = async (components: readonly ComponentName[]) => {
+    const doors = ctx.hosts(masters).map(async host => {
       const session = await ctx.on(host)
-      return [...byFiles, ...byTheApi].flatMap(component => doorOf(session, layoutOf(ctx, host.name), component) ?? [])
-    }),
-  )
-  return [...own.flat(), ...(await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal))]
+      return components.flatMap(component => doorOf(session, layoutOf(ctx, host.name), component) ?? [])
+    })
+    return (await Promise.all(doors)).flat()
+  }
+  const extensions = extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
+  return [await on(byFiles), [...(await on(byTheApi)), ...(await extensions)]]
 }
 
-async function requireKnown(ctx: OnHost, door: Door, visitor: Visitor & { what?: string }, { name }: KeysetState) {
+/** Those of them that knew somebody before. */
+async function knowingDoors(ctx: OnServers): Promise<Door[]> {
+  const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
+  return (await everyDoor(ctx)).flat().filter(({ where }) => !unknowing.includes(where))
+}
+
+async function requireKnown(
+  ctx: OnHost,
+  door: Door,
+  visitor: Visitor & { what?: string },
+  { name }: KeysetState,
+  within = patience,
+) {
   await waitFor(
     `${door.where} to know ${visitor.what ?? 'a client of the new CA'} (${name})`,
-    { within: patience, signal: ctx.signal },
+    { within, signal: ctx.signal },
     () => isKnown(door, visitor),
   ).catch((error: Error) => {
     ctx.signal.throwIfAborted()

@@ -1,6 +1,7 @@
 // A keyset rotated gracefully on a real cluster: each stage killed once and gone on with, undone once, and judged from outside. No API server
 // is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
 import { strict as assert } from 'node:assert'
+import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
@@ -12,7 +13,19 @@ let shape: lab.Shape
 test.before(async () => {
   shape = await upFresh()
   for (const master of masters()) await on(shape, master, keepOld)
+  // One that was started before the API was there knows nobody.
+  const anew = 'kill $(grep -lzxE "(/[^ ]*/)?kube-scheduler" /proc/[0-9]*/cmdline | cut -d/ -f3)'
+  for (const master of masters()) await on(shape, master, anew)
+  await until(async () => (await statuses(`${old}/front-proxy-client`)).join() === '200')
 })
+
+/** Asks each second until it is so, for two minutes. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (let attempt = 1; !(await isSo()); attempt++) {
+    assert.ok(attempt < 120, 'not within two minutes')
+    await delay(1_000)
+  }
+}
 
 test.after.always(async () => {
   await lab.down(shape.name, () => {})
