@@ -1,57 +1,26 @@
 // Whether a server knows who asks, by what it answers: servers of this process that answer as those of a cluster do.
-import { createServer } from 'node:https'
-import { type AddressInfo, connect } from 'node:net'
-import type { TLSSocket } from 'node:tls'
 import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import type { KubernetesApi } from '../../../lib/kubernetes/api/api.ts'
-import { type Door, doorOf, extensionDoors, isKnown } from '../../../lib/kubernetes/probes/doors.ts'
+import { doorOf, extensionDoors, isKnown } from '../../../lib/kubernetes/probes/doors.ts'
 import { signClientCertificate } from '../../../lib/pki/issuer/client-certificate.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
 import { type Issued, issue } from '../../pki/certificates/_certificates.ts'
+import { listener, refusal } from './_server.ts'
 
 let authority: Issued
-let server: Issued
+let listen: Awaited<ReturnType<typeof listener>>
 
 test.before(async () => {
   authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
-  server = await issue({ name: 'CN=server', issuer: authority })
+  listen = await listener(authority)
 })
-
-/** A server that trusts clients of the CA as front proxies, and answers those that it knows and those that it doesn't. */
-async function listen(known: (user: string) => [number, string], unknown: [number, string] = [401, 'Unauthorized']) {
-  const seen: { method?: string; path?: string; body: string }[] = []
-  const listening = createServer(
-    { cert: server.pem, key: server.keyPem, ca: authority.pem, requestCert: true, rejectUnauthorized: false },
-    (request, answer) => {
-      let body = ''
-      request.on('data', chunk => {
-        body += chunk
-      })
-      request.on('end', () => {
-        seen.push({ method: request.method, path: request.url, body })
-        const by = (request.socket as TLSSocket).authorized
-        const [status, text] = by ? known(String(request.headers['x-remote-user'])) : unknown
-        answer.writeHead(status).end(text)
-      })
-    },
-  )
-  await new Promise<void>(resolve => listening.listen(0, '127.0.0.1', resolve))
-  const { port } = listening.address() as AddressInfo
-  const door = (question: Door['question'] = { path: '/metrics' }): Door => ({
-    ...{ where: 'kube-scheduler of m1', place: `m1:${port}`, question },
-    open: async () => connect(port, '127.0.0.1'),
-  })
-  return { door, seen, close: () => listening.close(), port }
-}
 
 const visitor = async (of: Issued, user = 'rekey-probe') => ({
   credential: await signClientCertificate({ authority: of.pem, key: of.keyPem, commonName: 'front-proxy-client' }),
   user,
   headers: { 'X-Remote-User': user },
 })
-
-const refusal = (user: string): [number, string] => [403, `forbidden: User "${user}" cannot get path "/metrics"`]
 
 test('a server that refuses somebody by name knows them, and one that says 401 does not', async t => {
   const { door, close } = await listen(refusal)

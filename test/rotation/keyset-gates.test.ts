@@ -1,0 +1,93 @@
+// Which servers a stage asks: those that knew clients of the keyset before. They are servers of this process.
+import { writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RekeyError } from '../../lib/errors.ts'
+import { planStep, readingStep } from '../../lib/rotation/given/found.ts'
+import { acceptedEverywhere, noteUnknowing } from '../../lib/rotation/keysets/gates.ts'
+import type { KeysetState } from '../../lib/rotation/keysets/state.ts'
+import { lookStep } from '../../lib/rotation/keysets/state.ts'
+import { temporaryFolder } from '../_temporary.ts'
+import { localSession } from '../kubernetes/_local.ts'
+import { listener, refusal } from '../kubernetes/probes/_server.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
+
+const state: KeysetState = {
+  name: 'front-proxy-ca',
+  authority: 'front-proxy',
+  items: [],
+  bundles: {},
+  uses: [],
+  unread: [],
+}
+
+/** A cluster of one master, whose API server and scheduler listen at these ports, with the pair that API servers show. */
+async function masterWith(
+  ports: { readonly 'kube-apiserver': number; readonly 'kube-scheduler': number },
+  pair: { pem: string; keyPem: string },
+) {
+  const folder = temporaryFolder('keyset-gates')
+  const place = { kind: 'pair', certificate: join(folder, 'client.crt'), key: join(folder, 'client.key') }
+  writeFileSync(place.certificate, pair.pem)
+  writeFileSync(place.key, pair.keyPem)
+  const components = Object.fromEntries(
+    Object.entries(ports).map(([component, port]) => [
+      component,
+      { component, flags: {}, files: [], endpoints: [{ address: '127.0.0.1', port, role: 'serving' }] },
+    ]),
+  )
+  const registered = new Map<string, unknown>([
+    [lookStep, [state]],
+    [readingStep, { host: 'm1', certificates: {}, kubeconfigs: {}, layout: { host: 'm1', components } }],
+    [planStep, { specs: [{ authority: 'front-proxy', hosts: ['m1'], usages: ['clientAuth'], place }] }],
+  ])
+  const said: string[] = []
+  const session = {
+    ...(await localSession()),
+    host: { name: 'm1' },
+    forward: async (_: string, port: number) => connect(port, '127.0.0.1'),
+  }
+  const ctx = {
+    ...session,
+    ...{
+      vars: {},
+      signal: new AbortController().signal,
+      redact: () => {},
+      log: (line: string) => said.push(line),
+      hosts: () => [{ name: 'm1' }],
+    },
+    registered: (step: string) => registered.get(step),
+    on: async () => session,
+    cluster: { api: async () => ({ each: async function* () {} }) },
+  } as never
+  return { ctx, registered, said }
+}
+
+test('a scheduler that knows nobody before need not afterwards, and is told; an API server that knows nobody stops the run', async t => {
+  const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
+  const [knows, other] = await Promise.all([listener(authority), issue({ name: 'CN=other', ca: true }).then(listener)])
+  const [server, scheduler] = [await knows(refusal), await other(refusal)]
+  const { ctx, registered, said } = await masterWith(
+    { 'kube-apiserver': server.port, 'kube-scheduler': scheduler.port },
+    pair,
+  )
+  const unknowing = await noteUnknowing.run(ctx)
+  t.deepEqual(unknowing, ['kube-scheduler of m1'])
+  t.regex(said.join('\n'), /^kube-scheduler of m1 knows no client of front-proxy-ca now, and is not asked afterwards/)
+
+  registered.set(noteUnknowing.id ?? '', unknowing)
+  const visitor = {
+    credential: { certificate: pair.pem, key: pair.keyPem },
+    user: 'rekey-probe',
+    headers: { 'X-Remote-User': 'rekey-probe' },
+  }
+  await acceptedEverywhere(ctx, async () => [visitor])
+  t.is(said.at(-1), 'asked: kube-apiserver of m1')
+
+  const turned = await masterWith({ 'kube-apiserver': scheduler.port, 'kube-scheduler': server.port }, pair)
+  const error = await t.throwsAsync<RekeyError>(async () => noteUnknowing.run(turned.ctx))
+  t.is(error?.code, 'keysets.not-let-in')
+  for (const { close } of [server, scheduler]) close()
+})
