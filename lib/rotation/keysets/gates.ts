@@ -46,11 +46,11 @@ export const noteUnknowing: StepDefinition<OnServers> = {
       const visitor = await currentVisitor(ctx, state)
       const [own, others] = await everyDoor(ctx)
       await Promise.all(
-        own.map(door => requireKnown(ctx, door, { ...visitor, what: 'API servers' }, state, seconds(5))),
+        own.map(door => requireKnown(ctx, door, { ...visitor, what: 'API servers' }, state, seconds(1))),
       )
       for (const door of others) {
         const { signal } = ctx
-        const known = waitFor('it to know them', { within: seconds(5), signal }, () => isKnown(door, visitor))
+        const known = waitFor('it to know them', { within: seconds(1), signal }, () => isKnown(door, visitor))
         const left = await known.then(
           () => undefined,
           ({ message }: Error) => message,
