@@ -14,6 +14,7 @@ import {
   found,
   issue,
   leftBehind,
+  machineTrust,
   observe,
   onMasters,
   openServices,
@@ -137,6 +138,7 @@ const change: Play<Context>[] = [
   ]),
   play<Context>('Restart what else uses certificates of the cluster', { hosts: everyMachine, tags: ['restart'] }, [
     step('Restart the units that the inventory names for certificates of its own', withSwap(extra.restarted)),
+    step('Have machines that trust an old CA in all they do trust the new one instead', withSwap(machineTrust.follow)),
   ]),
   play<Context>('Tokens and copies of the CA', { hosts: 'masters', tags: ['tokens'] }, [
     step('Wait until every namespace has the new kube-root-ca.crt', tokens.rootCaEverywhere(next.ca)),

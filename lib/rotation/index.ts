@@ -5,6 +5,7 @@
 export * as caKey from './as-found/ca-key.ts'
 export * as drift from './as-found/drift.ts'
 export * as extra from './as-found/extra.ts'
+export * as machineTrust from './as-found/machine-trust.ts'
 export * as tokenKey from './as-found/token-key.ts'
 export * as authorities from './authorities.ts'
 export * as backup from './backup.ts'

@@ -9,9 +9,10 @@ import {
   tellLeftBehind,
 } from '../kubernetes/trust/left-behind.ts'
 import type { ReportSection, RunContext, StepDefinition } from '../playbook/model.ts'
+import * as machineTrust from './as-found/machine-trust.ts'
 import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
 import { type Looking, planOf } from './given/found.ts'
-import { machines } from './given/hosts.ts'
+import { everyMachine } from './given/hosts.ts'
 
 const [filesStep, objectsStep] = ['look-for-files-left', 'look-for-objects-left']
 
@@ -36,7 +37,8 @@ export const objects: StepDefinition<OnCluster> = {
 export function report(ctx: Pick<RunContext<unknown>, 'registered' | 'hosts'>): ReportSection[] {
   const rows = tellLeftBehind({
     ...ctx.registered<LeftInApi>(objectsStep),
-    files: ctx.hosts(machines).flatMap(({ name }) => ctx.registered<LeftPlace[]>(filesStep, name) ?? []),
+    files: ctx.hosts(everyMachine).flatMap(({ name }) => ctx.registered<LeftPlace[]>(filesStep, name) ?? []),
+    notFollowing: machineTrust.toldOf(ctx),
   })
   return rows.length > 0 ? [{ title: 'Left as it was: hold something of the old CAs', rows }] : []
 }

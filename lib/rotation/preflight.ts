@@ -7,6 +7,7 @@ import { etcdHealthy, etcdMembers, requireEtcdTools } from '../kubernetes/compon
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
 import { type AuthorityFile, authorityFilesOf } from '../kubernetes/layout/authorities.ts'
+import { isAnchor } from '../kubernetes/layout/discover.ts'
 import { planOfCluster, unplannedCertificates } from '../kubernetes/layout/plan.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { type MachineReading, machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
@@ -233,10 +234,13 @@ async function checkBeside(
     const { certificates, files } = readingOf(ctx, one.host)
     const key = publicKeyOf(certificates[one.path] ?? '')
     const authorities = authorityNames.filter(name => old[name] && publicKeyOf(old[name] ?? '') === key)
-    if (authorities.length === 0 || (one.kind !== 'in use' && !folders.has(posix.dirname(one.path)))) return []
+    const anchor = isAnchor(one.path) && files?.[one.path]?.more === undefined
+    if (authorities.length === 0 || !(anchor || one.kind === 'in use' || folders.has(posix.dirname(one.path))))
+      return []
     return [{ one, file: { real: files?.[one.path]?.real ?? one.path, authorities } }]
   })
-  const rest = beside.flat().filter(one => !copies.some(copy => copy.one === one))
+  // Whom else a machine trusts is nobody's business here.
+  const rest = beside.flat().filter(one => !isAnchor(one.path) && !copies.some(copy => copy.one === one))
   const left = rest.filter(one => one.kind === 'in use' && !isAccepted(ctx, nameOf(one)))
   for (const line of tellBeside(rest.filter(one => !left.includes(one)))) ctx.log(line)
   for (const { one } of copies) ctx.log(`${one.host}:${one.path} is a copy of the CA, and gets the new one`)

@@ -6,6 +6,7 @@ import { waitFor } from '../operations/wait.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { type Step, type StepDefinition, step } from '../playbook/model.ts'
 import * as extra from './as-found/extra.ts'
+import * as machineTrust from './as-found/machine-trust.ts'
 import * as tokenKey from './as-found/token-key.ts'
 import * as authorities from './authorities.ts'
 import type * as backup from './backup.ts'
@@ -118,6 +119,10 @@ export const steps: readonly Step<Context>[] = [
     undo('controllers-run', onMasters(restart.controllersRun('undo-controllers'))),
   ),
   step('Restart the units that the inventory names for certificates of its own', undo('extra', extra.restarted)),
+  step(
+    'Have machines that trusted the old CA in all they do trust it again',
+    undo('machine-trust', machineTrust.follow),
+  ),
   step('Wait until every namespace has the old kube-root-ca.crt', undo('root-ca', tokens.rootCaEverywhere(old.ca))),
   step('Have the tokens of service accounts signed with the old key', undo('tokens', tokens.regenerate(old.ca))),
   step(

@@ -55,10 +55,8 @@ const byLayout: Readonly<Record<'kubeadm' | 'external-etcd', Places>> = {
       ...['/etc/systemd/system/etcd.service', '/etc/systemd/system/kubelet.service'],
     ],
     etcdClient: [`${etcd}/node-m1.pem`, `${etcd}/node-m1-key.pem`],
-    // What Kubespray copies to each of etcd's hosts and only another one uses, what a node has for a pod network that is not there, and
-    // what the hosts themselves trust.
+    // What Kubespray copies to each of etcd's hosts and only another one uses, and what a node has for a pod network that is not there.
     leftAlone: (machine, file) => {
-      if (file === '/usr/local/share/ca-certificates/etcd-ca.crt') return true
       if (file === `${etcd}/ca.pem`) return machine.startsWith('n')
       const [, kind, whose] = /\/etc\/ssl\/etcd\/ssl\/(member|admin|node)-(\w+)\.pem$/.exec(file) ?? []
       if (kind === 'node') return whose !== 'm1' || !machine.startsWith('m')

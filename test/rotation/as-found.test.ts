@@ -7,7 +7,7 @@ import { kubeadmLayout } from '../../lib/kubernetes/layout/kubeadm/index.ts'
 import type { MachineReading } from '../../lib/kubernetes/trust/machine.ts'
 import type { StepContext } from '../../lib/playbook/model.ts'
 import { keyOfBefore } from '../../lib/rotation/as-found/token-key.ts'
-import { drift, extra, tokenKey } from '../../lib/rotation/index.ts'
+import { drift, extra, machineTrust, tokenKey } from '../../lib/rotation/index.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 
 const ca = await issue({ name: 'CN=cluster', ca: true })
@@ -141,4 +141,26 @@ test('where the CA’s own key signs tokens, API servers are to know the old one
     }) as unknown as StepContext<{ rotate_service_account_keys: boolean }>
   t.true(tokenKey.known.when?.(context(false)))
   t.false(tokenKey.known.when?.(context(true)))
+})
+
+test('a machine that trusts a CA in all it does is seen to take the new one, and to have forgotten the old one; else that is told', async t => {
+  const path = '/usr/local/share/ca-certificates/etcd-ca.crt'
+  const planned = { oldAuthorities: old, authorityCopies: { n1: [{ real: path, authorities: ['etcd'] }] } }
+  const context = (bundle: string, code = 0, host = 'n1') =>
+    ({
+      host: { name: host },
+      log: () => {},
+      registered: () => planned,
+      files: { readText: async () => other.pem },
+      $: () => async (pieces: TemplateStringsArray) =>
+        pieces[0] === 'cat ' ? { stdout: bundle, exitCode: 1 } : { stdout: '', exitCode: code },
+    }) as unknown as StepContext<never>
+  const seen = async (...[bundle, code]: [string, number?]) =>
+    machineTrust.follow.run(context(bundle, code)) as Promise<string[]>
+  t.deepEqual(await seen(other.pem), [])
+  const told = [`n1 does not trust what is in ${path} now, or more than that`]
+  t.deepEqual(await seen(''), told)
+  t.deepEqual(await seen(other.pem + etcdCa.pem), told)
+  t.deepEqual(await seen(other.pem, 127), told)
+  t.false(await machineTrust.follow.when?.(context('', 0, 'n2')))
 })

@@ -1,6 +1,7 @@
 // What is to be said of the certificates of a cluster: what is due, who issued what, and what doesn't fit.
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type CertificateFacts, issuedBy } from '../../pki/certificates/certificate.ts'
+import { isAnchor } from '../layout/discover.ts'
 import type { CensusEntry } from './entry.ts'
 
 /** An entry, and what is to be said of it. */
@@ -23,9 +24,10 @@ export interface JudgedEntry extends CensusEntry {
  * these what ends first.
  */
 export function judgeCensus(
-  entries: readonly CensusEntry[],
+  found: readonly CensusEntry[],
   { within, now = new Date() }: { within: number; now?: Date },
 ): JudgedEntry[] {
+  const entries = ofTheCluster(found)
   const authorities = Map.groupBy(
     new Map(entries.filter(one => one.facts.isAuthority).map(one => [one.facts.fingerprint, one.facts])).values(),
     ({ subject }) => subject,
@@ -66,6 +68,13 @@ export function judgeCensus(
       (a, b) =>
         rank(a) - rank(b) || a.facts.notAfter.getTime() - b.facts.notAfter.getTime() || a.where.localeCompare(b.where),
     )
+}
+
+/** Without the CAs of others that whole machines trust: of those only copies of what the cluster has anywhere else are its own. */
+function ofTheCluster(found: readonly CensusEntry[]): readonly CensusEntry[] {
+  const isTrustedByMachine = ({ kind, place = '' }: CensusEntry) => kind === 'file' && isAnchor(place)
+  const keys = new Set(found.filter(one => !isTrustedByMachine(one)).map(({ facts }) => keyOf(facts)))
+  return found.filter(one => !isTrustedByMachine(one) || keys.has(keyOf(one.facts)))
 }
 
 /** Whom masters trust, and where they are. */

@@ -18,10 +18,19 @@ export interface Discovery {
   readonly files: ReadonlyMap<string, FoundFile>
 }
 
+/** Where administrators put the CAs that a whole machine is to trust, on Debian, Red Hat, SUSE and their kin: Kubespray puts etcd's there. */
+const anchorFolders = ['/usr/local/share/ca-certificates', '/etc/pki/ca-trust/source/anchors', '/etc/pki/trust/anchors']
+
+/** Whether a machine trusts, in whatever it does, the CA in this file. */
+export function isAnchor(path: string): boolean {
+  return anchorFolders.some(folder => path.startsWith(`${folder}/`))
+}
+
 /** Where machines of a cluster keep certificates: those of kubeadm, of Kubespray, of kubeasz, and of clusters made by hand. */
 export const usualFolders = [
   ...['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kubernetes', '/var/lib/kube-proxy'],
   ...['/etc/etcd', '/etc/ssl/etcd', '/etc/cni/net.d', '/etc/calico'],
+  ...anchorFolders,
 ]
 
 /** More than this is no cluster's configuration. */

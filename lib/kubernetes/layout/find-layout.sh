@@ -146,6 +146,8 @@ paths() {
 # Folders that hold the certificates of everybody, or more than can be looked through.
 is_everybodys() {
   case ${1%/} in
+  # What somebody put there, and not what came with the machine.
+  /usr/local/share/ca-certificates | /etc/pki/ca-trust/source/anchors | /etc/pki/trust/anchors) return 1 ;;
   '' | /etc | /etc/ssl | /etc/ssl/certs* | /etc/ca-certificates* | /etc/pki* | /etc/systemd* | /etc/default | /etc/sysconfig | /usr* | /lib* | /bin | /sbin | /opt | /opt/*bin* | /home | /home/* | /root | /root/* | /var | /var/lib | /var/log* | /var/lib/etcd* | /var/lib/containerd* | /var/lib/docker* | /tmp | /var/tmp | /run | /run/* | /var/run* | /proc* | /sys* | /dev* | /srv | /mnt | /media) return 0 ;;
   esac
   return 1

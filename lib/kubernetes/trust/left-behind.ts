@@ -4,6 +4,7 @@ import { X509Certificate } from 'node:crypto'
 import { certificatesWithin, type PublicKeys, publicKeyOf, publicKeysOf } from '../../pki/certificates/bundle-text.ts'
 import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
 import type { CensusEntry } from '../census/entry.ts'
+import { isAnchor } from '../layout/discover.ts'
 import { callers, keepers, whereOf } from './carriers.ts'
 
 /** A place that holds something of the CA. Plain data. */
@@ -68,7 +69,7 @@ export async function leftInApi(
 export function leftInFiles(entries: readonly CensusEntry[], ca: string): LeftPlace[] {
   const old = authorities(ca)
   const files = Map.groupBy(entries, ({ where }) => where)
-  return [...files].flatMap(([where, all]) => {
+  return [...files].flatMap(([where, all]): LeftPlace[] => {
     const found = ofAuthorities(
       all.map(({ facts }) => facts.pem),
       old,
@@ -80,11 +81,21 @@ export function leftInFiles(entries: readonly CensusEntry[], ca: string): LeftPl
 /** What is left behind, for a report: a label and its lines; nothing where nothing is. */
 export function tellLeftBehind({
   files = [],
+  notFollowing = [],
   objects = [],
   requests = [],
-}: Partial<LeftInApi> & { readonly files?: readonly LeftPlace[] }): [label: string, value: string][] {
+}: Partial<LeftInApi> & { readonly files?: readonly LeftPlace[]; readonly notFollowing?: readonly string[] }): [
+  label: string,
+  value: string,
+][] {
+  const anchors = files.filter(({ where }) => isAnchor(where.slice(where.indexOf(':/') + 1)))
+  const machines = [...anchors.map(({ where }) => `${where}: take the old CA out of it`), ...notFollowing]
   const rows: [string, readonly string[]][] = [
-    ['files with the old CA', files.map(tellPlace)],
+    ['files with the old CA', files.filter(one => !anchors.includes(one)).map(tellPlace)],
+    [
+      'machines that trust the old CA in all they do',
+      machines.length > 0 ? [...machines, 'then run update-ca-certificates, or update-ca-trust, there'] : [],
+    ],
     ['objects with the old CA', objects.map(tellPlace)],
     [
       // It forgets them then; there may be others.

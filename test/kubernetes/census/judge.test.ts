@@ -79,6 +79,22 @@ const told = (judged: readonly JudgedEntry[]) =>
     judged.map(({ where, problems, stale }) => [where, `${stale ? 'STALE ' : ''}${problems.join('; ')}`]),
   )
 
+test.serial('of the CAs that whole machines trust, those count that the cluster has elsewhere', async t => {
+  const [etcd, company] = [await issue({ name: 'CN=etcd-ca', ca: true }), await issue({ name: 'CN=company', ca: true })]
+  const judged = judgeCensus(
+    [
+      entry('m1:/etc/ssl/etcd/ssl/ca.pem', etcd),
+      entry('n1:/usr/local/share/ca-certificates/etcd-ca.crt', etcd),
+      entry('n1:/etc/pki/ca-trust/source/anchors/company.crt', company),
+    ],
+    { within: 36_500 * day },
+  )
+  t.deepEqual(judged.map(({ where }) => where).sort(), [
+    'm1:/etc/ssl/etcd/ssl/ca.pem',
+    'n1:/usr/local/share/ca-certificates/etcd-ca.crt',
+  ])
+})
+
 test.serial('copies of a CA that no master trusts any more are told wherever somebody goes by them', async t => {
   const [old, next, company] = await Promise.all(
     ['kubernetes', 'kubernetes 2026-11-28', 'company'].map(name => issue({ name: `CN=${name}`, ca: true })),

@@ -97,3 +97,19 @@ run('reads processes, what they name, what that names, and what lies beside it; 
     t.false(text.includes(hidden), hidden)
   }
 })
+
+run('finds the CAs that somebody had the whole machine trust, and none of those that came with it', async t => {
+  const ca = await issue({ name: 'CN=etcd-ca', ca: true })
+  const [own, brought] = ['own', 'brought'].map(name => join(folder, name)) as [string, string]
+  for (const one of [own, brought]) {
+    mkdirSync(one)
+    writeFileSync(join(one, 'etcd-ca.crt'), ca.pem)
+  }
+  const mounts = { [own]: '/usr/local/share/ca-certificates', [brought]: '/usr/share/ca-certificates' }
+  const { session, said } = await withMounts(mounts)
+  // Whatever else runs on this machine.
+  await discover(session).catch(() => undefined)
+  const { files } = readFoundText(said[0] ?? '')
+  t.deepEqual(files.get('/usr/local/share/ca-certificates/etcd-ca.crt')?.certificates, [ca.pem])
+  t.is(files.get('/usr/share/ca-certificates/etcd-ca.crt'), undefined)
+})

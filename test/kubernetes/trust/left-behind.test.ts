@@ -107,6 +107,18 @@ test('files of hosts that hold the CA or a certificate of it are named once', as
   t.deepEqual(tellLeftBehind({}), [])
 })
 
+test('machines that trust the old CA in all they do are told apart, with what to do', t => {
+  const bundle = { where: 'm1:/usr/local/share/ca-certificates/all.crt', authority: true, certificates: [] }
+  const file = { where: 'm1:/etc/kubernetes/ca.crt.old', authority: true, certificates: [] }
+  t.deepEqual(tellLeftBehind({ files: [bundle, file], notFollowing: ['n1 does not trust it'] }), [
+    ['files with the old CA', 'm1:/etc/kubernetes/ca.crt.old'],
+    [
+      'machines that trust the old CA in all they do',
+      'm1:/usr/local/share/ca-certificates/all.crt: take the old CA out of it\nn1 does not trust it\nthen run update-ca-certificates, or update-ca-trust, there',
+    ],
+  ])
+})
+
 test('of very many objects the first are told, and how many more there are', t => {
   const objects = Array.from({ length: 120 }, (_, index) => ({
     where: `Secret a/s${index}`,
