@@ -4,6 +4,8 @@ import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from '../_outside.ts'
+import { censusDifferences } from '../comparison/_census.ts'
+import { backupDifferences } from '../comparison/_kept.ts'
 
 const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 2, layout: 'external-etcd' }
 const { name } = options
@@ -44,6 +46,16 @@ test.serial('etcd and the kubelets run as Kubespray has them, and a member of et
   t.deepEqual(await complaintsOf(name), [])
 })
 
+test.serial(
+  'rekey certs lists what openssl and kubectl find, no more and no less, and a backup holds what lies there',
+  async t => {
+    t.deepEqual(await censusDifferences(shape, '/etc/kubernetes/admin.conf'), [])
+    const called = await rekey(['run', 'backup', '-i', lab.inventoryPath(name), '--output', 'json'])
+    t.is(called.code, 0, saidBy(called))
+    t.deepEqual(await backupDifferences(shape, eventOf(eventsOf(called), 'run.started').folder), [])
+  },
+)
+
 /** Whether etcd answers who comes from a node with the client certificate that lies there for a pod network. */
 async function etcdAnswersNode(): Promise<boolean> {
   const { address } = lab.machineOf(name, 'm1')
@@ -53,6 +65,25 @@ async function etcdAnswersNode(): Promise<boolean> {
     `curl -s --cacert ${own[0]} --cert ${own[1]} --key ${own[2]} https://${address}:2379/health; true`,
   )
   return said.includes('"health":"true"')
+}
+
+/** Whether each machine trusts this CA of etcd in all it does, by what curl and others read, and by the names in Debian's folder. */
+async function trustedByMachines(ca: string): Promise<boolean[]> {
+  const hosts = shape.machines.filter(({ role }) => role === 'master' || role === 'node')
+  const said = await Promise.all(
+    hosts.map(one =>
+      on(
+        one.name,
+        `cat >/tmp/asked.crt <<'END'
+${ca.trim()}
+END
+for where in '-CAfile /etc/ssl/certs/ca-certificates.crt -no-CApath' '-CApath /etc/ssl/certs -no-CAfile'; do
+  if openssl verify $where /tmp/asked.crt >/dev/null 2>&1; then echo yes; else echo no; fi
+done; rm /tmp/asked.crt`,
+      ),
+    ),
+  )
+  return [...new Set(said.join('').trim().split('\n'))].map(one => one === 'yes')
 }
 
 const ofNodes = {
@@ -66,6 +97,8 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
   for (const round of ['first', 'second']) {
     t.true(await etcdAnswersNode())
     const old = await takeOldCredentials(shape)
+    const trusted = await on('m1', 'cat /usr/local/share/ca-certificates/etcd-ca.crt')
+    t.deepEqual(await trustedByMachines(trusted), [true])
     const called = await rekey([...rotation(), '--output', 'json', '-e', JSON.stringify(ofNodes)])
     t.is(called.code, 0, `${round}: ${saidBy(called)}`)
     const events = eventsOf(called)
@@ -78,10 +111,13 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
     )
     await assertRotated(shape, folder, old)
     t.true(await etcdAnswersNode(), 'what the inventory names was made anew')
+    t.deepEqual(await trustedByMachines(trusted), [false], 'machines still trust the old CA of etcd')
+    t.deepEqual(await trustedByMachines(await on('m1', 'cat /etc/ssl/etcd/ssl/ca.pem')), [true])
     if (round === 'first') continue
     const undone = await rekey(['rollback', folder])
     t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
+    t.deepEqual(await trustedByMachines(trusted), [true])
   }
 })
 
