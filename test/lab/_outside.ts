@@ -130,7 +130,7 @@ export async function assertRotated(
       const said = await on(
         shape,
         machine,
-        `openssl s_client -connect 127.0.0.1:${port} -CAfile ${places.authorities.kubernetes} -verify_return_error -brief </dev/null 2>&1; true`,
+        `openssl s_client -connect 127.0.0.1:${port} -no-CApath -no-CAstore -CAfile ${places.authorities.kubernetes} -verify_return_error -brief </dev/null 2>&1; true`,
       )
       assert.match(said, /Verification: OK/, `${machine}:${port}`)
     }
@@ -144,7 +144,7 @@ export async function assertRotated(
       `cat >/tmp/old-ca.crt <<'END'
 ${old.authorities.trim()}
 END
-old() { openssl verify -partial_chain -CAfile /tmp/old-ca.crt "$@" >/dev/null 2>&1; }
+old() { openssl verify -partial_chain -no-CApath -no-CAstore -CAfile /tmp/old-ca.crt "$@" >/dev/null 2>&1; }
 for f in $(find ${places.touched.join(' ')} -name '*.crt' -o -name '*.pem' | sort); do
   old "$f" && echo "$f"
 done
@@ -353,7 +353,17 @@ const withNewline = (pem: string) => `${pem.trim()}\n`
 async function openssl(endpoint: string, authority: string): Promise<string> {
   // etcd's peers and a kubelet may be asked just as they open their port again.
   for (let attempt = 0; ; attempt++) {
-    const words = ['s_client', '-connect', endpoint, '-CAfile', authority, '-verify_return_error', '-brief']
+    const words = [
+      's_client',
+      '-connect',
+      endpoint,
+      '-no-CApath',
+      '-no-CAstore',
+      '-CAfile',
+      authority,
+      '-verify_return_error',
+      '-brief',
+    ]
     const { stdout, stderr } = await tryCommand('openssl', words, { timeout: 10 })
     if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
     await delay(500)

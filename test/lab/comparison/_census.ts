@@ -178,7 +178,10 @@ function isSignedBy(pem: string, ca: string): boolean {
   if (known !== undefined) return known
   let signed = true
   try {
-    openssl(['verify', '-partial_chain', '-no_check_time', '-CAfile', scratchFile('ca.pem', ca)], pem)
+    openssl(
+      ['verify', '-partial_chain', '-no_check_time', '-no-CApath', '-no-CAstore', '-CAfile', scratchFile('ca.pem', ca)],
+      pem,
+    )
   } catch {
     signed = false
   }

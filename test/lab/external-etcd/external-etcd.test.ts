@@ -77,7 +77,7 @@ async function trustedByMachines(ca: string): Promise<boolean[]> {
         `cat >/tmp/asked.crt <<'END'
 ${ca.trim()}
 END
-for where in '-CAfile /etc/ssl/certs/ca-certificates.crt -no-CApath' '-CApath /etc/ssl/certs -no-CAfile'; do
+for where in '-CAfile /etc/ssl/certs/ca-certificates.crt -no-CApath -no-CAstore' '-CApath /etc/ssl/certs -no-CAfile -no-CAstore'; do
   if openssl verify $where /tmp/asked.crt >/dev/null 2>&1; then echo yes; else echo no; fi
 done; rm /tmp/asked.crt`,
       ),

@@ -88,7 +88,17 @@ async function assertEndpoints(shape: lab.Shape, authority: string): Promise<voi
 
 async function handshake(endpoint: string, authority: string): Promise<string> {
   for (let attempt = 0; ; attempt++) {
-    const words = ['s_client', '-connect', endpoint, '-CAfile', authority, '-verify_return_error', '-brief']
+    const words = [
+      's_client',
+      '-connect',
+      endpoint,
+      '-no-CApath',
+      '-no-CAstore',
+      '-CAfile',
+      authority,
+      '-verify_return_error',
+      '-brief',
+    ]
     const { stdout, stderr } = await tryCommand('openssl', words, { timeout: 10 })
     // Just started anew.
     if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
@@ -117,8 +127,8 @@ ${ca.trim()}
 END
 print() { openssl x509 -noout -fingerprint -sha256 -in "$1"; }
 judge() {
-  openssl verify -CAfile new "$2" >/dev/null 2>&1 || echo "$1 is not under the new CA"
-  if openssl verify -CAfile old "$2" >/dev/null 2>&1; then echo "$1 is under the old CA"; fi
+  openssl verify -no-CApath -no-CAstore -CAfile new "$2" >/dev/null 2>&1 || echo "$1 is not under the new CA"
+  if openssl verify -no-CApath -no-CAstore -CAfile old "$2" >/dev/null 2>&1; then echo "$1 is under the old CA"; fi
   if [ "$(openssl x509 -noout -pubkey -in "$2")" != "$(openssl pkey -pubout -in "$3" 2>/dev/null)" ]; then echo "$1 has another key"; fi
 }
 for f in $(${find(shape, machine, '')}); do
