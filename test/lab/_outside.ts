@@ -350,21 +350,14 @@ async function assertBundles(kubectl: Kubectl, ca: string, other: string, as: 'r
 
 const withNewline = (pem: string) => `${pem.trim()}\n`
 
-async function openssl(endpoint: string, authority: string): Promise<string> {
+/** What `openssl s_client` says of an endpoint, judged by this file of a CA and no other that the machine trusts. */
+export async function openssl(endpoint: string, authority: string): Promise<string> {
+  const judged = ['-no-CApath', '-no-CAstore', '-CAfile', authority, '-verify_return_error', '-brief']
   // etcd's peers and a kubelet may be asked just as they open their port again.
   for (let attempt = 0; ; attempt++) {
-    const words = [
-      's_client',
-      '-connect',
-      endpoint,
-      '-no-CApath',
-      '-no-CAstore',
-      '-CAfile',
-      authority,
-      '-verify_return_error',
-      '-brief',
-    ]
-    const { stdout, stderr } = await tryCommand('openssl', words, { timeout: 10 })
+    const { stdout, stderr } = await tryCommand('openssl', ['s_client', '-connect', endpoint, ...judged], {
+      timeout: 10,
+    })
     if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
     await delay(500)
   }

@@ -2,11 +2,9 @@
 import { strict as assert } from 'node:assert'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
-import { tryCommand } from '../../../lib/lab/command.ts'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, scratchFile } from '../_lab.ts'
-import { assertNoSecretKept, assertRefused, on } from '../_outside.ts'
+import { assertNoSecretKept, assertRefused, on, openssl } from '../_outside.ts'
 
 /** Where a shape keeps what a rotation replaces. */
 interface Places {
@@ -82,27 +80,7 @@ async function assertEndpoints(shape: lab.Shape, authority: string): Promise<voi
   for (const { name: machine, address, role, podSubnet } of membersOf(shape)) {
     const ports = [...(role === 'master' ? [6443, 2379, 2380] : []), ...(podSubnet ? [10250] : [])]
     for (const port of ports)
-      assert.match(await handshake(`${address}:${port}`, file), /Verification: OK/, `${machine}:${port}`)
-  }
-}
-
-async function handshake(endpoint: string, authority: string): Promise<string> {
-  for (let attempt = 0; ; attempt++) {
-    const words = [
-      's_client',
-      '-connect',
-      endpoint,
-      '-no-CApath',
-      '-no-CAstore',
-      '-CAfile',
-      authority,
-      '-verify_return_error',
-      '-brief',
-    ]
-    const { stdout, stderr } = await tryCommand('openssl', words, { timeout: 10 })
-    // Just started anew.
-    if (attempt === 3 || !/connect:errno|Connection refused/.test(stderr)) return stderr + stdout
-    await delay(500)
+      assert.match(await openssl(`${address}:${port}`, file), /Verification: OK/, `${machine}:${port}`)
   }
 }
 
