@@ -22,6 +22,8 @@ export default playbook({ name: 'damaged', summary: 'Is damaged', vars: z.object
 const failed = (...words: string[]) => failedOn(workbench('local', ['h1'], true), words)
 /** The same in a process of its own, which is gone then. */
 const killed = () => failedOn(workbench('local', ['h1']), [])
+/** What is called when the journal is not cut any more: it may have been done by a process that is still there. */
+const byAnother = { served: true }
 
 async function failedOn(bench: Workbench, words: readonly string[]) {
   const path = bench.playbook(steps.replace('FOLDER', JSON.stringify(bench.folder)))
@@ -135,16 +137,16 @@ test('a journal that was cut where a line ends: what was lost is done again and 
     // Without the file it is what 'Make' returned that tells.
     if (!isMarked) rmSync(join(folder, 'journal-end.json'))
     cutAfter(journal, lookEnded)
-    const shown = await bench.rekey(['show', 'last'])
+    const shown = await bench.rekey(['show', 'last'], byAnother)
     t.regex(
       shown.stdout,
       isMarked ? /events\.jsonl ends before \d+ bytes that are lost/ : /ends before something that is lost/,
     )
-    const back = await bench.rekey(['rollback', 'last'])
+    const back = await bench.rekey(['rollback', 'last'], byAnother)
     t.is(back.code, 1, back.stdout)
     t.regex(back.stderr, /^Error: .* did more than its journal says: .*\nHint: .*rekey resume /)
     rmSync(join(bench.folder, 'go'))
-    const failedAgain = await bench.rekey(['resume', 'last'])
+    const failedAgain = await bench.rekey(['resume', 'last'], byAnother)
     t.is(failedAgain.code, 2, failedAgain.stdout + failedAgain.stderr)
     for (const said of [
       /events\.jsonl ends before .* lost: what it told of the run is not known/,
@@ -153,7 +155,7 @@ test('a journal that was cut where a line ends: what was lost is done again and 
     ])
       t.regex(failedAgain.stdout, said)
     // From now on it can be undone, and still says what it does not know.
-    const undone = await bench.rekey(['rollback', 'last'])
+    const undone = await bench.rekey(['rollback', 'last'], byAnother)
     t.is(undone.code, 0, undone.stdout + undone.stderr)
     t.regex(undone.stdout, /events\.jsonl:\d+ comes after .* lost/)
     t.regex(undone.stdout, /make is undone/)
@@ -166,10 +168,10 @@ test('a journal that has lost that its run was being undone: nobody goes on with
   t.is(back.code, 0, back.stdout + back.stderr)
   cutAfter(journal, ({ kind }) => kind === 'run.finished')
   cutAfter(journal, ({ kind, step }) => kind === 'step.finished' && step === 'fail')
-  const { code, stderr } = await bench.rekey(['resume', 'last'])
+  const { code, stderr } = await bench.rekey(['resume', 'last'], byAnother)
   t.is(code, 1)
   t.regex(stderr, /^Error: .* may have been undone in part: .*events\.jsonl ends before \d+ bytes/)
-  const again = await bench.rekey(['rollback', 'last'])
+  const again = await bench.rekey(['rollback', 'last'], byAnother)
   t.is(again.code, 0, again.stdout + again.stderr)
   t.regex(again.stdout, /make is undone/)
 })
@@ -194,5 +196,8 @@ test('what was printed tells of a step, too; a journal of which nothing is left 
   t.is(code, 0, stdout)
   t.regex(stdout, / Use: begun on h1, its end is not known: it is done again/)
   writeFileSync(journal, '')
-  t.regex((await bench.rekey(['runs'])).stdout, /-damaged-\w+ .*events\.jsonl ends before \d+ bytes that are lost/)
+  t.regex(
+    (await bench.rekey(['runs'], byAnother)).stdout,
+    /-damaged-\w+ .*events\.jsonl ends before \d+ bytes that are lost/,
+  )
 })

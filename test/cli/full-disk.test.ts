@@ -17,8 +17,14 @@ export default playbook({ name: 'full', summary: 'Fills disks', vars: z.object({
 
 /** Starts rekey where no file may become larger than 32 KB. */
 const limited = ['sh', '-c', 'ulimit -f 64; exec "$0" "$@"'] as const
-/** What Node itself writes when it ends nobody can bear with: by then the signal for a file that is too large ends it. */
-const env = { NODE_DISABLE_COMPILE_CACHE: '1' }
+/** What is compiled is kept when Node ends, and by then the signal for a file that is too large ends it: here it was kept before. */
+test.before(async () => {
+  const bench = workbench('local', ['h1'])
+  const path = bench.playbook(source("() => { throw new Error('as asked') }"))
+  const failed = await bench.rekey(['run', path, '-i', bench.inventory])
+  if (failed.code !== 2) throw new Error(failed.stdout + failed.stderr)
+})
+
 const shownNowhere = ['sh', '-c', 'exec "$0" "$@" >/dev/full'] as const
 
 const isLocked = ({ folder }: Workbench) => existsSync(join(folder, 'on-hosts', 'lock'))
@@ -32,7 +38,7 @@ for (const [what, run, words, file] of [
   test(`where ${what} can not be written, the run ends in order, and goes on once there is room`, async t => {
     const bench = workbench('local', ['h1'])
     const path = bench.playbook(source(run))
-    const full = await bench.rekey(['run', path, '-i', bench.inventory, ...words], { through: limited, env })
+    const full = await bench.rekey(['run', path, '-i', bench.inventory, ...words], { through: limited })
     t.is(full.code, 2, full.stdout + full.stderr)
     t.regex(full.stdout, new RegExp(`${file.replace('.', '\\.')}.* can't be written: EFBIG`))
     t.regex(full.stdout, /Hint: A file may not become larger there: see 'ulimit -f'/)
@@ -48,7 +54,7 @@ for (const [what, run, words, file] of [
 test('where what steps print can not be kept the run goes on, and says so: nobody needs it to go on with it', async t => {
   const bench = workbench('local', ['h1'])
   const path = bench.playbook(source('async ({ $ }) => { await $`seq 20000` }'))
-  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory], { through: limited, env })
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory], { through: limited })
   t.is(code, 0, stdout)
   t.is(stdout.match(/from now on what steps print is not kept: EFBIG.*'ulimit -f'/g)?.length, 1)
 })

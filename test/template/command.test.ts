@@ -91,7 +91,7 @@ async function rekey(folder: string, args: string[], { wrapper = [], environment
     VAULT_TOKEN: 't',
     ...environment,
   }
-  if (wrapper.length === 0 && !environment) {
+  if (wrapper.length === 0) {
     const { code, stdout, stderr } = await served({ args: ['template', ...args], cwd: process.cwd(), env })
     return { code, stdout, stderr, all: stdout + stderr }
   }

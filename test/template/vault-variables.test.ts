@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import test, { type ExecutionContext } from 'ava'
-import { start } from '../_process.ts'
 import { startConnectProxy } from '../_proxy.ts'
+import { served } from '../_served.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 
@@ -92,10 +92,13 @@ async function render(variables: Record<string, string>, { home = folder, block 
     XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
     ...variables,
   }
-  const program = join(import.meta.dirname, '..', '..', 'bin', 'rekey')
-  const words = ['template', 'a', '-i', join(here, 'hosts'), '-c', join(here, 'config.hcl')]
-  const { code, all } = await start(process.execPath, [program, ...words], env)
-  return { code, all: all.replaceAll(/\s+/g, ' '), told: code === 0 ? readFileSync(placed, 'utf8') : undefined }
+  const args = ['template', 'a', '-i', join(here, 'hosts'), '-c', join(here, 'config.hcl')]
+  const { code, stdout, stderr } = await served({ args, cwd: process.cwd(), env })
+  return {
+    code,
+    all: (stdout + stderr).replaceAll(/\s+/g, ' '),
+    told: code === 0 ? readFileSync(placed, 'utf8') : undefined,
+  }
 }
 
 const without = (...names: (keyof typeof usual)[]) =>
