@@ -1,6 +1,7 @@
 // The one tree of errors. A message says what is wrong and where; the hint says what to do next.
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
+import { isLibrary, isOwnCode } from './package.ts'
 
 /** What a `RekeyError` carries beside its message. */
 export interface RekeyErrorOptions {
@@ -103,8 +104,6 @@ export function errorOf(thrown: unknown): Error {
   return error
 }
 
-const own = new URL('.', import.meta.url).href
-
 /**
  * Where an error came from, as `file:line`: the first place that is neither a library's, nor Node's, nor rekey's own.
  * @param anywhere rekey's own places, too
@@ -117,8 +116,10 @@ export function thrownAt(error: Error, anywhere = false): string | undefined {
   if (unparsed && error instanceof SyntaxError) return at(unparsed[1]!, Number(unparsed[2]))
   for (const line of stack.slice(stack.lastIndexOf(error.message) + error.message.length).split('\n')) {
     const [, url = '', number] = /^ +at (?:[^\n]{0,300}\()?(file:\/\/[^\n()]{1,1000}):(\d+):\d+\)?$/.exec(line) ?? []
-    if (url !== '' && (anywhere || !url.startsWith(own)) && !url.includes('/node_modules/'))
-      return at(fileURLToPath(url), Number(number))
+    if (url === '') continue
+    const file = fileURLToPath(url)
+    if (isLibrary(file)) continue
+    if (anywhere || !isOwnCode(file)) return at(file, Number(number))
   }
   return undefined
 }

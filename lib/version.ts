@@ -1,9 +1,5 @@
 // Which rekey this is.
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { manifest } from './package.ts'
 
 /** The version in package.json. */
-export function rekeyVersion(): string {
-  const file = join(import.meta.dirname, '..', 'package.json')
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
-}
+export const rekeyVersion = (): string => manifest().version

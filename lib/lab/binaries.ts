@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { RekeyError } from '../errors.ts'
+import { ownFile } from '../package.ts'
 import { lastLines, tryCommand } from './command.ts'
 import { cacheFolder, privateFolder } from './folders.ts'
 import { type Report, timed } from './progress.ts'
@@ -41,7 +41,7 @@ const recipes: Record<BinaryName, { flags: string[]; ldflags: string[]; target?:
 }
 
 function moduleFolder(name: BinaryName): string {
-  return fileURLToPath(new URL(`binaries/${name}`, import.meta.url))
+  return ownFile('lib/lab/binaries', name)
 }
 
 /** What a binary was made of, in a few letters: it is built anew when any of this changes. */

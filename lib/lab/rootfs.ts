@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { RekeyError } from '../errors.ts'
+import { ownFile } from '../package.ts'
 import { command, lastLines, tryCommand } from './command.ts'
 import { cacheFolder, privateFolder, writeWhole } from './folders.ts'
 import { type Report, timed } from './progress.ts'
@@ -30,12 +30,12 @@ const masked = [
   ...['systemd-networkd-wait-online.service', 'systemd-timesyncd.service', 'console-getty.service'],
 ]
 
-const sourceFolder = fileURLToPath(new URL('base', import.meta.url))
+const sourceFolder = ownFile('lib', 'lab', 'base')
 const programs = ['kubelet', 'kubeadm', 'kubectl', 'etcdctl', 'etcdutl']
 
 /** What the base is made of, in a few letters. This file is part of it: it says what is done to the base. */
 export function baseKey(): string {
-  const hash = createHash('sha256').update(readFileSync(fileURLToPath(import.meta.url)))
+  const hash = createHash('sha256').update(readFileSync(ownFile('lib', 'lab', 'rootfs.ts')))
   for (const file of readdirSync(sourceFolder).sort()) hash.update(readFileSync(join(sourceFolder, file)))
   return hash.digest('hex').slice(0, 16)
 }

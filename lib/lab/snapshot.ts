@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { ownFile } from '../package.ts'
 import { layoutOf } from './cluster/layouts/index.ts'
 import { command } from './command.ts'
 import { cacheFolder, labFolder, privateFolder, writeWhole } from './folders.ts'
@@ -28,8 +28,7 @@ const sources = [
 export function snapshotFolder(shape: Shape, parts: Parts): string {
   const hash = createHash('sha256').update(JSON.stringify([clusterOf(shape), parts]))
   const ofLayout = layoutOf(shape).sources.map(file => `cluster/layouts/${file}`)
-  for (const source of [...sources, ...ofLayout])
-    hash.update(readFileSync(fileURLToPath(new URL(source, import.meta.url))))
+  for (const source of [...sources, ...ofLayout]) hash.update(readFileSync(ownFile('lib/lab', source)))
   return join(snapshotsFolder(), `${familyOf(shape)}-${hash.digest('hex').slice(0, 16)}`)
 }
 

@@ -1,12 +1,16 @@
-// What a playbook may import by name wherever it lies: rekey itself, and the two libraries that its pages use.
-import { registerHooks } from 'node:module'
+// How the files of a playbook are loaded, wherever they lie: what they may import by name, and that a .ts file is a module.
+import { readFileSync } from 'node:fs'
+import { registerHooks, stripTypeScriptTypes } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { isClone } from '../package.ts'
 
-const root = new URL('../../', import.meta.url).href
+/** What the doors of package.json are in a clone: the sources. */
+const sources = 'rekey-source'
 let shared = false
 
 /**
- * From now on `rekey` is this one for every file: two of them would not know each other's errors and secrets. `zod` and `zx` are those of
- * rekey for files that have none of their own.
+ * From now on `rekey`, `zod` and `zx` are those of this rekey for every file that is no library's: two of them would not know each other's
+ * errors, secrets and schemas. A `.ts` file is a module, whatever a `package.json` above it says, and in a library, too.
  */
 export function shareImports(): void {
   if (shared) return
@@ -14,16 +18,22 @@ export function shareImports(): void {
   registerHooks({
     resolve: (specifier, context, next) => {
       const [, name] = /^(rekey|zod|zx)(?:\/|$)/.exec(specifier) ?? []
-      if (name === undefined || context.parentURL?.startsWith(root)) return next(specifier, context)
-      const ours = () => next(specifier, { ...context, parentURL: import.meta.url })
-      if (name === 'rekey') return ours()
-      try {
-        return next(specifier, context)
-      } catch (error) {
-        const { code = '' } = error as NodeJS.ErrnoException
-        if (!['ERR_MODULE_NOT_FOUND', 'MODULE_NOT_FOUND'].includes(code)) throw error
-        return ours()
-      }
+      const ours = name === 'rekey' || (name !== undefined && !context.parentURL?.includes('/node_modules/'))
+      const found = ours
+        ? next(specifier, {
+            ...context,
+            parentURL: import.meta.url,
+            conditions: isClone ? [...context.conditions, sources] : context.conditions,
+          })
+        : next(specifier, context)
+      return isTypeScript(found.url) ? { ...found, format: 'module-typescript' } : found
+    },
+    load: (url, context, next) => {
+      if (!isTypeScript(url) || !url.includes('/node_modules/')) return next(url, context)
+      const source = stripTypeScriptTypes(readFileSync(fileURLToPath(url), 'utf8'))
+      return { format: 'module', source, shortCircuit: true }
     },
   })
 }
+
+const isTypeScript = (url: string) => url.startsWith('file:') && /\.m?ts(?:\?|$)/.test(url)

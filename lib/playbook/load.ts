@@ -1,8 +1,9 @@
 // Finds and imports playbooks: the shipped ones by name, any other by its path.
 import { existsSync, readdirSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { basename, dirname, join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { errorOf, RekeyError, thrownAt } from '../errors.ts'
+import { ownFile, ownModule } from '../package.ts'
 import { suggestion } from '../suggestion.ts'
 import { checkPlaybook } from './check.ts'
 import { shareImports } from './imports.ts'
@@ -10,7 +11,7 @@ import type { Playbook } from './model.ts'
 import { checkShape } from './shape.ts'
 import { Stray, within } from './stray.ts'
 
-const shipped = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'playbooks')
+const shipped = ownFile('playbooks')
 
 /** The names of the shipped playbooks, sorted. */
 export function shippedPlaybooks(): string[] {
@@ -32,7 +33,10 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
   try {
     loaded = await within(
       { what: 'its top level' },
-      () => import(pathToFileURL(file).href) as Promise<{ default?: unknown }>,
+      () =>
+        import(pathToFileURL(isShipped(file) ? ownModule(`playbooks/${basename(file)}`) : file).href) as Promise<{
+          default?: unknown
+        }>,
     )
   } catch (thrown) {
     const error = errorOf(thrown instanceof Stray ? thrown.thrown : thrown)

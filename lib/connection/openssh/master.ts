@@ -6,9 +6,9 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { CancelledError, RekeyError, type UnreachableError } from '../../errors.ts'
 import { foreignWords } from '../../foreign-words.ts'
+import { ownModule } from '../../package.ts'
 import { cannotReach, closedEarly, hostKeyUnknown, hostKeyWrong, notLetIn, tooOld } from '../connect-errors.ts'
 import { defaultKnownHostsFiles, endLastLine, requireReadable, unusable } from '../login/host-keys.ts'
 import type { ConnectionSettings } from '../settings.ts'
@@ -60,7 +60,7 @@ export async function openMaster(
   const asked: string[] = []
   const answers = await answerQuestions(join(folder, 'ask'), settings, asked)
   const program = join(folder, 'askpass')
-  const helper = fileURLToPath(new URL('./askpass.ts', import.meta.url))
+  const helper = ownModule('lib/connection/openssh/askpass.ts')
   const line = [process.execPath, helper, join(folder, 'ask')].map(quote).join(' ')
   writeFileSync(program, `#!/bin/sh\nexec ${line} "$1"\n`, { mode: 0o700 })
   const child = spawn('/bin/sh', ['-c', supervise, 'ssh', 'ssh', ...masterArguments(settings, controlPath, before)], {

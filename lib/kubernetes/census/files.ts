@@ -2,6 +2,7 @@
 // kubeconfigs of everybody who has a home there. Reads only; no key and no token leaves the machine.
 import { readFileSync } from 'node:fs'
 import { posix } from 'node:path'
+import { ownFile } from '../../package.ts'
 import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { usualFolders } from '../layout/discover.ts'
@@ -33,7 +34,7 @@ export async function fileCertificates(
   more: readonly string[] = [],
   missed = notice,
 ): Promise<CensusEntry[]> {
-  const script = readFileSync(new URL('find-certificates.sh', import.meta.url), 'utf8')
+  const script = readFileSync(ownFile('lib/kubernetes/census/find-certificates.sh'), 'utf8')
   const folders = [...usualFolders, ...more]
   const { stdout } = await $({ quiet: true })`{ sh -c ${script} rekey ${folders}; } | head -c ${mostBytes}`
   const lines = (mark: string) => stdout.split('\n').flatMap(line => (line.startsWith(mark) ? [line.slice(3)] : []))

@@ -2,6 +2,7 @@
 // no private key and no token leaves its machine.
 import { createPublicKey, type JsonWebKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { ownFile } from '../../package.ts'
 import { digestOf } from '../../pki/certificates/bundle-text.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
@@ -46,7 +47,7 @@ export async function tokenKeysOfHost(
   )
   const folder = components.kubelet?.flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
   if (named.length === 0 && !components.kubelet) return { files: [], tokens: [] }
-  const script = readFileSync(new URL('find-token-keys.sh', import.meta.url), 'utf8')
+  const script = readFileSync(ownFile('lib/kubernetes/keysets/find-token-keys.sh'), 'utf8')
   const paths = [...new Set(named.map(({ path }) => path))]
   const { stdout } = await $({ quiet: true })`sh -c ${script} rekey ${folder} ${paths}`
   if (!stdout.endsWith('.. end\n')) missed(`${host}: not all keys of tokens were read`)

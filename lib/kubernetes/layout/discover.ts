@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
+import { ownFile } from '../../package.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { kubeconfigFields } from '../api/kubeconfig.ts'
 import { flagsOfConfiguration, flagsOfEnvironment, flagsOfWords } from './flags.ts'
@@ -45,7 +46,7 @@ export async function discover(
   { $, host }: Pick<HostSession, '$' | 'host'>,
   folders: readonly string[] = [],
 ): Promise<Discovery> {
-  const script = readFileSync(new URL('find-layout.sh', import.meta.url), 'utf8')
+  const script = readFileSync(ownFile('lib/kubernetes/layout/find-layout.sh'), 'utf8')
   const { stdout } = await $({
     quiet: true,
   })`{ sh -c ${script} rekey ${[...usualFolders, ...folders]}; } | head -c ${mostBytes}`

@@ -1,6 +1,7 @@
 // What the users of a cluster would have noticed: API servers asked many times a second, and the counts of canaries in pods.
 import { connect } from 'node:net'
 import { Worker } from 'node:worker_threads'
+import { ownModule } from '../../package.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
@@ -58,7 +59,7 @@ export async function removeProbeObject(api: Pick<KubernetesApi, 'delete'>): Pro
  */
 export function probeApis(addresses: readonly string[], identities: readonly ProbeIdentity[]): Probes {
   const orders: ProberOrders = { addresses, identities, folder: probeFolder, name: probeObject }
-  const worker = new Worker(new URL('./api-prober.ts', import.meta.url), { workerData: orders })
+  const worker = new Worker(ownModule('lib/kubernetes/probes/api-prober.ts'), { workerData: orders })
   const { promise, resolve, reject } = Promise.withResolvers<ReadonlyMap<string, readonly Question[]>>()
   worker.once('message', resolve)
   worker.once('error', reject)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
+import { ownFile } from '../../package.ts'
 import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
 import {
   joinBundle,
@@ -28,7 +29,7 @@ import type { HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineReading } from './machine.ts'
 
-const templates = join(import.meta.dirname, '../../../templates', kubeadm.templates)
+const templates = ownFile('templates', kubeadm.templates)
 
 /** A CA that was made for this rotation. */
 export interface NewAuthority {

@@ -1,12 +1,11 @@
 // The canaries: workloads of the lab's cluster that count what its users would have noticed.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { ownFile } from '../../package.ts'
 import { fileOf } from '../machines/machine.ts'
 import { endpointOf, has, kubeletMachines, type Shape } from '../shape.ts'
 
-const manifest = (name: string) =>
-  readFileSync(fileURLToPath(new URL(`manifests/${name}.yaml`, import.meta.url)), 'utf8')
+const manifest = (name: string) => readFileSync(ownFile('lib/lab/cluster/manifests', `${name}.yaml`), 'utf8')
 
 /** What is applied to the cluster. Where it has no DNS, the canaries call the same Services by their addresses. */
 export function canaryManifest(shape: Shape): string {

@@ -2,17 +2,15 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { builtFrom, isClone, isOwnCode, packageRoot } from '../../package.ts'
 import { type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 import { rekeyVersion } from '../../version.ts'
 
-const project = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))))
-
 /** What a run is made of, as its journal begins with it. */
 export interface Provenance {
-  /** The commit of rekey, with `-dirty` where files differ from it; its version where there is no repository. */
+  /** The commit of rekey, with `-dirty` where files differ from it: a package's, that it was made of. Its version where there is no repository. */
   readonly commit: string
   readonly playbookFile: string
   readonly playbookHash: string
@@ -51,7 +49,9 @@ export function inventoryChanges(before: Provenance['inventoryHashes'], now: Pro
 
 /** The commit of rekey, as `Provenance` has it. Never rejects. git takes a while: whoever asks first of all loses no time. */
 export async function projectCommit(): Promise<string> {
-  const words = ['-C', project, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+  // A package may lie in a repository of somebody's own.
+  if (!isClone) return builtFrom() ?? rekeyVersion()
+  const words = ['-C', packageRoot, 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
   try {
     const { stdout } = await promisify(execFile)('git', words, { timeout: 5_000 })
     return stdout.trim()
@@ -71,7 +71,7 @@ export function playbookHash(file: string): string {
     hash.update(`${text.length}\n${text}`)
     for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*(?:\(\s*)?['"](\.\.?\/[^'"]+)['"]/g)) {
       const file = resolve(dirname(path), imported)
-      if (!file.startsWith(join(project, 'lib', sep)) && existsSync(file)) add(file)
+      if (!isOwnCode(file) && existsSync(file)) add(file)
     }
   }
   add(file)

@@ -1,6 +1,6 @@
 // CoreDNS for clusters whose tools bring none: what kubeadm would have deployed, from a manifest.
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { ownFile } from '../../../../package.ts'
 import { imageRepository, imageTags } from '../../../images.ts'
 import type { Shape } from '../../../shape.ts'
 
@@ -16,7 +16,7 @@ export function serviceAddress(subnet: string, index: number): string {
 
 /** What is applied to the cluster. */
 export const corednsManifest = (shape: Shape): string =>
-  readFileSync(fileURLToPath(new URL('../../manifests/coredns.yaml', import.meta.url)), 'utf8')
+  readFileSync(ownFile('lib/lab/cluster/manifests/coredns.yaml'), 'utf8')
     .replaceAll('$IMAGE', `${imageRepository}/coredns:${imageTags.coredns}`)
     .replaceAll('$ADDRESS', dnsAddress(shape))
     .replaceAll('$DOMAIN', shape.clusterDomain)
