@@ -3,17 +3,15 @@
 // the cost. Makes the folder of rekey's cache, too. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where
 // there is no compiler.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const modules = join(root, 'node_modules')
-const pinned = [
-  join(modules, 'node', 'node_modules', `node-${process.platform}-${process.arch}`),
-  join(modules, `node-${process.platform}-${process.arch}`),
-].find(folder => existsSync(join(folder, 'include', 'node', 'node.h')))
+// Of a clone, and of a package that was installed for everybody; or beside it, in somebody's project.
+const modules = [join(root, 'node_modules'), dirname(root)].find(folder => existsSync(join(folder, 'ssh2'))) ?? root
+const pinned = join(modules, `node-${process.platform}-${process.arch}`)
 
 /** Whether the pinned Node loads them. */
 function isBuilt(node) {
@@ -21,13 +19,17 @@ function isBuilt(node) {
   return spawnSync(node, ['-e', program], { cwd: root, stdio: 'ignore' }).status === 0
 }
 
-if (pinned) {
+if (existsSync(join(pinned, 'include', 'node', 'node.h'))) {
   const bin = join(pinned, 'bin')
   const node = join(bin, 'node')
   if (!isBuilt(node)) {
     // Its own headers: nothing has to be fetched.
     const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}`, npm_config_nodedir: pinned }
-    spawnSync('npm', ['rebuild', '--silent', 'ssh2', 'cpu-features'], { cwd: root, env, stdio: 'ignore' })
+    // What npm would do, which can't be asked while it installs.
+    for (const folder of ['cpu-features', 'ssh2'].map(name => join(modules, name)).filter(existsSync)) {
+      const { scripts } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+      spawnSync('sh', ['-c', scripts.install], { cwd: folder, env, stdio: 'ignore' })
+    }
     if (!isBuilt(node))
       console.log('rekey works without compiled ciphers: slower. A C++ compiler and make would build them.')
   }
