@@ -114,7 +114,9 @@ export function thrownAt(error: Error, anywhere = false): string | undefined {
   // Of what can't be parsed the place comes first, and is no call.
   const unparsed = /^(?:file:\/\/)?(\/[^\n]{1,1000}):(\d+)\n/.exec(stack)
   if (unparsed && error instanceof SyntaxError) return at(unparsed[1]!, Number(unparsed[2]))
-  for (const line of stack.slice(stack.lastIndexOf(error.message) + error.message.length).split('\n')) {
+  const { message } = error
+  const calls = message === '' ? stack : stack.slice(stack.lastIndexOf(message) + message.length)
+  for (const line of calls.split('\n')) {
     const [, url = '', number] = /^ +at (?:[^\n]{0,300}\()?(file:\/\/[^\n()]{1,1000}):(\d+):\d+\)?$/.exec(line) ?? []
     if (url === '') continue
     const file = fileURLToPath(url)

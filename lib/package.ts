@@ -1,5 +1,5 @@
 // Where this rekey is, and what of it Node can run: in a clone the TypeScript as it is; in an installed package, where Node strips no types, what
-// scripts/build-package.ts compiled into dist/. Whatever else a file needs lies in both at the same place below the root.
+// scripts/package/build.ts compiled into dist/. Whatever else a file needs lies in both at the same place below the root.
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
 
@@ -20,7 +20,7 @@ export const ownFile = (...path: readonly string[]): string => join(packageRoot,
 
 /**
  * What Node runs for one of rekey's own modules.
- * @param module its place below the root, as `lib/connection/openssh/askpass.ts`; build-package.ts must have it among its entries
+ * @param module its place below the root, as `lib/connection/openssh/askpass.ts`; it is among the entries of scripts/package/build.ts among its entries
  */
 export const ownModule = (module: string): string =>
   isClone ? ownFile(module) : join(compiled, module.replace(/\.ts$/, '.js'))

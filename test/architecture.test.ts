@@ -3,6 +3,7 @@
 import { globSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import test from 'ava'
+import { shareImports } from '../lib/playbook/imports.ts'
 
 const root = join(import.meta.dirname, '..')
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -75,10 +76,16 @@ test('where a cluster keeps its files is said by its layout, and by nobody who i
 })
 
 test('every door of package.json opens by its name', async t => {
-  const { exports } = JSON.parse(read('package.json')) as { exports: Record<string, string> }
-  for (const [name, file] of Object.entries(exports)) {
-    const door = (await import(join('rekey', name))) as object
-    t.is(door, await import(join(root, file)))
-    t.true(Object.keys(door).length > 0, name)
+  const { exports } = JSON.parse(read('package.json')) as { exports: Record<string, string | Record<string, string>> }
+  shareImports()
+  for (const [name, door] of Object.entries(exports)) {
+    if (typeof door === 'string') continue
+    const { 'rekey-source': source = '', types, default: compiled } = door
+    const opened = (await import(join('rekey', name))) as object
+    t.is(opened, await import(join(root, source)))
+    t.true(Object.keys(opened).length > 0, name)
+    // What the package has for it: scripts/package/build.ts keeps the places.
+    t.is(compiled, `./${join('dist', source.replace(/\.ts$/, '.js'))}`)
+    t.is(types, `./${join('dist/types', source.replace(/\.ts$/, '.d.ts'))}`)
   }
 })

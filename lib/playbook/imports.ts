@@ -30,10 +30,20 @@ export function shareImports(): void {
     },
     load: (url, context, next) => {
       if (!isTypeScript(url) || !url.includes('/node_modules/')) return next(url, context)
-      const source = stripTypeScriptTypes(readFileSync(fileURLToPath(url), 'utf8'))
-      return { format: 'module', source, shortCircuit: true }
+      return { format: 'module', source: withoutTypes(readFileSync(fileURLToPath(url), 'utf8')), shortCircuit: true }
     },
   })
+}
+
+/** Node does the same for files of one's own, without a word; here it would warn that it may come to be called otherwise. */
+function withoutTypes(source: string): string {
+  const { emitWarning } = process
+  process.emitWarning = () => {}
+  try {
+    return stripTypeScriptTypes(source)
+  } finally {
+    process.emitWarning = emitWarning
+  }
 }
 
 const isTypeScript = (url: string) => url.startsWith('file:') && /\.m?ts(?:\?|$)/.test(url)

@@ -1,5 +1,5 @@
 // Finds and imports playbooks: the shipped ones by name, any other by its path.
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { errorOf, RekeyError, thrownAt } from '../errors.ts'
@@ -55,9 +55,15 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
       hint: 'It must say: export default playbook({ … }).',
     })
   }
-  checkShape(playbook, file)
+  checkShape(playbook, file, exportLine(file))
   checkPlaybook(playbook, file)
   return { playbook, file }
+}
+
+/** The line on which a file exports what it exports, as far as its text tells. */
+function exportLine(file: string): number | undefined {
+  const lines = readFileSync(file, 'utf8').split('\n')
+  return lines.findIndex(line => /^\s*(?:export\s+default\b|export\s*\{.*\bas\s+default\b)/.test(line)) + 1 || undefined
 }
 
 /** Whether a file is one of the shipped playbooks. */

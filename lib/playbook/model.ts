@@ -4,7 +4,7 @@ import type { z } from 'zod'
 import type { RemoteFiles } from '../connection/files.ts'
 import type { Remote } from '../connection/remote.ts'
 import type { Secret } from '../connection/shell.ts'
-import { RekeyError } from '../errors.ts'
+import { RekeyError, thrownAt } from '../errors.ts'
 import type { Host } from './host.ts'
 
 /** How a step ended on a host. `unknown`: the connection dropped while a command ran; it passes for nothing else. */
@@ -253,7 +253,7 @@ export interface Playbook<Schema extends z.ZodType = z.ZodType, Services extends
 export function playbook<Schema extends z.ZodType, Services extends object = object>(
   definition: Playbook<Schema, Services>,
 ): Playbook<Schema, Services> {
-  return definition
+  return made(definition)
 }
 
 /** Declares a play: a title, the hosts and how they go through it, the steps. */
@@ -262,7 +262,7 @@ export function play<Context = StepContext>(
   definition: Omit<Play<Context>, 'title' | 'steps'>,
   steps: readonly PlayItem<Context>[],
 ): Play<Context> {
-  return { ...withoutArguments(definition, 'play', 'title', 'steps'), title, steps }
+  return made({ ...withoutArguments(definition, 'play', 'title', 'steps'), title, steps })
 }
 
 /** Declares a block: a title, what happens around its steps, the steps. */
@@ -271,7 +271,7 @@ export function block<Context = StepContext>(
   definition: Omit<Block<Context>, 'title' | 'steps'>,
   steps: readonly PlayItem<Context>[],
 ): Block<Context> {
-  return { ...withoutArguments(definition, 'block', 'title', 'steps'), title, steps }
+  return made({ ...withoutArguments(definition, 'block', 'title', 'steps'), title, steps })
 }
 
 /**
@@ -279,7 +279,21 @@ export function block<Context = StepContext>(
  * Without an `id` it is made from the title: `Restart kubelet` is `restart-kubelet`.
  */
 export function step<Context = StepContext>(title: string, definition: StepDefinition<Context>): Step<Context> {
-  return { ...withoutArguments(definition, 'step', 'title'), id: definition?.id ?? slug(title), title }
+  return made({ ...withoutArguments(definition, 'step', 'title'), id: definition?.id ?? slug(title), title })
+}
+
+/** Errors that nobody throws: their stacks say where each was made, and are written out only when somebody asks. */
+const places = new WeakMap<object, Error>()
+
+function made<T>(part: T): T {
+  if (typeof part === 'object' && part !== null) places.set(part, new Error())
+  return part
+}
+
+/** Where a playbook, play, block or step was made by its function, as `file:line`; `undefined` where it was not. */
+export function whereMade(part: unknown): string | undefined {
+  const error = typeof part === 'object' && part !== null ? places.get(part) : undefined
+  return error && thrownAt(error)
 }
 
 /** What is said twice would be lost in silence once; everything else that is wrong is found when the playbook is loaded. */

@@ -2,7 +2,7 @@
 // silence otherwise, or on the wrong hosts, and what is of the wrong kind fail in the middle of a run.
 import { RekeyError, shown } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
-import type { Block, Play, Playbook, ReportSection, Step } from './model.ts'
+import { type Block, type Play, type Playbook, type ReportSection, type Step, whereMade } from './model.ts'
 import { schemaShape } from './variables.ts'
 
 /** What an option may be. */
@@ -19,9 +19,14 @@ interface Option extends Kind {
 
 type Options<Of> = Readonly<Record<keyof Of & string, Option>>
 
-/** Something that is not as it must be. */
-interface Mistake {
+interface Place {
   readonly place: string
+  /** In the file itself: what other files make has the line of what holds it. */
+  readonly line: number | undefined
+}
+
+/** Something that is not as it must be. */
+interface Mistake extends Place {
   readonly what: string
   readonly hint?: string
 }
@@ -199,19 +204,20 @@ const elsewhere: Readonly<Record<string, string>> = {
 /**
  * Checks that what a file exports is a playbook, as far as each option by itself can tell.
  * @param file where it is, for messages
+ * @param exported the line of its export, where that is known
  * @throws RekeyError with every option that is not known or not as it must be, and its place
  */
-export function checkShape(playbook: unknown, file: string): asserts playbook is Playbook {
+export function checkShape(playbook: unknown, file: string, exported?: number): asserts playbook is Playbook {
   const mistakes: Mistake[] = []
   const check = (
     of: unknown,
     options: Readonly<Record<string, Option>>,
-    place: string,
+    at: Place,
     what: string,
   ): of is Readonly<Record<string, unknown>> => {
     if (!isObject(of)) {
       mistakes.push({
-        place,
+        ...at,
         what: `it must be ${what}, not ${shown(of)}`,
         hint: `Make it with ${what.split(' ').at(-1)}(…).`,
       })
@@ -221,22 +227,25 @@ export function checkShape(playbook: unknown, file: string): asserts playbook is
       const value = of[key]
       if (value === undefined ? !required : is(value)) continue
       mistakes.push({
-        place,
+        ...at,
         what: value === undefined ? `${key} is missing` : `${key} must be ${must}, not ${shown(value)}`,
         hint,
       })
     }
     for (const key of Object.keys(of)) {
       if (!Object.hasOwn(options, key) && of[key] !== undefined)
-        mistakes.push({ place, ...unknownOption(key, what, Object.keys(options)) })
+        mistakes.push({ ...at, ...unknownOption(key, what, Object.keys(options)) })
     }
     return true
   }
-  const checkItems = (items: unknown, place: string, of: 'step' | 'handler' | 'rescue' | 'always' | 'rollback') => {
+  const checkItems = (items: unknown, within: Place, of: 'step' | 'handler' | 'rescue' | 'always' | 'rollback') => {
     for (const [index, item] of (isList(items) ? items : []).entries()) {
       const isBlock = isObject(item) && 'steps' in item && (of === 'step' || of === 'rescue' || of === 'always')
       const part = of === 'step' ? (isBlock ? 'block' : 'step') : of === 'handler' ? 'handler' : `${of} step`
-      const at = `${place}, ${part} ${index + 1}${titled(item)}`
+      const at = {
+        place: `${within.place}, ${part} ${index + 1}${titled(item)}`,
+        line: lineIn(file, item) ?? within.line,
+      }
       if (!isBlock) check(item, stepOptions, at, 'a step')
       else if (check(item, blockOptions, at, 'a block')) {
         checkItems(item['steps'], at, 'step')
@@ -245,25 +254,36 @@ export function checkShape(playbook: unknown, file: string): asserts playbook is
       }
     }
   }
-  if (check(playbook, playbookOptions, '', 'a playbook')) {
+  const line = lineIn(file, playbook) ?? exported
+  if (check(playbook, playbookOptions, { place: '', line }, 'a playbook')) {
     for (const [index, play] of (isList(playbook['plays']) ? playbook['plays'] : []).entries()) {
-      const place = `play ${index + 1}${titled(play)}`
-      if (!check(play, playOptions, place, 'a play')) continue
-      checkItems(play['steps'], place, 'step')
-      checkItems(play['handlers'], place, 'handler')
-      checkItems(play['rollback'], place, 'rollback')
+      const at = { place: `play ${index + 1}${titled(play)}`, line: lineIn(file, play) ?? line }
+      if (!check(play, playOptions, at, 'a play')) continue
+      checkItems(play['steps'], at, 'step')
+      checkItems(play['handlers'], at, 'handler')
+      checkItems(play['rollback'], at, 'rollback')
     }
   }
   if (mistakes.length > 0) throw mistaken(mistakes, file)
 }
 
+/** The line of a file on which a part was made; `undefined` where that was elsewhere. */
+function lineIn(file: string, part: unknown): number | undefined {
+  const made = whereMade(part)
+  return made?.startsWith(`${file}:`) ? Number(made.slice(file.length + 1)) : undefined
+}
+
 function mistaken(mistakes: readonly Mistake[], file: string): RekeyError {
-  const lines = mistakes.map(({ place, what }) => [place, what].filter(Boolean).join(': '))
   const code = 'playbook.shape'
-  if (lines.length === 1) return new RekeyError(`${file}: ${lines[0]}`, { code, hint: mistakes[0]?.hint })
-  const told = lines
-    .slice(0, mostMistakes)
-    .map((line, index) => `  ${[line, mistakes[index]?.hint].filter(Boolean).join('. ')}`)
+  const [first] = mistakes
+  if (mistakes.length === 1) {
+    const at = [file, first!.line].filter(Boolean).join(':')
+    return new RekeyError([at, first!.place, first!.what].filter(Boolean).join(': '), { code, hint: first!.hint })
+  }
+  const told = mistakes.slice(0, mostMistakes).map(({ place, line, what, hint }) => {
+    const at = line === undefined ? place : `${place || 'playbook'} (line ${line})`
+    return `  ${[[at, what].filter(Boolean).join(': '), hint].filter(Boolean).join('. ')}`
+  })
   const left = mistakes.length - told.length
   return new RekeyError(
     [`${file} has ${mistakes.length} mistakes:`, ...told, ...(left > 0 ? [`  and ${left} more`] : [])].join('\n'),
@@ -271,7 +291,7 @@ function mistaken(mistakes: readonly Mistake[], file: string): RekeyError {
   )
 }
 
-function unknownOption(key: string, what: string, known: readonly string[]): Omit<Mistake, 'place'> {
+function unknownOption(key: string, what: string, known: readonly string[]): Omit<Mistake, keyof Place> {
   const snake = key.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`)
   const camel = key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
   const near = didYouMean(camel, known)

@@ -1,5 +1,5 @@
 // What a playbook may not be: each mistake is told when it is loaded, with its place, and before anything is connected to.
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
@@ -262,6 +262,36 @@ test('what keeps a file from being loaded is told with its line, whatever was th
   t.regex(await loadError('export const x = 1'), /exports no playbook\nIt must say: export default playbook/)
   t.regex(await loadError('export default null'), /exports no playbook/)
   t.regex(await loadError("export default { name: 'x', plays: [null] }"), /^\/p\d+\.ts has 3 mistakes:\n/)
+  t.regex(await loadError('\nthrow new Error()'), /^\/p\d+\.ts:2 can't be loaded: /)
+})
+
+test('what is not as it must be is told with its line: that of the part, or of what holds it where another file made it', async t => {
+  const head = "import { block, play, playbook, step } from 'rekey'\nimport { z } from 'zod'\n"
+  writeFileSync(
+    join(folder, 'helper.ts'),
+    "import { step } from 'rekey'\n\n\n\n\nexport const made = step('Made', { when: 1, run() {} } as never)",
+  )
+  const lines = async (text: string) =>
+    [...(await loadError(head + text)).matchAll(/(?:\.ts:|\(line )(\d+)/g)].map(one => one[1])
+  t.deepEqual(
+    await lines("export default playbook({ name: 'x', summary: 'x', plays: [play('P', { hosts: 'all' }, [])] })"),
+    ['3'],
+  )
+  t.deepEqual(await lines("\nexport default { name: 'x', summary: 'x', plays: [play('P', { hosts: 'all' }, [])] }"), [
+    '4',
+  ])
+  t.deepEqual(await lines("const x = { name: 'x', summary: 'x', plays: [] }\nexport { x as default }"), ['4', '4'])
+  const mixed = `import { made } from './helper.ts'
+export default playbook({ name: 'x', summary: 'x', vars: z.object({}), plays: [
+  play('P', { hosts: 'all' }, [
+    made,
+    block('B', {}, [
+      step('S', { wen: 1, run() {} }),
+    ]),
+  ]),
+  play('Q', { hosts: 1 }, []),
+] })`
+  t.deepEqual(await lines(mixed), ['5', '8', '11'])
 })
 
 test('a playbook outside of the checkout imports rekey, zod and zx by name', async t => {
@@ -274,4 +304,24 @@ export default playbook({ name: 'x', summary: String(RekeyError === globalThis.R
   writeFileSync(file, text)
   Object.assign(globalThis, { RekeyErrorOfTests: RekeyError })
   t.is((await loadPlaybook(file)).playbook.summary, 'truefunction')
+})
+
+test('a .ts file is a module wherever it lies, and zod is that of rekey though its folder has one', async t => {
+  const text = `
+import { play, playbook, step } from 'rekey'
+import { z } from 'zod'
+import { shared } from 'shared-steps/index.ts'
+export default playbook({ name: 'x', summary: String(z === globalThis.zodOfTests), vars: z.object({}), plays: [play('P', { hosts: 'all' }, [shared])] })`
+  const modules = join(folder, 'commonjs', 'node_modules')
+  for (const name of ['zod', 'shared-steps']) mkdirSync(join(modules, name), { recursive: true })
+  writeFileSync(join(folder, 'commonjs', 'package.json'), '{ "type": "commonjs" }')
+  writeFileSync(join(modules, 'zod', 'index.js'), 'exports.z = {}')
+  writeFileSync(
+    join(modules, 'shared-steps', 'index.ts'),
+    "import { step } from 'rekey'\nexport const shared = step('S', { run(): void {} })",
+  )
+  const file = join(folder, 'commonjs', 'x.ts')
+  writeFileSync(file, text)
+  Object.assign(globalThis, { zodOfTests: z })
+  t.is((await loadPlaybook(file)).playbook.summary, 'true')
 })

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
-const root = join(import.meta.dirname, '..')
+const root = join(import.meta.dirname, '..', '..')
 const dist = join(root, 'dist')
 
 /** What Node, a playbook or rekey itself starts by name (`ownModule`): each stays a file of its own. */
