@@ -55,5 +55,8 @@ await build({
   sourcesContent: false,
   logLevel: 'warning',
 })
-execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.package.json'], { cwd: root, stdio: 'inherit' })
+execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.package.json'], {
+  cwd: root,
+  stdio: 'inherit',
+})
 writeFileSync(join(dist, 'commit'), commit())

@@ -1,0 +1,150 @@
+// The package as somebody has it who installs it: what `npm pack` makes, installed into an empty folder from a registry on loopback, by npm with
+// install scripts off; and playbooks of one's own in a repository of one's own.
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { type Ended, start } from '../../_process.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+import { serveRegistry } from './_registry.ts'
+
+const root = join(import.meta.dirname, '..', '..', '..')
+const folder = temporaryFolder('package')
+const home = join(folder, 'repository')
+const installed = join(home, 'node_modules', 'rekey')
+/** Without the clone's programs: that of an npm script has them. */
+const path = (process.env['PATH'] ?? '').split(':').filter(one => !one.includes('node_modules'))
+const env = { PATH: path.join(':'), HOME: folder, NO_COLOR: '1', npm_config_update_notifier: 'false' }
+
+/** Runs a line of a shell in the repository. */
+const shell = (line: string): Promise<Ended> => start('/bin/sh', ['-c', `cd '${home}' && ${line}`], env)
+const rekey = (line: string) => shell(`node_modules/.bin/rekey ${line}`)
+
+const own = `import { play, playbook, quote, step } from 'rekey'
+import { z } from 'zod'
+import { $ as here } from 'zx'
+
+interface Greeting { readonly name: string }
+
+export default playbook({
+  name: 'greet',
+  summary: 'Greets',
+  vars: z.object({ greeting: z.string().default('hello') }),
+  plays: [
+    play('Greet', { hosts: 'all' }, [
+      step('Say it', {
+        run: async ({ $, vars, host }) => {
+          const { name }: Greeting = host
+          await $\`echo \${vars.greeting} \${name} > \${host.vars['folder']}/said; sleep 0.1\`
+          return (await here\`echo \${quote('a')}\`).stdout
+        },
+        rollback: ({ $, host }) => $\`rm \${host.vars['folder']}/said\`,
+      }),
+    ]),
+  ],
+})
+`
+
+let packed: readonly string[] = []
+
+test.before(async t => {
+  t.timeout(180_000)
+  const made = await start('npm', ['pack', root, '--silent', '--pack-destination', folder], { ...process.env })
+  t.is(made.code, 0, made.all)
+  const tarball = globSync('rekey-*.tgz', { cwd: folder })[0]!
+  const listed = await start('tar', ['--list', '--file', join(folder, tarball)], env)
+  packed = listed.stdout
+    .trim()
+    .split('\n')
+    .map(file => file.replace(/^package\//, ''))
+  const registry = await serveRegistry(join(root, 'node_modules'))
+  mkdirSync(home)
+  const words = `--ignore-scripts --no-audit --no-fund --loglevel=error --registry=${registry.url}`
+  const done = await shell(`npm install ${words} '${join(folder, tarball)}'`)
+  registry.close()
+  t.is(done.code, 0, done.all)
+  mkdirSync(join(home, 'inventory'))
+  writeFileSync(
+    join(home, 'inventory', 'hosts'),
+    `[masters]\nw1 ansible_connection=local folder=${folder} rekey_directory=${folder}/on-host\n`,
+  )
+  writeFileSync(join(home, 'greet.ts'), own)
+})
+
+test('it has what rekey runs on and is read by, and nothing of its tests', t => {
+  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    exports: Record<string, string | Record<string, string>>
+  }
+  const doors = Object.values(exports).flatMap(door => (typeof door === 'string' ? door : Object.values(door)))
+  const wanted = [
+    ...doors.map(file => file.replace(/^\.\//, '')),
+    ...globSync('{playbooks,templates,lib}/**/*.{ts,tpl,sh,yaml,go}', { cwd: root }),
+    ...globSync('playbooks/*.ts', { cwd: root }).map(file => `dist/${file.replace(/ts$/, 'js')}`),
+    ...['bin/rekey', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts/build-native.js', 'dist/commit'],
+  ]
+  t.deepEqual(
+    wanted.filter(file => !packed.includes(file)),
+    [],
+  )
+  t.deepEqual(
+    packed.filter(
+      file =>
+        !/^(bin|dist|lib|playbooks|templates)\/|^(LICENSE|(README|CHANGELOG)\.md|package\.json|scripts\/build-native\.js)$/.test(
+          file,
+        ),
+    ),
+    [],
+  )
+  t.deepEqual(
+    packed.filter(file => /\.js$/.test(file) && file.startsWith('dist/') && !packed.includes(`${file}.map`)),
+    [],
+  )
+})
+
+test('its commands start, from a folder with nothing else in it', async t => {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  t.is((await shell('npx rekey --version')).all, `${version}\n`)
+  t.regex((await rekey('--help')).stdout, /^Usage: rekey /)
+  t.regex((await rekey('playbooks')).stdout, /^rotate-ca\n/m)
+  t.regex((await rekey('inventory -i inventory/hosts --list')).stdout, /"w1"/)
+  t.regex((await rekey('run rotate-ca -i inventory/hosts --list-steps')).stdout, /Read the clock/)
+  writeFileSync(
+    join(home, 'one.hcl'),
+    `template {\n  contents = "{{ \\"a\\" | toUpper }}"\n  destination = "${folder}/one"\n}\n`,
+  )
+  t.is((await rekey('template -i inventory/hosts -c one.hcl')).code, 0)
+  t.is(readFileSync(join(folder, 'one'), 'utf8'), 'A')
+})
+
+test("a playbook of one's own runs, is undone, and its run tells which rekey it was", async t => {
+  const ran = await rekey('run greet.ts -i inventory/hosts -e greeting=ahoy')
+  t.is(ran.code, 0, ran.all)
+  t.is(readFileSync(join(folder, 'said'), 'utf8'), 'ahoy w1\n')
+  const run = /^Run (\S+)/m.exec(ran.stdout)![1]
+  const { commit } = JSON.parse(
+    readFileSync(join(folder, '.local/state/rekey/runs', run!, 'events.jsonl'), 'utf8').split('\n')[0]!,
+  ) as { commit: string }
+  t.is(commit, readFileSync(join(installed, 'dist', 'commit'), 'utf8').trim())
+  const undone = await rekey(`rollback ${run}`)
+  t.is(undone.code, 0, undone.all)
+  t.deepEqual(globSync('said', { cwd: folder }), [])
+})
+
+test('a mistake in it is one error with its line', async t => {
+  writeFileSync(join(home, 'wrong.ts'), own.replace(/ {2}vars: z.*\n/, ''))
+  const { code, stderr } = await rekey('run wrong.ts -i inventory/hosts')
+  t.is(code, 1)
+  t.is(stderr.split('\n')[0], `Error: ${join(home, 'wrong.ts')}:7: vars is missing`)
+})
+
+test('its types are there for what it exports', async t => {
+  const typed = join(home, 'typed')
+  mkdirSync(typed)
+  const compilerOptions = { customConditions: [], typeRoots: [join(root, 'node_modules/@types')] }
+  const config = { extends: join(root, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }
+  writeFileSync(join(typed, 'tsconfig.json'), JSON.stringify(config))
+  writeFileSync(join(typed, 'package.json'), '{ "type": "module" }')
+  writeFileSync(join(typed, 'right.ts'), own)
+  writeFileSync(join(typed, 'wrong.ts'), own.replace('host }) => {', 'hst }) => {'))
+  const { all } = await shell(`${join(root, 'node_modules/.bin/tsc')} -p typed`)
+  t.regex(all, /^typed\/wrong\.ts\(.*Property 'hst' does not exist/)
+})
