@@ -70,11 +70,18 @@ export function judgeCensus(
     )
 }
 
-/** Without the CAs of others that whole machines trust: of those only copies of what the cluster has anywhere else are its own. */
+const isTrustedByMachine = ({ kind, place = '' }: CensusEntry) => kind === 'file' && isAnchor(place)
+
+/**
+ * Without the CAs of others that whole machines trust: of those only copies of what the cluster has anywhere else are its own, and what is
+ * called like a CA of its masters, as those before it were.
+ */
 function ofTheCluster(found: readonly CensusEntry[]): readonly CensusEntry[] {
-  const isTrustedByMachine = ({ kind, place = '' }: CensusEntry) => kind === 'file' && isAnchor(place)
   const keys = new Set(found.filter(one => !isTrustedByMachine(one)).map(({ facts }) => keyOf(facts)))
-  return found.filter(one => !isTrustedByMachine(one) || keys.has(keyOf(one.facts)))
+  const { names } = trustOf(found)
+  return found.filter(
+    one => !isTrustedByMachine(one) || keys.has(keyOf(one.facts)) || names.has(stem(one.facts.commonName)),
+  )
 }
 
 /** Whom masters trust, and where they are. */
@@ -139,6 +146,8 @@ function replacedCopy(entry: CensusEntry, { keys, names, servers }: Trust): stri
   }
   if (kind === 'file' && isAuthorityFile(entry)) return 'is a CA that no master has'
   if (!names.has(stem(facts.commonName))) return undefined
+  if (isTrustedByMachine(entry))
+    return 'is called like a CA of the cluster, no master has it, and the whole machine trusts it'
   if (kind === 'file' && !embedded) return 'is called like a CA of the cluster, and no master has it'
   return 'is a copy of a CA that is called like the cluster’s, and that no master has'
 }
@@ -158,7 +167,11 @@ function isOrphaned(
 
 /** Whether somebody goes by it: what only lies there, as backups do, is told, and no more. */
 const isReliedOn = (entry: CensusEntry) =>
-  entry.kind !== 'file' || entry.embedded || isAuthorityFile(entry) || entry.uses !== undefined
+  entry.kind !== 'file' ||
+  entry.embedded ||
+  isAuthorityFile(entry) ||
+  isTrustedByMachine(entry) ||
+  entry.uses !== undefined
 
 function hostOf(server: string): string {
   try {

@@ -79,20 +79,26 @@ const told = (judged: readonly JudgedEntry[]) =>
     judged.map(({ where, problems, stale }) => [where, `${stale ? 'STALE ' : ''}${problems.join('; ')}`]),
   )
 
-test.serial('of the CAs that whole machines trust, those count that the cluster has elsewhere', async t => {
-  const [etcd, company] = [await issue({ name: 'CN=etcd-ca', ca: true }), await issue({ name: 'CN=company', ca: true })]
+test.serial('of the CAs that whole machines trust, those count that the cluster has elsewhere, or had', async t => {
+  const [before, etcd, company] = await Promise.all(
+    ['etcd-ca', 'etcd-ca 2026-11-28', 'company'].map(name => issue({ name: `CN=${name}`, ca: true })),
+  )
+  const anchors = '/usr/local/share/ca-certificates'
   const judged = judgeCensus(
     [
-      entry('m1:/etc/ssl/etcd/ssl/ca.pem', etcd),
-      entry('n1:/usr/local/share/ca-certificates/etcd-ca.crt', etcd),
-      entry('n1:/etc/pki/ca-trust/source/anchors/company.crt', company),
+      entry('m1:/etc/ssl/etcd/ssl/ca.pem', etcd!),
+      entry(`n1:${anchors}/etcd-ca.crt`, etcd!),
+      entry(`n2:${anchors}/etcd-ca.crt`, before!),
+      entry('n1:/etc/pki/ca-trust/source/anchors/company.crt', company!),
     ],
-    { within: 36_500 * day },
+    { within: 0 },
   )
-  t.deepEqual(judged.map(({ where }) => where).sort(), [
-    'm1:/etc/ssl/etcd/ssl/ca.pem',
-    'n1:/usr/local/share/ca-certificates/etcd-ca.crt',
-  ])
+  t.deepEqual(told(judged), {
+    'm1:/etc/ssl/etcd/ssl/ca.pem': '',
+    [`n1:${anchors}/etcd-ca.crt`]: '',
+    [`n2:${anchors}/etcd-ca.crt`]:
+      'STALE is called like a CA of the cluster, no master has it, and the whole machine trusts it',
+  })
 })
 
 test.serial('copies of a CA that no master trusts any more are told wherever somebody goes by them', async t => {
