@@ -178,7 +178,10 @@ test.serial(
 )
 
 test.serial('files that flags of running components name are read, and what they are used for is known', async t => {
-  const [ca, etcdCa] = await Promise.all(['kubernetes', 'etcd-ca'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  // Other tests look at this machine meanwhile: what runs here is not to have what they call their CA.
+  const [ca, etcdCa] = await Promise.all(
+    ['of flags', 'of etcd’s flags'].map(name => issue({ name: `CN=${name}`, ca: true })),
+  )
   const at = (path: string) => join(folder, 'opt', path)
   mkdirSync(at('tls'), { recursive: true })
   for (const [name, { pem }] of Object.entries({ 'ca.pem': ca!, 'kubelet-ca.pem': ca!, 'etcd.pem': etcdCa! }))
