@@ -1,7 +1,7 @@
 // Commands as an operator meets them: how one ended, in words; that one which is ended leaves nothing behind; how many go on at once.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -50,6 +50,25 @@ real('how a command ended is told in words: its status, 126, 127, what killed it
   t.regex(said('S7'), /^a secret can’t be part of a command line/)
   t.notRegex(stdout, /swordfish/)
 })
+
+real(
+  'what a command prints stays neither in memory nor in the journal, be it 300 MB without a line break or short lines',
+  async t => {
+    const { bench } = t.context
+    const path = bench.playbook(
+      playbookOf(
+        "({ $ }) => $`head -c 300000000 /dev/zero | tr '\\0' x`",
+        '({ $ }) => $`yes | head -c 5000000; echo the last words >&2; exit 3`',
+        "({ log }) => log(process.resourceUsage().maxRSS + ' KB at most')",
+      ),
+    )
+    const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory])
+    t.is(code, 0, stdout.slice(-2_000))
+    t.true(Number(/(\d+) KB at most/.exec(stdout)?.[1]) < 300_000, stdout.slice(-2_000))
+    t.regex(stdout, /ignored +S2 \[h1\] .*the last words/)
+    t.true(statSync(join(bench.runs()[0] ?? '', 'events.jsonl')).size < 100_000)
+  },
+)
 
 /** A command that does not mind TERM, and has children that don't: one of its own group, and one that left it. */
 const stubborn = (folder: string) =>
