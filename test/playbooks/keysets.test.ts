@@ -2,7 +2,9 @@
 import { join } from 'node:path'
 import test from 'ava'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
+import { play, type StepContext, step } from '../../lib/playbook/model.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
+import { inStage } from '../../lib/rotation/keysets/in-stage.ts'
 
 for (const name of ['stage', 'promote', 'distrust', 'trust']) {
   const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))
@@ -46,3 +48,66 @@ for (const name of ['stage', 'promote', 'distrust', 'trust']) {
     t.regex(String(keysetsOf()), /say which, by -e keysets=/)
   })
 }
+
+const { playbook: whole } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/rotate-keysets.ts'))
+const wholeSteps = whole.plays.flatMap(play => stepsOf(play))
+
+test('rotate-keysets is all stages, each step under a name of its own, and undone as there', t => {
+  const ids = wholeSteps.map(({ id }) => id)
+  t.is(new Set(ids).size, ids.length)
+  for (const id of ['trust-the-new-cas', 'promote-put-the-certificates-in-place', 'distrust-distrust-the-old-cas'])
+    t.true(ids.includes(id), id)
+  t.is(
+    wholeSteps.filter(({ title }) => title.startsWith('Ask the API five times')).length,
+    1,
+    'the API is asked from the first stage to the last',
+  )
+  t.deepEqual(
+    wholeSteps
+      .filter(({ readOnly, rollback, irreversible }) => !readOnly && !rollback && irreversible === undefined)
+      .map(({ id }) => id),
+    [],
+  )
+})
+
+/** Whether each step of a stage is left out, by the variables of the run. */
+const leftOut = async (stage: string, until: string, check = false) => {
+  const context = { vars: { until, soak: 0 }, check, timeline: { milestones: new Map() }, registered: () => undefined }
+  const own = wholeSteps.filter(({ id }) => id.startsWith(`${stage}-`) && id.includes('read-the-clock'))
+  return Promise.all(own.map(async ({ when }) => !(await when?.(context as never))))
+}
+
+test('rotate-keysets ends after the stage that it is told, and a check looks at the first alone', async t => {
+  t.deepEqual(await leftOut('promote', 'staged'), [true])
+  t.deepEqual(await leftOut('promote', 'promoted'), [false])
+  t.deepEqual(await leftOut('distrust', 'promoted'), [true])
+  t.deepEqual(await leftOut('distrust', 'distrusted'), [false])
+  t.deepEqual(await leftOut('promote', 'distrusted', true), [true])
+})
+
+test('a stage within a longer run sees what its own steps returned, and keeps backups of its own', async t => {
+  const asked: string[] = []
+  const seen: Record<string, unknown>[] = []
+  const definition = step<StepContext<unknown>>('Look', {
+    run: ctx => {
+      ctx.registered('plan-the-certificates', 'm1')
+      ctx.milestone('first change')
+      seen.push({ run: ctx.run, folder: ctx.folder, changed: ctx.timeline.milestones.has('first change') })
+    },
+  })
+  const [inPromote] = inStage('promote', [play('Looking', { hosts: 'all' }, [definition])], () => true)
+  const milestones: string[] = []
+  const context = (...names: string[]) => ({
+    ...{ run: 'run-1', folder: '/runs/run-1' },
+    timeline: { plays: [], milestones: new Map(names.map(name => [name, 1])) },
+    registered: (id: string, host?: string) => asked.push(`${id} ${host}`),
+    milestone: (name: string) => milestones.push(name),
+  })
+  const [own] = stepsOf(inPromote!)
+  await own!.run(context('first change') as never)
+  await own!.run(context('promote-first change') as never)
+  t.deepEqual(asked[0], 'promote-plan-the-certificates m1')
+  t.deepEqual(milestones.slice(0, 2), ['first change', 'promote-first change'])
+  t.deepEqual(seen[0], { run: 'run-1-promote', folder: '/runs/run-1/backups/promote', changed: false })
+  t.true(seen[1]?.['changed'], 'of its own first change it knows')
+})

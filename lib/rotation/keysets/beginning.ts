@@ -62,12 +62,15 @@ export const lookAround: readonly Play<Context>[] = [
   ]),
 ]
 
+/** The play that begins to ask the API as its users do. */
+export const probesTitle = 'Start the probes'
+
 /** Backs up the hosts, and begins to ask the API as its users do. */
 export const beginning: readonly Play<Context>[] = [
   play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
     step('Back up keys and configuration', backup.hosts),
   ]),
-  play<Context>('Start the probes', { hosts: 'masters', tags: ['probes'] }, [
+  play<Context>(probesTitle, { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API five times a second, and note what the canaries have counted', observe.startProbes),
   ]),
 ]

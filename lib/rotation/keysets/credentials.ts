@@ -16,7 +16,7 @@ import type { Item, KeysetState } from './state.ts'
 
 /** What a run holds of them. */
 export interface WithVisitors {
-  readonly visitors: Map<string, Promise<Visitor>>
+  readonly visitors: Map<string, { readonly made: Promise<Visitor>; readonly at: number }>
 }
 
 type Needs = OnHost<Mounts> & WithVault & WithVisitors
@@ -24,13 +24,16 @@ type Needs = OnHost<Mounts> & WithVault & WithVisitors
 /** Whom a server is to call the visitor. */
 const nobody = 'rekey-probe'
 
-/** A visitor by a certificate that a CA in Vault signs now. Asked for once. */
+/** Milliseconds for which one is taken again: it holds three times as long. */
+const lasting = 5 * 60_000
+
+/** A visitor by a certificate that a CA in Vault signs now. Asked for once in a while. */
 export function visitorOf(ctx: Needs, state: KeysetState, item: Item): Promise<Visitor> {
   const known = ctx.visitors.get(item.key)
-  if (known) return known
+  if (known && Date.now() - known.at < lasting) return known.made
   const made = issueVisitor(ctx, state, item)
   made.catch(() => ctx.visitors.delete(item.key))
-  ctx.visitors.set(item.key, made)
+  ctx.visitors.set(item.key, { made, at: Date.now() })
   return made
 }
 

@@ -2,13 +2,15 @@
 // is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
 import { strict as assert } from 'node:assert'
 import { setTimeout as delay } from 'node:timers/promises'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
 import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
+import { type Extension, extensionName, startExtension } from './_extension.ts'
 
 let shape: lab.Shape
+let extension: Extension
 
 test.before(async () => {
   shape = await upFresh()
@@ -17,6 +19,7 @@ test.before(async () => {
   const anew = 'kill $(grep -lzxE "(/[^ ]*/)?kube-scheduler" /proc/[0-9]*/cmdline | cut -d/ -f3)'
   for (const master of masters()) await on(shape, master, anew)
   await until(async () => (await statuses(`${old}/front-proxy-client`)).join() === '200')
+  extension = await startExtension(shape)
 })
 
 /** Asks each second until it is so, for two minutes. */
@@ -28,6 +31,7 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
 }
 
 test.after.always(async () => {
+  extension?.close()
   await lab.down(shape.name, () => {})
 })
 
@@ -101,6 +105,33 @@ async function undone(folder: string): Promise<void> {
   assert.equal(called.code, 0, saidBy(called))
 }
 
+/** What the calls of an extension through each API server came to: some, and all of them well. */
+function extensionAnswered(t: ExecutionContext): void {
+  const { calls, failures } = extension.seen()
+  t.true(calls > 100, `${calls} calls`)
+  t.deepEqual(failures, [])
+}
+
+test.serial(
+  'an extension API server that hears of no new CA is named at the gate, and answers; once it has, the stage goes on',
+  async t => {
+    const before = await filesOf(shape)
+    extension.hold()
+    const called = await rekey([...words('stage'), '--output', 'json'])
+    t.is(called.code, 2, saidBy(called))
+    const { error } = eventOf(eventsOf(called), 'run.finished')
+    t.is(error?.code, 'keysets.not-let-in')
+    t.true(error?.message.includes(`extension API server ${extensionName} at`), error?.message)
+    extension.release()
+    const { folder } = eventOf(eventsOf(called), 'run.started')
+    const resumed = await rekey(['resume', folder, '--output', 'json'])
+    t.is(resumed.code, 0, saidBy(resumed))
+    await undone(folder)
+    t.deepEqual(await filesOf(shape), before)
+    extensionAnswered(t)
+  },
+)
+
 test.serial('staged, old and new are trusted; undone, every file is what it was', async t => {
   const before = await filesOf(shape)
   const processes = await apiServers()
@@ -112,6 +143,7 @@ test.serial('staged, old and new are trusted; undone, every file is what it was'
   await stageRun('stage')
   t.deepEqual(await held(), [2])
   t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+  extensionAnswered(t)
 })
 
 test.serial(
@@ -128,6 +160,7 @@ test.serial(
     await stageRun('promote')
     t.deepEqual(await statuses(`${pki}/front-proxy-client`), ['200'])
     t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+    extensionAnswered(t)
   },
 )
 
@@ -149,5 +182,24 @@ test.serial(
     await stageRun('trust')
     t.deepEqual(await statuses(`${old}/forged`), ['200'])
     t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+    extensionAnswered(t)
+  },
+)
+
+test.serial(
+  'all stages in one run, killed in the last and gone on with; undone as a whole, every file is what it was',
+  async t => {
+    await stageRun('distrust')
+    const before = await filesOf(shape)
+    const processes = await apiServers()
+    const folder = await killedOnce('rotate', 'distrust-distrust-the-old-cas')
+    t.deepEqual(await held(), [1])
+    t.deepEqual(await statuses(`${old}/front-proxy-client`), ['401'])
+    t.deepEqual(await statuses(`${pki}/front-proxy-client`), ['200'])
+    await undone(folder)
+    t.deepEqual(await filesOf(shape), before)
+    t.deepEqual(await statuses(`${pki}/front-proxy-client`), ['200'])
+    t.deepEqual(await apiServers(), processes, 'no API server is started anew')
+    extensionAnswered(t)
   },
 )

@@ -1,0 +1,84 @@
+// What a rotation of keysets through all of its stages has beside those: where it stops, and how long it waits before nobody trusts the old.
+import { z } from 'zod'
+import { waitFor } from '../../operations/wait.ts'
+import { duration, formatDuration } from '../../playbook/duration.ts'
+import type { Play, StepContext, StepDefinition } from '../../playbook/model.ts'
+import { probesTitle } from './beginning.ts'
+import { reportOf } from './report.ts'
+
+/** How far a rotation may go, in order. */
+const ends = ['staged', 'promoted', 'distrusted'] as const
+
+type End = (typeof ends)[number]
+
+export const variables = {
+  /** After which stage it ends. */
+  until: z.enum(ends).default('distrusted'),
+  /** How long both are trusted, and the new one signs, before the old one is distrusted. */
+  soak: duration.default(0),
+}
+
+type Variables = z.output<z.ZodObject<typeof variables>>
+
+type Asking = Pick<StepContext<Variables>, 'vars' | 'check'>
+
+/**
+ * Whether a run goes on to a stage. A check looks at the first alone: what the others would do hangs on what that has done.
+ */
+export const goesOnTo =
+  (end: End) =>
+  ({ vars, check }: Asking): boolean =>
+    !check && ends.indexOf(end) <= ends.indexOf(vars.until)
+
+/** The plays of a stage but the one that begins to ask the API: it has been asked since the first stage. */
+export const withoutProbes = <In>(plays: readonly Play<In>[]): Play<In>[] =>
+  plays.filter(({ title }) => title !== probesTitle)
+
+const promotedStep = 'note-when-it-was-promoted'
+
+/** Registers when the promotion had ended: a run that is gone on with waits no longer for it. */
+export const notePromoted: StepDefinition<StepContext<Variables>> = {
+  id: promotedStep,
+  ...{ readOnly: true, remember: true, runOnce: true },
+  when: goesOnTo('distrusted'),
+  run: () => Date.now(),
+}
+
+/** Waits until it has soaked for as long as it is to. It may be interrupted, and gone on with by `rekey resume`. */
+export const soak: StepDefinition<StepContext<Variables>> = {
+  ...{ readOnly: true, runOnce: true },
+  when: ctx => goesOnTo('distrusted')(ctx) && ctx.vars.soak > 0,
+  run: async ctx => {
+    const { signal } = ctx
+    const until = (ctx.registered<number>(promotedStep) ?? Date.now()) + ctx.vars.soak
+    ctx.log(`until ${new Date(until).toISOString()}; Ctrl-C, and rekey resume go on with it later`)
+    const left = Math.max(0, until - Date.now())
+    // A little more than what is waited for: it ends by the clock.
+    const within = left + 60_000
+    await waitFor(
+      `${formatDuration(ctx.vars.soak)} to be over`,
+      { within, every: 1_000, signal },
+      async () => Date.now() >= until,
+    )
+  },
+}
+
+/** What comes next, by where it was to stop. */
+const then: Record<End, readonly (readonly [string, string])[]> = {
+  staged: [
+    ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
+    ['next', 'rekey run promote-keysets, with the same keysets, or rotate-keysets again'],
+  ],
+  promoted: [
+    ['now', 'the new CAs sign; old and new are trusted. It may stay like this.'],
+    ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
+  ],
+  distrusted: [
+    ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
+    ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
+  ],
+}
+
+/** The report of the run. */
+export const report = (ctx: Parameters<ReturnType<typeof reportOf>>[0] & { readonly vars: Variables }) =>
+  reportOf(then[ctx.vars.until])(ctx)
