@@ -34,7 +34,12 @@ async function masterWith(
   const components = Object.fromEntries(
     Object.entries(ports).map(([component, port]) => [
       component,
-      { component, flags: {}, files: [], endpoints: [{ address: '127.0.0.1', port, role: 'serving' }] },
+      {
+        component,
+        flags: {},
+        files: component === 'kube-apiserver' ? [{ role: 'front-proxy-ca' }] : [],
+        endpoints: [{ address: '127.0.0.1', port, role: 'serving' }],
+      },
     ]),
   )
   const registered = new Map<string, unknown>([

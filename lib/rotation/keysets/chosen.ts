@@ -8,8 +8,8 @@ import type { AuthorityName } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { OnCluster } from '../given/context.ts'
-import { layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
-import { everyMachine, masters } from '../given/hosts.ts'
+import { type Plan, planStep, readingOf } from '../given/found.ts'
+import { everyMachine } from '../given/hosts.ts'
 
 /** The keysets that can be rotated gracefully so far, and whose CA each of them is. */
 const supported: Partial<Record<KeysetName, AuthorityName>> = { 'front-proxy-ca': 'front-proxy' }
@@ -47,10 +47,7 @@ export function keysetOf(authority: AuthorityName): KeysetName {
   return supportedNames.find(name => supported[name] === authority) ?? 'kubernetes-ca'
 }
 
-/**
- * Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or a layout is
- * none that this was tried on.
- */
+/** Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or there is none. */
 export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
   id: planStep,
   readOnly: true,
@@ -58,7 +55,6 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
     const chosen = chosenAuthorities(ctx)
-    for (const { name } of ctx.hosts(masters)) requireStaticPods(ctx, name)
     const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
     const found = ctx.hosts(everyMachine).map(({ name }) => {
       const reading = readingOf(ctx, name)
@@ -89,16 +85,6 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },
-}
-
-function requireStaticPods(ctx: OnCluster, host: string): void {
-  const { 'kube-apiserver': found } = layoutOf(ctx, host).components
-  if (found?.runs.kind === 'static-pod') return
-  throw new HostFailedError(`the API server of ${host} is no static pod`, {
-    code: 'keysets.layout',
-    host,
-    hint: 'Keysets are rotated gracefully on clusters of kubeadm so far; rotate-ca knows the other layouts.',
-  })
 }
 
 function refuseShared(

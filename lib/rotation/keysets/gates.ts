@@ -1,7 +1,7 @@
 // What decides whether a stage may begin, and whether it is done: each server asked now, by somebody of the CA that is meant. Files and
 // revisions are hints.
 import { HostFailedError } from '../../errors.ts'
-import type { ComponentName } from '../../kubernetes/layout/host-layout.ts'
+import type { ComponentName, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { type Door, doorOf, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -26,9 +26,12 @@ export type Visitors = (state: KeysetState) => Promise<readonly (Visitor & { rea
 /** How long a server may take until it has read its files again, or heard of it from the API. */
 const patience = seconds(75)
 
-/** Servers that go by files of their host, and those that hear of the CAs through the API. */
-const byFiles: readonly ComponentName[] = ['kube-apiserver', 'kube-controller-manager']
-const byTheApi: readonly ComponentName[] = ['kube-scheduler']
+/** The components that know clients by the front proxy. */
+const servers: readonly ComponentName[] = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
+
+/** Whether one goes by a file of its host; else it hears of the CAs through the API, or knows nobody. */
+const goesByFile = ({ components }: HostLayout, component: ComponentName): boolean =>
+  components[component]?.files.some(({ role }) => role === 'front-proxy-ca') ?? false
 
 /** The step that registers the servers that know nobody by these keysets. */
 const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
@@ -132,19 +135,27 @@ async function ask(
   ctx.log(`asked: ${doors.map(({ where }) => where).join(', ')}`)
 }
 
-const onHost = (ctx: OnHost): Door[] => byFiles.flatMap(component => doorOf(ctx, layoutOf(ctx), component) ?? [])
+function onHost(ctx: OnHost): Door[] {
+  const layout = layoutOf(ctx)
+  return servers.filter(one => goesByFile(layout, one)).flatMap(one => doorOf(ctx, layout, one) ?? [])
+}
 
 /** Every server of the cluster that knows its clients by certificates of the front proxy: those that go by files, those that go by the API. */
 async function everyDoor(ctx: OnServers): Promise<[byFiles: Door[], byTheApi: Door[]]> {
-  const on = async (components: readonly ComponentName[]) => {
-    const doors = ctx.hosts(masters).map(async host => {
+  const own = await Promise.all(
+    ctx.hosts(masters).map(async host => {
       const session = await ctx.on(host)
-      return components.flatMap(component => doorOf(session, layoutOf(ctx, host.name), component) ?? [])
-    })
-    return (await Promise.all(doors)).flat()
-  }
-  const extensions = extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
-  return [await on(byFiles), [...(await on(byTheApi)), ...(await extensions)]]
+      const layout = layoutOf(ctx, host.name)
+      return servers.flatMap(component => {
+        const door = doorOf(session, layout, component)
+        return door ? [{ door, byFile: goesByFile(layout, component) }] : []
+      })
+    }),
+  )
+  const [files, others] = [true, false].map(wanted =>
+    own.flat().flatMap(({ door, byFile }) => (byFile === wanted ? [door] : [])),
+  ) as [Door[], Door[]]
+  return [files, [...others, ...(await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal))]]
 }
 
 /** Those of them that knew somebody before. */

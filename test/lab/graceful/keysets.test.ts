@@ -56,9 +56,12 @@ const statuses = async (pair: string): Promise<string[]> => {
   return [...new Set(said.flatMap(text => text.trim().split(' ')))]
 }
 
-/** Which processes the API servers are. */
-const apiServers = async () =>
-  Promise.all(masters().map(master => on(shape, master, "grep -lzxE '(/[^ ]*/)?kube-apiserver' /proc/[0-9]*/cmdline")))
+/** Which processes the API servers are, and since when. */
+const apiServers = () => {
+  const found = "grep -lzxE '(/[^ ]*/)?kube-apiserver' /proc/[0-9]*/cmdline"
+  const since = `for f in $(${found}); do cut -d' ' -f1,22 "\${f%cmdline}stat"; done`
+  return Promise.all(masters().map(master => on(shape, master, since)))
+}
 
 /** How many certificates each master's file of the CA holds. */
 const held = async () => {
