@@ -4,7 +4,7 @@ import test from 'ava'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { play, type StepContext, step } from '../../lib/playbook/model.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
-import { inStage } from '../../lib/rotation/keysets/in-stage.ts'
+import { inStage } from '../../lib/rotation/keysets/whole/in-stage.ts'
 
 for (const name of ['stage', 'promote', 'distrust', 'trust']) {
   const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))

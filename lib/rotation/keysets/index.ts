@@ -1,8 +1,8 @@
 // Keysets rotated gracefully: staged, promoted, distrusted, and trusted again. What each stage is made of, for its playbook.
 export { beginning, type Context, lookAround, openServices, type Services, variables } from './beginning.ts'
-export { inStage } from './in-stage.ts'
 export { makeStaged, promote } from './issuers.ts'
 export { extensionsAnswer, issueAndStage, keepOld, noteExtensions, pairReread, swapIn } from './leaves.ts'
 export { reportOf } from './report.ts'
 export * as stages from './stages.ts'
-export * as whole from './whole.ts'
+export * as whole from './whole/ends.ts'
+export { inStage } from './whole/in-stage.ts'

@@ -1,10 +1,10 @@
 // What a rotation of keysets through all of its stages has beside those: where it stops, and how long it waits before nobody trusts the old.
 import { z } from 'zod'
-import { waitFor } from '../../operations/wait.ts'
-import { duration, formatDuration } from '../../playbook/duration.ts'
-import type { Play, StepContext, StepDefinition } from '../../playbook/model.ts'
-import { probesTitle } from './beginning.ts'
-import { reportOf } from './report.ts'
+import { waitFor } from '../../../operations/wait.ts'
+import { duration, formatDuration } from '../../../playbook/duration.ts'
+import type { Play, StepContext, StepDefinition } from '../../../playbook/model.ts'
+import { probesTitle } from '../beginning.ts'
+import { reportOf } from '../report.ts'
 
 /** How far a rotation may go, in order. */
 const ends = ['staged', 'promoted', 'distrusted'] as const

@@ -1,7 +1,7 @@
 // A stage as a part of a run that goes through several of them: its steps have ids of their own, see only what steps of the same stage returned,
 // and keep backups of their own, so that each is undone to what it found.
 import { join } from 'node:path'
-import type { Play, PlayItem, Step, StepContext } from '../../playbook/model.ts'
+import type { Play, PlayItem, Step, StepContext } from '../../../playbook/model.ts'
 
 /**
  * The plays of a stage for a longer run, which must not hold blocks or handlers.
