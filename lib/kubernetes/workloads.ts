@@ -126,3 +126,12 @@ export function notRolledOut(object: KubernetesObject, away = 0): string | undef
 export function pathOf({ kind, namespace, name }: Workload): string {
   return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`
 }
+
+/** Where pods reach the API: the addresses of the Service `kubernetes`, and its port. */
+export async function serviceOfTheApi(
+  api: Pick<KubernetesApi, 'get'>,
+): Promise<{ readonly address: string; readonly port: number }[]> {
+  const { spec } = await api.get('/api/v1/namespaces/default/services/kubernetes')
+  const { clusterIPs = [], ports = [] } = spec as { clusterIPs?: string[]; ports?: { port: number }[] }
+  return clusterIPs.map(address => ({ address, port: ports[0]?.port ?? 443 }))
+}

@@ -21,9 +21,11 @@ export interface HostSession {
 
 /** The times of a run, in milliseconds. */
 export interface Timeline {
+  /** When it began, or this part of it, since 1970. */
+  readonly began: number
   /** The plays that ended, in order. */
   readonly plays: readonly { readonly title: string; readonly milliseconds: number }[]
-  /** When each milestone came, since the run began. */
+  /** When each milestone came, since then: before it, where an earlier part of the run came to it. */
   readonly milestones: ReadonlyMap<string, number>
 }
 

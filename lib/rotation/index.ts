@@ -25,11 +25,12 @@ export {
   onEtcd,
   onMasters,
 } from './given/hosts.ts'
-export { openFoundCluster, openServices, type Services } from './given/services.ts'
+export { openFoundCluster, openServices, openWithProbes, type Services } from './given/services.ts'
 export * as vault from './given/vault.ts'
 export * as issue from './issue.ts'
 export * as keysets from './keysets/index.ts'
 export * as leftBehind from './left-behind.ts'
+export type { WithProbes } from './observe.ts'
 export * as observe from './observe.ts'
 export * as place from './place.ts'
 export * as preflight from './preflight.ts'

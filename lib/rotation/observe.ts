@@ -5,6 +5,7 @@ import { readAdministrator } from '../kubernetes/api/cluster.ts'
 import { type PodsBefore, podsBefore } from '../kubernetes/before/pods.ts'
 import { type SecretsBefore, secretsBefore } from '../kubernetes/before/secrets.ts'
 import type { ProbeIdentity } from '../kubernetes/probes/api-prober.ts'
+import { type WayInside, wayInside } from '../kubernetes/probes/inside.ts'
 import {
   apiServerOf,
   type CanaryCounts,
@@ -15,11 +16,12 @@ import {
   unreachable,
 } from '../kubernetes/probes/probes.ts'
 import { type TokenSecret, tokenSecrets } from '../kubernetes/trust/tokens.ts'
+import { serviceOfTheApi } from '../kubernetes/workloads.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import { administratorOf, apiServerOf as apiServerAt } from './given/administrator.ts'
 import { afterwards, type OnCluster, type OnHost } from './given/context.ts'
 import { conditionsOf, type Looking, must } from './given/found.ts'
-import { machines, masters } from './given/hosts.ts'
+import { isMaster, machines, masters } from './given/hosts.ts'
 
 export const variables = {
   /** Where users reach the API: the load balancer in front of the masters. */
@@ -30,13 +32,20 @@ export const variables = {
 
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
+interface ProbeOptions {
+  readonly standing?: boolean
+  readonly inside?: ReadonlyMap<string, WayInside>
+}
+
 /** The probes of a run, once it has started them. */
 export interface RunProbes {
-  start(addresses: readonly string[], identities: readonly ProbeIdentity[]): void
+  start(addresses: readonly string[], identities: readonly ProbeIdentity[], options?: ProbeOptions): void
   /** Has them ask as somebody else, too; nothing where none were started. */
   also(identity: ProbeIdentity): void
   /** Ends them and tells what they saw; undefined where none were started. */
-  stop(): Promise<ProbeReport | undefined>
+  stop(since?: number): Promise<ProbeReport | undefined>
+  /** The ways inside that they ask through, by what they are called. */
+  readonly inside: ReadonlyMap<string, WayInside>
 }
 
 export interface WithProbes {
@@ -45,12 +54,21 @@ export interface WithProbes {
 
 export function openProbes(): RunProbes {
   let running: Probes | undefined
+  const inside = new Map<string, WayInside>()
   return {
-    start: (addresses, identities) => {
-      running ??= probeApis(addresses, identities)
+    start: (addresses, identities, { standing = false, inside: ways = new Map() } = {}) => {
+      for (const [name, way] of ways) inside.set(name, way)
+      running ??= probeApis([...addresses, ...[...inside.values()].map(({ address }) => address)], identities, {
+        standing,
+      })
     },
     also: identity => running?.also(identity),
-    stop: async () => running?.stop(),
+    stop: async since => {
+      const seen = await running?.stop(since)
+      for (const way of inside.values()) way.close()
+      return seen
+    },
+    inside,
   }
 }
 
@@ -97,18 +115,54 @@ export const startProbes: StepDefinition<OnHost<Variables> & WithProbes> = {
   when: ctx => !ctx.check,
   runOnce: true,
   readOnly: true,
-  run: async ctx => {
-    const { endpoint, servers } = probedAddresses(ctx)
-    const addresses = servers.map(([, address]) => address)
-    const before = ctx.registered<Before>(credentialsStep)?.admin
-    const identities = [await administrator(ctx), before && { ...before, key: before.key.reveal() }]
-    ctx.probes.start(
-      endpoint === undefined ? addresses : [endpoint, ...addresses],
-      identities.filter(one => one !== undefined),
-    )
-    // A resumed run counts from where the first part of it began.
-    return { canaries: counted(ctx)?.canaries ?? (await canaries(ctx)) }
-  },
+  run: ctx => start(ctx, {}),
+}
+
+/**
+ * The same over connections that stand, too: kept alive, HTTP/2, a watch; and of the Service of the API, as a master and a node reach it. For
+ * procedures in which no call may fail.
+ */
+export const startProbesOfAllKinds: StepDefinition<OnCluster<Variables> & WithProbes> = {
+  ...startProbes,
+  run: async ctx => start(ctx, { standing: true, inside: await waysInside(ctx) }),
+}
+
+/** Ways to the Service of the API through a master and, where there is one, a machine that is none. */
+async function waysInside(ctx: OnCluster): Promise<Map<string, WayInside>> {
+  const [service] = await serviceOfTheApi(await ctx.cluster.api())
+  if (!service) return new Map()
+  const [master, node] = [ctx.hosts(masters)[0], ctx.hosts(machines).find(host => !isMaster({ host }))]
+  const ways = await Promise.all(
+    [master, node]
+      .filter(host => host !== undefined)
+      .map(async host => {
+        const session = await ctx.on(host)
+        const reached = await session.forward(service.address, service.port).then(
+          socket => socket.destroy(),
+          (error: Error) => error,
+        )
+        if (reached instanceof Error) {
+          ctx.log(`the Service of the API can't be reached from ${host.name}: ${reached.message}`)
+          return undefined
+        }
+        return [`the Service, from ${host.name}`, await wayInside(session, service.address, service.port)] as const
+      }),
+  )
+  return new Map(ways.filter(way => way !== undefined))
+}
+
+async function start(ctx: OnHost<Variables> & WithProbes, options: ProbeOptions): Promise<Counted> {
+  const { endpoint, servers } = probedAddresses(ctx)
+  const addresses = servers.map(([, address]) => address)
+  const before = ctx.registered<Before>(credentialsStep)?.admin
+  const identities = [await administrator(ctx), before && { ...before, key: before.key.reveal() }]
+  ctx.probes.start(
+    endpoint === undefined ? addresses : [endpoint, ...addresses],
+    identities.filter(one => one !== undefined),
+    options,
+  )
+  // A resumed run counts from where the first part of it began.
+  return { canaries: counted(ctx)?.canaries ?? (await canaries(ctx)) }
 }
 
 /** Has the probes ask as the administrator whose kubeconfig lies there now, too: those that reread their files refuse the one of before. */

@@ -1,7 +1,7 @@
 // What a rotation tells at its end: how long what took, which CAs and certificates are new, what users noticed, where to look.
 import { join } from 'node:path'
 import { z } from 'zod'
-import { canaryReport, type GapReport, type ServerGaps } from '../kubernetes/probes/probes.ts'
+import { canaryReport, type GapReport, type ServerGaps, type StandingReport } from '../kubernetes/probes/probes.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../playbook/model.ts'
@@ -32,18 +32,25 @@ export type Variables = z.output<z.ZodObject<typeof variables>>
 type Row = readonly [string, string]
 type LookAround = RunContext<BackupVariables & Variables>
 
+/** How long each play took. */
+export function plays({ timeline }: Pick<RunContext, 'timeline'>): ReportSection {
+  return {
+    title: 'Phases',
+    rows: timeline.plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]),
+  }
+}
+
 /** How long each play took, and what came when after the first change. */
-export function phases({
-  mode,
-  timeline: { plays, milestones },
-}: Pick<RunContext, 'mode' | 'timeline'>): ReportSection[] {
+export function phases(ctx: Pick<RunContext, 'mode' | 'timeline'>): ReportSection[] {
+  const {
+    mode,
+    timeline: { milestones },
+  } = ctx
   const since = (name: string) => {
     const [from, to] = [milestones.get(firstChange), milestones.get(name)]
     return from === undefined || to === undefined ? 'not reached' : formatDuration(to - from)
   }
-  const sections: ReportSection[] = [
-    { title: 'Phases', rows: plays.map(({ title, milliseconds }) => [title, formatDuration(milliseconds)]) },
-  ]
+  const sections = [plays(ctx)]
   if (mode === 'rollback' || !milestones.has(firstChange)) return sections
   const rows: Row[] = [
     ['until the nodes are Ready', since('nodes ready')],
@@ -87,18 +94,26 @@ function replaced(ctx: Pick<RunContext<unknown>, 'registered' | 'hosts'>, { spec
 
 /** How long the API did not answer, and what canaries counted. Ends the probes; nothing where none were started. */
 export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): Promise<ReportSection[]> {
-  const seen = await ctx.probes.stop()
+  const { began, milestones } = ctx.timeline
+  const changed = milestones.get(firstChange)
+  const seen = await ctx.probes.stop(changed === undefined ? undefined : began + changed)
   if (!seen) return []
   const { endpoint, servers } = probedAddresses(ctx)
   const addresses = servers.map(([, address]) => address)
   const gapTo = (address: string) => describeGaps(seen.servers.get(address))
-  const unseen = -(ctx.timeline.milestones.get(firstChange) ?? 0)
+  const unseen = -(changed ?? 0)
+  const all = [...seen.servers.values()].flatMap(({ read, write, standing }) =>
+    standing ? [read, write, ...Object.values(standing)] : [],
+  )
+  const sum = (what: 'calls' | 'failures') => all.reduce((so, one) => so + one[what], 0)
   const api: ReportSection = {
     title: 'API gap: reads and writes that failed',
     rows: [
       ...(endpoint === undefined ? [] : [[new URL(endpoint).host, gapTo(endpoint)] as const]),
       ...servers.map(([name, address]): Row => [name, gapTo(address)]),
       ...(servers.length > 1 ? [['any of them', describeGaps(seen.anyOf(addresses))] as const] : []),
+      ...[...ctx.probes.inside].map(([name, { address }]): Row => [name, gapTo(address)]),
+      ...(all.length > 0 ? [['in all', `${sum('failures')} of ${sum('calls')} calls failed`] as const] : []),
       ...(unseen > 0
         ? [['not seen', `the ${formatDuration(unseen)} from the first change until this part of the run`] as const]
         : []),
@@ -126,10 +141,33 @@ function describeGaps(seen: ServerGaps | undefined): string {
     failures === 0
       ? `none (${calls} calls)`
       : `longest ${formatDuration(longest)}, in total ${formatDuration(total)} (${failures} of ${calls} failed)`
+  const apart = ({ earlier, unheard }: GapReport) =>
+    [
+      ...(earlier && earlier.failures > 0
+        ? [`, ${earlier.failures} of ${earlier.calls} failed before the first change`]
+        : []),
+      ...(unheard ? [`, of ${unheard} nothing is known: this machine was too busy to hear`] : []),
+    ].join('')
   // Nobody was ever there: that is no gap, but nothing known.
   if (read.calls > 0 && read.failures === read.calls)
     return `not known: nobody answered, from the beginning (${read.reasons.map(([reason]) => reason).join(', ')})`
-  return `reads ${gap(read)}\nwrites ${gap(write)}`
+  const why = (one: GapReport) =>
+    (one.failures === 0 ? '' : `: ${one.reasons.map(([reason, calls]) => `${calls} ${reason}`).join(', ')}`) +
+    apart(one)
+  const stood = (what: string, { again, later, ...one }: StandingReport, repeated: string) =>
+    [
+      `${what} ${gap(one)}${why(one)}`,
+      ...(again > 0 ? [`${again} ${repeated}`] : []),
+      ...(later > 0 ? [`${later} told to come later`] : []),
+    ].join(', ')
+  const { kept, http2, watch } = seen.standing ?? {}
+  return [
+    `reads ${gap(read)}${why(read)}`,
+    `writes ${gap(write)}${why(write)}`,
+    ...(kept ? [stood('kept alive', kept, 'asked again')] : []),
+    ...(http2 ? [stood('HTTP/2', http2, 'asked again')] : []),
+    ...(watch ? [stood('watch', watch, 'times taken up again')] : []),
+  ].join('\n')
 }
 
 /** What was out of the ordinary before the first change, and what has changed since by itself. */

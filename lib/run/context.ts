@@ -37,7 +37,7 @@ export function runContext(
       milestones.set(name, performance.now() - started)
       emit({ kind: 'milestone', name })
     },
-    timeline: { plays, milestones },
+    timeline: { began, plays, milestones },
     redact: requireSecret,
     registered: <T>(id: string, host?: string) => registered.get(id, host) as T | undefined,
   }

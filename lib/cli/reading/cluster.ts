@@ -158,7 +158,7 @@ async function clusterOf(
       mode: 'run',
       check: true,
       signal,
-      timeline: { plays: [], milestones: new Map() },
+      timeline: { began: 0, plays: [], milestones: new Map() },
     },
     hosts: () => [...masters],
     on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),

@@ -78,6 +78,23 @@ export async function etcdMembers({ $ }: HostSession, access: EtcdAccess): Promi
   }))
 }
 
+/** Which member a host's etcd is, and which of them leads; ids as `etcdMembers` gives them. */
+export async function etcdStanding(
+  { $ }: HostSession,
+  access: EtcdAccess,
+): Promise<{ readonly id: string; readonly leader: string }> {
+  const { stdout } = await $({
+    quiet: true,
+  })`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" endpoint status -w json`
+  const told = (field: string) => BigInt(new RegExp(`"${field}": *(\\d+)`).exec(stdout)?.[1] ?? 0).toString(16)
+  return { id: told('member_id'), leader: told('leader') }
+}
+
+/** Has the member that leads, which is that of this host, hand its leadership to another one. */
+export async function moveLeadership({ $ }: HostSession, access: EtcdAccess, to: string): Promise<void> {
+  await $`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" move-leader ${to}`
+}
+
 /**
  * Whether the etcd of a host answers a read that needs a quorum. Asked where it tells its health without a certificate, if it was given such
  * a place; else as a client, with the files that lie there now. Costs no process of etcd's own, so it may be asked often.

@@ -2,20 +2,13 @@
 // a new connection. Nothing else that the run does delays it.
 import { Agent, type RequestOptions, request } from 'node:https'
 import { parentPort, workerData } from 'node:worker_threads'
+import { type Asked, noAnswer, type ProbeIdentity, type StandingQuestion, StandingServer } from './standing-prober.ts'
 
-/** One question to one address: when it was asked (milliseconds), and whether it was answered. */
-export interface Question {
-  readonly at: number
+export type { Asked, ProbeIdentity } from './standing-prober.ts'
+
+/** One question to one address over a new connection. */
+export interface Question extends Asked {
   readonly kind: 'read' | 'write'
-  answered: boolean
-  /** Why not, as shortly as it can be said: `ECONNREFUSED`, `503`. */
-  reason?: string
-}
-
-/** A client certificate and its key, PEM. */
-export interface ProbeIdentity {
-  readonly certificate: string
-  readonly key: string
 }
 
 /** What the thread is started with. */
@@ -26,6 +19,18 @@ export interface ProberOrders {
   readonly folder: string
   readonly name: string
   readonly identities: readonly ProbeIdentity[]
+  /** Whether it is asked over connections that stand, too. */
+  readonly standing: boolean
+  /** Milliseconds until a question counts as not answered. */
+  readonly patience: number
+}
+
+/** What it tells at its end, by address. */
+export interface ProberAnswer {
+  /** The moment from which all others are counted, in milliseconds since 1970. */
+  readonly origin: number
+  readonly asked: ReadonlyMap<string, readonly Question[]>
+  readonly standing: ReadonlyMap<string, readonly StandingQuestion[]>
 }
 
 /** What it is told while it runs. */
@@ -34,8 +39,12 @@ export type ProberMessage = { readonly also: ProbeIdentity } | { readonly stop: 
 /** Milliseconds between two questions to one address; one in four is a write. */
 const interval = 180
 const writeEvery = 4
-/** Milliseconds until a question counts as not answered. */
-const patience = 1_000
+/** Where connections that stand are asked over, too, only one in so many is over a new one: it costs both ends the most. */
+const newEvery = 3
+/** Milliseconds that this thread may be late: who is later can't say of what it asked meanwhile whether it was answered in time. */
+const lateness = 1_000
+/** Milliseconds for which what a busy machine made late is caught up. */
+const caughtUp = 1_000
 
 interface Asker {
   readonly as: ProbeIdentity
@@ -80,7 +89,7 @@ class Server {
     const outgoing = request(
       {
         ...this.#options,
-        ...{ agent, cert: as.certificate, key: as.key, timeout: patience, method, path },
+        ...{ agent, cert: as.certificate, key: as.key, timeout: this.#orders.patience, method, path },
         headers: body === undefined ? {} : { 'content-type': type, 'content-length': Buffer.byteLength(body) },
       },
       answer => {
@@ -101,7 +110,8 @@ class Server {
       },
     )
     // Whole, and not only its pieces: a server that sends a byte from time to time is of no use to anybody.
-    const timer = setTimeout(() => outgoing.destroy(new Error('no answer within a second')), patience)
+    const { patience } = this.#orders
+    const timer = setTimeout(() => outgoing.destroy(new Error(`${noAnswer} ${patience / 1_000} s`)), patience)
     outgoing.on('close', () => clearTimeout(timer))
     outgoing.on('error', (error: NodeJS.ErrnoException) => {
       if (!question.answered) question.reason = error.code ?? error.message
@@ -125,16 +135,28 @@ if (parentPort) {
   const port = parentPort
   const orders = workerData as ProberOrders
   const servers = new Map(orders.addresses.map((address, index) => [address, new Server(address, index, orders)]))
+  const { folder, name, patience, standing: stands } = orders
+  const watched = `${folder}?fieldSelector=metadata.name%3D${name}`
+  const standing = new Map(
+    (stands ? orders.addresses : []).map(one => [
+      one,
+      new StandingServer(one, { path: `${folder}/${name}`, watched, patience }),
+    ]),
+  )
   const also = (identity: ProbeIdentity) => {
-    for (const server of servers.values()) server.also(identity)
+    for (const server of [...servers.values(), ...standing.values()]) server.also(identity)
   }
   for (const identity of orders.identities) also(identity)
-  let next = performance.now()
+  let [next, rounds, last] = [performance.now(), 0, performance.now()]
+  const all = () => [...servers.values(), ...standing.values()].flatMap(({ questions }): Asked[] => questions)
   const timer = setInterval(() => {
+    const now = performance.now()
+    if (now - last > lateness) for (const one of all()) one.unheard ||= wasUnderWay(one, last - patience)
+    last = now
     // What a busy machine made late is caught up, but not more than a second of it.
-    next = Math.max(next, performance.now() - 1_000)
-    for (; next <= performance.now(); next += interval) {
-      for (const server of servers.values()) server.ask()
+    for (next = Math.max(next, now - caughtUp); next <= now; next += interval, rounds++) {
+      if (!stands || rounds % newEvery === 0) for (const server of servers.values()) server.ask()
+      for (const server of standing.values()) server.ask()
     }
   }, interval / 3)
   port.on('message', (message: ProberMessage) => {
@@ -143,10 +165,26 @@ if (parentPort) {
       return
     }
     clearInterval(timer)
+    const questionsOf = <T>(all: ReadonlyMap<string, { readonly questions: readonly T[] }>) =>
+      new Map([...all].map(([address, { questions }]) => [address, questions]))
+    const asked = questionsOf(servers)
+    const stood = questionsOf(standing)
     // The last ones may still be under way: their answers are worth waiting for.
-    setTimeout(() => {
-      port.postMessage(new Map([...servers].map(([address, { questions }]) => [address, questions])))
+    const latest = performance.now() + patience
+    const wait = setInterval(() => {
+      const open = [...asked.values(), ...stood.values()].flat().some(isOpen)
+      if (open && performance.now() < latest) return
+      clearInterval(wait)
+      const answer: ProberAnswer = { origin: Date.now() - performance.now(), asked, standing: stood }
+      port.postMessage(answer)
+      for (const server of standing.values()) server.stop()
       port.close()
-    }, patience)
+    }, 50)
   })
 }
+
+const isOpen = ({ answered, reason }: Asked) => !answered && reason === undefined
+
+/** Whether a question of the time since then was given up, or not answered yet. */
+const wasUnderWay = (one: Asked, since: number) =>
+  one.at > since && (isOpen(one) || (!one.answered && one.reason?.startsWith(noAnswer) === true))

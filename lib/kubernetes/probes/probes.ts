@@ -6,7 +6,8 @@ import type { Host } from '../../playbook/host.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import { apiServerPort } from '../layout/kubeadm/index.ts'
-import type { ProbeIdentity, ProberMessage, ProberOrders, Question } from './api-prober.ts'
+import type { Asked, ProbeIdentity, ProberAnswer, ProberMessage, ProberOrders, Question } from './api-prober.ts'
+import type { StandingKind, StandingQuestion } from './standing-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
 export interface GapReport {
@@ -16,12 +17,26 @@ export interface GapReport {
   readonly total: number
   /** Why calls failed, and how many of them for that, the most frequent first. */
   readonly reasons: readonly (readonly [reason: string, calls: number])[]
+  /** What was asked before what is looked at began, and is not among the others; undefined where nothing was. */
+  readonly earlier?: { readonly calls: number; readonly failures: number }
+  /** How often this machine was too busy to know whether there was an answer in time: they are not among the calls. */
+  readonly unheard?: number
 }
 
 /** What was seen of one address: reads of an object, and writes of it. Both go through etcd. */
 export interface ServerGaps {
   readonly read: GapReport
   readonly write: GapReport
+  /** The same over connections that stand, where it was asked over such. */
+  readonly standing?: Readonly<Record<StandingKind, StandingReport>>
+}
+
+/** What clients see whose connection stands. */
+export interface StandingReport extends GapReport {
+  /** Asked again over a new connection, since the one before was closed as they asked; of a watch, taken up again. */
+  readonly again: number
+  /** Told to come later, which is no failure. */
+  readonly later: number
 }
 
 /** What all of it was. */
@@ -35,9 +50,15 @@ export interface ProbeReport {
 export interface Probes {
   /** Has them ask as somebody else, too, where those whom they asked as before are refused. */
   also(identity: ProbeIdentity): void
-  /** Ends them, and tells what they saw. Called again, it tells the same. */
-  stop(): Promise<ProbeReport>
+  /**
+   * Ends them, and tells what they saw. Called again, it tells the same.
+   * @param since milliseconds since 1970: what was asked before is told apart
+   */
+  stop(since?: number): Promise<ProbeReport>
 }
+
+/** Milliseconds that a question may take: where a gap is measured, and where no call may fail, on a busy machine neither. */
+const patience = { gap: 1_000, graceful: 5_000 }
 
 const probeFolder = '/api/v1/namespaces/kube-system/configmaps'
 
@@ -56,11 +77,19 @@ export async function removeProbeObject(api: Pick<KubernetesApi, 'delete'>): Pro
  * its own.
  * @param addresses `https://host:port`
  * @param identities whom to ask as; the first one that is not refused
+ * @param standing whether to ask over connections that stand, too: kept alive, HTTP/2, a watch
  */
-export function probeApis(addresses: readonly string[], identities: readonly ProbeIdentity[]): Probes {
-  const orders: ProberOrders = { addresses, identities, folder: probeFolder, name: probeObject }
+export function probeApis(
+  addresses: readonly string[],
+  identities: readonly ProbeIdentity[],
+  { standing = false }: { standing?: boolean } = {},
+): Probes {
+  const orders: ProberOrders = {
+    ...{ addresses, identities, standing, folder: probeFolder, name: probeObject },
+    patience: standing ? patience.graceful : patience.gap,
+  }
   const worker = new Worker(ownModule('lib/kubernetes/probes/api-prober.ts'), { workerData: orders })
-  const { promise, resolve, reject } = Promise.withResolvers<ReadonlyMap<string, readonly Question[]>>()
+  const { promise, resolve, reject } = Promise.withResolvers<ProberAnswer>()
   worker.once('message', resolve)
   worker.once('error', reject)
   // Nobody may be listening yet when it fails.
@@ -70,46 +99,76 @@ export function probeApis(addresses: readonly string[], identities: readonly Pro
   let stopped = false
   return {
     also: identity => tell({ also: identity }),
-    stop: async () => {
+    stop: async since => {
       if (!stopped) {
         worker.ref()
         tell({ stop: true })
       }
       stopped = true
-      return probeReport(await promise)
+      const { asked, standing, origin } = await promise
+      return probeReport(asked, { standing, since: since === undefined ? undefined : since - origin })
     },
   }
 }
 
-/** @param asked by address, what was asked at the same moments of all */
-export function probeReport(asked: ReadonlyMap<string, readonly Question[]>): ProbeReport {
+/**
+ * @param asked by address, what was asked at the same moments of all
+ * @param more what was asked over connections that stand, if anything; the moment before which all is told apart
+ */
+export function probeReport(
+  asked: ReadonlyMap<string, readonly Question[]>,
+  { standing, since }: { standing?: ReadonlyMap<string, readonly StandingQuestion[]>; since?: number } = {},
+): ProbeReport {
+  const ofAddress = (address: string, questions: readonly Question[]): ServerGaps => {
+    const stood = standing?.get(address)
+    return { ...serverGaps(questions, since), ...(stood && { standing: standingGaps(stood, since) }) }
+  }
   return {
-    servers: new Map([...asked].map(([address, questions]) => [address, serverGaps(questions)])),
+    servers: new Map([...asked].map(([address, questions]) => [address, ofAddress(address, questions)])),
     anyOf: addresses => {
       const [first = [], ...others] = addresses.map(address => asked.get(address) ?? [])
       return serverGaps(
         first.map((question, index) => others.map(one => one[index]).find(one => one?.answered) ?? question),
+        since,
       )
     },
   }
 }
 
-function serverGaps(asked: readonly Question[]): ServerGaps {
-  const of = (kind: Question['kind']) => gapsOf(asked.filter(question => question.kind === kind))
+function serverGaps(asked: readonly Question[], since?: number): ServerGaps {
+  const of = (kind: Question['kind']) =>
+    gapsOf(
+      asked.filter(question => question.kind === kind),
+      since,
+    )
   return { read: of('read'), write: of('write') }
 }
 
-/** How long nothing answered: from the last question before a failure that was answered to the first one after it. */
-export function gapsOf(asked: readonly Pick<Question, 'at' | 'answered' | 'reason'>[]): GapReport {
+function standingGaps(asked: readonly StandingQuestion[], since?: number): Record<StandingKind, StandingReport> {
+  const of = (kind: StandingKind): StandingReport => {
+    const own = asked.filter(question => question.kind === kind)
+    const again = kind === 'watch' ? Math.max(0, own.length - 1) : own.filter(one => one.again).length
+    return { ...gapsOf(own, since), again, later: own.filter(one => one.later).length }
+  }
+  return { kept: of('kept'), http2: of('http2'), watch: of('watch') }
+}
+
+/**
+ * How long nothing answered: from the last question before a failure that was answered to the first one after it.
+ * @param since of what was asked before, nothing but how often it failed is told, and apart
+ */
+export function gapsOf(all: readonly Asked[], since = Number.NEGATIVE_INFINITY): GapReport {
+  const asked = all.filter(({ answered, unheard }) => answered || !unheard)
+  const [before, after] = [asked.filter(({ at }) => at < since), asked.filter(({ at }) => at >= since)]
   let [longest, total, failures] = [0, 0, 0]
-  let last = asked[0]?.at ?? 0
+  let last = after[0]?.at ?? 0
   let failing = false
   const reasons = new Map<string, number>()
   const close = (at: number) => {
     longest = Math.max(longest, at - last)
     total += at - last
   }
-  for (const { at, answered, reason = 'no answer' } of asked) {
+  for (const { at, answered, reason = 'no answer' } of after) {
     if (!answered) {
       failures++
       reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
@@ -117,13 +176,17 @@ export function gapsOf(asked: readonly Pick<Question, 'at' | 'answered' | 'reaso
     if (answered) last = at
     failing = !answered
   }
-  if (failing) close(asked.at(-1)?.at ?? last)
+  if (failing) close(after.at(-1)?.at ?? last)
   return {
-    calls: asked.length,
+    calls: after.length,
     failures,
     longest: Math.round(longest),
     total: Math.round(total),
     reasons: [...reasons].sort(([, a], [, b]) => b - a),
+    ...(asked.length < all.length && { unheard: all.length - asked.length }),
+    ...(before.length > 0 && {
+      earlier: { calls: before.length, failures: before.filter(({ answered }) => !answered).length },
+    }),
   }
 }
 

@@ -31,6 +31,22 @@ export function openServices(run: RunContext<Variables>): Services & { close(): 
   }
 }
 
+/** A cluster, and probes of it that end and take away what they wrote at the end, for procedures that need nothing else. */
+export function openWithProbes(
+  run: RunContext,
+  cluster: Cluster,
+): WithProbes & { readonly cluster: Cluster; close(): Promise<void> } {
+  const probes = openProbes()
+  return {
+    cluster,
+    probes,
+    close: async () => {
+      await removeProbes(run, cluster, probes)
+      cluster.close()
+    },
+  }
+}
+
 /** The cluster, asked with what was found on its masters: `preflight.readCertificates` comes before anybody asks. */
 export function openFoundCluster(run: RunContext): Cluster {
   return openCluster(run, masters, {

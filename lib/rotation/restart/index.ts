@@ -1,3 +1,4 @@
 // Every component started anew.
 export * from './api.ts'
+export * from './drained.ts'
 export * from './nodes.ts'

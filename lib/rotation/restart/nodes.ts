@@ -8,13 +8,13 @@ import type { ComponentName, FoundComponent } from '../../kubernetes/layout/host
 import { restoreFiles } from '../../operations/restore.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
+import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import type { Variables as AuthorityVariables } from '../authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { componentOf, conditionsOf, layoutOf, mayHave, must, planOf, readingOf, runsAs } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
-import { killing } from './told.ts'
+import { ending, killing } from './told.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
 export const kubelet: StepDefinition<OnCluster> = {
@@ -81,6 +81,25 @@ export const controllers: StepDefinition<OnHost<Pick<AuthorityVariables, 'contro
     for (const found of controllersOf(ctx)) await updateFlags(ctx, found, servedByTheCa(ctx, found))
     return killControllers(ctx)
   },
+}
+
+/**
+ * Ends a component of a master gracefully, and waits until it serves again: a step of a play over the masters, `serial: 1`. Nobody asks
+ * anything of one that waits for its turn to lead; of the others, one leads as soon as the lease of this one is over.
+ */
+export function gently<Vars>(
+  component: (typeof controllerNames)[number],
+  wanted: (ctx: OnCluster<Vars>) => boolean = () => true,
+): StepDefinition<OnCluster<Vars>> {
+  return {
+    when: ctx => wanted(ctx) && layoutOf(ctx).components[component] !== undefined,
+    plan: ctx => ending(ctx, component),
+    run: async ctx => {
+      await freshKubelet(ctx, ctx, [component])
+      await restartComponent(ctx, componentOf(ctx, component), { within: seconds(180), signal: ctx.signal })
+    },
+    rollback: nothing,
+  }
 }
 
 /** The same with the flags that the archive of the host has. */
@@ -165,6 +184,53 @@ async function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
   return ready
 }
 
+/**
+ * Restarts the kubelet of a host, and waits until it went round its pods, where it is to start some of these components again and remembers
+ * that one of them ended a short while ago: it would wait, longer each time. One that remembers nothing is left alone, since whoever has a
+ * shell or a log open in a pod of its node loses it.
+ */
+export async function freshKubelet(
+  ctx: OnCluster,
+  session: HostSession,
+  components: readonly ComponentName[],
+): Promise<void> {
+  const { name } = session.host
+  const pods = components.filter(component => runsAs(ctx, component, name)?.kind === 'static-pod')
+  if (pods.length === 0 || !(await remembersAnEnd(ctx, session, pods))) return
+  const node = nodeOf(ctx, name)
+  const heartbeat = await restartKubelet(ctx.cluster, session, node, kubeletUnit(ctx, name))
+  await ctx.cluster.nodesReady([node], { within: seconds(180), notBy: { [node]: heartbeat } })
+  await wentRound(ctx, session.host)
+}
+
+/** How long, in seconds, a kubelet remembers that a container ended. */
+const remembered = 600
+
+async function remembersAnEnd(
+  ctx: OnCluster,
+  { $, host }: HostSession,
+  components: readonly ComponentName[],
+): Promise<boolean> {
+  const node = encodeURIComponent(`spec.nodeName=${nodeOf(ctx, host.name)}`)
+  const pods = await (await ctx.cluster.api()).list(`/api/v1/namespaces/kube-system/pods?fieldSelector=${node}`)
+  const ends = pods
+    .flatMap(pod => (pod['status']?.containerStatuses ?? []) as ContainerStatus[])
+    .filter(one => (components as readonly string[]).includes(one.name))
+    .map(({ lastState }) => Date.parse(lastState?.terminated?.finishedAt ?? '') / 1_000)
+    .filter(end => !Number.isNaN(end))
+  if (ends.length === 0) return false
+  const { stdout } = await $({
+    quiet: true,
+  })`date +%s; date -d "$(systemctl show -p ActiveEnterTimestamp --value ${kubeletUnit(ctx, host.name)})" +%s`
+  const [now = 0, started = 0] = stdout.trim().split('\n').map(Number)
+  return ends.some(end => end >= started && now - end < remembered)
+}
+
+interface ContainerStatus {
+  readonly name: string
+  readonly lastState?: { readonly terminated?: { readonly finishedAt: string } }
+}
+
 async function restartedNodesReady(ctx: OnCluster, hosts: readonly Host[], restart: string): Promise<void> {
   const { absent } = conditionsOf(ctx)
   const heartbeats = hosts
@@ -185,8 +251,8 @@ function startsThePods(ctx: OnHost, host = ctx.host.name): boolean {
   return mayHave(ctx, 'kubelet', host) && (runs('kube-apiserver') || runs('etcd') || controllerNames.some(runs))
 }
 
-const kubeletUnit = (ctx: OnHost) => {
-  const runs = runsAs(ctx, 'kubelet')
+const kubeletUnit = (ctx: OnHost, host = ctx.host.name) => {
+  const runs = runsAs(ctx, 'kubelet', host)
   return runs?.kind === 'unit' ? runs.unit : 'kubelet.service'
 }
 

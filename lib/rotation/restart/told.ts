@@ -9,3 +9,8 @@ export function killing(ctx: OnHost, component: ComponentName, host?: string): s
   const again = runs?.kind === 'unit' ? `systemctl restart ${runs.unit}` : 'its kubelet starts it again'
   return `kill ${component}${host === undefined ? '' : ` on ${host}`}; ${again}`
 }
+
+/** The same, ended gracefully. */
+export function ending(ctx: OnHost, component: ComponentName, host?: string): string {
+  return killing(ctx, component, host).replace(/^kill /, 'end ')
+}
