@@ -1,26 +1,15 @@
-// argv to one call. Each command has a file of its own, imported only when it is used.
+// argv to one call.
 import { Command, CommanderError } from 'commander'
 import { tellSecretsOf } from '../connection/environment.ts'
 import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.ts'
 import { lostOutput, tell, watchConsole, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
+import { commands, unloaded } from './commands.ts'
 import { strictly } from './options/strict.ts'
 
-const commands: Record<string, () => Promise<Command>> = {
-  run: async () => (await import('./run.ts')).runCommand(),
-  runs: async () => (await import('./runs.ts')).runsCommand(),
-  show: async () => (await import('./runs.ts')).showCommand(),
-  resume: async () => (await import('./resume.ts')).resumeCommand(),
-  rollback: async () => (await import('./rollback.ts')).rollbackCommand(),
-  playbooks: async () => (await import('./playbooks.ts')).playbooksCommand(),
-  inventory: async () => (await import('./inventory.ts')).inventoryCommand(),
-  certs: async () => (await import('./reading/certs.ts')).certsCommand(),
-  keysets: async () => (await import('./reading/keysets.ts')).keysetsCommand(),
-  ca: async () => (await import('./ca.ts')).caCommand(),
-  template: async () => (await import('./template.ts')).templateCommand(),
-  lab: async () => (await import('./lab.ts')).labCommand(),
-}
+/** What needs no command to be answered. */
+const general = ['-V', '--version', '-h', '--help', 'help']
 
 /**
  * Watches over this process: once, before anything is said.
@@ -73,10 +62,12 @@ async function call(argv: readonly string[]): Promise<void> {
     .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
     // Options belong to the command before them: those after the host of 'lab ssh' to what is run there.
     .enablePositionalOptions()
-  // Only the command that was asked for is loaded; help needs them all.
-  const wanted = commands[argv[0] ?? '']
+  // Only the command that was asked for is loaded; who may be meant by something else, all of them tell.
+  const wanted = Object.hasOwn(commands, argv[0] ?? '') ? argv[0]! : undefined
   if (!wanted) program.version(rekeyVersion(), '-V, --version', 'print the version')
-  for (const load of wanted ? [wanted] : Object.values(commands)) program.addCommand(await load())
+  const isGeneral = argv.length === 0 || (argv.length === 1 && general.includes(argv[0]!))
+  for (const name of wanted ? [wanted] : Object.keys(commands))
+    program.addCommand(isGeneral ? unloaded(name) : await commands[name]!.load())
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: sub }) => sub)]) {
     strictly(command)
   }

@@ -3,6 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import type { Command } from 'commander'
+import { commands, unloaded } from '../../lib/cli/commands.ts'
 import { smallHeap } from '../../lib/run/printed/memory.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
@@ -18,6 +20,11 @@ test('--version prints the version of package.json, and nothing else', t => {
   const { stdout, status } = rekey('--version')
   t.is(stdout, `${version}\n`)
   t.is(status, 0)
+})
+
+test('help tells of each command, without loading it, what the command tells of itself', async t => {
+  const lines = (command: Command) => [command.createHelp().subcommandTerm(command), command.description()]
+  for (const [name, { load }] of Object.entries(commands)) t.deepEqual(lines(unloaded(name)), lines(await load()))
 })
 
 test('the V8 of this Node knows what keeps the heap small: in mid-run it would only complain on stderr, and go on', t => {
