@@ -12,7 +12,7 @@ const { stdout, stderr } = process
 
 /** Says something to people: whole lines, with nothing in them but signs. */
 export function say(text: string): void {
-  stdout.write(`${terminalOf(stdout).text(text)}\n`)
+  stdout.write(`${terminalOf(stdout).text(inWhole(text))}\n`)
 }
 
 let withoutSecrets: ((text: string) => string) | undefined
@@ -20,8 +20,11 @@ let withoutSecrets: ((text: string) => string) | undefined
 /** The same on stderr: errors, notices, questions. All of it is free text, and without the secrets that were told of by then. */
 export function tell(text: string, end = '\n'): void {
   withoutSecrets ??= redactor().text
-  stderr.write(`${terminalOf(stderr).text(withoutSecrets(text))}${end}`)
+  stderr.write(`${terminalOf(stderr).text(inWhole(withoutSecrets(text)))}${end}`)
 }
+
+/** What we say is no progress bar: a name or a message that has a carriage return in it takes the place of none of our words. */
+const inWhole = (text: string) => text.replace(/\r+(?!\n)/g, ' ')
 
 /** Hands out data: as it is to a program or a file; on a terminal only what can be shown of it. */
 export function give(data: string | Buffer): void {

@@ -106,6 +106,20 @@ test('a word that is empty is refused: it stands for a variable that nobody set'
   t.regex(String(parsed(runCommand(), 'x', '-k', '--connection-password-file', 'f')), /cannot be used with/)
 })
 
+test('what stands behind a carriage return in a name does not take the place of what is said of it', async t => {
+  const bench = workbench('local', ['h1'], true)
+  const { stderr } = await bench.rekey(['show', 'x\r\r\x1b[2Kall is well\r'])
+  t.regex(stderr, /^Error: there is no run 'x all is well ?'\nHint: /)
+  const path = bench.playbook(`
+import { play, playbook, step } from API
+import { z } from ZOD
+export default playbook({ name: 'cr', summary: 's', vars: z.object({}), plays: [play('P', { hosts: 'all' }, [
+  step('Fail', { run: () => { throw new Error('it failed\\rcr done after 1 s') } }),
+])] })`)
+  t.is((await bench.rekey(['run', path, '-i', bench.inventory])).code, 2)
+  t.regex((await bench.rekey(['show', 'last'])).stdout, /^Error: .*it failed cr done after 1 s$/m)
+})
+
 test('passwords come from a file or a program, and a folder of a run keeps neither them nor where they are', async t => {
   const folder = temporaryFolder('passwords')
   const [file, program, empty] = [join(folder, 'file'), join(folder, 'program'), join(folder, 'empty')]
