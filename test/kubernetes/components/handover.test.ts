@@ -1,7 +1,11 @@
 // Rules that hand an API server's traffic over, what is read of them, and of connections. That they lead where they should, the lab shows.
-import { connect, createServer } from 'node:net'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import test from 'ava'
-import { connectionsOf, handedOver, handoverRules } from '../../../lib/kubernetes/components/handover.ts'
+import { connectionsOf, handedOver, handoverRules, toolsOf } from '../../../lib/kubernetes/components/handover.ts'
+import { localSession } from '../_local.ts'
 import { localHost } from './_host.ts'
 
 const rules = (text: string, chain: string) =>
@@ -81,13 +85,23 @@ Chain REKEY-LEAVING (1 references)
   t.is(handedOver(listing), 1690)
 })
 
+/** Has a server listen at a port that nobody is given who connects somewhere: it would be counted, too. */
+async function belowEphemeral(server: Server): Promise<number> {
+  for (let tries = 0; tries < 50; tries++) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000)
+    const listens = new Promise(resolve => {
+      server.once('listening', () => resolve(true)).once('error', () => resolve(false))
+    })
+    server.listen(port, '127.0.0.1')
+    if (await listens) return port
+  }
+  throw new Error('no port is free')
+}
+
 test('a host tells of a port whether it listens, and how many connections to it stand', async t => {
   const { session } = await localHost(t)
   const server = createServer()
-  await new Promise<void>(resolve => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const { port } = server.address() as { port: number }
+  const port = await belowEphemeral(server)
   t.deepEqual(await connectionsOf(session, port), { listens: true, standing: 0 })
   const arrived = new Promise(resolve => {
     server.once('connection', resolve)
@@ -98,4 +112,23 @@ test('a host tells of a port whether it listens, and how many connections to it 
   server.close()
   t.deepEqual(await connectionsOf(session, port), { listens: false, standing: 1 })
   client.destroy()
+})
+
+test('what a host lacks to hand traffic over is named, each tool of the family that it takes', async t => {
+  const bin = join(mkdtempSync(join(tmpdir(), 'rekey-handover-')), 'bin')
+  mkdirSync(bin)
+  t.teardown(() => rmSync(dirname(bin), { recursive: true, force: true }))
+  const tool = (name: string, text = '') => writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 })
+  tool('id', 'echo 1007')
+  const session = await localSession(line => `PATH=${bin}; unset SUDO_UID; ${line}`)
+  t.deepEqual(await toolsOf(session, '10.0.0.2'), {
+    login: 1007,
+    missing: ['iptables', 'iptables-restore', 'systemd-run'],
+  })
+  for (const name of ['iptables', 'iptables-restore', 'systemd-run']) tool(name)
+  t.deepEqual((await toolsOf(session, '10.0.0.2')).missing, [])
+  t.deepEqual((await toolsOf(session, 'fd00::2')).missing, ['ip6tables', 'ip6tables-restore'])
+  // By sudo, the user who logged in is another one than who asks.
+  const sudo = await localSession(line => `PATH=${bin}; SUDO_UID=1001; ${line}`)
+  t.is((await toolsOf(sudo, '10.0.0.2')).login, 1001)
 })
