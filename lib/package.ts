@@ -34,8 +34,13 @@ export const isLibrary = (file: string): boolean =>
   file.slice(file.startsWith(packageRoot + sep) ? packageRoot.length : 0).includes('/node_modules/')
 
 /** What package.json says. */
-export function manifest(): { readonly version: string } {
-  return JSON.parse(readFileSync(ownFile('package.json'), 'utf8')) as { version: string }
+export function manifest(): Manifest {
+  return JSON.parse(readFileSync(ownFile('package.json'), 'utf8')) as Manifest
+}
+
+interface Manifest {
+  readonly version: string
+  readonly devDependencies: Readonly<Record<string, string>>
 }
 
 /** The commit that an installed package was made of, as git describes it; `undefined` in a clone, and where there was no git. */

@@ -27,6 +27,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     'undo what a run did, also one that failed, was interrupted, or was killed',
     async () => (await import('./rollback.ts')).rollbackCommand(),
   ),
+  init: listed(
+    '<folder>',
+    'make a repository for playbooks of your own: an inventory, a playbook with its test, a template',
+    async () => (await import('./init.ts')).initCommand(),
+  ),
   playbooks: listed('', 'list the shipped playbooks, their summaries and variables', async () =>
     (await import('./playbooks.ts')).playbooksCommand(),
   ),

@@ -1,6 +1,6 @@
 // The package as somebody has it who installs it: what `npm pack` makes, installed into an empty folder from a registry on loopback, by npm with
 // install scripts off; and playbooks of one's own in a repository of one's own.
-import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { type Ended, start } from '../../_process.ts'
@@ -129,6 +129,32 @@ test("a playbook of one's own runs, is undone, and its run tells which rekey it 
   t.deepEqual(globSync('said', { cwd: folder }), [])
 })
 
+test('what rekey init makes passes its own tests and its own tsc', async t => {
+  const made = await rekey('init made')
+  t.is(made.code, 0, made.all)
+  // Its types of Node are those that `npm install` would bring.
+  symlinkSync(join(root, 'node_modules/@types'), join(home, 'node_modules/@types'))
+  const tested = await shell('cd made && npm test')
+  t.is(tested.code, 0, tested.all)
+  t.regex(tested.stdout, /pass 1\n/)
+  t.is((await shell(`cd made && ${join(root, 'node_modules/.bin/tsc')}`)).all, '')
+  t.regex(readFileSync(join(home, 'made/.gitignore'), 'utf8'), /^node_modules/)
+  t.regex((await rekey('inventory -i made/inventory/staging --list')).stdout, /"web2"/)
+  t.regex((await rekey('init made')).stderr, /made is not empty: .*\n.*Name a folder that is not there yet/)
+})
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip
+asRoot('another user than the one that installed it runs a playbook, too', async t => {
+  const theirs = temporaryFolder('nobody')
+  for (const one of [folder, theirs]) chmodSync(one, 0o777)
+  const inventory = join(theirs, 'hosts')
+  writeFileSync(inventory, `[masters]\nw1 ansible_connection=local folder=${theirs}\n`)
+  const nobody = 'setpriv --reuid 65534 --regid 65534 --clear-groups'
+  const { code, all } = await shell(`HOME=${theirs} ${nobody} node_modules/.bin/rekey run greet.ts -i ${inventory}`)
+  t.is(code, 0, all)
+  t.is(readFileSync(join(theirs, 'said'), 'utf8'), 'hello w1\n')
+})
+
 test('a mistake in it is one error with its line', async t => {
   writeFileSync(join(home, 'wrong.ts'), own.replace(/ {2}vars: z.*\n/, ''))
   const { code, stderr } = await rekey('run wrong.ts -i inventory/hosts')
@@ -139,7 +165,12 @@ test('a mistake in it is one error with its line', async t => {
 test('its types are there for what it exports', async t => {
   const typed = join(home, 'typed')
   mkdirSync(typed)
-  const compilerOptions = { customConditions: [], typeRoots: [join(root, 'node_modules/@types')] }
+  const compilerOptions = {
+    customConditions: [],
+    incremental: false,
+    tsBuildInfoFile: null,
+    typeRoots: [join(root, 'node_modules/@types')],
+  }
   const config = { extends: join(root, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }
   writeFileSync(join(typed, 'tsconfig.json'), JSON.stringify(config))
   writeFileSync(join(typed, 'package.json'), '{ "type": "module" }')
