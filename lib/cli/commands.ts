@@ -30,7 +30,7 @@ export const commands: Readonly<Record<string, Listed>> = {
   init: listed(
     '<folder>',
     'make a repository for playbooks of your own: an inventory, a playbook with its test, a template',
-    async () => (await import('./init.ts')).initCommand(),
+    async () => (await import('./starting/init.ts')).initCommand(),
   ),
   playbooks: listed('', 'list the shipped playbooks, their summaries and variables', async () =>
     (await import('./playbooks.ts')).playbooksCommand(),

@@ -2,9 +2,9 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { Command } from 'commander'
-import { RekeyError } from '../errors.ts'
-import { say } from '../output/print.ts'
-import { manifest, ownFile } from '../package.ts'
+import { RekeyError } from '../../errors.ts'
+import { say } from '../../output/print.ts'
+import { manifest, ownFile } from '../../package.ts'
 
 /** What may be there already: a repository that was just made, on a server or here. */
 const harmless = new Set(['.git', 'LICENSE'])
