@@ -63,8 +63,12 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
       link.map(({ path }) => path),
       (path, index) => `ln -sfnT ${quote(link[index]!.target)} ${staged(path)}; mv -fT ${staged(path)} ${place(path)}`,
     ),
+    // What the files hold is on the disk since they were staged. Everything else of the host is not waited for: etcd writes there, too.
+    ...inFolders(
+      [...new Map([...rename, ...link.map(({ path }) => path)].map(path => [splitPath(path).folder, path])).values()],
+      () => 'sync .',
+    ),
     ...removals([...remove, ...tidy]),
-    'sync',
   ].join('\n')
   const { exitCode, stderr } = await runLongScript($, script, { nothrow: true })
   if (exitCode === 0) return
@@ -86,7 +90,7 @@ function removals(paths: readonly string[]): string[] {
     const names = those.map(path => quote(`./${splitPath(path).name}`)).join(' ')
     // By now the script is in another folder than the one that relative paths begin in.
     const there = folder.startsWith('/') ? quote(folder) : `"$_h"/${quote(folder)}`
-    return `[ ! -e ${there} ] || { _in ${quote(folder)} || exit; rm -f ${names}; }`
+    return `[ ! -e ${there} ] || { _in ${quote(folder)} || exit; rm -f ${names}; sync .; }`
   })
 }
 

@@ -20,8 +20,25 @@ export default playbook({ name: 'swap', summary: 's', vars: z.object({}), plays:
     await swapFiles(ctx, ctx.run, { rename, link: [], remove: ['one/old', 'two/old', 'three/never-there'] })
   } }),
 ])] })`)
-  const swapped = await bench.rekey(['run', playbook, '-i', bench.inventory])
+  const log = join(bench.folder, 'synced')
+  mkdirSync(join(bench.folder, 'bin'))
+  writeFileSync(
+    join(bench.folder, 'bin/sync'),
+    `#!/bin/sh\necho "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"\n`,
+    {
+      mode: 0o755,
+    },
+  )
+  const env = { PATH: `${join(bench.folder, 'bin')}:${process.env['PATH']}` }
+  const swapped = await bench.rekey(['run', playbook, '-i', bench.inventory], { env })
   t.is(swapped.code, 0, swapped.stdout + swapped.stderr)
+  // Each folder is on the disk, and nobody waits for what else the host writes.
+  const synced = readFileSync(log, 'utf8').trim().split('\n')
+  for (const name of ['one', 'two']) t.true(synced.includes(`${join(bench.folder, name)} .`), synced.join('\n'))
+  t.deepEqual(
+    synced.filter(line => line.endsWith(' ')),
+    [],
+  )
   t.deepEqual(
     ['one', 'two'].map(name => readdirSync(join(bench.folder, name))),
     [['changed'], ['changed']],
