@@ -109,7 +109,7 @@ async function administrator(shape: lab.Shape) {
   return (host: string, path: string) =>
     new Promise<{ status: number; text: string }>((resolve, reject) => {
       const asked = request(
-        { ...{ host, port: 6443, path, cert, key, agent: false, rejectUnauthorized: false, timeout: 5_000 } },
+        { ...{ host, port: 6443, path, cert, key, agent: false, rejectUnauthorized: false, timeout: 15_000 } },
         answer => {
           let text = ''
           answer.setEncoding('utf8')
@@ -119,7 +119,7 @@ async function administrator(shape: lab.Shape) {
           answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
         },
       )
-      asked.on('timeout', () => asked.destroy(new Error('nothing within 5 s')))
+      asked.on('timeout', () => asked.destroy(new Error('nothing within 15 s')))
       asked.on('error', reject)
       asked.end()
     })
