@@ -6,7 +6,7 @@ import { play, type StepContext, step } from '../../lib/playbook/model.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
 import { inStage } from '../../lib/rotation/keysets/whole/in-stage.ts'
 
-for (const name of ['stage', 'promote', 'distrust', 'trust']) {
+for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
   const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))
   const steps = playbook.plays.flatMap(play => stepsOf(play))
 

@@ -5,4 +5,5 @@ export { extensionsAnswer, issueAndStage, keepOld, noteExtensions, pairReread, s
 export { reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as whole from './whole/ends.ts'
+export * as finish from './whole/finish.ts'
 export { inStage } from './whole/in-stage.ts'

@@ -27,6 +27,8 @@ export interface Item {
   readonly certificate: string
   /** Its issuer in Vault, where that has its key. */
   readonly issuer?: string
+  /** The masters keep what there is of it. */
+  readonly kept?: true
 }
 
 /** A keyset as it was found. Plain data: it is registered. */
@@ -107,11 +109,12 @@ async function read(ctx: Needs): Promise<KeysetState[]> {
   ])
   const facts = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
   const keysets = keysetsOf(facts)
+  const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
   return chosenAuthorities(ctx).map(authority => {
     const name = keysetOf(authority)
     const keyset = keysets.find(one => one.name === name)
-    return { authority, ...stateFrom(name, facts[name], keyset, issuers), unread }
+    return { authority, ...stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys }), unread }
   })
 }
 
@@ -120,13 +123,12 @@ export function stateFrom(
   name: KeysetName,
   { trusters, uses }: KeysetFacts = { trusters: [], uses: [] },
   keyset: Keyset | undefined,
-  issuers: ReadonlyMap<string | undefined, string>,
+  { issuers, kept }: { issuers: ReadonlyMap<string | undefined, string>; kept: ReadonlySet<string | undefined> },
 ): Omit<KeysetState, 'authority' | 'unread'> {
   const items = (keyset?.items ?? []).flatMap(({ id, key, state, certificates: [certificate] }): Item[] => {
     const issuer = issuers.get(key)
-    return certificate
-      ? [{ id, key, state, certificate: certificate.pem, ...(issuer !== undefined && { issuer }) }]
-      : []
+    const known = { ...(issuer !== undefined && { issuer }), ...(kept.has(key) && { kept: true as const }) }
+    return certificate ? [{ id, key, state, certificate: certificate.pem, ...known }] : []
   })
   const bundles: Record<string, Record<string, readonly string[]>> = {}
   for (const { host, where, kind, holds } of trusters) {

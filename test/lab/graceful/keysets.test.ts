@@ -206,3 +206,16 @@ test.serial(
     extensionAnswered(t)
   },
 )
+
+test.serial('finished, nothing is kept of the old CA, and it can’t be trusted again', async t => {
+  const before = await filesOf(shape)
+  const kept = () => on(shape, 'm1', 'find /var/backups/rekey/keysets -type f 2>/dev/null; true')
+  t.regex(await kept(), /front-proxy-client\.key/)
+  await stageRun('finish')
+  t.is(await kept(), '')
+  const called = await rekey([...words('trust'), '--output', 'json'])
+  t.is(eventOf(eventsOf(called), 'run.finished').error?.code, 'keysets.nothing-to-trust', saidBy(called))
+  t.deepEqual(await filesOf(shape), before)
+  t.deepEqual(await statuses(`${old}/forged`), ['401'])
+  extensionAnswered(t)
+})

@@ -1,0 +1,127 @@
+// The end of a rotation: what is kept of CAs that nobody trusts any more is destroyed, and they can't be trusted again.
+import { HostFailedError } from '../../../errors.ts'
+import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
+import { mountOf } from '../../../pki/specs.ts'
+import type { Vault } from '../../../pki/vault/contract.ts'
+import type { RunContext, StepDefinition } from '../../../playbook/model.ts'
+import { type Mounts, plansOf } from '../../authorities.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
+import type { OnCluster, OnHost } from '../../given/context.ts'
+import { masters } from '../../given/hosts.ts'
+import type { WithVault } from '../../given/vault.ts'
+import type { WithVisitors } from '../credentials.ts'
+import { allRefuse } from '../gates.ts'
+import { keptFolder } from '../kept.ts'
+import { describe, type Item, type KeysetState, statesOf } from '../state.ts'
+
+type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
+
+/** The CAs that are to be forgotten: distrusted, and kept on the masters. What Vault has besides may be another cluster's. */
+export const forgottenOf = ({ items }: KeysetState): Item[] =>
+  items.filter(({ state, kept }) => state === 'distrusted' && kept === true)
+
+const irreversible = 'what was destroyed is gone: these CAs can’t be trusted again'
+
+/** Fails where there is nothing to finish. */
+export const somethingToFinish: StepDefinition<Needs> = {
+  ...{ readOnly: true, remember: true, runOnce: true },
+  run: ctx => {
+    for (const state of statesOf(ctx)) {
+      if (forgottenOf(state).length > 0) continue
+      throw new HostFailedError(`the masters keep no CA of ${state.name} that was distrusted`, {
+        code: 'keysets.nothing-to-finish',
+        hint: `It has ${state.items.map(describe).join(', ') || 'none at all'}. Only what distrust-keysets has distrusted is destroyed.`,
+      })
+    }
+  },
+}
+
+/** Every server refuses what they signed, and what is signed with their keys now: the last time that it can be tried. */
+export const refusedEverywhere: StepDefinition<Needs> = {
+  ...allRefuse<Needs>((_, state) => forgottenOf(state)),
+  remember: true,
+}
+
+const foldersOf = (ctx: OnHost<BackupVariables>) =>
+  statesOf(ctx).flatMap(state => forgottenOf(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+
+/** Destroys what a master keeps of them: files are written over first, as far as the disk does as it is told. */
+export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
+  id: 'destroy-what-is-kept-of-the-old-cas',
+  irreversible,
+  plan: ctx => foldersOf(ctx).map(folder => `destroy ${folder}`),
+  check: async ctx =>
+    (await Promise.all(foldersOf(ctx).map(folder => ctx.files.exists(folder)))).every(there => !there),
+  run: async ctx => {
+    const folders = foldersOf(ctx)
+    await ctx.$`for f in ${folders}; do [ ! -d "$f" ] || { find "$f" -xdev -type f -exec shred -f {} + ; rm -rf "$f"; rmdir -p "$(dirname "$f")" 2>/dev/null; }; done; sync`
+  },
+  verify: async ctx => {
+    for (const folder of foldersOf(ctx)) {
+      if (!(await ctx.files.exists(folder))) continue
+      throw new HostFailedError(`${ctx.host.name}:${folder} is there still`, { code: 'keysets.not-destroyed' })
+    }
+  },
+}
+
+/** Destroys their keys and certificates in Vault. */
+export const destroyIssuers: StepDefinition<Needs> = {
+  id: 'destroy-the-old-cas-in-vault',
+  irreversible,
+  runOnce: true,
+  plan: ctx =>
+    statesOf(ctx).flatMap(state =>
+      forgottenOf(state).map(({ id }) => `delete ${id} and its key from ${mountOf(state, plansOf(ctx))}`),
+    ),
+  run: async ctx => {
+    const vault = await ctx.vault.operator()
+    for (const state of statesOf(ctx)) {
+      const mount = mountOf(state, plansOf(ctx))
+      const keys = forgottenOf(state).map(({ key }) => key)
+      for (const { id, keyId } of await issuersOf(vault, mount, keys)) {
+        await vault.deleteIssuer(mount, id)
+        if (keyId !== '') await vault.deleteKey(mount, keyId)
+      }
+    }
+  },
+  verify: async ctx => {
+    const vault = await ctx.vault.operator()
+    for (const state of statesOf(ctx)) {
+      const mount = mountOf(state, plansOf(ctx))
+      const left = await issuersOf(
+        vault,
+        mount,
+        forgottenOf(state).map(({ key }) => key),
+      )
+      if (left.length > 0)
+        throw new HostFailedError(`${mount} in Vault has ${left.map(({ id }) => id).join(', ')} still`, {
+          code: 'keysets.not-destroyed',
+        })
+    }
+  },
+}
+
+async function issuersOf(vault: Vault, mount: string, keys: readonly string[]) {
+  const first = (await vault.readIssuer(mount, 'default'))?.id
+  const all = await Promise.all((await vault.listIssuers(mount)).map(id => vault.readIssuer(mount, id)))
+  // What issues now is never one of them; it would be the end of every certificate.
+  return all.flatMap(one => (one && one.id !== first && keys.includes(publicKeyOf(one.certificate) ?? '') ? [one] : []))
+}
+
+/** What was destroyed, and what was not, for the report. */
+export function finished(ctx: RunContext<BackupVariables>): (readonly [string, string])[] {
+  const all = statesOf(ctx).flatMap(state => forgottenOf(state).map(item => `${state.name}: ${describe(item)}`))
+  return [
+    [
+      'destroyed',
+      `${all.join('\n')}\non ${ctx
+        .hosts(masters)
+        .map(({ name }) => name)
+        .join(', ')} and in Vault. It can’t be undone.`,
+    ],
+    [
+      'left',
+      `archives of earlier runs hold keys as they lay there then: ${ctx.vars.backup_directory}/*/host.tgz, and backups/ in folders of runs`,
+    ],
+  ]
+}

@@ -1,0 +1,28 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
+// The end of a graceful rotation: keys, certificates and CAs that were distrusted, and kept for the way back, are destroyed. This can't be
+// undone. docs/runbooks/rotate-keysets.md is the page to go by.
+import { play, playbook, step } from 'rekey'
+import { keysets } from 'rekey/rotation'
+import { z } from 'zod'
+
+const { finish } = keysets
+type Context = keysets.Context
+
+export default playbook({
+  name: 'finish-keysets',
+  summary: 'Destroy what is kept of distrusted CAs of keysets; this can’t be undone',
+  vars: z.object(keysets.variables),
+  services: keysets.openServices,
+  plays: [
+    ...keysets.lookAround,
+    play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See that there is something to finish', finish.somethingToFinish),
+      step('Every server refuses what the old CAs signed, and could sign', finish.refusedEverywhere),
+    ]),
+    play<Context>('Destroy the old CAs', { hosts: 'masters', tags: ['destroy'] }, [
+      step('Destroy what this master keeps of them', finish.destroyKept),
+      step('Destroy them in Vault', finish.destroyIssuers),
+    ]),
+  ],
+  report: ctx => (ctx.check || ctx.outcome !== 'done' ? [] : [{ title: 'Finished', rows: finish.finished(ctx) }]),
+})
