@@ -28,8 +28,14 @@ async function distrusted() {
   const context = async (more: Record<string, unknown> = {}) =>
     ({
       ...(await localSession()),
+      run: '20261129-080000-finish-keysets-0000',
       vars: { backup_directory: backups, pki_authorities: 'three', pki_mount: 'pki' },
-      registered: (step: string) => (step === lookStep ? [state] : step === planStep ? { specs: [] } : undefined),
+      registered: (step: string) =>
+        step === lookStep
+          ? [state]
+          : step === planStep
+            ? { specs: [], oldAuthorities: { 'front-proxy': old.certificate } }
+            : undefined,
       ...more,
     }) as never
   return { primary, old, foreign, state, backups, context }
