@@ -19,7 +19,7 @@ export default playbook({
   services: keysets.openServices,
   plays: [
     // Its looking around is that of the run: the cluster is asked by what it found.
-    ...stage.plays,
+    ...whole.unlessPromoted(stage.plays),
     ...keysets.inStage('promote', whole.withoutProbes(promote.plays), whole.goesOnTo('promoted')),
     play<Context>('Between promotion and distrust', { hosts: 'masters', tags: ['soak'] }, [
       step('Note when it was promoted', whole.notePromoted),

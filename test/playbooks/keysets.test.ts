@@ -4,6 +4,7 @@ import test from 'ava'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { play, type StepContext, step } from '../../lib/playbook/model.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
+import { lookStep } from '../../lib/rotation/keysets/state.ts'
 import { inStage } from '../../lib/rotation/keysets/whole/in-stage.ts'
 
 for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
@@ -110,4 +111,22 @@ test('a stage within a longer run sees what its own steps returned, and keeps ba
   t.deepEqual(milestones.slice(0, 2), ['first change', 'promote-first change'])
   t.deepEqual(seen[0], { run: 'run-1-promote', folder: '/runs/run-1/backups/promote', changed: false })
   t.true(seen[1]?.['changed'], 'of its own first change it knows')
+})
+
+test('rotate-keysets stages nothing where a rotation rests after its promotion', async t => {
+  const stages = wholeSteps.filter(
+    ({ id }) => id === 'trust-the-new-cas' || id === 'see-that-no-other-rotation-of-these-keysets-rests',
+  )
+  t.is(stages.length, 2)
+  const context = (until: string, ...states: string[]) => ({
+    ...{ vars: { until, soak: 0 }, check: false },
+    registered: (id: string) =>
+      id === lookStep ? [{ items: states.map(state => ({ state, issuer: 'i' })) }] : undefined,
+  })
+  const gone = async (until: string, ...states: string[]) =>
+    Promise.all(stages.map(async ({ when }) => (await when?.(context(until, ...states) as never)) ?? true))
+  t.deepEqual(await gone('distrusted', 'primary', 'trusted'), [false, false])
+  t.deepEqual(await gone('distrusted', 'primary', 'distrusted'), [true, true])
+  t.deepEqual(await gone('distrusted', 'primary', 'staged', 'trusted'), [true, true], 'another rotation is refused')
+  t.deepEqual(await gone('staged', 'primary', 'trusted'), [true, true], 'it can’t be staged: that is refused')
 })

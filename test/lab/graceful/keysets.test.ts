@@ -190,7 +190,7 @@ test.serial(
 )
 
 test.serial(
-  'all stages in one run, killed in the last and gone on with; undone as a whole, every file is what it was',
+  'all stages in one run, and in two; killed in the last and gone on with; undone as a whole, every file is what it was',
   async t => {
     await stageRun('distrust')
     const before = await filesOf(shape)

@@ -2,9 +2,13 @@
 import { z } from 'zod'
 import { waitFor } from '../../../operations/wait.ts'
 import { duration, formatDuration } from '../../../playbook/duration.ts'
-import type { Play, StepContext, StepDefinition } from '../../../playbook/model.ts'
-import { probesTitle } from '../beginning.ts'
+import type { Play, PlayItem, StepContext, StepDefinition } from '../../../playbook/model.ts'
+import type { Looking } from '../../given/found.ts'
+import { lookAround, probesTitle } from '../beginning.ts'
+import { stagedIn } from '../issuers.ts'
 import { reportOf } from '../report.ts'
+import { formerOf } from '../stages.ts'
+import { statesOf } from '../state.ts'
 
 /** How far a rotation may go, in order. */
 const ends = ['staged', 'promoted', 'distrusted'] as const
@@ -33,6 +37,30 @@ export const goesOnTo =
 /** The plays of a stage but the one that begins to ask the API: it has been asked since the first stage. */
 export const withoutProbes = <In>(plays: readonly Play<In>[]): Play<In>[] =>
   plays.filter(({ title }) => title !== probesTitle)
+
+/**
+ * The plays of the first stage, for a run that may find a rotation that rests after its promotion: then nothing is staged, and what was promoted
+ * is promoted to its end.
+ */
+export function unlessPromoted<In extends Looking>(plays: readonly Play<In>[]): Play<In & Asking>[] {
+  const always = new Set([...lookAround.map(({ title }) => title), probesTitle])
+  return plays.map(play => {
+    if (always.has(play.title)) return play
+    const steps = play.steps.map(
+      ({ when, ...item }): PlayItem<In & Asking> => ({
+        ...item,
+        when: ctx => !restsPromoted(ctx) && (when?.(ctx) ?? true),
+      }),
+    )
+    return { ...play, steps }
+  })
+}
+
+/** Whether each keyset has an old CA that is trusted still, and none that is staged, and the run is to go further than that. */
+function restsPromoted(ctx: Looking & Asking): boolean {
+  const rests = statesOf(ctx).every(state => formerOf(state).length > 0 && !stagedIn(state))
+  return rests && ctx.vars.until !== 'staged'
+}
 
 const promotedStep = 'note-when-it-was-promoted'
 
@@ -71,7 +99,10 @@ const then: Record<End, readonly (readonly [string, string])[]> = {
   ],
   promoted: [
     ['now', 'the new CAs sign; old and new are trusted. It may stay like this.'],
-    ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
+    [
+      'next',
+      'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more; or rotate-keysets again',
+    ],
   ],
   distrusted: [
     ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
