@@ -58,6 +58,9 @@ export const commands: Readonly<Record<string, Listed>> = {
     "render consul-template's configuration on the hosts of a pattern, once",
     async () => (await import('./template.ts')).templateCommand(),
   ),
+  completion: listed('<shell> [words...]', 'what bash, zsh or fish completes the words of rekey by', async () =>
+    (await import('./starting/completion.ts')).completionCommand(commands),
+  ),
   lab: listed('', 'a real cluster to rehearse on: machines, Kubernetes, Vault', async () =>
     (await import('./lab.ts')).labCommand(),
   ),

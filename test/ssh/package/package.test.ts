@@ -106,6 +106,7 @@ test('its commands start, from a folder with nothing else in it', async t => {
   t.regex((await rekey('--help')).stdout, /^Usage: rekey /)
   t.regex((await rekey('playbooks')).stdout, /^rotate-ca\n/m)
   t.regex((await rekey('inventory -i inventory/hosts --list')).stdout, /"w1"/)
+  t.regex((await rekey('completion words -- run rotate-ca -i inventory/hosts -l w')).stdout, /^w1$/m)
   t.regex((await rekey('run rotate-ca -i inventory/hosts --list-steps')).stdout, /Read the clock/)
   writeFileSync(
     join(home, 'one.hcl'),
