@@ -72,6 +72,6 @@ export function unloaded(name: string): Command {
   const command = new Command(name).description(summary)
   // Commander says so of each that has one.
   if (usage.startsWith('[options]')) command.option('--any')
-  for (const [argument] of usage.matchAll(/<\w+>|\[(?!options\])\w+\]/g)) command.argument(argument)
+  for (const [argument] of usage.matchAll(/<[\w.]+>|\[(?!options\])[\w.]+\]/g)) command.argument(argument)
   return command
 }
