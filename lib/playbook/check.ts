@@ -2,6 +2,7 @@
 import { RekeyError } from '../errors.ts'
 import { suggestion } from '../suggestion.ts'
 import type { Play, Playbook } from './model.ts'
+import { lineIn } from './shape.ts'
 import { stepsOf } from './steps.ts'
 
 /**
@@ -16,11 +17,13 @@ export function checkPlaybook(playbook: Playbook, file: string): void {
   for (const [index, play] of plays.entries()) {
     const place = `play ${index + 1} '${play.title}'`
     checkPlay(play, `${file}: ${place}`)
-    for (const { id, title } of [...stepsOf(play), ...(play.rollback ?? [])]) {
+    for (const one of [...stepsOf(play), ...(play.rollback ?? [])]) {
+      const { id, title } = one
       const before = seen.get(id)
       seen.set(id, `'${title}' in ${place}`)
       if (before === undefined) continue
-      throw new RekeyError(`${file}: two steps have the id '${id}': ${before}, and ${seen.get(id)}`, {
+      const at = [file, lineIn(file, one)].filter(Boolean).join(':')
+      throw new RekeyError(`${at}: two steps have the id '${id}': ${before}, and ${seen.get(id)}`, {
         code: 'playbook.duplicate-step',
         hint: 'Give one of them an id of its own: the journal knows steps by their ids.',
       })

@@ -268,7 +268,7 @@ export function checkShape(playbook: unknown, file: string, exported?: number): 
 }
 
 /** The line of a file on which a part was made; `undefined` where that was elsewhere. */
-function lineIn(file: string, part: unknown): number | undefined {
+export function lineIn(file: string, part: unknown): number | undefined {
   const made = whereMade(part)
   return made?.startsWith(`${file}:`) ? Number(made.slice(file.length + 1)) : undefined
 }

@@ -292,6 +292,10 @@ export default playbook({ name: 'x', summary: 'x', vars: z.object({}), plays: [
   play('Q', { hosts: 1 }, []),
 ] })`
   t.deepEqual(await lines(mixed), ['5', '8', '11'])
+  const twice = mixed
+    .replace('    made,\n', '')
+    .replace("step('S', { wen: 1, run() {} })", "step('S', { run() {} }),\n step('S', { run() {} })")
+  t.deepEqual(await lines(twice.replace('hosts: 1', "hosts: 'all'")), ['8'])
 })
 
 test('a playbook outside of the checkout imports rekey, zod and zx by name', async t => {

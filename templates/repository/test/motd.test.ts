@@ -11,10 +11,11 @@ test('motd: written once, left alone the second time, taken back', async t => {
   t.after(() => rmSync(folder, { recursive: true, force: true }))
   const file = join(folder, 'motd')
   writeFileSync(file, 'before\n')
-  await using motd = rehearse(join(import.meta.dirname, '../playbooks/motd.ts'), {
+  const motd = rehearse(join(import.meta.dirname, '../playbooks/motd.ts'), {
     inventory: { web: { hosts: { web1: { ansible_connection: 'local' } } } },
     vars: { message: 'Hello', motd_file: file },
   })
+  t.after(() => motd.close())
 
   const checked = await motd.check()
   assert.equal(checked.errors, '')
