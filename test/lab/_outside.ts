@@ -350,9 +350,9 @@ async function assertBundles(kubectl: Kubectl, ca: string, other: string, as: 'r
 
 const withNewline = (pem: string) => `${pem.trim()}\n`
 
-/** What `openssl s_client` says of an endpoint, judged by this file of a CA and no other that the machine trusts. */
-export async function openssl(endpoint: string, authority: string): Promise<string> {
-  const judged = ['-no-CApath', '-no-CAstore', '-CAfile', authority, '-verify_return_error', '-brief']
+/** What `openssl s_client` says of an endpoint, judged by this file of a CA and no other that the machine trusts. `more` are options of its. */
+export async function openssl(endpoint: string, authority: string, more: readonly string[] = []): Promise<string> {
+  const judged = ['-no-CApath', '-no-CAstore', '-CAfile', authority, '-verify_return_error', '-brief', ...more]
   // etcd's peers and a kubelet may be asked just as they open their port again.
   for (let attempt = 0; ; attempt++) {
     const { stdout, stderr } = await tryCommand('openssl', ['s_client', '-connect', endpoint, ...judged], {
