@@ -34,19 +34,28 @@ export function archiveOf(run: Run): string {
   return join(folderOf(run), 'host.tgz')
 }
 
-/** Archives a host's keys and configuration. */
-export const hosts: StepDefinition<OnHost<Variables>> = {
-  plan: ctx =>
-    `archive ${backedUp(layoutOf(ctx), filesOf(ctx)).join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
-  run: async ctx => {
-    const kept = await withoutLinks(ctx, backedUp(layoutOf(ctx), filesOf(ctx)))
-    const saved = await archive(ctx, archiveOf(ctx), kept)
-    await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
-    ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
-    return saved
-  },
-  irreversible: 'a backup stays',
+/**
+ * Archives a host's keys and configuration.
+ * @param more further files to keep, where there are
+ */
+export function hostsWith<Needs extends OnHost<Variables>>(
+  more: (ctx: Needs) => readonly string[],
+): StepDefinition<Needs> {
+  const keptOf = (ctx: Needs) => backedUp(layoutOf(ctx), [...filesOf(ctx), ...more(ctx)])
+  return {
+    plan: ctx => `archive ${keptOf(ctx).join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
+    run: async ctx => {
+      const saved = await archive(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
+      await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
+      ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
+      return saved
+    },
+    irreversible: 'a backup stays',
+  }
 }
+
+/** The same with what is found on any host. */
+export const hosts: StepDefinition<OnHost<Variables>> = hostsWith(() => [])
 
 /** Saves the service-account-token Secrets, a file for each namespace. */
 export const tokens: StepDefinition<OnCluster<Variables>> = {

@@ -129,7 +129,15 @@ export const startProbesOfAllKinds: StepDefinition<OnCluster<Variables> & WithPr
 
 /** Ways to the Service of the API through a master and, where there is one, a machine that is none. */
 async function waysInside(ctx: OnCluster): Promise<Map<string, WayInside>> {
-  const [service] = await serviceOfTheApi(await ctx.cluster.api())
+  // On a way back nobody may answer yet: it goes on without.
+  const [service] = await ctx.cluster
+    .api()
+    .then(serviceOfTheApi)
+    .catch((error: Error) => {
+      ctx.signal.throwIfAborted()
+      ctx.log(`the Service of the API is not asked: ${error.message}`)
+      return []
+    })
   if (!service) return new Map()
   const [master, node] = [ctx.hosts(masters)[0], ctx.hosts(machines).find(host => !isMaster({ host }))]
   const ways = await Promise.all(

@@ -29,6 +29,28 @@ export async function processesOf({ $ }: HostSession, { component, runs }: Found
     .map(path => Number(path.split('/')[2]))
 }
 
+/** When each process of a component was started, in seconds by the clock of its host, to a hundredth; empty where none runs. */
+export async function startTimesOf(session: HostSession, found: FoundComponent): Promise<number[]> {
+  const processes = await processesOf(session, found)
+  if (processes.length === 0) return []
+  // The 22nd field, counted from behind the name, which may hold anything: ticks since the machine was started.
+  const { stdout } = await session.$({ nothrow: true, quiet: true })`
+hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
+read -r up _ </proc/uptime; now=$(date +%s.%N)
+for p in ${processes}; do
+  s=$(cat "/proc/$p/stat" 2>/dev/null) || continue
+  set -- $(printf '%s' "\${s##*) }"); shift 19
+  echo "$now $up $1 $hz"
+done`
+  return stdout
+    .split('\n')
+    .filter(Boolean)
+    .map(line => {
+      const [now = 0, up = 0, ticks = 0, hz = 100] = line.split(' ').map(Number)
+      return now - up + ticks / hz
+    })
+}
+
 /**
  * Kills a component, and has it started anew; nobody waits for connections to drain. A pod is started by its kubelet: at once the first time
  * that it sees this happen, and only after a back-off of 10 s and more the next times; a kubelet that was restarted before has forgotten the

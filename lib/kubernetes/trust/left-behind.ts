@@ -63,6 +63,26 @@ export async function leftInApi(
 }
 
 /**
+ * The objects of the API that hold one of these certificates, as people call them: `ConfigMap shop/trust`.
+ * @param pems each as it stands there, whatever stands around it
+ * @throws ApiError, HostFailedError where not everything can be read
+ */
+export async function objectsHolding(
+  api: KubernetesApi,
+  pems: readonly string[],
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const found: string[] = []
+  for (const carrier of [...callers, ...keepers]) {
+    for await (const object of api.each(carrier.list, { signal })) {
+      const held = carrier.fieldsOf(object).flatMap(({ text }) => certificatesWithin(text))
+      if (held.some(pem => pems.includes(pem))) found.push(whereOf(carrier, object))
+    }
+  }
+  return found
+}
+
+/**
  * What files of hosts hold of a CA that was replaced, from what `fileCertificates` found there.
  * @param ca PEM; several, where there are
  */

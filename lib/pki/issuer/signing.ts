@@ -102,9 +102,6 @@ export interface Signing {
 /** Signs a certificate. */
 export async function signCertificate(ask: Signing): Promise<{ certificate: string; serialNumber: string }> {
   const privateKey = createPrivateKey(ask.signingKey)
-  const algorithm = algorithmOf(privateKey)
-  const der = privateKey.export({ type: 'pkcs8', format: 'der' })
-  const signingKey = await webcrypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign'])
   const issuerKey = createPublicKey(ask.issuer ?? privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
   const publicKey = new x509.PublicKey(ask.publicKey.export({ type: 'spki', format: 'der' }))
   const serialNumber = newSerialNumber()
@@ -115,8 +112,7 @@ export async function signCertificate(ask: Signing): Promise<{ certificate: stri
     notBefore: ask.notBefore,
     notAfter: ask.notAfter,
     publicKey,
-    signingKey,
-    signingAlgorithm: algorithm,
+    ...(await signerWith(privateKey)),
     extensions: [
       ...ask.extensions,
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
@@ -126,6 +122,38 @@ export async function signCertificate(ask: Signing): Promise<{ certificate: stri
     ],
   })
   return { certificate: `${certificate.toString('pem')}\n`, serialNumber }
+}
+
+/** How a certificate is signed anew. */
+export interface SigningAnew {
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** PKCS#8, PKCS#1 or SEC 1, PEM: whoever it belongs to, the certificate says that its own issuer signed it. */
+  readonly signingKey: string
+  /** Keep the serial number. */
+  readonly sameSerial?: boolean
+}
+
+/**
+ * A certificate once more, for another time: names, key and extensions are, byte for byte, those that it has.
+ * @param pem the certificate
+ */
+export async function signAnew(pem: string, ask: SigningAnew): Promise<string> {
+  const { serialNumber, subjectName, issuerName, publicKey, extensions } = new x509.X509Certificate(pem)
+  const certificate = await x509.X509CertificateGenerator.create({
+    ...{ subject: subjectName, issuer: issuerName, publicKey, extensions },
+    ...{ notBefore: ask.notBefore, notAfter: ask.notAfter },
+    serialNumber: ask.sameSerial ? serialNumber : newSerialNumber(),
+    ...(await signerWith(createPrivateKey(ask.signingKey))),
+  })
+  return `${certificate.toString('pem')}\n`
+}
+
+async function signerWith(privateKey: KeyObject) {
+  const signingAlgorithm = algorithmOf(privateKey)
+  const der = privateKey.export({ type: 'pkcs8', format: 'der' })
+  const signingKey = await webcrypto.subtle.importKey('pkcs8', der, signingAlgorithm, false, ['sign'])
+  return { signingKey, signingAlgorithm }
 }
 
 /** 159 random bits: positive, and never seen before. */

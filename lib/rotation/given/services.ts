@@ -6,7 +6,7 @@ import { openIssued, type WithIssued } from '../issue.ts'
 import { openProbes, type RunProbes, type WithProbes } from '../observe.ts'
 import { administratorOf, apiServerOf } from './administrator.ts'
 import { masters } from './hosts.ts'
-import { openVault, type Variables, type WithVault } from './vault.ts'
+import { openVault, type RunVault, type Variables, type WithVault } from './vault.ts'
 
 /** What a procedure that issues certificates to a cluster needs. */
 export interface Services extends WithVault, WithIssued, WithProbes {
@@ -15,14 +15,17 @@ export interface Services extends WithVault, WithIssued, WithProbes {
 
 /** Opens them; nothing is connected before a step asks. `close` ends all of them and never rejects. */
 export function openServices(run: RunContext<Variables>): Services & { close(): Promise<void> } {
+  return { ...openObserved(run, openVault(run)), issued: openIssued() }
+}
+
+/** The same for a procedure that issues none. */
+export function openObserved(run: RunContext, vault: RunVault): Omit<Services, 'issued'> & { close(): Promise<void> } {
   const cluster = openFoundCluster(run)
-  const vault = openVault(run)
   const probes = openProbes()
   return {
     cluster,
     vault,
     probes,
-    issued: openIssued(),
     close: async () => {
       await removeProbes(run, cluster, probes)
       await vault.close()

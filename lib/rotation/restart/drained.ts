@@ -121,8 +121,8 @@ export async function restartDrained(ctx: Drains, session: HostSession, wanted: 
 }
 
 /** Those of them that a master has; and the API server with the member that it alone asks. */
-function together(ctx: OnHost, wanted: readonly Drained[]): Drained[] {
-  const { 'kube-apiserver': apiServer, etcd } = layoutOf(ctx).components
+export function together(ctx: OnHost, wanted: readonly Drained[], host = ctx.host.name): Drained[] {
+  const { 'kube-apiserver': apiServer, etcd } = layoutOf(ctx, host).components
   const servers = (apiServer?.flags['etcd-servers'] ?? []).flatMap(urls => urls.split(','))
   const member = wanted.includes('etcd') && etcd !== undefined
   const server = apiServer !== undefined && (wanted.includes('kube-apiserver') || (member && servers.length === 1))
@@ -154,13 +154,7 @@ async function handedToAnother(ctx: Drains, session: HostSession): Promise<Hande
   const { host } = session
   const another = nextTo(ctx.hosts(masters), host)
   if (!another) {
-    if (!ctx.vars.accept_gap) {
-      throw new HostFailedError(`${host.name} has the only API server: no other can take its traffic`, {
-        code: 'drained.alone',
-        host: host.name,
-        hint: 'With -e accept_gap=true it is restarted, and the API is away until it is back.',
-      })
-    }
+    requireGapAccepted(ctx, host)
     ctx.log(`${host.name} has the only API server: the API is away until it is back`)
     return undefined
   }
@@ -180,6 +174,16 @@ async function handedToAnother(ctx: Drains, session: HostSession): Promise<Hande
     ctx.log(`${error.message}. Calls to its API server fail from its end until load balancers and nodes have noticed`)
     return undefined
   }
+}
+
+/** Throws `HostFailedError` where no gap is accepted, for a master whose API server no other can stand in for. */
+export function requireGapAccepted({ vars }: { readonly vars: Variables }, { name }: Host): void {
+  if (vars.accept_gap) return
+  throw new HostFailedError(`${name} has the only API server: no other can take its traffic`, {
+    code: 'drained.alone',
+    host: name,
+    hint: 'With -e accept_gap=true it is restarted, and the API is away until it is back.',
+  })
 }
 
 function nextTo(all: readonly Host[], { name }: Host): Host | undefined {
@@ -322,7 +326,7 @@ async function inTheService(ctx: OnCluster, host: Host): Promise<void> {
 }
 
 /** Gives a master its traffic back, once its API server is ready: nothing where it has it. */
-async function backInTraffic(ctx: OnCluster, session: HostSession): Promise<void> {
+export async function backInTraffic(ctx: OnCluster, session: HostSession): Promise<void> {
   await serverReady(ctx, session.host)
   await takeBack(session)
 }

@@ -165,7 +165,7 @@ export const preparedWhereTheyCan: StepDefinition<OnCluster> = {
 }
 
 /** Waits until a kubelet went round its pods: what is killed before that may be started half a minute later. */
-async function wentRound(ctx: OnCluster, { name }: Host, within = seconds(60)): Promise<void> {
+export async function wentRound(ctx: OnCluster, { name }: Host, within = seconds(60)): Promise<void> {
   const nodeName = nodeOf(ctx, name)
   await waitFor(
     `the kubelet of ${name} to go round its pods`,
