@@ -17,8 +17,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     'run a playbook: a name from playbooks/, or a path to any .ts playbook',
     async () => (await import('./run.ts')).runCommand(),
   ),
-  runs: listed('', 'list the runs, the newest last', async () => (await import('./runs.ts')).runsCommand()),
-  show: listed('<run>', 'tell how far a run came, step by step', async () => (await import('./runs.ts')).showCommand()),
+  runs: listed('[options]', 'list the runs, the newest last', async () => (await import('./runs.ts')).runsCommand()),
+  show: listed('[options] <run>', 'tell how far a run came, step by step', async () =>
+    (await import('./runs.ts')).showCommand(),
+  ),
   resume: listed('[options] <run>', 'go on with a run that failed, was interrupted, or was killed', async () =>
     (await import('./resume.ts')).resumeCommand(),
   ),

@@ -8,10 +8,18 @@ import { runsDirectory } from '../run/folder/folder.ts'
 import { findRun, readHistory, runFolders } from '../run/journal/history.ts'
 
 export function runsCommand(): Command {
-  return new Command('runs').description('list the runs, the newest last').action(() => {
-    const rows = runFolders(runsDirectory()).map(rowOf)
-    for (const line of columns(rows, '')) say(line)
-  })
+  return new Command('runs')
+    .description('list the runs, the newest last')
+    .option('-w, --watch', 'show the run that goes on now, as its own view does, until it ends')
+    .action(async ({ watch }: { watch?: true }) => {
+      const folders = runFolders(runsDirectory())
+      if (watch) {
+        const { runningNow, watchRun } = await import('./reading/watch.ts')
+        process.exitCode = await watchRun(runningNow(folders))
+        return
+      }
+      for (const line of columns(folders.map(rowOf), '')) say(line)
+    })
 }
 
 /** One folder that can't be read, whatever it holds, does not hide the other runs. */
@@ -27,7 +35,10 @@ export function showCommand(): Command {
   return new Command('show')
     .description('tell how far a run came, step by step')
     .argument('<run>', "its id, a part of it, 'last' (the last of a playbook), or the path of its folder")
-    .action((reference: string) => {
-      for (const line of historyLines(readHistory(findRun(reference, runsDirectory())))) say(line)
+    .option('-w, --watch', 'show it as its own view does, until it ends; exits with its code')
+    .action(async (reference: string, { watch }: { watch?: true }) => {
+      const folder = findRun(reference, runsDirectory())
+      if (watch) process.exitCode = await (await import('./reading/watch.ts')).watchRun(folder)
+      else for (const line of historyLines(readHistory(folder))) say(line)
     })
 }
