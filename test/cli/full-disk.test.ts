@@ -27,6 +27,9 @@ test.before(async () => {
 
 const shownNowhere = ['sh', '-c', 'exec "$0" "$@" >/dev/full'] as const
 
+/** What is called where there is room again: nothing of it depends on the process. */
+const withRoom = { served: true }
+
 const isLocked = ({ folder }: Workbench) => existsSync(join(folder, 'on-hosts', 'lock'))
 
 for (const [what, run, words, file] of [
@@ -45,7 +48,7 @@ for (const [what, run, words, file] of [
     t.notRegex(full.stdout + full.stderr, /\n {4}at /)
     t.false(isLocked(bench))
     t.regex(endingOf(readHistory(bench.runs()[0] ?? '')), /^(failed|killed)$/)
-    const goneOn = await bench.rekey(['resume', 'last', ...words])
+    const goneOn = await bench.rekey(['resume', 'last', ...words], withRoom)
     t.is(goneOn.code, 0, goneOn.stdout + goneOn.stderr)
     t.false(isLocked(bench))
   })
@@ -79,7 +82,7 @@ test('where nothing can be shown the run goes on to its end, and says so once', 
 test('a command whose answer can not be written says so, and is not done', async t => {
   const bench = workbench('local', ['h1'])
   const path = bench.playbook(source('() => {}'))
-  await bench.rekey(['run', path, '-i', bench.inventory])
+  await bench.rekey(['run', path, '-i', bench.inventory], withRoom)
   writeFileSync(join(bench.folder, 'dry.hcl'), 'template {\n contents = "x"\n destination = "/nowhere/x"\n}\n')
   for (const words of [
     ['runs'],
@@ -96,7 +99,10 @@ test('a command whose answer can not be written says so, and is not done', async
 test('a JUnit report that can not be written is told before anything is done', async t => {
   const bench = workbench('local', ['h1'])
   const path = bench.playbook(source('({ $ }) => $`touch was-here`'))
-  const { code, stdout, stderr } = await bench.rekey(['run', path, '-i', bench.inventory, '--junit', '/dev/full'])
+  const { code, stdout, stderr } = await bench.rekey(
+    ['run', path, '-i', bench.inventory, '--junit', '/dev/full'],
+    withRoom,
+  )
   t.is(code, 1)
   t.is(stdout, '')
   t.regex(stderr, /^Error: the JUnit report can't be written to \/dev\/full: ENOSPC: .*\nHint: .*\n$/)
