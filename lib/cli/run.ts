@@ -28,6 +28,7 @@ import { type OutputOptions, viewOf, withOutputOptions } from './options/output.
 import { positiveInteger } from './options/whole-number.ts'
 import { requireTerminal } from './running/confirm.ts'
 import { execute, limitOf, variablesOf } from './running/execute.ts'
+import { requireRehearsal } from './running/rehearsed.ts'
 
 /** The options of a run that `resume` and `rollback` have too. */
 export interface ClusterOptions extends OutputOptions {
@@ -42,6 +43,7 @@ interface RunCommandOptions extends InventoryOptions, ConnectionOptions, Cluster
   forks: number
   check?: boolean
   startAtStep?: string
+  unrehearsed?: string
   forceHandlers?: boolean
   listHosts?: boolean
   listSteps?: boolean
@@ -61,6 +63,11 @@ export function runCommand(): Command {
     .option('-f, --forks <number>', 'hosts that work at the same time', positiveInteger, 32)
     .option('-C, --check', 'say what would be done on each host, and change nothing')
     .option('--start-at-step <id>', 'leave out the steps before this one')
+    .option(
+      '--unrehearsed <why>',
+      'run where the inventory asks for a rehearsal that was not seen, and say why',
+      oneLine,
+    )
     .option('--force-handlers', 'run notified handlers also after a failure')
     .option('--list-hosts', 'print the hosts of each play, and stop')
     .option('--list-steps', 'print the steps of each play, and stop')
@@ -125,10 +132,11 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   requireDelegates(plays, inventory)
   const hosts = hostsIn(plays)
   const vars = await variablesOf(playbook, inventory, hosts)
+  const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
+  if (!options.check && options.unrehearsed === undefined) requireRehearsal(hosts, provenance, options, runsDirectory())
   await connecting.unlock(hosts)
   const { run, folder } = createRunFolder(playbook.name, runsDirectory())
   const command = { ...inventoryCommand(options, inventory.sources), connection: connectionCommand(options) }
-  const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   return execute({
     // Begun here and not before: whoever executes answers for it from the first moment on.
     kept: writeCommand(folder, command),
@@ -146,6 +154,7 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
       forceHandlers: options.forceHandlers,
       forks: options.forks,
       extraVars: inventory.extraVariables,
+      unrehearsed: options.unrehearsed,
     },
     check: options.check,
     takeLock: options.takeLock,
@@ -156,6 +165,12 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
 
 function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value]
+}
+
+/** It goes into audit logs, of one line an entry. */
+function oneLine(value: string): string {
+  if (/\p{Cc}/u.test(value) || value.trim() === '') throw new InvalidArgumentError('It must be one line of text.')
+  return value
 }
 
 /** An empty tag is a variable of the shell that nobody set: to leave it out would choose everything. */

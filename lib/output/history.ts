@@ -19,13 +19,14 @@ export function historyLines(history: RunHistory): string[] {
   const { run, folder, first, latest, finished, progress, undone, damage } = history
   // Between a run and what goes on with it, a clock may have been set back.
   const took = finished && finished.at >= first.at ? `, after ${formatDuration(finished.at - first.at)}` : ''
-  const { limit, tags, skipTags, startAtStep, forceHandlers, extraVars } = first.selection
+  const { limit, tags, skipTags, startAtStep, forceHandlers, extraVars, unrehearsed } = first.selection
   const chosen = [
     limit ? `--limit ${limit.join(',')}` : '',
     tags ? `--tags ${tags.join(',')}` : '',
     skipTags ? `--skip-tags ${skipTags.join(',')}` : '',
     startAtStep ? `--start-at-step ${startAtStep}` : '',
     forceHandlers ? '--force-handlers' : '',
+    unrehearsed === undefined ? '' : `--unrehearsed ${JSON.stringify(unrehearsed)}`,
     ...(extraVars ?? []).map(name => `-e ${name}=…`),
   ].filter(Boolean)
   const lines = [

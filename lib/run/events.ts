@@ -39,6 +39,8 @@ export interface RunSelection {
   readonly to?: string
   /** The names that `-e` sets. */
   readonly extraVars?: readonly string[]
+  /** Why it goes on hosts that ask for a rehearsal which was not seen; the audit log of each keeps it. */
+  readonly unrehearsed?: string
 }
 
 /** What becomes of a failure that does not count: the host goes on, or goes into the rescue of its block. */

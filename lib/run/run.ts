@@ -78,12 +78,14 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   }
   // A host that may be unreachable is connected to later, and has at least the line that the run leaves at its end.
   const involved = new Set([...everyone, ...chosen.flatMap(({ hosts }) => hosts)])
+  const { unrehearsed } = options.selection
+  const why = unrehearsed === undefined ? '' : ` unrehearsed=${JSON.stringify(unrehearsed)}`
   const audit = (what: string) =>
     Promise.all(
       [...involved].map(async host => {
         const connection = sessions.opened(host)
         if (!connection) return
-        await writeAudit(host, connection, holder, what).catch((error: Error) => notice(error.message))
+        await writeAudit(host, connection, holder, `${what}${why}`).catch((error: Error) => notice(error.message))
       }),
     )
   try {

@@ -30,6 +30,7 @@ const selection = z.looseObject({
   forks: z.number().int().min(1).optional(),
   to: z.string().optional(),
   extraVars: strings.optional(),
+  unrehearsed: z.string().optional(),
 })
 
 /** The events that say what was done. What runs did not say once is filled in: such a run can be shown, and not gone on with. */

@@ -1,7 +1,7 @@
 // Where a run comes from: which rekey, which playbook, which inventory, which process. A resumed run must come from the same.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { builtFrom, isClone, isOwnCode, packageRoot } from '../../package.ts'
@@ -60,7 +60,10 @@ export async function projectCommit(): Promise<string> {
   }
 }
 
-/** A hash over a playbook and the files that it imports, those of rekey itself left out: the commit tells of them. */
+/**
+ * A hash over a playbook and the files that it imports or names by `new URL('…', import.meta.url)`, as templates are; those of rekey itself are left
+ * out: the commit tells of them.
+ */
 export function playbookHash(file: string): string {
   const hash = createHash('sha256')
   const seen = new Set<string>()
@@ -69,9 +72,11 @@ export function playbookHash(file: string): string {
     seen.add(path)
     const text = readFileSync(path, 'utf8')
     hash.update(`${text.length}\n${text}`)
-    for (const [, imported = ''] of text.matchAll(/\b(?:from|import)\s*(?:\(\s*)?['"](\.\.?\/[^'"]+)['"]/g)) {
-      const file = resolve(dirname(path), imported)
-      if (!isOwnCode(file) && existsSync(file)) add(file)
+    const imported = text.matchAll(/\b(?:from|import)\s*(?:\(\s*)?['"](\.\.?\/[^'"]+)['"]/g)
+    const beside = text.matchAll(/\bnew URL\(\s*['"](\.\.?\/[^'"]+)['"]\s*,\s*import\.meta\.url/g)
+    for (const [, name = ''] of [...imported, ...beside]) {
+      const file = resolve(dirname(path), name)
+      if (!isOwnCode(file) && statSync(file, { throwIfNoEntry: false })?.isFile()) add(file)
     }
   }
   add(file)
