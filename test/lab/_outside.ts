@@ -27,12 +27,13 @@ export interface Old {
 }
 
 /** Every machine that a rotation has to do with. */
-const machinesOf = ({ machines }: lab.Shape) =>
+export const machinesOf = ({ machines }: lab.Shape) =>
   machines.filter(({ role }) => role === 'master' || role === 'node' || role === 'etcd')
 
 const membersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master' || role === 'node')
 
-const kubectlOnM1 = (shape: lab.Shape) => (script: string) =>
+/** Runs a script on the first master, with KUBECONFIG set. */
+export const kubectlOnM1 = (shape: lab.Shape) => (script: string) =>
   on(shape, 'm1', `export KUBECONFIG=${placesOf(shape).kubeconfig}\n${script}`)
 
 /** Runs a script on a machine. */
@@ -84,7 +85,7 @@ export async function filesOf(shape: lab.Shape): Promise<Record<string, string>>
 }
 
 /** Ports of a machine with TLS, and which CA must have signed what they present. */
-function portsOf(shape: lab.Shape, machine: lab.Machine): (readonly [number, 'kubernetes' | 'etcd'])[] {
+export function portsOf(shape: lab.Shape, machine: lab.Machine): (readonly [number, 'kubernetes' | 'etcd'])[] {
   const etcd = etcdMachines(shape).some(({ name }) => name === machine.name)
   return [
     ...(machine.role === 'master' ? ([[6443, 'kubernetes']] as const) : []),
@@ -222,7 +223,7 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
 }
 
 /** Throws where Vault still knows a token or a policy that a run made for itself. */
-async function assertNoRunToken({ name }: lab.Shape): Promise<void> {
+export async function assertNoRunToken({ name }: lab.Shape): Promise<void> {
   const folder = join(dirname(dirname(lab.inventoryPath(name))), 'vault')
   const variables = readFileSync(join(dirname(lab.inventoryPath(name)), 'group_vars', 'all.yml'), 'utf8')
   const address = /^vault_addr: (\S+)$/m.exec(variables)?.[1] ?? ''
@@ -242,7 +243,7 @@ async function assertNoRunToken({ name }: lab.Shape): Promise<void> {
 }
 
 /** Nodes Ready, the Secret readable, every pod running, logs from every node; and Vault's copy of the pods' CA is the file's. */
-async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promise<void> {
+export async function assertWell(shape: lab.Shape, kubeconfig: string, old: Old): Promise<void> {
   const members = membersOf(shape)
   const kubectl = kubectlFor(shape, kubeconfig)
   const ready = await kubectl(
@@ -337,7 +338,12 @@ END`)
 }
 
 /** Throws unless each bundle holds what it must, with the CA of now: as a rotation leaves them, or byte for byte as they were. */
-async function assertBundles(kubectl: Kubectl, ca: string, other: string, as: 'rotated' | 'before'): Promise<void> {
+export async function assertBundles(
+  kubectl: Kubectl,
+  ca: string,
+  other: string,
+  as: 'rotated' | 'before',
+): Promise<void> {
   const { webhooks } = JSON.parse(await kubectl(`kubectl get ${configuration} -o json`)) as {
     webhooks: { name: string; clientConfig: { caBundle: string } }[]
   }
@@ -363,7 +369,8 @@ export async function openssl(endpoint: string, authority: string, more: readonl
   }
 }
 
-function statusWithOldToken(shape: lab.Shape): Promise<string> {
+/** What an API server says to the token of before. */
+export function statusWithOldToken(shape: lab.Shape): Promise<string> {
   return on(
     shape,
     'm1',
@@ -375,7 +382,7 @@ function statusWithOldToken(shape: lab.Shape): Promise<string> {
  * Throws unless each port of m1 answers with these statuses to the administrator of before, to an API server of before that speaks for
  * one, and to its client of etcd. `000` is no handshake.
  */
-async function assertOldClients(shape: lab.Shape, wanted: { web: string; etcd: string }): Promise<void> {
+export async function assertOldClients(shape: lab.Shape, wanted: { web: string; etcd: string }): Promise<void> {
   const [etcd = lab.machineOf(shape.name, 'm1')] = etcdMachines(shape)
   const ask = async (who: string, port: number, path: string, headers = '') => {
     const pair = `--cert /root/old-pki/${who}.crt --key /root/old-pki/${who}.key`
@@ -424,7 +431,8 @@ function kubectlProgram(): string {
   return program ?? ''
 }
 
-function scratch(file: string, content: string): string {
+/** Writes a file for one test, for its owner's eyes only. */
+export function scratch(file: string, content: string): string {
   const path = join(temporaryFolder('test'), file)
   writeFileSync(path, content, { mode: 0o600 })
   return path

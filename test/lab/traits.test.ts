@@ -1,8 +1,10 @@
-// A lab that is unlike the usual one, looked at from outside; and one that is entered otherwise, from the same snapshot.
+// A lab that is unlike the usual one, looked at from outside; and one that is entered otherwise, from the same snapshot, whose CAs are signed anew.
 import { spawnSync } from 'node:child_process'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import { rekey } from './_lab.ts'
+import { eventOf, eventsOf, killedAt, rekey, saidBy } from './_lab.ts'
+import { assertAsBefore, takeOldCredentials } from './_outside.ts'
+import { assertRenewed } from './_renewed.ts'
 
 const name = 'traits'
 const size = { name, masters: 1, nodes: 1 }
@@ -101,5 +103,30 @@ test.serial(
     t.is(await on('getent passwd ops; ls /home /etc/sudoers.d | grep ops; true'), '')
     t.notRegex(await on('df --output=source /var/lib/etcd'), /^\/dev\/loop/m)
     t.regex(await on('command -v etcdctl; command -v etcdutl'), /etcdctl\n.*etcdutl/)
+  },
+)
+
+test.serial(
+  'its CAs get a longer time with the keys of its master, are the same to everybody, and are what they were after a way back',
+  async t => {
+    const shape = lab.shapeOfLab(name)
+    const old = await takeOldCredentials(shape)
+    const words = ['run', 'renew-ca', '-i', lab.inventoryPath(name), '-e', 'ca_ttl=87600h']
+    const refused = await rekey(words)
+    t.not(refused.code, 0)
+    t.regex(saidBy(refused), /has the only API server/)
+    const killed = await killedAt(
+      [...words, '-e', 'accept_gap=true'],
+      ({ kind, ...event }) =>
+        kind === 'step.started' && 'step' in event && event.step === 'restart-etcd-and-the-api-servers',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const called = await rekey(['resume', folder])
+    t.is(called.code, 0, saidBy(called))
+    await assertRenewed(shape, folder, old)
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertAsBefore(shape, old)
   },
 )

@@ -1,7 +1,9 @@
 // A lab of systemd units judged from outside, with openssl, kubectl, curl and etcdctl: what holds after a rotation, and after it was undone.
 import { strict as assert } from 'node:assert'
+import { X509Certificate } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
+import { tryCommand } from '../../../lib/lab/command.ts'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, scratchFile } from '../_lab.ts'
 import { assertNoSecretKept, assertRefused, on, openssl } from '../_outside.ts'
@@ -192,6 +194,38 @@ export async function assertRotated(shape: lab.Shape, folder: string, old: Old):
   assert.equal(token, '401', 'the old token')
   assert.doesNotMatch(etcd, /is healthy/)
   assertNoSecretKept(folder)
+}
+
+/**
+ * Throws unless the CA has a certificate for a longer time and is the same to everybody: its key identifier, every leaf, and whoever was let in.
+ * No file is another one but those that hold the CA.
+ */
+export async function assertRenewed(shape: lab.Shape, old: Old): Promise<void> {
+  const { administrator, authority } = placesOf[shape.unitShape]
+  const ca = await on(shape, 'm1', `cat ${authority}`)
+  const told = async (pem: string) => {
+    const words = ['x509', '-noout', '-subject', '-ext', 'subjectKeyIdentifier', '-in', scratchFile('told.crt', pem)]
+    return (await tryCommand('openssl', words)).stdout
+  }
+  assert.equal(await told(ca), await told(old.authority))
+  assert.ok(new Date(new X509Certificate(ca).validTo) > new Date(new X509Certificate(old.authority).validTo))
+  const now = await filesOf(shape)
+  for (const { name: machine } of membersOf(shape)) {
+    const before = new Set(old.files[machine]?.split('\n'))
+    const changed = (now[machine] ?? '')
+      .split('\n')
+      .flatMap(line => (before.has(line) ? [] : [line.split(' ')[0] ?? '']))
+    const others = changed.filter(path => !/\/ca\.(crt|pem)$|kubeconfig|\.kube\/config$|\.conf$/.test(path))
+    assert.deepEqual(others, [], machine)
+    assert.notEqual(changed.length, 0, machine)
+  }
+  await assertEndpoints(shape, ca)
+  await assertEtcd(shape)
+  // The administrator of before trusts the old certificate, which holds until it ends.
+  for (const kubeconfig of [administrator, '/root/old/admin']) await assertWell(shape, kubeconfig, old)
+  const { token, etcd } = await saidToOld(shape)
+  assert.equal(token, '403', 'the token')
+  assert.match(etcd, /is healthy/)
 }
 
 /** Throws unless a rotation was undone: every file is as it was, every endpoint is under the old CA, who was let in is let in again. */

@@ -2,9 +2,9 @@
 // killed in each play and gone on with, rotated twice in a row, and undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import { complaintsOf, eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
+import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
-import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
+import { assertAsBefore, assertRenewed, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
 const { name } = options
@@ -62,3 +62,25 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
     await assertAsBefore(shape, old)
   }
 })
+
+test.serial(
+  'its CA gets a longer time from Vault, is the same to everybody, and is what it was after a way back',
+  async t => {
+    const old = await takeOld(shape)
+    const words = ['run', 'renew-ca', '-i', lab.inventoryPath(name), '-e', 'ca_ttl=87600h', '-e', 'accept_gap=true']
+    const killed = await killedAt(
+      words,
+      ({ kind, ...event }) =>
+        kind === 'step.started' && 'step' in event && event.step === 'restart-etcd-and-the-api-servers',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const called = await rekey(['resume', folder])
+    t.is(called.code, 0, saidBy(called))
+    t.regex(killed.stdout, /its key is in Vault, pki_k8s\/issuer\//)
+    await assertRenewed(shape, old)
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertAsBefore(shape, old)
+  },
+)
