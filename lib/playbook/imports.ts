@@ -1,12 +1,15 @@
 // How the files of a playbook are loaded, wherever they lie: what they may import by name, and that a .ts file is a module.
 import { readFileSync } from 'node:fs'
 import { registerHooks, stripTypeScriptTypes } from 'node:module'
-import { fileURLToPath } from 'node:url'
-import { isClone } from '../package.ts'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { isClone, ownFile } from '../package.ts'
 
 /** What the doors of package.json are in a clone: the sources. */
 const sources = 'rekey-source'
+/** Where rekey's own files are, in a clone and in a package. */
+const own = pathToFileURL(isClone ? ownFile('lib') : ownFile('dist', 'lib')).href
 let shared = false
+let stripping = false
 
 /**
  * From now on `rekey`, `zod` and `zx` are those of this rekey for every file that is no library's: two of them would not know each other's
@@ -17,8 +20,11 @@ export function shareImports(): void {
   shared = true
   registerHooks({
     resolve: (specifier, context, next) => {
+      const { parentURL = '' } = context
+      // Hundreds of files of rekey's own import each other: what needs nothing is asked nothing.
+      if (parentURL.startsWith(own)) return next(specifier, context)
       const [, name] = /^(rekey|zod|zx)(?:\/|$)/.exec(specifier) ?? []
-      const ours = name === 'rekey' || (name !== undefined && !context.parentURL?.includes('/node_modules/'))
+      const ours = name === 'rekey' || (name !== undefined && !parentURL.includes('/node_modules/'))
       const found = ours
         ? next(specifier, {
             ...context,
@@ -26,8 +32,18 @@ export function shareImports(): void {
             conditions: isClone ? [...context.conditions, sources] : context.conditions,
           })
         : next(specifier, context)
-      return isTypeScript(found.url) ? { ...found, format: 'module-typescript' } : found
+      if (!isTypeScript(found.url) || found.format === 'module-typescript') return found
+      if (found.url.includes('/node_modules/')) stripInLibraries()
+      return { ...found, format: 'module-typescript' }
     },
+  })
+}
+
+/** Node strips no types there. Every file that is loaded passes through this, so it waits for the first that needs it. */
+function stripInLibraries(): void {
+  if (stripping) return
+  stripping = true
+  registerHooks({
     load: (url, context, next) => {
       if (!isTypeScript(url) || !url.includes('/node_modules/')) return next(url, context)
       return { format: 'module', source: withoutTypes(readFileSync(fileURLToPath(url), 'utf8')), shortCircuit: true }

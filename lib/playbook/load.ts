@@ -55,7 +55,7 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
       hint: 'It must say: export default playbook({ … }).',
     })
   }
-  checkShape(playbook, file, exportLine(file))
+  checkShape(playbook, file, () => exportLine(file))
   checkPlaybook(playbook, file)
   return { playbook, file }
 }

@@ -21,8 +21,8 @@ type Options<Of> = Readonly<Record<keyof Of & string, Option>>
 
 interface Place {
   readonly place: string
-  /** In the file itself: what other files make has the line of what holds it. */
-  readonly line: number | undefined
+  /** In the file itself: what other files make has the line of what holds it. Asked of mistakes alone: it takes long to find. */
+  line(): number | undefined
 }
 
 /** Something that is not as it must be. */
@@ -204,10 +204,14 @@ const elsewhere: Readonly<Record<string, string>> = {
 /**
  * Checks that what a file exports is a playbook, as far as each option by itself can tell.
  * @param file where it is, for messages
- * @param exported the line of its export, where that is known
+ * @param exported finds the line of its export
  * @throws RekeyError with every option that is not known or not as it must be, and its place
  */
-export function checkShape(playbook: unknown, file: string, exported?: number): asserts playbook is Playbook {
+export function checkShape(
+  playbook: unknown,
+  file: string,
+  exported?: () => number | undefined,
+): asserts playbook is Playbook {
   const mistakes: Mistake[] = []
   const check = (
     of: unknown,
@@ -244,7 +248,7 @@ export function checkShape(playbook: unknown, file: string, exported?: number): 
       const part = of === 'step' ? (isBlock ? 'block' : 'step') : of === 'handler' ? 'handler' : `${of} step`
       const at = {
         place: `${within.place}, ${part} ${index + 1}${titled(item)}`,
-        line: lineIn(file, item) ?? within.line,
+        line: () => lineIn(file, item) ?? within.line(),
       }
       if (!isBlock) check(item, stepOptions, at, 'a step')
       else if (check(item, blockOptions, at, 'a block')) {
@@ -254,10 +258,10 @@ export function checkShape(playbook: unknown, file: string, exported?: number): 
       }
     }
   }
-  const line = lineIn(file, playbook) ?? exported
+  const line = () => lineIn(file, playbook) ?? exported?.()
   if (check(playbook, playbookOptions, { place: '', line }, 'a playbook')) {
     for (const [index, play] of (isList(playbook['plays']) ? playbook['plays'] : []).entries()) {
-      const at = { place: `play ${index + 1}${titled(play)}`, line: lineIn(file, play) ?? line }
+      const at = { place: `play ${index + 1}${titled(play)}`, line: () => lineIn(file, play) ?? line() }
       if (!check(play, playOptions, at, 'a play')) continue
       checkItems(play['steps'], at, 'step')
       checkItems(play['handlers'], at, 'handler')
@@ -277,11 +281,12 @@ function mistaken(mistakes: readonly Mistake[], file: string): RekeyError {
   const code = 'playbook.shape'
   const [first] = mistakes
   if (mistakes.length === 1) {
-    const at = [file, first!.line].filter(Boolean).join(':')
+    const at = [file, first!.line()].filter(Boolean).join(':')
     return new RekeyError([at, first!.place, first!.what].filter(Boolean).join(': '), { code, hint: first!.hint })
   }
   const told = mistakes.slice(0, mostMistakes).map(({ place, line, what, hint }) => {
-    const at = line === undefined ? place : `${place || 'playbook'} (line ${line})`
+    const number = line()
+    const at = number === undefined ? place : `${place || 'playbook'} (line ${number})`
     return `  ${[[at, what].filter(Boolean).join(': '), hint].filter(Boolean).join('. ')}`
   })
   const left = mistakes.length - told.length
