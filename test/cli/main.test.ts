@@ -38,7 +38,7 @@ test("what comes after the host of 'lab ssh' is the command there, options inclu
   t.is(status, 1)
 })
 
-test("a start loads neither Node's HTTP and TLS nor zod's fifty languages, which it has no use for", t => {
+test("a start loads neither Node's HTTP and TLS, nor zod's fifty languages, nor what reads certificates: it has no use for them", t => {
   const folder = temporaryFolder('start')
   const [watch, inventory] = [join(folder, 'watch.mjs'), join(folder, 'hosts.yml')]
   writeFileSync(inventory, 'masters: { hosts: { m1: { ansible_connection: local } } }\n')
@@ -49,7 +49,7 @@ const loaded = []
 registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
 process.on('exit', () => {
   const builtins = process.moduleLoadList.filter(name => /^NativeModule (http|https|tls)$/.test(name))
-  console.error(JSON.stringify({ modules: loaded.length, languages: loaded.filter(url => url.includes('/locales/')).length, builtins }))
+  console.error(JSON.stringify({ modules: loaded.length, languages: loaded.filter(url => url.includes('/locales/')).length, x509: loaded.filter(url => url.includes('/@peculiar/')).length, builtins }))
 })`,
   )
   const { stdout, stderr, status } = spawnSync(
@@ -62,5 +62,6 @@ process.on('exit', () => {
   const told = JSON.parse(/^\{.*\}$/m.exec(stderr)?.[0] ?? '{}') as Record<string, unknown>
   t.true((told['modules'] as number) > 100)
   t.is(told['languages'], 1)
+  t.is(told['x509'], 0)
   t.deepEqual(told['builtins'], [])
 })

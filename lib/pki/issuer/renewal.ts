@@ -3,7 +3,9 @@ import { X509Certificate } from 'node:crypto'
 import { RekeyError } from '../../errors.ts'
 import { keyMatches, keyTypeOf, parseCertificate } from '../certificates/certificate.ts'
 import { x509 } from '../certificates/x509.ts'
-import { generateKeys, privateKeyPem, signAnew } from './signing.ts'
+
+/** Loaded when something is signed: it brings the whole library with it, and every start of a playbook would load that. */
+const signing = () => import('./signing.ts')
 
 /** For how long, and with which serial number. */
 export interface Renewal {
@@ -23,6 +25,7 @@ export async function renewedRoot(pem: string, key: string, renewal: Renewal): P
   requireRoot(pem)
   if (!keyMatches(pem, key, 'the key of the CA'))
     throw new RekeyError('the key is not that of the CA', { code: 'pki.other-key' })
+  const { signAnew } = await signing()
   const renewed = await signAnew(pem, { ...renewal, signingKey: key })
   requireSame(renewed, pem)
   return renewed
@@ -41,6 +44,7 @@ export async function rootToSign(pem: string, renewal: Renewal): Promise<string>
     .toLowerCase()
     .split('-')
     .filter(part => part !== 'p')
+  const { generateKeys, privateKeyPem, signAnew } = await signing()
   const { privateKey } = await generateKeys(type === 'ecdsa' ? 'ec' : type, type === 'rsa' ? 2048 : Number(bits))
   return signAnew(pem, { ...renewal, signingKey: privateKeyPem(privateKey) })
 }
