@@ -21,8 +21,8 @@ export function shareImports(): void {
   registerHooks({
     resolve: (specifier, context, next) => {
       const { parentURL = '' } = context
-      // Hundreds of files of rekey's own import each other: what needs nothing is asked nothing.
-      if (parentURL.startsWith(own)) return next(specifier, context)
+      // Hundreds of files of rekey's own import each other: what needs nothing is asked nothing. A playbook is asked for by its URL.
+      if (parentURL.startsWith(own) && !specifier.startsWith('file:')) return next(specifier, context)
       const [, name] = /^(rekey|zod|zx)(?:\/|$)/.exec(specifier) ?? []
       const ours = name === 'rekey' || (name !== undefined && !parentURL.includes('/node_modules/'))
       const found = ours
