@@ -46,7 +46,8 @@ const every = 15_000
 
 /**
  * The rules, as `iptables-restore` reads them. What the host's own processes ask at its own address is left alone where root or the user who
- * logs in asks: its kubelet means that very server, and so does whoever waits for it to be back.
+ * logs in asks: its kubelet means that very server, and so does whoever waits for it to be back. Only first packets are sent elsewhere: where nothing
+ * made the kernel follow connections until now, as on masters without kube-proxy, it takes those that stand for new ones.
  */
 export function handoverRules({ port, to, services }: Handover, login: number): string {
   const six = isSix(to.address)
@@ -54,10 +55,10 @@ export function handoverRules({ port, to, services }: Handover, login: number): 
   const tcp = (destination: string, ...words: (string | number)[]) =>
     ['-p tcp', destination, '-m tcp', ...words].filter(Boolean).join(' ')
   const away = `-j DNAT --to-destination ${target}`
-  const own = `${tcp('-m addrtype --dst-type LOCAL', '--dport', port)} ${away}`
+  const own = `${tcp('-m addrtype --dst-type LOCAL', '--dport', port, '--syn')} ${away}`
   const ofServices = services
     .filter(({ address }) => isSix(address) === six)
-    .map(one => `${tcp(`-d ${one.address}`, '--dport', one.port)} ${away}`)
+    .map(one => `${tcp(`-d ${one.address}`, '--dport', one.port, '--syn')} ${away}`)
   const owners = [...new Set([0, login])].map(uid => `-m owner --uid-owner ${uid} -j RETURN`)
   const there = tcp(`-d ${to.address}`, '--dport', to.port)
   const answers = tcp(`-s ${to.address}`, '--sport', to.port)

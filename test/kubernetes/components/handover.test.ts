@@ -26,8 +26,8 @@ test('what arrives for the server or for the Service goes to the other one, and 
     },
     1000,
   )
-  const own = '-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 6443 -j DNAT --to-destination 10.0.0.2:6444'
-  const service = '-p tcp -d 10.96.0.1 -m tcp --dport 443 -j DNAT --to-destination 10.0.0.2:6444'
+  const own = '-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 6443 --syn -j DNAT --to-destination 10.0.0.2:6444'
+  const service = '-p tcp -d 10.96.0.1 -m tcp --dport 443 --syn -j DNAT --to-destination 10.0.0.2:6444'
   t.deepEqual(rules(text, 'REKEY-ARRIVING'), [own, service])
   t.deepEqual(rules(text, 'REKEY-MASKED'), [
     '-p tcp -d 10.0.0.2 -m tcp --dport 6444 -m conntrack --ctstate DNAT -j MASQUERADE',
@@ -45,7 +45,7 @@ test('what arrives for the server or for the Service goes to the other one, and 
 
 test('the kubelet of the host, and who waits there for the server, go on asking that very one', t => {
   const handover = { port: 6443, to: { address: '10.0.0.2', port: 6443 }, services: [] }
-  const own = '-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 6443 -j DNAT --to-destination 10.0.0.2:6443'
+  const own = '-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 6443 --syn -j DNAT --to-destination 10.0.0.2:6443'
   t.deepEqual(rules(handoverRules(handover, 1000), 'REKEY-LEAVING'), [
     '-d 127.0.0.0/8 -j RETURN',
     '-m owner --uid-owner 0 -j RETURN',
@@ -68,7 +68,7 @@ test('an address of IPv6 is handed over with those of its family', t => {
     0,
   )
   t.deepEqual(rules(text, 'REKEY-ARRIVING').slice(1), [
-    '-p tcp -d fd00::1 -m tcp --dport 443 -j DNAT --to-destination [fd00::2]:6443',
+    '-p tcp -d fd00::1 -m tcp --dport 443 --syn -j DNAT --to-destination [fd00::2]:6443',
   ])
   t.is(rules(text, 'REKEY-LEAVING')[1], '-d ::1 -j RETURN')
 })
