@@ -188,6 +188,23 @@ cp -a manifests/kube-scheduler.yaml scheduler.away; sed -i 's/^    - kube-schedu
     },
   },
   {
+    title: 'a certificate of the cluster’s CA that somebody else goes by',
+    code: 2,
+    says: /certificates that the plan does not know, and that would be left behind: n1:\/etc\/kubernetes\/pki\/agent\.crt \(.+\): a CA of the cluster signed it, and \/etc\/systemd\/system\/agent\.service names it\n *Hint: Name them in extra_certificates .*accept: \[certificate\/n1:\/etc\/kubernetes\/pki\/agent\.crt\]/,
+    make: async () => {
+      const certificate = await on('m1', 'cat /etc/kubernetes/pki/apiserver-kubelet-client.crt')
+      await on(
+        'n1',
+        `cat >/etc/kubernetes/pki/agent.crt <<'END'
+${certificate.trim()}
+END
+printf '[Service]\\nExecStart=/opt/agent --cert=/etc/kubernetes/pki/agent.crt\\n' >/etc/systemd/system/agent.service`,
+      )
+      return []
+    },
+    mend: () => on('n1', 'rm /etc/kubernetes/pki/agent.crt /etc/systemd/system/agent.service'),
+  },
+  {
     title: 'a clock that is ten minutes ahead',
     code: 2,
     says: /the clocks differ by more than 60 s: n1 is (599|600|601) s ahead/,
