@@ -31,7 +31,7 @@ export default ${playbook}`,
 const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
 
 test.serial(
-  'killed once in each play, a run is gone on with each time and ends as one that nobody disturbed; nobody saw a secret',
+  'killed once in each play, a run is gone on with each time and ends as one that nobody disturbed; nobody saw a secret; it is undone',
   async t => {
     const old = await takeOldCredentials(shape)
     const secrets = await secretsOfTheLab()
@@ -49,6 +49,9 @@ test.serial(
         t.false(holds(text, secret), `${whose} is in ${where}`)
       }
     }
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, undone.stderr + undone.stdout.slice(-2_000))
+    await assertAsBefore(shape, old)
   },
 )
 
