@@ -5,7 +5,7 @@ import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { inRealFolders } from './backup.ts'
-import { inFolders, type Swap, stagedPath } from './staging.ts'
+import { inFolders, type Swap, stagedPath, synced } from './staging.ts'
 
 /**
  * Puts files back as an archive has them; those that it has not are removed. All are written beside their places first, then
@@ -36,13 +36,13 @@ export async function restoreFiles(
     ),
     ...inFolders(paths, path => {
       const staged = quote(`../${splitPath(stagedPath(path, run)).name}`)
-      return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`
+      return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; find 0 ! -type l -exec sync {} +; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`
     }),
     ...inFolders(paths, path => {
       const [staged, place] = [stagedPath(path, run), path].map(one => quote(`./${splitPath(one).name}`))
       return `if ${there(path)}; then mv -fT ${staged} ${place}; else rm -f ${place}; fi`
     }),
-    'sync',
+    ...synced(paths),
     ...paths.map(
       path =>
         `if [ -L "$t"${quote(path)} ]; then [ "$(readlink "$t"${quote(path)})" = "$(readlink ${quote(path)})" ]; elif [ -e "$t"${quote(path)} ]; then cmp -s "$t"${quote(path)} ${quote(path)}; else [ ! -e ${quote(path)} ]; fi || { echo ${quote(`${path} is not what it was`)} >&2; exit 1; }`,

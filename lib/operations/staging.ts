@@ -64,10 +64,7 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
       (path, index) => `ln -sfnT ${quote(link[index]!.target)} ${staged(path)}; mv -fT ${staged(path)} ${place(path)}`,
     ),
     // What the files hold is on the disk since they were staged. Everything else of the host is not waited for: etcd writes there, too.
-    ...inFolders(
-      [...new Map([...rename, ...link.map(({ path }) => path)].map(path => [splitPath(path).folder, path])).values()],
-      () => 'sync .',
-    ),
+    ...synced([...rename, ...link.map(({ path }) => path)]),
     ...removals([...remove, ...tidy]),
   ].join('\n')
   const { exitCode, stderr } = await runLongScript($, script, { nothrow: true })
@@ -82,6 +79,11 @@ export async function swapFiles({ $, files, host }: HostSession, run: string, sw
 export async function unstageFiles({ $ }: HostSession, run: string, { rename }: Swap): Promise<void> {
   const staged = rename.map(path => stagedPath(path, run))
   await runLongScript($, [safeFolders, ...removals(staged)].join('\n'))
+}
+
+/** Has the names in the folders of these on the disk: nothing else of the host is waited for. */
+export function synced(paths: readonly string[]): string[] {
+  return inFolders([...new Map(paths.map(path => [splitPath(path).folder, path])).values()], () => 'sync .')
 }
 
 /** Lines that remove files, for a script that has `safeFolders`. What is not there, and whose folder is not, is none. */

@@ -1,8 +1,22 @@
 // Files that change together, named by paths that begin where a host's commands do.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { workbench } from '../cli/_rekey.ts'
+
+/** Has hosts note what they have on the disk: the folder in which `sync` is called, and what it is given. */
+function watchSyncs(folder: string) {
+  const log = join(folder, 'synced')
+  mkdirSync(join(folder, 'bin'))
+  writeFileSync(join(folder, 'bin/sync'), `#!/bin/sh\necho "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"\n`, {
+    mode: 0o755,
+  })
+  return {
+    env: { PATH: `${join(folder, 'bin')}:${process.env['PATH']}` },
+    all: () => readFileSync(log, 'utf8').trim().split('\n'),
+  }
+}
 
 test('what a swap removes goes from relative folders, too, and nothing is left of what stood there', async t => {
   const bench = workbench('local', ['h1'])
@@ -20,20 +34,11 @@ export default playbook({ name: 'swap', summary: 's', vars: z.object({}), plays:
     await swapFiles(ctx, ctx.run, { rename, link: [], remove: ['one/old', 'two/old', 'three/never-there'] })
   } }),
 ])] })`)
-  const log = join(bench.folder, 'synced')
-  mkdirSync(join(bench.folder, 'bin'))
-  writeFileSync(
-    join(bench.folder, 'bin/sync'),
-    `#!/bin/sh\necho "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"\n`,
-    {
-      mode: 0o755,
-    },
-  )
-  const env = { PATH: `${join(bench.folder, 'bin')}:${process.env['PATH']}` }
-  const swapped = await bench.rekey(['run', playbook, '-i', bench.inventory], { env })
+  const syncs = watchSyncs(bench.folder)
+  const swapped = await bench.rekey(['run', playbook, '-i', bench.inventory], { env: syncs.env })
   t.is(swapped.code, 0, swapped.stdout + swapped.stderr)
   // Each folder is on the disk, and nobody waits for what else the host writes.
-  const synced = readFileSync(log, 'utf8').trim().split('\n')
+  const synced = syncs.all()
   for (const name of ['one', 'two']) t.true(synced.includes(`${join(bench.folder, name)} .`), synced.join('\n'))
   t.deepEqual(
     synced.filter(line => line.endsWith(' ')),
@@ -54,4 +59,35 @@ export default playbook({ name: 'swap', summary: 's', vars: z.object({}), plays:
   const dashed = await bench.rekey(['template', 'h1', '-i', bench.inventory, '-c', config])
   t.is(dashed.code, 0, dashed.stdout + dashed.stderr)
   t.deepEqual(readdirSync(join(bench.folder, 'one')), ['changed'])
+})
+
+test('what is put back from an archive is on the disk before it takes its place, and nobody waits for what else the host writes', async t => {
+  const bench = workbench('local', ['h1'])
+  const [there, away] = ['there', 'away'].map(name => join(bench.folder, name))
+  for (const folder of [there!, away!]) mkdirSync(folder)
+  writeFileSync(join(there!, 'changed'), 'as it was')
+  symlinkSync('nowhere', join(there!, 'link'))
+  const archive = join(bench.folder, 'before.tgz')
+  execFileSync('tar', ['-C', '/', '-czf', archive, `.${there}`])
+  writeFileSync(join(there!, 'changed'), 'new')
+  writeFileSync(join(away!, 'made'), 'new')
+  const paths = [join(there!, 'changed'), join(there!, 'link'), join(away!, 'made')]
+  const playbook = bench.playbook(`
+import { play, playbook, restoreFiles, step } from API
+import { z } from ZOD
+export default playbook({ name: 'back', summary: 's', vars: z.object({}), plays: [play('P', { hosts: 'all' }, [
+  step('Back', { run: ctx => restoreFiles(ctx, ctx.run, ${JSON.stringify(archive)}, ${JSON.stringify(paths)}) }),
+])] })`)
+  const syncs = watchSyncs(bench.folder)
+  const called = await bench.rekey(['run', playbook, '-i', bench.inventory], { env: syncs.env })
+  t.is(called.code, 0, called.stdout + called.stderr)
+  t.is(readFileSync(join(there!, 'changed'), 'utf8'), 'as it was')
+  t.deepEqual(readdirSync(away!), [])
+  const synced = syncs.all()
+  t.is(synced.filter(line => line.startsWith(`${there}/`) && line.endsWith(' 0')).length, 1, synced.join('\n'))
+  for (const folder of [there, away]) t.true(synced.includes(`${folder} .`), synced.join('\n'))
+  t.deepEqual(
+    synced.filter(line => line.endsWith(' ')),
+    [],
+  )
 })
