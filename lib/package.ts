@@ -20,7 +20,7 @@ export const ownFile = (...path: readonly string[]): string => join(packageRoot,
 
 /**
  * What Node runs for one of rekey's own modules.
- * @param module its place below the root, as `lib/connection/openssh/askpass.ts`; it is among the entries of scripts/package/build.ts among its entries
+ * @param module its place below the root, as `lib/connection/openssh/askpass.ts`; scripts/package/build.ts has it among its entries
  */
 export const ownModule = (module: string): string =>
   isClone ? ownFile(module) : join(compiled, module.replace(/\.ts$/, '.js'))

@@ -221,11 +221,7 @@ export const generateRoots: StepDefinition<OnHost<Mounts & Pick<Variables, 'ca_t
       const issuer = previous[mount]
       if (issuer !== undefined) await vault.setDefaultIssuer(mount, issuer)
       await removeIssuer(vault, mount, issuerName(ctx))
-      const now = await defaultIssuer(vault, mount)
-      if (now === issuer) continue
-      throw new HostFailedError(`${mount} in Vault issues from ${now ?? 'no CA'}, and not from ${issuer ?? 'none'}`, {
-        code: 'rollback.issuer',
-      })
+      await requireDefault(vault, mount, issuer, 'rollback.issuer')
     }
   },
 }
@@ -264,6 +260,20 @@ export async function defaultIssuer(vault: Vault, mount: string): Promise<string
     if (error instanceof RekeyError && error.code === 'issuer.no-such-mount') return undefined
     throw error
   }
+}
+
+/** Throws `HostFailedError`, with a code, where a mount issues from another issuer than this one, or, where that is undefined, from any. */
+export async function requireDefault(
+  vault: Vault,
+  mount: string,
+  issuer: string | undefined,
+  code: string,
+): Promise<void> {
+  const now = await defaultIssuer(vault, mount)
+  if (now === issuer) return
+  throw new HostFailedError(`${mount} in Vault issues from ${now ?? 'no CA'}, and not from ${issuer ?? 'none'}`, {
+    code,
+  })
 }
 
 /** Removes an issuer and its key from a mount, where they are there. */

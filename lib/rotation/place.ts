@@ -2,7 +2,7 @@
 
 import { HostFailedError } from '../errors.ts'
 import { changedAfterSwap, restoreFiles } from '../operations/restore.ts'
-import { swapFiles } from '../operations/staging.ts'
+import { type Swap, swapFiles } from '../operations/staging.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { archiveOf, type Variables } from './backup.ts'
 import { firstChange, type OnHost } from './given/context.ts'
@@ -21,14 +21,22 @@ export const swap: StepDefinition<OnHost<Variables>> = {
 export const checkUnchanged: StepDefinition<OnHost<Variables>> = {
   readOnly: true,
   run: async ctx => {
-    const changed = await changedAfterSwap(ctx, swapOf(ctx), archiveOf(ctx))
-    if (changed.length === 0) return
-    throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
-      code: 'rollback.changed',
-      host: ctx.host.name,
-      hint: `Another rotation came after this one? Undo that first. The files from before this one are in ${archiveOf(ctx)}.`,
-    })
+    await requireUnchanged(ctx, swapOf(ctx), 'Another rotation came after this one?')
   },
+}
+
+/**
+ * Throws `HostFailedError` where somebody has changed files since a run put them in place.
+ * @param perhaps what may have come since, as a question
+ */
+export async function requireUnchanged(ctx: OnHost<Variables>, swap: Swap, perhaps: string): Promise<void> {
+  const changed = await changedAfterSwap(ctx, swap, archiveOf(ctx))
+  if (changed.length === 0) return
+  throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
+    code: 'rollback.changed',
+    host: ctx.host.name,
+    hint: `${perhaps} Undo that first. The files from before this one are in ${archiveOf(ctx)}.`,
+  })
 }
 
 /** Puts the old files back as the archive of the host has them. */

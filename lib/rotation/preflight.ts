@@ -8,6 +8,7 @@ import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { measuredForBackups, stagingFolders } from '../kubernetes/components/kept.ts'
 import { type AuthorityFile, authorityFilesOf } from '../kubernetes/layout/authorities.ts'
 import { isAnchor } from '../kubernetes/layout/discover.ts'
+import type { MachineFacts } from '../kubernetes/layout/layout.ts'
 import { planOfCluster, unplannedCertificates } from '../kubernetes/layout/plan.ts'
 import { besideThePlan, tellBeside } from '../kubernetes/trust/beside.ts'
 import { type MachineReading, machineFacts, readMachine } from '../kubernetes/trust/machine.ts'
@@ -165,6 +166,22 @@ function firstOfEtcd(ctx: OnHost): Host {
   })
 }
 
+/** What was read of each machine, with its addresses as its node has them. */
+export async function machinesFound(ctx: OnCluster): Promise<MachineFacts[]> {
+  const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
+  return ctx.hosts(everyMachine).map(({ name }) => {
+    const reading = readingOf(ctx, name)
+    const addresses = (nodes.get(reading.nodeName ?? '')?.['status']?.addresses ?? []) as {
+      type: string
+      address: string
+    }[]
+    return machineFacts(
+      reading,
+      addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
+    )
+  })
+}
+
 /** Registers which certificates are needed anew: `planOf`. Fails where one was found that would be left behind. */
 export const planCertificates: StepDefinition<OnCluster<ConditionVariables & extra.Variables>> = {
   id: planStep,
@@ -172,18 +189,7 @@ export const planCertificates: StepDefinition<OnCluster<ConditionVariables & ext
   remember: true,
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
-    const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
-    const found = ctx.hosts(everyMachine).map(({ name }) => {
-      const reading = readingOf(ctx, name)
-      const addresses = (nodes.get(reading.nodeName ?? '')?.['status']?.addresses ?? []) as {
-        type: string
-        address: string
-      }[]
-      return machineFacts(
-        reading,
-        addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
-      )
-    })
+    const found = await machinesFound(ctx)
     const { specs: named, oldAuthorities, sharing } = planOfCluster(found, { componentServing: true })
     const readings = found.map(({ name }) => readingOf(ctx, name))
     const specs = [...named, ...extra.specsOf(ctx, readings, oldAuthorities)]

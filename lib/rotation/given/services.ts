@@ -20,16 +20,13 @@ export function openServices(run: RunContext<Variables>): Services & { close(): 
 
 /** The same for a procedure that issues none. */
 export function openObserved(run: RunContext, vault: RunVault): Omit<Services, 'issued'> & { close(): Promise<void> } {
-  const cluster = openFoundCluster(run)
-  const probes = openProbes()
+  const observed = openWithProbes(run, openFoundCluster(run))
   return {
-    cluster,
+    ...observed,
     vault,
-    probes,
     close: async () => {
-      await removeProbes(run, cluster, probes)
+      await observed.close()
       await vault.close()
-      cluster.close()
     },
   }
 }

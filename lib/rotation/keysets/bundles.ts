@@ -3,7 +3,7 @@
 import { HostFailedError } from '../../errors.ts'
 import { stagingFolders } from '../../kubernetes/components/kept.ts'
 import { asItLies } from '../../kubernetes/trust/certificate-files.ts'
-import { changedAfterSwap, restoreFiles } from '../../operations/restore.ts'
+import { restoreFiles } from '../../operations/restore.ts'
 import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../operations/staging.ts'
 import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
@@ -11,6 +11,7 @@ import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
 import { filesOf, layoutOf, readingOf } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
+import { requireUnchanged } from '../place.ts'
 import { type KeysetState, statesOf } from './state.ts'
 
 /** What a file is to hold, PEM, from what it held; the order counts: whoever reads one certificate of it takes the first. */
@@ -61,14 +62,9 @@ const swapOf = (changes: readonly Change[]): Swap => ({
 })
 
 /** Puts the files of a swap back as they lay there before the run. Throws `HostFailedError` where somebody has changed one since. */
-export async function putBack(ctx: OnHost<BackupVariables>, { rename, remove, ...swap }: Swap): Promise<void> {
-  const changed = await changedAfterSwap(ctx, { rename, remove, ...swap }, archiveOf(ctx))
-  if (changed.length === 0) return restoreFiles(ctx, ctx.run, archiveOf(ctx), [...rename, ...remove])
-  throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
-    code: 'rollback.changed',
-    host: ctx.host.name,
-    hint: `Was another stage run since? Undo that first. The files from before this one are in ${archiveOf(ctx)}.`,
-  })
+export async function putBack(ctx: OnHost<BackupVariables>, swap: Swap): Promise<void> {
+  await requireUnchanged(ctx, swap, 'Was another stage run since?')
+  await restoreFiles(ctx, ctx.run, archiveOf(ctx), [...swap.rename, ...swap.remove])
 }
 
 function changesOn<Needs extends OnHost>(ctx: Needs, wanted: Wanted<Needs>): Change[] {

@@ -2,14 +2,13 @@
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import { planOfCluster } from '../../kubernetes/layout/plan.ts'
-import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { OnCluster } from '../given/context.ts'
-import { type Plan, planStep, readingOf } from '../given/found.ts'
-import { everyMachine } from '../given/hosts.ts'
+import { type Plan, planStep } from '../given/found.ts'
+import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far, and whose CA each of them is. */
 const supported: Partial<Record<KeysetName, AuthorityName>> = { 'front-proxy-ca': 'front-proxy' }
@@ -55,18 +54,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
     const chosen = chosenAuthorities(ctx)
-    const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
-    const found = ctx.hosts(everyMachine).map(({ name }) => {
-      const reading = readingOf(ctx, name)
-      const addresses = (nodes.get(reading.nodeName ?? '')?.['status']?.addresses ?? []) as {
-        type: string
-        address: string
-      }[]
-      return machineFacts(
-        reading,
-        addresses.filter(({ type }) => type.endsWith('IP')).map(({ address }) => address),
-      )
-    })
+    const found = await machinesFound(ctx)
     const { specs, oldAuthorities, sharing } = planOfCluster(found)
     refuseShared(ctx, sharing, chosen)
     const own = specs.filter(({ authority }) => chosen.includes(authority))

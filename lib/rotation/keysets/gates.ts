@@ -68,12 +68,14 @@ export const noteUnknowing: StepDefinition<OnServers> = {
   },
 }
 
-const clientsOf =
+/** A client of each of these CAs. */
+export const clientsOf =
   <Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Visitors =>
   state =>
     Promise.all(which(ctx, state).map(item => visitorOf(ctx, state, item)))
 
-const oldOf =
+/** What each of these CAs has signed before, and a client that is made now. */
+export const oldOf =
   <Needs extends OnServer>(ctx: Needs, which: Which<Needs>): Visitors =>
   async state =>
     (await Promise.all(which(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()

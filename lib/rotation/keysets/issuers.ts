@@ -15,6 +15,7 @@ import {
   madeSoFar,
   plansOf,
   removeIssuer,
+  requireDefault,
   rolesOf,
   rootsStep,
 } from '../authorities.ts'
@@ -25,6 +26,8 @@ import * as preflight from '../preflight.ts'
 import { type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 
 type Needs = OnHost<Mounts & Pick<AuthorityVariables, 'ca_ttl'>> & WithVault
+
+const notDefault = 'keysets.issuer'
 
 /** Fails where Vault is sealed, or its token may not do what a stage needs. */
 export const askVault: StepDefinition<OnHost<AuthorityVariables> & WithVault> = {
@@ -87,7 +90,7 @@ export const makeStaged: StepDefinition<Needs> = {
     for (const { mount } of plansOf(ctx)) {
       await removeIssuer(vault, mount, issuerName(ctx))
       if (before[mount] === undefined) await removeImported(vault, mount, primaryOf(stateIn(ctx, mount)))
-      await requireDefault(vault, mount, before[mount])
+      await requireDefault(vault, mount, before[mount], notDefault)
     }
   },
 }
@@ -103,7 +106,7 @@ async function makeBeside(ctx: Needs, vault: Vault, mount: string, commonName: s
     ...{ commonName, type: 'internal', ttl: ctx.vars.ca_ttl, keyType: 'rsa', keyBits: 2048 },
     issuerName: issuerName(ctx),
   })
-  await requireDefault(vault, mount, current)
+  await requireDefault(vault, mount, current, notDefault)
   return readIssuer(vault, mount, issuerId)
 }
 
@@ -137,7 +140,7 @@ export const promote: StepDefinition<Needs> = {
     for (const { mount } of plansOf(ctx)) {
       const issuer = before[mount]
       if (issuer !== undefined) await vault.setDefaultIssuer(mount, issuer)
-      await requireDefault(vault, mount, issuer)
+      await requireDefault(vault, mount, issuer, notDefault)
     }
   },
 }
@@ -167,14 +170,6 @@ async function readIssuer(vault: Vault, mount: string, id: string): Promise<Made
   )
   const { fingerprint, notAfter } = parseCertificate(certificate)
   return { issuer: id, keyId, certificate, fingerprint, notAfter: notAfter.toISOString() }
-}
-
-async function requireDefault(vault: Vault, mount: string, issuer: string | undefined): Promise<void> {
-  const now = await defaultIssuer(vault, mount)
-  if (now === issuer) return
-  throw new HostFailedError(`${mount} in Vault issues from ${now ?? 'no CA'}, and not from ${issuer ?? 'none'}`, {
-    code: 'keysets.issuer',
-  })
 }
 
 /** The CA of a role that this run stages or promotes, as an item. */

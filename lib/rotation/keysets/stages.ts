@@ -13,7 +13,7 @@ import type { OnCluster, OnHost } from '../given/context.ts'
 import type { WithVault } from '../given/vault.ts'
 import { bundles, type Wanted } from './bundles.ts'
 import { heldOnMasters, takenBack, tightened } from './client-trust.ts'
-import { oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
+import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
 import { describe, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
@@ -73,11 +73,11 @@ const heldAnywhere = ({ bundles: held }: KeysetState) =>
 
 /** Whom others are told to trust: taken back with the stage. */
 export const noteStaged = takenBack<Needs>(newlyStaged, ctx =>
-  gates.refusedEverywhere(ctx, state => Promise.all(newlyStaged(ctx, state).map(item => visitorOf(ctx, state, item)))),
+  gates.refusedEverywhere(ctx, gates.clientsOf(ctx, newlyStaged)),
 )
 /** The new CA beside the old one in every file of a host that trusts the keyset. */
 export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
-  gates.refusedOnHost(ctx, async state => [await visitorOf(ctx, state, madeItem(ctx, state.authority))]),
+  gates.refusedOnHost(ctx, gates.clientsOf(ctx, staged)),
 )
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
@@ -187,16 +187,11 @@ export const primaryEverywhere = gates.allLetIn<Needs>(primary)
 /** Whom others are told to trust: on the way back, until they trust the old CA again. */
 export const noteFormer = takenBack<Needs>(
   () => [],
-  ctx =>
-    gates.acceptedEverywhere(ctx, async state =>
-      (await Promise.all(formerOf(state).map(item => oldVisitors(ctx, state, item)))).flat(),
-    ),
+  ctx => gates.acceptedEverywhere(ctx, gates.oldOf(ctx, former)),
 )
 /** The old CA out of every file of a host that trusts the keyset. */
 export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ctx =>
-  gates.acceptedOnHost(ctx, async state =>
-    (await Promise.all(formerOf(state).map(item => oldVisitors(ctx, state, item)))).flat(),
-  ),
+  gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
 )
 export const primaryLetIn = gates.letsIn<Needs>(primary)
 export const formerRefused = gates.refuses<Needs>(former)
@@ -222,8 +217,7 @@ export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }
 }
 
 const again = (ctx: TrustNeeds, state: KeysetState) => distrustedOf(ctx, state)
-const againVisitors = (ctx: TrustNeeds) => async (state: KeysetState) =>
-  (await Promise.all(again(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
+const againVisitors = (ctx: TrustNeeds) => gates.oldOf(ctx, again)
 
 export const noteTrusted = takenBack<TrustNeeds>(again, ctx => gates.refusedEverywhere(ctx, againVisitors(ctx)))
 export const trustAgain = bundles<TrustNeeds>(

@@ -1,8 +1,7 @@
 // The files of every machine that hold a CA: its new certificate put in place of the old one, where that stands, and taken back.
-import { createHash } from 'node:crypto'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
-import { changedAfterSwap, restoreFiles } from '../../operations/restore.ts'
+import { restoreFiles } from '../../operations/restore.ts'
 import {
   type StagedFile,
   type Swap,
@@ -21,6 +20,8 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
 import { must } from '../given/found.ts'
+import { sha256 } from '../issue.ts'
+import { requireUnchanged } from '../place.ts'
 import { authoritiesOf, renewedOf } from './authorities.ts'
 import { filesWith, verifyLeaves } from './leaves.ts'
 
@@ -60,15 +61,11 @@ export const stage: StepDefinition<OnHost> = {
     ctx.log(`${files.length} files`)
     return {
       ...{ rename: files.map(({ path }) => path), link: [], remove: [] },
-      hashes: Object.fromEntries(
-        files.map(({ path, content }) => [path, sha256(typeof content === 'string' ? content : content.reveal())]),
-      ),
+      hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])),
     }
   },
   rollback: ctx => unstageFiles(ctx, ctx.run, { rename: filesOf(ctx), link: [], remove: [] }),
 }
-
-const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
 /** Fails where a staged file is not what was sent, or does not hold the new certificates once each. */
 export const verifyStaged: StepDefinition<OnHost> = {
@@ -138,13 +135,7 @@ export const putBack: StepDefinition<OnHost<BackupVariables>> = {
 export const checkUnchanged: StepDefinition<OnHost<BackupVariables>> = {
   readOnly: true,
   run: async ctx => {
-    const changed = await changedAfterSwap(ctx, swapOf(ctx), archiveOf(ctx))
-    if (changed.length === 0) return
-    throw new HostFailedError(`${ctx.host.name}: changed since this run: ${changed.join(', ')}`, {
-      code: 'rollback.changed',
-      host: ctx.host.name,
-      hint: `Something else was done to them after this run? Undo that first. The files from before are in ${archiveOf(ctx)}.`,
-    })
+    await requireUnchanged(ctx, swapOf(ctx), 'Something else was done to them after this run?')
   },
 }
 
