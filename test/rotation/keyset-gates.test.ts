@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { planStep, readingStep } from '../../lib/rotation/given/found.ts'
-import { acceptedEverywhere, noteUnknowing } from '../../lib/rotation/keysets/gates.ts'
+import { acceptedEverywhere, noteUnknowing, refusedEverywhere } from '../../lib/rotation/keysets/gates.ts'
 import type { KeysetState } from '../../lib/rotation/keysets/state.ts'
 import { lookStep } from '../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -69,6 +69,12 @@ async function masterWith(
   return { ctx, registered, said }
 }
 
+const visitorOf = ({ pem, keyPem }: { pem: string; keyPem: string }) => ({
+  credential: { certificate: pem, key: keyPem },
+  user: 'rekey-probe',
+  headers: { 'X-Remote-User': 'rekey-probe' },
+})
+
 test('a scheduler that knows nobody before need not afterwards, and is told; an API server that knows nobody stops the run', async t => {
   const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
   const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
@@ -83,16 +89,37 @@ test('a scheduler that knows nobody before need not afterwards, and is told; an 
   t.regex(said.join('\n'), /^kube-scheduler of m1 knows no client of front-proxy-ca now, and is not asked afterwards/)
 
   registered.set(noteUnknowing.id ?? '', unknowing)
-  const visitor = {
-    credential: { certificate: pair.pem, key: pair.keyPem },
-    user: 'rekey-probe',
-    headers: { 'X-Remote-User': 'rekey-probe' },
-  }
-  await acceptedEverywhere(ctx, async () => [visitor])
+  const before = server.seen.length
+  await acceptedEverywhere(ctx, async () => [visitorOf(pair)])
   t.is(said.at(-1), 'asked: kube-apiserver of m1')
+  t.true(server.seen.length > before)
 
   const turned = await masterWith({ 'kube-apiserver': scheduler.port, 'kube-scheduler': server.port }, pair)
   const error = await t.throwsAsync<RekeyError>(async () => noteUnknowing.run(turned.ctx))
   t.is(error?.code, 'keysets.not-let-in')
   for (const { close } of [server, scheduler]) close()
+})
+
+test('a server is asked until it refuses whom it is to refuse, and until it lets in whom it is to know', async t => {
+  const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
+  const make = await listener(authority)
+  let [asked, changes] = [0, 0]
+  const late = (first: boolean) => (user: string) => {
+    asked++
+    return asked <= changes ? answers(first, user) : answers(!first, user)
+  }
+  const answers = (isKnown: boolean, user: string) =>
+    isKnown ? refusal(user) : ([401, 'Unauthorized'] as [number, string])
+  for (const [isKnown, gate] of [
+    [true, refusedEverywhere],
+    [false, acceptedEverywhere],
+  ] as const) {
+    ;[asked, changes] = [0, 4]
+    const server = await make(late(isKnown))
+    t.teardown(server.close)
+    const { ctx } = await masterWith({ 'kube-apiserver': server.port, 'kube-scheduler': server.port }, pair)
+    await gate(ctx, async () => [visitorOf(pair)])
+    t.true(asked > changes, `${asked}`)
+  }
 })
