@@ -38,6 +38,11 @@ test('a playbook is read in one go: no more than 200 lines', t => {
   t.deepEqual(long, [])
 })
 
+test('a phase of a rotation is a file of no more than 300 lines', t => {
+  const long = files.filter(file => file.startsWith('lib/rotation/') && lines(read(file)) > 300)
+  t.deepEqual(long, [])
+})
+
 test('no more than a dozen files stand side by side, but where there always were, and there no more than there were', t => {
   const folders = Map.groupBy(
     files.filter(file => basename(file) !== 'index.ts' && !/\/(cases|fixtures)\//.test(file)),

@@ -11,7 +11,7 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
 import { componentOf, layoutOf, runsAs } from '../given/found.ts'
-import { flagsAsTheyWere } from '../restart/nodes.ts'
+import { flagsAsTheyWere } from '../restart/controllers.ts'
 
 const flag = 'service-account-key-file'
 

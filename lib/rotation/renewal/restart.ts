@@ -8,14 +8,9 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdHosts, everyMachine, machines, masters } from '../given/hosts.ts'
-import {
-  backInTraffic,
-  type Variables as DrainVariables,
-  requireGapAccepted,
-  restartDrained,
-  together,
-} from '../restart/drained.ts'
-import { wentRound } from '../restart/nodes.ts'
+import { backInTraffic, type Variables as DrainVariables, restartDrained, together } from '../restart/drained.ts'
+import { wentRound } from '../restart/kubelets.ts'
+import { requireGapAccepted } from '../restart/traffic.ts'
 import { filesOf, placedAt } from './files.ts'
 
 type Drains = OnCluster<DrainVariables>

@@ -1,38 +1,26 @@
 // A master's API server, and the member of etcd beside it, started anew with no call failing: its new connections are handed to another
 // master, what it has begun is ended, it is told to go, etcd hands its leadership on and starts anew, and the traffic comes back once the
 // server is ready. One master at a time, and the next only when all are well. docs/decisions/0018 says why so, and what was measured.
-import { isIP } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
-import { z } from 'zod'
-import { HostFailedError } from '../../errors.ts'
+import type { z } from 'zod'
 import { endComponent, processesOf, servedAt, startedAnew } from '../../kubernetes/components/control.ts'
-import { presentedCertificates } from '../../kubernetes/components/endpoints.ts'
-import { etcdHealthy, etcdMembers, etcdStanding, moveLeadership } from '../../kubernetes/components/etcd.ts'
-import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
-import {
-  connectionsOf,
-  type Destination,
-  type HandedOver,
-  handOver,
-  takeBack,
-  toolsOf,
-} from '../../kubernetes/components/handover.ts'
-import { readyAddresses, serviceOfTheApi } from '../../kubernetes/workloads.ts'
+import { connectionsOf, takeBack, toolsOf } from '../../kubernetes/components/handover.ts'
+import { readyAddresses } from '../../kubernetes/workloads.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { duration } from '../../playbook/duration.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { componentOf, layoutOf } from '../given/found.ts'
-import { etcdHosts, isMaster, machines, masters } from '../given/hosts.ts'
-import { freshKubelet } from './nodes.ts'
+import { etcdHosts, isMaster, masters } from '../given/hosts.ts'
+import { freshKubelet } from './kubelets.ts'
+import { memberWell, restartMember, startsWithin, wellWithin } from './members.ts'
 import { ending } from './told.ts'
+import { handedToAnother, variables as ofTraffic, reachedAt } from './traffic.ts'
 
 export const variables = {
+  ...ofTraffic,
   /** How long calls that an API server has begun may take to end, once it takes no new ones. */
   drain_timeout: duration.default(seconds(20)),
-  /** Whether the only API server of a cluster may be away while it starts anew. */
-  accept_gap: z.boolean().default(false),
 }
 
 export type Variables = z.output<z.ZodObject<typeof variables>>
@@ -42,15 +30,10 @@ export type Drained = 'kube-apiserver' | 'etcd'
 
 type Drains = OnCluster<Variables>
 
-/** How long all API servers and members of etcd may take to be well before one is taken away. */
-const wellWithin = seconds(180)
-/** How long after the handover an API server is left alone: who has connected just before has asked by then. */
-const connectedWithin = seconds(2)
 /** For how long the number of connections must stand still to be of those that watch, and would never end. */
 const still = seconds(2)
 /** How long an API server may take to stop listening, its own `--shutdown-delay-duration` among it. */
 const stopsWithin = seconds(180)
-const startsWithin = seconds(180)
 
 /**
  * Restarts the API server of a master drained, and its member of etcd with it, where both are wanted: a step of a play over the masters, one
@@ -137,112 +120,6 @@ async function allWell(ctx: OnCluster): Promise<void> {
   ])
 }
 
-async function memberWell(ctx: OnHost, host: Host): Promise<void> {
-  const session = await ctx.on(host)
-  await waitFor(
-    `etcd of ${host.name} to answer what needs a quorum`,
-    { within: wellWithin, every: 500, signal: ctx.signal, host: host.name },
-    () => etcdHealthy(session, etcdAccess(layoutOf(ctx, host.name))),
-  )
-}
-
-/**
- * Hands the traffic of a master over, and proves it from every other host. Undefined where there is no other API server, or the host can't hand
- * anything over: that is told, and its clients then have what load balancers and kube-proxies do for them.
- */
-async function handedToAnother(ctx: Drains, session: HostSession): Promise<HandedOver | undefined> {
-  const { host } = session
-  const another = nextTo(ctx.hosts(masters), host)
-  if (!another) {
-    requireGapAccepted(ctx, host)
-    ctx.log(`${host.name} has the only API server: the API is away until it is back`)
-    return undefined
-  }
-  const own = reachedAt(ctx, host)
-  const services = await serviceOfTheApi(await ctx.cluster.api())
-  let handed: HandedOver | undefined
-  try {
-    handed = await handOver(session, { port: own.port, to: reachedAt(ctx, another), services })
-    await proven(ctx, session, handed, [own, ...services])
-    ctx.log(`new connections to the API server of ${host.name} go to ${another.name}`)
-    await delay(connectedWithin, undefined, { signal: ctx.signal })
-    return handed
-  } catch (error) {
-    await handed?.takeBack()
-    ctx.signal.throwIfAborted()
-    if (!(error instanceof HostFailedError)) throw error
-    ctx.log(`${error.message}. Calls to its API server fail from its end until load balancers and nodes have noticed`)
-    return undefined
-  }
-}
-
-/** Throws `HostFailedError` where no gap is accepted, for a master whose API server no other can stand in for. */
-export function requireGapAccepted({ vars }: { readonly vars: Variables }, { name }: Host): void {
-  if (vars.accept_gap) return
-  throw new HostFailedError(`${name} has the only API server: no other can take its traffic`, {
-    code: 'drained.alone',
-    host: name,
-    hint: 'With -e accept_gap=true it is restarted, and the API is away until it is back.',
-  })
-}
-
-function nextTo(all: readonly Host[], { name }: Host): Host | undefined {
-  const at = all.findIndex(one => one.name === name)
-  return [...all.slice(at + 1), ...all.slice(0, at)][0]
-}
-
-/** Where other hosts reach a master's API server. */
-function reachedAt(ctx: OnHost, { name, connection }: Host): Destination {
-  const found = componentOf(ctx, 'kube-apiserver', name)
-  const address = found.flags['advertise-address']?.at(-1) ?? connection.address
-  const { port } = servedAt(found)
-  if (isIP(address)) return { address, port }
-  throw new HostFailedError(`the API server of ${name} says nowhere at which address it is reached`, {
-    code: 'drained.address',
-    host: name,
-    hint: `Set its --advertise-address, or ansible_host of ${name} to its address: ${address} is a name.`,
-  })
-}
-
-/**
- * Proves that who asks for a master's API server from another host, or for the Service from that one, is answered by another: it shakes
- * hands, and the kernel has counted it.
- */
-async function proven(
-  ctx: OnHost,
-  session: HostSession,
-  handed: HandedOver,
-  [own, ...services]: readonly [Destination, ...Destination[]],
-): Promise<void> {
-  const { name } = session.host
-  const askers = await Promise.all(
-    ctx
-      .hosts(machines)
-      .filter(host => host.name !== name)
-      .map(host => ctx.on(host)),
-  )
-  const family = services.filter(({ address }) => isIP(address) === isIP(own.address))
-  const asked = [...askers.map(asker => [asker, own] as const), ...family.map(service => [session, service] as const)]
-  await waitFor(
-    `connections to the API server of ${name} to be handed over`,
-    { within: seconds(30), every: 500, signal: ctx.signal, host: name },
-    async () => {
-      const before = await handed.count()
-      await Promise.all(
-        asked.map(([asker, { address, port }]) =>
-          presentedCertificates(
-            () => asker.forward(address, port),
-            `${address}:${port}, as ${asker.host.name} reaches it,`,
-          ),
-        ),
-      )
-      const more = (await handed.count()) - before
-      if (more >= asked.length) return true
-      throw new Error(`of ${asked.length} only ${more} were`)
-    },
-  )
-}
-
 /**
  * Waits until an API server that was told to end has ended what it had begun, and has it go. Those that watch would keep it for a minute: they
  * ask another one as soon as they are cut off. Told a second time to end, it does.
@@ -270,43 +147,6 @@ async function ended(ctx: Drains, session: HostSession, before: readonly number[
   if (count > 0) ctx.log(`${count} connections to the API server of ${name} still watch, and are cut off`)
   await session.$({ nothrow: true, quiet: true })`kill -TERM ${before}`
   await waitFor(`the API server of ${name} to be gone`, { ...options, within: seconds(60) }, isGone)
-}
-
-/** Restarts the member of etcd of a host, after another one was made the leader where it was it. */
-async function restartMember(ctx: OnHost, session: HostSession): Promise<void> {
-  const { host } = session
-  const found = componentOf(ctx, 'etcd', host.name)
-  const access = etcdAccess(layoutOf(ctx, host.name))
-  const { id, leader } = await etcdStanding(session, access)
-  if (id === leader) {
-    const another = await nextLeader(ctx, session, id)
-    if (another) {
-      ctx.log(`${another.name} leads etcd from now on, instead of ${host.name}`)
-      await moveLeadership(session, access, another.id)
-    }
-  }
-  const before = await endComponent(session, found)
-  await startedAnew(session, found, before, { within: startsWithin, signal: ctx.signal })
-  await memberWell(ctx, host)
-}
-
-/**
- * Who leads etcd next: the member of the host before this one, which has been restarted already, or is the last to be. A write that is on its
- * way to the leader as it hands on may get lost, and is answered seconds later: the fewer times, the better.
- */
-async function nextLeader(
-  ctx: OnHost,
-  session: HostSession,
-  own: string,
-): Promise<{ readonly id: string; readonly name: string } | undefined> {
-  const { host } = session
-  const access = etcdAccess(layoutOf(ctx, host.name))
-  const members = (await etcdMembers(session, access)).filter(one => one.id !== own && !one.learner)
-  const before = nextTo(etcdHosts(ctx).toReversed(), host)
-  const { id } = before
-    ? await etcdStanding(await ctx.on(before), etcdAccess(layoutOf(ctx, before.name)))
-    : { id: undefined }
-  return members.find(one => one.id === id) ?? members.at(-1)
 }
 
 async function serverReady(ctx: OnCluster, host: Host): Promise<void> {

@@ -1,4 +1,5 @@
 // Every component started anew.
 export * from './api.ts'
+export * from './controllers.ts'
 export * from './drained.ts'
-export * from './nodes.ts'
+export * from './kubelets.ts'

@@ -1,0 +1,63 @@
+// A member of etcd started anew with its leadership handed on before, and what shows that it is back.
+import { endComponent, startedAnew } from '../../kubernetes/components/control.ts'
+import { etcdHealthy, etcdMembers, etcdStanding, moveLeadership } from '../../kubernetes/components/etcd.ts'
+import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
+import { waitFor } from '../../operations/wait.ts'
+import type { Host } from '../../playbook/host.ts'
+import type { HostSession } from '../../playbook/model.ts'
+import { type OnHost, seconds } from '../given/context.ts'
+import { componentOf, layoutOf } from '../given/found.ts'
+import { etcdHosts } from '../given/hosts.ts'
+import { nextTo } from './traffic.ts'
+
+/** How long all API servers and members of etcd may take to be well before one is taken away. */
+export const wellWithin = seconds(180)
+/** How long a member of etcd or an API server may take to be there again. */
+export const startsWithin = seconds(180)
+
+/** Waits until a member of etcd answers what needs a quorum. */
+export async function memberWell(ctx: OnHost, host: Host): Promise<void> {
+  const session = await ctx.on(host)
+  await waitFor(
+    `etcd of ${host.name} to answer what needs a quorum`,
+    { within: wellWithin, every: 500, signal: ctx.signal, host: host.name },
+    () => etcdHealthy(session, etcdAccess(layoutOf(ctx, host.name))),
+  )
+}
+
+/** Restarts the member of etcd of a host, after another one was made the leader where it was it. */
+export async function restartMember(ctx: OnHost, session: HostSession): Promise<void> {
+  const { host } = session
+  const found = componentOf(ctx, 'etcd', host.name)
+  const access = etcdAccess(layoutOf(ctx, host.name))
+  const { id, leader } = await etcdStanding(session, access)
+  if (id === leader) {
+    const another = await nextLeader(ctx, session, id)
+    if (another) {
+      ctx.log(`${another.name} leads etcd from now on, instead of ${host.name}`)
+      await moveLeadership(session, access, another.id)
+    }
+  }
+  const before = await endComponent(session, found)
+  await startedAnew(session, found, before, { within: startsWithin, signal: ctx.signal })
+  await memberWell(ctx, host)
+}
+
+/**
+ * Who leads etcd next: the member of the host before this one, which has been restarted already, or is the last to be. A write that is on its
+ * way to the leader as it hands on may get lost, and is answered seconds later: the fewer times, the better.
+ */
+async function nextLeader(
+  ctx: OnHost,
+  session: HostSession,
+  own: string,
+): Promise<{ readonly id: string; readonly name: string } | undefined> {
+  const { host } = session
+  const access = etcdAccess(layoutOf(ctx, host.name))
+  const members = (await etcdMembers(session, access)).filter(one => one.id !== own && !one.learner)
+  const before = nextTo(etcdHosts(ctx).toReversed(), host)
+  const { id } = before
+    ? await etcdStanding(await ctx.on(before), etcdAccess(layoutOf(ctx, before.name)))
+    : { id: undefined }
+  return members.find(one => one.id === id) ?? members.at(-1)
+}
