@@ -60,6 +60,16 @@ interface Answer {
   readonly retryAfter?: string
 }
 
+/** What is at a path, or undefined where there is nothing. Throws `ApiError`, `HostFailedError` for whatever else comes. */
+export async function foundAt(api: Pick<KubernetesApi, 'get'>, path: string): Promise<KubernetesObject | undefined> {
+  try {
+    return await api.get(path)
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return undefined
+    throw error
+  }
+}
+
 /**
  * An API client.
  * @param open a TCP stream to the API server

@@ -1,7 +1,7 @@
 // What a cluster that has been used for years is like, as far as a rotation meets it: what runs what every cluster needs, what is away,
 // what would refuse a change. Reads only, but for changes that API servers are asked to try without making them (dry run).
 import { limiter } from '../../connection/limiter.ts'
-import { ApiError, type KubernetesApi } from '../api/api.ts'
+import { ApiError, foundAt, type KubernetesApi } from '../api/api.ts'
 import { isReady } from '../api/cluster.ts'
 import type { KubernetesObject } from '../api/object.ts'
 import { pathOf, type Workload, workloadName } from '../workloads.ts'
@@ -87,10 +87,8 @@ export function nodeConditions(nodes: readonly KubernetesObject[]): NodeConditio
 export async function oddities(api: KubernetesApi, signal?: AbortSignal): Promise<string[]> {
   const told: string[] = []
   const clusterInfo = '/api/v1/namespaces/kube-public/configmaps/cluster-info'
-  await api.get(clusterInfo).catch((error: unknown) => {
-    if (!(error instanceof ApiError && error.status === 404)) throw error
+  if (!(await foundAt(api, clusterInfo)))
     told.push('There is no ConfigMap kube-public/cluster-info: machines that join find the CA elsewhere')
-  })
   for await (const { metadata, status } of api.each('/api/v1/namespaces', { signal })) {
     if (status?.phase === 'Terminating')
       told.push(`Namespace ${metadata.name} has been ending since ${metadata.deletionTimestamp ?? 'some time'}`)

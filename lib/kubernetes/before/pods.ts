@@ -1,6 +1,6 @@
 // Pods as they were before: what was well must be well again. What was not, is told and waited for by nobody. Pods are compared by
 // their owners, since one that is restarted has another name.
-import { ApiError, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
+import { foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 
 /** Pods of one owner that are not well for the same reason. */
 export interface UnwellPods {
@@ -190,11 +190,11 @@ async function whyFewer(
   sick: readonly UnwellPods[],
 ): Promise<string | undefined> {
   const [kind = '', name = '', , node] = owner.split(' ')
-  if (node !== undefined && !(await found(api, `/api/v1/nodes/${node}`))) return 'its node is gone'
+  if (node !== undefined && !(await foundAt(api, `/api/v1/nodes/${node}`))) return 'its node is gone'
   const [namespace, own] = name.split('/')
   if (kind === 'Pod') {
     // Its kubelet starts a static one again, nobody one that is gone, and the kubelet what is to run always.
-    const pod = await found(api, `/api/v1/namespaces/${namespace}/pods/${own}`)
+    const pod = await foundAt(api, `/api/v1/namespaces/${namespace}/pods/${own}`)
     if (!pod) return node === undefined ? 'is gone' : undefined
     return failed(sick) && pod['spec']?.restartPolicy !== 'Always' ? `has ended meanwhile: ${sick[0]!.why}` : undefined
   }
@@ -204,7 +204,7 @@ async function whyFewer(
     if (sick.length === 0) return 'has fewer pods than before'
     return failed(sick) ? `has failed meanwhile (${sick[0]!.pod}: ${sick[0]!.why})` : undefined
   }
-  const object = await found(api, `/${prefix}/namespaces/${namespace}/${kind.toLowerCase()}s/${own}`)
+  const object = await foundAt(api, `/${prefix}/namespaces/${namespace}/${kind.toLowerCase()}s/${own}`)
   if (!object) return 'is gone'
   const { spec = {}, status = {} } = object
   if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return undefined
@@ -214,12 +214,3 @@ async function whyFewer(
 }
 
 const failed = (sick: readonly UnwellPods[]) => sick.length > 0 && sick.every(({ why }) => why.startsWith('Failed'))
-
-async function found(api: KubernetesApi, path: string): Promise<KubernetesObject | undefined> {
-  try {
-    return await api.get(path)
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return undefined
-    throw error
-  }
-}

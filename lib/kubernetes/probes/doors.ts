@@ -2,7 +2,7 @@
 // that knows who asks says so when it refuses; one that does not says 401, or takes them for nobody.
 import type { Duplex } from 'node:stream'
 import type { HostSession } from '../../playbook/model.ts'
-import { ApiError, type KubernetesApi } from '../api/api.ts'
+import { foundAt, type KubernetesApi } from '../api/api.ts'
 import { servedAt } from '../components/control.ts'
 import type { ComponentName, HostLayout } from '../layout/host-layout.ts'
 import { type AskedAs, askAs, type Credential } from './ask-as.ts'
@@ -98,10 +98,7 @@ async function placesOf(
   name: string,
   { namespace, name: service, port = 443 }: { namespace: string; name: string; port?: number },
 ): Promise<ExtensionPlace[]> {
-  const found = await api.get(`/api/v1/namespaces/${namespace}/services/${service}`).catch((error: Error) => {
-    if (error instanceof ApiError && error.status === 404) return undefined
-    throw error
-  })
+  const found = await foundAt(api, `/api/v1/namespaces/${namespace}/services/${service}`)
   const portName = (found?.spec?.['ports'] as { name?: string; port: number }[] | undefined)?.find(
     one => one.port === port,
   )?.name

@@ -5,7 +5,7 @@
 import { Secret } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
 import { holdsKey, type PublicKeys, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
-import { ApiError, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
+import { ApiError, foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 import { type Carrier, type CarrierField, callers, keepers, pathOf, whereOf } from './carriers.ts'
 
 /** A copy that was found, as it was then. Plain data, to be registered. */
@@ -129,7 +129,7 @@ async function* copiesOf(
     }
   }
   for (const { carrier, path } of keeping) {
-    const object = await found(api, path)
+    const object = await foundAt(api, path)
     const copy = object && copyIn(carrier, object, keys)
     if (copy && !except.has(copy.path)) yield { copy, carrier }
   }
@@ -176,7 +176,7 @@ async function rewrite(
   valueFor: (field: CarrierField) => string,
 ): Promise<{ before: AuthorityCopy['fields']; now: Readonly<Record<string, string>> }> {
   for (let tries = 1; ; tries++) {
-    const object = await found(api, path)
+    const object = await foundAt(api, path)
     if (!object) return { before: {}, now: {} }
     const fields = carrier.fieldsOf(object).map(field => ({ ...field, next: valueFor(field) }))
     const changed = fields.filter(({ value, next }) => value !== next)
@@ -194,14 +194,5 @@ async function rewrite(
       const meanwhile = error instanceof ApiError && [404, 409, 422].includes(error.status)
       if (!meanwhile || tries >= mostTries) throw error
     }
-  }
-}
-
-async function found(api: KubernetesApi, path: string): Promise<KubernetesObject | undefined> {
-  try {
-    return await api.get(path)
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return undefined
-    throw error
   }
 }

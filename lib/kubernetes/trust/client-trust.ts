@@ -7,7 +7,7 @@ import {
   parseCertificates,
   splitBundle,
 } from '../../pki/certificates/certificate.ts'
-import { ApiError, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
+import { foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 
 /** The ConfigMap, as people call it. */
 export const clientTrustName = 'ConfigMap kube-system/extension-apiserver-authentication'
@@ -29,10 +29,7 @@ export async function tightenClientTrust(
   api: KubernetesApi,
   { old, next }: { readonly old: Partial<ClientAuthorities>; readonly next: Partial<ClientAuthorities> },
 ): Promise<CertificateFacts[]> {
-  const found = await api.get(path).catch((error: Error) => {
-    if (error instanceof ApiError && error.status === 404) return undefined
-    throw error
-  })
+  const found = await foundAt(api, path)
   if (!found) return []
   const changed = [
     tightened(found, 'client-ca-file', old.kubernetes, next.kubernetes),

@@ -20,14 +20,12 @@ export interface PresentCertificate {
 }
 
 /** What a certificate has to be, from the role, the issuer and what is asked of them. */
-export interface Expected {
+export interface Expected
+  extends Pick<
+    CertificateFacts,
+    'commonName' | 'organizations' | 'dnsNames' | 'ipAddresses' | 'emailAddresses' | 'uris'
+  > {
   readonly issuer: CertificateFacts
-  readonly commonName: string
-  readonly organizations: readonly string[]
-  readonly dnsNames: readonly string[]
-  readonly ipAddresses: readonly string[]
-  readonly emailAddresses: readonly string[]
-  readonly uris: readonly string[]
   /** `serverAuth`, …; undefined where a role's own list of OIDs decides. */
   readonly extendedKeyUsages: readonly string[]
   readonly keyUsages: readonly string[]
