@@ -231,7 +231,10 @@ function stateOf(item: Standing, primary: Standing | undefined, facts: KeysetFac
   if (item.key === primary?.key) return 'primary'
   const next = primary !== undefined && comesAfter(item, primary, facts)
   if (item.trustedBy.some(isOfCluster)) return next ? 'staged' : 'trusted'
-  const isKept = facts.kept?.some(({ key }) => key === item.key) || facts.comesNext?.includes(item.key)
+  // A bare key has no age: of one that nobody trusts it must be said that it comes next.
+  const isKept =
+    facts.comesNext?.includes(item.key) ||
+    (item.certificates.length > 0 && facts.kept?.some(({ key }) => key === item.key))
   return next && isKept && !item.expired ? 'staged' : 'distrusted'
 }
 

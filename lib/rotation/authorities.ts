@@ -63,6 +63,11 @@ export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
   })
 }
 
+/** Whether a run is about any CA: about keys of tokens alone, Vault is not asked. */
+export function anyAuthority(ctx: Looking): boolean {
+  return Object.keys(planOf(ctx).oldAuthorities).length > 0
+}
+
 /** The roles that the planned certificates are issued by. */
 export function rolesOf(ctx: With<Roles> & Looking): VaultRole[] {
   return vaultRoles(planOf(ctx).specs, plansOf(ctx), { ttl: ctx.vars.certificate_ttl })
@@ -146,6 +151,7 @@ export async function requireRoles(ctx: With<Roles>, vault: Vault, specs: readon
 /** Mounts the engines of the CAs where they are not, and has them issue for as long as `ca_ttl`. */
 export const mountEngines: StepDefinition<OnHost<Mounts & Pick<Variables, 'ca_ttl' | 'cluster_name'>> & WithVault> = {
   irreversible: 'engines stay mounted: what they issued before could not be revoked any more',
+  when: anyAuthority,
   runOnce: true,
   plan: ctx =>
     plansOf(ctx).map(
@@ -166,6 +172,7 @@ export const mountEngines: StepDefinition<OnHost<Mounts & Pick<Variables, 'ca_tt
 /** Registers the default issuer of each mount: the way back of `generateRoots` makes it the default again. */
 export const noteIssuers: StepDefinition<OnHost<Mounts> & WithVault> = {
   id: issuersStep,
+  when: anyAuthority,
   runOnce: true,
   readOnly: true,
   remember: true,
@@ -230,7 +237,7 @@ export const generateRoots: StepDefinition<OnHost<Mounts & Pick<Variables, 'ca_t
 export const writeRoles: StepDefinition<OnHost<Roles & Pick<Variables, 'vault_manage_roles'>> & WithVault> = {
   irreversible: 'roles stay, and issue from the CA that is the default: the next rotation writes the same',
   runOnce: true,
-  when: ctx => ctx.vars.vault_manage_roles,
+  when: ctx => ctx.vars.vault_manage_roles && anyAuthority(ctx),
   plan: ctx => rolesOf(ctx).map(({ mount, name }) => `vault write ${mount}/roles/${name}`),
   run: async ctx => {
     const vault = await ctx.vault.operator()
@@ -240,6 +247,7 @@ export const writeRoles: StepDefinition<OnHost<Roles & Pick<Variables, 'vault_ma
 
 /** Makes the token that the certificates are issued with. */
 export const makeToken: StepDefinition<OnHost<Roles> & WithVault> = {
+  when: anyAuthority,
   runOnce: true,
   plan: ctx => [`vault policy write ${policyName(ctx)}`, `vault token create -policy=${policyName(ctx)} -ttl=30m`],
   run: async ctx => {

@@ -47,6 +47,7 @@ const names = new Map([
   [spent.key, 'spent'],
   [bare.key, 'bare'],
   [bareNext.key, 'bareNext'],
+  ['3'.repeat(64), 'bareFormer'],
   [crossSigned.key, 'crossSigned'],
 ])
 const told = (facts: KeysetFacts) => read(facts).items.map(({ key, state }) => `${names.get(key)} ${state}`)
@@ -139,6 +140,18 @@ const cases: Record<string, [facts: KeysetFacts, expected: string[]]> = {
   'keys without a date: what goes before the primary': [
     { trusters: masters([bare, bareNext]), uses: [use('signs', bareNext)] },
     ['bareNext primary', 'bare trusted'],
+  ],
+  'a bare key that is kept to sign, and one that was kept when nobody trusted it any more': [
+    {
+      trusters: masters([bare]),
+      uses: [use('signs', bare)],
+      kept: [
+        { ...bareNext, where: 'the masters' },
+        { key: '3'.repeat(64), where: 'the masters' },
+      ],
+      comesNext: [bareNext.key],
+    },
+    ['bare primary', 'bareNext staged', 'bareFormer distrusted'],
   ],
   'nothing at all': [{ trusters: [truster('m1:empty', [])], uses: [] }, []],
 }

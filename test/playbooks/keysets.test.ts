@@ -121,7 +121,9 @@ test('rotate-keysets stages nothing where a rotation rests after its promotion',
   const context = (until: string, ...states: string[]) => ({
     ...{ vars: { until, soak: 0 }, check: false },
     registered: (id: string) =>
-      id === lookStep ? [{ items: states.map(state => ({ state, issuer: 'i' })) }] : undefined,
+      id === lookStep
+        ? [{ authority: 'front-proxy', items: states.map(state => ({ state, issuer: 'i' })) }]
+        : undefined,
   })
   const gone = async (until: string, ...states: string[]) =>
     Promise.all(stages.map(async ({ when }) => (await when?.(context(until, ...states) as never)) ?? true))

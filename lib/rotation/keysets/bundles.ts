@@ -12,7 +12,7 @@ import { firstChange, type OnHost } from '../given/context.ts'
 import { filesOf, layoutOf, readingOf } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
 import { requireUnchanged } from '../place.ts'
-import { type KeysetState, statesOf } from './state.ts'
+import { aboutAuthorities, type KeysetState, statesOf } from './state.ts'
 
 /** What a file is to hold, PEM, from what it held; the order counts: whoever reads one certificate of it takes the first. */
 export type Wanted<Needs> = (ctx: Needs, state: KeysetState, held: readonly string[]) => readonly string[]
@@ -33,6 +33,7 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
 ): StepDefinition<Needs> {
   return {
     id,
+    when: aboutAuthorities,
     plan: ctx => changesOn(ctx, wanted).map(({ path, held, next }) => tell(path, held, next)),
     run: async ctx => {
       const changes = await left(ctx, changesOn(ctx, wanted))

@@ -1,21 +1,21 @@
 // Which keysets a stage goes over, what of the cluster that concerns, and what of it can't be done.
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
+import { authoritySignsTokens } from '../../kubernetes/layout/authorities.ts'
 import { planOfCluster } from '../../kubernetes/layout/plan.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
-import type { AuthorityName } from '../../pki/specs.ts'
+import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { OnCluster } from '../given/context.ts'
-import { type Plan, planStep } from '../given/found.ts'
+import { layoutOf, type Plan, planStep } from '../given/found.ts'
+import { masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
-/** The keysets that can be rotated gracefully so far, and whose CA each of them is. */
-const supported: Partial<Record<KeysetName, AuthorityName>> = { 'front-proxy-ca': 'front-proxy' }
+/** The keysets that can be rotated gracefully so far. */
+const supported: readonly KeysetName[] = ['front-proxy-ca']
 
-const supportedNames = Object.keys(supported) as KeysetName[]
-
-const wanted = `say which, by -e keysets=${supportedNames.join(',')}`
+const wanted = `say which, by -e keysets=${supported.join(',')}`
 
 export const variables = {
   /** Which keysets: a list, or names with commas between them. */
@@ -25,7 +25,7 @@ export const variables = {
       z.array(z.enum(keysetNames), { error: wanted }).min(1, wanted),
     )
     .superRefine((names, { addIssue }) => {
-      const others = names.filter(name => !(name in supported))
+      const others = names.filter(name => !supported.includes(name))
       if (others.length === 0) return
       addIssue({
         code: 'custom',
@@ -38,13 +38,21 @@ export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** The roles of CAs that a run is about. */
 export function chosenAuthorities({ vars }: { readonly vars: Variables }): AuthorityName[] {
-  return vars.keysets.flatMap(name => supported[name] ?? [])
+  return authorityNames.filter(authority => vars.keysets.includes(keysetOf(authority)))
+}
+
+/** Whether a run is about the key that signs tokens of service accounts, which is no CA's. */
+export function tokensChosen({ vars }: { readonly vars: Variables }): boolean {
+  return vars.keysets.includes(tokenKeyset)
 }
 
 /** The keyset of a role. */
 export function keysetOf(authority: AuthorityName): KeysetName {
-  return supportedNames.find(name => supported[name] === authority) ?? 'kubernetes-ca'
+  return `${authority}-ca`
 }
+
+/** The keyset without certificates. */
+export const tokenKeyset = 'service-account'
 
 /** Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or there is none. */
 export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
@@ -57,6 +65,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
     const found = await machinesFound(ctx)
     const { specs, oldAuthorities, sharing } = planOfCluster(found)
     refuseShared(ctx, sharing, chosen)
+    if (tokensChosen(ctx)) refuseTokensOfAuthority(ctx)
     const own = specs.filter(({ authority }) => chosen.includes(authority))
     for (const authority of chosen) {
       if (oldAuthorities[authority]) continue
@@ -65,7 +74,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
         hint: `Leave it out of keysets.`,
       })
     }
-    ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
+    if (chosen.length > 0) ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
     return {
       specs: own,
       oldAuthorities: Object.fromEntries(chosen.map(name => [name, oldAuthorities[name] ?? ''])),
@@ -85,10 +94,20 @@ function refuseShared(
     const left = group.filter(name => !chosen.includes(name))
     if (left.length === 0 || left.length === group.length) continue
     throw new HostFailedError(
-      `one CA serves ${group.map(nameOf).join(', ')}: they can only be rotated together${vars.pki_authorities === 'one' ? ' (pki_authorities: one)' : ''}`,
+      `one CA serves ${group.map(keysetOf).join(', ')}: they can only be rotated together${vars.pki_authorities === 'one' ? ' (pki_authorities: one)' : ''}`,
       { code: 'keysets.shared', hint: 'rotate-ca replaces all of them, the hard way.' },
     )
   }
 }
 
-const nameOf = (authority: AuthorityName) => `${authority}-ca`
+/** Fails where a CA's own key signs tokens, as kubeasz has it: who trusts that for certificates trusts it for tokens. */
+function refuseTokensOfAuthority(ctx: OnCluster): void {
+  for (const { name } of ctx.hosts(masters)) {
+    if (!authoritySignsTokens(layoutOf(ctx, name))) continue
+    throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
+      code: 'keysets.shared',
+      host: name,
+      hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
+    })
+  }
+}

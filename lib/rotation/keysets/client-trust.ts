@@ -5,7 +5,7 @@ import { joinBundle } from '../../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { nothing, type OnCluster, seconds } from '../given/context.ts'
 import { masters } from '../given/hosts.ts'
-import { type Item, type KeysetState, statesOf } from './state.ts'
+import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
 
 /** What of a keyset clients are to be trusted by, and what no longer. */
 export interface TrustChange {
@@ -23,6 +23,7 @@ export function takenBack<Needs extends OnCluster>(
 ): StepDefinition<Needs> {
   return {
     id: 'note-client-trust',
+    when: aboutAuthorities,
     runOnce: true,
     plan: () => [],
     // It is undone where it was done: that is what the way back needs of it.
@@ -41,6 +42,7 @@ export function tightened<Needs extends OnCluster>(
 ): StepDefinition<Needs> {
   return {
     id: 'tighten-client-trust',
+    when: aboutAuthorities,
     runOnce: true,
     plan: ctx =>
       statesOf(ctx).flatMap(state =>

@@ -12,7 +12,7 @@ import { layoutOf } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
-import { type Item, type KeysetState, statesOf } from './state.ts'
+import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
 
 type OnServer = OnHost<Mounts & BackupVariables> & WithVault & WithVisitors
 type OnServers = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -82,28 +82,36 @@ export const oldOf =
 
 /** Fails unless the servers of a host that go by its files let in a client of each of these CAs. */
 export function letsIn<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return { readOnly: true, when: ctx => !ctx.check, run: ctx => acceptedOnHost(ctx, clientsOf(ctx, which)) }
+  return {
+    readOnly: true,
+    when: ctx => !ctx.check && aboutAuthorities(ctx),
+    run: ctx => acceptedOnHost(ctx, clientsOf(ctx, which)),
+  }
 }
 
 /** The same for every server of the cluster, extension API servers among them. */
 export function allLetIn<Needs extends OnServers>(which: Which<Needs>): StepDefinition<Needs> {
   return {
     ...{ readOnly: true, runOnce: true },
-    when: ctx => !ctx.check,
+    when: ctx => !ctx.check && aboutAuthorities(ctx),
     run: ctx => acceptedEverywhere(ctx, clientsOf(ctx, which)),
   }
 }
 
 /** Fails unless the servers of a host that go by its files refuse old clients of these CAs, and one that is made now. */
 export function refuses<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return { readOnly: true, when: ctx => !ctx.check, run: ctx => refusedOnHost(ctx, oldOf(ctx, which)) }
+  return {
+    readOnly: true,
+    when: ctx => !ctx.check && aboutAuthorities(ctx),
+    run: ctx => refusedOnHost(ctx, oldOf(ctx, which)),
+  }
 }
 
 /** The same for every server of the cluster. */
 export function allRefuse<Needs extends OnServers>(which: Which<Needs>): StepDefinition<Needs> {
   return {
     ...{ readOnly: true, runOnce: true },
-    when: ctx => !ctx.check,
+    when: ctx => !ctx.check && aboutAuthorities(ctx),
     run: ctx => refusedEverywhere(ctx, oldOf(ctx, which)),
   }
 }

@@ -23,7 +23,7 @@ import type { OnHost } from '../given/context.ts'
 import { must } from '../given/found.ts'
 import type { WithVault } from '../given/vault.ts'
 import * as preflight from '../preflight.ts'
-import { type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+import { aboutAuthorities, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 
 type Needs = OnHost<Mounts & Pick<AuthorityVariables, 'ca_ttl'>> & WithVault
 
@@ -32,6 +32,7 @@ const notDefault = 'keysets.issuer'
 /** Fails where Vault is sealed, or its token may not do what a stage needs. */
 export const askVault: StepDefinition<OnHost<AuthorityVariables> & WithVault> = {
   ...preflight.askVault,
+  when: aboutAuthorities,
   run: async ctx => {
     await preflight.askVault.run(ctx)
     const vault = await ctx.vault.operator()
@@ -63,6 +64,7 @@ export function stagedIn({ items }: KeysetState): (Item & { readonly issuer: str
 /** Makes a new CA beside the one that issues, where there is none that was staged and not promoted. Vault goes on issuing from the other. */
 export const makeStaged: StepDefinition<Needs> = {
   id: rootsStep,
+  when: aboutAuthorities,
   runOnce: true,
   plan: ctx =>
     plansOf(ctx)
@@ -120,6 +122,7 @@ async function removeImported(vault: Vault, mount: string, { key }: Item): Promi
 /** Has Vault issue from the CAs that were staged, from now on. */
 export const promote: StepDefinition<Needs> = {
   id: rootsStep,
+  when: aboutAuthorities,
   runOnce: true,
   plan: ctx =>
     plansOf(ctx).map(({ mount }) => `vault write ${mount}/config/issuers default=${nextIn(ctx, mount).issuer}`),

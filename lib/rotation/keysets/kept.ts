@@ -1,12 +1,16 @@
 // What of an old CA is kept on the masters from its successor's promotion to the end: its certificate, its key where that lay there, and the
-// certificates that it signed. With these it can be trusted again, and it can be shown that nobody lets them in any more.
+// certificates that it signed. With these it can be trusted again, and it can be shown that nobody lets them in any more. The same of a key that
+// signs tokens, and of one that is to: until it does, that lies nowhere else.
+import { createPublicKey } from 'node:crypto'
 import { join } from 'node:path'
+import { digestOf } from '../../pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../pki/certificates/certificate.ts'
 import type { KeysetName } from '../../pki/keyset.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
 import { masters } from '../given/hosts.ts'
+import { tokenKeyset } from './chosen.ts'
 
 /** The folder of an item of a keyset on each master. */
 export function keptFolder({ vars }: Pick<RunContext<BackupVariables>, 'vars'>, name: KeysetName, id: string): string {
@@ -24,4 +28,39 @@ export async function keptAuthorities(ctx: OnHost<BackupVariables>, name: Keyset
     }),
   )
   return [...new Set(found.flat())]
+}
+
+/** A key of tokens that masters keep. */
+export interface KeptTokenKey {
+  readonly key: string
+  /** PEM. */
+  readonly publicKey: string
+  /** It is to sign, and has not yet. */
+  readonly next: boolean
+  /** The masters that have its private key. */
+  readonly hosts: readonly string[]
+}
+
+/** What is in the folder of a key of tokens: the pair, and what says that it is to sign. */
+export const tokenKeyFiles = { public: 'sa.pub', private: 'sa.key', next: 'next' } as const
+
+/** The keys of tokens that masters keep, each once. */
+export async function keptTokenKeys(ctx: OnHost<BackupVariables>): Promise<KeptTokenKey[]> {
+  const { public: publicName, private: privateName, next } = tokenKeyFiles
+  const folder = keptFolder(ctx, tokenKeyset, '')
+  const found = new Map<string, KeptTokenKey>()
+  for (const host of ctx.hosts(masters)) {
+    const { $ } = await ctx.on(host)
+    const script = `cd "$1" 2>/dev/null || exit 0; for d in */; do [ -f "$d/${publicName}" ] || continue; echo "== $([ -f "$d/${next}" ] && echo next) $([ -f "$d/${privateName}" ] && echo private)"; cat "$d/${publicName}"; done`
+    const { stdout } = await $({ quiet: true })`sh -c ${script} rekey ${folder}`
+    for (const section of stdout.split(/^== /m).slice(1)) {
+      const [words = '', ...lines] = section.split('\n')
+      const publicKey = lines.join('\n')
+      const key = digestOf(createPublicKey(publicKey))
+      const known = found.get(key) ?? { key, publicKey, next: false, hosts: [] }
+      const hosts = words.includes('private') ? [...known.hosts, host.name] : known.hosts
+      found.set(key, { ...known, hosts, next: known.next || words.includes('next') })
+    }
+  }
+  return [...found.values()]
 }

@@ -15,11 +15,12 @@ import { issueStep, renderPlanned, sha256, stageIssued, swapOf, unstageAll, type
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { keptFolder } from './kept.ts'
-import { type Item, type KeysetState, statesOf } from './state.ts'
+import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
 
 /** Issues the certificates of a host from the CA that Vault issues from now, and stages them beside the live ones; registers the swap. */
 export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
   id: issueStep,
+  when: aboutAuthorities,
   together: true,
   plan: ctx =>
     planOf(ctx)
@@ -36,6 +37,7 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
 /** Renames the certificates of a host into place, each right after its key. */
 export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
   id: 'put-the-certificates-in-place',
+  when: aboutAuthorities,
   plan: ctx =>
     planOf(ctx)
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))

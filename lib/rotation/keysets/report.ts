@@ -4,7 +4,7 @@ import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
-import { describe, type KeysetState, lookStep } from './state.ts'
+import { type AnyKeyset, describe, lookStep } from './state.ts'
 
 type Run = RunContext<BackupVariables & ReportVariables & Mounts & ObserveVariables> &
   WithProbes & { readonly outcome: 'done' | 'failed' | 'interrupted' }
@@ -13,14 +13,14 @@ type Run = RunContext<BackupVariables & ReportVariables & Mounts & ObserveVariab
 export function reportOf(then: readonly (readonly [string, string])[]): (ctx: Run) => Promise<ReportSection[]> {
   return async ctx => {
     if (ctx.check) return []
-    const states = ctx.registered<KeysetState[]>(lookStep) ?? []
+    const states = ctx.registered<AnyKeyset[]>(lookStep) ?? []
     return [
       // Nobody waits for nodes here.
       ...phases(ctx).slice(0, 1),
       ...(states.length > 0
         ? [
             {
-              title: 'CAs before this stage',
+              title: 'Keys before this stage',
               rows: states.map(({ name, items }) => [name, items.map(describe).join('\n')] as const),
             },
           ]

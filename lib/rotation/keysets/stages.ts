@@ -16,7 +16,17 @@ import { heldOnMasters, takenBack, tightened } from './client-trust.ts'
 import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
-import { describe, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+import {
+  type AnyKeyset,
+  aboutAuthorities,
+  describe,
+  everyKeyset,
+  type Item,
+  type Key,
+  type KeysetState,
+  primaryOf,
+  statesOf,
+} from './state.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
@@ -36,7 +46,8 @@ const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =
   held.filter(pem => !items.some(({ key }) => key === publicKeyOf(pem)))
 
 /** Those whose old CA has been followed by another, and is still trusted. */
-export const formerOf = ({ items }: KeysetState): Item[] => items.filter(({ state }) => state === 'trusted')
+export const formerOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
+  items.filter(({ state }) => state === 'trusted')
 
 // Staging: the new CA stands behind those that are trusted.
 
@@ -53,8 +64,8 @@ export const mayStage: StepDefinition<Needs> = {
   // Afterwards it would find what this run has made.
   remember: true,
   run: ctx => {
-    for (const state of statesOf(ctx)) {
-      const [former] = formerOf(state)
+    for (const state of everyKeyset(ctx)) {
+      const [former] = formerOf<Key>(state)
       if (!former) continue
       throw new HostFailedError(`a rotation of ${state.name} is not over: ${describe(former)}`, {
         code: 'keysets.not-over',
@@ -232,12 +243,12 @@ export const trustAgain = bundles<TrustNeeds>(
 )
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,
-  when: ctx => !ctx.check,
+  when: ctx => !ctx.check && aboutAuthorities(ctx),
   run: ctx => gates.acceptedOnHost(ctx, againVisitors(ctx)),
 }
 export const trustedAgainEverywhere: StepDefinition<TrustNeeds> = {
   readOnly: true,
   runOnce: true,
-  when: ctx => !ctx.check,
+  when: ctx => !ctx.check && aboutAuthorities(ctx),
   run: ctx => gates.acceptedEverywhere(ctx, againVisitors(ctx)),
 }

@@ -1,6 +1,7 @@
 // In which state the keys of a keyset are, read from the cluster and from Vault: a run that another machine began is gone on with by this.
 import { type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
 import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
+import type { TokenKeyFile } from '../../kubernetes/keysets/token-keys.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
@@ -13,35 +14,49 @@ import type { OnCluster } from '../given/context.ts'
 import { type Looking, layoutOf, must } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { chosenAuthorities, keysetOf, type Variables } from './chosen.ts'
-import { keptAuthorities } from './kept.ts'
+import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './chosen.ts'
+import { type KeptTokenKey, keptAuthorities, keptTokenKeys } from './kept.ts'
 
-/** A CA of a keyset. */
-export interface Item {
+/** A key of a keyset. */
+export interface Key {
   /** The beginning of its key's hash: what people call it by. */
   readonly id: string
   /** The SHA-256 of its public key. */
   readonly key: string
   readonly state: ItemState
-  /** PEM. */
-  readonly certificate: string
-  /** Its issuer in Vault, where that has its key. */
-  readonly issuer?: string
   /** The masters keep what there is of it. */
   readonly kept?: true
 }
 
+/** A CA of a keyset. */
+export interface Item extends Key {
+  /** PEM. */
+  readonly certificate: string
+  /** Its issuer in Vault, where that has its key. */
+  readonly issuer?: string
+}
+
 /** A keyset as it was found. Plain data: it is registered. */
-export interface KeysetState {
+export interface AnyKeyset<One extends Key = Key> {
   readonly name: KeysetName
-  readonly authority: AuthorityName
-  readonly items: readonly Item[]
-  /** The files that trust it, by host, each with what it holds, PEM, in order. */
-  readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
-  /** Who presents or holds a certificate that one of its CAs signed, and whose key it was. */
+  readonly items: readonly One[]
+  /** Who presents or holds what one of its keys signed, and which of them. */
   readonly uses: readonly { readonly where: string; readonly host?: string; readonly key: string }[]
   /** What could not be read: others may use it. */
   readonly unread: readonly string[]
+}
+
+/** The keyset of a CA. */
+export interface KeysetState extends AnyKeyset<Item> {
+  readonly authority: AuthorityName
+  /** The files that trust it, by host, each with what it holds, PEM, in order. */
+  readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
+}
+
+/** The keyset of the key that signs tokens of service accounts. */
+export interface TokenKeys extends AnyKeyset {
+  /** The files that API servers and controller-managers verify and sign tokens with, by host. */
+  readonly files: Readonly<Record<string, readonly TokenKeyFile[]>>
 }
 
 type Needs = OnCluster<Variables & Mounts & BackupVariables> & WithVault
@@ -55,7 +70,7 @@ export const look: StepDefinition<Needs> = {
   readOnly: true,
   remember: true,
   runOnce: true,
-  run: async (ctx): Promise<KeysetState[]> => {
+  run: async (ctx): Promise<(KeysetState | TokenKeys)[]> => {
     const states = await read(ctx)
     for (const { name, items } of states) for (const item of items) ctx.log(`${name}: ${describe(item)}`)
     for (const text of states[0]?.unread ?? []) ctx.log(text)
@@ -63,33 +78,48 @@ export const look: StepDefinition<Needs> = {
   },
 }
 
-/** The keysets of a run as they stood before it. */
-export function statesOf(ctx: Looking): KeysetState[] {
-  return must(ctx.registered<KeysetState[]>(lookStep), 'the keysets were not looked at')
+/** The keysets of a run as they stood before it, of whichever kind. */
+export function everyKeyset(ctx: Looking): (KeysetState | TokenKeys)[] {
+  return must(ctx.registered<(KeysetState | TokenKeys)[]>(lookStep), 'the keysets were not looked at')
 }
 
+/** Those of CAs. */
+export function statesOf(ctx: Looking): KeysetState[] {
+  return everyKeyset(ctx).filter(state => 'authority' in state)
+}
+
+/** That of the key that signs tokens; undefined where the run is not about it. */
+export function tokenKeysOf(ctx: Looking): TokenKeys | undefined {
+  return everyKeyset(ctx).find(state => 'files' in state)
+}
+
+/** For steps that ask Vault, or are about certificates: a run about the key of tokens alone has none. */
+export const aboutAuthorities = (ctx: Looking): boolean => statesOf(ctx).length > 0
+
 /** An item, for people. */
-export function describe({ id, state, certificate }: Item): string {
-  const { subject, notAfter } = parseCertificate(certificate)
+export function describe({ id, state, ...item }: Key | Item): string {
+  if (!('certificate' in item)) return `${id} is ${state}`
+  const { subject, notAfter } = parseCertificate(item.certificate)
   return `${id} (${subject}, until ${notAfter.toISOString().slice(0, 10)}) is ${state}`
 }
 
 /** The item that signs. Throws `HostFailedError` where none is seen to. */
-export function primaryOf({ name, items }: KeysetState): Item {
+export function primaryOf<One extends Key>({ name, items }: AnyKeyset<One>): One {
   return must(
     items.find(({ state }) => state === 'primary'),
-    `it is not known which CA of ${name} signs`,
+    `it is not known which key of ${name} signs`,
   )
 }
 
-async function read(ctx: Needs): Promise<KeysetState[]> {
+async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   const unread: string[] = []
   const missed = (text: string) => void unread.push(text)
   // What is no certificate has nothing to do with any keyset.
   const notice = () => {}
-  const [api, nodes, vault] = await Promise.all([ctx.cluster.api(), ctx.cluster.nodes(), ctx.vault.operator()])
+  const plans = plansOf(ctx).filter(({ authorities }) => authorities.length > 0)
+  const [api, nodes] = await Promise.all([ctx.cluster.api(), ctx.cluster.nodes()])
   const all = ctx.hosts(everyMachine)
-  const [hosts, ofApi, ofVault, kept] = await Promise.all([
+  const [hosts, ofApi, ofVault, kept, keptTokens] = await Promise.all([
     Promise.all(
       all.map(async host => {
         const session = await ctx.on(host)
@@ -99,24 +129,56 @@ async function read(ctx: Needs): Promise<KeysetState[]> {
       }),
     ),
     keysOfApi(api, { notice, missed }, ctx.signal),
-    keysOfVault(vault, plansOf(ctx)),
+    plans.length > 0 ? keysOfVault(await ctx.vault.operator(), plans) : [],
     Promise.all(
       chosenAuthorities(ctx).map(async (authority): Promise<KeysOfIssuer> => {
         const certificates = await keptAuthorities(ctx, keysetOf(authority))
         return { where: 'the masters', authorities: [authority], certificates }
       }),
     ),
+    tokensChosen(ctx) ? keptTokenKeys(ctx) : [],
   ])
-  const facts = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
+  const found = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
+  const tokens = withKept(found[tokenKeyset], keptTokens)
+  const facts = { ...found, [tokenKeyset]: tokens }
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
-  return chosenAuthorities(ctx).map(authority => {
+  const states = chosenAuthorities(ctx).map((authority): KeysetState => {
     const name = keysetOf(authority)
     const keyset = keysets.find(one => one.name === name)
     return { authority, ...stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys }), unread }
   })
+  if (!tokensChosen(ctx)) return states
+  const files = Object.fromEntries(hosts.flatMap(({ host, tokens: own }) => (own ? [[host, own.files]] : [])))
+  return [...states, { ...tokenKeysFrom(tokens, keysets, keptTokens), files, unread }]
 }
+
+/** What is known of the keys of tokens, with those that masters keep. Bare keys have no age: which is to follow is said where it is kept. */
+function withKept(facts: KeysetFacts | undefined, kept: readonly KeptTokenKey[]): KeysetFacts {
+  return {
+    ...{ trusters: [], uses: [], ...facts },
+    kept: kept.map(({ key }) => ({ key, where: 'the masters' })),
+    comesNext: kept.filter(({ next }) => next).map(({ key }) => key),
+  }
+}
+
+function tokenKeysFrom(
+  { uses }: KeysetFacts,
+  keysets: readonly Keyset[],
+  kept: readonly KeptTokenKey[],
+): Omit<TokenKeys, 'files' | 'unread'> {
+  const items = keysets.find(({ name }) => name === tokenKeyset)?.items ?? []
+  const keptKeys = new Set(kept.map(({ key }) => key))
+  return {
+    name: tokenKeyset,
+    items: items.map(({ id, key, state }) => ({ id, key, state, ...(keptKeys.has(key) && { kept: true as const }) })),
+    uses: heldIn(uses),
+  }
+}
+
+const heldIn = (uses: KeysetFacts['uses']): AnyKeyset['uses'] =>
+  uses.flatMap(({ where, host, as, key }) => (as === 'presents' || as === 'holds' ? [{ where, host, key }] : []))
 
 /** What is registered of a keyset. */
 export function stateFrom(
@@ -139,8 +201,5 @@ export function stateFrom(
       [where.slice(host.length + 1)]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
     }
   }
-  const held = uses.flatMap(({ where, host, as, key }) =>
-    as === 'presents' || as === 'holds' ? [{ where, host, key }] : [],
-  )
-  return { name, items, bundles, uses: held }
+  return { name, items, bundles, uses: heldIn(uses) }
 }

@@ -8,7 +8,7 @@ import { lookAround, probesTitle } from '../beginning.ts'
 import { stagedIn } from '../issuers.ts'
 import { reportOf } from '../report.ts'
 import { formerOf } from '../stages.ts'
-import { statesOf } from '../state.ts'
+import { everyKeyset, type Key, type KeysetState, type TokenKeys } from '../state.ts'
 
 /** How far a rotation may go, in order. */
 const ends = ['staged', 'promoted', 'distrusted'] as const
@@ -58,7 +58,9 @@ export function unlessPromoted<In extends Looking>(plays: readonly Play<In>[]): 
 
 /** Whether each keyset has an old CA that is trusted still, and none that is staged, and the run is to go further than that. */
 function restsPromoted(ctx: Looking & Asking): boolean {
-  const rests = statesOf(ctx).every(state => formerOf(state).length > 0 && !stagedIn(state))
+  const isStaged = (state: KeysetState | TokenKeys) =>
+    'authority' in state ? stagedIn(state) !== undefined : state.items.some(item => item.state === 'staged')
+  const rests = everyKeyset(ctx).every(state => formerOf<Key>(state).length > 0 && !isStaged(state))
   return rests && ctx.vars.until !== 'staged'
 }
 

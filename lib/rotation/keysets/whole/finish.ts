@@ -12,12 +12,12 @@ import type { WithVault } from '../../given/vault.ts'
 import type { WithVisitors } from '../credentials.ts'
 import { allRefuse } from '../gates.ts'
 import { keptFolder } from '../kept.ts'
-import { describe, type Item, type KeysetState, statesOf } from '../state.ts'
+import { type AnyKeyset, aboutAuthorities, describe, everyKeyset, type Key, statesOf } from '../state.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
 /** The CAs that are to be forgotten: distrusted, and kept on the masters. What Vault has besides may be another cluster's. */
-export const forgottenOf = ({ items }: KeysetState): Item[] =>
+export const forgottenOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
   items.filter(({ state, kept }) => state === 'distrusted' && kept === true)
 
 const irreversible = 'what was destroyed is gone: these CAs can’t be trusted again'
@@ -26,9 +26,9 @@ const irreversible = 'what was destroyed is gone: these CAs can’t be trusted a
 export const somethingToFinish: StepDefinition<Needs> = {
   ...{ readOnly: true, remember: true, runOnce: true },
   run: ctx => {
-    for (const state of statesOf(ctx)) {
-      if (forgottenOf(state).length > 0) continue
-      throw new HostFailedError(`the masters keep no CA of ${state.name} that was distrusted`, {
+    for (const state of everyKeyset(ctx)) {
+      if (forgottenOf<Key>(state).length > 0) continue
+      throw new HostFailedError(`the masters keep no key of ${state.name} that was distrusted`, {
         code: 'keysets.nothing-to-finish',
         hint: `It has ${state.items.map(describe).join(', ') || 'none at all'}. Only what distrust-keysets has distrusted is destroyed.`,
       })
@@ -43,7 +43,7 @@ export const refusedEverywhere: StepDefinition<Needs> = {
 }
 
 const foldersOf = (ctx: OnHost<BackupVariables>) =>
-  statesOf(ctx).flatMap(state => forgottenOf(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+  everyKeyset(ctx).flatMap(state => forgottenOf<Key>(state).map(({ id }) => keptFolder(ctx, state.name, id)))
 
 /** Destroys what a master keeps of them: files are written over first, as far as the disk does as it is told. */
 export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
@@ -67,6 +67,7 @@ export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
 /** Destroys their keys and certificates in Vault. */
 export const destroyIssuers: StepDefinition<Needs> = {
   id: 'destroy-the-old-cas-in-vault',
+  when: aboutAuthorities,
   irreversible,
   runOnce: true,
   plan: ctx =>
@@ -110,7 +111,7 @@ async function issuersOf(vault: Vault, mount: string, keys: readonly string[]) {
 
 /** What was destroyed, and what was not, for the report. */
 export function finished(ctx: RunContext<BackupVariables>): (readonly [string, string])[] {
-  const all = statesOf(ctx).flatMap(state => forgottenOf(state).map(item => `${state.name}: ${describe(item)}`))
+  const all = everyKeyset(ctx).flatMap(state => forgottenOf<Key>(state).map(item => `${state.name}: ${describe(item)}`))
   return [
     [
       'destroyed',
