@@ -1,7 +1,7 @@
 // Control characters and sequences of terminals in text that somebody else wrote: where each of them ends.
 
 /** What moves the cursor, changes the direction of writing, or can't be seen; a tab is none. */
-const control = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/
+const control = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/
 
 /** Whether there is any in a text. */
 export function hasControls(text: string): boolean {
@@ -12,11 +12,12 @@ export function hasControls(text: string): boolean {
 export function isControl(code: number): boolean {
   if (code < 0x20) return code !== 0x09 && code !== 0x0a
   if (code < 0x7f) return false
-  if (code <= 0x9f || code === 0xad) return true
+  if (code <= 0x9f || code === 0xad || code === 0x61c) return true
   return (
     (code >= 0x200b && code <= 0x200f) ||
     (code >= 0x2028 && code <= 0x202e) ||
-    (code >= 0x2060 && code <= 0x2069) ||
+    (code >= 0x2060 && code <= 0x206f) ||
+    (code >= 0xfff9 && code <= 0xfffb) ||
     code === 0xfeff
   )
 }

@@ -1,4 +1,4 @@
-// What a text says once control characters, or escapes of JSON, shells and addresses, are taken out, and where each character stood.
+// What a text says once control characters, or escapes of JSON, shells, addresses and XML, are taken out, and where each character stood.
 import { endOfControl, hasControls, isControl } from './control.ts'
 
 /** A text made of another one. */
@@ -23,12 +23,18 @@ export function layersOf(text: string): { readonly visible?: Layer; readonly oth
     if (hasControls(below.text)) below = over(withoutControls(below.text, endOfControl), below)
     others.push(below)
   }
+  // A shell has a quote between quotes as several of them, YAML as two.
+  for (const one of [visible, ...others])
+    if (/''|'"/.test(one?.text ?? text)) others.push(over(withSingleQuotes(one?.text ?? text), one))
   const base = visible?.text ?? text
-  if (/%[0-9a-fA-F]{2}/.test(base)) {
-    others.push(over(fromAddress(base), visible))
-    // As in forms.
-    if (base.includes('+')) others.push(over(fromAddress(base.replaceAll('+', ' ')), visible))
+  let address: Layer | undefined
+  for (let depth = 0; depth < deepest && /%[0-9a-fA-F]{2}/.test(address?.text ?? base); depth++) {
+    address = over(fromAddress(address?.text ?? base), address ?? visible)
+    others.push(address)
   }
+  // As in forms.
+  if (address && base.includes('+')) others.push(over(fromAddress(base.replaceAll('+', ' ')), visible))
+  if (entity.test(base)) others.push(over(fromXml(base), visible))
   return { visible, others }
 }
 
@@ -80,10 +86,30 @@ function withoutControls(text: string, endOf: (text: string, at: number) => numb
 
 const escapes: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', b: '\b', f: '\f' }
 
+/** Bytes as C, Python and shells have them; each takes four characters. */
+const byteEscapes = /(?:\\x[0-9a-fA-F]{2}|\\[0-3][0-7]{2})+/y
+
 /** Backslashes as in JSON; before anything else one takes its meaning, as in a shell. */
 function unescaped(text: string): Layer {
   const layer = layerOf(text)
   for (let at = text.indexOf('\\'); at !== -1 && at + 1 < text.length; ) {
+    byteEscapes.lastIndex = at
+    const [run] = byteEscapes.exec(text) ?? []
+    if (run !== undefined) {
+      putBytes(
+        layer,
+        at,
+        run,
+        run
+          .replaceAll(/\\x?/g, ' ')
+          .trim()
+          .split(' ')
+          .map((one, index) => Number.parseInt(one, run[4 * index + 1] === 'x' ? 16 : 8)),
+        4,
+      )
+      at = text.indexOf('\\', at + run.length)
+      continue
+    }
     const next = text[at + 1]!
     const hex = next === 'u' ? text.slice(at + 2, at + 6) : ''
     const known = /^[0-9a-fA-F]{4}$/.test(hex)
@@ -100,16 +126,53 @@ function unescaped(text: string): Layer {
 function fromAddress(text: string): Layer {
   const layer = layerOf(text)
   for (const { 0: run, index } of text.matchAll(/(?:%[0-9a-fA-F]{2})+/g)) {
+    putBytes(layer, index, run, [...Buffer.from(run.replaceAll('%', ''), 'hex')], 3)
+  }
+  return layer.end()
+}
+
+/** Puts the characters of bytes in the place of a run of their escapes, of which each has `width` characters. */
+function putBytes(
+  layer: ReturnType<typeof layerOf>,
+  index: number,
+  run: string,
+  bytes: readonly number[],
+  width: number,
+) {
+  layer.keep(index, index + run.length)
+  const decoded = Buffer.from(bytes).toString('utf8')
+  // Which of several bytes a character is of matters little: the whole run is replaced, or none of it.
+  const starts: number[] = []
+  let count = 0
+  for (const character of decoded) {
+    for (let unit = 0; unit < character.length; unit++) starts.push(count)
+    count += Buffer.byteLength(character)
+  }
+  layer.put(decoded, unit => Math.min(index + width * starts[unit]!, index + run.length))
+}
+
+function withSingleQuotes(text: string): Layer {
+  const layer = layerOf(text)
+  for (const { 0: run, index } of text.matchAll(/['"]{2,}/g)) {
+    if (!run.includes("'")) continue
     layer.keep(index, index + run.length)
-    const decoded = Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8')
-    // Which of several bytes a character is of matters little: the whole run is replaced, or none of it.
-    const starts: number[] = []
-    let bytes = 0
-    for (const character of decoded) {
-      for (let unit = 0; unit < character.length; unit++) starts.push(bytes)
-      bytes += Buffer.byteLength(character)
-    }
-    layer.put(decoded, unit => Math.min(index + 3 * starts[unit]!, index + run.length))
+    layer.put("'", () => index)
+  }
+  return layer.end()
+}
+
+const entity = /&(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});/
+const named: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
+
+/** `&quot;` as in XML. */
+function fromXml(text: string): Layer {
+  const layer = layerOf(text)
+  for (const { 0: written, index } of text.matchAll(new RegExp(entity, 'g'))) {
+    const name = written.slice(1, -1)
+    const number = Number(name.startsWith('#') ? name.slice(1).replace(/^[xX]/, '0x') : 0)
+    if (number > 0x10_ffff) continue
+    layer.keep(index, index + written.length)
+    layer.put(named[name] ?? String.fromCodePoint(number), () => index)
   }
   return layer.end()
 }

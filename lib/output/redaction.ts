@@ -1,6 +1,6 @@
 // Secrets out of everything that is shown or kept: by value where somebody said which, by shape as the last net.
 import { createHmac, randomBytes } from 'node:crypto'
-import { type Found, type Open, processSecrets, type Secrets } from '../secrets/index.ts'
+import { type Found, type Left, processSecrets, type Secrets } from '../secrets/index.ts'
 import { type Layer, layersOf } from './layers.ts'
 import { type OpenKey, shapesIn, shapesInFile } from './shapes.ts'
 
@@ -22,7 +22,7 @@ export interface Redactor {
 
 const mark = '«redacted»'
 /** Escapes, and what may be a control character: whether a line has to be looked at in other ways. */
-const layered = /[\\%\x00-\x1f\x7f-\x9f\xad\u200b-\u206f\ufeff]/
+const layered = /[\\%&\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u206f\ufeff\ufff9-\ufffb]|''|'"/
 /** Characters at the end of a piece that are handed on with the next: as much as a known secret is recognized by. */
 const recognized = 7
 /** The same where a token may go on, with its name before it, and where a secret does. */
@@ -31,8 +31,7 @@ const longestToken = 8_192
 const longestHeld = 65_536
 
 /** What a stream's next line has to know. */
-interface State {
-  readonly open: readonly Open[]
+interface State extends Left {
   readonly key?: OpenKey
   readonly held?: string
 }
@@ -46,22 +45,22 @@ export function redactor(secrets: Secrets = processSecrets): Redactor {
   const fingerprint = (value: string) => `«${createHmac('sha256', key).update(value).digest('hex').slice(0, 12)}»`
 
   /** What is to be hidden of a line, from its beginning to its end, and what it leaves open. */
-  const hidden = (line: string, { open, key: openKey }: State): { found: readonly Found[] } & State => {
+  const hidden = (line: string, left: State): { found: readonly Found[] } & State => {
     const { visible, others } = layered.test(line) ? layersOf(line) : { others: [] }
-    const known = find(visible?.text ?? line, open)
-    const shapes = shapesIn(visible?.text ?? line, openKey)
+    const known = find(visible?.text ?? line, left)
+    const shapes = shapesIn(visible?.text ?? line, left.key)
     const found = placed(visible, [...known.found, ...shapes.found])
     // One by one: of a line of megabytes there may be more than a call takes.
     for (const layer of others) for (const one of placed(layer, inLines(layer.text))) found.push(one)
-    return { found: joined(found), open: known.open, key: shapes.key }
+    return { found: joined(found), open: known.open, tail: known.tail, key: shapes.key }
   }
   /** What is escaped in one line may be several. */
   const inLines = (text: string): readonly Found[] => {
     const found: Found[] = []
-    let open: readonly Open[] = []
+    let left: Left = fresh
     forLines(text, (line, at) => {
-      const one = find(line, open)
-      open = one.open
+      const one = find(line, left)
+      left = one
       for (const { from, to } of one.found) found.push({ from: at + from, to: at + to })
     })
     return acrossLines(text, joined(found))
@@ -82,10 +81,10 @@ export function redactor(secrets: Secrets = processSecrets): Redactor {
   const line = (stream: string, piece: string, goesOn = false): string => {
     const state = streams.get(stream) ?? fresh
     const whole = state.held === undefined ? piece : state.held + piece
-    const { found, open, key: openKey } = hidden(whole, state)
+    const { found, ...left } = hidden(whole, state)
     const end = goesOn ? endOfPiece(whole, found) : whole.length
     if (end < whole.length) streams.set(stream, { open: [], held: whole.slice(end) })
-    else if (open.length > 0 || openKey) streams.set(stream, { open, key: openKey })
+    else if (left.open.length > 0 || left.tail || left.key) streams.set(stream, left)
     else if (state !== fresh) streams.delete(stream)
     return replaced(
       whole.slice(0, end),
@@ -177,6 +176,6 @@ function isToken(code: number): boolean {
     (code >= 48 && code <= 57) ||
     (code >= 65 && code <= 90) ||
     (code >= 97 && code <= 122) ||
-    '+/=_.-'.includes(String.fromCharCode(code))
+    '+/=_.-\\%&#;'.includes(String.fromCharCode(code))
   )
 }

@@ -4,7 +4,7 @@ import { needlesOf, shortestNeedle } from './needles.ts'
 import { openSearch, type Search } from './search.ts'
 
 export { shortestNeedle as shortestSecret } from './needles.ts'
-export type { Found, Open } from './search.ts'
+export type { Found, Left } from './search.ts'
 
 /** The secrets that somebody told of. */
 export interface Secrets {

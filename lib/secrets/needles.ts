@@ -27,8 +27,11 @@ const mostEncoded = 48
 export function needlesOf(value: string): Needle[] {
   const whole = value.trim()
   if (whole === '') return []
-  const encoded = [...base64Of(whole), ...hexOf(whole)].filter(({ text }) => text.length >= shortestEncoded)
-  return [...linesOf(whole), ...encoded]
+  const base64 = base64Of(beginningOf(whole), Buffer.byteLength(whole))
+  const encoded = [...base64, ...hexOf(whole)].filter(({ text }) => text.length >= shortestEncoded)
+  // A key of a kubeconfig that is in a Secret of the cluster.
+  const twice = base64.flatMap(({ text, length }) => base64Of(Buffer.from(text), length))
+  return [...linesOf(whole), ...encoded, ...twice.filter(({ text }) => text.length >= anywhere)]
 }
 
 /** Several lines are seen one by one. A short one says nothing by itself, and is replaced behind the others. */
@@ -48,6 +51,8 @@ function linesOf(whole: string): Needle[] {
   for (const text of lines.toReversed()) {
     next = { text, length: text.length, word: text.length < anywhere, next }
     needles.push(next)
+    // As in forms.
+    if (text.includes(' ')) needles.push({ ...next, text: text.replaceAll(' ', '+') })
   }
   const long = needles.filter(({ word }) => !word)
   return long.length > 0 ? long : needles.filter(({ length }) => length >= shortestNeedle)
@@ -62,8 +67,7 @@ function isMarker(line: string): boolean {
  * The characters that are the same whatever stands before and behind: a secret may begin at any of three places in a group of four
  * characters, and goes on with a newline, a user's name before it, or more of a file.
  */
-function base64Of(whole: string): Needle[] {
-  const [bytes, size] = [beginningOf(whole), Buffer.byteLength(whole)]
+function base64Of(bytes: Buffer, size: number): Needle[] {
   return [0, 1, 2].flatMap(before => {
     const encoded = Buffer.concat([Buffer.alloc(before), bytes]).toString('base64')
     const from = Math.ceil((8 * before) / 6)

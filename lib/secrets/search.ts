@@ -20,16 +20,24 @@ export interface Search {
   add(needle: Needle): void
   /**
    * Finds the needles in a line. At its end the beginning of one counts, too.
-   * @param open what may go on at its beginning
+   * @param before what the line before left
    */
-  find(line: string, open?: readonly Open[]): { readonly found: Found[]; readonly open: readonly Open[] }
+  find(line: string, before?: Left): { readonly found: Found[] } & Left
+}
+
+/** What a line leaves for the next. */
+export interface Left {
+  /** What may go on at its beginning. */
+  readonly open: readonly Open[]
+  /** Its last characters: too few to tell that a needle begins there, until the next ones are known. */
+  readonly tail?: string
 }
 
 /** How many beginnings at the end of a line are remembered. */
 const mostOpen = 16
 /** How many characters around what is known of a base64 text are taken for more of it: a user's name before a password, a newline behind. */
 const mostAround = 64
-const nothing: readonly Open[] = []
+const nothing: Left = { open: [] }
 
 const base = randomInt(0x1000_0000, 0x7fff_ffff) | 1
 
@@ -62,21 +70,25 @@ export function openSearch(): Search {
 
   return {
     add: needle => (needle.text.length < anywhere ? short : long).add(needle),
-    find: (line, before = nothing) => {
+    find: (line, left = nothing) => {
       const end = endOf(line)
+      // A blank line is none: what was left is left still.
+      if (end === 0) return { ...left, found: [] }
+      const indexes = [long, short].filter(({ size }) => size > 0)
+      const tail = long.size > 0 ? tailOf(line, end, left.tail) : undefined
+      const before = left.tail ? [...left.open, ...long.over(left.tail, line.trimStart())] : left.open
       const found: Found[] = []
       let open: Open[] = []
-      const went = before.length > 0 && end > 0 ? goOn(line, end, before) : undefined
-      if (went) {
+      if (before.length > 0) {
+        const went = goOn(line, end, before)
         if (went.found) found.push(went.found)
         open = went.open
-      } else if (before.length > 0) open = [...before]
-      const indexes = [long, short].filter(({ size }) => size > 0)
-      if (end < shortestNeedle || indexes.length === 0) return { found, open }
+      }
+      if (end < shortestNeedle || indexes.length === 0) return { found, open, tail }
       if (room.length <= line.length) room = new Int32Array(2 * line.length)
       const known = hashes(line, room)
       for (const index of indexes) index.find(line, end, known, found, open)
-      return { found, open: open.length > 0 ? open : nothing }
+      return { found, open: open.length > 0 ? open : nothing.open, tail }
     },
   }
 }
@@ -85,6 +97,12 @@ export function openSearch(): Search {
 function endOf(line: string): number {
   const { length } = line.trimEnd()
   return line[length - 1] === '…' ? line.slice(0, length - 1).trimEnd().length : length
+}
+
+/** The last characters of what was there so far: where lines are shorter than that, of several. */
+function tailOf(line: string, end: number, before = ''): string {
+  const own = line.slice(Math.max(0, end - anywhere + 1), end).trimStart()
+  return own.length < anywhere - 1 && own.length === line.trim().length ? (before + own).slice(1 - anywhere) : own
 }
 
 /** The beginning of a line that goes on with what the line before began. */
@@ -114,6 +132,8 @@ interface Index {
   readonly size: number
   add(needle: Needle): void
   find(line: string, end: number, known: Int32Array, found: Found[], open: Open[]): void
+  /** The needles that began in the last characters of a line, as the next line shows. */
+  over(tail: string, next: string): Open[]
 }
 
 /** Needles that begin alike. */
@@ -208,12 +228,23 @@ function openIndex(width: number): Index {
       if (from + longest > end && width === anywhere) takeBeginnings(bucket.needles, from)
     }
   }
+  const over = (tail: string, next: string): Open[] => {
+    const both = tail + next.slice(0, width - 1)
+    const began: Open[] = []
+    for (let from = 0; from < tail.length && from + width <= both.length; from++) {
+      const bucket = byStart.get(hashes(both.slice(from, from + width))[width]!)
+      for (const needle of bucket?.needles ?? [])
+        if (both.startsWith(needle.text.slice(0, width), from)) began.push({ needle, at: tail.length - from })
+    }
+    return began
+  }
   return {
     get size() {
       return byWhole.size
     },
     add,
     find,
+    over,
   }
 }
 

@@ -35,6 +35,12 @@ for (const [title, others] of [
 }
 
 const odd = 'aX9!"\\ secret/+value=Zz%20é'
+const xml = odd.replaceAll('"', '&quot;').replaceAll('+', '&#43;').replaceAll('/', '&#x2f;')
+const inBytes = (write: (byte: number) => string) =>
+  Buffer.from(odd).reduce(
+    (text, byte) => text + (byte > 126 || byte === 92 ? write(byte) : String.fromCharCode(byte)),
+    '',
+  )
 const form = encodeURIComponent(odd).replaceAll('%20', '+').replaceAll('!', '%21')
 const ways: Readonly<Record<string, string>> = {
   'as it is': odd,
@@ -43,6 +49,7 @@ const ways: Readonly<Record<string, string>> = {
   "in Go's JSON": JSON.stringify(odd).slice(1, -1).replaceAll('+', '\\u002b').replaceAll('/', '\\/'),
   'in an address': encodeURIComponent(odd),
   'in an address, small letters': encodeURIComponent(odd).replaceAll(/%../g, found => found.toLowerCase()),
+  'in an address in an address': encodeURIComponent(encodeURIComponent(odd)),
   'in a form': form,
   'in base64': base64(odd),
   'in base64 with a newline': base64(`${odd}\n`),
@@ -53,6 +60,10 @@ const ways: Readonly<Record<string, string>> = {
   'in base64 in the middle of a file': base64(
     `{"a":1,"pass":"?","text":"${'b'.repeat(40)}${odd}${'c'.repeat(40)}`,
   ).slice(84, -50),
+  'in base64 in base64, as a file of a Secret has it': base64(`auth: ${base64(`user:${odd}`)}\n`).slice(8),
+  'in XML': xml,
+  'with the bytes of Python': inBytes(byte => `\\x${byte.toString(16)}`),
+  'with the bytes of Git': inBytes(byte => `\\${byte.toString(8)}`),
   'in hex': Buffer.from(odd).toString('hex'),
   'in hex, large letters': Buffer.from(odd).toString('hex').toUpperCase(),
   'with a colour in the middle': `${odd.slice(0, 9)}\x1b[1;31m${odd.slice(9)}`,
@@ -70,6 +81,13 @@ for (const [way, written] of Object.entries(ways)) {
     t.is(redact.text('nothing\\n of it %20 \x1b[0m here'), 'nothing\\n of it %20 \x1b[0m here')
   })
 }
+
+test('a secret with blanks or quotes is replaced as a form, a shell and YAML write it', t => {
+  const redact = knowing('correct horse battery', "it's-a-secret")
+  t.is(redact.text('a=correct+horse+battery&b=1'), `a=${mark}&b=1`)
+  for (const written of [`'it'\\''s-a-secret'`, `'it'"'"'s-a-secret'`, "'it''s-a-secret'"])
+    t.is(redact.text(`+ login ${written} now`), `+ login '${mark}' now`)
+})
 
 test('a short secret is replaced where it is a word, one of two characters is not taken', t => {
   const secrets = openSecrets()
@@ -118,6 +136,29 @@ test('what is folded, or ends with the line, is replaced over all the lines', t 
   t.is(redact.line('b', wrapped.slice(20)), wrapped.slice(20))
   redact.ended('a')
   t.is(redact.line('a', wrapped.slice(20)), wrapped.slice(20))
+})
+
+test('where a fold comes behind the first characters of a secret, the rest is replaced still', t => {
+  const secret = 'zK9!mQ2-vB7_xT4pLs'
+  const ways = [(text: string) => text, base64, (text: string) => Buffer.from(text).toString('hex')]
+  for (const encode of ways)
+    for (let before = 1; before < 60; before++) {
+      const redact = knowing(secret)
+      const folded = encode(`${'q'.repeat(before)}${secret}${'tail'.repeat(5)}`).match(/.{1,60}/g) ?? []
+      const shown = folded.map(line => redact.line('s', line))
+      const text = redact.text(folded.join('\n  '))
+      for (const one of [shown.join(''), text.replaceAll('\n  ', '')]) {
+        t.true(one.includes(mark), `${before}: ${one}`)
+        // Not even most of it.
+        for (const way of ways) t.false(one.includes(way(secret).slice(-10).replace(/=+$/, '')), `${before}: ${one}`)
+      }
+    }
+  const redact = knowing(secret)
+  t.is(redact.line('s', secret.slice(0, 3)), 'zK9')
+  t.is(redact.line('s', ''), '')
+  t.is(redact.line('s', secret.slice(3, 5)), '!m')
+  t.is(redact.line('s', secret.slice(5)), mark)
+  t.is(redact.line('s', secret.slice(5)), secret.slice(5))
 })
 
 test('a secret that lies over the pieces of a long line is replaced, wherever it is cut', t => {
