@@ -115,14 +115,18 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
       const change = watch && (await changeOf(replaces, { after: bytes, secret: content instanceof Secret }))
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
       const hash = createHash('sha256').update(bytes).digest('hex')
-      await run(`write ${path}`, writeScript(path, hash, { bits, owner }), { input: bytes })
+      await run(`write ${path}`, writeScript(path, hash, { bits, owner, replaces }), { input: bytes })
       tell(change)
     },
   }
 }
 
 /** Takes a file from stdin, and puts it in its place once it is known to be whole. */
-export function writeScript(path: string, sha256: string, { bits, owner }: { bits: string; owner?: string }): string {
+export function writeScript(
+  path: string,
+  sha256: string,
+  { bits, owner, replaces }: { bits: string; owner?: string; replaces: string },
+): string {
   const { folder, name } = splitPath(path)
   return [
     'set -e; umask 077',
@@ -133,7 +137,7 @@ export function writeScript(path: string, sha256: string, { bits, owner }: { bit
     `[ "$(sha256sum <f | cut -c1-64)" = ${sha256} ] || { echo 'it did not arrive whole' >&2; exit 1; }`,
     // A change of the owner may take bits of the mode away.
     ...(owner === undefined ? [] : [`chown ${quote(owner)} f`]),
-    `chmod ${bits} f; sync f; mv -fT f ${quote(`../${name}`)}; sync ..`,
+    `_label ${quote(`../${splitPath(replaces).name}`)} f; chmod ${bits} f; sync f; mv -fT f ${quote(`../${name}`)}; sync ..`,
   ].join('\n')
 }
 

@@ -18,6 +18,8 @@ const tidy = (folder: string) => folder.replace(/\/(\.?\/)+/g, '/').replace(/(?<
  * - `_make FOLDER` the same; what of it is missing is made.
  * - `_private` makes an empty folder in the one that was entered, for us alone, and enters that. `..` is then the one that was entered.
  * - `_leave` goes back, and removes it with the files in it.
+ * - `_label OTHER FILE` gives a file the label of the one whose place it takes, or of the folder around, where the machine has labels (SELinux):
+ *   a rename keeps a file's own, and a component could not read it.
  *
  * Each returns with a status and a reason on stderr where it can't. What is in a private folder, and in folders that only root may write to,
  * may be named without a thought; of everything else by `../NAME`, and with commands that follow no link: `mv -fT`, `rm -f`, `ln -T`.
@@ -68,4 +70,9 @@ if [ "$_s" ]; then rm -rf -- ./*; cd .. && rmdir -- "$_s"
 # Made, and perhaps not entered: it is empty.
 elif [ "$_t" ]; then rmdir -- "$_t" 2>/dev/null || rmdir -- "../$_t" 2>/dev/null || :; fi
 _s=; _t=
+}
+_label() {
+! selinuxenabled 2>/dev/null && return
+_like=$1; { [ -f "$_like" ] && [ ! -L "$_like" ]; } || _like=..
+chcon -Rh --reference="$_like" -- "$2"
 }`

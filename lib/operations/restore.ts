@@ -36,7 +36,7 @@ export async function restoreFiles(
     ),
     ...inFolders(paths, path => {
       const staged = quote(`../${splitPath(stagedPath(path, run)).name}`)
-      return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; find 0 ! -type l -exec sync {} +; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`
+      return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; _label ${quote(`../${splitPath(path).name}`)} 0; find 0 ! -type l -exec sync {} +; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`
     }),
     ...inFolders(paths, path => {
       const [staged, place] = [stagedPath(path, run), path].map(one => quote(`./${splitPath(one).name}`))

@@ -5,16 +5,25 @@ import { join } from 'node:path'
 import test from 'ava'
 import { workbench } from '../cli/_rekey.ts'
 
-/** Has hosts note what they have on the disk: the folder in which `sync` is called, and what it is given. */
+/**
+ * Has hosts note what they have on the disk: the folder in which `sync` is called, and what it is given; and what they label, as hosts with
+ * SELinux do.
+ */
 function watchSyncs(folder: string) {
-  const log = join(folder, 'synced')
+  const [log, labels] = [join(folder, 'synced'), join(folder, 'labelled')]
   mkdirSync(join(folder, 'bin'))
-  writeFileSync(join(folder, 'bin/sync'), `#!/bin/sh\necho "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"\n`, {
-    mode: 0o755,
-  })
+  const programs = {
+    sync: `echo "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"`,
+    selinuxenabled: 'exit 0',
+    chcon: `echo "$(cd .. && pwd) $*" >>${labels}`,
+  }
+  for (const [name, script] of Object.entries(programs))
+    writeFileSync(join(folder, 'bin', name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  const linesOf = (file: string) => readFileSync(file, 'utf8').trim().split('\n')
   return {
     env: { PATH: `${join(folder, 'bin')}:${process.env['PATH']}` },
-    all: () => readFileSync(log, 'utf8').trim().split('\n'),
+    all: () => linesOf(log),
+    labels: () => linesOf(labels),
   }
 }
 
@@ -48,6 +57,9 @@ export default playbook({ name: 'swap', summary: 's', vars: z.object({}), plays:
     ['one', 'two'].map(name => readdirSync(join(bench.folder, name))),
     [['changed'], ['changed']],
   )
+  // What takes the place of a file has its label.
+  const like = ['one', 'two'].map(name => `${join(bench.folder, name)} -Rh --reference=../changed -- f`)
+  t.deepEqual(syncs.labels(), like)
   const config = join(bench.folder, 'templates.hcl')
   writeFileSync(config, `template {\n contents = "rendered"\n destination = "one/changed"\n}\n`)
   const rendered = await bench.rekey(['template', 'h1', '-i', bench.inventory, '-c', config])
@@ -83,6 +95,7 @@ export default playbook({ name: 'back', summary: 's', vars: z.object({}), plays:
   t.is(called.code, 0, called.stdout + called.stderr)
   t.is(readFileSync(join(there!, 'changed'), 'utf8'), 'as it was')
   t.deepEqual(readdirSync(away!), [])
+  t.deepEqual(syncs.labels(), [`${there} -Rh --reference=../changed -- 0`, `${there} -Rh --reference=.. -- 0`])
   const synced = syncs.all()
   t.is(synced.filter(line => line.startsWith(`${there}/`) && line.endsWith(' 0')).length, 1, synced.join('\n'))
   for (const folder of [there, away]) t.true(synced.includes(`${folder} .`), synced.join('\n'))
