@@ -80,7 +80,14 @@ function componentOf(component: ComponentName, run: FoundRun, found: FoundText, 
     runs: run.runs,
     processes: run.processes.map(({ pid }) => pid),
     flags,
-    files: [...named, ...ofEtcdctl(component, run, places), ...named.flatMap(file => inKubeconfig(file, found, host))],
+    files: [
+      ...named,
+      ...(inPod ? [] : piecesOf(component, flags, places, found)).map(
+        ({ path, real }): NamedFile => ({ role: 'config', by: '--config-dir', path, real }),
+      ),
+      ...ofEtcdctl(component, run, places),
+      ...named.flatMap(file => inKubeconfig(file, found, host)),
+    ],
     endpoints: endpointsOf(component, flags),
     drift: run.drift,
   }
@@ -116,9 +123,11 @@ function allFlags(component: ComponentName, run: FoundRun, places: Places, found
       host,
     })
   }
-  const { flags: ofFile, where } = file
-    ? flagsOfConfiguration(component, file.text, `${host}:${path}`)
-    : { flags: {}, where: {} as Record<string, string> }
+  const read = [...(file ? [file] : []), ...piecesOf(component, ofWords, places, found)].map(one =>
+    flagsOfConfiguration(component, one.text, `${host}:${one.path}`),
+  )
+  const ofFile: Flags = Object.assign({}, ...read.map(one => one.flags))
+  const where: Record<string, string> = Object.assign({}, ...read.map(one => one.where))
   const alone = component === 'etcd' && file !== undefined
   const flags: Flags = alone
     ? { ...ofFile, 'config-file': configured ?? [] }
@@ -129,6 +138,16 @@ function allFlags(component: ComponentName, run: FoundRun, places: Places, found
     return where[flag] ?? `--${flag}`
   }
   return { flags, by }
+}
+
+/** The files that a kubelet goes by beside its configuration file, of which each later one has the last word: `*.conf` in the folder of `--config-dir`. */
+function piecesOf(component: ComponentName, flags: Flags, places: Places, { files }: FoundText): FoundFile[] {
+  const named = component === 'kubelet' ? flags['config-dir']?.at(-1) : undefined
+  if (named === undefined) return []
+  const folder = places.hostPath(named)
+  return [...files.values()]
+    .filter(({ path, text }) => path !== folder && isWithin(path, folder) && path.endsWith('.conf') && text !== '')
+    .sort((one, other) => (one.path < other.path ? -1 : 1))
 }
 
 /** What etcdctl is told in the environment of etcd, as Kubespray does. */

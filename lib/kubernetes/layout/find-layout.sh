@@ -168,7 +168,8 @@ printf '== units\n%s\n' "$of_systemd"
 read_by_them=$(environments "$of_systemd")
 [ -z "$read_by_them" ] || printf '%s\n' "$read_by_them"
 
-# What these name, what the files name that they name, and once more; with the manifests of the folder that the kubelet is told.
+# What these name, what the files name that they name, and once more; with the manifests and the pieces of configuration in the folders that the
+# kubelet is told.
 named=$(printf '%s\n' "$running" '== units' "$of_systemd" "$read_by_them" | paths)
 round=0
 all=
@@ -181,7 +182,7 @@ while [ "$round" -lt 4 ]; do
   [ -z "$out" ] || printf '%s\n' "$out"
   all=$all$newline$out
   seen=$seen$(printf '%s\n' "$named")$newline
-  folders=$({ printf '%s\n' "$running" "$of_systemd" "$read_by_them" | grep -oE -e '--pod-manifest-path[= ]/[^ "]+' | sed 's/.*[= ]//'; printf '%s\n' "$all" | sed -n 's/^|staticPodPath:[[:space:]]*"\{0,1\}\([^"[:space:]]*\).*/\1/p'; echo /etc/kubernetes/manifests; } | sort -u)
+  folders=$({ printf '%s\n' "$running" "$of_systemd" "$read_by_them" | grep -oE -e '--(pod-manifest-path|config-dir)[= ]/[^ "]+' | sed 's/.*[= ]//'; printf '%s\n' "$all" | sed -n 's/^|staticPodPath:[[:space:]]*"\{0,1\}\([^"[:space:]]*\).*/\1/p'; echo /etc/kubernetes/manifests; } | sort -u)
   named=$({
     printf '%s\n' "$out" | paths
     [ "$round" -gt 2 ] || printf '%s\n' "$folders" | while IFS= read -r folder; do find -H "${folder%/}" -maxdepth 1 ! -name '.*' \( -type f -o -type l \) 2>/dev/null; done

@@ -242,6 +242,34 @@ client-transport-security:
   t.is(layout.components.etcd?.files[0]?.by, 'client-transport-security.cert-file')
 })
 
+test('a kubelet’s configuration goes on in the pieces of a folder, of which the last one counts', t => {
+  const folder = '/etc/kubernetes/kubelet.conf.d'
+  const { process, unit } = running(9, 'kubelet.service', '/usr/bin/kubelet', [
+    '--config=/var/lib/kubelet/config.yaml',
+    `--config-dir=${folder}`,
+  ])
+  const says = (text: string) => ({ text: `kind: KubeletConfiguration\n${text}` })
+  const layout = layoutOf({
+    processes: [process],
+    units: [unit],
+    files: {
+      [`${folder}/20-own.conf`]: says('tlsCertFile: /etc/node/node.crt\ntlsPrivateKeyFile: /etc/node/node.key\n'),
+      [`${folder}/10-ca.conf`]: says(
+        'tlsCertFile: /not/this.crt\nauthentication: {x509: {clientCAFile: /etc/node/ca.crt}}\n',
+      ),
+      [`${folder}/30-note.txt`]: says('tlsCertFile: /nor/this.crt\n'),
+      '/var/lib/kubelet/config.yaml': says('authentication: {x509: {clientCAFile: /etc/kubernetes/pki/ca.crt}}\n'),
+    },
+  })
+  t.deepEqual(filesOf(layout, 'kubelet'), [
+    'serving /etc/node/node.crt /etc/node/node.key',
+    'client-ca /etc/node/ca.crt',
+    'config /var/lib/kubelet/config.yaml',
+    `config ${folder}/10-ca.conf`,
+    `config ${folder}/20-own.conf`,
+  ])
+})
+
 test('kube-proxy of a DaemonSet is a pod, and names no file of the host', t => {
   const { components } = layoutOf({
     processes: [

@@ -50,9 +50,11 @@ run('reads processes, what they name, what that names, and what lies beside it; 
     join(etc, 'manifests/kube-scheduler.yaml'),
     'apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: [kube-scheduler, --kubeconfig=/etc/kubernetes/kubeconfig]\n',
   )
+  mkdirSync(join(etc, 'pieces'))
+  writeFileSync(join(etc, 'pieces/10.conf'), 'kind: KubeletConfiguration\ntlsCertFile: /etc/kubernetes/both.pem\n')
   const program = join(folder, 'etcd')
   copyFileSync('/bin/sh', program)
-  const args = ['-c', 'sleep 30; :', '--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words\nand lines']
+  const args = ['-c', 'sleep 30; :', '--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words\nand lines', '--config-dir=/etc/kubernetes/pieces']
   const env = {
     ETCD_CERT_FILE: '/etc/kubernetes/both.pem',
     ETCD_PASSWORD: 'pass-of-etcd',
@@ -70,7 +72,7 @@ run('reads processes, what they name, what that names, and what lies beside it; 
   const found = readFoundText(text)
   t.true(found.whole)
   const etcd = found.processes.find(({ pid }) => pid === child.pid)
-  t.deepEqual(etcd?.words.slice(3), ['--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words and lines'])
+  t.deepEqual(etcd?.words.slice(3), ['--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words and lines', '--config-dir=/etc/kubernetes/pieces'])
   t.deepEqual(etcd?.environment, { ETCD_CERT_FILE: '/etc/kubernetes/both.pem' })
   const at = (path: string) => found.files.get(path)
   t.like(at('/etc/kubernetes/both.pem'), { key: 'private', certificates: [leaf.pem] })
@@ -80,6 +82,7 @@ run('reads processes, what they name, what that names, and what lies beside it; 
   t.deepEqual(at(`${elsewhere}/peer.pem`)?.certificates, [leaf.pem])
   t.deepEqual(at(`${elsewhere}/beside.pem`)?.certificates, [leaf.pem])
   t.is(at('/etc/kubernetes/manifests/.hidden.yaml'), undefined)
+  t.regex(at('/etc/kubernetes/pieces/10.conf')?.text ?? '', /tlsCertFile/)
   t.regex(at('/etc/kubernetes/manifests/kube-scheduler.yaml')?.text ?? '', /kind: Pod/)
   t.regex(
     at('/etc/kubernetes/kubeconfig')?.text ?? '',
