@@ -54,7 +54,14 @@ run('reads processes, what they name, what that names, and what lies beside it; 
   writeFileSync(join(etc, 'pieces/10.conf'), 'kind: KubeletConfiguration\ntlsCertFile: /etc/kubernetes/both.pem\n')
   const program = join(folder, 'etcd')
   copyFileSync('/bin/sh', program)
-  const args = ['-c', 'sleep 30; :', '--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words\nand lines', '--config-dir=/etc/kubernetes/pieces']
+  const args = [
+    '-c',
+    'sleep 30; :',
+    '--config-file=/etc/kubernetes/configured/etcd.yml',
+    '--two',
+    'words\nand lines',
+    '--config-dir=/etc/kubernetes/pieces',
+  ]
   const env = {
     ETCD_CERT_FILE: '/etc/kubernetes/both.pem',
     ETCD_PASSWORD: 'pass-of-etcd',
@@ -72,7 +79,12 @@ run('reads processes, what they name, what that names, and what lies beside it; 
   const found = readFoundText(text)
   t.true(found.whole)
   const etcd = found.processes.find(({ pid }) => pid === child.pid)
-  t.deepEqual(etcd?.words.slice(3), ['--config-file=/etc/kubernetes/configured/etcd.yml', '--two', 'words and lines', '--config-dir=/etc/kubernetes/pieces'])
+  t.deepEqual(etcd?.words.slice(3), [
+    '--config-file=/etc/kubernetes/configured/etcd.yml',
+    '--two',
+    'words and lines',
+    '--config-dir=/etc/kubernetes/pieces',
+  ])
   t.deepEqual(etcd?.environment, { ETCD_CERT_FILE: '/etc/kubernetes/both.pem' })
   const at = (path: string) => found.files.get(path)
   t.like(at('/etc/kubernetes/both.pem'), { key: 'private', certificates: [leaf.pem] })
