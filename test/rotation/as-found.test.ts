@@ -1,5 +1,8 @@
 // What is compared with what was found before a rotation, and what the inventory adds to it.
 import 'reflect-metadata'
+import { once } from 'node:events'
+import { type AddressInfo, connect } from 'node:net'
+import { createServer } from 'node:tls'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import type { FoundComponent, HostLayout } from '../../lib/kubernetes/layout/host-layout.ts'
@@ -110,6 +113,41 @@ test('what was changed and not restarted is refused, and told where it is accept
   t.deepEqual(await drift.compare.run(drifted(['drift/m1/*'])), [
     'kube-scheduler of m1: the manifest has --v=4, and its process does not',
   ])
+})
+
+async function connected(port: number, address: string) {
+  const socket = connect(port, address)
+  await once(socket, 'connect')
+  return socket
+}
+
+test('a port that presents another certificate than its file has now is told, and is no reason to stop', async t => {
+  const [before, now] = await Promise.all(['CN=before', 'CN=now'].map(name => issue({ name, issuer: etcdCa })))
+  const server = createServer({ cert: before!.pem, key: before!.keyPem })
+  t.teardown(() => server.close())
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const { port } = server.address() as AddressInfo
+  const path = '/etc/ssl/etcd/ssl/member-m1.pem'
+  const etcd: FoundComponent = {
+    ...(kubeadmLayout('m1', true).components.etcd as FoundComponent),
+    endpoints: [
+      { address: '127.0.0.1', port, role: 'serving' },
+      // Nobody listens there: what is down is another check's.
+      { address: '127.0.0.1', port: 1, role: 'serving' },
+    ],
+    files: [{ role: 'serving', by: 'ETCD_CERT_FILE', path, real: path }],
+    drift: [],
+  }
+  const told = (lies: string) =>
+    drift.compare.run({
+      ...drifted([]),
+      forward: (address: string, asked: number) => connected(asked, address),
+      registered: () => reading({ [path]: lies }, { host: 'm1', layout: { host: 'm1', components: { etcd } } }),
+    } as unknown as StepContext<{ accept: string[] }>)
+  t.deepEqual(await told(now!.pem), [
+    `etcd on m1:${port} presents another certificate than ${path} has: that was written after it started, and it was not restarted`,
+  ])
+  t.deepEqual(await told(before!.pem), [])
 })
 
 test('where the CA’s own key signs tokens, API servers are to know the old one as well; where they have a key of their own, not', t => {
