@@ -72,6 +72,23 @@ test('each room has its arrows in the linter, and circles of types are circles',
   t.deepEqual(linter.rules.suspicious['noImportCycles'], { level: 'error', options: { ignoreTypes: false } })
 })
 
+test('each folder of lib is named by the page that is its map, among the lines of its room', t => {
+  const map = read('docs/architecture.md').split('```')[1] ?? ''
+  const roomOf = (line: string) => /^(lib\/[\w-]+)/.exec(line)?.[1]
+  const said = new Map<string, string>()
+  let room = ''
+  for (const line of map.split('\n')) {
+    room = roomOf(line) ?? (line.startsWith(' ') ? room : '')
+    said.set(room, `${said.get(room) ?? ''}${line}\n`)
+  }
+  const folders = [...new Set(files.filter(file => file.startsWith('lib/')).map(file => dirname(file)))]
+  const unsaid = folders.filter(folder => {
+    const lines = said.get(roomOf(folder) ?? '') ?? ''
+    return folder !== 'lib' && !new RegExp(`(?<![\\w-])${basename(folder)}(?![\\w-])`).test(lines)
+  })
+  t.deepEqual(unsaid, [])
+})
+
 test('where a cluster keeps its files is said by its layout, and by nobody who issues or rotates', t => {
   const paths = /\/etc\/(kubernetes|ssl|etcd)|\/var\/lib\/(kubelet|etcd|kubernetes)/
   t.deepEqual(
