@@ -68,15 +68,19 @@ export function urlExtensions({ issuing = [], crl = [], ocsp = [] }: IssuerUrls 
   ]
 }
 
-/** A request for the certificate of a CA. */
-export async function makeRequest(commonName: string, privateKey: KeyObject): Promise<string> {
+/** A request for the certificate of a CA, or of a client with organizations. */
+export async function makeRequest(
+  commonName: string,
+  privateKey: KeyObject,
+  organizations: readonly string[] = [],
+): Promise<string> {
   const algorithm = algorithmOf(privateKey)
   const [pkcs8, spki] = [
     privateKey.export({ type: 'pkcs8', format: 'der' }),
     createPublicKey(privateKey.export({ type: 'pkcs8', format: 'pem' })).export({ type: 'spki', format: 'der' }),
   ]
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
-    name: new x509.Name([{ CN: [commonName] }]).toString(),
+    name: new x509.Name([...organizations.map(name => ({ O: [name] })), { CN: [commonName] }]).toJSON(),
     keys: {
       privateKey: await webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']),
       publicKey: await webcrypto.subtle.importKey('spki', spki, algorithm, true, ['verify']),

@@ -1,0 +1,25 @@
+// Whom clients of a cluster trust at this moment, and whom its API servers let in: as bundles, from the keyset of its CA.
+import type { CertificateFacts } from '../../pki/certificates/certificate.ts'
+import type { Keyset, KeysetItem, TrustDirection } from '../../pki/keyset.ts'
+
+/**
+ * The CAs of a keyset that one side trusts now, PEM: the primary first, for those who read one certificate alone, then what comes next and what
+ * was. Of a key that has several certificates the one that is its own and lasts longest; none that has expired.
+ */
+export function bundleOf({ items }: Keyset, direction: TrustDirection, now = new Date()): string {
+  const isTrusted = ({ trustedBy }: KeysetItem) =>
+    trustedBy.some(({ kind, directions }) => kind !== 'copy' && directions.includes(direction))
+  return items
+    .filter(isTrusted)
+    .flatMap(({ certificates }) =>
+      bestOf(certificates.filter(({ notBefore, notAfter }) => notBefore <= now && now <= notAfter)),
+    )
+    .map(({ pem }) => pem)
+    .join('')
+}
+
+/** A cross-signed one is for chains: as an anchor it would end with the CA that signed it. */
+function bestOf(valid: readonly CertificateFacts[]): CertificateFacts[] {
+  const best = valid.find(({ subject, issuer }) => subject === issuer) ?? valid[0]
+  return best ? [best] : []
+}
