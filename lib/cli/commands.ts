@@ -52,6 +52,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     'the keys that a cluster signs with and trusts, their states, and who goes by them; reads only',
     async () => (await import('./reading/keysets.ts')).keysetsCommand(),
   ),
+  kubeconfig: listed(
+    '[options]',
+    'a kubeconfig with the CAs that users are to trust now, and with credentials where they are asked for',
+    async () => (await import('./reading/kubeconfig.ts')).kubeconfigCommand(),
+  ),
   ca: listed('', 'keep a CA in an encrypted file, for clusters without Vault', async () =>
     (await import('./ca.ts')).caCommand(),
   ),

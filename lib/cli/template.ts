@@ -72,7 +72,7 @@ export function templateCommand(): Command {
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
   return withOutputOptions(
-    withCaKeyOptions(withConnectionOptions(withInventoryOptions(command), '--connection <kind>')),
+    withCaKeyOptions(withConnectionOptions(withInventoryOptions(command), { kind: '--connection <kind>' })),
   )
     .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
     .requiredOption('-c, --config <path>', 'configuration in HCL or JSON: a file, or a folder of files')

@@ -39,9 +39,12 @@ const passphraseTries = 3
 
 /**
  * Adds Ansible's options for connecting, by its letters.
- * @param kind the flags for the kind of connection, where the command has another use for the letter
+ * @param kind, user the flags for these, where the command has another use for the usual ones
  */
-export function withConnectionOptions(command: Command, kind = '-c, --connection <kind>'): Command {
+export function withConnectionOptions(
+  command: Command,
+  { kind = '-c, --connection <kind>', user = '-u, --user <name>' }: { kind?: string; user?: string } = {},
+): Command {
   return command
     .addOption(
       new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
@@ -49,7 +52,7 @@ export function withConnectionOptions(command: Command, kind = '-c, --connection
     .option('-T, --timeout <seconds>', 'until a connection is given up, where the inventory does not say', seconds)
     .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
     .option('--ssh-extra-args <args>', 'more of them')
-    .option('-u, --user <name>', 'log in as this user where the inventory names none')
+    .option(user, 'log in as this user where the inventory names none')
     .option('--private-key <file>', 'log in with this key where the inventory names none')
     .option('-k, --ask-pass', 'ask for the password to log in with')
     .addOption(

@@ -7,9 +7,8 @@ import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
 import { behindOf, type Keyset, type KeysetItem, type KeyUse, keysetsOf, type Truster } from '../../pki/keyset.ts'
-import type { Vault } from '../../pki/vault/contract.ts'
-import { connectVault } from '../../pki/vault/vault.ts'
 import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
+import { inVault } from './vault.ts'
 
 interface KeysetsOptions extends ReadingOptions {
   json?: boolean
@@ -74,27 +73,14 @@ async function readKeysets(cluster: Reading, options: KeysetsOptions): Promise<K
 }
 
 /** What the Vault keeps that the inventory names, in the mounts that rotate-ca uses. */
-async function issuersOf(
-  { hosts, masters, signal, missed }: Reading,
-  found: readonly KeysOfHost[],
-): Promise<KeysOfIssuer[]> {
-  const { vars } = masters[0] ?? hosts[0]!
-  const text = (name: string) => (typeof vars[name] === 'string' ? vars[name] : undefined)
-  const [address, tokenFile] = [text('vault_addr'), text('vault_token_file')]
-  if (address === undefined || tokenFile === undefined) return []
-  let vault: Vault | undefined
-  try {
-    vault = await connectVault({ address, caFile: text('vault_cacert'), tokenFile, signal })
-    const layouts = found.flatMap(one => one.found?.layout ?? [])
-    return await keysOfVault(vault, mountsOf(vars, layouts))
-  } catch (error) {
-    signal.throwIfAborted()
-    if (!(error instanceof RekeyError)) throw error
-    missed(`what the Vault keeps is left out: ${error.message}`)
-    return []
-  } finally {
-    vault?.close()
-  }
+async function issuersOf(cluster: Reading, found: readonly KeysOfHost[]): Promise<KeysOfIssuer[]> {
+  const layouts = found.flatMap(one => one.found?.layout ?? [])
+  const read = await inVault(
+    cluster,
+    (vault, vars) => keysOfVault(vault, mountsOf(vars, layouts)),
+    message => cluster.missed(`what the Vault keeps is left out: ${message}`),
+  )
+  return read ?? []
 }
 
 /** A keyset as people read it: a line for each key, and below it what is behind, and who goes by it though it is not the primary. */

@@ -1,16 +1,14 @@
-// Whom clients of a cluster trust at this moment, and whom its API servers let in: as bundles, from the keyset of its CA.
+// Whom clients of a cluster trust at this moment, as a bundle, from the keyset of its CA.
 import type { CertificateFacts } from '../../pki/certificates/certificate.ts'
-import type { Keyset, KeysetItem, TrustDirection } from '../../pki/keyset.ts'
+import type { Keyset, KeysetItem, Truster } from '../../pki/keyset.ts'
 
 /**
- * The CAs of a keyset that one side trusts now, PEM: the primary first, for those who read one certificate alone, then what comes next and what
- * was. Of a key that has several certificates the one that is its own and lasts longest; none that has expired.
+ * The CAs of a keyset that these trust now, PEM: the primary first, for those who read one certificate alone, then what comes next and what was.
+ * Of a key that has several certificates the one that is its own and lasts longest; none that is not valid now.
  */
-export function bundleOf({ items }: Keyset, direction: TrustDirection, now = new Date()): string {
-  const isTrusted = ({ trustedBy }: KeysetItem) =>
-    trustedBy.some(({ kind, directions }) => kind !== 'copy' && directions.includes(direction))
+export function bundleOf({ items }: Keyset, trusts: (truster: Truster) => boolean, now = new Date()): string {
   return items
-    .filter(isTrusted)
+    .filter(({ trustedBy }: KeysetItem) => trustedBy.some(trusts))
     .flatMap(({ certificates }) =>
       bestOf(certificates.filter(({ notBefore, notAfter }) => notBefore <= now && now <= notAfter)),
     )

@@ -80,7 +80,11 @@ export async function makeRequest(
     createPublicKey(privateKey.export({ type: 'pkcs8', format: 'pem' })).export({ type: 'spki', format: 'der' }),
   ]
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
-    name: new x509.Name([...organizations.map(name => ({ O: [name] })), { CN: [commonName] }]).toJSON(),
+    // As they are: a plain text would be read for quotes and backslashes.
+    name: new x509.Name([
+      ...organizations.map(name => ({ O: [{ utf8String: name }] })),
+      { CN: [{ utf8String: commonName }] },
+    ]),
     keys: {
       privateKey: await webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, false, ['sign']),
       publicKey: await webcrypto.subtle.importKey('spki', spki, algorithm, true, ['verify']),
