@@ -1,7 +1,10 @@
 // `rekey certs` on a real cluster, against those who look there too: kubeadm, openssl on each port, kubectl.
 import { X509Certificate } from 'node:crypto'
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
+import { temporaryFolder } from '../_temporary.ts'
 import { name, rekey } from './_lab.ts'
 
 interface Row {
@@ -122,6 +125,26 @@ test.serial('it says what those can not: who issued what, and what is served tha
   }
   const served = (port: string) => rows.find(({ place, isAuthority }) => place === port && !isAuthority)!
   t.truthy(served('10250').issuerFingerprint)
+})
+
+test.serial('users are handed a kubeconfig by which each server knows them, for as long as was asked', async t => {
+  const file = join(temporaryFolder('kubeconfig'), 'jane.conf')
+  const asked = ['--user', 'jane', '--group', 'dev', '--ttl', '20m', '-o', file]
+  const { code, stderr } = await rekey(['kubeconfig', ...inventory(), ...asked])
+  t.is(code, 0, stderr)
+  t.regex(stderr, /signed by the key of \w+ on m1, which has not left it/)
+  t.is(statSync(file).mode & 0o777, 0o600)
+  const given = `f=$(mktemp); trap 'rm -f "$f"' EXIT; cat >"$f" <<'END'\n${readFileSync(file, 'utf8')}\nEND\n`
+  for (const { address } of machines('master')) {
+    const whoami = `kubectl --kubeconfig "$f" --server https://${address}:6443 auth whoami -o jsonpath='{.status.userInfo}'`
+    const who = JSON.parse(await on('m1', given + whoami))
+    t.like(who, { username: 'jane', groups: ['dev', 'system:authenticated'] }, address)
+  }
+  const verify = (minutes: number) =>
+    `${given}sed -n 's/ *client-certificate-data: //p' "$f" | base64 -d |
+      openssl verify -CAfile /etc/kubernetes/pki/ca.crt -attime $(($(date +%s) + ${minutes * 60})) 2>&1; true`
+  t.regex(await on('m1', verify(18)), /^stdin: OK$/m)
+  t.regex(await on('m1', verify(22)), /certificate has expired/)
 })
 
 test.serial('it exits with 2 when something is due within the time that is asked for', async t => {

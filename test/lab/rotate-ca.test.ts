@@ -5,6 +5,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
+import { readKubeconfig } from '../../lib/kubernetes/api/kubeconfig.ts'
 import * as lab from '../../lib/lab/index.ts'
 import {
   copyOfInventory,
@@ -342,7 +343,15 @@ for (const [round, more] of [
     t.true(Math.max(...gaps) <= 30, endpoint)
 
     await assertRotated(shape, folder, old)
-    t.pass()
+
+    // What users are handed then is of the new CA alone, whose key only Vault has.
+    const handed = scratchFile('jane.conf', '')
+    const asked = ['--user', 'jane', '--ttl', '20m', '-o', handed, '--force']
+    const called = await rekey(['kubeconfig', '-i', lab.inventoryPath(name), ...asked])
+    t.is(called.code, 0, called.stderr)
+    t.regex(called.stderr, /^jane until .*, signed by Vault \S+ with [0-9a-f]{8}$/m)
+    const { ca } = readKubeconfig(readFileSync(handed, 'utf8'), handed)
+    t.false(ca.includes(old.authority.trim()))
   })
 }
 

@@ -1,6 +1,6 @@
 // How users get into a cluster now: what its masters say of that, who signs for somebody, and whether each API server knows them then.
 import { RekeyError } from '../../errors.ts'
-import { ApiError, type KubernetesApi, kubernetesApi } from '../../kubernetes/api/api.ts'
+import { ApiError, foundAt, type KubernetesApi, kubernetesApi } from '../../kubernetes/api/api.ts'
 import { readAdministrator } from '../../kubernetes/api/cluster.ts'
 import { kubeconfigFields } from '../../kubernetes/api/kubeconfig.ts'
 import type { KubeconfigUser } from '../../kubernetes/api/kubeconfig-text.ts'
@@ -83,12 +83,7 @@ async function administratorOn(
 async function publishedIn(api: KubernetesApi): Promise<SaidTrust[]> {
   const all = await Promise.all(
     ['default', 'kube-system'].map(async namespace => {
-      const found = await api
-        .get(`/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`)
-        .catch((error: Error) => {
-          if (error instanceof ApiError && error.status === 404) return undefined
-          throw error
-        })
+      const found = await foundAt(api, `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`)
       const bundle: unknown = found?.['data']?.['ca.crt']
       return typeof bundle === 'string' ? [{ where: `ConfigMap ${namespace}/kube-root-ca.crt`, bundle }] : []
     }),
@@ -239,7 +234,7 @@ export async function knownOn(
   cluster: Reading,
   { access, masters }: FoundAccess,
   user?: KubeconfigUser,
-): Promise<void> {
+): Promise<string[]> {
   const asked = await Promise.all(
     masters.map(async ({ session, found }) => {
       const server = found?.layout.components['kube-apiserver']
@@ -265,9 +260,9 @@ export async function knownOn(
   const names = asked.filter(one => one !== undefined)
   if (names.length > 0) return names
   throw new RekeyError('no API server was seen to be trusted by it', {
-      code: 'kubeconfig.untrusted',
-      hint: cluster.notices.at(-1),
-    })
+    code: 'kubeconfig.untrusted',
+    hint: cluster.notices.at(-1),
+  })
 }
 
 async function requireKnown(api: KubernetesApi, host: string, { name }: KubeconfigUser): Promise<void> {
