@@ -55,7 +55,7 @@ export const commands: Readonly<Record<string, Listed>> = {
   kubeconfig: listed(
     '[options]',
     'a kubeconfig with the CAs that users are to trust now, and with credentials where they are asked for',
-    async () => (await import('./reading/kubeconfig.ts')).kubeconfigCommand(),
+    async () => (await import('./users/kubeconfig.ts')).kubeconfigCommand(),
   ),
   ca: listed('', 'keep a CA in an encrypted file, for clusters without Vault', async () =>
     (await import('./ca.ts')).caCommand(),

@@ -9,7 +9,7 @@ import { parseDuration } from '../../playbook/duration.ts'
 import { type ConnectionOptions, withConnectionOptions } from '../options/connection.ts'
 import { type InventoryOptions, withInventoryOptions } from '../options/inventory.ts'
 import { positiveInteger } from '../options/whole-number.ts'
-import { type Reading, reading } from './cluster.ts'
+import { type Reading, reading } from '../reading/cluster.ts'
 import { readOwnFile, requireFree, writeOwnFile } from './own-file.ts'
 import { type Administrator, asAdministrator, type FoundAccess, issueTo, knownOn, lookAtAccess } from './user-access.ts'
 

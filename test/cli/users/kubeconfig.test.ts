@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { requireFree, writeOwnFile } from '../../../lib/cli/reading/own-file.ts'
+import { requireFree, writeOwnFile } from '../../../lib/cli/users/own-file.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { workbench } from '../_rekey.ts'
 

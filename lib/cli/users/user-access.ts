@@ -17,8 +17,8 @@ import { signOnHost } from '../../pki/certificates/host-signing.ts'
 import type { KeysetItem } from '../../pki/keyset.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { tellSecret } from '../../secrets/index.ts'
-import type { Reading } from './cluster.ts'
-import { inVault } from './vault.ts'
+import type { Reading } from '../reading/cluster.ts'
+import { inVault } from '../reading/vault.ts'
 
 /** The administrator, as a master's kubeconfig has them. */
 export interface Administrator {
