@@ -1,4 +1,5 @@
 // The tests of `npm test`: all but those that take an sshd or a lab.
+import { makeAvaInOne } from './test/_ava-in-one.js'
 
 /** Those that take the longest, and mostly wait: begun first, the others find room beside them, and none goes on alone in the end. */
 const longest = [
@@ -15,6 +16,8 @@ const placeOf = file => {
   const place = longest.findIndex(name => file.endsWith(`/test/${name}.test.ts`))
   return place === -1 ? longest.length : place
 }
+
+await makeAvaInOne()
 
 export default {
   files: ['test/**/*.test.ts', '!test/lab/**', '!test/ssh/**', '!test/inventory/random/random.test.ts'],

@@ -3,5 +3,7 @@
 import { enableCompileCache } from 'node:module'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { useAvaInOne } from './_ava-in-one.js'
 
 enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'rekey', 'compiled'))
+useAvaInOne()

@@ -1,4 +1,8 @@
 // Every way to a host, what goes wrong on it and on the way, and runs that stop in the middle: real sshds, a few test files at a time.
+import { makeAvaInOne } from '../_ava-in-one.js'
+
+await makeAvaInOne()
+
 export default {
   files: ['test/ssh/**/*.test.ts'],
   extensions: ['ts'],
