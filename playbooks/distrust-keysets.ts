@@ -2,7 +2,7 @@
 // Third stage of a graceful rotation: nobody trusts the old CAs any more. Before that, whoever still has what they signed is named; after it,
 // each server refuses it, also what was signed with the old key just now. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { keysets } from 'rekey/rotation'
+import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { stages } = keysets
@@ -16,6 +16,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See whether the API may be away, where it must be', stages.distrustRestarts.mayBeAway),
       step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
       step('Every server lets in a client of the new CA', stages.primaryEverywhere),
       step('See that the API server presents its new pair', keysets.pairReread),
@@ -24,14 +25,16 @@ export default playbook({
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteFormer),
+      step('Note what goes by the files, for the way back', stages.distrustRestarts.undone),
     ]),
     // The first API server alone, as a canary.
-    play<Context>('Distrust the old CAs', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+    play<Context>('Distrust the old CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Take the old CAs out of the files', stages.distrust),
       step('See that the servers of this host refuse what the old CAs signed, and could sign', stages.formerRefused),
       step('See that they let in a client of the new CA', stages.primaryLetIn),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),
+    ...stages.distrustRestarts.plays,
     play<Context>('Tell the others', { hosts: 'masters', tags: ['trust'] }, [
       step('Take the old CAs out of what API servers have told others', stages.untold),
     ]),

@@ -2,7 +2,7 @@
 // Second stage of a graceful rotation: the new CAs sign, and what they sign takes the place of what the old ones did, one API server before
 // the others. Both are trusted, so nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { authorities, issue, keysets } from 'rekey/rotation'
+import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { stages } = keysets
@@ -27,18 +27,20 @@ export default playbook({
       step('Write the roles', authorities.writeRoles),
       step('Make a policy and a short-lived token for this run', authorities.makeToken),
     ]),
-    play<Context>('Certificates', { hosts: 'masters', tags: ['certificates'] }, [
+    play<Context>('Certificates', { hosts: everyMachine, tags: ['certificates'] }, [
+      step('Note what goes by the certificates, for the way back', keysets.swapRestarts.undone),
       step('Keep the old CAs and what they signed', keysets.keepOld),
       step('Issue the certificates of this host, and stage them beside the live files', keysets.issueAndStage),
-      step('Verify what is staged: chain, key, names', issue.verifyIssued),
+      step('Verify what is staged: chain, key, names', keysets.verifyIssued),
     ]),
     // The first API server alone, as a canary.
-    play<Context>('Use the new certificates', { hosts: 'masters', serial: [1, '100%'], tags: ['swap'] }, [
+    play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [
       step('Put the certificates of this host in place', keysets.swapIn),
       step('See that the API server has read its pair again', keysets.pairReread),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),
-    play<Context>('The new CAs first', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+    ...keysets.swapRestarts.plays,
+    play<Context>('The new CAs first', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs before the old ones', stages.reorder),
       step('See that the servers of this host let in a client of the new CA', stages.nextLetIn),
       step('Take the keys of the old CAs away from beside them', stages.oldKeysGone),

@@ -89,9 +89,9 @@ const change: Play<Context>[] = [
     step('Restart etcd on machines of its own, member by member', withPlace(renewal.restart.etcdMembers)),
     step('Restart etcd and the API servers, master by master', withPlace(renewal.restart.apiServers)),
     step('Restart controller-managers and schedulers, those that lead last', withPlace(renewal.restart.controllers)),
+    step('Restart kube-proxy where it is a unit', withPlace(renewal.restart.kubeProxies)),
   ]),
   play<Context>('Restart what is a unit of its own', { hosts: everyMachine, serial: 1, tags: ['restart'] }, [
-    step('Restart kube-proxy where it is a unit', withPlace(renewal.restart.kubeProxies)),
     step('Restart the units that the inventory names for certificates of its own', withPlace(extra.restarted)),
   ]),
   play<Context>('Copies of the CA', { hosts: 'masters', tags: ['copies'] }, [

@@ -2,7 +2,7 @@
 // First stage of a graceful rotation: every server trusts the new CAs of the keysets beside the old ones, and nobody uses them. The cluster may
 // rest like this for weeks. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { authorities, keysets } from 'rekey/rotation'
+import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { stages } = keysets
@@ -17,6 +17,7 @@ export default playbook({
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       step('See that no other rotation of these keysets rests', stages.mayStage),
+      step('See whether the API may be away, where it must be', stages.stageRestarts.mayBeAway),
     ]),
     ...keysets.beginning,
     play<Context>('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
@@ -27,12 +28,14 @@ export default playbook({
     ]),
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteStaged),
+      step('Note what goes by the files, for the way back', stages.stageRestarts.undone),
     ]),
     // The first master alone: where its servers don't read the file again, the others still have theirs.
-    play<Context>('Trust the new CAs', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+    play<Context>('Trust the new CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs behind the old ones', stages.stage),
       step('See that the servers of this host let in a client of the new CA', stages.stagedLetIn),
     ]),
+    ...stages.stageRestarts.plays,
     play<Context>('Is it staged?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in a client of the new CA', stages.stagedEverywhere),
     ]),

@@ -2,7 +2,7 @@
 // The way back from a distrust, from whatever machine: every server trusts the old CAs again, beside those that sign. It takes the certificates
 // of these CAs alone, which the masters keep. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { keysets } from 'rekey/rotation'
+import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { stages } = keysets
@@ -16,14 +16,19 @@ export default playbook({
   services: keysets.openServices,
   plays: [
     ...keysets.lookAround,
+    play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See whether the API may be away, where it must be', stages.trustRestarts.mayBeAway),
+    ]),
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteTrusted),
+      step('Note what goes by the files, for the way back', stages.trustRestarts.undone),
     ]),
-    play<Context>('Trust the old CAs again', { hosts: 'masters', serial: [1, '100%'], tags: ['trust'] }, [
+    play<Context>('Trust the old CAs again', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the old CAs behind those that sign', stages.trustAgain),
       step('See that the servers of this host let in what the old CAs signed', stages.trustedAgain),
     ]),
+    ...stages.trustRestarts.plays,
     play<Context>('Is it trusted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in what the old CAs signed', stages.trustedAgainEverywhere),
     ]),

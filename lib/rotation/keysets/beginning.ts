@@ -13,6 +13,7 @@ import * as vault from '../given/vault.ts'
 import * as observe from '../observe.ts'
 import * as preflight from '../preflight.ts'
 import * as report from '../report.ts'
+import { variables as drainVariables } from '../restart/drained.ts'
 import { oneNameEach } from './bundles.ts'
 import * as chosen from './chosen.ts'
 import type { WithVisitors } from './credentials.ts'
@@ -29,6 +30,7 @@ export const variables = {
   ...backup.variables, // backup_directory
   ...extra.variables, // extra_certificates
   ...observe.variables, // api_server, canary_results
+  ...drainVariables, // drain_timeout, accept_gap
   ...report.variables, // look_around
 }
 

@@ -12,7 +12,8 @@ import { firstChange, type OnHost } from '../given/context.ts'
 import { filesOf, layoutOf, readingOf } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
 import { requireUnchanged } from '../place.ts'
-import { aboutAuthorities, type KeysetState, statesOf } from './state.ts'
+import { changedAt } from '../restart/due.ts'
+import { type KeysetState, statesOf } from './state.ts'
 
 /** What a file is to hold, PEM, from what it held; the order counts: whoever reads one certificate of it takes the first. */
 export type Wanted<Needs> = (ctx: Needs, state: KeysetState, held: readonly string[]) => readonly string[]
@@ -23,7 +24,7 @@ interface Change extends StagedFile {
 }
 
 /**
- * Writes what the files of a host are to hold; nothing where they do.
+ * Writes what the files of a host are to hold; nothing where they do. Registers when they were put in place.
  * @param undone proves on the way back that they were read again
  */
 export function bundles<Needs extends OnHost<BackupVariables>>(
@@ -33,17 +34,20 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
 ): StepDefinition<Needs> {
   return {
     id,
-    when: aboutAuthorities,
+    when: ctx => bundlesOf(ctx).length > 0,
     plan: ctx => changesOn(ctx, wanted).map(({ path, held, next }) => tell(path, held, next)),
     run: async ctx => {
-      const changes = await left(ctx, changesOn(ctx, wanted))
-      if (changes.length === 0) return unchanged()
+      const all = changesOn(ctx, wanted)
+      const changes = await left(ctx, all)
+      // What a run that was killed has put in place is of this step, too.
+      if (changes.length === 0) return all.length > 0 ? placed(ctx, all) : unchanged()
       ctx.milestone(firstChange)
       await requireOneName(ctx, changes)
       const swap = swapOf(changes)
       await stageFiles(ctx, ctx.run, changes)
       await swapFiles(ctx, ctx.run, swap)
       for (const { path, held, next } of changes) ctx.log(tell(path, held, next))
+      return placed(ctx, all)
     },
     rollback: async ctx => {
       const swap = swapOf(changesOn(ctx, wanted))
@@ -53,6 +57,14 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
     },
   }
 }
+
+/** When they were put in place, by the clock of the host: who was started since has read them. */
+const placed = async (ctx: OnHost, changes: readonly Change[]) => ({
+  at: await changedAt(
+    ctx,
+    changes.map(({ path }) => path),
+  ),
+})
 
 const tell = (path: string, held: readonly string[], next: readonly string[]) =>
   `${path}: ${held.length} ${held.length === 1 ? 'CA' : 'CAs'}, then ${next.length}`
@@ -126,11 +138,15 @@ async function oneName({ $ }: OnHost, paths: readonly string[]): Promise<boolean
     .every(links => links === '1')
 }
 
+/** The files of a host by which the keysets of the run are trusted. */
+export const bundlesOf = (ctx: OnHost, host = ctx.host.name) =>
+  statesOf(ctx).flatMap(({ bundles: held }) => Object.keys(held[host] ?? {}))
+
 /** Fails before anything is changed where a file of the keysets has a second name. */
 export const oneNameEach: StepDefinition<OnHost> = {
   readOnly: true,
   run: async ctx => {
-    const paths = statesOf(ctx).flatMap(state => Object.keys(state.bundles[ctx.host.name] ?? {}))
+    const paths = bundlesOf(ctx)
     if (paths.length > 0)
       await requireOneName(
         ctx,

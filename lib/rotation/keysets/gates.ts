@@ -80,13 +80,12 @@ export const oldOf =
   async state =>
     (await Promise.all(which(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
 
+/** Whether a host has a server that goes by its files: in a check nobody is asked. */
+export const asksHost = (ctx: OnServer) => !ctx.check && aboutAuthorities(ctx) && onHost(ctx).length > 0
+
 /** Fails unless the servers of a host that go by its files let in a client of each of these CAs. */
 export function letsIn<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return {
-    readOnly: true,
-    when: ctx => !ctx.check && aboutAuthorities(ctx),
-    run: ctx => acceptedOnHost(ctx, clientsOf(ctx, which)),
-  }
+  return { readOnly: true, when: asksHost, run: ctx => acceptedOnHost(ctx, clientsOf(ctx, which)) }
 }
 
 /** The same for every server of the cluster, extension API servers among them. */
@@ -100,11 +99,7 @@ export function allLetIn<Needs extends OnServers>(which: Which<Needs>): StepDefi
 
 /** Fails unless the servers of a host that go by its files refuse old clients of these CAs, and one that is made now. */
 export function refuses<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
-  return {
-    readOnly: true,
-    when: ctx => !ctx.check && aboutAuthorities(ctx),
-    run: ctx => refusedOnHost(ctx, oldOf(ctx, which)),
-  }
+  return { readOnly: true, when: asksHost, run: ctx => refusedOnHost(ctx, oldOf(ctx, which)) }
 }
 
 /** The same for every server of the cluster. */

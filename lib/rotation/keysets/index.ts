@@ -1,7 +1,16 @@
 // Keysets rotated gracefully: staged, promoted, distrusted, and trusted again. What each stage is made of, for its playbook.
 export { beginning, type Context, lookAround, openServices, type Services, variables } from './beginning.ts'
 export { makeStaged, promote } from './issuers.ts'
-export { extensionsAnswer, issueAndStage, keepOld, noteExtensions, pairReread, swapIn } from './leaves.ts'
+export {
+  extensionsAnswer,
+  issueAndStage,
+  keepOld,
+  noteExtensions,
+  pairReread,
+  swapIn,
+  swapRestarts,
+  verifyIssued,
+} from './leaves.ts'
 export { reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as whole from './whole/ends.ts'

@@ -10,18 +10,36 @@ import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { planOf, readingOf } from '../given/found.ts'
+import { isMaster } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { issueStep, renderPlanned, sha256, stageIssued, swapOf, unstageAll, type WithIssued } from '../issue.ts'
+import {
+  issueStep,
+  renderPlanned,
+  sha256,
+  stageIssued,
+  swapOf,
+  unstageAll,
+  verifyIssued as verifyStaged,
+  type WithIssued,
+} from '../issue.ts'
+import { changedAt } from '../restart/due.ts'
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { keptFolder } from './kept.ts'
-import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
+import { restartsAfter } from './restarts.ts'
+import { type Item, type KeysetState, statesOf } from './state.ts'
+
+/** Whether a host has certificates of the keysets. */
+const hasOwn = (ctx: OnHost) => planOf(ctx).specs.some(({ hosts }) => hosts.includes(ctx.host.name))
+
+/** Verifies what is staged on a host that has any of it. */
+export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = { ...verifyStaged, when: hasOwn }
 
 /** Issues the certificates of a host from the CA that Vault issues from now, and stages them beside the live ones; registers the swap. */
 export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
   id: issueStep,
-  when: aboutAuthorities,
   together: true,
+  when: hasOwn,
   plan: ctx =>
     planOf(ctx)
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
@@ -34,17 +52,19 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
   rollback: unstageAll,
 }
 
-/** Renames the certificates of a host into place, each right after its key. */
+/** Renames the certificates of a host into place, each right after its key; registers when. */
 export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
   id: 'put-the-certificates-in-place',
-  when: aboutAuthorities,
+  when: hasOwn,
   plan: ctx =>
     planOf(ctx)
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
       .map(({ place }) => `rename what is staged to ${placePath(place)}`),
   run: async ctx => {
     ctx.milestone(firstChange)
+    const { rename } = swapOf(ctx)
     await swapFiles(ctx, ctx.run, swapOf(ctx))
+    return rename.length > 0 ? { at: await changedAt(ctx, rename) } : undefined
   },
   rollback: async ctx => {
     const swap = ctx.registered<Swap>(issueStep, ctx.host.name)
@@ -54,6 +74,12 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
     await proxyPairReread(ctx)
   },
 }
+
+/** What goes by the certificates of a host without reading them again. */
+export const swapRestarts = restartsAfter(
+  'put-the-certificates-in-place',
+  (ctx, host) => ctx.registered<Swap>(issueStep, host)?.rename ?? [],
+)
 
 /** What API servers call their reading of the pair that they show extension API servers, in their metrics. */
 const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'
@@ -127,6 +153,7 @@ export function before(state: KeysetState): Item[] {
  */
 export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
   id: 'keep-the-old-cas',
+  when: isMaster,
   plan: ctx =>
     statesOf(ctx).flatMap(state =>
       before(state).map(({ id }) => `copy ${id} and what it signed to ${keptFolder(ctx, state.name, id)}`),
@@ -201,7 +228,7 @@ const isAvailable = (status: { conditions?: { type: string; status: string }[] }
 /** Fails where the API server of a host does not reach an extension of the API that answered before. */
 export const extensionsAnswer: StepDefinition<OnCluster> = {
   readOnly: true,
-  when: ctx => !ctx.check,
+  when: ctx => !ctx.check && isMaster(ctx),
   run: async ctx => {
     const paths = ctx.registered<string[]>(extensionsStep) ?? []
     const api = await ctx.cluster.apiOf(ctx.host)

@@ -11,11 +11,12 @@ import { archiveOf } from '../backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster, OnHost } from '../given/context.ts'
 import type { WithVault } from '../given/vault.ts'
-import { bundles, type Wanted } from './bundles.ts'
+import { bundles, bundlesOf, type Wanted } from './bundles.ts'
 import { heldOnMasters, takenBack, tightened } from './client-trust.ts'
 import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
+import { restartsAfter } from './restarts.ts'
 import {
   type AnyKeyset,
   aboutAuthorities,
@@ -90,6 +91,8 @@ export const noteStaged = takenBack<Needs>(newlyStaged, ctx =>
 export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
   gates.refusedOnHost(ctx, gates.clientsOf(ctx, staged)),
 )
+/** What goes by these files without reading them again. */
+export const stageRestarts = restartsAfter('trust-the-new-cas')
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
 /** Every server does. */
@@ -135,6 +138,7 @@ export const nextLetIn = gates.letsIn<Needs>(next)
 /** Takes the keys of old CAs away from beside the files of the new ones, which they don't fit; they are kept with the old CAs. */
 export const oldKeysGone: StepDefinition<Needs> = {
   id: 'take-the-old-keys-away',
+  when: ctx => bundlesOf(ctx).length > 0,
   plan: ctx => keyFiles(ctx).map(path => `rm ${path}, where it is there`),
   check: async ctx => (await Promise.all(keyFiles(ctx).map(path => ctx.files.exists(path)))).every(there => !there),
   run: async ctx => {
@@ -204,6 +208,8 @@ export const noteFormer = takenBack<Needs>(
 export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ctx =>
   gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
 )
+/** What goes by these files without reading them again. */
+export const distrustRestarts = restartsAfter('distrust-the-old-cas')
 export const primaryLetIn = gates.letsIn<Needs>(primary)
 export const formerRefused = gates.refuses<Needs>(former)
 export const untold = tightened<Needs>((ctx, state) => ({
@@ -241,9 +247,11 @@ export const trustAgain = bundles<TrustNeeds>(
   ],
   ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
 )
+/** What goes by these files without reading them again. */
+export const trustRestarts = restartsAfter('trust-the-old-cas-again')
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,
-  when: ctx => !ctx.check && aboutAuthorities(ctx),
+  when: gates.asksHost,
   run: ctx => gates.acceptedOnHost(ctx, againVisitors(ctx)),
 }
 export const trustedAgainEverywhere: StepDefinition<TrustNeeds> = {

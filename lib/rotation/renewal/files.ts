@@ -22,6 +22,7 @@ import { firstChange, type OnHost } from '../given/context.ts'
 import { must } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
 import { requireUnchanged } from '../place.ts'
+import { restartsOf } from '../restart/due.ts'
 import { authoritiesOf, renewedOf } from './authorities.ts'
 import { filesWith, verifyLeaves } from './leaves.ts'
 
@@ -112,23 +113,19 @@ export const verifyAllLeaves: StepDefinition<OnHost> = {
 export const verifiedLeaves = (ctx: Pick<OnHost, 'registered'>): number | undefined =>
   ctx.registered<{ leaves: number }>('verify-all-leaves')?.leaves
 
-/** Renames what is staged on a host into place; registers when that was, by the host's clock. */
+/** Renames what is staged on a host into place. */
 export const place: StepDefinition<OnHost<BackupVariables>> = {
   id: placeStep,
   plan: ctx => `rename the staged files into place, and keep the old ones in ${archiveOf(ctx)}`,
   run: async ctx => {
     ctx.milestone(firstChange)
     await swapFiles(ctx, ctx.run, swapOf(ctx))
-    return { at: await clockOf(ctx) }
   },
 }
 
-/** Puts the old files back as the archive of the host has them; registers when that was. */
+/** Puts the old files back as the archive of the host has them. */
 export const putBack: StepDefinition<OnHost<BackupVariables>> = {
-  run: async ctx => {
-    await restoreFiles(ctx, ctx.run, archiveOf(ctx), swapOf(ctx).rename)
-    return { at: await clockOf(ctx) }
-  },
+  run: ctx => restoreFiles(ctx, ctx.run, archiveOf(ctx), swapOf(ctx).rename),
 }
 
 /** Fails where files that this run put in place were changed by somebody else since. */
@@ -139,11 +136,8 @@ export const checkUnchanged: StepDefinition<OnHost<BackupVariables>> = {
   },
 }
 
-/** Seconds, by a host's clock. */
-const clockOf = async ({ $ }: OnHost) => Number((await $({ quiet: true })`date +%s.%N`).stdout.trim())
-
-/** When the files of a host were put in place, or back, by its clock. */
-export function placedAt(ctx: OnHost, host: string): number {
-  const step = ctx.mode === 'rollback' ? `undo-${placeStep}` : placeStep
-  return must(ctx.registered<{ at: number }>(step, host), `the files of ${host} were not put in place`).at
-}
+/**
+ * The restarts of what goes by these files: of those, too, who read them again by themselves, since a file with the same key is nothing that
+ * they could be seen to have read.
+ */
+export const restart = restartsOf({ files: filesOf })

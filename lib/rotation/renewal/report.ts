@@ -7,8 +7,7 @@ import { everyMachine } from '../given/hosts.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, outOfTheOrdinary, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { keysetOf, type Renewed, signedSoFar } from './authorities.ts'
-import { filesLeft, verifiedLeaves } from './files.ts'
-import { restarted } from './restart.ts'
+import { filesLeft, restart, verifiedLeaves } from './files.ts'
 import { objectsLeft } from './verify.ts'
 
 const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
@@ -62,7 +61,7 @@ export async function whole(
           },
         ]
       : []),
-    ...(renewed && changed ? [{ title: 'Started anew, one after the other', rows: restarted(onHost) }] : []),
+    ...(renewed && changed ? [{ title: 'Started anew, one after the other', rows: restart.restarted(onHost) }] : []),
     ...(await noticed(ctx)),
     ...outOfTheOrdinary(ctx),
     ...(renewed && changed ? [left(onHost, renewed)] : []),

@@ -12,9 +12,8 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as CopiesVariables } from '../copies.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { renewedOf } from './authorities.ts'
-import { filesOf } from './files.ts'
+import { filesOf, restart } from './files.ts'
 import { presentedNow, seenBefore } from './leaves.ts'
-import { notStartedSince } from './restart.ts'
 
 type Side = 'old' | 'next'
 
@@ -56,7 +55,7 @@ export function hosts(which: Side): StepDefinition<OnHost> {
       )
       const left = held.flatMap(([path, pems]) => (pems.some(pem => wrong.includes(pem)) ? [path] : []))
       if (left.length > 0) throw notThere(ctx, `the other certificate is in ${left.join(', ')}`)
-      const due = await notStartedSince(ctx)
+      const due = await restart.notStartedSince(ctx)
       if (due.length > 0) throw notThere(ctx, `${due.join(', ')} runs since before it was put in place`)
       ctx.log(`${own.length} files`)
     },

@@ -12,7 +12,6 @@ import * as outcome from '../verify.ts'
 import { acceptedAgain, undo } from '../way-back.ts'
 import * as authorities from './authorities.ts'
 import * as files from './files.ts'
-import * as restart from './restart.ts'
 import * as verify from './verify.ts'
 
 type Context = OnCluster<backup.Variables & copies.Variables & extra.Variables & ObserveVariables & DrainVariables> &
@@ -23,11 +22,11 @@ export const steps: readonly Step<Context>[] = [
   step('Check that nobody else has changed these files since', undo('check-files', files.checkUnchanged)),
   step('Ask the API in all ways', undo('start-the-probes', onMasters(startProbesOfAllKinds))),
   step('Put the old files back', undo('place-the-files', files.putBack)),
-  step('Restart the kubelets', undo('kubelets', restart.kubelets)),
-  step('Restart etcd on machines of its own, member by member', undo('etcd', restart.etcdMembers)),
-  step('Restart etcd and the API servers, master by master', undo('api-servers', restart.apiServers)),
-  step('Restart controller-managers and schedulers', undo('controllers', restart.controllers)),
-  step('Restart kube-proxy where it is a unit', undo('kube-proxies', restart.kubeProxies)),
+  step('Restart the kubelets', undo('kubelets', files.restart.kubelets)),
+  step('Restart etcd on machines of its own, member by member', undo('etcd', files.restart.etcdMembers)),
+  step('Restart etcd and the API servers, master by master', undo('api-servers', files.restart.apiServers)),
+  step('Restart controller-managers and schedulers', undo('controllers', files.restart.controllers)),
+  step('Restart kube-proxy where it is a unit', undo('kube-proxies', files.restart.kubeProxies)),
   step('Restart the units that the inventory names for certificates of its own', undo('extra', extra.restarted)),
   step('Wait until the old CA is published everywhere', undo('root-ca', verify.publishedEverywhere('old'))),
   step(

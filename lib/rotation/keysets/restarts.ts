@@ -1,0 +1,66 @@
+// What goes by the files of the keysets and does not read them again: started anew after a stage has changed them, and on its way back. A keyset
+// whose servers all read their files again has none of it.
+import { type Play, play, type StepDefinition, step } from '../../playbook/model.ts'
+import { nothing, type OnCluster, type OnHost } from '../given/context.ts'
+import type { Variables as DrainVariables } from '../restart/drained.ts'
+import { keepsWhatItRead, type Restarts, restartsOf } from '../restart/due.ts'
+import { bundlesOf } from './bundles.ts'
+
+type Needs = OnCluster<DrainVariables>
+
+/** The restarts of a stage, and their way back. */
+export interface StageRestarts {
+  /** Fails where the only API server would be restarted, and nobody has accepted that: before anything is changed. */
+  readonly mayBeAway: StepDefinition<Needs>
+  /**
+   * Changes nothing on the way there; on the way back it restarts what was started with the files of this stage. So it stands before the step
+   * that changes them.
+   */
+  readonly undone: StepDefinition<Needs>
+  /** Restarts what is to go by the files now. */
+  readonly plays: readonly Play<Needs>[]
+  /** What of a host goes by what its files held before. */
+  readonly due: Restarts['notStartedSince']
+}
+
+/**
+ * The restarts after the files of keysets were changed.
+ * @param id the step that changes them, and registers when (`bundles`)
+ * @param files those of a host that it changes; all by which the keysets are trusted, where nothing is said
+ */
+export function restartsAfter(
+  id: string,
+  files: (ctx: OnHost, host: string) => readonly string[] = bundlesOf,
+): StageRestarts {
+  const restarts = restartsOf({
+    files,
+    keeps: keepsWhatItRead,
+    placedAt: (ctx, host) => ctx.registered<{ at?: number }>(id, host)?.at,
+  })
+  const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies, notStartedSince } = restarts
+  const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
+  return {
+    mayBeAway,
+    undone: {
+      id: `note-what-goes-by-${id}`,
+      runOnce: true,
+      plan: () => [],
+      // It is undone where it was done: that is what the way back needs of it.
+      run: () => ({ noted: id }),
+      rollback: async ctx => {
+        for (const { when, run } of [kubelets, etcdMembers, apiServers, controllers, kubeProxies])
+          if (await when?.(ctx)) await run(ctx)
+      },
+    },
+    plays: [
+      play<Needs>('Restart what does not read them again', { hosts: 'masters', tags: ['restart'] }, [
+        step('Restart the kubelets, those of masters one after the other', there(kubelets)),
+        step('Restart etcd on machines of its own, member by member', there(etcdMembers)),
+        step('Restart etcd and the API servers, master by master', there(apiServers)),
+        step('Restart controller-managers and schedulers, those that lead last', there(controllers)),
+        step('Restart kube-proxy where it is a unit', there(kubeProxies)),
+      ]),
+    ],
+    due: notStartedSince,
+  }
+}

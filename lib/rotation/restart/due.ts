@@ -1,0 +1,247 @@
+// Whatever goes by a file that got another content, and does not read it again, started anew: one master at a time, gracefully, and the next one
+// when that is well. What was started since is left alone, so that it may be done again from anywhere.
+import { restartComponent, startTimesOf } from '../../kubernetes/components/control.ts'
+import { restartKubelet } from '../../kubernetes/components/kubelet.ts'
+import {
+  type ComponentName,
+  componentNames,
+  type FileRole,
+  type FoundComponent,
+} from '../../kubernetes/layout/host-layout.ts'
+import type { Host } from '../../playbook/host.ts'
+import type { HostSession, StepDefinition } from '../../playbook/model.ts'
+import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { layoutOf, must, readingOf } from '../given/found.ts'
+import { etcdHosts, everyMachine, machines, masters } from '../given/hosts.ts'
+import { backInTraffic, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
+import { wentRound } from './kubelets.ts'
+import { requireGapAccepted } from './traffic.ts'
+
+type Drains = OnCluster<DrainVariables>
+
+/** What was changed of the files of a cluster. */
+export interface Changes {
+  /** The files of a host that hold something else than before, links followed. */
+  files(ctx: OnHost, host: string): readonly string[]
+  /** Whether a component goes on with what it had read of a file that it names for this; where nothing is said, they all do. */
+  keeps?(component: ComponentName, role: FileRole): boolean
+  /**
+   * On the way back: when the files of a host had been put in place, by its clock. What was started before that has never read them; where it
+   * was not registered, nothing was. Without it, all is started anew that runs since before they were put back.
+   */
+  placedAt?(ctx: OnHost, host: string): number | undefined
+}
+
+/** What components of 1.34 and etcd of 3.6 read again by themselves, by what they name it for; of etcd and the kubelet's pairs at each handshake. */
+const reread: Readonly<Record<ComponentName, readonly FileRole[]>> = {
+  'kube-apiserver': [
+    ...(['client-ca', 'front-proxy-ca', 'serving', 'sni'] as const),
+    ...(['front-proxy-client', 'kubelet-client', 'etcd-client'] as const),
+  ],
+  'kube-controller-manager': ['client-ca', 'front-proxy-ca', 'serving', 'signing'],
+  'kube-scheduler': ['client-ca', 'front-proxy-ca', 'serving'],
+  kubelet: ['client-ca', 'serving'],
+  'kube-proxy': [],
+  etcd: ['serving', 'peer', 'etcd-client'],
+}
+
+/** Whether a component goes on with what it had read of a file, until it is started anew. */
+export const keepsWhatItRead = (component: ComponentName, role: FileRole): boolean => !reread[component].includes(role)
+
+const controllerNames = ['kube-controller-manager', 'kube-scheduler'] as const
+
+/** What serves the API on a master, in the order that it is told in. */
+const serving = ['kube-apiserver', 'etcd'] as const
+
+/** How many nodes' kubelets are restarted at once: nothing that runs there notices. */
+const nodesAtOnce = 5
+
+/** The files that a component goes by, and that were changed. */
+function changedOf(changes: Changes, ctx: OnHost, { component, files }: FoundComponent, host: string): string[] {
+  const changed = new Set(changes.files(ctx, host))
+  const own = files.filter(({ real, role }) => changed.has(real) && (changes.keeps?.(component, role) ?? true))
+  return [...new Set(own.map(({ real }) => real))]
+}
+
+/** The component of a host, where one of its files gets another content; none that the API gave to the node, which goes on with what it has. */
+function holderOf(changes: Changes, ctx: OnHost, component: ComponentName, host: string): FoundComponent | undefined {
+  const found = layoutOf(ctx, host).components[component]
+  if (!found || found.runs.kind === 'pod') return undefined
+  return changedOf(changes, ctx, found, host).length > 0 ? found : undefined
+}
+
+/** When the last of these files was put where it lies, in seconds by the clock of its host: a rename changes that, a content older than it does not. */
+export async function changedAt({ $ }: HostSession, paths: readonly string[]): Promise<number> {
+  const { stdout } = await $({ quiet: true })`stat -c %.9Z ${paths}`
+  return Math.max(...stdout.trim().split('\n').map(Number))
+}
+
+/** A component of a host that still goes by what it read before: not all of its processes were started since. */
+async function dueOf(changes: Changes, ctx: OnHost, component: ComponentName, host: Host) {
+  const found = holderOf(changes, ctx, component, host.name)
+  if (!found) return undefined
+  const session = await ctx.on(host)
+  const started = await startTimesOf(session, found)
+  const at = await changedAt(session, changedOf(changes, ctx, found, host.name))
+  // On the way back: who was started before the files were put in place has never read them.
+  const first =
+    ctx.mode === 'rollback' && changes.placedAt ? (changes.placedAt(ctx, host.name) ?? Number.POSITIVE_INFINITY) : 0
+  const isDone = started.length > 0 && started.every(one => one >= at || one < first)
+  return isDone ? undefined : { session, found }
+}
+
+/** The hosts that have such a component, in the order that they are restarted in. */
+const holders = (changes: Changes, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
+  hosts.filter(({ name }) => holderOf(changes, ctx, component, name) !== undefined)
+
+const told = (changes: Changes, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
+  holders(changes, ctx, component, hosts).map(
+    ({ name }) => `restart ${component} of ${name} gracefully, and wait until it is well`,
+  )
+
+function etcdBeside(ctx: OnHost): Host[] {
+  const leading = new Set(ctx.hosts(masters).map(({ name }) => name))
+  return etcdHosts(ctx).filter(({ name }) => !leading.has(name))
+}
+
+async function restartOfKubelet(changes: Changes, ctx: OnCluster, host: Host, startsPods: boolean): Promise<void> {
+  const due = await dueOf(changes, ctx, 'kubelet', host)
+  if (!due) return
+  const node = must(readingOf(ctx, host.name).nodeName, `no kubelet was found on ${host.name}`)
+  const { runs } = due.found
+  const heartbeat = await restartKubelet(ctx.cluster, due.session, node, runs.kind === 'unit' ? runs.unit : undefined)
+  await ctx.cluster.nodesReady([node], { within: seconds(120), notBy: { [node]: heartbeat } })
+  if (startsPods) await wentRound(ctx, host)
+}
+
+/** The machine whose controllers lead, as its lease calls it; undefined where none has one. */
+async function leaderOf(ctx: OnCluster, component: string): Promise<string | undefined> {
+  const api = await ctx.cluster.api()
+  const leases = await api.list('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases')
+  const holder = leases.find(({ metadata }) => metadata.name === component)?.spec?.holderIdentity
+  return typeof holder === 'string' ? holder.replace(/_[0-9a-f-]+$/, '') : undefined
+}
+
+/** What restarts those that go by changed files: steps, in the order that they are done in, and what is told of them. */
+export interface Restarts {
+  /** Fails where the only API server would be restarted, and nobody has accepted that the API is away meanwhile. */
+  readonly mayBeAway: StepDefinition<Drains>
+  /**
+   * Restarts the kubelets: those of masters one after the other, each until it went round its pods, since what is ended before that is started
+   * half a minute later; the others a few at a time.
+   */
+  readonly kubelets: StepDefinition<OnCluster>
+  /** Restarts etcd where it is on machines of its own, one member after the other, another one leading. */
+  readonly etcdMembers: StepDefinition<Drains>
+  /**
+   * Restarts what serves the API, master by master: an API server and the member of etcd beside it, while another master answers. One whose
+   * run ended between its start and the return of its traffic gets that back.
+   */
+  readonly apiServers: StepDefinition<Drains>
+  /** Restarts controller-managers and schedulers: those that lead last, so that the lead changes once. */
+  readonly controllers: StepDefinition<OnCluster>
+  /** Restarts kube-proxy where it is a unit with a kubeconfig of its own, host by host. */
+  readonly kubeProxies: StepDefinition<OnCluster>
+  /** What of a host still goes by a file that was there before: nothing, once all is done. */
+  notStartedSince(ctx: OnHost, host?: Host): Promise<ComponentName[]>
+  /** What of the cluster is started anew, a line each, for a plan and a report. */
+  restarted(ctx: OnHost): [component: string, hosts: string][]
+}
+
+/** The restarts that a change of files makes necessary. */
+export function restartsOf(changes: Changes): Restarts {
+  const due = (ctx: OnHost, component: ComponentName, host: Host) => dueOf(changes, ctx, component, host)
+  const tell = (ctx: OnHost, component: ComponentName, hosts: readonly Host[]) => told(changes, ctx, component, hosts)
+  const any = (ctx: OnHost, components: readonly ComponentName[], hosts: readonly Host[]) =>
+    components.some(component => holders(changes, ctx, component, hosts).length > 0)
+  return {
+    mayBeAway: {
+      readOnly: true,
+      runOnce: true,
+      run: ctx => {
+        const [alone, ...others] = ctx.hosts(masters)
+        if (alone && others.length === 0 && any(ctx, serving, [alone])) requireGapAccepted(ctx, alone)
+      },
+    },
+    kubelets: {
+      id: 'restart-the-kubelets',
+      runOnce: true,
+      when: ctx => any(ctx, ['kubelet'], ctx.hosts(machines)),
+      plan: ctx => tell(ctx, 'kubelet', ctx.hosts(machines)),
+      run: async ctx => {
+        const leading = new Set(ctx.hosts(masters).map(({ name }) => name))
+        for (const host of ctx.hosts(masters)) await restartOfKubelet(changes, ctx, host, true)
+        const others = ctx.hosts(machines).filter(({ name }) => !leading.has(name))
+        for (let first = 0; first < others.length; first += nodesAtOnce) {
+          const some = others.slice(first, first + nodesAtOnce)
+          await Promise.all(some.map(host => restartOfKubelet(changes, ctx, host, false)))
+        }
+        ctx.milestone('nodes ready')
+      },
+    },
+    etcdMembers: {
+      id: 'restart-the-members-of-etcd',
+      runOnce: true,
+      when: ctx => any(ctx, ['etcd'], etcdBeside(ctx)),
+      plan: ctx => tell(ctx, 'etcd', etcdBeside(ctx)),
+      run: async ctx => {
+        for (const host of etcdBeside(ctx)) {
+          const found = await due(ctx, 'etcd', host)
+          if (found) await restartDrained(ctx, found.session, ['etcd'])
+        }
+      },
+    },
+    apiServers: {
+      id: 'restart-etcd-and-the-api-servers',
+      runOnce: true,
+      when: ctx => any(ctx, serving, ctx.hosts(masters)),
+      plan: ctx => ctx.hosts(masters).flatMap(host => serving.flatMap(component => tell(ctx, component, [host]))),
+      run: async ctx => {
+        for (const host of ctx.hosts(masters)) {
+          const session = await ctx.on(host)
+          const found = await Promise.all(serving.map(component => due(ctx, component, host)))
+          const wanted = serving.filter((_, index) => found[index] !== undefined)
+          if (wanted.length > 0) await restartDrained(ctx, session, together(ctx, wanted, host.name))
+          else if (layoutOf(ctx, host.name).components['kube-apiserver']) await backInTraffic(ctx, session)
+        }
+      },
+    },
+    controllers: {
+      id: 'restart-controller-managers-and-schedulers',
+      runOnce: true,
+      when: ctx => any(ctx, controllerNames, ctx.hosts(masters)),
+      plan: ctx => controllerNames.flatMap(component => tell(ctx, component, ctx.hosts(masters))),
+      run: async ctx => {
+        for (const component of controllerNames) {
+          const leader = await leaderOf(ctx, component)
+          const isLeader = ({ name }: Host) => readingOf(ctx, name).nodeName === leader || name === leader
+          for (const host of ctx.hosts(masters).toSorted((a, b) => Number(isLeader(a)) - Number(isLeader(b)))) {
+            const found = await due(ctx, component, host)
+            if (found) await restartComponent(found.session, found.found, { within: seconds(120), signal: ctx.signal })
+          }
+        }
+      },
+    },
+    kubeProxies: {
+      id: 'restart-kube-proxies',
+      runOnce: true,
+      when: ctx => any(ctx, ['kube-proxy'], ctx.hosts(everyMachine)),
+      plan: ctx => tell(ctx, 'kube-proxy', ctx.hosts(everyMachine)),
+      run: async ctx => {
+        for (const host of ctx.hosts(everyMachine)) {
+          const found = await due(ctx, 'kube-proxy', host)
+          if (found) await restartComponent(found.session, found.found, { within: seconds(90), signal: ctx.signal })
+        }
+      },
+    },
+    notStartedSince: async (ctx, host = ctx.host) => {
+      const all = await Promise.all(componentNames.map(component => due(ctx, component, host)))
+      return all.flatMap(one => (one ? [one.found.component] : []))
+    },
+    restarted: ctx =>
+      componentNames.flatMap((component): [string, string][] => {
+        const hosts = holders(changes, ctx, component, ctx.hosts(everyMachine)).map(({ name }) => name)
+        return hosts.length > 0 ? [[component, hosts.join(', ')]] : []
+      }),
+  }
+}

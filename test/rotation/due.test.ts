@@ -1,0 +1,77 @@
+// What is started anew after a file was changed: who goes by it, does not read it again, and runs since before it was put in place.
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import type { FileRole } from '../../lib/kubernetes/layout/host-layout.ts'
+import type { OnHost } from '../../lib/rotation/given/context.ts'
+import { keepsWhatItRead, restartsOf } from '../../lib/rotation/restart/due.ts'
+import { found, localHost, unit } from '../kubernetes/components/_host.ts'
+
+/** A host whose API server names a file in a role. */
+async function hostWith(t: ExecutionContext, role: FileRole) {
+  const { session, folder } = await localHost(t)
+  const path = join(folder, 'ca.crt')
+  const runs = unit('kube-apiserver')
+  const apiServer = found({ component: 'kube-apiserver', runs, files: [{ role, by: '--any', path, real: path }] })
+  const reading = {
+    host: 'm1',
+    controlPlane: true,
+    layout: { host: 'm1', components: { 'kube-apiserver': apiServer } },
+  }
+  const ctx = (mode: 'run' | 'rollback' = 'run') =>
+    ({
+      ...session,
+      mode,
+      hosts: () => [session.host],
+      on: async () => session,
+      registered: (step: string) => (step === 'read-the-certificates' ? reading : undefined),
+    }) as unknown as OnHost
+  /** A file as a rotation puts it in place, whose content may be older than the process. */
+  const put = async () => {
+    execFileSync('sh', ['-c', `echo a >"$1.new"; touch -d @1 "$1.new"; mv -f "$1.new" "$1"`, 'sh', path])
+    await delay(60)
+  }
+  const start = async () => {
+    await session.$`systemctl restart kube-apiserver.service`
+    await delay(60)
+  }
+  return { ctx, path, put, start }
+}
+
+test('who goes by a file without reading it again is started anew, unless it was started since', async t => {
+  const { ctx, path, put, start } = await hostWith(t, 'etcd-ca')
+  const { notStartedSince, restarted } = restartsOf({ files: () => [path], keeps: keepsWhatItRead })
+  await start()
+  await put()
+  t.deepEqual(await notStartedSince(ctx()), ['kube-apiserver'])
+  t.deepEqual(restarted(ctx()), [['kube-apiserver', ctx().host.name]])
+  await start()
+  t.deepEqual(await notStartedSince(ctx()), [])
+})
+
+test('who reads a file again by itself is left alone, and so is who goes by others', async t => {
+  const { ctx, path, put, start } = await hostWith(t, 'client-ca')
+  await start()
+  await put()
+  const of = (...[changes]: Parameters<typeof restartsOf>) => restartsOf(changes).notStartedSince(ctx())
+  t.deepEqual(await of({ files: () => [path], keeps: keepsWhatItRead }), [])
+  t.deepEqual(await of({ files: () => [`${path}.other`] }), [])
+  t.deepEqual(await of({ files: () => [path] }), ['kube-apiserver'], 'unless all are to be')
+})
+
+test('on the way back those alone are started anew that were started with the files that are gone', async t => {
+  const { ctx, path, put, start } = await hostWith(t, 'etcd-ca')
+  let at: number | undefined
+  const { notStartedSince } = restartsOf({ files: () => [path], keeps: keepsWhatItRead, placedAt: () => at })
+  await start()
+  await put()
+  at = Date.now() / 1_000
+  await put()
+  t.deepEqual(await notStartedSince(ctx('rollback')), [], 'it has never read them')
+  await start()
+  await put()
+  t.deepEqual(await notStartedSince(ctx('rollback')), ['kube-apiserver'])
+  at = undefined
+  t.deepEqual(await notStartedSince(ctx('rollback')), [], 'nothing was put in place')
+})
