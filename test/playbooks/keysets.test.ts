@@ -119,10 +119,16 @@ test('rotate-keysets stages nothing where a rotation rests after its promotion',
   )
   t.is(stages.length, 2)
   const context = (until: string, ...states: string[]) => ({
-    ...{ vars: { until, soak: 0 }, check: false },
+    ...{ vars: { until, soak: 0 }, check: false, host: { name: 'm1' } },
     registered: (id: string) =>
       id === lookStep
-        ? [{ authority: 'front-proxy', items: states.map(state => ({ state, issuer: 'i' })) }]
+        ? [
+            {
+              authority: 'front-proxy',
+              items: states.map(state => ({ state, issuer: 'i' })),
+              bundles: { m1: { '/pki/ca.crt': [] } },
+            },
+          ]
         : undefined,
   })
   const gone = async (until: string, ...states: string[]) =>
