@@ -26,8 +26,8 @@ import { changedAt } from '../restart/due.ts'
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { keptFolder } from './kept.ts'
-import { restartsAfter } from './restarts.ts'
 import { type Item, type KeysetState, statesOf } from './state.ts'
+import { restartsAfter } from './trust/restarts.ts'
 
 /** Whether a host has certificates of the keysets. */
 const hasOwn = (ctx: OnHost) => planOf(ctx).specs.some(({ hosts }) => hosts.includes(ctx.host.name))

@@ -12,11 +12,10 @@ import { type Variables as ConditionVariables, isAccepted } from '../conditions.
 import type { OnCluster, OnHost } from '../given/context.ts'
 import type { WithVault } from '../given/vault.ts'
 import { bundles, bundlesOf, type Wanted } from './bundles.ts'
-import { heldOnMasters, takenBack, tightened } from './client-trust.ts'
 import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
-import { restartsAfter } from './restarts.ts'
+
 import {
   type AnyKeyset,
   aboutAuthorities,
@@ -28,6 +27,8 @@ import {
   primaryOf,
   statesOf,
 } from './state.ts'
+import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
+import { restartsAfter } from './trust/restarts.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 

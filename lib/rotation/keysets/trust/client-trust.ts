@@ -1,11 +1,11 @@
 // Whom extension API servers and the scheduler let in: what API servers tell them in a ConfigMap, to which they only add.
-import { clientTrustName, tightenClientTrust } from '../../kubernetes/trust/client-trust.ts'
-import { waitFor } from '../../operations/wait.ts'
-import { joinBundle } from '../../pki/certificates/certificate.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
-import { nothing, type OnCluster, seconds } from '../given/context.ts'
-import { masters } from '../given/hosts.ts'
-import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
+import { clientTrustName, tightenClientTrust } from '../../../kubernetes/trust/client-trust.ts'
+import { waitFor } from '../../../operations/wait.ts'
+import { joinBundle } from '../../../pki/certificates/certificate.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import { nothing, type OnCluster, seconds } from '../../given/context.ts'
+import { masters } from '../../given/hosts.ts'
+import { aboutAuthorities, type Item, type KeysetState, statesOf } from '../state.ts'
 
 /** What of a keyset clients are to be trusted by, and what no longer. */
 export interface TrustChange {

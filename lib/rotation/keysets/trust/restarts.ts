@@ -1,10 +1,10 @@
 // What goes by the files of the keysets and does not read them again: started anew after a stage has changed them, and on its way back. A keyset
 // whose servers all read their files again has none of it.
-import { type Play, play, type StepDefinition, step } from '../../playbook/model.ts'
-import { nothing, type OnCluster, type OnHost } from '../given/context.ts'
-import type { Variables as DrainVariables } from '../restart/drained.ts'
-import { keepsWhatItRead, type Restarts, restartsOf } from '../restart/due.ts'
-import { bundlesOf } from './bundles.ts'
+import { type Play, play, type StepDefinition, step } from '../../../playbook/model.ts'
+import { nothing, type OnCluster, type OnHost } from '../../given/context.ts'
+import type { Variables as DrainVariables } from '../../restart/drained.ts'
+import { keepsWhatItRead, type Restarts, restartsOf } from '../../restart/due.ts'
+import { bundlesOf } from '../bundles.ts'
 
 type Needs = OnCluster<DrainVariables>
 
