@@ -41,7 +41,7 @@ const context = (state: TokenKeys, more: Record<string, unknown> = {}) =>
     vars: { accept: [], items: [] },
     registered: (step: string) =>
       step === lookStep ? [state] : step === planStep ? { specs: [], oldAuthorities: {} } : undefined,
-    ...{ log: () => {}, check: false },
+    ...{ log: () => {}, check: false, host: { name: 'm1' } },
     ...more,
   }) as never
 

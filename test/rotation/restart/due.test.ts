@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import type { FileRole } from '../../lib/kubernetes/layout/host-layout.ts'
-import type { OnHost } from '../../lib/rotation/given/context.ts'
-import { keepsWhatItRead, restartsOf } from '../../lib/rotation/restart/due.ts'
-import { found, localHost, unit } from '../kubernetes/components/_host.ts'
+import type { FileRole } from '../../../lib/kubernetes/layout/host-layout.ts'
+import type { OnHost } from '../../../lib/rotation/given/context.ts'
+import { keepsWhatItRead, restartsOf } from '../../../lib/rotation/restart/due.ts'
+import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
 
 /** A host whose API server names a file in a role. */
 async function hostWith(t: ExecutionContext, role: FileRole) {
