@@ -5,7 +5,12 @@ import { type Secret, secret } from '../connection/shell.ts'
 import { stagingFolders } from '../kubernetes/components/kept.ts'
 import { authoritySignsTokens } from '../kubernetes/layout/authorities.ts'
 import type { FileRole } from '../kubernetes/layout/host-layout.ts'
-import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
+import {
+  authorityFiles,
+  kubeconfigsWithoutCertificate,
+  renderHostFiles,
+  verifyStaged,
+} from '../kubernetes/trust/certificate-files.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
@@ -82,7 +87,10 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Vari
     )
     const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
     const before = ctx.vars.rotate_service_account_keys ? [] : keyOfBefore(reading, layoutOf(ctx))
-    const files = [...authority.files, ...rendered.files, ...keys, ...before]
+    const written = [...authority.files, ...rendered.files, ...keys, ...before]
+    const change = { old: planOf(ctx).oldAuthorities.kubernetes ?? '', next: newAuthority(ctx, 'kubernetes') }
+    const place = { reading, layout: layoutOf(ctx) }
+    const files = [...written, ...(await kubeconfigsWithoutCertificate(ctx, place, change, written))]
     const swap: Swap = {
       rename: files.map(({ path }) => path),
       link: rendered.swap.link,

@@ -51,9 +51,10 @@ export function authorityFilesOf(layout: HostLayout): AuthorityFile[] {
   }))
 }
 
-/** Where the key of the cluster's CA lies, for the controller-manager to sign with. */
-export function signingKeyOf(layout: HostLayout): string | undefined {
-  return layout.components['kube-controller-manager']?.files.find(({ role }) => role === 'signing')?.key?.real
+/** Where the key of the cluster's CA lies for the controller-manager to sign with: for requests of each kind it may be told another file. */
+export function signingKeysOf(layout: HostLayout): string[] {
+  const files = layout.components['kube-controller-manager']?.files.filter(({ role }) => role === 'signing') ?? []
+  return [...new Set(files.flatMap(({ key }) => key?.real ?? []))]
 }
 
 /** What may be the key of a CA by its name: `ca.key`, `ca-key.pem`. */

@@ -23,7 +23,14 @@ const delegated = [
   flag('kubeconfig', 'authentication-kubeconfig'),
   flag('kubeconfig', 'authorization-kubeconfig'),
 ]
-const signers = ['', 'kube-apiserver-client-', 'kubelet-client-', 'kubelet-serving-', 'legacy-unknown-']
+/** The flags that say with what a controller-manager signs: for all requests, and for those of one kind. */
+export const signingFlags = [
+  '',
+  'kube-apiserver-client-',
+  'kubelet-client-',
+  'kubelet-serving-',
+  'legacy-unknown-',
+].map(kind => [`cluster-signing-${kind}cert-file`, `cluster-signing-${kind}key-file`] as const)
 
 const flagsOf: Readonly<Record<ComponentName, readonly Flag[]>> = {
   'kube-apiserver': [
@@ -44,9 +51,7 @@ const flagsOf: Readonly<Record<ComponentName, readonly Flag[]>> = {
     serving,
     ...delegated,
     flag('root-ca', 'root-ca-file'),
-    ...signers.map(signer =>
-      flag('signing', `cluster-signing-${signer}cert-file`, `cluster-signing-${signer}key-file`),
-    ),
+    ...signingFlags.map(([certificate, key]) => flag('signing', certificate, key)),
     flag('service-account-sign', 'service-account-private-key-file'),
   ],
   'kube-scheduler': [serving, ...delegated, flag('config', 'config')],

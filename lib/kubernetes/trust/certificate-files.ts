@@ -6,7 +6,7 @@ import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
 import { ownFile } from '../../package.ts'
-import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
+import { privateKeysWithin, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
 import {
   joinBundle,
   keyMatches,
@@ -24,7 +24,7 @@ import {
 import type { HostSession } from '../../playbook/model.ts'
 import type { Renderer } from '../../template/render.ts'
 import { readKubeconfig } from '../api/kubeconfig.ts'
-import { type AuthorityFile, authorityFilesOf, keyNamesOf, signingKeyOf } from '../layout/authorities.ts'
+import { type AuthorityFile, authorityFilesOf, keyNamesOf, signingKeysOf } from '../layout/authorities.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineReading } from './machine.ts'
@@ -146,6 +146,35 @@ function trustingKubeconfigs(
   return found
 }
 
+/**
+ * Kubeconfigs that components name, that hold the CA themselves, and that nobody is let in with by a certificate, but by a token, say: the CA
+ * in them is another one, and nothing else is touched.
+ * @param change the cluster's CA of before and the one that takes its place, PEM
+ * @param written what is put in place in any case
+ */
+export async function kubeconfigsWithoutCertificate(
+  { files: remote }: Pick<HostSession, 'files'>,
+  { reading, layout }: { readonly reading: MachineReading; readonly layout: HostLayout },
+  change: { readonly old: string; readonly next: string },
+  written: readonly StagedFile[],
+): Promise<StagedFile[]> {
+  const known = new Set(written.map(({ path }) => path))
+  const named = Object.values(layout.components).flatMap(({ files }) => files)
+  const paths = named.flatMap(({ role, path }) =>
+    role === 'kubeconfig' && reading.kubeconfigs[path]?.holdsAuthority ? [path] : [],
+  )
+  const staged: StagedFile[] = []
+  for (const path of new Set(paths)) {
+    const place = asItLies(reading, path, 0o600)
+    if (known.has(place.path) || reading.certificates[path] !== undefined) continue
+    known.add(place.path)
+    const text = await remote.readText(path)
+    const content = withCertificates(text, publicKeysOf(change.old), change.next)
+    if (content !== text) staged.push({ ...place, content: secret(content, { parts: privateKeysWithin(content) }) })
+  }
+  return staged
+}
+
 /** The files of the CAs on one host: certificates wherever a component names them, the key where the controller-manager signs with it. */
 export function authorityFiles(
   { reading, layout, more = [] }: { reading: MachineReading; layout: HostLayout; more?: readonly AuthorityFile[] },
@@ -169,10 +198,9 @@ export function authorityFiles(
     if (certificates.length === 0 || files.some(({ path }) => path === real)) continue
     files.push({ ...asItLies(reading, real, 0o644), path: real, content: joinBundle(...certificates) })
   }
-  const signing = signingKeyOf(layout)
   const key = plans.some(({ keyOnMasters }) => keyOnMasters) ? authorityOf('kubernetes')?.key : undefined
-  if (signing !== undefined && key !== undefined)
-    files.push({ ...asItLies(reading, signing, 0o600), path: signing, content: secret(key) })
+  for (const path of signingKeysOf(layout))
+    if (key !== undefined) files.push({ ...asItLies(reading, path, 0o600), path, content: secret(key) })
   return {
     files,
     swap: { rename: files.map(({ path }) => path), link: [], remove: keysToRemove(reading, layout, files) },

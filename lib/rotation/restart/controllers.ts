@@ -4,6 +4,7 @@ import { killComponent, restartComponent, startedAnew } from '../../kubernetes/c
 import { flagFilesOf, plannedFlags, reread, updateFlags } from '../../kubernetes/components/flags.ts'
 import type { FlagEditor } from '../../kubernetes/components/static-pods.ts'
 import type { FoundComponent } from '../../kubernetes/layout/host-layout.ts'
+import { signingFlags } from '../../kubernetes/layout/named-files.ts'
 import { restoreFiles } from '../../operations/restore.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as AuthorityVariables } from '../authorities.ts'
@@ -82,8 +83,9 @@ const controllersOf = (ctx: OnHost) =>
 /** What makes it present a certificate of the CA, from its next start on, instead of one that it signs itself: where one is planned. */
 function servedByTheCa(
   ctx: OnHost<Pick<AuthorityVariables, 'controller_manager_signs'>>,
-  { component }: FoundComponent,
+  found: FoundComponent,
 ): (flags: FlagEditor) => void {
+  const { component } = found
   const place = planOf(ctx).specs.find(
     spec =>
       spec.component === component &&
@@ -94,8 +96,7 @@ function servedByTheCa(
   return flags => {
     if (component === 'kube-controller-manager' && !ctx.vars.controller_manager_signs) {
       // The key stays in Vault: without these flags it signs nothing, with them it would not start.
-      flags.flag('cluster-signing-cert-file', undefined)
-      flags.flag('cluster-signing-key-file', undefined)
+      for (const name of signingFlags.flat()) if (name in found.flags) flags.flag(name, undefined)
     }
     if (place?.kind !== 'pair') return
     flags.flag('tls-cert-file', place.certificate)

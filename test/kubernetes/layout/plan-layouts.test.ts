@@ -3,13 +3,15 @@
 import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
 import test from 'ava'
+import type { Secret } from '../../../lib/connection/shell.ts'
 import { authorityFilesOf } from '../../../lib/kubernetes/layout/authorities.ts'
 import { discoveredFrom } from '../../../lib/kubernetes/layout/discover.ts'
 import { planOfCluster, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { servedEndpoints } from '../../../lib/kubernetes/layout/served.ts'
-import { authorityFiles } from '../../../lib/kubernetes/trust/certificate-files.ts'
+import { authorityFiles, kubeconfigsWithoutCertificate } from '../../../lib/kubernetes/trust/certificate-files.ts'
 import { type MachineReading, machineFacts, readingFrom } from '../../../lib/kubernetes/trust/machine.ts'
 import { authorityPlans, placePath } from '../../../lib/pki/specs.ts'
+import type { HostSession } from '../../../lib/playbook/model.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 import {
   foundText,
@@ -267,6 +269,47 @@ test('the hard way: one CA for what one file says, one certificate in two roles,
     made(readings[1]!, authorityPlans('three', { roles: ['kubernetes'] })).files.map(({ path }) => path),
     ['/var/lib/kubelet/ca.crt'],
   )
+})
+
+test('a controller-manager that signs requests of one kind with another file gets the new CA and its key there, too', async t => {
+  const reading = readingOf((await hardWay()).server)
+  const { 'kube-controller-manager': manager } = reading.layout!.components
+  const at = (path: string) => ({ path, real: path })
+  const own = { role: 'signing', by: '--cluster-signing-kubelet-serving-cert-file', ...at('/etc/own/ca.crt') } as const
+  const files = [...manager!.files, { ...own, key: at('/etc/own/ca.key') }]
+  const layout = {
+    ...reading.layout!,
+    components: { ...reading.layout!.components, 'kube-controller-manager': { ...manager!, files } },
+  }
+  const { swap } = made({ ...reading, layout }, authorityPlans('one'))
+  t.deepEqual(
+    swap.rename.filter(path => /ca\.(crt|key)$/.test(path)),
+    [`${kubernetes}/ca.crt`, '/etc/own/ca.crt', `${kubernetes}/ca.key`, '/etc/own/ca.key'],
+  )
+})
+
+test('a kubeconfig with a token that a component names has the new CA, and is the same in all else', async t => {
+  const path = '/var/lib/kube-proxy/kubeconfig'
+  const withToken = (pem: string) =>
+    `# ours\n${embedded('')
+      .replace(/client-certificate-data.*\n.*\n$/, 'token: "of-the-proxy"\n')
+      .replace(blob(ca.pem), blob(pem))}`
+  const { node } = await hardWay()
+  const reading = readingOf(having(node, { [path]: withToken(ca.pem) }), 'n1', false)
+  const next = etcdCa.pem
+  const staged = (text: string, written: readonly string[] = []) =>
+    kubeconfigsWithoutCertificate(
+      { files: { readText: async () => text } as unknown as HostSession['files'] },
+      { reading, layout: reading.layout! },
+      { old: ca.pem, next },
+      written.map(one => ({ path: one, content: '' })),
+    )
+  t.deepEqual(
+    (await staged(withToken(ca.pem))).map(file => [file.path, file.mode, (file.content as Secret).reveal()]),
+    [[path, reading.files?.[path]?.mode, withToken(next)]],
+  )
+  t.deepEqual(await staged(withToken(foreign.pem)), [])
+  t.deepEqual(await staged(withToken(ca.pem), [path]), [])
 })
 
 test('the hard way with TLS for etcd: one certificate, copied for etcd, has one CA with the API', async t => {
