@@ -94,10 +94,10 @@ export function caCommand(): Command {
   part('urls', 'say what the certificates of a mount tell of their CRL, their OCSP server and their CA')
     .argument('<file>', 'the CA file')
     .argument('<mount>', 'the mount')
-    .option('--crl <url>', 'where its CRL is', repeated, [])
-    .option('--ocsp <url>', 'where its OCSP server is', repeated, [])
-    .option('--issuing <url>', 'where its CA certificate is', repeated, [])
-    .action(async (file: string, mount: string, { crl, ocsp, issuing, ...options }: UrlOptions) => {
+    .option('--crl <url>', 'where its CRL is; may be repeated', repeated)
+    .option('--ocsp <url>', 'where its OCSP server is; may be repeated', repeated)
+    .option('--issuing <url>', 'where its CA certificate is; may be repeated', repeated)
+    .action(async (file: string, mount: string, { crl = [], ocsp = [], issuing = [], ...options }: UrlOptions) => {
       await withCa(file, options, ca => ca.setUrls(mount, { crl, ocsp, issuing }))
     })
   part('list', 'print what the file has issued, as JSON lines')
@@ -118,12 +118,12 @@ interface CreateOptions extends CaKeyOptions {
 }
 
 interface UrlOptions extends CaKeyOptions {
-  crl: string[]
-  ocsp: string[]
-  issuing: string[]
+  crl?: string[]
+  ocsp?: string[]
+  issuing?: string[]
 }
 
-const repeated = (url: string, before: string[]) => {
+const repeated = (url: string, before: string[] = []) => {
   if (/^https?:$/.test(URL.parse(url)?.protocol ?? '')) return [...before, url]
   throw new InvalidArgumentError('It must be an http:// or https:// URL.')
 }

@@ -65,7 +65,7 @@ export function withResumeOptions(command: Command): Command {
 async function resume(history: RunHistory, options: ResumeOptions): Promise<number> {
   const { run, folder, latest, finished, progress, failures } = history
   if (latest.mode === 'rollback') {
-    throw new RekeyError(`${run} was being undone`, {
+    throw new RekeyError(`${run} ${finished?.outcome === 'done' ? 'is undone' : 'was being undone'}`, {
       code: 'resume.undone',
       hint:
         finished?.outcome === 'done'

@@ -97,7 +97,8 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const { playbook, file } = await loadPlaybook(reference)
   if (options.syntaxCheck) {
     const steps = playbook.plays.flatMap(one => stepsOf(one))
-    say(`${file}: no mistakes in ${playbook.plays.length} plays and ${steps.length} steps`)
+    const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
+    say(`${file}: no mistakes in ${count(playbook.plays.length, 'play')} and ${count(steps.length, 'step')}`)
     return exitCodes.done
   }
   const isListing = options.listHosts || options.listSteps || options.listTags

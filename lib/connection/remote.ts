@@ -1,7 +1,7 @@
 // The remote `$`: zx's own, its commands run on a host.
 import type { Readable, Writable } from 'node:stream'
 import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
-import { RekeyError, type UnknownOutcomeError } from '../errors.ts'
+import { RekeyError, thrownAt, type UnknownOutcomeError } from '../errors.ts'
 import { KeptOutput, tooMuchToKeep } from './commands/kept-output.ts'
 import type { Connection, RemoteProcess } from './connection.ts'
 import { quote, Raw, Secret } from './shell.ts'
@@ -81,9 +81,11 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
         refuse(started, tooMuch, [kind])
         return tooMuch
       })
+    const store = { stdout: kept('stdout'), stderr: kept('stderr'), stdall: kept('stdall') }
+    begun.set(store, new Error('a command'))
     const zxOptions = {
       spawn,
-      store: { stdout: kept('stdout'), stderr: kept('stderr'), stdall: kept('stdall') },
+      store,
       ...(input === undefined ? {} : { input: input instanceof Secret ? input.reveal() : input }),
       quote: (text: string) => text,
       prefix: cwd === undefined ? '' : `cd ${quote(cwd)} || exit\n`,
@@ -103,6 +105,15 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
     return started
   }
   return make({})
+}
+
+/** Where each command was begun, by what its output is kept in. */
+const begun = new WeakMap<object, Error>()
+
+/** Where the playbook begins the command of this result, as `file:line`; undefined where rekey itself does, or nobody knows. */
+export function commandPlace(output: ProcessOutput): string | undefined {
+  const error = begun.get((output as unknown as { _dto: { store: object } })._dto.store)
+  return error && thrownAt(error)
 }
 
 /** Whether another process is piped into this one, or its stdin was written to. zx keeps both to itself. */

@@ -2,7 +2,9 @@
 import { join } from 'node:path'
 import { formatDuration } from '../playbook/duration.ts'
 import { names } from '../playbook/host.ts'
+import { referenceOf } from '../run/folder/folder.ts'
 import { endingOf, isDone, type Progress, type RunHistory } from '../run/journal/history.ts'
+import { rollbackCommand } from '../run/rollback.ts'
 import { columns, placed } from './words.ts'
 
 /** Characters of a line, or an error, that are told. */
@@ -62,10 +64,27 @@ export function historyLines(history: RunHistory): string[] {
   if (finished?.state) lines.push('', 'Where things stand', ...finished.state.map(line => `  ${line}`))
   const begun = finished ? [] : [...unfinished(history), ...waiting(history)]
   if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
+  const next = nextOf(history)
+  if (next !== undefined) lines.push('', next)
   if (damage.length > 0) lines.push('', 'Not known, since the journal is damaged', ...damage.map(line => `  ${line}`))
   // Journals of before have errors of any length.
   const more = (left: number) => ` … (${left} more characters, in ${join(folder, 'events.jsonl')})`
   return lines.map(line => (line.length > longest ? line.slice(0, longest) + more(line.length - longest) : line))
+}
+
+/** What the operator can do with a run whose end does not say it: one that is done, or was killed. */
+function nextOf(history: RunHistory): string | undefined {
+  const { first, latest, finished, touched, lostBeginning } = history
+  // What was made up for a command can neither be gone on with nor undone.
+  if (first.check || first.playbookFile === '' || lostBeginning || endingOf(history).endsWith('running'))
+    return undefined
+  const run = referenceOf(history.run, history.folder)
+  const back = rollbackCommand(run, latest.selection.to)
+  if (latest.mode === 'rollback') return finished ? undefined : `Go on with it: ${back}`
+  if (!finished) return `Go on: rekey resume ${run}; or back: ${back}`
+  return finished.outcome === 'done' && touched.size > 0
+    ? `What would be undone of it: ${back} --list-steps`
+    : undefined
 }
 
 /** The steps that were begun and of whose end nothing is known. */

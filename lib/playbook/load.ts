@@ -7,6 +7,7 @@ import { ownFile, ownModule } from '../package.ts'
 import { suggestion } from '../suggestion.ts'
 import { checkPlaybook } from './check.ts'
 import { shareImports } from './imports.ts'
+import { missingImport } from './missing-import.ts'
 import type { Playbook } from './model.ts'
 import { checkShape } from './shape.ts'
 import { Stray, within } from './stray.ts'
@@ -41,7 +42,7 @@ export async function loadPlaybook(reference: string): Promise<{ playbook: Playb
   } catch (thrown) {
     const error = errorOf(thrown instanceof Stray ? thrown.thrown : thrown)
     const place = thrownAt(error)
-    const { hint } = error as Partial<RekeyError>
+    const hint = (error as Partial<RekeyError>).hint ?? (await missingImport(error))
     throw new RekeyError(`${place?.startsWith(`${file}:`) ? place : file} can't be loaded: ${error.message}`, {
       code: 'playbook.load',
       hint: hint ?? (place === undefined || place.startsWith(`${file}:`) ? undefined : `Look at ${place}.`),
@@ -80,8 +81,15 @@ export function findPlaybook(reference: string): string {
   }
   const names = shippedPlaybooks()
   if (names.includes(reference)) return join(shipped, `${reference}.ts`)
-  throw new RekeyError(`there is no playbook '${reference}'${suggestion(reference, names)}`, {
-    code: 'playbook.not-found',
-    hint: "See them with 'rekey playbooks', or give the path of a .ts file.",
-  })
+  const here = [`${reference}.ts`, join('playbooks', `${reference}.ts`)].find(path => existsSync(path))
+  throw new RekeyError(
+    `there is no shipped playbook '${reference}'${here === undefined ? suggestion(reference, names) : ''}`,
+    {
+      code: 'playbook.not-found',
+      hint:
+        here === undefined
+          ? "See them with 'rekey playbooks', or give the path of a .ts file."
+          : `One of yours is run by its path: ${here}`,
+    },
+  )
 }

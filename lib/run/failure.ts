@@ -1,6 +1,7 @@
 // What went wrong, as people and the journal are told: one message, one hint, one outcome.
 import { constants } from 'node:os'
 import { ProcessOutput } from 'zx/core'
+import { commandPlace } from '../connection/remote.ts'
 import {
   CancelledError,
   errorOf,
@@ -28,9 +29,11 @@ export function failureOf(thrown: unknown, host: string): Error {
   const how = thrown.signal
     ? `was ended by ${thrown.signal}`
     : `ended with exit status ${thrown.exitCode}${meaning(thrown.exitCode)}`
+  const place = commandPlace(thrown)
   return new HostFailedError(`a command ${how}${said ? `: ${said}` : ', and said nothing'}`, {
     code: 'command.failed',
     host,
+    hint: place === undefined ? undefined : `It is the one at ${place}.`,
   })
 }
 

@@ -84,7 +84,22 @@ const vaultWithoutUse = new Set([
  * Throws `RekeyError` with the place in the file for what can't be read, and for settings that are not known.
  */
 export function readConfiguration(path: string): TemplateConfiguration {
-  return joined(filesAt(path).map(file => readParts(readText(file), file)))
+  const files = filesAt(path)
+  return joined(
+    files.map(file => (files.includes(path) ? readParts(readText(file), file) : readPartsAmong(path, file))),
+  )
+}
+
+/** What one file of a folder says. Throws as `readParts` does, and says why the file was read at all. */
+function readPartsAmong(folder: string, file: string): Parts {
+  try {
+    return readParts(readText(file), file)
+  } catch (error) {
+    if (!(error instanceof RekeyError) || error.hint !== undefined) throw error
+    const { message, code } = error
+    const hint = `Every file in ${folder} is read as configuration, as consul-template does: templates lie elsewhere, or name one file.`
+    throw new RekeyError(message, { code, hint, cause: error })
+  }
 }
 
 /** Parse the text of one configuration file. Throws as `readConfiguration` does. */

@@ -205,7 +205,7 @@ test('the lists, the check alone, a start by a title, handlers after a failure; 
       ...args,
     ])
   const checked = await bench.rekey(['run', path, '--syntax-check'])
-  t.is(checked.stdout, `${path}: no mistakes in 1 plays and 4 steps\n`)
+  t.is(checked.stdout, `${path}: no mistakes in 1 play and 4 steps\n`)
   t.is((await run('--list-tags')).stdout, 'One [all]\n  tags: a, b, c, p\n')
   t.regex((await run('--list-tasks')).stdout, /^One \[all\]\n {2}first +First\n {2}second-it +Second it \(B\)\n/)
   t.deepEqual(bench.runs(), [])

@@ -14,7 +14,9 @@ const withoutIndent = (text: string) =>
     .join('\n')
 
 test.serial('every piece of TypeScript on the page is a piece of an example', t => {
-  const page = readFileSync(join(docs, 'writing-playbooks.md'), 'utf8')
+  const page = [join(docs, 'writing-playbooks.md'), join(root, 'README.md')]
+    .map(file => readFileSync(file, 'utf8'))
+    .join('\n')
   const sources = examples.map(name => withoutIndent(readFileSync(join(docs, 'examples', name), 'utf8')))
   const pieces = [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, piece]) => withoutIndent(piece!))
   t.true(pieces.length >= 4)

@@ -265,6 +265,25 @@ test('what keeps a file from being loaded is told with its line, whatever was th
   t.regex(await loadError('\nthrow new Error()'), /^\/p\d+\.ts:2 can't be loaded: /)
 })
 
+test('a name that was not imported, or not from where it is, is told with the import', async t => {
+  const z = "import { z } from 'zod'\n"
+  t.regex(
+    await loadError('export default playbook({})'),
+    /: playbook is not defined\nWrite: import \{ playbook \} from 'rekey'$/,
+  )
+  t.regex(await loadError('export default z.object({})'), /Write: import \{ z \} from 'zod'$/)
+  t.regex(await loadError('openCluster()'), /Write: import \{ openCluster \} from 'rekey\/kubernetes'$/)
+  t.regex(
+    await loadError(`${z}import { openCluster } from 'rekey'`),
+    /named 'openCluster'\nWrite: import \{ openCluster \} from 'rekey\/kubernetes'$/,
+  )
+  t.regex(
+    await loadError(`import { StepContext } from 'rekey'`),
+    /named 'StepContext'\nWhere it is a type, write: import \{ type StepContext \} from 'rekey'$/,
+  )
+  t.regex(await loadError('nobodyHasThis()'), /: nobodyHasThis is not defined$/)
+})
+
 test('what is not as it must be is told with its line: that of the part, or of what holds it where another file made it', async t => {
   const head = "import { block, play, playbook, step } from 'rekey'\nimport { z } from 'zod'\n"
   writeFileSync(

@@ -2,9 +2,10 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { Command } from 'commander'
+import { quote } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
 import { say } from '../../output/print.ts'
-import { manifest, ownFile } from '../../package.ts'
+import { isClone, manifest, ownFile, packageRoot } from '../../package.ts'
 
 /** What may be there already: a repository that was just made, on a server or here. */
 const harmless = new Set(['.git', 'LICENSE'])
@@ -13,12 +14,18 @@ export function initCommand(): Command {
   return new Command('init')
     .description('make a repository for playbooks of your own: an inventory, a playbook with its test, a template')
     .argument('<folder>', 'where; made where it is missing, and empty otherwise')
-    .addHelpText('after', '\nExample: rekey init operations && cd operations && npm install && npm test')
+    .addHelpText('after', '\nExample: rekey init operations; it says what comes next.')
     .action((folder: string) => {
       const path = resolve(folder)
       makeRepository(path)
-      say(`${path} is there. Next:\n  cd ${folder}\n  npm install\n  npm test`)
+      say(`${path} is there. Next:\n  ${packing(path)}\n  cd ${quote(folder)}\n  npm install\n  npm test`)
     })
+}
+
+/** The command that puts the package of this rekey into the repository. What was installed is built already, and has nothing to build it with. */
+function packing(path: string): string {
+  const options = [...(isClone ? [] : ['--ignore-scripts']), '--pack-destination', quote(path)]
+  return `(cd ${quote(packageRoot)} && npm pack ${options.join(' ')})`
 }
 
 /** Makes the repository. Throws `RekeyError` where something is there that it would lie among. */
@@ -48,7 +55,8 @@ function packageFile(name: string): object {
     scripts: { test: 'node --test', types: 'tsc' },
     devDependencies: {
       '@types/node': devDependencies['@types/node'],
-      rekey: version,
+      // By name alone npm would ask the registry, where rekey is somebody else's.
+      rekey: `file:rekey-${version}.tgz`,
       typescript: devDependencies['typescript'],
     },
   }

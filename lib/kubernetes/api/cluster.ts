@@ -94,7 +94,9 @@ export function openCluster(run: RunContext, pattern = 'masters', places: Cluste
         return client
       } catch (error) {
         run.signal.throwIfAborted()
-        problems.push(`${master.name}: ${(error as Error).message}`)
+        const { message } = error as Error
+        // What a host said of its files names it already.
+        problems.push(message.startsWith(`${master.name}: `) ? message : `${master.name}: ${message}`)
       }
     }
     throw new HostFailedError(`no API server answers (${problems.join('; ')})`, { code: 'cluster.no-api' })

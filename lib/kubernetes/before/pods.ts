@@ -136,7 +136,9 @@ function unsteady({ status }: KubernetesObject): string | undefined {
     const { finishedAt, exitCode } = lastState?.terminated ?? {}
     return restartCount >= oftenRestarted && exitCode !== 0 && Date.parse(finishedAt ?? '') > Date.now() - recently
   }
-  return ((status as PodStatus).containerStatuses ?? []).some(fell) ? 'restarting again and again' : undefined
+  return ((status as PodStatus).containerStatuses ?? []).some(fell)
+    ? `restarted ${oftenRestarted} times or more, and within the last 20 minutes`
+    : undefined
 }
 
 interface PodStatus {

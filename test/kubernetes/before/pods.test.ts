@@ -207,7 +207,7 @@ test('what has been falling over and runs just now passes for unwell before, and
   pod(server, 'recovered', fell(60, 40))
   pod(server, 'restarted', fell(3, 1))
   const before = await podsBefore(server.api)
-  t.deepEqual(tellPods(before.unwell), ['Pod a/flapping: restarting again and again'])
+  t.deepEqual(tellPods(before.unwell), ['Pod a/flapping: restarted 3 times or more, and within the last 20 minutes'])
   t.deepEqual(await comparePods(server.api, before), { missing: [], still: [], others: [], told: [] })
 })
 
