@@ -179,11 +179,18 @@ test.serial(
     t.deepEqual(log(), ['undo-A h1'])
 
     await stopped('SIGKILL')
-    t.regex((await bench.rekey(['show', 'last'])).stdout, /Where it stopped\n +A: begun on h1, its end is not known$/m)
+    t.regex(
+      (await bench.rekey(['show', 'last'])).stdout,
+      /Where it stopped\n +A: begun on h1, its end is not known\n\nGo on: rekey resume \S+; or back: rekey rollback \S+$/m,
+    )
     log()
     bench.touch('quick')
     t.is((await bench.rekey(['resume', 'last', '--take-lock'])).code, 0)
     t.deepEqual(log(), ['A h1', 'A h2', 'A h3'])
+    t.regex(
+      (await bench.rekey(['show', 'last'])).stdout,
+      /\n\nWhat would be undone of it: rekey rollback \S+ --list-steps\n$/,
+    )
   },
 )
 

@@ -106,6 +106,15 @@ test('a step that waits for what never comes fails, also in services and in a fi
   t.regex(file.called.stderr, /can't be loaded: its top level: waits for what never comes/)
 })
 
+test('a command that fails is told with its place in the playbook', async t => {
+  const ran = await runs(`S('a', async ({ $ }) => {\nawait $({ quiet: true })\`exit 7\` })`)
+  assertInOrder(t, ran)
+  t.regex(
+    errorsOf(ran.called),
+    /^Error: h1: a command ended with exit status 7, and said nothing\nHint: It is the one at \/.*\.ts:8\.$/,
+  )
+})
+
 test('services and the report may be asynchronous, and fail in order; a timer that was left keeps nobody waiting', async t => {
   const failed = await runs(
     `S('a', () => {})`,

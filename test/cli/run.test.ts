@@ -1,6 +1,6 @@
 // `rekey run` through the front door: the command line, a real sshd, real files.
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { testsOnSshd, workbench } from './_rekey.ts'
 
@@ -187,7 +187,11 @@ test.serial(
     t.regex(wrong.stderr, /the variables of two are not right:\n +word: /)
     const absent = await bench.rekey(['run', 'rotate-cb', '-i', bench.inventory])
     t.is(absent.code, 1)
-    t.regex(absent.stderr, /there is no playbook 'rotate-cb'; did you mean 'rotate-ca'\?/)
+    t.regex(absent.stderr, /there is no shipped playbook 'rotate-cb'; did you mean 'rotate-ca'\?/)
+    // By its name, as if it were a shipped one.
+    const mine = await bench.rekey(['run', basename(path, '.ts'), '-i', bench.inventory])
+    t.is(mine.code, 1)
+    t.true(mine.stderr.endsWith(`Hint: One of yours is run by its path: ${basename(path)}\n`), mine.stderr)
     t.deepEqual(bench.runs(), [])
   },
 )

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { RekeyError } from '../../lib/errors.ts'
 import { vaultLists, vaultSecrets } from '../../lib/pki/vault/secrets.ts'
 import { connectVault } from '../../lib/pki/vault/vault.ts'
 import { parseConfiguration, readConfiguration } from '../../lib/template/configuration.ts'
@@ -100,6 +101,12 @@ test.serial('links to files are read, as in a mounted ConfigMap, and delimiters 
 test.serial('a configuration that is not there is named', t => {
   const missing = join(folder, 'none')
   t.throws(() => readConfiguration(missing), { message: `${missing}: the configuration can't be read (ENOENT)` })
+  const mixed = join(folder, 'mixed')
+  mkdirSync(mixed)
+  writeFileSync(join(mixed, 'a.tpl'), '{{ with secret "a/b" }}{{ end }}')
+  const notOne = t.throws(() => readConfiguration(mixed), { instanceOf: RekeyError, message: /^\S+a\.tpl:1:2: / })
+  t.regex(notOne.hint!, /Every file in \S+mixed is read as configuration, .*: templates lie elsewhere/)
+  t.is(t.throws(() => readConfiguration(join(mixed, 'a.tpl')), { instanceOf: RekeyError }).hint, undefined)
   const empty = join(folder, 'empty')
   mkdirSync(empty)
   t.throws(() => readConfiguration(empty), { message: `${empty}: there is no configuration file in this folder` })

@@ -133,6 +133,16 @@ test("a playbook of one's own runs, is undone, and its run tells which rekey it 
 test('what rekey init makes passes its own tests and its own tsc', async t => {
   const made = await rekey('init made')
   t.is(made.code, 0, made.all)
+  // Never by its name alone: the registry has another package under that.
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  const { devDependencies } = JSON.parse(readFileSync(join(home, 'made/package.json'), 'utf8')) as {
+    devDependencies: Record<string, string>
+  }
+  t.is(devDependencies['rekey'], `file:rekey-${version}.tgz`)
+  t.regex(
+    made.stdout,
+    /Next:\n +\(cd \S+\/node_modules\/rekey && npm pack --ignore-scripts --pack-destination \S+\/made\)\n/,
+  )
   // Its types of Node are those that `npm install` would bring.
   symlinkSync(join(root, 'node_modules/@types'), join(home, 'node_modules/@types'))
   const tested = await shell('cd made && npm test')
