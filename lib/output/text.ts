@@ -67,15 +67,17 @@ export function asciiOnly(line: string): string {
     .replace(/[^\x20-\x7e]/gu, '?')
 }
 
-/** A line in lines of at most `columns`, broken between words; those that follow are set in a little more than the first. */
+/**
+ * A line in lines of at most `columns`, broken between words; those that follow are set in a little more than the first. What stands in
+ * columns of a table goes on to.
+ */
 export function wrapped(line: string, columns: number): string[] {
   if (widthOf(line) <= columns) return [line]
   const indent = `${/^ */.exec(line)?.[0] ?? ''}  `
   const lines: string[] = []
   let current = ''
-  for (const word of line.split(/(?<=\S) +/)) {
-    if (current === '') current = word
-    else if (widthOf(current) + 1 + widthOf(word) <= columns) current += ` ${word}`
+  for (const [, gap = '', word = ''] of line.matchAll(/( *)([^ ]+)/g)) {
+    if (current === '' || widthOf(current) + gap.length + widthOf(word) <= columns) current += gap + word
     else {
       lines.push(current)
       current = indent + word

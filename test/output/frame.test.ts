@@ -216,6 +216,8 @@ test.serial('text is cut by the columns that it takes, and nothing in it moves t
   t.is(visible('\x1b[2J\x1b[1;31mred\x1b[0m \x1b]0;title\x07done\x08'), 'red done')
   t.deepEqual(wrapped('  Stop: ended on h1, h2, h3, h4', 20), ['  Stop: ended on h1,', '    h2, h3, h4'])
   t.deepEqual(wrapped('a  b', 20), ['a  b'])
+  // A row of a table keeps its columns.
+  t.deepEqual(wrapped('  m1     reads 1 of 2, 3 of 4', 20), ['  m1     reads 1 of', '    2, 3 of 4'])
   t.is(visible(' 10%\r 20%\r'), ' 20%')
 })
 
