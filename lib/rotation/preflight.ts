@@ -24,7 +24,7 @@ import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
 import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
-import { etcdHosts, everyMachine, isMaster, machines } from './given/hosts.ts'
+import { etcdHosts, everyMachine, isMaster } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
 export const variables = {
@@ -51,7 +51,7 @@ export const compareClocks: StepDefinition<OnHost<Variables>> = {
   runOnce: true,
   run: ctx => {
     const offsets = ctx
-      .hosts(machines)
+      .hosts(everyMachine)
       .map(({ name }) => [name, ctx.registered<number>('read-the-clock', name) ?? 0] as const)
     // Certificates are made by this machine's Vault and read on all of them: whoever is off by too much refuses them.
     const off = offsets.filter(([, offset]) => Math.abs(offset) > ctx.vars.clock_tolerance)

@@ -30,6 +30,16 @@ test('one that is ahead is named, and by how much', t => {
   t.regex(error?.message ?? '', /: n1 is 90 s ahead$/)
 })
 
+test('one of a host that has etcd and nothing else counts as well', t => {
+  const all = [...hosts, { name: 'e1', groups: ['etcd'] }]
+  const within = (pattern: string) =>
+    all.filter(({ groups }) => groups.some(group => pattern.split(':').includes(group)))
+  const error = t.throws(() =>
+    preflight.compareClocks.run({ ...clocks({ m1: 0, n1: 0, e1: -90_000 }), hosts: within } as never),
+  )
+  t.regex(error?.message ?? '', /: e1 is 90 s behind$/)
+})
+
 test('two that are each near enough, and too far from each other, are both named', t => {
   const error = t.throws(() => preflight.compareClocks.run(clocks({ m1: 40_000, n1: -40_000 })))
   t.regex(error?.message ?? '', /: m1 is 40 s ahead, n1 is 40 s behind$/)
