@@ -4,8 +4,13 @@ import { lstatSync, readdirSync, type Stats, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 
-/** What rekey reads and writes in a run's folder; what else lies there is its playbook's. */
-const ownNames = ['events.jsonl', 'registered.jsonl', 'secrets', 'claims', 'output']
+/** What rekey and its procedures read and write in a run's folder; what else lies there is its playbook's. */
+const ownNames = [
+  ...['events.jsonl', 'journal-end.json', 'registered.jsonl', 'secrets', 'claims', 'output'],
+  ...['backups', 'admin.conf'],
+]
+/** Folders of which no file is looked at beyond what it is: there may be many. */
+const manyFiles = ['output', 'backups']
 
 /**
  * Throws where somebody else could have written what stands in a run's folder, or where that leads out of it: `RekeyError` with the path,
@@ -13,7 +18,7 @@ const ownNames = ['events.jsonl', 'registered.jsonl', 'secrets', 'claims', 'outp
  */
 export function requireOwnFolder(folder: string): void {
   requireOwn(folder, lstatSync(folder))
-  for (const name of ownNames) requireOwnTree(join(folder, name), name !== 'output')
+  for (const name of ownNames) requireOwnTree(join(folder, name), !manyFiles.includes(name))
 }
 
 /** The same of where the folders of the runs are, and of what holds that. Links to it may be there, but none of others. */
@@ -33,12 +38,14 @@ function requireOwnTree(path: string, look: boolean): void {
   const stats = statsOf(path)
   if (!stats) return
   if (stats.isSymbolicLink()) throw unsafe(path, 'is a link, and rekey makes none', 'Put there what it leads to.')
+  // Whoever opens a pipe waits, and a device may be anything. The socket of a run that lives is none of these.
+  if (stats.isFIFO() || stats.isCharacterDevice() || stats.isBlockDevice())
+    throw unsafe(path, 'is neither a file nor a folder', 'Take it away.')
   if (look || stats.isDirectory()) requireOwn(path, stats)
   if (!stats.isDirectory()) return
   for (const entry of readdirSync(path, { withFileTypes: true })) {
     const inside = join(path, entry.name)
-    // Of many files with output none is looked at beyond what it is.
-    if (look || entry.isDirectory() || entry.isSymbolicLink()) requireOwnTree(inside, look)
+    if (look || !entry.isFile()) requireOwnTree(inside, look)
   }
 }
 

@@ -15,6 +15,8 @@ export interface JournalEnd {
 }
 
 const fileName = 'journal-end.json'
+/** In a folder that came from elsewhere it may be a link, or a pipe that nobody opens. */
+const carefully = constants.O_NOFOLLOW | constants.O_NONBLOCK
 /** Written over what is there: nobody reads half of it, and a shorter one leaves nothing of a longer. */
 const length = 80
 
@@ -24,7 +26,7 @@ const shape = z.object({ bytes: z.number().int().nonnegative(), mode: z.string()
 export function openJournalEnd(folder: string): { put(end: JournalEnd): void; close(): void } {
   let file: number | undefined
   try {
-    file = openSync(join(folder, fileName), constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
+    file = openSync(join(folder, fileName), constants.O_WRONLY | constants.O_CREAT | carefully, 0o600)
   } catch {
     // As said.
   }
@@ -52,7 +54,7 @@ export function readJournalEnd(folder: string): JournalEnd | undefined {
   try {
     const text = readFileSync(join(folder, fileName), {
       encoding: 'utf8',
-      flag: constants.O_RDONLY | constants.O_NOFOLLOW,
+      flag: constants.O_RDONLY | carefully,
     })
     return shape.parse(JSON.parse(text.slice(0, length)))
   } catch {

@@ -1,5 +1,5 @@
 // The journal of a run that goes on, read as it is written.
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -58,7 +58,7 @@ function openTail(path: string) {
   return {
     all: (): RunEvent[] => {
       const events: RunEvent[] = []
-      const file = openSync(path, 'r')
+      const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
       try {
         for (;;) {
           const size = readSync(file, chunk, 0, chunk.length, position)

@@ -1,4 +1,5 @@
 // Folders of runs that somebody else made or wrote to: nothing that they name is loaded, run or removed before the operator said so.
+import { execFileSync } from 'node:child_process'
 import {
   appendFileSync,
   chmodSync,
@@ -19,7 +20,7 @@ import { openRun, requireWord } from '../../../lib/cli/taking-up/run-folder.ts'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { readCommand } from '../../../lib/run/folder/command-file.ts'
 import { createRunFolder, lastRun, runsDirectory } from '../../../lib/run/folder/folder.ts'
-import { findRun } from '../../../lib/run/journal/history.ts'
+import { findRun, readHistory, runFolders } from '../../../lib/run/journal/history.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { workbench } from '../_rekey.ts'
 
@@ -190,6 +191,34 @@ serial('no link in a folder leads rekey out of it, and last-run is no link', t =
   renameSync(own, other)
   symlinkSync(other, own)
   t.is(lastRun(runs), undefined)
+})
+
+serial('a pipe in a folder is not waited for: not to go on with it, and not to list it among others', t => {
+  for (const part of [
+    'journal-end.json',
+    'events.jsonl',
+    'secrets/command.json',
+    'claims/0',
+    'output/01-p/a/h1.log',
+    'backups',
+  ]) {
+    const { folder, runs } = state()
+    rmSync(join(folder, part), { force: true })
+    mkdirSync(dirname(join(folder, part)), { recursive: true })
+    execFileSync('mkfifo', [join(folder, part)])
+    t.throws(() => openRun('last'), { code: 'run.unsafe-folder', message: /is neither a file nor a folder/ }, part)
+    if (part === 'events.jsonl') t.throws(() => readHistory(folder), { message: /is no file/ })
+    else t.is(readHistory(folder).run, basename(folder))
+    t.deepEqual(runFolders(runs), [folder])
+  }
+  const { folder } = state()
+  for (const part of ['backups', 'admin.conf', 'journal-end.json']) {
+    rmSync(join(folder, part), { force: true })
+    symlinkSync(bench.folder, join(folder, part))
+    t.throws(() => openRun('last'), { code: 'run.unsafe-folder', message: /is a link, and rekey makes none/ }, part)
+    rmSync(join(folder, part))
+  }
+  t.is(openRun('last').folder, folder)
 })
 
 const isRoot = process.getuid?.() === 0
