@@ -4,26 +4,8 @@ import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx 
 import { RekeyError, thrownAt, type UnknownOutcomeError } from '../errors.ts'
 import { KeptOutput, tooMuchToKeep } from './commands/kept-output.ts'
 import type { Connection, RemoteProcess } from './connection.ts'
+import { checkedOptions, type RemoteOptions } from './remote-options.ts'
 import { quote, Raw, Secret } from './shell.ts'
-
-/** What `$({…})` takes beside zx's `nothrow` and `quiet`. */
-export interface RemoteOptions {
-  /** Fed to the command's stdin; a `secret()` may be given only here. */
-  readonly input?: string | Buffer | Readable | Secret
-  /** Milliseconds until the command's process group is ended on the host. */
-  readonly timeout?: number
-  /** A failing command resolves. A dropped connection still counts as an unknown outcome of the step. */
-  readonly nothrow?: boolean
-  /** Its output is not shown and not journalled: for what is long, or holds secrets. */
-  readonly quiet?: boolean
-  /** Directory to run in; the command is not run when it can't be entered. */
-  readonly cwd?: string
-  /**
-   * Names of secrets in rekey's own environment that a command on this machine needs, such as `VAULT_TOKEN`: it has the rest of the
-   * environment, and none of these. On another machine there are none to hand on.
-   */
-  readonly environment?: readonly string[]
-}
 
 /** zx's `$` on a host: `` await $`systemctl restart ${unit}` ``. */
 export interface Remote {
@@ -49,7 +31,7 @@ export interface RemoteObserver {
 export function remoteShell(connection: Connection, observer: RemoteObserver = {}): Remote {
   const make = (options: RemoteOptions): Remote => {
     const remote = (first: TemplateStringsArray | RemoteOptions, ...values: unknown[]) => {
-      if (!Array.isArray(first)) return make({ ...options, ...(first as RemoteOptions) })
+      if (!Array.isArray(first)) return make({ ...options, ...checkedOptions(first) })
       return start(first as unknown as TemplateStringsArray, values, options)
     }
     return remote as Remote
