@@ -3,8 +3,8 @@ import type { Readable, Writable } from 'node:stream'
 import { type ProcessOutput, ProcessPromise, type Options as ZxOptions, $ as zx } from 'zx/core'
 import { RekeyError, thrownAt, type UnknownOutcomeError } from '../errors.ts'
 import { KeptOutput, tooMuchToKeep } from './commands/kept-output.ts'
+import { checkedOptions, type RemoteOptions } from './commands/remote-options.ts'
 import type { Connection, RemoteProcess } from './connection.ts'
-import { checkedOptions, type RemoteOptions } from './remote-options.ts'
 import { quote, Raw, Secret } from './shell.ts'
 
 /** zx's `$` on a host: `` await $`systemctl restart ${unit}` ``. */

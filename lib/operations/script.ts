@@ -1,6 +1,7 @@
 // Runs a script on a host, however long it is.
+
+import type { RemoteOptions } from '../connection/commands/remote-options.ts'
 import type { Remote } from '../connection/remote.ts'
-import type { RemoteOptions } from '../connection/remote-options.ts'
 import { quote } from '../connection/shell.ts'
 
 /** Linux takes no single argument of 128 KiB or more. */

@@ -1,8 +1,8 @@
 // What `$({…})` is given by mistake, or out of habit from zx: refused before the command runs.
 import test from 'ava'
-import { connectLocal } from '../../lib/connection/local.ts'
-import { remoteShell } from '../../lib/connection/remote.ts'
-import { secret } from '../../lib/connection/shell.ts'
+import { connectLocal } from '../../../lib/connection/local.ts'
+import { remoteShell } from '../../../lib/connection/remote.ts'
+import { secret } from '../../../lib/connection/shell.ts'
 
 const $ = remoteShell(connectLocal('h1', { host: '127.0.0.1', port: 22, user: 'nobody' } as never)) as (
   options: unknown,

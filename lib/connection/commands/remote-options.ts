@@ -1,8 +1,8 @@
 // What `$({…})` takes. What it does not know it refuses: a command would run as if that had not been said.
 import { Readable } from 'node:stream'
-import { RekeyError } from '../errors.ts'
-import { suggestion } from '../suggestion.ts'
-import { Secret } from './shell.ts'
+import { RekeyError } from '../../errors.ts'
+import { suggestion } from '../../suggestion.ts'
+import { Secret } from '../shell.ts'
 
 /** What `$({…})` takes beside zx's `nothrow` and `quiet`. */
 export interface RemoteOptions {
