@@ -33,8 +33,11 @@ interface Row {
   readonly component: string
   readonly authority: AuthorityName
   readonly usages: CertificateSpec['usages']
-  /** Where it lies on a machine; undefined where that has none. */
-  readonly find: (machine: MachineFacts, layout: HostLayout) => CertificatePlace | undefined
+  /** Where it lies on a machine: in several places, where each may hold another one; undefined where that has none. */
+  readonly find: (
+    machine: MachineFacts,
+    layout: HostLayout,
+  ) => CertificatePlace | readonly CertificatePlace[] | undefined
   /** Under one path it is one for all masters, whatever each of them has there now; else only where they have the same. */
   readonly oneForMasters?: boolean
   /** Made where it is not there yet. */
@@ -56,8 +59,10 @@ const client = ['clientAuth'] as const
 const server = ['serverAuth'] as const
 const both = ['serverAuth', 'clientAuth'] as const
 
-const fileOf = (layout: HostLayout, component: ComponentName, ...roles: FileRole[]) =>
-  layout.components[component]?.files.find(({ role }) => roles.includes(role))
+const filesOf = (layout: HostLayout, component: ComponentName, ...roles: FileRole[]) =>
+  layout.components[component]?.files.filter(({ role }) => roles.includes(role)) ?? []
+
+const fileOf = (...words: Parameters<typeof filesOf>) => filesOf(...words)[0]
 
 function placeOf(file: NamedFile | undefined): CertificatePlace | undefined {
   if (!file?.key) return undefined
@@ -68,18 +73,20 @@ function placeOf(file: NamedFile | undefined): CertificatePlace | undefined {
 const named =
   (component: ComponentName, ...roles: FileRole[]): Row['find'] =>
   (_, layout) =>
-    placeOf(fileOf(layout, component, ...roles))
+    filesOf(layout, component, ...roles).flatMap(file => placeOf(file) ?? [])
 
-/** The certificate by which a component is a client of the API: a file that its kubeconfig names, or what that holds itself. */
+/**
+ * The certificates by which a component is a client of the API: files that its kubeconfigs name, and what those hold themselves. It may have
+ * a kubeconfig of its own for asking who somebody is (`--authentication-kubeconfig`).
+ */
 const asClient =
   (component: ComponentName): Row['find'] =>
-  ({ certificates }, layout) => {
-    const files = placeOf(fileOf(layout, component, 'client'))
-    if (files) return files
-    const kubeconfigs = layout.components[component]?.files.filter(({ role }) => role === 'kubeconfig') ?? []
-    const holding = kubeconfigs.find(({ path }) => certificates.has(path))
-    return holding && { kind: 'kubeconfig', path: holding.path }
-  }
+  ({ certificates }, layout) => [
+    ...filesOf(layout, component, 'client').flatMap(file => placeOf(file) ?? []),
+    ...filesOf(layout, component, 'kubeconfig').flatMap(({ path }) =>
+      certificates.has(path) ? [{ kind: 'kubeconfig', path } as const] : [],
+    ),
+  ]
 
 /** The kubelet's own, of which it makes the next one itself: it keeps it beside its kubeconfig, whatever that holds. */
 const ofKubelet: Row['find'] = (machine, layout) => {
@@ -234,6 +241,7 @@ const servingRows = (['kube-controller-manager', 'kube-scheduler'] as const).map
 
 /** A certificate on the machines that hold it, in all of its roles. */
 interface Draft {
+  readonly id: string
   readonly rows: Row[]
   readonly place: CertificatePlace
   readonly machines: MachineFacts[]
@@ -283,33 +291,38 @@ function draftsOf(machines: readonly MachineFacts[], all: readonly Row[], author
   const drafts: Draft[] = []
   for (const row of all) {
     for (const machine of machines) {
-      const layout = layoutOfMachine(machine)
-      const place = row.find(machine, layout)
-      if (!place) continue
-      const path = placePath(place)
-      const present = machine.certificates.get(path)
-      if (!present && row.optional) continue
-      if (!present && !row.made) throw missing(machine, path, row)
-      if (present && !row.identity?.(layout, machine) && isForeign(present, authorities)) continue
-      const known = drafts.find(
-        draft => draft.machines.includes(machine) && realOf(machine, placePath(draft.place)) === realOf(machine, path),
-      )
-      if (known) {
-        if (!known.rows.includes(row)) known.rows.push(row)
-        continue
-      }
-      const same = drafts.find(
-        draft =>
-          draft.rows.includes(row) &&
-          placePath(draft.place) === path &&
-          (row.oneForMasters || sameCertificate(draft.machines[0]?.certificates.get(path), present)),
-      )
-      if (same) same.machines.push(machine)
-      else drafts.push({ rows: [row], place, machines: [machine] })
+      for (const place of [row.find(machine, layoutOfMachine(machine)) ?? []].flat())
+        addTo(drafts, row, machine, place, authorities)
     }
   }
   for (const draft of drafts) addCopies(draft, drafts, machines)
   return drafts
+}
+
+function addTo(drafts: Draft[], row: Row, machine: MachineFacts, place: CertificatePlace, authorities: AuthorityKeys) {
+  const path = placePath(place)
+  const present = machine.certificates.get(path)
+  if (!present && row.optional) return
+  if (!present && !row.made) throw missing(machine, path, row)
+  if (present && !row.identity?.(layoutOfMachine(machine), machine) && isForeign(present, authorities)) return
+  const known = drafts.find(
+    draft => draft.machines.includes(machine) && realOf(machine, placePath(draft.place)) === realOf(machine, path),
+  )
+  if (known) {
+    if (!known.rows.includes(row)) known.rows.push(row)
+    return
+  }
+  const same = drafts.find(
+    draft =>
+      draft.rows.includes(row) &&
+      placePath(draft.place) === path &&
+      (row.oneForMasters || sameCertificate(draft.machines[0]?.certificates.get(path), present)),
+  )
+  if (same) same.machines.push(machine)
+  else {
+    const before = drafts.filter(draft => draft.rows.includes(row) && draft.machines.includes(machine)).length
+    drafts.push({ id: before === 0 ? row.id : `${row.id}-${before + 1}`, rows: [row], place, machines: [machine] })
+  }
 }
 
 /**
@@ -354,7 +367,7 @@ function missing({ name }: MachineFacts, path: string, { component }: Row): Reke
   })
 }
 
-function specOf({ rows: own, place, machines }: Draft, extra: ExtraNames): CertificateSpec {
+function specOf({ id, rows: own, place, machines }: Draft, extra: ExtraNames): CertificateSpec {
   const [row] = own
   const [first] = machines
   if (!row || !first) throw new RekeyError('a certificate without a place', { code: 'pki.no-place' })
@@ -371,7 +384,7 @@ function specOf({ rows: own, place, machines }: Draft, extra: ExtraNames): Certi
   const serving = serves.length > 0 ? machines : []
   const localhost = serves.includes('node and localhost')
   return {
-    id: row.id,
+    id,
     component: row.component,
     authority: row.authority,
     usages: unionOf(...own.map(({ usages }) => usages), olds.flatMap(old => old.extendedKeyUsages).filter(isTlsUsage)),

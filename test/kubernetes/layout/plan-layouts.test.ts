@@ -6,6 +6,7 @@ import test from 'ava'
 import type { Secret } from '../../../lib/connection/shell.ts'
 import { authorityFilesOf } from '../../../lib/kubernetes/layout/authorities.ts'
 import { discoveredFrom } from '../../../lib/kubernetes/layout/discover.ts'
+import type { NamedFile } from '../../../lib/kubernetes/layout/host-layout.ts'
 import { planOfCluster, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { servedEndpoints } from '../../../lib/kubernetes/layout/served.ts'
 import { authorityFiles, kubeconfigsWithoutCertificate } from '../../../lib/kubernetes/trust/certificate-files.ts'
@@ -286,6 +287,47 @@ test('a controller-manager that signs requests of one kind with another file get
     swap.rename.filter(path => /ca\.(crt|key)$/.test(path)),
     [`${kubernetes}/ca.crt`, '/etc/own/ca.crt', `${kubernetes}/ca.key`, '/etc/own/ca.key'],
   )
+})
+
+test('a component with several kubeconfigs, and an API server with several certificates for names, get each of them anew', async t => {
+  const { server } = await hardWay()
+  const [asking, shop, bank] = await Promise.all(
+    ['system:kube-controller-manager', 'shop', 'bank'].map(name => leaf(`CN=${name}`)),
+  )
+  const own = `${kubernetes}/asking.kubeconfig`
+  const reading = readingOf(
+    having(server, {
+      [own]: embedded(asking!.pem),
+      '/etc/sni/shop.crt': shop!.pem,
+      '/etc/sni/bank.crt': bank!.pem,
+    }),
+  )
+  const { components } = reading.layout!
+  const at = (path: string) => ({ path, real: path })
+  const sni = (name: string) =>
+    ({ role: 'sni', by: '--tls-sni-cert-key', ...at(`/etc/sni/${name}.crt`), key: at(`/etc/sni/${name}.key`) }) as const
+  const withFiles = (component: 'kube-apiserver' | 'kube-controller-manager', ...more: readonly NamedFile[]) => ({
+    [component]: { ...components[component]!, files: [...components[component]!.files, ...more] },
+  })
+  const layout = {
+    ...reading.layout!,
+    components: {
+      ...components,
+      ...withFiles('kube-controller-manager', { role: 'kubeconfig', by: '--authentication-kubeconfig', ...at(own) }),
+      ...withFiles('kube-apiserver', sni('shop'), sni('bank')),
+    },
+  }
+  const { lines, specs, machines } = planned({ ...reading, layout })
+  t.deepEqual(
+    lines.filter(line => /^(controller-manager|apiserver-sni)/.test(line)),
+    [
+      'apiserver-sni m1 /etc/sni/shop.crt kubernetes',
+      'apiserver-sni-2 m1 /etc/sni/bank.crt kubernetes',
+      `controller-manager m1 ${kubernetes}/kube-controller-manager.kubeconfig kubernetes`,
+      `controller-manager-2 m1 ${own} kubernetes`,
+    ],
+  )
+  t.deepEqual(unplannedCertificates(machines, specs), [])
 })
 
 test('a kubeconfig with a token that a component names has the new CA, and is the same in all else', async t => {
