@@ -7,3 +7,5 @@ import { useAvaInOne } from './_ava-in-one.js'
 
 enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'rekey', 'compiled'))
 useAvaInOne()
+// Libraries without what rekey leaves out of them, as bin/rekey has them.
+await import('../lib/cli/lean-start.ts')

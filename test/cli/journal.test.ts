@@ -1,13 +1,17 @@
 // The journal as the base of everything that comes after a run: what it says of the run, and what steps returned.
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import anyTest, { type TestFn } from 'ava'
 import { Secret } from '../../lib/connection/shell.ts'
 import { redactor } from '../../lib/output/redaction.ts'
 import { readHistory } from '../../lib/run/journal/history.ts'
 import { openRegistered } from '../../lib/run/registered/registered.ts'
-import { testsOnSshd } from './_rekey.ts'
+import { type Workbench, workbench } from './_rekey.ts'
 
-const { real } = testsOnSshd('the journal is', undefined, true)
+const test = anyTest as TestFn<{ bench: Workbench }>
+test.beforeEach(t => {
+  t.context.bench = workbench('local', undefined, true)
+})
 
 const returning = (value: string) => `
 import { play, playbook, secret, step } from API
@@ -18,7 +22,7 @@ export default playbook({ name: 'returning', summary: 'Returns things', vars: z.
     step('Fail', { when: ({ vars }) => vars.word === 'fail', run: () => { throw new Error('as asked') } }),
   ])] })`
 
-real('a run says who began it, from what, and with which options; values of -e are not told', async t => {
+test.serial('a run says who began it, from what, and with which options; values of -e are not told', async t => {
   const { bench } = t.context
   const path = bench.playbook(returning('() => {}'))
   await bench.rekey(['run', path, '-i', bench.inventory, '-l', 'h1,h2', '-e', 'word=whisper-it'])
@@ -34,7 +38,7 @@ real('a run says who began it, from what, and with which options; values of -e a
   t.truthy(first.operator)
 })
 
-real('what steps return is read back as it was; secrets stand in files of their own', async t => {
+test.serial('what steps return is read back as it was; secrets stand in files of their own', async t => {
   const { bench } = t.context
   const source = returning(
     "({ host, redact }) => { redact('swordfish-swordfish'); return { host: host.name, list: [1, null, true], key: secret('top-' + 'secret-value'), said: 'it is swordfish-swordfish', map: new Map([['a', secret('another-' + 'one-of-them')]]), gone: undefined } }",
@@ -60,7 +64,7 @@ real('what steps return is read back as it was; secrets stand in files of their 
   }
 })
 
-real('rekey runs lists the runs with how they ended, rekey show tells one by a part of its id', async t => {
+test.serial('rekey runs lists the runs with how they ended, rekey show tells one by a part of its id', async t => {
   const { bench } = t.context
   const path = bench.playbook(returning('() => {}'))
   await bench.rekey(['run', path, '-i', bench.inventory])
@@ -80,7 +84,7 @@ real('rekey runs lists the runs with how they ended, rekey show tells one by a p
   t.regex(absent.stderr, /there is no run 'nothing-like-it'/)
 })
 
-real('the last run is the one that was begun last, also where the clock was set back before it', async t => {
+test.serial('the last run is the one that was begun last, also where the clock was set back before it', async t => {
   const { bench } = t.context
   const path = bench.playbook(returning('() => {}'))
   await bench.rekey(['run', path, '-i', bench.inventory])
@@ -98,7 +102,7 @@ globalThis.Date = class extends Today { constructor(...given) { super(...(given.
   t.regex((await bench.rekey(['show', 'last'])).stdout, /ended +failed/)
 })
 
-real('a journal that can not be read hides no other run, and is named where it is asked for', async t => {
+test.serial('a journal that can not be read hides no other run, and is named where it is asked for', async t => {
   const { bench } = t.context
   await bench.rekey(['run', bench.playbook(returning('() => {}')), '-i', bench.inventory])
   const runs = join(bench.state, 'rekey', 'runs')
@@ -118,7 +122,7 @@ real('a journal that can not be read hides no other run, and is named where it i
   t.regex((await bench.rekey(['show', 'last'])).stdout, /returning: Returns things/)
 })
 
-real('a run that was killed is told as killed, with the step that it was at', async t => {
+test.serial('a run that was killed is told as killed, with the step that it was at', async t => {
   const { bench } = t.context
   const source = returning('({ $ }) => $`echo begun; sleep 5`')
   await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-l', 'h1', '-v'], {
@@ -132,13 +136,15 @@ real('a run that was killed is told as killed, with the step that it was at', as
   t.regex(stdout, /Where it stopped\n +Give: begun on h1, its end is not known/)
 })
 
-real('before a step begins on a host, what it will do and how the ones before it ended is on the disk', async t => {
-  const { bench } = t.context
-  const [watch, synced] = [join(bench.folder, 'watch.mjs'), join(bench.folder, 'synced')]
-  // Writes down how much of a file was flushed.
-  writeFileSync(
-    watch,
-    `import fs from 'node:fs'
+test.serial(
+  'before a step begins on a host, what it will do and how the ones before it ended is on the disk',
+  async t => {
+    const { bench } = t.context
+    const [watch, synced] = [join(bench.folder, 'watch.mjs'), join(bench.folder, 'synced')]
+    // Writes down how much of a file was flushed.
+    writeFileSync(
+      watch,
+      `import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 const { fdatasync } = fs
 fs.fdatasync = (file, done) => {
@@ -149,9 +155,9 @@ fs.fdatasync = (file, done) => {
   })
 }
 syncBuiltinESMExports()`,
-  )
-  const onDisk = `readFileSync(path).subarray(0, Number(readFileSync(${JSON.stringify(synced)} + statSync(path).ino))).toString()`
-  const source = `
+    )
+    const onDisk = `readFileSync(path).subarray(0, Number(readFileSync(${JSON.stringify(synced)} + statSync(path).ino))).toString()`
+    const source = `
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { play, playbook, step } from API
@@ -163,12 +169,16 @@ export default playbook({ name: 'watched', summary: 'Watches its journal', vars:
   step('One', { run: ctx => { ctx.log('one sees: ' + what(ctx)) } }),
   step('Two', { run: ctx => { ctx.log('two sees: ' + what(ctx)) } }),
 ])] })`
-  const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-v'], {
-    env: { NODE_OPTIONS: `--import ${watch}` },
-  })
-  t.is(code, 0, stdout)
-  for (const host of ['h1', 'h2', 'h3']) {
-    t.regex(stdout, new RegExp(`${host} \\| one sees: step\\.started one\\n`))
-    t.regex(stdout, new RegExp(`${host} \\| two sees: step\\.started one, step\\.finished one, step\\.started two\\n`))
-  }
-})
+    const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-v'], {
+      env: { NODE_OPTIONS: `--import ${watch}` },
+    })
+    t.is(code, 0, stdout)
+    for (const host of ['h1', 'h2', 'h3']) {
+      t.regex(stdout, new RegExp(`${host} \\| one sees: step\\.started one\\n`))
+      t.regex(
+        stdout,
+        new RegExp(`${host} \\| two sees: step\\.started one, step\\.finished one, step\\.started two\\n`),
+      )
+    }
+  },
+)

@@ -5,9 +5,12 @@ import test from 'ava'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { type Called, workbench } from './_rekey.ts'
 
-/** Runs a playbook of these steps on h1, and sees that it ended in order. */
-async function runs(steps: string, more = '') {
-  const bench = workbench('local', ['h1'])
+/**
+ * Runs a playbook of these steps on h1, and sees that it ended in order.
+ * @param served by a process that does others, too: for what has nothing to do with the process, and is no secret
+ */
+async function runs(steps: string, more = '', served = false) {
+  const bench = workbench('local', ['h1'], served)
   const source = `
 import { play, playbook, step } from 'rekey'
 import { z } from 'zod'
@@ -140,13 +143,13 @@ test('a timer that was left does not change how a run that failed ended', async 
 })
 
 test('a secret that is no text fails the step: it could not be kept from being shown', async t => {
-  const ran = await runs(`S('a', ({ redact }) => { redact(undefined) })`)
+  const ran = await runs(`S('a', ({ redact }) => { redact(undefined) })`, '', true)
   assertInOrder(t, ran)
   t.regex(errorsOf(ran.called), /^Error: h1: a secret must be a text, not undefined/)
 })
 
 test('an error with a message that is no text ends neither the view nor the run', async t => {
-  const ran = await runs(`S('a', () => { throw Object.assign(new Error('x'), { message: 5 }) })`)
+  const ran = await runs(`S('a', () => { throw Object.assign(new Error('x'), { message: 5 }) })`, '', true)
   assertInOrder(t, ran)
   t.regex(errorsOf(ran.called), /^Error: h1: 5$/m)
 })
@@ -157,6 +160,8 @@ test('an error whose code and hint are no texts ends neither the view nor the ru
   const ran = await runs(
     `S('a', async () => { const { RekeyError } = await import('rekey'); ${thrown} }, { ignoreErrors: true }),
      S('b', async () => { const { HostFailedError } = await import('rekey'); ${long} })`,
+    '',
+    true,
   )
   assertInOrder(t, ran)
   t.regex(errorsOf(ran.called), /^Error: h1: y\nHint: h{100}/)
