@@ -15,7 +15,6 @@ import { addConstructedInventory, isConstructed } from './constructed.ts'
 import { addExecutableInventory } from './executable-source.ts'
 import { addIniInventory } from './ini-source.ts'
 import type { SourceContext } from './source-context.ts'
-import { addTomlInventory } from './toml-source.ts'
 import { addYamlInventory, isTrue } from './yaml-source.ts'
 
 /** The absolute path of a source, `~` and `$NAME` expanded; a list of hosts stays as it is. */
@@ -90,11 +89,17 @@ async function readFile(data: InventoryData, file: string, context: SourceContex
   if (isProgram(file)) return addExecutableInventory({ data, source: file }, file, context)
   const stored = readText(file)
   const encrypted = isEncrypted(stored)
-  readInventory(data, file, encrypted ? context.vault.decrypt(stored, file) : stored, context, found)
+  await readInventory(data, file, encrypted ? context.vault.decrypt(stored, file) : stored, context, found)
   if (encrypted) vaultedInventory(data, file)
 }
 
-function readInventory(data: InventoryData, file: string, text: string, context: SourceContext, found: boolean): void {
+async function readInventory(
+  data: InventoryData,
+  file: string,
+  text: string,
+  context: SourceContext,
+  found: boolean,
+): Promise<void> {
   const collector = { data, source: file }
   const extension = extname(file)
   const root = ['.yml', '.yaml', '.json', ''].includes(extension) ? parseInventory(file, text, context) : undefined
@@ -102,8 +107,11 @@ function readInventory(data: InventoryData, file: string, text: string, context:
     const plugin = root.entries.get('plugin')
     if (plugin && isTrue(plugin.value)) addPlugin(collector, file, root, plugin, context)
     else addYamlInventory(collector, file, root, { notice: context.notice, found })
-  } else if (extension === '.toml') addTomlInventory(collector, file, text, context.notice)
-  else addIniInventory(collector, file, text)
+  } else if (extension === '.toml') {
+    // Few have one, and a start is done sooner without what reads it.
+    const { addTomlInventory } = await import('./toml-source.ts')
+    addTomlInventory(collector, file, text, context.notice)
+  } else addIniInventory(collector, file, text)
 }
 
 /** The map of a YAML inventory; undefined for what isn't YAML, and so is INI whatever its name, and where only comments are. */

@@ -1,6 +1,9 @@
 // Ansible Vault: encrypted files and strings, opened only when something reads them.
-import { Vault as Cipher } from 'ansible-vault'
+import { createRequire } from 'node:module'
+import type * as AnsibleVault from 'ansible-vault'
 import { RekeyError } from '../../errors.ts'
+
+const load = createRequire(import.meta.url)
 
 /** A vault password and the id that `--vault-id id@source` gave it (`default` without one). */
 export interface VaultPassword {
@@ -60,6 +63,8 @@ function open(document: string, passwords: readonly VaultPassword[], where: stri
   }
   const own = passwords.filter(candidate => candidate.id === (id || 'default'))
   const others = passwords.filter(candidate => !own.includes(candidate))
+  // Few inventories have something encrypted, and a start is done sooner without what opens it.
+  const { Vault: Cipher } = load('ansible-vault') as typeof AnsibleVault
   for (const { password } of [...own, ...others]) {
     try {
       const plain = new Cipher({ password }).decryptSync(document, undefined)
