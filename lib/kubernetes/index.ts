@@ -35,13 +35,7 @@ export {
   readCanaries,
 } from './probes/probes.ts'
 export { type AuthorityCopy, authorityCopies, replaceCopies, restoreCopies } from './trust/authority-copies.ts'
-export {
-  authorityFiles,
-  kubeconfigsWithoutCertificate,
-  type NewAuthority,
-  renderHostFiles,
-  verifyStaged,
-} from './trust/certificate-files.ts'
+export { authorityFiles, type NewAuthority, renderHostFiles, verifyStaged } from './trust/certificate-files.ts'
 export { type ClientAuthorities, clientTrustName, tightenClientTrust } from './trust/client-trust.ts'
 export { type MachineReading, machineFacts, readMachine } from './trust/machine.ts'
 export {

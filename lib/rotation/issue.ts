@@ -5,12 +5,8 @@ import { type Secret, secret } from '../connection/shell.ts'
 import { stagingFolders } from '../kubernetes/components/kept.ts'
 import { authoritySignsTokens } from '../kubernetes/layout/authorities.ts'
 import type { FileRole } from '../kubernetes/layout/host-layout.ts'
-import {
-  authorityFiles,
-  kubeconfigsWithoutCertificate,
-  renderHostFiles,
-  verifyStaged,
-} from '../kubernetes/trust/certificate-files.ts'
+import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
+import { kubeconfigsWithoutCertificate, withTheirRest } from '../kubernetes/trust/kubeconfig-files.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
@@ -121,10 +117,11 @@ export async function renderPlanned(
     ctx.issued.renderers.set(id, renderer)
     return renderer
   }
-  return renderHostFiles({
+  const { files, swap } = await renderHostFiles({
     ...{ reading, layout: layoutOf(ctx), specs: planOf(ctx).specs, plans: plansOf(ctx) },
     ...{ ttl: ctx.vars.certificate_ttl, rendererOf, now: new Date() },
   })
+  return { files: await withTheirRest(ctx, reading, files), swap }
 }
 
 /** Stages what was rendered for a host in place of whatever this run had staged there, and keeps what was sent for `verifyIssued`. */

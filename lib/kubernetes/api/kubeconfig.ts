@@ -1,5 +1,6 @@
-// Kubeconfigs: what a client needs of one, and one with another CA.
-import { load } from 'js-yaml'
+// Kubeconfigs: what a client needs of one, and one with the CA and the client of another.
+import { isDeepStrictEqual } from 'node:util'
+import { dump, load } from 'js-yaml'
 import { RekeyError } from '../../errors.ts'
 
 /** What a client needs to talk to an API server. PEM texts. */
@@ -32,7 +33,16 @@ export interface KubeconfigFields {
   readonly authorityFile?: string
   readonly certificateFile?: string
   readonly keyFile?: string
+  /** Whether it holds more than this: other contexts, clusters or users, or what else may be said of one of them. */
+  readonly more: boolean
 }
+
+/** What is said of a cluster, a user and a context where it is no more than they need. */
+const usual = {
+  cluster: ['server', 'certificate-authority-data', 'certificate-authority'],
+  user: ['client-certificate-data', 'client-certificate', 'client-key-data', 'client-key'],
+  context: ['cluster', 'user'],
+} as const
 
 interface Named<T> {
   readonly name: string
@@ -63,11 +73,8 @@ export function readKubeconfig(text: string, where: string): KubeconfigFacts {
 export function kubeconfigFields(text: string, where: string): KubeconfigFields {
   const config = parse(text, where)
   const context = config['current-context'] || config.contexts?.[0]?.name
-  const linked = config.contexts?.find(({ name }) => name === context)?.['context'] as Fields | undefined
-  const cluster = linked?.['cluster'] ?? ''
-  const user = linked?.['user'] ?? ''
-  const server = fields(config.clusters, cluster, 'cluster')
-  const own = fields(config.users, user, 'user')
+  const { cluster = '', user = '' } = fields(config.contexts, context ?? '', 'context')
+  const { cluster: server, user: own } = currentOf(config)
   return {
     ...{ cluster, context, user, server: server['server'] },
     ca: decode(server['certificate-authority-data']),
@@ -76,7 +83,53 @@ export function kubeconfigFields(text: string, where: string): KubeconfigFields 
     authorityFile: server['certificate-authority'],
     certificateFile: own['client-certificate'],
     keyFile: own['client-key'],
+    more: holdsMore(config),
   }
+}
+
+/**
+ * A kubeconfig with the CA and the client that another one has for its current context. Whatever else it holds is somebody's, and stays: byte
+ * for byte where the values that it had can be told from all others.
+ * @param where its file and host, for messages
+ * @throws RekeyError where one of them is not YAML
+ */
+export function withCurrentOf(text: string, other: string, where: string): string {
+  const [wanted, next] = [parse(text, where), currentOf(parse(other, where))]
+  const now = currentOf(wanted)
+  let edited = text
+  for (const member of ['cluster', 'user'] as const) {
+    for (const name of usual[member]) {
+      const [before, after] = [now[member][name], next[member][name]]
+      if (name === 'server' || before === after) continue
+      if (after === undefined) delete now[member][name]
+      else now[member][name] = after
+      if (before && after) edited = edited.replaceAll(before, after)
+    }
+  }
+  return isDeepStrictEqual(parse(edited, where), wanted) ? edited : dump(wanted, { lineWidth: -1, noRefs: true })
+}
+
+type Config = ReturnType<typeof parse>
+
+function currentOf(config: Config) {
+  const name = config['current-context'] || config.contexts?.[0]?.name
+  const linked = fields(config.contexts, name ?? '', 'context')
+  return {
+    cluster: fields(config.clusters, linked['cluster'] ?? '', 'cluster'),
+    user: fields(config.users, linked['user'] ?? '', 'user'),
+  }
+}
+
+function holdsMore({ clusters = [], contexts = [], users = [] }: Config): boolean {
+  const said = [
+    ['cluster', clusters],
+    ['context', contexts],
+    ['user', users],
+  ] as const
+  return said.some(([member, entries]) => {
+    const known: readonly string[] = usual[member]
+    return entries.length > 1 || entries.some(one => Object.keys(one[member] ?? {}).some(name => !known.includes(name)))
+  })
 }
 
 function parse(text: string, where: string) {

@@ -6,7 +6,7 @@ import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
 import { ownFile } from '../../package.ts'
-import { privateKeysWithin, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
+import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
 import {
   joinBundle,
   keyMatches,
@@ -144,35 +144,6 @@ function trustingKubeconfigs(
     }
   }
   return found
-}
-
-/**
- * Kubeconfigs that components name, that hold the CA themselves, and that nobody is let in with by a certificate, but by a token, say: the CA
- * in them is another one, and nothing else is touched.
- * @param change the cluster's CA of before and the one that takes its place, PEM
- * @param written what is put in place in any case
- */
-export async function kubeconfigsWithoutCertificate(
-  { files: remote }: Pick<HostSession, 'files'>,
-  { reading, layout }: { readonly reading: MachineReading; readonly layout: HostLayout },
-  change: { readonly old: string; readonly next: string },
-  written: readonly StagedFile[],
-): Promise<StagedFile[]> {
-  const known = new Set(written.map(({ path }) => path))
-  const named = Object.values(layout.components).flatMap(({ files }) => files)
-  const paths = named.flatMap(({ role, path }) =>
-    role === 'kubeconfig' && reading.kubeconfigs[path]?.holdsAuthority ? [path] : [],
-  )
-  const staged: StagedFile[] = []
-  for (const path of new Set(paths)) {
-    const place = asItLies(reading, path, 0o600)
-    if (known.has(place.path) || reading.certificates[path] !== undefined) continue
-    known.add(place.path)
-    const text = await remote.readText(path)
-    const content = withCertificates(text, publicKeysOf(change.old), change.next)
-    if (content !== text) staged.push({ ...place, content: secret(content, { parts: privateKeysWithin(content) }) })
-  }
-  return staged
 }
 
 /** The files of the CAs on one host: certificates wherever a component names them, the key where the controller-manager signs with it. */

@@ -21,6 +21,8 @@ export interface KubeconfigNames {
   readonly keyFile?: string
   /** Whether it holds the CA itself. */
   readonly holdsAuthority?: boolean
+  /** Whether it holds more than one client of one cluster needs: that stays. */
+  readonly more?: boolean
 }
 
 /** What was read from one machine. Plain data: it is registered, and read again by a resumed run. */
@@ -115,9 +117,11 @@ export function readingFrom({ layout, hostName, files }: Discovery, controlPlane
 
 function kubeconfigOf({ path, text }: FoundFile, host: string): (readonly [string, KubeconfigNames])[] {
   if (!/^[ \t]*"?(clusters|contexts)"?:|"clusters"\s*:/m.test(text)) return []
-  const { cluster, context, user, server, ca, certificateFile, keyFile } = kubeconfigFields(text, `${host}:${path}`)
+  const { ca, more, ...found } = kubeconfigFields(text, `${host}:${path}`)
+  const { cluster, context, user, server, certificateFile, keyFile } = found
   if (context === undefined || server === undefined) return []
-  return [[path, { cluster, context, user, server, certificateFile, keyFile, holdsAuthority: ca !== undefined }]]
+  const holdsAuthority = ca !== undefined
+  return [[path, { cluster, context, user, server, certificateFile, keyFile, holdsAuthority, ...(more && { more }) }]]
 }
 
 const clientOf = ({ path, text }: FoundFile, host: string) => kubeconfigFields(text, `${host}:${path}`).certificate

@@ -3,13 +3,15 @@
 import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
 import test from 'ava'
+import { load } from 'js-yaml'
 import type { Secret } from '../../../lib/connection/shell.ts'
 import { authorityFilesOf } from '../../../lib/kubernetes/layout/authorities.ts'
 import { discoveredFrom } from '../../../lib/kubernetes/layout/discover.ts'
 import type { NamedFile } from '../../../lib/kubernetes/layout/host-layout.ts'
 import { planOfCluster, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { servedEndpoints } from '../../../lib/kubernetes/layout/served.ts'
-import { authorityFiles, kubeconfigsWithoutCertificate } from '../../../lib/kubernetes/trust/certificate-files.ts'
+import { authorityFiles } from '../../../lib/kubernetes/trust/certificate-files.ts'
+import { kubeconfigsWithoutCertificate, withTheirRest } from '../../../lib/kubernetes/trust/kubeconfig-files.ts'
 import { type MachineReading, machineFacts, readingFrom } from '../../../lib/kubernetes/trust/machine.ts'
 import { authorityPlans, placePath } from '../../../lib/pki/specs.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
@@ -352,6 +354,35 @@ test('a kubeconfig with a token that a component names has the new CA, and is th
   )
   t.deepEqual(await staged(withToken(foreign.pem)), [])
   t.deepEqual(await staged(withToken(ca.pem), [path]), [])
+})
+
+test('a kubeconfig that leads to other clusters, too, has another CA and another client where it leads to this one, and all the rest of before', async t => {
+  const { server } = await hardWay()
+  const [now, next] = await Promise.all(['now', 'next'].map(name => leaf(`CN=${name}`)))
+  const theirs = `# mine\n${embedded(now!.pem).replace('client-key-data: ""', 'client-key-data: b2xk')}- name: elsewhere
+  user: {token: "not-ours", username: 'x'} # of another cluster
+`
+  const path = '/root/admin.kubeconfig'
+  const reading = readingOf(having(server, { [path]: theirs }))
+  t.true(reading.kubeconfigs[path]?.more)
+  t.is(reading.kubeconfigs['/root/.kube/config']?.more, undefined)
+  const rendered = embedded(next!.pem)
+    .replace('client-key-data: ""', 'client-key-data: bmV4dA==')
+    .replace(blob(ca.pem), blob(etcdCa.pem))
+  const merged = async (text: string, file = path) => {
+    const session = { files: { readText: async () => text } as unknown as HostSession['files'] }
+    const [one] = await withTheirRest(session, reading, [{ path: file, content: rendered, mode: 0o600 }])
+    return typeof one!.content === 'string' ? one!.content : one!.content.reveal()
+  }
+  const expected = theirs
+    .replace(blob(ca.pem), blob(etcdCa.pem))
+    .replace(blob(now!.pem), blob(next!.pem))
+    .replace('b2xk', 'bmV4dA==')
+  t.is(await merged(theirs), expected)
+  // Where one text stands for two things, it is written anew.
+  const twice = theirs.replace('"not-ours"', '"b2xk"')
+  t.deepEqual(load(await merged(twice)), load(expected.replace('"not-ours"', '"b2xk"')))
+  t.is(await merged(theirs, '/root/.kube/config'), rendered)
 })
 
 test('the hard way with TLS for etcd: one certificate, copied for etcd, has one CA with the API', async t => {
