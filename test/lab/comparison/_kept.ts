@@ -16,6 +16,8 @@ const everything = `
   [ "$1" != master ] || ls /root/admin.kubeconfig /root/.kube/config 2>/dev/null
   find /etc/kubernetes/manifests /etc/kubernetes/*.env /etc/kubernetes/*.yaml /var/lib/kubelet/config.yaml /var/lib/kubelet/kubelet-config.yaml /var/lib/kube-proxy/*.yaml /var/lib/kubernetes/*.yaml -type f 2>/dev/null
   for unit in etcd kubelet kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
+    # What is installed and off, as a kubelet on hosts of etcd, is none of the cluster's.
+    systemctl -q is-active $unit.service || systemctl -q is-enabled $unit.service 2>/dev/null || continue
     systemctl cat $unit.service 2>/dev/null | sed -n 's/^# \\(\\/.*\\)$/\\1/p'
     systemctl show -p EnvironmentFiles --value $unit.service 2>/dev/null | sed 's/ (ignore_errors=.*//'
   done
