@@ -3,7 +3,21 @@ import { tellSecret } from '../secrets/index.ts'
 
 /** Names of variables that hold a secret, as Vault, clouds, databases and rekey itself call them. */
 const secretName =
-  /(TOKEN|PASSWORD|PASSWD|_PWD|PASSPHRASE|SECRET|SECRET_ID|(ACCESS|API|PRIVATE|SECRET|ENCRYPTION|MASTER)_KEY)$/i
+  /(TOKEN|PASSWORD|PASSWD|_PWD|(^|_|SSH)PASS|PASSPHRASE|SECRET|SECRET_ID|_AUTH|AUTH_CONFIG|APIKEY|KEY_DATA|(ACCESS|ACCOUNT|API|DEPLOY|ENCRYPTION|MASTER|PRIVATE|SECRET|SIGNING|STORAGE|UNSEAL)_KEY)$/i
+/** The same where the value is a key, and not the file of one: those are called alike. */
+const secretOrFile = /(CREDENTIALS?|_KEY)$/i
+
+function isSecret(name: string, value = ''): boolean {
+  return secretName.test(name) || (secretOrFile.test(name) && isKey(value))
+}
+
+/** A key as text, or credentials as JSON. */
+function isKey(value: string): boolean {
+  return /^\s*(\{|-----BEGIN )/.test(value)
+}
+
+/** The password in an address. */
+const inAddress = /^[a-z][a-z0-9+.-]{0,30}:\/\/[^\s/?#@:]{0,300}:([^\s/?#@]{1,1000})@/i
 /** Shorter values are words that stand everywhere; where one of them is used as a secret, it is told there. */
 const shortestTold = 8
 
@@ -16,12 +30,24 @@ export function withoutSecrets(
   kept: readonly string[] = [],
 ): Record<string, string | undefined> {
   const own = Object.entries(environment)
-  if (!own.some(([name]) => secretName.test(name))) return environment
-  return Object.fromEntries(own.filter(([name]) => !secretName.test(name) || kept.includes(name)))
+  if (!own.some(([name, value]) => isSecret(name, value))) return environment
+  return Object.fromEntries(own.filter(([name, value]) => !isSecret(name, value) || kept.includes(name)))
 }
 
-/** Has the secrets of an environment replaced wherever they are shown. */
+/** Has the secrets of an environment replaced wherever they are shown; also the passwords in addresses, of a proxy for one, which commands get. */
 export function tellSecretsOf(environment: NodeJS.ProcessEnv): void {
-  for (const [name, value = ''] of Object.entries(environment))
-    if (secretName.test(name) && value.length >= shortestTold) tellSecret(value)
+  const tell = (value: string) => value.length >= shortestTold && tellSecret(value)
+  for (const [name, value = ''] of Object.entries(environment)) {
+    if (isSecret(name, value)) tell(value)
+    const password = inAddress.exec(value)?.[1]
+    if (password !== undefined) for (const one of new Set([password, decoded(password)])) tell(one)
+  }
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }

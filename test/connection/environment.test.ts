@@ -39,6 +39,12 @@ test('secrets are told by their names: tokens, passwords and keys, not the files
     'AWS_SECRET_ACCESS_KEY',
     'aws_session_token',
     'X_API_KEY',
+    'SSHPASS',
+    'DB_PASS',
+    'REDISCLI_AUTH',
+    'DOCKER_AUTH_CONFIG',
+    'KUBE_CLIENT_KEY_DATA',
+    'VAULT_UNSEAL_KEY',
   ]
   const plain = [
     'VAULT_ADDR',
@@ -50,9 +56,31 @@ test('secrets are told by their names: tokens, passwords and keys, not the files
     'PATH',
     'GOOGLE_APPLICATION_CREDENTIALS',
     'AWS_ACCESS_KEY_ID',
+    'COMPASS',
+    'XAUTHORITY',
+    'SORT_KEY',
   ]
   const environment = Object.fromEntries([...secret, ...plain].map(name => [name, `the value of ${name}`]))
   t.deepEqual(Object.keys(withoutSecrets(environment)), plain)
+  const ofClouds = { GOOGLE_CREDENTIALS: '{"private_key":"of-a-cloud"}', TLS_KEY: '-----BEGIN PRIVATE KEY-----\nabc' }
+  t.deepEqual(
+    withoutSecrets({ ...ofClouds, GOOGLE_CREDENTIALS_FILE: '/x', SSH_KEY: '~/.ssh/id', CREDENTIALS: './c' }),
+    {
+      ...{ GOOGLE_CREDENTIALS_FILE: '/x', SSH_KEY: '~/.ssh/id', CREDENTIALS: './c' },
+    },
+  )
   tellSecretsOf({ ...environment, SHORT_TOKEN: 'true' })
   t.is(redactor().text('the value of MYSQL_PWD, the value of PATH, true'), '«redacted», the value of PATH, true')
+})
+
+test('the password in an address is told: a command gets the address, and may print it', t => {
+  tellSecretsOf({
+    HTTPS_PROXY: 'http://me:of%2Fthe-proxy@127.0.0.1:1',
+    DATABASE_URL: 'postgres://u:of-a-database@h/db',
+  })
+  t.deepEqual(withoutSecrets({ HTTPS_PROXY: 'http://me:x@h' }), { HTTPS_PROXY: 'http://me:x@h' })
+  t.is(
+    redactor().text('http://me:of%2Fthe-proxy@127.0.0.1:1 of/the-proxy postgres://u:of-a-database@h/db'),
+    'http://me:«redacted»@127.0.0.1:1 «redacted» postgres://u:«redacted»@h/db',
+  )
 })
