@@ -132,11 +132,14 @@ async function lockHost(
     unsure.delete(host)
     const [word, seconds = '0', ...rest] = stdout.toString('utf8').split('\n')
     if (code !== 0 || word === undefined) {
-      throw new HostFailedError(`${host.name} can't be locked: ${stderr.trim() || `its script ended with exit status ${code}`}`, {
-        code: 'run.lock',
-        host: host.name,
-        hint: 'The lock is in /var/lib/rekey, or where the variable rekey_directory says.',
-      })
+      throw new HostFailedError(
+        `${host.name} can't be locked: ${stderr.trim() || `its script ended with exit status ${code}`}`,
+        {
+          code: 'run.lock',
+          host: host.name,
+          hint: 'The lock is in /var/lib/rekey, or where the variable rekey_directory says.',
+        },
+      )
     }
     if (word === 'taken') {
       held.push(host)
