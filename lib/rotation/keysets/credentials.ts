@@ -2,9 +2,10 @@
 // them. They are held in memory only.
 import { join } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
+import { kubeconfigFields } from '../../kubernetes/api/kubeconfig.ts'
 import type { Visitor } from '../../kubernetes/probes/doors.ts'
 import { keyMatches } from '../../pki/certificates/certificate.ts'
-import { type CertificateSpec, mountOf, roleName } from '../../pki/specs.ts'
+import { type CertificatePlace, type CertificateSpec, mountOf, placePath, roleName } from '../../pki/specs.ts'
 import { type Mounts, plansOf } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
@@ -42,27 +43,45 @@ async function issueVisitor(ctx: Needs, { authority, name }: KeysetState, { id, 
   const vault = await ctx.vault.operator()
   const said = `Vault has no key of ${id}, a CA of ${name}`
   const { certificate, privateKey } = await vault.issue(mountOf({ authority }, plansOf(ctx)), roleName(spec), {
-    commonName: spec.commonName,
+    commonName: nameOf(spec),
     issuer: must(issuer, said),
     ttl: '15m',
   })
   const key = must(privateKey, 'Vault has issued a certificate without a key')
   ctx.redact(key)
-  return { credential: { certificate, key }, ...asWhom(ctx) }
+  return { credential: { certificate, key }, ...asWhom(ctx, authority) }
 }
 
-/** A visitor by what API servers show to others now: the pair of the first master that has one. */
+/** A visitor by what clients show now: the certificate of the first master that has one. */
 export async function currentVisitor(ctx: Needs, { authority, name }: KeysetState): Promise<Visitor> {
-  const { hosts, place } = clientOf(ctx, authority)
+  const { hosts, place, commonName } = clientOf(ctx, authority)
   const host = must(
     ctx.hosts(masters).find(one => hosts.includes(one.name)),
     `no master has a client certificate of ${name}`,
   )
-  const { files } = await ctx.on(host)
-  const pair = must(place.kind === 'pair' ? place : undefined, `the client certificate of ${name} is no pair of files`)
-  const [certificate, key] = await Promise.all([files.readText(pair.certificate), files.readText(pair.key)])
-  ctx.redact(key)
-  return { credential: { certificate, key }, ...asWhom(ctx) }
+  const credential = await credentialIn(ctx.redact, await ctx.on(host), place)
+  return { credential, ...(speaksForOthers(authority) ? asWhom(ctx, authority) : { user: commonName }) }
+}
+
+/** What lies in a place: a pair of files, or a kubeconfig that holds both. */
+async function credentialIn(
+  redact: OnHost['redact'],
+  { files, host }: Pick<OnHost, 'files' | 'host'>,
+  place: CertificatePlace,
+): Promise<Visitor['credential']> {
+  const path = placePath(place)
+  const text = await files.readText(path)
+  const kept =
+    place.kind === 'kubeconfig'
+      ? kubeconfigFields(text, `${host.name}:${path}`)
+      : { certificate: text, key: place.kind === 'pair' ? await files.readText(place.key) : text }
+  const { certificate, key } = kept
+  if (certificate === undefined || key === undefined) {
+    const code = 'keysets.no-client-certificate'
+    throw new HostFailedError(`${host.name}:${path} holds no client certificate, or not its key`, { code })
+  }
+  redact(key)
+  return { certificate, key }
 }
 
 /** Visitors by what an old CA has signed, or could sign: its certificates that masters keep, and one made with its key, where that is known. */
@@ -75,6 +94,7 @@ export async function oldVisitors(
   const visitors: (Visitor & { readonly what: string })[] = []
   if (item.issuer !== undefined)
     visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
+  const whom = asWhom(ctx, state.authority)
   for (const host of ctx.hosts(masters)) {
     const { files } = await ctx.on(host)
     const folder = keptFolder(ctx, state.name, item.id)
@@ -85,9 +105,11 @@ export async function oldVisitors(
       if (!file.endsWith('.crt')) ctx.redact(text)
       return text
     }
-    const [certificate, key] = [await read(`${spec.id}.crt`), await read(`${spec.id}.key`)]
-    if (certificate && key) {
-      visitors.push({ credential: { certificate, key }, ...asWhom(ctx), what: `the old certificate of ${host.name}` })
+    const kept = await keptCredential(spec, folder, read)
+    if (kept) {
+      ctx.redact(kept.key)
+      const user = speaksForOthers(state.authority) ? whom : { user: spec.commonName }
+      visitors.push({ credential: kept, ...user, what: `the old certificate of ${host.name}` })
     }
     const signing = item.issuer === undefined ? await read('ca.key') : undefined
     // What lay beside the CA may be another one's.
@@ -97,10 +119,10 @@ export async function oldVisitors(
       !visitors.some(({ what }) => what === 'made with the old key')
     ) {
       const { signClientCertificate } = await import('../../pki/issuer/client-certificate.ts')
-      const { commonName } = spec
+      const commonName = nameOf(spec)
       const credential = await signClientCertificate({ authority: item.certificate, key: signing, commonName })
       ctx.redact(credential.key)
-      visitors.push({ credential, ...asWhom(ctx), what: 'made with the old key' })
+      visitors.push({ credential, ...whom, what: 'made with the old key' })
     }
   }
   if (visitors.length > 0) return visitors
@@ -113,14 +135,45 @@ export async function oldVisitors(
   )
 }
 
-/** The planned certificate by which API servers speak for others. */
+/** What a folder keeps of a client certificate; undefined where it keeps none. */
+async function keptCredential(
+  { id, place }: CertificateSpec,
+  folder: string,
+  read: (file: string) => Promise<string | undefined>,
+): Promise<Visitor['credential'] | undefined> {
+  const kubeconfig = place.kind === 'kubeconfig' ? await read(`${id}.conf`) : undefined
+  const { certificate, key } =
+    kubeconfig === undefined
+      ? { certificate: await read(`${id}.crt`), key: await read(`${id}.key`) }
+      : kubeconfigFields(kubeconfig, join(folder, `${id}.conf`))
+  return certificate !== undefined && key !== undefined ? { certificate, key } : undefined
+}
+
+/** Whether clients of a CA are whom they say that they speak for, and not whom their certificates name. */
+const speaksForOthers = (authority: KeysetState['authority']) => authority === 'front-proxy'
+
+/** Whom a visitor's certificate names: a proxy must have one of the names that servers were told; anybody else may be nobody. */
+const nameOf = ({ authority, commonName }: CertificateSpec) => (speaksForOthers(authority) ? commonName : nobody)
+
+/** Groups whose members may do something: nobody is one of them. */
+const mayDoSomething = /^(system:masters|kubeadm:.*|system:nodes)$/
+
+/** The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. */
 function clientOf(ctx: Needs, authority: KeysetState['authority']): CertificateSpec {
-  const found = planOf(ctx).specs.find(spec => spec.authority === authority && spec.usages.includes('clientAuth'))
+  const all = planOf(ctx).specs.filter(spec => spec.authority === authority && spec.usages.includes('clientAuth'))
+  const [found] = speaksForOthers(authority)
+    ? all
+    : all
+        .filter(
+          ({ usages, organizations }) => usages.length === 1 && !organizations.some(one => mayDoSomething.test(one)),
+        )
+        .toSorted((a, b) => a.organizations.length - b.organizations.length)
   return must(found, `nobody has a client certificate of ${authority}`)
 }
 
-/** By what header a proxy says for whom it speaks, as the first API server was told. */
-function asWhom(ctx: OnHost): Pick<Visitor, 'user' | 'headers'> {
+/** Whom servers are to call a visitor; where proxies speak for others, by what header, as the first API server was told. */
+function asWhom(ctx: OnHost, authority: KeysetState['authority']): Pick<Visitor, 'user' | 'headers'> {
+  if (!speaksForOthers(authority)) return { user: nobody }
   const [first] = ctx.hosts(masters)
   const flags = first && layoutOf(ctx, first.name).components['kube-apiserver']?.flags
   const [header = 'X-Remote-User'] = flags?.['requestheader-username-headers']?.at(-1)?.split(',') ?? []

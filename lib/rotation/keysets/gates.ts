@@ -1,15 +1,16 @@
 // What decides whether a stage may begin, and whether it is done: each server asked now, by somebody of the CA that is meant. Files and
 // revisions are hints.
 import { HostFailedError } from '../../errors.ts'
-import type { ComponentName, HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { type Door, doorOf, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../operations/wait.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
+import type { AuthorityName } from '../../pki/specs.ts'
+import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf } from '../given/found.ts'
-import { masters } from '../given/hosts.ts'
+import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
 import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
@@ -26,12 +27,32 @@ export type Visitors = (state: KeysetState) => Promise<readonly (Visitor & { rea
 /** How long a server may take until it has read its files again, or heard of it from the API. */
 const patience = seconds(75)
 
-/** The components that know clients by the front proxy. */
-const servers: readonly ComponentName[] = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
+/** The components that know clients by certificates of a CA, and what the file of that is to them. */
+const serversOf: Partial<Readonly<Record<AuthorityName, { components: readonly ComponentName[]; role: FileRole }>>> = {
+  'front-proxy': {
+    components: ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'],
+    role: 'front-proxy-ca',
+  },
+  kubernetes: {
+    components: ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'],
+    role: 'client-ca',
+  },
+}
 
-/** Whether one goes by a file of its host; else it hears of the CAs through the API, or knows nobody. */
-const goesByFile = ({ components }: HostLayout, component: ComponentName): boolean =>
-  components[component]?.files.some(({ role }) => role === 'front-proxy-ca') ?? false
+/** The servers of a host that know clients of a keyset: those that go by a file of theirs, and those that hear of its CAs through the API. */
+function doorsOf(
+  session: HostSession,
+  layout: HostLayout,
+  { authority }: KeysetState,
+): [byFile: Door[], others: Door[]] {
+  const { components = [], role = undefined } = serversOf[authority] ?? {}
+  const doors = components.map(component => ({
+    door: doorOf(session, layout, component),
+    byFile: layout.components[component]?.files.some(one => one.role === role) ?? false,
+  }))
+  const those = (wanted: boolean) => doors.flatMap(({ door, byFile }) => (door && byFile === wanted ? [door] : []))
+  return [those(true), those(false)]
+}
 
 /** The step that registers the servers that know nobody by these keysets. */
 const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
@@ -47,10 +68,9 @@ export const noteUnknowing: StepDefinition<OnServers> = {
     const unknowing: string[] = []
     for (const state of statesOf(ctx)) {
       const visitor = await currentVisitor(ctx, state)
-      const [own, others] = await everyDoor(ctx)
-      await Promise.all(
-        own.map(door => requireKnown(ctx, door, { ...visitor, what: 'API servers' }, state, seconds(1))),
-      )
+      const [own, others] = await everyDoor(ctx, state)
+      const what = state.authority === 'front-proxy' ? 'API servers' : visitor.user
+      await Promise.all(own.map(door => requireKnown(ctx, door, { ...visitor, what }, state, seconds(1))))
       for (const door of others) {
         const { signal } = ctx
         const known = waitFor('it to know them', { within: seconds(1), signal }, () => isKnown(door, visitor))
@@ -121,52 +141,43 @@ export const refusedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void> 
 
 /** Waits until every server of the cluster knows these. */
 export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, await knowingDoors(ctx), visitors, requireKnown)
+  ask(ctx, state => knowingDoors(ctx, state), visitors, requireKnown)
 
 /** Waits until none of them does. */
 export const refusedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, (await everyDoor(ctx)).flat(), visitors, requireUnknown)
+  ask(ctx, async state => (await everyDoor(ctx, state)).flat(), visitors, requireUnknown)
 
 async function ask(
   ctx: OnServer,
-  doors: readonly Door[],
+  doorsFor: (state: KeysetState) => readonly Door[] | Promise<readonly Door[]>,
   visitors: Visitors,
   requirement: typeof requireKnown | typeof requireUnknown,
 ) {
+  const asked = new Set<string>()
   for (const state of statesOf(ctx)) {
+    const doors = await doorsFor(state)
+    for (const { where } of doors) asked.add(where)
     for (const visitor of await visitors(state))
       await Promise.all(doors.map(door => requirement(ctx, door, visitor, state)))
   }
-  ctx.log(`asked: ${doors.map(({ where }) => where).join(', ')}`)
+  ctx.log(`asked: ${[...asked].join(', ')}`)
 }
 
-function onHost(ctx: OnHost): Door[] {
-  const layout = layoutOf(ctx)
-  return servers.filter(one => goesByFile(layout, one)).flatMap(one => doorOf(ctx, layout, one) ?? [])
-}
+const onHost = (ctx: OnHost) => (state: KeysetState) => doorsOf(ctx, layoutOf(ctx), state)[0]
 
-/** Every server of the cluster that knows its clients by certificates of the front proxy: those that go by files, those that go by the API. */
-async function everyDoor(ctx: OnServers): Promise<[byFiles: Door[], byTheApi: Door[]]> {
+/** Every server of the cluster that knows clients of a keyset by their certificates: those that go by files, those that go by the API. */
+async function everyDoor(ctx: OnServers, state: KeysetState): Promise<[byFiles: Door[], byTheApi: Door[]]> {
   const own = await Promise.all(
-    ctx.hosts(masters).map(async host => {
-      const session = await ctx.on(host)
-      const layout = layoutOf(ctx, host.name)
-      return servers.flatMap(component => {
-        const door = doorOf(session, layout, component)
-        return door ? [{ door, byFile: goesByFile(layout, component) }] : []
-      })
-    }),
+    ctx.hosts(everyMachine).map(async host => doorsOf(await ctx.on(host), layoutOf(ctx, host.name), state)),
   )
-  const [files, others] = [true, false].map(wanted =>
-    own.flat().flatMap(({ door, byFile }) => (byFile === wanted ? [door] : [])),
-  ) as [Door[], Door[]]
-  return [files, [...others, ...(await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal))]]
+  const extensions = await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
+  return [own.flatMap(([byFile]) => byFile), [...own.flatMap(([, others]) => others), ...extensions]]
 }
 
 /** Those of them that knew somebody before. */
-async function knowingDoors(ctx: OnServers): Promise<Door[]> {
+async function knowingDoors(ctx: OnServers, state: KeysetState): Promise<Door[]> {
   const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
-  return (await everyDoor(ctx)).flat().filter(({ where }) => !unknowing.includes(where))
+  return (await everyDoor(ctx, state)).flat().filter(({ where }) => !unknowing.includes(where))
 }
 
 async function requireKnown(
