@@ -19,8 +19,8 @@ export default playbook({
       step('See that there is something to finish', finish.somethingToFinish),
       step('Every server refuses what the old CAs signed, and could sign', finish.refusedEverywhere),
     ]),
-    play<Context>('Destroy the old CAs', { hosts: 'masters', tags: ['destroy'] }, [
-      step('Destroy what this master keeps of them', finish.destroyKept),
+    play<Context>('Destroy the old CAs', { hosts: 'masters:etcd', tags: ['destroy'] }, [
+      step('Destroy what this host keeps of them', finish.destroyKept),
       step('Destroy them in Vault', finish.destroyIssuers),
     ]),
   ],

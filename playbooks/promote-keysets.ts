@@ -17,6 +17,7 @@ export default playbook({
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       step('See that no host is behind', stages.noneBehind),
+      step('See that everything goes by the staged files', stages.allGoByStaged),
       step('Every server lets in a client of the new CA', stages.nextEverywhere),
       step('Note which extensions of the API answer', keysets.noteExtensions),
     ]),
@@ -36,6 +37,7 @@ export default playbook({
     // The first API server alone, as a canary.
     play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [
       step('Put the certificates of this host in place', keysets.swapIn),
+      step('See that the ports of this host present certificates of the new CA', keysets.presented),
       step('See that the API server has read its pair again', keysets.pairReread),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),

@@ -1,9 +1,11 @@
 // Who lets in whom: each server of a cluster that knows its clients by certificates, asked directly, as somebody who may do nothing. A server
 // that knows who asks says so when it refuses; one that does not says 401, or takes them for nobody.
 import type { Duplex } from 'node:stream'
+import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { foundAt, type KubernetesApi } from '../api/api.ts'
 import { servedAt } from '../components/control.ts'
+import { etcdAccess } from '../components/etcd-access.ts'
 import type { ComponentName, HostLayout } from '../layout/host-layout.ts'
 import { type AskedAs, askAs, type Credential } from './ask-as.ts'
 
@@ -14,6 +16,8 @@ export interface Door {
   /** `m1:6443`. */
   readonly place: string
   readonly question: AskedAs
+  /** It names nobody: whoever's certificate it takes in the handshake is let in, and others are not. */
+  readonly byHandshake?: true
   open(): Promise<Duplex>
 }
 
@@ -50,14 +54,48 @@ export function doorOf(session: HostSession, { components }: HostLayout, compone
   }
 }
 
+/** The doors of a member of etcd: for its clients and for its peers, as far as it knows them by certificates. */
+export function etcdDoors(session: HostSession, layout: HostLayout): Door[] {
+  if (!layout.components.etcd) return []
+  const { client, peer } = etcdAccess(layout)
+  const { name } = session.host
+  const doors = [
+    [`etcd of ${name}`, client],
+    [`etcd of ${name}, for its peers,`, peer],
+  ] as const
+  return doors
+    .filter(([, { tls }]) => tls)
+    .map(([where, { address, port }]) => ({
+      ...{ where, place: `${name}:${port}`, question: { path: '/version' }, byHandshake: true },
+      open: () => session.forward(address, port),
+    }))
+}
+
 /** Whether a server knows a visitor. Rejects with `HostFailedError` where it doesn't answer, or says something that tells neither. */
 export async function isKnown(
-  { open, place, question }: Door,
+  { open, place, question, byHandshake }: Door,
   { credential, user, headers }: Visitor,
 ): Promise<boolean> {
+  if (byHandshake) return isTaken({ open, place, question }, credential)
   const { status, text } = await askAs(open, place, credential, { ...question, headers })
   return status !== 401 && names(text, user)
 }
+
+/** Whether a server takes a certificate; that it hangs up without a word is no answer. */
+async function isTaken({ open, place, question }: Pick<Door, 'open' | 'place' | 'question'>, credential: Credential) {
+  try {
+    return (await askAs(open, place, credential, question)).status === 200
+  } catch (error) {
+    if (error instanceof HostFailedError && refusedInHandshake.test(codeOf(error.cause))) return false
+    throw error
+  }
+}
+
+const codeOf = (error: unknown) => String((error as { readonly code?: unknown } | undefined)?.code ?? '')
+
+/** What a server says in a handshake of a certificate that it does not take. */
+const refusedInHandshake =
+  /ALERT_(BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)/
 
 /** Whether a text names somebody, and not somebody else whose name begins alike. */
 function names(text: string, user: string): boolean {

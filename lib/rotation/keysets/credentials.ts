@@ -12,7 +12,7 @@ import type { OnHost } from '../given/context.ts'
 import { layoutOf, must, planOf } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { keptFolder } from './kept.ts'
+import { keepers, keptFolder } from './kept.ts'
 import type { Item, KeysetState } from './state.ts'
 
 /** What a run holds of them. */
@@ -95,7 +95,7 @@ export async function oldVisitors(
   if (item.issuer !== undefined)
     visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
   const whom = asWhom(ctx, state.authority)
-  for (const host of ctx.hosts(masters)) {
+  for (const host of ctx.hosts(keepers)) {
     const { files } = await ctx.on(host)
     const folder = keptFolder(ctx, state.name, item.id)
     const read = async (file: string) => {
@@ -158,16 +158,27 @@ const nameOf = ({ authority, commonName }: CertificateSpec) => (speaksForOthers(
 /** Groups whose members may do something: nobody is one of them. */
 const mayDoSomething = /^(system:masters|kubeadm:.*|system:nodes)$/
 
+/** Those of them that may be a visitor's, the best first. */
+function clientsAmong(
+  authority: KeysetState['authority'],
+  all: readonly CertificateSpec[],
+  leading: readonly { readonly name: string }[],
+): CertificateSpec[] {
+  if (speaksForOthers(authority)) return [...all]
+  // To etcd all clients are alike, and members are clients of each other: those of masters that are nothing else come first.
+  if (authority === 'etcd')
+    return all
+      .filter(({ hosts }) => leading.some(({ name }) => hosts.includes(name)))
+      .toSorted((a, b) => a.usages.length - b.usages.length)
+  return all
+    .filter(({ usages, organizations }) => usages.length === 1 && !organizations.some(one => mayDoSomething.test(one)))
+    .toSorted((a, b) => a.organizations.length - b.organizations.length)
+}
+
 /** The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. */
 function clientOf(ctx: Needs, authority: KeysetState['authority']): CertificateSpec {
   const all = planOf(ctx).specs.filter(spec => spec.authority === authority && spec.usages.includes('clientAuth'))
-  const [found] = speaksForOthers(authority)
-    ? all
-    : all
-        .filter(
-          ({ usages, organizations }) => usages.length === 1 && !organizations.some(one => mayDoSomething.test(one)),
-        )
-        .toSorted((a, b) => a.organizations.length - b.organizations.length)
+  const [found] = clientsAmong(authority, all, ctx.hosts(masters))
   return must(found, `nobody has a client certificate of ${authority}`)
 }
 

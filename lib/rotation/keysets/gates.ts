@@ -2,7 +2,7 @@
 // revisions are hints.
 import { HostFailedError } from '../../errors.ts'
 import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
-import { type Door, doorOf, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
+import { type Door, doorOf, etcdDoors, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
@@ -45,6 +45,7 @@ function doorsOf(
   layout: HostLayout,
   { authority }: KeysetState,
 ): [byFile: Door[], others: Door[]] {
+  if (authority === 'etcd') return [etcdDoors(session, layout), []]
   const { components = [], role = undefined } = serversOf[authority] ?? {}
   const doors = components.map(component => ({
     door: doorOf(session, layout, component),
@@ -101,7 +102,7 @@ export const oldOf =
     (await Promise.all(which(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
 
 /** Whether a host has a server that goes by its files: in a check nobody is asked. */
-export const asksHost = (ctx: OnServer) => !ctx.check && aboutAuthorities(ctx) && onHost(ctx).length > 0
+export const asksHost = (ctx: OnServer) => !ctx.check && statesOf(ctx).some(state => onHost(ctx)(state).length > 0)
 
 /** Fails unless the servers of a host that go by its files let in a client of each of these CAs. */
 export function letsIn<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
@@ -139,6 +140,14 @@ export const acceptedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void>
 export const refusedOnHost = (ctx: OnServer, visitors: Visitors): Promise<void> =>
   ask(ctx, onHost(ctx), visitors, requireUnknown)
 
+/** Waits until what was started anew on a host knows these. */
+export const acceptedSinceRestart = (ctx: OnServer, session: HostSession, visitors: Visitors): Promise<void> =>
+  ask(ctx, restartedOn(ctx, session), visitors, requireKnown)
+
+/** Waits until it knows none of these. */
+export const refusedSinceRestart = (ctx: OnServer, session: HostSession, visitors: Visitors): Promise<void> =>
+  ask(ctx, restartedOn(ctx, session), visitors, requireUnknown)
+
 /** Waits until every server of the cluster knows these. */
 export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
   ask(ctx, state => knowingDoors(ctx, state), visitors, requireKnown)
@@ -160,17 +169,23 @@ async function ask(
     for (const visitor of await visitors(state))
       await Promise.all(doors.map(door => requirement(ctx, door, visitor, state)))
   }
-  ctx.log(`asked: ${[...asked].join(', ')}`)
+  if (asked.size > 0) ctx.log(`asked: ${[...asked].join(', ')}`)
 }
 
-const onHost = (ctx: OnHost) => (state: KeysetState) => doorsOf(ctx, layoutOf(ctx), state)[0]
+/** Those of a host that read their files again by themselves: members of etcd go by the old ones until they are started anew. */
+const onHost = (ctx: OnHost) => (state: KeysetState) =>
+  state.authority === 'etcd' ? [] : doorsOf(ctx, layoutOf(ctx), state)[0]
+
+/** Those of a host that do not. */
+const restartedOn = (ctx: OnHost, session: HostSession) => (state: KeysetState) =>
+  state.authority === 'etcd' ? doorsOf(session, layoutOf(ctx, session.host.name), state)[0] : []
 
 /** Every server of the cluster that knows clients of a keyset by their certificates: those that go by files, those that go by the API. */
 async function everyDoor(ctx: OnServers, state: KeysetState): Promise<[byFiles: Door[], byTheApi: Door[]]> {
   const own = await Promise.all(
     ctx.hosts(everyMachine).map(async host => doorsOf(await ctx.on(host), layoutOf(ctx, host.name), state)),
   )
-  const extensions = await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
+  const extensions = state.authority === 'etcd' ? [] : await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
   return [own.flatMap(([byFile]) => byFile), [...own.flatMap(([, others]) => others), ...extensions]]
 }
 

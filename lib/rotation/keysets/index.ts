@@ -7,6 +7,7 @@ export {
   keepOld,
   noteExtensions,
   pairReread,
+  presented,
   swapIn,
   swapRestarts,
   verifyIssued,

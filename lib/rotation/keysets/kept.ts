@@ -9,10 +9,13 @@ import type { KeysetName } from '../../pki/keyset.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
-import { masters } from '../given/hosts.ts'
+import { etcd, masters } from '../given/hosts.ts'
 import { tokenKeyset } from './chosen.ts'
 
-/** The folder of an item of a keyset on each master. */
+/** Who keeps it: masters, and hosts of etcd what they trusted themselves. */
+export const keepers = `${masters}:${etcd}`
+
+/** The folder of an item of a keyset on each of them. */
 export function keptFolder({ vars }: Pick<RunContext<BackupVariables>, 'vars'>, name: KeysetName, id: string): string {
   return join(vars.backup_directory, 'keysets', name, id)
 }
@@ -20,7 +23,7 @@ export function keptFolder({ vars }: Pick<RunContext<BackupVariables>, 'vars'>, 
 /** The certificates of CAs that masters keep for a keyset, PEM, each once. */
 export async function keptAuthorities(ctx: OnHost<BackupVariables>, name: KeysetName): Promise<string[]> {
   const found = await Promise.all(
-    ctx.hosts(masters).map(async host => {
+    ctx.hosts(keepers).map(async host => {
       const { $ } = await ctx.on(host)
       const folder = join(ctx.vars.backup_directory, 'keysets', name)
       const { stdout } = await $({ nothrow: true, quiet: true })`cat ${folder}/*/ca.crt 2>/dev/null`

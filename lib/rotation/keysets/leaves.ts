@@ -10,7 +10,7 @@ import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { planOf, readingOf } from '../given/found.ts'
-import { isMaster } from '../given/hosts.ts'
+import { isEtcd, isMaster } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import {
   issueStep,
@@ -23,6 +23,8 @@ import {
   type WithIssued,
 } from '../issue.ts'
 import { changedAt } from '../restart/due.ts'
+import { endpoints } from '../verify.ts'
+import { presentedAgain } from '../way-back.ts'
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { keptFolder } from './kept.ts'
@@ -71,9 +73,13 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
     if (!swap) return
     await unstageFiles(ctx, ctx.run, swap)
     await putBack(ctx, swap)
-    await proxyPairReread(ctx)
+    await presentedAgain.run(ctx)
+    if (isMaster(ctx)) await proxyPairReread(ctx)
   },
 }
+
+/** Waits until the ports of a host present certificates of the CA that signs now, as they read them at each handshake or when they change. */
+export const presented: StepDefinition<OnHost<Mounts>> = { ...endpoints, id: 'see-what-is-presented' }
 
 /** What goes by the certificates of a host without reading them again. */
 export const swapRestarts = restartsAfter(
@@ -147,29 +153,36 @@ export function before(state: KeysetState): Item[] {
   return state.items.filter(({ key, state: one }) => key !== next.key && (one === 'primary' || one === 'trusted'))
 }
 
+/** The CAs of which a host keeps what there is: a master of all, a host of etcd of those that it trusts. */
+const keptOn = (ctx: OnHost) =>
+  statesOf(ctx).filter(({ bundles }) => isMaster(ctx) || (isEtcd(ctx) && bundles[ctx.host.name] !== undefined))
+
+const keptFolders = (ctx: OnHost<BackupVariables>) =>
+  keptOn(ctx).flatMap(state => before(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+
 /**
- * Keeps what there is of the CAs that are to be followed: certificate, key, and what they signed, on each master, for their owner's eyes. It
- * stays until nobody wants to go back any more.
+ * Keeps what there is of the CAs that are to be followed: certificate, key, and what they signed, on each master and host of etcd, for their
+ * owner's eyes. It stays until nobody wants to go back any more.
  */
 export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
   id: 'keep-the-old-cas',
-  when: isMaster,
+  when: ctx => keptOn(ctx).length > 0,
   plan: ctx =>
-    statesOf(ctx).flatMap(state =>
+    keptOn(ctx).flatMap(state =>
       before(state).map(({ id }) => `copy ${id} and what it signed to ${keptFolder(ctx, state.name, id)}`),
     ),
   check: async ctx => {
-    const folders = statesOf(ctx).flatMap(state => before(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+    const folders = keptFolders(ctx)
     const there = await Promise.all(folders.map(folder => ctx.files.exists(`${folder}/ca.crt`)))
     return there.every(Boolean)
   },
   run: async ctx => {
-    for (const state of statesOf(ctx)) {
+    for (const state of keptOn(ctx)) {
       for (const item of before(state)) await keep(ctx, state, item)
     }
   },
   rollback: async ctx => {
-    const folders = statesOf(ctx).flatMap(state => before(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+    const folders = keptFolders(ctx)
     await ctx.$`rm -rf ${folders}; for f in ${folders}; do rmdir -p "$(dirname "$f")" 2>/dev/null; done; true`
   },
 }

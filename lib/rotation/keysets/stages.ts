@@ -10,7 +10,9 @@ import type { Variables as BackupVariables } from '../backup.ts'
 import { archiveOf } from '../backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster, OnHost } from '../given/context.ts'
+import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
+import type { Variables as DrainVariables } from '../restart/drained.ts'
 import { bundles, bundlesOf, type Wanted } from './bundles.ts'
 import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
@@ -31,6 +33,8 @@ import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { restartsAfter } from './trust/restarts.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
+
+type Drains = Needs & OnCluster<DrainVariables>
 
 export const trustVariables = {
   /** The ids of CAs to trust again, where it is not the one that was distrusted last. */
@@ -93,7 +97,9 @@ export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
   gates.refusedOnHost(ctx, gates.clientsOf(ctx, staged)),
 )
 /** What goes by these files without reading them again. */
-export const stageRestarts = restartsAfter('trust-the-new-cas')
+export const stageRestarts = restartsAfter<Drains>('trust-the-new-cas', undefined, (ctx, session) =>
+  gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged)),
+)
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
 /** Every server does. */
@@ -126,6 +132,28 @@ export const noneBehind: StepDefinition<Needs> = {
         hint: 'Run stage-keysets again: it goes on where it is missing.',
       })
     }
+  },
+}
+
+/** Fails where something goes by what its files held before they were staged: it would not believe what the new CA signs. */
+export const allGoByStaged: StepDefinition<Needs> = {
+  readOnly: true,
+  runOnce: true,
+  remember: true,
+  // One that was broken off has put the new CA first since, which changes files, and nobody's trust.
+  when: ctx => statesOf(ctx).some(state => nextOf(state).state === 'staged'),
+  run: async ctx => {
+    const behind = await Promise.all(
+      ctx.hosts(everyMachine).map(async host => {
+        const due = await stageRestarts.due(ctx, host)
+        return due.map(component => `${component} of ${host.name}`)
+      }),
+    )
+    if (behind.flat().length === 0) return
+    throw new HostFailedError(`started before the new CAs were put into their files: ${behind.flat().join(', ')}`, {
+      code: 'keysets.behind',
+      hint: 'Run stage-keysets again: it restarts them.',
+    })
   },
 }
 
@@ -210,7 +238,10 @@ export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ct
   gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
 )
 /** What goes by these files without reading them again. */
-export const distrustRestarts = restartsAfter('distrust-the-old-cas')
+export const distrustRestarts = restartsAfter<Drains>('distrust-the-old-cas', undefined, async (ctx, session) => {
+  await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, primary))
+  await gates.refusedSinceRestart(ctx, session, gates.oldOf(ctx, former))
+})
 export const primaryLetIn = gates.letsIn<Needs>(primary)
 export const formerRefused = gates.refuses<Needs>(former)
 export const untold = tightened<Needs>((ctx, state) => ({
@@ -249,7 +280,9 @@ export const trustAgain = bundles<TrustNeeds>(
   ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
 )
 /** What goes by these files without reading them again. */
-export const trustRestarts = restartsAfter('trust-the-old-cas-again')
+export const trustRestarts = restartsAfter<TrustNeeds & Drains>('trust-the-old-cas-again', undefined, (ctx, session) =>
+  gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
+)
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,
   when: gates.asksHost,

@@ -13,14 +13,14 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdHosts, everyMachine, machines, masters } from '../given/hosts.ts'
-import { backInTraffic, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
+import { backInTraffic, type Drained, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
 import { wentRound } from './kubelets.ts'
 import { requireGapAccepted } from './traffic.ts'
 
 type Drains = OnCluster<DrainVariables>
 
 /** What was changed of the files of a cluster. */
-export interface Changes {
+export interface Changes<in Needs = Drains> {
   /** The files of a host that hold something else than before, links followed. */
   files(ctx: OnHost, host: string): readonly string[]
   /** Whether a component goes on with what it had read of a file that it names for this; where nothing is said, they all do. */
@@ -30,6 +30,8 @@ export interface Changes {
    * was not registered, nothing was. Without it, all is started anew that runs since before they were put back.
    */
   placedAt?(ctx: OnHost, host: string): number | undefined
+  /** On the way there: proves of a member of etcd, or of an API server, what it is to do since it was started anew, before the next one is. */
+  seen?(ctx: Needs, session: HostSession): Promise<void>
 }
 
 /** What components of 1.34 and etcd of 3.6 read again by themselves, by what they name it for; of etcd and the kubelet's pairs at each handshake. */
@@ -57,14 +59,19 @@ const serving = ['kube-apiserver', 'etcd'] as const
 const nodesAtOnce = 5
 
 /** The files that a component goes by, and that were changed. */
-function changedOf(changes: Changes, ctx: OnHost, { component, files }: FoundComponent, host: string): string[] {
+function changedOf(changes: Changes<never>, ctx: OnHost, { component, files }: FoundComponent, host: string): string[] {
   const changed = new Set(changes.files(ctx, host))
   const own = files.filter(({ real, role }) => changed.has(real) && (changes.keeps?.(component, role) ?? true))
   return [...new Set(own.map(({ real }) => real))]
 }
 
 /** The component of a host, where one of its files gets another content; none that the API gave to the node, which goes on with what it has. */
-function holderOf(changes: Changes, ctx: OnHost, component: ComponentName, host: string): FoundComponent | undefined {
+function holderOf(
+  changes: Changes<never>,
+  ctx: OnHost,
+  component: ComponentName,
+  host: string,
+): FoundComponent | undefined {
   const found = layoutOf(ctx, host).components[component]
   if (!found || found.runs.kind === 'pod') return undefined
   return changedOf(changes, ctx, found, host).length > 0 ? found : undefined
@@ -77,7 +84,7 @@ export async function changedAt({ $ }: HostSession, paths: readonly string[]): P
 }
 
 /** A component of a host that still goes by what it read before: not all of its processes were started since. */
-async function dueOf(changes: Changes, ctx: OnHost, component: ComponentName, host: Host) {
+async function dueOf(changes: Changes<never>, ctx: OnHost, component: ComponentName, host: Host) {
   const found = holderOf(changes, ctx, component, host.name)
   if (!found) return undefined
   const session = await ctx.on(host)
@@ -91,10 +98,10 @@ async function dueOf(changes: Changes, ctx: OnHost, component: ComponentName, ho
 }
 
 /** The hosts that have such a component, in the order that they are restarted in. */
-const holders = (changes: Changes, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
+const holders = (changes: Changes<never>, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
   hosts.filter(({ name }) => holderOf(changes, ctx, component, name) !== undefined)
 
-const told = (changes: Changes, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
+const told = (changes: Changes<never>, ctx: OnHost, component: ComponentName, hosts: readonly Host[]) =>
   holders(changes, ctx, component, hosts).map(
     ({ name }) => `restart ${component} of ${name} gracefully, and wait until it is well`,
   )
@@ -104,7 +111,12 @@ function etcdBeside(ctx: OnHost): Host[] {
   return etcdHosts(ctx).filter(({ name }) => !leading.has(name))
 }
 
-async function restartOfKubelet(changes: Changes, ctx: OnCluster, host: Host, startsPods: boolean): Promise<void> {
+async function restartOfKubelet(
+  changes: Changes<never>,
+  ctx: OnCluster,
+  host: Host,
+  startsPods: boolean,
+): Promise<void> {
   const due = await dueOf(changes, ctx, 'kubelet', host)
   if (!due) return
   const node = must(readingOf(ctx, host.name).nodeName, `no kubelet was found on ${host.name}`)
@@ -123,7 +135,7 @@ async function leaderOf(ctx: OnCluster, component: string): Promise<string | und
 }
 
 /** What restarts those that go by changed files: steps, in the order that they are done in, and what is told of them. */
-export interface Restarts {
+export interface Restarts<in Needs extends Drains = Drains> {
   /** Fails where the only API server would be restarted, and nobody has accepted that the API is away meanwhile. */
   readonly mayBeAway: StepDefinition<Drains>
   /**
@@ -132,12 +144,12 @@ export interface Restarts {
    */
   readonly kubelets: StepDefinition<OnCluster>
   /** Restarts etcd where it is on machines of its own, one member after the other, another one leading. */
-  readonly etcdMembers: StepDefinition<Drains>
+  readonly etcdMembers: StepDefinition<Needs>
   /**
    * Restarts what serves the API, master by master: an API server and the member of etcd beside it, while another master answers. One whose
    * run ended between its start and the return of its traffic gets that back.
    */
-  readonly apiServers: StepDefinition<Drains>
+  readonly apiServers: StepDefinition<Needs>
   /** Restarts controller-managers and schedulers: those that lead last, so that the lead changes once. */
   readonly controllers: StepDefinition<OnCluster>
   /** Restarts kube-proxy where it is a unit with a kubeconfig of its own, host by host. */
@@ -149,11 +161,15 @@ export interface Restarts {
 }
 
 /** The restarts that a change of files makes necessary. */
-export function restartsOf(changes: Changes): Restarts {
+export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs>): Restarts<Needs> {
   const due = (ctx: OnHost, component: ComponentName, host: Host) => dueOf(changes, ctx, component, host)
   const tell = (ctx: OnHost, component: ComponentName, hosts: readonly Host[]) => told(changes, ctx, component, hosts)
   const any = (ctx: OnHost, components: readonly ComponentName[], hosts: readonly Host[]) =>
     components.some(component => holders(changes, ctx, component, hosts).length > 0)
+  const restart = async (ctx: Needs, session: HostSession, wanted: readonly Drained[]) => {
+    await restartDrained(ctx, session, wanted)
+    if (ctx.mode !== 'rollback') await changes.seen?.(ctx, session)
+  }
   return {
     mayBeAway: {
       readOnly: true,
@@ -187,7 +203,7 @@ export function restartsOf(changes: Changes): Restarts {
       run: async ctx => {
         for (const host of etcdBeside(ctx)) {
           const found = await due(ctx, 'etcd', host)
-          if (found) await restartDrained(ctx, found.session, ['etcd'])
+          if (found) await restart(ctx, found.session, ['etcd'])
         }
       },
     },
@@ -201,7 +217,7 @@ export function restartsOf(changes: Changes): Restarts {
           const session = await ctx.on(host)
           const found = await Promise.all(serving.map(component => due(ctx, component, host)))
           const wanted = serving.filter((_, index) => found[index] !== undefined)
-          if (wanted.length > 0) await restartDrained(ctx, session, together(ctx, wanted, host.name))
+          if (wanted.length > 0) await restart(ctx, session, together(ctx, wanted, host.name))
           else if (layoutOf(ctx, host.name).components['kube-apiserver']) await backInTraffic(ctx, session)
         }
       },

@@ -45,9 +45,11 @@ export function tightened<Needs extends OnCluster>(
     when: aboutAuthorities,
     runOnce: true,
     plan: ctx =>
-      statesOf(ctx).flatMap(state =>
-        change(ctx, state).gone.map(() => `take the old CA of ${state.name} out of ${clientTrustName}`),
-      ),
+      statesOf(ctx)
+        .filter(({ authority }) => authority !== 'etcd')
+        .flatMap(state =>
+          change(ctx, state).gone.map(() => `take the old CA of ${state.name} out of ${clientTrustName}`),
+        ),
     run: async ctx => {
       for (const state of statesOf(ctx)) await tighten(ctx, state, change(ctx, state))
     },
@@ -62,7 +64,8 @@ export function heldOnMasters(ctx: OnCluster, { bundles }: KeysetState): string[
 }
 
 async function tighten(ctx: OnCluster, { authority }: KeysetState, { next, gone }: TrustChange): Promise<void> {
-  if (gone.length === 0) return
+  // Whom etcd lets in is told to nobody.
+  if (gone.length === 0 || authority === 'etcd') return
   const bundle = (pems: readonly string[]) => {
     const joined = joinBundle(...pems)
     return authority === 'front-proxy' ? { frontProxy: joined } : { kubernetes: joined }

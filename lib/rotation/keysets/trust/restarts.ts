@@ -1,17 +1,17 @@
 // What goes by the files of the keysets and does not read them again: started anew after a stage has changed them, and on its way back. A keyset
 // whose servers all read their files again has none of it.
-import { type Play, play, type StepDefinition, step } from '../../../playbook/model.ts'
+import { type HostSession, type Play, play, type StepDefinition, step } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost } from '../../given/context.ts'
 import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { keepsWhatItRead, type Restarts, restartsOf } from '../../restart/due.ts'
 import { bundlesOf } from '../bundles.ts'
 
-type Needs = OnCluster<DrainVariables>
+type Drains = OnCluster<DrainVariables>
 
 /** The restarts of a stage, and their way back. */
-export interface StageRestarts {
+export interface StageRestarts<in Needs extends Drains = Drains> {
   /** Fails where the only API server would be restarted, and nobody has accepted that: before anything is changed. */
-  readonly mayBeAway: StepDefinition<Needs>
+  readonly mayBeAway: StepDefinition<Drains>
   /**
    * Changes nothing on the way there; on the way back it restarts what was started with the files of this stage. So it stands before the step
    * that changes them.
@@ -27,13 +27,16 @@ export interface StageRestarts {
  * The restarts after the files of keysets were changed.
  * @param id the step that changes them, and registers when (`bundles`)
  * @param files those of a host that it changes; all by which the keysets are trusted, where nothing is said
+ * @param seen proves of a member of etcd, or of an API server, what it is to do since it was started anew: the first of them is a canary
  */
-export function restartsAfter(
+export function restartsAfter<Needs extends Drains = Drains>(
   id: string,
   files: (ctx: OnHost, host: string) => readonly string[] = bundlesOf,
-): StageRestarts {
-  const restarts = restartsOf({
+  seen?: (ctx: Needs, session: HostSession) => Promise<void>,
+): StageRestarts<Needs> {
+  const restarts = restartsOf<Needs>({
     files,
+    ...(seen && { seen }),
     keeps: keepsWhatItRead,
     placedAt: (ctx, host) => ctx.registered<{ at?: number }>(id, host)?.at,
   })
