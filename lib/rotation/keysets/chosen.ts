@@ -13,7 +13,7 @@ import { masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far. */
-const supported: readonly KeysetName[] = ['etcd-ca', 'front-proxy-ca']
+const supported: readonly KeysetName[] = ['front-proxy-ca']
 
 const wanted = `say which, by -e keysets=${supported.join(',')}`
 

@@ -1,10 +1,16 @@
 // Whether a server knows who asks, by what it answers: servers of this process that answer as those of a cluster do.
-import test from 'ava'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import type { KubernetesApi } from '../../../lib/kubernetes/api/api.ts'
-import { doorOf, extensionDoors, isKnown } from '../../../lib/kubernetes/probes/doors.ts'
+import { doorOf, etcdDoors, extensionDoors, isKnown } from '../../../lib/kubernetes/probes/doors.ts'
 import { signClientCertificate } from '../../../lib/pki/issuer/client-certificate.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
+import { temporaryFolder } from '../../_temporary.ts'
 import { type Issued, issue } from '../../pki/certificates/_certificates.ts'
 import { listener, refusal } from './_server.ts'
 
@@ -99,4 +105,58 @@ test('extension API servers are asked at each address behind their service, by t
   t.deepEqual(asked, ['10.0.0.7:10250', '10.0.0.9:10250'])
   t.is(doors[0]?.where, 'extension API server v1beta1.metrics.k8s.io at 10.0.0.7')
   t.is(doors[0]?.question.path, '/apis/metrics.k8s.io/v1beta1/rekey-probe')
+})
+
+/** A server that takes only certificates of a CA, and says in the handshake when it does not, as etcd does; its port. */
+async function takingOnly(t: ExecutionContext, { pem }: Issued): Promise<number> {
+  const folder = temporaryFolder('doors')
+  const own = await issue({ name: 'CN=localhost' })
+  writeFileSync(join(folder, 'ca.crt'), pem)
+  writeFileSync(join(folder, 'own.crt'), own.pem)
+  writeFileSync(join(folder, 'own.key'), own.keyPem)
+  const words = '-accept 127.0.0.1:0 -www -Verify 1 -verify_return_error -CAfile ca.crt -cert own.crt -key own.key'
+  const server = spawn('openssl', ['s_server', ...words.split(' ')], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  t.teardown(() => server.kill('SIGKILL'))
+  let said = ''
+  while (!/ACCEPT \S+:\d+/.test(said)) said += String((await once(server.stdout!, 'data'))[0])
+  return Number(/ACCEPT \S+:(\d+)/.exec(said)?.[1])
+}
+
+test('a member of etcd is asked at both of its ports, and knows whoever it takes in the handshake', async t => {
+  const [port, peer] = await Promise.all([takingOnly(t, authority), takingOnly(t, authority)])
+  const session = {
+    host: { name: 'e1' },
+    forward: async (address: string, at: number) => connect(at, address),
+  } as unknown as HostSession
+  const flags = {
+    'listen-client-urls': [`https://127.0.0.1:${port}`],
+    'listen-peer-urls': [`https://127.0.0.1:${peer}`],
+  }
+  const doors = etcdDoors(session, {
+    host: 'e1',
+    components: { etcd: { component: 'etcd', flags, files: [] } },
+  } as never)
+  t.deepEqual(
+    doors.map(({ where, place }) => [where, place]),
+    [
+      ['etcd of e1', `e1:${port}`],
+      ['etcd of e1, for its peers,', `e1:${peer}`],
+    ],
+  )
+  const another = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  for (const door of doors) {
+    t.true(await isKnown(door, await visitor(authority)))
+    t.false(await isKnown(door, await visitor(another)), 'of another CA with the same name')
+    const gone = { ...door, open: async () => connect(1, '127.0.0.1') }
+    await t.throwsAsync(isKnown(gone, await visitor(authority)), { code: 'ask.no-answer' }, 'that is no refusal')
+  }
+})
+
+test('a member of etcd that listens without TLS knows nobody', t => {
+  const flags = { 'listen-client-urls': ['http://127.0.0.1:2379'], 'listen-peer-urls': ['http://127.0.0.1:2380'] }
+  const layout = { host: 'e1', components: { etcd: { component: 'etcd', flags, files: [] } } } as never
+  t.deepEqual(etcdDoors({ host: { name: 'e1' } } as never, layout), [])
 })
