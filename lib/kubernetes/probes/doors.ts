@@ -61,7 +61,7 @@ export function etcdDoors(session: HostSession, layout: HostLayout): Door[] {
   const { name } = session.host
   const doors = [
     [`etcd of ${name}`, client],
-    [`etcd of ${name}, for its peers,`, peer],
+    [`etcd of ${name} (peers)`, peer],
   ] as const
   return doors
     .filter(([, { tls }]) => tls)

@@ -2,13 +2,16 @@
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import { authoritySignsTokens } from '../../kubernetes/layout/authorities.ts'
-import { planOfCluster } from '../../kubernetes/layout/plan.ts'
+import { planOfCluster, unplannedCertificates } from '../../kubernetes/layout/plan.ts'
+import { besideThePlan } from '../../kubernetes/trust/beside.ts'
+import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
+import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster } from '../given/context.ts'
-import { layoutOf, type Plan, planStep } from '../given/found.ts'
+import { layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
@@ -55,7 +58,7 @@ export function keysetOf(authority: AuthorityName): KeysetName {
 export const tokenKeyset = 'service-account'
 
 /** Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or there is none. */
-export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
+export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariables>> = {
   id: planStep,
   readOnly: true,
   remember: true,
@@ -74,6 +77,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts>> = {
         hint: `Leave it out of keysets.`,
       })
     }
+    if (chosen.includes('etcd')) await refuseCopies(ctx, unplannedCertificates(found, specs), oldAuthorities.etcd ?? '')
     if (chosen.length > 0) ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
     return {
       specs: own,
@@ -98,6 +102,38 @@ function refuseShared(
       { code: 'keysets.shared', hint: 'rotate-ca replaces all of them, the hard way.' },
     )
   }
+}
+
+/**
+ * Fails where something else than a component, a pod network with its store in etcd for one, goes by a copy of etcd's CA: it would not believe
+ * members any more once they present what the new one signed.
+ */
+async function refuseCopies(
+  ctx: OnCluster<ConditionVariables>,
+  unplanned: readonly { readonly host: string; readonly path: string }[],
+  authority: string,
+): Promise<void> {
+  const key = publicKeyOf(authority)
+  const copies = unplanned.filter(
+    ({ host, path }) => publicKeyOf(readingOf(ctx, host).certificates[path] ?? '') === key,
+  )
+  const found = await Promise.all(
+    [...Map.groupBy(copies, ({ host }) => host)].map(async ([host, those]) =>
+      besideThePlan(await ctx.on(host), new Map(those.map(({ path }) => [path, authority])), [authority]),
+    ),
+  )
+  const used = found
+    .flat()
+    .filter(({ kind, host, path }) => kind === 'in use' && !isAccepted(ctx, `certificate/${host}:${path}`))
+  if (used.length === 0) return
+  const names = used.map(({ host, path }) => `certificate/${host}:${path}`)
+  throw new HostFailedError(
+    `others go by copies of etcd's CA: ${used.map(({ host, path, by }) => `${host}:${path} (${by})`).join(', ')}`,
+    {
+      code: 'keysets.copy',
+      hint: `Have them believe the new CA yourself after stage-keysets, and accept them by name: accept: [${names.join(', ')}]; or have rotate-ca replace the CA, the hard way.`,
+    },
+  )
 }
 
 /** Fails where a CA's own key signs tokens, as kubeasz has it: who trusts that for certificates trusts it for tokens. */

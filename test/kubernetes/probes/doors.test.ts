@@ -143,7 +143,7 @@ test('a member of etcd is asked at both of its ports, and knows whoever it takes
     doors.map(({ where, place }) => [where, place]),
     [
       ['etcd of e1', `e1:${port}`],
-      ['etcd of e1, for its peers,', `e1:${peer}`],
+      ['etcd of e1 (peers)', `e1:${peer}`],
     ],
   )
   const another = await issue({ name: 'CN=front-proxy-ca', ca: true })
