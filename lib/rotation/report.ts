@@ -102,9 +102,9 @@ export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): P
   const addresses = servers.map(([, address]) => address)
   const gapTo = (address: string) => describeGaps(seen.servers.get(address))
   const unseen = -(changed ?? 0)
-  const all = [...seen.servers.values()].flatMap(({ read, write, standing }) =>
-    standing ? [read, write, ...Object.values(standing)] : [],
-  )
+  const all = [...seen.servers.values()]
+    .filter(one => !nobodyAnswered(one))
+    .flatMap(({ read, write, standing }) => (standing ? [read, write, ...Object.values(standing)] : []))
   const sum = (what: 'calls' | 'failures') => all.reduce((so, one) => so + one[what], 0)
   const api: ReportSection = {
     title: 'API gap: reads and writes that failed',
@@ -134,6 +134,10 @@ export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): P
   return rows.length > 0 ? [api, { title: 'Workloads', rows }] : [api]
 }
 
+/** Nobody was ever there, also before the first change: that is no gap, but nothing known. */
+const nobodyAnswered = ({ read: { calls, failures, earlier } }: ServerGaps) =>
+  calls > 0 && failures === calls && (earlier?.failures ?? 0) === (earlier?.calls ?? 0)
+
 function describeGaps(seen: ServerGaps | undefined): string {
   if (!seen) return 'not asked'
   const { read, write } = seen
@@ -148,8 +152,7 @@ function describeGaps(seen: ServerGaps | undefined): string {
         : []),
       ...(unheard ? [`, of ${unheard} nothing is known: this machine was too busy to hear`] : []),
     ].join('')
-  // Nobody was ever there: that is no gap, but nothing known.
-  if (read.calls > 0 && read.failures === read.calls)
+  if (nobodyAnswered(seen))
     return `not known: nobody answered, from the beginning (${read.reasons.map(([reason]) => reason).join(', ')})`
   const why = (one: GapReport) =>
     (one.failures === 0 ? '' : `: ${one.reasons.map(([reason, calls]) => `${calls} ${reason}`).join(', ')}`) +
