@@ -3,9 +3,12 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { type Secret, secret } from '../connection/shell.ts'
 import { stagingFolders } from '../kubernetes/components/kept.ts'
-import { authoritySignsTokens } from '../kubernetes/layout/authorities.ts'
-import type { FileRole } from '../kubernetes/layout/host-layout.ts'
-import { authorityFiles, renderHostFiles, verifyStaged } from '../kubernetes/trust/certificate-files.ts'
+import {
+  authorityFiles,
+  renderHostFiles,
+  serviceAccountFiles,
+  verifyStaged,
+} from '../kubernetes/trust/certificate-files.ts'
 import { kubeconfigsWithoutCertificate, withTheirRest } from '../kubernetes/trust/kubeconfig-files.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
@@ -81,7 +84,8 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Vari
       plansOf(ctx),
       newAuthorities(ctx),
     )
-    const keys = isMaster(ctx) ? serviceAccountFiles(ctx) : []
+    const pair = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>(keysStep)
+    const keys = pair && isMaster(ctx) ? serviceAccountFiles(reading, layoutOf(ctx), pair) : []
     const before = ctx.vars.rotate_service_account_keys ? [] : keyOfBefore(reading, layoutOf(ctx))
     const written = [...authority.files, ...rendered.files, ...keys, ...before]
     const change = { old: planOf(ctx).oldAuthorities.kubernetes ?? '', next: newAuthority(ctx, 'kubernetes') }
@@ -192,21 +196,4 @@ function describeSpec({ place, commonName, dnsNames, ipAddresses, hosts }: Certi
   const path = place.kind === 'pair' ? place.certificate : place.path
   const sans = [...dnsNames, ...ipAddresses].join(', ')
   return `issue ${path}: CN ${commonName}${sans ? `, SANs ${sans}` : ''}${hosts.length > 1 ? ` (one for ${hosts.join(', ')})` : ''}`
-}
-
-/**
- * The files of the pair on a host, by what they are to those that sign and verify tokens. Where these are a CA's own files, its new key signs
- * tokens from then on, and there is no pair.
- */
-function serviceAccountFiles(ctx: LookingOnHost): StagedFile[] {
-  const keys = ctx.registered<Awaited<ReturnType<typeof serviceAccountKeyPair>>>(keysStep)
-  if (!keys) return []
-  const layout = layoutOf(ctx)
-  if (authoritySignsTokens(layout)) return []
-  const files = Object.values(layout.components).flatMap(found => found.files)
-  const named = (role: FileRole) => new Set(files.filter(file => file.role === role).map(({ real }) => real))
-  return [
-    ...[...named('service-account-verify')].map(path => ({ path, content: keys.publicKey, mode: 0o600 })),
-    ...[...named('service-account-sign')].map(path => ({ path, content: keys.privateKey, mode: 0o600 })),
-  ]
 }

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { secret } from '../../connection/shell.ts'
+import { type Secret, secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { type StagedFile, type Swap, stagedPath } from '../../operations/staging.ts'
 import { ownFile } from '../../package.ts'
@@ -24,8 +24,14 @@ import {
 import type { HostSession } from '../../playbook/model.ts'
 import type { Renderer } from '../../template/render.ts'
 import { readKubeconfig } from '../api/kubeconfig.ts'
-import { type AuthorityFile, authorityFilesOf, keyNamesOf, signingKeysOf } from '../layout/authorities.ts'
-import type { HostLayout } from '../layout/host-layout.ts'
+import {
+  type AuthorityFile,
+  authorityFilesOf,
+  authoritySignsTokens,
+  keyNamesOf,
+  signingKeysOf,
+} from '../layout/authorities.ts'
+import type { FileRole, HostLayout } from '../layout/host-layout.ts'
 import * as kubeadm from '../layout/kubeadm/index.ts'
 import type { MachineReading } from './machine.ts'
 
@@ -144,6 +150,25 @@ function trustingKubeconfigs(
     }
   }
   return found
+}
+
+/**
+ * The files of a pair that signs tokens of service accounts, by what they are to those who sign and verify: each with the mode and the owner
+ * that it has, since a unit may run as somebody else than root. Where these are a CA's own files, its new key signs tokens from then on, and
+ * there is no pair.
+ */
+export function serviceAccountFiles(
+  reading: MachineReading,
+  layout: HostLayout,
+  { publicKey, privateKey }: { readonly publicKey: string; readonly privateKey: Secret },
+): StagedFile[] {
+  if (authoritySignsTokens(layout)) return []
+  const files = Object.values(layout.components).flatMap(found => found.files)
+  const staged = (role: FileRole, content: StagedFile['content']) =>
+    [...new Set(files.filter(file => file.role === role).map(({ real }) => real))].map(
+      (path): StagedFile => ({ ...asItLies(reading, path, 0o600), path, content }),
+    )
+  return [...staged('service-account-verify', publicKey), ...staged('service-account-sign', privateKey)]
 }
 
 /** The files of the CAs on one host: certificates wherever a component names them, the key where the controller-manager signs with it. */

@@ -4,13 +4,13 @@ import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
 import test from 'ava'
 import { load } from 'js-yaml'
-import type { Secret } from '../../../lib/connection/shell.ts'
+import { type Secret, secret } from '../../../lib/connection/shell.ts'
 import { authorityFilesOf } from '../../../lib/kubernetes/layout/authorities.ts'
 import { discoveredFrom } from '../../../lib/kubernetes/layout/discover.ts'
 import type { NamedFile } from '../../../lib/kubernetes/layout/host-layout.ts'
 import { planOfCluster, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { servedEndpoints } from '../../../lib/kubernetes/layout/served.ts'
-import { authorityFiles } from '../../../lib/kubernetes/trust/certificate-files.ts'
+import { authorityFiles, serviceAccountFiles } from '../../../lib/kubernetes/trust/certificate-files.ts'
 import { kubeconfigsWithoutCertificate, withTheirRest } from '../../../lib/kubernetes/trust/kubeconfig-files.ts'
 import { type MachineReading, machineFacts, readingFrom } from '../../../lib/kubernetes/trust/machine.ts'
 import { authorityPlans, placePath } from '../../../lib/pki/specs.ts'
@@ -289,6 +289,22 @@ test('a controller-manager that signs requests of one kind with another file get
     swap.rename.filter(path => /ca\.(crt|key)$/.test(path)),
     [`${kubernetes}/ca.crt`, '/etc/own/ca.crt', `${kubernetes}/ca.key`, '/etc/own/ca.key'],
   )
+})
+
+test('a new pair for tokens has the owners and modes of the old one: units need not run as root', async t => {
+  const reading = readingOf((await hardWay()).server)
+  const key = `${kubernetes}/service-accounts.key`
+  const files = { ...reading.files, [key]: { real: key, mode: 0o640, owner: 'root:kube' } }
+  const pair = { publicKey: 'public', privateKey: secret('private') }
+  const staged = serviceAccountFiles({ ...reading, files }, reading.layout!, pair)
+  t.deepEqual(
+    staged.map(({ path, mode, owner, content }) => [path, mode, owner, typeof content === 'string']),
+    [
+      [`${kubernetes}/service-accounts.crt`, 0o644, undefined, true],
+      [key, 0o640, 'root:kube', false],
+    ],
+  )
+  t.is(staged.filter(({ path }) => path === key).length, 1)
 })
 
 test('a component with several kubeconfigs, and an API server with several certificates for names, get each of them anew', async t => {
