@@ -9,7 +9,7 @@ import {
   serviceAccountFiles,
   verifyStaged,
 } from '../kubernetes/trust/certificate-files.ts'
-import { kubeconfigsWithoutCertificate, withTheirRest } from '../kubernetes/trust/kubeconfig-files.ts'
+import { kubeconfigsOfOthers, withTheirRest } from '../kubernetes/trust/kubeconfig-files.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
@@ -90,7 +90,7 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables & Vari
     const written = [...authority.files, ...rendered.files, ...keys, ...before]
     const change = { old: planOf(ctx).oldAuthorities.kubernetes ?? '', next: newAuthority(ctx, 'kubernetes') }
     const place = { reading, layout: layoutOf(ctx) }
-    const files = [...written, ...(await kubeconfigsWithoutCertificate(ctx, place, change, written))]
+    const files = [...written, ...(await kubeconfigsOfOthers(ctx, place, change, written))]
     const swap: Swap = {
       rename: files.map(({ path }) => path),
       link: rendered.swap.link,

@@ -9,12 +9,12 @@ import { asItLies } from './certificate-files.ts'
 import type { MachineReading } from './machine.ts'
 
 /**
- * Kubeconfigs that components name, that hold the CA themselves, and that nobody is let in with by a certificate, but by a token, say: the CA
- * in them is another one, and nothing else is touched.
+ * Kubeconfigs that components name, that hold the CA themselves, and that are not written anew, since who comes with them is let in by a token, or
+ * by a certificate of somebody else: the CA in them is another one, and nothing else is touched.
  * @param change the cluster's CA of before and the one that takes its place, PEM
  * @param written what is put in place in any case
  */
-export async function kubeconfigsWithoutCertificate(
+export async function kubeconfigsOfOthers(
   { files: remote }: Pick<HostSession, 'files'>,
   { reading, layout }: { readonly reading: MachineReading; readonly layout: HostLayout },
   change: { readonly old: string; readonly next: string },
@@ -28,7 +28,7 @@ export async function kubeconfigsWithoutCertificate(
   const staged: StagedFile[] = []
   for (const path of new Set(paths)) {
     const place = asItLies(reading, path, 0o600)
-    if (known.has(place.path) || reading.certificates[path] !== undefined) continue
+    if (known.has(place.path)) continue
     known.add(place.path)
     const text = await remote.readText(path)
     const content = withCertificates(text, publicKeysOf(change.old), change.next)

@@ -11,7 +11,7 @@ import type { NamedFile } from '../../../lib/kubernetes/layout/host-layout.ts'
 import { planOfCluster, unplannedCertificates } from '../../../lib/kubernetes/layout/plan.ts'
 import { servedEndpoints } from '../../../lib/kubernetes/layout/served.ts'
 import { authorityFiles, serviceAccountFiles } from '../../../lib/kubernetes/trust/certificate-files.ts'
-import { kubeconfigsWithoutCertificate, withTheirRest } from '../../../lib/kubernetes/trust/kubeconfig-files.ts'
+import { kubeconfigsOfOthers, withTheirRest } from '../../../lib/kubernetes/trust/kubeconfig-files.ts'
 import { type MachineReading, machineFacts, readingFrom } from '../../../lib/kubernetes/trust/machine.ts'
 import { authorityPlans, placePath } from '../../../lib/pki/specs.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
@@ -354,21 +354,30 @@ test('a kubeconfig with a token that a component names has the new CA, and is th
     `# ours\n${embedded('')
       .replace(/client-certificate-data.*\n.*\n$/, 'token: "of-the-proxy"\n')
       .replace(blob(ca.pem), blob(pem))}`
-  const { node } = await hardWay()
+  const { server, node } = await hardWay()
   const reading = readingOf(having(node, { [path]: withToken(ca.pem) }), 'n1', false)
   const next = etcdCa.pem
+  const bought = embedded((await leaf('CN=proxy', foreign)).pem)
   const staged = (text: string, written: readonly string[] = []) =>
-    kubeconfigsWithoutCertificate(
+    kubeconfigsOfOthers(
       { files: { readText: async () => text } as unknown as HostSession['files'] },
       { reading, layout: reading.layout! },
       { old: ca.pem, next },
-      written.map(one => ({ path: one, content: '' })),
+      // The kubelet's is written anew.
+      [...written, '/var/lib/kubelet/kubeconfig'].map(one => ({ path: one, content: '' })),
     )
   t.deepEqual(
     (await staged(withToken(ca.pem))).map(file => [file.path, file.mode, (file.content as Secret).reveal()]),
     [[path, reading.files?.[path]?.mode, withToken(next)]],
   )
   t.deepEqual(await staged(withToken(foreign.pem)), [])
+  // So has one with a certificate of somebody else, which is not issued anew.
+  const withBought = readingOf(having(node, { [path]: bought }), 'n1', false)
+  t.deepEqual(
+    planned(readingOf(server), withBought).lines.filter(line => line.includes(path)),
+    [],
+  )
+  t.is((await staged(bought)).length, 1)
   t.deepEqual(await staged(withToken(ca.pem), [path]), [])
 })
 
