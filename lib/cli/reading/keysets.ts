@@ -1,7 +1,8 @@
 // `rekey keysets`: the keys that a cluster signs with and trusts, in which state each is, who trusts it, and who still goes by it. Reads only.
 import { Command } from 'commander'
 import { RekeyError } from '../../errors.ts'
-import { type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { type ClusterKeys, type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { describeClient, type OldClient, oldClientsIn } from '../../kubernetes/keysets/old-clients.ts'
 import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../../kubernetes/keysets/read.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
@@ -30,7 +31,7 @@ export function keysetsCommand(): Command {
 
 async function tellKeysets(cluster: Reading, options: KeysetsOptions): Promise<number> {
   const { notices, notice, hosts } = cluster
-  const sets = await readKeysets(cluster, options)
+  const { sets, clients } = await readKeysets(cluster, options)
   if (sets.length === 0)
     throw new RekeyError(`no key of a cluster was found on ${hosts.map(({ name }) => name).join(', ')}`, {
       code: 'keysets.none',
@@ -38,14 +39,18 @@ async function tellKeysets(cluster: Reading, options: KeysetsOptions): Promise<n
     })
   if (hosts.length < cluster.inventory.select('all').length)
     notice(`only ${hosts.map(({ name }) => name).join(', ')} were looked at: others may trust or use other keys`)
-  if (options.json) give(`${visibleJson({ keysets: sets.map(asJson), notices }, 2)}\n`)
-  else say(sets.map(report).join('\n\n'))
+  if (options.json)
+    give(`${visibleJson({ keysets: sets.map(one => asJson(one, clients.get(one) ?? [])), notices }, 2)}\n`)
+  else say(sets.map(one => report(one, clients.get(one) ?? [])).join('\n\n'))
   if (!options.json) for (const text of notices) tell(`Notice: ${text}`)
   return cluster.missing()
 }
 
-/** The keysets of a cluster as it is now. */
-async function readKeysets(cluster: Reading, options: KeysetsOptions): Promise<Keyset[]> {
+/** The keysets of a cluster as it is now, and who came to its API servers by certificates of a CA of theirs that is on its way out. */
+async function readKeysets(
+  cluster: Reading,
+  options: KeysetsOptions,
+): Promise<{ sets: Keyset[]; clients: Map<Keyset, OldClient[]> }> {
   const { sessions, signal, notice, missed } = cluster
   const telling = { notice, missed: (text: string) => missed(text) }
   // First of all the API: it knows on which address a node serves, and each server is asked which keys it knows.
@@ -58,7 +63,7 @@ async function readKeysets(cluster: Reading, options: KeysetsOptions): Promise<K
         session,
         await sessions.found(session.host),
         {
-          ...{ nodes: nodes ?? [], folders: options.folder },
+          ...{ nodes: nodes ?? [], folders: options.folder, audit: true },
           ...(isMaster(session.host.name) && {
             apiServer: async () => (await cluster.cluster()).apiOf(session.host),
           }),
@@ -69,7 +74,25 @@ async function readKeysets(cluster: Reading, options: KeysetsOptions): Promise<K
   ])
   const hosts = found.filter(one => one !== undefined)
   const issuers = options.vault ? await issuersOf(cluster, hosts) : []
-  return keysetsOf(keysetFacts({ hosts, api, issuers }, notice))
+  const sets = keysetsOf(keysetFacts({ hosts, api, issuers }, notice))
+  return { sets, clients: clientsOf({ hosts, api }, sets, notice) }
+}
+
+/** Whom API servers know by certificates of the cluster's CA, by what their audit logs say; of other CAs they write down none. */
+function clientsOf(
+  keys: ClusterKeys,
+  sets: readonly Keyset[],
+  notice: (text: string) => void,
+): Map<Keyset, OldClient[]> {
+  const set = sets.find(({ name, items }) => name === 'kubernetes-ca' && items.length > 1)
+  if (!set) return new Map()
+  const servers = keys.hosts.filter(({ found }) => found?.layout.components['kube-apiserver'])
+  const without = servers.filter(({ audit }) => !audit).map(({ host }) => host)
+  if (without.length > 0)
+    notice(
+      `no audit log of the API server was read on ${without.join(', ')}: who else comes there by certificates of ${set.name} is not known`,
+    )
+  return new Map([[set, oldClientsIn(keys, set)]])
 }
 
 /** What the Vault keeps that the inventory names, in the mounts that rotate-ca uses. */
@@ -84,7 +107,7 @@ async function issuersOf(cluster: Reading, found: readonly KeysOfHost[]): Promis
 }
 
 /** A keyset as people read it: a line for each key, and below it what is behind, and who goes by it though it is not the primary. */
-function report({ name, together, items, split }: Keyset): string {
+function report({ name, together, items, split }: Keyset, clients: readonly OldClient[]): string {
   const header = ['', 'STATE', 'KEY', 'CREATED', 'UNTIL', 'FINGERPRINT', 'TRUSTED BY', 'USED BY']
   const rows = items.map(item => [
     ...[markOf(item), item.expired ? `${item.state} (expired)` : item.state, item.id],
@@ -97,10 +120,22 @@ function report({ name, together, items, split }: Keyset): string {
     `${name}${together.length > 0 ? ` (goes together with ${together.join(' and ')})` : ''}`,
     head!,
     ...lines.flatMap((line, index) => [line, ...detailsOf(items[index]!)]),
+    ...clientLines(clients, items),
     ...(split.length > 0 ? [`     ✖ not with ${primary.id} yet: ${listed(split)}`] : []),
   ]
     .map((line, index) => visible(index === 0 ? line : `  ${line}`))
     .join('\n')
+}
+
+/** Who came by which certificates, most recently first. */
+function clientLines(clients: readonly OldClient[], items: readonly KeysetItem[]): string[] {
+  const lines = clients.slice(0, mostListed).map(one => {
+    const signer = items.find(({ key }) => key === one.key)
+    const by = signer ? `that ${signer.id} signed` : 'that was found nowhere: which CA signed it is not known'
+    return `     ✖ ${describeClient(one)} by a certificate ${by}`
+  })
+  const more = clients.length - lines.length
+  return more > 0 ? [...lines, `     and ${more} more (--json has all)`] : lines
 }
 
 const day = (date: Date | undefined) => date?.toISOString().slice(0, 10) ?? '-'
@@ -160,8 +195,9 @@ function listed(all: readonly (Truster | KeyUse)[]): string {
 }
 
 /** What a machine reads: docs/templates.md says what each member is. */
-function asJson({ name, together, items, split }: Keyset) {
-  return { name, together, items: items.map(itemAsJson), split: split.map(useAsJson) }
+function asJson({ name, together, items, split }: Keyset, clients: readonly OldClient[]) {
+  const came = clients.map(({ last, ...one }) => ({ ...one, last: last.toISOString() }))
+  return { name, together, items: items.map(itemAsJson), split: split.map(useAsJson), clients: came }
 }
 
 function itemAsJson(item: KeysetItem) {

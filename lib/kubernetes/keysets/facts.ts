@@ -17,6 +17,7 @@ import { clustersWithin } from '../census/kubeconfigs.ts'
 import { authorityOf } from '../layout/authorities.ts'
 import type { Discovery } from '../layout/discover.ts'
 import type { ComponentName, FileRole, NamedFile } from '../layout/host-layout.ts'
+import type { AuditLog } from './audit-log.ts'
 import type { HeldToken, TokenKeysOfHost } from './token-keys.ts'
 
 /** What was read of a machine. */
@@ -29,6 +30,8 @@ export interface KeysOfHost {
   readonly tokens?: TokenKeysOfHost
   /** The keys by which its API server says that it verifies tokens. */
   readonly served?: readonly string[]
+  /** Who came to it by certificates, where it keeps an audit log. */
+  readonly audit?: AuditLog
 }
 
 /** What the API keeps. */

@@ -11,6 +11,7 @@ import { endpointsOf, nodeAddress, servedCertificates } from '../census/ports.ts
 import { authorityRoles, authorityShares } from '../layout/authorities.ts'
 import type { Discovery } from '../layout/discover.ts'
 import type { HostLayout } from '../layout/host-layout.ts'
+import { auditLogOf } from './audit-log.ts'
 import type { KeysOfApi, KeysOfHost, KeysOfIssuer } from './facts.ts'
 import { servedTokenKeys, tokenKeysOfHost, tokensOfSecrets } from './token-keys.ts'
 
@@ -25,6 +26,7 @@ export interface Telling {
  * @param found what runs there; undefined where that is not known
  * @param nodes those of the API, which know on which address a node serves
  * @param apiServer gives the API through this machine's own server; asked only where it has one
+ * @param audit whether the audit log of its API server is read: up to 1 GiB of it
  */
 export async function keysOfHost(
   session: HostSession,
@@ -33,13 +35,19 @@ export async function keysOfHost(
     nodes,
     folders,
     apiServer,
-  }: { nodes: readonly KubernetesObject[]; folders?: readonly string[]; apiServer?: () => Promise<KubernetesApi> },
+    audit,
+  }: {
+    nodes: readonly KubernetesObject[]
+    folders?: readonly string[]
+    apiServer?: () => Promise<KubernetesApi>
+    audit?: boolean
+  },
   { notice, missed }: Telling,
 ): Promise<KeysOfHost> {
   const { host } = session
   if (!found) missed(`${host.name}: what runs there is not known, nor what it trusts`)
   const endpoints = endpointsOf(host, await nodeAddress(session, nodes), found?.layout)
-  const [files, ports, tokens, served] = await Promise.all([
+  const [files, ports, tokens, served, log] = await Promise.all([
     fileCertificates(session, notice, folders, missed),
     servedCertificates(session, notice, endpoints),
     found && tokenKeysOfHost(session, found.layout, missed),
@@ -49,8 +57,9 @@ export async function keysOfHost(
         .catch(({ message }: Error) =>
           missed(`${host.name}: its API server does not say by which keys it verifies tokens: ${message}`),
         ),
+    audit ? found && auditLogOf(session, found.layout, missed) : undefined,
   ])
-  return { host: host.name, found, entries: [...files, ...ports], tokens, served: served ?? undefined }
+  return { host: host.name, found, entries: [...files, ...ports], tokens, served: served ?? undefined, audit: log }
 }
 
 /** Reads what the API keeps. */
