@@ -15,6 +15,8 @@ export interface Remote {
 
 /** What the remote `$` tells its step about. */
 export interface RemoteObserver {
+  /** A command began; the promise resolves once it ended, however that was. */
+  began?(ended: Promise<void>): void
   /** A piece of output as it came, split anywhere but inside a character. */
   output?(stream: 'stdout' | 'stderr', text: string): void
   /** Ends every command that it starts from now on, and those that run. */
@@ -43,6 +45,11 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
     if (environment && !connection.local) throw notThere(connection, environment)
     const spawn = (line: string) => {
       const remote = connection.spawn(line, { signal, timeout, environment, once: true })
+      if (observer.began) {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        remote.once('close', () => resolve()).once('error', () => resolve())
+        observer.began(promise)
+      }
       remote.once('gap', (gap: UnknownOutcomeError) => tellOfGap(started, remote, gap))
       // zx decodes each chunk by itself, which breaks a character that is split between two.
       remote.stdout.setEncoding('utf8')

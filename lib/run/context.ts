@@ -1,7 +1,7 @@
 // What steps are given: what the run knows, and what it takes to work on a host.
 import type { Connection } from '../connection/connection.ts'
 import { type FileWatcher, remoteFiles } from '../connection/files.ts'
-import { remoteShell } from '../connection/remote.ts'
+import { type RemoteObserver, remoteShell } from '../connection/remote.ts'
 import { RekeyError, shown } from '../errors.ts'
 import { type Host, type HostSource, namedHost } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
@@ -53,12 +53,12 @@ export function hostSession(
   host: Host,
   connection: Connection,
   signal: AbortSignal,
-  output?: (stream: 'stdout' | 'stderr', text: string) => void,
+  observer: Pick<RemoteObserver, 'output' | 'began'> = {},
   watch?: FileWatcher,
 ): HostSession {
   return {
     host,
-    $: remoteShell(connection, { signal, output }),
+    $: remoteShell(connection, { signal, ...observer }),
     files: remoteFiles(connection, signal, watch),
     forward: (address, port) => connection.forward(address, port),
   }

@@ -82,6 +82,7 @@ export async function executeStep(
     if (diff.length > 0) emit({ kind: 'step.diff', play, step: one.id, host: host.name, path: change.path, diff })
   }
   const collectors = { stdout: collectLines(line('stdout')), stderr: collectLines(line('stderr')) }
+  const commands = openCommands()
   let connection: LastingConnection | undefined
   let returns = 0
   let delegate: string | undefined
@@ -92,12 +93,18 @@ export async function executeStep(
     connection = await sessions.open(target)
     returns = connection.returns
     const output = (stream: 'stdout' | 'stderr', text: string) => collectors[stream].write(text)
-    const session = hostSession(target, connection, signal, output, options.diff && watch)
+    const session = hostSession(target, connection, signal, { output, began: commands.began }, options.diff && watch)
     /** What is written on yet another host is told of this step, with that host's name. */
     const on = async (name: Host | string) => {
       const other = typeof name === 'string' ? hostNamed(options.inventory, name) : name
       const watchThere: FileWatcher = change => watch({ ...change, path: `${other.name}:${change.path}` })
-      return hostSession(other, await sessions.open(other), signal, undefined, options.diff && watchThere)
+      return hostSession(
+        other,
+        await sessions.open(other),
+        signal,
+        { began: commands.began },
+        options.diff && watchThere,
+      )
     }
     return { ...run.base, ...run.services, ...session, host, on, log: text => line('log')(textOf(text)), failure }
   }
@@ -112,9 +119,11 @@ export async function executeStep(
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
     const attempt = () => runTries(one, context, run, tries)
-    const result = await within(placeOf(one, host, play, options), () =>
-      options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt),
-    )
+    const result = await within(placeOf(one, host, play, options), async () => {
+      const done = await (options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt))
+      await commands.ended(() => context.log('a command that nobody waits for goes on: write an await before it'))
+      return done
+    })
     // A command that was told not to throw still ran over a connection that is now gone.
     if (connection?.lost && !signal.aborted) throw lostDuring(one, connection)
     return { ...result, ...how() }
@@ -130,6 +139,35 @@ export async function executeStep(
   } finally {
     collectors.stdout.end()
     collectors.stderr.end()
+  }
+}
+
+/** Milliseconds after which it is said that a step goes on for a command alone. */
+const longForgotten = 2_000
+
+/**
+ * The commands of a step. One that was begun without `await` is part of it: where the step ended before it, nobody would hear that it failed,
+ * and the end of the run would end it in the middle.
+ */
+function openCommands() {
+  const running = new Set<Promise<void>>()
+  return {
+    began: (ended: Promise<void>): void => {
+      running.add(ended)
+      void ended.then(() => running.delete(ended))
+    },
+    /** Resolves once none runs any more, and whoever failed was heard. */
+    ended: async (tell: () => void): Promise<void> => {
+      if (running.size === 0) return
+      const timer = setTimeout(tell, longForgotten)
+      try {
+        while (running.size > 0) await Promise.all(running)
+      } finally {
+        clearTimeout(timer)
+      }
+      // That a promise was rejected, and that nobody waited for it, is told a turn later each.
+      for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate)
+    },
   }
 }
 

@@ -51,15 +51,15 @@ const errorsOf = ({ stdout }: Called) =>
     .filter(line => /^(Error|Hint):/.test(line))
     .join('\n')
 
-test('a command without await that fails after its step fails that step, and the resumed run does it again', async t => {
+test('a promise without await that fails after its step fails that step, and the resumed run does it again', async t => {
   const ran = await runs(
-    `S('a', ({ $, redact }) => { redact('SUPERSECRETTOKEN0123456789'); $\`[ -e \${flag} ] || { echo login failed for SUPERSECRETTOKEN0123456789 >&2; exit 7; }\` }),
+    `S('a', ({ redact }) => { redact('SUPERSECRETTOKEN0123456789'); if (!process.getBuiltinModule('fs').existsSync(flag)) new Promise((_, no) => setTimeout(no, 300, new Error('login failed for SUPERSECRETTOKEN0123456789'))) }),
      S('b', untilSomethingFailed), S('c', () => {})`,
   )
   assertInOrder(t, ran)
   t.regex(
     errorsOf(ran.called),
-    /^Error: h1: 'a': a promise that nobody waited for failed: .*exit status 7: login failed for «redacted»\nHint: Write an await before it\./,
+    /^Error: h1: 'a': a promise that nobody waited for failed: login failed for «redacted»\nHint: Write an await before it: it comes from /,
   )
   t.false((ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events)).includes('SUPERSECRETTOKEN'))
   t.deepEqual(ran.ends, ['connect ok', 'a changed', 'a failed', 'b changed'])
@@ -67,6 +67,21 @@ test('a command without await that fails after its step fails that step, and the
   const resumed = await ran.resume()
   t.is(resumed.code, 0, resumed.stdout)
   t.regex(resumed.stdout, / changed +a \[h1\].*\n.* changed +c \[h1\]/)
+})
+
+test('a command without await that outlives its step is part of it: it ends before the next one begins, and its failure is the step’s', async t => {
+  const ran = await runs(
+    `S('a', ({ $ }) => { $\`sleep 3; touch \${flag}-made\` }),
+     S('b', ({ $ }) => $\`test -e \${flag}-made\`),
+     S('c', async ({ $, on, host }) => { (await on(host)).$\`sleep 0.3; echo that is too late >&2; exit 4\` })`,
+  )
+  assertInOrder(t, ran)
+  t.deepEqual(ran.ends.slice(-3), ['a changed', 'b changed', 'c failed'], ran.called.stdout)
+  t.regex(ran.called.stdout, /\| a command that nobody waits for goes on: write an await before it\n/)
+  t.regex(
+    errorsOf(ran.called),
+    /^Error: h1: 'c': a promise that nobody waited for failed: a command ended with exit status 4: that is too late\nHint: Write an await before it\./,
+  )
 })
 
 test('what fails in a timer, and a promise that is rejected while its own step goes on, fail their steps', async t => {
