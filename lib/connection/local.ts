@@ -5,7 +5,7 @@ import { EventEmitter } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { RekeyError } from '../errors.ts'
+import { HostFailedError, RekeyError } from '../errors.ts'
 import { type BecomeCommand, endCommand } from './become/become.ts'
 import { createElevator } from './become/elevation.ts'
 import { watchForEnd } from './commands/ending.ts'
@@ -34,6 +34,15 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
   const start = (wrapped: BecomeCommand, kept?: readonly string[]) => {
     const env = withoutSecrets(process.env, kept)
     const child = spawn('/bin/sh', ['-c', wrapped.command], { detached: true, stdio: 'pipe', env })
+    // Where files can't be opened any more there are no streams either, whatever the types say.
+    if (!(child as Partial<typeof child>).stdin) {
+      child.on('error', () => {})
+      throw new HostFailedError(`no command can be started for ${name}: this process has too many files open`, {
+        code: 'command.no-start',
+        host: name,
+        hint: 'Allow it more (ulimit -n), or close what the playbook opens.',
+      })
+    }
     child.stdin.on('error', () => {})
     return child
   }

@@ -206,3 +206,21 @@ test('what a playbook writes to stdout and stderr by itself is shown on stderr, 
   t.notRegex(ran.called.stdout + ran.called.stderr + JSON.stringify(ran.events), /WrittenSecret|\x1b|\x07/)
   t.regex(ran.called.stderr, /^at load.*\none «redacted».*\ntwo\nerr «redacted»\n«redacted»\n$/)
 })
+
+test('a step that leaves no file to be opened fails, and the run ends as failed', async t => {
+  const bench = workbench('local', ['h1'])
+  const playbook = bench.playbook(`
+import { play, playbook, step } from API
+import { z } from ZOD
+import { openSync } from 'node:fs'
+export default playbook({ name: 'files', summary: 's', vars: z.object({}), plays: [play('P', { hosts: 'all' }, [
+  step('a', { ignoreErrors: true, run: () => { for (;;) openSync('/dev/null') } }),
+  step('b', { run: ({ $ }) => $\`true\` }) ])] })`)
+  const called = await bench.rekey(['run', playbook, '-i', bench.inventory, '--output', 'plain'], {
+    through: ['sh', '-c', 'ulimit -n 256; exec "$@"', 'sh'],
+  })
+  t.is(called.code, 2, called.stdout + called.stderr)
+  t.regex(called.stdout, /failed +b \[h1\].*: no command can be started for h1: this process has too many files open/)
+  t.regex(called.stdout, /the lock is left behind: h1: no command can be started for h1/)
+  t.notRegex(called.stdout + called.stderr, /undefined|^ +at /m)
+})
