@@ -1,5 +1,5 @@
 // Finds and imports playbooks: the shipped ones by name, any other by its path.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { errorOf, RekeyError, thrownAt } from '../errors.ts'
@@ -75,8 +75,12 @@ export function isShipped(file: string): boolean {
 export function findPlaybook(reference: string): string {
   if (/[/\\]/.test(reference) || /\.[cm]?[jt]s$/.test(reference)) {
     const path = resolve(reference)
-    if (existsSync(path)) return path
-    throw new RekeyError(`there is no playbook at ${path}`, { code: 'playbook.not-found' })
+    // Whoever opens a pipe or a device may wait for ever.
+    const stats = statSync(path, { throwIfNoEntry: false })
+    if (stats?.isFile()) return path
+    throw new RekeyError(stats ? `${path} is no file` : `there is no playbook at ${path}`, {
+      code: 'playbook.not-found',
+    })
   }
   const names = shippedPlaybooks()
   if (names.includes(reference)) return join(shipped, `${reference}.ts`)

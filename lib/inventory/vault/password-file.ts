@@ -1,9 +1,15 @@
 // A file with a password, or a program that prints one.
 import { execFile } from 'node:child_process'
-import { accessSync, constants, readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, openSync, readFileSync, statSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { expandHome } from '../../operator.ts'
+
+/** Milliseconds until whoever gives it must have done so: it may be asked for. */
+const longest = 60_000
+/** More characters are no password. */
+const mostText = 64 * 1024
 
 /** Where a password is looked for, and how it is called in messages. */
 export interface PasswordFileContext {
@@ -34,13 +40,18 @@ export async function readPasswordFile(
       hint: `A file for it holds the password in one line, or is a program that prints it.`,
       cause,
     })
+  const found = (password: string): string => {
+    if (password === '') throw none('it gives an empty password')
+    return password
+  }
   const stats = statSync(file, { throwIfNoEntry: false })
-  if (!stats?.isFile()) throw none('there is no such file')
+  // A pipe, as a shell makes it of <(command), can be read once.
+  if (stats?.isFIFO()) return found(open((await fromPipe(file, none)).trim(), file).trim())
+  if (!stats?.isFile()) throw none(stats ? 'it is no file' : 'there is no such file')
   const password = isExecutable(file)
     ? withoutBreaks(await printed(file, programArgs(file), cwd, environment, none))
     : open(readText(file, none).trim(), file).trim()
-  if (password === '') throw none('it gives an empty password')
-  return password
+  return found(password)
 }
 
 /** A text without the line breaks around it. */
@@ -57,6 +68,19 @@ function readText(file: string, none: (why: string, cause?: unknown) => RekeyErr
   } catch (error) {
     throw none((error as Error).message, error)
   }
+}
+
+/** What comes out of a pipe, from whoever writes there: at once, or after a question to the operator. */
+async function fromPipe(file: string, none: (why: string, cause?: unknown) => RekeyError): Promise<string> {
+  const descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
+  const socket = new Socket({ fd: descriptor, readable: true, writable: false })
+  socket.setTimeout(longest, () => socket.destroy(none(`nothing came out of the pipe for ${longest / 1_000} s`)))
+  let text = ''
+  for await (const chunk of socket.setEncoding('utf8')) {
+    text += chunk
+    if (text.length > mostText) throw none('more comes out of the pipe than a password is')
+  }
+  return text
 }
 
 function isExecutable(file: string): boolean {
@@ -77,12 +101,23 @@ function printed(
   none: (why: string, cause?: unknown) => RekeyError,
 ): Promise<string> {
   return new Promise((resolvePassword, reject) => {
-    const settings = { cwd, env: environment, timeout: 60_000, encoding: 'utf8' } as const
+    const settings = {
+      cwd,
+      env: environment,
+      timeout: longest,
+      killSignal: 'SIGKILL',
+      maxBuffer: mostText,
+      encoding: 'utf8',
+    } as const
     execFile(file, args, settings, (error, stdout, stderr) => {
       if (!error) return resolvePassword(stdout)
-      const why = error.killed
-        ? 'it took more than 60 s'
-        : stderr.trim().split('\n').at(-1) || `exit code ${error.code}`
+      // Where it printed too much, the code is a word of Node's.
+      const tooMuch = typeof error.code === 'string' && String(error.code).includes('MAXBUFFER')
+      const why = tooMuch
+        ? 'it prints more than a password is'
+        : error.killed
+          ? `it took more than ${longest / 1_000} s`
+          : stderr.trim().split('\n').at(-1) || `exit code ${error.code}`
       reject(none(why, error))
     })
   })
