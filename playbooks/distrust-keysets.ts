@@ -44,8 +44,11 @@ export default playbook({
       step('The extensions of the API answer still', { ...keysets.extensionsAnswer, id: 'verify-extensions' }),
     ]),
   ],
-  report: keysets.reportOf([
-    ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
-    ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
-  ]),
+  report: keysets.reportOf(
+    [
+      ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
+      ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
+    ],
+    stages.distrustRestarts,
+  ),
 })

@@ -40,9 +40,12 @@ export default playbook({
       step('Every server lets in a client of the new CA', stages.stagedEverywhere),
     ]),
   ],
-  report: keysets.reportOf([
-    ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
-    ['next', 'rekey run promote-keysets, with the same keysets'],
-    ['back', 'rekey rollback of this run'],
-  ]),
+  report: keysets.reportOf(
+    [
+      ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
+      ['next', 'rekey run promote-keysets, with the same keysets'],
+      ['back', 'rekey rollback of this run'],
+    ],
+    stages.stageRestarts,
+  ),
 })

@@ -33,8 +33,11 @@ export default playbook({
       step('Every server lets in what the old CAs signed', stages.trustedAgainEverywhere),
     ]),
   ],
-  report: keysets.reportOf([
-    ['now', 'old and new are trusted; the new ones sign. It may stay like this.'],
-    ['next', 'rekey run distrust-keysets, once nobody uses the old any more'],
-  ]),
+  report: keysets.reportOf(
+    [
+      ['now', 'old and new are trusted; the new ones sign. It may stay like this.'],
+      ['next', 'rekey run distrust-keysets, once nobody uses the old any more'],
+    ],
+    stages.trustRestarts,
+  ),
 })

@@ -2,15 +2,27 @@
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
+import { firstChange } from '../given/context.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { type AnyKeyset, describe, lookStep } from './state.ts'
+import type { StageRestarts } from './trust/restarts.ts'
 
 type Run = RunContext<BackupVariables & ReportVariables & Mounts & ObserveVariables> &
   WithProbes & { readonly outcome: 'done' | 'failed' | 'interrupted' }
 
+/** What was started anew by a stage that changed something; nothing where all read their files again. */
+function started(restarts: Pick<StageRestarts, 'restarted'> | undefined, ctx: Run): ReportSection[] {
+  const isDone = ctx.mode !== 'rollback' && ctx.outcome === 'done'
+  const rows = isDone && ctx.timeline.milestones.has(firstChange) ? (restarts?.restarted(ctx as never) ?? []) : []
+  return rows.length > 0 ? [{ title: 'Started anew, one after the other', rows }] : []
+}
+
 /** The report of a stage; `then` says what comes next, and what users are to be given. */
-export function reportOf(then: readonly (readonly [string, string])[]): (ctx: Run) => Promise<ReportSection[]> {
+export function reportOf(
+  then: readonly (readonly [string, string])[],
+  restarts?: Pick<StageRestarts, 'restarted'>,
+): (ctx: Run) => Promise<ReportSection[]> {
   return async ctx => {
     if (ctx.check) return []
     const states = ctx.registered<AnyKeyset[]>(lookStep) ?? []
@@ -25,6 +37,7 @@ export function reportOf(then: readonly (readonly [string, string])[]): (ctx: Ru
             },
           ]
         : []),
+      ...started(restarts, ctx),
       ...(await noticed(ctx)),
       ...(ctx.mode === 'rollback' || ctx.outcome !== 'done' ? [] : [{ title: 'What comes next', rows: then }]),
       whereToLook(ctx),

@@ -30,6 +30,8 @@ export interface Changes<in Needs = Drains> {
    * was not registered, nothing was. Without it, all is started anew that runs since before they were put back.
    */
   placedAt?(ctx: OnHost, host: string): number | undefined
+  /** It counts when files were written, and not when they were put where they lie: what was put back is as old as it was before. */
+  readonly byWriting?: true
   /** On the way there: proves of a member of etcd, or of an API server, what it is to do since it was started anew, before the next one is. */
   seen?(ctx: Needs, session: HostSession): Promise<void>
 }
@@ -77,9 +79,9 @@ function holderOf(
   return changedOf(changes, ctx, found, host).length > 0 ? found : undefined
 }
 
-/** When the last of these files was put where it lies, in seconds by the clock of its host: a rename changes that, a content older than it does not. */
-export async function changedAt({ $ }: HostSession, paths: readonly string[]): Promise<number> {
-  const { stdout } = await $({ quiet: true })`stat -c %.9Z ${paths}`
+/** When the last of these files was put where it lies, in seconds by the clock of its host: a rename changes that; or when it was written. */
+export async function changedAt({ $ }: HostSession, paths: readonly string[], byWriting = false): Promise<number> {
+  const { stdout } = await $({ quiet: true })`stat -c ${byWriting ? '%.9Y' : '%.9Z'} ${paths}`
   return Math.max(...stdout.trim().split('\n').map(Number))
 }
 
@@ -89,7 +91,7 @@ async function dueOf(changes: Changes<never>, ctx: OnHost, component: ComponentN
   if (!found) return undefined
   const session = await ctx.on(host)
   const started = await startTimesOf(session, found)
-  const at = await changedAt(session, changedOf(changes, ctx, found, host.name))
+  const at = await changedAt(session, changedOf(changes, ctx, found, host.name), changes.byWriting)
   // On the way back: who was started before the files were put in place has never read them.
   const first =
     ctx.mode === 'rollback' && changes.placedAt ? (changes.placedAt(ctx, host.name) ?? Number.POSITIVE_INFINITY) : 0

@@ -75,3 +75,13 @@ test('on the way back those alone are started anew that were started with the fi
   at = undefined
   t.deepEqual(await notStartedSince(ctx('rollback')), [], 'nothing was put in place')
 })
+
+test('a file that was put back is as old as it was, where it counts when it was written', async t => {
+  const { ctx, path, put, start } = await hostWith(t, 'etcd-ca')
+  const of = (changes: object) =>
+    restartsOf({ files: () => [path], keeps: keepsWhatItRead, ...changes }).notStartedSince(ctx())
+  await start()
+  await put()
+  t.deepEqual(await of({}), ['kube-apiserver'])
+  t.deepEqual(await of({ byWriting: true }), [], 'its content is older than the process')
+})

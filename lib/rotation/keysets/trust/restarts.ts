@@ -19,8 +19,10 @@ export interface StageRestarts<in Needs extends Drains = Drains> {
   readonly undone: StepDefinition<Needs>
   /** Restarts what is to go by the files now. */
   readonly plays: readonly Play<Needs>[]
-  /** What of a host goes by what its files held before. */
+  /** What of a host runs since before its files were written: it goes by what they held then. */
   readonly due: Restarts['notStartedSince']
+  /** What of the cluster is restarted, a line each. */
+  readonly restarted: Restarts['restarted']
 }
 
 /**
@@ -40,7 +42,7 @@ export function restartsAfter<Needs extends Drains = Drains>(
     keeps: keepsWhatItRead,
     placedAt: (ctx, host) => ctx.registered<{ at?: number }>(id, host)?.at,
   })
-  const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies, notStartedSince } = restarts
+  const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies } = restarts
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
   return {
     mayBeAway,
@@ -64,6 +66,7 @@ export function restartsAfter<Needs extends Drains = Drains>(
         step('Restart kube-proxy where it is a unit', there(kubeProxies)),
       ]),
     ],
-    due: notStartedSince,
+    due: restartsOf<Drains>({ files, keeps: keepsWhatItRead, byWriting: true }).notStartedSince,
+    restarted: restarts.restarted,
   }
 }
