@@ -30,14 +30,19 @@ export async function restartMember(ctx: OnHost, session: HostSession): Promise<
   const { host } = session
   const found = componentOf(ctx, 'etcd', host.name)
   const access = etcdAccess(layoutOf(ctx, host.name))
-  const { id, leader } = await etcdStanding(session, access)
-  if (id === leader) {
-    const another = await nextLeader(ctx, session, id)
-    if (another) {
+  // On a host that is busy etcdctl gives up after its five seconds: by then the API server may have been ended, so it is asked again.
+  await waitFor(
+    `another member of etcd than that of ${host.name} to lead`,
+    { within: seconds(60), signal: ctx.signal, host: host.name },
+    async () => {
+      const { id, leader } = await etcdStanding(session, access)
+      const another = id === leader ? await nextLeader(ctx, session, id) : undefined
+      if (!another) return true
       ctx.log(`${another.name} leads etcd from now on, instead of ${host.name}`)
       await moveLeadership(session, access, another.id)
-    }
-  }
+      return true
+    },
+  )
   const before = await endComponent(session, found)
   await startedAnew(session, found, before, { within: startsWithin, signal: ctx.signal })
   await memberWell(ctx, host)
