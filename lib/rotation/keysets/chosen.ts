@@ -12,7 +12,7 @@ import type { Mounts } from '../authorities.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster } from '../given/context.ts'
 import { layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
-import { masters } from '../given/hosts.ts'
+import { etcdHosts, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far. */
@@ -77,7 +77,10 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
         hint: `Leave it out of keysets.`,
       })
     }
-    if (chosen.includes('etcd')) await refuseCopies(ctx, unplannedCertificates(found, specs), oldAuthorities.etcd ?? '')
+    if (chosen.includes('etcd')) {
+      refuseUntried(ctx)
+      await refuseCopies(ctx, unplannedCertificates(found, specs), oldAuthorities.etcd ?? '')
+    }
     if (chosen.length > 0) ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
     return {
       specs: own,
@@ -102,6 +105,19 @@ function refuseShared(
       { code: 'keysets.shared', hint: 'rotate-ca replaces all of them, the hard way.' },
     )
   }
+}
+
+/** Fails where members of etcd are not what kubeadm makes of them on the masters: no other layout was seen to come through it. */
+function refuseUntried(ctx: OnCluster): void {
+  const leading = ctx.hosts(masters).map(({ name }) => name)
+  const others = etcdHosts(ctx).filter(
+    ({ name }) => !leading.includes(name) || layoutOf(ctx, name).components.etcd?.runs.kind !== 'static-pod',
+  )
+  if (others.length === 0) return
+  throw new HostFailedError(
+    `etcd-ca can be rotated gracefully where kubeadm has made etcd on the masters, not as on ${others.map(({ name }) => name).join(', ')}`,
+    { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
+  )
 }
 
 /**
