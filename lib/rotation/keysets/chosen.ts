@@ -108,7 +108,7 @@ function refuseShared(
 }
 
 /** Fails where members of etcd are not what kubeadm makes of them on the masters: no other layout was seen to come through it. */
-function refuseUntried(ctx: OnCluster): void {
+export function refuseUntried(ctx: OnCluster): void {
   const leading = ctx.hosts(masters).map(({ name }) => name)
   const others = etcdHosts(ctx).filter(
     ({ name }) => !leading.includes(name) || layoutOf(ctx, name).components.etcd?.runs.kind !== 'static-pod',
@@ -124,7 +124,7 @@ function refuseUntried(ctx: OnCluster): void {
  * Fails where something else than a component, a pod network with its store in etcd for one, goes by a copy of etcd's CA: it would not believe
  * members any more once they present what the new one signed.
  */
-async function refuseCopies(
+export async function refuseCopies(
   ctx: OnCluster<ConditionVariables>,
   unplanned: readonly { readonly host: string; readonly path: string }[],
   authority: string,
