@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { RekeyError } from '../../errors.ts'
 import { type ClusterKeys, type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
 import { describeClient, type OldClient, oldClientsIn } from '../../kubernetes/keysets/old-clients.ts'
+import { type PodMemory, podMemories } from '../../kubernetes/keysets/pod-memory.ts'
 import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../../kubernetes/keysets/read.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
@@ -31,7 +32,7 @@ export function keysetsCommand(): Command {
 
 async function tellKeysets(cluster: Reading, options: KeysetsOptions): Promise<number> {
   const { notices, notice, hosts } = cluster
-  const { sets, clients } = await readKeysets(cluster, options)
+  const { sets, beside } = await readKeysets(cluster, options)
   if (sets.length === 0)
     throw new RekeyError(`no key of a cluster was found on ${hosts.map(({ name }) => name).join(', ')}`, {
       code: 'keysets.none',
@@ -39,9 +40,8 @@ async function tellKeysets(cluster: Reading, options: KeysetsOptions): Promise<n
     })
   if (hosts.length < cluster.inventory.select('all').length)
     notice(`only ${hosts.map(({ name }) => name).join(', ')} were looked at: others may trust or use other keys`)
-  if (options.json)
-    give(`${visibleJson({ keysets: sets.map(one => asJson(one, clients.get(one) ?? [])), notices }, 2)}\n`)
-  else say(sets.map(one => report(one, clients.get(one) ?? [])).join('\n\n'))
+  if (options.json) give(`${visibleJson({ keysets: sets.map(one => asJson(one, beside.get(one))), notices }, 2)}\n`)
+  else say(sets.map(one => report(one, beside.get(one))).join('\n\n'))
   if (!options.json) for (const text of notices) tell(`Notice: ${text}`)
   return cluster.missing()
 }
@@ -50,7 +50,7 @@ async function tellKeysets(cluster: Reading, options: KeysetsOptions): Promise<n
 async function readKeysets(
   cluster: Reading,
   options: KeysetsOptions,
-): Promise<{ sets: Keyset[]; clients: Map<Keyset, OldClient[]> }> {
+): Promise<{ sets: Keyset[]; beside: Map<Keyset, Beside> }> {
   const { sessions, signal, notice, missed } = cluster
   const telling = { notice, missed: (text: string) => missed(text) }
   // First of all the API: it knows on which address a node serves, and each server is asked which keys it knows.
@@ -75,24 +75,32 @@ async function readKeysets(
   const hosts = found.filter(one => one !== undefined)
   const issuers = options.vault ? await issuersOf(cluster, hosts) : []
   const sets = keysetsOf(keysetFacts({ hosts, api, issuers }, notice))
-  return { sets, clients: clientsOf({ hosts, api }, sets, notice) }
+  // While there is but one key, nobody can go by another.
+  const set = sets.find(({ name, items }) => name === 'kubernetes-ca' && items.length > 1)
+  if (!set) return { sets, beside: new Map() }
+  const written = new Map(hosts.flatMap(({ tokens }) => [...(tokens?.written ?? [])]))
+  const memories = await cluster.inApi(async one => podMemories(await one.api(), written, signal))
+  return {
+    sets,
+    beside: new Map([[set, { clients: clientsOf({ hosts, api }, set, notice), memories: memories ?? [] }]]),
+  }
+}
+
+/** Who goes by CAs of a keyset that are on their way out, and stands in no file. */
+interface Beside {
+  readonly clients: readonly OldClient[]
+  readonly memories: readonly PodMemory[]
 }
 
 /** Whom API servers know by certificates of the cluster's CA, by what their audit logs say; of other CAs they write down none. */
-function clientsOf(
-  keys: ClusterKeys,
-  sets: readonly Keyset[],
-  notice: (text: string) => void,
-): Map<Keyset, OldClient[]> {
-  const set = sets.find(({ name, items }) => name === 'kubernetes-ca' && items.length > 1)
-  if (!set) return new Map()
+function clientsOf(keys: ClusterKeys, set: Keyset, notice: (text: string) => void): OldClient[] {
   const servers = keys.hosts.filter(({ found }) => found?.layout.components['kube-apiserver'])
   const without = servers.filter(({ audit }) => !audit).map(({ host }) => host)
   if (without.length > 0)
     notice(
       `no audit log of the API server was read on ${without.join(', ')}: who else comes there by certificates of ${set.name} is not known`,
     )
-  return new Map([[set, oldClientsIn(keys, set)]])
+  return oldClientsIn(keys, set)
 }
 
 /** What the Vault keeps that the inventory names, in the mounts that rotate-ca uses. */
@@ -107,7 +115,7 @@ async function issuersOf(cluster: Reading, found: readonly KeysOfHost[]): Promis
 }
 
 /** A keyset as people read it: a line for each key, and below it what is behind, and who goes by it though it is not the primary. */
-function report({ name, together, items, split }: Keyset, clients: readonly OldClient[]): string {
+function report({ name, together, items, split }: Keyset, { clients, memories }: Beside = nobody): string {
   const header = ['', 'STATE', 'KEY', 'CREATED', 'UNTIL', 'FINGERPRINT', 'TRUSTED BY', 'USED BY']
   const rows = items.map(item => [
     ...[markOf(item), item.expired ? `${item.state} (expired)` : item.state, item.id],
@@ -121,10 +129,29 @@ function report({ name, together, items, split }: Keyset, clients: readonly OldC
     head!,
     ...lines.flatMap((line, index) => [line, ...detailsOf(items[index]!)]),
     ...clientLines(clients, items),
+    ...memoryLines(memories),
     ...(split.length > 0 ? [`     ✖ not with ${primary.id} yet: ${listed(split)}`] : []),
   ]
     .map((line, index) => visible(index === 0 ? line : `  ${line}`))
     .join('\n')
+}
+
+const nobody: Beside = { clients: [], memories: [] }
+
+/** Which containers may hold what was published before. */
+function memoryLines(memories: readonly PodMemory[]): string[] {
+  const lines = memories
+    .slice(0, mostListed)
+    .map(
+      ({ namespace, pod, container, node, since }) =>
+        `     ✖ what was published before is in memory of ${namespace}/${pod} (${container}${node ? ` on ${node}` : ''}) since ${since.toISOString().slice(0, 16)}Z`,
+    )
+  return withMore(lines, memories.length)
+}
+
+function withMore(lines: readonly string[], all: number): string[] {
+  const more = all - lines.length
+  return more > 0 ? [...lines, `     and ${more} more (--json has all)`] : [...lines]
 }
 
 /** Who came by which certificates, most recently first. */
@@ -134,8 +161,7 @@ function clientLines(clients: readonly OldClient[], items: readonly KeysetItem[]
     const by = signer ? `that ${signer.id} signed` : 'that was found nowhere: which CA signed it is not known'
     return `     ✖ ${describeClient(one)} by a certificate ${by}`
   })
-  const more = clients.length - lines.length
-  return more > 0 ? [...lines, `     and ${more} more (--json has all)`] : lines
+  return withMore(lines, clients.length)
 }
 
 const day = (date: Date | undefined) => date?.toISOString().slice(0, 10) ?? '-'
@@ -195,9 +221,10 @@ function listed(all: readonly (Truster | KeyUse)[]): string {
 }
 
 /** What a machine reads: docs/templates.md says what each member is. */
-function asJson({ name, together, items, split }: Keyset, clients: readonly OldClient[]) {
+function asJson({ name, together, items, split }: Keyset, { clients, memories }: Beside = nobody) {
   const came = clients.map(({ last, ...one }) => ({ ...one, last: last.toISOString() }))
-  return { name, together, items: items.map(itemAsJson), split: split.map(useAsJson), clients: came }
+  const inMemory = memories.map(({ since, ...one }) => ({ ...one, since: since.toISOString() }))
+  return { name, together, items: items.map(itemAsJson), split: split.map(useAsJson), clients: came, inMemory }
 }
 
 function itemAsJson(item: KeysetItem) {

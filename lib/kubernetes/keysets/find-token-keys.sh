@@ -3,6 +3,7 @@
 #   sh find-token-keys.sh KUBELET-FOLDER FILE…
 #   == FILE            then PEM blocks: public keys and certificates; `?` where it holds a private key that nothing here can read
 #   .. HEADER FILE     the first part of a pod's token
+#   ~~ TIME FILE       when the CAs beside it were written last, in seconds
 export LC_ALL=C
 kubelet=$1
 shift
@@ -21,5 +22,6 @@ for file in "$kubelet"/pods/*/volumes/kubernetes.io~projected/*/token; do
   [ -f "$file" ] || continue
   IFS=. read -r header rest <"$file" || [ -n "$header" ] || continue
   printf '.. %s %s\n' "$header" "$file"
+  [ -f "${file%token}ca.crt" ] && printf '~~ %s %s\n' "$(stat -Lc %Y "${file%token}ca.crt")" "${file%token}ca.crt"
 done 2>/dev/null
 printf '.. end\n'

@@ -30,6 +30,8 @@ export interface TokenKeysOfHost {
   readonly files: readonly TokenKeyFile[]
   /** Those that its pods hold. */
   readonly tokens: readonly HeldToken[]
+  /** When the CAs that a pod has beside a token were written there last, by the pod's uid: the latest, of several. */
+  readonly written?: ReadonlyMap<string, Date>
 }
 
 /** Reads the token keys of a machine, and by which keys the tokens of its pods are signed. What can't be read is told to `missed`. */
@@ -70,7 +72,12 @@ export async function tokenKeysOfHost(
     const key = keyOfHeader(header)
     return key === undefined ? [] : [{ where: `${host}:${path}`, host, key }]
   })
-  return { files, tokens }
+  const written = new Map<string, Date>()
+  for (const [, time, uid = ''] of stdout.matchAll(/^~~ (\d+) \/.*\/pods\/([^/]+)\/volumes\/.*$/gm)) {
+    const date = new Date(Number(time) * 1_000)
+    if (date > (written.get(uid) ?? 0)) written.set(uid, date)
+  }
+  return { files, tokens, written }
 }
 
 /** The keys by which an API server verifies tokens now, as it says itself. */

@@ -1,6 +1,6 @@
 // Which keys tokens are signed and verified with, as a host, an API server and tokens tell it: no private key and no token leaves its machine.
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { KubernetesApi } from '../../../lib/kubernetes/api/api.ts'
@@ -58,6 +58,8 @@ async function scene() {
   const volume = join(folder, 'pods/1/volumes/kubernetes.io~projected/kube-api-access')
   mkdirSync(volume, { recursive: true })
   writeFileSync(join(volume, 'token'), `${header(digest(first.publicKey))}.payload.signature`)
+  writeFileSync(join(volume, 'ca.crt'), ca.pem)
+  utimesSync(join(volume, 'ca.crt'), 1_700_000_000, 1_700_000_000)
   return { folder, ca, token: join(volume, 'token'), path: (name: string) => join(folder, name) }
 }
 
@@ -76,7 +78,8 @@ test('public keys of files in each form, of private ones too, and the key of eac
     folder,
     roles.map(([role, name]) => [role, path(name)]),
   )
-  const { files, tokens } = await tokenKeysOfHost(session, layout, text => missed.push(text))
+  const { files, tokens, written } = await tokenKeysOfHost(session, layout, text => missed.push(text))
+  t.deepEqual([...written!], [['1', new Date(1_700_000_000_000)]])
   const [rsa, ec] = [digest(first.publicKey), digest(second.publicKey)]
   t.deepEqual(
     files.map(({ path: at, signs, keys }) => [at.slice(folder.length + 1), signs, keys]),
