@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { RekeyError } from '../../errors.ts'
 import { type ClusterKeys, type KeysOfHost, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
-import { describeClient, type OldClient, oldClientsIn } from '../../kubernetes/keysets/old-clients.ts'
+import { describeClient, type OldClient, oldClientsIn, unaudited } from '../../kubernetes/keysets/old-clients.ts'
 import { type PodMemory, podMemories } from '../../kubernetes/keysets/pod-memory.ts'
 import { keysOfApi, keysOfHost, keysOfVault, mountsOf } from '../../kubernetes/keysets/read.ts'
 import { give, say, tell } from '../../output/print.ts'
@@ -94,12 +94,8 @@ interface Beside {
 
 /** Whom API servers know by certificates of the cluster's CA, by what their audit logs say; of other CAs they write down none. */
 function clientsOf(keys: ClusterKeys, set: Keyset, notice: (text: string) => void): OldClient[] {
-  const servers = keys.hosts.filter(({ found }) => found?.layout.components['kube-apiserver'])
-  const without = servers.filter(({ audit }) => !audit).map(({ host }) => host)
-  if (without.length > 0)
-    notice(
-      `no audit log of the API server was read on ${without.join(', ')}: who else comes there by certificates of ${set.name} is not known`,
-    )
+  const said = unaudited(keys.hosts)
+  if (said !== undefined) notice(said)
   return oldClientsIn(keys, set)
 }
 

@@ -78,3 +78,10 @@ export function oldClientsIn({ hosts, api }: ClusterKeys, keyset: Keyset): OldCl
     entries.map(({ facts }) => facts),
   )
 }
+
+/** Of which API servers no audit log was read, in a sentence; undefined where each was. */
+export function unaudited(hosts: ClusterKeys['hosts']): string | undefined {
+  const without = hosts.filter(({ found, audit }) => found?.layout.components['kube-apiserver'] && !audit)
+  if (without.length === 0) return undefined
+  return `no audit log of the API server was read on ${without.map(({ host }) => host).join(', ')}: who else comes there by certificates of kubernetes-ca is not known`
+}

@@ -1,5 +1,6 @@
 // In which state the keys of a keyset are, read from the cluster and from Vault: a run that another machine began is gone on with by this.
-import { type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { type ClusterKeys, type KeysOfIssuer, keysetFacts } from '../../kubernetes/keysets/facts.ts'
+import { oldClientsIn, unaudited } from '../../kubernetes/keysets/old-clients.ts'
 import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
 import type { TokenKeyFile } from '../../kubernetes/keysets/token-keys.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
@@ -125,7 +126,9 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
         const session = await ctx.on(host)
         const own = layoutOf(ctx, host.name).components['kube-apiserver']
         const apiServer = own && { apiServer: () => ctx.cluster.apiOf(host) }
-        return keysOfHost(session, await discover(session), { nodes, ...apiServer }, { notice, missed })
+        // API servers write down who comes by certificates of the cluster's CA, and of no other.
+        const audit = chosenAuthorities(ctx).includes('kubernetes')
+        return keysOfHost(session, await discover(session), { nodes, audit, ...apiServer }, { notice, missed })
       }),
     ),
     keysOfApi(api, { notice, missed }, ctx.signal),
@@ -138,6 +141,8 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
     ),
     tokensChosen(ctx) ? keptTokenKeys(ctx) : [],
   ])
+  const said = chosenAuthorities(ctx).includes('kubernetes') ? unaudited(hosts) : undefined
+  if (said !== undefined) ctx.log(said)
   const found = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
   const tokens = withKept(found[tokenKeyset], keptTokens)
   const facts = { ...found, [tokenKeyset]: tokens }
@@ -147,7 +152,9 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   const states = chosenAuthorities(ctx).map((authority): KeysetState => {
     const name = keysetOf(authority)
     const keyset = keysets.find(one => one.name === name)
-    return { authority, ...stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys }), unread }
+    const state = stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys })
+    const users = authority === 'kubernetes' && keyset ? usersIn({ hosts, api: ofApi }, keyset) : []
+    return { authority, ...state, uses: [...state.uses, ...users], unread }
   })
   if (!tokensChosen(ctx)) return states
   const files = Object.fromEntries(hosts.flatMap(({ host, tokens: own }) => (own ? [[host, own.files]] : [])))
@@ -179,6 +186,17 @@ function tokenKeysFrom(
 
 const heldIn = (uses: KeysetFacts['uses']): AnyKeyset['uses'] =>
   uses.flatMap(({ where, host, as, key }) => (as === 'presents' || as === 'holds' ? [{ where, host, key }] : []))
+
+/**
+ * Who came to API servers by certificates of a CA that is not the primary any more, by their audit logs: where it is not known whose a certificate is, as
+ * of each of these CAs.
+ */
+export function usersIn(keys: ClusterKeys, keyset: Keyset): KeysetState['uses'] {
+  const former = keyset.items.flatMap(({ key, state }) => (state === 'trusted' ? [key] : []))
+  return oldClientsIn(keys, keyset).flatMap(({ user, agent, address, key }) =>
+    (key === undefined ? former : [key]).map(one => ({ where: `user ${user} (${agent} from ${address})`, key: one })),
+  )
+}
 
 /** What is registered of a keyset. */
 export function stateFrom(
