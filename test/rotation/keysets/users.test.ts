@@ -1,12 +1,12 @@
 // Who came to API servers by certificates of a CA of before keeps that from being distrusted.
 import test from 'ava'
-import type { RekeyError } from '../../lib/errors.ts'
-import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../lib/pki/certificates/certificate.ts'
-import { keysetsOf } from '../../lib/pki/keyset.ts'
-import { stages } from '../../lib/rotation/keysets/index.ts'
-import { type Item, type KeysetState, lookStep, usersIn } from '../../lib/rotation/keysets/state.ts'
-import { issue } from '../pki/certificates/_certificates.ts'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
+import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
+import { keysetsOf } from '../../../lib/pki/keyset.ts'
+import { stages } from '../../../lib/rotation/keysets/index.ts'
+import { type Item, type KeysetState, lookStep, usersIn } from '../../../lib/rotation/keysets/state.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 
 test('users by certificates of the old CA, or of nobody knows whom, are named, unless they are accepted', async t => {
   const begun = (days: number) => new Date(Date.now() - days * 86_400_000)
