@@ -15,7 +15,8 @@ export function requireLifetime(
 ): void {
   const short = durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000
   if (short <= 120) return
-  throw ttlShortened(path, notAfter, ttl, foreignWords(warnings?.join(' ') ?? '') || undefined)
+  // Vault says the same of the role and of the answer.
+  throw ttlShortened(path, notAfter, ttl, foreignWords([...new Set(warnings)].join(' ')) || undefined)
 }
 
 /** Whatever else has a lease: a token, a login, credentials of a cloud. Throws `RekeyError`. */
