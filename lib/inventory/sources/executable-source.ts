@@ -16,6 +16,8 @@ export interface ExecutableOptions {
 }
 
 const outputLimit = 64 * 1024 * 1024
+/** How much of what a program said last may stand in an error, in characters. */
+const longestWord = 4096
 /** Programs without `_meta` are asked host by host; this many at a time. */
 const parallelHosts = 8
 
@@ -152,7 +154,8 @@ function run(
     } as const
     const child = execFile(file, args, settings, (error, stdout, stderr) => {
       if (!error) return resolve(stdout)
-      const last = stderr.trim().split('\n').at(-1)
+      // Its end alone: split into lines, what an endless program said takes ten times its size.
+      const last = stderr.slice(-longestWord).trim().split('\n').at(-1)
       let what = `${command} ended with exit code ${error.code}${last ? `: ${last}` : ''}`
       let hint = 'Run it by hand to see what it says.'
       if (error.killed && typeof error.code !== 'string') {

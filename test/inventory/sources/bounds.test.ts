@@ -136,7 +136,10 @@ test('executables that print without an end, or never end, are ended', async t =
     return error.message.replaceAll(`${folder}/`, '')
   }
   t.is(await message('endless.sh', 60_000), 'endless.sh --list printed more than 64 MiB and was ended')
+  // Split into lines, what it said took 675 MB.
+  const before = process.resourceUsage().maxRSS
   t.is(await message('loud.sh', 60_000), 'loud.sh --list printed more than 64 MiB and was ended')
+  t.true(process.resourceUsage().maxRSS - before < 400 * 1024)
   t.is(await message('waiting.sh', 300), 'waiting.sh --list took more than 0.3 s and was ended')
   // One that ended well, and left a program behind that keeps its output open, is waited for no longer.
   const left = join(folder, 'left.sh')
