@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages } = keysets
+const { stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -18,18 +18,24 @@ export default playbook({
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       step('See whether the API may be away, where it must be', stages.distrustRestarts.mayBeAway),
       step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
+      step('See that nobody holds a token of the old key', tokens.nobodyHoldsTheOld),
       step('Every server lets in a client of the new CA', stages.primaryEverywhere),
+      step('Every API server signs with the new key, and knows its tokens', tokens.primaryKnown),
+      step('Wait until pods have read their tokens', tokens.podsHaveRead),
       step('See that the API server presents its new pair', keysets.pairReread),
       step('Note which extensions of the API answer', keysets.noteExtensions),
     ]),
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteFormer),
+      step('Note the old key of tokens, for the way back', tokens.noteFormer),
       step('Note what goes by the files, for the way back', stages.distrustRestarts.undone),
     ]),
     // The first API server alone, as a canary.
     play<Context>('Distrust the old CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Take the old CAs out of the files', stages.distrust),
+      step('Write the files of token keys, without the old key', tokens.distrusted.prepared),
+      step('Put the files of token keys in place', tokens.distrusted.placed),
       step('See that the servers of this host refuse what the old CAs signed, and could sign', stages.formerRefused),
       step('See that they let in a client of the new CA', stages.primaryLetIn),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
@@ -40,13 +46,14 @@ export default playbook({
     ]),
     play<Context>('Is it distrusted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server refuses what the old CAs signed, and could sign', stages.formerRefusedEverywhere),
+      step('Every API server refuses what the old key of tokens signs now', tokens.formerRefused),
       step('Every server lets in a client of the new CA still', { ...stages.primaryEverywhere, id: 'verify-let-in' }),
       step('The extensions of the API answer still', { ...keysets.extensionsAnswer, id: 'verify-extensions' }),
     ]),
   ],
   report: keysets.reportOf(
     [
-      ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
+      ['now', 'nobody trusts the old ones. What there is of them is kept on the masters.'],
       ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
     ],
     stages.distrustRestarts,

@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { finish } = keysets
+const { finish, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -18,6 +18,7 @@ export default playbook({
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       step('See that there is something to finish', finish.somethingToFinish),
       step('Every server refuses what the old CAs signed, and could sign', finish.refusedEverywhere),
+      step('Every API server refuses what the old key of tokens signs now', tokens.forgottenRefused),
     ]),
     play<Context>('Destroy the old CAs', { hosts: 'masters:etcd', tags: ['destroy'] }, [
       step('Destroy what this host keeps of them', finish.destroyKept),

@@ -1,11 +1,11 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
-// Second stage of a graceful rotation: the new CAs sign, and what they sign takes the place of what the old ones did, one API server before
-// the others. Both are trusted, so nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
+// Second stage of a graceful rotation: new keys sign, and what they sign takes the place of what the old ones did, one API server before the
+// others. Both are trusted: nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
 import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages } = keysets
+const { stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -19,6 +19,7 @@ export default playbook({
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),
       step('Every server lets in a client of the new CA', stages.nextEverywhere),
+      step('Every API server knows tokens of the new key', tokens.nextKnown),
       step('Note which extensions of the API answer', keysets.noteExtensions),
     ]),
     ...keysets.beginning,
@@ -31,17 +32,19 @@ export default playbook({
     play<Context>('Certificates', { hosts: everyMachine, tags: ['certificates'] }, [
       step('Note what goes by the certificates, for the way back', keysets.swapRestarts.undone),
       step('Keep the old CAs and what they signed', keysets.keepOld),
+      step('Keep the old key of tokens, and write the files with the new key to sign', tokens.promoted.prepared),
       step('Issue the certificates of this host, and stage them beside the live files', keysets.issueAndStage),
       step('Verify what is staged: chain, key, names', keysets.verifyIssued),
     ]),
     // The first API server alone, as a canary.
     play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [
       step('Put the certificates of this host in place', keysets.swapIn),
+      step('Put the files of token keys in place', tokens.promoted.placed),
       step('See that the ports of this host present certificates of the new CA', keysets.presented),
       step('See that the API server has read its pair again', keysets.pairReread),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),
-    ...keysets.swapRestarts.plays,
+    ...keysets.swapRestarts.plays, // and tokens of the new key
     play<Context>('The new CAs first', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs before the old ones', stages.reorder),
       step('See that the servers of this host let in a client of the new CA', stages.nextLetIn),
@@ -52,7 +55,7 @@ export default playbook({
     ]),
   ],
   report: keysets.reportOf([
-    ['now', 'the new CAs sign; old and new are trusted. It may stay like this.'],
+    ['now', 'the new ones sign; old and new are trusted. It may stay like this.'],
     ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
     ['back', 'rekey rollback of this run'],
   ]),

@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages } = keysets
+const { stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -17,6 +17,7 @@ export default playbook({
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       step('See that no other rotation of these keysets rests', stages.mayStage),
+      step('See that API servers go by files of keys for tokens', tokens.verifiable),
       step('See whether the API may be away, where it must be', stages.stageRestarts.mayBeAway),
     ]),
     ...keysets.beginning,
@@ -26,6 +27,9 @@ export default playbook({
       step('Make the new CAs beside them', keysets.makeStaged),
       step('Write the roles', authorities.writeRoles),
     ]),
+    play<Context>('The new key of tokens', { hosts: 'masters', tags: ['keys'] }, [
+      step('Make the new key of tokens, and keep it on the masters', tokens.make),
+    ]),
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteStaged),
       step('Note what goes by the files, for the way back', stages.stageRestarts.undone),
@@ -34,10 +38,13 @@ export default playbook({
     play<Context>('Trust the new CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs behind the old ones', stages.stage),
       step('See that the servers of this host let in a client of the new CA', stages.stagedLetIn),
+      step('Write the files of token keys, with the new key behind the old one', tokens.staged.prepared),
+      step('Put the files of token keys in place', tokens.staged.placed),
     ]),
     ...stages.stageRestarts.plays,
     play<Context>('Is it staged?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in a client of the new CA', stages.stagedEverywhere),
+      step('Every API server publishes the new key, and knows its tokens', tokens.stagedKnown),
     ]),
   ],
   report: keysets.reportOf(

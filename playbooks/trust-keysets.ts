@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages } = keysets
+const { stages, tokens } = keysets
 const variables = z.object({ ...keysets.variables, ...stages.trustVariables }) // items
 type Context = keysets.Context & { readonly vars: z.output<typeof variables> }
 
@@ -22,15 +22,19 @@ export default playbook({
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteTrusted),
+      step('Note the old key of tokens, for the way back', tokens.noteTrusted),
       step('Note what goes by the files, for the way back', stages.trustRestarts.undone),
     ]),
     play<Context>('Trust the old CAs again', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the old CAs behind those that sign', stages.trustAgain),
+      step('Write the files of token keys, with the old key before the one that signs', tokens.trusted.prepared),
+      step('Put the files of token keys in place', tokens.trusted.placed),
       step('See that the servers of this host let in what the old CAs signed', stages.trustedAgain),
     ]),
     ...stages.trustRestarts.plays,
     play<Context>('Is it trusted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in what the old CAs signed', stages.trustedAgainEverywhere),
+      step('Every API server knows tokens of the old key', tokens.trustedKnown),
     ]),
   ],
   report: keysets.reportOf(

@@ -34,6 +34,10 @@ export interface TokenKeysOfHost {
   readonly written?: ReadonlyMap<string, Date>
 }
 
+/** Where a kubelet keeps the volumes of its pods, and more. */
+export const kubeletRoot = ({ components }: Pick<HostLayout, 'components'>): string =>
+  components.kubelet?.flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
+
 /** Reads the token keys of a machine, and by which keys the tokens of its pods are signed. What can't be read is told to `missed`. */
 export async function tokenKeysOfHost(
   { $, host: { name: host } }: Pick<HostSession, '$' | 'host'>,
@@ -47,7 +51,7 @@ export async function tokenKeysOfHost(
         : [],
     ),
   )
-  const folder = components.kubelet?.flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
+  const folder = kubeletRoot({ components })
   if (named.length === 0 && !components.kubelet) return { files: [], tokens: [] }
   const script = readFileSync(ownFile('lib/kubernetes/keysets/find-token-keys.sh'), 'utf8')
   const paths = [...new Set(named.map(({ path }) => path))]

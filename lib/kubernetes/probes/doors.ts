@@ -21,9 +21,9 @@ export interface Door {
   open(): Promise<Duplex>
 }
 
-/** Who asks: somebody by a certificate, or by a proxy's word. */
+/** Who asks: somebody by a certificate, or by a proxy's word; without one by a token. */
 export interface Visitor {
-  readonly credential: Credential
+  readonly credential?: Credential
   /** As the server is to call them. */
   readonly user: string
   readonly headers?: Readonly<Record<string, string>>
@@ -76,13 +76,16 @@ export async function isKnown(
   { open, place, question, byHandshake }: Door,
   { credential, user, headers }: Visitor,
 ): Promise<boolean> {
-  if (byHandshake) return isTaken({ open, place, question }, credential)
-  const { status, text } = await askAs(open, place, credential, { ...question, headers })
+  if (byHandshake) return isTaken({ open, place, question }, credential ?? {})
+  const { status, text } = await askAs(open, place, credential ?? {}, { ...question, headers })
   return status !== 401 && names(text, user)
 }
 
 /** Whether a server takes a certificate; that it hangs up without a word is no answer. */
-async function isTaken({ open, place, question }: Pick<Door, 'open' | 'place' | 'question'>, credential: Credential) {
+async function isTaken(
+  { open, place, question }: Pick<Door, 'open' | 'place' | 'question'>,
+  credential: Partial<Credential>,
+) {
   try {
     return (await askAs(open, place, credential, question)).status === 200
   } catch (error) {

@@ -68,7 +68,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
     const found = await machinesFound(ctx)
     const { specs, oldAuthorities, sharing } = planOfCluster(found)
     refuseShared(ctx, sharing, chosen)
-    if (tokensChosen(ctx)) refuseTokensOfAuthority(ctx)
+    if (tokensChosen(ctx)) refuseUntriedTokens(ctx)
     const own = specs.filter(({ authority }) => chosen.includes(authority))
     for (const authority of chosen) {
       if (oldAuthorities[authority]) continue
@@ -152,14 +152,28 @@ export async function refuseCopies(
   )
 }
 
-/** Fails where a CA's own key signs tokens, as kubeasz has it: who trusts that for certificates trusts it for tokens. */
-function refuseTokensOfAuthority(ctx: OnCluster): void {
+/**
+ * Fails where a CA's own key signs tokens, as kubeasz has it: who trusts that for certificates trusts it for tokens. And where API servers are
+ * no static pods: no other layout was seen to come through it.
+ */
+export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
   for (const { name } of ctx.hosts(masters)) {
-    if (!authoritySignsTokens(layoutOf(ctx, name))) continue
-    throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
-      code: 'keysets.shared',
-      host: name,
-      hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
-    })
+    if (authoritySignsTokens(layoutOf(ctx, name))) {
+      throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
+        code: 'keysets.shared',
+        host: name,
+        hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
+      })
+    }
+    const { runs } = layoutOf(ctx, name).components['kube-apiserver'] ?? {}
+    if (runs === undefined || runs.kind === 'static-pod') continue
+    throw new HostFailedError(
+      `${tokenKeyset} can be rotated gracefully where kubeadm has made API servers, not as on ${name}`,
+      {
+        code: 'keysets.layout',
+        host: name,
+        hint: 'rotate-ca replaces it, the hard way: rotate_service_account_keys: true.',
+      },
+    )
   }
 }

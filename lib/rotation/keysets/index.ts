@@ -14,6 +14,7 @@ export {
 } from './leaves.ts'
 export { reportOf } from './report.ts'
 export * as stages from './stages.ts'
+export * as tokens from './tokens/stages.ts'
 export * as whole from './whole/ends.ts'
 export * as finish from './whole/finish.ts'
 export { inStage } from './whole/in-stage.ts'

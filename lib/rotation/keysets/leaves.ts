@@ -5,7 +5,7 @@ import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
 import { type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { type CertificatePlace, placePath } from '../../pki/specs.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
+import type { Play, StepDefinition } from '../../playbook/model.ts'
 import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
@@ -22,6 +22,7 @@ import {
   verifyIssued as verifyStaged,
   type WithIssued,
 } from '../issue.ts'
+import type { Variables as DrainVariables } from '../restart/drained.ts'
 import { changedAt } from '../restart/due.ts'
 import { endpoints } from '../verify.ts'
 import { presentedAgain } from '../way-back.ts'
@@ -29,6 +30,9 @@ import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { keptFolder } from './kept.ts'
 import { type Item, type KeysetState, statesOf } from './state.ts'
+import { renewBack } from './tokens/holders.ts'
+import { promotedPlays } from './tokens/plays.ts'
+import * as tokens from './tokens/stages.ts'
 import { restartsAfter } from './trust/restarts.ts'
 
 /** Whether a host has certificates of the keysets. */
@@ -81,11 +85,26 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
 /** Waits until the ports of a host present certificates of the CA that signs now, as they read them at each handshake or when they change. */
 export const presented: StepDefinition<OnHost<Mounts>> = { ...endpoints, id: 'see-what-is-presented' }
 
-/** What goes by the certificates of a host without reading them again. */
-export const swapRestarts = restartsAfter(
-  'put-the-certificates-in-place',
-  (ctx, host) => ctx.registered<Swap>(issueStep, host)?.rename ?? [],
-)
+const restarts = restartsAfter([
+  {
+    step: 'put-the-certificates-in-place',
+    files: (ctx, host) => ctx.registered<Swap>(issueStep, host)?.rename ?? [],
+  },
+  tokens.promoted.changes,
+])
+
+/** What goes by the certificates and keys of a host without reading them again, and pods, which then get tokens of the key that signs. */
+export const swapRestarts = {
+  ...restarts,
+  plays: [...restarts.plays, ...promotedPlays] satisfies readonly Play<OnCluster<BackupVariables & DrainVariables>>[],
+  undone: {
+    ...restarts.undone,
+    rollback: async (ctx: OnCluster<DrainVariables>) => {
+      await restarts.undone.rollback?.(ctx)
+      await renewBack(ctx)
+    },
+  },
+}
 
 /** What API servers call their reading of the pair that they show extension API servers, in their metrics. */
 const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'

@@ -19,18 +19,19 @@ import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
 
 import {
-  type AnyKeyset,
   aboutAuthorities,
   describe,
   everyKeyset,
+  formerOf,
   type Item,
   type Key,
   type KeysetState,
   primaryOf,
   statesOf,
 } from './state.ts'
+import * as tokens from './tokens/stages.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
-import { restartsAfter } from './trust/restarts.ts'
+import { bundlesBy, restartsAfter } from './trust/restarts.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
@@ -50,10 +51,6 @@ type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
 
 const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =>
   held.filter(pem => !items.some(({ key }) => key === publicKeyOf(pem)))
-
-/** Those whose old CA has been followed by another, and is still trusted. */
-export const formerOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
-  items.filter(({ state }) => state === 'trusted')
 
 // Staging: the new CA stands behind those that are trusted.
 
@@ -97,8 +94,9 @@ export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
   gates.refusedOnHost(ctx, gates.clientsOf(ctx, staged)),
 )
 /** What goes by these files without reading them again. */
-export const stageRestarts = restartsAfter<Drains>('trust-the-new-cas', undefined, (ctx, session) =>
-  gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged)),
+export const stageRestarts = restartsAfter<Drains>(
+  [bundlesBy('trust-the-new-cas'), tokens.staged.changes],
+  (ctx, session) => gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged)),
 )
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
@@ -238,10 +236,13 @@ export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ct
   gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
 )
 /** What goes by these files without reading them again. */
-export const distrustRestarts = restartsAfter<Drains>('distrust-the-old-cas', undefined, async (ctx, session) => {
-  await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, primary))
-  await gates.refusedSinceRestart(ctx, session, gates.oldOf(ctx, former))
-})
+export const distrustRestarts = restartsAfter<Drains>(
+  [bundlesBy('distrust-the-old-cas'), tokens.distrusted.changes],
+  async (ctx, session) => {
+    await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, primary))
+    await gates.refusedSinceRestart(ctx, session, gates.oldOf(ctx, former))
+  },
+)
 export const primaryLetIn = gates.letsIn<Needs>(primary)
 export const formerRefused = gates.refuses<Needs>(former)
 export const untold = tightened<Needs>((ctx, state) => ({
@@ -280,8 +281,9 @@ export const trustAgain = bundles<TrustNeeds>(
   ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
 )
 /** What goes by these files without reading them again. */
-export const trustRestarts = restartsAfter<TrustNeeds & Drains>('trust-the-old-cas-again', undefined, (ctx, session) =>
-  gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
+export const trustRestarts = restartsAfter<TrustNeeds & Drains>(
+  [bundlesBy('trust-the-old-cas-again'), tokens.trusted.changes],
+  (ctx, session) => gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
 )
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,

@@ -94,6 +94,10 @@ export function tokenKeysOf(ctx: Looking): TokenKeys | undefined {
   return everyKeyset(ctx).find(state => 'files' in state)
 }
 
+/** Those whose old CA has been followed by another, and is still trusted. */
+export const formerOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
+  items.filter(({ state }) => state === 'trusted')
+
 /** For steps that ask Vault, or are about certificates: a run about the key of tokens alone has none. */
 export const aboutAuthorities = (ctx: Looking): boolean => statesOf(ctx).length > 0
 

@@ -120,10 +120,22 @@ async function restartOfKubelet(
   startsPods: boolean,
 ): Promise<void> {
   const due = await dueOf(changes, ctx, 'kubelet', host)
-  if (!due) return
+  if (due) await restartKubeletOf(ctx, host, due.found, startsPods)
+}
+
+/**
+ * Restarts the kubelet of a host, and waits until its node is Ready.
+ * @param startsPods whether it starts parts of the control plane: then until it went round its pods, too
+ */
+export async function restartKubeletOf(
+  ctx: OnCluster,
+  host: Host,
+  { runs }: FoundComponent,
+  startsPods: boolean,
+): Promise<void> {
   const node = must(readingOf(ctx, host.name).nodeName, `no kubelet was found on ${host.name}`)
-  const { runs } = due.found
-  const heartbeat = await restartKubelet(ctx.cluster, due.session, node, runs.kind === 'unit' ? runs.unit : undefined)
+  const unit = runs.kind === 'unit' ? runs.unit : undefined
+  const heartbeat = await restartKubelet(ctx.cluster, await ctx.on(host), node, unit)
   await ctx.cluster.nodesReady([node], { within: seconds(120), notBy: { [node]: heartbeat } })
   if (startsPods) await wentRound(ctx, host)
 }

@@ -25,22 +25,36 @@ export interface StageRestarts<in Needs extends Drains = Drains> {
   readonly restarted: Restarts['restarted']
 }
 
+/** A step that changes files. */
+export interface ChangedBy {
+  /** Its id; it registers when it has put them in place (`bundles`). */
+  readonly step: string
+  /** Those of a host that it changes. */
+  files(ctx: OnHost, host: string): readonly string[]
+}
+
+/** The files by which keysets of CAs are trusted, changed by a step. */
+export const bundlesBy = (id: string): ChangedBy => ({ step: id, files: bundlesOf })
+
 /**
  * The restarts after the files of keysets were changed.
- * @param id the step that changes them, and registers when (`bundles`)
- * @param files those of a host that it changes; all by which the keysets are trusted, where nothing is said
+ * @param changed the steps that change them: each component is restarted once for all of them
  * @param seen proves of a member of etcd, or of an API server, what it is to do since it was started anew: the first of them is a canary
  */
 export function restartsAfter<Needs extends Drains = Drains>(
-  id: string,
-  files: (ctx: OnHost, host: string) => readonly string[] = bundlesOf,
+  changed: readonly [ChangedBy, ...ChangedBy[]],
   seen?: (ctx: Needs, session: HostSession) => Promise<void>,
 ): StageRestarts<Needs> {
+  const [{ step: id }] = changed
+  const files = (ctx: OnHost, host: string) => changed.flatMap(one => one.files(ctx, host))
   const restarts = restartsOf<Needs>({
     files,
     ...(seen && { seen }),
     keeps: keepsWhatItRead,
-    placedAt: (ctx, host) => ctx.registered<{ at?: number }>(id, host)?.at,
+    placedAt: (ctx, host) => {
+      const times = changed.flatMap(one => ctx.registered<{ at?: number }>(one.step, host)?.at ?? [])
+      return times.length > 0 ? Math.min(...times) : undefined
+    },
   })
   const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies } = restarts
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })

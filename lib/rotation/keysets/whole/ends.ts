@@ -7,8 +7,7 @@ import type { Looking } from '../../given/found.ts'
 import { lookAround, probesTitle } from '../beginning.ts'
 import { stagedIn } from '../issuers.ts'
 import { reportOf } from '../report.ts'
-import { formerOf } from '../stages.ts'
-import { everyKeyset, type Key, type KeysetState, type TokenKeys } from '../state.ts'
+import { everyKeyset, formerOf, type Key, type KeysetState, type TokenKeys } from '../state.ts'
 
 /** How far a rotation may go, in order. */
 const ends = ['staged', 'promoted', 'distrusted'] as const
@@ -100,14 +99,14 @@ const then: Record<End, readonly (readonly [string, string])[]> = {
     ['next', 'rekey run promote-keysets, with the same keysets, or rotate-keysets again'],
   ],
   promoted: [
-    ['now', 'the new CAs sign; old and new are trusted. It may stay like this.'],
+    ['now', 'the new ones sign; old and new are trusted. It may stay like this.'],
     [
       'next',
       'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more; or rotate-keysets again',
     ],
   ],
   distrusted: [
-    ['now', 'nobody trusts the old CAs. Certificates and keys of them are kept on the masters.'],
+    ['now', 'nobody trusts the old ones. What there is of them is kept on the masters.'],
     ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
   ],
 }

@@ -42,8 +42,12 @@ export const refusedEverywhere: StepDefinition<Needs> = {
   remember: true,
 }
 
+/** What a master keeps of them; and the copy of the key that signs tokens, which lay there until it did. */
 const foldersOf = (ctx: OnHost<BackupVariables>) =>
-  everyKeyset(ctx).flatMap(state => forgottenOf<Key>(state).map(({ id }) => keptFolder(ctx, state.name, id)))
+  everyKeyset(ctx).flatMap(state => {
+    const copies = state.items.filter(item => 'files' in state && item.state === 'primary' && item.kept)
+    return [...forgottenOf<Key>(state), ...copies].map(({ id }) => keptFolder(ctx, state.name, id))
+  })
 
 /** Destroys what a master keeps of them: files are written over first, as far as the disk does as it is told. */
 export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
@@ -118,7 +122,7 @@ export function finished(ctx: RunContext<BackupVariables>): (readonly [string, s
       `${all.join('\n')}\non ${ctx
         .hosts(masters)
         .map(({ name }) => name)
-        .join(', ')} and in Vault. It can’t be undone.`,
+        .join(', ')}${aboutAuthorities(ctx) ? ' and in Vault' : ''}. It can’t be undone.`,
     ],
     [
       'left',

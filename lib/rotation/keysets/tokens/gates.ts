@@ -1,0 +1,160 @@
+// Whether each API server knows who comes by a token that a key signs: tokens are made here, held in memory for ten minutes, and shown to nobody
+// else. They are those of an account that each namespace has, with its own claims, as a server of the cluster has just written them.
+import { createPrivateKey, sign } from 'node:crypto'
+import { HostFailedError } from '../../../errors.ts'
+import { keyOfHeader, servedTokenKeys } from '../../../kubernetes/keysets/token-keys.ts'
+import { doorOf, isKnown, type Visitor } from '../../../kubernetes/probes/doors.ts'
+import { waitFor } from '../../../operations/wait.ts'
+import type { Host } from '../../../playbook/host.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
+import { type OnCluster, seconds } from '../../given/context.ts'
+import { layoutOf } from '../../given/found.ts'
+import { masters } from '../../given/hosts.ts'
+import type { Key } from '../state.ts'
+import { aboutTokens, keptKey, privateHalf } from './keys.ts'
+
+type Needs = OnCluster<BackupVariables>
+
+/** Whose tokens are shown: an account that is there in every cluster, and may do nothing unless somebody has let it. */
+const account = { namespace: 'default', name: 'default' }
+const user = `system:serviceaccount:${account.namespace}:${account.name}`
+
+/** A token that the API server of a master signs. */
+export async function requestToken(ctx: OnCluster, host: Host): Promise<string> {
+  const api = await ctx.cluster.apiOf(host)
+  const { namespace, name } = account
+  const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } }
+  const { status } = await api.post(`/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`, asked)
+  const token = String(status?.['token'] ?? '')
+  if (token.split('.').length !== 3) {
+    throw new HostFailedError(`the API server of ${host.name} gives no token for ${user}`, {
+      code: 'keysets.no-token',
+      host: host.name,
+    })
+  }
+  ctx.redact(token)
+  return token
+}
+
+/** The key that signed a token. */
+export const keyOfToken = (token: string): string | undefined => keyOfHeader(token.split('.')[0] ?? '')
+
+/** How a key signs tokens: as what its kind and its curve allow. */
+const algorithms: Readonly<Record<string, readonly [alg: string, hash: string]>> = {
+  rsa: ['RS256', 'sha256'],
+  prime256v1: ['ES256', 'sha256'],
+  secp384r1: ['ES384', 'sha384'],
+  secp521r1: ['ES512', 'sha512'],
+}
+
+/** A token with the claims of another, signed with a private key, PEM. */
+export function signedWith(privateKey: string, key: string, token: string): string {
+  const signing = createPrivateKey(privateKey)
+  const { asymmetricKeyType: kind = '', asymmetricKeyDetails: details } = signing
+  const [alg, hash] = algorithms[details?.namedCurve ?? kind] ?? []
+  if (alg === undefined || hash === undefined) {
+    throw new HostFailedError(`no token can be signed here with a key of ${kind}`, {
+      code: 'keysets.no-old-credential',
+    })
+  }
+  const kid = Buffer.from(key, 'hex').toString('base64url')
+  const header = Buffer.from(JSON.stringify({ alg, kid })).toString('base64url')
+  const signed = `${header}.${token.split('.')[1]}`
+  const signature = sign(hash, Buffer.from(signed), { key: signing, dsaEncoding: 'ieee-p1363' })
+  return `${signed}.${signature.toString('base64url')}`
+}
+
+const visitor = (token: string): Visitor => ({ user, headers: { authorization: `Bearer ${token}` } })
+
+/** Somebody who comes by a token that is signed with a key that masters keep, just now. */
+async function forged(ctx: Needs, key: Pick<Key, 'key' | 'id'>): Promise<Visitor> {
+  const privateKey = await privateHalf(ctx, await keptKey(ctx, key))
+  const [any] = ctx.hosts(masters)
+  const token = signedWith(privateKey, key.key, await requestToken(ctx, any!))
+  ctx.redact(token)
+  return visitor(token)
+}
+
+const patience = seconds(75)
+
+/** Waits until each API server knows, or refuses, who comes by these. */
+async function ask(ctx: Needs, visitors: readonly Visitor[], what: string, known: boolean): Promise<void> {
+  const doors = await Promise.all(
+    ctx.hosts(masters).map(async host => doorOf(await ctx.on(host), layoutOf(ctx, host.name), 'kube-apiserver')),
+  )
+  for (const door of doors) {
+    if (!door) continue
+    for (const one of visitors) {
+      const waiting = `${door.where} to ${known ? 'know' : 'refuse'} ${what}`
+      await waitFor(
+        waiting,
+        { within: patience, signal: ctx.signal },
+        async () => (await isKnown(door, one)) === known,
+      ).catch((error: Error) => {
+        ctx.signal.throwIfAborted()
+        throw new HostFailedError(error.message, {
+          code: known ? 'keysets.not-let-in' : 'keysets.still-let-in',
+          hint: 'It goes by the keys that it read when it was started. Look at its --service-account-key-file, and go on with rekey resume, or undo with rekey rollback.',
+          cause: error,
+        })
+      })
+    }
+  }
+  ctx.log(`asked: ${doors.flatMap(door => door?.where ?? []).join(', ')}`)
+}
+
+/** Each API server knows a token as they sign them now: what is asked afterwards can be asked. */
+export async function currentKnown(ctx: Needs): Promise<void> {
+  const [any] = ctx.hosts(masters)
+  if (any) await ask(ctx, [visitor(await requestToken(ctx, any))], 'a token of now', true)
+}
+
+/** Each API server knows tokens that are signed with these keys now. */
+export const knownEverywhere = async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> =>
+  ask(
+    ctx,
+    await Promise.all(keys.map(key => forged(ctx, key))),
+    `tokens of ${keys.map(({ id }) => id).join(', ')}`,
+    true,
+  )
+
+/** Each API server refuses them. */
+export const refusedEverywhere = async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> =>
+  ask(
+    ctx,
+    await Promise.all(keys.map(key => forged(ctx, key))),
+    `tokens of ${keys.map(({ id }) => id).join(', ')}`,
+    false,
+  )
+
+/** Each API server says itself that it verifies tokens by a key. */
+export async function publishedEverywhere(ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> {
+  for (const host of ctx.hosts(masters)) {
+    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
+    await waitFor(
+      `the API server of ${host.name} to publish the key ${id}`,
+      { within: patience, signal: ctx.signal, host: host.name },
+      async () => (await servedTokenKeys(await ctx.cluster.apiOf(host))).includes(key),
+    )
+  }
+}
+
+/** Each API server signs with a key. */
+export async function signedEverywhere(ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> {
+  for (const host of ctx.hosts(masters)) {
+    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
+    await waitFor(
+      `the API server of ${host.name} to sign tokens with the key ${id}`,
+      { within: patience, signal: ctx.signal, host: host.name },
+      async () => keyOfToken(await requestToken(ctx, host)) === key,
+    )
+  }
+}
+
+/** A gate that asks every API server once. */
+export const gate = <In extends Needs>(run: (ctx: In) => Promise<void>): StepDefinition<In> => ({
+  ...{ readOnly: true, runOnce: true },
+  when: ctx => !ctx.check && aboutTokens(ctx),
+  run,
+})

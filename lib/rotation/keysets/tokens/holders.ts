@@ -1,0 +1,194 @@
+// Who holds a token that a key of before signed: pods, whose kubelets ask for others when they are started anew, and Secrets, beside which a
+// second one is made, since renewing one in place revokes at once what its users have.
+
+import { foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
+import {
+  type HeldToken,
+  keyOfHeader,
+  tokenKeysOfHost,
+  tokensOfSecrets,
+} from '../../../kubernetes/keysets/token-keys.ts'
+import { tokenIn } from '../../../kubernetes/trust/tokens.ts'
+import { waitFor } from '../../../operations/wait.ts'
+import type { Host } from '../../../playbook/host.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
+import { layoutOf, must } from '../../given/found.ts'
+import { isMaster, machines } from '../../given/hosts.ts'
+import { restartKubeletOf } from '../../restart/due.ts'
+import { aboutTokens, before, nextKey } from './keys.ts'
+
+/** The tokens that pods and Secrets hold now, and what could not be read of them. */
+export async function everyToken(ctx: OnCluster): Promise<{ tokens: HeldToken[]; unread: string[] }> {
+  const unread: string[] = []
+  const ofHosts = await Promise.all(
+    ctx.hosts(machines).map(async host => {
+      const session = await ctx.on(host)
+      return (await tokenKeysOfHost(session, layoutOf(ctx, host.name), text => unread.push(text))).tokens
+    }),
+  )
+  return { tokens: [...ofHosts.flat(), ...(await tokensOfSecrets(await ctx.cluster.api()))], unread }
+}
+
+/** The files with projected tokens of pods on a host that a key of these signed. */
+async function filesOf(ctx: OnHost, host: Host, keys: readonly string[]): Promise<string[]> {
+  const missed: string[] = []
+  const { tokens } = await tokenKeysOfHost(await ctx.on(host), layoutOf(ctx, host.name), text => missed.push(text))
+  if (missed.length > 0) throw new Error(missed.join('; '))
+  return tokens.filter(({ key }) => keys.includes(key)).map(({ where }) => where)
+}
+
+/** How many hosts have their kubelets started anew at once. */
+const atOnce = 5
+
+/**
+ * Starts the kubelets anew of whose pods some hold a token of these keys: a kubelet asks for all of them when it is started, and pods go on. Waits
+ * until none does.
+ */
+async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
+  const hosts = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
+  const leading = hosts.filter(host => isMaster({ host }))
+  for (const host of leading) await renewOn(ctx, host, keys)
+  const others = hosts.filter(host => !leading.includes(host))
+  for (let first = 0; first < others.length; first += atOnce)
+    await Promise.all(others.slice(first, first + atOnce).map(host => renewOn(ctx, host, keys)))
+}
+
+async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Promise<void> {
+  if ((await filesOf(ctx, host, keys)).length === 0) return
+  const began = performance.now()
+  const found = must(layoutOf(ctx, host.name).components.kubelet, `no kubelet was found on ${host.name}`)
+  await restartKubeletOf(ctx, host, found, isMaster({ host }))
+  await waitFor(
+    `the tokens of all pods on ${host.name} to be of the key that signs now`,
+    { within: seconds(180), every: 1_000, signal: ctx.signal, host: host.name },
+    async () => {
+      const left = await filesOf(ctx, host, keys)
+      if (left.length > 0) throw new Error(`${left.length} are not: ${left.slice(0, 3).join(', ')}`)
+      return true
+    },
+  )
+  ctx.log(
+    `${host.name}: every token is of the key that signs now, ${Math.round((performance.now() - began) / 1_000)} s after its kubelet was told to restart`,
+  )
+}
+
+const keysBefore = (ctx: OnHost) => before(ctx).map(({ key }) => key)
+
+/** Has pods hold tokens of the new key. */
+export const renewed: StepDefinition<OnCluster> = {
+  id: 'renew-the-tokens-of-pods',
+  runOnce: true,
+  when: aboutTokens,
+  plan: ctx =>
+    ctx
+      .hosts(machines)
+      .map(
+        ({ name }) => `restart the kubelet of ${name}, where a pod holds a token of the old key, and wait for others`,
+      ),
+  run: ctx => renew(ctx, keysBefore(ctx)),
+  // They hold others again once the old key signs again: `renewBack`.
+  rollback: nothing,
+}
+
+/** On the way back: has pods hold tokens of the old key again, once that signs. */
+export async function renewBack(ctx: OnCluster): Promise<void> {
+  if (aboutTokens(ctx)) await renew(ctx, [nextKey(ctx).key])
+}
+
+/** A token Secret, and who mounts it or has it in their environment. */
+interface Holder {
+  readonly namespace: string
+  readonly name: string
+  readonly account: string
+  readonly consumers: readonly string[]
+}
+
+const typeOf = 'kubernetes.io/service-account-token'
+const accountAnnotation = 'kubernetes.io/service-account.name'
+const beside = 'rekey.dev/beside'
+
+async function holders(api: KubernetesApi, keys: readonly string[]): Promise<Holder[]> {
+  const found: Omit<Holder, 'consumers'>[] = []
+  for await (const { metadata, data } of api.each(
+    `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${typeOf}`)}`,
+  )) {
+    const key = keyOfHeader(tokenIn(data).split('.')[0] ?? '')
+    const account = metadata.annotations?.[accountAnnotation]
+    if (key !== undefined && keys.includes(key) && account !== undefined)
+      found.push({ namespace: metadata.namespace ?? '', name: metadata.name, account })
+  }
+  const users = new Map<string, string[]>()
+  if (found.length > 0) {
+    for await (const pod of api.each('/api/v1/pods')) {
+      const { namespace = '', name } = pod.metadata
+      for (const secret of secretsOf(pod.spec)) {
+        const id = `${namespace}/${secret}`
+        users.set(id, [...(users.get(id) ?? []), `${namespace}/${name}`])
+      }
+    }
+  }
+  return found.map(one => ({ ...one, consumers: users.get(`${one.namespace}/${one.name}`) ?? [] }))
+}
+
+/** The Secrets that a pod names: in volumes, and in the environment of its containers. */
+function secretsOf(spec: unknown): string[] {
+  const text = JSON.stringify(spec ?? {})
+  const names = [
+    ...[...text.matchAll(/"secretName":"([^"]+)"/g)],
+    ...[...text.matchAll(/"secret(?:KeyRef|Ref)?":\{[^{}]*"name":"([^"]+)"/g)],
+  ].map(([, name = '']) => name)
+  return [...new Set(names)]
+}
+
+const besideOf = (name: string, id: string) => `${name.slice(0, 240)}-${id}`
+
+/**
+ * Makes a second Secret beside each that holds a token of the old key, and waits until it holds one of the new key. Who uses the old one is named:
+ * they are to go by the other before the old key is distrusted.
+ */
+export const besides: StepDefinition<OnCluster> = {
+  id: 'make-token-secrets-beside-the-old-ones',
+  runOnce: true,
+  when: aboutTokens,
+  plan: async ctx =>
+    (await holders(await ctx.cluster.api(), keysBefore(ctx))).map(
+      ({ namespace, name }) => `make Secret ${namespace}/${besideOf(name, nextKey(ctx).id)} beside ${name}`,
+    ),
+  run: async ctx => {
+    const api = await ctx.cluster.api()
+    const { id, key } = nextKey(ctx)
+    for (const { namespace, name, account, consumers } of await holders(api, keysBefore(ctx))) {
+      const other = besideOf(name, id)
+      const path = `/api/v1/namespaces/${namespace}/secrets`
+      if (!(await foundAt(api, `${path}/${other}`)))
+        await api.post(path, {
+          ...{ apiVersion: 'v1', kind: 'Secret', type: typeOf },
+          metadata: { name: other, namespace, annotations: { [accountAnnotation]: account, [beside]: name } },
+        })
+      await waitFor(
+        `a token in Secret ${namespace}/${other}`,
+        { within: seconds(60), signal: ctx.signal },
+        async () => {
+          const token = tokenIn((await api.get(`${path}/${other}`)).data)
+          if (token !== '') ctx.redact(token)
+          return keyOfHeader(token.split('.')[0] ?? '') === key
+        },
+      )
+      ctx.log(
+        `Secret ${namespace}/${name} holds a token of the old key; ${other} beside it one of the new key. Used by ${consumers.join(', ') || 'no pod: whoever has its token from elsewhere'}`,
+      )
+    }
+  },
+  rollback: async ctx => {
+    const api = await ctx.cluster.api()
+    const { id } = nextKey(ctx)
+    for await (const { metadata } of api.each(
+      `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${typeOf}`)}`,
+    )) {
+      const first = metadata.annotations?.[beside]
+      if (first === undefined || metadata.name !== besideOf(first, id)) continue
+      await api.delete(`/api/v1/namespaces/${metadata.namespace}/secrets/${metadata.name}`)
+    }
+  },
+}

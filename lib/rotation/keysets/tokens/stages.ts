@@ -1,0 +1,241 @@
+// What each stage makes of the key of tokens: what files hold after it, who must know tokens of which key, who must hold none of the old one.
+import { HostFailedError } from '../../../errors.ts'
+import { tokenKeysOfHost } from '../../../kubernetes/keysets/token-keys.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
+import type { OnCluster } from '../../given/context.ts'
+import { layoutOf } from '../../given/found.ts'
+import { masters } from '../../given/hosts.ts'
+import { type Key, primaryOf } from '../state.ts'
+import { type Rewritten, rewritten } from './files.ts'
+import {
+  currentKnown,
+  gate,
+  knownEverywhere,
+  publishedEverywhere,
+  refusedEverywhere,
+  signedEverywhere,
+} from './gates.ts'
+import { everyToken } from './holders.ts'
+import {
+  aboutTokens,
+  before,
+  keepOld,
+  keptKey,
+  madeKey,
+  make as makePair,
+  nextKey,
+  primaryHere,
+  privateHalf,
+  stateOf,
+} from './keys.ts'
+import { former } from './needed.ts'
+import { signingWith, withFormerKey, withKey, withoutKeys } from './pem.ts'
+
+type Needs = OnCluster<BackupVariables>
+
+/** Fails where an API server names no file to verify tokens by, or does not know who comes by a token of now. */
+export const verifiable: StepDefinition<Needs> = {
+  ...{ readOnly: true, runOnce: true },
+  when: aboutTokens,
+  run: async ctx => {
+    const { files } = stateOf(ctx)
+    for (const { name } of ctx.hosts(masters)) {
+      if (!layoutOf(ctx, name).components['kube-apiserver']) continue
+      if (files[name]?.some(({ signs, component }) => !signs && component === 'kube-apiserver')) continue
+      throw new HostFailedError(`the API server of ${name} names no file to verify tokens by`, {
+        code: 'keysets.none',
+        host: name,
+        hint: 'Give it --service-account-key-file first: without, it goes by its serving key.',
+      })
+    }
+    await currentKnown(ctx)
+  },
+}
+
+/** The steps, whose way back is refused where something else has come since. */
+function undoneIf(steps: Rewritten<Needs>, inTheWay: (ctx: Needs) => Promise<string | undefined>): Rewritten<Needs> {
+  const { rollback } = steps.placed
+  const refusing = async (ctx: Needs) => {
+    const why = await inTheWay(ctx)
+    if (why !== undefined) {
+      throw new HostFailedError(`${ctx.host.name} can't go back: ${why}`, {
+        code: 'rollback.changed',
+        host: ctx.host.name,
+        hint: 'Was another stage run since? Undo that first.',
+      })
+    }
+    await rollback?.(ctx)
+  }
+  return { ...steps, placed: { ...steps.placed, rollback: refusing } }
+}
+
+// Staging: the new key stands behind those that tokens are verified by.
+
+/** Makes the key that is to follow; on the way back it goes, once no API server knows it. */
+export const make: StepDefinition<Needs> = {
+  ...makePair,
+  rollback: async ctx => {
+    const made = ctx.registered<ReturnType<typeof madeKey>>(makePair.id ?? '')
+    const isNew = made && !stateOf(ctx).items.some(({ key }) => key === made.key)
+    if (isNew && (await keptKey(ctx, made).catch(() => undefined))) await refusedEverywhere(ctx, [made])
+    await makePair.rollback?.(ctx)
+  },
+}
+
+const adding = rewritten<Needs>(
+  (ctx, { isLast, where }, text) => (isLast ? withKey(text, madeKey(ctx).publicKey, where) : text),
+  ({ isLast, path }) => (isLast ? `${path}: the new key behind the others` : undefined),
+)
+
+/** The new key behind the others; it goes again only while nobody signs with it, or holds what it signed. */
+export const staged = undoneIf(adding, async ctx => {
+  const { id, key } = madeKey(ctx)
+  const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
+  const { tokens } = await everyToken(ctx)
+  const users = [
+    ...files.flatMap(file => (file.signs && file.keys[0] === key ? [`${ctx.host.name}:${file.path}`] : [])),
+    ...tokens.flatMap(token => (token.key === key ? [token.where] : [])),
+  ]
+  return users.length > 0 ? `the key ${id} is in use: ${users.slice(0, 5).join(', ')}` : undefined
+})
+
+/** Each API server publishes the new key, and knows who comes by a token of it. */
+export const stagedKnown = gate<Needs>(async ctx => {
+  await publishedEverywhere(ctx, madeKey(ctx))
+  await knownEverywhere(ctx, [madeKey(ctx)])
+})
+
+// Promotion: the new key signs.
+
+/** Fails where an API server does not know the key that is to be promoted. */
+export const nextKnown = gate<Needs>(async ctx => {
+  const next = nextKey(ctx)
+  const { files, name } = stateOf(ctx)
+  const behind = Object.entries(files).flatMap(([host, all]) => {
+    const verifying = all.filter(({ signs }) => !signs)
+    return verifying.length === 0 || verifying.some(({ keys }) => keys.includes(next.key)) ? [] : [host]
+  })
+  if (behind.length > 0) {
+    throw new HostFailedError(`${next.id} of ${name} is not staged everywhere: ${behind.join(', ')} lacks it`, {
+      code: 'keysets.behind',
+      hint: 'Run stage-keysets again: it goes on where it is missing.',
+    })
+  }
+  await publishedEverywhere(ctx, next)
+  await knownEverywhere(ctx, [next])
+})
+
+const signing = rewritten<Needs>(
+  async (ctx, { signs, verifies, where }, text) =>
+    signs ? signingWith(text, await privateHalf(ctx, await keptKey(ctx, nextKey(ctx))), verifies, where) : text,
+  ({ signs, path }) => (signs ? `${path}: the new key, to sign with` : undefined),
+)
+
+/** The new key to sign; the old one is kept before that. */
+export const promoted: typeof signing = {
+  ...undoneIf(signing, async ctx => {
+    const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
+    const known = files.filter(({ signs }) => !signs).flatMap(({ keys }) => keys)
+    const { id, key } = primaryOf(stateOf(ctx))
+    return known.length > 0 && !known.includes(key) ? `${ctx.host.name} trusts the key ${id} no more` : undefined
+  }),
+  prepared: {
+    ...signing.prepared,
+    plan: async ctx => [
+      ...keepOld.plan(ctx),
+      ...[await signing.prepared.plan?.(ctx)].flat().filter(one => one !== undefined),
+    ],
+    run: async ctx => {
+      await keepOld.run(ctx)
+      return signing.prepared.run(ctx)
+    },
+    rollback: async ctx => {
+      await signing.prepared.rollback?.(ctx)
+      await keepOld.rollback(ctx)
+    },
+  },
+}
+
+/** Each API server signs with the new key, and knows who comes by tokens of the old one still. */
+export const promotedSigns = gate<Needs>(async ctx => {
+  await signedEverywhere(ctx, nextKey(ctx))
+  await knownEverywhere(ctx, before(ctx))
+})
+
+// Distrust: the old key goes.
+
+export { nobodyHoldsTheOld, podsHaveRead } from './needed.ts'
+
+/** Each API server signs with the key that is to stay alone, and knows who comes by its tokens. */
+export const primaryKnown = gate<Needs>(async ctx => {
+  await signedEverywhere(ctx, primaryOf(stateOf(ctx)))
+  await knownEverywhere(ctx, [primaryOf(stateOf(ctx))])
+})
+
+export const distrusted = rewritten<Needs>(
+  async (ctx, { verifies, where }, text) => {
+    const gone = former(ctx).map(({ key }) => key)
+    return verifies ? withoutKeys(text, gone, await primaryHere(ctx), where) : text
+  },
+  ({ verifies, path }) => (verifies ? `${path}: the key alone that signs` : undefined),
+)
+
+/** Changes nothing on the way there; on the way back, once the files are what they were, each API server is seen to know the old key again. */
+export const noteFormer: StepDefinition<Needs> = {
+  id: 'note-the-old-token-key',
+  runOnce: true,
+  when: aboutTokens,
+  plan: () => [],
+  run: () => ({ noted: true }),
+  rollback: ctx => knownEverywhere(ctx, former(ctx)),
+}
+
+/** Each API server refuses a token that is signed with the old key now, and knows those of the new one. */
+export const formerRefused = gate<Needs>(async ctx => {
+  await refusedEverywhere(ctx, former(ctx))
+  await knownEverywhere(ctx, [primaryOf(stateOf(ctx))])
+})
+
+// Trust again, and the end.
+
+/** The keys to trust again: those that were named, else those that are kept and were distrusted. */
+function again(ctx: OnCluster<BackupVariables & { readonly items: readonly string[] }>): Key[] {
+  const all = stateOf(ctx).items.filter(({ state, kept }) => state === 'distrusted' && kept)
+  const named = stateOf(ctx).items.filter(({ id, kept }) => ctx.vars.items.includes(id) && kept)
+  const found = ctx.vars.items.length > 0 ? named : all.slice(0, 1)
+  if (found.length > 0) return found
+  throw new HostFailedError('masters keep no key of tokens that was distrusted', { code: 'keysets.nothing-to-trust' })
+}
+
+type TrustNeeds = OnCluster<BackupVariables & { readonly items: readonly string[] }>
+
+export const trusted = rewritten<TrustNeeds>(
+  async (ctx, { isLast, where }, text) => {
+    let next = text
+    for (const key of isLast ? again(ctx) : []) next = withFormerKey(next, (await keptKey(ctx, key)).publicKey, where)
+    return next
+  },
+  ({ isLast, path }) => (isLast ? `${path}: the old key before the one that signs` : undefined),
+)
+
+/** Changes nothing on the way there; on the way back each API server is seen to refuse the old key again. */
+export const noteTrusted: StepDefinition<TrustNeeds> = {
+  ...noteFormer,
+  // Where there is none, nothing is to be touched.
+  run: ctx => ({ noted: again(ctx).map(({ id }) => id) }),
+  rollback: ctx => refusedEverywhere(ctx, again(ctx)),
+}
+
+export const trustedKnown = gate<TrustNeeds>(ctx => knownEverywhere(ctx, again(ctx)))
+
+/** Each API server refuses what is signed now with a key that is to be destroyed: the last time that it can be tried. */
+export const forgottenRefused: StepDefinition<Needs> = {
+  ...gate<Needs>(ctx =>
+    refusedEverywhere(
+      ctx,
+      stateOf(ctx).items.filter(({ state, kept }) => state === 'distrusted' && kept),
+    ),
+  ),
+  remember: true,
+}

@@ -1,0 +1,277 @@
+// The keyset without certificates: keys that sign tokens of service accounts. What is common to keysets of both kinds goes over it, what is
+// about certificates leaves it out. Hosts are folders of this machine.
+import { generateKeyPairSync } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { archive } from '../../../lib/operations/backup.ts'
+import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
+import { type StepDefinition, Unchanged } from '../../../lib/playbook/model.ts'
+import { variables as conditionVariables } from '../../../lib/rotation/conditions.ts'
+import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
+import { refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
+import * as keysets from '../../../lib/rotation/keysets/index.ts'
+import { finish, makeStaged, promote, stages } from '../../../lib/rotation/keysets/index.ts'
+import { keptTokenKeys } from '../../../lib/rotation/keysets/kept.ts'
+import {
+  everyKeyset,
+  type Key,
+  lookStep,
+  statesOf,
+  type TokenKeys,
+  tokenKeysOf,
+} from '../../../lib/rotation/keysets/state.ts'
+import { keysIn } from '../../../lib/rotation/keysets/tokens/pem.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+import { localSession } from '../../kubernetes/_local.ts'
+
+const pair = () => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  return {
+    key: digestOf(publicKey),
+    publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+    privateKey: privateKey.export({ type: 'pkcs1', format: 'pem' }).toString(),
+  }
+}
+const [old, next] = [pair(), pair()]
+
+const item = ({ key }: { key: string }, state: Key['state'], kept?: true): Key => ({
+  ...{ id: key.slice(0, 8), key, state },
+  ...(kept && { kept }),
+})
+const tokens = (...items: Key[]): TokenKeys => ({ name: 'service-account', items, files: {}, uses: [], unread: [] })
+
+const context = (state: TokenKeys, more: Record<string, unknown> = {}) =>
+  ({
+    vars: { accept: [], items: [] },
+    registered: (step: string) =>
+      step === lookStep ? [state] : step === planStep ? { specs: [], oldAuthorities: {} } : undefined,
+    ...{ log: () => {}, check: false, host: { name: 'm1', groups: ['masters'] } },
+    ...more,
+  }) as never
+
+test('it is a keyset, and none of a CA: what asks Vault, or is about certificates, is left out', async t => {
+  const ctx = context(tokens(item(old, 'primary')))
+  t.is(everyKeyset(ctx).length, 1)
+  t.deepEqual(statesOf(ctx), [])
+  t.is(tokenKeysOf(ctx)?.name, 'service-account')
+  for (const step of [
+    makeStaged,
+    promote,
+    stages.stage,
+    stages.noteStaged,
+    stages.untold,
+    finish.destroyIssuers,
+    stages.stagedEverywhere,
+  ])
+    t.false(await step.when?.(ctx))
+})
+
+test('a second rotation of it is refused while one rests', t => {
+  const resting = tokens(item(next, 'primary'), item(old, 'trusted'))
+  const error = t.throws<RekeyError>(() => stages.mayStage.run(context(resting)))
+  t.is(error?.code, 'keysets.not-over')
+  t.regex(error?.message ?? '', new RegExp(`service-account is not over: ${old.key.slice(0, 8)} is trusted`))
+})
+
+test('what masters keep of its keys is read, without a private key: which is to sign, and who has it', async t => {
+  const backups = temporaryFolder('keyset-tokens')
+  const folder = (key: string) => join(backups, 'keysets', 'service-account', key.slice(0, 8))
+  for (const { key, publicKey, privateKey } of [old, next]) {
+    mkdirSync(folder(key), { recursive: true })
+    writeFileSync(join(folder(key), 'sa.pub'), publicKey)
+    writeFileSync(join(folder(key), 'sa.key'), privateKey)
+  }
+  writeFileSync(join(folder(next.key), 'next'), '')
+  const session = await localSession()
+  const host = { name: 'm1' }
+  const ctx = context(tokens(), { vars: { backup_directory: backups }, hosts: () => [host], on: async () => session })
+  const found = await keptTokenKeys(ctx)
+  const told = Object.fromEntries(found.map(({ key, next: isNext, hosts }) => [key, [isNext, ...hosts]]))
+  t.deepEqual(told, { [old.key]: [false, 'm1'], [next.key]: [true, 'm1'] })
+  t.false(JSON.stringify(found).includes('PRIVATE'))
+})
+
+test('where it is distrusted and kept, there is something to finish, and what is kept of it is destroyed', async t => {
+  const backups = temporaryFolder('keyset-tokens')
+  const folder = join(backups, 'keysets', 'service-account', old.key.slice(0, 8))
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'sa.key'), old.privateKey)
+  const ctx = context(tokens(item(next, 'primary'), item(old, 'distrusted', true)), {
+    ...(await localSession()),
+    vars: { backup_directory: backups },
+  })
+  await t.notThrowsAsync(async () => finish.somethingToFinish.run(ctx))
+  t.false(await finish.destroyKept.check?.(ctx))
+  await finish.destroyKept.run(ctx)
+  t.true(await finish.destroyKept.check?.(ctx))
+})
+
+/** A master of this machine whose API server verifies by sa.pub and signs with sa.key, with an archive of before. */
+async function master(...items: Key[]) {
+  const folder = temporaryFolder('keyset-tokens')
+  const [verifying, signing] = [join(folder, 'sa.pub'), join(folder, 'sa.key')]
+  writeFileSync(verifying, old.publicKey, { mode: 0o644 })
+  writeFileSync(signing, old.privateKey, { mode: 0o600 })
+  const session = await localSession()
+  const backup_directory = join(folder, 'backups')
+  await archive(session, join(backup_directory, 'run-1', 'host.tgz'), [verifying, signing])
+  const component = 'kube-apiserver' as const
+  const files = [
+    { component, path: verifying, signs: false, keys: [old.key] },
+    { component, path: signing, signs: true, keys: [old.key] },
+    { component: 'kube-controller-manager' as const, path: signing, signs: true, keys: [old.key] },
+  ]
+  const named = { key: undefined, by: '--service-account-signing-key-file' }
+  const layout = {
+    host: 'm1',
+    components: {
+      [component]: {
+        ...{ component, flags: {} },
+        files: [
+          { ...named, role: 'service-account-verify', path: verifying, real: verifying },
+          { ...named, role: 'service-account-sign', path: signing, real: signing },
+        ],
+      },
+    },
+  }
+  const returned = new Map<string, unknown>()
+  const host = { name: 'm1', groups: ['masters'] }
+  const ctx = context(
+    { ...tokens(...items), files: { m1: files } },
+    {
+      ...session,
+      ...{ run: 'run-1', host, hosts: () => [host], on: async () => ({ ...session, host }) },
+      vars: { backup_directory, accept: [], items: [] },
+      ...{ redact: () => {}, milestone: () => {} },
+      cluster: { api: async () => ({ async *each() {} }) },
+      registered: (step: string) =>
+        step === lookStep
+          ? [{ ...tokens(...items), files: { m1: files } }]
+          : step === readingStep
+            ? { host: 'm1', certificates: {}, kubeconfigs: {}, layout, files: {} }
+            : returned.get(step),
+    },
+  )
+  const done = async (step: StepDefinition<never>, id = step.id ?? '') => {
+    const value = await step.run(ctx)
+    returned.set(id, value instanceof Unchanged ? value.value : value)
+  }
+  const kept = (key: string) => join(backup_directory, 'keysets', 'service-account', key.slice(0, 8))
+  return {
+    ctx,
+    done,
+    verifying,
+    signing,
+    kept,
+    read: () => [verifying, signing].map(path => readFileSync(path, 'utf8')),
+  }
+}
+
+test('a key is made, kept for root alone, and stands behind the old one; promoted it signs, and the old one is kept; undone all is as it was', async t => {
+  const { ctx, done, read, kept, signing } = await master(item(old, 'primary'))
+  const { make, staged } = keysets.tokens
+  await done(make)
+  await done(staged.prepared)
+  await done(staged.placed)
+  const [verifying = '', before] = read()
+  t.true(verifying.startsWith(old.publicKey))
+  t.is(before, old.privateKey, 'nobody signs with it')
+  const [, made = ''] = keysIn(verifying, 'sa.pub').map(({ key }) => key)
+  t.is(statSync(kept(made)).mode & 0o777, 0o700)
+  for (const file of readdirSync(kept(made))) t.is(statSync(join(kept(made), file)).mode & 0o777, 0o600, file)
+  await done(make)
+  t.deepEqual(
+    readdirSync(join(kept(made), '..')),
+    [made.slice(0, 8)],
+    'made again after it was cut off, it is the same',
+  )
+  writeFileSync(signing, readFileSync(join(kept(made), 'sa.key')))
+  const error = await t.throwsAsync<RekeyError>(async () => staged.placed.rollback?.(ctx))
+  t.is(error?.code, 'rollback.changed', 'promoted since by another run, it must not go')
+  writeFileSync(signing, old.privateKey)
+  await staged.placed.rollback?.(ctx)
+  await staged.prepared.rollback?.(ctx)
+  t.deepEqual(read(), [old.publicKey, old.privateKey])
+
+  const promotion = await master(item(old, 'primary'), { ...item(next, 'staged', true) })
+  mkdirSync(promotion.kept(next.key), { recursive: true })
+  writeFileSync(join(promotion.kept(next.key), 'sa.pub'), next.publicKey)
+  writeFileSync(join(promotion.kept(next.key), 'sa.key'), next.privateKey)
+  writeFileSync(join(promotion.kept(next.key), 'next'), '')
+  const { promoted } = keysets.tokens
+  await promotion.done(promoted.prepared)
+  await promotion.done(promoted.placed)
+  t.deepEqual(promotion.read(), [old.publicKey, next.privateKey])
+  t.is(statSync(promotion.signing).mode & 0o777, 0o600)
+  t.is(readFileSync(join(promotion.kept(old.key), 'sa.key'), 'utf8').trim(), old.privateKey.trim())
+  await promoted.placed.rollback?.(promotion.ctx)
+  await promoted.prepared.rollback?.(promotion.ctx)
+  t.deepEqual(promotion.read(), [old.publicKey, old.privateKey])
+  t.false(existsSync(promotion.kept(old.key)))
+  t.true(existsSync(promotion.kept(next.key)))
+  t.true(existsSync(signing))
+})
+
+test('whoever holds a token of the old key is named, unless they are accepted', async t => {
+  const kid = Buffer.from(old.key, 'hex').toString('base64url')
+  const token = `${Buffer.from(JSON.stringify({ kid })).toString('base64url')}.e30.c2ln`
+  const secret = {
+    metadata: { namespace: 'ci', name: 'deploy' },
+    data: { token: Buffer.from(token).toString('base64') },
+  }
+  const api = {
+    async *each() {
+      yield secret
+    },
+  }
+  const more = { hosts: () => [], cluster: { api: async () => api } }
+  const state = tokens(item(next, 'primary'), item(old, 'trusted'))
+  const { nobodyHoldsTheOld } = keysets.tokens
+  const error = await t.throwsAsync<RekeyError>(async () => nobodyHoldsTheOld.run(context(state, more)))
+  t.is(error?.code, 'keysets.old-in-use')
+  t.regex(error?.message ?? '', /would be refused: Secret ci\/deploy$/)
+  t.regex(error?.hint ?? '', /accept: \[token\/Secret ci\/deploy\]/)
+  t.true(conditionVariables.accept.safeParse(['token/Secret ci/*']).success, 'what is to be accepted may be')
+  await t.notThrowsAsync(async () =>
+    nobodyHoldsTheOld.run(context(state, { ...more, vars: { accept: ['token/Secret ci/*'], items: [] } })),
+  )
+})
+
+test('an API server without a file of keys is refused: it goes by its serving key', async t => {
+  const layout = { host: 'm1', components: { 'kube-apiserver': { files: [] } } }
+  const state = tokens(item(old, 'primary'))
+  const ctx = context(state, {
+    hosts: () => [{ name: 'm1' }],
+    registered: (step: string) => (step === lookStep ? [state] : { layout }),
+  })
+  const error = await t.throwsAsync<RekeyError>(async () => keysets.tokens.verifiable.run(ctx))
+  t.is(error?.code, 'keysets.none')
+})
+
+test('where a CA’s own key signs tokens, and where API servers are units, it is refused', t => {
+  const file = (role: string, path: string, key?: string) => ({
+    role,
+    path,
+    real: path,
+    ...(key && { key: { path: key, real: key } }),
+  })
+  const withKey = (kind: string, key: string) => ({
+    host: 'm1',
+    components: {
+      'kube-apiserver': { component: 'kube-apiserver', runs: { kind }, files: [file('service-account-sign', key)] },
+      'kube-controller-manager': {
+        ...{ component: 'kube-controller-manager', runs: { kind } },
+        files: [file('signing', '/ssl/ca.pem', '/ssl/ca-key.pem')],
+      },
+    },
+  })
+  const refusing = (kind: string, key: string) => () =>
+    refuseUntriedTokens(
+      context(tokens(), { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: withKey(kind, key) }) }),
+    )
+  t.is(t.throws<RekeyError>(refusing('unit', '/ssl/ca-key.pem'))?.code, 'keysets.shared')
+  t.is(t.throws<RekeyError>(refusing('unit', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
+  t.notThrows(refusing('static-pod', '/ssl/sa-key.pem'))
+})
