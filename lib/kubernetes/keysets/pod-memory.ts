@@ -24,7 +24,7 @@ export async function podMemories(
   written: ReadonlyMap<string, Date>,
   signal?: AbortSignal,
 ): Promise<PodMemory[]> {
-  const published = new Map<string, Date>()
+  const published = new Map<string, Date | undefined>()
   const named = encodeURIComponent('metadata.name=kube-root-ca.crt')
   for await (const { metadata } of api.each(`/api/v1/configmaps?fieldSelector=${named}`, { signal }))
     published.set(metadata.namespace ?? '', writtenAt(metadata))
@@ -34,13 +34,15 @@ export async function podMemories(
   return found.toSorted((a, b) => a.since.getTime() - b.since.getTime())
 }
 
-function writtenAt(metadata: object): Date {
+/** When what is published took another's place; undefined where nothing else ever was. */
+function writtenAt(metadata: object): Date | undefined {
   const { creationTimestamp, managedFields = [] } = metadata as {
     creationTimestamp?: string
     managedFields?: { time?: string }[]
   }
-  const times = [creationTimestamp, ...managedFields.map(({ time }) => time)].map(time => Date.parse(time ?? ''))
-  return new Date(Math.max(...times.filter(time => !Number.isNaN(time))))
+  const times = managedFields.map(({ time }) => Date.parse(time ?? '')).filter(time => !Number.isNaN(time))
+  const last = Math.max(...times)
+  return last > Date.parse(creationTimestamp ?? '') + clocks ? new Date(last) : undefined
 }
 
 interface Volume {

@@ -67,6 +67,12 @@ test('they are read of the whole cluster, by when each namespace got its CAs', a
     metadata: { name: 'kube-root-ca.crt', creationTimestamp: time(-9_000), managedFields } as never,
   })
   server.put('/api/v1/namespaces/shop/pods', pod(-900, { one: -800, two: -850, late: 40 }))
+  // Here nothing else was ever published.
+  server.put('/api/v1/namespaces/new/configmaps', {
+    metadata: { name: 'kube-root-ca.crt', creationTimestamp: time(0), managedFields: [{ time: time(0) }] } as never,
+  })
+  const early = pod(-1, { early: 30 })
+  server.put('/api/v1/namespaces/new/pods', { ...early, metadata: { ...early.metadata, namespace: 'new', uid: 'u2' } })
   const found = await podMemories(server.api, new Map([['u1', after(20)]]))
   t.deepEqual(
     found.map(({ container }) => container),
