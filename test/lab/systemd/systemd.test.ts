@@ -47,7 +47,17 @@ test.serial(
   },
 )
 
+const kubeconfig = '/root/admin.kubeconfig'
+const onM1 = (...words: string[]) => lab.exec(name, 'm1', words)
+
 test.serial('it is rotated twice in a row, each time the whole of it, and undone', async t => {
+  // The administrator has another cluster in the same kubeconfig.
+  const config = (...words: string[]) => onM1('kubectl', '--kubeconfig', kubeconfig, 'config', ...words)
+  await config('set-cluster', 'far', '--server=https://far.example:6443')
+  await config('set-credentials', 'me', '--token=of-the-far-one')
+  await config('set-context', 'far', '--cluster=far', '--user=me', '--namespace=mine')
+  const withoutData = async () => (await onM1('cat', kubeconfig)).replaceAll(/(-data: )\S+/g, '$1')
+  const before = await withoutData()
   for (const round of ['first', 'second']) {
     const old = await takeOld(shape)
     const called = await rekey([...rotation(), '--output', 'json'])
@@ -56,6 +66,7 @@ test.serial('it is rotated twice in a row, each time the whole of it, and undone
     t.notRegex(called.stdout, /There is no kube-proxy/)
     const { folder } = eventOf(eventsOf(called), 'run.started')
     await assertRotated(shape, folder, old)
+    t.is(await withoutData(), before, 'what is not of this cluster')
     if (round === 'first') continue
     const undone = await rekey(['rollback', folder])
     t.is(undone.code, 0, saidBy(undone))
