@@ -1,5 +1,5 @@
-// A keyset rotated gracefully on a real cluster: each stage killed once and gone on with, undone once, and judged from outside. No API server
-// is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
+// A keyset rotated gracefully on a real cluster: each stage killed once and gone on with, undone once, and judged from outside. For a CA no API
+// server is started anew, and the old CA's certificates work until they are distrusted, and not a moment longer.
 import { strict as assert } from 'node:assert'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
@@ -69,24 +69,24 @@ const held = async () => {
   return [...new Set(await Promise.all(masters().map(master => on(shape, master, count))))].map(Number)
 }
 
-const words = (stage: string) => [
+const words = (stage: string, more: Record<string, unknown> = {}) => [
   'run',
   `${stage}-keysets`,
   '-i',
   lab.inventoryPath(shape.name),
   '-e',
-  'keysets=front-proxy-ca',
+  JSON.stringify({ keysets: 'front-proxy-ca', ...more }),
 ]
 
 /** Runs a stage, killed once as a step begins, and gone on with. Returns its folder. */
-async function killedOnce(stage: string, step: string): Promise<string> {
+async function killedOnce(stage: string, step: string, more: Record<string, unknown> = {}): Promise<string> {
   let killed = false
   const fatal = (event: RunEvent) => {
     if (killed || event.kind !== 'step.started' || event.step !== step) return false
     killed = true
     return true
   }
-  const first = await killedAt(words(stage), fatal)
+  const first = await killedAt(words(stage, more), fatal)
   assert.equal(first.code, null, `it was killed: ${saidBy(first)}`)
   const { folder } = eventOf(eventsOf(first), 'run.started')
   const called = await rekey(['resume', folder, '--output', 'json'])
@@ -98,8 +98,8 @@ async function killedOnce(stage: string, step: string): Promise<string> {
   return folder
 }
 
-async function stageRun(stage: string): Promise<void> {
-  const called = await rekey([...words(stage), '--output', 'json'])
+async function stageRun(stage: string, more: Record<string, unknown> = {}): Promise<void> {
+  const called = await rekey([...words(stage, more), '--output', 'json'])
   assert.equal(called.code, 0, saidBy(called))
 }
 
@@ -219,3 +219,65 @@ test.serial('finished, nothing is kept of the old CA, and it can’t be trusted 
   t.deepEqual(await statuses(`${old}/forged`), ['401'])
   extensionAnswered(t)
 })
+
+const oldKey = '/root/old-token-key'
+
+/** Keeps what somebody had in hand before: the key that signs tokens, a token of an account, the one of a Secret. */
+const keepOldKey = `set -e; export KUBECONFIG=/etc/kubernetes/admin.conf; rm -rf ${oldKey}; mkdir -m 700 ${oldKey}; cd ${oldKey}
+cp ${pki}/sa.key . ; kubectl create token default --duration=24h >bound
+kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >legacy`
+
+/** What each API server says to these, to a token forged with the old key just now, and to one that it signs itself. */
+const tokenStatuses = async (): Promise<Record<string, string[]>> => {
+  const addresses = shape.machines.filter(({ role }) => role === 'master').map(({ address }) => address)
+  const said = await on(
+    shape,
+    'm1',
+    `export KUBECONFIG=/etc/kubernetes/admin.conf; cd ${oldKey}
+url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
+kubectl create token default >new
+kid=$(openssl pkey -in sa.key -pubout -outform DER | openssl dgst -sha256 -binary | url)
+signed=$(printf '{"alg":"RS256","kid":"%s"}' "$kid" | url).$(cut -d. -f2 new)
+printf '%s.%s' "$signed" "$(printf %s "$signed" | openssl dgst -sha256 -sign sa.key -binary | url)" >forged
+for what in bound legacy forged new; do for address in ${addresses.join(' ')}; do
+curl -sk -o /dev/null -w "$what %{http_code}\\n" -H "Authorization: Bearer $(cat $what)" "https://$address:6443/api"
+done; done`,
+  )
+  const lines = said
+    .trim()
+    .split('\n')
+    .map(line => line.split(' ') as [string, string])
+  return Object.fromEntries(
+    [...Map.groupBy(lines, ([what]) => what)].map(([what, all]) => [what, [...new Set(all.map(([, code]) => code))]]),
+  )
+}
+
+test.serial(
+  'the key of tokens promoted, those of before work; who holds one is named; distrusted, every API server refuses them, and one that is forged',
+  async t => {
+    const tokens = { keysets: 'service-account' }
+    const kubectl = (script: string) =>
+      on(shape, 'm1', `set -e; export KUBECONFIG=/etc/kubernetes/admin.conf; ${script}`)
+    await on(shape, 'm1', keepOldKey)
+    await killedOnce('rotate', 'promote-put-the-token-keys-in-place', { ...tokens, until: 'promoted' })
+    t.deepEqual(await tokenStatuses(), { bound: ['200'], legacy: ['200'], forged: ['200'], new: ['200'] })
+
+    const refused = await rekey([...words('distrust', tokens), '--output', 'json'])
+    const { error } = eventOf(eventsOf(refused), 'run.finished')
+    t.is(error?.code, 'keysets.old-in-use', saidBy(refused))
+    t.regex(error?.message ?? '', /Secret canary-legacy\/caller-token/)
+    const beside = (await kubectl('kubectl -n canary-legacy get secrets -o name'))
+      .split('\n')
+      .find(name => /caller-token-/.test(name))
+    const secretName = beside?.replace('secret/', '')
+    const patch = JSON.stringify({
+      spec: { template: { spec: { volumes: [{ name: 'credentials', secret: { secretName } }] } } },
+    })
+    await kubectl(`kubectl -n canary-legacy patch deployment legacy-token-caller -p '${patch}'
+kubectl -n canary-legacy rollout status deployment legacy-token-caller --timeout=180s
+kubectl -n canary-legacy delete secret caller-token`)
+
+    await stageRun('distrust', { ...tokens, accept: ['token/Secret canary/caller-token'] })
+    t.deepEqual(await tokenStatuses(), { bound: ['401'], legacy: ['401'], forged: ['401'], new: ['200'] })
+  },
+)
