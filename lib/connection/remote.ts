@@ -41,7 +41,8 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
 
   const start = (pieces: TemplateStringsArray, values: unknown[], options: RemoteOptions): ProcessPromise => {
     const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd, environment } = options
-    const { signal } = observer
+    const left = new AbortController()
+    const signal = observer.signal ? AbortSignal.any([observer.signal, left.signal]) : left.signal
     if (environment && !connection.local) throw notThere(connection, environment)
     const spawn = (line: string) => {
       const remote = connection.spawn(line, { signal, timeout, environment, once: true })
@@ -91,6 +92,7 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
       : commandLine(pieces, values)
     const started = zx(zxOptions as unknown as Partial<ZxOptions>)`${line}`
     pipeOnHost(started, make({}))
+    endWhenLeft(started, left)
     return started
   }
   return make({})
@@ -124,6 +126,27 @@ function pipeOnHost(started: ProcessPromise, $: Remote): void {
   const [stdout, stderr, stdall] = [here.stdout, here.stderr, here.stdall].map(onHost)
   const value = Object.assign(onHost(here), { stdout, stderr, stdall })
   Object.defineProperty(started, 'pipe', { configurable: true, value })
+}
+
+/** Ends a command whose lines somebody began to read and then left (`break`): it may print for ever, and nobody hears of it any more. */
+function endWhenLeft(started: ProcessPromise, left: AbortController): void {
+  const lines = started[Symbol.asyncIterator].bind(started)
+  const value = (): AsyncIterableIterator<string> => {
+    const inner = lines()
+    return {
+      next: () => inner.next(),
+      return: async () => {
+        // How it ends is nobody's business then.
+        started.catch(() => {})
+        left.abort()
+        return inner.return?.() ?? { done: true, value: undefined }
+      },
+      [Symbol.asyncIterator]() {
+        return this
+      },
+    }
+  }
+  Object.defineProperty(started, Symbol.asyncIterator, { configurable: true, value })
 }
 
 /** What is piped into what, as zx notes it. */

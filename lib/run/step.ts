@@ -46,6 +46,8 @@ interface Tries {
   isOpen(error: Error): boolean
   /** A text as it may be told. */
   shorten(text: string): string
+  /** Resolves once no command runs that was begun beside the one that failed. */
+  settled(): Promise<void>
 }
 
 const defaultRetries = 3
@@ -87,7 +89,9 @@ export async function executeStep(
   let returns = 0
   let delegate: string | undefined
   const shorten = (text: string) => options.shorten(text, { play, step: one.id, host: host.name })
-  const tries: Tries = { made: 0, shorten, isOpen: error => isOpen(error) }
+  const settled = () =>
+    commands.ended(() => line('log')('a command that was begun beside what failed goes on: it is waited for'))
+  const tries: Tries = { made: 0, shorten, isOpen: error => isOpen(error), settled }
   const how = () => ({ ...(delegate ? { delegate } : {}), ...(tries.made > 1 ? { tries: tries.made } : {}) })
   const contextOn = async (target: Host): Promise<AnyContext> => {
     connection = await sessions.open(target)
@@ -118,7 +122,12 @@ export async function executeStep(
     const { delegateTo } = one
     delegate = typeof delegateTo === 'function' ? delegateTo(await contextOn(host)) : delegateTo
     const context = await contextOn(delegate === undefined ? host : hostNamed(options.inventory, delegate))
-    const attempt = () => runTries(one, context, run, tries)
+    const attempt = () =>
+      runTries(one, context, run, tries).catch(async thrown => {
+        // What comes after a failure finds nothing of the step still at work.
+        await settled()
+        throw thrown
+      })
     const result = await within(placeOf(one, host, play, options), async () => {
       const done = await (options.check ? predictStep(one, context, attempt, run) : doStep(one, context, attempt))
       await commands.ended(() => context.log('a command that nobody waits for goes on: write an await before it'))
@@ -255,6 +264,7 @@ async function runTries(one: SelectedStep, context: AnyContext, run: StepRun, tr
       context.log(
         `try ${tries.made} of ${most} failed: ${tries.shorten(error.message)}; again in ${formatDuration(delay)}`,
       )
+      await tries.settled()
       await pause(delay, undefined, { signal })
     }
   }

@@ -84,6 +84,17 @@ test('a command without await that outlives its step is part of it: it ends befo
   )
 })
 
+test('a command whose lines are left ends with that; one beside a command that failed is waited for, before a try and before what follows', async t => {
+  const ran = await runs(
+    `S('a', async ({ $ }) => { for await (const line of $\`echo $$ >\${flag}-pid; yes\`) if (line === 'y') break }),
+     S('b', ({ $ }) => $\`for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat \${flag}-pid) 2>/dev/null || exit 0; sleep 0.2; done; exit 1\`),
+     step('C', { id: 'c', retries: 1, delay: 10, ignoreErrors: true, run: ({ $ }) => Promise.all([$\`test ! -e \${flag}-at || touch \${flag}-twice; exit 3\`, $\`touch \${flag}-at; sleep 0.5; rm \${flag}-at\`]) }),
+     S('d', ({ $ }) => $\`test ! -e \${flag}-at && test ! -e \${flag}-twice\`)`,
+  )
+  assertInOrder(t, ran, 0)
+  t.deepEqual(ran.ends, ['connect ok', 'a changed', 'b changed', 'c failed', 'd changed'], ran.called.stdout)
+})
+
 test('what fails in a timer, and a promise that is rejected while its own step goes on, fail their steps', async t => {
   const late = await runs(
     `S('a', () => { setTimeout(() => { throw new Error('late') }, 200) }), S('b', untilSomethingFailed), S('c', () => {})`,

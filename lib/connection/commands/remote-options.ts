@@ -36,7 +36,7 @@ const known: { readonly [Name in keyof Required<RemoteOptions>]: readonly [strin
 /** What zx calls otherwise, or what a command on a host can't have. */
 const otherwise: ReadonlyMap<string, string> = new Map([
   ['env', 'Set variables in the command itself: env NAME=value command.'],
-  ['signal', 'A command is ended with its step, or by timeout.'],
+  ['signal', 'Bound a command by timeout, or leave the loop that reads its lines (break): its step waits for its end.'],
   ['shell', 'Commands run in /bin/sh: call another one in the command itself.'],
 ])
 
