@@ -74,5 +74,7 @@ _s=; _t=
 _label() {
 ! selinuxenabled 2>/dev/null && return
 _like=$1; { [ -f "$_like" ] && [ ! -L "$_like" ]; } || _like=..
-chcon -Rh --reference="$_like" -- "$2"
+chcon -Rh --reference="$_like" -- "$2" 2>/dev/null && return
+# Some file systems have one label for all, and let nobody set another.
+[ "$(stat -c %C -- "$_like")" = "$(stat -c %C -- "$2")" ] || chcon -Rh --reference="$_like" -- "$2"
 }`

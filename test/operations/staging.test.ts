@@ -15,7 +15,8 @@ function watchSyncs(folder: string) {
   const programs = {
     sync: `echo "$PWD $*" >>${log}\nPATH=\${PATH#*:} exec sync "$@"`,
     selinuxenabled: 'exit 0',
-    chcon: `echo "$(cd .. && pwd) $*" >>${labels}`,
+    // One file system has one label for all, and lets nobody set another.
+    chcon: `echo "$(cd .. && pwd) $*" >>${labels}; case $(cd .. && pwd) in */two) echo 'not supported' >&2; exit 1;; esac`,
   }
   for (const [name, script] of Object.entries(programs))
     writeFileSync(join(folder, 'bin', name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
