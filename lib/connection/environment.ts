@@ -16,8 +16,8 @@ function isKey(value: string): boolean {
   return /^\s*(\{|-----BEGIN )/.test(value)
 }
 
-/** The password in an address. */
-const inAddress = /^[a-z][a-z0-9+.-]{0,30}:\/\/[^\s/?#@:]{0,300}:([^\s/?#@]{1,1000})@/i
+/** User and password in an address. */
+const inAddress = /^[a-z][a-z0-9+.-]{0,30}:\/\/([^\s/?#@:]{0,300}):([^\s/?#@]{1,1000})@/i
 /** Shorter values are words that stand everywhere; where one of them is used as a secret, it is told there. */
 const shortestTold = 8
 
@@ -39,8 +39,9 @@ export function tellSecretsOf(environment: NodeJS.ProcessEnv): void {
   const tell = (value: string) => value.length >= shortestTold && tellSecret(value)
   for (const [name, value = ''] of Object.entries(environment)) {
     if (isSecret(name, value)) tell(value)
-    const password = inAddress.exec(value)?.[1]
-    if (password !== undefined) for (const one of new Set([password, decoded(password)])) tell(one)
+    const [, user, password] = inAddress.exec(value) ?? []
+    // One that is the user's name, as examples have it, is a word that stands everywhere.
+    if (password !== undefined && password !== user) for (const one of new Set([password, decoded(password)])) tell(one)
   }
 }
 

@@ -77,10 +77,12 @@ test('the password in an address is told: a command gets the address, and may pr
   tellSecretsOf({
     HTTPS_PROXY: 'http://me:of%2Fthe-proxy@127.0.0.1:1',
     DATABASE_URL: 'postgres://u:of-a-database@h/db',
+    // A word that stands everywhere.
+    QUEUE_URL: 'amqp://rabbitmq:rabbitmq@h',
   })
   t.deepEqual(withoutSecrets({ HTTPS_PROXY: 'http://me:x@h' }), { HTTPS_PROXY: 'http://me:x@h' })
   t.is(
-    redactor().text('http://me:of%2Fthe-proxy@127.0.0.1:1 of/the-proxy postgres://u:of-a-database@h/db'),
-    'http://me:«redacted»@127.0.0.1:1 «redacted» postgres://u:«redacted»@h/db',
+    redactor().text('http://me:of%2Fthe-proxy@127.0.0.1:1 of/the-proxy postgres://u:of-a-database@h/db rabbitmq'),
+    'http://me:«redacted»@127.0.0.1:1 «redacted» postgres://u:«redacted»@h/db rabbitmq',
   )
 })
