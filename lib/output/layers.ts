@@ -1,4 +1,5 @@
 // What a text says once control characters, or escapes of JSON, shells, addresses and XML, are taken out, and where each character stood.
+import { isUtf8 } from 'node:buffer'
 import { endOfControl, hasControls, isControl } from './control.ts'
 
 /** A text made of another one. */
@@ -140,15 +141,25 @@ function putBytes(
   width: number,
 ) {
   layer.keep(index, index + run.length)
-  const decoded = Buffer.from(bytes).toString('utf8')
+  const raw = Buffer.from(bytes)
   // Which of several bytes a character is of matters little: the whole run is replaced, or none of it.
   const starts: number[] = []
-  let count = 0
-  for (const character of decoded) {
-    for (let unit = 0; unit < character.length; unit++) starts.push(count)
-    count += Buffer.byteLength(character)
+  let decoded = ''
+  for (let at = 0; at < raw.length; ) {
+    const whole = raw.subarray(at, at + lengthOf(raw[at]!))
+    // One mark for several bytes that are none, as decoders have it, would shift the places.
+    const character = isUtf8(whole) ? whole.toString() : '\ufffd'
+    for (let unit = 0; unit < character.length; unit++) starts.push(at)
+    decoded += character
+    at += isUtf8(whole) ? whole.length : 1
   }
   layer.put(decoded, unit => Math.min(index + width * starts[unit]!, index + run.length))
+}
+
+/** How many bytes a character has in UTF-8 that begins with this one. */
+function lengthOf(byte: number): number {
+  if (byte < 0xc0) return 1
+  return byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4
 }
 
 function withSingleQuotes(text: string): Layer {

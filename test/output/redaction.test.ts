@@ -82,6 +82,13 @@ for (const [way, written] of Object.entries(ways)) {
   })
 }
 
+test('a secret in byte escapes is replaced behind bytes that are no text, and they are not', t => {
+  const escapes = [...Buffer.from(odd)].map(byte => `\\x${byte.toString(16).padStart(2, '0')}`).join('')
+  const before = '\\xff\\xc3\\xe2\\x28'.repeat(10)
+  t.is(knowing(odd).text(`it is <${before}${escapes}${before}>`), `it is <${before}${mark}${before}>`)
+  t.is(knowing(odd).text(`${'%ff%fe'.repeat(10)}${escapes.replaceAll('\\x', '%')}`), `${'%ff%fe'.repeat(10)}${mark}`)
+})
+
 test('a secret with blanks or quotes is replaced as a form, a shell and YAML write it', t => {
   const redact = knowing('correct horse battery', "it's-a-secret")
   t.is(redact.text('a=correct+horse+battery&b=1'), `a=${mark}&b=1`)
