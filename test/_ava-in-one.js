@@ -1,8 +1,8 @@
 // ava as a test process loads it, in one file: the four hundred that it lies in are looked for and read in half of the time that such a process
 // takes to start, and there are a hundred and fifty of them. JavaScript, since ava's configuration and each test process load it first of all.
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 const modules = join(import.meta.dirname, '..', 'node_modules')
@@ -26,6 +26,7 @@ export async function makeAvaInOne() {
       banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
     })
     writeFileSync(join(made, 'package.json'), '{ "type": "module" }')
+    mkdirSync(dirname(folder), { recursive: true })
     renameSync(made, folder)
   } catch (error) {
     rmSync(made, { recursive: true, force: true })
