@@ -90,7 +90,20 @@ real('a time-out ends all that a command started, also what minds no TERM and wh
   t.deepEqual(await leftOf(bench.folder), [])
 })
 
-real('so does Ctrl-C: exit 130 comes when nothing of it runs any more', async t => {
+real('so does leaving the loop over its lines, and its step ends then', async t => {
+  const { bench } = t.context
+  const path = bench.playbook(
+    playbookOf(
+      `async ({ $ }) => { for await (const line of $\`${stubborn(bench.folder)}\`) if (line === 'begun') break }`,
+    ),
+  )
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory])
+  t.is(code, 0, stdout)
+  t.regex(stdout, /changed +S1 \[h1\]/)
+  t.deepEqual(await leftOf(bench.folder), [])
+})
+
+real('and Ctrl-C: exit 130 comes when nothing of it runs any more', async t => {
   const { bench } = t.context
   const path = bench.playbook(playbookOf(`({ $ }) => $\`${stubborn(bench.folder)}\``))
   const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
