@@ -1,4 +1,5 @@
 // `rekey kubeconfig`: what users of a cluster are handed: whom they are to trust now, and credentials where they are asked for.
+import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { RekeyError } from '../../errors.ts'
 import { clustersOf, kubeconfigText, type NamedCluster, withTrust } from '../../kubernetes/api/kubeconfig-text.ts'
@@ -17,8 +18,8 @@ interface KubeconfigOptions extends InventoryOptions, Omit<ConnectionOptions, 'u
   remoteUser?: string
   admin?: boolean
   user?: string
-  group: string[]
-  ttl: number
+  group?: string[]
+  ttl?: number
   merge?: string
   output?: string
   cluster?: string
@@ -28,8 +29,9 @@ interface KubeconfigOptions extends InventoryOptions, Omit<ConnectionOptions, 'u
   forks: number
 }
 
-/** Where it is written where nothing else is said. */
+/** Where it is written where nothing else is said, and how long credentials hold then. */
 const usualFile = 'kubeconfig'
+const usualTtl = '8h'
 
 /** The command `rekey kubeconfig`, for `lib/cli/main.ts` to mount. */
 export function kubeconfigCommand(): Command {
@@ -44,17 +46,13 @@ export function kubeconfigCommand(): Command {
       ]),
     )
     .option('--user <name>', 'credentials for somebody of this name')
-    .option('--group <name>', 'who is in this group; may be given several times', collect, [])
-    .addOption(
-      new Option('--ttl <duration>', 'how long the credentials hold')
-        .argParser(readDuration)
-        .default(readDuration('8h'), '8h'),
-    )
+    .option('--group <name>', 'who is in this group; may be given several times', collect)
+    .option('--ttl <duration>', `how long the credentials hold (default: ${usualTtl})`, readDuration)
     .addOption(
       new Option(
         '--merge <file>',
         "give a cluster's entry in this kubeconfig the trust of now, and leave the rest",
-      ).conflicts(['admin', 'user', 'group']),
+      ).conflicts(['admin', 'user', 'group', 'ttl']),
     )
     .option('-o, --output <file>', `write it there (default: ${usualFile}; with --merge that file); - is stdout`)
     .option('--cluster <name>', 'what the cluster is called in it')
@@ -73,7 +71,10 @@ the API (certificates.k8s.io) as the administrator.`,
     )
     .action(async (options: KubeconfigOptions) => {
       const { remoteUser, masters } = options
-      process.exitCode = await reading(masters, { ...options, user: remoteUser }, cluster => hand(cluster, options))
+      const target = targetOf(options)
+      process.exitCode = await reading(masters, { ...options, user: remoteUser }, cluster =>
+        hand(cluster, options, target),
+      )
     })
 }
 
@@ -86,22 +87,37 @@ function readDuration(value: string): number {
   return duration
 }
 
-async function hand(cluster: Reading, options: KubeconfigOptions): Promise<number> {
-  const { user, group, merge, output = merge ?? usualFile } = options
-  if (user === undefined && group.length > 0)
-    throw new RekeyError('--group says in which groups a --user is', {
-      code: 'cli.kubeconfig',
-      hint: 'Add --user NAME.',
-    })
-  const isOwn = merge !== undefined && output === merge
+/** Where it goes, and the kubeconfig that is given the trust of now; whether that is the same file. */
+interface Target {
+  readonly output: string
+  readonly before?: string
+  readonly isOwn: boolean
+}
+
+/** Where it is to go, before anybody is asked anything. Throws `RekeyError` where the options don't go together, or a file can't be what it is to be. */
+function targetOf({ admin, user, group, ttl, merge, output = merge ?? usualFile, force }: KubeconfigOptions): Target {
+  const code = 'cli.kubeconfig'
+  if (user === undefined && group !== undefined)
+    throw new RekeyError('--group says in which groups a --user is', { code, hint: 'Add --user NAME.' })
+  if (!admin && user === undefined && ttl !== undefined)
+    throw new RekeyError('--ttl says how long credentials hold', { code, hint: 'Add --admin, or --user NAME.' })
   const before = merge === undefined ? undefined : readOwnFile(merge)
-  if (output !== '-' && !isOwn && !options.force) requireFree(output)
+  const isOwn = merge !== undefined && resolve(output) === resolve(merge)
+  if (output !== '-' && !isOwn) requireFree(output, force)
+  return { output, isOwn, ...(before !== undefined && { before }) }
+}
+
+async function hand(cluster: Reading, options: KubeconfigOptions, target: Target): Promise<number> {
+  const { output, before, isOwn } = target
   const found = await lookAtAccess(cluster)
   const text =
     before === undefined ? await made(cluster, found, options) : await merged(cluster, found, before, options)
   if (output === '-') give(text)
-  else {
-    writeOwnFile(output, text, options.force === true || isOwn)
+  else if (isOwn) {
+    const isWritten = writeOwnFile(output, text, 'itself')
+    tell(`${output} is ${isWritten ? 'written, for whom it was' : 'as it is to be, and is not written'}`)
+  } else {
+    writeOwnFile(output, text, options.force ? 'another' : 'nothing')
     tell(`${output} is written, for you alone`)
   }
   const { trusted, behind } = found.access
@@ -122,44 +138,58 @@ async function made(cluster: Reading, found: FoundAccess, options: KubeconfigOpt
     ? asAdministrator(administrator)
     : options.user === undefined
       ? undefined
-      : { name: options.user, organizations: options.group }
+      : { name: options.user, organizations: options.group ?? [] }
   if (!who) {
     await knownOn(cluster, found)
     return kubeconfigText(reached)
   }
-  const { by, ...user } = await issueTo(cluster, found, who, options.ttl)
+  const { by, ...user } = await issueTo(cluster, found, who, options.ttl ?? readDuration(usualTtl))
   const groups = who.organizations.length > 0 ? ` (${who.organizations.join(', ')})` : ''
   tell(`${who.name}${groups} until ${parseCertificate(user.certificate).notAfter.toISOString()}, signed by ${by}`)
   tell(`${(await knownOn(cluster, found, user)).join(', ')}: the API server knows them by this name`)
   return kubeconfigText(reached, user)
 }
 
-/** Somebody's kubeconfig with the trust of now in the entries of this cluster: those of the name that is given, else those with one of its CAs, or its server. */
+/** Somebody's kubeconfig with the trust of now, which is seen to be that of API servers. */
 async function merged(
   cluster: Reading,
   found: FoundAccess,
   before: string,
   options: KubeconfigOptions,
 ): Promise<string> {
+  const { text, clusters } = withTrustOfNow(cluster, found, before, options)
+  await knownOn(cluster, found)
+  tell(`${text === before ? 'As it was' : 'Renewed'}: the CAs of ${clusters.join(', ')}`)
+  return text
+}
+
+/**
+ * The trust of now in the entries of this cluster: those of the name that is given, else those with one of its CAs, or its server. An address of
+ * loopback is its server only where it is given by an option: what listens there on the machine of somebody else may be any cluster's.
+ * @throws RekeyError where none of them is known to be its
+ */
+export function withTrustOfNow(
+  cluster: Pick<Reading, 'masters'>,
+  found: Pick<FoundAccess, 'access' | 'administrator'>,
+  before: string,
+  options: Pick<KubeconfigOptions, 'merge' | 'cluster' | 'server'>,
+): ReturnType<typeof withTrust> {
   const { access, administrator } = found
   const file = options.merge ?? ''
   const keys = new Set(access.keyset.items.map(({ key }) => key))
-  const servers = new Set([options.server, servedTo(cluster), administrator.server].flatMap(url => originOf(url) ?? []))
+  const known = [servedTo(cluster), administrator.server].filter(url => !isLoopback(url))
+  const servers = new Set([options.server, ...known].flatMap(url => originOf(url) ?? []))
   const isMeant = ({ name, server, authorities }: NamedCluster) =>
     options.cluster === undefined
       ? authorities.some(pem => keys.has(publicKeyOf(pem) ?? '')) || servers.has(originOf(server) ?? '-')
       : name === options.cluster
-  const { text, clusters } = withTrust(before, file, access.bundle, isMeant)
-  if (clusters.length === 0) {
-    const there = clustersOf(before, file).map(({ name, server }) => `${name} (${server ?? 'no server'})`)
-    throw new RekeyError(`none of the clusters in ${file} is known to be this one`, {
-      code: 'kubeconfig.no-cluster',
-      hint: there.length > 0 ? `Say by --cluster which it is: ${there.join(', ')}.` : 'It has none at all.',
-    })
-  }
-  await knownOn(cluster, found)
-  tell(`${text === before ? 'As it was' : 'Renewed'}: the CAs of ${clusters.join(', ')}`)
-  return text
+  const renewed = withTrust(before, file, access.bundle, isMeant)
+  if (renewed.clusters.length > 0) return renewed
+  const there = clustersOf(before, file).map(({ name, server }) => `${name} (${server ?? 'no server'})`)
+  throw new RekeyError(`none of the clusters in ${file} is known to be this one`, {
+    code: 'kubeconfig.no-cluster',
+    hint: there.length > 0 ? `Say by --cluster which it is: ${there.join(', ')}.` : 'It has none at all.',
+  })
 }
 
 /** Where users reach the API. Throws `RekeyError` where all that is known is how its own machine does. */
@@ -171,15 +201,19 @@ function serverOf(cluster: Reading, administrator: Administrator, options: Kubec
       code: 'kubeconfig.server',
       hint: 'Write it as https://HOST:PORT.',
     })
-  if (options.server !== undefined || !/^(localhost|127\.|\[::1\])/.test(new URL(origin).hostname)) return server
+  if (options.server !== undefined || !isLoopback(origin)) return server
   throw new RekeyError(`the administrator reaches the API at ${server}, and users can't`, {
     code: 'kubeconfig.server',
     hint: 'Say by --server, or by api_server in the inventory, where they do.',
   })
 }
 
-const servedTo = ({ masters: [master] }: Reading): string | undefined =>
+const servedTo = ({ masters: [master] }: Pick<Reading, 'masters'>): string | undefined =>
   typeof master?.vars['api_server'] === 'string' ? master.vars['api_server'] : undefined
+
+/** Whether an address leads each machine to itself. */
+const isLoopback = (url: string | undefined) =>
+  /^(localhost|127\.|0\.0\.0\.0|\[::1?\])/.test(URL.parse(url ?? '')?.hostname ?? '')
 
 function originOf(url: string | undefined): string | undefined {
   const parsed = URL.parse(url ?? '')

@@ -25,7 +25,7 @@ export interface Administrator {
   /** The name of the cluster there, and where they reach it. */
   readonly cluster: string
   readonly server: string
-  /** PEM; none where they come by a token. */
+  /** PEM; none where they come by a token, a password or a program. */
   readonly certificate?: string
 }
 
@@ -91,9 +91,13 @@ async function publishedIn(api: KubernetesApi): Promise<SaidTrust[]> {
   return all.flat()
 }
 
-/** As whom the administrator comes: also where that is by a token. */
-export function asAdministrator({ certificate }: Administrator): Who {
-  if (certificate === undefined) return { name: 'kubernetes-admin', organizations: ['system:masters'] }
+/** As whom the administrator comes. Throws `RekeyError` where no certificate says that. */
+export function asAdministrator({ certificate }: Pick<Administrator, 'certificate'>): Who {
+  if (certificate === undefined)
+    throw new RekeyError('the administrator comes by no certificate, and nothing else says who they are', {
+      code: 'kubeconfig.nameless-administrator',
+      hint: 'Say it by --user NAME and --group GROUP in place of --admin.',
+    })
   const { commonName, organizations } = parseCertificate(certificate, "the administrator's certificate")
   return { name: commonName, organizations }
 }
