@@ -214,6 +214,18 @@ test('a key is made, kept for root alone, and stands behind the old one; promote
   t.true(existsSync(signing))
 })
 
+test('a stage that was killed before its restarts, run anew, finds the files as wanted, and asks who goes by them all the same', async t => {
+  const { ctx, done, verifying, signing } = await master(item(old, 'primary'))
+  const { make, staged, promoted } = keysets.tokens
+  await done(make)
+  for (let times = 0; times < 2; times++) {
+    await done(staged.prepared)
+    await done(staged.placed)
+    t.deepEqual(staged.changes.files(ctx, 'm1'), [verifying])
+    t.deepEqual(promoted.changes.files(ctx, 'm1'), [signing])
+  }
+})
+
 test('whoever holds a token of the old key is named, unless they are accepted', async t => {
   const kid = Buffer.from(old.key, 'hex').toString('base64url')
   const token = `${Buffer.from(JSON.stringify({ kid })).toString('base64url')}.e30.c2ln`

@@ -108,9 +108,8 @@ export function rewritten<Needs extends OnHost<BackupVariables>>(
     },
     changes: {
       step: placedStep,
-      // Before they are written, all that may be.
-      files: (ctx, host) =>
-        ctx.registered<Swap>(preparedStep, host)?.rename ?? touched(ctx, host).map(({ path }) => path),
+      // All that it may change, and not what it did: a run that was killed before its restarts may have written them.
+      files: (ctx, host) => touched(ctx, host).map(({ path }) => path),
     },
   }
 }

@@ -1,10 +1,12 @@
 // Who holds a token that a key of before signed: pods, whose kubelets ask for others when they are started anew, and Secrets, beside which a
 // second one is made, since renewing one in place revokes at once what its users have.
 
+import { HostFailedError } from '../../../errors.ts'
 import { foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
 import {
   type HeldToken,
   keyOfHeader,
+  servedTokenKeys,
   tokenKeysOfHost,
   tokensOfSecrets,
 } from '../../../kubernetes/keysets/token-keys.ts'
@@ -14,8 +16,9 @@ import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { layoutOf, must } from '../../given/found.ts'
-import { isMaster, machines } from '../../given/hosts.ts'
+import { isMaster, machines, masters } from '../../given/hosts.ts'
 import { restartKubeletOf } from '../../restart/due.ts'
+import type { Key } from '../state.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
 
 /** The tokens that pods and Secrets hold now, and what could not be read of them. */
@@ -181,6 +184,7 @@ export const besides: StepDefinition<OnCluster> = {
     }
   },
   rollback: async ctx => {
+    await requireServed(ctx, before(ctx))
     const api = await ctx.cluster.api()
     const { id } = nextKey(ctx)
     for await (const { metadata } of api.each(
@@ -188,7 +192,27 @@ export const besides: StepDefinition<OnCluster> = {
     )) {
       const first = metadata.annotations?.[beside]
       if (first === undefined || metadata.name !== besideOf(first, id)) continue
-      await api.delete(`/api/v1/namespaces/${metadata.namespace}/secrets/${metadata.name}`)
+      const path = `/api/v1/namespaces/${metadata.namespace}/secrets`
+      if (await foundAt(api, `${path}/${first}`)) await api.delete(`${path}/${metadata.name}`)
+      else
+        ctx.log(
+          `Secret ${metadata.namespace}/${metadata.name} stays: ${first}, beside which it was made, is gone, and its users have no other`,
+        )
     }
   },
+}
+
+/** Fails where an API server does not verify tokens by these keys any more: who goes back to them would be refused. */
+async function requireServed(ctx: OnCluster, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> {
+  for (const host of ctx.hosts(masters)) {
+    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
+    const served = await servedTokenKeys(await ctx.cluster.apiOf(host))
+    const gone = keys.filter(({ key }) => !served.includes(key)).map(({ id }) => id)
+    if (gone.length === 0) continue
+    throw new HostFailedError(`the API server of ${host.name} knows no tokens of ${gone.join(', ')} any more`, {
+      code: 'rollback.changed',
+      host: host.name,
+      hint: 'Was another stage run since? Undo that first.',
+    })
+  }
 }
