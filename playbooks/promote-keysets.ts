@@ -16,6 +16,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See whether the API may be away, where it must be', keysets.swapRestarts.mayBeAway),
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),
       step('Every server lets in a client of the new CA', stages.nextEverywhere),
@@ -54,9 +55,5 @@ export default playbook({
       step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
     ]),
   ],
-  report: keysets.reportOf([
-    ['now', 'the new ones sign; old and new are trusted. It may stay like this.'],
-    ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
-    ['back', 'rekey rollback of this run'],
-  ]),
+  report: keysets.reportOf(keysets.oncePromoted, keysets.swapRestarts),
 })

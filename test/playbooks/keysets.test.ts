@@ -47,6 +47,15 @@ for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
   })
 }
 
+for (const name of ['stage', 'promote', 'distrust', 'trust']) {
+  test(`${name}-keysets asks whether the only API server may be away before it changes anything`, async t => {
+    const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))
+    const steps = playbook.plays.flatMap(play => stepsOf(play))
+    const asked = steps.findIndex(({ title }) => title === 'See whether the API may be away, where it must be')
+    t.true(asked >= 0 && asked < steps.findIndex(({ readOnly }) => !readOnly), `${asked}`)
+  })
+}
+
 const { playbook: whole } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/rotate-keysets.ts'))
 const wholeSteps = whole.plays.flatMap(play => stepsOf(play))
 

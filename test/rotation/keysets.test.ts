@@ -103,6 +103,25 @@ test('a file that somebody has changed since it was read is left alone, on the w
   t.is(readFileSync(path, 'utf8'), old + foreign)
 })
 
+test('an old CA that masters kept, and keep no more, is not put back: what was finished stays so', async t => {
+  const { path, ctx: host } = await hostWith(next, held => held)
+  const state = keyset({
+    items: [item(next, 'primary'), { ...item(old, 'trusted'), kept: true }],
+    bundles: { m1: { [path]: [old, next] } },
+  })
+  const session = await localSession()
+  const { registered } = host as { registered: (step: string) => unknown }
+  const ctx = {
+    ...(host as object),
+    registered: (step: string) => (step === lookStep ? [state] : registered(step)),
+    ...{ hosts: () => [{ name: 'm1' }], on: async () => session },
+  } as never
+  const error = await t.throwsAsync<RekeyError>(async () => stages.distrust.rollback?.(ctx))
+  t.is(error?.code, 'rollback.changed')
+  t.regex(error?.hint ?? '', /finish-keysets/)
+  t.is(readFileSync(path, 'utf8'), next)
+})
+
 test('a file with a second name is refused, and both names are said: whoever watches it would hear of nothing', async t => {
   const { path, ctx, step } = await hostWith(old, held => [...held, next])
   linkSync(path, `${path}.bak`)

@@ -154,7 +154,8 @@ function ofTokens({ host, tokens, served }: KeysOfHost, sets: Sets): void {
     const [key] = keys
     if (signs && key !== undefined) uses.push({ where: `${host}:${path}`, host, component, as: 'signs', key })
   }
-  for (const one of tokens?.tokens ?? []) uses.push({ ...one, component: 'token of a pod', as: 'holds' })
+  for (const { pod, ...one } of tokens?.tokens ?? [])
+    uses.push({ ...one, component: `token of a ${pod === undefined ? 'network plugin' : 'pod'}`, as: 'holds' })
 }
 
 /** Where the cluster itself publishes its CAs, by object and field. */

@@ -1,12 +1,14 @@
 # Prints the public keys in files that tokens of service accounts are signed or verified with, and by which key the tokens are signed that
-# pods hold here. Never a line of a private key, and of tokens their first part alone, which is no secret.
-#   sh find-token-keys.sh KUBELET-FOLDER FILE…
+# pods hold here, wherever in a projected volume, and kubeconfigs of network plugins. Never a line of a private key or of another file, and of
+# tokens their first part alone, which is no secret.
+#   sh find-token-keys.sh KUBELET-FOLDER CNI-FOLDER FILE…
 #   == FILE            then PEM blocks: public keys and certificates; `?` where it holds a private key that nothing here can read
-#   .. HEADER FILE     the first part of a pod's token
+#   .. HEADER FILE     the first part of a token that lies there
 #   ~~ TIME FILE       when the CAs beside it were written last, in seconds
 export LC_ALL=C
 kubelet=$1
-shift
+cni=$2
+shift 2
 
 for file in "$@"; do
   printf '== %s\n' "$file"
@@ -18,10 +20,17 @@ for file in "$@"; do
     inside && !/[^ \t\rA-Za-z0-9+\/=-]/ { print }
     /^-----END / { inside = 0 }' "$file" 2>/dev/null
 done
-for file in "$kubelet"/pods/*/volumes/kubernetes.io~projected/*/token; do
-  [ -f "$file" ] || continue
-  IFS=. read -r header rest <"$file" || [ -n "$header" ] || continue
-  printf '.. %s %s\n' "$header" "$file"
-  [ -f "${file%token}ca.crt" ] && printf '~~ %s %s\n' "$(stat -Lc %Y "${file%token}ca.crt")" "${file%token}ca.crt"
+IFS=
+jwt='eyJ[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+'
+# A pod says what its token is called, and in which folder of the volume it lies. What is no token is not printed: Secrets lie there, too.
+find -L "$kubelet"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 3 -name '..*' -prune -o -type f -exec grep -lsE "^$jwt\$" {} + </dev/null 2>/dev/null |
+  while read -r file; do
+    printf '.. %s %s\n' "$(grep -m1 -oE "^$jwt\$" "$file" | cut -d. -f1)" "$file"
+    ca=${file%/*}/ca.crt
+    [ -f "$ca" ] && printf '~~ %s %s\n' "$(stat -Lc %Y "$ca")" "$ca"
+  done 2>/dev/null
+for file in "$cni"/*kubeconfig* "$cni"/*/*kubeconfig*; do
+  [ -f "$file" ] && grep -oE "token[\"']?: *[\"']?$jwt" "$file" </dev/null | grep -oE "$jwt" | cut -d. -f1 |
+    while read -r header; do printf '.. %s %s\n' "$header" "$file"; done
 done 2>/dev/null
 printf '.. end\n'

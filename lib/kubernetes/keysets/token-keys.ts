@@ -23,12 +23,14 @@ export interface HeldToken {
   readonly where: string
   readonly host?: string
   readonly key: string
+  /** The uid of the pod to which a kubelet gave it, and gives others; that of a Secret, and of a network plugin, no kubelet renews. */
+  readonly pod?: string
 }
 
 /** What of a machine has to do with tokens. */
 export interface TokenKeysOfHost {
   readonly files: readonly TokenKeyFile[]
-  /** Those that its pods hold. */
+  /** Those that its pods hold, and kubeconfigs of network plugins. */
   readonly tokens: readonly HeldToken[]
   /** When the CAs that a pod has beside a token were written there last, by the pod's uid: the latest, of several. */
   readonly written?: ReadonlyMap<string, Date>
@@ -38,11 +40,15 @@ export interface TokenKeysOfHost {
 export const kubeletRoot = ({ components }: Pick<HostLayout, 'components'>): string =>
   components.kubelet?.flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
 
-/** Reads the token keys of a machine, and by which keys the tokens of its pods are signed. What can't be read is told to `missed`. */
+/** Where network plugins have their kubeconfigs: Calico's holds a token. */
+export const cniFolder = '/etc/cni/net.d'
+
+/** Reads the token keys of a machine, and by which keys the tokens on it are signed. What can't be read is told to `missed`. */
 export async function tokenKeysOfHost(
   { $, host: { name: host } }: Pick<HostSession, '$' | 'host'>,
   { components }: HostLayout,
   missed: (text: string) => void,
+  cni = cniFolder,
 ): Promise<TokenKeysOfHost> {
   const named = Object.values(components).flatMap(found =>
     (found?.files ?? []).flatMap(({ role, real }) =>
@@ -55,7 +61,7 @@ export async function tokenKeysOfHost(
   if (named.length === 0 && !components.kubelet) return { files: [], tokens: [] }
   const script = readFileSync(ownFile('lib/kubernetes/keysets/find-token-keys.sh'), 'utf8')
   const paths = [...new Set(named.map(({ path }) => path))]
-  const { stdout } = await $({ quiet: true })`sh -c ${script} rekey ${folder} ${paths}`
+  const { stdout } = await $({ quiet: true })`sh -c ${script} rekey ${folder} ${cni} ${paths}`
   if (!stdout.endsWith('.. end\n')) missed(`${host}: not all keys of tokens were read`)
   const sections = new Map(
     stdout
@@ -72,9 +78,10 @@ export async function tokenKeysOfHost(
   for (const { path, keys, component } of files)
     if (keys.length === 0)
       missed(`${host}: which key is in ${path} is not known, with which ${component} signs or verifies tokens`)
-  const tokens = [...stdout.matchAll(/^\.\. (\S+) (\/.*)$/gm)].flatMap(([, header = '', path]) => {
+  const tokens = [...stdout.matchAll(/^\.\. (\S+) (\/.*)$/gm)].flatMap(([, header = '', path = '']): HeldToken[] => {
     const key = keyOfHeader(header)
-    return key === undefined ? [] : [{ where: `${host}:${path}`, host, key }]
+    const pod = /\/pods\/([^/]+)\/volumes\//.exec(path)?.[1]
+    return key === undefined ? [] : [{ where: `${host}:${path}`, host, key, ...(pod !== undefined && { pod }) }]
   })
   const written = new Map<string, Date>()
   for (const [, time, uid = ''] of stdout.matchAll(/^~~ (\d+) \/.*\/pods\/([^/]+)\/volumes\/.*$/gm)) {

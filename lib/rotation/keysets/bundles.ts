@@ -26,11 +26,13 @@ interface Change extends StagedFile {
 /**
  * Writes what the files of a host are to hold; nothing where they do. Registers when they were put in place.
  * @param undone proves on the way back that they were read again
+ * @param mayBeUndone throws where they can't be put back, before any is
  */
 export function bundles<Needs extends OnHost<BackupVariables>>(
   id: string,
   wanted: Wanted<Needs>,
   undone: (ctx: Needs) => Promise<void>,
+  mayBeUndone?: (ctx: Needs) => Promise<void>,
 ): StepDefinition<Needs> {
   return {
     id,
@@ -50,6 +52,7 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
       return placed(ctx, all)
     },
     rollback: async ctx => {
+      await mayBeUndone?.(ctx)
       const swap = swapOf(changesOn(ctx, wanted))
       await unstageFiles(ctx, ctx.run, swap)
       await putBack(ctx, swap)

@@ -12,7 +12,7 @@ export {
   swapRestarts,
   verifyIssued,
 } from './leaves.ts'
-export { reportOf } from './report.ts'
+export { oncePromoted, reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as tokens from './tokens/stages.ts'
 export * as whole from './whole/ends.ts'

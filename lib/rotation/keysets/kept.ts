@@ -12,6 +12,10 @@ import type { OnHost } from '../given/context.ts'
 import { etcd, masters } from '../given/hosts.ts'
 import { tokenKeyset } from './chosen.ts'
 
+/** What to do where it is gone that a way back needs. */
+export const finishedHint =
+  'Was finish-keysets run since? What it has destroyed can’t be trusted again: the stages before it stay done.'
+
 /** Who keeps it: masters, and hosts of etcd what they trusted themselves. */
 export const keepers = `${masters}:${etcd}`
 

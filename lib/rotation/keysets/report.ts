@@ -18,6 +18,13 @@ function started(restarts: Pick<StageRestarts, 'restarted'> | undefined, ctx: Ru
   return rows.length > 0 ? [{ title: 'Started anew, one after the other', rows }] : []
 }
 
+/** What comes next once the new ones sign. */
+export const oncePromoted = [
+  ['now', 'the new ones sign; old and new are trusted. It may stay like this.'],
+  ['next', 'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more'],
+  ['back', 'rekey rollback of this run'],
+] as const
+
 /** The report of a stage; `then` says what comes next, and what users are to be given. */
 export function reportOf(
   then: readonly (readonly [string, string])[],

@@ -17,7 +17,7 @@ import { bundles, bundlesOf, type Wanted } from './bundles.ts'
 import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
-
+import { finishedHint, keptAuthorities } from './kept.ts'
 import {
   aboutAuthorities,
   describe,
@@ -232,9 +232,27 @@ export const noteFormer = takenBack<Needs>(
   ctx => gates.acceptedEverywhere(ctx, gates.oldOf(ctx, former)),
 )
 /** The old CA out of every file of a host that trusts the keyset. */
-export const distrust = bundles<Needs>('distrust-the-old-cas', withoutFormer, ctx =>
-  gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
+export const distrust = bundles<Needs>(
+  'distrust-the-old-cas',
+  withoutFormer,
+  ctx => gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
+  stillKept,
 )
+
+/** Fails where masters kept an old CA and do not any more: nobody could see whether servers let in again what it signed. */
+async function stillKept(ctx: Needs): Promise<void> {
+  for (const state of statesOf(ctx)) {
+    const known = formerOf(state).filter(({ kept }) => kept)
+    const now = known.length > 0 ? (await keptAuthorities(ctx, state.name)).map(publicKeyOf) : []
+    const gone = known.filter(({ key }) => !now.includes(key)).map(({ id }) => id)
+    if (gone.length === 0) continue
+    throw new HostFailedError(
+      `${ctx.host.name} can't go back: masters keep nothing of ${gone.join(', ')} of ${state.name} any more`,
+      { code: 'rollback.changed', host: ctx.host.name, hint: finishedHint },
+    )
+  }
+}
+
 /** What goes by these files without reading them again. */
 export const distrustRestarts = restartsAfter<Drains>(
   [bundlesBy('distrust-the-old-cas'), tokens.distrusted.changes],

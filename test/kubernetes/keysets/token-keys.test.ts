@@ -1,6 +1,6 @@
 // Which keys tokens are signed and verified with, as a host, an API server and tokens tell it: no private key and no token leaves its machine.
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { chmodSync, mkdirSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { KubernetesApi } from '../../../lib/kubernetes/api/api.ts'
@@ -60,11 +60,28 @@ async function scene() {
   writeFileSync(join(volume, 'token'), `${header(digest(first.publicKey))}.payload.signature`)
   writeFileSync(join(volume, 'ca.crt'), ca.pem)
   utimesSync(join(volume, 'ca.crt'), 1_700_000_000, 1_700_000_000)
-  return { folder, ca, token: join(volume, 'token'), path: (name: string) => join(folder, name) }
+  // As a kubelet writes what a pod calls otherwise, beside a Secret, in a folder of the volume.
+  const tokens = join(folder, 'pods/2/volumes/kubernetes.io~projected/tokens')
+  mkdirSync(join(tokens, '..2026', 'deep'), { recursive: true })
+  symlinkSync('..2026', join(tokens, '..data'))
+  const written = {
+    'istio-token': `${header(digest(second.publicKey))}.payload.signature`,
+    'deep/vault': `${header(digest(first.publicKey))}.payload.signature`,
+    password: 'Secret.of.somebody',
+    json: `${header(digest(first.publicKey))}: eyJhIjoic2VjcmV0In0`,
+  }
+  for (const [name, text] of Object.entries(written)) writeFileSync(join(tokens, '..2026', name), text)
+  for (const name of ['istio-token', 'deep', 'password', 'json']) symlinkSync(`..data/${name}`, join(tokens, name))
+  const cni = join(folder, 'net.d')
+  mkdirSync(cni)
+  const user = `- name: calico\n  user:\n    token: "${header(digest(second.publicKey))}.payload.signature"\n`
+  writeFileSync(join(cni, 'calico-kubeconfig'), `users:\n${user}`)
+  writeFileSync(join(cni, '10-calico.conflist'), user)
+  return { folder, ca, cni, token: join(volume, 'token'), tokens, path: (name: string) => join(folder, name) }
 }
 
-test('public keys of files in each form, of private ones too, and the key of each token that pods hold', async t => {
-  const { folder, ca, token, path } = await scene()
+test('public keys of files in each form, of private ones too, and the key of each token that pods and network plugins hold', async t => {
+  const { folder, ca, cni, token, tokens: others, path } = await scene()
   const session = await localSession()
   const roles = [
     ['service-account-verify', 'sa.pub'],
@@ -78,7 +95,7 @@ test('public keys of files in each form, of private ones too, and the key of eac
     folder,
     roles.map(([role, name]) => [role, path(name)]),
   )
-  const { files, tokens, written } = await tokenKeysOfHost(session, layout, text => missed.push(text))
+  const { files, tokens, written } = await tokenKeysOfHost(session, layout, text => missed.push(text), cni)
   t.deepEqual([...written!], [['1', new Date(1_700_000_000_000)]])
   const [rsa, ec] = [digest(first.publicKey), digest(second.publicKey)]
   t.deepEqual(
@@ -91,7 +108,13 @@ test('public keys of files in each form, of private ones too, and the key of eac
       ['ec.key', true, [ec]],
     ],
   )
-  t.deepEqual(tokens, [{ where: `m1:${token}`, host: 'm1', key: rsa }])
+  const byPlace = tokens.toSorted((a, b) => a.where.localeCompare(b.where))
+  t.deepEqual(byPlace, [
+    { where: `m1:${cni}/calico-kubeconfig`, host: 'm1', key: ec },
+    { where: `m1:${token}`, host: 'm1', key: rsa, pod: '1' },
+    { where: `m1:${others}/deep/vault`, host: 'm1', key: rsa, pod: '2' },
+    { where: `m1:${others}/istio-token`, host: 'm1', key: ec, pod: '2' },
+  ])
   t.deepEqual(missed, [])
 })
 
@@ -109,7 +132,7 @@ test('a key that can’t be read is told, and nothing of it is shown', async t =
 })
 
 test('what the host prints holds no private key and no more of a token than its header', async t => {
-  const { folder, path } = await scene()
+  const { folder, cni, path } = await scene()
   const session = await localSession()
   let printed = ''
   const watched = new Proxy(session.$, {
@@ -129,9 +152,11 @@ test('what the host prints holds no private key and no more of a token than its 
     { ...session, $: watched },
     layoutWith(folder, [['service-account-sign', path('sa.key')]]),
     () => {},
+    cni,
   )
   t.regex(printed, /PUBLIC KEY/)
-  t.notRegex(printed, /PRIVATE KEY|payload|signature/)
+  t.regex(printed, /istio-token/)
+  t.notRegex(printed, /PRIVATE KEY|payload|signature|somebody|eyJhIjoic2VjcmV0In0/)
 })
 
 test('an API server says which keys it verifies by, and a token by its header who signed it', async t => {

@@ -1,7 +1,7 @@
 // The keyset without certificates: keys that sign tokens of service accounts. What is common to keysets of both kinds goes over it, what is
 // about certificates leaves it out. Hosts are folders of this machine.
 import { generateKeyPairSync } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
@@ -10,6 +10,7 @@ import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { type StepDefinition, Unchanged } from '../../../lib/playbook/model.ts'
 import { variables as conditionVariables } from '../../../lib/rotation/conditions.ts'
 import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
+import { masters } from '../../../lib/rotation/given/hosts.ts'
 import { refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
 import * as keysets from '../../../lib/rotation/keysets/index.ts'
 import { finish, makeStaged, promote, stages } from '../../../lib/rotation/keysets/index.ts'
@@ -226,9 +227,38 @@ test('a stage that was killed before its restarts, run anew, finds the files as 
   }
 })
 
+const header = Buffer.from(JSON.stringify({ kid: Buffer.from(old.key, 'hex').toString('base64url') })).toString(
+  'base64url',
+)
+const token = `${header}.e30.c2ln`
+
+/** A cluster whose master keeps the old key, and whose node prints this of the tokens that lie there. */
+async function keeping(api: object, printed = '.. end\n') {
+  const backups = temporaryFolder('keyset-tokens')
+  const folder = join(backups, 'keysets', 'service-account', old.key.slice(0, 8))
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'sa.pub'), old.publicKey)
+  writeFileSync(join(folder, 'sa.key'), old.privateKey)
+  const session = await localSession()
+  const [m1, n1] = ['m1', 'n1'].map(name => ({ name }))
+  const node = { host: n1, $: () => async () => ({ stdout: printed }) }
+  const layout = { host: 'n1', components: { kubelet: { flags: {}, files: [] } } }
+  const state = tokens(item(next, 'primary'), item(old, 'trusted', true))
+  const more = {
+    hosts: (pattern: string) => [pattern === masters ? m1 : n1],
+    on: async (host: unknown) => (host === n1 ? node : session),
+    cluster: { api: async () => api },
+    registered: (step: string) => (step === lookStep ? [state] : step === readingStep ? { layout } : undefined),
+  }
+  const ctx = (...accept: string[]) =>
+    context(state, { ...more, vars: { accept, items: [], backup_directory: backups } })
+  return { ctx, folder }
+}
+
+/** An API that has nothing. */
+const empty = { async *each() {} }
+
 test('whoever holds a token of the old key is named, unless they are accepted', async t => {
-  const kid = Buffer.from(old.key, 'hex').toString('base64url')
-  const token = `${Buffer.from(JSON.stringify({ kid })).toString('base64url')}.e30.c2ln`
   const secret = {
     metadata: { namespace: 'ci', name: 'deploy' },
     data: { token: Buffer.from(token).toString('base64') },
@@ -238,17 +268,52 @@ test('whoever holds a token of the old key is named, unless they are accepted', 
       yield secret
     },
   }
-  const more = { hosts: () => [], cluster: { api: async () => api } }
-  const state = tokens(item(next, 'primary'), item(old, 'trusted'))
+  const { ctx } = await keeping(api)
   const { nobodyHoldsTheOld } = keysets.tokens
-  const error = await t.throwsAsync<RekeyError>(async () => nobodyHoldsTheOld.run(context(state, more)))
+  const error = await t.throwsAsync<RekeyError>(async () => nobodyHoldsTheOld.run(ctx()))
   t.is(error?.code, 'keysets.old-in-use')
   t.regex(error?.message ?? '', /would be refused: Secret ci\/deploy$/)
   t.regex(error?.hint ?? '', /accept: \[token\/Secret ci\/deploy\]/)
   t.true(conditionVariables.accept.safeParse(['token/Secret ci/*']).success, 'what is to be accepted may be')
-  await t.notThrowsAsync(async () =>
-    nobodyHoldsTheOld.run(context(state, { ...more, vars: { accept: ['token/Secret ci/*'], items: [] } })),
-  )
+  await t.notThrowsAsync(async () => nobodyHoldsTheOld.run(ctx('token/Secret ci/*')))
+})
+
+test('the kubeconfig of a network plugin is named with what renews it; no kubelet does', async t => {
+  const where = '/etc/cni/net.d/calico-kubeconfig'
+  const { ctx } = await keeping(empty, `.. ${header} ${where}\n.. end\n`)
+  const { nobodyHoldsTheOld } = keysets.tokens
+  const error = await t.throwsAsync<RekeyError>(async () => nobodyHoldsTheOld.run(ctx()))
+  t.is(error?.code, 'keysets.old-in-use')
+  t.true(error?.message.endsWith(`would be refused: n1:${where}`), error?.message)
+  t.regex(error?.hint ?? '', /calico-node/)
+  await t.notThrowsAsync(async () => nobodyHoldsTheOld.run(ctx(`token/n1:${where}`)))
+})
+
+test('an old key of which no master keeps the private half is not distrusted: nobody could try whether it is refused', async t => {
+  const { ctx, folder } = await keeping(empty)
+  const { nobodyHoldsTheOld } = keysets.tokens
+  await t.notThrowsAsync(async () => nobodyHoldsTheOld.run(ctx()))
+  rmSync(join(folder, 'sa.key'))
+  const error = await t.throwsAsync<RekeyError>(async () => nobodyHoldsTheOld.run(ctx()))
+  t.is(error?.code, 'keysets.no-old-credential')
+  t.true(error?.hint?.includes(folder), error?.hint)
+})
+
+test('what was finished is not put back: the old key stays out of the files once masters keep it no more', async t => {
+  const { ctx, done, kept, read, verifying } = await master(item(next, 'primary'), item(old, 'trusted', true))
+  writeFileSync(verifying, next.publicKey)
+  const { distrusted } = keysets.tokens
+  mkdirSync(kept(old.key), { recursive: true })
+  writeFileSync(join(kept(old.key), 'sa.pub'), old.publicKey)
+  writeFileSync(join(kept(old.key), 'sa.key'), old.privateKey)
+  await done(distrusted.prepared)
+  await done(distrusted.placed)
+  rmSync(kept(old.key), { recursive: true })
+  const before = read()
+  const error = await t.throwsAsync<RekeyError>(async () => distrusted.placed.rollback?.(ctx))
+  t.is(error?.code, 'rollback.changed')
+  t.regex(error?.hint ?? '', /finish-keysets/)
+  t.deepEqual(read(), before)
 })
 
 test('an API server without a file of keys is refused: it goes by its serving key', async t => {

@@ -38,7 +38,8 @@ async function filesOf(ctx: OnHost, host: Host, keys: readonly string[]): Promis
   const missed: string[] = []
   const { tokens } = await tokenKeysOfHost(await ctx.on(host), layoutOf(ctx, host.name), text => missed.push(text))
   if (missed.length > 0) throw new Error(missed.join('; '))
-  return tokens.filter(({ key }) => keys.includes(key)).map(({ where }) => where)
+  // Kubelets renew nothing else.
+  return tokens.filter(({ key, pod }) => pod !== undefined && keys.includes(key)).map(({ where }) => where)
 }
 
 /** How many hosts have their kubelets started anew at once. */

@@ -11,7 +11,7 @@ import { machines } from '../../given/hosts.ts'
 import type { Key } from '../state.ts'
 import { gate } from './gates.ts'
 import { everyToken } from './holders.ts'
-import { aboutTokens, stateOf } from './keys.ts'
+import { aboutTokens, folderOf, keptKey, stateOf } from './keys.ts'
 
 /** The keys that signed before, and are still trusted. */
 export const former = (ctx: OnHost): Key[] => stateOf(ctx).items.filter(({ state }) => state === 'trusted')
@@ -29,17 +29,30 @@ export const nobodyHoldsTheOld: StepDefinition<OnCluster<BackupVariables & Condi
         hint: 'Was it promoted? rekey keysets shows how they stand.',
       })
     }
+    // Without it nobody could try at the end whether they refuse it, nor on the way back whether they know it.
+    for (const one of old) {
+      await keptKey(ctx, one).catch((cause: Error) => {
+        throw new HostFailedError(`nobody could try whether tokens of ${one.id} are refused: ${cause.message}`, {
+          code: 'keysets.no-old-credential',
+          hint: `Put the pair back into ${folderOf(ctx, one)} of a master, as sa.key and sa.pub: the archive of promote-keysets has it (${ctx.vars.backup_directory}/*/host.tgz). Where it is nowhere any more, take the key out of --service-account-key-file by hand.`,
+          cause,
+        })
+      })
+    }
     const { tokens, unread } = await everyToken(ctx)
-    const held = tokens.filter(({ key }) => old.some(one => one.key === key)).map(({ where }) => where)
-    const pods = held.some(where => where.includes('/pods/')) ? await podsById(ctx) : new Map<string, string>()
+    const held = tokens.filter(({ key }) => old.some(one => one.key === key))
+    const pods = held.some(({ pod }) => pod !== undefined) ? await podsById(ctx) : new Map<string, string>()
     const left: string[] = []
-    for (const where of held) {
-      const id = /\/pods\/([0-9a-f-]+)\//.exec(where)?.[1] ?? ''
-      const known = pods.get(id)
+    let isOfPlugin = false
+    for (const { where, host, pod = '' } of held) {
+      const known = pods.get(pod)
       const item = `token/${known === undefined ? where : `Pod ${known}`}`
       if (isAccepted(ctx, item))
         ctx.log(`${item.replace('token/', '')} holds a token of the old key, and will be refused: accepted`)
-      else if (!left.includes(item)) left.push(item)
+      else {
+        if (!left.includes(item)) left.push(item)
+        isOfPlugin ||= host !== undefined && pod === ''
+      }
     }
     if (unread.length > 0 && !isAccepted(ctx, 'token/unread') && !isAccepted(ctx, 'certificate/unread')) {
       throw new HostFailedError(`who holds a token of the old key is not known: ${unread.join('; ')}`, {
@@ -52,7 +65,7 @@ export const nobodyHoldsTheOld: StepDefinition<OnCluster<BackupVariables & Condi
       `tokens of the old key that would be refused: ${left.map(item => item.replace('token/', '')).join(', ')}`,
       {
         code: 'keysets.old-in-use',
-        hint: `Restart the pods, or their node's kubelet; have users of a Secret go by the one that promote-keysets made beside it, and delete it; or let them be refused: accept: [${left.join(', ')}].`,
+        hint: `${isOfPlugin ? 'Restart what wrote the kubeconfig of a network plugin (calico-node), or wait until it has renewed it, hours later. ' : ''}Restart the pods, or their node's kubelet; have users of a Secret go by the one that promote-keysets made beside it, and delete it; or let them be refused: accept: [${left.join(', ')}].`,
       },
     )
   },

@@ -6,6 +6,7 @@ import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnCluster } from '../../given/context.ts'
 import { layoutOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
+import { finishedHint, keptTokenKeys } from '../kept.ts'
 import { type Key, primaryOf } from '../state.ts'
 import { type Rewritten, rewritten } from './files.ts'
 import {
@@ -54,7 +55,11 @@ export const verifiable: StepDefinition<Needs> = {
 }
 
 /** The steps, whose way back is refused where something else has come since. */
-function undoneIf(steps: Rewritten<Needs>, inTheWay: (ctx: Needs) => Promise<string | undefined>): Rewritten<Needs> {
+function undoneIf(
+  steps: Rewritten<Needs>,
+  inTheWay: (ctx: Needs) => Promise<string | undefined>,
+  hint = 'Was another stage run since? Undo that first.',
+): Rewritten<Needs> {
   const { rollback } = steps.placed
   const refusing = async (ctx: Needs) => {
     const why = await inTheWay(ctx)
@@ -62,7 +67,7 @@ function undoneIf(steps: Rewritten<Needs>, inTheWay: (ctx: Needs) => Promise<str
       throw new HostFailedError(`${ctx.host.name} can't go back: ${why}`, {
         code: 'rollback.changed',
         host: ctx.host.name,
-        hint: 'Was another stage run since? Undo that first.',
+        hint,
       })
     }
     await rollback?.(ctx)
@@ -173,12 +178,23 @@ export const primaryKnown = gate<Needs>(async ctx => {
   await knownEverywhere(ctx, [primaryOf(stateOf(ctx))])
 })
 
-export const distrusted = rewritten<Needs>(
+const taking = rewritten<Needs>(
   async (ctx, { verifies, where }, text) => {
     const gone = former(ctx).map(({ key }) => key)
     return verifies ? withoutKeys(text, gone, await primaryHere(ctx), where) : text
   },
   ({ verifies, path }) => (verifies ? `${path}: the key alone that signs` : undefined),
+)
+
+/** The old key goes; it comes back only while masters keep it. */
+export const distrusted = undoneIf(
+  taking,
+  async ctx => {
+    const kept = await keptTokenKeys(ctx)
+    const gone = former(ctx).filter(({ key }) => !kept.some(one => one.key === key && one.hosts.length > 0))
+    return gone.length > 0 ? `masters keep nothing of ${gone.map(({ id }) => id).join(', ')} any more` : undefined
+  },
+  finishedHint,
 )
 
 /** Changes nothing on the way there; on the way back, once the files are what they were, each API server is seen to know the old key again. */
