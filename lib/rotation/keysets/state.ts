@@ -143,7 +143,8 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
         return { where: 'the masters', authorities: [authority], certificates }
       }),
     ),
-    tokensChosen(ctx) ? keptTokenKeys(ctx) : [],
+    // A run that was killed may have left a public half without its private one: nobody can sign with that.
+    tokensChosen(ctx) ? keptTokenKeys(ctx).then(all => all.filter(({ hosts: those }) => those.length > 0)) : [],
   ])
   const said = chosenAuthorities(ctx).includes('kubernetes') ? unaudited(hosts) : undefined
   if (said !== undefined) ctx.log(said)

@@ -4,9 +4,10 @@ import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { ApiError } from '../../../lib/kubernetes/api/api.ts'
 import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
-import { readingStep } from '../../../lib/rotation/given/found.ts'
+import { stepsOf } from '../../../lib/playbook/steps.ts'
+import { conditionsStep, readingStep } from '../../../lib/rotation/given/found.ts'
 import { lookStep, type TokenKeys } from '../../../lib/rotation/keysets/state.ts'
-import { besides } from '../../../lib/rotation/keysets/tokens/holders.ts'
+import { besides, renewed } from '../../../lib/rotation/keysets/tokens/holders.ts'
 import { promotedPlays } from '../../../lib/rotation/keysets/tokens/plays.ts'
 
 const pair = () => {
@@ -45,6 +46,90 @@ const state: TokenKeys = {
   ...{ files: {}, uses: [], unread: [] },
 }
 
+/** A pod of a node, and the tokens that its kubelet gives it, one after the other as they are looked at. */
+interface Pod {
+  readonly uid: string
+  readonly deletionTimestamp?: string
+  readonly account?: string
+  readonly signedBy: readonly Pair[]
+}
+
+/** A cluster of a node with these pods, on which kubelets are restarted; the accounts `there` are there. */
+function node(pods: readonly Pod[], { absent = [] }: { absent?: readonly string[] } = {}) {
+  const log: string[] = []
+  let restarts = 0
+  const looked = new Map<string, number>()
+  const host = { name: 'n1', groups: [] }
+  const path = (uid: string) => `/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/api/token`
+  const print = () =>
+    pods.map(({ uid, signedBy }) => {
+      const times = looked.get(uid) ?? 0
+      looked.set(uid, times + 1)
+      return `.. ${tokenOf(signedBy[Math.min(times, signedBy.length - 1)]!).split('.')[0]} ${path(uid)}\n`
+    })
+  const $ = (first: unknown) => {
+    if (Array.isArray(first)) {
+      restarts++
+      return Promise.resolve({ stdout: '' })
+    }
+    return async () => ({ stdout: `${print().join('')}.. end\n` })
+  }
+  const api = {
+    async *each() {
+      for (const { uid, deletionTimestamp, account } of pods)
+        yield {
+          metadata: { namespace: 'shop', name: `pod-${uid}`, uid, deletionTimestamp },
+          spec: { serviceAccountName: account ?? 'there' },
+          status: { phase: 'Running' },
+        }
+    },
+    get: async (asked: string) =>
+      asked.endsWith('/serviceaccounts/there') ? {} : Promise.reject(new ApiError('GET: 404', 404)),
+  }
+  const kubelet = { component: 'kubelet', flags: {}, files: [], runs: { kind: 'unit', unit: 'kubelet' } }
+  const ctx = {
+    ...{ host, hosts: () => [host], signal: new AbortController().signal, check: false },
+    ...{ log: (text: string) => log.push(text), on: async () => ({ host, $ }) },
+    cluster: { api: async () => api, heartbeat: async () => '2026-01-01T00:00:00Z', nodesReady: async () => {} },
+    registered: (step: string) =>
+      step === lookStep
+        ? [state]
+        : step === readingStep
+          ? { nodeName: 'node-1', layout: { host: 'n1', components: { kubelet } } }
+          : step === conditionsStep
+            ? { absent }
+            : undefined,
+  } as never
+  return { ctx, log, restarts: () => restarts }
+}
+
+test('pods that get no other token are told, and not waited for: those whose account is gone, that are being deleted, or gone', async t => {
+  const [ending, orphan, well] = ['1', '2', '3'].map(uid => ({ uid, signedBy: [old] }))
+  const { ctx, log, restarts } = node([
+    { ...ending!, deletionTimestamp: '2026-01-01T00:00:00Z' },
+    { ...orphan!, account: 'gone' },
+    { ...well!, signedBy: [old, next] },
+  ])
+  await renewed.run(ctx)
+  t.is(restarts(), 1)
+  for (const line of [/Pod shop\/pod-1, which is being deleted/, /Pod shop\/pod-2, whose ServiceAccount gone is gone/])
+    t.true(
+      log.some(one => line.test(one)),
+      log.join('\n'),
+    )
+  t.false(log.some(one => one.includes('pod-3')))
+})
+
+test('a kubelet is not restarted where nobody would get another token, nor where its node was left out', async t => {
+  const ended = node([{ uid: '1', account: 'gone', signedBy: [old] }])
+  await renewed.run(ended.ctx)
+  t.is(ended.restarts(), 0)
+  const away = node([{ uid: '1', signedBy: [old] }], { absent: ['node-1'] })
+  await renewed.run(away.ctx)
+  t.is(away.restarts(), 0)
+  t.regex(away.log.join('\n'), /n1 is left out/)
+})
+
 /** A cluster of one master whose API server verifies tokens by these keys, and has these Secrets. */
 function cluster(served: readonly Pair[], ...secrets: readonly Secret[]) {
   const there = new Map(secrets.map(one => [one.metadata.name, one]))
@@ -66,8 +151,7 @@ function cluster(served: readonly Pair[], ...secrets: readonly Secret[]) {
     ...{ host, hosts: () => [host], signal: new AbortController().signal, check: false, vars: { accept: [] } },
     ...{ log: (text: string) => log.push(text), redact: () => {} },
     cluster: { api: async () => api, apiOf: async () => api },
-    registered: (step: string) =>
-      step === lookStep ? [state] : step === readingStep ? { layout } : undefined,
+    registered: (step: string) => (step === lookStep ? [state] : step === readingStep ? { layout } : undefined),
   } as never
   return { ctx, api, log, names: () => [...there.keys()].toSorted() }
 }
@@ -82,13 +166,26 @@ test('a second Secret is made beside one with a token of the old key, and goes a
   t.deepEqual(names(), ['deploy'])
 })
 
-test('on the way back the second Secrets are asked about first, and stay where API servers distrust the old key since', async t => {
-  const [{ steps } = { steps: [] }] = promotedPlays
-  t.is(
-    steps.findLast(item => !('readOnly' in item && item.readOnly))?.id,
-    besides.id,
-    'nothing is undone before it could refuse',
+test('a second Secret that the API server does not take is told, and the others are made', async t => {
+  const { ctx, api, names, log } = cluster([old, next], secretOf('closed', old), secretOf('deploy', old))
+  const { post } = api
+  api.post = async (path, body) => {
+    if (body.metadata.name.startsWith('closed')) throw new ApiError('POST: 403 the namespace is being terminated', 403)
+    return post(path, body)
+  }
+  await besides.run(ctx)
+  t.deepEqual(names(), ['closed', 'deploy', other])
+  t.true(
+    log.some(line => /Secret ci\/closed .* none is beside it: .*being terminated/.test(line)),
+    log.join('\n'),
   )
+  api.post = () => Promise.reject(new ApiError('POST: 401', 401))
+  await t.throwsAsync(async () => besides.run(ctx), { message: 'POST: 401' }, 'who is not known goes no further')
+})
+
+test('on the way back the second Secrets are asked about first, and stay where API servers distrust the old key since', async t => {
+  const changing = promotedPlays.flatMap(play => stepsOf(play)).filter(({ readOnly }) => !readOnly)
+  t.is(changing.at(-1)?.title, 'Make a Secret beside each that holds a token of the old key')
   const { ctx, names } = cluster([next], secretOf('deploy', old), secretOf(other, next, 'deploy'))
   const error = await t.throwsAsync<RekeyError>(async () => besides.rollback?.(ctx))
   t.is(error?.code, 'rollback.changed')
@@ -101,5 +198,8 @@ test('on the way back a second Secret stays whose first one is gone: its users h
   const { ctx, names, log } = cluster([old, next], secretOf(other, next, 'deploy'))
   await besides.rollback?.(ctx)
   t.deepEqual(names(), [other])
-  t.true(log.some(line => line.includes(`Secret ci/${other} stays`)), log.join('\n'))
+  t.true(
+    log.some(line => line.includes(`Secret ci/${other} stays`)),
+    log.join('\n'),
+  )
 })

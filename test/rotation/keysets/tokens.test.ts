@@ -7,8 +7,10 @@ import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { archive } from '../../../lib/operations/backup.ts'
 import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
-import { type StepDefinition, Unchanged } from '../../../lib/playbook/model.ts'
+import { loadPlaybook } from '../../../lib/playbook/load.ts'
+import { type HostSession, type StepDefinition, Unchanged } from '../../../lib/playbook/model.ts'
 import { variables as conditionVariables } from '../../../lib/rotation/conditions.ts'
+import { firstChange } from '../../../lib/rotation/given/context.ts'
 import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
 import { masters } from '../../../lib/rotation/given/hosts.ts'
 import { refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
@@ -129,7 +131,7 @@ async function master(...items: Key[]) {
     host: 'm1',
     components: {
       [component]: {
-        ...{ component, flags: {} },
+        ...{ component, flags: {}, runs: { kind: 'static-pod' } },
         files: [
           { ...named, role: 'service-account-verify', path: verifying, real: verifying },
           { ...named, role: 'service-account-sign', path: signing, real: signing },
@@ -258,6 +260,55 @@ async function keeping(api: object, printed = '.. end\n') {
 /** An API that has nothing. */
 const empty = { async *each() {} }
 
+test('a private key that is to follow is never there without what undoes it, wherever a run is killed', async t => {
+  for (let writes = 0; writes < 3; writes++) {
+    const { ctx, kept } = await master(item(old, 'primary'))
+    const context = ctx as { on: (host: unknown) => Promise<HostSession> }
+    const { on } = context
+    let left = writes
+    context.on = async host => {
+      const session = await on(host)
+      const write: typeof session.files.write = async (...all) => {
+        if (left-- === 0) throw new Error('killed')
+        return session.files.write(...all)
+      }
+      return { ...session, files: { ...session.files, write } }
+    }
+    await t.throwsAsync(async () => keysets.tokens.make.run(ctx), { message: 'killed' })
+    const folder = join(kept(old.key), '..')
+    const keys = () => readdirSync(folder, { recursive: true }).map(String)
+    if (keys().some(name => name.endsWith('sa.key')))
+      for (const name of ['sa.pub', 'next']) t.true(keys().some(one => one.endsWith(name)))
+    t.is((await keptTokenKeys(ctx)).filter(({ hosts }) => hosts.length > 0).length, 0)
+  }
+})
+
+test('a key that signs is none that is to follow, though it is written beside it', async t => {
+  const { ctx, done, kept } = await master(item(old, 'primary', true))
+  mkdirSync(kept(old.key), { recursive: true })
+  for (const [name, text] of [
+    ['sa.pub', old.publicKey],
+    ['sa.key', old.privateKey],
+    ['next', ''],
+  ] as const)
+    writeFileSync(join(kept(old.key), name), text)
+  await done(keysets.tokens.make)
+  const made = (await keptTokenKeys(ctx)).filter(({ key }) => key !== old.key)
+  t.is(made.length, 1)
+})
+
+test('what somebody writes between preparing and placing is left alone', async t => {
+  const { done, verifying } = await master(item(old, 'primary'))
+  const { make, staged } = keysets.tokens
+  await done(make)
+  await done(staged.prepared)
+  const theirs = `${old.publicKey}${next.publicKey}`
+  writeFileSync(verifying, theirs)
+  const error = await t.throwsAsync<RekeyError>(() => done(staged.placed))
+  t.is(error?.code, 'keysets.changed')
+  t.is(readFileSync(verifying, 'utf8'), theirs)
+})
+
 test('whoever holds a token of the old key is named, unless they are accepted', async t => {
   const secret = {
     metadata: { namespace: 'ci', name: 'deploy' },
@@ -276,6 +327,62 @@ test('whoever holds a token of the old key is named, unless they are accepted', 
   t.regex(error?.hint ?? '', /accept: \[token\/Secret ci\/deploy\]/)
   t.true(conditionVariables.accept.safeParse(['token/Secret ci/*']).success, 'what is to be accepted may be')
   await t.notThrowsAsync(async () => nobodyHoldsTheOld.run(ctx('token/Secret ci/*')))
+})
+
+test('where a controller-manager was started before the key that signs was put into its file, nothing is distrusted', async t => {
+  const { ctx } = await keeping(empty)
+  const path = '/pki/sa.key'
+  const component = 'kube-controller-manager' as const
+  const file = { role: 'service-account-sign', path, real: path, by: '--x', key: undefined }
+  const layout = {
+    host: 'm1',
+    components: { [component]: { component, flags: {}, files: [file], runs: { kind: 'unit' } } },
+  }
+  const state = {
+    ...tokens(item(next, 'primary'), item(old, 'trusted', true)),
+    files: { m1: [{ component, path, signs: true, keys: [next.key] }] },
+  }
+  const host = { name: 'm1', groups: ['masters'] }
+  const run = async (startedAt: number) => {
+    // 42 runs since then, the file was written at 1000, and nothing is kept: the gate stops there.
+    const say = (text: string) =>
+      text.includes('systemctl')
+        ? '42\n'
+        : text.includes('getconf')
+          ? `${startedAt} 0 0 100\n`
+          : text.includes('stat')
+            ? '1000\n'
+            : ''
+    const $ = (first: TemplateStringsArray | object) =>
+      Array.isArray(first)
+        ? Promise.resolve({ stdout: say(first.join()) })
+        : async (strings: TemplateStringsArray) => ({ stdout: say(strings.join()) })
+    const more = {
+      ...{ hosts: () => [host], on: async () => ({ host, $ }) },
+      registered: (step: string) => (step === lookStep ? [state] : step === readingStep ? { layout } : undefined),
+    }
+    const found = await t.throwsAsync<RekeyError>(async () =>
+      keysets.tokens.nobodyHoldsTheOld.run({ ...(ctx() as object), ...more } as never),
+    )
+    return found
+  }
+  const error = await run(999)
+  t.is(error?.code, 'keysets.behind')
+  t.regex(error?.message ?? '', /kube-controller-manager of m1$/)
+  t.is((await run(1_001))?.code, 'keysets.no-old-credential', 'started since, it is asked no more')
+})
+
+test('the report of a promotion names what it restarts', async t => {
+  const { ctx } = await master(item(old, 'primary'), { ...item(next, 'staged', true) })
+  const { playbook } = await loadPlaybook(join(import.meta.dirname, '../../../playbooks/promote-keysets.ts'))
+  const sections = await playbook.report?.({
+    ...(ctx as object),
+    ...{ mode: 'run', outcome: 'done', folder: '/runs/1', probes: { stop: async () => undefined } },
+    vars: { backup_directory: '/backups', look_around: [] },
+    timeline: { plays: [], began: 0, milestones: new Map([[firstChange, 1]]) },
+  } as never)
+  const started = sections?.find(({ title }) => title.startsWith('Started anew'))
+  t.deepEqual(started?.rows, [['kube-apiserver', 'm1']])
 })
 
 test('the kubeconfig of a network plugin is named with what renews it; no kubelet does', async t => {

@@ -1,6 +1,7 @@
 // The files that API servers and controller-managers verify and sign tokens with, written anew: beside the old ones first, then renamed over them.
 // Nobody reads them again by itself: who goes by them is started anew afterwards.
 import { secret } from '../../../connection/shell.ts'
+import { HostFailedError } from '../../../errors.ts'
 import { asItLies } from '../../../kubernetes/trust/certificate-files.ts'
 import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../../operations/staging.ts'
 import { privateKeysWithin } from '../../../pki/certificates/bundle-text.ts'
@@ -13,6 +14,11 @@ import { changedAt } from '../../restart/due.ts'
 import { putBack } from '../bundles.ts'
 import type { ChangedBy } from '../trust/restarts.ts'
 import { aboutTokens, stateOf } from './keys.ts'
+
+/** What is to be put in place, and what the files held that it was made from: the SHA-256, in hex. */
+interface Prepared extends Swap {
+  readonly was: Readonly<Record<string, string>>
+}
 
 /** A file, and what it is for. */
 export interface TokenFile {
@@ -73,16 +79,19 @@ export function rewritten<Needs extends OnHost<BackupVariables>>(
       id: preparedStep,
       when: hasFiles,
       plan: ctx => touched(ctx).flatMap(file => what(file) ?? []),
-      run: async (ctx): Promise<Swap> => {
+      run: async (ctx): Promise<Prepared> => {
         const staged: StagedFile[] = []
+        const was: Record<string, string> = {}
         for (const file of touched(ctx)) {
           const text = await ctx.files.readText(file.path)
           const next = await wanted(ctx, file, text)
-          if (next !== text) staged.push(fileOf(ctx, file.path, next))
+          if (next === text) continue
+          staged.push(fileOf(ctx, file.path, next))
+          was[file.path] = sha256(text)
         }
         await stageFiles(ctx, ctx.run, staged)
         const hashes = Object.fromEntries(staged.map(({ path, content }) => [path, sha256(content)]))
-        return { rename: staged.map(({ path }) => path), link: [], remove: [], hashes }
+        return { rename: staged.map(({ path }) => path), link: [], remove: [], hashes, was }
       },
       rollback: async ctx => {
         const rename = touched(ctx).map(({ path }) => path)
@@ -94,8 +103,9 @@ export function rewritten<Needs extends OnHost<BackupVariables>>(
       when: hasFiles,
       plan: ctx => touched(ctx).map(({ path }) => `rename what is staged to ${path}`),
       run: async ctx => {
-        const swap = ctx.registered<Swap>(preparedStep, ctx.host.name)
+        const swap = ctx.registered<Prepared>(preparedStep, ctx.host.name)
         if (!swap || swap.rename.length === 0) return unchanged()
+        await requireAsRead(ctx, swap)
         ctx.milestone(firstChange)
         await swapFiles(ctx, ctx.run, swap)
         ctx.log(swap.rename.join(', '))
@@ -111,6 +121,19 @@ export function rewritten<Needs extends OnHost<BackupVariables>>(
       // All that it may change, and not what it did: a run that was killed before its restarts may have written them.
       files: (ctx, host) => touched(ctx, host).map(({ path }) => path),
     },
+  }
+}
+
+/** Fails where a file is neither what was read when its next content was made, nor that already. */
+async function requireAsRead(ctx: OnHost, { rename, was, hashes }: Prepared): Promise<void> {
+  for (const path of rename) {
+    const now = sha256(await ctx.files.readText(path))
+    if (now === was[path] || now === hashes?.[path]) continue
+    throw new HostFailedError(`${ctx.host.name}:${path} was changed by somebody else since it was read`, {
+      code: 'keysets.changed',
+      host: ctx.host.name,
+      hint: 'Undo this run with rekey rollback, and begin anew once nobody else changes it.',
+    })
   }
 }
 

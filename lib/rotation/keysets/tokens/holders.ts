@@ -2,7 +2,7 @@
 // second one is made, since renewing one in place revokes at once what its users have.
 
 import { HostFailedError } from '../../../errors.ts'
-import { foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
+import { ApiError, foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
 import {
   type HeldToken,
   keyOfHeader,
@@ -15,7 +15,7 @@ import { waitFor } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
-import { layoutOf, must } from '../../given/found.ts'
+import { conditionsOf, layoutOf, must, readingOf } from '../../given/found.ts'
 import { isMaster, machines, masters } from '../../given/hosts.ts'
 import { restartKubeletOf } from '../../restart/due.ts'
 import type { Key } from '../state.ts'
@@ -33,13 +33,33 @@ export async function everyToken(ctx: OnCluster): Promise<{ tokens: HeldToken[];
   return { tokens: [...ofHosts.flat(), ...(await tokensOfSecrets(await ctx.cluster.api()))], unread }
 }
 
-/** The files with projected tokens of pods on a host that a key of these signed. */
-async function filesOf(ctx: OnHost, host: Host, keys: readonly string[]): Promise<string[]> {
+/** The projected tokens of pods on a host that a key of these signed. */
+async function podTokens(ctx: OnHost, host: Host, keys: readonly string[]): Promise<HeldToken[]> {
   const missed: string[] = []
   const { tokens } = await tokenKeysOfHost(await ctx.on(host), layoutOf(ctx, host.name), text => missed.push(text))
   if (missed.length > 0) throw new Error(missed.join('; '))
   // Kubelets renew nothing else.
-  return tokens.filter(({ key, pod }) => pod !== undefined && keys.includes(key)).map(({ where }) => where)
+  return tokens.filter(({ key, pod }) => pod !== undefined && keys.includes(key))
+}
+
+/** Why a pod of a node gets no other token, by its uid: each line tells one of these. */
+async function neverRenewed(ctx: OnCluster, node: string, uids: ReadonlySet<string>): Promise<Map<string, string>> {
+  const api = await ctx.cluster.api()
+  const found = new Map([...uids].map(uid => [uid, `the pod ${uid}, which is not there any more`]))
+  const onNode = `/api/v1/pods?fieldSelector=${encodeURIComponent(`spec.nodeName=${node}`)}`
+  for await (const { metadata, spec, status } of api.each(onNode, { signal: ctx.signal })) {
+    const { uid = '', deletionTimestamp } = metadata as { uid?: string; deletionTimestamp?: string }
+    if (!uids.has(uid)) continue
+    const { namespace = '', name } = metadata
+    const account = String(spec?.['serviceAccountName'] ?? 'default')
+    const hasAccount = () => foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`)
+    if (deletionTimestamp !== undefined) found.set(uid, `Pod ${namespace}/${name}, which is being deleted`)
+    else if (/^(Succeeded|Failed)$/.test(String(status?.['phase'])))
+      found.set(uid, `Pod ${namespace}/${name}, which has ended`)
+    else if (await hasAccount()) found.delete(uid)
+    else found.set(uid, `Pod ${namespace}/${name}, whose ServiceAccount ${account} is gone`)
+  }
+  return found
 }
 
 /** How many hosts have their kubelets started anew at once. */
@@ -47,10 +67,14 @@ const atOnce = 5
 
 /**
  * Starts the kubelets anew of whose pods some hold a token of these keys: a kubelet asks for all of them when it is started, and pods go on. Waits
- * until none does.
+ * until none does but those that get no other: they are told, and the gate of a distrust names them.
  */
 async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
-  const hosts = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
+  const { absent } = conditionsOf(ctx)
+  const isAway = ({ name }: Host) => absent.includes(readingOf(ctx, name).nodeName ?? '')
+  const all = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
+  for (const { name } of all.filter(isAway)) ctx.log(`${name} is left out: its pods hold the tokens that they have`)
+  const hosts = all.filter(host => !isAway(host))
   const leading = hosts.filter(host => isMaster({ host }))
   for (const host of leading) await renewOn(ctx, host, keys)
   const others = hosts.filter(host => !leading.includes(host))
@@ -59,7 +83,23 @@ async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
 }
 
 async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Promise<void> {
-  if ((await filesOf(ctx, host, keys)).length === 0) return
+  const { nodeName = '' } = readingOf(ctx, host.name)
+  let never = new Map<string, string>()
+  let looked = Number.NEGATIVE_INFINITY
+  const left = async () => {
+    const all = await podTokens(ctx, host, keys)
+    const open = () => all.filter(({ pod = '' }) => !never.has(pod))
+    // A pod may come to its end meanwhile.
+    if (open().length > 0 && performance.now() > looked + seconds(10)) {
+      never = await neverRenewed(ctx, nodeName, new Set(all.flatMap(({ pod }) => pod ?? [])))
+      looked = performance.now()
+    }
+    return open().map(({ where }) => where)
+  }
+  const tell = () => {
+    for (const who of never.values()) ctx.log(`${host.name}: no other token is given to ${who}`)
+  }
+  if ((await left()).length === 0) return tell()
   const began = performance.now()
   const found = must(layoutOf(ctx, host.name).components.kubelet, `no kubelet was found on ${host.name}`)
   await restartKubeletOf(ctx, host, found, isMaster({ host }))
@@ -67,13 +107,14 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
     `the tokens of all pods on ${host.name} to be of the key that signs now`,
     { within: seconds(180), every: 1_000, signal: ctx.signal, host: host.name },
     async () => {
-      const left = await filesOf(ctx, host, keys)
-      if (left.length > 0) throw new Error(`${left.length} are not: ${left.slice(0, 3).join(', ')}`)
+      const those = await left()
+      if (those.length > 0) throw new Error(`${those.length} are not: ${those.slice(0, 3).join(', ')}`)
       return true
     },
   )
+  tell()
   ctx.log(
-    `${host.name}: every token is of the key that signs now, ${Math.round((performance.now() - began) / 1_000)} s after its kubelet was told to restart`,
+    `${host.name}: every ${never.size > 0 ? 'other ' : ''}token is of the key that signs now, ${Math.round((performance.now() - began) / 1_000)} s after its kubelet was told to restart`,
   )
 }
 
@@ -165,22 +206,26 @@ export const besides: StepDefinition<OnCluster> = {
     for (const { namespace, name, account, consumers } of await holders(api, keysBefore(ctx))) {
       const other = besideOf(name, id)
       const path = `/api/v1/namespaces/${namespace}/secrets`
-      if (!(await foundAt(api, `${path}/${other}`)))
-        await api.post(path, {
-          ...{ apiVersion: 'v1', kind: 'Secret', type: typeOf },
-          metadata: { name: other, namespace, annotations: { [accountAnnotation]: account, [beside]: name } },
-        })
-      await waitFor(
+      const body = {
+        ...{ apiVersion: 'v1', kind: 'Secret', type: typeOf },
+        metadata: { name: other, namespace, annotations: { [accountAnnotation]: account, [beside]: name } },
+      }
+      const refused = (await foundAt(api, `${path}/${other}`)) ? undefined : await refusalOf(api.post(path, body))
+      const made = await waitFor(
         `a token in Secret ${namespace}/${other}`,
         { within: seconds(60), signal: ctx.signal },
         async () => {
-          const token = tokenIn((await api.get(`${path}/${other}`)).data)
+          const there = refused === undefined ? await foundAt(api, `${path}/${other}`) : undefined
+          // Where the ServiceAccount is gone, its Secrets go.
+          if (!there) return { why: refused ?? `its ServiceAccount ${account} is gone?` }
+          const token = tokenIn(there.data)
           if (token !== '') ctx.redact(token)
-          return keyOfHeader(token.split('.')[0] ?? '') === key
+          return keyOfHeader(token.split('.')[0] ?? '') === key && { why: undefined }
         },
       )
+      const has = made.why === undefined ? `${other} beside it one of the new key` : `none is beside it: ${made.why}`
       ctx.log(
-        `Secret ${namespace}/${name} holds a token of the old key; ${other} beside it one of the new key. Used by ${consumers.join(', ') || 'no pod: whoever has its token from elsewhere'}`,
+        `Secret ${namespace}/${name} holds a token of the old key; ${has}. Used by ${consumers.join(', ') || 'no pod: whoever has its token from elsewhere'}`,
       )
     }
   },
@@ -201,6 +246,19 @@ export const besides: StepDefinition<OnCluster> = {
         )
     }
   },
+}
+
+/** Why an API server does not take a Secret: its namespace is ending, a quota, a webhook. The gate of a distrust names what holds an old token. */
+async function refusalOf(made: Promise<unknown>): Promise<string | undefined> {
+  try {
+    await made
+    return undefined
+  } catch (error) {
+    // Somebody has made it meanwhile.
+    if (error instanceof ApiError && error.status === 409) return undefined
+    if (error instanceof ApiError && ![401, 429, 503, 504].includes(error.status)) return error.message
+    throw error
+  }
 }
 
 /** Fails where an API server does not verify tokens by these keys any more: who goes back to them would be refused. */

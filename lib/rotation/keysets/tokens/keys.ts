@@ -44,7 +44,11 @@ export const make: StepDefinition<Needs> = {
   when: aboutTokens,
   plan: ctx => `make an RSA key pair in memory, and keep it in ${folderOf(ctx, { id: 'ID' })} of every master`,
   run: async (ctx): Promise<Made> => {
-    const [there] = (await keptTokenKeys(ctx)).filter(({ next, hosts }) => next && hosts.length > 0)
+    // One that signs by now follows no more, whatever is written beside it.
+    const signing = stateOf(ctx).items.find(({ state }) => state === 'primary')?.key
+    const [there] = (await keptTokenKeys(ctx)).filter(
+      ({ next, hosts, key }) => next && hosts.length > 0 && key !== signing,
+    )
     const pair = there
       ? { publicKey: there.publicKey, privateKey: secretKey(ctx, await privateHalf(ctx, there)) }
       : await serviceAccountKeyPair()
@@ -118,12 +122,13 @@ async function keep(
 ): Promise<void> {
   await $`umask 077; mkdir -p ${folder}; chmod 700 ${folder}`
   const { public: publicName, private: privateName, next } = tokenKeyFiles
+  // Whoever undoes this, or destroys what is kept, goes by these: no private key lies there before them.
+  await files.write(join(folder, publicName), publicKey, { mode: 0o600 })
+  if (isNext) await files.write(join(folder, next), '', { mode: 0o600 })
+  // It counts from here on.
   await files.write(join(folder, privateName), secret(privateKey, { parts: privateKeysWithin(privateKey) }), {
     mode: 0o600,
   })
-  if (isNext) await files.write(join(folder, next), '', { mode: 0o600 })
-  // It counts from here on.
-  await files.write(join(folder, publicName), publicKey, { mode: 0o600 })
 }
 
 async function removeFolders({ $ }: HostSession, folders: readonly string[]): Promise<void> {

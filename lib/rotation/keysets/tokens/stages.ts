@@ -8,6 +8,7 @@ import { layoutOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { finishedHint, keptTokenKeys } from '../kept.ts'
 import { type Key, primaryOf } from '../state.ts'
+import { restartsAfter } from '../trust/restarts.ts'
 import { type Rewritten, rewritten } from './files.ts'
 import {
   currentKnown,
@@ -30,7 +31,7 @@ import {
   privateHalf,
   stateOf,
 } from './keys.ts'
-import { former } from './needed.ts'
+import { former, nobodyHoldsTheOld as nobodyHolds } from './needed.ts'
 import { signingWith, withFormerKey, withKey, withoutKeys } from './pem.ts'
 
 type Needs = OnCluster<BackupVariables>
@@ -170,7 +171,31 @@ export const promotedSigns = gate<Needs>(async ctx => {
 
 // Distrust: the old key goes.
 
-export { nobodyHoldsTheOld, podsHaveRead } from './needed.ts'
+export { podsHaveRead } from './needed.ts'
+
+const signers = restartsAfter([promoted.changes])
+
+/** Fails where there is nothing to distrust, or something signs with the old key still, or somebody holds a token of it (`needed.ts`). */
+export const nobodyHoldsTheOld: typeof nobodyHolds = {
+  ...nobodyHolds,
+  run: async ctx => {
+    if (former(ctx).length > 0) await requireNewSigners(ctx)
+    await nobodyHolds.run(ctx)
+  },
+}
+
+/** Fails where an API server or controller-manager runs since before the key that signs was put into its file: it signs with what it read. */
+async function requireNewSigners(ctx: Needs): Promise<void> {
+  const signing = ctx.hosts(masters).filter(({ name }) => stateOf(ctx).files[name]?.some(({ signs }) => signs))
+  const due = await Promise.all(
+    signing.map(async host => (await signers.due(ctx, host)).map(component => `${component} of ${host.name}`)),
+  )
+  if (due.flat().length === 0) return
+  throw new HostFailedError(`they would sign with the old key, or don't run: ${due.flat().join(', ')}`, {
+    code: 'keysets.behind',
+    hint: 'Run promote-keysets again: it restarts what was started before the key that signs was put into its file.',
+  })
+}
 
 /** Each API server signs with the key that is to stay alone, and knows who comes by its tokens. */
 export const primaryKnown = gate<Needs>(async ctx => {
