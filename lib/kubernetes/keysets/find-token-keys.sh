@@ -23,9 +23,11 @@ done
 IFS=
 jwt='eyJ[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+'
 # A pod says what its token is called, and in which folder of the volume it lies. What is no token is not printed: Secrets lie there, too.
-find -L "$kubelet"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 3 -name '..*' -prune -o -type f -exec grep -lsE "^$jwt\$" {} + </dev/null 2>/dev/null |
-  while read -r file; do
-    printf '.. %s %s\n' "$(grep -m1 -oE "^$jwt\$" "$file" | cut -d. -f1)" "$file"
+find -L "$kubelet"/pods/*/volumes/kubernetes.io~projected -mindepth 2 -maxdepth 3 -name '..*' -prune -o -type f -exec grep -m1 -HsoE "^$jwt\$" {} + </dev/null 2>/dev/null |
+  while read -r found; do
+    file=${found%:*}
+    header=${found##*:}
+    printf '.. %s %s\n' "${header%%.*}" "$file"
     ca=${file%/*}/ca.crt
     [ -f "$ca" ] && printf '~~ %s %s\n' "$(stat -Lc %Y "$ca")" "$ca"
   done 2>/dev/null

@@ -13,7 +13,8 @@ import { promotedPlays } from '../../../lib/rotation/keysets/tokens/plays.ts'
 const pair = () => {
   const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const key = digestOf(publicKey)
-  return { key, id: key.slice(0, 8), jwk: publicKey.export({ format: 'jwk' }) }
+  const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
+  return { key, id: key.slice(0, 8), pem, jwk: publicKey.export({ format: 'jwk' }) }
 }
 type Pair = ReturnType<typeof pair>
 const [old, next] = [pair(), pair()]
@@ -146,7 +147,9 @@ function cluster(served: readonly Pair[], ...secrets: readonly Secret[]) {
     delete: async (path: string) => there.delete(path.split('/').at(-1) ?? ''),
     getText: async () => JSON.stringify({ keys: served.map(({ jwk }) => jwk) }),
   }
-  const layout = { host: 'm1', components: { 'kube-apiserver': { flags: {}, files: [] } } }
+  const component = 'kube-apiserver'
+  const file = { role: 'service-account-verify', path: '/sa.pub', real: '/sa.pub' }
+  const layout = { host: 'm1', components: { [component]: { component, flags: {}, files: [file] } } }
   const ctx = {
     ...{ host, hosts: () => [host], signal: new AbortController().signal, check: false, vars: { accept: [] } },
     ...{ log: (text: string) => log.push(text), redact: () => {} },
@@ -192,6 +195,23 @@ test('on the way back the second Secrets are asked about first, and stay where A
   t.regex(error?.hint ?? '', /Undo that first/)
   t.true(error?.message.includes(old.id), error?.message)
   t.deepEqual(names(), ['deploy', other])
+})
+
+test('an API server that is down on the way back is judged by its files', async t => {
+  for (const [there, code] of [
+    [old, undefined],
+    [next, 'rollback.changed'],
+  ] as const) {
+    const { ctx, api } = cluster([old], secretOf('deploy', old))
+    api.getText = () => Promise.reject(new Error('nobody answers'))
+    const session = { host: { name: 'm1' }, $: () => async () => ({ stdout: `== /sa.pub\n${there.pem}.. end\n` }) }
+    const one = { ...(ctx as object), on: async () => session } as never
+    const error = await Promise.resolve(besides.rollback?.(one)).then(
+      () => undefined,
+      (thrown: RekeyError) => thrown,
+    )
+    t.is(error?.code, code)
+  }
 })
 
 test('on the way back a second Secret stays whose first one is gone: its users have no other', async t => {

@@ -261,11 +261,22 @@ async function refusalOf(made: Promise<unknown>): Promise<string | undefined> {
   }
 }
 
+/** By which keys an API server that does not answer is to verify tokens, once it runs. */
+async function keysInFiles(ctx: OnCluster, host: Host, { message }: Error): Promise<string[]> {
+  ctx.signal.throwIfAborted()
+  ctx.log(`the API server of ${host.name} does not say by which keys it verifies tokens, its files do: ${message}`)
+  const { files } = await tokenKeysOfHost(await ctx.on(host), layoutOf(ctx, host.name), () => {})
+  return files.filter(({ signs }) => !signs).flatMap(({ keys }) => keys)
+}
+
 /** Fails where an API server does not verify tokens by these keys any more: who goes back to them would be refused. */
 async function requireServed(ctx: OnCluster, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> {
   for (const host of ctx.hosts(masters)) {
     if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
-    const served = await servedTokenKeys(await ctx.cluster.apiOf(host))
+    const served = await ctx.cluster
+      .apiOf(host)
+      .then(servedTokenKeys)
+      .catch((error: Error) => keysInFiles(ctx, host, error))
     const gone = keys.filter(({ key }) => !served.includes(key)).map(({ id }) => id)
     if (gone.length === 0) continue
     throw new HostFailedError(`the API server of ${host.name} knows no tokens of ${gone.join(', ')} any more`, {
