@@ -52,6 +52,8 @@ interface Pod {
   readonly uid: string
   readonly deletionTimestamp?: string
   readonly account?: string
+  /** It has the token from a Secret. */
+  readonly secret?: true
   readonly signedBy: readonly Pair[]
 }
 
@@ -77,10 +79,21 @@ function node(pods: readonly Pod[], { absent = [] }: { absent?: readonly string[
   }
   const api = {
     async *each() {
-      for (const { uid, deletionTimestamp, account } of pods)
+      for (const { uid, deletionTimestamp, account, secret } of pods)
         yield {
           metadata: { namespace: 'shop', name: `pod-${uid}`, uid, deletionTimestamp },
-          spec: { serviceAccountName: account ?? 'there' },
+          spec: {
+            serviceAccountName: account ?? 'there',
+            volumes: [
+              { name: 'tmp', emptyDir: {} },
+              {
+                name: 'api',
+                projected: {
+                  sources: [secret ? { secret: { name: 'x' } } : { serviceAccountToken: { path: 'token' } }],
+                },
+              },
+            ],
+          },
           status: { phase: 'Running' },
         }
     },
@@ -104,16 +117,21 @@ function node(pods: readonly Pod[], { absent = [] }: { absent?: readonly string[
   return { ctx, log, restarts: () => restarts }
 }
 
-test('pods that get no other token are told, and not waited for: those whose account is gone, that are being deleted, or gone', async t => {
+test('pods that get no other token are told, and not waited for: whose account is gone, that are being deleted, that have theirs from a Secret', async t => {
   const [ending, orphan, well] = ['1', '2', '3'].map(uid => ({ uid, signedBy: [old] }))
   const { ctx, log, restarts } = node([
     { ...ending!, deletionTimestamp: '2026-01-01T00:00:00Z' },
     { ...orphan!, account: 'gone' },
     { ...well!, signedBy: [old, next] },
+    { uid: '4', secret: true, signedBy: [old] },
   ])
   await renewed.run(ctx)
   t.is(restarts(), 1)
-  for (const line of [/Pod shop\/pod-1, which is being deleted/, /Pod shop\/pod-2, whose ServiceAccount gone is gone/])
+  for (const line of [
+    /Pod shop\/pod-1, which is being deleted/,
+    /Pod shop\/pod-2, whose ServiceAccount gone is gone/,
+    /Pod shop\/pod-4, which has it from a Secret/,
+  ])
     t.true(
       log.some(one => line.test(one)),
       log.join('\n'),

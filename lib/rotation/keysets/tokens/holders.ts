@@ -1,8 +1,9 @@
 // Who holds a token that a key of before signed: pods, whose kubelets ask for others when they are started anew, and Secrets, beside which a
 // second one is made, since renewing one in place revokes at once what its users have.
 
+import { normalize } from 'node:path/posix'
 import { HostFailedError } from '../../../errors.ts'
-import { ApiError, foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
+import { ApiError, foundAt, type KubernetesApi, type KubernetesObject } from '../../../kubernetes/api/api.ts'
 import {
   type HeldToken,
   keyOfHeader,
@@ -42,24 +43,51 @@ async function podTokens(ctx: OnHost, host: Host, keys: readonly string[]): Prom
   return tokens.filter(({ key, pod }) => pod !== undefined && keys.includes(key))
 }
 
-/** Why a pod of a node gets no other token, by its uid: each line tells one of these. */
-async function neverRenewed(ctx: OnCluster, node: string, uids: ReadonlySet<string>): Promise<Map<string, string>> {
+/** Of these tokens of a node's pods those in whose place no other comes, and who has each. */
+async function neverRenewed(ctx: OnCluster, node: string, held: readonly HeldToken[]): Promise<Map<string, string>> {
   const api = await ctx.cluster.api()
-  const found = new Map([...uids].map(uid => [uid, `the pod ${uid}, which is not there any more`]))
+  const found = new Map(held.map(({ where, pod }) => [where, `the pod ${pod}, which is not there any more`]))
   const onNode = `/api/v1/pods?fieldSelector=${encodeURIComponent(`spec.nodeName=${node}`)}`
   for await (const { metadata, spec, status } of api.each(onNode, { signal: ctx.signal })) {
-    const { uid = '', deletionTimestamp } = metadata as { uid?: string; deletionTimestamp?: string }
-    if (!uids.has(uid)) continue
+    const { uid, deletionTimestamp } = metadata as { uid?: string; deletionTimestamp?: string }
+    const own = held.filter(({ pod }) => pod === uid)
+    if (own.length === 0) continue
     const { namespace = '', name } = metadata
     const account = String(spec?.['serviceAccountName'] ?? 'default')
-    const hasAccount = () => foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`)
-    if (deletionTimestamp !== undefined) found.set(uid, `Pod ${namespace}/${name}, which is being deleted`)
-    else if (/^(Succeeded|Failed)$/.test(String(status?.['phase'])))
-      found.set(uid, `Pod ${namespace}/${name}, which has ended`)
-    else if (await hasAccount()) found.delete(uid)
-    else found.set(uid, `Pod ${namespace}/${name}, whose ServiceAccount ${account} is gone`)
+    const hasAccount = await foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`)
+    const isOver = /^(Succeeded|Failed)$/.test(String(status?.['phase']))
+    for (const { where } of own) {
+      const why =
+        deletionTimestamp !== undefined
+          ? 'which is being deleted'
+          : isOver
+            ? 'which has ended'
+            : !hasAccount
+              ? `whose ServiceAccount ${account} is gone`
+              : !isAskedFor(spec, where)
+                ? 'which has it from a Secret'
+                : undefined
+      if (why === undefined) found.delete(where)
+      else found.set(where, `Pod ${namespace}/${name}, ${why}`)
+    }
   }
   return found
+}
+
+interface ProjectedVolume {
+  readonly name: string
+  readonly projected?: { readonly sources?: readonly { readonly serviceAccountToken?: { readonly path: string } }[] }
+}
+
+/** Whether a kubelet asks for the token in a file: a Secret in the same volume may hold one, too. */
+function isAskedFor(spec: KubernetesObject['spec'], where: string): boolean {
+  const [, volume, path = ''] = /\/volumes\/kubernetes\.io~projected\/([^/]+)\/(.+)$/.exec(where) ?? []
+  const named = ((spec?.['volumes'] ?? []) as ProjectedVolume[]).find(({ name }) => name === volume)
+  return (
+    named?.projected?.sources?.some(
+      ({ serviceAccountToken: asked }) => asked && normalize(asked.path) === normalize(path),
+    ) ?? false
+  )
 }
 
 /** How many hosts have their kubelets started anew at once. */
@@ -88,16 +116,16 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
   let looked = Number.NEGATIVE_INFINITY
   const left = async () => {
     const all = await podTokens(ctx, host, keys)
-    const open = () => all.filter(({ pod = '' }) => !never.has(pod))
+    const open = () => all.filter(({ where }) => !never.has(where))
     // A pod may come to its end meanwhile.
     if (open().length > 0 && performance.now() > looked + seconds(10)) {
-      never = await neverRenewed(ctx, nodeName, new Set(all.flatMap(({ pod }) => pod ?? [])))
+      never = await neverRenewed(ctx, nodeName, all)
       looked = performance.now()
     }
     return open().map(({ where }) => where)
   }
   const tell = () => {
-    for (const who of never.values()) ctx.log(`${host.name}: no other token is given to ${who}`)
+    for (const who of new Set(never.values())) ctx.log(`${host.name}: no other token is given to ${who}`)
   }
   if ((await left()).length === 0) return tell()
   const began = performance.now()

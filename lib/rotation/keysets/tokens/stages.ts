@@ -95,16 +95,20 @@ const adding = rewritten<Needs>(
 )
 
 /** The new key behind the others; it goes again only while nobody signs with it, or holds what it signed. */
-export const staged = undoneIf(adding, async ctx => {
-  const { id, key } = madeKey(ctx)
-  const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
-  const { tokens } = await everyToken(ctx)
-  const users = [
-    ...files.flatMap(file => (file.signs && file.keys[0] === key ? [`${ctx.host.name}:${file.path}`] : [])),
-    ...tokens.flatMap(token => (token.key === key ? [token.where] : [])),
-  ]
-  return users.length > 0 ? `the key ${id} is in use: ${users.slice(0, 5).join(', ')}` : undefined
-})
+export const staged = undoneIf(
+  adding,
+  async ctx => {
+    const { id, key } = madeKey(ctx)
+    const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
+    const { tokens } = await everyToken(ctx)
+    const users = [
+      ...files.flatMap(file => (file.signs && file.keys[0] === key ? [`${ctx.host.name}:${file.path}`] : [])),
+      ...tokens.flatMap(token => (token.key === key ? [token.where] : [])),
+    ]
+    return users.length > 0 ? `the key ${id} is in use: ${users.slice(0, 5).join(', ')}` : undefined
+  },
+  'Was another stage run since? Undo that first. Whoever holds what it signed is to get another token: users of a Secret by the first one, pods by a restart, a network plugin by that of calico-node.',
+)
 
 /** Each API server publishes the new key, and knows who comes by a token of it. */
 export const stagedKnown = gate<Needs>(async ctx => {
