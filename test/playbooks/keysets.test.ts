@@ -42,7 +42,7 @@ for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
     }
     t.deepEqual(keysetsOf('front-proxy-ca'), ['front-proxy-ca'])
     t.deepEqual(keysetsOf(['front-proxy-ca']), ['front-proxy-ca'])
-    t.regex(String(keysetsOf('etcd-ca,service-account')), /^etcd-ca can't be rotated gracefully yet/)
+    t.regex(String(keysetsOf('kubernetes-ca,service-account')), /^kubernetes-ca can't be rotated gracefully yet/)
     t.regex(String(keysetsOf()), /say which, by -e keysets=/)
   })
 }

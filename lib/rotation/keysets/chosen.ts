@@ -16,7 +16,7 @@ import { etcdHosts, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far. */
-const supported: readonly KeysetName[] = ['front-proxy-ca', 'service-account']
+const supported: readonly KeysetName[] = ['etcd-ca', 'front-proxy-ca', 'service-account']
 
 const wanted = `say which, by -e keysets=${supported.join(',')}`
 
