@@ -5,8 +5,8 @@ import { play, playbook, step } from 'rekey'
 import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages, tokens } = keysets
-const variables = z.object({ ...keysets.variables, ...stages.trustVariables }) // items
+const { again, tokens } = keysets
+const variables = z.object({ ...keysets.variables, ...again.trustVariables }) // items
 type Context = keysets.Context & { readonly vars: z.output<typeof variables> }
 
 export default playbook({
@@ -17,23 +17,23 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
-      step('See whether the API may be away, where it must be', stages.trustRestarts.mayBeAway),
+      step('See whether the API may be away, where it must be', again.trustRestarts.mayBeAway),
     ]),
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
-      step('Note whom the API servers tell others to trust', stages.noteTrusted),
+      step('Note whom the API servers tell others to trust', again.noteTrusted),
       step('Note the old key of tokens, for the way back', tokens.noteTrusted),
-      step('Note what goes by the files, for the way back', stages.trustRestarts.undone),
+      step('Note what goes by the files, for the way back', again.trustRestarts.undone),
     ]),
     play<Context>('Trust the old CAs again', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
-      step('Put the old CAs behind those that sign', stages.trustAgain),
+      step('Put the old CAs behind those that sign', again.trustAgain),
       step('Write the files of token keys, with the old key before the one that signs', tokens.trusted.prepared),
       step('Put the files of token keys in place', tokens.trusted.placed),
-      step('See that the servers of this host let in what the old CAs signed', stages.trustedAgain),
+      step('See that the servers of this host let in what the old CAs signed', again.trustedAgain),
     ]),
-    ...stages.trustRestarts.plays,
+    ...again.trustRestarts.plays,
     play<Context>('Is it trusted?', { hosts: 'masters', tags: ['verify'] }, [
-      step('Every server lets in what the old CAs signed', stages.trustedAgainEverywhere),
+      step('Every server lets in what the old CAs signed', again.trustedAgainEverywhere),
       step('Every API server knows tokens of the old key', tokens.trustedKnown),
     ]),
   ],
@@ -42,6 +42,6 @@ export default playbook({
       ['now', 'old and new are trusted; the new ones sign. It may stay like this.'],
       ['next', 'rekey run distrust-keysets, once nobody uses the old any more'],
     ],
-    stages.trustRestarts,
+    again.trustRestarts,
   ),
 })

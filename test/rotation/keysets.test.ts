@@ -7,7 +7,7 @@ import { archive } from '../../lib/operations/backup.ts'
 import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../lib/pki/certificates/certificate.ts'
 import { bundles } from '../../lib/rotation/keysets/bundles.ts'
-import { stages } from '../../lib/rotation/keysets/index.ts'
+import { again, stages } from '../../lib/rotation/keysets/index.ts'
 import { readCount } from '../../lib/rotation/keysets/leaves.ts'
 import { type Item, type KeysetState, lookStep } from '../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -207,7 +207,7 @@ test('there must be an old one to distrust', t => {
 test('trusted again is what was distrusted last, or what is named', t => {
   const items = [item(next, 'primary', 'i-2'), item(old, 'distrusted'), item(foreign, 'distrusted')]
   const chosen = (...ids: string[]) =>
-    stages.distrustedOf({ vars: { items: ids } } as never, keyset({ items })).map(({ certificate }) => certificate)
+    again.distrustedOf({ vars: { items: ids } } as never, keyset({ items })).map(({ certificate }) => certificate)
   t.deepEqual(chosen(), [old])
   t.deepEqual(chosen(items[2]?.id ?? ''), [foreign])
   t.is(t.throws<RekeyError>(() => chosen('00000000'))?.code, 'keysets.nothing-to-trust')

@@ -15,6 +15,7 @@ export {
 export { oncePromoted, reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as tokens from './tokens/stages.ts'
+export * as again from './trust/again.ts'
 export * as whole from './whole/ends.ts'
 export * as finish from './whole/finish.ts'
 export { inStage } from './whole/in-stage.ts'

@@ -1,5 +1,4 @@
 // What each stage makes of the keysets: which CAs it is about, what files hold after it, what must be so before it may begin.
-import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
 import { restoreFiles } from '../../operations/restore.ts'
@@ -18,17 +17,7 @@ import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
 import { finishedHint, keptAuthorities } from './kept.ts'
-import {
-  aboutAuthorities,
-  describe,
-  everyKeyset,
-  formerOf,
-  type Item,
-  type Key,
-  type KeysetState,
-  primaryOf,
-  statesOf,
-} from './state.ts'
+import { describe, everyKeyset, formerOf, type Item, type Key, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { bundlesBy, restartsAfter } from './trust/restarts.ts'
@@ -36,18 +25,6 @@ import { bundlesBy, restartsAfter } from './trust/restarts.ts'
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
 type Drains = Needs & OnCluster<DrainVariables>
-
-export const trustVariables = {
-  /** The ids of CAs to trust again, where it is not the one that was distrusted last. */
-  items: z
-    .preprocess(
-      value => (typeof value === 'string' ? value.split(',').map(id => id.trim()) : value),
-      z.array(z.string()),
-    )
-    .default([]),
-}
-
-type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
 
 const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =>
   held.filter(pem => !items.some(({ key }) => key === publicKeyOf(pem)))
@@ -268,49 +245,3 @@ export const untold = tightened<Needs>((ctx, state) => ({
   gone: formerOf(state),
 }))
 export const formerRefusedEverywhere = gates.allRefuse<Needs>(former)
-
-// Trust again: what was distrusted comes back behind the others.
-
-type TrustNeeds = Needs & OnHost<TrustVariables>
-
-/** The CAs to trust again: those that were named, else the one that was distrusted last. */
-export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {
-  const all = items.filter(({ state }) => state === 'distrusted')
-  const found = vars.items.length > 0 ? items.filter(({ id }) => vars.items.includes(id)) : all.slice(0, 1)
-  if (found.length > 0) return found
-  throw new HostFailedError(`${name} has no CA that was distrusted and is still known`, {
-    code: 'keysets.nothing-to-trust',
-    hint: vars.items.length > 0 ? `It has ${items.map(describe).join(', ') || 'none at all'}.` : undefined,
-  })
-}
-
-const again = (ctx: TrustNeeds, state: KeysetState) => distrustedOf(ctx, state)
-const againVisitors = (ctx: TrustNeeds) => gates.oldOf(ctx, again)
-
-export const noteTrusted = takenBack<TrustNeeds>(again, ctx => gates.refusedEverywhere(ctx, againVisitors(ctx)))
-export const trustAgain = bundles<TrustNeeds>(
-  'trust-the-old-cas-again',
-  (ctx, state, held) => [
-    ...held,
-    ...again(ctx, state)
-      .filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key))
-      .map(({ certificate }) => certificate),
-  ],
-  ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
-)
-/** What goes by these files without reading them again. */
-export const trustRestarts = restartsAfter<TrustNeeds & Drains>(
-  [bundlesBy('trust-the-old-cas-again'), tokens.trusted.changes],
-  (ctx, session) => gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
-)
-export const trustedAgain: StepDefinition<TrustNeeds> = {
-  readOnly: true,
-  when: gates.asksHost,
-  run: ctx => gates.acceptedOnHost(ctx, againVisitors(ctx)),
-}
-export const trustedAgainEverywhere: StepDefinition<TrustNeeds> = {
-  readOnly: true,
-  runOnce: true,
-  when: ctx => !ctx.check && aboutAuthorities(ctx),
-  run: ctx => gates.acceptedEverywhere(ctx, againVisitors(ctx)),
-}

@@ -7,8 +7,9 @@ import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { stepsOf } from '../../../lib/playbook/steps.ts'
 import { conditionsStep, readingStep } from '../../../lib/rotation/given/found.ts'
 import { lookStep, type TokenKeys } from '../../../lib/rotation/keysets/state.ts'
-import { besides, renewed } from '../../../lib/rotation/keysets/tokens/holders.ts'
+import { renewed } from '../../../lib/rotation/keysets/tokens/holders.ts'
 import { promotedPlays } from '../../../lib/rotation/keysets/tokens/plays.ts'
+import { besides } from '../../../lib/rotation/keysets/tokens/secrets.ts'
 
 const pair = () => {
   const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })

@@ -2,8 +2,9 @@
 import { type Play, play, step } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnCluster } from '../../given/context.ts'
-import { besides, renewed } from './holders.ts'
+import { renewed } from './holders.ts'
 import { noLongerNext } from './keys.ts'
+import { besides } from './secrets.ts'
 import { promotedSigns } from './stages.ts'
 
 export const promotedPlays: readonly Play<OnCluster<BackupVariables>>[] = [

@@ -1,0 +1,73 @@
+// Trust again: CAs that were distrusted come back behind the others.
+import { z } from 'zod'
+import { HostFailedError } from '../../../errors.ts'
+import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Mounts } from '../../authorities.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
+import type { OnCluster, OnHost } from '../../given/context.ts'
+import type { WithVault } from '../../given/vault.ts'
+import type { Variables as DrainVariables } from '../../restart/drained.ts'
+import { bundles } from '../bundles.ts'
+import type { WithVisitors } from '../credentials.ts'
+import * as gates from '../gates.ts'
+import { aboutAuthorities, describe, type Item, type KeysetState } from '../state.ts'
+import * as tokens from '../tokens/stages.ts'
+import { takenBack } from './client-trust.ts'
+import { bundlesBy, restartsAfter } from './restarts.ts'
+
+export const trustVariables = {
+  /** The ids of CAs to trust again, where it is not the one that was distrusted last. */
+  items: z
+    .preprocess(
+      value => (typeof value === 'string' ? value.split(',').map(id => id.trim()) : value),
+      z.array(z.string()),
+    )
+    .default([]),
+}
+
+type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
+
+type TrustNeeds = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors & OnHost<TrustVariables>
+
+/** The CAs to trust again: those that were named, else the one that was distrusted last. */
+export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {
+  const all = items.filter(({ state }) => state === 'distrusted')
+  const found = vars.items.length > 0 ? items.filter(({ id }) => vars.items.includes(id)) : all.slice(0, 1)
+  if (found.length > 0) return found
+  throw new HostFailedError(`${name} has no CA that was distrusted and is still known`, {
+    code: 'keysets.nothing-to-trust',
+    hint: vars.items.length > 0 ? `It has ${items.map(describe).join(', ') || 'none at all'}.` : undefined,
+  })
+}
+
+const again = (ctx: TrustNeeds, state: KeysetState) => distrustedOf(ctx, state)
+const againVisitors = (ctx: TrustNeeds) => gates.oldOf(ctx, again)
+
+export const noteTrusted = takenBack<TrustNeeds>(again, ctx => gates.refusedEverywhere(ctx, againVisitors(ctx)))
+export const trustAgain = bundles<TrustNeeds>(
+  'trust-the-old-cas-again',
+  (ctx, state, held) => [
+    ...held,
+    ...again(ctx, state)
+      .filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key))
+      .map(({ certificate }) => certificate),
+  ],
+  ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
+)
+/** What goes by these files without reading them again. */
+export const trustRestarts = restartsAfter<TrustNeeds & OnCluster<DrainVariables>>(
+  [bundlesBy('trust-the-old-cas-again'), tokens.trusted.changes],
+  (ctx, session) => gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
+)
+export const trustedAgain: StepDefinition<TrustNeeds> = {
+  readOnly: true,
+  when: gates.asksHost,
+  run: ctx => gates.acceptedOnHost(ctx, againVisitors(ctx)),
+}
+export const trustedAgainEverywhere: StepDefinition<TrustNeeds> = {
+  readOnly: true,
+  runOnce: true,
+  when: ctx => !ctx.check && aboutAuthorities(ctx),
+  run: ctx => gates.acceptedEverywhere(ctx, againVisitors(ctx)),
+}
