@@ -42,15 +42,17 @@ export function remoteShell(connection: Connection, observer: RemoteObserver = {
   const start = (pieces: TemplateStringsArray, values: unknown[], options: RemoteOptions): ProcessPromise => {
     const { input, timeout = observer.timeout, nothrow = false, quiet = false, cwd, environment } = options
     const left = new AbortController()
-    const signal = observer.signal ? AbortSignal.any([observer.signal, left.signal]) : left.signal
     if (environment && !connection.local) throw notThere(connection, environment)
     const spawn = (line: string) => {
-      const remote = connection.spawn(line, { signal, timeout, environment, once: true })
-      if (observer.began) {
-        const { promise, resolve } = Promise.withResolvers<void>()
-        remote.once('close', () => resolve()).once('error', () => resolve())
-        observer.began(promise)
-      }
+      // AbortSignal.any would be held by the signal of the run for each of its commands.
+      const stop = () => left.abort(observer.signal?.reason)
+      if (observer.signal?.aborted) stop()
+      const remote = connection.spawn(line, { signal: left.signal, timeout, environment, once: true })
+      observer.signal?.addEventListener('abort', stop, { once: true })
+      const { promise: ended, resolve } = Promise.withResolvers<void>()
+      for (const event of ['close', 'error'] as const) remote.once(event, () => resolve())
+      void ended.then(() => observer.signal?.removeEventListener('abort', stop))
+      observer.began?.(ended)
       remote.once('gap', (gap: UnknownOutcomeError) => tellOfGap(started, remote, gap))
       // zx decodes each chunk by itself, which breaks a character that is split between two.
       remote.stdout.setEncoding('utf8')
