@@ -40,6 +40,8 @@ export function manifest(): Manifest {
 
 interface Manifest {
   readonly version: string
+  /** Its doors, by what follows `rekey` in an import: where each is in the sources. */
+  readonly exports: Readonly<Record<string, string | { readonly 'rekey-source': string }>>
   readonly devDependencies: Readonly<Record<string, string>>
 }
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { registerHooks, stripTypeScriptTypes } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { isClone, ownFile, ownModule } from '../package.ts'
+import { isClone, manifest, ownFile, ownModule } from '../package.ts'
 
 /** What the doors of package.json are in a clone: the sources. */
 const sources = 'rekey-source'
@@ -64,13 +64,11 @@ function withoutTypes(source: string): string {
 
 const isTypeScript = (url: string) => url.startsWith('file:') && /\.m?ts(?:\?|$)/.test(url)
 
-/** rekey's doors, by what playbooks import them as; the first that has a name counts. */
-const doors = {
-  rekey: 'lib/index.ts',
-  'rekey/kubernetes': 'lib/kubernetes/index.ts',
-  'rekey/pki': 'lib/pki/index.ts',
-  'rekey/rotation': 'lib/rotation/index.ts',
-}
+/** rekey's doors: what playbooks import each as, and where it is; the first that has a name counts. */
+const doorsOf = ({ exports }: ReturnType<typeof manifest>) =>
+  Object.entries(exports).flatMap(([path, door]) =>
+    typeof door === 'string' ? [] : [[`rekey${path.slice(1)}`, door[sources]] as const],
+  )
 
 /**
  * What to import, where an error came of a name that was not imported, or not from where it is.
@@ -84,12 +82,13 @@ export async function missingImport({ message }: Error): Promise<string | undefi
   const name = undefinedName ?? notExported
   if (name === undefined) return undefined
   if (name === 'z') return "Write: import { z } from 'zod'"
-  for (const [door, file] of Object.entries(doors)) {
+  const doors = doorsOf(manifest())
+  for (const [door, file] of doors) {
     // Loaded by the playbook already, or by what it would have imported.
     const exported = (await import(pathToFileURL(ownModule(file)).href)) as object
     if (name in exported) return `Write: import { ${name} } from '${door}'`
   }
-  return module !== undefined && module in doors
+  return doors.some(([door]) => door === module)
     ? `Where it is a type, write: import { type ${name} } from '${module}'`
     : undefined
 }
