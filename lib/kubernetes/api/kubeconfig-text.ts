@@ -1,8 +1,8 @@
 // Kubeconfigs that are handed to people: one that is made, and one of theirs that is given the trust of now.
-import { isDeepStrictEqual } from 'node:util'
-import { dump, load } from 'js-yaml'
+import { load } from 'js-yaml'
 import { RekeyError } from '../../errors.ts'
 import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
+import { asWanted, written } from './kubeconfig.ts'
 
 /** A cluster as its users reach it. */
 export interface ReachedCluster {
@@ -24,7 +24,7 @@ const base64 = (text: string) => Buffer.from(text).toString('base64')
 /** A kubeconfig of one cluster; with somebody whom it lets in, where one is given. */
 export function kubeconfigText({ name: cluster, server, bundle }: ReachedCluster, user?: KubeconfigUser): string {
   const context = user && `${user.name}@${cluster}`
-  return write({
+  return written({
     apiVersion: 'v1',
     kind: 'Config',
     clusters: [{ name: cluster, cluster: { server, 'certificate-authority-data': base64(bundle) } }],
@@ -81,7 +81,7 @@ export function withTrust(
     clusters.push(String(name))
   }
   if (clusters.length === 0) return { text, clusters }
-  return { text: isDeepStrictEqual(read(next, where), wanted) ? next : write(wanted), clusters }
+  return { text: asWanted(next, wanted, where), clusters }
 }
 
 /** The clusters of a kubeconfig. Throws `RekeyError` where it is not YAML. */
@@ -94,8 +94,6 @@ const named = (name: unknown, cluster: Fields): NamedCluster => ({
   ...(typeof cluster['server'] === 'string' && { server: cluster['server'] }),
   authorities: certificatesWithin(String(cluster['certificate-authority-data'] ?? '')),
 })
-
-const write = (config: object) => dump(config, { lineWidth: -1, noRefs: true })
 
 function read(text: string, where: string): Config {
   try {

@@ -106,8 +106,15 @@ export function withCurrentOf(text: string, other: string, where: string): strin
       if (before && after) edited = edited.replaceAll(before, after)
     }
   }
-  return isDeepStrictEqual(parse(edited, where), wanted) ? edited : dump(wanted, { lineWidth: -1, noRefs: true })
+  return asWanted(edited, wanted, where)
 }
+
+/** An edited text, which keeps what is beside its values, where it says what is wanted; else what is wanted, written anew. */
+export const asWanted = (edited: string, wanted: object, where: string): string =>
+  isDeepStrictEqual(parse(edited, where), wanted) ? edited : written(wanted)
+
+/** A kubeconfig as text. */
+export const written = (config: object): string => dump(config, { lineWidth: -1, noRefs: true })
 
 type Config = ReturnType<typeof parse>
 
