@@ -3,6 +3,7 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { Secret } from '../../connection/shell.ts'
 import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
+import { tokenSecretType } from '../trust/tokens.ts'
 
 /** What Secrets were like. Plain data, to be registered: 80 bytes for each. */
 export interface SecretsBefore {
@@ -26,9 +27,6 @@ export interface SecretsComparison {
   /** How many are there that were not: nobody's fault. */
   readonly added: number
 }
-
-/** The controller-manager writes them anew when the CA or the key of service accounts is another one: their contents are not compared. */
-const renewed = 'kubernetes.io/service-account-token'
 
 /**
  * Notes what every Secret is like.
@@ -103,7 +101,10 @@ function stateOf(
 ): [uid: string, version: string, digest: string] {
   const { uid = '', resourceVersion = '' } = metadata
   const entries = Object.entries((data ?? {}) as Record<string, string>).sort(([a], [b]) => (a < b ? -1 : 1))
+  // Tokens are written anew by the controller-manager when the CA or the key of service accounts is another one.
   const digest =
-    rest['type'] === renewed ? '-' : createHmac('sha256', salt).update(JSON.stringify(entries)).digest('base64url')
+    rest['type'] === tokenSecretType
+      ? '-'
+      : createHmac('sha256', salt).update(JSON.stringify(entries)).digest('base64url')
   return [uid.replaceAll('-', '').slice(0, 12), resourceVersion, digest.slice(0, 22)]
 }

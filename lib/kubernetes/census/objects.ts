@@ -2,6 +2,7 @@
 import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
 import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
 import { callers, keepers, whereOf } from '../trust/carriers.ts'
+import { tokenSecretType } from '../trust/tokens.ts'
 import { type CensusEntry, readable } from './entry.ts'
 import { clustersWithin } from './kubeconfigs.ts'
 
@@ -48,5 +49,5 @@ const published =
   /^ConfigMap (.*\/kube-root-ca\.crt|kube-public\/cluster-info|kube-system\/extension-apiserver-authentication)$/
 
 function isPublished(where: string, object: KubernetesObject): boolean {
-  return published.test(where) || object['type'] === 'kubernetes.io/service-account-token'
+  return published.test(where) || object['type'] === tokenSecretType
 }

@@ -101,10 +101,13 @@ export async function servedTokenKeys(api: KubernetesApi): Promise<string[]> {
 /** By which keys the tokens are signed that Secrets hold. */
 export async function tokensOfSecrets(api: KubernetesApi): Promise<HeldToken[]> {
   return (await tokenSecrets(api)).flatMap(({ namespace, name, token }) => {
-    const key = keyOfHeader(token.reveal().split('.')[0] ?? '')
+    const key = keyOfToken(token.reveal())
     return key === undefined ? [] : [{ where: `Secret ${namespace}/${name}`, key }]
   })
 }
+
+/** The key that signed a token; undefined where that is none of Kubernetes'. */
+export const keyOfToken = (token: string): string | undefined => keyOfHeader(token.split('.')[0] ?? '')
 
 /** The key that signed a token, by its first part; undefined where that is none of Kubernetes'. */
 export function keyOfHeader(header: string): string | undefined {

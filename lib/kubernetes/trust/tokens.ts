@@ -14,7 +14,11 @@ export interface TokenSecret {
   readonly token: Secret
 }
 
-const allOfThem = `/api/v1/secrets?fieldSelector=${encodeURIComponent('type=kubernetes.io/service-account-token')}`
+/** What the API calls a Secret with a token. */
+export const tokenSecretType = 'kubernetes.io/service-account-token'
+
+/** Where the API lists every one of them. */
+export const tokenSecretsPath = `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${tokenSecretType}`)}`
 
 /** The token of a token Secret; nothing where it has none yet. */
 export function tokenIn(data: KubernetesObject['data']): string {
@@ -24,7 +28,7 @@ export function tokenIn(data: KubernetesObject['data']): string {
 /** Every token Secret of the cluster, by namespace and name. */
 export async function tokenSecrets(api: KubernetesApi): Promise<TokenSecret[]> {
   const found: TokenSecret[] = []
-  for await (const { metadata, data } of api.each(allOfThem)) {
+  for await (const { metadata, data } of api.each(tokenSecretsPath)) {
     const token = new Secret(tokenIn(data))
     found.push({ namespace: metadata.namespace ?? '', name: metadata.name, token })
   }
@@ -41,7 +45,7 @@ export async function* tokenSecretsByNamespace(
   signal?: AbortSignal,
 ): AsyncGenerator<{ namespace: string; secrets: KubernetesObject[] }> {
   let group: { namespace: string; secrets: KubernetesObject[] } | undefined
-  for await (const one of api.each(allOfThem, { signal })) {
+  for await (const one of api.each(tokenSecretsPath, { signal })) {
     const { namespace = '' } = one.metadata
     if (group?.namespace !== namespace) {
       if (group) yield group

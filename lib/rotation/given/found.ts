@@ -7,7 +7,9 @@ import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import type { AuthorityName, CertificateSpec } from '../../pki/specs.ts'
+import type { Host } from '../../playbook/host.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
+import { masters } from './hosts.ts'
 
 /** What it takes to look up what steps of the run returned. */
 export type Looking = Pick<RunContext<unknown>, 'registered'>
@@ -76,6 +78,11 @@ export function nodesOf(ctx: LookingOnHost, hosts: readonly { readonly name: str
 export function layoutOf(ctx: LookingOnHost, host = ctx.host.name): HostLayout {
   const { layout, controlPlane } = readingOf(ctx, host)
   return layout ?? kubeadmLayout(host, controlPlane)
+}
+
+/** The masters that have an API server. */
+export function apiServerHosts(ctx: LookingOnHost & Pick<RunContext, 'hosts'>): Host[] {
+  return ctx.hosts(masters).filter(({ name }) => layoutOf(ctx, name).components['kube-apiserver'] !== undefined)
 }
 
 /** The files of a host in which certificates were found. */

@@ -2,8 +2,9 @@
 import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto'
 import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
+import { keyOfToken } from '../../../lib/kubernetes/keysets/token-keys.ts'
 import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
-import { keyOfToken, signedWith } from '../../../lib/rotation/keysets/tokens/gates.ts'
+import { signedWith } from '../../../lib/rotation/keysets/tokens/gates.ts'
 import { keysIn, signingWith, withFormerKey, withKey, withoutKeys } from '../../../lib/rotation/keysets/tokens/pem.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 

@@ -2,14 +2,14 @@
 // else. They are those of an account that each namespace has, with its own claims, as a server of the cluster has just written them.
 import { createPrivateKey, sign } from 'node:crypto'
 import { HostFailedError } from '../../../errors.ts'
-import { keyOfHeader, servedTokenKeys } from '../../../kubernetes/keysets/token-keys.ts'
+import { keyOfToken, servedTokenKeys } from '../../../kubernetes/keysets/token-keys.ts'
 import { doorOf, isKnown, type Visitor } from '../../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { type OnCluster, seconds } from '../../given/context.ts'
-import { layoutOf } from '../../given/found.ts'
+import { apiServerHosts, layoutOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import type { Key } from '../state.ts'
 import { aboutTokens, keptKey, privateHalf } from './keys.ts'
@@ -36,9 +36,6 @@ export async function requestToken(ctx: OnCluster, host: Host): Promise<string> 
   ctx.redact(token)
   return token
 }
-
-/** The key that signed a token. */
-export const keyOfToken = (token: string): string | undefined => keyOfHeader(token.split('.')[0] ?? '')
 
 /** How a key signs tokens: as what its kind and its curve allow. */
 const algorithms: Readonly<Record<string, readonly [alg: string, hash: string]>> = {
@@ -110,47 +107,37 @@ export async function currentKnown(ctx: Needs): Promise<void> {
   if (any) await ask(ctx, [visitor(await requestToken(ctx, any))], 'a token of now', true)
 }
 
-/** Each API server knows tokens that are signed with these keys now. */
-export const knownEverywhere = async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> =>
-  ask(
-    ctx,
-    await Promise.all(keys.map(key => forged(ctx, key))),
-    `tokens of ${keys.map(({ id }) => id).join(', ')}`,
-    true,
-  )
+const everywhere =
+  (known: boolean) =>
+  async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> => {
+    const visitors = await Promise.all(keys.map(key => forged(ctx, key)))
+    await ask(ctx, visitors, `tokens of ${keys.map(({ id }) => id).join(', ')}`, known)
+  }
 
+/** Each API server knows tokens that are signed with these keys now. */
+export const knownEverywhere = everywhere(true)
 /** Each API server refuses them. */
-export const refusedEverywhere = async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> =>
-  ask(
-    ctx,
-    await Promise.all(keys.map(key => forged(ctx, key))),
-    `tokens of ${keys.map(({ id }) => id).join(', ')}`,
-    false,
-  )
+export const refusedEverywhere = everywhere(false)
+
+/** Waits until each API server, asked one after the other, has it so. */
+async function eachServer(ctx: Needs, what: string, isSo: (host: Host) => Promise<boolean>): Promise<void> {
+  for (const host of apiServerHosts(ctx)) {
+    const { signal } = ctx
+    await waitFor(`the API server of ${host.name} to ${what}`, { within: patience, signal, host: host.name }, () =>
+      isSo(host),
+    )
+  }
+}
 
 /** Each API server says itself that it verifies tokens by a key. */
-export async function publishedEverywhere(ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> {
-  for (const host of ctx.hosts(masters)) {
-    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
-    await waitFor(
-      `the API server of ${host.name} to publish the key ${id}`,
-      { within: patience, signal: ctx.signal, host: host.name },
-      async () => (await servedTokenKeys(await ctx.cluster.apiOf(host))).includes(key),
-    )
-  }
-}
+export const publishedEverywhere = (ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> =>
+  eachServer(ctx, `publish the key ${id}`, async host =>
+    (await servedTokenKeys(await ctx.cluster.apiOf(host))).includes(key),
+  )
 
 /** Each API server signs with a key. */
-export async function signedEverywhere(ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> {
-  for (const host of ctx.hosts(masters)) {
-    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
-    await waitFor(
-      `the API server of ${host.name} to sign tokens with the key ${id}`,
-      { within: patience, signal: ctx.signal, host: host.name },
-      async () => keyOfToken(await requestToken(ctx, host)) === key,
-    )
-  }
-}
+export const signedEverywhere = (ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> =>
+  eachServer(ctx, `sign tokens with the key ${id}`, async host => keyOfToken(await requestToken(ctx, host)) === key)
 
 /** A gate that asks every API server once. */
 export const gate = <In extends Needs>(run: (ctx: In) => Promise<void>): StepDefinition<In> => ({

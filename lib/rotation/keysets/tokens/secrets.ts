@@ -2,14 +2,13 @@
 // have.
 import { HostFailedError } from '../../../errors.ts'
 import { ApiError, foundAt, type KubernetesApi } from '../../../kubernetes/api/api.ts'
-import { keyOfHeader, servedTokenKeys, tokenKeysOfHost } from '../../../kubernetes/keysets/token-keys.ts'
-import { tokenIn } from '../../../kubernetes/trust/tokens.ts'
+import { keyOfToken, servedTokenKeys, tokenKeysOfHost } from '../../../kubernetes/keysets/token-keys.ts'
+import { tokenIn, tokenSecretsPath, tokenSecretType } from '../../../kubernetes/trust/tokens.ts'
 import { waitFor } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { type OnCluster, seconds } from '../../given/context.ts'
-import { layoutOf } from '../../given/found.ts'
-import { masters } from '../../given/hosts.ts'
+import { apiServerHosts, layoutOf } from '../../given/found.ts'
 import type { Key } from '../state.ts'
 import { keysBefore } from './holders.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
@@ -22,16 +21,13 @@ interface Holder {
   readonly consumers: readonly string[]
 }
 
-const typeOf = 'kubernetes.io/service-account-token'
 const accountAnnotation = 'kubernetes.io/service-account.name'
 const beside = 'rekey.dev/beside'
 
 async function holders(api: KubernetesApi, keys: readonly string[]): Promise<Holder[]> {
   const found: Omit<Holder, 'consumers'>[] = []
-  for await (const { metadata, data } of api.each(
-    `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${typeOf}`)}`,
-  )) {
-    const key = keyOfHeader(tokenIn(data).split('.')[0] ?? '')
+  for await (const { metadata, data } of api.each(tokenSecretsPath)) {
+    const key = keyOfToken(tokenIn(data))
     const account = metadata.annotations?.[accountAnnotation]
     if (key !== undefined && keys.includes(key) && account !== undefined)
       found.push({ namespace: metadata.namespace ?? '', name: metadata.name, account })
@@ -80,7 +76,7 @@ export const besides: StepDefinition<OnCluster> = {
       const other = besideOf(name, id)
       const path = `/api/v1/namespaces/${namespace}/secrets`
       const body = {
-        ...{ apiVersion: 'v1', kind: 'Secret', type: typeOf },
+        ...{ apiVersion: 'v1', kind: 'Secret', type: tokenSecretType },
         metadata: { name: other, namespace, annotations: { [accountAnnotation]: account, [beside]: name } },
       }
       const refused = (await foundAt(api, `${path}/${other}`)) ? undefined : await refusalOf(api.post(path, body))
@@ -93,7 +89,7 @@ export const besides: StepDefinition<OnCluster> = {
           if (!there) return { why: refused ?? `its ServiceAccount ${account} is gone?` }
           const token = tokenIn(there.data)
           if (token !== '') ctx.redact(token)
-          return keyOfHeader(token.split('.')[0] ?? '') === key && { why: undefined }
+          return keyOfToken(token) === key && { why: undefined }
         },
       )
       const has = made.why === undefined ? `${other} beside it one of the new key` : `none is beside it: ${made.why}`
@@ -106,9 +102,7 @@ export const besides: StepDefinition<OnCluster> = {
     await requireServed(ctx, before(ctx))
     const api = await ctx.cluster.api()
     const { id } = nextKey(ctx)
-    for await (const { metadata } of api.each(
-      `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${typeOf}`)}`,
-    )) {
+    for await (const { metadata } of api.each(tokenSecretsPath)) {
       const first = metadata.annotations?.[beside]
       if (first === undefined || metadata.name !== besideOf(first, id)) continue
       const path = `/api/v1/namespaces/${metadata.namespace}/secrets`
@@ -144,8 +138,7 @@ async function keysInFiles(ctx: OnCluster, host: Host, { message }: Error): Prom
 
 /** Fails where an API server does not verify tokens by these keys any more: who goes back to them would be refused. */
 async function requireServed(ctx: OnCluster, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> {
-  for (const host of ctx.hosts(masters)) {
-    if (!layoutOf(ctx, host.name).components['kube-apiserver']) continue
+  for (const host of apiServerHosts(ctx)) {
     const served = await ctx.cluster
       .apiOf(host)
       .then(servedTokenKeys)
