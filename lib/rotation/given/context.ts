@@ -1,6 +1,6 @@
 // The contexts of steps: what a run's services give, each for those that need it.
 import type { Cluster } from '../../kubernetes/api/cluster.ts'
-import type { StepContext } from '../../playbook/model.ts'
+import type { StepContext, StepDefinition } from '../../playbook/model.ts'
 
 /** A step on a host of any run. */
 export type OnHost<Vars = unknown> = StepContext<Vars>
@@ -27,6 +27,18 @@ export const beforehand = {
   remember: true,
   when: ({ timeline }: Pick<StepContext, 'timeline'>) => !timeline.milestones.has(firstChange),
 } as const
+
+/**
+ * Does nothing on the way there, and something on the way back once all that stands behind it is undone. It is undone where it was done: so it
+ * notes that it was.
+ */
+export function onTheWayBack<In>(
+  id: string,
+  rollback: (ctx: In) => void | Promise<void>,
+  when: (ctx: In) => boolean | Promise<boolean> = () => true,
+): StepDefinition<In> {
+  return { id, when, rollback, runOnce: true, plan: () => [], run: () => ({ noted: id }) }
+}
 
 /** Milliseconds. */
 export const seconds = (count: number) => count * 1_000

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { digestOf } from '../../pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../pki/certificates/certificate.ts'
 import type { KeysetName } from '../../pki/keyset.ts'
-import type { RunContext } from '../../playbook/model.ts'
+import type { HostSession, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
 import { etcd, masters } from '../given/hosts.ts'
@@ -22,6 +22,12 @@ export const keepers = `${masters}:${etcd}`
 /** The folder of an item of a keyset on each of them. */
 export function keptFolder({ vars }: Pick<RunContext<BackupVariables>, 'vars'>, name: KeysetName, id: string): string {
   return join(vars.backup_directory, 'keysets', name, id)
+}
+
+/** Destroys folders of a host, where they are there: files are written over first, as far as the disk does as it is told. */
+export async function destroyFolders({ $ }: Pick<HostSession, '$'>, folders: readonly string[]): Promise<void> {
+  if (folders.length === 0) return
+  await $`for f in ${folders}; do [ ! -d "$f" ] || { find "$f" -xdev -type f -exec shred -f {} +; rm -rf "$f"; rmdir -p "$(dirname "$f")" 2>/dev/null; }; done; true`
 }
 
 /** The certificates of CAs that masters keep for a keyset, PEM, each once. */

@@ -28,7 +28,7 @@ import { endpoints } from '../verify.ts'
 import { presentedAgain } from '../way-back.ts'
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
-import { keptFolder } from './kept.ts'
+import { destroyFolders, keptFolder } from './kept.ts'
 import { type Item, type KeysetState, statesOf } from './state.ts'
 import { renewBack } from './tokens/holders.ts'
 import { promotedPlays } from './tokens/plays.ts'
@@ -201,8 +201,7 @@ export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
     }
   },
   rollback: async ctx => {
-    const folders = keptFolders(ctx)
-    await ctx.$`rm -rf ${folders}; for f in ${folders}; do rmdir -p "$(dirname "$f")" 2>/dev/null; done; true`
+    await destroyFolders(ctx, keptFolders(ctx))
   },
 }
 

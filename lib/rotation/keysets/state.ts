@@ -98,6 +98,10 @@ export function tokenKeysOf(ctx: Looking): TokenKeys | undefined {
 export const formerOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
   items.filter(({ state }) => state === 'trusted')
 
+/** Those that are to be forgotten: distrusted, and kept on the masters. What Vault has besides may be another cluster's. */
+export const forgottenOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
+  items.filter(({ state, kept }) => state === 'distrusted' && kept === true)
+
 /** For steps that ask Vault, or are about certificates: a run about the key of tokens alone has none. */
 export const aboutAuthorities = (ctx: Looking): boolean => statesOf(ctx).length > 0
 
@@ -136,7 +140,7 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
       }),
     ),
     keysOfApi(api, { notice, missed }, ctx.signal),
-    plans.length > 0 ? keysOfVault(await ctx.vault.operator(), plans) : [],
+    plans.length > 0 ? ctx.vault.operator().then(vault => keysOfVault(vault, plans)) : [],
     Promise.all(
       chosenAuthorities(ctx).map(async (authority): Promise<KeysOfIssuer> => {
         const certificates = await keptAuthorities(ctx, keysetOf(authority))

@@ -12,7 +12,7 @@ import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf, must, readingOf } from '../given/found.ts'
-import { etcdHosts, everyMachine, machines, masters } from '../given/hosts.ts'
+import { etcdOnly, everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
 import { backInTraffic, type Drained, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
 import { wentRound } from './kubelets.ts'
 import { requireGapAccepted } from './traffic.ts'
@@ -59,6 +59,14 @@ const serving = ['kube-apiserver', 'etcd'] as const
 
 /** How many nodes' kubelets are restarted at once: nothing that runs there notices. */
 const nodesAtOnce = 5
+
+/** Does something to the kubelets of hosts: to those of masters one after the other, to the others a few at a time. */
+export async function kubeletByKubelet(hosts: readonly Host[], work: (host: Host) => Promise<void>): Promise<void> {
+  for (const host of hosts.filter(one => isMaster({ host: one }))) await work(host)
+  const others = hosts.filter(one => !isMaster({ host: one }))
+  for (let first = 0; first < others.length; first += nodesAtOnce)
+    await Promise.all(others.slice(first, first + nodesAtOnce).map(work))
+}
 
 /** The files that a component goes by, and that were changed. */
 function changedOf(changes: Changes<never>, ctx: OnHost, { component, files }: FoundComponent, host: string): string[] {
@@ -108,36 +116,13 @@ const told = (changes: Changes<never>, ctx: OnHost, component: ComponentName, ho
     ({ name }) => `restart ${component} of ${name} gracefully, and wait until it is well`,
   )
 
-function etcdBeside(ctx: OnHost): Host[] {
-  const leading = new Set(ctx.hosts(masters).map(({ name }) => name))
-  return etcdHosts(ctx).filter(({ name }) => !leading.has(name))
-}
-
-async function restartOfKubelet(
-  changes: Changes<never>,
-  ctx: OnCluster,
-  host: Host,
-  startsPods: boolean,
-): Promise<void> {
-  const due = await dueOf(changes, ctx, 'kubelet', host)
-  if (due) await restartKubeletOf(ctx, host, due.found, startsPods)
-}
-
-/**
- * Restarts the kubelet of a host, and waits until its node is Ready.
- * @param startsPods whether it starts parts of the control plane: then until it went round its pods, too
- */
-export async function restartKubeletOf(
-  ctx: OnCluster,
-  host: Host,
-  { runs }: FoundComponent,
-  startsPods: boolean,
-): Promise<void> {
+/** Restarts the kubelet of a host, and waits until its node is Ready; on a master, where it starts others, until it went round its pods, too. */
+export async function restartKubeletOf(ctx: OnCluster, host: Host, { runs }: FoundComponent): Promise<void> {
   const node = must(readingOf(ctx, host.name).nodeName, `no kubelet was found on ${host.name}`)
   const unit = runs.kind === 'unit' ? runs.unit : undefined
   const heartbeat = await restartKubelet(ctx.cluster, await ctx.on(host), node, unit)
   await ctx.cluster.nodesReady([node], { within: seconds(120), notBy: { [node]: heartbeat } })
-  if (startsPods) await wentRound(ctx, host)
+  if (isMaster({ host })) await wentRound(ctx, host)
 }
 
 /** The machine whose controllers lead, as its lease calls it; undefined where none has one. */
@@ -184,6 +169,19 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
     await restartDrained(ctx, session, wanted)
     if (ctx.mode !== 'rollback') await changes.seen?.(ctx, session)
   }
+  const over = <In extends OnCluster>(
+    id: string,
+    components: readonly ComponentName[],
+    hosts: (ctx: OnCluster) => readonly Host[],
+    run: (ctx: In) => Promise<void>,
+  ): StepDefinition<In> => ({
+    id,
+    runOnce: true,
+    when: ctx => any(ctx, components, hosts(ctx)),
+    plan: ctx => components.flatMap(component => tell(ctx, component, hosts(ctx))),
+    run,
+  })
+  const onMasters = (ctx: OnCluster) => ctx.hosts(masters)
   return {
     mayBeAway: {
       readOnly: true,
@@ -193,40 +191,26 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
         if (alone && others.length === 0 && any(ctx, serving, [alone])) requireGapAccepted(ctx, alone)
       },
     },
-    kubelets: {
-      id: 'restart-the-kubelets',
-      runOnce: true,
-      when: ctx => any(ctx, ['kubelet'], ctx.hosts(machines)),
-      plan: ctx => tell(ctx, 'kubelet', ctx.hosts(machines)),
-      run: async ctx => {
-        const leading = new Set(ctx.hosts(masters).map(({ name }) => name))
-        for (const host of ctx.hosts(masters)) await restartOfKubelet(changes, ctx, host, true)
-        const others = ctx.hosts(machines).filter(({ name }) => !leading.has(name))
-        for (let first = 0; first < others.length; first += nodesAtOnce) {
-          const some = others.slice(first, first + nodesAtOnce)
-          await Promise.all(some.map(host => restartOfKubelet(changes, ctx, host, false)))
-        }
+    kubelets: over<OnCluster>(
+      'restart-the-kubelets',
+      ['kubelet'],
+      ctx => ctx.hosts(machines),
+      async ctx => {
+        await kubeletByKubelet(ctx.hosts(machines), async host => {
+          const found = await due(ctx, 'kubelet', host)
+          if (found) await restartKubeletOf(ctx, host, found.found)
+        })
         ctx.milestone('nodes ready')
       },
-    },
-    etcdMembers: {
-      id: 'restart-the-members-of-etcd',
-      runOnce: true,
-      when: ctx => any(ctx, ['etcd'], etcdBeside(ctx)),
-      plan: ctx => tell(ctx, 'etcd', etcdBeside(ctx)),
-      run: async ctx => {
-        for (const host of etcdBeside(ctx)) {
-          const found = await due(ctx, 'etcd', host)
-          if (found) await restart(ctx, found.session, ['etcd'])
-        }
-      },
-    },
+    ),
+    etcdMembers: over<Needs>('restart-the-members-of-etcd', ['etcd'], etcdOnly, async ctx => {
+      for (const host of etcdOnly(ctx)) {
+        const found = await due(ctx, 'etcd', host)
+        if (found) await restart(ctx, found.session, ['etcd'])
+      }
+    }),
     apiServers: {
-      id: 'restart-etcd-and-the-api-servers',
-      runOnce: true,
-      when: ctx => any(ctx, serving, ctx.hosts(masters)),
-      plan: ctx => ctx.hosts(masters).flatMap(host => serving.flatMap(component => tell(ctx, component, [host]))),
-      run: async ctx => {
+      ...over<Needs>('restart-etcd-and-the-api-servers', serving, onMasters, async ctx => {
         for (const host of ctx.hosts(masters)) {
           const session = await ctx.on(host)
           const found = await Promise.all(serving.map(component => due(ctx, component, host)))
@@ -234,14 +218,14 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
           if (wanted.length > 0) await restart(ctx, session, together(ctx, wanted, host.name))
           else if (layoutOf(ctx, host.name).components['kube-apiserver']) await backInTraffic(ctx, session)
         }
-      },
+      }),
+      plan: ctx => ctx.hosts(masters).flatMap(host => serving.flatMap(component => tell(ctx, component, [host]))),
     },
-    controllers: {
-      id: 'restart-controller-managers-and-schedulers',
-      runOnce: true,
-      when: ctx => any(ctx, controllerNames, ctx.hosts(masters)),
-      plan: ctx => controllerNames.flatMap(component => tell(ctx, component, ctx.hosts(masters))),
-      run: async ctx => {
+    controllers: over<OnCluster>(
+      'restart-controller-managers-and-schedulers',
+      controllerNames,
+      onMasters,
+      async ctx => {
         for (const component of controllerNames) {
           const leader = await leaderOf(ctx, component)
           const isLeader = ({ name }: Host) => readingOf(ctx, name).nodeName === leader || name === leader
@@ -251,19 +235,18 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
           }
         }
       },
-    },
-    kubeProxies: {
-      id: 'restart-kube-proxies',
-      runOnce: true,
-      when: ctx => any(ctx, ['kube-proxy'], ctx.hosts(everyMachine)),
-      plan: ctx => tell(ctx, 'kube-proxy', ctx.hosts(everyMachine)),
-      run: async ctx => {
+    ),
+    kubeProxies: over<OnCluster>(
+      'restart-kube-proxies',
+      ['kube-proxy'],
+      ctx => ctx.hosts(everyMachine),
+      async ctx => {
         for (const host of ctx.hosts(everyMachine)) {
           const found = await due(ctx, 'kube-proxy', host)
           if (found) await restartComponent(found.session, found.found, { within: seconds(90), signal: ctx.signal })
         }
       },
-    },
+    ),
     notStartedSince: async (ctx, host = ctx.host) => {
       const all = await Promise.all(componentNames.map(component => due(ctx, component, host)))
       return all.flatMap(one => (one ? [one.found.component] : []))

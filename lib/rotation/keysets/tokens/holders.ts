@@ -8,8 +8,8 @@ import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { conditionsOf, layoutOf, must, readingOf } from '../../given/found.ts'
-import { isMaster, machines } from '../../given/hosts.ts'
-import { restartKubeletOf } from '../../restart/due.ts'
+import { machines } from '../../given/hosts.ts'
+import { kubeletByKubelet, restartKubeletOf } from '../../restart/due.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
 
 /** The tokens that pods and Secrets hold now, and what could not be read of them. */
@@ -80,9 +80,6 @@ function isAskedFor(spec: KubernetesObject['spec'], where: string): boolean {
   )
 }
 
-/** How many hosts have their kubelets started anew at once. */
-const atOnce = 5
-
 /**
  * Starts the kubelets anew of whose pods some hold a token of these keys: a kubelet asks for all of them when it is started, and pods go on. Waits
  * until none does but those that get no other: they are told, and the gate of a distrust names them.
@@ -93,11 +90,7 @@ async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
   const all = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
   for (const { name } of all.filter(isAway)) ctx.log(`${name} is left out: its pods hold the tokens that they have`)
   const hosts = all.filter(host => !isAway(host))
-  const leading = hosts.filter(host => isMaster({ host }))
-  for (const host of leading) await renewOn(ctx, host, keys)
-  const others = hosts.filter(host => !leading.includes(host))
-  for (let first = 0; first < others.length; first += atOnce)
-    await Promise.all(others.slice(first, first + atOnce).map(host => renewOn(ctx, host, keys)))
+  await kubeletByKubelet(hosts, host => renewOn(ctx, host, keys))
 }
 
 async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Promise<void> {
@@ -120,7 +113,7 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
   if ((await left()).length === 0) return tell()
   const began = performance.now()
   const found = must(layoutOf(ctx, host.name).components.kubelet, `no kubelet was found on ${host.name}`)
-  await restartKubeletOf(ctx, host, found, isMaster({ host }))
+  await restartKubeletOf(ctx, host, found)
   await waitFor(
     `the tokens of all pods on ${host.name} to be of the key that signs now`,
     { within: seconds(180), every: 1_000, signal: ctx.signal, host: host.name },

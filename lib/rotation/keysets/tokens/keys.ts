@@ -1,6 +1,6 @@
 // The key of tokens that is to follow: made here, in memory, and kept on the masters until it signs. And what is kept of the one that it follows.
 import { join } from 'node:path'
-import { quote, secret } from '../../../connection/shell.ts'
+import { secret } from '../../../connection/shell.ts'
 import { HostFailedError } from '../../../errors.ts'
 import { serviceAccountKeyPair } from '../../../kubernetes/trust/tokens.ts'
 import { privateKeysWithin } from '../../../pki/certificates/bundle-text.ts'
@@ -10,7 +10,7 @@ import type { OnHost } from '../../given/context.ts'
 import { must } from '../../given/found.ts'
 import { isMaster, masters } from '../../given/hosts.ts'
 import { tokenKeyset } from '../chosen.ts'
-import { type KeptTokenKey, keptFolder, keptTokenKeys, tokenKeyFiles } from '../kept.ts'
+import { destroyFolders, type KeptTokenKey, keptFolder, keptTokenKeys, tokenKeyFiles } from '../kept.ts'
 import { type Key, primaryOf, type TokenKeys, tokenKeysOf } from '../state.ts'
 import { keysIn, publicHalf } from './pem.ts'
 
@@ -50,7 +50,7 @@ export const make: StepDefinition<Needs> = {
       ({ next, hosts, key }) => next && hosts.length > 0 && key !== signing,
     )
     const pair = there
-      ? { publicKey: there.publicKey, privateKey: secretKey(ctx, await privateHalf(ctx, there)) }
+      ? { publicKey: there.publicKey, privateKey: secretKey(await privateHalf(ctx, there)) }
       : await serviceAccountKeyPair()
     ctx.redact(pair.privateKey.reveal())
     const made = madeOf(pair.publicKey)
@@ -64,7 +64,7 @@ export const make: StepDefinition<Needs> = {
     const before = new Set(stateOf(ctx).items.flatMap(({ key, kept }) => (kept ? [key] : [])))
     const own = (await keptTokenKeys(ctx)).filter(({ next, key }) => next && !before.has(key))
     for (const host of ctx.hosts(masters))
-      await removeFolders(
+      await destroyFolders(
         await ctx.on(host),
         own.map(({ publicKey }) => folderOf(ctx, madeOf(publicKey))),
       )
@@ -112,7 +112,7 @@ export async function privateHalf(ctx: Needs, { hosts, publicKey }: KeptTokenKey
   return text
 }
 
-const secretKey = (_: Needs, text: string) => secret(text, { parts: privateKeysWithin(text) })
+const secretKey = (text: string) => secret(text, { parts: privateKeysWithin(text) })
 
 async function keep(
   { $, files }: HostSession,
@@ -126,18 +126,7 @@ async function keep(
   await files.write(join(folder, publicName), publicKey, { mode: 0o600 })
   if (isNext) await files.write(join(folder, next), '', { mode: 0o600 })
   // It counts from here on.
-  await files.write(join(folder, privateName), secret(privateKey, { parts: privateKeysWithin(privateKey) }), {
-    mode: 0o600,
-  })
-}
-
-async function removeFolders({ $ }: HostSession, folders: readonly string[]): Promise<void> {
-  if (folders.length === 0) return
-  const script = folders.map(
-    folder =>
-      `if [ -d ${quote(folder)} ]; then find ${quote(folder)} -xdev -type f -exec shred -f {} +; rm -rf ${quote(folder)}; rmdir -p "$(dirname ${quote(folder)})" 2>/dev/null; fi`,
-  )
-  await $`sh -c ${[...script, 'true'].join('\n')}`
+  await files.write(join(folder, privateName), secretKey(privateKey), { mode: 0o600 })
 }
 
 /** The keys that a promotion has followed: what signs now. */
@@ -158,7 +147,7 @@ export const keepOld = {
   },
   rollback: async (ctx: Needs): Promise<void> => {
     const gone = keptHere(ctx).filter(({ kept }) => !kept)
-    await removeFolders(
+    await destroyFolders(
       ctx,
       gone.map(one => folderOf(ctx, one)),
     )

@@ -8,13 +8,13 @@ import { type Variables as ConditionVariables, isAccepted } from '../../conditio
 import type { OnCluster, OnHost } from '../../given/context.ts'
 import { layoutOf } from '../../given/found.ts'
 import { machines } from '../../given/hosts.ts'
-import type { Key } from '../state.ts'
+import { formerOf, type Key } from '../state.ts'
 import { gate } from './gates.ts'
 import { everyToken } from './holders.ts'
 import { aboutTokens, folderOf, keptKey, stateOf } from './keys.ts'
 
 /** The keys that signed before, and are still trusted. */
-export const former = (ctx: OnHost): Key[] => stateOf(ctx).items.filter(({ state }) => state === 'trusted')
+export const former = (ctx: OnHost): Key[] => formerOf(stateOf(ctx))
 
 /** Fails where there is nothing to distrust, or somebody still holds a token of the old key, and it was not accepted by name. */
 export const nobodyHoldsTheOld: StepDefinition<OnCluster<BackupVariables & ConditionVariables>> = {

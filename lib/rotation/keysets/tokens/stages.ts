@@ -3,11 +3,11 @@ import { HostFailedError } from '../../../errors.ts'
 import { tokenKeysOfHost } from '../../../kubernetes/keysets/token-keys.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
-import type { OnCluster } from '../../given/context.ts'
-import { layoutOf } from '../../given/found.ts'
+import { type OnCluster, onTheWayBack } from '../../given/context.ts'
+import { apiServerHosts, layoutOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { finishedHint, keptTokenKeys } from '../kept.ts'
-import { type Key, primaryOf } from '../state.ts'
+import { forgottenOf, type Key, primaryOf } from '../state.ts'
 import { restartsAfter } from '../trust/restarts.ts'
 import { type Rewritten, rewritten } from './files.ts'
 import {
@@ -42,8 +42,7 @@ export const verifiable: StepDefinition<Needs> = {
   when: aboutTokens,
   run: async ctx => {
     const { files } = stateOf(ctx)
-    for (const { name } of ctx.hosts(masters)) {
-      if (!layoutOf(ctx, name).components['kube-apiserver']) continue
+    for (const { name } of apiServerHosts(ctx)) {
       if (files[name]?.some(({ signs, component }) => !signs && component === 'kube-apiserver')) continue
       throw new HostFailedError(`the API server of ${name} names no file to verify tokens by`, {
         code: 'keysets.none',
@@ -227,14 +226,11 @@ export const distrusted = undoneIf(
 )
 
 /** Changes nothing on the way there; on the way back, once the files are what they were, each API server is seen to know the old key again. */
-export const noteFormer: StepDefinition<Needs> = {
-  id: 'note-the-old-token-key',
-  runOnce: true,
-  when: aboutTokens,
-  plan: () => [],
-  run: () => ({ noted: true }),
-  rollback: ctx => knownEverywhere(ctx, former(ctx)),
-}
+export const noteFormer = onTheWayBack<Needs>(
+  'note-the-old-token-key',
+  ctx => knownEverywhere(ctx, former(ctx)),
+  aboutTokens,
+)
 
 /** Each API server refuses a token that is signed with the old key now, and knows those of the new one. */
 export const formerRefused = gate<Needs>(async ctx => {
@@ -246,7 +242,7 @@ export const formerRefused = gate<Needs>(async ctx => {
 
 /** The keys to trust again: those that were named, else those that are kept and were distrusted. */
 function again(ctx: OnCluster<BackupVariables & { readonly items: readonly string[] }>): Key[] {
-  const all = stateOf(ctx).items.filter(({ state, kept }) => state === 'distrusted' && kept)
+  const all = forgottenOf(stateOf(ctx))
   const named = stateOf(ctx).items.filter(({ id, kept }) => ctx.vars.items.includes(id) && kept)
   const found = ctx.vars.items.length > 0 ? named : all.slice(0, 1)
   if (found.length > 0) return found
@@ -266,21 +262,15 @@ export const trusted = rewritten<TrustNeeds>(
 
 /** Changes nothing on the way there; on the way back each API server is seen to refuse the old key again. */
 export const noteTrusted: StepDefinition<TrustNeeds> = {
-  ...noteFormer,
+  ...onTheWayBack<TrustNeeds>('note-the-old-token-key', ctx => refusedEverywhere(ctx, again(ctx)), aboutTokens),
   // Where there is none, nothing is to be touched.
   run: ctx => ({ noted: again(ctx).map(({ id }) => id) }),
-  rollback: ctx => refusedEverywhere(ctx, again(ctx)),
 }
 
 export const trustedKnown = gate<TrustNeeds>(ctx => knownEverywhere(ctx, again(ctx)))
 
 /** Each API server refuses what is signed now with a key that is to be destroyed: the last time that it can be tried. */
 export const forgottenRefused: StepDefinition<Needs> = {
-  ...gate<Needs>(ctx =>
-    refusedEverywhere(
-      ctx,
-      stateOf(ctx).items.filter(({ state, kept }) => state === 'distrusted' && kept),
-    ),
-  ),
+  ...gate<Needs>(ctx => refusedEverywhere(ctx, forgottenOf(stateOf(ctx)))),
   remember: true,
 }

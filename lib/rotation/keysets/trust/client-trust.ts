@@ -3,7 +3,7 @@ import { clientTrustName, tightenClientTrust } from '../../../kubernetes/trust/c
 import { waitFor } from '../../../operations/wait.ts'
 import { joinBundle } from '../../../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
-import { nothing, type OnCluster, seconds } from '../../given/context.ts'
+import { nothing, type OnCluster, onTheWayBack, seconds } from '../../given/context.ts'
 import { masters } from '../../given/hosts.ts'
 import { aboutAuthorities, type Item, type KeysetState, statesOf } from '../state.ts'
 
@@ -21,19 +21,12 @@ export function takenBack<Needs extends OnCluster>(
   gone: (ctx: Needs, state: KeysetState) => readonly Item[],
   proven: (ctx: Needs) => Promise<void>,
 ): StepDefinition<Needs> {
-  return {
-    id: 'note-client-trust',
-    when: aboutAuthorities,
-    runOnce: true,
-    plan: () => [],
-    // It is undone where it was done: that is what the way back needs of it.
-    run: () => ({ noted: clientTrustName }),
-    rollback: async ctx => {
-      for (const state of statesOf(ctx))
-        await tighten(ctx, state, { next: heldOnMasters(ctx, state), gone: gone(ctx, state) })
-      await proven(ctx)
-    },
+  const undo = async (ctx: Needs) => {
+    for (const state of statesOf(ctx))
+      await tighten(ctx, state, { next: heldOnMasters(ctx, state), gone: gone(ctx, state) })
+    await proven(ctx)
   }
+  return onTheWayBack('note-client-trust', undo, aboutAuthorities)
 }
 
 /** Takes CAs that no API server trusts any more out of what they have told others. */

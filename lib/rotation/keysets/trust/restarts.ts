@@ -1,7 +1,7 @@
 // What goes by the files of the keysets and does not read them again: started anew after a stage has changed them, and on its way back. A keyset
 // whose servers all read their files again has none of it.
 import { type HostSession, type Play, play, type StepDefinition, step } from '../../../playbook/model.ts'
-import { nothing, type OnCluster, type OnHost } from '../../given/context.ts'
+import { nothing, type OnCluster, type OnHost, onTheWayBack } from '../../given/context.ts'
 import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { keepsWhatItRead, type Restarts, restartsOf } from '../../restart/due.ts'
 import { bundlesOf } from '../bundles.ts'
@@ -60,17 +60,10 @@ export function restartsAfter<Needs extends Drains = Drains>(
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
   return {
     mayBeAway,
-    undone: {
-      id: `note-what-goes-by-${id}`,
-      runOnce: true,
-      plan: () => [],
-      // It is undone where it was done: that is what the way back needs of it.
-      run: () => ({ noted: id }),
-      rollback: async ctx => {
-        for (const { when, run } of [kubelets, etcdMembers, apiServers, controllers, kubeProxies])
-          if (await when?.(ctx)) await run(ctx)
-      },
-    },
+    undone: onTheWayBack<Needs>(`note-what-goes-by-${id}`, async ctx => {
+      for (const { when, run } of [kubelets, etcdMembers, apiServers, controllers, kubeProxies])
+        if (await when?.(ctx)) await run(ctx)
+    }),
     plays: [
       play<Needs>('Restart what does not read them again', { hosts: 'masters', tags: ['restart'] }, [
         step('Restart the kubelets, those of masters one after the other', there(kubelets)),

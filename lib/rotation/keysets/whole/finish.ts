@@ -11,14 +11,10 @@ import { masters } from '../../given/hosts.ts'
 import type { WithVault } from '../../given/vault.ts'
 import type { WithVisitors } from '../credentials.ts'
 import { allRefuse } from '../gates.ts'
-import { keptFolder } from '../kept.ts'
-import { type AnyKeyset, aboutAuthorities, describe, everyKeyset, type Key, statesOf } from '../state.ts'
+import { destroyFolders, keptFolder } from '../kept.ts'
+import { aboutAuthorities, describe, everyKeyset, forgottenOf, type Key, statesOf } from '../state.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
-
-/** The CAs that are to be forgotten: distrusted, and kept on the masters. What Vault has besides may be another cluster's. */
-export const forgottenOf = <One extends Key>({ items }: AnyKeyset<One>): One[] =>
-  items.filter(({ state, kept }) => state === 'distrusted' && kept === true)
 
 const irreversible = 'what was destroyed is gone: these CAs can’t be trusted again'
 
@@ -49,7 +45,7 @@ const foldersOf = (ctx: OnHost<BackupVariables>) =>
     return [...forgottenOf<Key>(state), ...copies].map(({ id }) => keptFolder(ctx, state.name, id))
   })
 
-/** Destroys what a master keeps of them: files are written over first, as far as the disk does as it is told. */
+/** Destroys what a master keeps of them. */
 export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
   id: 'destroy-what-is-kept-of-the-old-cas',
   irreversible,
@@ -57,8 +53,8 @@ export const destroyKept: StepDefinition<OnHost<BackupVariables>> = {
   check: async ctx =>
     (await Promise.all(foldersOf(ctx).map(folder => ctx.files.exists(folder)))).every(there => !there),
   run: async ctx => {
-    const folders = foldersOf(ctx)
-    await ctx.$`for f in ${folders}; do [ ! -d "$f" ] || { find "$f" -xdev -type f -exec shred -f {} + ; rm -rf "$f"; rmdir -p "$(dirname "$f")" 2>/dev/null; }; done; sync`
+    await destroyFolders(ctx, foldersOf(ctx))
+    await ctx.$`sync`
   },
   verify: async ctx => {
     for (const folder of foldersOf(ctx)) {
