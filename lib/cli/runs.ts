@@ -1,9 +1,9 @@
 // `rekey runs` and `rekey show`: what was run, and how far it came.
 import { basename } from 'node:path'
 import { Command } from 'commander'
-import { historyLines, runRow } from '../output/history.ts'
+import { historyLines, runHeads, runRow } from '../output/history.ts'
 import { say } from '../output/print.ts'
-import { columns } from '../output/words.ts'
+import { table } from '../output/words.ts'
 import { runsDirectory } from '../run/folder/folder.ts'
 import { findRun, readHistory, runFolders } from '../run/journal/history.ts'
 
@@ -18,16 +18,17 @@ export function runsCommand(): Command {
         process.exitCode = await watchRun(runningNow(folders))
         return
       }
-      for (const line of columns(folders.map(rowOf), '')) say(line)
+      // Whoever reads it with a program finds nothing where there is nothing.
+      if (folders.length > 0) for (const line of table([runHeads, ...folders.map(rowOf)])) say(line)
     })
 }
 
 /** One folder that can't be read, whatever it holds, does not hide the other runs. */
-function rowOf(folder: string): readonly [string, string] {
+function rowOf(folder: string): readonly string[] {
   try {
     return runRow(readHistory(folder))
   } catch (error) {
-    return [basename(folder), (error as Error).message]
+    return [basename(folder), '', '', (error as Error).message]
   }
 }
 

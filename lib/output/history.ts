@@ -10,11 +10,14 @@ import { columns, placed } from './words.ts'
 /** Characters of a line, or an error, that are told. */
 const longest = 6_000
 
-/** A run in a list: its id, and when, by whom, how it ended. */
-export function runRow(history: RunHistory): [string, string] {
+/** A run in a list, under `runHeads`: its id, and when, by whom, how it ended. */
+export function runRow(history: RunHistory): readonly string[] {
   const { run, first } = history
-  return [run, `${timeOf(first.at)}  ${first.operator.padEnd(10)}  ${endingOf(history)}`]
+  return [run, timeOf(first.at), first.operator, endingOf(history)]
 }
+
+/** What stands above a list of runs. */
+export const runHeads = ['RUN', 'BEGUN (UTC)', 'BY', 'ENDED'] as const
 
 /** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
 export function historyLines(history: RunHistory): string[] {

@@ -101,7 +101,7 @@ test('a folder that holds anything hides no other run', async t => {
   }
   const { code, stdout } = await bench.rekey(['runs'])
   t.is(code, 0)
-  t.is(stdout.trim().split('\n').length, 5)
+  t.is(stdout.trim().split('\n').length, 6)
   t.regex(stdout, /-damaged-\w+ .* failed\n/)
   for (const name of ['a', 'b', 'c', 'd']) t.regex(stdout, new RegExp(`20990101-000000-${name}-0000 .*events\\.jsonl`))
 })

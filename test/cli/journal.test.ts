@@ -70,7 +70,8 @@ test.serial('rekey runs lists the runs with how they ended, rekey show tells one
   await bench.rekey(['run', path, '-i', bench.inventory])
   await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'word=fail'])
   const listed = (await bench.rekey(['runs'])).stdout.trim().split('\n')
-  t.is(listed.length, 2)
+  t.is(listed.length, 3)
+  t.regex(listed[0] ?? '', /^RUN +BEGUN \(UTC\) +BY +ENDED$/)
   t.regex(listed.find(line => line.endsWith(' done')) ?? '', /-returning-/)
   const failed = listed.find(line => line.endsWith(' failed'))?.split(' ')[0] ?? ''
   const { code, stdout } = await bench.rekey(['show', failed.slice(-4)])
@@ -97,7 +98,7 @@ globalThis.Date = class extends Today { constructor(...given) { super(...(given.
   )
   const env = { NODE_OPTIONS: `--import ${yesterday}` }
   await bench.rekey(['run', path, '-i', bench.inventory, '-e', 'word=fail'], { env })
-  const [early = '', late = ''] = (await bench.rekey(['runs'])).stdout.split('\n')
+  const [, early = '', late = ''] = (await bench.rekey(['runs'])).stdout.split('\n')
   t.true(early.endsWith(' failed') && late.endsWith(' done'), early + late)
   t.regex((await bench.rekey(['show', 'last'])).stdout, /ended +failed/)
 })
