@@ -136,7 +136,9 @@ export async function takeUp(
     ...{ ...command?.connection, ...said(options) },
     ...{ connectionPasswordFile: options.connectionPasswordFile, becomePasswordFile: options.becomePasswordFile },
   })
-  const inventory = await openInventory(given, { playbookFile: file, connection: connecting.defaults })
+  const inventory = await openInventory(given, {
+    ...{ playbookFile: file, plays: playbook.plays, connection: connecting.defaults },
+  })
   if (lost) requireVariables(lost, first, inventory.extraVariables)
   const provenance = provenanceOf(file, inventory.fingerprints(), await commit)
   requireUnchanged(latest, provenance, options)

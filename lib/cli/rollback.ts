@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { RekeyError } from '../errors.ts'
 import { say } from '../output/print.ts'
-import { names } from '../playbook/host.ts'
+import { namedHost, names } from '../playbook/host.ts'
 import type { Playbook } from '../playbook/model.ts'
 import { stepsOf } from '../playbook/steps.ts'
 import { referenceOf } from '../run/folder/folder.ts'
@@ -40,7 +40,8 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
     })
   }
   const { playbook, ...execution } = await takeUp(history, options)
-  const known = new Set(execution.inventory.hosts.map(({ name }) => name))
+  const touched = new Set([...history.touched.values()].flatMap(hosts => [...hosts]))
+  const known = new Set([...touched].filter(name => namedHost(execution.inventory, name) !== undefined))
   const plan = planRollback(playbook, history.touched, known, options.to)
   const staying = plan.left.map(({ title, hosts, why }) => `stays done on ${names(hosts)}: ${title} (${why})`)
   if (options.listSteps) {

@@ -104,7 +104,9 @@ async function run(reference: string, options: RunCommandOptions): Promise<numbe
   const isListing = options.listHosts || options.listSteps || options.listTags
   // Where nothing is connected to, nothing is asked.
   const connecting = await openConnecting(isListing ? {} : options)
-  const inventory = await openInventory(options, { playbookFile: file, connection: connecting.defaults })
+  const inventory = await openInventory(options, {
+    ...{ playbookFile: file, plays: playbook.plays, connection: connecting.defaults },
+  })
   const limit = limitOf(inventory, options.limit)
   const selection = {
     inventory,

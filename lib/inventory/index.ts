@@ -27,6 +27,8 @@ export { roleVariables } from './roles.ts'
 export interface InventoryOptions extends VaultOptions {
   /** As given with `-i`, in order: paths, or lists of hosts with a comma. None: `ANSIBLE_INVENTORY`, then ansible.cfg. */
   readonly sources: readonly string[]
+  /** Whether this machine is all that is needed, which is there without an inventory. */
+  readonly thisMachineWillDo?: boolean
   /** The folder whose group_vars and host_vars apply above those of the inventory. */
   readonly playbookDirectory?: string
   /** As given with `-e`, in order. */
@@ -74,9 +76,9 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
   let given = options.sources
   if (given.length === 0) {
     const fallback = fallbackSources(config)
-    if (!fallback) throw noInventory()
-    notice(fallback.said)
-    given = fallback.sources
+    if (!fallback && !options.thisMachineWillDo) throw noInventory()
+    if (fallback) notice(fallback.said)
+    given = fallback?.sources ?? []
   }
   const sources = given.map(source => resolveSource(source, context))
   const data = createInventoryData()

@@ -41,9 +41,16 @@ export interface HostSource {
   roles(): readonly InventoryRole[]
 }
 
+const thisMachine = ['localhost', '127.0.0.1', '::1']
+
+/** Whether all plays are for the machine that rekey runs on: then no inventory is needed, which is there without one. */
+export function isForThisMachine(plays: readonly { readonly hosts: string }[]): boolean {
+  return plays.length > 0 && plays.every(({ hosts }) => thisMachine.includes(hosts))
+}
+
 /** The host of a name, if there is one: of the inventory, or this machine by one of its usual names. */
 export function namedHost(inventory: HostSource, name: string): Host | undefined {
-  const isLocal = ['localhost', '127.0.0.1', '::1'].includes(name)
+  const isLocal = thisMachine.includes(name)
   return inventory.hosts.find(one => one.name === name) ?? (isLocal ? inventory.select(name)[0] : undefined)
 }
 

@@ -14,7 +14,7 @@ import { openSessions } from './hosts/sessions.ts'
 import type { RunOptions, RunResult } from './options.ts'
 import { rollbackCommand } from './rollback.ts'
 import { goThroughPlay, type Schedule } from './schedule.ts'
-import { connectPlay, type Selected, selectPlays } from './select.ts'
+import { connectPlay, hostsIn, type Selected, selectPlays } from './select.ts'
 import { count, isOverBudget, openStanding, type Standing, waitingHandlers } from './standing.ts'
 
 export type { Earlier, RunOptions, RunResult } from './options.ts'
@@ -251,7 +251,7 @@ function stateOfThings(standing: Standing, selected: readonly Selected[], option
     unreachable: 'could not be started',
   }
   // By the inventory's order; they come by when they ended.
-  const order = options.inventory.hosts.map(({ name }) => name)
+  const order = [...new Set([...options.inventory.hosts, ...hostsIn(selected)].map(({ name }) => name))]
   const listed = (hosts: readonly string[]) => {
     const on = new Set(hosts)
     return names(

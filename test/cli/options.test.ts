@@ -237,6 +237,28 @@ test('a play for this machine takes variables of -e, and last names no run of a 
   t.regex((await bench.rekey(['show', 'last'])).stdout, /^words: s\n/)
 })
 
+test('a playbook for this machine alone needs no inventory, neither to be run nor to be undone', async t => {
+  const bench = workbench('local', ['h1'], true)
+  const source = (hosts: string) => `
+import { play, playbook, step } from 'rekey'
+import { z } from 'zod'
+export default playbook({ name: 'here', summary: 'x', vars: z.object({ word: z.string() }), plays: [play('P', { hosts: '${hosts}' }, [
+  step('Write it', { run: ctx => ctx.log(ctx.vars.word), rollback: ctx => ctx.log('not ' + ctx.vars.word) }),
+  step('Fail', { readOnly: true, run: ({ $ }) => $\`false\` }),
+])] })
+`
+  const args = ['-e', 'word=given', '-e', `rekey_directory=${bench.folder}/on`, '--output', 'plain']
+  const run = await bench.rekey(['run', bench.playbook(source('localhost')), ...args])
+  t.is(run.code, 2, run.stdout + run.stderr)
+  t.regex(run.stdout, /localhost \| given/)
+  t.regex(run.stdout, /Fail: failed on localhost/)
+  const undone = await bench.rekey(['rollback', 'last', '--output', 'plain'])
+  t.is(undone.code, 0, undone.stdout + undone.stderr)
+  t.regex(undone.stdout, /localhost \| not given/)
+  const other = await bench.rekey(['run', bench.playbook(source('all')), ...args])
+  t.regex(other.stderr, /no inventory given/)
+})
+
 test('a check tells what only looks as unknown where an earlier step would make what it looks at', async t => {
   const bench = workbench('local', ['h1'], true)
   const path = bench.playbook(`

@@ -4,6 +4,8 @@ import type { Command } from 'commander'
 import type { ConnectionDefaults } from '../../connection/settings.ts'
 import { type Inventory, loadInventory } from '../../inventory/index.ts'
 import { tell } from '../../output/print.ts'
+import { isForThisMachine } from '../../playbook/host.ts'
+import type { Play } from '../../playbook/model.ts'
 import type { InventoryCommand } from '../../run/folder/command-file.ts'
 import { askHidden } from '../running/ask.ts'
 
@@ -31,14 +33,20 @@ export function withInventoryOptions(command: Command): Command {
 
 /**
  * Loads the inventory that the options name. Notices go to stderr.
+ * @param plays what it is needed for: where they are for this machine alone, none needs to be named
  * @param connection how to reach its hosts where it says nothing of that
  */
 export function openInventory(
   options: InventoryOptions,
-  { playbookFile, connection }: { playbookFile?: string; connection?: ConnectionDefaults } = {},
+  {
+    playbookFile,
+    plays = [],
+    connection,
+  }: { playbookFile?: string; plays?: readonly Pick<Play, 'hosts'>[]; connection?: ConnectionDefaults } = {},
 ): Promise<Inventory> {
   return loadInventory({
     sources: options.inventory ?? [],
+    thisMachineWillDo: isForThisMachine(plays),
     playbookDirectory: playbookFile === undefined ? undefined : dirname(playbookFile),
     extraVars: options.extraVars,
     vaultIds: options.vaultId,
