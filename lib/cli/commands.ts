@@ -34,8 +34,13 @@ export const commands: Readonly<Record<string, Listed>> = {
     'make a repository for playbooks of your own: an inventory, a playbook with its test, a template',
     async () => (await import('./starting/init.ts')).initCommand(),
   ),
-  playbooks: listed('', 'list the shipped playbooks, their summaries and variables', async () =>
+  playbooks: listed('', 'list the playbooks, yours and the shipped ones, their summaries and variables', async () =>
     (await import('./playbooks.ts')).playbooksCommand(),
+  ),
+  config: listed(
+    '[options]',
+    'show what holds where the command line says nothing, and where each of it comes from',
+    async () => (await import('./starting/config.ts')).configCommand(),
   ),
   inventory: listed(
     '[options] [name]',

@@ -6,6 +6,7 @@ import { lostOutput, tell, watchConsole, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
 import { commands, unloaded } from './commands.ts'
+import { settingNameOf } from './options/settable.ts'
 import { strictly } from './options/strict.ts'
 
 /** What needs no command to be answered. */
@@ -62,6 +63,10 @@ async function call(argv: readonly string[]): Promise<void> {
     .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
     // Options belong to the command before them: those after the host of 'lab ssh' to what is run there.
     .enablePositionalOptions()
+    .hook('preAction', async (_, command) => {
+      if (command.options.some(option => settingNameOf(option)))
+        (await import('./options/settings.ts')).fillOptions(command)
+    })
   // Only the command that was asked for is loaded; who may be meant by something else, all of them tell.
   const wanted = Object.hasOwn(commands, argv[0] ?? '') ? argv[0]! : undefined
   if (!wanted) program.version(rekeyVersion(), '-V, --version', 'print the version')

@@ -1,17 +1,20 @@
 // `rekey playbooks`: what there is, with what each takes.
 import { Command } from 'commander'
 import { say } from '../output/print.ts'
-import { loadPlaybook, shippedPlaybooks } from '../playbook/load.ts'
+import { loadPlaybook, ownPlaybooks, shippedPlaybooks } from '../playbook/load.ts'
 import { variableNames } from '../playbook/variables.ts'
+import { playbookFolders } from './options/settings.ts'
 
 export function playbooksCommand(): Command {
   return new Command('playbooks')
-    .description('list the shipped playbooks, their summaries and variables')
+    .description('list the playbooks, yours and the shipped ones, their summaries and variables')
     .addHelpText('after', '\nDurations among the variables are written as 90s, 2m or 1h30m; a bare number is seconds.')
     .action(async () => {
-      for (const name of shippedPlaybooks()) {
-        const { playbook } = await loadPlaybook(name)
-        say(`${name}\n  ${playbook.summary}`)
+      const own = ownPlaybooks(playbookFolders()).map(({ name, file }) => ({ name, file, heading: `${name} (yours)` }))
+      const shipped = shippedPlaybooks().map(name => ({ name, file: name, heading: name }))
+      for (const { file, heading } of [...own, ...shipped]) {
+        const { playbook } = await loadPlaybook(file)
+        say(`${heading}\n  ${playbook.summary}`)
         const names = variableNames(playbook)
         if (names.length > 0) say(`  Variables: ${names.join(', ')}`)
       }

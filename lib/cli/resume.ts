@@ -29,6 +29,8 @@ import {
 } from './options/connection.ts'
 import { type InventoryOptions, inventoryCommand, openInventory, withInventoryOptions } from './options/inventory.ts'
 import { viewOf } from './options/output.ts'
+import { leftToRun } from './options/settable.ts'
+import { playbookFolders } from './options/settings.ts'
 import { type ClusterOptions, withClusterOptions } from './run.ts'
 import { requireTerminal } from './running/confirm.ts'
 import { type Execution, execute, limitOf, variablesOf } from './running/execute.ts'
@@ -52,7 +54,7 @@ export function resumeCommand(): Command {
 
 /** Adds the options of whoever takes up a run again. The inventory is the run's own where none is given. */
 export function withResumeOptions(command: Command): Command {
-  return withAnsibleWords(withClusterOptions(withConnectionOptions(withInventoryOptions(command))))
+  return withAnsibleWords(leftToRun(withClusterOptions(withConnectionOptions(withInventoryOptions(command)))))
     .option('--playbook <file>', 'where the playbook is now, on another machine: a name from playbooks/, or a path')
     .option(
       '--accept-run-folder',
@@ -127,14 +129,16 @@ export async function takeUp(
     vaultPasswordFile: options.vaultPasswordFile ?? [...(command?.vaultPasswordFile ?? [])],
     askVaultPass: options.askVaultPass ?? command?.askVaultPass,
   }
+  const folders = options.playbook === undefined ? [] : playbookFolders()
   const found = options.playbook ?? playbookNow(first.playbookFile)
   await requireWord({ run, folder, playbook: found, inventory: given.inventory ?? [], command }, options)
   // Before a line of it is run.
-  requireSamePlaybook(latest, findPlaybook(found), options)
-  const { playbook, file } = await loadPlaybook(found)
+  requireSamePlaybook(latest, findPlaybook(found, folders), options)
+  const { playbook, file } = await loadPlaybook(found, folders)
   const connecting = await openConnecting({
     ...{ ...command?.connection, ...said(options) },
     ...{ connectionPasswordFile: options.connectionPasswordFile, becomePasswordFile: options.becomePasswordFile },
+    configured: Object.keys(command?.connection ?? {}).filter(name => !Object.hasOwn(said(options), name)),
   })
   const inventory = await openInventory(given, {
     ...{ playbookFile: file, plays: playbook.plays, connection: connecting.defaults },

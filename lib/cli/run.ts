@@ -25,6 +25,8 @@ import {
   withInventoryOptions,
 } from './options/inventory.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './options/output.ts'
+import { settable } from './options/settable.ts'
+import { playbookFolders } from './options/settings.ts'
 import { positiveInteger } from './options/whole-number.ts'
 import { requireTerminal } from './running/confirm.ts'
 import { execute, limitOf, variablesOf } from './running/execute.ts'
@@ -76,7 +78,7 @@ export function runCommand(): Command {
     .action(async (reference: string, options: RunCommandOptions) => {
       process.exitCode = await run(reference, options)
     })
-  return withAnsibleWords(command)
+  return withAnsibleWords(settable(command, { forks: 'forks' }))
     .addOption(another(command, '--list-tasks', 'listSteps'))
     .addOption(another(command, '--start-at-task <name>', 'startAtStep'))
     .addOption(new Option('--flush-cache').hideHelp())
@@ -94,7 +96,7 @@ export function withClusterOptions(command: Command): Command {
 async function run(reference: string, options: RunCommandOptions): Promise<number> {
   if (options.step) requireTerminal()
   const commit = projectCommit()
-  const { playbook, file } = await loadPlaybook(reference)
+  const { playbook, file } = await loadPlaybook(reference, playbookFolders())
   if (options.syntaxCheck) {
     const steps = playbook.plays.flatMap(one => stepsOf(one))
     const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`

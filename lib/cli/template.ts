@@ -50,6 +50,7 @@ import { type CaKeyOptions, openCa, withCaKeyOptions } from './ca.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from './options/connection.ts'
 import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from './options/inventory.ts'
 import { type OutputOptions, viewOf, withOutputOptions } from './options/output.ts'
+import { settable } from './options/settable.ts'
 import { positiveInteger } from './options/whole-number.ts'
 import { interruptible } from './running/interrupt.ts'
 import { commandId, commandsOf, runCommand } from './running/template-commands.ts'
@@ -71,7 +72,7 @@ export function templateCommand(): Command {
   const command = new Command('template')
     .description("render consul-template's configuration on the hosts of a pattern, once")
     .argument('[pattern]', 'the hosts', 'all')
-  return withOutputOptions(
+  const whole = withOutputOptions(
     withCaKeyOptions(withConnectionOptions(withInventoryOptions(command), { kind: '--connection <kind>' })),
   )
     .option('--ca <file>', 'ask the CA in this file, made by `rekey ca`, and no Vault')
@@ -86,6 +87,7 @@ export function templateCommand(): Command {
     .action(async (pattern: string, options: TemplateOptions) => {
       process.exitCode = await render(pattern, options)
     })
+  return settable(whole, { forks: 'forks' })
 }
 
 async function render(pattern: string, options: TemplateOptions): Promise<number> {

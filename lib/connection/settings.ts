@@ -71,6 +71,8 @@ export interface ConnectionDefaults {
   readonly becomeUser?: string
   readonly becomeMethod?: BecomeSettings['method']
   readonly becomePassword?: string
+  /** The options among these that nobody gave for this command: files of settings have them, or the run that is gone on with. */
+  readonly settings?: ReadonlySet<string>
   /** Filled before anything connects. */
   readonly unlockedKeys: ReadonlyMap<string, UnlockedKey>
 }

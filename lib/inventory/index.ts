@@ -10,9 +10,9 @@ import {
   checkConfig,
   fallbackSources,
   fallbackVaultOptions,
-  readAnsibleConfig,
+  readConfiguration,
   readingSettings,
-} from './sources/ansible-config.ts'
+} from './sources/configuration.ts'
 import { isHostList, readSource, resolveSource } from './sources/sources.ts'
 import { readExtraVariables } from './variables/extra-variables.ts'
 import { createLayers } from './variables/layers.ts'
@@ -23,9 +23,18 @@ import { readVaultPasswords, type VaultOptions } from './vault/vault-passwords.t
 export type { Explanation, Place } from './explanation.ts'
 export type { Inventory, InventoryGroup, SelectOptions } from './inventory.ts'
 export { roleVariables } from './roles.ts'
+export {
+  badSetting,
+  type Configuration,
+  furtherSettings,
+  readConfiguration,
+  type Setting,
+  yesOf,
+} from './sources/configuration.ts'
+export { type SettingName, settingKind, settings } from './sources/settings.ts'
 
 export interface InventoryOptions extends VaultOptions {
-  /** As given with `-i`, in order: paths, or lists of hosts with a comma. None: `ANSIBLE_INVENTORY`, then ansible.cfg. */
+  /** As given with `-i`, in order: paths, or lists of hosts with a comma. None: `ANSIBLE_INVENTORY`, then rekey.yml, then ansible.cfg. */
   readonly sources: readonly string[]
   /** Whether this machine is all that is needed, which is there without an inventory. */
   readonly thisMachineWillDo?: boolean
@@ -52,7 +61,7 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
     told.add(line)
     options.notice?.(line)
   }
-  const config = readAnsibleConfig({ cwd, environment })
+  const config = readConfiguration({ cwd, environment })
   checkConfig(config, notice)
   const passwords = await readVaultPasswords(fallbackVaultOptions(options, config, notice), {
     cwd,
@@ -105,10 +114,13 @@ export async function loadInventory(options: InventoryOptions): Promise<Inventor
 
 function noInventory(): RekeyError {
   const usual = '/etc/ansible/hosts'
-  return new RekeyError('no inventory given: no -i, no ANSIBLE_INVENTORY, and no inventory in ansible.cfg', {
-    code: 'inventory.none',
-    hint: existsSync(usual)
-      ? `There is one: -i ${usual}`
-      : 'Name one with -i: a file, a folder, or hosts with a comma (-i host1,).',
-  })
+  return new RekeyError(
+    'no inventory given: no -i, no ANSIBLE_INVENTORY, and no inventory in rekey.yml or ansible.cfg',
+    {
+      code: 'inventory.none',
+      hint: existsSync(usual)
+        ? `There is one: -i ${usual}`
+        : 'Name one with -i: a file, a folder, or hosts with a comma (-i host1,).',
+    },
+  )
 }

@@ -13,6 +13,19 @@ import { Stray, within } from './stray.ts'
 
 const shipped = ownFile('playbooks')
 
+/** Playbooks of one's own: those in these folders, sorted. Throws `RekeyError` for a folder that is not there. */
+export function ownPlaybooks(folders: readonly string[]): { readonly name: string; readonly file: string }[] {
+  return folders.flatMap(folder => {
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+      throw new RekeyError(`there is no folder ${folder}, where playbooks are by rekey.yml`, {
+        code: 'playbook.no-folder',
+        hint: 'rekey config tells which line says so.',
+      })
+    const files = readdirSync(folder).filter(file => /^[^.].*(?<!\.test|\.d)\.ts$/.test(file))
+    return files.sort().map(file => ({ name: file.slice(0, -3), file: join(folder, file) }))
+  })
+}
+
 /** The names of the shipped playbooks, sorted. */
 export function shippedPlaybooks(): string[] {
   return readdirSync(shipped)
@@ -24,10 +37,14 @@ export function shippedPlaybooks(): string[] {
 /**
  * Imports a playbook.
  * @param reference a name from `playbooks/`, or a path to a `.ts` file
+ * @param folders those with playbooks of one's own, which are found by their names, too, and before the shipped ones
  * @throws RekeyError when there is no such playbook, it can't be loaded, it exports no playbook, or one that is not right
  */
-export async function loadPlaybook(reference: string): Promise<{ playbook: Playbook; file: string }> {
-  const file = findPlaybook(reference)
+export async function loadPlaybook(
+  reference: string,
+  folders: readonly string[] = [],
+): Promise<{ playbook: Playbook; file: string }> {
+  const file = findPlaybook(reference, folders)
   shareImports()
   let loaded: { default?: unknown }
   try {
@@ -71,8 +88,11 @@ export function isShipped(file: string): boolean {
   return dirname(resolve(file)) === shipped
 }
 
-/** The file of a playbook: a name from `playbooks/`, or a path. Throws `RekeyError` where there is none. */
-export function findPlaybook(reference: string): string {
+/**
+ * The file of a playbook: a name from one's own folders or from `playbooks/`, or a path.
+ * @throws RekeyError where there is none, or several of one's own have the name
+ */
+export function findPlaybook(reference: string, folders: readonly string[] = []): string {
   if (/[/\\]/.test(reference) || /\.[cm]?[jt]s$/.test(reference)) {
     const path = resolve(reference)
     // Whoever opens a pipe or a device may wait for ever.
@@ -82,11 +102,18 @@ export function findPlaybook(reference: string): string {
       code: 'playbook.not-found',
     })
   }
+  const own = ownPlaybooks(folders).filter(({ name }) => name === reference)
+  if (own.length > 1)
+    throw new RekeyError(`'${reference}' may be ${own.map(({ file }) => file).join(' or ')}`, {
+      code: 'playbook.ambiguous',
+      hint: 'Give the path of the one that is meant.',
+    })
+  if (own[0]) return own[0].file
   const names = shippedPlaybooks()
   if (names.includes(reference)) return join(shipped, `${reference}.ts`)
   const here = [`${reference}.ts`, join('playbooks', `${reference}.ts`)].find(path => existsSync(path))
   throw new RekeyError(
-    `there is no shipped playbook '${reference}'${here === undefined ? suggestion(reference, names) : ''}`,
+    `there is no shipped playbook '${reference}'${here === undefined ? suggestion(reference, [...ownPlaybooks(folders).map(({ name }) => name), ...names]) : ''}`,
     {
       code: 'playbook.not-found',
       hint:

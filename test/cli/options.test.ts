@@ -32,7 +32,7 @@ test('every option of ansible-playbook 2.19 works, or is refused by its name wit
     ...(['--private-key k', '--key-file k'] as const).map(words => [words, 'privateKey', 'k'] as const),
     ...(['-u x', '--user x'] as const).map(words => [words, 'user', 'x'] as const),
     ...(['-c local', '--connection local'] as const).map(words => [words, 'connection', 'local'] as const),
-    ...(['-T 5', '--timeout 5'] as const).map(words => [words, 'timeout', 5] as const),
+    ...(['-T 5', '--timeout 5s'] as const).map(words => [words, 'timeout', 5] as const),
     ['--ssh-common-args=-C', 'sshCommonArgs', '-C'],
     ['--ssh-extra-args=-C', 'sshExtraArgs', '-C'],
     ...(['-k', '--ask-pass'] as const).map(words => [words, 'askPass', true] as const),
@@ -102,7 +102,7 @@ test('a word that is empty is refused: it stands for a variable that nobody set'
     t.regex(String(parsed(command, '')), /It is empty/)
   }
   t.like(parsed(runCommand(), 'x', '-e', '', '-t', ' a , b'), { extraVars: [''], tags: ['a', 'b'] })
-  t.regex(String(parsed(runCommand(), 'x', '-T', '0')), /It must be a number of seconds/)
+  t.regex(String(parsed(runCommand(), 'x', '-T', '0')), /It must be a duration such as 10s or 1m/)
   t.regex(String(parsed(runCommand(), 'x', '-k', '--connection-password-file', 'f')), /cannot be used with/)
 })
 

@@ -7,10 +7,12 @@ import { becomeMethods, type ConnectionDefaults } from '../../connection/setting
 import { RekeyError } from '../../errors.ts'
 import { readPasswordFile } from '../../inventory/vault/password-file.ts'
 import { tell } from '../../output/print.ts'
+import { parseDuration } from '../../playbook/duration.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { ConnectionCommand } from '../../run/folder/command-file.ts'
 import { tellSecret } from '../../secrets/index.ts'
 import { askHidden } from '../running/ask.ts'
+import { settable } from './settable.ts'
 
 export interface ConnectionOptions {
   connection?: ConnectionDefaults['kind']
@@ -26,6 +28,18 @@ export interface ConnectionOptions {
   becomeMethod?: ConnectionDefaults['becomeMethod']
   askBecomePass?: boolean
   becomePasswordFile?: string
+  /** Which of these come from files of settings, or from the run that is gone on with. */
+  configured?: readonly string[]
+}
+
+/** Options by which the inventory's variables are told to win, where they were given for this command. */
+const told: Readonly<Record<string, string>> = {
+  connection: '-c',
+  timeout: '-T',
+  sshCommonArgs: '--ssh-common-args',
+  sshExtraArgs: '--ssh-extra-args',
+  user: '-u',
+  privateKey: '--private-key',
 }
 
 /** How the hosts of a command are reached. */
@@ -45,11 +59,11 @@ export function withConnectionOptions(
   command: Command,
   { kind = '-c, --connection <kind>', user = '-u, --user <name>' }: { kind?: string; user?: string } = {},
 ): Command {
-  return command
+  const whole = command
     .addOption(
       new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
     )
-    .option('-T, --timeout <seconds>', 'until a connection is given up, where the inventory does not say', seconds)
+    .option('-T, --timeout <duration>', 'until a connection is given up, where the inventory does not say', seconds)
     .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
     .option('--ssh-extra-args <args>', 'more of them')
     .option(user, 'log in as this user where the inventory names none')
@@ -65,13 +79,29 @@ export function withConnectionOptions(
     .addOption(
       new Option('--become-password-file <file>', 'file or script with that password').conflicts('askBecomePass'),
     )
+  return settable(whole, {
+    connection: 'connection.kind',
+    timeout: 'connection.timeout',
+    sshCommonArgs: 'connection.ssh_common_args',
+    sshExtraArgs: 'connection.ssh_extra_args',
+    user: 'connection.user',
+    remoteUser: 'connection.user',
+    privateKey: 'connection.private_key',
+    askPass: 'connection.ask_pass',
+    connectionPasswordFile: 'connection.password_file',
+    become: 'connection.become',
+    becomeUser: 'connection.become_user',
+    becomeMethod: 'connection.become_method',
+    askBecomePass: 'connection.ask_become_pass',
+    becomePasswordFile: 'connection.become_password_file',
+  })
 }
 
 const kinds: readonly NonNullable<ConnectionDefaults['kind']>[] = ['ssh', 'openssh', 'local', 'smart', 'paramiko']
 
 function seconds(value: string): number {
-  const number = Number(value)
-  if (!(number > 0 && number < 1e6)) throw new InvalidArgumentError('It must be a number of seconds.')
+  const number = (parseDuration(value) ?? 0) / 1_000
+  if (!(number > 0 && number < 1e6)) throw new InvalidArgumentError('It must be a duration such as 10s or 1m.')
   return number
 }
 
@@ -103,6 +133,7 @@ export async function openConnecting(options: ConnectionOptions): Promise<Connec
       becomeUser: options.becomeUser,
       becomeMethod: options.becomeMethod,
       becomePassword,
+      settings: new Set(options.configured?.map(name => told[name] ?? name)),
       unlockedKeys,
     },
     unlock: async hosts => {

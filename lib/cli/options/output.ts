@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type OutputKind, outputKinds, type ViewSettings } from '../../output/open-view.ts'
 import { formatSize, parseSize } from '../../playbook/size.ts'
 import { keptOutput } from '../../run/printed/output-files.ts'
+import { settable } from './settable.ts'
 
 export interface OutputOptions {
   output: OutputKind
@@ -14,7 +15,7 @@ export interface OutputOptions {
 
 /** Adds `--output`, `-v`, `-D`, `--junit` and `--keep-output`. */
 export function withOutputOptions(command: Command): Command {
-  return command
+  const whole = command
     .addOption(new Option('--output <kind>', 'how to show the run').choices(outputKinds).default('auto'))
     .option('-v, --verbose', 'every line that steps print, as it comes')
     .option('-D, --diff', 'what steps write to files, as diffs; with --check, what they would')
@@ -24,6 +25,12 @@ export function withOutputOptions(command: Command): Command {
         .argParser(outputSize)
         .default(keptOutput, formatSize(keptOutput)),
     )
+  return settable(whole, {
+    output: 'view.output',
+    verbose: 'view.verbose',
+    diff: 'view.diff',
+    keepOutput: 'view.keep_output',
+  })
 }
 
 /** Less than this is no output of a command. */

@@ -18,6 +18,7 @@ import type { HostSession, RunContext } from '../../playbook/model.ts'
 import { failureOf } from '../../run/failure.ts'
 import { type ConnectionOptions, openConnecting, withConnectionOptions } from '../options/connection.ts'
 import { type InventoryOptions, openInventory, rolesSaid, withInventoryOptions } from '../options/inventory.ts'
+import { settable } from '../options/settable.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { interruptible } from '../running/interrupt.ts'
 
@@ -31,7 +32,7 @@ export interface ReadingOptions extends InventoryOptions, ConnectionOptions {
 
 /** Adds the options that say which hosts are read, how, and through which the API is asked. */
 export function withReadingOptions(command: Command): Command {
-  return withConnectionOptions(withInventoryOptions(command))
+  const whole = withConnectionOptions(withInventoryOptions(command))
     .argument('[pattern]', 'the hosts', 'all')
     .option('-l, --limit <pattern>', 'only these hosts', (value, before: string[] = []) => [...before, value])
     .option(
@@ -42,6 +43,7 @@ export function withReadingOptions(command: Command): Command {
     .option('--no-api', 'leave out what the API keeps')
     .option('--masters <pattern>', 'the hosts through which the API is asked', 'masters')
     .option('-f, --forks <number>', 'hosts that are read at the same time', positiveInteger, 16)
+  return settable(whole, { forks: 'forks' })
 }
 
 type LeftOut = (what: string, error: RekeyError) => void

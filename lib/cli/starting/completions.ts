@@ -2,6 +2,7 @@
 import type { Command, Option } from 'commander'
 import { stepsOf } from '../../playbook/steps.ts'
 import { type InventoryOptions, openInventory } from '../options/inventory.ts'
+import { playbookFolders } from '../options/settings.ts'
 
 /** A command line as far as it was written. */
 interface Line {
@@ -28,7 +29,7 @@ const ofOptions: Readonly<Record<string, Source>> = {
 }
 
 const ofArguments: Readonly<Record<string, Source>> = {
-  playbook: async () => (await import('../../playbook/load.ts')).shippedPlaybooks(),
+  playbook: playbookNames,
   run: async () => ['last', ...(await runNames())],
   pattern: hostsAndGroups,
   name: hostsAndGroups,
@@ -115,7 +116,12 @@ async function hostsAndGroups({ options }: Line): Promise<readonly string[]> {
 
 async function playbookOf({ positional }: Line) {
   const { loadPlaybook } = await import('../../playbook/load.ts')
-  return (await loadPlaybook(positional[0] ?? '')).playbook
+  return (await loadPlaybook(positional[0] ?? '', playbookFolders())).playbook
+}
+
+async function playbookNames(): Promise<readonly string[]> {
+  const { ownPlaybooks, shippedPlaybooks } = await import('../../playbook/load.ts')
+  return [...ownPlaybooks(playbookFolders()).map(({ name }) => name), ...shippedPlaybooks()]
 }
 
 async function tags(line: Line): Promise<readonly string[]> {

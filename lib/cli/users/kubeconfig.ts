@@ -9,6 +9,7 @@ import { parseCertificate } from '../../pki/certificates/certificate.ts'
 import { parseDuration } from '../../playbook/duration.ts'
 import { type ConnectionOptions, withConnectionOptions } from '../options/connection.ts'
 import { type InventoryOptions, withInventoryOptions } from '../options/inventory.ts'
+import { settable } from '../options/settable.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { type Reading, reading } from '../reading/cluster.ts'
 import { readOwnFile, requireFree, writeOwnFile } from './own-file.ts'
@@ -38,7 +39,7 @@ export function kubeconfigCommand(): Command {
   const command = new Command('kubeconfig').description(
     'a kubeconfig with the CAs that users are to trust now, and with credentials where they are asked for',
   )
-  return withConnectionOptions(withInventoryOptions(command), { user: '-u, --remote-user <name>' })
+  const whole = withConnectionOptions(withInventoryOptions(command), { user: '-u, --remote-user <name>' })
     .addOption(
       new Option('--admin', 'credentials with the name and the groups of the administrator').conflicts([
         'user',
@@ -76,6 +77,7 @@ the API (certificates.k8s.io) as the administrator.`,
         hand(cluster, options, target),
       )
     })
+  return settable(whole, { forks: 'forks' })
 }
 
 const collect = (value: string, before: string[] = []) => [...before, value]

@@ -192,15 +192,15 @@ function becomeSettings(
 
 const noDefaults: ConnectionDefaults = { unlockedKeys: new Map() }
 
-/** A variable of the inventory, or else the option; as in Ansible the variable wins, which is said. */
+/** A variable of the inventory, or else the option; as in Ansible the variable wins, which is said where the option was given for this command. */
 function preferred(
   option: string,
   own: string | undefined,
   given: string | undefined,
   variable: string,
-  { notice }: ConnectionContext,
+  { notice, defaults }: ConnectionContext,
 ): string | undefined {
-  if (own !== undefined && given !== undefined && own !== given) {
+  if (own !== undefined && given !== undefined && own !== given && !defaults?.settings?.has(option)) {
     notice(`${option} is not used where the inventory sets ${variable}; -e ${variable}=${given} wins over both`)
   }
   return own ?? given

@@ -3,7 +3,7 @@
 import type { Assignments } from '../groups.ts'
 import type { Machine } from '../jinja/jinja-call.ts'
 import type { Vault } from '../vault/vault.ts'
-import type { ReadingSettings } from './ansible-config.ts'
+import type { ReadingSettings } from './configuration.ts'
 
 export interface SourceContext {
   readonly cwd: string

@@ -152,7 +152,7 @@ export function listFolder(path: string): string[] {
 function readBytes(file: string): Buffer {
   const stats = statSync(file)
   if (stats.isDirectory()) throw new Error('it is a folder')
-  if (!stats.isFile() && !/^\/(?:dev|proc\/self)\/fd\/\d+$/.test(file)) throw new Error('it is no file')
+  if (!stats.isFile() && !/^\/dev\/null$|^\/(?:dev|proc\/self)\/fd\/\d+$/.test(file)) throw new Error('it is no file')
   const descriptor = openSync(file, 'r')
   try {
     const pieces: Buffer[] = []

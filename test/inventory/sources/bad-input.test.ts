@@ -422,7 +422,7 @@ test.serial('a key that occurs twice is told with both lines', async t => {
 
 test.serial('where the inventory comes from is said aloud when no -i is given', async t => {
   const folder = writeFiles(t, {
-    'ansible.cfg': '[defaults]\ninventory = hosts.ini\nremote_user = admin\n',
+    'ansible.cfg': '[defaults]\ninventory = hosts.ini\nremote_port = 22\n',
     'hosts.ini': 'h1\n',
     'other.ini': 'h2\n',
   })
@@ -444,9 +444,9 @@ test.serial('where the inventory comes from is said aloud when no -i is given', 
     ['h2'],
   )
   t.deepEqual(told, [
-    'remote_user in ansible.cfg is not used: set ansible_user in group_vars/all instead',
+    'remote_port in ansible.cfg is not used: set ansible_port in group_vars/all instead',
     'no -i given: the inventory is hosts.ini (inventory in ansible.cfg)',
-    'remote_user in ansible.cfg is not used: set ansible_user in group_vars/all instead',
+    'remote_port in ansible.cfg is not used: set ansible_port in group_vars/all instead',
     'no -i given: the inventory is other.ini (ANSIBLE_INVENTORY)',
   ])
 })

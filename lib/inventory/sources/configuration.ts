@@ -1,10 +1,12 @@
-// ansible.cfg and the environment variables of Ansible: where the inventory is when nobody says so.
+// What holds when the command line says nothing: the environment variables of Ansible, then rekey.yml, then ansible.cfg.
 import { existsSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { at, RekeyError } from '../../errors.ts'
 import { expandHome, passwdHome } from '../../operator.ts'
 import { readText } from '../variables/variable-files.ts'
 import type { VaultOptions } from '../vault/vault-passwords.ts'
+import { readRepositoryFile } from './repository-file.ts'
+import { type SettingName, settingKind, settingOf } from './settings.ts'
 
 export interface ConfigContext {
   readonly cwd: string
@@ -14,32 +16,72 @@ export interface ConfigContext {
 /** A setting, and what it was read from, for saying so. */
 export interface Setting {
   readonly value: string
+  /** What a list has, where it was written as one. */
+  readonly values?: readonly string[]
   readonly from: string
+  /** The file and the line; none where it is an environment variable. */
+  readonly file?: string
+  readonly line?: number
   /** Relative paths in it start here. */
   readonly folder: string
 }
 
-/** Settings of Ansible that apply here. */
-export interface AnsibleConfig {
-  /** The setting from its environment variable, or else from ansible.cfg. */
-  get(variable: string, section: string, key: string): Setting | undefined
+/** Settings that apply here. */
+export interface Configuration {
+  /** What was found of rekey.yml, and of ansible.cfg. */
+  readonly files: { readonly rekey?: string; readonly ansible?: string }
+  /** A file that was there and is not read, and why. */
+  readonly ignored?: string
+  /** A setting by its name in rekey.yml. */
+  find(name: SettingName): Setting | undefined
+  /** A setting by what Ansible calls it: from its environment variable, or else from rekey.yml, or else from ansible.cfg. */
+  get(variable: string | undefined, section?: string, key?: string): Setting | undefined
 }
 
-/** Finds ansible.cfg as Ansible does: `ANSIBLE_CONFIG`, this folder, the home folder, `/etc/ansible`. */
-export function readAnsibleConfig({ cwd, environment }: ConfigContext): AnsibleConfig {
-  let sections: Map<string, Map<string, string>> | undefined
-  const file = findConfig(cwd, environment)
+/** Finds ansible.cfg as Ansible does (`ANSIBLE_CONFIG`, this folder, the home folder, `/etc/ansible`), and the repository's rekey.yml. */
+export function readConfiguration({ cwd, environment }: ConfigContext): Configuration {
+  let sections: Sections | undefined
+  const ansible = findConfig(cwd, environment)
+  const repository = readRepositoryFile(cwd, environment)
+  const inEnvironment = (variable: string | undefined): Setting | undefined => {
+    const own = variable && environment[variable]
+    return own ? { value: own, from: variable, folder: cwd } : undefined
+  }
+  const inRepository = (name: SettingName | undefined): Setting | undefined => {
+    const written = name && repository.settings.get(name)
+    if (!written || repository.file === undefined) return undefined
+    const { values, line } = written
+    const from = `${name} in ${at(repository.file, line)}`
+    return { value: values.join(','), values, from, file: repository.file, line, folder: dirname(repository.file) }
+  }
+  const inAnsible = (section: string | undefined, key: string | undefined): Setting | undefined => {
+    if (ansible === undefined || section === undefined || key === undefined) return undefined
+    sections ??= parseConfig(ansible, readText(ansible))
+    const found = sections.get(section)?.get(key)
+    if (!found?.value) return undefined
+    return {
+      value: found.value,
+      from: `${key} in ${ansible}`,
+      file: ansible,
+      line: found.line,
+      folder: dirname(ansible),
+    }
+  }
   return {
+    files: { rekey: repository.file, ansible },
+    ignored: repository.ignored,
+    find(name) {
+      const { variable, section, key } = settingKind(name)
+      return inEnvironment(variable) ?? inRepository(name) ?? inAnsible(section, key)
+    },
     get(variable, section, key) {
-      const own = environment[variable]
-      if (own) return { value: own, from: variable, folder: cwd }
-      if (file === undefined) return undefined
-      sections ??= parseConfig(file, readText(file))
-      const value = sections.get(section)?.get(key)
-      return value ? { value, from: `${key} in ${file}`, folder: dirname(file) } : undefined
+      const name = section === undefined || key === undefined ? undefined : settingOf(section, key)
+      return inEnvironment(variable) ?? inRepository(name) ?? inAnsible(section, key)
     },
   }
 }
+
+type Sections = Map<string, Map<string, { value: string; readonly line: number }>>
 
 function findConfig(cwd: string, environment: NodeJS.ProcessEnv): string | undefined {
   const named = environment['ANSIBLE_CONFIG']
@@ -56,9 +98,9 @@ function findConfig(cwd: string, environment: NodeJS.ProcessEnv): string | undef
   return places.find(place => existsSync(place))
 }
 
-function parseConfig(file: string, text: string): Map<string, Map<string, string>> {
-  const sections = new Map<string, Map<string, string>>()
-  let current: Map<string, string> | undefined
+function parseConfig(file: string, text: string): Sections {
+  const sections: Sections = new Map()
+  let current: Map<string, { value: string; readonly line: number }> | undefined
   let key: string | undefined
   for (const [index, raw] of text.split(/\r?\n/).entries()) {
     // As Python's configparser: `;` starts a comment behind a value, `#` only at the start of a line.
@@ -72,7 +114,7 @@ function parseConfig(file: string, text: string): Map<string, Map<string, string
       continue
     }
     if (/^\s/.test(line) && current && key !== undefined) {
-      current.set(key, `${current.get(key)}\n${line.trim()}`)
+      current.get(key)!.value += `\n${line.trim()}`
       continue
     }
     const cut = line.search(/[=:]/)
@@ -83,16 +125,20 @@ function parseConfig(file: string, text: string): Map<string, Map<string, string
       })
     }
     key = line.slice(0, cut).trim().toLowerCase()
-    current.set(key, line.slice(cut + 1).trim())
+    current.set(key, { value: line.slice(cut + 1).trim(), line: index + 1 })
   }
   return sections
 }
 
 /** The sources that apply without `-i`, and the line that says where they come from. */
-export function fallbackSources(config: AnsibleConfig): { sources: string[]; said: string } | undefined {
+export function fallbackSources(config: Configuration): { sources: string[]; said: string } | undefined {
   const setting = config.get('ANSIBLE_INVENTORY', 'defaults', 'inventory')
   if (!setting) return undefined
   // A list of paths is separated by commas, and so is a list of hosts: only paths that exist are taken for a list.
+  if (setting.values) {
+    const sources = setting.values.map(one => (one.includes(',') ? one : resolve(setting.folder, expandHome(one))))
+    return { sources, said: `no -i given: the inventory is ${sources.join(', ')} (${setting.from})` }
+  }
   const parts = setting.value.split(',').map(part => part.trim())
   const paths = parts.filter(part => part !== '').map(part => resolve(setting.folder, expandHome(part)))
   const sources = paths.every(path => existsSync(path)) || parts.length === 1 ? paths : [setting.value]
@@ -102,7 +148,7 @@ export function fallbackSources(config: AnsibleConfig): { sources: string[]; sai
 /** Vault passwords that apply when the command line names none, said aloud. */
 export function fallbackVaultOptions(
   options: VaultOptions,
-  config: AnsibleConfig,
+  config: Configuration,
   notice: (line: string) => void,
 ): VaultOptions {
   if (options.vaultIds?.length || options.vaultPasswordFiles?.length || options.askVaultPassword) return options
@@ -112,9 +158,9 @@ export function fallbackVaultOptions(
   const place = (source: string, { folder }: Setting): string =>
     source.startsWith('prompt') || source.startsWith('~') ? source : resolve(folder, source)
   return {
-    vaultIds: ids?.value.split(',').map(slug => {
+    vaultIds: (ids?.values ?? ids?.value.split(','))?.map(slug => {
       const [id, source] = slug.trim().split('@', 2)
-      return source === undefined ? place(id!, ids) : `${id}@${place(source, ids)}`
+      return source === undefined ? place(id!, ids!) : `${id}@${place(source, ids!)}`
     }),
     vaultPasswordFiles: file && [place(file.value, file)],
   }
@@ -150,7 +196,7 @@ const ignoredExtensions = [
 ]
 
 /** The settings of Ansible that change what is read. Throws `RekeyError` for a value that can't be understood. */
-export function readingSettings(config: AnsibleConfig): ReadingSettings {
+export function readingSettings(config: Configuration): ReadingSettings {
   const list = (variable: string, ...places: [section: string, key: string][]): string[] | undefined => {
     const setting = firstOf(config, variable, places)
     if (!setting) return undefined
@@ -162,10 +208,7 @@ export function readingSettings(config: AnsibleConfig): ReadingSettings {
   }
   const yes = (otherwise: boolean, variable: string, section: string, key: string): boolean => {
     const setting = config.get(variable, section, key)
-    if (!setting) return otherwise
-    if (/^(true|t|yes|y|on|1)$/i.test(setting.value)) return true
-    if (/^(false|f|no|n|off|0)$/i.test(setting.value)) return false
-    throw badSetting(setting, 'it is neither true nor false')
+    return setting ? yesOf(setting) : otherwise
   }
   const hashes = config.get('ANSIBLE_HASH_BEHAVIOUR', 'defaults', 'hash_behaviour')
   if (hashes && !['merge', 'replace'].includes(hashes.value)) throw badSetting(hashes, 'it is merge or replace')
@@ -189,7 +232,7 @@ export function readingSettings(config: AnsibleConfig): ReadingSettings {
 }
 
 function firstOf(
-  config: AnsibleConfig,
+  config: Configuration,
   variable: string,
   places: readonly [section: string, key: string][],
 ): Setting | undefined {
@@ -200,10 +243,20 @@ function firstOf(
     .find(setting => setting !== undefined)
 }
 
-function badSetting(setting: Setting, why: string): RekeyError {
+/** What a setting says that is yes or no. Throws `RekeyError` where it says neither. */
+export function yesOf(setting: Setting): boolean {
+  if (/^(true|t|yes|y|on|1)$/i.test(setting.value)) return true
+  if (/^(false|f|no|n|off|0)$/i.test(setting.value)) return false
+  throw badSetting(setting, 'it is neither true nor false')
+}
+
+/** The error for a setting that can't be used. */
+export function badSetting(setting: Setting, why: string): RekeyError {
   return new RekeyError(`${setting.from} is "${setting.value}": ${why}`, {
     code: 'inventory.ansible-setting',
-    hint: 'Correct it, or use an ansible.cfg of its own for rekey: ANSIBLE_CONFIG=/dev/null rekey …',
+    hint: setting.from.includes('rekey.yml')
+      ? 'Correct it there.'
+      : 'Correct it, or use an ansible.cfg of its own for rekey: ANSIBLE_CONFIG=/dev/null rekey …',
   })
 }
 
@@ -214,20 +267,25 @@ const unsupported: readonly (readonly [variable: string, section: string, key: s
   ['ANSIBLE_YAML_FILENAME_EXT', 'defaults', 'yaml_valid_extensions', /^$/],
 ]
 
-// Settings of connections: variables of the inventory are the one place where rekey looks for them.
+// Further settings of connections: variables of the inventory are the one place where rekey looks for them.
 const connectionSettings: readonly (readonly [variable: string, section: string, key: string, instead: string])[] = [
-  ['ANSIBLE_REMOTE_USER', 'defaults', 'remote_user', 'ansible_user'],
   ['ANSIBLE_REMOTE_PORT', 'defaults', 'remote_port', 'ansible_port'],
-  ['ANSIBLE_PRIVATE_KEY_FILE', 'defaults', 'private_key_file', 'ansible_ssh_private_key_file'],
   ['ANSIBLE_HOST_KEY_CHECKING', 'defaults', 'host_key_checking', 'ansible_host_key_checking'],
   ['ANSIBLE_SSH_ARGS', 'ssh_connection', 'ssh_args', 'ansible_ssh_args'],
-  ['ANSIBLE_SSH_COMMON_ARGS', 'ssh_connection', 'ssh_common_args', 'ansible_ssh_common_args'],
-  ['ANSIBLE_SSH_EXTRA_ARGS', 'ssh_connection', 'ssh_extra_args', 'ansible_ssh_extra_args'],
-  ['ANSIBLE_BECOME', 'privilege_escalation', 'become', 'ansible_become'],
+]
+
+/** Settings that only Ansible's file and environment have, by their names there. */
+export const furtherSettings: readonly (readonly [variable: string, section: string, key: string])[] = [
+  ['ANSIBLE_HASH_BEHAVIOUR', 'defaults', 'hash_behaviour'],
+  ['ANSIBLE_INJECT_FACT_VARS', 'defaults', 'inject_facts_as_vars'],
+  ['ANSIBLE_INVENTORY_IGNORE', 'defaults', 'inventory_ignore_extensions'],
+  ['ANSIBLE_INVENTORY_IGNORE_REGEX', 'defaults', 'inventory_ignore_patterns'],
+  ['ANSIBLE_INVENTORY_USE_EXTRA_VARS', 'inventory_plugins', 'use_extra_vars'],
 ]
 
 /** Throws `RekeyError` for a setting that would make Ansible read the same files differently; tells of the ignored ones. */
-export function checkConfig(config: AnsibleConfig, notice: (line: string) => void): void {
+export function checkConfig(config: Configuration, notice: (line: string) => void): void {
+  if (config.ignored) notice(config.ignored)
   for (const [variable, section, key, harmless] of unsupported) {
     const setting = config.get(variable, section, key)
     if (!setting || harmless.test(setting.value.trim().toLowerCase())) continue

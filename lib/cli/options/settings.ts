@@ -1,0 +1,68 @@
+// What rekey.yml, the environment and ansible.cfg say of a command's options, where the command line says nothing.
+import { resolve } from 'node:path'
+import { type Command, InvalidArgumentError, type Option } from 'commander'
+import {
+  badSetting,
+  type Configuration,
+  readConfiguration,
+  type Setting,
+  settingKind,
+  yesOf,
+} from '../../inventory/index.ts'
+import { expandHome } from '../../operator.ts'
+import { settingNameOf } from './settable.ts'
+
+/** What holds here, by the environment and by files. Throws `RekeyError` with file and line for what is no setting. */
+export const configurationHere = (): Configuration =>
+  readConfiguration({ cwd: process.cwd(), environment: process.env })
+
+/**
+ * Fills in the options of a command that were not given. Throws `RekeyError` where a setting can't be one of them.
+ */
+export function fillOptions(command: Command): void {
+  const isGiven = (attribute: string) => !['default', undefined].includes(command.getOptionValueSource(attribute))
+  const given = command.options.filter(one => isGiven(one.attributeName()))
+  const excluded = new Set(given.flatMap(option => conflictsOf(option)))
+  const open = command.options.filter(
+    one =>
+      settingNameOf(one) &&
+      !given.includes(one) &&
+      !excluded.has(one.attributeName()) &&
+      !conflictsOf(one).some(isGiven),
+  )
+  if (open.length === 0) return
+  const configuration = configurationHere()
+  const configured: string[] = []
+  for (const option of open) {
+    const setting = configuration.find(settingNameOf(option)!)
+    if (!setting) continue
+    command.setOptionValueWithSource(option.attributeName(), optionValue(option, setting), 'config')
+    configured.push(option.attributeName() === 'remoteUser' ? 'user' : option.attributeName())
+  }
+  command.setOptionValueWithSource('configured', configured, 'config')
+}
+
+/** What an option is by a setting. Throws `RekeyError` for what the option would refuse. */
+export function optionValue(option: Option, setting: Setting): unknown {
+  const { shape, path } = settingKind(settingNameOf(option)!)
+  if (shape === 'yes') return yesOf(setting)
+  if (path) return resolve(setting.folder, expandHome(setting.value))
+  if (!option.parseArg) return setting.value
+  try {
+    return option.parseArg(setting.value, undefined)
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw badSetting(setting, error.message)
+    throw error
+  }
+}
+
+/** The folders with playbooks of one's own, which are run by their names. */
+export function playbookFolders(): string[] {
+  const setting = configurationHere().find('playbooks')
+  return (setting?.values ?? []).map(folder => resolve(setting!.folder, expandHome(folder)))
+}
+
+/** Names of options that one excludes. */
+function conflictsOf(option: Option): string[] {
+  return (option as Option & { readonly conflictsWith: string[] }).conflictsWith
+}
