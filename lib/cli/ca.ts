@@ -10,6 +10,7 @@ import type { EmbeddedIssuer } from '../pki/issuer/embedded-issuer.ts'
 import type { SealedFileKey } from '../pki/issuer/sealed-file.ts'
 import type { RoleSettings } from '../pki/vault/contract.ts'
 import { tellSecret } from '../secrets/index.ts'
+import { example } from './options/help.ts'
 import { positiveInteger } from './options/whole-number.ts'
 
 /** What opens the file. */
@@ -50,6 +51,13 @@ export function caCommand(): Command {
   const command = new Command('ca').description('keep a CA in an encrypted file, for clusters without Vault')
   const part = (name: string, description: string) => withCaKeyOptions(command.command(name).description(description))
   part('create', 'make a root CA in a mount of the file, and print its certificate')
+    .addHelpText(
+      'after',
+      example(
+        'one whose certificates hold ten years at most',
+        "rekey ca create ca.json pki_k8s --common-name 'Kubernetes CA' --ttl 3650d",
+      ),
+    )
     .argument('<file>', 'the CA file; made where it is missing')
     .argument('<mount>', 'the mount, as templates name it: the `pki_k8s` of `pki_k8s/issue/kubernetes`')
     .requiredOption('--common-name <name>', 'the CN of the CA')
@@ -66,6 +74,13 @@ export function caCommand(): Command {
       })
     })
   part('import', 'bring a CA and its key into a mount of the file, from PKCS#12')
+    .addHelpText(
+      'after',
+      example(
+        'the CA that a cluster has',
+        'rekey ca import ca.json pki_k8s ca.p12 --bundle-passphrase-file bundle.pass',
+      ),
+    )
     .argument('<file>', 'the CA file; made where it is missing')
     .argument('<mount>', 'the mount')
     .argument('<bundle>', 'the .p12 or .pfx file')
@@ -79,7 +94,14 @@ export function caCommand(): Command {
         say(`${mount}: ${parseCertificate(certificate).subject}`)
       })
     })
-  part('role', 'write a role of a mount, in the words of Vault: `rekey ca role FILE pki_k8s web allow_any_name=true`')
+  part('role', 'write a role of a mount, in the words of Vault')
+    .addHelpText(
+      'after',
+      example(
+        'one by which any name may be issued for 90 days',
+        'rekey ca role ca.json pki_k8s web allow_any_name=true max_ttl=90d',
+      ),
+    )
     .argument('<file>', 'the CA file')
     .argument('<mount>', 'the mount')
     .argument('<role>', 'its name')
@@ -92,6 +114,13 @@ export function caCommand(): Command {
       })
     })
   part('urls', 'say what the certificates of a mount tell of their CRL, their OCSP server and their CA')
+    .addHelpText(
+      'after',
+      example(
+        'where its certificates say that revoked ones are listed',
+        'rekey ca urls ca.json pki_k8s --crl http://pki.example.com/crl',
+      ),
+    )
     .argument('<file>', 'the CA file')
     .argument('<mount>', 'the mount')
     .option('--crl <url>', 'where its CRL is; may be repeated', repeated)
@@ -101,6 +130,7 @@ export function caCommand(): Command {
       await withCa(file, options, ca => ca.setUrls(mount, { crl, ocsp, issuing }))
     })
   part('list', 'print what the file has issued, as JSON lines')
+    .addHelpText('after', example('all of it', 'rekey ca list ca.json'))
     .argument('<file>', 'the CA file')
     .action(async (file: string, options: CaKeyOptions) => {
       await withCa(file, options, async ca => {

@@ -7,6 +7,7 @@ import * as lab from '../lab/index.ts'
 import { say } from '../output/print.ts'
 import { terminalOf } from '../output/terminal.ts'
 import { table } from '../output/words.ts'
+import { example } from './options/help.ts'
 
 /** The command `lab` with all that belongs to it, for the program to take in. */
 export function labCommand(): Command {
@@ -16,6 +17,10 @@ export function labCommand(): Command {
     command.command(name).description(description).option('--name <lab>', 'which lab', lab.defaultOptions.name)
 
   named('up', 'start the lab, after making it if there is none')
+    .addHelpText(
+      'after',
+      example('a cluster of units as kubeasz makes them', 'rekey lab up --layout systemd --shape kubeasz'),
+    )
     .option('--masters <number>', 'masters of a new lab: 1, 3, 5 or 7 (default: 3)', wholeNumber)
     .option('--nodes <number>', 'nodes of a new lab (default: 2)', wholeNumber)
     .addOption(
@@ -82,36 +87,42 @@ Its inventory: ${lab.inventoryPath(name)}`)
       },
     )
   named('fill', 'put the cluster into states that clusters of years are found in')
+    .addHelpText('after', example('all states that a kubeadm cluster can be in', 'rekey lab fill'))
     .argument('[states...]', 'which of them (default: all that it can be in)')
     .addHelpText('after', () => {
       const rows = Object.entries(lab.labStates).map(([name, { summary }]) => `  ${name.padEnd(22)}${summary}`)
       return `\nStates:\n${rows.join('\n')}`
     })
     .action((states: string[], { name }) => interruptible(name, () => lab.fill(name, states, report())))
-  named('down', 'shut the machines down; their disks stay').action(({ name }) =>
-    interruptible(name, () => lab.down(name, report())),
-  )
-  named('destroy', 'shut the machines down and remove their disks').action(({ name }) =>
-    interruptible(name, () => lab.destroy(name, report())),
-  )
-  named('status', 'which machines run, and how the cluster is').action(async ({ name }) => {
-    const { shape, machines, complaints } = await lab.status(name)
-    const traits = lab.unusual(shape)
-    const rows = machines.map(machine => [
-      machine.name,
-      machine.role,
-      machine.address,
-      machine.running ? 'running' : 'down',
-    ])
-    say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]).join('\n'))
-    if (traits.length > 0) say(`made with: ${traits.join(' ')}`)
-    say(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
-    if (complaints.length) process.exitCode = exitCodes.hostFailed
-  })
-  named('inventory', "print the path of the lab's inventory").action(({ name }) => {
-    say(lab.requireInventory(name))
-  })
+  named('down', 'shut the machines down; their disks stay')
+    .addHelpText('after', example('the lab called small', 'rekey lab down --name small'))
+    .action(({ name }) => interruptible(name, () => lab.down(name, report())))
+  named('destroy', 'shut the machines down and remove their disks')
+    .addHelpText('after', example('the lab called small, with all that it holds', 'rekey lab destroy --name small'))
+    .action(({ name }) => interruptible(name, () => lab.destroy(name, report())))
+  named('status', 'which machines run, and how the cluster is')
+    .addHelpText('after', example('whether it may be rehearsed on', 'rekey lab status'))
+    .action(async ({ name }) => {
+      const { shape, machines, complaints } = await lab.status(name)
+      const traits = lab.unusual(shape)
+      const rows = machines.map(machine => [
+        machine.name,
+        machine.role,
+        machine.address,
+        machine.running ? 'running' : 'down',
+      ])
+      say(table([['MACHINE', 'ROLE', 'ADDRESS', 'STATE'], ...rows]).join('\n'))
+      if (traits.length > 0) say(`made with: ${traits.join(' ')}`)
+      say(complaints.length ? `cluster: ${complaints.join('; ')}` : 'cluster: well')
+      if (complaints.length) process.exitCode = exitCodes.hostFailed
+    })
+  named('inventory', "print the path of the lab's inventory")
+    .addHelpText('after', example('a run on it', 'rekey run rotate-ca -i "$(rekey lab inventory)" --check'))
+    .action(({ name }) => {
+      say(lab.requireInventory(name))
+    })
   named('ssh', 'log in to a machine, or run a command there')
+    .addHelpText('after', example('what runs there', 'rekey lab ssh m1 kubectl get pods -A'))
     .argument('<host>', 'a machine, e.g. m1')
     .argument('[command...]', 'what to run there')
     .passThroughOptions()

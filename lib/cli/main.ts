@@ -5,7 +5,8 @@ import { errorOf, exitCodes, messageOf, RekeyError, thrownAt } from '../errors.t
 import { lostOutput, tell, watchConsole, watchOutput } from '../output/print.ts'
 import { strayError, watchProcess } from '../playbook/stray.ts'
 import { rekeyVersion } from '../version.ts'
-import { commands, unloaded } from './commands.ts'
+import { commands, groupOf, otherCommands, unloaded } from './commands.ts'
+import { example } from './options/help.ts'
 import { settingNameOf } from './options/settable.ts'
 import { strictly } from './options/strict.ts'
 
@@ -63,6 +64,12 @@ async function call(argv: readonly string[]): Promise<void> {
     .description('rotates the trust of a live Kubernetes cluster: CAs, certificates, service-account keys, tokens')
     // Options belong to the command before them: those after the host of 'lab ssh' to what is run there.
     .enablePositionalOptions()
+    // Where its own `help` stands.
+    .commandsGroup(otherCommands)
+    .addHelpText(
+      'after',
+      `${example('what a command takes', 'rekey run --help')}\n\nAll of it, where rekey is installed: man rekey`,
+    )
     .hook('preAction', async (_, command) => {
       if (command.options.some(option => settingNameOf(option)))
         (await import('./options/settings.ts')).fillOptions(command)
@@ -72,7 +79,7 @@ async function call(argv: readonly string[]): Promise<void> {
   if (!wanted) program.version(rekeyVersion(), '-V, --version', 'print the version')
   const isGeneral = argv.length === 0 || (argv.length === 1 && general.includes(argv[0]!))
   for (const name of wanted ? [wanted] : Object.keys(commands))
-    program.addCommand(isGeneral ? unloaded(name) : await commands[name]!.load())
+    program.addCommand((isGeneral ? unloaded(name) : await commands[name]!.load()).helpGroup(groupOf(name)))
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: sub }) => sub)]) {
     strictly(command)
   }

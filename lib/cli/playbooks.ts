@@ -8,7 +8,10 @@ import { playbookFolders } from './options/settings.ts'
 export function playbooksCommand(): Command {
   return new Command('playbooks')
     .description('list the playbooks, yours and the shipped ones, their summaries and variables')
-    .addHelpText('after', '\nDurations among the variables are written as 90s, 2m or 1h30m; a bare number is seconds.')
+    .addHelpText(
+      'after',
+      '\nDurations among the variables are written as 90s, 1h30m or 30d; a bare number\nis seconds.',
+    )
     .action(async () => {
       const own = ownPlaybooks(playbookFolders()).map(({ name, file }) => ({ name, file, heading: `${name} (yours)` }))
       const shipped = shippedPlaybooks().map(name => ({ name, file: name, heading: name }))

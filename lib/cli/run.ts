@@ -17,6 +17,7 @@ import {
   openConnecting,
   withConnectionOptions,
 } from './options/connection.ts'
+import { headings, under } from './options/help.ts'
 import {
   type InventoryOptions,
   inventoryCommand,
@@ -71,13 +72,16 @@ export function runCommand(): Command {
       oneLine,
     )
     .option('--force-handlers', 'run notified handlers also after a failure')
-    .option('--list-hosts', 'print the hosts of each play, and stop')
-    .option('--list-steps', 'print the steps of each play, and stop')
-    .option('--list-tags', 'print the tags of each play, and stop')
-    .option('--syntax-check', 'say whether the playbook has mistakes, and stop')
     .action(async (reference: string, options: RunCommandOptions) => {
       process.exitCode = await run(reference, options)
     })
+  under(headings.listing, command, one =>
+    one
+      .option('--list-hosts', 'print the hosts of each play, and stop')
+      .option('--list-steps', 'print the steps of each play, and stop')
+      .option('--list-tags', 'print the tags of each play, and stop')
+      .option('--syntax-check', 'say whether the playbook has mistakes, and stop'),
+  )
   return withAnsibleWords(settable(command, { forks: 'forks' }))
     .addOption(another(command, '--list-tasks', 'listSteps'))
     .addOption(another(command, '--start-at-task <name>', 'startAtStep'))

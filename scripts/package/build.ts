@@ -1,9 +1,11 @@
 // Builds dist/, which `npm pack` puts into the package: rekey and its playbooks as JavaScript in few files, since Node strips no types of what is
-// installed and a file takes longer to find than to read; the types of its doors; and which commit it is of.
+// installed and a file takes longer to find than to read; the types of its doors; the manual page; and which commit it is of.
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
+import { rekeyVersion } from '../../lib/version.ts'
+import { manualPage } from './manual.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const dist = join(root, 'dist')
@@ -28,14 +30,17 @@ function doors(): string[] {
   return Object.values(exports).flatMap(door => (typeof door === 'string' ? [] : door['rekey-source']))
 }
 
-function commit(): string {
+/** What git says; nothing where there is none. */
+function git(...words: readonly string[]): string {
   try {
-    const words = ['describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     return execFileSync('git', words, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
   } catch {
     return ''
   }
 }
+
+/** The day of the commit, so that two builds of it are the same. */
+const dated = () => git('log', '-1', '--format=%cs').trim() || new Date().toISOString().slice(0, 10)
 
 rmSync(dist, { recursive: true, force: true })
 await build({
@@ -59,4 +64,6 @@ execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.package
   cwd: root,
   stdio: 'inherit',
 })
-writeFileSync(join(dist, 'commit'), commit())
+writeFileSync(join(dist, 'commit'), git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'))
+mkdirSync(join(dist, 'man'))
+writeFileSync(join(dist, 'man', 'rekey.1'), await manualPage(rekeyVersion(), dated()))

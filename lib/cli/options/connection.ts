@@ -12,6 +12,7 @@ import type { Host } from '../../playbook/host.ts'
 import type { ConnectionCommand } from '../../run/folder/command-file.ts'
 import { tellSecret } from '../../secrets/index.ts'
 import { askHidden } from '../running/ask.ts'
+import { headings, under } from './help.ts'
 import { settable } from './settable.ts'
 
 export interface ConnectionOptions {
@@ -59,26 +60,28 @@ export function withConnectionOptions(
   command: Command,
   { kind = '-c, --connection <kind>', user = '-u, --user <name>' }: { kind?: string; user?: string } = {},
 ): Command {
-  const whole = command
-    .addOption(
-      new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
-    )
-    .option('-T, --timeout <duration>', 'until a connection is given up, where the inventory does not say', seconds)
-    .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
-    .option('--ssh-extra-args <args>', 'more of them')
-    .option(user, 'log in as this user where the inventory names none')
-    .option('--private-key <file>', 'log in with this key where the inventory names none')
-    .option('-k, --ask-pass', 'ask for the password to log in with')
-    .addOption(
-      new Option('--connection-password-file <file>', 'file or script with that password').conflicts('askPass'),
-    )
-    .option('-b, --become', 'run everything as another user')
-    .option('--become-user <name>', 'the other user (default: root)')
-    .addOption(new Option('--become-method <method>', 'how to become it (default: sudo)').choices([...becomeMethods]))
-    .option('-K, --ask-become-pass', 'ask for the password to become the other user')
-    .addOption(
-      new Option('--become-password-file <file>', 'file or script with that password').conflicts('askBecomePass'),
-    )
+  const whole = under(headings.connection, command, one =>
+    one
+      .addOption(
+        new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
+      )
+      .option('-T, --timeout <duration>', 'until a connection is given up, where the inventory does not say', seconds)
+      .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
+      .option('--ssh-extra-args <args>', 'more of them')
+      .option(user, 'log in as this user where the inventory names none')
+      .option('--private-key <file>', 'log in with this key where the inventory names none')
+      .option('-k, --ask-pass', 'ask for the password to log in with')
+      .addOption(
+        new Option('--connection-password-file <file>', 'file or script with that password').conflicts('askPass'),
+      )
+      .option('-b, --become', 'run everything as another user')
+      .option('--become-user <name>', 'the other user (default: root)')
+      .addOption(new Option('--become-method <method>', 'how to become it (default: sudo)').choices([...becomeMethods]))
+      .option('-K, --ask-become-pass', 'ask for the password to become the other user')
+      .addOption(
+        new Option('--become-password-file <file>', 'file or script with that password').conflicts('askBecomePass'),
+      ),
+  )
   return settable(whole, {
     connection: 'connection.kind',
     timeout: 'connection.timeout',

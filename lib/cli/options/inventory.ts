@@ -8,6 +8,7 @@ import { isForThisMachine } from '../../playbook/host.ts'
 import type { Play } from '../../playbook/model.ts'
 import type { InventoryCommand } from '../../run/folder/command-file.ts'
 import { askHidden } from '../running/ask.ts'
+import { headings, under } from './help.ts'
 
 export interface InventoryOptions {
   inventory?: string[]
@@ -19,16 +20,18 @@ export interface InventoryOptions {
 
 /** Adds `-i`, `-e` and those for encrypted variables, by Ansible's letters. */
 export function withInventoryOptions(command: Command): Command {
-  return command
-    .option(
-      '-i, --inventory <source>',
-      'a file, a folder, an executable, or hosts with a comma; may be repeated',
-      collect,
-    )
-    .option('-e, --extra-vars <vars>', 'key=value, YAML, JSON, or @file; wins over every other variable', collect)
-    .option('--vault-id <id>', 'password for encrypted variables: file, script, prompt, or id@one of these', collect)
-    .option('--vault-password-file <file>', 'file or script with the password for encrypted variables', collect)
-    .option('--ask-vault-pass', 'ask for the password for encrypted variables')
+  return under(headings.inventory, command, one =>
+    one
+      .option(
+        '-i, --inventory <source>',
+        'a file, a folder, an executable, or hosts with a comma; may be repeated',
+        collect,
+      )
+      .option('-e, --extra-vars <vars>', 'key=value, YAML, JSON, or @file; wins over every other variable', collect)
+      .option('--vault-id <id>', 'password for encrypted variables: file, script, prompt, or id@one of these', collect)
+      .option('--vault-password-file <file>', 'file or script with the password for encrypted variables', collect)
+      .option('--ask-vault-pass', 'ask for the password for encrypted variables'),
+  )
 }
 
 /**

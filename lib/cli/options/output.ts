@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type OutputKind, outputKinds, type ViewSettings } from '../../output/open-view.ts'
 import { formatSize, parseSize } from '../../playbook/size.ts'
 import { keptOutput } from '../../run/printed/output-files.ts'
+import { headings, under } from './help.ts'
 import { settable } from './settable.ts'
 
 export interface OutputOptions {
@@ -15,16 +16,21 @@ export interface OutputOptions {
 
 /** Adds `--output`, `-v`, `-D`, `--junit` and `--keep-output`. */
 export function withOutputOptions(command: Command): Command {
-  const whole = command
-    .addOption(new Option('--output <kind>', 'how to show the run').choices(outputKinds).default('auto'))
-    .option('-v, --verbose', 'every line that steps print, as it comes')
-    .option('-D, --diff', 'what steps write to files, as diffs; with --check, what they would')
-    .option('--junit <file>', 'write a JUnit report, too: a suite a play, a test a step and host')
-    .addOption(
-      new Option('--keep-output <size>', 'how much to keep of what a step prints on a host: its beginning and its end')
-        .argParser(outputSize)
-        .default(keptOutput, formatSize(keptOutput)),
-    )
+  const whole = under(headings.view, command, one =>
+    one
+      .addOption(new Option('--output <kind>', 'how to show the run').choices(outputKinds).default('auto'))
+      .option('-v, --verbose', 'every line that steps print, as it comes')
+      .option('-D, --diff', 'what steps write to files, as diffs; with --check, what they would')
+      .option('--junit <file>', 'write a JUnit report, too: a suite a play, a test a step and host')
+      .addOption(
+        new Option(
+          '--keep-output <size>',
+          'how much to keep of what a step prints on a host: its beginning and its end',
+        )
+          .argParser(outputSize)
+          .default(keptOutput, formatSize(keptOutput)),
+      ),
+  )
   return settable(whole, {
     output: 'view.output',
     verbose: 'view.verbose',

@@ -1,15 +1,17 @@
 // What all commands have in common: how a mistake on the command line is told, and that a word which is empty is one.
 import { type Command, InvalidArgumentError } from 'commander'
 import { tell } from '../../output/print.ts'
+import { ownOptionsFirst } from './help.ts'
 
 /** Options that say themselves what an empty word is to them. */
 const theirOwn = ['extraVars', 'limit']
 
 /**
- * Has a command tell mistakes after a short usage, so that they stand last, and refuse words that are empty: mostly variables of the
+ * Has a command tell mistakes after a short usage, so that they stand last, its own options before shared ones, and refuse words that are empty: mostly variables of the
  * shell that nobody set, where nothing at all may stand for everything.
  */
 export function strictly(command: Command): void {
+  ownOptionsFirst(command)
   command.exitOverride().configureOutput({ outputError: text => tellMistake(command, text) })
   const filled =
     <T>(parse: ((value: string, previous: T) => T) | undefined) =>

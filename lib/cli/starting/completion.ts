@@ -33,7 +33,8 @@ Put one of these where your shell starts:
   eval "$(rekey completion zsh)"
   rekey completion fish | source
 
-Hosts, groups and tags are those of the inventory and the playbook that the line names: both are read, as rekey run --list-hosts does.`,
+Hosts, groups and tags are those of the inventory and the playbook that the line
+names: both are read, as rekey run --list-hosts does.`,
     )
   return command.action(async (shell: keyof typeof scripts | 'words', words: string[]) => {
     if (shell !== 'words') return say(scripts[shell])

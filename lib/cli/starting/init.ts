@@ -14,7 +14,6 @@ export function initCommand(): Command {
   return new Command('init')
     .description('make a repository for playbooks of your own: an inventory, a playbook with its test, a template')
     .argument('<folder>', 'where; made where it is missing, and empty otherwise')
-    .addHelpText('after', '\nExample: rekey init operations; it says what comes next.')
     .action((folder: string) => {
       const path = resolve(folder)
       makeRepository(path)

@@ -67,8 +67,9 @@ export function kubeconfigCommand(): Command {
     .addHelpText(
       'after',
       `
-The key is made here. What signs is the Vault of the inventory where it has the key of the CA, else that key on a master, which stays there, else
-the API (certificates.k8s.io) as the administrator.`,
+The key is made here. What signs is the Vault of the inventory where it has the
+key of the CA, else that key on a master, which stays there, else the API
+(certificates.k8s.io) as the administrator.`,
     )
     .action(async (options: KubeconfigOptions) => {
       const { remoteUser, masters } = options
