@@ -125,8 +125,8 @@ async function tell(
   return getFromLoopback(session, port, path, { address, tls: secured })
 }
 
-/** The first of several identities whose files can be read. They are read each time: a rotation changes them. */
-async function firstOf(
+/** The first of several identities whose files can be read, for `tls.connect`. They are read each time: a rotation changes them. */
+export async function firstOf(
   { files, host }: HostSession,
   identities: readonly Identity[],
 ): Promise<{ cert?: string; key?: string }> {

@@ -1,0 +1,77 @@
+// How many values of each resource and namespace lie in etcd under which provider, key and key id. Values are told apart and forgotten.
+import type { EtcdValue } from './etcd-values.ts'
+import { headBytes, needsAll, type Stored } from './stored.ts'
+
+/** Values of one resource and namespace that lie in the same way. */
+export interface CensusRow {
+  /** `secrets`, `widgets.example.com`; as etcd's keys say it, so most groups of the API's own are not there. */
+  readonly resource: string
+  readonly namespace?: string
+  readonly stored: Stored
+  readonly count: number
+  readonly bytes: number
+  /** The keys of the first few of them, where nobody knows what they are. */
+  readonly keys: readonly string[]
+}
+
+export interface Census {
+  readonly rows: readonly CensusRow[]
+  readonly values: number
+  readonly bytes: number
+}
+
+/** How many keys are named of values that nobody knows. */
+const mostNamed = 20
+
+/**
+ * Counts.
+ * @param prefix where the API server keeps everything: `/registry`
+ * @param tell what a value was written by (`tellingApart`)
+ */
+export async function takeCensus(
+  pages: AsyncIterable<readonly EtcdValue[]>,
+  prefix: string,
+  tell: (value: Uint8Array) => Stored,
+): Promise<Census> {
+  const rows = new Map<string, { -readonly [member in keyof CensusRow]: CensusRow[member] } & { keys: string[] }>()
+  let [values, bytes] = [0, 0]
+  for await (const page of pages)
+    for (const value of page) {
+      const head = value.head(headBytes)
+      const stored = tell(needsAll(head) ? value.all() : head)
+      const { resource, namespace } = keptAt(value.key, prefix)
+      const id = JSON.stringify([resource, namespace, stored])
+      const row = rows.get(id) ?? {
+        ...{ resource, stored, count: 0, bytes: 0, keys: [] as string[] },
+        ...(namespace !== undefined && { namespace }),
+      }
+      rows.set(id, row)
+      row.count++
+      row.bytes += value.size
+      if (stored.kind === 'unknown' && row.keys.length < mostNamed) row.keys.push(value.key)
+      values++
+      bytes += value.size
+    }
+  return { rows: [...rows.values()], values, bytes }
+}
+
+/** Resources that are kept under another name than the API has for them. */
+const renamed: Readonly<Record<string, string>> = {
+  minions: 'nodes',
+  controllers: 'replicationcontrollers',
+  ingress: 'ingresses',
+  'services/specs': 'services',
+  'services/endpoints': 'endpoints',
+}
+
+/**
+ * Of which resource and namespace a key is: `/registry/secrets/NAMESPACE/NAME`, `/registry/minions/NAME`, and with the group before it where it has
+ * a dot: `/registry/example.com/widgets/NAMESPACE/NAME`.
+ */
+export function keptAt(key: string, prefix: string): { resource: string; namespace?: string } {
+  const [first = '', ...rest] = key.slice(prefix.length).split('/').filter(Boolean)
+  const grouped = first.includes('.') || first === 'services'
+  const named = grouped ? `${first}/${rest.shift() ?? ''}` : first
+  const resource = first.includes('.') ? named.split('/').reverse().join('.') : (renamed[named] ?? named)
+  return rest.length > 1 ? { resource, namespace: rest[0]! } : { resource }
+}
