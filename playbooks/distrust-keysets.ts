@@ -34,6 +34,7 @@ export default playbook({
     // The first API server alone, as a canary.
     play<Context>('Distrust the old CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Take the old CAs out of the files', stages.distrust),
+      step('Have the machine trust the old CAs no more, where it does', stages.distrustAnchors),
       step('Write the files of token keys, without the old key', tokens.distrusted.prepared),
       step('Put the files of token keys in place', tokens.distrusted.placed),
       step('See that the servers of this host refuse what the old CAs signed, and could sign', stages.formerRefused),

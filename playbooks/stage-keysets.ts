@@ -37,6 +37,7 @@ export default playbook({
     // The first master alone: where its servers don't read the file again, the others still have theirs.
     play<Context>('Trust the new CAs', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs behind the old ones', stages.stage),
+      step('Have the machine trust the new CAs, where it trusts the old ones', stages.stageAnchors),
       step('See that the servers of this host let in a client of the new CA', stages.stagedLetIn),
       step('Write the files of token keys, with the new key behind the old one', tokens.staged.prepared),
       step('Put the files of token keys in place', tokens.staged.placed),

@@ -27,6 +27,7 @@ export default playbook({
     ]),
     play<Context>('Trust the old CAs again', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the old CAs behind those that sign', again.trustAgain),
+      step('Have the machine trust the old CAs again, where it trusts the others', again.trustAnchors),
       step('Write the files of token keys, with the old key before the one that signs', tokens.trusted.prepared),
       step('Put the files of token keys in place', tokens.trusted.placed),
       step('See that the servers of this host let in what the old CAs signed', again.trustedAgain),

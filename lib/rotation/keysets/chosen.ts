@@ -107,18 +107,22 @@ function refuseShared(
   }
 }
 
-/** Fails where members of etcd are not what kubeadm makes of them on the masters: no other layout was seen to come through it. */
+/** Fails where members of etcd, or the API servers that ask them, are pods that the API made: nobody can start those anew one by one. */
 export function refuseUntried(ctx: OnCluster): void {
-  const leading = ctx.hosts(masters).map(({ name }) => name)
-  const others = etcdHosts(ctx).filter(
-    ({ name }) => !leading.includes(name) || layoutOf(ctx, name).components.etcd?.runs.kind !== 'static-pod',
-  )
+  const others = [
+    ...etcdHosts(ctx).filter(({ name }) => isOfTheApi(ctx, 'etcd', name)),
+    ...ctx.hosts(masters).filter(({ name }) => isOfTheApi(ctx, 'kube-apiserver', name)),
+  ]
   if (others.length === 0) return
   throw new HostFailedError(
-    `etcd-ca can be rotated gracefully where kubeadm has made etcd on the masters, not as on ${others.map(({ name }) => name).join(', ')}`,
+    `etcd-ca can be rotated gracefully where etcd and API servers are static pods or units, not as on ${others.map(({ name }) => name).join(', ')}`,
     { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
   )
 }
+
+/** Whether a component of a host is not seen to run, or neither as a static pod nor as a unit. */
+const isOfTheApi = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd' | 'kube-apiserver', host: string) =>
+  !['static-pod', 'unit'].includes(layoutOf(ctx, host).components[component]?.runs.kind ?? '')
 
 /**
  * Fails where something else than a component, a pod network with its store in etcd for one, goes by a copy of etcd's CA: it would not believe

@@ -85,13 +85,16 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
 /** Waits until the ports of a host present certificates of the CA that signs now, as they read them at each handshake or when they change. */
 export const presented: StepDefinition<OnHost<Mounts>> = { ...endpoints, id: 'see-what-is-presented' }
 
-const restarts = restartsAfter([
-  {
-    step: 'put-the-certificates-in-place',
-    files: (ctx, host) => ctx.registered<Swap>(issueStep, host)?.rename ?? [],
-  },
-  tokens.promoted.changes,
-])
+const restarts = restartsAfter<OnCluster<BackupVariables & DrainVariables>>(
+  [
+    {
+      step: 'put-the-certificates-in-place',
+      files: (ctx, host) => ctx.registered<Swap>(issueStep, host)?.rename ?? [],
+    },
+    tokens.promoted.changes,
+  ],
+  tokens.promotedSeen,
+)
 
 /** What goes by the certificates and keys of a host without reading them again, and pods, which then get tokens of the key that signs. */
 export const swapRestarts = {
@@ -99,7 +102,7 @@ export const swapRestarts = {
   plays: [...restarts.plays, ...promotedPlays] satisfies readonly Play<OnCluster<BackupVariables & DrainVariables>>[],
   undone: {
     ...restarts.undone,
-    rollback: async (ctx: OnCluster<DrainVariables>) => {
+    rollback: async (ctx: OnCluster<BackupVariables & DrainVariables>) => {
       await restarts.undone.rollback?.(ctx)
       await renewBack(ctx)
     },

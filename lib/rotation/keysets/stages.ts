@@ -19,6 +19,7 @@ import { madeItem, nextOf } from './issuers.ts'
 import { finishedHint, keptAuthorities } from './kept.ts'
 import { describe, everyKeyset, formerOf, type Item, type Key, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
+import { anchored } from './trust/anchors.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { bundlesBy, restartsAfter } from './trust/restarts.ts'
 
@@ -70,10 +71,18 @@ export const noteStaged = takenBack<Needs>(newlyStaged, ctx =>
 export const stage = bundles<Needs>('trust-the-new-cas', withStaged, ctx =>
   gates.refusedOnHost(ctx, gates.clientsOf(ctx, staged)),
 )
+/** Machines that trust a CA of the keyset in all they do trust the new one, too. */
+export const stageAnchors = anchored<Needs>('have-machines-trust-the-new-cas', (ctx, state, held) => [
+  ...held.map(certificate => ({ certificate })),
+  ...staged(ctx, state),
+])
 /** What goes by these files without reading them again. */
 export const stageRestarts = restartsAfter<Drains>(
   [bundlesBy('trust-the-new-cas'), tokens.staged.changes],
-  (ctx, session) => gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged)),
+  async (ctx, session) => {
+    await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged))
+    await tokens.stagedSeen(ctx, session)
+  },
 )
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
@@ -216,6 +225,11 @@ export const distrust = bundles<Needs>(
   stillKept,
 )
 
+/** Machines that trusted the old CA in all they do trust the one that signs, alone. */
+export const distrustAnchors = anchored<Needs>('have-machines-distrust-the-old-cas', (ctx, state) =>
+  primary(ctx, state),
+)
+
 /** Fails where masters kept an old CA and do not any more: nobody could see whether servers let in again what it signed. */
 async function stillKept(ctx: Needs): Promise<void> {
   for (const state of statesOf(ctx)) {
@@ -236,6 +250,7 @@ export const distrustRestarts = restartsAfter<Drains>(
   async (ctx, session) => {
     await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, primary))
     await gates.refusedSinceRestart(ctx, session, gates.oldOf(ctx, former))
+    await tokens.distrustedSeen(ctx, session)
   },
 )
 export const primaryLetIn = gates.letsIn<Needs>(primary)

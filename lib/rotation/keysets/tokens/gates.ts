@@ -6,7 +6,7 @@ import { keyOfToken, servedTokenKeys } from '../../../kubernetes/keysets/token-k
 import { doorOf, isKnown, type Visitor } from '../../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
-import type { StepDefinition } from '../../../playbook/model.ts'
+import type { HostSession, StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { type OnCluster, seconds } from '../../given/context.ts'
 import { apiServerHosts, layoutOf } from '../../given/found.ts'
@@ -75,10 +75,16 @@ async function forged(ctx: Needs, key: Pick<Key, 'key' | 'id'>): Promise<Visitor
 
 const patience = seconds(75)
 
-/** Waits until each API server knows, or refuses, who comes by these. */
-async function ask(ctx: Needs, visitors: readonly Visitor[], what: string, known: boolean): Promise<void> {
+/** Waits until the API servers of these masters know, or refuse, who comes by these. */
+async function ask(
+  ctx: Needs,
+  visitors: readonly Visitor[],
+  what: string,
+  known: boolean,
+  hosts: readonly Host[] = ctx.hosts(masters),
+): Promise<void> {
   const doors = await Promise.all(
-    ctx.hosts(masters).map(async host => doorOf(await ctx.on(host), layoutOf(ctx, host.name), 'kube-apiserver')),
+    hosts.map(async host => doorOf(await ctx.on(host), layoutOf(ctx, host.name), 'kube-apiserver')),
   )
   for (const door of doors) {
     if (!door) continue
@@ -111,7 +117,7 @@ const everywhere =
   (known: boolean) =>
   async (ctx: Needs, keys: readonly Pick<Key, 'key' | 'id'>[]): Promise<void> => {
     const visitors = await Promise.all(keys.map(key => forged(ctx, key)))
-    await ask(ctx, visitors, `tokens of ${keys.map(({ id }) => id).join(', ')}`, known)
+    await ask(ctx, visitors, tokensOf(keys), known)
   }
 
 /** Each API server knows tokens that are signed with these keys now. */
@@ -120,8 +126,13 @@ export const knownEverywhere = everywhere(true)
 export const refusedEverywhere = everywhere(false)
 
 /** Waits until each API server, asked one after the other, has it so. */
-async function eachServer(ctx: Needs, what: string, isSo: (host: Host) => Promise<boolean>): Promise<void> {
-  for (const host of apiServerHosts(ctx)) {
+async function eachServer(
+  ctx: Needs,
+  what: string,
+  isSo: (host: Host) => Promise<boolean>,
+  hosts: readonly Host[] = apiServerHosts(ctx),
+): Promise<void> {
+  for (const host of hosts) {
     const { signal } = ctx
     await waitFor(`the API server of ${host.name} to ${what}`, { within: patience, signal, host: host.name }, () =>
       isSo(host),
@@ -135,9 +146,48 @@ export const publishedEverywhere = (ctx: Needs, { key, id }: Pick<Key, 'key' | '
     (await servedTokenKeys(await ctx.cluster.apiOf(host))).includes(key),
   )
 
-/** Each API server signs with a key. */
-export const signedEverywhere = (ctx: Needs, { key, id }: Pick<Key, 'key' | 'id'>): Promise<void> =>
-  eachServer(ctx, `sign tokens with the key ${id}`, async host => keyOfToken(await requestToken(ctx, host)) === key)
+/** Each API server signs with a key; or those of these masters do. */
+export const signedEverywhere = (
+  ctx: Needs,
+  { key, id }: Pick<Key, 'key' | 'id'>,
+  hosts?: readonly Host[],
+): Promise<void> =>
+  eachServer(
+    ctx,
+    `sign tokens with the key ${id}`,
+    async host => keyOfToken(await requestToken(ctx, host)) === key,
+    hosts,
+  )
+
+/** What an API server is to do with tokens since it was started anew. */
+export interface Seen {
+  /** The key that it signs with. */
+  readonly signs?: Pick<Key, 'key' | 'id'>
+  /** The keys, which masters keep, whose tokens it knows. */
+  readonly knows?: readonly Pick<Key, 'key' | 'id'>[]
+  /** Those whose tokens it refuses. */
+  readonly refuses?: readonly Pick<Key, 'key' | 'id'>[]
+}
+
+/**
+ * Waits until the API server of a master does so, and knows a token of its own, before the next one is started anew: the first of them is a canary.
+ * Where the run is not about tokens, or nothing that serves the API was started there, nobody is asked.
+ */
+export async function seenOn(ctx: Needs, { host }: Pick<HostSession, 'host'>, seen: () => Seen): Promise<void> {
+  if (!aboutTokens(ctx) || !layoutOf(ctx, host.name).components['kube-apiserver']) return
+  const { signs, knows = [], refuses = [] } = seen()
+  if (signs) await signedEverywhere(ctx, signs, [host])
+  await ask(ctx, [visitor(await requestToken(ctx, host))], 'a token of its own', true, [host])
+  for (const [keys, known] of [
+    [knows, true],
+    [refuses, false],
+  ] as const) {
+    const visitors = await Promise.all(keys.map(key => forged(ctx, key)))
+    if (keys.length > 0) await ask(ctx, visitors, tokensOf(keys), known, [host])
+  }
+}
+
+const tokensOf = (keys: readonly Pick<Key, 'id'>[]) => `tokens of ${keys.map(({ id }) => id).join(', ')}`
 
 /** A gate that asks every API server once. */
 export const gate = <In extends Needs>(run: (ctx: In) => Promise<void>): StepDefinition<In> => ({

@@ -1,7 +1,7 @@
 // What each stage makes of the key of tokens: what files hold after it, who must know tokens of which key, who must hold none of the old one.
 import { HostFailedError } from '../../../errors.ts'
 import { tokenKeysOfHost } from '../../../kubernetes/keysets/token-keys.ts'
-import type { StepDefinition } from '../../../playbook/model.ts'
+import type { HostSession, StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { type OnCluster, onTheWayBack } from '../../given/context.ts'
 import { apiServerHosts, layoutOf } from '../../given/found.ts'
@@ -16,6 +16,7 @@ import {
   knownEverywhere,
   publishedEverywhere,
   refusedEverywhere,
+  seenOn,
   signedEverywhere,
 } from './gates.ts'
 import { everyToken } from './holders.ts'
@@ -98,16 +99,26 @@ export const staged = undoneIf(
   adding,
   async ctx => {
     const { id, key } = madeKey(ctx)
-    const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
-    const { tokens } = await everyToken(ctx)
+    const unread: string[] = []
+    const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), text => unread.push(text))
+    const all = await everyToken(ctx)
+    const { tokens } = all
     const users = [
       ...files.flatMap(file => (file.signs && file.keys[0] === key ? [`${ctx.host.name}:${file.path}`] : [])),
       ...tokens.flatMap(token => (token.key === key ? [token.where] : [])),
     ]
-    return users.length > 0 ? `the key ${id} is in use: ${users.slice(0, 5).join(', ')}` : undefined
+    if (users.length > 0) return `the key ${id} is in use: ${users.slice(0, 5).join(', ')}`
+    const missed = [...new Set([...unread, ...all.unread])]
+    return missed.length > 0
+      ? `whether the key ${id} is in use is not known: ${missed.slice(0, 5).join('; ')}`
+      : undefined
   },
   'Was another stage run since? Undo that first. Whoever holds what it signed is to get another token: users of a Secret by the first one, pods by a restart, a network plugin by that of calico-node.',
 )
+
+/** An API server that was started anew knows tokens of the new key, and those that it signs itself. */
+export const stagedSeen = (ctx: Needs, session: Pick<HostSession, 'host'>): Promise<void> =>
+  seenOn(ctx, session, () => ({ knows: [madeKey(ctx)] }))
 
 /** Each API server publishes the new key, and knows who comes by a token of it. */
 export const stagedKnown = gate<Needs>(async ctx => {
@@ -145,9 +156,13 @@ const signing = rewritten<Needs>(
 export const promoted: typeof signing = {
   ...undoneIf(signing, async ctx => {
     const { files } = await tokenKeysOfHost(ctx, layoutOf(ctx), () => {})
-    const known = files.filter(({ signs }) => !signs).flatMap(({ keys }) => keys)
+    const verifying = files.filter(({ signs }) => !signs)
     const { id, key } = primaryOf(stateOf(ctx))
-    return known.length > 0 && !known.includes(key) ? `${ctx.host.name} trusts the key ${id} no more` : undefined
+    if (verifying.length === 0) return undefined
+    const known = verifying.flatMap(({ keys }) => keys)
+    // Where nothing could be read, nobody knows.
+    if (known.length === 0) return `by which keys ${ctx.host.name} verifies tokens is not known`
+    return known.includes(key) ? undefined : `${ctx.host.name} trusts the key ${id} no more`
   }),
   prepared: {
     ...signing.prepared,
@@ -165,6 +180,10 @@ export const promoted: typeof signing = {
     },
   },
 }
+
+/** An API server that was started anew signs with the new key, and knows tokens of the old one. */
+export const promotedSeen = (ctx: Needs, session: Pick<HostSession, 'host'>): Promise<void> =>
+  seenOn(ctx, session, () => ({ signs: nextKey(ctx), knows: before(ctx) }))
 
 /** Each API server signs with the new key, and knows who comes by tokens of the old one still. */
 export const promotedSigns = gate<Needs>(async ctx => {
@@ -232,6 +251,10 @@ export const noteFormer = onTheWayBack<Needs>(
   aboutTokens,
 )
 
+/** An API server that was started anew refuses tokens of the old key, and knows those of the new one. */
+export const distrustedSeen = (ctx: Needs, session: Pick<HostSession, 'host'>): Promise<void> =>
+  seenOn(ctx, session, () => ({ signs: primaryOf(stateOf(ctx)), refuses: former(ctx) }))
+
 /** Each API server refuses a token that is signed with the old key now, and knows those of the new one. */
 export const formerRefused = gate<Needs>(async ctx => {
   await refusedEverywhere(ctx, former(ctx))
@@ -266,6 +289,10 @@ export const noteTrusted: StepDefinition<TrustNeeds> = {
   // Where there is none, nothing is to be touched.
   run: ctx => ({ noted: again(ctx).map(({ id }) => id) }),
 }
+
+/** An API server that was started anew knows tokens of the old key again. */
+export const trustedSeen = (ctx: TrustNeeds, session: Pick<HostSession, 'host'>): Promise<void> =>
+  seenOn(ctx, session, () => ({ signs: primaryOf(stateOf(ctx)), knows: again(ctx) }))
 
 export const trustedKnown = gate<TrustNeeds>(ctx => knownEverywhere(ctx, again(ctx)))
 

@@ -13,6 +13,7 @@ import type { WithVisitors } from '../credentials.ts'
 import * as gates from '../gates.ts'
 import { aboutAuthorities, describe, type Item, type KeysetState } from '../state.ts'
 import * as tokens from '../tokens/stages.ts'
+import { anchored } from './anchors.ts'
 import { takenBack } from './client-trust.ts'
 import { bundlesBy, restartsAfter } from './restarts.ts'
 
@@ -55,10 +56,18 @@ export const trustAgain = bundles<TrustNeeds>(
   ],
   ctx => gates.refusedOnHost(ctx, againVisitors(ctx)),
 )
+/** Machines that trust a CA of the keyset in all they do trust the old one, too. */
+export const trustAnchors = anchored<TrustNeeds>('have-machines-trust-the-old-cas-again', (ctx, state, held) => [
+  ...held.map(certificate => ({ certificate })),
+  ...again(ctx, state),
+])
 /** What goes by these files without reading them again. */
 export const trustRestarts = restartsAfter<TrustNeeds & OnCluster<DrainVariables>>(
   [bundlesBy('trust-the-old-cas-again'), tokens.trusted.changes],
-  (ctx, session) => gates.acceptedSinceRestart(ctx, session, againVisitors(ctx)),
+  async (ctx, session) => {
+    await gates.acceptedSinceRestart(ctx, session, againVisitors(ctx))
+    await tokens.trustedSeen(ctx, session)
+  },
 )
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,
