@@ -119,8 +119,9 @@ export function withOwners(ctx: Vars, reading: MachineReading): MachineReading {
   return given.length === 0 ? reading : { ...reading, files: { ...reading.files, ...Object.fromEntries(given) } }
 }
 
-const unitsOf = (ctx: OnHost<Variables>) =>
-  [...new Set(entriesOf(ctx, readingOf(ctx)).flatMap(({ restart }) => restart))].filter(
+/** The units that use certificates of these paths on a host, but for components of the cluster. */
+const unitsOf = (ctx: OnHost<Variables>, isMeant: (path: string) => boolean = () => true) =>
+  [...new Set(entriesOf(ctx, readingOf(ctx)).flatMap(({ path, restart }) => (isMeant(path) ? restart : [])))].filter(
     name => !componentNames.some(one => one === name),
   )
 
@@ -129,7 +130,10 @@ export const restarted: StepDefinition<OnHost<Variables>> = {
   id: 'restart-what-uses-extra-certificates',
   when: ctx => ctx.vars.extra_certificates.length > 0 && unitsOf(ctx).length > 0,
   plan: ctx => unitsOf(ctx).map(unit => `systemctl restart ${unit}`),
-  run: async ctx => {
-    for (const unit of unitsOf(ctx)) await restartUnit(ctx, unit)
-  },
+  run: ctx => restartUsers(ctx),
+}
+
+/** Restarts those of some of its certificates. */
+export async function restartUsers(ctx: OnHost<Variables>, isMeant?: (path: string) => boolean): Promise<void> {
+  for (const unit of unitsOf(ctx, isMeant)) await restartUnit(ctx, unit)
 }

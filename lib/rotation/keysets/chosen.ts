@@ -1,13 +1,14 @@
 // Which keysets a stage goes over, what of the cluster that concerns, and what of it can't be done.
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
-import { authoritySignsTokens } from '../../kubernetes/layout/authorities.ts'
-import { planOfCluster, unplannedCertificates } from '../../kubernetes/layout/plan.ts'
+import { tokenFilesOfAuthorities, trustedAuthorities } from '../../kubernetes/layout/authorities.ts'
+import { layoutOfMachine, planOfCluster, unplannedCertificates } from '../../kubernetes/layout/plan.ts'
 import { besideThePlan } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
+import { type Variables as ExtraVariables, specsOf } from '../as-found/extra.ts'
 import type { Mounts } from '../authorities.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster } from '../given/context.ts'
@@ -58,7 +59,7 @@ export function keysetOf(authority: AuthorityName): KeysetName {
 export const tokenKeyset = 'service-account'
 
 /** Registers which certificates are of the keysets that were asked for: `planOf`. Fails where another keyset has the same CA, or there is none. */
-export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariables>> = {
+export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariables & ExtraVariables>> = {
   id: planStep,
   readOnly: true,
   remember: true,
@@ -66,7 +67,9 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
   run: async (ctx): Promise<Plan> => {
     const chosen = chosenAuthorities(ctx)
     const found = await machinesFound(ctx)
-    const { specs, oldAuthorities, sharing } = planOfCluster(found)
+    const { specs: named, oldAuthorities, sharing } = planOfCluster(found)
+    const readings = found.map(({ name }) => readingOf(ctx, name))
+    const specs = [...named, ...specsOf(ctx, readings, trustedAuthorities(found, found.map(layoutOfMachine)))]
     refuseShared(ctx, sharing, chosen)
     if (tokensChosen(ctx)) refuseUntriedTokens(ctx)
     const own = specs.filter(({ authority }) => chosen.includes(authority))
@@ -157,22 +160,26 @@ export async function refuseCopies(
 }
 
 /**
- * Fails where a CA's own key signs tokens, as kubeasz has it: who trusts that for certificates trusts it for tokens. And where API servers are
- * no static pods: no other layout was seen to come through it.
+ * Fails where API servers are pods that the API made; and where a CA's own key signs tokens and they are static pods: a change of their flags would
+ * have the kubelet start them anew at once.
  */
 export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
   for (const { name } of ctx.hosts(masters)) {
-    if (authoritySignsTokens(layoutOf(ctx, name))) {
+    const layout = layoutOf(ctx, name)
+    const { runs } = layout.components['kube-apiserver'] ?? {}
+    const isUnit = tokenFilesOfAuthorities(layout).every(
+      ({ component }) => layout.components[component]?.runs.kind === 'unit',
+    )
+    if (!isUnit) {
       throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
         code: 'keysets.shared',
         host: name,
         hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
       })
     }
-    const { runs } = layoutOf(ctx, name).components['kube-apiserver'] ?? {}
-    if (runs === undefined || runs.kind === 'static-pod') continue
+    if (runs === undefined || runs.kind !== 'pod') continue
     throw new HostFailedError(
-      `${tokenKeyset} can be rotated gracefully where kubeadm has made API servers, not as on ${name}`,
+      `${tokenKeyset} can be rotated gracefully where API servers are static pods or units, not as on ${name}`,
       {
         code: 'keysets.layout',
         host: name,

@@ -6,6 +6,7 @@ import { type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { type CertificatePlace, placePath } from '../../pki/specs.ts'
 import type { Play, StepDefinition } from '../../playbook/model.ts'
+import * as extra from '../as-found/extra.ts'
 import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
@@ -42,7 +43,7 @@ const hasOwn = (ctx: OnHost) => planOf(ctx).specs.some(({ hosts }) => hosts.incl
 export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = { ...verifyStaged, when: hasOwn }
 
 /** Issues the certificates of a host from the CA that Vault issues from now, and stages them beside the live ones; registers the swap. */
-export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssued> = {
+export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables> & WithVault & WithIssued> = {
   id: issueStep,
   together: true,
   when: hasOwn,
@@ -51,7 +52,7 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
       .map(({ place, commonName }) => `issue ${placePath(place)}: CN ${commonName}`),
   run: async (ctx): Promise<Swap> => {
-    const { files, swap } = await renderPlanned(ctx, readingOf(ctx))
+    const { files, swap } = await renderPlanned(ctx, extra.withOwners(ctx, readingOf(ctx)))
     await stageIssued(ctx, files)
     return { ...swap, hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])) }
   },
@@ -59,7 +60,7 @@ export const issueAndStage: StepDefinition<OnHost<Roles> & WithVault & WithIssue
 }
 
 /** Renames the certificates of a host into place, each right after its key; registers when. */
-export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
+export const swapIn: StepDefinition<OnCluster<BackupVariables & extra.Variables>> = {
   id: 'put-the-certificates-in-place',
   when: hasOwn,
   plan: ctx =>
@@ -70,6 +71,7 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
     ctx.milestone(firstChange)
     const { rename } = swapOf(ctx)
     await swapFiles(ctx, ctx.run, swapOf(ctx))
+    await extra.restartUsers(ctx, isPlanned(ctx))
     return rename.length > 0 ? { at: await changedAt(ctx, rename) } : undefined
   },
   rollback: async ctx => {
@@ -77,9 +79,16 @@ export const swapIn: StepDefinition<OnCluster<BackupVariables>> = {
     if (!swap) return
     await unstageFiles(ctx, ctx.run, swap)
     await putBack(ctx, swap)
+    await extra.restartUsers(ctx, isPlanned(ctx))
     await presentedAgain.run(ctx)
     if (isMaster(ctx)) await proxyPairReread(ctx)
   },
+}
+
+/** Whether a certificate is one of those that are issued anew. */
+const isPlanned = (ctx: OnHost) => {
+  const planned = new Set(planOf(ctx).specs.map(({ place }) => placePath(place)))
+  return (path: string) => planned.has(path)
 }
 
 /** Waits until the ports of a host present certificates of the CA that signs now, as they read them at each handshake or when they change. */

@@ -1,6 +1,7 @@
 // Whatever goes by a file that got another content, and does not read it again, started anew: one master at a time, gracefully, and the next one
 // when that is well. What was started since is left alone, so that it may be done again from anywhere.
 import { restartComponent, startTimesOf } from '../../kubernetes/components/control.ts'
+import { flagFilesOf } from '../../kubernetes/components/flags.ts'
 import { restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import {
   type ComponentName,
@@ -68,11 +69,13 @@ export async function kubeletByKubelet(hosts: readonly Host[], work: (host: Host
     await Promise.all(others.slice(first, first + nodesAtOnce).map(work))
 }
 
-/** The files that a component goes by, and that were changed. */
-function changedOf(changes: Changes<never>, ctx: OnHost, { component, files }: FoundComponent, host: string): string[] {
+/** The files that a component goes by, and that were changed; those that it has its flags from among them. */
+function changedOf(changes: Changes<never>, ctx: OnHost, found: FoundComponent, host: string): string[] {
+  const { component, files } = found
   const changed = new Set(changes.files(ctx, host))
   const own = files.filter(({ real, role }) => changed.has(real) && (changes.keeps?.(component, role) ?? true))
-  return [...new Set(own.map(({ real }) => real))]
+  const flags = flagFilesOf(found).filter(path => changed.has(path))
+  return [...new Set([...own.map(({ real }) => real), ...flags])]
 }
 
 /** The component of a host, where one of its files gets another content; none that the API gave to the node, which goes on with what it has. */
@@ -87,9 +90,14 @@ function holderOf(
   return changedOf(changes, ctx, found, host).length > 0 ? found : undefined
 }
 
-/** When the last of these files was put where it lies, in seconds by the clock of its host: a rename changes that; or when it was written. */
+/**
+ * When the last of these files was put where it lies, in seconds by the clock of its host: a rename changes that; or when it was written. One that
+ * is not there was taken away when its folder changed last.
+ */
 export async function changedAt({ $ }: HostSession, paths: readonly string[], byWriting = false): Promise<number> {
-  const { stdout } = await $({ quiet: true })`stat -c ${byWriting ? '%.9Y' : '%.9Z'} ${paths}`
+  const { stdout } = await $({
+    quiet: true,
+  })`for f in ${paths}; do while [ ! -e "$f" ]; do f=$(dirname "$f"); done; stat -c ${byWriting ? '%.9Y' : '%.9Z'} "$f"; done`
   return Math.max(...stdout.trim().split('\n').map(Number))
 }
 
