@@ -7,10 +7,12 @@ import { join } from 'node:path'
 import test from 'ava'
 import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { readingStep } from '../../../lib/rotation/given/found.ts'
+import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import {
   knownEverywhere,
   publishedEverywhere,
   refusedEverywhere,
+  seenOn,
   signedEverywhere,
   signedWith,
 } from '../../../lib/rotation/keysets/tokens/gates.ts'
@@ -78,7 +80,8 @@ async function masterWith(server: Awaited<ReturnType<typeof serverOf>>, ...kept:
     ...session,
     ...{ vars: { backup_directory: backups }, signal: new AbortController().signal, check: false },
     ...{ redact: (value: string) => redacted.push(value), log: () => {}, hosts: () => [host], on: async () => session },
-    registered: (step: string) => (step === readingStep ? { layout } : undefined),
+    registered: (step: string) =>
+      step === readingStep ? { layout } : step === lookStep ? [{ name: 'service-account', files: {} }] : undefined,
     cluster: {
       apiOf: async () => ({
         post: async () => {
@@ -117,4 +120,37 @@ test('an API server is asked until it publishes a key, and until it signs with i
     await gate(ctx, next)
     t.true(server.asked() >= 2, `${server.asked()}`)
   }
+})
+
+test('an API server that was started anew is a canary: it knows tokens of its own and of these keys, and refuses others, before the next one follows', async t => {
+  const [old, next] = [pair(), pair()]
+  for (const [seen, perQuestion] of [
+    [{ knows: [next] }, [[old, next]]],
+    [{ signs: next, knows: [old] }, [[next, old]]],
+    [{ signs: next, refuses: [old] }, [[next, old], [next, old], [next, old], [next, old], [next]]],
+  ] as const) {
+    const server = await serverOf(perQuestion)
+    t.teardown(server.close)
+    const { ctx } = await masterWith(server, ...(perQuestion[0][0] === next ? [next, old] : [old, next]))
+    await t.notThrowsAsync(() => seenOn(ctx, { host: { name: 'm1' } as never }, () => seen))
+    t.true(server.asked() >= perQuestion.length)
+  }
+})
+
+test('an API server that goes by other keys than it is to stops the next one from following', async t => {
+  const [old, next] = [pair(), pair()]
+  const server = await serverOf([[old]])
+  t.teardown(server.close)
+  const { ctx } = await masterWith(server, old, next)
+  const stopped = new AbortController()
+  const asked = seenOn(
+    { ...(ctx as object), signal: stopped.signal } as never,
+    { host: { name: 'm1' } as never },
+    () => ({
+      knows: [next],
+    }),
+  )
+  while (server.asked() < 6) await new Promise(resolve => setTimeout(resolve, 20))
+  stopped.abort(new Error('it knows no tokens of the new key still'))
+  await t.throwsAsync(asked)
 })

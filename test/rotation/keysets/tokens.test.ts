@@ -193,6 +193,10 @@ test('a key is made, kept for root alone, and stands behind the old one; promote
   writeFileSync(signing, readFileSync(join(kept(made), 'sa.key')))
   const error = await t.throwsAsync<RekeyError>(async () => staged.placed.rollback?.(ctx))
   t.is(error?.code, 'rollback.changed', 'promoted since by another run, it must not go')
+  writeFileSync(signing, 'of another kind')
+  const unknown = await t.throwsAsync<RekeyError>(async () => staged.placed.rollback?.(ctx))
+  t.is(unknown?.code, 'rollback.changed', 'who signs with what is not known')
+  t.regex(unknown?.message ?? '', /is not known: m1: which key is in /)
   writeFileSync(signing, old.privateKey)
   await staged.placed.rollback?.(ctx)
   await staged.prepared.rollback?.(ctx)
@@ -336,7 +340,7 @@ test('where a controller-manager was started before the key that signs was put i
   const file = { role: 'service-account-sign', path, real: path, by: '--x', key: undefined }
   const layout = {
     host: 'm1',
-    components: { [component]: { component, flags: {}, files: [file], runs: { kind: 'unit' } } },
+    components: { [component]: { component, flags: {}, files: [file], runs: { kind: 'unit', environmentFiles: [] } } },
   }
   const state = {
     ...tokens(item(next, 'primary'), item(old, 'trusted', true)),
@@ -434,7 +438,7 @@ test('an API server without a file of keys is refused: it goes by its serving ke
   t.is(error?.code, 'keysets.none')
 })
 
-test('where a CA’s own key signs tokens, and where API servers are units, it is refused', t => {
+test('where a CA’s own key signs tokens of static pods, and where API servers are pods of the API, it is refused', t => {
   const file = (role: string, path: string, key?: string) => ({
     role,
     path,
@@ -455,7 +459,12 @@ test('where a CA’s own key signs tokens, and where API servers are units, it i
     refuseUntriedTokens(
       context(tokens(), { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: withKey(kind, key) }) }),
     )
-  t.is(t.throws<RekeyError>(refusing('unit', '/ssl/ca-key.pem'))?.code, 'keysets.shared')
-  t.is(t.throws<RekeyError>(refusing('unit', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
-  t.notThrows(refusing('static-pod', '/ssl/sa-key.pem'))
+  t.is(t.throws<RekeyError>(refusing('static-pod', '/ssl/ca-key.pem'))?.code, 'keysets.shared')
+  t.is(t.throws<RekeyError>(refusing('pod', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
+  for (const [kind, key] of [
+    ['unit', '/ssl/ca-key.pem'],
+    ['unit', '/ssl/sa-key.pem'],
+    ['static-pod', '/ssl/sa-key.pem'],
+  ] as const)
+    t.notThrows(refusing(kind, key))
 })

@@ -14,17 +14,23 @@ import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { found, localHost, staticPod, unit } from '../../kubernetes/components/_host.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 
-test('members that kubeadm did not make on the masters are refused by name', t => {
-  const context = (run: object, groups: readonly string[]) => {
+test('members and API servers that are pods of the API are refused by name; static pods and units are not, wherever they run', t => {
+  const context = (component: string, run: object, groups: readonly string[]) => {
     const host = { name: 'e1', groups }
-    const layout = { host: 'e1', components: { etcd: { component: 'etcd', runs: run } } }
+    const layout = { host: 'e1', components: { [component]: { component, runs: run } } }
     return {
       hosts: (pattern: string) => [host].filter(one => one.groups.includes(pattern)),
       registered: () => ({ layout }),
     } as never
   }
-  t.notThrows(() => refuseUntried(context(staticPod('/m/etcd.yaml'), ['masters', 'etcd'])))
-  for (const ctx of [context(staticPod('/m/etcd.yaml'), ['etcd']), context(unit('etcd'), ['masters', 'etcd'])])
+  for (const run of [staticPod('/m/etcd.yaml'), unit('etcd')]) {
+    t.notThrows(() => refuseUntried(context('etcd', run, ['etcd'])))
+    t.notThrows(() => refuseUntried(context('kube-apiserver', run, ['masters'])))
+  }
+  for (const ctx of [
+    context('etcd', { kind: 'pod' }, ['etcd']),
+    context('kube-apiserver', { kind: 'pod' }, ['masters']),
+  ])
     t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })
 })
 

@@ -43,7 +43,7 @@ function besideOf(path: string, id: string): string {
 }
 
 /** What becomes of the files of a host: those that are written, and those that go. */
-function changesOf<Needs extends OnHost>(
+export function changesOf<Needs extends OnHost>(
   ctx: Needs,
   wanted: Wanted<Needs>,
 ): { written: Anchor[]; gone: string[]; keys: Set<string> } {
