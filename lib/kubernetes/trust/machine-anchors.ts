@@ -3,10 +3,15 @@
 import { type PublicKeys, publicKeysOf } from '../../pki/certificates/bundle-text.ts'
 import type { HostSession } from '../../playbook/model.ts'
 
-// Debian makes links by the hashes of names only where files were added or removed, and a new CA may have another name.
+// Debian makes links by the hashes of names only where files were added or removed, and a new CA may have another name. It leaves the link to a
+// file that was taken away.
 const update = `
 if command -v update-ca-certificates >/dev/null; then
-  update-ca-certificates && { [ ! -f /etc/debian_version ] || ! command -v openssl >/dev/null || openssl rehash /etc/ssl/certs; }
+  update-ca-certificates && for link in /etc/ssl/certs/*.pem; do
+    if [ -L "$link" ] && [ ! -e "$link" ]; then
+      case $(readlink "$link") in /usr/local/share/ca-certificates/*) rm -f "$link" ;; esac
+    fi
+  done && { [ ! -f /etc/debian_version ] || ! command -v openssl >/dev/null || openssl rehash /etc/ssl/certs; }
 elif command -v update-ca-trust >/dev/null; then
   update-ca-trust extract
 else

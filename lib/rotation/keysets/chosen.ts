@@ -12,7 +12,7 @@ import { type Variables as ExtraVariables, specsOf } from '../as-found/extra.ts'
 import type { Mounts } from '../authorities.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster } from '../given/context.ts'
-import { layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
+import { apiServerHosts, layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
 import { etcdHosts, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
@@ -110,22 +110,27 @@ function refuseShared(
   }
 }
 
-/** Fails where members of etcd, or the API servers that ask them, are pods that the API made: nobody can start those anew one by one. */
+/** Fails where members of etcd, or the API servers that ask them, run as none was seen to come through it. */
 export function refuseUntried(ctx: OnCluster): void {
   const others = [
-    ...etcdHosts(ctx).filter(({ name }) => isOfTheApi(ctx, 'etcd', name)),
-    ...ctx.hosts(masters).filter(({ name }) => isOfTheApi(ctx, 'kube-apiserver', name)),
+    ...etcdHosts(ctx).filter(({ name }) => isUntried(ctx, 'etcd', name)),
+    ...apiServerHosts(ctx).filter(({ name }) => isUntried(ctx, 'kube-apiserver', name)),
   ]
   if (others.length === 0) return
   throw new HostFailedError(
-    `etcd-ca can be rotated gracefully where etcd and API servers are static pods or units, not as on ${others.map(({ name }) => name).join(', ')}`,
+    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or units; not as on ${others.map(({ name }) => name).join(', ')}`,
     { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
   )
 }
 
-/** Whether a component of a host is not seen to run, or neither as a static pod nor as a unit. */
-const isOfTheApi = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd' | 'kube-apiserver', host: string) =>
-  !['static-pod', 'unit'].includes(layoutOf(ctx, host).components[component]?.runs.kind ?? '')
+const isUntried = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd' | 'kube-apiserver', host: string) =>
+  !tried[component].includes(layoutOf(ctx, host).components[component]?.runs.kind ?? '')
+
+/** As what components were seen to come through it. */
+const tried: Readonly<Record<'etcd' | 'kube-apiserver', readonly string[]>> = {
+  etcd: ['static-pod', 'unit'],
+  'kube-apiserver': ['static-pod'],
+}
 
 /**
  * Fails where something else than a component, a pod network with its store in etcd for one, goes by a copy of etcd's CA: it would not believe
@@ -160,8 +165,8 @@ export async function refuseCopies(
 }
 
 /**
- * Fails where API servers are pods that the API made; and where a CA's own key signs tokens and they are static pods: a change of their flags would
- * have the kubelet start them anew at once.
+ * Fails where API servers run as none was seen to come through it; and where a CA's own key signs tokens and they are static pods: a change of
+ * their flags would have the kubelet start them anew at once.
  */
 export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
   for (const { name } of ctx.hosts(masters)) {
@@ -177,9 +182,9 @@ export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' 
         hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
       })
     }
-    if (runs === undefined || runs.kind !== 'pod') continue
+    if (runs === undefined || tried['kube-apiserver'].includes(runs.kind)) continue
     throw new HostFailedError(
-      `${tokenKeyset} can be rotated gracefully where API servers are static pods or units, not as on ${name}`,
+      `${tokenKeyset} can be rotated gracefully where API servers are static pods, not as on ${name}`,
       {
         code: 'keysets.layout',
         host: name,

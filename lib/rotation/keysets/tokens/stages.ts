@@ -7,7 +7,7 @@ import { type OnCluster, onTheWayBack } from '../../given/context.ts'
 import { apiServerHosts, layoutOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { finishedHint, keptTokenKeys } from '../kept.ts'
-import { forgottenOf, type Key, primaryOf } from '../state.ts'
+import { forgottenOf, primaryOf } from '../state.ts'
 import { restartsAfter } from '../trust/restarts.ts'
 import { type Rewritten, rewritten } from './files.ts'
 import {
@@ -33,7 +33,7 @@ import {
   stateOf,
 } from './keys.ts'
 import { former, nobodyHoldsTheOld as nobodyHolds } from './needed.ts'
-import { signingWith, withFormerKey, withKey, withoutKeys } from './pem.ts'
+import { signingWith, withKey, withoutKeys } from './pem.ts'
 
 type Needs = OnCluster<BackupVariables>
 
@@ -263,40 +263,9 @@ export const formerRefused = gate<Needs>(async ctx => {
   await knownEverywhere(ctx, [primaryOf(stateOf(ctx))])
 })
 
-// Trust again, and the end.
+// The end.
 
-/** The keys to trust again: those that were named, else those that are kept and were distrusted. */
-function again(ctx: OnCluster<BackupVariables & { readonly items: readonly string[] }>): Key[] {
-  const all = forgottenOf(stateOf(ctx))
-  const named = stateOf(ctx).items.filter(({ id, kept }) => ctx.vars.items.includes(id) && kept)
-  const found = ctx.vars.items.length > 0 ? named : all.slice(0, 1)
-  if (found.length > 0) return found
-  throw new HostFailedError('masters keep no key of tokens that was distrusted', { code: 'keysets.nothing-to-trust' })
-}
-
-type TrustNeeds = OnCluster<BackupVariables & { readonly items: readonly string[] }>
-
-export const trusted = rewritten<TrustNeeds>(
-  async (ctx, { isLast, where }, text) => {
-    let next = text
-    for (const key of isLast ? again(ctx) : []) next = withFormerKey(next, (await keptKey(ctx, key)).publicKey, where)
-    return next
-  },
-  ({ isLast, path }) => (isLast ? `${path}: the old key before the one that signs` : undefined),
-)
-
-/** Changes nothing on the way there; on the way back each API server is seen to refuse the old key again. */
-export const noteTrusted: StepDefinition<TrustNeeds> = {
-  ...onTheWayBack<TrustNeeds>('note-the-old-token-key', ctx => refusedEverywhere(ctx, again(ctx)), aboutTokens),
-  // Where there is none, nothing is to be touched.
-  run: ctx => ({ noted: again(ctx).map(({ id }) => id) }),
-}
-
-/** An API server that was started anew knows tokens of the old key again. */
-export const trustedSeen = (ctx: TrustNeeds, session: Pick<HostSession, 'host'>): Promise<void> =>
-  seenOn(ctx, session, () => ({ signs: primaryOf(stateOf(ctx)), knows: again(ctx) }))
-
-export const trustedKnown = gate<TrustNeeds>(ctx => knownEverywhere(ctx, again(ctx)))
+export { noteTrusted, trusted, trustedKnown, trustedSeen } from './again.ts'
 
 /** Each API server refuses what is signed now with a key that is to be destroyed: the last time that it can be tried. */
 export const forgottenRefused: StepDefinition<Needs> = {
