@@ -64,6 +64,8 @@ export interface RunContext<Vars = Record<string, unknown>> {
 
 /** What a step gets. */
 export interface StepContext<Vars = Record<string, unknown>> extends RunContext<Vars>, HostSession {
+  /** The id of the step; in its `rollback`, too. */
+  readonly step: string
   /** In the `rescue` and `always` of a block: why the host did not come through its steps. */
   readonly failure?: CaughtFailure
 }

@@ -108,5 +108,5 @@ function neighbours<T>(all: readonly T[], key: (one: T) => string): T[][] {
 
 /** A step's way back as a step: under an id of its own, so that what the step itself returned stays known. */
 function undoOf({ id, title, delegateTo, rollback }: Step): Step {
-  return step(title, { id: `undo-${id}`, delegateTo, run: context => rollback?.(context) })
+  return step(title, { id: `undo-${id}`, delegateTo, run: context => rollback?.({ ...context, step: id }) })
 }

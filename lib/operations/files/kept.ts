@@ -1,0 +1,236 @@
+// What there was at paths before an operation changed them, and how it comes back: only what was changed, and only where nobody changed it since.
+import { safeFolders, splitPath } from '../../connection/safe-folder.ts'
+import { quote, type Secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import { foreignWords } from '../../foreign-words.ts'
+import type { HostSession } from '../../playbook/model.ts'
+import { runLongScript } from '../script.ts'
+import { type AtPath, lookAt, type Thing } from './paths.ts'
+
+/** Who may do what with something, as numbers. */
+export interface Attributes {
+  readonly bits: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** One change, and what it takes to undo it. Plain data. */
+export type Kept =
+  /** A folder was made. */
+  | { readonly kind: 'folder'; readonly path: string }
+  /** A file was written, where there was none … */
+  | { readonly kind: 'file'; readonly path: string; readonly sha256: string }
+  /** … or one that held this, in base64, for whom it was readable. */
+  | ({
+      readonly kind: 'content'
+      readonly path: string
+      readonly sha256: string
+      readonly content: string
+    } & Attributes)
+  /** A link was laid: where there was nothing, or another link. */
+  | { readonly kind: 'link'; readonly path: string; readonly target: string; readonly before?: string }
+  /** A second name of a file was made, where there was nothing. */
+  | { readonly kind: 'name'; readonly path: string; readonly identity?: string }
+  | ({ readonly kind: 'attributes'; readonly path: string } & Attributes)
+  | { readonly kind: 'times'; readonly path: string; readonly read: string; readonly changed: string }
+  /** It was removed, or something else took its place: an archive of it, in base64, from the folder that it is in. */
+  | { readonly kind: 'removed'; readonly path: string; readonly archive: string }
+
+/** Of a thing as it is. */
+export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, uid, gid })
+
+/**
+ * Functions for scripts that have `safeFolders`, in which no link that others lay leads anywhere else:
+ *
+ * - `_attr FOLDER NAME MODE OWNER [IDENTITY]` sets bits and owner (`-`: as they are) of what is there, if it is (still) that.
+ * - `_times FOLDER NAME READ CHANGED` sets the times.
+ */
+export const attributeFunctions = `_hold() {
+_in "$1" || return
+_f=./$2; _i=$(stat -c %d:%i -- "$_f") || return
+[ "\${3:--}" = - ] || [ "$_i" = "$3" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
+if [ -L "$_f" ]; then _k=link; return; fi
+_k=
+# What is open stays what it is, whatever becomes of its name. A pipe would wait for somebody.
+if [ -f "$_f" ] || [ -d "$_f" ]; then
+if [ -r "$_f" ] && command exec 9<"$_f"; then
+_f=/proc/self/fd/9
+[ "$(stat -L -c %d:%i "$_f")" = "$_i" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
+fi
+fi
+}
+_attr() {
+_hold "$1" "$2" "\${5:--}" || return
+if [ "$_k" ]; then [ "$4" = - ] || chown -h -- "$4" "$_f" || return; return 0; fi
+[ "$4" = - ] || chown -- "$4" "$_f" || return
+[ "$3" = - ] || chmod "$3" "$_f" || return
+command exec 9<&-
+}
+_times() {
+_hold "$1" "$2" || return
+[ "$_k" ] && set -- -h "$3" "$4" || set -- '' "$3" "$4"
+touch $1 -a -d "$2" -- "$_f" && touch $1 -m -d "$3" -- "$_f" && command exec 9<&-
+}`
+
+/** The words of `_attr` and its kin for a path: its folder and its name. */
+export function inFolder(path: string): string {
+  const { folder, name } = splitPath(path)
+  return `${quote(folder)} ${quote(name)}`
+}
+
+/** Runs a script that has all functions of this room; a failure is told of the host, with what it did not do. */
+export async function runFileScript(
+  { $, host }: HostSession,
+  what: string,
+  lines: readonly string[],
+  input?: Buffer | Secret,
+): Promise<string> {
+  const script = [
+    'set -e; umask 022',
+    safeFolders,
+    attributeFunctions,
+    `trap _leave EXIT; trap 'exit 1' HUP INT TERM PIPE`,
+    ...lines,
+  ].join('\n')
+  const options = { quiet: true, nothrow: true }
+  const { exitCode, stdout, stderr } = input
+    ? await $({ ...options, input })`sh -c ${script}`
+    : await runLongScript($, script, options)
+  if (exitCode === 0) return stdout
+  throw new HostFailedError(`${host.name}: could not ${what}: ${foreignWords(stderr, 500) || `exit ${exitCode}`}`, {
+    code: 'file.failed',
+    host: host.name,
+  })
+}
+
+/** The most of what is removed that is kept, in KiB: it lies in the run's folder. */
+const mostKept = 64 * 1024
+
+/**
+ * Archives what will be removed, and brings it here.
+ * @throws HostFailedError where it is too much: before anything is removed
+ */
+export async function keepRemoved(session: HostSession, path: string): Promise<Kept> {
+  const { folder, name } = splitPath(path)
+  const archive = await runFileScript(session, `keep ${path} before it is removed`, [
+    `_in ${quote(folder)}`,
+    `_n=$(du -sk -- ${quote(`./${name}`)} | cut -f1); [ "$_n" -le ${mostKept} ] || { echo "it is $_n KiB, more than is kept in the folder of a run: say keep: false, and it can't be undone" >&2; exit 1; }`,
+    // As the only one of its folder, by its own name: what is in it can't be taken for an option.
+    `tar -czf - -- ${quote(`./${name}`)} | base64`,
+  ])
+  return { kind: 'removed', path, archive: archive.replaceAll('\n', '') }
+}
+
+/**
+ * Undoes changes, the last first. What is as it was already is left alone.
+ * @throws HostFailedError where something was changed since, by somebody else: before anything of it is touched
+ */
+export async function undoKept(session: HostSession, kept: readonly Kept[]): Promise<void> {
+  // Each sees what the one after it has left: neighbours that do not touch each other go together.
+  for (const together of batches(kept.toReversed())) {
+    const { at } = await lookAt(
+      session,
+      together.map(({ path }) => ({ path, content: 0 })),
+    )
+    const lines: string[] = []
+    for (const [index, one] of together.entries()) {
+      if (one.kind === 'content') await putBack(session, one, at[index]!)
+      else if (one.kind === 'removed') await unpack(session, one, at[index]!)
+      else lines.push(...undoLines(session, one, at[index]!))
+    }
+    if (lines.length > 0) await runFileScript(session, 'undo what was done to files', lines)
+  }
+}
+
+function batches(kept: readonly Kept[]): Kept[][] {
+  const groups: Kept[][] = []
+  for (const one of kept) {
+    const last = groups.at(-1)
+    const touches = last?.some(
+      ({ path }) => `${path}/`.startsWith(`${one.path}/`) || `${one.path}/`.startsWith(`${path}/`),
+    )
+    if (last && !touches) last.push(one)
+    else groups.push([one])
+  }
+  return groups
+}
+
+function changedSince({ host }: HostSession, path: string): HostFailedError {
+  return new HostFailedError(`${host.name}: ${path} was changed since: it is left as it is`, {
+    code: 'file.changed-since',
+    host: host.name,
+    hint: 'Look at it, and put it right by hand.',
+  })
+}
+
+/** Lines of a script that undo a change. */
+function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256 }: AtPath): string[] {
+  const since = () => changedSince(session, path)
+  const { folder, name } = splitPath(path)
+  const remove = (how: string) => [`_in ${quote(folder)}; ${how} -- ${quote(`./${name}`)}; sync .`]
+  switch (kept.kind) {
+    case 'folder':
+      if (!own) return []
+      if (own.kind !== 'directory') throw since()
+      return remove('rmdir')
+    case 'file':
+      if (!own) return []
+      if (own.kind !== 'file' || sha256 !== kept.sha256) throw since()
+      return remove('rm -f')
+    case 'name':
+      return own ? remove('rm -f') : []
+    case 'link':
+      if (!own && kept.before === undefined) return []
+      if (own?.kind !== 'link' || (target !== kept.target && target !== kept.before)) throw since()
+      if (kept.before === undefined) return remove('rm -f')
+      return linkLines(path, kept.before)
+    case 'attributes': {
+      if (!own) throw since()
+      const { bits, uid, gid } = kept
+      const same = (own.kind === 'link' || own.bits === bits) && own.uid === uid && own.gid === gid
+      return same ? [] : [attributeLine(kept, own)]
+    }
+    case 'times':
+      return own ? [`_times ${inFolder(path)} ${quote(kept.read)} ${quote(kept.changed)}`] : []
+  }
+  return []
+}
+
+/** The line that gives something these attributes. The owner is named only where it is another one: not everybody may name it. */
+export function attributeLine({ path, bits, uid, gid }: Attributes & { path: string }, is: Thing): string {
+  const [owns, mode] = [uid === is.uid && gid === is.gid, bits === is.bits && (bits & 0o6000) === 0]
+  return `_attr ${inFolder(path)} ${mode ? '-' : bits.toString(8)} ${owns ? '-' : `${uid}:${gid}`} ${is.identity}`
+}
+
+/** Lines that lay a link in one rename, whatever link or file is in its place. */
+export function linkLines(path: string, target: string, owner = '-'): string[] {
+  const { folder, name } = splitPath(path)
+  return [
+    `_in ${quote(folder)}; _private; ln -s -- ${quote(target)} l; ${owner === '-' ? '' : `chown -h -- ${owner} l; `}mv -fT l ${quote(`../${name}`)}; _leave; sync .`,
+  ]
+}
+
+async function putBack(session: HostSession, kept: Kept & { kind: 'content' }, now: AtPath): Promise<void> {
+  const { path, sha256, content, bits, uid, gid } = kept
+  const bytes = Buffer.from(content, 'base64')
+  if (now.own?.kind !== 'file') throw changedSince(session, path)
+  if (now.sha256 !== sha256) {
+    const { createHash } = await import('node:crypto')
+    if (now.sha256 !== createHash('sha256').update(bytes).digest('hex')) throw changedSince(session, path)
+    return
+  }
+  const owner = uid === now.own.uid && gid === now.own.gid ? undefined : `${uid}:${gid}`
+  await session.files.write(path, bytes, { mode: bits, owner })
+}
+
+async function unpack(session: HostSession, { path, archive }: Kept & { kind: 'removed' }, now: AtPath): Promise<void> {
+  // Cut off before it was removed, or undone already.
+  if (now.own) return
+  const { folder, name } = splitPath(path)
+  const lines = [
+    `_in ${quote(folder)}; _private`,
+    'base64 -d | tar -xpzf -',
+    `mv -T -- ${quote(`./${name}`)} ${quote(`../${name}`)}; _leave; sync .`,
+  ]
+  await runFileScript(session, `put ${path} back`, lines, Buffer.from(archive))
+}
