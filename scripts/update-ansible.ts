@@ -1,4 +1,5 @@
-// Writes down what ansible-core says of every inventory, pattern, template and YAML text in test/inventory, and of tags in test/run:
+// Writes down what ansible-core says of every inventory, pattern, template and YAML text in test/inventory, of tags in test/run, and what its
+// modules do in test/operations/ansible:
 // npm run test:update-ansible
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,6 +16,7 @@ import {
   oracleEnvironment,
   startOracle,
 } from './update-ansible-core.ts'
+import { updateOperations } from './ansible/operations.ts'
 
 const tests = join(import.meta.dirname, '..', 'test', 'inventory')
 
@@ -102,6 +104,8 @@ const said = (await oracle.ask({ kind: 'yaml', texts })).stdout.trim().split('\n
 const yamlRows = texts.map((text, index) => ({ text, ...(JSON.parse(said[index]!) as object) }))
 writeRows(yamlFile, '[', yamlRows, ']')
 oracle.close()
+
+updateOperations()
 
 const python = execFileSync(ansibleProgram('python'), ['--version'], { encoding: 'utf8' }).trim()
 const oracleFile = { by: 'npm run test:update-ansible', 'ansible-core': ansibleVersion, python }

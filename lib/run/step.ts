@@ -110,7 +110,16 @@ export async function executeStep(
         options.diff && watchThere,
       )
     }
-    return { ...run.base, ...run.services, ...session, host, step: one.id, on, log: text => line('log')(textOf(text)), failure }
+    return {
+      ...run.base,
+      ...run.services,
+      ...session,
+      host,
+      step: one.id,
+      on,
+      log: text => line('log')(textOf(text)),
+      failure,
+    }
   }
   /** A connection was lost in the middle, and the error is not what a command was found to have ended with. */
   const isOpen = (error: Error) =>

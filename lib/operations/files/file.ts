@@ -314,7 +314,7 @@ const ofNothing = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 function link(one: Case): Change[] {
   const { session, options, at, source } = one
   const { path, src, force } = options
-  const { own, target } = at
+  const { own, target, tree } = at
   if (src === undefined) {
     if (own?.kind === 'link') return linkAttributes(one)
     throw refused(one, `${path} is no link, and its src is not given`)
@@ -323,6 +323,7 @@ function link(one: Case): Change[] {
     throw refused(one, `${source.path} is not there`, 'A link to what is not there yet takes force: true.')
   if (own && own.kind !== 'link' && !force)
     throw refused(one, `${path} is a ${own.kind}, and is not replaced by a link`, 'force: true replaces it.')
+  if (own?.kind === 'directory' && tree.length > 0) throw refused(one, `${path} is a folder that holds something`)
   if (own?.kind === 'link' && target === src) return linkAttributes(one)
   const owner = options.follow === false ? madeWith(one, false).owner : '-'
   const lines = linkLines(path, src, owner)

@@ -1,0 +1,116 @@
+// Runs the cases of an operation over a connection, and compares what comes of each with what ansible-core made of it.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import type { Connection } from '../../lib/connection/connection.ts'
+import { type FileChange, remoteFiles } from '../../lib/connection/files.ts'
+import { remoteShell } from '../../lib/connection/remote.ts'
+import type { ConnectionSettings } from '../../lib/connection/settings.ts'
+import { type StepContext, type StepDefinition, Unchanged } from '../../lib/playbook/model.ts'
+import { type Case, type CaseFile, makeTree, treeOf, withFolder } from './_cases.ts'
+
+const folder = join(import.meta.dirname, 'ansible')
+
+/** The cases of an operation, by its name. */
+export function casesOf(operation: string): CaseFile {
+  return JSON.parse(readFileSync(join(folder, `${operation}.json`), 'utf8')) as CaseFile
+}
+
+/** A step's context on a connection, in a run whose folder is `run`. */
+export function stepContext(
+  connection: Connection,
+  run: string,
+  settings: ConnectionSettings,
+  watch?: (change: FileChange) => void,
+): StepContext {
+  return {
+    host: { name: 'h1', groups: [], vars: {}, connection: settings },
+    $: remoteShell(connection),
+    files: remoteFiles(connection, undefined, watch),
+    forward: (address: string, port: number) => connection.forward(address, port),
+    run: 'test',
+    folder: run,
+    step: 'the-step',
+    vars: {},
+    mode: 'run',
+    check: false,
+    signal: new AbortController().signal,
+    log: () => {},
+  } as unknown as StepContext
+}
+
+/** Runs cases one by one: asked, done, done again and undone. Fails the test where rekey does something else than Ansible. */
+export async function runCases(
+  t: ExecutionContext,
+  connection: Connection,
+  settings: ConnectionSettings,
+  cases: readonly Case[],
+  stepOf: (options: never, one: Case) => StepDefinition,
+): Promise<void> {
+  const work = mkdtempSync(join(tmpdir(), 'rekey-cases-'))
+  const umask = process.umask(0o022)
+  try {
+    for (const [index, one] of cases.entries()) {
+      if (one.root && process.getuid?.() !== 0) continue
+      await runCase(t, join(work, String(index)), { connection, settings, one, stepOf })
+    }
+  } finally {
+    process.umask(umask)
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+interface Running {
+  readonly connection: Connection
+  readonly settings: ConnectionSettings
+  readonly one: Case
+  readonly stepOf: (options: never, one: Case) => StepDefinition
+}
+
+async function runCase(t: ExecutionContext, place: string, running: Running): Promise<void> {
+  const { connection, settings, one, stepOf } = running
+  const { about, before = {}, ansible, rekey } = one
+  if (!ansible && !rekey) return t.fail(`${about}: has no answer`)
+  const expected = { check: false, changed: false, again: false, after: {}, ...ansible, ...rekey }
+  makeTree(place, before)
+  const untouched = treeOf(place)
+  const run = `${place}-run`
+  mkdirSync(run)
+  const seen: FileChange[] = []
+  const context = stepContext(connection, run, settings, change => void seen.push(change))
+  const attempt = async (task: () => unknown): Promise<unknown> => {
+    try {
+      return await task()
+    } catch (error) {
+      return error
+    }
+  }
+  const step = await attempt(() => stepOf(withFolder(one.options, place) as never, one))
+  const isFailure = expected.failed !== undefined
+  if (step instanceof Error) return t.true(isFailure, `${about}: ${step}`)
+  const { plan, run: perform, rollback } = step as StepDefinition
+
+  const planned = await attempt(() => plan?.(context))
+  if (isFailure) t.true(planned instanceof Error, `${about}: its plan is no failure`)
+  else if (planned instanceof Error) return t.fail(`${about}: ${planned.stack}`)
+  else if (expected.check !== 'skipped')
+    t.is((planned as string[]).length > 0, expected.check as boolean, `${about}: its plan, ${planned}`)
+  t.deepEqual(treeOf(place), untouched, `${about}: its plan changes something`)
+  if (expected.diff) t.is(seen.at(-1)?.after?.toString(), expected.diff.after, `${about}: its diff`)
+
+  const did = await attempt(() => perform(context))
+  if (isFailure) t.true(did instanceof Error, `${about}: is no failure`)
+  else if (did instanceof Error) return t.fail(`${about}: ${did.stack}`)
+  else t.is(!(did instanceof Unchanged), expected.changed, `${about}: whether it changes something`)
+  t.deepEqual(treeOf(place), expected.after, `${about}: what it comes to`)
+  if (!isFailure) {
+    const again = await attempt(() => perform({ ...context, step: 'again' }))
+    if (again instanceof Error) return t.fail(`${about}, again: ${again.stack}`)
+    t.is(!(again instanceof Unchanged), expected.again, `${about}: whether it changes something again`)
+    if (expected.again) await rollback?.({ ...context, step: 'again' })
+  }
+  const undone = await attempt(() => rollback?.(context))
+  if (undone instanceof Error) t.fail(`${about}: ${undone.stack}`)
+  t.deepEqual(treeOf(place), untouched, `${about}: undone`)
+}
