@@ -8,6 +8,7 @@ import { jsonText } from '../lib/inventory/python/python-json.ts'
 import type { Mapping, Value } from '../lib/inventory/values.ts'
 import { createVault } from '../lib/inventory/vault/vault.ts'
 import { parseJson } from '../lib/inventory/yaml/json.ts'
+import { updateOperations } from './ansible/operations.ts'
 import {
   ansibleProgram,
   ansibleVersion,
@@ -16,7 +17,6 @@ import {
   oracleEnvironment,
   startOracle,
 } from './update-ansible-core.ts'
-import { updateOperations } from './ansible/operations.ts'
 
 const tests = join(import.meta.dirname, '..', 'test', 'inventory')
 
