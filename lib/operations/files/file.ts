@@ -110,12 +110,8 @@ async function look(session: HostSession, wanted: readonly FileOptions[]): Promi
     return { path: state === 'hard' ? src : `${splitPath(path).folder.replace(/\/$/, '')}/${src}` }
   })
   const questions = wanted.map(
-    ({ path, recurse, state }): Question => ({
-      path,
-      tree: recurse,
-      // Small files come along: what is removed comes back.
-      ...(state === 'touch' ? { content: 0 } : {}),
-    }),
+    // A folder that holds something is not replaced by a link.
+    ({ path, recurse, state, force }): Question => ({ path, tree: recurse || (state === 'link' && force) }),
   )
   const looked = await lookAt(session, [...questions, ...sources], {
     users: wanted.flatMap(({ owner }) => owner ?? []),
