@@ -88,7 +88,7 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
   }
   const step = await attempt(() => stepOf(withFolder(one.options, place) as never, one))
   const isFailure = expected.failed !== undefined
-  if (step instanceof Error) return t.true(isFailure, `${about}: ${step}`)
+  if (step instanceof Error) return void t.true(isFailure, `${about}: ${step}`)
   const { plan, run: perform, rollback } = step as StepDefinition
 
   const planned = await attempt(() => plan?.(context))
