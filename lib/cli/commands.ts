@@ -53,6 +53,15 @@ export const commands: Readonly<Record<string, Listed>> = {
     async () => (await import('./runs.ts')).showCommand(),
     example('how far the last run came', 'rekey show last'),
   ),
+  report: listed(
+    '[options] <run>',
+    'a run as one HTML file for operators and auditors, also beside another run',
+    async () => (await import('./reading/report.ts')).reportCommand(),
+    example(
+      'the last run, beside its rehearsal on staging',
+      'rekey report last --against 20260102-030405-rotate-ca-1a2b -o rotation.html',
+    ),
+  ),
   resume: listed(
     '[options] <run>',
     'go on with a run that failed, was interrupted, or was killed',

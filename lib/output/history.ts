@@ -76,7 +76,7 @@ export function historyLines(history: RunHistory): string[] {
 }
 
 /** What the operator can do with a run whose end does not say it: one that is done, or was killed. */
-function nextOf(history: RunHistory): string | undefined {
+export function nextOf(history: RunHistory): string | undefined {
   const { first, latest, finished, touched, lostBeginning } = history
   // What was made up for a command can neither be gone on with nor undone.
   if (first.check || first.playbookFile === '' || lostBeginning || endingOf(history).endsWith('running'))

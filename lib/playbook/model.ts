@@ -232,6 +232,28 @@ export type Order = 'inventory' | 'reverse_inventory' | 'sorted' | 'reverse_sort
 export interface ReportSection {
   readonly title: string
   readonly rows: readonly (readonly [label: string, value: string])[]
+  /** How something went over time: for `rekey report`, which draws it; views of a run leave it out. */
+  readonly curves?: readonly ReportCurve[]
+}
+
+/** How often something was asked, and what was not answered, in pieces of time of equal length. Times are milliseconds since 1970. */
+export interface ReportCurve {
+  readonly label: string
+  readonly from: number
+  /** Milliseconds of a piece. */
+  readonly every: number
+  readonly asked: readonly number[]
+  /** Of those that were asked in a piece. */
+  readonly failed: readonly number[]
+  /** Milliseconds of the slowest answer of a piece, where that was measured. */
+  readonly slowest?: readonly number[]
+  /** Times without an answer: from the last one before to the first one after. */
+  readonly gaps: readonly {
+    readonly from: number
+    readonly to: number
+    readonly failed: number
+    readonly reason: string
+  }[]
 }
 
 /** Services, and what is to be done with them at the end. */

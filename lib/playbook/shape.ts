@@ -2,7 +2,7 @@
 // silence otherwise, or on the wrong hosts, and what is of the wrong kind fail in the middle of a run.
 import { RekeyError, shown } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
-import { type Block, type Play, type Playbook, type ReportSection, type Step, whereMade } from './model.ts'
+import { type Block, type Play, type Playbook, type ReportCurve, type ReportSection, type Step, whereMade } from './model.ts'
 import { schemaShape } from './variables.ts'
 
 /** What an option may be. */
@@ -321,17 +321,36 @@ export function reportSections(returned: unknown): ReportSection[] {
   return returned.map((section: unknown, index) => {
     const place = `section ${index + 1}`
     if (typeof section !== 'object' || section === null) throw notReport(`${place} must have a title and rows`, section)
-    const { title, rows } = section as { title?: unknown; rows?: unknown }
+    const { title, rows, curves } = section as { title?: unknown; rows?: unknown; curves?: unknown }
     if (typeof title !== 'string') throw notReport(`the title of ${place} must be a text`, title)
     if (!Array.isArray(rows)) throw notReport(`the rows of ${place} '${title}' must be a list`, rows)
+    if (curves !== undefined && !(Array.isArray(curves) && curves.every(isCurve)))
+      throw notReport(`the curves of ${place} '${title}' must be a list of curves`, curves)
     return {
       title,
+      ...(curves !== undefined && { curves: curves as ReportCurve[] }),
       rows: rows.map((row: unknown) => {
         if (Array.isArray(row) && row.length === 2) return [textOf(row[0]), textOf(row[1])] as const
         throw notReport(`each row of ${place} '${title}' must be a label and a value`, row)
       }),
     }
   })
+}
+
+const isNumbers = (value: unknown) => Array.isArray(value) && value.every(one => Number.isFinite(one))
+
+function isCurve(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { label, from, every, asked, failed, slowest = [], gaps } = value
+  const isGap = (one: unknown) =>
+    isObject(one) && isNumbers([one['from'], one['to'], one['failed']]) && isText(one['reason'])
+  return (
+    isText(label) &&
+    isNumbers([from, every]) &&
+    [asked, failed, slowest].every(isNumbers) &&
+    Array.isArray(gaps) &&
+    gaps.every(isGap)
+  )
 }
 
 const textOf = (value: unknown) => (typeof value === 'string' ? value : shown(value))

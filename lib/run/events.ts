@@ -1,5 +1,5 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
-import type { Outcome, RunMode } from '../playbook/model.ts'
+import type { Outcome, ReportCurve, RunMode } from '../playbook/model.ts'
 import type { Provenance } from './journal/provenance.ts'
 
 /**
@@ -12,6 +12,8 @@ declare const free: unique symbol
 /** A play as `run.started` announces it. */
 export interface PlannedPlay {
   readonly title: string
+  /** Of the play itself; of runs of earlier versions, none. */
+  readonly tags?: readonly string[]
   readonly hosts: readonly string[]
   readonly steps: readonly PlannedStep[]
 }
@@ -66,6 +68,14 @@ export interface EventError {
 export interface EventSection {
   readonly title: Text
   readonly rows: readonly (readonly [label: Text, value: Text])[]
+  /** What views of lines leave out: how something went over time. */
+  readonly curves?: readonly EventCurve[]
+}
+
+/** A curve as events carry it. */
+export interface EventCurve extends Omit<ReportCurve, 'label' | 'gaps'> {
+  readonly label: Text
+  readonly gaps: readonly (Omit<ReportCurve['gaps'][number], 'reason'> & { readonly reason: Text })[]
 }
 
 /** A step that did not end well on a host. */

@@ -42,8 +42,9 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     inventory: inventory.sources,
     operator: options.operator,
     check,
-    plays: selected.map(({ play: { title }, hosts, steps }) => ({
+    plays: selected.map(({ play: { title, tags }, hosts, steps }) => ({
       title,
+      tags,
       hosts: hosts.map(({ name }) => name),
       steps: steps.map(({ id, title, runOnce = false, section, block }) => ({ id, title, runOnce, section, block })),
     })),

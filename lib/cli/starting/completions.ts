@@ -26,6 +26,7 @@ const ofOptions: Readonly<Record<string, Source>> = {
   skipTags: tags,
   startAtStep: async line => (await playbookOf(line)).plays.flatMap(play => stepsOf(play)).map(({ id }) => id),
   to: stepsOfRun,
+  against: async () => ['last', ...(await runNames())],
 }
 
 const ofArguments: Readonly<Record<string, Source>> = {

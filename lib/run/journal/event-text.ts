@@ -1,6 +1,6 @@
 // The one place that says what of an event is searched for secrets: its free text (`Text` in events.ts), and nothing else. The compiler holds
 // the list to the types.
-import type { EventError, RunEventBody, Text } from '../events.ts'
+import type { EventCurve, EventError, RunEventBody, Text } from '../events.ts'
 
 type Kind = RunEventBody['kind']
 type EventOf<K extends Kind> = Extract<RunEventBody, { readonly kind: K }>
@@ -36,6 +36,12 @@ const error = ({ message, hint, ...rest }: EventError, search: Search): EventErr
   ...(hint === undefined ? {} : { hint: search(hint) }),
 })
 
+const curve = ({ label, gaps, ...rest }: EventCurve, search: Search): EventCurve => ({
+  ...rest,
+  label: search(label),
+  gaps: gaps.map(({ reason, ...gap }) => ({ ...gap, reason: search(reason) })),
+})
+
 const fields: { readonly [K in Kind]: { readonly [Field in TextFields<EventOf<K>>]: FieldSearch<EventOf<K>[Field]> } } =
   {
     'run.started': { summary: one },
@@ -49,9 +55,10 @@ const fields: { readonly [K in Kind]: { readonly [Field in TextFields<EventOf<K>
     notice: { text: one },
     'run.report': {
       sections: (sections, search) =>
-        sections.map(({ title, rows }) => ({
+        sections.map(({ title, rows, curves }) => ({
           title: search(title),
           rows: rows.map(([label, value]) => [search(label), search(value)] as const),
+          ...(curves && { curves: curves.map(one => curve(one, search)) }),
         })),
     },
     'run.finished': {

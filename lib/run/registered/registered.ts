@@ -77,14 +77,7 @@ export function openRegistered(folder: string, { isSecret, returned }: Registere
   const kept = keepLatest(mostKept)
   const damage: string[] = []
   let missing: RekeyError | undefined
-  const reveal = (name: string) => readSecret(join(folder, secretsFolder), name)
-  const decoded = ({ step, host, format: how, value }: Written) => {
-    if (how === format) return fromJson(value, reveal)
-    // Before, a name was made of these.
-    const start = `${step}.${host.replaceAll('/', '_')}.`
-    const isName = (name: string) => name.startsWith(start) && /^[0-9a-f]{8}$/.test(name.slice(start.length))
-    return fromOldJson(value, name => readOldSecret(join(folder, secretsFolder), name), isName)
-  }
+  const decoded = (written: Written) => decodedIn(folder, written)
   const put = (step: string, host: string, place: Place | undefined) => {
     kept.forget(places.get(step)?.get(host))
     places.set(step, (places.get(step) ?? new Map<string, Place | undefined>()).set(host, place))
@@ -178,6 +171,39 @@ export function openRegistered(folder: string, { isSecret, returned }: Registere
       await file.flush()
     },
     close: file.close,
+  }
+}
+
+/** What a line of the file stands for; the secrets in it are told of. Throws where they are lost. */
+function decodedIn(folder: string, { step, host, format: how, value }: Written): unknown {
+  const secrets = join(folder, secretsFolder)
+  if (how === format) return fromJson(value, name => readSecret(secrets, name))
+  // Before, a name was made of these.
+  const start = `${step}.${host.replaceAll('/', '_')}.`
+  const isName = (name: string) => name.startsWith(start) && /^[0-9a-f]{8}$/.test(name.slice(start.length))
+  return fromOldJson(value, name => readOldSecret(secrets, name), isName)
+}
+
+/** What a step returned on a host, or why that can't be told. */
+export type Returned = { readonly step: string; readonly host: string } & (
+  | { readonly value: unknown }
+  | { readonly lost: string }
+)
+
+/**
+ * What steps returned, one after the other, for those who only look: nothing is opened to be written. The secrets in it are `Secret`s, and told of.
+ * @throws Error where the file can't be read
+ */
+export function* registeredIn(folder: string): Generator<Returned> {
+  for (const { text, broken } of readLines(join(folder, fileName), { longest: longestLine })) {
+    const written = text === undefined || broken ? undefined : parsed(text)
+    if (!written || !('value' in written)) continue
+    const { step, host } = written
+    try {
+      yield { step, host, value: decodedIn(folder, written) }
+    } catch (error) {
+      yield { step, host, lost: (error as Error).message }
+    }
   }
 }
 

@@ -1,0 +1,170 @@
+// What the run found and told: the playbook's own report, gates and checks, certificates before and after, notices.
+import { names } from '../../playbook/host.ts'
+import { curves } from './curves.ts'
+import { type Content, html } from './html.ts'
+import { facts, folded, table } from './page.ts'
+import { changesIn, type Facts } from './story/certificates.ts'
+import type { RunStory } from './story/folder.ts'
+import type { Part, PlayStory, Span, StepStory } from './story/model.ts'
+import { clockOf, count, countsOf, mark, rankOf, tookOf, worstOf } from './words.ts'
+
+const [mostRows, mostHosts] = [60, 3]
+/** Bytes of what a gate printed. */
+const mostPrinted = 1_500
+
+const modes = { run: '', resume: ', once it was gone on with', rollback: ', of the way back' } as const
+
+/** What the playbook told at the end of each part; its curves. */
+export function reports(parts: readonly Part[]): Content {
+  const told = parts.filter(({ sections }) => sections.length > 0)
+  return told.map(part => {
+    const { sections, started } = part
+    const suffix = told.length > 1 ? modes[started.mode] : ''
+    return sections.map(
+      section => html`<h3>${section.title}${suffix}</h3>${facts(section.rows)}${curves(section, part)}`,
+    )
+  })
+}
+
+/** Whether a play decides whether something may begin, or looks whether it is as it should: by its tags, or, of older runs, by its title. */
+export function isGate({ title, tags }: PlayStory): boolean {
+  return (
+    /\?$/.test(title) ||
+    /\b(preflight|verify)\b/i.test(title) ||
+    ['gate', 'preflight', 'verify'].some(tag => tags.includes(tag))
+  )
+}
+
+/** Gates and checks, with what each step of them found. */
+export function gates(story: RunStory): Content {
+  const all = story.parts.flatMap(({ plays, started }) =>
+    plays
+      .filter(play => isGate(play) && play.steps.some(({ spans }) => spans.length > 0))
+      .map(play => ({ play, started })),
+  )
+  return all.map(({ play, started }) => {
+    const done = play.steps.filter(({ spans }) => spans.length > 0)
+    const worst = worstOf(done.flatMap(({ spans }) => spans)) ?? 'skipped'
+    const passed = rankOf(worst) < 2 ? mark(worst, 'not passed') : mark('ok', 'passed')
+    const rows = done.map(step => [
+      step.title,
+      html`${mark(worstOf(step.spans) ?? 'skipped', countsOf(step.spans))}`,
+      found(step, play, story),
+    ])
+    return html`<h3>${play.title}${modes[started.mode]} ${passed}</h3>${table(['What was looked at', 'Outcome', 'What it found'], rows)}`
+  })
+}
+
+/** What a step said, printed and returned: the same on several hosts once. */
+function found(step: StepStory, play: PlayStory, story: RunStory): Content {
+  const alike = Map.groupBy(step.spans.slice(0, 40), span => foundOn(span, play, story))
+  const told = [...alike].filter(([text]) => text !== '')
+  if (told.length === 0) return html`<span class="soft">nothing</span>`
+  const shown = told.slice(0, mostHosts).map(([text, spans]) => said(text, spans, told.length === 1 && step.runOnce))
+  const rest = told.slice(mostHosts)
+  return html`${shown}${
+    rest.length > 0 &&
+    folded(
+      `of ${count(rest.length, 'more host')}`,
+      rest.slice(0, 20).map(([text, spans]) => said(text, spans, false)),
+    )
+  }`
+}
+
+function said(text: string, spans: readonly Span[], isOfAll: boolean): Content {
+  const who = isOfAll
+    ? ''
+    : names(
+        spans.map(({ host }) => host),
+        4,
+      )
+  const lines = text.split('\n')
+  if (lines.length === 1 && text.length < 120)
+    return html`<div>${who !== '' && html`<span class="soft">${who}:</span> `}${text}</div>`
+  const short = lines.length <= 6
+  const own = html`<pre>${text}</pre>`
+  return short
+    ? html`<div><span class="soft">${who}</span>${own}</div>`
+    : folded(`${who === '' ? '' : `${who}: `}${count(lines.length, 'line')}`, own)
+}
+
+function foundOn(span: Span, play: PlayStory, story: RunStory): string {
+  const parts = [
+    span.error?.message,
+    span.error?.hint,
+    story.printed(play, span, mostPrinted)?.trimEnd(),
+    story.returned(span.step, span.host),
+  ]
+  return parts.filter(one => one !== undefined && one !== '' && one !== 'nothing').join('\n')
+}
+
+/** Certificates of files as they were found, and as they are after it. */
+export function certificates({ sightings, history, parts }: RunStory): Content {
+  const changes = changesIn(sightings)
+  if (changes.length === 0) return ''
+  const titles = new Map(
+    parts.flatMap(({ plays }) => plays.flatMap(({ steps }) => steps.map(one => [one.id, one.title]))),
+  )
+  const [replaced, same] = [changes.filter(isReplaced), changes.filter(one => !isReplaced(one))]
+  const rows = replaced.map(({ name, hosts, before, after, afterStep = '' }) => [
+    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts, 4)}</span>`,
+    before.map(one => factsOf(one, hosts.length === 1)),
+    html`${after.map(one => factsOf(one, hosts.length === 1))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>`,
+  ])
+  const sameRows = same.map(({ name, hosts, before }) => [
+    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts, 4)}</span>`,
+    before.map(one => factsOf(one, hosts.length === 1)),
+  ])
+  const undone = history.latest.mode === 'rollback'
+  const hasChanged = [...history.milestones.keys()].some(name => name.endsWith('first change'))
+  const told = undone
+    ? 'The run was undone: what stands under “after” was put back to what stands under “before”, as far as the way back went.'
+    : hasChanged
+      ? ''
+      : 'Nothing was changed yet: what stands under “after” was made, and lies ready at most.'
+  return html`${told !== '' && html`<p>${told}</p>`}
+${rows.length > 0 ? table(['File', 'Before', 'After'], rows.slice(0, mostRows)) : html`<p class="soft">No step told of other certificates in place of those that were found.</p>`}
+${rows.length > mostRows && folded(`${rows.length - mostRows} more`, table(['File', 'Before', 'After'], rows.slice(mostRows, 500)))}
+${sameRows.length > 0 && folded(`${count(sameRows.length, 'file')} of which nothing else was told`, table(['File', 'Found'], sameRows.slice(0, 300)))}`
+}
+
+const isReplaced = ({ before, after }: { readonly before: readonly Facts[]; readonly after: readonly Facts[] }) =>
+  after.length > 0 && JSON.stringify(before) !== JSON.stringify(after)
+
+function factsOf({ subject, issuer, serial, until, fingerprint, isAuthority }: Facts, isOne: boolean): Content {
+  const by = isAuthority && issuer === subject ? 'CA' : `by ${issuer}`
+  const id =
+    isAuthority || isOne
+      ? html` <span class="soft small mono">${isAuthority ? `SHA-256 ${fingerprint.slice(0, 16)}…` : `serial ${serial.slice(0, 20)}`}</span>`
+      : ''
+  return html`<div>${subject || 'no subject'} <span class="soft">${by}</span>, until <span class="num">${until.slice(0, 10)}</span>${id}</div>`
+}
+
+/** What was told on the way. */
+export function notices(parts: readonly Part[]): Content {
+  const all = parts.flatMap(one => one.notices)
+  if (all.length === 0) return ''
+  const rows = all.map(({ at, text }) => [html`<span class="num">${clockOf(at)}</span>`, text])
+  const heads = ['Time', 'Notice']
+  return html`${table(heads, rows.slice(0, mostRows))}${rows.length > mostRows && folded(`${rows.length - mostRows} more`, table(heads, rows.slice(mostRows, 1_000)))}`
+}
+
+/** How long each host was at work, and how its steps went. */
+export function hostTable(parts: readonly Part[]): Content {
+  const spans = parts.flatMap(({ plays }) => plays.flatMap(({ steps }) => steps.flatMap(one => one.spans)))
+  const waited = new Map<string, number>()
+  for (const { pauses } of parts)
+    for (const [span, { until }] of pauses) waited.set(span.host, (waited.get(span.host) ?? 0) + until - span.to)
+  const rows = [...Map.groupBy(spans, ({ host }) => host)]
+    .map(([host, own]) => ({ host, own, worst: worstOf(own) ?? 'skipped' }) as const)
+    .sort((a, b) => Math.min(2, rankOf(a.worst)) - Math.min(2, rankOf(b.worst)))
+    .map(({ host, own, worst }) => [
+      html`<b>${host}</b>`,
+      mark(worst, countsOf(own)),
+      html`<span class="num">${tookOf(own.reduce((sum, { from, to }) => sum + to - from, 0))}</span>`,
+      html`<span class="num">${tookOf(waited.get(host) ?? 0)}</span>`,
+    ])
+  const heads = ['Host', 'Outcomes of its steps', 'At work', 'Waited for others']
+  const [most, rest] = [rows.slice(0, mostRows), rows.slice(mostRows)]
+  return html`${table(heads, most)}${rest.length > 0 && folded(`${rest.length} more hosts`, table(heads, rest))}`
+}

@@ -1,0 +1,51 @@
+// What waited for what: a host that stands still between two steps goes on because something else has ended, most often the same step on the
+// slowest host.
+import type { Pause, PlayStory, Span, Waits } from './model.ts'
+
+/** Shorter pauses are rekey's own work, and say nothing. */
+const least = 100
+/** Milliseconds by which what ends a wait may be written down later than what comes of it. */
+const near = 5
+
+/** What was waited for in the plays of a part, the longest first; and after which step a host stood still, until when. */
+export function waitingIn(plays: readonly PlayStory[]): { waits: Waits[]; pauses: Map<Span, Pause> } {
+  const pauses = new Map<Span, Pause>()
+  const waits = plays.flatMap(play => waitsIn(play, pauses))
+  return { waits: waits.sort((a, b) => b.longest - a.longest || b.total - a.total), pauses }
+}
+
+function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
+  const spans = play.steps.flatMap(step => step.spans)
+  const ends = spans.toSorted((a, b) => a.to - b.to)
+  const begun = play.from ?? Math.min(...spans.map(({ from }) => from))
+  const found = new Map<Span, { hosts: Set<string>; total: number; longest: number }>()
+  for (const own of Map.groupBy(spans, ({ host }) => host).values()) {
+    let free = begun
+    let last: Span | undefined
+    for (const span of own.toSorted((a, b) => a.from - b.from)) {
+      const cause = span.from - free >= least ? lastEnd(ends, span.from + near) : undefined
+      if (cause && cause.host !== span.host && cause.to > free) {
+        const length = span.from - free
+        const one = found.get(cause) ?? { hosts: new Set(), total: 0, longest: 0 }
+        one.hosts.add(span.host)
+        one.total += length
+        one.longest = Math.max(one.longest, length)
+        found.set(cause, one)
+        if (last) pauses.set(last, { until: span.from, of: cause })
+      }
+      if (span.to >= free) [free, last] = [span.to, span]
+    }
+  }
+  return [...found].map(([of, { hosts, ...rest }]) => ({ of, play, hosts: hosts.size, ...rest }))
+}
+
+/** What ended last before a moment. */
+function lastEnd(ends: readonly Span[], at: number): Span | undefined {
+  let [low, high] = [0, ends.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (ends[middle]!.to <= at) low = middle + 1
+    else high = middle
+  }
+  return ends[low - 1]
+}
