@@ -2,7 +2,15 @@
 // silence otherwise, or on the wrong hosts, and what is of the wrong kind fail in the middle of a run.
 import { RekeyError, shown } from '../errors.ts'
 import { didYouMean } from '../suggestion.ts'
-import { type Block, type Play, type Playbook, type ReportCurve, type ReportSection, type Step, whereMade } from './model.ts'
+import {
+  type Block,
+  type Play,
+  type Playbook,
+  type ReportCurve,
+  type ReportSection,
+  type Step,
+  whereMade,
+} from './model.ts'
 import { schemaShape } from './variables.ts'
 
 /** What an option may be. */

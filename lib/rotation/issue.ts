@@ -143,7 +143,7 @@ export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = {
   rollback: nothing,
   plan: () => 'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
   run: async ctx => {
-    const { checked, until } = await verifyStaged(
+    const { checked, until, certificates } = await verifyStaged(
       ctx,
       ctx.run,
       await stagedOf(ctx),
@@ -152,7 +152,8 @@ export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = {
       ({ authority }) => newAuthority(ctx, authority),
     )
     ctx.log(`${checked} certificates verified`)
-    return { until }
+    // The report sets them beside those that they replace.
+    return { until, certificates }
   },
 }
 

@@ -118,6 +118,11 @@ export async function noticed(ctx: RunContext<ObserveVariables> & WithProbes): P
         ? [['not seen', `the ${formatDuration(unseen)} from the first change until this part of the run`] as const]
         : []),
     ],
+    curves: [
+      ...(endpoint === undefined ? [] : seen.curvesOf(new URL(endpoint).host, endpoint)),
+      ...servers.flatMap(([name, address]) => seen.curvesOf(name, address)),
+      ...[...ctx.probes.inside].flatMap(([name, { address }]) => seen.curvesOf(name, address)),
+    ],
   }
   const counted = canaryReport(canariesBefore(ctx), await canaries(ctx))
   const calls = (kind: string, what: string): Row[] => {

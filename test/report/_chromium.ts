@@ -48,7 +48,14 @@ export async function startBrowser(path: string): Promise<Browser> {
   const child = spawn(
     path,
     [
-      ...['--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--no-first-run', '--disable-extensions'],
+      ...[
+        '--headless=new',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--hide-scrollbars',
+        '--no-first-run',
+        '--disable-extensions',
+      ],
       ...['--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--mute-audio'],
       ...['--remote-debugging-pipe', `--user-data-dir=${temporaryFolder('chromium')}`, 'about:blank'],
     ],
@@ -61,7 +68,8 @@ export async function startBrowser(path: string): Promise<Browser> {
       const { sessionId } = (await send('Target.attachToTarget', { targetId, flatten: true })) as { sessionId: string }
       const ask = (method: string, params: object = {}) => send(method, params, sessionId)
       await ask('Page.enable')
-      const metrics = (height: number) => ask('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: width < 600 })
+      const metrics = (height: number) =>
+        ask('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: width < 600 })
       await metrics(900)
       const features = [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }]
       await ask('Emulation.setEmulatedMedia', { media: print ? 'print' : '', features })

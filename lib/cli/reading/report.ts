@@ -19,10 +19,15 @@ const which = "its id, a part of it, 'last' (the last of a playbook), or the pat
 /** The command `rekey report`, for `lib/cli/main.ts` to mount. */
 export function reportCommand(): Command {
   return new Command('report')
-    .description('a run as one HTML file: what was done when, what was found, what users noticed; needs no network and no script')
+    .description(
+      'a run as one HTML file: what was done when, what was found, what users noticed; needs no network and no script',
+    )
     .argument('<run>', which)
     .option('-o, --output <file>', "where it is written, '-' for stdout; RUN.html in this folder where nothing is said")
-    .option('--against <run>', 'set another run beside it, as the rehearsal of this one: steps, durations, what was found differently')
+    .option(
+      '--against <run>',
+      'set another run beside it, as the rehearsal of this one: steps, durations, what was found differently',
+    )
     .action(async (reference: string, { output, against }: ReportOptions) => {
       const folder = findRun(reference, runsDirectory())
       const other = against === undefined ? undefined : findRun(against, runsDirectory())

@@ -105,8 +105,10 @@ class Server {
         }
         // 404: it looked, and there is none. 409: somebody else has written at the same moment. Only etcd can know either.
         question.answered = (status >= 200 && status < 300) || status === 404 || status === 409
-        if (question.answered) this.#current = identity
-        else question.reason = String(status)
+        if (question.answered) {
+          this.#current = identity
+          question.took = performance.now() - question.at
+        } else question.reason = String(status)
       },
     )
     // Whole, and not only its pieces: a server that sends a byte from time to time is of no use to anybody.

@@ -3,10 +3,11 @@ import { connect } from 'node:net'
 import { Worker } from 'node:worker_threads'
 import { ownModule } from '../../package.ts'
 import type { Host } from '../../playbook/host.ts'
-import type { HostSession } from '../../playbook/model.ts'
+import type { HostSession, ReportCurve } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import { apiServerPort } from '../layout/kubeadm/index.ts'
 import type { Asked, ProbeIdentity, ProberAnswer, ProberMessage, ProberOrders, Question } from './api-prober.ts'
+import { curveOf } from './curves.ts'
 import type { StandingKind, StandingQuestion } from './standing-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
@@ -44,6 +45,8 @@ export interface ProbeReport {
   readonly servers: ReadonlyMap<string, ServerGaps>
   /** What somebody saw who asks several of them, and takes whichever answers. */
   anyOf(addresses: readonly string[]): ServerGaps
+  /** How it went over time at an address, under the name that it is given. */
+  curvesOf(name: string, address: string): ReportCurve[]
 }
 
 /** Probes that are running. */
@@ -106,18 +109,23 @@ export function probeApis(
       }
       stopped = true
       const { asked, standing, origin } = await promise
-      return probeReport(asked, { standing, since: since === undefined ? undefined : since - origin })
+      return probeReport(asked, { standing, origin, since: since === undefined ? undefined : since - origin })
     },
   }
 }
 
 /**
  * @param asked by address, what was asked at the same moments of all
- * @param more what was asked over connections that stand, if anything; the moment before which all is told apart
+ * @param more what was asked over connections that stand, if anything; the moment before which all is told apart; the one, in milliseconds since
+ * 1970, from which all of them are counted
  */
 export function probeReport(
   asked: ReadonlyMap<string, readonly Question[]>,
-  { standing, since }: { standing?: ReadonlyMap<string, readonly StandingQuestion[]>; since?: number } = {},
+  {
+    standing,
+    since,
+    origin = 0,
+  }: { standing?: ReadonlyMap<string, readonly StandingQuestion[]>; since?: number; origin?: number } = {},
 ): ProbeReport {
   const ofAddress = (address: string, questions: readonly Question[]): ServerGaps => {
     const stood = standing?.get(address)
@@ -125,6 +133,13 @@ export function probeReport(
   }
   return {
     servers: new Map([...asked].map(([address, questions]) => [address, ofAddress(address, questions)])),
+    curvesOf: (name, address) => {
+      const all = [...(asked.get(address) ?? []), ...(standing?.get(address) ?? [])]
+      return curveKinds.flatMap(([kind, what]) => {
+        const own = all.filter(one => one.kind === kind)
+        return curveOf(`${name}: ${what}`, own, origin) ?? []
+      })
+    },
     anyOf: addresses => {
       const [first = [], ...others] = addresses.map(address => asked.get(address) ?? [])
       return serverGaps(
@@ -134,6 +149,14 @@ export function probeReport(
     },
   }
 }
+
+/** What curves are drawn of, and what it is called; a watch is asked too seldom for one. */
+const curveKinds = [
+  ['read', 'reads'],
+  ['write', 'writes'],
+  ['kept', 'kept alive'],
+  ['http2', 'HTTP/2'],
+] as const
 
 function serverGaps(asked: readonly Question[], since?: number): ServerGaps {
   const of = (kind: Question['kind']) =>

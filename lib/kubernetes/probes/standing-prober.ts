@@ -16,6 +16,8 @@ export interface Asked {
   /** When, in milliseconds. */
   at: number
   answered: boolean
+  /** Milliseconds until it was. */
+  took?: number
   /** Why not, as shortly as it can be said: `ECONNREFUSED`, `503`. */
   reason?: string
   /** It was under way when this machine was too busy to hear of an answer. */
@@ -128,7 +130,8 @@ export class StandingServer {
     }
     if (later) question.later = true
     question.answered = later || (status >= 200 && status < 300) || status === 404
-    if (!question.answered) question.reason = String(status)
+    if (question.answered) question.took = performance.now() - question.at
+    else question.reason = String(status)
   }
 
   #nextIdentity(): void {

@@ -221,7 +221,7 @@ function keysToRemove(
 /**
  * Checks what is staged on the host: the bytes are those that were rendered, each certificate came from the new CA, its key is
  * the one beside it, it says all that the old one says. Keys are compared by hash, and not read back.
- * @returns how many certificates, and until when the first of each component holds (ISO 8601)
+ * @returns how many certificates, until when the first of each component holds (ISO 8601), and what the files hold, by their names
  * @throws HostFailedError naming the file, and what is wrong with it
  */
 export async function verifyStaged(
@@ -231,7 +231,7 @@ export async function verifyStaged(
   specs: readonly CertificateSpec[],
   reading: MachineReading,
   authorityOf: (spec: CertificateSpec) => string,
-): Promise<{ checked: number; until: Record<string, string> }> {
+): Promise<{ checked: number; until: Record<string, string>; certificates: Record<string, string> }> {
   const content = new Map(
     staged.map(file => [file.path, typeof file.content === 'string' ? file.content : file.content.reveal()]),
   )
@@ -248,6 +248,9 @@ export async function verifyStaged(
   }
   let checked = 0
   const until: Record<string, string> = {}
+  const certificates = Object.fromEntries(
+    [...content].map(([path, text]) => [path, certificatesAlone(text)]).filter(([, pem]) => pem !== ''),
+  ) as Record<string, string>
   for (const spec of specs.filter(({ hosts }) => hosts.includes(host.name))) {
     const { place } = spec
     const lies = (named: string) => reading.files?.[named]?.real ?? named
@@ -270,11 +273,18 @@ export async function verifyStaged(
     const uncovered = spec.renamed ? missing.filter(what => !what.startsWith('CN ')) : missing
     if (uncovered.length > 0) wrong(path, `it lacks ${uncovered.join(', ')}`)
     checked++
+    // By the name that it was read by.
+    delete certificates[path]
+    certificates[place.kind === 'pair' ? place.certificate : place.path] = certificatesAlone(certificate)
     const ends = parseCertificate(certificate).notAfter.toISOString()
     if (!(spec.component in until) || ends < (until[spec.component] ?? '')) until[spec.component] = ends
   }
-  return { checked, until }
+  return { checked, until, certificates }
 }
+
+/** The certificates of a file, which may hold a key as well. */
+const certificatesAlone = (text: string) =>
+  (text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []).join('\n')
 
 function stamp(now: Date): string {
   return now.toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '-')

@@ -20,9 +20,13 @@ export function reports(parts: readonly Part[]): Content {
   return told.map(part => {
     const { sections, started } = part
     const suffix = told.length > 1 ? modes[started.mode] : ''
-    return sections.map(
-      section => html`<h3>${section.title}${suffix}</h3>${facts(section.rows)}${curves(section, part)}`,
-    )
+    // How long plays took, the timeline shows.
+    const titles = new Set(part.plays.map(({ title }) => title))
+    const isTimes = ({ rows }: (typeof sections)[number]) =>
+      rows.length > 0 && rows.every(([label]) => titles.has(label))
+    return sections
+      .filter(one => !isTimes(one))
+      .map(section => html`<h3>${section.title}${suffix}</h3>${facts(section.rows)}${curves(section, part)}`)
   })
 }
 
@@ -51,7 +55,7 @@ export function gates(story: RunStory): Content {
       html`${mark(worstOf(step.spans) ?? 'skipped', countsOf(step.spans))}`,
       found(step, play, story),
     ])
-    return html`<h3>${play.title}${modes[started.mode]} ${passed}</h3>${table(['What was looked at', 'Outcome', 'What it found'], rows)}`
+    return html`<h3>${play.title}${modes[started.mode]} ${passed}</h3><div class="gates">${table(['What was looked at', 'Outcome', 'What it found'], rows)}</div>`
   })
 }
 

@@ -7,7 +7,7 @@ import { type Content, Html, html } from './html.ts'
 import { page, type Section } from './page.ts'
 import { readStory } from './story/folder.ts'
 import { legend, timeline } from './timeline.ts'
-import { troubles } from './troubles.ts'
+import { troubles, troublesTitle } from './troubles.ts'
 import { momentOf } from './words.ts'
 
 /** What a report is made of. */
@@ -31,7 +31,8 @@ export async function htmlReport({ folder, against, now }: ReportOrders): Promis
   const several = parts.length > 1
   const sections: (readonly [string, string, Content])[] = [
     ['beside', `Beside ${other?.history.run ?? ''}`, other ? beside(story, other) : ''],
-    ['troubles', 'What did not end well', troubles(story)],
+    ['troubles', troublesTitle(story), troubles(story)],
+    ['origin', 'What was run, by whom, on what', origin(story)],
     ['told', 'What the playbook told at its end', reports(parts)],
     [
       'timeline',
@@ -42,7 +43,6 @@ export async function htmlReport({ folder, against, now }: ReportOrders): Promis
     ['certificates', 'Certificates before and after', certificates(story)],
     ['hosts', 'Hosts', hostTable(parts)],
     ['notices', 'Notices', notices(parts)],
-    ['origin', 'What was run, by whom, on what', origin(story)],
     ['evidence', 'Where this comes from', evidence(story)],
   ]
   const told = sections

@@ -24,18 +24,18 @@ code,.mono{overflow-wrap:anywhere}
 .verdict.bad{border-color:var(--bad);background:var(--bad-wash)}.verdict.unsure,.verdict.would{border-color:var(--unsure);background:var(--unsure-wash)}
 .verdict>p:first-child{font-size:1.15rem;font-weight:650;margin-top:0}.verdict>p:last-child{margin-bottom:0}
 .verdict pre{background:none;border:0;padding:.2rem 0;margin:.3rem 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:1px;background:var(--line);border:1px solid var(--line);border-radius:.4rem;overflow:hidden;margin:1.2rem 0;padding:0;list-style:none}
-.tiles li{background:var(--panel);padding:.7rem .9rem;min-width:0}.tiles b{display:block;font-size:1.35rem;line-height:1.25;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));border:1px solid var(--line);border-radius:.4rem;overflow:hidden;background:var(--panel);margin:1.2rem 0;padding:0;list-style:none}
+.tiles li{padding:.7rem .9rem;min-width:0;box-shadow:0 0 0 .5px var(--line)}.tiles b{display:block;font-size:1.35rem;line-height:1.25;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tiles span{color:var(--soft);font-size:.84rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;padding:0;margin:1rem 0 0;font-size:.92rem}
-dl{display:grid;grid-template-columns:minmax(7rem,12rem) minmax(0,1fr);gap:.35rem 1.2rem;margin:.8rem 0}
+dl{display:grid;grid-template-columns:minmax(7rem,16rem) minmax(0,1fr);gap:.35rem 1.2rem;margin:.8rem 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere;white-space:pre-line;min-width:0}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;font-size:.8rem;letter-spacing:.02em;white-space:nowrap}
 td.pre{white-space:pre-line}
 tr.same>*{color:var(--soft)}tr.differs>:first-child{box-shadow:inset .22rem 0 var(--unsure);padding-left:.7rem}
-.right{text-align:right}
+.gates table{table-layout:fixed}.gates th:first-child{width:36%}.gates th:nth-child(2){width:15%}.gates .mark{white-space:normal}.gates pre{margin:.15rem 0 .4rem;padding:.45rem .6rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--faint);border:1px solid var(--line);border-radius:.3rem;padding:.7rem .9rem;margin:.6rem 0;line-height:1.45}
 .mark{white-space:nowrap;font-weight:600}.mark b{display:inline-block;min-width:1.1em;text-align:center}
 .mark.ok{color:var(--ok)}.mark.changed{color:var(--changed)}.mark.skipped{color:var(--soft)}.mark.bad{color:var(--bad)}.mark.unsure{color:var(--unsure)}.mark.would{color:var(--would)}
@@ -72,7 +72,7 @@ footer{margin-top:3.5rem;border-top:1px solid var(--line);padding-top:1rem;color
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.6rem}
 table.wide,table.wide tbody,table.wide tr,table.wide td{display:block;width:100%}table.wide thead{display:none}
 table.wide tr{border-bottom:1px solid var(--line);padding:.5rem 0}table.wide td{border:0;padding:.08rem 0}table.wide td:empty{display:none}
-table.wide td[data-head]::before{content:attr(data-head) ": ";color:var(--soft);font-size:.84rem}.right{text-align:left}
+table.wide td[data-head]::before{content:attr(data-head) ": ";color:var(--soft);font-size:.84rem}
 }
 @media print{
 :root{--bg:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--faint:#f4f4f4;--ok:#2b7348;--changed:#1c5cab;--skipped:#6c7580;--bad:#b0241c;--unsure:#865600;--would:#6a3ca3;--wait:#999;--bad-wash:#fff;--ok-wash:#fff;--unsure-wash:#fff}

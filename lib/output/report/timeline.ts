@@ -46,6 +46,9 @@ function scaleOf({ from, to }: Part): Scale {
   return at => Math.min(100, Math.max(0, ((at - from) / length) * 100))
 }
 
+/** What takes no time at all is still there to be seen. */
+const widthOf = (from: number, to: number) => percent(Math.max(0.12, to - from))
+
 const percent = (value: number) => new Html(`${Number(value.toFixed(2))}%`)
 
 /** Milliseconds between two marks of an axis. */
@@ -100,7 +103,7 @@ function playRows(play: PlayStory, part: Part, scale: Scale): Content {
   const worst = worstOf(spans)
   const [sign, name] = worst ? [kindOf(worst).sign, kindOf(worst).name] : ['', 'skipped']
   const [x, width] = [scale(from), scale(to) - scale(from)]
-  const bar = html`<svg class="bar" height="6" aria-hidden="true"><rect class="${name}" x="${percent(x)}" y="1" width="${percent(width)}" height="4" rx="2"/></svg>`
+  const bar = html`<svg class="bar" height="6" aria-hidden="true"><rect class="${name}" x="${percent(x)}" y="1" width="${widthOf(0, width)}" height="4" rx="2"/></svg>`
   // What has nothing to tell on any host is left out of sight.
   const isTold = ({ spans: own }: StepStory) => own.some(({ outcome }) => outcome !== 'skipped')
   const [told, rest] = [play.steps.filter(isTold), play.steps.filter(one => !isTold(one))]
@@ -153,7 +156,7 @@ function namedLanes({ spans }: StepStory, hosts: readonly string[], part: Part, 
     const y = hosts.indexOf(span.host) * lane + 1
     const pause = part.pauses.get(span)
     const [x, end] = [scale(span.from), scale(span.to)]
-    return html`<rect class="${kindOf(span.outcome).name}" x="${percent(x)}" y="${y}" width="${percent(end - x)}" height="${height}"><title>${toldOf(span, pause)}</title></rect>${pause && html`<rect class="wait" x="${percent(end)}" y="${y + height / 2 - 0.5}" width="${percent(scale(pause.until) - end)}" height="1"/>`}`
+    return html`<rect class="${kindOf(span.outcome).name}" x="${percent(x)}" y="${y}" width="${widthOf(x, end)}" height="${height}"><title>${toldOf(span, pause)}</title></rect>${pause && html`<rect class="wait" x="${percent(end)}" y="${y + height / 2 - 0.5}" width="${percent(scale(pause.until) - end)}" height="1"/>`}`
   })
   return html`<svg class="bar" height="${hosts.length * lane + 1}" role="img" aria-label="${countsOf(spans)}">${drawn}</svg>`
 }

@@ -19,6 +19,10 @@ interface Trouble {
   readonly spans: readonly Span[]
 }
 
+/** What it is called: what was overcome later is not left to be done. */
+export const troublesTitle = ({ history }: RunStory) =>
+  history.finished?.outcome === 'done' ? 'What went wrong on the way' : 'What did not end well'
+
 /** What did not end well; nothing where all did. Failures that were ignored or rescued come last. */
 export function troubles(story: RunStory): Content {
   const all = story.parts.flatMap(({ plays, started }) =>

@@ -76,11 +76,13 @@ export const verifyStaged: StepDefinition<OnHost> = {
   run: async ctx => {
     const { rename, hashes = {} } = swapOf(ctx)
     const renewed = renewedOf(ctx)
+    const certificates: Record<string, string> = {}
     for (const path of rename) {
       const staged = stagedPath(path, ctx.run)
       // It may be in place already, where the run was gone on with.
       const text = await ctx.files.readText((await ctx.files.exists(staged)) ? staged : path)
       const held = certificatesWithin(text)
+      certificates[path] = held.join('\n')
       const old = held.some(pem => renewed.some(one => one.old === pem))
       if (sha256(text) === hashes[path] && !old && renewed.some(({ next }) => held.includes(next))) continue
       throw new HostFailedError(
@@ -92,6 +94,8 @@ export const verifyStaged: StepDefinition<OnHost> = {
       )
     }
     ctx.log(`${rename.length} files`)
+    // The report sets them beside those that they replace.
+    return { certificates }
   },
 }
 

@@ -45,7 +45,9 @@ const told: Partial<Record<RunEvent['kind'], z.ZodType>> = {
     operator: z.string(),
     check: z.boolean(),
     selection: selection.default({}),
-    plays: z.array(z.looseObject({ title: z.string(), tags: strings.optional(), hosts: strings, steps: z.array(step) })),
+    plays: z.array(
+      z.looseObject({ title: z.string(), tags: strings.optional(), hosts: strings, steps: z.array(step) }),
+    ),
     commit: z.string().default('unknown'),
     playbookFile: z.string().default(''),
     playbookHash: z.string().default(''),

@@ -85,8 +85,7 @@ export function printedInJournal(path: string, wanted: ReadonlySet<string>, most
     try {
       const { play, step, host, line } = JSON.parse(text) as Extract<RunEvent, { kind: 'step.output' }>
       const key = keyOf(play, { step, host })
-      if (wanted.has(key) && typeof line === 'string')
-        found.set(key, `${found.get(key) ?? ''}${line}\n`.slice(-most))
+      if (wanted.has(key) && typeof line === 'string') found.set(key, `${found.get(key) ?? ''}${line}\n`.slice(-most))
     } catch {
       // Whoever reads the run is told of lines that are damaged.
     }

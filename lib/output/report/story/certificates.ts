@@ -91,11 +91,15 @@ export function changesIn(sightings: readonly Sighting[]): Change[] {
     sightings.filter(({ name }) => name.startsWith('/')),
     ({ host, name }) => JSON.stringify([host, name]),
   )
+  const readBy = new Map<string, string>()
+  for (const { host, step } of sightings) if (!readBy.has(host)) readBy.set(host, step)
   const changes = [...files.values()].map((seen): Change => {
     const [first, last] = [seen[0]!, seen.at(-1)!]
-    const later = last.step === first.step ? undefined : last
+    // What was not there when the host was read is new.
+    const isNew = first.step !== readBy.get(first.host)
+    const later = last.step === first.step && !isNew ? undefined : last
     return {
-      ...{ name: first.name, hosts: [first.host], before: first.certificates },
+      ...{ name: first.name, hosts: [first.host], before: isNew ? [] : first.certificates },
       ...{ after: later?.certificates ?? [], afterStep: later?.step },
     }
   })

@@ -6,6 +6,8 @@ import type { Pause, PlayStory, Span, Waits } from './model.ts'
 const least = 100
 /** Milliseconds by which what ends a wait may be written down later than what comes of it. */
 const near = 5
+/** Ends that are looked at for a pause: of thousands of hosts, not all. */
+const mostLookedAt = 2_000
 
 /** What was waited for in the plays of a part, the longest first; and after which step a host stood still, until when. */
 export function waitingIn(plays: readonly PlayStory[]): { waits: Waits[]; pauses: Map<Span, Pause> } {
@@ -19,12 +21,12 @@ function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
   const ends = spans.toSorted((a, b) => a.to - b.to)
   const begun = play.from ?? Math.min(...spans.map(({ from }) => from))
   const found = new Map<Span, { hosts: Set<string>; total: number; longest: number }>()
-  for (const own of Map.groupBy(spans, ({ host }) => host).values()) {
+  for (const [host, own] of Map.groupBy(spans, ({ host }) => host)) {
     let free = begun
     let last: Span | undefined
     for (const span of own.toSorted((a, b) => a.from - b.from)) {
-      const cause = span.from - free >= least ? lastEnd(ends, span.from + near) : undefined
-      if (cause && cause.host !== span.host && cause.to > free) {
+      const cause = span.from - free >= least ? causeOf(ends, host, free, span.from + near) : undefined
+      if (cause) {
         const length = span.from - free
         const one = found.get(cause) ?? { hosts: new Set(), total: 0, longest: 0 }
         one.hosts.add(span.host)
@@ -39,13 +41,21 @@ function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
   return [...found].map(([of, { hosts, ...rest }]) => ({ of, play, hosts: hosts.size, ...rest }))
 }
 
-/** What ended last before a moment. */
-function lastEnd(ends: readonly Span[], at: number): Span | undefined {
+/** Of a host that was at work right before a moment, the step that took the most of the time since another one. */
+function causeOf(ends: readonly Span[], host: string, since: number, until: number): Span | undefined {
   let [low, high] = [0, ends.length]
   while (low < high) {
     const middle = (low + high) >> 1
-    if (ends[middle]!.to <= at) low = middle + 1
+    if (ends[middle]!.to <= until) low = middle + 1
     else high = middle
   }
-  return ends[low - 1]
+  const last = ends[low - 1]
+  if (!last || last.host === host || last.to <= since) return undefined
+  let [most, cause] = [0, last]
+  for (let index = low - 1; index >= Math.max(0, low - mostLookedAt) && ends[index]!.to > since; index--) {
+    const one = ends[index]!
+    const share = one.to - Math.max(one.from, since)
+    if (one.host === last.host && share > most) [most, cause] = [share, one]
+  }
+  return cause
 }

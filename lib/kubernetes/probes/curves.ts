@@ -1,0 +1,70 @@
+// What probes saw, over time: how often something was asked in each piece of it, what was not answered, how long the slowest answer took, and
+// every gap. For the report that draws it.
+import type { ReportCurve } from '../../playbook/model.ts'
+import type { Asked } from './standing-prober.ts'
+
+/** Pieces of a curve: a page is not much wider. */
+const mostPieces = 300
+const shortestPiece = 1_000
+/** Gaps of a curve that are kept, the longest. */
+const mostGaps = 100
+
+type Gap = ReportCurve['gaps'][number]
+
+/**
+ * The curve of what was asked, in the order in which it was; `undefined` of nothing. What this machine was too busy to hear of is left out.
+ * @param origin milliseconds since 1970 from which the questions are counted
+ */
+export function curveOf(label: string, all: readonly Asked[], origin: number): ReportCurve | undefined {
+  const asked = all.filter(({ answered, unheard }) => answered || !unheard)
+  const [first, last] = [asked[0], asked.at(-1)]
+  if (!first || !last) return undefined
+  const length = last.at - first.at
+  const every = Math.max(shortestPiece, Math.ceil(length / mostPieces / shortestPiece) * shortestPiece)
+  const pieces = Math.floor(length / every) + 1
+  const zeros = () => new Array<number>(pieces).fill(0)
+  const [count, failed, slowest] = [zeros(), zeros(), zeros()]
+  for (const { at, answered, took = 0 } of asked) {
+    // A watch that told of an error has the time of that, and may stand before its like.
+    const piece = Math.min(pieces - 1, Math.max(0, Math.floor((at - first.at) / every)))
+    count[piece]!++
+    if (!answered) failed[piece]!++
+    else slowest[piece] = Math.max(slowest[piece]!, Math.round(took))
+  }
+  return {
+    ...{ label, from: Math.round(origin + first.at), every, asked: count, failed },
+    ...(slowest.some(one => one > 0) && { slowest }),
+    gaps: gapsIn(asked, origin),
+  }
+}
+
+/** From the last question before a failure that was answered to the first one after it. */
+function gapsIn(asked: readonly Asked[], origin: number): Gap[] {
+  const gaps: Gap[] = []
+  let last = asked[0]?.at ?? 0
+  let reasons: string[] = []
+  const close = (at: number) => {
+    if (reasons.length === 0) return
+    const [from, to] = [Math.round(origin + last), Math.round(origin + at)]
+    gaps.push({ from, to, failed: reasons.length, reason: mostFrequent(reasons) })
+    reasons = []
+  }
+  for (const { at, answered, reason = 'no answer' } of asked) {
+    if (!answered) reasons.push(reason)
+    else {
+      close(at)
+      last = at
+    }
+  }
+  close(asked.at(-1)?.at ?? last)
+  return gaps
+    .sort((a, b) => b.to - b.from - (a.to - a.from))
+    .slice(0, mostGaps)
+    .sort((a, b) => a.from - b.from)
+}
+
+/** What is said most often, and how many other things are. */
+function mostFrequent(reasons: readonly string[]): string {
+  const counts = [...Map.groupBy(reasons, one => one)].sort(([, a], [, b]) => b.length - a.length)
+  return counts.map(([reason, all]) => `${all.length} ${reason}`).join(', ')
+}
