@@ -23,7 +23,7 @@ export function reportCommand(): Command {
       'a run as one HTML file: what was done when, what was found, what users noticed; needs no network and no script',
     )
     .argument('<run>', which)
-    .option('-o, --output <file>', "where it is written, '-' for stdout; RUN.html in this folder where nothing is said")
+    .option('-o, --output <file>', "where it is written, '-' for stdout; RUN.html here where nothing is said")
     .option(
       '--against <run>',
       'set another run beside it, as the rehearsal of this one: steps, durations, what was found differently',
