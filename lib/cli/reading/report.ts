@@ -19,9 +19,7 @@ const which = "its id, a part of it, 'last' (the last of a playbook), or the pat
 /** The command `rekey report`, for `lib/cli/main.ts` to mount. */
 export function reportCommand(): Command {
   return new Command('report')
-    .description(
-      'a run as one HTML file: what was done when, what was found, what users noticed; needs no network and no script',
-    )
+    .description('a run as one HTML file for operators and auditors, also beside another run')
     .argument('<run>', which)
     .option('-o, --output <file>', "where it is written, '-' for stdout; RUN.html here where nothing is said")
     .option(
