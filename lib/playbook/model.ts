@@ -44,6 +44,8 @@ export interface RunContext<Vars = Record<string, unknown>> {
   readonly mode: RunMode
   /** In `--check` nothing may be changed. */
   readonly check: boolean
+  /** Whether a lock may be taken from a run that is dead (`--take-lock`): for what a playbook itself locks. */
+  readonly takeLock?: boolean
   /** Aborted when the run is being stopped. */
   readonly signal: AbortSignal
   /** The hosts of a pattern, within `--limit`, in inventory order. */

@@ -25,6 +25,7 @@ export function runContext(
     vars: options.vars as Record<string, unknown>,
     mode: options.earlier?.mode ?? 'run',
     check: options.check ?? false,
+    takeLock: options.takeLock ?? false,
     signal,
     hosts: pattern => inventory.select(pattern).filter(({ name }) => !limit || limit.has(name)),
     on: async name => {

@@ -1,0 +1,40 @@
+// The cluster's instances, and which of them run with another configuration than their group has now.
+import { HostFailedError } from '../../errors.ts'
+import type { Context } from '../context.ts'
+import { kopsJson, listed } from './command.ts'
+
+/** An instance, as its cloud and kOps know it. */
+export interface Instance {
+  readonly id: string
+  readonly group: string
+  readonly needsUpdate: boolean
+}
+
+/**
+ * Reads the instances.
+ * @throws HostFailedError where there are none: kops would call a rolling update of nothing completed
+ */
+export async function readInstances(ctx: Context): Promise<Instance[]> {
+  const answer = await kopsJson(ctx, ['get', 'instances'], {
+    what: 'the cloud to name the cluster’s instances',
+    within: ctx.vars.update_within,
+  })
+  const found = listed(answer).map(one => {
+    const { id, status, instanceGroup } = one
+    if (typeof id !== 'string' || typeof status !== 'string') {
+      throw new HostFailedError(`'kops get instances' names one without an id or a status: ${JSON.stringify(one)}`, {
+        code: 'kops.unexpected-answer',
+      })
+    }
+    return { id, group: String(instanceGroup ?? ''), needsUpdate: /^needs[ _-]?update$/i.test(status) }
+  })
+  if (found.length > 0) return found
+  throw new HostFailedError('kops sees no instance of this cluster', {
+    code: 'kops.no-instances',
+    hint: 'See that the credentials are those of its account and region. Clusters of --cloud=metal can’t be rotated like this: kops replaces no machine there, and says that it has.',
+  })
+}
+
+/** `i-1 (nodes-a)`, with commas. */
+export const named = (instances: readonly Instance[]) =>
+  instances.map(({ id, group }) => (group === '' ? id : `${id} (${group})`)).join(', ')

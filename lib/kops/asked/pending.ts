@@ -1,0 +1,83 @@
+// What `kops update cluster` would change, from its dry run: the key pairs that are being rotated, and what others left behind.
+import { HostFailedError } from '../../errors.ts'
+import type { Context } from '../context.ts'
+import { kops } from './command.ts'
+
+/** One thing that would change. */
+export interface Pending {
+  readonly how: 'create' | 'modify' | 'delete'
+  readonly kind: string
+  readonly name: string
+  /** Those of its fields that would. */
+  readonly fields: readonly string[]
+}
+
+/**
+ * What follows from other key pairs, by kind, with the fields that may differ for them alone: what instances are told when they start, and what
+ * addons are told of CAs.
+ */
+const ofKeypairs: Readonly<Record<string, readonly string[] | 'any'>> = {
+  Keypair: 'any',
+  ManagedFile: ['Contents'],
+  MirrorKeystore: 'any',
+  LaunchTemplate: ['UserData'],
+  Instance: ['UserData'],
+  InstanceTemplate: ['Metadata'],
+  InstanceGroupManager: ['InstanceTemplate'],
+  VMScaleSet: ['UserData'],
+  ServerGroup: ['UserData'],
+}
+
+/** Whether that is what other key pairs bring with them. */
+export function isOfKeypairs({ how, kind, fields }: Pending): boolean {
+  const allowed = ofKeypairs[kind]
+  if (allowed === undefined) return false
+  if (allowed === 'any' || how === 'delete') return allowed === 'any' || kind.startsWith('LaunchTemplate')
+  return how === 'create' ? kind === 'InstanceTemplate' : fields.every(field => allowed.includes(field))
+}
+
+/**
+ * Has kops say what it would change.
+ * @throws HostFailedError where that can't be read
+ */
+export async function readPending(ctx: Context): Promise<Pending[]> {
+  const { stdout } = await kops(ctx, ['update', 'cluster'], {
+    what: 'the cloud to say what differs from the cluster’s specification',
+    within: ctx.vars.update_within,
+    shown: true,
+  })
+  return pendingOf(stdout)
+}
+
+/** The same from what it printed. */
+export function pendingOf(text: string): Pending[] {
+  const found: { how: Pending['how']; kind: string; name: string; fields: string[] }[] = []
+  let how: Pending['how'] | undefined
+  for (const line of text.split('\n')) {
+    how = (/^Will (create|modify|delete) (?:resources|items):/.exec(line)?.[1] as Pending['how'] | undefined) ?? how
+    const [, kind, name] = /^ {2}([A-Za-z]\w*)(?:\/| +)(\S.*)$/.exec(line) ?? []
+    if (how && kind && name) found.push({ how, kind, name, fields: [] })
+    const field = /^ {2}\t([A-Za-z]\w*)\s/.exec(`${line} `)?.[1]
+    if (field) found.at(-1)?.fields.push(field)
+  }
+  const isNothing = text.includes('No changes need to be applied')
+  if (isNothing !== (found.length === 0)) {
+    throw new HostFailedError(`what 'kops update cluster' would change can't be read: ${text.trim().slice(-600)}`, {
+      code: 'kops.unexpected-answer',
+    })
+  }
+  return found
+}
+
+/** Refuses what is not the key pairs': `update cluster --yes` would apply it, too. */
+export function refuseForeign(pending: readonly Pending[], hint: string): void {
+  const foreign = pending.filter(one => !isOfKeypairs(one))
+  if (foreign.length === 0) return
+  const lines = foreign.map(
+    ({ how, kind, name, fields }) => `  ${how} ${kind}/${name}${fields.length > 0 ? `: ${fields.join(', ')}` : ''}`,
+  )
+  throw new HostFailedError(`'kops update cluster --yes' would apply more than key pairs:\n${lines.join('\n')}`, {
+    code: 'kops.pending',
+    hint,
+  })
+}

@@ -1,0 +1,183 @@
+// What is asked of the API before a rotation goes further: whether whoever has this kubeconfig is let in, and sees whom it is to see.
+
+import { lookup } from 'node:dns/promises'
+import { existsSync } from 'node:fs'
+import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { HostFailedError } from '../errors.ts'
+import { kubernetesApi } from '../kubernetes/api/api.ts'
+import type { ApiCredentials } from '../kubernetes/api/kubeconfig.ts'
+import { waitFor } from '../operations/wait.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { kops } from './asked/command.ts'
+import { readKeyset } from './asked/keypairs.ts'
+import { exportKubeconfig, type Kubeconfig, keypairOf, readExported } from './asked/kubeconfigs.ts'
+import { credentials, type Exported, kubeconfigFile } from './asked/places.ts'
+import type { Context, End, Rotation } from './context.ts'
+import { isAboutUsers, passes, planned } from './plan.ts'
+
+/** How long the API may take to answer as it should: load balancers and names follow late. */
+const patience = 120_000
+
+/** Has kops validate the cluster: every machine there, every node Ready, every system pod. */
+export async function validate(ctx: Context): Promise<void> {
+  const { validate_within: within } = ctx.vars
+  await kops(ctx, ['validate', 'cluster', '--wait', `${Math.round(within / 1_000)}s`], {
+    what: 'the cluster to be valid',
+    within: within + 60_000,
+    shown: true,
+  })
+}
+
+/** The cluster must be well before anything is changed. */
+export const valid: StepDefinition<Context> = {
+  id: 'see-that-the-cluster-is-well',
+  ...{ readOnly: true, remember: true },
+  when: ({ vars }) => !vars.cloudonly,
+  run: validate,
+}
+
+/** At the end of a stage: the cluster is valid, and the API lets in who was let in before, and presents a CA's certificate that they trust. */
+export const holds = (end: End): StepDefinition<Rotation> => ({
+  id: `gate-${end}`,
+  readOnly: true,
+  when: ctx => passes(ctx, end) && !ctx.vars.cloudonly,
+  run: async ctx => {
+    await validate(ctx)
+    if (!isAboutUsers(ctx)) return
+    const names = { staged: ['before'], promoted: ['both', 'before'], distrusted: ['after'] } as const
+    const files = names[end].map(name => kubeconfigFile(ctx, name))
+    const trusted = await readExported(files.find(existsSync) ?? '')
+    const own = await readExported(credentials(ctx))
+    await letsIn(ctx, { ...own, authorities: trusted.authorities })
+    if (end === 'staged' || trusted.authorities.length === 0) return
+    const { primary } = await readKeyset(ctx, 'kubernetes-ca')
+    const [ca] = trusted.authorities.filter(one => keypairOf(one) === primary)
+    if (!ca)
+      return ctx.log(
+        `the kubeconfig holds no certificate by the id ${primary}: which CA the API presents was not looked at`,
+      )
+    await letsIn(ctx, { ...own, authorities: [ca] }, 'with the new CA alone')
+    // One that was exported after the promotion is the new CA's.
+    const stood = planned(ctx, 'kubernetes-ca')?.stage
+    if (end === 'distrusted' && (stood === 'resting' || stood === 'staged')) await refuses(ctx, own)
+  },
+})
+
+/** Every address of the API lets this admin in, and presents what these CAs signed. */
+async function letsIn(ctx: Context, kubeconfig: Kubeconfig, how = ''): Promise<void> {
+  await waitFor(
+    `the API to let in its admin ${how}`.trim(),
+    { within: patience, every: 2_000, signal: ctx.signal },
+    () =>
+      atEachAddress(kubeconfig, async api => {
+        await api.get('/api/v1/nodes?limit=1')
+      }),
+  )
+}
+
+/** The admin credential of before must be refused at every address: what it was signed with is not trusted any more. */
+async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
+  const { certificate, key } = await readExported(kubeconfigFile(ctx, 'before'))
+  await waitFor(
+    'the API to refuse the admin credential of before',
+    { within: patience, every: 2_000, signal: ctx.signal },
+    () =>
+      atEachAddress(own, async (api, address) => {
+        const status = await api.statusOf('/api/v1/nodes?limit=1', { certificate, key })
+        if (status !== 401) throw new HostFailedError(`${address} answered ${status}`, { code: 'kops.still-trusted' })
+      }),
+  )
+}
+
+async function atEachAddress(
+  { server, authorities, certificate, key }: Kubeconfig,
+  ask: (api: ReturnType<typeof kubernetesApi>, address: string) => Promise<void>,
+): Promise<true> {
+  const { hostname, port } = new URL(server)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  for (const { address } of await lookup(host, { all: true })) {
+    const ca = authorities.map(String).join('')
+    // A load balancer with a certificate of its own has its own name, and is trusted as any machine is.
+    const name = ca === '' ? host : undefined
+    const who = { ...(ca === '' ? {} : { ca }), certificate, key } as Omit<ApiCredentials, 'server'>
+    const api = kubernetesApi(() => opened(address, Number(port || 443)), who, name)
+    try {
+      await ask(api, address)
+    } finally {
+      api.close()
+    }
+  }
+  return true
+}
+
+function opened(host: string, port: number): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, timeout: 10_000 })
+    socket.once('connect', () => {
+      socket.setTimeout(0)
+      resolve(socket)
+    })
+    socket.once('timeout', () => socket.destroy(new Error(`no answer from ${host}:${port} within 10 s`)))
+    socket.once('error', reject)
+  })
+}
+
+/** Exports the admin credential and the trust of before: what kops is called with, and what is handed out again on the way back. */
+export const exportBefore: StepDefinition<Context> = {
+  id: 'export-the-kubeconfig-of-before',
+  ...{ readOnly: true, remember: true },
+  run: async ctx => {
+    requireLongAdmin(ctx)
+    await exportKubeconfig(ctx, 'before', true)
+  },
+}
+
+/** An admin credential that ends in the middle of a rolling update ends that, too. */
+function requireLongAdmin({ vars: { admin, roll_within: within } }: Context): void {
+  if (admin > within) return
+  throw new HostFailedError('an admin credential would end before a rolling update does', {
+    code: 'kops.admin-too-short',
+    hint: `Let it live longer than roll_within: -e admin=${Math.ceil((2 * within) / 3_600_000)}h`,
+  })
+}
+
+/** Exports a kubeconfig for people, where the CA of the API is rotated. Only files of the run's folder are written. */
+const handOut = (
+  id: string,
+  stages: readonly End[],
+  name: Exported,
+  check: (said: Kubeconfig) => void = () => {},
+): StepDefinition<Rotation> => ({
+  id,
+  when: ctx => stages.some(end => passes(ctx, end)) && isAboutUsers(ctx),
+  plan: ctx => `kops export kubecfg, to ${kubeconfigFile(ctx, name)}`,
+  run: async ctx => {
+    const said = await exportKubeconfig(ctx, name, true)
+    check(said)
+    ctx.log(`to be handed out: ${kubeconfigFile(ctx, name)}`)
+    return { file: kubeconfigFile(ctx, name), authorities: said.authorities.map(keypairOf) }
+  },
+  rollback: ctx => ctx.log(`to be handed out again: ${kubeconfigFile(ctx, 'before')}`),
+})
+
+/** With the old CA and the new one: for every client of the API, before anything is promoted. */
+export const handOutBoth = handOut('export-both-cas', ['staged', 'promoted'], 'both', ({ authorities }) => {
+  if (authorities.length !== 1) return
+  throw new HostFailedError('the kubeconfig holds one CA, where there are two', {
+    code: 'kops.not-staged',
+    hint: 'See whether the new key pair is trusted: kops get keypairs kubernetes-ca --distrusted',
+  })
+})
+
+/** With an admin credential of the new CA: the one of before ends with its CA. */
+export const handOutAdmin = handOut('export-the-admin-credential', ['promoted'], 'admin')
+
+/** With the new CA alone. */
+export const handOutAfter = handOut('export-the-new-ca-alone', ['distrusted'], 'after', ({ authorities }) => {
+  if (authorities.length <= 1) return
+  throw new HostFailedError(`the kubeconfig holds ${authorities.length} CAs, where one is left`, {
+    code: 'kops.still-trusted',
+    hint: 'Distrust the others by id: kops get keypairs kubernetes-ca --distrusted',
+  })
+})

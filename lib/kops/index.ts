@@ -1,0 +1,11 @@
+// The door `rekey/kops`: clusters of kOps, rotated by its own command line, with the gates that it lacks.
+export { type Context, type Rotation, type RotationVariables, rotationVariables, variables } from './context.ts'
+export { exportBefore, handOutAdmin, handOutAfter, handOutBoth, holds, valid } from './gates.ts'
+export { noteKeysets } from './plan.ts'
+export { mayRotate, nameScalers, ownVersion } from './preflight.ts'
+export { report } from './report.ts'
+export { openServices } from './services.ts'
+export { notePromoted, soak } from './soak.ts'
+export { roll, update } from './update.ts'
+export { create, distrust, each, promote } from './verbs.ts'
+export { wayBack } from './way-back.ts'

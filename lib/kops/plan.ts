@@ -1,0 +1,112 @@
+// Which keysets a rotation takes through which stages: noted once, before anything is changed, from how they stand.
+import { HostFailedError, RekeyError } from '../errors.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { readInstances } from './asked/instances.ts'
+import { type Keyset, knownKeysets, readKeysets, type Stage, stageOf } from './asked/keypairs.ts'
+import { isOfKeypairs, readPending, refuseForeign } from './asked/pending.ts'
+import { type End, ends, goesOnTo, type Rotation } from './context.ts'
+
+/** A keyset that is rotated. */
+export interface Planned {
+  readonly name: string
+  /** Where it stood; `distrusted` where the old ones are, and that waits to be rolled out. */
+  readonly stage: Stage | 'distrusted'
+  /** The key pairs that are to be distrusted in the end: at the beginning the primary, and whatever is older. */
+  readonly former: readonly string[]
+}
+
+/** What a run goes by. */
+export interface Plan {
+  readonly keysets: readonly Planned[]
+  /** Those that rest, where others have been promoted: they are through already. */
+  readonly through: readonly string[]
+  /** Whether instances were behind, or changes pending, as a stage leaves them that was cut off: that stage is brought to its end. */
+  readonly unfinished: boolean
+}
+
+const planStep = 'read-the-keysets'
+
+/** Notes how the keysets stand. Refuses what was begun and can't be told apart, and changes of others that would be applied on the way. */
+export const noteKeysets: StepDefinition<Rotation> = {
+  id: planStep,
+  ...{ readOnly: true, remember: true },
+  run: async ctx => {
+    const all = await readKeysets(ctx)
+    const wanted = wantedOf(ctx.vars.keysets, [...all.keys()])
+    const sets = wanted.map(name => all.get(name) as Keyset)
+    const stages = new Map(sets.map(set => [set.name, stageOf(set)]))
+    for (const { name, primary } of sets) ctx.log(`${name}: ${stages.get(name)}, primary ${primary}`)
+    const begun = [...stages.values()].some(stage => stage !== 'resting')
+    const unfinished = await wasCutOff(ctx, sets, begun)
+    const isThrough = ({ name, distrusted }: Keyset) =>
+      stages.get(name) === 'resting' &&
+      ([...stages.values()].includes('promoted') || (unfinished && !begun && distrusted.length === 0))
+    const keysets = sets
+      .filter(set => !isThrough(set))
+      .map(({ name, primary, older, distrusted }): Planned => {
+        const stage = stages.get(name) as Stage
+        if (unfinished && !begun) return { name, stage: 'distrusted', former: distrusted }
+        return { name, stage, former: stage === 'promoted' ? older : [...older, primary] }
+      })
+    return { keysets, through: sets.filter(isThrough).map(({ name }) => name), unfinished } satisfies Plan
+  },
+}
+
+/** Whether what is pending is that of a stage that was cut off; what is anybody else's stops the run. */
+async function wasCutOff(ctx: Rotation, sets: readonly Keyset[], begun: boolean): Promise<boolean> {
+  const pending = await readPending(ctx)
+  const hint =
+    'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.'
+  refuseForeign(pending, hint)
+  const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
+  if (pending.length === 0 && behind.length === 0) return false
+  // What was distrusted last may have been on its way.
+  const wasDistrusted = sets.some(({ distrusted }) => distrusted.length > 0)
+  if (begun || (wasDistrusted && pending.every(isOfKeypairs))) {
+    ctx.log('a stage was not brought to its end: key pairs wait to be rolled out')
+    return true
+  }
+  throw new HostFailedError(
+    pending.length > 0
+      ? `key pairs wait to be rolled out that no rotation has made: ${pending.map(({ kind, name }) => `${kind}/${name}`).join(', ')}`
+      : `${behind.length} instances run with another configuration than their groups have: ${behind.map(({ id }) => id).join(', ')}`,
+    { code: 'kops.pending', hint },
+  )
+}
+
+function wantedOf(said: string, there: readonly string[]): string[] {
+  const known = new Set<string>(knownKeysets)
+  const names = said === 'all' ? there : said.split(',').map(name => name.trim())
+  const unknown = names.filter(name => !there.includes(name) || !known.has(name))
+  if (unknown.length === 0 && names.length > 0) return [...new Set(names)].sort()
+  throw new RekeyError(`there is no keyset ${unknown.join(', ')} that rekey rotates in this cluster`, {
+    code: 'kops.no-keyset',
+    hint: `It has: ${there.filter(name => known.has(name)).join(', ') || 'none'}. Name them with -e keysets=….`,
+  })
+}
+
+/** What the run noted. Throws where it has not, as with --start-at-step. */
+export function planOf(ctx: Pick<Rotation, 'registered'>): Plan {
+  const plan = ctx.registered<Plan>(planStep)
+  if (plan) return plan
+  throw new HostFailedError('the run has not read the keysets', {
+    code: 'kops.no-plan',
+    hint: `Its step '${planStep}' can't be left out.`,
+  })
+}
+
+/** A keyset of the plan, or undefined where it is none. */
+export const planned = (ctx: Pick<Rotation, 'registered'>, name: string): Planned | undefined =>
+  planOf(ctx).keysets.find(one => one.name === name)
+
+const order = ['resting', ...ends]
+
+/** Whether a run goes through a stage: some keyset has not come to it, or it was cut off there. */
+export function passes(ctx: Pick<Rotation, 'registered' | 'vars' | 'check'>, end: End): boolean {
+  if (!goesOnTo(end)(ctx)) return false
+  const { keysets, unfinished } = planOf(ctx)
+  return keysets.some(({ stage }) => order.indexOf(stage) < order.indexOf(end) || (unfinished && stage === end))
+}
+
+/** Whether the CA that users of the API go by is among those that are rotated. */
+export const isAboutUsers = (ctx: Pick<Rotation, 'registered'>): boolean => planned(ctx, 'kubernetes-ca') !== undefined

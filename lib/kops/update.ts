@@ -1,0 +1,137 @@
+// What brings key pairs to the instances: `update cluster`, looked through before it is applied, and rolling updates, seen to have replaced what
+// was to be replaced.
+import { HostFailedError } from '../errors.ts'
+import { probeApis } from '../kubernetes/probes/probes.ts'
+import { formatDuration } from '../playbook/duration.ts'
+import type { StepDefinition } from '../playbook/model.ts'
+import { unchanged } from '../playbook/model.ts'
+import { kops } from './asked/command.ts'
+import { named, readInstances } from './asked/instances.ts'
+import { readExported } from './asked/kubeconfigs.ts'
+import { readPending, refuseForeign } from './asked/pending.ts'
+import { credentials } from './asked/places.ts'
+import type { Context, End, Rotation } from './context.ts'
+import { passes } from './plan.ts'
+
+/** The instances when a stage was brought to the cloud. */
+export interface Updated {
+  readonly all: readonly string[]
+  /** Those that are to be replaced. */
+  readonly due: readonly string[]
+}
+
+const whatToRoll =
+  'Look at kops get instances, and at what the instances run with. Going on to distrust from here has ended clusters: where they are behind all the same, kops rolling-update cluster --cloudonly --force --yes replaces them.'
+
+/** Looks through what would be applied, applies it, and notes which instances are behind now. */
+export async function applyUpdate(ctx: Context): Promise<Updated> {
+  refuseForeign(
+    await readPending(ctx),
+    'Somebody changed the cluster’s specification in the middle of the rotation: take that back, or apply it by itself; then: rekey resume.',
+  )
+  await kops(ctx, ['update', 'cluster', '--yes'], {
+    what: 'the cloud to take what the key pairs change',
+    within: ctx.vars.update_within,
+    shown: true,
+  })
+  const all = await readInstances(ctx)
+  return { all: all.map(({ id }) => id), due: all.filter(({ needsUpdate }) => needsUpdate).map(({ id }) => id) }
+}
+
+/** Applies a stage. Where no instance is behind after it, kops has not seen the change, and nobody goes on. */
+export const update = (end: End): StepDefinition<Rotation> => ({
+  id: `update-${end}`,
+  when: ctx => passes(ctx, end),
+  plan: () => 'kops update cluster --yes',
+  run: async ctx => {
+    const updated = await applyUpdate(ctx)
+    if (updated.due.length > 0) return updated
+    throw new HostFailedError(`no instance needs an update after key pairs were ${end}`, {
+      code: 'kops.nothing-due',
+      hint: whatToRoll,
+    })
+  },
+})
+
+/** How many rolling updates it may take until nobody joins with the old configuration any more. */
+const mostRounds = 3
+
+/** Replaces every instance that is behind, and sees that each is another one now. */
+export const roll = (end: End): StepDefinition<Rotation> => ({
+  id: `roll-${end}`,
+  when: ctx => passes(ctx, end),
+  plan: () => 'kops rolling-update cluster --yes',
+  run: async ctx => {
+    const updated = ctx.registered<Updated>(`update-${end}`)
+    if (updated === undefined) throw new HostFailedError(`'update-${end}' was left out`, { code: 'kops.no-plan' })
+    return rollOut(ctx, updated)
+  },
+})
+
+/**
+ * Rolling updates until no instance is behind.
+ * @param force whether all are replaced, whatever kops thinks of them
+ */
+export async function rollOut(ctx: Context, { all, due }: Updated, force = false) {
+  const known = new Set(all)
+  const toGo = force ? all : due
+  let rounds = 0
+  for (;;) {
+    const now = await readInstances(ctx)
+    const there = new Set(now.map(({ id }) => id))
+    const left = toGo.filter(id => there.has(id))
+    const behind = now.filter(({ needsUpdate }) => needsUpdate)
+    if (left.length === 0 && behind.length === 0) break
+    const joined = behind.filter(({ id }) => !known.has(id))
+    if (joined.length > 0)
+      ctx.log(`joined in the middle of the stage, with the configuration of before: ${named(joined)}`)
+    if (rounds === mostRounds || (rounds > 0 && left.length > 0))
+      throw notReplaced(
+        now.filter(({ id }) => left.includes(id)),
+        behind,
+      )
+    for (const { id } of now) known.add(id)
+    await rollOnce(ctx, force && rounds === 0)
+    rounds++
+  }
+  return rounds === 0 ? unchanged({ rounds }) : { rounds }
+}
+
+function notReplaced(left: Parameters<typeof named>[0], behind: Parameters<typeof named>[0]) {
+  return left.length > 0
+    ? new HostFailedError(`kops calls the rolling update completed, and these were not replaced: ${named(left)}`, {
+        code: 'kops.not-replaced',
+        hint: whatToRoll,
+      })
+    : new HostFailedError(`instances go on joining with the configuration of before: ${named(behind)}`, {
+        code: 'kops.joining',
+        hint: 'Stop what scales the cluster (cluster-autoscaler, Karpenter, scheduled scaling), and go on: rekey resume.',
+      })
+}
+
+/** One rolling update, with the API asked all the while as its users do. */
+async function rollOnce(ctx: Context, force: boolean): Promise<void> {
+  const { cloudonly, rolling_flags: more, roll_within: within } = ctx.vars
+  const flags = [
+    ...(cloudonly ? ['--cloudonly'] : []),
+    ...(force ? ['--force'] : []),
+    ...more.split(/\s+/).filter(Boolean),
+  ]
+  const { server, certificate = '', key = '' } = await readExported(credentials(ctx))
+  const probes = cloudonly ? undefined : probeApis([server], [{ certificate, key }])
+  try {
+    await kops(ctx, ['rolling-update', 'cluster', ...flags, '--yes'], {
+      what: 'every instance that is behind to be replaced',
+      within,
+      shown: true,
+    })
+  } finally {
+    const seen = (await probes?.stop())?.servers.get(server)?.read
+    if (seen) {
+      const { calls, failures, longest } = seen
+      const gap =
+        failures === 0 ? 'each was answered' : `${failures} failed, for ${formatDuration(longest)} at the longest`
+      ctx.log(`the API was asked ${calls} times meanwhile: ${gap}`)
+    }
+  }
+}
