@@ -20,7 +20,13 @@ const placeOf = file => {
 await makeAvaInOne()
 
 export default {
-  files: ['test/**/*.test.ts', '!test/lab/**', '!test/ssh/**', '!test/inventory/random/random.test.ts'],
+  files: [
+    'test/**/*.test.ts',
+    '!test/lab/**',
+    '!test/ssh/**',
+    '!test/kops/**',
+    '!test/inventory/random/random.test.ts',
+  ],
   extensions: ['ts'],
   nodeArguments: ['--import=./test/_quick-start.js'],
   sortTestFiles: (one, other) => placeOf(one) - placeOf(other) || (one < other ? -1 : 1),

@@ -32,7 +32,7 @@ export async function resolveVariables(
 ): Promise<unknown> {
   const names = variableNames(playbook)
   for (const name of extra) {
-    if (names.includes(name) || isKnown(name) || name.startsWith('ansible_')) continue
+    if (names.includes(name) || isKnown(name) || name.startsWith('ansible_') || name === 'rekey_directory') continue
     throw new RekeyError(`-e ${name}: ${playbook.name} has no such variable${suggestion(name, names)}`, {
       code: 'playbook.unknown-variable',
       hint: `It takes: ${names.join(', ') || 'none'}.`,

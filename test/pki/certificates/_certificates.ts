@@ -29,6 +29,8 @@ export interface Ask {
   notBefore?: Date
   notAfter?: Date
   extensions?: x509.Extension[]
+  /** Hexadecimal; a random one where nothing is said. */
+  serial?: string
   /** Of this key, and not of a fresh one. */
   keys?: webcrypto.CryptoKeyPair
 }
@@ -46,6 +48,7 @@ export async function issue({
   const keys =
     rest.keys ?? ((await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair)
   const certificate = await x509.X509CertificateGenerator.create({
+    ...(rest.serial === undefined ? {} : { serialNumber: rest.serial }),
     subject: name,
     issuer: issuer ? issuer.certificate.subject : name,
     publicKey: keys.publicKey,

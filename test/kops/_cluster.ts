@@ -1,0 +1,233 @@
+// A kOps cluster for a test: its state store in a folder, the stand-in for kops, an API server that presents and trusts what the instances were
+// told last, and rekey run over it.
+import 'reflect-metadata'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type ServerOptions } from 'node:https'
+import { createServer as createTcp } from 'node:net'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
+import { SubjectAlternativeNameExtension } from '@peculiar/x509'
+import type { ExecutionContext } from 'ava'
+import { temporaryFolder } from '../_temporary.ts'
+import { type Issued, issue } from '../pki/certificates/_certificates.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+export const standIn = join(import.meta.dirname, 'stand-in.js')
+export const cluster = 'test.k8s.local'
+
+/** The state of the stand-in; a test may change it between two calls. */
+export interface State {
+  version: string
+  clock: string
+  keysets: Record<string, { primary: string; items: { id: string; distrusted?: string }[] }>
+  instances: { id: string; group: string; role: string; hash: string }[]
+  knobs: Record<string, unknown>
+  spec: Record<string, unknown>
+  groups: unknown[]
+  secrets: Record<string, string>
+  foreign?: boolean
+  kill?: { at: number; when: 'before' | 'after' }
+  [more: string]: unknown
+}
+
+/** What came of a command of rekey. */
+export interface Called {
+  readonly code: number | null
+  readonly out: string
+}
+
+export interface Bench {
+  readonly folder: string
+  /** Where it may be copied from, and put back: the state store and rekey's own state. */
+  readonly kept: string
+  state(): State
+  change(change: (state: State) => void): void
+  /** The calls of kops so far, with their flags. */
+  calls(): string[]
+  rekey(...args: string[]): Promise<Called>
+  run(playbook: string, ...args: string[]): Promise<Called>
+  /** What is trusted of a keyset, the primary marked by a star, oldest first. */
+  trusted(keyset?: string): string[]
+  /** The file of a kubeconfig of the last run. */
+  kubeconfig(name: string): string
+  authoritiesIn(name: string): number
+  close(): void
+}
+
+const first = 7_713_272_286_921_920_551_637_815_766n
+const idOf = (index: number) => (first + BigInt(index) * 1_000_000_000_000n).toString()
+
+interface Authority {
+  readonly id: string
+  readonly ca: Issued
+  readonly server: Issued
+  readonly admin: Issued
+}
+let authorities: Promise<Authority[]> | undefined
+
+/** CAs by the ids that the stand-in gives: the oldest is for a clock that is behind. Made once for all tests of a file. */
+function makeAuthorities(): Promise<Authority[]> {
+  authorities ??= Promise.all(
+    [0, 1, 2, 3, 4].map(async index => {
+      const id = idOf(index)
+      const hex = BigInt(id).toString(16)
+      const ca = await issue({ name: `CN=kubernetes-ca`, ca: true, serial: hex.length % 2 ? `0${hex}` : hex })
+      const names = new SubjectAlternativeNameExtension([
+        { type: 'dns', value: 'kubernetes.default.svc' },
+        { type: 'ip', value: '127.0.0.1' },
+      ])
+      const server = await issue({ name: 'CN=kubernetes-master', issuer: ca, extensions: [names] })
+      return { id, ca, server, admin: await issue({ name: 'O=system:masters, CN=admin', issuer: ca }) }
+    }),
+  )
+  return authorities
+}
+
+/** Makes a cluster with the given keysets at rest, and one control plane and two nodes. */
+export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca', 'service-account']): Promise<Bench> {
+  const all = await makeAuthorities()
+  const kept = temporaryFolder('kops')
+  const store = join(kept, 'store')
+  mkdirSync(join(store, 'cas'), { recursive: true })
+  mkdirSync(join(store, cluster))
+  writeFileSync(join(store, cluster, 'kops-version.txt'), '1.36.2')
+  for (const { id, ca, admin } of all) {
+    writeFileSync(join(store, 'cas', `${id}.pem`), ca.pem)
+    writeFileSync(join(store, 'cas', `${id}-admin.pem`), admin.pem)
+    writeFileSync(join(store, 'cas', `${id}-admin-key.pem`), admin.keyPem)
+  }
+  const file = join(store, 'stand-in.json')
+  const state = () => JSON.parse(readFileSync(file, 'utf8')) as State
+  const api = await startApi(all, () => state()['live'] as Live)
+  const primary = idOf(1)
+  const begun: State = {
+    version: '1.36.2',
+    clock: idOf(5),
+    keysets: Object.fromEntries(keysets.map(name => [name, { primary, items: [{ id: primary }] }])),
+    pool: [idOf(0), idOf(2), idOf(3), idOf(4)],
+    instances: [
+      { id: 'i-cp', group: 'control-plane-test', role: 'control-plane', hash: '' },
+      { id: 'i-a', group: 'nodes-test', role: 'nodes', hash: '' },
+      { id: 'i-b', group: 'nodes-test', role: 'nodes', hash: '' },
+    ],
+    applied: {},
+    live: { primary, trusted: [primary] },
+    knobs: {},
+    spec: { encryptionConfig: true },
+    groups: [{ metadata: { name: 'nodes-test' }, spec: { role: 'Node', minSize: 2, maxSize: 2 } }],
+    secrets: {},
+    server: `https://127.0.0.1:${api.port}`,
+  }
+  writeFileSync(file, JSON.stringify(begun))
+  const env = {
+    ...process.env,
+    ...{ XDG_STATE_HOME: join(kept, 'state'), NO_COLOR: '1', FORCE_COLOR: undefined },
+  }
+  // As it was brought up: nothing pending, nothing behind.
+  await ended(
+    spawn(process.execPath, [standIn, 'update', 'cluster', '--yes', '--name', cluster, '--state', `file://${store}`]),
+  )
+  const change = (how: (state: State) => void) => {
+    const next = state()
+    how(next)
+    writeFileSync(file, JSON.stringify(next))
+  }
+  change(next => {
+    for (const one of next.instances) one.hash = (next['applied'] as Record<string, string>)[one.role] ?? ''
+  })
+  writeFileSync(join(store, 'calls.log'), '')
+  const rekey = async (...args: string[]): Promise<Called> => {
+    const child = spawn(process.execPath, [join(root, 'bin', 'rekey'), ...args, '--output', 'plain'], {
+      ...{ cwd: kept, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
+    })
+    writeFileSync(join(store, 'pid'), String(child.pid))
+    return ended(child)
+  }
+  const runFolder = () => {
+    const runs = join(kept, 'state', 'rekey', 'runs')
+    const last =
+      readdirSync(runs)
+        .filter(name => /^\d{8}-/.test(name))
+        .sort()
+        .at(-1) ?? ''
+    return join(runs, last)
+  }
+  const bench: Bench = {
+    ...{ folder: store, kept, state, change, rekey },
+    calls: () => readFileSync(join(store, 'calls.log'), 'utf8').split('\n').filter(Boolean),
+    run: (playbook, ...args) =>
+      rekey(
+        ...['run', playbook, '-e', `cluster=${cluster}`, '-e', `state=file://${store}`, '-e', `kops_binary=${standIn}`],
+        ...['-e', `rekey_directory=${kept}/host`, ...args],
+      ),
+    trusted: (keyset = 'kubernetes-ca') => {
+      const set = state().keysets[keyset]!
+      return set.items
+        .filter(item => !item.distrusted)
+        .map(
+          ({ id }) =>
+            `${keyset === 'kubernetes-ca' ? all.findIndex(one => one.id === id) : id}${id === set.primary ? '*' : ''}`,
+        )
+        .sort()
+    },
+    kubeconfig: name => join(runFolder(), 'kubeconfigs', `${name}.conf`),
+    authoritiesIn: name => {
+      const config = JSON.parse(readFileSync(bench.kubeconfig(name), 'utf8')) as {
+        clusters: [{ cluster: { 'certificate-authority-data': string } }]
+      }
+      const text = Buffer.from(config.clusters[0].cluster['certificate-authority-data'], 'base64').toString('utf8')
+      return text.split('-----BEGIN CERTIFICATE-----').length - 1
+    },
+    close: () => api.close(),
+  }
+  t.teardown(bench.close)
+  return bench
+}
+
+function ended(child: ChildProcess): Promise<Called> {
+  let out = ''
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', chunk => (out += chunk))
+  return new Promise(resolve => child.on('close', code => resolve({ code, out })))
+}
+
+interface Live {
+  readonly primary: string
+  readonly trusted: readonly string[]
+}
+
+/** An API server as instances run it: it presents a certificate of the CA that signs, and knows clients of those that are trusted. */
+async function startApi(all: readonly Authority[], live: () => Live): Promise<{ port: number; close(): void }> {
+  const optionsOf = ({ primary, trusted }: Live): ServerOptions => {
+    const own = all.find(({ id }) => id === primary)!
+    return {
+      ...{ cert: own.server.pem, key: own.server.keyPem, requestCert: true, rejectUnauthorized: false },
+      ca: all.filter(({ id }) => trusted.includes(id)).map(({ ca }) => ca.pem),
+    }
+  }
+  const server = createServer({ requestCert: true, rejectUnauthorized: false }, (request, response) => {
+    request.resume()
+    const known = (request.socket as TLSSocket).authorized
+    response.writeHead(known ? 200 : 401, { 'content-type': 'application/json' })
+    response.end(
+      known ? '{"kind":"NodeList","apiVersion":"v1","items":[]}' : '{"kind":"Status","message":"Unauthorized"}',
+    )
+  })
+  const sockets = new Set<{ destroy(): void }>()
+  const outside = createTcp(socket => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket)).on('error', () => {})
+    server.setSecureContext(optionsOf(live()))
+    server.emit('connection', socket)
+  })
+  server.on('tlsClientError', () => {})
+  await new Promise<void>(resolve => outside.listen(0, '127.0.0.1', resolve))
+  outside.unref()
+  return {
+    port: (outside.address() as { port: number }).port,
+    close: () => {
+      for (const socket of sockets) socket.destroy()
+      outside.close()
+    },
+  }
+}

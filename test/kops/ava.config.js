@@ -1,0 +1,14 @@
+// Rotations of kOps clusters, by a stand-in for kops: `npm run test:kops`.
+import { makeAvaInOne } from '../_ava-in-one.js'
+
+await makeAvaInOne()
+
+export default {
+  files: ['test/kops/**/*.test.ts'],
+  extensions: ['ts'],
+  nodeArguments: ['--import=./test/_quick-start.js'],
+  concurrency: 2,
+  // docs/testing.md says why not.
+  workerThreads: false,
+  timeout: '5m',
+}
