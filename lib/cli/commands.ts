@@ -113,6 +113,12 @@ export const commands: Readonly<Record<string, Listed>> = {
     async () => (await import('./reading/keysets.ts')).keysetsCommand(),
     example("which keys the API servers' hosts sign with and trust", 'rekey keysets masters -i inventory/staging'),
   ),
+  encryption: listed(
+    '[options] [pattern]',
+    'how a cluster encrypts in etcd: what each API server goes by, and how many values lie under which key; reads only',
+    async () => (await import('./reading/encryption.ts')).encryptionCommand(),
+    example('which key each Secret lies under, as a table', 'rekey encryption -i inventory/staging'),
+  ),
   kubeconfig: listed(
     '[options]',
     'a kubeconfig with the CAs that users are to trust now, and with credentials where they are asked for',

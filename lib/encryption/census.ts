@@ -4,7 +4,7 @@ import { headBytes, needsAll, type Stored } from './stored.ts'
 
 /** Values of one resource and namespace that lie in the same way. */
 export interface CensusRow {
-  /** `secrets`, `widgets.example.com`; as etcd's keys say it, so most groups of the API's own are not there. */
+  /** `secrets`, `deployments.apps`, `widgets.example.com`. */
   readonly resource: string
   readonly namespace?: string
   readonly stored: Stored
@@ -64,6 +64,31 @@ const renamed: Readonly<Record<string, string>> = {
   'services/endpoints': 'endpoints',
 }
 
+/** Resources of the API's own groups, which keys do not name. */
+const groups: Readonly<Record<string, string>> = {
+  apps: 'controllerrevisions daemonsets deployments replicasets statefulsets',
+  batch: 'cronjobs jobs',
+  autoscaling: 'horizontalpodautoscalers',
+  policy: 'poddisruptionbudgets',
+  'networking.k8s.io': 'ingresses ingressclasses networkpolicies ipaddresses servicecidrs',
+  'rbac.authorization.k8s.io': 'clusterroles clusterrolebindings roles rolebindings',
+  'storage.k8s.io': 'storageclasses csidrivers csinodes csistoragecapacities volumeattachments volumeattributesclasses',
+  'coordination.k8s.io': 'leases leasecandidates',
+  'discovery.k8s.io': 'endpointslices',
+  'scheduling.k8s.io': 'priorityclasses',
+  'node.k8s.io': 'runtimeclasses',
+  'flowcontrol.apiserver.k8s.io': 'flowschemas prioritylevelconfigurations',
+  'admissionregistration.k8s.io':
+    'mutatingwebhookconfigurations validatingwebhookconfigurations validatingadmissionpolicies validatingadmissionpolicybindings mutatingadmissionpolicies mutatingadmissionpolicybindings',
+  'certificates.k8s.io': 'certificatesigningrequests clustertrustbundles',
+  'resource.k8s.io': 'resourceclaims resourceclaimtemplates resourceslices deviceclasses',
+  'internal.apiserver.k8s.io': 'storageversions',
+}
+const groupOf = new Map(Object.entries(groups).flatMap(([group, names]) => names.split(' ').map(name => [name, group])))
+
+/** What an API server keeps for itself, and no rule is for. */
+export const isOwn = (resource: string) => /^(ranges|masterleases|peerserverleases|health)$/.test(resource)
+
 /**
  * Of which resource and namespace a key is: `/registry/secrets/NAMESPACE/NAME`, `/registry/minions/NAME`, and with the group before it where it has
  * a dot: `/registry/example.com/widgets/NAMESPACE/NAME`.
@@ -72,6 +97,11 @@ export function keptAt(key: string, prefix: string): { resource: string; namespa
   const [first = '', ...rest] = key.slice(prefix.length).split('/').filter(Boolean)
   const grouped = first.includes('.') || first === 'services'
   const named = grouped ? `${first}/${rest.shift() ?? ''}` : first
-  const resource = first.includes('.') ? named.split('/').reverse().join('.') : (renamed[named] ?? named)
+  const resource = first.includes('.') ? named.split('/').reverse().join('.') : withGroup(renamed[named] ?? named)
   return rest.length > 1 ? { resource, namespace: rest[0]! } : { resource }
+}
+
+function withGroup(name: string): string {
+  const group = groupOf.get(name)
+  return group === undefined ? name : `${name}.${group}`
 }

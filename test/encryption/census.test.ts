@@ -113,6 +113,7 @@ test('a key says of which resource and namespace it is', t => {
   t.is(at('/registry/services/endpoints/default/kubernetes'), 'endpoints in default')
   t.is(at('/registry/apiregistration.k8s.io/apiservices/v1.apps'), 'apiservices.apiregistration.k8s.io')
   t.is(at('/registry/example.com/widgets/ns/w'), 'widgets.example.com in ns')
-  t.is(at('/registry/clusterroles/system:node'), 'clusterroles')
+  t.is(at('/registry/clusterroles/system:node'), 'clusterroles.rbac.authorization.k8s.io')
+  t.is(at('/registry/ingress/shop/front'), 'ingresses.networking.k8s.io in shop')
   t.is(keptAt('/kubernetes.io/secrets/a/b', '/kubernetes.io/').namespace, 'a')
 })
