@@ -25,6 +25,7 @@ export default {
     '!test/lab/**',
     '!test/ssh/**',
     '!test/kops/**',
+    '!test/report/**',
     '!test/inventory/random/random.test.ts',
   ],
   extensions: ['ts'],

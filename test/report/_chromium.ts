@@ -15,7 +15,7 @@ export interface Looked {
 export interface OpenPage {
   /** What an expression gives in the page, as plain data. */
   evaluate<T>(expression: string): Promise<T>
-  /** The page from its top to its end, PNG. */
+  /** The page from its top on, as far as is looked at, PNG. */
   picture(): Promise<Buffer>
 }
 
@@ -42,6 +42,9 @@ interface Answer {
   readonly result?: Record<string, unknown>
   readonly error?: { readonly message: string }
 }
+
+/** Pixels of a picture, from above: all that there is to see is there, and thousands more take long to read. */
+const mostPixels = 4_500
 
 /** Starts a browser with nothing of its owner's in it. */
 export async function startBrowser(path: string): Promise<Browser> {
@@ -89,7 +92,7 @@ export async function startBrowser(path: string): Promise<Browser> {
         evaluate,
         picture: async () => {
           const height = await evaluate<number>('document.documentElement.scrollHeight')
-          const clip = { x: 0, y: 0, width, height: Math.min(height, 16_000), scale: 1 }
+          const clip = { x: 0, y: 0, width, height: Math.min(height, mostPixels), scale: 1 }
           const { data } = await ask('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true, clip })
           return Buffer.from(data as string, 'base64')
         },

@@ -105,7 +105,7 @@ function steps(own: ReadonlyMap<string, Done>, its: ReadonlyMap<string, Done>, l
     const [first, second] = [one, two].map(done => worstOf(done?.spans ?? []))
     const differs = first !== second
     const cells = [
-      html`${(one ?? two)!.step.title} <span class="soft small">${(one ?? two)!.play.title}</span>`,
+      html`${(one ?? two)!.step.title} <span class="soft small">${(one ?? two)!.play.title}</span>${differs && html` ${mark('unknown', 'differs')}`}`,
       outcomeOf(one),
       outcomeOf(two),
       html`<div class="two">${bar(one, most)}${bar(two, most)}</div>`,

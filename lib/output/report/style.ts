@@ -36,13 +36,13 @@ th{color:var(--soft);font-weight:600;font-size:.8rem;letter-spacing:.02em;white-
 td.pre{white-space:pre-line}
 tr.same>*{color:var(--soft)}tr.differs>:first-child{box-shadow:inset .22rem 0 var(--unsure);padding-left:.7rem}
 .gates table{table-layout:fixed}.gates th:first-child{width:36%}.gates th:nth-child(2){width:15%}.gates .mark{white-space:normal}.gates pre{margin:.15rem 0 .4rem;padding:.45rem .6rem}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--faint);border:1px solid var(--line);border-radius:.3rem;padding:.7rem .9rem;margin:.6rem 0;line-height:1.45}
+pre{white-space:break-spaces;overflow-wrap:anywhere;background:var(--faint);border:1px solid var(--line);border-radius:.3rem;padding:.7rem .9rem;margin:.6rem 0;line-height:1.45}
 .mark{white-space:nowrap;font-weight:600}.mark b{display:inline-block;min-width:1.1em;text-align:center}
 .mark.ok{color:var(--ok)}.mark.changed{color:var(--changed)}.mark.skipped{color:var(--soft)}.mark.bad{color:var(--bad)}.mark.unsure{color:var(--unsure)}.mark.would{color:var(--would)}
 svg{display:block;width:100%;overflow:hidden}
 svg .ok{fill:var(--ok);stroke:var(--ok)}svg .changed{fill:var(--changed);stroke:var(--changed)}svg .skipped{fill:var(--skipped);stroke:var(--skipped)}
 svg .bad{fill:var(--bad);stroke:var(--bad)}svg .unsure{fill:var(--unsure);stroke:var(--unsure)}svg .would{fill:var(--would);stroke:var(--would)}
-svg .wait{fill:var(--wait);stroke:var(--wait);stroke-width:0}svg path{fill:none}svg path.area{fill:var(--changed);fill-opacity:.28;stroke:none}svg path.bad.area{fill:var(--bad);fill-opacity:1}
+svg rect.wait{fill:var(--wait)}svg path.wait{stroke:var(--wait);stroke-opacity:.4}svg path{fill:none}svg path.area{fill:var(--changed);fill-opacity:.28;stroke:none}svg path.bad.area{fill:var(--bad);fill-opacity:1}
 svg .grid{stroke:var(--line);stroke-width:1}svg .mile{stroke:var(--would);stroke-width:1.5;stroke-dasharray:3 2}svg .frame{stroke:var(--line);fill:none}
 svg text{fill:var(--soft);font-size:11px;font-variant-numeric:tabular-nums}
 .bar rect{stroke-width:1.2px}
@@ -50,7 +50,7 @@ svg text{fill:var(--soft);font-size:11px;font-variant-numeric:tabular-nums}
 .row{display:grid;grid-template-columns:1.2rem minmax(0,21rem) 4.9rem minmax(0,1fr);gap:0 .6rem;align-items:center;min-height:1.7rem}
 .row>.bar,.row>.axis{grid-column:4}
 .row .title{overflow-wrap:anywhere;line-height:1.25;padding:.16rem 0}
-.row .num{color:var(--soft);font-size:.84rem;text-align:right}
+.row .title .mark{white-space:normal}.row .num{color:var(--soft);font-size:.84rem;text-align:right}
 .axis-row{position:sticky;top:0;background:var(--bg);z-index:1;border-bottom:1px solid var(--line);min-height:1.4rem}
 .play{margin:.9rem 0 0}.play>.row{font-weight:650}.play>.row .title{font-size:.98rem}
 details.step{border-top:1px solid var(--faint)}

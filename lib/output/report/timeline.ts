@@ -30,7 +30,19 @@ export function timeline(part: Part): Content {
     } else left.push(play)
   }
   tellLeft()
-  return html`<div class="part">${axis(part, scale)}${groups}</div>${waits(part)}`
+  return html`<div class="part">${axis(part, scale)}${gapRow(part, scale)}${groups}</div>${waits(part)}`
+}
+
+/** When somebody who asked got no answer, above what was done then. */
+function gapRow({ sections }: Part, scale: Scale): Content {
+  const gaps = sections.flatMap(({ curves = [] }) => curves.flatMap(one => one.gaps))
+  if (gaps.length === 0) return ''
+  const longest = Math.max(...gaps.map(({ from, to }) => to - from))
+  const bars = gaps.map(
+    ({ from, to }) =>
+      html`<rect class="bad" x="${percent(scale(from))}" y="1" width="${widthOf(scale(from), scale(to))}" height="8"/>`,
+  )
+  return html`<div class="row"><span class="mark bad"><b aria-hidden="true">✖</b></span><span class="title">No answer to probes</span><span class="num">≤ ${tookOf(longest)}</span><svg class="bar" height="10" role="img" aria-label="${count(gaps.length, 'gap')}">${bars}</svg></div>`
 }
 
 /** What the bars mean: once a page. */
@@ -176,9 +188,9 @@ function manyLanes({ spans }: StepStory, hosts: readonly string[], part: Part, s
     .sort(([, a], [, b]) => rankOf(b[0]!.outcome) - rankOf(a[0]!.outcome))
     .map(([name, all]) => {
       const isRare = rankOf(all[0]!.outcome) < 2
-      const d = all.map(({ host, from, to }) => line(host, from, to, isRare ? 4 : 1)).join('')
+      const d = all.map(({ host, from, to }) => line(host, from, to, isRare ? 7 : 1)).join('')
       // A lane is thinner than a pixel: of what matters, more than that must be seen.
-      return html`<path class="${name}" stroke-width="${isRare ? Math.ceil(hosts.length / 24) : 1}" d="${new Html(d)}"/>`
+      return html`<path class="${name}" stroke-width="${isRare ? Math.ceil(hosts.length / 12) : 1}" d="${new Html(d)}"/>`
     })
   const waiting = spans.flatMap(span => {
     const pause = part.pauses.get(span)
