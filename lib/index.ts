@@ -19,6 +19,7 @@ export {
   type Play,
   play,
   playbook,
+  type ReportCurve,
   type ReportSection,
   type RunContext,
   type Step,

@@ -161,6 +161,12 @@ function laneOrder(spans: readonly Span[], part: Part): string[] {
   return hosts.sort((a, b) => ends.get(a)! - ends.get(b)!)
 }
 
+/** Spans by the inventory's order of hosts, as the lanes beside them. */
+function inOrder(spans: readonly Span[], part: Part): Span[] {
+  const lanes = laneOrder(spans, part)
+  return spans.toSorted((a, b) => lanes.indexOf(a.host) - lanes.indexOf(b.host))
+}
+
 function namedLanes({ spans }: StepStory, hosts: readonly string[], part: Part, scale: Scale): Content {
   const lane = hosts.length === 1 ? 12 : hosts.length <= 6 ? 7 : 4
   const height = lane - (lane > 4 ? 2 : 1)
@@ -206,7 +212,7 @@ function hostRows(step: StepStory, part: Part): Content {
   const bad = sorted.filter(isBad)
   const shown =
     sorted.length <= mostNamed
-      ? step.spans
+      ? inOrder(step.spans, part)
       : [...bad.slice(0, mostBad), ...sorted.filter(one => !isBad(one)).slice(0, mostSlow)]
   const rest = sorted.filter(one => !shown.includes(one))
   const rows = shown.map(span => {

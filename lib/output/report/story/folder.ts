@@ -12,7 +12,7 @@ import { type Returned, registeredIn } from '../../../run/registered/registered.
 import { redactor } from '../../redaction.ts'
 import { type Sighting, sightingsIn } from './certificates.ts'
 import type { Part, PlayStory, Span } from './model.ts'
-import { partsOf } from './parts.ts'
+import { partsOf, usable } from './parts.ts'
 import { toldValue } from './values.ts'
 
 /** A run, and what its folder has beside its journal. */
@@ -43,7 +43,7 @@ const mostReturned = 1_200
  */
 export async function readStory(folder: string, wanted: (play: PlayStory) => boolean): Promise<RunStory> {
   const history = readHistory(folder)
-  const events = [...journalEvents(folder)]
+  const events = [...journalEvents(folder)].flatMap(usable)
   const asked = new Set(partsOf(events).flatMap(({ plays }) => plays.filter(wanted).flatMap(idsOf)))
   const { sightings, values, lost } = readReturned(folder, asked)
   // Only now is every secret known that this folder keeps.

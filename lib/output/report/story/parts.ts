@@ -29,7 +29,22 @@ const shapes = {
   ),
 }
 
-/** The parts of a run, in their order. */
+/** An event of which all that is told can be used; nothing where it can't. */
+export function usable(event: RunEvent): RunEvent[] {
+  if (event.kind === 'run.report') {
+    const read = shapes.sections.safeParse(event.sections)
+    return read.success && Number.isFinite(event.at) ? [{ ...event, sections: read.data }] : []
+  }
+  if (event.kind === 'notice') return typeof event.text === 'string' && Number.isFinite(event.at) ? [event] : []
+  if (event.kind === 'play.started' || event.kind === 'play.finished')
+    return Number.isInteger(event.play) && event.play >= 0 && Number.isFinite(event.at) ? [event] : []
+  return [event]
+}
+
+/** Plays of a part: an index beyond is none. */
+const mostPlays = 10_000
+
+/** The parts of a run, in their order, made from events that are usable. */
 export function partsOf(events: Iterable<RunEvent>): Part[] {
   const parts: Part[] = []
   let reading: Reader | undefined
@@ -62,31 +77,29 @@ function openPart(started: RunStarted): Reader {
   }
   const open = new Map<string, number>()
   const take = (event: RunEvent) => {
-    if (Number.isFinite(event.at)) last = Math.max(last, event.at)
+    last = Math.max(last, event.at)
     switch (event.kind) {
       case 'notice':
-        if (typeof event.text === 'string') notices.push({ at: event.at, text: event.text })
+        notices.push({ at: event.at, text: event.text })
         return
       case 'milestone':
         milestones.push({ at: event.at, name: event.name })
         return
-      case 'run.report': {
-        const read = shapes.sections.safeParse(event.sections)
-        if (read.success) sections = [...sections, ...read.data]
+      case 'run.report':
+        sections = [...sections, ...event.sections]
         return
-      }
       case 'run.finished':
         finished = event
         return
       case 'play.started':
       case 'play.finished':
-        if (Number.isInteger(event.play) && event.play >= 0 && event.play < 100_000)
-          playOf(event.play)[event.kind === 'play.started' ? 'from' : 'to'] = event.at
+        if (event.play < mostPlays) playOf(event.play)[event.kind === 'play.started' ? 'from' : 'to'] = event.at
         return
       case 'step.started':
-        open.set(JSON.stringify([event.play, event.step, event.host]), event.at)
+        if (event.play < mostPlays) open.set(JSON.stringify([event.play, event.step, event.host]), event.at)
         return
       case 'step.finished': {
+        if (event.play >= mostPlays) return
         const key = JSON.stringify([event.play, event.step, event.host])
         const begun = open.get(key)
         open.delete(key)

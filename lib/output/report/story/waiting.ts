@@ -9,19 +9,17 @@ const near = 5
 /** Ends that are looked at for a pause: of thousands of hosts, not all. */
 const mostLookedAt = 2_000
 
-/** What was waited for in the plays of a part, the longest first; and after which step a host stood still, until when. */
+/** What was waited for in a part, the longest first; and after which step a host stood still, until when. */
 export function waitingIn(plays: readonly PlayStory[]): { waits: Waits[]; pauses: Map<Span, Pause> } {
   const pauses = new Map<Span, Pause>()
-  const waits = plays.flatMap(play => waitsIn(play, pauses))
-  return { waits: waits.sort((a, b) => b.longest - a.longest || b.total - a.total), pauses }
-}
-
-function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
-  const spans = play.steps.flatMap(step => step.spans)
-  const ends = spans.toSorted((a, b) => a.to - b.to)
-  const begun = play.from ?? Math.min(...spans.map(({ from }) => from))
   const found = new Map<Span, { hosts: Set<string>; total: number; longest: number }>()
-  for (const [host, own] of Map.groupBy(spans, ({ host }) => host)) {
+  const playOf = new Map(
+    plays.flatMap(play => play.steps.flatMap(({ spans }) => spans.map(one => [one, play] as const))),
+  )
+  const spans = [...playOf.keys()]
+  const ends = spans.toSorted((a, b) => a.to - b.to)
+  const begun = spans.reduce((first, { from }) => Math.min(first, from), Number.POSITIVE_INFINITY)
+  for (const [host, own] of Map.groupBy(spans, one => one.host)) {
     let free = begun
     let last: Span | undefined
     for (const span of own.toSorted((a, b) => a.from - b.from)) {
@@ -29,7 +27,7 @@ function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
       if (cause) {
         const length = span.from - free
         const one = found.get(cause) ?? { hosts: new Set(), total: 0, longest: 0 }
-        one.hosts.add(span.host)
+        one.hosts.add(host)
         one.total += length
         one.longest = Math.max(one.longest, length)
         found.set(cause, one)
@@ -38,7 +36,10 @@ function waitsIn(play: PlayStory, pauses: Map<Span, Pause>): Waits[] {
       if (span.to >= free) [free, last] = [span.to, span]
     }
   }
-  return [...found].map(([of, { hosts, ...rest }]) => ({ of, play, hosts: hosts.size, ...rest }))
+  const waits = [...found].map(
+    ([of, { hosts, ...rest }]): Waits => ({ of, play: playOf.get(of)!, hosts: hosts.size, ...rest }),
+  )
+  return { waits: waits.sort((a, b) => b.longest - a.longest || b.total - a.total), pauses }
 }
 
 /** Of a host that was at work right before a moment, the step that took the most of the time since another one. */

@@ -1,0 +1,233 @@
+// What the HTML report says of runs: how they came to an end, what waited for what, what was found, and nothing that is secret or would run.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { escaped, html } from '../../../lib/output/report/html.ts'
+import { htmlReport } from '../../../lib/output/report/index.ts'
+import type { Waits } from '../../../lib/output/report/story/model.ts'
+import { partsOf } from '../../../lib/output/report/story/parts.ts'
+import type { RunEvent, RunEventBody } from '../../../lib/run/events.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+import { began, madeRun } from '../../report/_made.ts'
+import { recorded } from '../_scenarios.ts'
+
+const folderOf = (events: readonly object[], more: Readonly<Record<string, string>> = {}) => {
+  const folder = temporaryFolder('report')
+  const files = { 'events.jsonl': events.map(one => `${JSON.stringify(one)}\n`).join(''), ...more }
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(join(folder, name, '..'), { recursive: true })
+    writeFileSync(join(folder, name), text)
+  }
+  return folder
+}
+const pageOf = async (folder: string, against?: string) => await htmlReport({ folder, against, now: began })
+/** What people read of it. */
+const textOf = (page: string) =>
+  page
+    .replace(/^[\s\S]*<body>/, '')
+    .replace(/<[^>]*>/g, ' ')
+    .replaceAll('&#39;', "'")
+    .replace(/\s+/g, ' ')
+const later = (events: readonly RunEvent[], by: number) => events.map(one => ({ ...one, at: one.at + by }))
+const failed = recorded({
+  outcome: 'failed',
+  stopsAfter: 'Second',
+  went: (host, step) =>
+    host === 'h2' && step === 'Second'
+      ? { outcome: 'failed', error: { message: 'no room', code: 'x.y', hint: 'Make room.' } }
+      : {},
+  error: { message: 'no room', hint: 'Make room.' },
+})
+
+test('text becomes no markup, in text and in attributes, and shows nothing but signs', t => {
+  t.is(escaped(`<a href='x' onclick="y">&`), '&lt;a href=&#39;x&#39; onclick=&quot;y&quot;&gt;&amp;')
+  t.is(escaped('a\u001b[31mb\u202ec\u0000\ud800'), 'abc\ufffd')
+  t.is(
+    html`<p title="${'"'}">${['<b>', html`<i>${1}</i>`, undefined, false]}</p>`.text,
+    '<p title="&quot;">&lt;b&gt;<i>1</i></p>',
+  )
+})
+
+test('it may load nothing and run nothing, whatever stands in it', async t => {
+  const page = await pageOf(folderOf(failed))
+  t.regex(
+    page,
+    /<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-[\w+/]+=*'; base-uri 'none'; form-action 'none'">/,
+  )
+  t.notRegex(page, /<script|\son\w+=|\sstyle=|(src|href)="(?!#)/)
+})
+
+test('a run that failed says so first, with its error, what to do, and what its step printed last', async t => {
+  const output = Array.from({ length: 2_000 }, (_, index) => `line ${index}`).join('\n')
+  const folder = folderOf(failed, { 'output/00-both/second/h2.log': `${output}\n` })
+  const text = textOf(await pageOf(folder))
+  t.regex(text, /✖ Failed after 4\.0 s no room Make room\./)
+  t.regex(
+    text,
+    /What did not end well ✖ failed Second on h2 Both · 03:04:07, after 2\.0 s · x\.y no room Make room\. What it printed last on h2 \[\d+ bytes before that are left out\] line \d+/,
+  )
+  t.regex(text, /line 1999 /)
+  t.notRegex(text, /line 7 /)
+  t.regex(text, /Not begun: Later/)
+})
+
+test('what an older journal has of output among its events is shown as well', async t => {
+  const at = failed.findIndex(({ kind }) => kind === 'run.finished')
+  const printed = {
+    kind: 'step.output',
+    play: 0,
+    step: 'second',
+    host: 'h2',
+    stream: 'stderr',
+    line: 'disk full',
+    at: began,
+  }
+  t.regex(
+    textOf(await pageOf(folderOf(failed.toSpliced(at, 0, printed as RunEvent)))),
+    /What it printed last on h2 disk full/,
+  )
+})
+
+test('events of a version that said less are enough for a report', async t => {
+  const [started, ...rest] = recorded()
+  const {
+    mode: _mode,
+    commit: _commit,
+    playbookFile: _file,
+    playbookHash: _hash,
+    process: _process,
+    selection: _selection,
+    ...less
+  } = started as never as Record<string, unknown>
+  const text = textOf(await pageOf(folderOf([less, ...rest.filter(({ kind }) => kind !== 'play.started')])))
+  t.regex(text, /✔ Done after/)
+  t.regex(text, /rekey unknown/)
+  t.regex(text, /an unknown machine/)
+})
+
+test('a run that was killed tells at what, one that was gone on with what was done before, one that was undone both ways', async t => {
+  const begun = recorded({ stopsAfter: 'First' }).filter(({ kind }) => kind !== 'run.finished')
+  const open = { kind: 'step.started', play: 0, step: 'second', host: 'h1', at: begun.at(-1)!.at } as RunEvent
+  const killed = [...begun, open]
+  t.regex(textOf(await pageOf(folderOf(killed))), /Where it stopped Second: begun on h1, its end is not known/)
+  const resumed = later(
+    recorded({ mode: 'resume', went: (_, step) => (step === 'First' ? { earlier: true, outcome: 'ok' } : {}) }),
+    60_000,
+  )
+  const text = textOf(await pageOf(folderOf([...killed, ...resumed])))
+  t.regex(text, /✔ Done after/)
+  t.regex(text, /at work, in 2 parts/)
+  t.regex(text, /What went wrong on the way \? its end is not known Second on h1 .* ✔ done later/)
+  t.regex(text, /Gone on with, 2026-01-02 03:05:05 UTC/)
+  t.regex(text, /run 2026-01-02 03:04:05 UTC .* \? did not end ann/)
+  const undone = later(recorded({ mode: 'rollback' }), 120_000)
+  const back = textOf(await pageOf(folderOf([...killed, ...resumed, ...undone])))
+  t.regex(back, /↺ Undone after/)
+  t.regex(back, /Undone, 2026-01-02 03:06:05 UTC/)
+})
+
+test('a damaged journal is told of, and what can be read is shown', async t => {
+  const folder = folderOf([...recorded(), { kind: 'step.finished', play: 'x' }])
+  const text = textOf(await pageOf(folder))
+  t.regex(text, /The journal is damaged: this page lacks what it lost/)
+  t.regex(text, /events\.jsonl:\d+ is no whole 'step\.finished'/)
+  for (const sections of [
+    7,
+    [{ title: 'x' }],
+    [{ title: 1, rows: [] }],
+    [{ title: 'x', rows: [], curves: [{ label: 'y', gaps: 3 }] }],
+  ])
+    await t.notThrowsAsync(
+      pageOf(
+        folderOf([
+          ...recorded(),
+          { kind: 'run.report', sections, at: began },
+          { kind: 'notice', at: 'x' },
+          { kind: 'play.started', play: -1 },
+        ]),
+      ),
+    )
+})
+
+test('who waited is told for whom, by the step that took the most of that time', t => {
+  const hosts = ['h1', 'h2', 'h3']
+  const [started] = recorded({ hosts })
+  const event = (kind: 'step.started' | 'step.finished', step: string, host: string, at: number): RunEvent => ({
+    ...({ kind, play: 0, step, host, outcome: 'ok', milliseconds: 0 } as RunEventBody),
+    at: began + at,
+  })
+  const ended = { h1: 1_000, h2: 9_000, h3: 2_000 }
+  const [part] = partsOf([
+    started!,
+    ...hosts.map(host => event('step.started', 'first', host, 0)),
+    ...Object.entries(ended).map(([host, at]) => event('step.finished', 'first', host, at)),
+    ...hosts.map(host => event('step.started', 'second', host, 9_003)),
+    ...hosts.map(host => event('step.finished', 'second', host, 9_050)),
+  ])
+  t.is(part?.waits.length, 1)
+  const [{ of, hosts: waited, longest, total }] = part!.waits as [Waits]
+  t.deepEqual([of.host, of.step, waited, longest, total], ['h2', 'first', 2, 8_003, 15_006])
+})
+
+test('secrets of the folder are hidden everywhere, also where they were printed before anybody knew of them', async t => {
+  const secret = 'correct-horse-battery-staple'
+  const said = recorded({
+    went: () => ({ outcome: 'failed', error: { message: `refused: ${secret}` } }),
+    outcome: 'failed',
+    stopsAfter: 'First',
+  })
+  const folder = folderOf(said, {
+    'output/00-both/first/h1.log': `token=${secret}\n`,
+    'registered.jsonl': `${JSON.stringify({ step: 'first', host: 'h1', format: 2, value: { a: { $secret: 'first.h1.1' } } })}\n`,
+    'secrets/first.h1.1': JSON.stringify({ text: secret, parts: [secret] }),
+  })
+  const page = await pageOf(folder)
+  t.false(page.includes(secret))
+  t.regex(textOf(page), /refused: «redacted»/)
+  t.regex(textOf(page), /What it printed last on h1 token=«redacted»/)
+})
+
+test('gates tell what they found, the same on several hosts once', async t => {
+  const folder = madeRun({
+    ...{ hosts: ['h1', 'h2', 'h3'], steps: 7 },
+    registered: ['h1', 'h2', 'h3'].map(host => ({
+      step: 'step-1',
+      host,
+      format: 2,
+      value: { behind: host === 'h3' ? ['kubelet'] : [] },
+    })),
+  })
+  t.regex(
+    textOf(await pageOf(folder)),
+    /May it begin\? ✔ passed .* Back up keys and configuration \(2\) [^A-Z]* h1, h2: behind: nothing h3: behind: - kubelet/,
+  )
+})
+
+test('every gap is told with what was done then', async t => {
+  const text = textOf(await pageOf(madeRun({ hosts: ['h1', 'h2'], steps: 7, gaps: [1_500] })))
+  t.regex(text, /1\.5 s longest gap of an API server/)
+  t.regex(text, /m1: reads ✖ 1 gap, the longest 1\.5 s/)
+  t.regex(text, /Every gap: 2 From .* \d\d:\d\d:\d\d m1: reads 1\.5 s 3 2 ECONNREFUSED, 1 503 \w+/)
+  t.regex(text, /m2: reads no gap/)
+})
+
+test('a rehearsal stands beside production: steps by their ids, what ended otherwise, what was found differently', async t => {
+  const registered = (found: string) => [{ step: 'step-1', host: 'm1', format: 2, value: [found] }]
+  const production = madeRun({
+    hosts: ['m1', 'm2'],
+    steps: 7,
+    slowness: 3,
+    failing: ['m2'],
+    registered: registered('etcd is behind'),
+  })
+  const staging = madeRun({ hosts: ['s1'], steps: 6, inventory: 'staging' })
+  const text = textOf(await pageOf(production, staging))
+  t.regex(text, /Beside 20260102-030405-replace-staging-0001/)
+  t.regex(text, /This run: production The other: staging/)
+  t.regex(text, /Ended failed done \? differs/)
+  t.regex(text, /See what is presented \(7\) Back up the hosts \? differs ✖ 1 failed, 1 \w+ [\d.]+ m?s no such step/)
+  t.regex(
+    text,
+    /What was found differently .* May it begin\? · Back up keys and configuration \(2\) - etcd is behind nothing/,
+  )
+})
