@@ -2,13 +2,14 @@
 // told last, and rekey run over it.
 import 'reflect-metadata'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerOptions } from 'node:https'
 import { createServer as createTcp } from 'node:net'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import type { ExecutionContext } from 'ava'
+import { eventually } from '../_eventually.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { type Issued, issue } from '../pki/certificates/_certificates.ts'
 
@@ -27,7 +28,9 @@ export interface State {
   groups: unknown[]
   secrets: Record<string, string>
   foreign?: boolean
-  kill?: { at: number; when: 'before' | 'after' }
+  /** Whether rekey is killed at each call that changes something, once before it acts and once after; and where it was. */
+  killing?: boolean
+  killed?: string[]
   [more: string]: unknown
 }
 
@@ -52,7 +55,21 @@ export interface Bench {
   /** The file of a kubeconfig of the last run. */
   kubeconfig(name: string): string
   authoritiesIn(name: string): number
+  /** What lies in a folder of the state store. */
+  stored(path: string): string[]
+  /** Resolves once kops was called with these words. */
+  called(words: string): Promise<void>
   close(): void
+}
+
+/** Every instance has what was applied, nothing is pending, and the API goes by the keysets. */
+export function settled(t: ExecutionContext, bench: Bench): void {
+  const { instances, keysets, ...state } = bench.state()
+  const applied = state['applied'] as Record<string, string>
+  for (const { id, role, hash } of instances) t.is(hash, applied[role] ?? '', id)
+  const set = keysets['kubernetes-ca']
+  const trusted = set?.items.filter(item => !item.distrusted).map(({ id }) => id)
+  t.deepEqual(state['live'], { primary: set?.primary, trusted })
 }
 
 const first = 7_713_272_286_921_920_551_637_815_766n
@@ -179,6 +196,8 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
       const text = Buffer.from(config.clusters[0].cluster['certificate-authority-data'], 'base64').toString('utf8')
       return text.split('-----BEGIN CERTIFICATE-----').length - 1
     },
+    stored: path => (existsSync(join(store, path)) ? readdirSync(join(store, path)).sort() : []),
+    called: words => eventually(() => bench.calls().some(call => call.startsWith(words)), words),
     close: () => api.close(),
   }
   t.teardown(bench.close)

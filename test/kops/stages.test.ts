@@ -1,17 +1,19 @@
 // A rotation through its stages: in one go, stage by stage, taken up from where the keysets stand.
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
-import { openCluster } from './_cluster.ts'
+import { openCluster, settled } from './_cluster.ts'
 
 test('all stages in one run: each verb by id, an update and a rolling update after each, and one CA at the end', async t => {
-  const bench = await openCluster(t, ['kubernetes-ca', 'service-account', 'etcd-clients-ca'])
+  const keysets = ['kubernetes-ca', 'service-account', 'etcd-clients-ca']
+  const bench = await openCluster(t, keysets)
   const { code, out } = await bench.run('rotate-kops')
   t.is(code, 0, out)
   t.deepEqual(bench.trusted(), ['2*'])
   t.is(bench.trusted('service-account').length, 1)
   const changing = bench.calls().filter(call => /^(create|promote|distrust|trust|rolling|export)|--yes/.test(call))
   const verbs = changing.map(call => call.replace(/ --admin=.*| [\d]{20,}$/, ''))
-  const each = (verb: string) =>
-    ['kubernetes-ca', 'service-account', 'etcd-clients-ca'].map(name => `${verb} keypair ${name}`)
+  const each = (verb: string) => keysets.map(name => `${verb} keypair ${name}`)
   const rolled = ['update cluster --yes', 'rolling-update cluster --yes', 'export kubecfg']
   t.deepEqual(verbs, [
     'export kubecfg',
@@ -19,8 +21,79 @@ test('all stages in one run: each verb by id, an update and a rolling update aft
     ...[...each('promote'), ...rolled],
     ...[...each('distrust'), ...rolled],
   ])
-  t.is(bench.authoritiesIn('before'), 1)
-  t.is(bench.authoritiesIn('both'), 2)
-  t.is(bench.authoritiesIn('after'), 1)
+  for (const call of changing) if (/^(promote|distrust)/.test(call)) t.regex(call, / \d{28}$/)
+  t.deepEqual([bench.authoritiesIn('before'), bench.authoritiesIn('both'), bench.authoritiesIn('after')], [1, 2, 1])
   t.regex(out, /the API was asked \d+ times meanwhile/)
+  settled(t, bench)
+  // Nobody but its user reads a credential, and none is anywhere else.
+  t.is(statSync(bench.kubeconfig('admin')).mode & 0o777, 0o600)
+  const events = readFileSync(join(bench.kubeconfig('admin'), '..', '..', 'events.jsonl'), 'utf8')
+  t.notRegex(events + out, /PRIVATE KEY/)
+  // The lock is given back, and two lines are left.
+  t.deepEqual(bench.stored('rekey/test.k8s.local'), ['audit'])
+  t.is(bench.stored('rekey/test.k8s.local/audit').length, 2)
+})
+
+test('stage by stage: a run ends where it is told to, and the next one takes up what stands in the state store', async t => {
+  const bench = await openCluster(t)
+  const staged = await bench.run('rotate-kops', '-e', 'until=staged')
+  t.is(staged.code, 0, staged.out)
+  t.deepEqual(bench.trusted(), ['1*', '2'])
+  t.regex(staged.out, /both\.conf/)
+  settled(t, bench)
+  const promoted = await bench.run('rotate-kops', '-e', 'until=promoted')
+  t.is(promoted.code, 0, promoted.out)
+  t.deepEqual(bench.trusted(), ['1', '2*'])
+  t.is(bench.calls().filter(call => call.startsWith('create')).length, 2)
+  settled(t, bench)
+  const distrusted = await bench.run('rotate-kops', '-e', 'soak=1s')
+  t.is(distrusted.code, 0, distrusted.out)
+  t.deepEqual(bench.trusted(), ['2*'])
+  settled(t, bench)
+  // And the next rotation begins where this one has ended.
+  const again = await bench.run('rotate-kops', '-e', 'until=staged', '-e', 'keysets=kubernetes-ca')
+  t.is(again.code, 0, again.out)
+  t.deepEqual(bench.trusted(), ['2*', '3'])
+  t.is(bench.trusted('service-account').length, 1)
+})
+
+test('half of the keysets done, as "all" leaves them after an error: each goes on from its own stage', async t => {
+  const bench = await openCluster(t)
+  t.is((await bench.run('rotate-kops', '-e', 'until=promoted', '-e', 'keysets=kubernetes-ca')).code, 0)
+  const begun = await bench.run('rotate-kops')
+  t.is(begun.code, 0, begun.out)
+  // What rests beside what was promoted is through.
+  t.deepEqual(bench.trusted(), ['2*'])
+  t.is(bench.calls().filter(call => call.startsWith('create keypair service-account')).length, 0)
+  const other = await openCluster(t)
+  t.is((await other.run('rotate-kops', '-e', 'until=staged', '-e', 'keysets=kubernetes-ca')).code, 0)
+  const both = await other.run('rotate-kops', '-e', 'until=staged')
+  t.is(both.code, 0, both.out)
+  t.deepEqual(other.trusted(), ['1*', '2'])
+  t.is(other.trusted('service-account').length, 2)
+})
+
+test('what was distrusted and not rolled out is brought to its end by a run of its own', async t => {
+  const bench = await openCluster(t)
+  t.is((await bench.run('rotate-kops', '-e', 'until=promoted')).code, 0)
+  bench.change(state => {
+    for (const set of Object.values(state.keysets))
+      for (const item of set.items) if (item.id !== set.primary) item.distrusted = '2026-11-28T10:00:00Z'
+  })
+  const { code, out } = await bench.run('rotate-kops')
+  t.is(code, 0, out)
+  t.deepEqual(bench.trusted(), ['2*'])
+  settled(t, bench)
+})
+
+test('a check calls nothing that changes, and takes no lock', async t => {
+  const bench = await openCluster(t)
+  const { code, out } = await bench.run('rotate-kops', '--check')
+  t.is(code, 0, out)
+  t.regex(out, /kops create keypair kubernetes-ca/)
+  t.deepEqual(
+    bench.calls().filter(call => /^(create|promote|distrust|trust|rolling)|--yes/.test(call)),
+    [],
+  )
+  t.deepEqual(bench.stored('rekey'), [])
 })

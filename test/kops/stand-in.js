@@ -3,7 +3,7 @@
 // what it does silently wrong. Plain JavaScript: it is started hundreds of times.
 import { createHash } from 'node:crypto'
 import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 const { answers, kops } = JSON.parse(readFileSync(join(import.meta.dirname, 'answers.json'), 'utf8'))
 
@@ -31,12 +31,22 @@ const say = (id, values = {}) => {
   process[stream].write(`${filled}\n`)
   if (exit !== 0) end(exit)
 }
+/** What changes something, at this point of the rotation: it is killed there once before it acts, and once after. */
+const occasion = () => {
+  const { killing, keysets } = state ?? {}
+  const changes = /^(create|promote|distrust|trust|rolling-update|export)$/.test(words[0]) || flags.has('yes')
+  if (!killing || !changes) return undefined
+  const standing = Object.values(keysets).map(({ primary, items }) =>
+    [primary.slice(-16), ...items.map(({ distrusted }) => (distrusted ? 0 : 1))].join(''),
+  )
+  return [...words, ...flags.keys(), basename(String(flags.get('kubeconfig') ?? '')), ...standing].join(' ')
+}
 /** Ends the process of rekey, by its id, before it hears of this call: as if the machine had gone down there. */
 const killed = when => {
-  const { at, when: wanted } = state?.kill ?? {}
-  if (at !== calls || when !== wanted) return
-  const pid = Number(readFileSync(join(folder, 'pid'), 'utf8'))
-  process.kill(pid, 'SIGKILL')
+  if (here === undefined || state.killed.includes(`${when} ${here}`)) return
+  state.killed.push(`${when} ${here}`)
+  save()
+  process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')), 'SIGKILL')
   process.exit(1)
 }
 const end = code => {
@@ -58,13 +68,12 @@ appendFileSync(
     .map(([name, value]) => ` --${name}${value === true ? '' : `=${value}`}`)
     .join('')}\n`,
 )
-const calls = readFileSync(log, 'utf8').split('\n').length - 1
-killed('before')
-
 const save = () => {
   writeFileSync(`${file}.next`, JSON.stringify(state, undefined, 1))
   renameSync(`${file}.next`, file)
 }
+const here = occasion()
+killed('before')
 const younger = (one, other) => BigInt(one.id) > BigInt(other.id)
 const primaryOf = set => set.items.find(item => item.id === set.primary)
 const trustedOf = set => set.items.filter(item => !item.distrusted)
@@ -113,6 +122,7 @@ const verbs = {
       id = state.knobs.behind ? (BigInt(set.primary) - 5n).toString() : state.clock
     }
     set.items.push({ id })
+    if (state.knobs.foreignAfterCreate) state.foreign = true
     say('created', { keyset, id })
   },
   'promote keypair': (keyset, id) => {
@@ -220,7 +230,7 @@ const verbs = {
     say('rolled')
   },
   'validate cluster': () => {
-    if (state.knobs.sick) return say('sick')
+    if (state.knobs.sickWhenPromoted && state.live.primary !== ca.items[0].id) return say('sick')
     if (!isLetIn()) return say('not-valid')
     say('valid')
   },

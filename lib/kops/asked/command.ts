@@ -46,8 +46,10 @@ export async function kops(ctx: Context, words: readonly string[], options: Call
   const environment = [`KUBECONFIG=${credentials(ctx)}`]
   const call = ctx.$({ timeout: within, nothrow: true, quiet: !shown, environment: cloudSecrets, input })
   try {
-    const { exitCode, stdout, stderr } =
-      await call`env ${environment} ${binary} ${words} --name ${cluster} --state ${state}`
+    const output = await call`env ${environment} ${binary} ${words} --name ${cluster} --state ${state}`
+    const { exitCode, stdout, stderr } = output
+    // It was ended, and not by itself.
+    if (output.cause instanceof Error) throw output.cause
     if (exitCode === 0) return { stdout, stderr }
     if (exitCode === 126 || exitCode === 127) {
       throw new HostFailedError(`${binary} can't be run: ${lastLines(stderr)}`, {

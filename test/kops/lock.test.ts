@@ -1,0 +1,80 @@
+// The lock of a cluster in its state store, which kOps does not have.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { fileStore } from '../../lib/kops/store/file-store.ts'
+import { lockCluster } from '../../lib/kops/store/lock.ts'
+import { thisProcess } from '../../lib/process-identity.ts'
+import { temporaryFolder } from '../_temporary.ts'
+import { openCluster } from './_cluster.ts'
+
+const asked = { cluster: 'c', take: false, notice: () => {} }
+
+test('of two who come at once one has it; who has ended gives it back', async t => {
+  const store = fileStore(temporaryFolder('kops-lock'))
+  const both = await Promise.allSettled(['a', 'b'].map(run => lockCluster(store, { ...asked, run })))
+  const [held] = both.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []))
+  const [refused] = both.flatMap(one => (one.status === 'rejected' ? [one.reason as Error & { hint: string }] : []))
+  t.regex(refused?.message ?? '', /^c is locked in its state store by run [ab] of .*, last heard of /)
+  t.regex(refused?.hint ?? '', /Wait until it has ended/)
+  await held?.release()
+  await (await lockCluster(store, { ...asked, run: 'c' })).release()
+  t.is(await store.get('rekey/c/lock.json'), undefined)
+})
+
+test('from a dead run it is taken where that is said, or by whoever goes on with that run', async t => {
+  const folder = temporaryFolder('kops-lock')
+  const store = fileStore(folder)
+  mkdirSync(join(folder, 'rekey/c'), { recursive: true })
+  const dead = {
+    run: 'a',
+    operator: 'o',
+    process: { ...thisProcess(), pid: 2 ** 22 },
+    since: 'x',
+    beat: new Date().toISOString(),
+  }
+  const left = () => writeFileSync(join(folder, 'rekey/c/lock.json'), JSON.stringify(dead))
+  left()
+  await t.throwsAsync(lockCluster(store, { ...asked, run: 'b' }), { message: /by run a of o .*: it is dead/ })
+  const said: string[] = []
+  await (await lockCluster(store, { ...asked, run: 'b', take: true, notice: text => said.push(text) })).release()
+  t.regex(said[0] ?? '', /the lock of run a of o/)
+  left()
+  await (await lockCluster(store, { ...asked, run: 'a' })).release()
+  // Of another machine nobody knows, but by its silence.
+  const elsewhere = { ...dead, process: { ...dead.process, scope: 'other' } }
+  writeFileSync(join(folder, 'rekey/c/lock.json'), JSON.stringify(elsewhere))
+  await t.throwsAsync(lockCluster(store, { ...asked, run: 'b', take: true }), { message: /last heard of/ })
+  writeFileSync(join(folder, 'rekey/c/lock.json'), JSON.stringify({ ...elsewhere, beat: '2026-01-01T00:00:00Z' }))
+  await (await lockCluster(store, { ...asked, run: 'b', take: true })).release()
+})
+
+test('a second run is refused while one works, a lock that was taken ends a run, and a store that takes none must be accepted', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.knobs['hangs'] = 'validate cluster'
+  })
+  const first = bench.run('rotate-kops', '-e', 'validate_within=1s')
+  await bench.called('validate cluster')
+  const second = await bench.run('rotate-kops')
+  t.is(second.code, 2)
+  t.regex(second.out, /test\.k8s\.local is locked in its state store by run .*-rotate-kops-/)
+  // Somebody writes over it by hand.
+  const lock = join(bench.folder, 'rekey/test.k8s.local/lock.json')
+  writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"run":"[^"]+"/, '"run":"other"'))
+  const { code, out } = await first
+  t.is(code, 2, out)
+  t.regex(out, /was taken by somebody else|validation/)
+  const gs = await bench.rekey(
+    'run',
+    'rotate-kops',
+    '-e',
+    'cluster=a',
+    '-e',
+    'state=gs://b',
+    '-e',
+    `rekey_directory=${bench.kept}/host`,
+  )
+  t.regex(gs.out, /rekey can't put a lock into gs:\/\/b/)
+  t.regex(gs.out, /without_lock=true/)
+})

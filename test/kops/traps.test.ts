@@ -1,0 +1,185 @@
+// What kops does silently wrong, ends with 0, and would let an operator walk on from: each stops the run, and says what to do.
+import test from 'ava'
+import { brokenRotation } from '../../lib/kops/preflight.ts'
+import { openCluster, settled } from './_cluster.ts'
+
+test('a clock that is behind: the new key pair is older than the primary, which promote and distrust would not see', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.knobs['behind'] = true
+  })
+  const { code, out } = await bench.run('rotate-kops')
+  t.is(code, 2)
+  t.regex(out, /is not younger than its primary/)
+  t.regex(out, /Set the clock, distrust that key pair by id/)
+  t.deepEqual(bench.trusted(), ['0', '1*'])
+  // What it made is distrusted on the way back, though it is older than the primary.
+  const back = await bench.rekey('rollback', 'last')
+  t.is(back.code, 0, back.out)
+  t.deepEqual(bench.trusted(), ['1*'])
+})
+
+test('promote and distrust that do nothing and end with 0 are seen by the ids', async t => {
+  const bench = await openCluster(t)
+  t.is((await bench.run('rotate-kops', '-e', 'until=staged')).code, 0)
+  bench.change(state => {
+    state.knobs['deaf'] = true
+  })
+  const promoted = await bench.run('rotate-kops')
+  t.is(promoted.code, 2)
+  t.regex(promoted.out, /has the primary \d{28} still, after it was promoted/)
+  bench.change(state => {
+    state.knobs = { deafDistrust: true }
+  })
+  const distrusted = await bench.rekey('resume', 'last')
+  t.is(distrusted.code, 2)
+  t.regex(distrusted.out, /has other trusted key pairs than its primary still: \d{28}/)
+  bench.change(state => {
+    state.knobs = {}
+  })
+  const done = await bench.rekey('resume', 'last')
+  t.is(done.code, 0, done.out)
+  t.deepEqual(bench.trusted(), ['2*'])
+  settled(t, bench)
+})
+
+test('two key pairs that are staged: nobody but the operator knows which is meant', async t => {
+  const bench = await openCluster(t)
+  bench.change(({ keysets: { 'kubernetes-ca': set } }) => {
+    set!.items.push({ id: '7713272286921922551637815766' }, { id: '7713272286921923551637815766' })
+  })
+  const { code, out } = await bench.run('rotate-kops')
+  t.is(code, 2)
+  t.regex(out, /has 2 trusted key pairs beside its primary/)
+})
+
+test('no instance needs an update after a promotion: it stops there, before the old CA is distrusted', async t => {
+  const bench = await openCluster(t)
+  t.is((await bench.run('rotate-kops', '-e', 'until=staged')).code, 0)
+  bench.change(state => {
+    state.knobs['blind'] = true
+  })
+  const { code, out } = await bench.run('rotate-kops')
+  t.is(code, 2)
+  t.regex(out, /no instance needs an update after key pairs were promoted/)
+  t.regex(out, /--cloudonly --force --yes/)
+  t.deepEqual(bench.trusted(), ['1', '2*'])
+})
+
+test('a rolling update that replaces nothing, and calls itself completed, with --cloudonly, too', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.knobs['idle'] = true
+  })
+  const { code, out } = await bench.run('rotate-kops', '-e', 'cloudonly=true')
+  t.is(code, 2)
+  t.regex(out, /calls the rolling update completed, and these were not replaced: i-cp \(control-plane-test\)/)
+  t.regex(out, /not looked at +the API/)
+  bench.change(state => {
+    state.knobs = {}
+  })
+  const done = await bench.rekey('resume', 'last')
+  t.is(done.code, 0, done.out)
+  t.true(bench.calls().includes('rolling-update cluster --cloudonly --yes'))
+  const none = await openCluster(t)
+  none.change(state => {
+    state.instances = []
+  })
+  t.regex((await none.run('rotate-kops')).out, /kops sees no instance of this cluster/)
+})
+
+test('instances that join in the middle of a stage are found and replaced; where they go on joining, it stops', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.knobs['joins'] = 1
+    state.knobs['joinsWhileRolling'] = 1
+    state.spec['clusterAutoscaler'] = { enabled: true }
+    state.groups = [{ metadata: { name: 'spot' }, spec: { minSize: 1, maxSize: 9 } }]
+  })
+  const { code, out } = await bench.run('rotate-kops', '-e', 'until=staged')
+  t.is(code, 0, out)
+  t.regex(out, /joined in the middle of the stage, with the configuration of before: i-joined-1/)
+  t.regex(out, /cluster-autoscaler: instances that it adds/)
+  t.regex(out, /scaled by +cluster-autoscaler; group spot/)
+  settled(t, bench)
+  bench.change(state => {
+    state.knobs['joinsWhileRolling'] = 50
+  })
+  const failed = await bench.run('rotate-kops')
+  t.is(failed.code, 2)
+  t.regex(failed.out, /go on joining with the configuration of before/)
+})
+
+test('what others left pending stops the run and is shown, before it begins and in the middle', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.foreign = true
+  })
+  const before = await bench.run('rotate-kops')
+  t.is(before.code, 2)
+  t.regex(before.out, /modify LaunchTemplate\/nodes-test\.test\.k8s\.local: InstanceType/)
+  t.deepEqual(
+    bench.calls().filter(call => call.startsWith('create')),
+    [],
+  )
+  bench.change(state => {
+    state.foreign = false
+    state.knobs['foreignAfterCreate'] = true
+  })
+  const middle = await bench.run('rotate-kops')
+  t.is(middle.code, 2)
+  t.regex(middle.out, /would apply more than key pairs/)
+  t.deepEqual(
+    bench.calls().filter(call => call.includes('--yes')),
+    [],
+  )
+  // Machines that run with another configuration than their groups have would be replaced on the way.
+  const behind = await openCluster(t)
+  behind.change(state => {
+    state.instances[1]!.hash = 'of before'
+  })
+  t.regex(
+    (await behind.run('rotate-kops')).out,
+    /1 instances run with another configuration than their groups have: i-a/,
+  )
+})
+
+test('a kops of another version than the cluster, and one whose rotations are known to break etcd, are refused', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.version = '1.35.0'
+  })
+  const other = await bench.run('rotate-kops')
+  t.is(other.code, 2)
+  t.regex(other.out, /is 1\.35\.0, and test\.k8s\.local was last updated by 1\.36\.2/)
+  t.deepEqual(bench.calls(), ['version'])
+  const words = (one: [number, number, number]) => brokenRotation(one)
+  t.regex(words([1, 21, 5]) ?? '', /no graceful rotation/)
+  for (const one of [
+    [1, 22, 1],
+    [1, 23, 2],
+    [1, 24, 0],
+  ] as [number, number, number][])
+    t.regex(words(one) ?? '', /14037/)
+  for (const one of [
+    [1, 23, 3],
+    [1, 24, 1],
+    [1, 36, 2],
+  ] as [number, number, number][])
+    t.is(words(one), undefined)
+})
+
+test('an endpoint that does not answer: every call has an end, and says what it waited for', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.knobs['hangs'] = 'update cluster'
+  })
+  const { code, out } = await bench.run('rotate-kops', '-e', 'update_within=2s')
+  t.is(code, 2)
+  t.regex(out, /waited 2 s for the cloud to say what differs/)
+  const missing = await bench.run('rotate-kops', '-e', 'kops_binary=/nonexistent/kops')
+  t.regex(missing.out, /\/nonexistent\/kops can't be run/)
+  const short = await openCluster(t)
+  t.regex((await short.run('rotate-kops', '-e', 'admin=1h')).out, /would end before a rolling update does/)
+  t.regex((await short.run('rotate-kops', '-e', 'keysets=kubelet')).out, /there is no keyset kubelet/)
+})
