@@ -7,6 +7,7 @@ import { benchCases } from './bench/cases.ts'
 import { judge } from './bench/goals.ts'
 import { openHosts } from './bench/hosts.ts'
 import type { Runner } from './bench/jobs.ts'
+import { unpackRekey } from './bench/package.ts'
 import { installPeers, peerVersions } from './bench/peers.ts'
 import { keep, writeRecord } from './bench/record.ts'
 import { ansible, mitogen } from './bench/runners/ansible.ts'
@@ -38,7 +39,6 @@ const { values } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 })
-const everyone: readonly Runner[] = [rekey, bare, openssh, pyinfra, mitogen, ansible]
 
 if (values.help) {
   console.log(help)
@@ -49,10 +49,11 @@ if (values.help) {
 async function main(): Promise<void> {
   if (values.record && values.runners !== undefined)
     throw new Error('--record is for everybody beside everybody: leave --runners away')
-  const runners = chosen(everyone, values.runners)
   const effort = { runs: counted('runs', values.runs), patience: counted('patience', values.patience) * 1_000 }
   const bench = await openHosts()
   try {
+    const everyone: readonly Runner[] = [rekey(unpackRekey(bench.folder)), bare, openssh, pyinfra, mitogen, ansible]
+    const runners = chosen(everyone, values.runners)
     const all = benchCases(join(bench.folder, 'sources'))
     if (values.list) {
       for (const { id, phases } of all) console.log(`${id.padEnd(14)} ${phases.map(({ title }) => title).join('; ')}`)

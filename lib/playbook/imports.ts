@@ -8,6 +8,8 @@ import { isClone, manifest, ownFile, ownModule } from '../package.ts'
 const sources = 'rekey-source'
 /** Where rekey's own files are, in a clone and in a package. */
 const own = pathToFileURL(isClone ? ownFile('lib') : ownFile('dist', 'lib')).href
+/** The zod of an installed rekey, which is in its own files. */
+const ownZod = pathToFileURL(ownModule('lib/playbook/zod.ts')).href
 let shared = false
 let stripping = false
 
@@ -23,8 +25,10 @@ export function shareImports(): void {
       const { parentURL = '' } = context
       // Hundreds of files of rekey's own import each other: what needs nothing is asked nothing. A playbook is asked for by its URL.
       if (parentURL.startsWith(own) && !specifier.startsWith('file:')) return next(specifier, context)
+      const isOwn = !parentURL.includes('/node_modules/')
+      if (!isClone && isOwn && /^zod(?:\/v4)?$/.test(specifier)) return next(ownZod, context)
       const [, name] = /^(rekey|zod|zx)(?:\/|$)/.exec(specifier) ?? []
-      const ours = name === 'rekey' || (name !== undefined && !parentURL.includes('/node_modules/'))
+      const ours = name === 'rekey' || (name !== undefined && isOwn)
       const found = ours
         ? next(specifier, {
             ...context,

@@ -38,7 +38,7 @@ const plural = (count: number, word: string) => `${count.toLocaleString('en')} $
 /** The cases, whose files will be in `folder`. */
 export function benchCases(folder: string): Case[] {
   return [
-    { id: 'start', hosts: 1, delay: 0, phases: [startPhase] },
+    { id: 'start', hosts: 1, delay: 0, phases: [startPhase, wordsPhase('help'), wordsPhase('version')] },
     stepsCase(1, 5),
     stepsCase(30, 5),
     stepsCase(10, 100),
@@ -67,6 +67,16 @@ const startPhase: Phase = {
     return (Number(nanoseconds) / 1e6 - startedAt) / 1_000
   },
 }
+
+const wordsPhase = (word: string): Phase => ({
+  id: word,
+  title: `--${word}`,
+  job: { kind: 'words', words: [`--${word}`] },
+  check: (_, { output }) => {
+    expect(output.trim() !== '', 'something is said')
+    return undefined
+  },
+})
 
 function stepsCase(steps: number, hosts: number, { lines = 0, delay = 0 } = {}): Case {
   const id = `${steps}x${hosts}${lines > 0 ? '-lines' : ''}${delay > 0 ? '-delay' : ''}`

@@ -53,6 +53,12 @@ export function judge(rows: readonly Row[]): Judged[] {
     const own = row(phase)
     return own && figuresOf(own)?.median
   }
+  const seconds = (phase: string, most: number) => {
+    const found = median(phase)
+    return found === undefined
+      ? []
+      : [{ goal: `${phase}: at most ${most.toFixed(2)} s`, found: `${found.toFixed(2)} s`, met: found <= most }]
+  }
   /** What steps print makes rekey take at most so many times as long. */
   const output = (quietPhase: string, loudPhase: string, what: string, most: number) => {
     const [quiet, loud] = [median(quietPhase), median(loudPhase)]
@@ -90,10 +96,13 @@ export function judge(rows: readonly Row[]): Judged[] {
     ]
   })
   return [
+    ...seconds('start', 0.2),
+    ...seconds('help', 0.08),
+    ...seconds('version', 0.08),
     ...faster('30x5', 'ansible', 25),
     ...faster('30x5', 'mitogen', 8),
     ...faster('30x5', 'pyinfra', 3),
-    ...faster('30x5', 'openssh', 1.5),
+    ...faster('30x5', 'openssh', 1.8),
     ...['10x100', '10x500'].flatMap(phase => [
       ...peers.flatMap(peer => faster(phase, peer, 1)),
       ...within(phase, 'node-ssh', 1.3),

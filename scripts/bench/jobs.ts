@@ -19,6 +19,8 @@ export type Job =
   | { readonly kind: 'templates'; readonly count: number }
   /** What a machine is made of. */
   | { readonly kind: 'facts' }
+  /** What is said without a host, and nothing else. */
+  | { readonly kind: 'words'; readonly words: readonly string[] }
   /** Every variable of every host of an inventory, printed. */
   | { readonly kind: 'inventory'; readonly file: string }
 

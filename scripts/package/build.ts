@@ -1,10 +1,11 @@
-// Builds dist/, which `npm pack` puts into the package: rekey and its playbooks as JavaScript in few files, since Node strips no types of what is
+// Builds dist/, which `npm pack` puts into the package: rekey, its playbooks and the libraries that every start needs as JavaScript in few files, since Node strips no types of what is
 // installed and a file takes longer to find than to read; the types of its doors; the manual page; and which commit it is of.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { rekeyVersion } from '../../lib/version.ts'
+import { asksByRequire, librariesInside, licencesOf } from './libraries.ts'
 import { manualPage } from './manual.ts'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -12,11 +13,10 @@ const dist = join(root, 'dist')
 
 /** What Node, a playbook or rekey itself starts by name (`ownModule`): each stays a file of its own. */
 const entries = [
-  'lib/cli/lean-start.ts',
   'lib/cli/main.ts',
   'lib/connection/openssh/askpass.ts',
   'lib/kubernetes/probes/api-prober.ts',
-  'lib/playbook/zod-locales.ts',
+  'lib/playbook/zod.ts',
   ...doors(),
   ...readdirSync(join(root, 'playbooks'))
     .filter(file => file.endsWith('.ts'))
@@ -43,7 +43,7 @@ function git(...words: readonly string[]): string {
 const dated = () => git('log', '-1', '--format=%cs').trim() || new Date().toISOString().slice(0, 10)
 
 rmSync(dist, { recursive: true, force: true })
-await build({
+const { metafile } = await build({
   absWorkingDir: root,
   entryPoints: entries,
   outbase: root,
@@ -51,15 +51,18 @@ await build({
   chunkNames: 'lib/shared/[name]-[hash]',
   bundle: true,
   splitting: true,
-  packages: 'external',
+  plugins: [librariesInside(root)],
+  banner: { js: asksByRequire },
+  metafile: true,
   format: 'esm',
   platform: 'node',
   target: 'node22',
   // The sources lie beside it.
   sourcemap: true,
   sourcesContent: false,
-  logLevel: 'warning',
+  logLevel: 'error',
 })
+writeFileSync(join(dist, 'licences.txt'), licencesOf(root, metafile))
 execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.package.json'], {
   cwd: root,
   stdio: 'inherit',

@@ -27,7 +27,7 @@ export const mitogen: Runner = {
   settings: 'Ansible’s settings and playbooks, `mitogen_linear`',
   command: task =>
     // It speeds up connections, not inventories.
-    task.job.kind === 'inventory'
+    task.job.kind === 'inventory' || task.job.kind === 'words'
       ? undefined
       : ansibleCommand(task, { ANSIBLE_STRATEGY_PLUGINS: mitogenStrategies, ANSIBLE_STRATEGY: 'mitogen_linear' }),
 }
@@ -35,6 +35,7 @@ export const mitogen: Runner = {
 function ansibleCommand(task: Task, more: Readonly<Record<string, string>>) {
   const { job, reach, inventory, folder } = task
   const environment = { ...ansibleEnvironment(task), ...more }
+  if (job.kind === 'words') return { argv: [ansibleProgram('ansible-playbook'), ...job.words], environment }
   if (job.kind === 'inventory')
     return { argv: [ansibleProgram('ansible-inventory'), '-i', job.file, '--list'], environment }
   const playbook = join(folder, 'playbook.yml')
@@ -87,6 +88,7 @@ function tasksOf({ job, bench, folder }: Task): AnsibleTask[] {
         },
       ]
     case 'inventory':
+    case 'words':
       return []
   }
 }

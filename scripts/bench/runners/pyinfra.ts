@@ -10,6 +10,7 @@ export const pyinfra: Runner = {
   settings: 'parallel = hosts, no sudo, known_hosts checked, `files.sync` for many files',
   command: ({ job, reach, bench, folder }) => {
     if (job.kind === 'inventory') return undefined
+    if (job.kind === 'words') return { argv: [pyinfraProgram, ...job.words] }
     const inventory = join(folder, 'hosts.py')
     const hosts = reach.hosts.map(({ name, address, port, folder }) => [
       name,

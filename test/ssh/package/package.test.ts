@@ -80,6 +80,7 @@ test('it has what rekey runs on and is read by, and nothing of its tests', t => 
     ...globSync('{playbooks,templates,lib}/**/*.{ts,tpl,sh,yaml,go}', { cwd: root }),
     ...globSync('playbooks/*.ts', { cwd: root }).map(file => `dist/${file.replace(/ts$/, 'js')}`),
     ...['bin/rekey', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts/build-native.js', 'dist/commit'],
+    ...['dist/licences.txt', 'dist/man/rekey.1'],
   ]
   t.deepEqual(
     wanted.filter(file => !packed.includes(file)),
