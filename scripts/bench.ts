@@ -7,7 +7,6 @@ import { benchCases } from './bench/cases.ts'
 import { judge } from './bench/goals.ts'
 import { openHosts } from './bench/hosts.ts'
 import type { Runner } from './bench/jobs.ts'
-import { unpackRekey } from './bench/package.ts'
 import { installPeers, peerVersions } from './bench/peers.ts'
 import { keep, writeRecord } from './bench/record.ts'
 import { ansible, mitogen } from './bench/runners/ansible.ts'
@@ -17,6 +16,7 @@ import { pyinfra } from './bench/runners/pyinfra.ts'
 import { rekey } from './bench/runners/rekey.ts'
 import { plainTable } from './bench/table.ts'
 import { counted } from './counted.ts'
+import { unpackRekey } from './package/unpack.ts'
 
 const help = `npm run bench -- [OPTIONS]
   --cases A,B      only these (--list prints them)

@@ -6,7 +6,7 @@ import { ownModule } from '../package.ts'
 /** What is asked for, by whom, and what takes its place. */
 const instead = [
   // zod's messages in fifty languages, a file each.
-  [/^\.\.\/locales\/index\.c?js$/, '/zod/', pathToFileURL(ownModule('lib/playbook/zod-locales.ts')).href],
+  [/^\.\.\/locales\/index\.c?js$/, '/zod/', pathToFileURL(ownModule('lib/playbook/zod/locales.ts')).href],
   // HTTP through SSH: nobody asks for it, and it brings Node's HTTP and TLS with it.
   [/^\.\/http-agents\.js$/, '/ssh2/', 'node:path'],
   // Where node-ssh makes folders here for what it fetches in whole trees: nobody has it do that.

@@ -9,7 +9,7 @@ const sources = 'rekey-source'
 /** Where rekey's own files are, in a clone and in a package. */
 const own = pathToFileURL(isClone ? ownFile('lib') : ownFile('dist', 'lib')).href
 /** The zod of an installed rekey, which is in its own files. */
-const ownZod = pathToFileURL(ownModule('lib/playbook/zod.ts')).href
+const ownZod = pathToFileURL(ownModule('lib/playbook/zod/index.ts')).href
 let shared = false
 let stripping = false
 

@@ -16,7 +16,7 @@ const entries = [
   'lib/cli/main.ts',
   'lib/connection/openssh/askpass.ts',
   'lib/kubernetes/probes/api-prober.ts',
-  'lib/playbook/zod.ts',
+  'lib/playbook/zod/index.ts',
   ...doors(),
   ...readdirSync(join(root, 'playbooks'))
     .filter(file => file.endsWith('.ts'))

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Metafile, Plugin } from 'esbuild'
 
-/** Those, and what they consist of. None that a playbook may have another copy of: zod, which it imports, is a door (lib/playbook/zod.ts). */
+/** Those, and what they consist of. None that a playbook may have another copy of: zod, which it imports, is a door (lib/playbook/zod/index.ts). */
 const inside = [
   '@noble/hashes',
   '@promptctl/go-template-js',
@@ -21,7 +21,7 @@ const inside = [
 
 /** What they load that rekey has no use for, by whom, and what takes its place: lib/cli/lean-start.ts does the same for a clone. */
 const needless = [
-  [/^\.\.\/locales\/index\.c?js$/, '/zod/', 'lib/playbook/zod-locales.ts'],
+  [/^\.\.\/locales\/index\.c?js$/, '/zod/', 'lib/playbook/zod/locales.ts'],
   [/^\.\/http-agents\.js$/, '/ssh2/', 'node:path'],
   [/^make-dir$/, '/node-ssh/', 'node:path'],
 ] as const
