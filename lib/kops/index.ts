@@ -2,8 +2,19 @@
 export { type Context, type Rotation, type RotationVariables, rotationVariables, variables } from './context.ts'
 export { exportBefore, handOutAdmin, handOutAfter, handOutBoth, holds, valid } from './gates.ts'
 export { noteKeysets } from './plan.ts'
-export { mayRotate, nameScalers, ownVersion } from './preflight.ts'
+export { mayRotate, nameScalers, nothingPending, ownVersion } from './preflight.ts'
 export { report } from './report.ts'
+export {
+  give,
+  keepBefore,
+  lookAtSpecification,
+  rollSecret,
+  type SecretContext,
+  secretBack,
+  secretReport,
+  secretVariables,
+  updateSecret,
+} from './secrets.ts'
 export { openServices } from './services.ts'
 export { notePromoted, soak } from './soak.ts'
 export { roll, update } from './update.ts'

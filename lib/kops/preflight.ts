@@ -2,6 +2,8 @@
 import { HostFailedError } from '../errors.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { kops, kopsJson, listed } from './asked/command.ts'
+import { named, readInstances } from './asked/instances.ts'
+import { readPending } from './asked/pending.ts'
 import type { Context, Rotation } from './context.ts'
 
 type Version = readonly [major: number, minor: number, patch: number]
@@ -66,6 +68,25 @@ export const mayRotate: StepDefinition<Rotation> = {
       code: 'kops.broken-version',
       hint: 'Upgrade kOps, and the cluster with it, to 1.24.1 or later first.',
     })
+  },
+}
+
+/** Refuses to begin where something is pending, or instances are behind: it would be applied and rolled out on the way. */
+export const nothingPending: StepDefinition<Context> = {
+  id: 'see-that-nothing-is-pending',
+  ...{ readOnly: true, remember: true },
+  run: async ctx => {
+    const pending = await readPending(ctx)
+    const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
+    if (pending.length + behind.length === 0) return
+    const what = pending.map(({ how, kind, name }) => `${how} ${kind}/${name}`)
+    throw new HostFailedError(
+      `changes of before are not rolled out: ${[...what, ...(behind.length > 0 ? [named(behind)] : [])].join(', ')}`,
+      {
+        code: 'kops.pending',
+        hint: 'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.',
+      },
+    )
   },
 }
 
