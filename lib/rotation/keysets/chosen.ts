@@ -129,7 +129,7 @@ const isUntried = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd
 /** As what components were seen to come through it. */
 const tried: Readonly<Record<'etcd' | 'kube-apiserver', readonly string[]>> = {
   etcd: ['static-pod', 'unit'],
-  'kube-apiserver': ['static-pod'],
+  'kube-apiserver': ['static-pod', 'unit'],
 }
 
 /**

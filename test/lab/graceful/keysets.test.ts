@@ -7,6 +7,7 @@ import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
 import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
+import { keepTokenKey, tokenStatuses } from '../_tokens.ts'
 import { type Extension, extensionName, startExtension } from './_extension.ts'
 
 let shape: lab.Shape
@@ -220,37 +221,7 @@ test.serial('finished, nothing is kept of the old CA, and it can’t be trusted 
   extensionAnswered(t)
 })
 
-const oldKey = '/root/old-token-key'
-
-/** Keeps what somebody had in hand before: the key that signs tokens, a token of an account, the one of a Secret. */
-const keepOldKey = `set -e; export KUBECONFIG=/etc/kubernetes/admin.conf; rm -rf ${oldKey}; mkdir -m 700 ${oldKey}; cd ${oldKey}
-cp ${pki}/sa.key . ; kubectl create token default --duration=24h >bound
-kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >legacy`
-
-/** What each API server says to these, to a token forged with the old key just now, and to one that it signs itself. */
-const tokenStatuses = async (): Promise<Record<string, string[]>> => {
-  const addresses = shape.machines.filter(({ role }) => role === 'master').map(({ address }) => address)
-  const said = await on(
-    shape,
-    'm1',
-    `export KUBECONFIG=/etc/kubernetes/admin.conf; cd ${oldKey}
-url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
-kubectl create token default >new
-kid=$(openssl pkey -in sa.key -pubout -outform DER | openssl dgst -sha256 -binary | url)
-signed=$(printf '{"alg":"RS256","kid":"%s"}' "$kid" | url).$(cut -d. -f2 new)
-printf '%s.%s' "$signed" "$(printf %s "$signed" | openssl dgst -sha256 -sign sa.key -binary | url)" >forged
-for what in bound legacy forged new; do for address in ${addresses.join(' ')}; do
-curl -sk -o /dev/null -w "$what %{http_code}\\n" -H "Authorization: Bearer $(cat $what)" "https://$address:6443/api"
-done; done`,
-  )
-  const lines = said
-    .trim()
-    .split('\n')
-    .map(line => line.split(' ') as [string, string])
-  return Object.fromEntries(
-    [...Map.groupBy(lines, ([what]) => what)].map(([what, all]) => [what, [...new Set(all.map(([, code]) => code))]]),
-  )
-}
+const administrator = '/etc/kubernetes/admin.conf'
 
 test.serial(
   'the key of tokens promoted, those of before work; who holds one is named; distrusted, every API server refuses them, and one that is forged',
@@ -258,9 +229,14 @@ test.serial(
     const tokens = { keysets: 'service-account' }
     const kubectl = (script: string) =>
       on(shape, 'm1', `set -e; export KUBECONFIG=/etc/kubernetes/admin.conf; ${script}`)
-    await on(shape, 'm1', keepOldKey)
+    await keepTokenKey(shape, administrator, `${pki}/sa.key`)
     await killedOnce('rotate', 'promote-put-the-token-keys-in-place', { ...tokens, until: 'promoted' })
-    t.deepEqual(await tokenStatuses(), { bound: ['200'], legacy: ['200'], forged: ['200'], new: ['200'] })
+    t.deepEqual(await tokenStatuses(shape, administrator), {
+      bound: ['200'],
+      legacy: ['200'],
+      forged: ['200'],
+      new: ['200'],
+    })
 
     const refused = await rekey([...words('distrust', tokens), '--output', 'json'])
     const { error } = eventOf(eventsOf(refused), 'run.finished')
@@ -278,6 +254,11 @@ kubectl -n canary-legacy rollout status deployment legacy-token-caller --timeout
 kubectl -n canary-legacy delete secret caller-token`)
 
     await stageRun('distrust', { ...tokens, accept: ['token/Secret canary/caller-token'] })
-    t.deepEqual(await tokenStatuses(), { bound: ['401'], legacy: ['401'], forged: ['401'], new: ['200'] })
+    t.deepEqual(await tokenStatuses(shape, administrator), {
+      bound: ['401'],
+      legacy: ['401'],
+      forged: ['401'],
+      new: ['200'],
+    })
   },
 )

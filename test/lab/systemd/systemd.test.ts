@@ -3,6 +3,7 @@
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
+import { keepTokenKey, tokenStatuses } from '../_tokens.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
 import { assertAsBefore, assertRenewed, assertRotated, takeOld } from './_units.ts'
 
@@ -93,5 +94,40 @@ test.serial(
     const undone = await rekey(['rollback', folder])
     t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
+  },
+)
+
+test.serial(
+  'the key of tokens goes through all stages, killed in between: those of before, and one that is forged, are refused; undone, all is as it was',
+  async t => {
+    const old = await takeOld(shape)
+    await keepTokenKey(shape, kubeconfig, '/var/lib/kubernetes/service-accounts.key')
+    const accept = ['canary', 'canary-legacy'].map(namespace => `token/Secret ${namespace}/caller-token`)
+    const vars = { keysets: 'service-account', accept_gap: true, accept }
+    const killed = await killedAt(
+      ['run', 'rotate-keysets', '-i', lab.inventoryPath(name), '-e', JSON.stringify(vars)],
+      ({ kind, ...event }) =>
+        kind === 'step.started' && 'step' in event && event.step === 'promote-restart-etcd-and-the-api-servers',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    t.like(await tokenStatuses(shape, kubeconfig), { bound: ['200'], forged: ['200'], new: ['200'] })
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const called = await rekey(['resume', folder])
+    t.is(called.code, 0, saidBy(called))
+    t.deepEqual(await tokenStatuses(shape, kubeconfig), {
+      bound: ['401'],
+      legacy: ['401'],
+      forged: ['401'],
+      new: ['200'],
+    })
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertAsBefore(shape, old)
+    t.deepEqual(await tokenStatuses(shape, kubeconfig), {
+      bound: ['200'],
+      legacy: ['200'],
+      forged: ['200'],
+      new: ['200'],
+    })
   },
 )
