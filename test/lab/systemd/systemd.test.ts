@@ -100,6 +100,7 @@ test.serial(
 /** Where the forgers of this test keep what they had in hand before. */
 const old = '/root/old-etcd'
 const etcdPair = '/var/lib/kubernetes/etcd-client'
+const known = { bound: ['200'], legacy: ['200'], forged: ['200'], new: ['200'] }
 
 /** Gives etcd a CA of its own, as others make such clusters; keeps it, a client's certificate, and one that is forged with its key. */
 const ownEtcdAuthority = (address: string) => `set -e; umask 077; rm -rf ${old}; mkdir ${old}; cd ${old}
@@ -156,5 +157,3 @@ test.serial(
     t.deepEqual(await complaintsOf(name), [])
   },
 )
-
-const known = { bound: ['200'], legacy: ['200'], forged: ['200'], new: ['200'] }
