@@ -175,6 +175,9 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
     components.some(component => holders(changes, ctx, component, hosts).length > 0)
   const restart = async (ctx: Needs, session: HostSession, wanted: readonly Drained[]) => {
     await restartDrained(ctx, session, wanted)
+    await see(ctx, session)
+  }
+  const see = async (ctx: Needs, session: HostSession) => {
     if (ctx.mode !== 'rollback') await changes.seen?.(ctx, session)
   }
   const over = <In extends OnCluster>(
@@ -224,7 +227,11 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
           const found = await Promise.all(serving.map(component => due(ctx, component, host)))
           const wanted = serving.filter((_, index) => found[index] !== undefined)
           if (wanted.length > 0) await restart(ctx, session, together(ctx, wanted, host.name))
-          else if (layoutOf(ctx, host.name).components['kube-apiserver']) await backInTraffic(ctx, session)
+          else if (layoutOf(ctx, host.name).components['kube-apiserver']) {
+            await backInTraffic(ctx, session)
+            // The run may have ended between its start and that.
+            await see(ctx, session)
+          }
         }
       }),
       plan: ctx => ctx.hosts(masters).flatMap(host => serving.flatMap(component => tell(ctx, component, [host]))),
