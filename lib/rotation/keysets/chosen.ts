@@ -129,7 +129,7 @@ const isUntried = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd
 /** As what components were seen to come through it. */
 const tried: Readonly<Record<'etcd' | 'kube-apiserver', readonly string[]>> = {
   etcd: ['static-pod', 'unit'],
-  'kube-apiserver': ['static-pod', 'unit'],
+  'kube-apiserver': ['static-pod'],
 }
 
 /**
@@ -164,27 +164,21 @@ export async function refuseCopies(
   )
 }
 
-/**
- * Fails where API servers run as none was seen to come through it; and where a CA's own key signs tokens and they are static pods: a change of
- * their flags would have the kubelet start them anew at once.
- */
+/** Fails where API servers run as none was seen to come through it, and where a CA's own key signs tokens, as kubeasz has it. */
 export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
   for (const { name } of ctx.hosts(masters)) {
     const layout = layoutOf(ctx, name)
     const { runs } = layout.components['kube-apiserver'] ?? {}
-    const isUnit = tokenFilesOfAuthorities(layout).every(
-      ({ component }) => layout.components[component]?.runs.kind === 'unit',
-    )
-    if (!isUnit) {
+    if (tokenFilesOfAuthorities(layout).length > 0) {
       throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
         code: 'keysets.shared',
         host: name,
         hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
       })
     }
-    if (runs === undefined || tried['kube-apiserver'].includes(runs.kind)) continue
+    if (runs === undefined || runs.kind !== 'pod') continue
     throw new HostFailedError(
-      `${tokenKeyset} can be rotated gracefully where API servers are static pods, not as on ${name}`,
+      `${tokenKeyset} can be rotated gracefully where API servers are static pods or units, not as on ${name}`,
       {
         code: 'keysets.layout',
         host: name,

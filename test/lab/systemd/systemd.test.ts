@@ -3,9 +3,8 @@
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
-import { keepTokenKey, tokenStatuses } from '../_tokens.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
-import { assertAsBefore, assertRenewed, assertRotated, filesOf, takeOld } from './_units.ts'
+import { assertAsBefore, assertRenewed, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
 const { name } = options
@@ -94,66 +93,5 @@ test.serial(
     const undone = await rekey(['rollback', folder])
     t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
-  },
-)
-
-/** Where the forgers of this test keep what they had in hand before. */
-const old = '/root/old-etcd'
-const etcdPair = '/var/lib/kubernetes/etcd-client'
-const known = { bound: ['200'], legacy: ['200'], forged: ['200'], new: ['200'] }
-
-/** Gives etcd a CA of its own, as others make such clusters; keeps it, a client's certificate, and one that is forged with its key. */
-const ownEtcdAuthority = (address: string) => `set -e; umask 077; rm -rf ${old}; mkdir ${old}; cd ${old}
-openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 3650 -subj /CN=etcd-ca -addext keyUsage=critical,keyCertSign 2>/dev/null
-sign() {
-  openssl req -new -newkey rsa:2048 -nodes -keyout $1.key -out $1.csr -subj /CN=$1 2>/dev/null
-  printf "$2" >extensions
-  openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile extensions -out $1.crt 2>/dev/null
-}
-sign member 'extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=IP:127.0.0.1,IP:${address}\n'
-sign client 'extendedKeyUsage=clientAuth\n'; sign forged 'extendedKeyUsage=clientAuth\n'
-systemctl stop kube-apiserver etcd
-cp ca.crt ca.key /etc/etcd/; cp member.crt /etc/etcd/kube-api-server.crt; cp member.key /etc/etcd/kube-api-server.key
-cp ca.crt /var/lib/kubernetes/etcd-ca.crt; cp client.crt ${etcdPair}.crt; cp client.key ${etcdPair}.key
-sed -i 's#--etcd-cafile=[^ ]*#--etcd-cafile=/var/lib/kubernetes/etcd-ca.crt#; s#--etcd-certfile=[^ ]*#--etcd-certfile=${etcdPair}.crt#; s#--etcd-keyfile=[^ ]*#--etcd-keyfile=${etcdPair}.key#' /etc/systemd/system/kube-apiserver.service
-systemctl daemon-reload; systemctl start etcd kube-apiserver`
-
-test.serial(
-  'etcd’s CA and the key of tokens go through all stages in one run, killed in between: what they signed, and what is forged, is refused; undone, all is as it was',
-  async t => {
-    const { address } = lab.machineOf(name, 'm1')
-    const asked = (pair: string) => {
-      const ask = (port: number) =>
-        `curl -sk --http1.1 -m 10 -o /dev/null -w '%{http_code} ' --cert ${pair}.crt --key ${pair}.key https://${address}:${port}/version`
-      return onM1('sh', '-c', `${ask(2379)}; ${ask(2380)}; true`)
-    }
-    await onM1('sh', '-c', ownEtcdAuthority(address))
-    t.deepEqual(await complaintsOf(name), [])
-    await keepTokenKey(shape, kubeconfig, '/var/lib/kubernetes/service-accounts.key')
-    const files = await filesOf(shape)
-    const accept = ['canary', 'canary-legacy'].map(namespace => `token/Secret ${namespace}/caller-token`)
-    const vars = { keysets: 'etcd-ca,service-account', accept_gap: true, accept }
-    const killed = await killedAt(
-      ['run', 'rotate-keysets', '-i', lab.inventoryPath(name), '-e', JSON.stringify(vars)],
-      ({ kind, ...event }) =>
-        kind === 'step.started' && 'step' in event && event.step === 'promote-put-the-token-keys-in-place',
-    )
-    t.is(killed.code, null, saidBy(killed))
-    t.deepEqual(await tokenStatuses(shape, kubeconfig), known)
-    for (const pair of ['client', 'forged']) t.is(await asked(`${old}/${pair}`), '200 200 ', pair)
-    const { folder } = eventOf(eventsOf(killed), 'run.started')
-    const called = await rekey(['resume', folder])
-    t.is(called.code, 0, saidBy(called))
-    t.deepEqual(await tokenStatuses(shape, kubeconfig), {
-      ...{ bound: ['401'], legacy: ['401'], forged: ['401'], new: ['200'] },
-    })
-    for (const pair of ['client', 'forged']) t.is(await asked(`${old}/${pair}`), '000 000 ', pair)
-    t.is(await asked(etcdPair), '200 200 ')
-    const undone = await rekey(['rollback', folder])
-    t.is(undone.code, 0, saidBy(undone))
-    t.deepEqual(await filesOf(shape), files)
-    t.deepEqual(await tokenStatuses(shape, kubeconfig), known)
-    for (const pair of ['client', 'forged']) t.is(await asked(`${old}/${pair}`), '200 200 ', pair)
-    t.deepEqual(await complaintsOf(name), [])
   },
 )

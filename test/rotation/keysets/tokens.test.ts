@@ -438,7 +438,7 @@ test('an API server without a file of keys is refused: it goes by its serving ke
   t.is(error?.code, 'keysets.none')
 })
 
-test('where a CA’s own key signs tokens of static pods, and where API servers are units, it is refused', t => {
+test('where a CA’s own key signs tokens of static pods, and where API servers are pods of the API, it is refused', t => {
   const file = (role: string, path: string, key?: string) => ({
     role,
     path,
@@ -460,6 +460,6 @@ test('where a CA’s own key signs tokens of static pods, and where API servers 
       context(tokens(), { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: withKey(kind, key) }) }),
     )
   t.is(t.throws<RekeyError>(refusing('static-pod', '/ssl/ca-key.pem'))?.code, 'keysets.shared')
-  t.is(t.throws<RekeyError>(refusing('unit', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
-  t.notThrows(refusing('static-pod', '/ssl/sa-key.pem'))
+  t.is(t.throws<RekeyError>(refusing('pod', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
+  for (const kind of ['static-pod', 'unit']) t.notThrows(refusing(kind, '/ssl/sa-key.pem'))
 })
