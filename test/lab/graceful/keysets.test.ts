@@ -7,8 +7,8 @@ import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
 import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
-import { keepTokenKey, tokenStatuses } from '../_tokens.ts'
 import { type Extension, extensionName, startExtension } from './_extension.ts'
+import { keepTokenKey, tokenStatuses } from './_tokens.ts'
 
 let shape: lab.Shape
 let extension: Extension

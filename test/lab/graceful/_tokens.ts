@@ -1,6 +1,6 @@
 // What API servers of a lab say to tokens of before, to one that is forged with the key of before, and to one that they sign themselves.
-import type * as lab from '../../lib/lab/index.ts'
-import { on } from './_outside.ts'
+import type * as lab from '../../../lib/lab/index.ts'
+import { on } from '../_outside.ts'
 
 const folder = '/root/old-token-key'
 
