@@ -1,0 +1,101 @@
+// What all operations have in common, and those that need nothing but this machine: command, waitForPort.
+import { mkdirSync, readFileSync } from 'node:fs'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { join } from 'node:path'
+import test from 'ava'
+import { secret } from '../../lib/connection/shell.ts'
+import { command } from '../../lib/operations/system/command.ts'
+import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
+import { temporaryFolder } from '../_temporary.ts'
+import { trial } from './_operation.ts'
+
+const listening = (server: Server) =>
+  new Promise<number>(resolve =>
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
+  )
+
+test('options that won’t do are told when the playbook is loaded, in one error each', t => {
+  const told = (make: () => unknown, message: string) =>
+    t.is(t.throws(make, { code: 'operation.options' } as never)?.message, message)
+  told(
+    () => command({ cmd: 'x', create: 'y' } as never),
+    "command({ create }): there is no such option; did you mean 'creates'?",
+  )
+  told(() => command({ cmd: 'x', chdir: 7 } as never), 'command({ chdir }): it must be a text that is not empty, not 7')
+  told(() => command({}), 'command(): one of cmd, argv and run must be given')
+  told(() => command({ cmd: "it's" }), "command(): a quote does not end: it's")
+  told(() => command('x' as never), "command() takes options, not 'x'")
+  told(() => waitForPort({} as never), 'waitForPort() needs port')
+  told(
+    () => waitForPort({ port: 1, state: 'drained', from: 'here' }),
+    'waitForPort(): connections are counted on the host',
+  )
+})
+
+test('options may be made of the context, and are checked as those that stand there', async t => {
+  const on = trial()
+  const folder = temporaryFolder('operation')
+  const made = command(({ host }) => ({ argv: ['touch', join(folder, host.name)], creates: join(folder, host.name) }))
+  t.true((await on.run(made)).changed)
+  t.false((await on.run(made)).changed)
+  await t.throwsAsync(on.run(command(() => ({ cmd: 'x', nowhere: 1 }) as never)), { message: /no such option/ })
+})
+
+test('a command is run where what it makes is not there, and what it takes away is', async t => {
+  const on = trial()
+  const folder = temporaryFolder('operation')
+  mkdirSync(join(folder, 'a folder'))
+  const made = command({
+    cmd: `sh -c 'cat >"made here"; pwd'`,
+    chdir: join(folder, 'a folder'),
+    creates: 'made*',
+    stdin: secret('a text'),
+  })
+  t.deepEqual(await on.plan(made), [`run sh -c 'cat >"made here"; pwd'`])
+  const first = await on.run(made)
+  t.is((first.value as { stdout: string }).stdout, `${join(folder, 'a folder')}\n`)
+  t.is(readFileSync(join(folder, 'a folder', 'made here'), 'utf8'), 'a text')
+  t.deepEqual([await on.plan(made), (await on.run(made)).changed], [[], false])
+  const gone = command({
+    argv: ['rm', 'made here'],
+    chdir: join(folder, 'a folder'),
+    removes: `${folder}/a folder/[mn]ade here`,
+  })
+  t.true((await on.run(gone)).changed)
+  t.false((await on.run(gone)).changed)
+  await t.throwsAsync(on.run(command({ cmd: 'true', chdir: join(folder, 'nowhere'), creates: '/' })), {
+    message: /nowhere can't be worked in/,
+  })
+  const piped = command({ run: $ => $`echo one | tr o 0` })
+  t.is(((await on.run(piped)).value as { stdout: string }).stdout, '0ne\n')
+  await t.throwsAsync(on.run(command({ cmd: 'false' })))
+})
+
+test('a port is waited for until it answers, does not, or is left by all; from the host and from here', async t => {
+  const on = trial()
+  const sockets: Socket[] = []
+  const server = createServer(socket => void sockets.push(socket))
+  const port = await listening(server)
+  const quick = { port, sleep: 20, timeout: 10_000 }
+  t.deepEqual(await on.plan(waitForPort(quick)), [])
+  t.false((await on.run(waitForPort({ ...quick, from: 'here', host: '127.0.0.1' }))).changed)
+  t.deepEqual(await on.plan(waitForPort({ ...quick, state: 'absent' })), [`wait for 127.0.0.1:${port} to be absent`])
+  await t.throwsAsync(on.run(waitForPort({ ...quick, state: 'stopped', timeout: 50 })), {
+    message: `waited 0 s for 127.0.0.1:${port} to be stopped`,
+  })
+  const client = connect(port, '127.0.0.1')
+  await new Promise(resolve => server.once('connection', resolve))
+  t.is((await on.plan(waitForPort({ ...quick, state: 'drained' }))).length, 1)
+  t.deepEqual(await on.plan(waitForPort({ ...quick, state: 'drained', excludeHosts: ['127.0.0.1'] })), [])
+  t.deepEqual(await on.plan(waitForPort({ ...quick, state: 'drained', host: '127.0.0.9' })), [])
+  t.is((await on.plan(waitForPort({ ...quick, state: 'drained', host: '0.0.0.0' }))).length, 1)
+  const gone = on.run(waitForPort({ ...quick, state: 'stopped' }))
+  client.resetAndDestroy()
+  for (const socket of sockets) socket.on('error', () => {}).destroy()
+  server.close()
+  t.false((await gone).changed)
+  const back = on.run(waitForPort({ ...quick, state: 'started' }))
+  server.listen(port, '127.0.0.1')
+  t.false((await back).changed)
+  server.close()
+})
