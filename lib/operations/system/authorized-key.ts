@@ -1,0 +1,266 @@
+// `authorizedKey`: who may log in to an account by which keys. What else is in the file stays as it is.
+import { raw } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import type { HostSession } from '../../playbook/model.ts'
+import { operation } from '../operation.ts'
+import { absolutePath, checkedOptions, type Kinds, oneOf, text, truth, wrongOptions } from '../options.ts'
+
+/** Keys of an account, as they shall be. */
+export interface AuthorizedKeyOptions {
+  /** The account whose file it is. */
+  readonly user: string
+  /** A key as a `.pub` file has it, or several, a line each; options before it are taken, too. */
+  readonly key: string
+  readonly state?: 'present' | 'absent'
+  /** Where the file is: `.ssh/authorized_keys` in the home where nothing is said. */
+  readonly path?: string
+  /** What stands before the keys, such as `from="10.0.0.0/8",no-pty`, instead of what they bring. */
+  readonly keyOptions?: string
+  /** What stands behind the keys, instead of what they bring. */
+  readonly comment?: string
+  /** No other key is left in the file, and nothing else. */
+  readonly exclusive?: boolean
+  /** Whether the file's folder is made and given to the account (0700): it is where nothing is said. */
+  readonly manageDir?: boolean
+  /** Where the file is a link, what that leads to is changed, instead of the link. */
+  readonly follow?: boolean
+}
+
+/** A line of the file. */
+interface Line {
+  readonly text: string
+  /** Missing where it is no key. */
+  readonly key?: Key
+}
+
+interface Key {
+  readonly options: string
+  readonly type: string
+  /** The key itself, which tells it from others. */
+  readonly blob: string
+  readonly comment: string
+}
+
+/** A file as it is. */
+interface Found {
+  readonly path: string
+  readonly owner: string
+  /** Missing where there is none. */
+  readonly content?: string
+  /** Mode, number of user and of group; missing where there is none. */
+  readonly file?: string
+  readonly folder?: string
+}
+
+/** For the way back. */
+interface Kept extends Found {
+  readonly user: string
+  readonly after: string
+  /** Whether its folder may have been made or given to the account. */
+  readonly folderTouched: boolean
+}
+
+/** Makes the keys of accounts be as they shall be. */
+export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
+  name: 'authorizedKey',
+  check: given => checkTogether(checkedOptions<AuthorizedKeyOptions>('authorizedKey', given, kinds)),
+  look: async (context, wanted) => {
+    // Several keys of one account are one file, which each finds as those before have left it.
+    const found = await lookAt(context, wanted)
+    const files = new Map<string, Kept>()
+    const would: string[] = []
+    for (const [index, options] of wanted.entries()) {
+      const one = found[index]!
+      const before = files.get(one.path)?.after ?? one.content ?? ''
+      const after = contentFor(options, before)
+      if (after === before) continue
+      const { user, manageDir = true } = options
+      files.set(one.path, { ...one, ...files.get(one.path), user, after, folderTouched: manageDir })
+      would.push(`${options.state === 'absent' ? 'take keys of' : 'let keys in to'} ${user}: write ${one.path}`)
+    }
+    const due = [...files.values()]
+    return {
+      would,
+      result: undefined,
+      announce: async () => {
+        if (!context.check) return
+        for (const { path, after } of due) {
+          await context.files.announce(path, () => ({ after: Buffer.from(after, 'latin1'), secret: false }))
+        }
+      },
+      keep: () => due,
+      apply: async () => {
+        for (const one of due) await write(context, one)
+        return undefined
+      },
+    }
+  },
+  undo: async (session, kept: readonly Kept[]) => {
+    for (const one of kept) await takeBack(session, one)
+  },
+})
+
+const kinds: Kinds<AuthorizedKeyOptions> = {
+  user: {
+    words: 'the name of one user',
+    fits: value => text.fits(value) && /^[^:\s/]+$/.test(value as string),
+    required: true,
+  },
+  key: { words: 'keys as .pub files have them, a line each', fits: text.fits, required: true },
+  state: oneOf('present', 'absent'),
+  path: absolutePath,
+  keyOptions: oneLine(),
+  comment: oneLine(),
+  exclusive: truth,
+  manageDir: truth,
+  follow: truth,
+}
+
+function oneLine() {
+  return { words: 'a text of one line', fits: (value: unknown) => typeof value === 'string' && !/[\n\r\0]/.test(value) }
+}
+
+function checkTogether(options: AuthorizedKeyOptions): AuthorizedKeyOptions {
+  const { key, exclusive, state } = options
+  if (/^https?:/.test(key)) {
+    throw wrongOptions(
+      'authorizedKey({ key }): keys are not fetched from an address',
+      'Read them in the playbook, and look at them.',
+    )
+  }
+  const bad = linesOf(key).find(({ text, key: found }) => text.trim() !== '' && !text.startsWith('#') && !found)
+  if (bad) throw wrongOptions(`authorizedKey({ key }): this is no public key: ${bad.text.slice(0, 60)}`)
+  if (!linesOf(key).some(({ key: found }) => found)) throw wrongOptions('authorizedKey({ key }): there is no key in it')
+  if (exclusive && state === 'absent') throw wrongOptions('authorizedKey(): exclusive goes with state present only')
+  return options
+}
+
+const keyTypes = new Set([
+  'ssh-ed25519',
+  'ssh-rsa',
+  'ssh-dss',
+  ...['256', '384', '521'].map(size => `ecdsa-sha2-nistp${size}`),
+  'sk-ssh-ed25519@openssh.com',
+  'sk-ecdsa-sha2-nistp256@openssh.com',
+])
+
+/** The lines of a file, without their ends. */
+function linesOf(content: string): Line[] {
+  const lines = content.split(/\r?\n/)
+  if (lines.at(-1) === '') lines.pop()
+  return lines.map(text => ({ text, key: keyIn(text) }))
+}
+
+/** Options may have blanks within quotes, and what looks like a type, too. */
+function keyIn(line: string): Key | undefined {
+  if (line.trimStart().startsWith('#')) return undefined
+  const words = [...line.matchAll(/(?:"(?:\\.|[^"\\])*"|[^\s"])+|"/g)]
+  const at = words.findIndex(([word]) => keyTypes.has(word))
+  const [type, blob] = [words[at]?.[0], words[at + 1]?.[0]]
+  if (at === -1 || !type || !blob || !/^[A-Za-z0-9+/]+=*$/.test(blob)) return undefined
+  const [start, end] = [words[at]!.index, words[at + 1]!.index + blob.length]
+  return { options: line.slice(0, start).trim(), type, blob, comment: line.slice(end).trim() }
+}
+
+/** Options in any order are the same. */
+const optionsIn = (options: string) => (options.match(/(?:"(?:\\.|[^"\\])*"|[^,"])+/g) ?? []).sort().join(',')
+
+function isSame(one: Key, other: Key): boolean {
+  return one.type === other.type && one.comment === other.comment && optionsIn(one.options) === optionsIn(other.options)
+}
+
+/** What the file shall hold: a key that is there otherwise goes, and comes to the end as it shall be. */
+function contentFor({ key, state, keyOptions, comment, exclusive }: AuthorizedKeyOptions, before: string): string {
+  const asked = linesOf(key).flatMap(({ key: one }) =>
+    one ? { ...one, options: keyOptions ?? one.options, comment: comment ?? one.comment } : [],
+  )
+  let lines = linesOf(before)
+  let isChanged = false
+  for (const one of asked) {
+    const known = lines.filter(line => line.key?.blob === one.blob)
+    if (state === 'absent' ? known.length === 0 : known.length > 0 && isSame(known.at(-1)!.key!, one)) continue
+    isChanged = true
+    lines = lines.filter(line => line.key?.blob !== one.blob)
+    if (state === 'absent') continue
+    lines.push({ text: [one.options, one.type, one.blob, one.comment].filter(Boolean).join(' '), key: one })
+  }
+  if (exclusive) {
+    const kept = lines.filter(line => asked.some(({ blob }) => blob === line.key?.blob))
+    isChanged ||= kept.length < lines.length
+    lines = kept
+  }
+  return isChanged ? lines.map(({ text }) => `${text}\n`).join('') : before
+}
+
+/** Looks for the files, in one round trip. */
+async function lookAt({ $, host }: HostSession, wanted: readonly AuthorizedKeyOptions[]): Promise<Found[]> {
+  const script = `while IFS=: read -r u f p; do
+  h=$(getent passwd "$u") || { echo "there is no user $u" >&2; exit 1; }
+  [ -n "$p" ] || p=$(printf '%s' "$h" | cut -d: -f6)/.ssh/authorized_keys
+  if [ "$f" = follow ]; then p=$(readlink -f -- "$p"); fi
+  printf '%s\\n' "$p"; printf '%s\\n' "$h" | cut -d: -f3,4
+  if [ -d "$p" ]; then echo "$p is a folder" >&2; exit 1; fi
+  stat -L -c '%a %u:%g' -- "$p" 2>/dev/null || echo
+  stat -L -c '%a %u:%g' -- "\${p%/*}" 2>/dev/null || echo
+  if [ -e "$p" ]; then base64 <"$p" | tr -d '\\n' || exit; fi; echo
+done`
+  const input = wanted.map(({ user, follow, path = '' }) => `${user}:${follow ? 'follow' : ''}:${path}\n`).join('')
+  const { exitCode, stdout, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(script)}`
+  const lines = stdout.split('\n')
+  if (exitCode !== 0 || lines.length <= 5 * wanted.length) {
+    throw new HostFailedError(`${host.name}: authorized keys can't be read: ${stderr.trim() || 'it says nothing'}`, {
+      code: 'authorized-key.unreadable',
+      host: host.name,
+    })
+  }
+  return wanted.map((_, index) => {
+    const [path = '', owner = '', file, folder, content = ''] = lines.slice(5 * index, 5 * index + 5)
+    return {
+      path,
+      owner,
+      ...(folder ? { folder } : {}),
+      // Byte by byte: comments may be in any encoding.
+      ...(file ? { file, content: Buffer.from(content, 'base64').toString('latin1') } : {}),
+    }
+  })
+}
+
+/** The owner of the folder above could put a link in the place of what is made there: what is given away is what we are in. */
+const ownFolder = `set -e
+d=\${p%/*}; up=\${d%/*}; cd -P -- "\${up:-/}"; up=$(env pwd -P)
+[ -d "./\${d##*/}" ] || mkdir -m 700 -- "./\${d##*/}"
+cd -P -- "./\${d##*/}"; [ "$(env pwd -P)" = "\${up%/}/\${d##*/}" ] || { echo "$d is a link" >&2; exit 1; }
+chown "$o" .; chmod 700 .`
+
+async function write(context: HostSession, { path, owner, folder, folderTouched, after }: Kept): Promise<void> {
+  if (folderTouched && folder !== `700 ${owner}`) await context.$`p=${path}; o=${owner}; ${raw(ownFolder)}`
+  else if (!folder) await context.$`mkdir -p -- ${path.slice(0, path.lastIndexOf('/'))}`
+  await context.files.write(path, Buffer.from(after, 'latin1'), { mode: 0o600, owner })
+}
+
+/** What somebody else has changed since stays. */
+async function takeBack(context: HostSession, kept: Kept): Promise<void> {
+  const { path, user, content = '', after, file, folder } = kept
+  const [now] = await lookAt(context, [{ user, key: '', path }])
+  if (now?.content !== undefined && now.content !== content) {
+    const [was, made, is] = [content, after, now.content].map(text => linesOf(text).map(line => line.text)) as [
+      string[],
+      string[],
+      string[],
+    ]
+    const back = [
+      ...is.filter(line => was.includes(line) || !made.includes(line)),
+      ...was.filter(line => !is.includes(line)),
+    ]
+    const next = now.content === after ? content : back.map(line => `${line}\n`).join('')
+    const [mode, owner] = (file ?? now.file!).split(' ')
+    if (file === undefined && next === '') await context.$`rm -f -- ${path}`
+    else await context.files.write(path, Buffer.from(next, 'latin1'), { mode: Number.parseInt(mode!, 8), owner })
+  }
+  const above = path.slice(0, path.lastIndexOf('/'))
+  if (folder === undefined) await context.$`[ ! -d ${above} ] || rmdir -- ${above} 2>/dev/null || :`
+  else if (kept.folderTouched) {
+    const [mode, owner] = folder.split(' ')
+    await context.$`cd -P -- ${above} && chown ${owner} . && chmod ${mode} .`
+  }
+}
