@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { type Case, type CaseFile, makeTree, type Tree, withFolder } from '../../test/operations/_cases.ts'
 import { ansibleProgram, installAnsible, oracleEnvironment } from '../update-ansible-core.ts'
+import { collectionsOf } from './collections.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const folder = join(root, 'test', 'operations', 'ansible')
@@ -81,6 +82,7 @@ function ask(module: string, cases: readonly Case[]): NonNullable<Case['ansible'
           ANSIBLE_STDOUT_CALLBACK: 'rekey_cases',
           ANSIBLE_CALLBACK_PLUGINS: join(work, 'plugins'),
           REKEY_CASES: work,
+          ...collectionsOf(module),
         }),
       },
     )

@@ -1,17 +1,10 @@
 // Operations as steps use them, without a run around: over a connection, with what a step keeps before it changes something.
 import type { Connection } from '../../lib/connection/connection.ts'
-import { remoteFiles } from '../../lib/connection/files.ts'
 import { connectLocal } from '../../lib/connection/local.ts'
-import { remoteShell } from '../../lib/connection/remote.ts'
 import type { ConnectionSettings } from '../../lib/connection/settings.ts'
-import {
-  type Planned,
-  PlannedWrite,
-  type StepContext,
-  type StepDefinition,
-  Unchanged,
-} from '../../lib/playbook/model.ts'
+import { type Planned, PlannedWrite, type StepDefinition, Unchanged } from '../../lib/playbook/model.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { stepContext } from './_run-cases.ts'
 
 export const localSettings: ConnectionSettings = {
   kind: 'local',
@@ -58,17 +51,7 @@ export function trial(connection: Connection = connectLocal('h1', localSettings)
   const contextOf = (definition: StepDefinition) => {
     const step = ids.get(definition) ?? `step-${steps++}`
     ids.set(definition, step)
-    return {
-      step,
-      folder,
-      host: { name: connection.name, groups: [], vars: {}, connection: localSettings },
-      $: remoteShell(counted),
-      files: remoteFiles(counted),
-      forward: (address: string, port: number) => connection.forward(address, port),
-      log: () => {},
-      signal: new AbortController().signal,
-      check: false,
-    } as unknown as StepContext
+    return { ...stepContext(counted, folder, localSettings), step }
   }
   const lines = (planned: Planned | Planned[]) =>
     [planned].flat().map(item => (item instanceof PlannedWrite ? `write ${item.path}` : item))

@@ -61,6 +61,15 @@ export async function runCases(
   }
 }
 
+/** What was thrown. What a command printed is an `Error`, too, also where all went well. */
+class Thrown {
+  readonly stack: string | undefined
+  constructor({ stack }: Error) {
+    this.stack = stack
+  }
+  toString = () => this.stack
+}
+
 interface Running {
   readonly connection: Connection
   readonly settings: ConnectionSettings
@@ -83,34 +92,36 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
     try {
       return await task()
     } catch (error) {
-      return error
+      return new Thrown(error as Error)
     }
   }
   const step = await attempt(() => stepOf(withFolder(one.options, place) as never, one))
   const isFailure = expected.failed !== undefined
-  if (step instanceof Error) return void t.true(isFailure, `${about}: ${step}`)
+  if (step instanceof Thrown) return void t.true(isFailure, `${about}: ${step}`)
   const { plan, run: perform, rollback } = step as StepDefinition
 
   const planned = await attempt(() => plan?.(context))
-  if (isFailure) t.true(planned instanceof Error, `${about}: its plan is no failure`)
-  else if (planned instanceof Error) return t.fail(`${about}: ${planned.stack}`)
+  // What fails may be found out only by doing it.
+  if (isFailure) t.true(planned instanceof Thrown || expected.check === true, `${about}: its plan is no failure`)
+  else if (planned instanceof Thrown) return t.fail(`${about}: ${planned.stack}`)
   else if (expected.check !== 'skipped')
     t.is((planned as string[]).length > 0, expected.check as boolean, `${about}: its plan, ${planned}`)
   t.deepEqual(treeOf(place), untouched, `${about}: its plan changes something`)
   if (expected.diff) t.is(seen.at(-1)?.after?.toString(), expected.diff.after, `${about}: its diff`)
 
   const did = await attempt(() => perform(context))
-  if (isFailure) t.true(did instanceof Error, `${about}: is no failure`)
-  else if (did instanceof Error) return t.fail(`${about}: ${did.stack}`)
+  if (isFailure) t.true(did instanceof Thrown, `${about}: is no failure`)
+  else if (did instanceof Thrown) return t.fail(`${about}: ${did.stack}`)
   else t.is(!(did instanceof Unchanged), expected.changed, `${about}: whether it changes something`)
   t.deepEqual(treeOf(place), expected.after, `${about}: what it comes to`)
   if (!isFailure) {
     const again = await attempt(() => perform({ ...context, step: 'again' }))
-    if (again instanceof Error) return t.fail(`${about}, again: ${again.stack}`)
+    if (again instanceof Thrown) return t.fail(`${about}, again: ${again.stack}`)
     t.is(!(again instanceof Unchanged), expected.again, `${about}: whether it changes something again`)
     if (expected.again) await rollback?.({ ...context, step: 'again' })
   }
-  const undone = await attempt(() => rollback?.(context))
-  if (undone instanceof Error) t.fail(`${about}: ${undone.stack}`)
+  if (!rollback) return
+  const undone = await attempt(() => rollback(context))
+  if (undone instanceof Thrown) t.fail(`${about}: ${undone.stack}`)
   t.deepEqual(treeOf(place), untouched, `${about}: undone`)
 }

@@ -1,10 +1,12 @@
 // What all operations have in common, and those that need nothing but this machine: command, waitForPort.
 import { mkdirSync, readFileSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { arch, hostname, release, totalmem, userInfo } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { secret } from '../../lib/connection/shell.ts'
 import { command } from '../../lib/operations/system/command.ts'
+import { facts, readFacts } from '../../lib/operations/system/facts.ts'
 import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { trial } from './_operation.ts'
@@ -98,4 +100,28 @@ test('a port is waited for until it answers, does not, or is left by all; from t
   server.listen(port, '127.0.0.1')
   t.false((await back).changed)
   server.close()
+})
+
+test('what a host is comes in one round trip, and is data, whatever it says', async t => {
+  const on = trial()
+  const step = facts()
+  t.true(step.readOnly)
+  const { value } = await on.run(step)
+  t.is(on.commands, 1)
+  const found = value as Awaited<ReturnType<typeof facts>>
+  t.like(found, {
+    kernel: release(),
+    nodename: hostname(),
+    architecture: { x64: 'x86_64', arm64: 'aarch64' }[arch() as 'x64'],
+    userId: userInfo().username,
+    userDir: userInfo().homedir,
+  })
+  t.true(Math.abs(found.memtotalMb - totalmem() / 2 ** 20) < 2)
+  t.regex(found.bootId, /^[0-9a-f-]{36}$/)
+  t.true(Math.abs(found.epoch - Date.now() / 1000) < 60)
+  const odd = readFacts(
+    '\n== m uname\n$(x)\n__proto__\n\n== m release\nID="__proto__"\n\n== m cpus\n\n== m end\n',
+    '== m',
+  )
+  t.like(odd, { system: '$(x)', kernel: '__proto__', distribution: 'NA', processorNproc: 1 })
 })

@@ -1,5 +1,7 @@
 // `authorizedKey`: who may log in to an account by which keys. What else is in the file stays as it is.
-import { raw } from '../../connection/shell.ts'
+import { createHash } from 'node:crypto'
+import { writeScript } from '../../connection/files.ts'
+import { quote, raw } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { operation } from '../operation.ts'
@@ -83,7 +85,6 @@ export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
       would,
       result: undefined,
       announce: async () => {
-        if (!context.check) return
         for (const { path, after } of due) {
           await context.files.announce(path, () => ({ after: Buffer.from(after, 'latin1'), secret: false }))
         }
@@ -232,10 +233,28 @@ d=\${p%/*}; up=\${d%/*}; cd -P -- "\${up:-/}"; up=$(env pwd -P)
 cd -P -- "./\${d##*/}"; [ "$(env pwd -P)" = "\${up%/}/\${d##*/}" ] || { echo "$d is a link" >&2; exit 1; }
 chown "$o" .; chmod 700 .`
 
-async function write(context: HostSession, { path, owner, folder, folderTouched, after }: Kept): Promise<void> {
-  if (folderTouched && folder !== `700 ${owner}`) await context.$`p=${path}; o=${owner}; ${raw(ownFolder)}`
-  else if (!folder) await context.$`mkdir -p -- ${path.slice(0, path.lastIndexOf('/'))}`
-  await context.files.write(path, Buffer.from(after, 'latin1'), { mode: 0o600, owner })
+async function write(session: HostSession, { path, owner, folder, folderTouched, after }: Kept): Promise<void> {
+  const above = path.slice(0, path.lastIndexOf('/'))
+  const mine = `( p=${quote(path)}; o=${quote(owner)}; ${ownFolder} ) || exit`
+  const before = folderTouched && folder !== `700 ${owner}` ? mine : folder ? '' : `mkdir -p -- ${quote(above)}`
+  await put(session, path, after, { bits: '600', owner, before })
+}
+
+/** Puts a text in the place of a file. Whoever watches was told before. */
+async function put(
+  { $, host }: HostSession,
+  path: string,
+  content: string,
+  { bits, owner, before = '' }: { bits: string; owner?: string; before?: string },
+): Promise<void> {
+  const input = Buffer.from(content, 'latin1')
+  const script = writeScript(path, createHash('sha256').update(input).digest('hex'), { bits, owner, replaces: path })
+  const { exitCode, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(`${before}\n${script}`)}`
+  if (exitCode === 0) return
+  throw new HostFailedError(`${host.name}: could not write ${path}: ${stderr.trim() || 'it says nothing'}`, {
+    code: 'authorized-key.failed',
+    host: host.name,
+  })
 }
 
 /** What somebody else has changed since stays. */
@@ -255,7 +274,7 @@ async function takeBack(context: HostSession, kept: Kept): Promise<void> {
     const next = now.content === after ? content : back.map(line => `${line}\n`).join('')
     const [mode, owner] = (file ?? now.file!).split(' ')
     if (file === undefined && next === '') await context.$`rm -f -- ${path}`
-    else await context.files.write(path, Buffer.from(next, 'latin1'), { mode: Number.parseInt(mode!, 8), owner })
+    else await put(context, path, next, { bits: mode!, owner })
   }
   const above = path.slice(0, path.lastIndexOf('/'))
   if (folder === undefined) await context.$`[ ! -d ${above} ] || rmdir -- ${above} 2>/dev/null || :`
