@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { htmlReport } from '../../lib/output/report/index.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { issue } from '../pki/certificates/_certificates.ts'
 import { type Browser, chromiumPath, startBrowser } from './_chromium.ts'
 import { type Looks, looks, readPicture } from './_looks.ts'
 import { began, madeRun } from './_made.ts'
@@ -27,8 +28,9 @@ const written = async (name: string, run: string, against?: string) => {
 
 const hostsOf = (count: number, name: string) =>
   Array.from({ length: count }, (_, index) => `${name}-${String(index + 1).padStart(3, '0')}.example.com`)
-const few = () =>
+const few = async () =>
   madeRun({
+    registered: await certificates(['m1', 'm2', 'm3', 'n1', 'n2']),
     ...{ hosts: ['m1', 'm2', 'm3', 'n1', 'n2'], steps: 14, failing: ['m3'], gaps: [900, 2_500], slowness: 2 },
     printed: ['starting', `a line that does not end: ${'x'.repeat(400)}`, 'fatal: address already in use'],
   })
@@ -39,6 +41,21 @@ const many = () =>
     failing: ['node-017.example.com', 'node-400.example.com'],
     gaps: [1_200, 3_400],
   })
+
+/** What steps returned of hosts: certificates before and after, and what a gate found. */
+async function certificates(hosts: readonly string[]): Promise<object[]> {
+  const [old, next] = await Promise.all(
+    ['CN=kubernetes', 'CN=kubernetes-ca-20260102'].map(name => issue({ name, ca: true })),
+  )
+  const of = async (step: string, host: string, ca: typeof old) => {
+    const name = `CN=system:node:${host}, O=system:nodes`
+    const { pem } = await issue({ name, issuer: ca })
+    const value = { '/etc/kubernetes/pki/ca.crt': ca?.pem, '/var/lib/kubelet/pki/kubelet-client-current.pem': pem }
+    return { step, host, format: 2, value }
+  }
+  const both = hosts.flatMap(host => [of('step-0', host, old), of('step-3', host, next)])
+  return (await Promise.all(both)).sort((a, b) => (a.step < b.step ? -1 : 1))
+}
 
 /** What must be so of each page, however it is looked at. */
 const nothingWrong = { wider: 0, beyond: [], over: [], pale: [], active: [], loaded: [] }
@@ -59,10 +76,10 @@ shown(
   'it fits a desk and a telephone, by day and by night, with nothing over anything else and all of it legible',
   async t => {
     for (const [name, file] of [
-      ['few hosts', await written('few', few())],
+      ['few hosts', await written('few', await few())],
       [
         'beside its rehearsal',
-        await written('beside', few(), madeRun({ hosts: ['sm1', 'sn1'], steps: 14, inventory: 'staging' })),
+        await written('beside', await few(), madeRun({ hosts: ['sm1', 'sn1'], steps: 14, inventory: 'staging' })),
       ],
     ] as const)
       for (const width of [1_280, 400])
@@ -81,7 +98,7 @@ shown(
 shown(
   'a picture of it is what it should be: ground, what changed, what failed, in the colours of the day and of the night',
   async t => {
-    const file = await written('pictures', few())
+    const file = await written('pictures', await few())
     for (const [scheme, { background, bad, changed }] of Object.entries(both))
       for (const width of [1_280, 400]) {
         const page = await browser.open(file, { width, dark: scheme === 'dark' })
@@ -113,7 +130,7 @@ shown('of 500 hosts and 20 steps it is under 2 MB, opens within a second, and fi
 })
 
 shown('on paper everything that was folded is open, and the contents are left out', async t => {
-  const page = await browser.open(await written('paper', few(), madeRun({ hosts: ['s1'], steps: 14 })), {
+  const page = await browser.open(await written('paper', await few(), madeRun({ hosts: ['s1'], steps: 14 })), {
     width: 794,
     print: true,
   })
