@@ -111,12 +111,12 @@ export function certificates({ sightings, history, parts }: RunStory): Content {
   )
   const [replaced, same] = [changes.filter(isReplaced), changes.filter(one => !isReplaced(one))]
   const rows = replaced.map(({ name, hosts, before, after, afterStep = '' }) => [
-    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts, 4)}</span>`,
+    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
     before.map(one => factsOf(one, hosts.length === 1)),
     html`${after.map(one => factsOf(one, hosts.length === 1))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>`,
   ])
   const sameRows = same.map(({ name, hosts, before }) => [
-    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts, 4)}</span>`,
+    html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
     before.map(one => factsOf(one, hosts.length === 1)),
   ])
   const undone = history.latest.mode === 'rollback'

@@ -1,12 +1,16 @@
 // What the HTML report says of runs: how they came to an end, what waited for what, what was found, and nothing that is secret or would run.
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { ok } from 'node:assert'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import fc from 'fast-check'
+import { RekeyError } from '../../../lib/errors.ts'
 import { escaped, html } from '../../../lib/output/report/html.ts'
 import { htmlReport } from '../../../lib/output/report/index.ts'
 import type { Waits } from '../../../lib/output/report/story/model.ts'
 import { partsOf } from '../../../lib/output/report/story/parts.ts'
 import type { RunEvent, RunEventBody } from '../../../lib/run/events.ts'
+import { tries } from '../../_fuzz.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { began, madeRun } from '../../report/_made.ts'
 import { recorded } from '../_scenarios.ts'
@@ -38,6 +42,14 @@ const failed = recorded({
       : {},
   error: { message: 'no room', hint: 'Make room.' },
 })
+
+const madeEvents = readFileSync(
+  join(madeRun({ hosts: ['h1', 'h2'], steps: 6, gaps: [9], failing: ['h1'] }), 'events.jsonl'),
+  'utf8',
+)
+  .trim()
+  .split('\n')
+  .map(one => JSON.parse(one) as RunEvent)
 
 test('text becomes no markup, in text and in attributes, and shows nothing but signs', t => {
   t.is(escaped(`<a href='x' onclick="y">&`), '&lt;a href=&#39;x&#39; onclick=&quot;y&quot;&gt;&amp;')
@@ -147,6 +159,33 @@ test('a damaged journal is told of, and what can be read is shown', async t => {
         ]),
       ),
     )
+})
+
+test('whatever is done to a journal, there is a page of it or one error', async t => {
+  const whole = [...madeEvents, ...failed]
+  const value = fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.constantFrom(-1, 1e300, '', '__proto__', 'h1', [], {}, null))
+  const line = fc.oneof(
+    fc.constantFrom(...whole),
+    fc
+      .tuple(fc.constantFrom(...whole), fc.constantFrom(...new Set(whole.flatMap(one => Object.keys(one)))), value)
+      .map(([event, key, given]) => ({ ...event, [key]: given })),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(line, { maxLength: 40 }), async lines => {
+      const folder = folderOf([failed[0]!, ...lines])
+      try {
+        const page = await pageOf(folder)
+        ok(
+          !/\[object Object\]|undefined|<script/.test(page.replace(/<style>[\s\S]*<\/style>|received undefined/g, '')) ||
+            JSON.stringify(lines).match(/object Object|undefined|script/),
+        )
+      } catch (error) {
+        ok(error instanceof RekeyError, (error as Error).stack)
+      }
+    }),
+    tries(20),
+  )
+  t.pass()
 })
 
 test('who waited is told for whom, by the step that took the most of that time', t => {

@@ -111,7 +111,7 @@ function redacted(history: RunHistory, text: (text: string) => string): RunHisto
     ...history,
     first: own,
     latest: latest === first ? own : searched(latest, search),
-    finished: finished && searched(finished, search),
+    finished: finished && searched({ ...finished, failures: [] }, search),
     damage: damage.map(text),
   }
 }

@@ -38,7 +38,19 @@ export function usable(event: RunEvent): RunEvent[] {
   if (event.kind === 'notice') return typeof event.text === 'string' && Number.isFinite(event.at) ? [event] : []
   if (event.kind === 'play.started' || event.kind === 'play.finished')
     return Number.isInteger(event.play) && event.play >= 0 && Number.isFinite(event.at) ? [event] : []
-  return [event]
+  // Who failed, the steps say.
+  if (event.kind === 'run.finished') return [{ ...event, failures: [] }]
+  if (event.kind !== 'step.finished') return [event]
+  const { would, delegate, tries, ...rest } = event
+  const isTexts = Array.isArray(would) && would.every(line => typeof line === 'string')
+  return [
+    {
+      ...rest,
+      ...(isTexts && { would }),
+      ...(typeof delegate === 'string' && { delegate }),
+      ...(typeof tries === 'number' && { tries }),
+    },
+  ]
 }
 
 /** Plays of a part: an index beyond is none. */
