@@ -176,8 +176,9 @@ test('whatever is done to a journal, there is a page of it or one error', async 
       try {
         const page = await pageOf(folder)
         ok(
-          !/\[object Object\]|undefined|<script/.test(page.replace(/<style>[\s\S]*<\/style>|received undefined/g, '')) ||
-            JSON.stringify(lines).match(/object Object|undefined|script/),
+          !/\[object Object\]|undefined|<script/.test(
+            page.replace(/<style>[\s\S]*<\/style>|received undefined/g, ''),
+          ) || JSON.stringify(lines).match(/object Object|undefined|script/),
         )
       } catch (error) {
         ok(error instanceof RekeyError, (error as Error).stack)
