@@ -4,7 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { type Case, type CaseFile, makeTree, type Tree, withFolder } from '../../test/operations/_cases.ts'
+import { type Case, type CaseFile, makeTree, standInEnvironment, type Tree, withFolder } from '../../test/operations/_cases.ts'
 import { ansibleProgram, installAnsible, oracleEnvironment } from '../update-ansible-core.ts'
 import { collectionsOf } from './collections.ts'
 
@@ -35,7 +35,7 @@ export function updateOperations(only: readonly string[] = []): void {
     const path = join(folder, name)
     const file = JSON.parse(readFileSync(path, 'utf8')) as CaseFile
     const asked = file.cases.filter(one => one.by === undefined)
-    const answers = file.module === undefined ? [] : ask(file.module, asked)
+    const answers = file.module === undefined ? [] : ask(file, asked)
     const cases = file.cases.map(one => {
       const answer = answers[asked.indexOf(one)]
       return answer ? { ...one, ansible: answer } : one
@@ -45,7 +45,8 @@ export function updateOperations(only: readonly string[] = []): void {
   }
 }
 
-function ask(module: string, cases: readonly Case[]): NonNullable<Case['ansible']>[] {
+function ask(file: CaseFile, cases: readonly Case[]): NonNullable<Case['ansible']>[] {
+  const module = file.module!
   const work = mkdtempSync(join(tmpdir(), 'rekey-cases-'))
   try {
     mkdirSync(join(work, 'plugins'))
@@ -67,7 +68,7 @@ function ask(module: string, cases: readonly Case[]): NonNullable<Case['ansible'
         diff: true,
         ignore_errors: true,
         vars: { ...one.vars, ansible_python_interpreter: ansibleProgram('python') },
-        environment: withFolder(one.environment ?? {}, place),
+        environment: { ...standInEnvironment(file, place), ...(withFolder(one.environment ?? {}, place) as object) },
       }))
     })
     // JSON is YAML. What stands in braces is the business of each case.

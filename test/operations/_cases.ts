@@ -66,6 +66,8 @@ export interface Case {
   readonly by?: string
   /** Where rekey does something else, why, and what: the fields of the answer that are others. */
   readonly rekey?: Partial<Answer> & { readonly why: string }
+  /** What the folder holds once it is undone, where that is not what it held before. */
+  readonly undone?: Tree
   readonly ansible?: Answer
 }
 
@@ -73,7 +75,17 @@ export interface Case {
 export interface CaseFile {
   /** Ansible's module; without one, nothing is asked. */
   readonly module?: string
+  /** Whether programs in stand-ins/ take the place of the host's own: what they keep is in the folder of the case. */
+  readonly standIns?: boolean
   readonly cases: readonly Case[]
+}
+
+/** What such programs need of the environment. */
+export function standInEnvironment({ standIns }: CaseFile, place: string): Readonly<Record<string, string>> {
+  if (!standIns) return {}
+  const path = process.env['PATH']!
+  const folder = join(import.meta.dirname, 'stand-ins')
+  return { REKEY_STAND_IN: place, PATH: path.startsWith(`${folder}:`) ? path : `${folder}:${path}` }
 }
 
 /** `@/x` in what is asked, in the place of a case. */

@@ -47,12 +47,15 @@ export async function runCases(
   settings: ConnectionSettings,
   cases: readonly Case[],
   stepOf: (options: never, one: Case) => StepDefinition,
+  environmentOf: (place: string) => Readonly<Record<string, string>> = () => ({}),
 ): Promise<void> {
   const work = mkdtempSync(join(tmpdir(), 'rekey-cases-'))
   const umask = process.umask(0o022)
   try {
     for (const [index, one] of cases.entries()) {
       if (one.root && process.getuid?.() !== 0) continue
+      // What a connection to this machine gives its commands.
+      Object.assign(process.env, environmentOf(join(work, String(index))))
       await runCase(t, join(work, String(index)), { connection, settings, one, stepOf })
     }
   } finally {
@@ -123,5 +126,5 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
   if (!rollback) return
   const undone = await attempt(() => rollback(context))
   if (undone instanceof Thrown) t.fail(`${about}: ${undone.stack}`)
-  t.deepEqual(treeOf(place), untouched, `${about}: undone`)
+  t.deepEqual(treeOf(place), one.undone ?? untouched, `${about}: undone`)
 }

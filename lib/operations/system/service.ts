@@ -145,7 +145,7 @@ function deedsFor({ host }: HostSession, options: ServiceOptions, state: UnitSta
   const { name, state: asked, enabled, masked, daemonReload } = options
   if (name === undefined) return []
   const found = state.load !== 'not-found' || daemonReload === true
-  if (state.error && !isMasked(state)) {
+  if (state.error && state.load !== 'not-found' && !isMasked(state)) {
     throw failed(host.name, `${name} can’t be loaded`, `systemd says ${state.error}`)
   }
   if (!found && (asked !== undefined || enabled !== undefined)) {
