@@ -12,6 +12,8 @@ export { type StagedFile, type Swap, stagedPath, stageFiles, swapFiles } from '.
 export { type AuthorizedKeyOptions, authorizedKey } from './operations/system/authorized-key.ts'
 export { type CommandOptions, command } from './operations/system/command.ts'
 export { type Facts, facts } from './operations/system/facts.ts'
+export { type PackageOptions, packages } from './operations/system/packages.ts'
+export { type ServiceOptions, service, type UnitState } from './operations/system/service.ts'
 export { type WaitForPortOptions, waitForPort } from './operations/system/wait-for-port.ts'
 export { waitFor } from './operations/wait.ts'
 export { duration, formatDuration } from './playbook/duration.ts'

@@ -156,13 +156,15 @@ function deedsFor({ host }: HostSession, options: ServiceOptions, state: UnitSta
     })
   }
   const verbs: Verb[] = []
-  if (masked !== undefined && masked !== (state.file === 'masked')) verbs.push(masked ? 'mask' : 'unmask')
+  if (masked === false && state.file === 'masked') verbs.push('unmask')
   if (enabled !== undefined && enabled !== state.enabled) verbs.push(enabled ? 'enable' : 'disable')
   if (asked === 'stopped') {
     if (runs(state) || state.active === 'deactivating') verbs.push('stop')
   } else if (asked !== undefined && !runs(state)) verbs.push('start')
   else if (asked === 'restarted') verbs.push('restart')
   else if (asked === 'reloaded') verbs.push('reload')
+  // What is masked is neither stopped nor disabled thereby.
+  if (masked && state.file !== 'masked') verbs.push('mask')
   return verbs.map(verb => [verb, name] as const)
 }
 
