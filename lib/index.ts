@@ -13,6 +13,7 @@ export { type AuthorizedKeyOptions, authorizedKey } from './operations/system/au
 export { type CommandOptions, command } from './operations/system/command.ts'
 export { type Facts, facts } from './operations/system/facts.ts'
 export { type PackageOptions, packages } from './operations/system/packages.ts'
+export { type RebootOptions, reboot } from './operations/system/reboot.ts'
 export { type ServiceOptions, service, type UnitState } from './operations/system/service.ts'
 export { type WaitForPortOptions, waitForPort } from './operations/system/wait-for-port.ts'
 export { waitFor } from './operations/wait.ts'

@@ -4,7 +4,14 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { type Case, type CaseFile, makeTree, standInEnvironment, type Tree, withFolder } from '../../test/operations/_cases.ts'
+import {
+  type Case,
+  type CaseFile,
+  makeTree,
+  standInEnvironment,
+  type Tree,
+  withFolder,
+} from '../../test/operations/_cases.ts'
 import { ansibleProgram, installAnsible, oracleEnvironment } from '../update-ansible-core.ts'
 import { collectionsOf } from './collections.ts'
 

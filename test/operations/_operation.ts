@@ -38,7 +38,10 @@ export interface Trial {
 }
 
 /** @param connection another one than this machine's own */
-export function trial(connection: Connection = connectLocal('h1', localSettings)): Trial {
+export function trial(
+  connection: Connection = connectLocal('h1', localSettings),
+  settings: ConnectionSettings = localSettings,
+): Trial {
   const ids = new WeakMap<StepDefinition, string>()
   let commands = 0
   const counted: Connection = {
@@ -51,7 +54,7 @@ export function trial(connection: Connection = connectLocal('h1', localSettings)
   const contextOf = (definition: StepDefinition) => {
     const step = ids.get(definition) ?? `step-${steps++}`
     ids.set(definition, step)
-    return { ...stepContext(counted, folder, localSettings), step }
+    return { ...stepContext(counted, folder, settings), step }
   }
   const lines = (planned: Planned | Planned[]) =>
     [planned].flat().map(item => (item instanceof PlannedWrite ? `write ${item.path}` : item))

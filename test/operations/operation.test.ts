@@ -1,15 +1,17 @@
 // What all operations have in common, and those that need nothing but this machine: command, waitForPort.
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { arch, hostname, release, totalmem, userInfo } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { connectLocal } from '../../lib/connection/local.ts'
 import { secret } from '../../lib/connection/shell.ts'
 import { command } from '../../lib/operations/system/command.ts'
 import { facts, readFacts } from '../../lib/operations/system/facts.ts'
+import { reboot } from '../../lib/operations/system/reboot.ts'
 import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
 import { temporaryFolder } from '../_temporary.ts'
-import { trial } from './_operation.ts'
+import { localSettings, trial } from './_operation.ts'
 
 const listening = (server: Server) =>
   new Promise<number>(resolve =>
@@ -124,4 +126,35 @@ test('what a host is comes in one round trip, and is data, whatever it says', as
     '== m',
   )
   t.like(odd, { system: '$(x)', kernel: '__proto__', distribution: 'NA', processorNproc: 1 })
+})
+
+test('a host that is started anew is waited for until it is in another boot, and does what is asked of it', async t => {
+  const folder = temporaryFolder('reboot')
+  const [boot, down, log] = ['boot', 'down', 'log'].map(name => join(folder, name)) as [string, string, string]
+  writeFileSync(boot, 'first\n')
+  const here = connectLocal('h1', localSettings)
+  // A host that answers nothing while it is down.
+  const there = {
+    ...here,
+    lost: undefined,
+    spawn: (line: string, options?: object) =>
+      here.spawn(
+        `[ ! -e ${down} ] || exit 255\n${line.replaceAll('/proc/sys/kernel/random/boot_id', boot).replaceAll('/proc/1/stat', join(folder, 'none'))}`,
+        options,
+      ),
+  }
+  const on = trial(there, { ...localSettings, kind: 'ssh' })
+  const asked = reboot({
+    rebootCommand: `touch ${down}; echo down >>${log}; sleep 0.3; echo second >${boot}; echo up >>${log}; rm ${down}`,
+    preRebootDelay: 10,
+    testCommand: `echo asked >>${log}; [ $(grep -c asked ${log}) = 2 ]`,
+    rebootTimeout: 60_000,
+  })
+  t.deepEqual(await on.plan(asked), ['reboot'])
+  t.true((await on.run(asked)).changed)
+  t.deepEqual(readFileSync(log, 'utf8').trim().split('\n'), ['down', 'up', 'asked', 'asked'])
+  t.is(asked.irreversible, 'a host was started anew')
+  const never = reboot({ rebootCommand: 'true', preRebootDelay: 1, rebootTimeout: 100 })
+  await t.throwsAsync(on.run(never), { message: /^waited 0 s for h1 to be back, in another boot/ })
+  await t.throwsAsync(trial().run(reboot({})), { message: /is the machine that rekey runs on/ })
 })
