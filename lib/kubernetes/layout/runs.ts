@@ -31,12 +31,34 @@ const distributions: readonly (readonly [program: RegExp, name: string, hint: st
   [/^k0s$/, 'k0s', 'It keeps its CAs itself: k0s has a procedure of its own for them (docs.k0sproject.io).'],
 ]
 
+/** Whose the control plane is, or who makes the machines anew, by the labels that they give their kubelets; and what rotates its CA instead. */
+const owners: readonly (readonly [label: RegExp, name: string, hint: string])[] = [
+  [/\beks\.amazonaws\.com\//, 'EKS', 'Amazon keeps its CA, and rotates it: docs.aws.amazon.com/eks.'],
+  [
+    /\bcloud\.google\.com\/gke-/,
+    'GKE',
+    'Google keeps its CA: gcloud container clusters update NAME --start-credential-rotation, then --complete-credential-rotation.',
+  ],
+  [
+    /\bkubernetes\.azure\.com\/(mode|nodepool-type)=/,
+    'AKS',
+    'Microsoft keeps its CA: az aks rotate-certs -g GROUP -n NAME.',
+  ],
+  [/\bdoks\.digitalocean\.com\//, 'DOKS', 'DigitalOcean keeps its CA: docs.digitalocean.com/products/kubernetes.'],
+  [
+    /\bkops\.k8s\.io\//,
+    'kOps',
+    'Its machines are made anew from its state store: rekey run rotate-kops -e cluster=… -e state=s3://…, without an inventory.',
+  ],
+]
+
 /**
  * How each component runs on a host.
  * @throws HostFailedError where it runs in a way that rekey can't restart it by, and says which
  */
 export function runsOf(found: FoundText, host: string): Map<ComponentName, FoundRun> {
   refuseDistributions(found, host)
+  refuseOwned(found, host)
   const manifests = manifestsOf(found)
   return new Map(
     componentNames.flatMap(component => {
@@ -60,6 +82,26 @@ function refuseDistributions({ processes, units }: FoundText, host: string): voi
     })
   }
 }
+
+function refuseOwned({ processes, units }: FoundText, host: string): void {
+  const labels = [
+    ...processes.filter(process => componentOf(process) === 'kubelet').flatMap(({ words }) => labelsOf(words)),
+    ...units.filter(isInUse).flatMap(unit => labelsOf((startOf(unit)?.line ?? '').split(' '))),
+  ]
+  const [, name, hint] = owners.find(([label]) => labels.some(text => label.test(text))) ?? []
+  if (name === undefined) return
+  throw new HostFailedError(`${host} is a machine of ${name}, whose CAs are not those of its machines`, {
+    code: 'layout.owned',
+    host,
+    hint,
+  })
+}
+
+/** What a kubelet is told to label its node with. */
+const labelsOf = (words: readonly string[]): string[] =>
+  words.flatMap((word, index) =>
+    word.startsWith('--node-labels=') ? [word] : word === '--node-labels' ? [words[index + 1] ?? ''] : [],
+  )
 
 function runOf(
   component: ComponentName,

@@ -306,6 +306,55 @@ for (const [what, machine, code, message] of [
     /^m1 runs MicroK8s, /,
   ],
   [
+    'a machine of EKS',
+    {
+      processes: [
+        process('/usr/bin/kubelet', '/system.slice/kubelet.service', '--node-labels=eks.amazonaws.com/nodegroup=a'),
+      ],
+    },
+    'layout.owned',
+    /^m1 is a machine of EKS, /,
+  ],
+  [
+    'a machine of GKE',
+    {
+      processes: [
+        process(
+          '/usr/bin/kubelet',
+          '/system.slice/kubelet.service',
+          '--node-labels',
+          'a=b,cloud.google.com/gke-nodepool=c',
+        ),
+      ],
+    },
+    'layout.owned',
+    /^m1 is a machine of GKE, /,
+  ],
+  [
+    'a machine of AKS',
+    {
+      processes: [
+        process(
+          '/usr/bin/kubelet',
+          '/system.slice/kubelet.service',
+          '--node-labels=agentpool=a,kubernetes.azure.com/mode=system',
+        ),
+      ],
+    },
+    'layout.owned',
+    /^m1 is a machine of AKS, /,
+  ],
+  [
+    'a machine of kOps',
+    {
+      processes: [
+        process('/usr/bin/kubelet', '/system.slice/kubelet.service', '--node-labels=kops.k8s.io/instancegroup=nodes-a'),
+      ],
+    },
+    'layout.owned',
+    /^m1 is a machine of kOps, /,
+  ],
+  [
     'k3s that is down',
     { units: [unit('k3s.service', '/usr/local/bin/k3s server', { ActiveState: 'failed' })] },
     'layout.distribution',
