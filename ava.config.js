@@ -24,6 +24,7 @@ export default {
     'test/**/*.test.ts',
     '!test/lab/**',
     '!test/ssh/**',
+    '!test/package/**',
     '!test/kops/**',
     '!test/report/**',
     '!test/inventory/random/random.test.ts',

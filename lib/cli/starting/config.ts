@@ -1,6 +1,7 @@
 // `rekey config`: what holds where the command line says nothing, and which line of which file says so.
 import { relative } from 'node:path'
 import { Command } from 'commander'
+import { areCiphersCompiled } from '../../connection/ssh/ciphers.ts'
 import {
   type Configuration,
   furtherSettings,
@@ -11,6 +12,7 @@ import {
 } from '../../inventory/index.ts'
 import { say, tell } from '../../output/print.ts'
 import { table } from '../../output/words.ts'
+import { isClone } from '../../package.ts'
 import { settingNameOf } from '../options/settable.ts'
 import { configurationHere, optionValue } from '../options/settings.ts'
 import { runCommand } from '../run.ts'
@@ -27,6 +29,12 @@ const otherwise: Partial<Record<SettingName, string>> = {
   'view.verbose': 'false',
   'view.diff': 'false',
 }
+
+// What is missing where npm was told to run no install scripts, and how to allow them.
+const slower = 'Transfers of much data are slower so: npm ran no install scripts, or there was no C++ compiler and make'
+const scripts = ['rekey', 'ssh2', 'cpu-features']
+const inClone = 'npm rebuild compiles them.'
+const inPackage = `npm approve-scripts ${scripts.join(' ')} && npm rebuild compiles them; where rekey is installed with -g, npm install -g --allow-scripts=${scripts.join(',')} with its tarball.`
 
 /** A setting, as it is told. */
 interface Told {
@@ -46,8 +54,21 @@ export function configCommand(): Command {
       const configuration = configurationHere()
       if (configuration.ignored) tell(configuration.ignored)
       const told = holding(configuration)
-      if (json) say(JSON.stringify({ files: configuration.files, settings: told }, undefined, 2))
-      else for (const line of lines(configuration, told)) say(line)
+      const ciphers = areCiphersCompiled() ? 'compiled' : 'in JavaScript'
+      if (json) {
+        const { version, execPath } = process
+        say(
+          JSON.stringify(
+            { files: configuration.files, node: { version, execPath }, ciphers, settings: told },
+            undefined,
+            2,
+          ),
+        )
+      } else {
+        for (const line of lines(configuration, told)) say(line)
+        say(`runs on Node ${process.version}, ciphers ${ciphers}`)
+        if (ciphers !== 'compiled') say(`${slower}: ${isClone ? inClone : inPackage}`)
+      }
     })
 }
 

@@ -3,11 +3,11 @@
 import { chmodSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { type Ended, start } from '../../_process.ts'
-import { temporaryFolder } from '../../_temporary.ts'
+import { type Ended, start } from '../_process.ts'
+import { temporaryFolder } from '../_temporary.ts'
 import { serveRegistry } from './_registry.ts'
 
-const root = join(import.meta.dirname, '..', '..', '..')
+const root = join(import.meta.dirname, '..', '..')
 const folder = temporaryFolder('package')
 const home = join(folder, 'repository')
 const installed = join(home, 'node_modules', 'rekey')
