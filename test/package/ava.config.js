@@ -10,5 +10,5 @@ export default {
   concurrency: 2,
   // docs/testing.md says why not.
   workerThreads: false,
-  timeout: '5m',
+  timeout: '10m',
 }

@@ -102,27 +102,24 @@ const isRoot = process.getuid?.() === 0
 const nobody = 'setpriv --reuid 65534 --regid 65534 --clear-groups'
 
 for (const major of [20, 22, 24] as const)
-  test.serial(
-    `on Node ${major}: installed, and used by who installed it and by another user; what init makes passes its tests`,
-    async t => {
-      const { home, shell } = await on(major, 'own')
-      await well(t, shell, `npm install '${tarball}'`)
-      await useIt(t, home, shell, 'node_modules/.bin/rekey')
+  test(`on Node ${major}: installed, and used by who installed it and by another user; what init makes passes its tests`, async t => {
+    const { home, shell } = await on(major, 'own')
+    await well(t, shell, `npm install '${tarball}'`)
+    await useIt(t, home, shell, 'node_modules/.bin/rekey')
 
-      const said = await well(t, shell, 'node_modules/.bin/rekey init made')
-      const packing = /^ +\((.*)\)$/m.exec(said)![1]!
-      await well(t, shell, packing)
-      await well(t, shell, 'cd made && npm install && npm test && npm run types && npx rekey config')
+    const said = await well(t, shell, 'node_modules/.bin/rekey init made')
+    const packing = /^ +\((.*)\)$/m.exec(said)![1]!
+    await well(t, shell, packing)
+    await well(t, shell, 'cd made && npm install && npm test && npm run types && npx rekey config')
 
-      if (!isRoot) return
-      const other = await on(major, 'other', { as: nobody })
-      chmodSync(other.home, 0o777)
-      await start('chown', ['65534:65534', other.home], { PATH: process.env['PATH'] })
-      await useIt(t, other.home, other.shell, join(home, 'node_modules/.bin/rekey'))
-    },
-  )
+    if (!isRoot) return
+    const other = await on(major, 'other', { as: nobody })
+    chmodSync(other.home, 0o777)
+    await start('chown', ['65534:65534', other.home], { PATH: process.env['PATH'] })
+    await useIt(t, other.home, other.shell, join(home, 'node_modules/.bin/rekey'))
+  })
 
-test.serial('for everybody on a machine: npm i -g, with its manual page', async t => {
+test('for everybody on a machine: npm i -g, with its manual page', async t => {
   const { home, shell } = await on(22, 'global')
   await well(t, shell, `npm install -g --prefix '${home}/usr' '${tarball}'`)
   await useIt(t, home, shell, `${home}/usr/bin/rekey`)
@@ -131,19 +128,16 @@ test.serial('for everybody on a machine: npm i -g, with its manual page', async 
   t.regex(await well(t, shell, `${home}/usr/bin/rekey config`), /ciphers in JavaScript.*npm (approve-scripts|rebuild)/s)
 })
 
-test.serial(
-  'without the Node that it brings it runs on a machine that is new enough, and says on another what is missing',
-  async t => {
-    const old = await on(20, 'bare')
-    await well(t, old.shell, `npm install --omit=optional '${tarball}'`)
-    const refused = await old.shell('node_modules/.bin/rekey --version')
-    t.is(refused.code, 1)
-    t.regex(refused.stderr, /needs Node 22\.18 or newer, and this is v20\.[\s\S]*without\s+'--omit=optional'/)
-    const { PATH } = { PATH: [await nodeFolder(22), ...path].join(':') }
-    const there = await start('/bin/sh', ['-c', `cd '${old.home}' && node_modules/.bin/rekey --version`], {
-      PATH,
-      HOME: old.home,
-    })
-    t.is(there.all, `${version}\n`)
-  },
-)
+test('without the Node that it brings it runs on a machine that is new enough, and says on another what is missing', async t => {
+  const old = await on(20, 'bare')
+  await well(t, old.shell, `npm install --omit=optional '${tarball}'`)
+  const refused = await old.shell('node_modules/.bin/rekey --version')
+  t.is(refused.code, 1)
+  t.regex(refused.stderr, /needs Node 22\.18 or newer, and this is v20\.[\s\S]*without\s+'--omit=optional'/)
+  const { PATH } = { PATH: [await nodeFolder(22), ...path].join(':') }
+  const there = await start('/bin/sh', ['-c', `cd '${old.home}' && node_modules/.bin/rekey --version`], {
+    PATH,
+    HOME: old.home,
+  })
+  t.is(there.all, `${version}\n`)
+})
