@@ -242,6 +242,7 @@ function createHost(
       vars ??= resolver.vars(entry)
       return vars
     },
+    render: (source, template) => resolver.render(entry, source, template),
     get connection() {
       if (!connection) {
         connection = connectionSettings(entry.name, name => resolver.read(entry, name), {

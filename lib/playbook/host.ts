@@ -14,6 +14,21 @@ export interface Host {
   readonly vars: Readonly<Record<string, unknown>>
   /** How to reach it; computed when read. */
   readonly connection: ConnectionSettings
+  /**
+   * What a template of Jinja's comes to for it, as Ansible's `template` has it: with its variables, their types as Ansible has them. Throws
+   * `RekeyError` with the template's name. Every host of an inventory has it.
+   */
+  render?(source: string, template: HostTemplate): string
+}
+
+/** A template in a file. */
+export interface HostTemplate {
+  /** What errors call it: its file. */
+  readonly name: string
+  /** Names of its own, above the host's variables. */
+  readonly vars?: Readonly<Record<string, unknown>>
+  /** What Ansible's module calls so: `trim_blocks`, `variable_start_string` and their kin. */
+  readonly options?: Readonly<Record<string, unknown>>
 }
 
 /** What a name that playbooks use stands for in an inventory. */

@@ -33,8 +33,8 @@ export type Tree = Readonly<Record<string, Entry>>
 
 /** What ansible-core made of a case. */
 export interface Answer {
-  /** Its message, where it failed. */
-  readonly failed?: string
+  /** Its message, where it failed; null where rekey does not. */
+  readonly failed?: string | null
   /** Whether it would change something, by its check mode. */
   readonly check: boolean | 'failed' | 'skipped'
   readonly changed: boolean

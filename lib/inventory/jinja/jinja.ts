@@ -17,7 +17,7 @@ import {
   type Scope,
   snapshot,
 } from './jinja-frame.ts'
-import { defaultOptions, readHeader, type TemplateOptions } from './jinja-lexer.ts'
+import { checkOptions, defaultOptions, readHeader, type TemplateOptions } from './jinja-lexer.ts'
 import { changingMethods } from './jinja-methods.ts'
 import { parseTemplate } from './jinja-parser.ts'
 import type { FilterCall, MacroSource, Statement, Target } from './jinja-syntax.ts'
@@ -54,12 +54,28 @@ export function evaluateTemplate(source: string, scope: Scope, limits = new Limi
   return evaluateParsed(template, source, scope, limits)
 }
 
+/** A template in a file. */
+export interface TemplateFile {
+  readonly options: Readonly<Record<string, unknown>>
+  /** Names of its own, above the variables. */
+  readonly names: ReadonlyMap<string, unknown>
+}
+
+/** The text of a template in a file. Throws as `evaluateTemplate` does. */
+export function renderTemplate(source: string, scope: Scope, { options, names }: TemplateFile, limits: Limits): string {
+  const given = checkOptions({ ...defaultOptions, ...options })
+  const result = evaluateParsed(parse(source, given, true), source, scope, limits, names, given.newline_sequence)
+  return result === null ? '' : text(result)
+}
+
 function evaluateParsed(
   { statements, own, options }: Parsed,
   source: string,
   scope: Scope,
   limits: Limits,
   names?: ReadonlyMap<string, unknown>,
+  // What a header says counts within, and not at the end.
+  lastBreak = '\n',
 ): unknown {
   const render = (inner: string, nested: Nested = {}): unknown =>
     evaluateParsed(
@@ -75,7 +91,7 @@ function evaluateParsed(
   if (typeof result !== 'string') return settled(result)
   const { newline_sequence } = options
   const written = newline_sequence === '\n' ? result : result.replaceAll('\n', newline_sequence)
-  return written + '\n'.repeat(Math.max(0, lineBreaksAtEnd(source) - lineBreaksAtEnd(written)))
+  return written + lastBreak.repeat(Math.max(0, lineBreaksAtEnd(source) - lineBreaksAtEnd(written)))
 }
 
 function lineBreaksAtEnd(written: string): number {

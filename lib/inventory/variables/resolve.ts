@@ -1,9 +1,10 @@
 // The variables of a host as playbooks read them: templates resolved when a variable is read, and only then.
 import { at, RekeyError } from '../../errors.ts'
+import type { HostTemplate } from '../../playbook/host.ts'
 import { didYouMean } from '../../suggestion.ts'
 import { type Assignment, folderOf, type HostEntry, hostsOf, type InventoryData, type Origin } from '../groups.ts'
 import { groupNames, shortName } from '../host-facts.ts'
-import { evaluateTemplate, type Scope } from '../jinja/jinja.ts'
+import { evaluateTemplate, renderTemplate, type Scope } from '../jinja/jinja.ts'
 import { Limits, type Machine } from '../jinja/jinja-call.ts'
 import { isTemplate } from '../jinja/jinja-lexer.ts'
 import { PythonObject, TemplateError, UndefinedError } from '../python/python-values.ts'
@@ -18,6 +19,7 @@ import {
   type Value,
   WholeFloat,
 } from '../values.ts'
+import { isEncrypted } from '../vault/vault.ts'
 import { tellValue } from '../vault/vaulted.ts'
 import type { Layers } from './layers.ts'
 
@@ -32,6 +34,8 @@ export interface VariableResolver {
    * `inventory.undefined` where something in it is not there.
    */
   evaluate(host: HostEntry, template: string, what: string, origin: Origin): unknown
+  /** The text of a template in a file, with the host's variables. Throws `RekeyError` that names the file. */
+  render(host: HostEntry, source: string, template: HostTemplate): string
 }
 
 export interface ResolverSources {
@@ -194,6 +198,20 @@ export function createResolver({ data, layers, playbookDirectory, own, machine }
         throw explained(error, host, what)
       }
     },
+    render(host, source, { name, vars = {}, options = {} }) {
+      const origin = { file: name }
+      const site = { host: host.name, what: 'the template', variable: name, assignment: { value: '', origin } }
+      try {
+        const names = new Map(Object.entries(vars).map(([key, value]) => [key, ofPlain(value)]))
+        const text = isEncrypted(source) ? machine.decrypt(source, name) : source
+        limits = new Limits()
+        return renderTemplate(text, scopeOf(host), { options, names }, limits)
+      } catch (error) {
+        const told = templateError(error)
+        if (told && !sites.has(told)) sites.set(told, site)
+        throw explained(told ?? error, host, name)
+      }
+    },
     vars(host) {
       const object: Record<string, unknown> = {}
       const define = (name: string, enumerable: boolean): void => {
@@ -286,6 +304,16 @@ function isSettled(value: Value): boolean {
 
 /** The most values that one variable is: lists may stand in themselves many times over. */
 const mostValues = 1_000_000
+
+/** What JavaScript has as a value of templates: maps are maps to them, whatever they are called. */
+function ofPlain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(ofPlain)
+  if (value instanceof Map) return Dict.of([...value].map(([key, one]) => [key, ofPlain(one)]))
+  if (value instanceof Date) return value.toISOString()
+  if (typeof value !== 'object' || value === null) return value ?? null
+  if (Object.getPrototypeOf(value) !== Object.prototype && Object.getPrototypeOf(value) !== null) return String(value)
+  return Dict.of(Object.entries(value).map(([key, one]) => [key, ofPlain(one)]))
+}
 
 /** A value as JavaScript has it, everything in it resolved. */
 function plain(value: unknown, room: { left: number }): unknown {

@@ -27,6 +27,8 @@ export type Kept =
       readonly sha256: string
       readonly content: string
     } & Attributes)
+  /** … or a link that said this. */
+  | { readonly kind: 'unlinked'; readonly path: string; readonly sha256: string; readonly target: string }
   /** A link was laid: where there was nothing, or another link. */
   | { readonly kind: 'link'; readonly path: string; readonly target: string; readonly before?: string }
   /** A second name of a file was made, where there was nothing. */
@@ -47,16 +49,18 @@ export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, 
  */
 export const attributeFunctions = `_hold() {
 _in "$1" || return
-_f=./$2; _i=$(stat -c %d:%i -- "$_f") || return
+_f=./$2; _k=; _l=$(stat -c '%d:%i %f' -- "$_f") || return
+_i=\${_l% *}; _l=$((0x\${_l#* } & 0xf000))
 [ "\${3:--}" = - ] || [ "$_i" = "$3" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
-if [ -L "$_f" ]; then _k=link; return; fi
-_k=
+if [ "$_l" = $((0xa000)) ]; then _k=link; return; fi
 # What is open stays what it is, whatever becomes of its name. A pipe would wait for somebody.
-if [ -f "$_f" ] || [ -d "$_f" ]; then
-if [ -r "$_f" ] && command exec 9<"$_f"; then
+if { [ "$_l" = $((0x8000)) ] || [ "$_l" = $((0x4000)) ]; } && command exec 9<"$_f"; then
 _f=/proc/self/fd/9
 [ "$(stat -L -c %d:%i "$_f")" = "$_i" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
-fi
+else
+# By its name, then: where nobody else can put a link in its place.
+set -- $(stat -c '%u %f' .)
+[ $((0x$2 & 0x12)) = 0 ] && { [ "$1" = 0 ] || [ -O . ]; } || { echo "$_f can't be opened, in a folder that others may write to" >&2; return 1; }
 fi
 }
 _attr() {
@@ -104,7 +108,7 @@ export async function runFileScript(
 }
 
 /** The most of what is removed that is kept, in KiB: it lies in the run's folder. */
-const mostKept = 64 * 1024
+const mostKept = 20 * 1024
 
 /**
  * Archives what will be removed, and brings it here.
@@ -177,6 +181,10 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
       if (!own) return []
       if (own.kind !== 'file' || sha256 !== kept.sha256) throw since()
       return remove('rm -f')
+    case 'unlinked':
+      if (own?.kind === 'link' && target === kept.target) return []
+      if (own && sha256 !== kept.sha256) throw since()
+      return linkLines(path, kept.target)
     case 'name':
       return own ? remove('rm -f') : []
     case 'link':
@@ -219,8 +227,7 @@ async function putBack(session: HostSession, kept: Kept & { kind: 'content' }, n
     if (now.sha256 !== createHash('sha256').update(bytes).digest('hex')) throw changedSince(session, path)
     return
   }
-  const owner = uid === now.own.uid && gid === now.own.gid ? undefined : `${uid}:${gid}`
-  await session.files.write(path, bytes, { mode: bits, owner })
+  await session.files.write(path, bytes, { mode: bits, owner: `${uid}:${gid}` })
 }
 
 async function unpack(session: HostSession, { path, archive }: Kept & { kind: 'removed' }, now: AtPath): Promise<void> {

@@ -2,12 +2,23 @@
 // again and undone.
 import test from 'ava'
 import { connect } from '../../../lib/connection/connect.ts'
+import { fetch } from '../../../lib/operations/files/fetch.ts'
 import { file } from '../../../lib/operations/files/file.ts'
+import { unarchive } from '../../../lib/operations/files/unarchive.ts'
 import type { StepDefinition } from '../../../lib/playbook/model.ts'
+import { blockInFile, lineInFile, replaceInFile, template } from '../../../lib/text-operations.ts'
 import { casesOf, runCases } from '../../operations/_run-cases.ts'
 import { sshdMissing, startSshd } from '../sshd.ts'
 
-const operations: Readonly<Record<string, (options: never) => StepDefinition>> = { file }
+const operations: Readonly<Record<string, (options: never) => StepDefinition>> = {
+  blockInFile,
+  fetch,
+  file,
+  lineInFile,
+  replaceInFile,
+  template,
+  unarchive,
+}
 
 const settings = { kind: 'local' } as never
 
