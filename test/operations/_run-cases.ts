@@ -23,11 +23,11 @@ export function casesOf(operation: string): CaseFile {
 export function stepContext(
   connection: Connection,
   run: string,
-  host: Host,
+  at: ConnectionSettings | Host,
   watch?: (change: FileChange) => void,
 ): StepContext {
   return {
-    host,
+    host: 'vars' in at ? at : { name: 'h1', groups: [], vars: {}, connection: at },
     $: remoteShell(connection),
     files: remoteFiles(connection, undefined, watch),
     forward: (address: string, port: number) => connection.forward(address, port),
