@@ -8,7 +8,7 @@ import { RekeyError } from '../../lib/errors.ts'
 import { block, play, playbook, step } from '../../lib/index.ts'
 import { checkPlaybook } from '../../lib/playbook/check.ts'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
-import { checkShape } from '../../lib/playbook/shape.ts'
+import { checkShape, reportSections } from '../../lib/playbook/shape.ts'
 import { tries } from '../_fuzz.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
@@ -347,4 +347,25 @@ export default playbook({ name: 'x', summary: String(z === globalThis.zodOfTests
   writeFileSync(file, text)
   Object.assign(globalThis, { zodOfTests: z })
   t.is((await loadPlaybook(file)).playbook.summary, 'true')
+})
+
+test('a report may have curves, and nothing else in their place', t => {
+  const curve = {
+    ...{ label: 'm1: reads', from: 0, every: 1_000, asked: [5], failed: [1], slowest: [9] },
+    gaps: [{ from: 1, to: 2, failed: 1, reason: 'x' }],
+  }
+  const section = { title: 'API', rows: [], curves: [curve] }
+  t.deepEqual(reportSections([section]), [section])
+  t.deepEqual(reportSections([{ title: 'API', rows: [] }]), [{ title: 'API', rows: [] }])
+  for (const wrong of [
+    1,
+    [1],
+    [{ ...curve, asked: ['x'] }],
+    [{ ...curve, gaps: [{}] }],
+    [{ ...curve, every: Number.NaN }],
+  ])
+    t.throws(() => reportSections([{ ...section, curves: wrong }]), {
+      instanceOf: RekeyError,
+      message: /^the curves of section 1 'API' must be a list of curves, not /,
+    })
 })

@@ -10,6 +10,7 @@ import { htmlReport } from '../../../lib/output/report/index.ts'
 import type { Waits } from '../../../lib/output/report/story/model.ts'
 import { partsOf } from '../../../lib/output/report/story/parts.ts'
 import type { RunEvent, RunEventBody } from '../../../lib/run/events.ts'
+import { searched } from '../../../lib/run/journal/event-text.ts'
 import { tries } from '../../_fuzz.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { began, madeRun } from '../../report/_made.ts'
@@ -241,6 +242,17 @@ test('gates tell what they found, the same on several hosts once', async t => {
     textOf(await pageOf(folder)),
     /May it begin\? ✔ passed .* Back up keys and configuration \(2\) [^A-Z]* h1, h2: behind: nothing h3: behind: - kubelet/,
   )
+})
+
+test('the reason of a gap is free text, and searched for secrets as all of it', t => {
+  const gaps = [{ from: 0, to: 1, failed: 1, reason: 'token s3cret' }]
+  const curves = [{ label: 's3cret: reads', from: 0, every: 1, asked: [1], failed: [1], gaps }]
+  const event = searched(
+    { kind: 'run.report', sections: [{ title: 'x', rows: [], curves }] },
+    { text: text => text.replaceAll('s3cret', '*'), line: (_, line) => line, ended: () => {} },
+  )
+  t.notRegex(JSON.stringify(event), /s3cret/)
+  t.regex(JSON.stringify(event), /"label":"\*: reads".*"asked":\[1\].*"reason":"token \*"/)
 })
 
 test('every gap is told with what was done then', async t => {
