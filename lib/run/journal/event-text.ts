@@ -36,10 +36,10 @@ const error = ({ message, hint, ...rest }: EventError, search: Search): EventErr
   ...(hint === undefined ? {} : { hint: search(hint) }),
 })
 
-const curve = ({ label, gaps, ...rest }: EventCurve, search: Search): EventCurve => ({
-  ...rest,
-  label: search(label),
-  gaps: gaps.map(({ reason, ...gap }) => ({ ...gap, reason: search(reason) })),
+const curve = (one: EventCurve, search: Search): EventCurve => ({
+  ...one,
+  label: search(one.label),
+  gaps: one.gaps.map(gap => ({ ...gap, reason: search(gap.reason) })),
 })
 
 const fields: { readonly [K in Kind]: { readonly [Field in TextFields<EventOf<K>>]: FieldSearch<EventOf<K>[Field]> } } =
