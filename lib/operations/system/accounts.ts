@@ -45,7 +45,7 @@ export async function lookAt({ $, host }: HostSession, sought: readonly Sought[]
   if (sought.length === 0) return []
   const script = `while read -r u n; do
   p=$(getent passwd "$u") && printf 'P%s\\n' "$p" && printf 'S%s\\n' "$(getent shadow "$u" 2>/dev/null)"
-  getent group | awk -F: -v u="$u" '{ n = split($4, m, ","); for (i = 1; i <= n; i++) if (m[i] == u) { print "G" $1; next } }'
+  getent group | while IFS=: read -r g _ _ m; do case ",$m," in *",$u,"*) printf 'G%s\\n' "$g" ;; esac; done
   getent group "$u" >/dev/null && echo O
   while [ "$n" -gt 0 ]; do n=$((n - 1)); IFS= read -r g; printf 'I%s %s\\n' "$g" "$(getent group "$g" | cut -d: -f1,3)"; done
   IFS= read -r h; [ -n "$h" ] || h=$(printf '%s' "$p" | cut -d: -f6)

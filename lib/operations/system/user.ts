@@ -261,9 +261,10 @@ function changed(options: UserOptions, found: Found, account: Account): Task {
 /** As useradd would make it. */
 const makeHome = (name: string) => `h=$(getent passwd ${quote(name)} | cut -d: -f6); [ -e "$h" ] || {
   mkdir -p -- "\${h%/*}/"; if [ -d /etc/skel ]; then cp -a /etc/skel "$h"; else mkdir -- "$h"; fi
-  m=$(awk '$1 == "HOME_MODE" { m = $2; exit } $1 == "UMASK" { u = $2 } END { print m != "" ? m : u != "" ? "u" u : "755" }' /etc/login.defs 2>/dev/null)
-  case $m in u*) m=$(printf %o $((0777 & ~0\${m#u}))) ;; esac
-  chmod "\${m:-755}" "$h"; chown -R "$(id -u ${quote(name)}):$(id -g ${quote(name)})" "$h"; }`
+  m=$(sed -n 's/^HOME_MODE[[:space:]]*//p' /etc/login.defs 2>/dev/null | sed -n 1p)
+  u=$(sed -n 's/^UMASK[[:space:]]*//p' /etc/login.defs 2>/dev/null | sed -n 1p)
+  [ -n "$m" ] || m=$(printf %o $((0777 & ~0\${u:-22})))
+  chmod "$m" "$h"; chown -R "$(id -u ${quote(name)}):$(id -g ${quote(name)})" "$h"; }`
 
 /** What makes a user as it was. */
 function wayBack(

@@ -1,0 +1,55 @@
+// `user` by the real useradd, on accounts that are copies: what comes of each case is what ansible-core's module made of it, and is undone.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import type { Connection } from '../../../lib/connection/connection.ts'
+import { connectLocal } from '../../../lib/connection/local.ts'
+import { quote } from '../../../lib/connection/shell.ts'
+import { user } from '../../../lib/operations/system/user.ts'
+import { localSettings, trial } from '../../operations/_operation.ts'
+import { canHaveUsers, makeUsers, runThere, stateOf, type UserCase } from '../../operations/_users.ts'
+
+const real = canHaveUsers ? test.serial : test.skip
+const file = join(import.meta.dirname, '..', '..', 'operations', 'users.json')
+
+real(
+  'accounts come to what ansible-core makes of them, a second time changes nothing, and they are undone',
+  async t => {
+    const cases = JSON.parse(readFileSync(file, 'utf8')) as UserCase[]
+    const users = await makeUsers()
+    t.teardown(users.close)
+    const here = connectLocal('h1', localSettings)
+    const there: Connection = {
+      ...here,
+      lost: undefined,
+      spawn: (line, options) => here.spawn(`exec ${users.enter.map(quote).join(' ')} sh -c ${quote(line)}`, options),
+    }
+    const on = trial(there)
+    for (const { about, before, options, ansible, rekey } of cases) {
+      for (const command of before) runThere(users, command)
+      const state = () => runThere(users, stateOf(options.name)).trim()
+      const untouched = state()
+      const expected = { failed: false, ...ansible!, ...rekey }
+      const asked = user(options as never)
+      if (expected.failed) {
+        await t.throwsAsync(on.run(asked), undefined, about)
+        t.is(state(), untouched, about)
+        continue
+      }
+      t.is((await on.plan(asked)).length > 0, expected.check, `${about}: its plan`)
+      t.is(state(), untouched, `${about}: its plan changes something`)
+      t.is((await on.run(asked)).changed, expected.changed, about)
+      t.is(state(), expected.after, about)
+      const more = await on.plan(user(options as never))
+      t.deepEqual(more.length > 0, expected.again, `${about}, again: ${more}`)
+      t.is((await on.run(user(options as never))).changed, expected.again, `${about}, again`)
+      if (options['remove']) {
+        await t.throwsAsync(on.rollback(asked), { message: /was removed, and does not come back/ }, about)
+        t.is(state().split('\n')[0], untouched.split('\n')[0], `${about}: undone`)
+      } else {
+        await on.rollback(asked)
+        t.is(state(), untouched, `${about}: undone`)
+      }
+    }
+  },
+)
