@@ -8,7 +8,10 @@ import { jsonText } from '../lib/inventory/python/python-json.ts'
 import type { Mapping, Value } from '../lib/inventory/values.ts'
 import { createVault } from '../lib/inventory/vault/vault.ts'
 import { parseJson } from '../lib/inventory/yaml/json.ts'
+import { updateFacts } from './ansible/facts.ts'
 import { updateOperations } from './ansible/operations.ts'
+import { updatePorts } from './ansible/ports.ts'
+import { updateUsers } from './ansible/users.ts'
 import {
   ansibleProgram,
   ansibleVersion,
@@ -106,6 +109,9 @@ writeRows(yamlFile, '[', yamlRows, ']')
 oracle.close()
 
 updateOperations()
+await updateUsers()
+await updateFacts()
+await updatePorts()
 
 const python = execFileSync(ansibleProgram('python'), ['--version'], { encoding: 'utf8' }).trim()
 const oracleFile = { by: 'npm run test:update-ansible', 'ansible-core': ansibleVersion, python }

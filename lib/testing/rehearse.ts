@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Connection } from '../connection/connection.ts'
+import type { RemoteFiles } from '../connection/files.ts'
 import { exitCodes, RekeyError } from '../errors.ts'
 import { ownFile } from '../package.ts'
 import type { Outcome } from '../playbook/model.ts'
@@ -12,7 +14,7 @@ import type { RunEvent } from '../run/events.ts'
 export interface Staging {
   /**
    * The path of an inventory, or several; or what would stand in one: `{ web: { hosts: { w1: { ansible_connection: 'local' } } } }`. How hosts are
-   * reached it says, too: this machine, an sshd of the test's own.
+   * reached it says, too: this machine, an sshd of the test's own, a container (an sshd in it, by ProxyCommand).
    */
   readonly inventory: string | readonly string[] | Readonly<Record<string, unknown>>
   /** Variables, as `-e` sets them. */
@@ -39,6 +41,9 @@ export interface Happened {
   readonly events: readonly RunEvent[]
 }
 
+/** What a host holds. */
+export type HostFiles = Pick<RemoteFiles, 'exists' | 'read' | 'readText' | 'sha256'>
+
 /** A playbook on its hosts. `await using` ends it with the test. */
 export interface Rehearsal extends AsyncDisposable {
   /** Runs it with `--check`: nothing is changed. */
@@ -47,7 +52,12 @@ export interface Rehearsal extends AsyncDisposable {
   run(): Promise<Happened>
   /** Undoes the last run that changed something or went wrong. */
   rollback(): Promise<Happened>
-  /** Removes what the rehearsal itself keeps; what the playbook did stays. */
+  /**
+   * The files of a host, to assert on, over the connection that the inventory says; as the user that it says. Rejects where there is no such
+   * host, or it can't be reached.
+   */
+  files(host: string): Promise<HostFiles>
+  /** Removes what the rehearsal itself keeps, and ends its connections; what the playbook did stays. */
   close(): void
 }
 
@@ -57,12 +67,23 @@ export interface Rehearsal extends AsyncDisposable {
  */
 export function rehearse(playbook: string, { inventory, vars = {}, args = [] }: Staging): Rehearsal {
   const folder = mkdtempSync(join(tmpdir(), 'rekey-rehearsal-'))
-  const close = () => rmSync(folder, { recursive: true, force: true })
+  const connections = new Map<string, Promise<Connection>>()
+  const close = () => {
+    for (const opening of connections.values()) opening.then(connection => connection.close()).catch(() => {})
+    rmSync(folder, { recursive: true, force: true })
+  }
   // What says something of all hosts goes first: the inventory's own word counts more.
   const keeping = written(folder, 'rehearsal.json', { all: { vars: { rekey_directory: join(folder, 'on-hosts') } } })
   const sources = isPaths(inventory) ? [inventory].flat() : [written(folder, 'inventory.json', inventory)]
   const named = [keeping, ...sources].flatMap(source => ['-i', source])
-  const words = [...named, '-e', `@${written(folder, 'vars.json', vars)}`, ...args]
+  const extraVars = `@${written(folder, 'vars.json', vars)}`
+  const words = [...named, '-e', extraVars, ...args]
+  const open = async (host: string): Promise<Connection> => {
+    const { loadInventory } = await import('../inventory/index.ts')
+    const { connect } = await import('../connection/connect.ts')
+    const inventory = await loadInventory({ sources: [keeping, ...sources], extraVars: [extraVars] })
+    return await connect(host, inventory.host(host).connection)
+  }
   let last: string | undefined
   const start = async (...more: readonly string[]) => {
     const happened = await rekey(['run', playbook, ...words, ...more], folder)
@@ -76,6 +97,12 @@ export function rehearse(playbook: string, { inventory, vars = {}, args = [] }: 
     rollback: async () => {
       if (last !== undefined) return await rekey(['rollback', last], folder)
       throw new RekeyError('there is no run to undo', { code: 'testing.no-run', hint: 'Call run() first.' })
+    },
+    files: async host => {
+      const { remoteFiles } = await import('../connection/files.ts')
+      const opening = connections.get(host) ?? open(host)
+      connections.set(host, opening)
+      return remoteFiles(await opening)
     },
     close,
     [Symbol.asyncDispose]: async () => close(),

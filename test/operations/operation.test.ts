@@ -12,6 +12,7 @@ import { reboot } from '../../lib/operations/system/reboot.ts'
 import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { localSettings, trial } from './_operation.ts'
+import { openPorts, type PortCase } from './_ports.ts'
 
 const listening = (server: Server) =>
   new Promise<number>(resolve =>
@@ -125,7 +126,7 @@ test('what a host is comes in one round trip, and is data, whatever it says', as
     '\n== m uname\n$(x)\n__proto__\n\n== m release\nID="__proto__"\n\n== m cpus\n\n== m end\n',
     '== m',
   )
-  t.like(odd, { system: '$(x)', kernel: '__proto__', distribution: 'NA', processorNproc: 1 })
+  t.like(odd, { system: '$(x)', kernel: '__proto__', distribution: 'n/a', processorNproc: 1 })
 })
 
 test('a host that is started anew is waited for until it is in another boot, and does what is asked of it', async t => {
@@ -157,4 +158,18 @@ test('a host that is started anew is waited for until it is in another boot, and
   const never = reboot({ rebootCommand: 'true', preRebootDelay: 1, rebootTimeout: 100 })
   await t.throwsAsync(on.run(never), { message: /^waited 0 s for h1 to be back, in another boot/ })
   await t.throwsAsync(trial().run(reboot({})), { message: /is the machine that rekey runs on/ })
+})
+
+test('a port counts as ansible-core counts it', async t => {
+  const cases = JSON.parse(readFileSync(join(import.meta.dirname, 'ports.json'), 'utf8')) as PortCase[]
+  const on = trial()
+  const ports = await openPorts()
+  try {
+    for (const { about, port, options, ansible } of cases) {
+      const planned = await on.plan(waitForPort({ port: ports.numbers[port], ...options }))
+      t.is(planned.length === 0, ansible!, about)
+    }
+  } finally {
+    ports.close()
+  }
 })

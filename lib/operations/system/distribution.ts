@@ -45,15 +45,20 @@ export function distributionOf(release: readonly string[], debian: string): Dist
   const id = said.get('ID') ?? ''
   const like = (said.get('ID_LIKE') ?? '').split(' ').find(one => known.has(one))
   const [name, family] = known.get(id) ?? [
-    said.get('NAME') ?? 'NA',
-    known.get(like ?? '')?.[1] ?? said.get('NAME') ?? 'NA',
+    said.get('NAME') ?? 'n/a',
+    known.get(like ?? '')?.[1] ?? said.get('NAME') ?? 'n/a',
   ]
-  const version = id === 'debian' && /^\d/.test(debian) ? debian : (said.get('VERSION_ID') ?? 'NA')
+  const version = id === 'debian' && /^\d/.test(debian) ? debian : (said.get('VERSION_ID') ?? 'n/a')
   return {
     distribution: name,
     distributionVersion: version,
     distributionMajorVersion: version.split('.')[0]!,
-    distributionRelease: said.get('VERSION_CODENAME') || /\(([^)]+)\)/.exec(said.get('VERSION') ?? '')?.[1] || 'NA',
+    distributionRelease: family === 'Suse' ? (version.split('.')[1] ?? 'n/a') : codeName(said),
     osFamily: family,
   }
+}
+
+/** Some say that they have none, by an empty one. */
+function codeName(said: ReadonlyMap<string, string>): string {
+  return said.get('VERSION_CODENAME') ?? /\(([^)]+)\)/.exec(said.get('VERSION') ?? '')?.[1] ?? 'n/a'
 }
