@@ -31,6 +31,8 @@ export const variables = {
   cloudonly: z.boolean().default(false),
   /** More flags of `rolling-update cluster`, as its command line has them: `--node-interval 2m`. */
   rolling_flags: z.string().default(''),
+  /** What `update cluster` may apply beside key pairs, by name: `pending/KIND/NAME`. */
+  accept: z.array(z.string()).default([]),
   /** Goes without a lock and an audit line, where the state store is none that rekey can write: who else works on it, the operator knows. */
   without_lock: z.boolean().default(false),
 }

@@ -57,19 +57,19 @@ async function wasCutOff(ctx: Rotation, sets: readonly Keyset[], begun: boolean)
   const pending = await readPending(ctx)
   const hint =
     'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.'
-  refuseForeign(pending, hint)
+  refuseForeign(ctx, pending, hint, begun)
   const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
-  if (pending.length === 0 && behind.length === 0) return false
-  // What was distrusted last may have been on its way.
-  const wasDistrusted = sets.some(({ distrusted }) => distrusted.length > 0)
-  if (begun || (wasDistrusted && pending.every(isOfKeypairs))) {
-    ctx.log('a stage was not brought to its end: key pairs wait to be rolled out')
+  // What was distrusted last may have been on its way; of what is pending then, the operator has said so.
+  const mayBeDistrusted = sets.some(({ distrusted }) => distrusted.length > 0) && pending.every(isOfKeypairs)
+  if (pending.length + behind.length > 0 && (begun || mayBeDistrusted)) {
+    ctx.log(
+      `a stage was not brought to its end: ${behind.length} instances are behind, ${pending.length} changes pending`,
+    )
     return true
   }
+  if (behind.length === 0) return false
   throw new HostFailedError(
-    pending.length > 0
-      ? `key pairs wait to be rolled out that no rotation has made: ${pending.map(({ kind, name }) => `${kind}/${name}`).join(', ')}`
-      : `${behind.length} instances run with another configuration than their groups have: ${behind.map(({ id }) => id).join(', ')}`,
+    `${behind.length} instances run with another configuration than their groups have: ${behind.map(({ id }) => id).join(', ')}`,
     { code: 'kops.pending', hint },
   )
 }

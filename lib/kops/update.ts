@@ -26,6 +26,7 @@ const whatToRoll =
 /** Looks through what would be applied, applies it, and notes which instances are behind now. */
 export async function applyUpdate(ctx: Context): Promise<Updated> {
   refuseForeign(
+    ctx,
     await readPending(ctx),
     'Somebody changed the cluster’s specification in the middle of the rotation: take that back, or apply it by itself; then: rekey resume.',
   )

@@ -80,9 +80,15 @@ test('what was distrusted and not rolled out is brought to its end by a run of i
     for (const set of Object.values(state.keysets))
       for (const item of set.items) if (item.id !== set.primary) item.distrusted = '2026-11-28T10:00:00Z'
   })
-  const { code, out } = await bench.run('rotate-kops')
+  // Nobody can tell it from what somebody else left pending.
+  const refused = await bench.run('rotate-kops')
+  t.is(refused.code, 2)
+  t.regex(refused.out, /would apply what is pending, before anything was begun/)
+  const [, accept = ''] = /-e '(\{"accept".*\})'/.exec(refused.out) ?? []
+  const { code, out } = await bench.run('rotate-kops', '-e', accept)
   t.is(code, 0, out)
   t.deepEqual(bench.trusted(), ['2*'])
+  t.deepEqual(bench.calls().filter(call => call.startsWith('create')).length, 2)
   settled(t, bench)
 })
 

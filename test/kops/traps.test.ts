@@ -117,6 +117,7 @@ test('what others left pending stops the run and is shown, before it begins and 
   })
   const before = await bench.run('rotate-kops')
   t.is(before.code, 2)
+  t.regex(before.out, /would apply what is pending, before anything was begun/)
   t.regex(before.out, /modify LaunchTemplate\/nodes-test\.test\.k8s\.local: InstanceType/)
   t.deepEqual(
     bench.calls().filter(call => call.startsWith('create')),
@@ -133,6 +134,9 @@ test('what others left pending stops the run and is shown, before it begins and 
     bench.calls().filter(call => call.includes('--yes')),
     [],
   )
+  const accept = JSON.stringify({ accept: ['pending/LaunchTemplate/nodes-test.test.k8s.local'] })
+  const accepted = await bench.run('rotate-kops', '-e', 'until=staged', '-e', accept)
+  t.is(accepted.code, 0, accepted.out)
   // Machines that run with another configuration than their groups have would be replaced on the way.
   const behind = await openCluster(t)
   behind.change(state => {

@@ -21,6 +21,7 @@ const ofKeypairs: Readonly<Record<string, readonly string[] | 'any'>> = {
   ManagedFile: ['Contents'],
   MirrorKeystore: 'any',
   LaunchTemplate: ['UserData'],
+  AutoscalingGroup: ['LaunchTemplate'],
   Instance: ['UserData'],
   InstanceTemplate: ['Metadata'],
   InstanceGroupManager: ['InstanceTemplate'],
@@ -69,15 +70,23 @@ export function pendingOf(text: string): Pending[] {
   return found
 }
 
-/** Refuses what is not the key pairs': `update cluster --yes` would apply it, too. */
-export function refuseForeign(pending: readonly Pending[], hint: string): void {
-  const foreign = pending.filter(one => !isOfKeypairs(one))
+/**
+ * Refuses what is neither the key pairs' nor accepted by name: `update cluster --yes` would apply it, too.
+ * @param begun whether key pairs are being rotated: where not, nothing that is pending is theirs
+ * @throws HostFailedError naming each
+ */
+export function refuseForeign(ctx: Context, pending: readonly Pending[], hint: string, begun = true): void {
+  const nameOf = ({ kind, name }: Pending) => `pending/${kind}/${name}`
+  const foreign = pending.filter(one => !(begun && isOfKeypairs(one)) && !ctx.vars.accept.includes(nameOf(one)))
   if (foreign.length === 0) return
   const lines = foreign.map(
     ({ how, kind, name, fields }) => `  ${how} ${kind}/${name}${fields.length > 0 ? `: ${fields.join(', ')}` : ''}`,
   )
-  throw new HostFailedError(`'kops update cluster --yes' would apply more than key pairs:\n${lines.join('\n')}`, {
-    code: 'kops.pending',
-    hint,
-  })
+  throw new HostFailedError(
+    `'kops update cluster --yes' would apply ${begun ? 'more than key pairs' : 'what is pending, before anything was begun'}:\n${lines.join('\n')}`,
+    {
+      code: 'kops.pending',
+      hint: `${hint} What may be applied is accepted by name: -e '${JSON.stringify({ accept: foreign.map(nameOf) })}'`,
+    },
+  )
 }
