@@ -1,0 +1,61 @@
+"""moto's server with what kops asks of AWS and moto 5.2.5 answers otherwise: warm pools of groups that are not there, the version of the launch
+template that an instance was born with, user data of a second version, and groups that fill up again. By hand: python moto-shim.py PORT"""
+import sys
+import threading
+import time
+
+from moto.autoscaling import models
+from moto.autoscaling.exceptions import ValidationError
+from moto.core.types import Base64EncodedString
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.server import main
+
+describe_warm_pool = models.AutoScalingBackend.describe_warm_pool
+born = models.InstanceState.__init__
+
+
+def warm_pool(self, group_name):
+    if group_name not in self.autoscaling_groups:
+        raise ValidationError("AutoScalingGroup name not found - no such group: " + group_name)
+    return describe_warm_pool(self, group_name)
+
+
+def remember(self, *args, **named):
+    born(self, *args, **named)
+    template = self.auto_scaling_group.ec2_launch_template
+    self.born_with = template and str(template.latest_version_number)
+
+
+def launch_template(self):
+    template = self.auto_scaling_group.ec2_launch_template
+    return template and {
+        "LaunchTemplateId": template.id,
+        "LaunchTemplateName": template.name,
+        "Version": self.born_with,
+    }
+
+
+def user_data(self):
+    given = self.data.get("UserData")
+    return Base64EncodedString(given) if isinstance(given, str) else given
+
+
+def refill():
+    while True:
+        time.sleep(0.5)
+        for regions in list(models.autoscaling_backends.values()):
+            for backend in list(regions.values()):
+                for group in list(backend.autoscaling_groups.values()):
+                    group.instance_states = [
+                        one for one in group.instance_states if one.instance.state == "running"
+                    ]
+                    if len(group.instance_states) < group.desired_capacity:
+                        group.set_desired_capacity(group.desired_capacity)
+
+
+models.AutoScalingBackend.describe_warm_pool = warm_pool
+models.InstanceState.__init__ = remember
+models.InstanceState.launch_template = property(launch_template)
+LaunchTemplateVersion.user_data = property(user_data)
+threading.Thread(target=refill, daemon=True).start()
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
