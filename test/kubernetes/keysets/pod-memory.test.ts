@@ -31,13 +31,17 @@ function pod(made: number, started: Record<string, number>, volume: object = tru
 const trust = {
   projected: { sources: [{ serviceAccountToken: {} }, { configMap: { name: 'kube-root-ca.crt' } }] },
 }
-const told = (...args: Parameters<typeof memoriesOf>) => memoriesOf(...args).map(({ container }) => container)
+const isTrust = ({ projected, configMap }: Parameters<Parameters<typeof memoriesOf>[1]>[0]) =>
+  [configMap, ...(projected?.sources ?? []).map(one => one.configMap)].some(one => one?.name === 'kube-root-ca.crt')
+const told = (of: KubernetesObject, at?: Date, written?: Date) =>
+  memoriesOf(of, volume => (isTrust(volume) ? at : undefined), written).map(({ container }) => container)
 
 test('a container that was started before is told with the time of its start, one that was started since is not', t => {
   const of = pod(-900, { old: -800, new: 120, blind: -800 })
-  t.deepEqual(memoriesOf(of, published), [
-    { namespace: 'shop', pod: 'web', container: 'old', node: 'n1', since: after(-800) },
-  ])
+  t.deepEqual(
+    memoriesOf(of, volume => (isTrust(volume) ? published : undefined)),
+    [{ namespace: 'shop', pod: 'web', container: 'old', node: 'n1', since: after(-800) }],
+  )
 })
 
 test('until its volume has been written, or may have been, a container holds what was there before', t => {
