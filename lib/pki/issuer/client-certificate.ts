@@ -1,7 +1,7 @@
 // A certificate for a client, signed with the key of a CA that is at hand: to see who lets in what somebody with that key could make.
 
 import { x509 } from '../certificates/x509.ts'
-import { generateKeys, leafExtensions, privateKeyPem, signCertificate } from './signing.ts'
+import { generateKeys, leafExtensions, makeRequest, privateKeyPem, signCertificate } from './signing.ts'
 
 /** What is to be signed, and with what. */
 export interface ClientRequest {
@@ -34,4 +34,10 @@ export async function signClientCertificate({
     extensions: leafExtensions({ commonName, subject, names: [], addresses: [], uris: [] }, role),
   })
   return { certificate, key: privateKeyPem(privateKey) }
+}
+
+/** Makes a key, and a request for a client's certificate with it. */
+export async function requestClientCertificate(commonName: string): Promise<{ request: string; key: string }> {
+  const { privateKey } = await generateKeys('ec')
+  return { request: await makeRequest(commonName, privateKey), key: privateKeyPem(privateKey) }
 }

@@ -1,0 +1,55 @@
+// Which pods hold a CA in memory that is not all of what is published by now: a process reads its ca.crt once, when it starts.
+import type { KubernetesApi, KubernetesObject } from '../../api/api.ts'
+import { memoriesOf, publishedSince } from '../../keysets/pod-memory.ts'
+import type { Workload } from '../../workloads.ts'
+
+/** A pod that was started before what is published now had reached it, and what has it made anew; undefined where nothing does. */
+export interface BehindPod {
+  readonly namespace: string
+  readonly name: string
+  readonly workload?: Workload
+  /** The PodDisruptionBudget that lets none of its like be away now. */
+  readonly guardedBy?: string
+}
+
+/**
+ * The running pods that may go by an older ca.crt than the one in their volumes. Those of the host's own manifests have none.
+ * @throws ApiError where not everything can be read
+ */
+export async function podsBehind(api: KubernetesApi, signal?: AbortSignal): Promise<BehindPod[]> {
+  const published = await publishedSince(api, signal)
+  const owners = new Map<string, KubernetesObject>()
+  for await (const one of api.each('/apis/apps/v1/replicasets', { signal }))
+    owners.set(`${one.metadata.namespace}/${one.metadata.name}`, one)
+  const budgets: KubernetesObject[] = []
+  for await (const one of api.each('/apis/policy/v1/poddisruptionbudgets', { signal })) budgets.push(one)
+  const behind: BehindPod[] = []
+  for await (const pod of api.each('/api/v1/pods', { signal })) {
+    const { namespace = '', name } = pod.metadata
+    if (memoriesOf(pod, published(namespace)).length === 0) continue
+    const workload = workloadOf(pod, owners)
+    const budget = budgets.find(one => one.metadata.namespace === namespace && guards(one, pod))
+    const guardedBy = budget && (budget['status']?.disruptionsAllowed ?? 0) < 1 ? budget.metadata.name : undefined
+    behind.push({ namespace, name, ...(workload && { workload }), ...(guardedBy !== undefined && { guardedBy }) })
+  }
+  return behind
+}
+
+function workloadOf({ metadata }: KubernetesObject, sets: ReadonlyMap<string, KubernetesObject>): Workload | undefined {
+  const namespace = metadata.namespace ?? ''
+  const owner = metadata.ownerReferences?.[0]
+  const above =
+    owner?.kind === 'ReplicaSet' ? sets.get(`${namespace}/${owner.name}`)?.metadata.ownerReferences?.[0] : owner
+  const kind = (['Deployment', 'DaemonSet', 'StatefulSet'] as const).find(one => one === above?.kind)
+  return above && kind ? { kind, namespace, name: above.name } : undefined
+}
+
+/** Whether a budget is about a pod; one that chooses by more than labels is taken to be. */
+function guards({ spec }: KubernetesObject, { metadata }: KubernetesObject): boolean {
+  const { matchLabels = {}, matchExpressions = [] } = (spec?.['selector'] ?? {}) as {
+    matchLabels?: Record<string, string>
+    matchExpressions?: unknown[]
+  }
+  const isOurs = Object.entries(matchLabels).every(([label, value]) => metadata.labels?.[label] === value)
+  return isOurs && (Object.keys(matchLabels).length > 0 || matchExpressions.length > 0)
+}
