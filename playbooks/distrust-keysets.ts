@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages, tokens } = keysets
+const { cluster, stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -29,6 +29,7 @@ export default playbook({
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteFormer),
       step('Note the old key of tokens, for the way back', tokens.noteFormer),
+      step('Note what clients in the cluster are told to believe', cluster.noteBelieved),
       step('Note what goes by the files, for the way back', stages.distrustRestarts.undone),
     ]),
     // The first API server alone, as a canary.
@@ -42,6 +43,10 @@ export default playbook({
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),
     ...stages.distrustRestarts.plays,
+    play<Context>('What clients believe', { hosts: 'masters', tags: ['trust'] }, [
+      step('Write the same into cluster-info and the other copies of the CA', cluster.distrustedCopies),
+      step('See it in every namespace, and in the volumes of pods', cluster.publishedEverywhere),
+    ]),
     play<Context>('Tell the others', { hosts: 'masters', tags: ['trust'] }, [
       step('Take the old CAs out of what API servers have told others', stages.untold),
     ]),

@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { finish, tokens } = keysets
+const { cluster, finish, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -19,6 +19,9 @@ export default playbook({
       step('See that there is something to finish', finish.somethingToFinish),
       step('Every server refuses what the old CAs signed, and could sign', finish.refusedEverywhere),
       step('Every API server refuses what the old key of tokens signs now', tokens.forgottenRefused),
+    ]),
+    play<Context>('As it was before', { hosts: 'masters', tags: ['flags'] }, [
+      step('Have controller-managers sign with the file of the CA again', cluster.signTogether),
     ]),
     play<Context>('Destroy the old CAs', { hosts: 'masters:etcd', tags: ['destroy'] }, [
       step('Destroy what this host keeps of them', finish.destroyKept),

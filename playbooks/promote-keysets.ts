@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages, tokens } = keysets
+const { cluster, stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -19,6 +19,7 @@ export default playbook({
       step('See whether the API may be away, where it must be', keysets.swapRestarts.mayBeAway),
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),
+      step('See that no pod holds the CA of before alone', cluster.noneBehind),
       step('Every server lets in a client of the new CA', stages.nextEverywhere),
       step('Every API server knows tokens of the new key', tokens.nextKnown),
       step('Note which extensions of the API answer', keysets.noteExtensions),
@@ -41,17 +42,19 @@ export default playbook({
     play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [
       step('Put the certificates of this host in place', keysets.swapIn),
       step('Put the files of token keys in place', tokens.promoted.placed),
+      step('Have its controller-manager sign with the new CA', cluster.signWithNext),
       step('See that the ports of this host present certificates of the new CA', keysets.presented),
       step('See that the API server has read its pair again', keysets.pairReread),
       step('See that the extensions of the API answer through this API server', keysets.extensionsAnswer),
     ]),
-    ...keysets.swapRestarts.plays, // and tokens of the new key
     play<Context>('The new CAs first', { hosts: everyMachine, serial: [1, '100%'], tags: ['trust'] }, [
       step('Put the new CAs before the old ones', stages.reorder),
       step('See that the servers of this host let in a client of the new CA', stages.nextLetIn),
       step('Take the keys of the old CAs away from beside them', stages.oldKeysGone),
     ]),
+    ...keysets.swapRestarts.plays, // and tokens of the new key
     play<Context>('Is it promoted?', { hosts: 'masters', tags: ['verify'] }, [
+      step('The cluster signs with the new CA', cluster.signsWithNext),
       step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
     ]),
   ],

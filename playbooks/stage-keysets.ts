@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { authorities, everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { stages, tokens } = keysets
+const { cluster, stages, tokens } = keysets
 type Context = keysets.Context
 
 export default playbook({
@@ -21,17 +21,23 @@ export default playbook({
       step('See whether the API may be away, where it must be', stages.stageRestarts.mayBeAway),
     ]),
     ...keysets.beginning,
+    play<Context>('Prepare the cluster’s own signer', { hosts: 'masters', tags: ['prepare'] }, [
+      step('Have controller-managers sign with a pair apart from what is trusted', cluster.signApart),
+      step('See that the cluster signs with the old CA', cluster.signsWithPrimary),
+    ]),
     play<Context>('Vault PKI', { hosts: 'masters', tags: ['vault'] }, [
       step('Mount and tune the PKI engines', authorities.mountEngines),
       step('Note the CAs that Vault issues from', authorities.noteIssuers),
       step('Make the new CAs beside them', keysets.makeStaged),
       step('Write the roles', authorities.writeRoles),
+      step('Keep the keys of new CAs that go to the masters', cluster.keepNewKeys),
     ]),
     play<Context>('The new key of tokens', { hosts: 'masters', tags: ['keys'] }, [
       step('Make the new key of tokens, and keep it on the masters', tokens.make),
     ]),
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', stages.noteStaged),
+      step('Note what clients in the cluster are told to believe', cluster.noteBelieved),
       step('Note what goes by the files, for the way back', stages.stageRestarts.undone),
     ]),
     // The first master alone: where its servers don't read the file again, the others still have theirs.
@@ -44,6 +50,12 @@ export default playbook({
       step('Put the files of token keys in place', tokens.staged.placed),
     ]),
     ...stages.stageRestarts.plays,
+    play<Context>('Have clients believe the new CAs', { hosts: 'masters', tags: ['trust'] }, [
+      step('Write them into cluster-info and the other copies of the CA', cluster.stagedCopies),
+      step('See them in every namespace, and in the volumes of pods', cluster.publishedEverywhere),
+      step('Keep since when pods get them', cluster.keepPublished),
+      step('Restart pods that hold the CA of before alone', cluster.restartBehind),
+    ]),
     play<Context>('Is it staged?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in a client of the new CA', stages.stagedEverywhere),
       step('Every API server publishes the new key, and knows its tokens', tokens.stagedKnown),

@@ -5,7 +5,7 @@ import { play, playbook, step } from 'rekey'
 import { everyMachine, keysets } from 'rekey/rotation'
 import { z } from 'zod'
 
-const { again, tokens } = keysets
+const { again, cluster, tokens } = keysets
 const variables = z.object({ ...keysets.variables, ...again.trustVariables }) // items
 type Context = keysets.Context & { readonly vars: z.output<typeof variables> }
 
@@ -22,6 +22,7 @@ export default playbook({
     ...keysets.beginning,
     play<Context>('Note whom others are told to trust', { hosts: 'masters', tags: ['trust'] }, [
       step('Note whom the API servers tell others to trust', again.noteTrusted),
+      step('Note what clients in the cluster are told to believe', cluster.noteBelieved),
       step('Note the old key of tokens, for the way back', tokens.noteTrusted),
       step('Note what goes by the files, for the way back', again.trustRestarts.undone),
     ]),
@@ -33,6 +34,10 @@ export default playbook({
       step('See that the servers of this host let in what the old CAs signed', again.trustedAgain),
     ]),
     ...again.trustRestarts.plays,
+    play<Context>('What clients believe', { hosts: 'masters', tags: ['trust'] }, [
+      step('Write the same into cluster-info and the other copies of the CA', cluster.trustedCopies),
+      step('See it in every namespace, and in the volumes of pods', cluster.publishedEverywhere),
+    ]),
     play<Context>('Is it trusted?', { hosts: 'masters', tags: ['verify'] }, [
       step('Every server lets in what the old CAs signed', again.trustedAgainEverywhere),
       step('Every API server knows tokens of the old key', tokens.trustedKnown),

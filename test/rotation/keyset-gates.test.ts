@@ -100,6 +100,52 @@ test('a scheduler that knows nobody before need not afterwards, and is told; an 
   for (const { close } of [server, scheduler]) close()
 })
 
+test('of the cluster’s own CA kubelets are asked, too, by somebody who is what his certificate says, and speaks for nobody', async t => {
+  const authority = await issue({ name: 'CN=kubernetes', ca: true })
+  const { pem, keyPem } = await issue({ name: 'CN=system:kube-controller-manager', issuer: authority })
+  const make = await listener(authority)
+  const user = 'system:kube-controller-manager'
+  const asked: string[] = []
+  const server = await make(said => {
+    asked.push(said)
+    return refusal(user)
+  })
+  t.teardown(server.close)
+  const folder = temporaryFolder('keyset-gates')
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const path = join(folder, 'controller-manager.conf')
+  writeFileSync(
+    path,
+    `apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: https://x}}]\nusers: [{name: u, user: {client-certificate-data: ${base64(pem)}, client-key-data: ${base64(keyPem)}}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n`,
+  )
+  const { ctx, registered, said } = await masterWith(
+    { 'kube-apiserver': server.port, 'kube-scheduler': server.port },
+    { pem, keyPem },
+  )
+  const kubelet = {
+    ...{ component: 'kubelet', flags: {}, files: [{ role: 'client-ca' }] },
+    endpoints: [{ address: '127.0.0.1', port: server.port, role: 'serving' }],
+  }
+  registered.set(lookStep, [{ ...state, name: 'kubernetes-ca', authority: 'kubernetes' }])
+  registered.set(readingStep, { host: 'm1', layout: { host: 'm1', components: { kubelet } } })
+  const client = { authority: 'kubernetes', hosts: ['m1'], usages: ['clientAuth'] }
+  registered.set(planStep, {
+    specs: [
+      {
+        ...client,
+        commonName: 'admin',
+        organizations: ['system:masters'],
+        place: { kind: 'kubeconfig', path: '/none' },
+      },
+      { ...client, commonName: user, organizations: [], place: { kind: 'kubeconfig', path } },
+    ],
+  })
+  t.deepEqual(await noteUnknowing.run(ctx), [])
+  t.deepEqual(asked, ['undefined'], 'it says for nobody that it speaks for him')
+  await acceptedEverywhere(ctx, async () => [{ credential: { certificate: pem, key: keyPem }, user }])
+  t.is(said.at(-1), 'asked: kubelet of m1')
+})
+
 test('a server is asked until it refuses whom it is to refuse, and until it lets in whom it is to know', async t => {
   const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
   const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })

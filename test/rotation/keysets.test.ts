@@ -43,7 +43,11 @@ const context = (states: KeysetState[], more: Record<string, unknown> = {}) =>
   }) as never
 
 /** A folder as a host whose file of CAs holds `held`, with an archive of before. */
-async function hostWith(held: string, wanted: (held: readonly string[]) => readonly string[]) {
+async function hostWith(
+  held: string,
+  wanted: (held: readonly string[]) => readonly string[],
+  authorities = splitBundle(held),
+) {
   const folder = temporaryFolder('keysets')
   mkdirSync(join(folder, 'pki'))
   const path = join(folder, 'pki', 'front-proxy-ca.crt')
@@ -51,7 +55,7 @@ async function hostWith(held: string, wanted: (held: readonly string[]) => reado
   const session = await localSession()
   const vars = { backup_directory: join(folder, 'backups'), accept: [], items: [] }
   await archive(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path])
-  const state = keyset({ bundles: { m1: { [path]: splitBundle(held) } } })
+  const state = keyset({ bundles: { m1: { [path]: authorities } } })
   const registered = (step: string) =>
     step === lookStep
       ? [state]
@@ -83,6 +87,25 @@ test('a file gets the new CA behind the old one, by a rename, and keeps its mode
   t.is(readFileSync(path, 'utf8'), `# ours\n${old}`)
   t.is(proven(), 1, 'that it was read again is proven')
   t.deepEqual(readdirSync(folder), ['front-proxy-ca.crt'])
+})
+
+test('a kubeconfig gets the new CA behind the old one in its place, and nothing else of it changes; undone it is what it was', async t => {
+  const { cert, key } = { cert: (await issue({ name: 'CN=client' })).pem, key: 'a2V5' }
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const text = (ca: string) =>
+    `clusters:\n- cluster:\n    certificate-authority-data: ${base64(ca)}\nusers:\n- user:\n    client-certificate-data: ${base64(cert)}\n    client-key-data: ${key}\n`
+  const { path, ctx, step } = await hostWith(text(old), held => [...held, next], [old])
+  await step.run(ctx)
+  t.is(readFileSync(path, 'utf8'), text(old + next))
+  t.is(statSync(path).mode & 0o777, 0o640)
+  const inode = statSync(path).ino
+  await step.run(ctx)
+  t.is(statSync(path).ino, inode, 'it is not written twice')
+  await step.rollback?.(ctx)
+  t.is(readFileSync(path, 'utf8'), text(old))
+  writeFileSync(path, text(foreign))
+  const error = await t.throwsAsync<RekeyError>(async () => step.run(ctx))
+  t.is(error?.code, 'keysets.changed')
 })
 
 test('done again after it was cut off, it changes nothing more', async t => {

@@ -7,6 +7,7 @@ import * as extra from '../as-found/extra.ts'
 import * as authorities from '../authorities.ts'
 import * as backup from '../backup.ts'
 import * as conditions from '../conditions.ts'
+import * as copies from '../copies.ts'
 import { everyMachine } from '../given/hosts.ts'
 import { type Services as Others, openServices as open } from '../given/services.ts'
 import * as vault from '../given/vault.ts'
@@ -14,8 +15,9 @@ import * as observe from '../observe.ts'
 import * as preflight from '../preflight.ts'
 import * as report from '../report.ts'
 import { variables as drainVariables } from '../restart/drained.ts'
-import { oneNameEach } from './bundles.ts'
+import { bundlesOf, oneNameEach } from './bundles.ts'
 import * as chosen from './chosen.ts'
+import * as pods from './cluster/pods.ts'
 import type { WithVisitors } from './credentials.ts'
 import { noteUnknowing } from './gates.ts'
 import { askVault } from './issuers.ts'
@@ -30,6 +32,8 @@ export const variables = {
   ...backup.variables, // backup_directory
   ...extra.variables, // extra_certificates
   ...observe.variables, // api_server, canary_results
+  ...copies.variables, // ca_copies
+  ...pods.variables, // restart_pods
   ...drainVariables, // drain_timeout, accept_gap
   ...report.variables, // look_around
 }
@@ -70,7 +74,7 @@ export const probesTitle = 'Start the probes'
 /** Backs up the hosts, and begins to ask the API as its users do. */
 export const beginning: readonly Play<Context>[] = [
   play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
-    step('Back up keys and configuration', backup.hosts),
+    step('Back up keys and configuration', backup.hostsWith(bundlesOf)),
   ]),
   play<Context>(probesTitle, { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API five times a second, and note what the canaries have counted', observe.startProbes),

@@ -1,15 +1,22 @@
 // The files by which servers trust the CAs of a keyset, written anew: beside the old one, renamed over it, and seen to be read by whoever
 // names it. What they held is put back from the archive of the host.
+import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { stagingFolders } from '../../kubernetes/components/kept.ts'
-import { asItLies } from '../../kubernetes/trust/certificate-files.ts'
 import { restoreFiles } from '../../operations/restore.ts'
 import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../operations/staging.ts'
+import {
+  certificatesWithin,
+  privateKeysWithin,
+  publicKeyOf,
+  publicKeysOf,
+  withCertificates,
+} from '../../pki/certificates/bundle-text.ts'
 import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
-import { filesOf, layoutOf, readingOf } from '../given/found.ts'
+import { filesOf, layoutOf } from '../given/found.ts'
 import { sha256 } from '../issue.ts'
 import { requireUnchanged } from '../place.ts'
 import { changedAt } from '../restart/due.ts'
@@ -18,7 +25,10 @@ import { type KeysetState, statesOf } from './state.ts'
 /** What a file is to hold, PEM, from what it held; the order counts: whoever reads one certificate of it takes the first. */
 export type Wanted<Needs> = (ctx: Needs, state: KeysetState, held: readonly string[]) => readonly string[]
 
-interface Change extends StagedFile {
+/** What a file is to hold instead of what it holds. */
+interface Change {
+  /** Where it lies. */
+  readonly path: string
   readonly held: readonly string[]
   readonly next: readonly string[]
 }
@@ -45,15 +55,14 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
       if (changes.length === 0) return all.length > 0 ? placed(ctx, all) : unchanged()
       ctx.milestone(firstChange)
       await requireOneName(ctx, changes)
-      const swap = swapOf(changes)
       await stageFiles(ctx, ctx.run, changes)
-      await swapFiles(ctx, ctx.run, swap)
+      await swapFiles(ctx, ctx.run, swapOf(changes))
       for (const { path, held, next } of changes) ctx.log(tell(path, held, next))
       return placed(ctx, all)
     },
     rollback: async ctx => {
       await mayBeUndone?.(ctx)
-      const swap = swapOf(changesOn(ctx, wanted))
+      const swap = swapOf(await Promise.all(changesOn(ctx, wanted).map(change => written(ctx, change))))
       await unstageFiles(ctx, ctx.run, swap)
       await putBack(ctx, swap)
       await undone(ctx)
@@ -72,7 +81,7 @@ const placed = async (ctx: OnHost, changes: readonly Change[]) => ({
 const tell = (path: string, held: readonly string[], next: readonly string[]) =>
   `${path}: ${held.length} ${held.length === 1 ? 'CA' : 'CAs'}, then ${next.length}`
 
-const swapOf = (changes: readonly Change[]): Swap => ({
+const swapOf = (changes: readonly StagedFile[]): Swap => ({
   ...{ rename: changes.map(({ path }) => path), link: [], remove: [] },
   hashes: Object.fromEntries(changes.map(({ path, content }) => [path, sha256(content)])),
 })
@@ -80,7 +89,10 @@ const swapOf = (changes: readonly Change[]): Swap => ({
 /** Puts the files of a swap back as they lay there before the run. Throws `HostFailedError` where somebody has changed one since. */
 export async function putBack(ctx: OnHost<BackupVariables>, swap: Swap): Promise<void> {
   await requireUnchanged(ctx, swap, 'Was another stage run since?')
-  await restoreFiles(ctx, ctx.run, archiveOf(ctx), [...swap.rename, ...swap.remove])
+  await restoreFiles(ctx, ctx.run, archiveOf(ctx), [
+    ...[...swap.rename, ...swap.remove],
+    ...swap.link.map(({ path }) => path),
+  ])
 }
 
 function changesOn<Needs extends OnHost>(ctx: Needs, wanted: Wanted<Needs>): Change[] {
@@ -91,27 +103,63 @@ function changesOn<Needs extends OnHost>(ctx: Needs, wanted: Wanted<Needs>): Cha
         throw new HostFailedError(`${ctx.host.name}:${path} would hold no CA any more`, { code: 'keysets.empty' })
       }
       if (next.join('') === held.join('')) return []
-      return [{ ...asItLies(readingOf(ctx), path, 0o644), path, content: next.join(''), held, next }]
+      return [{ path, held, next }]
     }),
   )
 }
 
 /** Those that are not made yet. Throws `HostFailedError` where a file is neither what was read nor what it is to be. */
-async function left(ctx: OnHost, changes: readonly Change[]): Promise<Change[]> {
-  const open: Change[] = []
+async function left(ctx: OnHost, changes: readonly Change[]): Promise<(Change & StagedFile)[]> {
+  const open: (Change & StagedFile)[] = []
   for (const change of changes) {
-    const now = joinBundle(await ctx.files.readText(change.path))
-    if (now === change.next.join('')) continue
-    if (now !== joinBundle(...change.held)) {
+    const text = await ctx.files.readText(change.path)
+    const now = heldBy(text, change)
+    if (isSame(now, change.next)) continue
+    if (!isSame(now, change.held)) {
       throw new HostFailedError(`${ctx.host.name}:${change.path} was changed by somebody else since it was read`, {
         code: 'keysets.changed',
         host: ctx.host.name,
         hint: 'Undo this run with rekey rollback, and begin anew once nobody else changes it.',
       })
     }
-    open.push(change)
+    open.push({ ...change, ...(await asItLies(ctx, change.path)), content: contentOf(text, change) })
   }
   return open
+}
+
+/** What this run has written to a file; where somebody else did since, something that is not there. */
+async function written(ctx: OnHost, change: Change): Promise<StagedFile> {
+  const { path, next } = change
+  if (!(await ctx.files.exists(path))) return { path, content: next.join('') }
+  const text = await ctx.files.readText(path)
+  const isOurs = !isBundle(text) && [change.held, next].some(pems => isSame(heldBy(text, change), pems))
+  return { path, content: isOurs ? text : next.join('') }
+}
+
+/** Whether a file holds CAs and nothing else: a kubeconfig holds a client's key, too. */
+const isBundle = (text: string) => splitBundle(text).length > 0 && privateKeysWithin(text).length === 0
+
+/** The CAs of a file: all that a bundle holds; of another text, where one may stand several times, those that this is about. */
+function heldBy(text: string, { held, next }: Change): readonly string[] {
+  if (isBundle(text)) return splitBundle(joinBundle(text))
+  const keys = publicKeysOf([...held, ...next].join(''))
+  return certificatesWithin(text).filter(pem => keys.has(publicKeyOf(pem) ?? ''))
+}
+
+const isSame = (some: readonly string[], others: readonly string[]) => joinBundle(...some) === joinBundle(...others)
+
+/** What a file is to hold; all but the CAs stays as it stands there. */
+function contentOf(text: string, { held, next }: Change): StagedFile['content'] {
+  if (isBundle(text)) return next.join('')
+  const content = withCertificates(text, publicKeysOf([...held, ...next].join('')), next.join(''))
+  // A kubeconfig may hold a token, too.
+  return secret(content, { parts: privateKeysWithin(content) })
+}
+
+async function asItLies({ $ }: OnHost, path: string): Promise<Omit<StagedFile, 'content'>> {
+  const { stdout } = await $({ quiet: true })`stat -Lc '%a %u:%g' -- ${path}`
+  const [bits = '', owner = ''] = stdout.trim().split(' ')
+  return { path, mode: Number.parseInt(bits, 8), ...(owner !== '0:0' && { owner }) }
 }
 
 /**

@@ -1,12 +1,19 @@
 // Which keysets a stage goes over, what of the cluster that concerns, and what of it can't be done.
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
-import { tokenFilesOfAuthorities, trustedAuthorities } from '../../kubernetes/layout/authorities.ts'
+import {
+  type AuthorityKeys,
+  authorityKeys,
+  signerOf,
+  tokenFilesOfAuthorities,
+  trustedAuthorities,
+} from '../../kubernetes/layout/authorities.ts'
+import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
 import { layoutOfMachine, planOfCluster, unplannedCertificates } from '../../kubernetes/layout/plan.ts'
 import { besideThePlan } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
-import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
+import { type AuthorityName, authorityNames, type CertificateSpec, placePath } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Variables as ExtraVariables, specsOf } from '../as-found/extra.ts'
 import type { Mounts } from '../authorities.ts'
@@ -17,7 +24,7 @@ import { etcdHosts, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far. */
-const supported: readonly KeysetName[] = ['etcd-ca', 'front-proxy-ca', 'service-account']
+const supported: readonly KeysetName[] = ['etcd-ca', 'front-proxy-ca', 'kubernetes-ca', 'service-account']
 
 const wanted = `say which, by -e keysets=${supported.join(',')}`
 
@@ -69,10 +76,23 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
     const found = await machinesFound(ctx)
     const { specs: named, oldAuthorities, sharing } = planOfCluster(found)
     const readings = found.map(({ name }) => readingOf(ctx, name))
-    const specs = [...named, ...specsOf(ctx, readings, trustedAuthorities(found, found.map(layoutOfMachine)))]
+    const trusted = trustedAuthorities(found, found.map(layoutOfMachine))
+    const specs = [...named, ...specsOf(ctx, readings, trusted)]
     refuseShared(ctx, sharing, chosen)
     if (tokensChosen(ctx)) refuseUntriedTokens(ctx)
-    const own = specs.filter(({ authority }) => chosen.includes(authority))
+    const isOurs = isSigned(authorityKeys(trusted))
+    const own = specs
+      .filter(({ authority }) => chosen.includes(authority))
+      .map(spec => ({
+        ...spec,
+        hosts: spec.hosts.filter(host =>
+          isOurs(
+            spec,
+            found.find(({ name }) => name === host),
+          ),
+        ),
+      }))
+      .filter(({ hosts }) => hosts.length > 0)
     for (const authority of chosen) {
       if (oldAuthorities[authority]) continue
       throw new HostFailedError(`the cluster has no ${keysetOf(authority)}`, {
@@ -80,6 +100,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
         hint: `Leave it out of keysets.`,
       })
     }
+    if (chosen.includes('kubernetes')) refuseOtherMasters(ctx)
     if (chosen.includes('etcd')) {
       refuseUntried(ctx)
       await refuseCopies(ctx, unplannedCertificates(found, specs), oldAuthorities.etcd ?? '')
@@ -93,6 +114,14 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
     }
   },
 }
+
+/** Whether a CA of the cluster signed what a machine has in this place: what a component signs for itself is nobody's to replace. */
+const isSigned =
+  (trusted: AuthorityKeys) =>
+  ({ place }: CertificateSpec, machine: MachineFacts | undefined): boolean => {
+    const pem = machine?.certificates.get(placePath(place))?.pem
+    return pem !== undefined && signerOf(pem, trusted) !== undefined
+  }
 
 function refuseShared(
   { vars }: { readonly vars: Mounts },
@@ -184,6 +213,19 @@ export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' 
         host: name,
         hint: 'rotate-ca replaces it, the hard way: rotate_service_account_keys: true.',
       },
+    )
+  }
+}
+
+/** Fails where a master is not what kubeadm makes of it, etcd included: no other layout was seen to come through with the cluster's own CA. */
+export function refuseOtherMasters(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
+  const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
+  for (const { name } of ctx.hosts(masters)) {
+    const { components } = layoutOf(ctx, name)
+    if (parts.every(part => components[part]?.runs.kind === 'static-pod')) continue
+    throw new HostFailedError(
+      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made control plane and etcd, not as on ${name}`,
+      { code: 'keysets.layout', host: name, hint: 'rotate-ca replaces it, the hard way.' },
     )
   }
 }

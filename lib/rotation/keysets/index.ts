@@ -1,11 +1,10 @@
 // Keysets rotated gracefully: staged, promoted, distrusted, and trusted again. What each stage is made of, for its playbook.
 export { beginning, type Context, lookAround, openServices, type Services, variables } from './beginning.ts'
+export * as cluster from './cluster/index.ts'
 export { makeStaged, promote } from './issuers.ts'
 export {
-  extensionsAnswer,
   issueAndStage,
   keepOld,
-  noteExtensions,
   pairReread,
   presented,
   swapIn,
@@ -16,6 +15,7 @@ export { oncePromoted, reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as tokens from './tokens/stages.ts'
 export * as again from './trust/again.ts'
+export { extensionsAnswer, noteExtensions } from './trust/extensions.ts'
 export * as whole from './whole/ends.ts'
 export * as finish from './whole/finish.ts'
 export { inStage } from './whole/in-stage.ts'

@@ -1,8 +1,9 @@
 // The CAs of keysets in Vault: a new one beside the one that issues, and which of them issues.
+import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
-import { type AuthorityName, mountOf } from '../../pki/specs.ts'
+import { type AuthorityName, type AuthorityPlan, mountOf } from '../../pki/specs.ts'
 import type { Vault } from '../../pki/vault/contract.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import {
@@ -70,18 +71,17 @@ export const makeStaged: StepDefinition<Needs> = {
     plansOf(ctx)
       .filter(({ mount }) => !stagedIn(stateIn(ctx, mount)))
       .map(
-        ({ mount, commonName }) =>
-          `vault write ${mount}/root/generate/internal common_name=${commonName} ttl=${ctx.vars.ca_ttl}, beside the issuer that is the default`,
+        ({ mount, commonName, keyOnMasters }) =>
+          `vault write ${mount}/root/generate/${keyOnMasters ? 'exported' : 'internal'} common_name=${commonName} ttl=${ctx.vars.ca_ttl}, beside the issuer that is the default`,
       ),
   run: async ctx => {
     const vault = await ctx.vault.operator()
     const made: Record<string, MadeAuthority> = {}
-    for (const { mount, commonName } of plansOf(ctx)) {
+    for (const plan of plansOf(ctx)) {
+      const { mount } = plan
       const state = stateIn(ctx, mount)
       const there = stagedIn(state)
-      made[mount] = there
-        ? await readIssuer(vault, mount, there.issuer)
-        : await makeBeside(ctx, vault, mount, commonName)
+      made[mount] = there ? await readIssuer(vault, mount, there.issuer) : await makeBeside(ctx, vault, plan)
       ctx.log(`${state.name}: ${made[mount].fingerprint}${there ? ', staged before' : ''}`)
     }
     return made
@@ -97,19 +97,30 @@ export const makeStaged: StepDefinition<Needs> = {
   },
 }
 
-async function makeBeside(ctx: Needs, vault: Vault, mount: string, commonName: string): Promise<MadeAuthority> {
+async function makeBeside(
+  ctx: Needs,
+  vault: Vault,
+  { mount, commonName, keyOnMasters }: AuthorityPlan,
+): Promise<MadeAuthority> {
   // One that a killed run made and did not get to keep.
   await removeIssuer(vault, mount, issuerName(ctx))
   // The first issuer of a mount becomes its default, and would issue to whoever asks: so that one is the CA of now, without its key.
   const first = await defaultIssuer(vault, mount)
   const [current = first] = first ? [] : await vault.importIssuers(mount, primaryOf(stateIn(ctx, mount)).certificate)
   if (current !== undefined) await vault.setDefaultIssuer(mount, current)
-  const { issuerId } = await vault.generateRoot(mount, {
-    ...{ commonName, type: 'internal', ttl: ctx.vars.ca_ttl, keyType: 'rsa', keyBits: 2048 },
+  const { issuerId, privateKey } = await vault.generateRoot(mount, {
+    ...{
+      commonName,
+      type: keyOnMasters ? 'exported' : 'internal',
+      ttl: ctx.vars.ca_ttl,
+      keyType: 'rsa',
+      keyBits: 2048,
+    },
     issuerName: issuerName(ctx),
   })
+  if (privateKey) ctx.redact(privateKey)
   await requireDefault(vault, mount, current, notDefault)
-  return readIssuer(vault, mount, issuerId)
+  return { ...(await readIssuer(vault, mount, issuerId)), ...(privateKey && { key: secret(privateKey) }) }
 }
 
 async function removeImported(vault: Vault, mount: string, { key }: Item): Promise<void> {

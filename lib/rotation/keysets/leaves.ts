@@ -1,15 +1,16 @@
 // Certificates of a new CA in place of those of the old one, host by host, and what is kept of the old ones.
-import { quote } from '../../connection/shell.ts'
+import { quote, secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
-import { type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
+import { type StagedFile, type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
 import { waitFor } from '../../operations/wait.ts'
+import { privateKeysWithin, publicKeyOf, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
 import { type CertificatePlace, placePath } from '../../pki/specs.ts'
 import type { Play, StepDefinition } from '../../playbook/model.ts'
 import * as extra from '../as-found/extra.ts'
 import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
-import { beforehand, firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { planOf, readingOf } from '../given/found.ts'
 import { isEtcd, isMaster } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
@@ -52,11 +53,33 @@ export const issueAndStage: StepDefinition<OnHost<Roles & extra.Variables> & Wit
       .specs.filter(({ hosts }) => hosts.includes(ctx.host.name))
       .map(({ place, commonName }) => `issue ${placePath(place)}: CN ${commonName}`),
   run: async (ctx): Promise<Swap> => {
-    const { files, swap } = await renderPlanned(ctx, extra.withOwners(ctx, readingOf(ctx)))
+    const { files: rendered, swap } = await renderPlanned(ctx, extra.withOwners(ctx, readingOf(ctx)))
+    const files = rendered.map(file => believing(ctx, file))
     await stageIssued(ctx, files)
     return { ...swap, hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])) }
   },
   rollback: unstageAll,
+}
+
+/** A kubeconfig with the CAs that its file is to hold: servers have certificates of the old one still. */
+function believing(ctx: OnHost, file: StagedFile): StagedFile {
+  for (const state of statesOf(ctx)) {
+    const held = state.bundles[ctx.host.name]?.[file.path]
+    if (!held || typeof file.content === 'string') continue
+    const text = withCertificates(
+      file.content.reveal(),
+      publicKeysOf(nextOf(state).certificate),
+      nextFirst(state, held).join(''),
+    )
+    return { ...file, content: secret(text, { parts: privateKeysWithin(text) }) }
+  }
+  return file
+}
+
+/** The CA that is promoted, then the others of a file. */
+export function nextFirst(state: KeysetState, held: readonly string[]): string[] {
+  const { certificate, key } = nextOf(state)
+  return [certificate, ...held.filter(pem => publicKeyOf(pem) !== key)]
 }
 
 /** Renames the certificates of a host into place, each right after its key; registers when. */
@@ -126,9 +149,9 @@ const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'
  * often it has read it: it is made to by a change of the files' mode to what it is.
  */
 export async function proxyPairReread(ctx: OnCluster): Promise<void> {
-  const api = await ctx.cluster.apiOf(ctx.host)
   const paths = pairsOf(ctx, 'front-proxy-client').flatMap(({ certificate, key }) => [certificate, key])
   if (paths.length === 0) return
+  const api = await ctx.cluster.apiOf(ctx.host)
   const count = async () => readCount(await api.getText('/metrics'))
   const before = await count()
   if (before === undefined) {
@@ -246,42 +269,4 @@ function copiesOf(id: string, place: CertificatePlace): (readonly [from: string,
     [place.certificate, `${id}.crt`],
     [place.key, `${id}.key`],
   ]
-}
-
-/** What the API's extensions were like before: their names, those that answered. */
-const extensionsStep = 'note-the-extensions-of-the-api'
-
-/** Registers which extensions of the API answer, by the paths of their groups. */
-export const noteExtensions: StepDefinition<OnCluster> = {
-  id: extensionsStep,
-  ...beforehand,
-  runOnce: true,
-  run: async (ctx): Promise<string[]> => {
-    const api = await ctx.cluster.api()
-    const services = await api.list('/apis/apiregistration.k8s.io/v1/apiservices')
-    return services
-      .filter(({ spec, status }) => spec?.service && isAvailable(status))
-      .map(({ spec }) => `/apis/${spec.group}/${spec.version}`)
-  },
-}
-
-const isAvailable = (status: { conditions?: { type: string; status: string }[] } | undefined) =>
-  status?.conditions?.some(one => one.type === 'Available' && one.status === 'True') ?? false
-
-/** Fails where the API server of a host does not reach an extension of the API that answered before. */
-export const extensionsAnswer: StepDefinition<OnCluster> = {
-  readOnly: true,
-  when: ctx => !ctx.check && isMaster(ctx),
-  run: async ctx => {
-    const paths = ctx.registered<string[]>(extensionsStep) ?? []
-    const api = await ctx.cluster.apiOf(ctx.host)
-    for (const path of paths) {
-      await waitFor(
-        `${path} to answer through the API server of ${ctx.host.name}`,
-        { within: seconds(75), signal: ctx.signal, host: ctx.host.name },
-        async () => (await api.get(path)) !== undefined,
-      )
-    }
-    if (paths.length > 0) ctx.log(paths.join(', '))
-  },
 }

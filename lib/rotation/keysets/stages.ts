@@ -17,23 +17,25 @@ import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
 import { finishedHint, keptAuthorities } from './kept.ts'
+import { nextFirst } from './leaves.ts'
 import { describe, everyKeyset, formerOf, type Item, type Key, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
 import { anchored } from './trust/anchors.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { bundlesBy, restartsAfter } from './trust/restarts.ts'
 
-type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
+/** What stages need. */
+export type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
 type Drains = Needs & OnCluster<DrainVariables>
 
-const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =>
+export const without = (held: readonly string[], items: readonly Pick<Item, 'key'>[]) =>
   held.filter(pem => !items.some(({ key }) => key === publicKeyOf(pem)))
 
 // Staging: the new CA stands behind those that are trusted.
 
 const staged = (ctx: Needs, { authority }: KeysetState) => [madeItem(ctx, authority)]
-const withStaged: Wanted<Needs> = (ctx, state, held) => {
+export const withStaged: Wanted<Needs> = (ctx, state, held) => {
   const made = staged(ctx, state)
   return [...held, ...made.filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key)).map(one => one.certificate)]
 }
@@ -92,10 +94,6 @@ export const stagedEverywhere = gates.allLetIn<Needs>(staged)
 // Promotion: the new CA signs, and stands before the old one.
 
 const next = (_: Needs, state: KeysetState) => [nextOf(state)]
-const nextFirst: Wanted<Needs> = (_, state, held) => {
-  const first = nextOf(state)
-  return [first.certificate, ...without(held, [first])]
-}
 
 /** Fails where a file lacks the CA that is to be promoted: its host was away when it was staged, or has come since. */
 export const noneBehind: StepDefinition<Needs> = {
@@ -144,7 +142,11 @@ export const allGoByStaged: StepDefinition<Needs> = {
 /** Every server lets in clients of the CA that is to be promoted. */
 export const nextEverywhere = gates.allLetIn<Needs>(next)
 /** The new CA before the others in every file of a host that trusts the keyset. */
-export const reorder = bundles<Needs>('put-the-new-cas-first', nextFirst, async () => {})
+export const reorder = bundles<Needs>(
+  'put-the-new-cas-first',
+  (_, state, held) => nextFirst(state, held),
+  async () => {},
+)
 /** A host's servers still let in its clients. */
 export const nextLetIn = gates.letsIn<Needs>(next)
 

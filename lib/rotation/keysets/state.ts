@@ -3,7 +3,7 @@ import { type ClusterKeys, type KeysOfIssuer, keysetFacts } from '../../kubernet
 import { oldClientsIn, unaudited } from '../../kubernetes/keysets/old-clients.ts'
 import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
 import type { TokenKeyFile } from '../../kubernetes/keysets/token-keys.ts'
-import { discover } from '../../kubernetes/layout/discover.ts'
+import { discover, isAnchor } from '../../kubernetes/layout/discover.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type ItemState, type Keyset, type KeysetFacts, type KeysetName, keysetsOf } from '../../pki/keyset.ts'
@@ -15,6 +15,7 @@ import type { OnCluster } from '../given/context.ts'
 import { type Looking, layoutOf, must } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
+import { isAside } from '../renewal/leaves.ts'
 import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './chosen.ts'
 import { type KeptTokenKey, keptAuthorities, keptTokenKeys } from './kept.ts'
 
@@ -221,11 +222,16 @@ export function stateFrom(
   })
   const bundles: Record<string, Record<string, readonly string[]>> = {}
   for (const { host, where, kind, holds } of trusters) {
-    if (host === undefined || kind !== 'component') continue
+    if (host === undefined) continue
+    const path = where.slice(host.length + 1)
+    // Kubeconfigs that no component names go with the CA by which servers are believed; those of people are theirs.
+    const isOwn =
+      kind === 'component' || (kind === 'copy' && name === 'kubernetes-ca' && !isAside(path) && !isAnchor(path))
+    if (!isOwn) continue
     const files = bundles[host] ?? {}
     bundles[host] = {
       ...files,
-      [where.slice(host.length + 1)]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
+      [path]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
     }
   }
   return { name, items, bundles, uses: heldIn(uses) }

@@ -76,7 +76,7 @@ export async function presentedNow(ctx: OnHost): Promise<Record<string, string[]
 }
 
 /** Files of people, and what somebody put aside: they are told, and left as they are, unless a component names them. */
-const isAside = (path: string) =>
+export const isAside = (path: string): boolean =>
   /^\/(root|home)\/|\/\.kube\/|(^|[/._-])(backups?|bak|old|orig)([/._-]|$)|~$/i.test(path)
 
 const holds = (file: HeldFile, ca: string) => file.certificates.some(pem => publicKeyOf(pem) === publicKeyOf(ca))

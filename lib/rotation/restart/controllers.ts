@@ -6,11 +6,12 @@ import type { FlagEditor } from '../../kubernetes/components/static-pods.ts'
 import type { FoundComponent } from '../../kubernetes/layout/host-layout.ts'
 import { signingFlags } from '../../kubernetes/layout/named-files.ts'
 import { restoreFiles } from '../../operations/restore.ts'
+import type { Host } from '../../playbook/host.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as AuthorityVariables } from '../authorities.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { componentOf, layoutOf, planOf } from '../given/found.ts'
+import { componentOf, layoutOf, planOf, readingOf } from '../given/found.ts'
 import { freshKubelet } from './kubelets.ts'
 import { ending, killing } from './told.ts'
 
@@ -69,6 +70,16 @@ export function controllersRun(restart: string): StepDefinition<OnHost> {
         await startedAnew(ctx, found, killed?.[found.component] ?? [], { within: seconds(90), signal: ctx.signal })
     },
   }
+}
+
+/** Hosts with such a component, the one that leads last, as its lease tells: so the lead changes once. */
+export async function leadingLast(ctx: OnCluster, component: string, hosts: readonly Host[]): Promise<Host[]> {
+  const api = await ctx.cluster.api()
+  const leases = await api.list('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases')
+  const holder = leases.find(({ metadata }) => metadata.name === component)?.spec?.holderIdentity
+  const leader = typeof holder === 'string' ? holder.replace(/_[0-9a-f-]+$/, '') : undefined
+  const leads = ({ name }: Host) => readingOf(ctx, name).nodeName === leader || name === leader
+  return hosts.toSorted((a, b) => Number(leads(a)) - Number(leads(b)))
 }
 
 /** Whether a component is one of those that hear of the CAs through the API. */

@@ -14,6 +14,7 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdOnly, everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
+import { leadingLast } from './controllers.ts'
 import { backInTraffic, type Drained, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
 import { wentRound } from './kubelets.ts'
 import { requireGapAccepted } from './traffic.ts'
@@ -133,14 +134,6 @@ export async function restartKubeletOf(ctx: OnCluster, host: Host, { runs }: Fou
   if (isMaster({ host })) await wentRound(ctx, host)
 }
 
-/** The machine whose controllers lead, as its lease calls it; undefined where none has one. */
-async function leaderOf(ctx: OnCluster, component: string): Promise<string | undefined> {
-  const api = await ctx.cluster.api()
-  const leases = await api.list('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases')
-  const holder = leases.find(({ metadata }) => metadata.name === component)?.spec?.holderIdentity
-  return typeof holder === 'string' ? holder.replace(/_[0-9a-f-]+$/, '') : undefined
-}
-
 /** What restarts those that go by changed files: steps, in the order that they are done in, and what is told of them. */
 export interface Restarts<in Needs extends Drains = Drains> {
   /** Fails where the only API server would be restarted, and nobody has accepted that the API is away meanwhile. */
@@ -242,9 +235,7 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       onMasters,
       async ctx => {
         for (const component of controllerNames) {
-          const leader = await leaderOf(ctx, component)
-          const isLeader = ({ name }: Host) => readingOf(ctx, name).nodeName === leader || name === leader
-          for (const host of ctx.hosts(masters).toSorted((a, b) => Number(isLeader(a)) - Number(isLeader(b)))) {
+          for (const host of await leadingLast(ctx, component, ctx.hosts(masters))) {
             const found = await due(ctx, component, host)
             if (found) await restartComponent(found.session, found.found, { within: seconds(120), signal: ctx.signal })
           }

@@ -13,7 +13,7 @@ import { variables as conditionVariables } from '../../../lib/rotation/condition
 import { firstChange } from '../../../lib/rotation/given/context.ts'
 import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
 import { masters } from '../../../lib/rotation/given/hosts.ts'
-import { refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
+import { refuseOtherMasters, refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
 import * as keysets from '../../../lib/rotation/keysets/index.ts'
 import { finish, makeStaged, promote, stages } from '../../../lib/rotation/keysets/index.ts'
 import { keptTokenKeys } from '../../../lib/rotation/keysets/kept.ts'
@@ -462,4 +462,19 @@ test('where a CA’s own key signs tokens of static pods, and where API servers 
   t.is(t.throws<RekeyError>(refusing('static-pod', '/ssl/ca-key.pem'))?.code, 'keysets.shared')
   t.is(t.throws<RekeyError>(refusing('pod', '/ssl/sa-key.pem'))?.code, 'keysets.layout')
   for (const kind of ['static-pod', 'unit']) t.notThrows(refusing(kind, '/ssl/sa-key.pem'))
+})
+
+test('the cluster’s own CA is refused where any part of a master is no static pod, or is elsewhere', t => {
+  const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
+  const on = (other: Partial<Record<(typeof parts)[number], string | undefined>>) => () => {
+    const kinds = { ...Object.fromEntries(parts.map(part => [part, 'static-pod'])), ...other }
+    const components = Object.fromEntries(
+      Object.entries(kinds).map(([part, kind]) => [part, kind && { runs: { kind } }]),
+    )
+    const more = { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: { host: 'm1', components } }) }
+    refuseOtherMasters(context(tokens(), more))
+  }
+  for (const part of parts) t.is(t.throws<RekeyError>(on({ [part]: 'unit' }))?.code, 'keysets.layout', part)
+  t.is(t.throws<RekeyError>(on({ etcd: undefined }))?.code, 'keysets.layout')
+  t.notThrows(on({}))
 })

@@ -14,9 +14,10 @@ export interface BehindPod {
 
 /**
  * The running pods that may go by an older ca.crt than the one in their volumes. Those of the host's own manifests have none.
+ * @param enough when all volumes had got what is wanted; what was published since holds that, too
  * @throws ApiError where not everything can be read
  */
-export async function podsBehind(api: KubernetesApi, signal?: AbortSignal): Promise<BehindPod[]> {
+export async function podsBehind(api: KubernetesApi, enough?: Date, signal?: AbortSignal): Promise<BehindPod[]> {
   const published = await publishedSince(api, signal)
   const owners = new Map<string, KubernetesObject>()
   for await (const one of api.each('/apis/apps/v1/replicasets', { signal }))
@@ -26,7 +27,9 @@ export async function podsBehind(api: KubernetesApi, signal?: AbortSignal): Prom
   const behind: BehindPod[] = []
   for await (const pod of api.each('/api/v1/pods', { signal })) {
     const { namespace = '', name } = pod.metadata
-    if (memoriesOf(pod, published(namespace)).length === 0) continue
+    const at = published(namespace)
+    const since: typeof at = volume => earlier(at(volume), enough)
+    if (memoriesOf(pod, since, enough).length === 0) continue
     const workload = workloadOf(pod, owners)
     const budget = budgets.find(one => one.metadata.namespace === namespace && guards(one, pod))
     const guardedBy = budget && (budget['status']?.disruptionsAllowed ?? 0) < 1 ? budget.metadata.name : undefined
@@ -34,6 +37,8 @@ export async function podsBehind(api: KubernetesApi, signal?: AbortSignal): Prom
   }
   return behind
 }
+
+const earlier = (one: Date | undefined, other: Date | undefined) => (one && other && other < one ? other : one)
 
 function workloadOf({ metadata }: KubernetesObject, sets: ReadonlyMap<string, KubernetesObject>): Workload | undefined {
   const namespace = metadata.namespace ?? ''

@@ -29,7 +29,8 @@ export const trustVariables = {
 
 type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
 
-type TrustNeeds = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors & OnHost<TrustVariables>
+/** What it takes. */
+export type TrustNeeds = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors & OnHost<TrustVariables>
 
 /** The CAs to trust again: those that were named, else the one that was distrusted last. */
 export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {

@@ -5,6 +5,7 @@ import { nothing, type OnCluster, type OnHost, onTheWayBack } from '../../given/
 import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { keepsWhatItRead, type Restarts, restartsOf } from '../../restart/due.ts'
 import { bundlesOf } from '../bundles.ts'
+import { publishedInApi } from '../cluster/published.ts'
 
 type Drains = OnCluster<DrainVariables>
 
@@ -58,18 +59,20 @@ export function restartsAfter<Needs extends Drains = Drains>(
   })
   const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies } = restarts
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
+  // Kubelets come after what they give to the volumes of pods: as they start they write these anew, and otherwise a minute and a half later.
+  const order = [etcdMembers, apiServers, controllers, publishedInApi, kubelets, kubeProxies]
   return {
     mayBeAway,
     undone: onTheWayBack<Needs>(`note-what-goes-by-${id}`, async ctx => {
-      for (const { when, run } of [kubelets, etcdMembers, apiServers, controllers, kubeProxies])
-        if (await when?.(ctx)) await run(ctx)
+      for (const { when, run } of order) if (await when?.(ctx)) await run(ctx)
     }),
     plays: [
       play<Needs>('Restart what does not read them again', { hosts: 'masters', tags: ['restart'] }, [
-        step('Restart the kubelets, those of masters one after the other', there(kubelets)),
         step('Restart etcd on machines of its own, member by member', there(etcdMembers)),
         step('Restart etcd and the API servers, master by master', there(apiServers)),
         step('Restart controller-managers and schedulers, those that lead last', there(controllers)),
+        step('See what controller-managers publish now in every namespace', publishedInApi),
+        step('Restart the kubelets, those of masters one after the other', there(kubelets)),
         step('Restart kube-proxy where it is a unit', there(kubeProxies)),
       ]),
     ],

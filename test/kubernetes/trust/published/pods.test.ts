@@ -75,3 +75,19 @@ test('pods that were started before what is published had reached them are told,
     ],
   )
 })
+
+test('what was published in another order since all volumes had it leaves no pod behind that was started after that', async t => {
+  const server = await startApiServer()
+  t.teardown(server.close)
+  const managedFields = [{ time: at(90), fieldsV1: { 'f:data': { 'f:ca.crt': {} } } }]
+  server.put('/api/v1/namespaces/shop/configmaps', {
+    metadata: { name: 'kube-root-ca.crt', creationTimestamp: at(0), managedFields } as Given['metadata'],
+  })
+  const pods = '/api/v1/namespaces/shop/pods'
+  server.put(pods, pod('early', 10, 10))
+  server.put(pods, pod('anew', 62, 62))
+  server.put(pods, pod('in-place', 10, 62))
+  const behind = async (enough?: Date) => (await podsBehind(server.api, enough)).map(({ name }) => name).toSorted()
+  t.deepEqual(await behind(), ['anew', 'early', 'in-place'])
+  t.deepEqual(await behind(new Date(at(61))), ['early'])
+})

@@ -1,0 +1,166 @@
+// What clients believe servers by, where the API keeps it: the copies that nobody else renews, what the controller-manager publishes in every
+// namespace, and what of that pods have got.
+import {
+  type AuthorityCopy,
+  authorityCopies,
+  clusterInfo,
+  replaceCopies,
+  restoreCopies,
+} from '../../../kubernetes/trust/authority-copies.ts'
+import {
+  certificatesOfTokenSecrets,
+  publishedAuthorities,
+  volumesBehind,
+} from '../../../kubernetes/trust/published/authorities.ts'
+import { waitFor } from '../../../operations/wait.ts'
+import { joinBundle } from '../../../pki/certificates/certificate.ts'
+import type { Host } from '../../../playbook/host.ts'
+import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Variables as CopiesVariables } from '../../copies.ts'
+import { type OnCluster, type OnHost, seconds } from '../../given/context.ts'
+import { layoutOf } from '../../given/found.ts'
+import { machines, masters } from '../../given/hosts.ts'
+import { type KeysetState, statesOf } from '../state.ts'
+
+/** What copies hold before a stage and after it, PEM. */
+interface CopyChange {
+  readonly held: readonly string[]
+  readonly next: readonly string[]
+}
+
+type Needs = OnCluster<CopiesVariables>
+
+const [noteStep, replaceStep] = ['note-copies', 'update-copies']
+
+/** The keyset whose CA clients believe servers by, where the run is about it. */
+const believed = (ctx: OnHost): KeysetState | undefined =>
+  statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
+
+const isBelieved = { when: (ctx: OnHost) => believed(ctx) !== undefined }
+
+const optionsOf = ({ vars, signal }: Needs) => ({ also: [clusterInfo, ...vars.ca_copies], signal })
+
+/**
+ * Registers what the copies of the CA in the API hold, byte for byte, for the way back; there it waits until what was published before is again.
+ * So it stands before the steps that change either.
+ */
+export const noteBelieved: StepDefinition<Needs> = {
+  id: noteStep,
+  runOnce: true,
+  ...isBelieved,
+  plan: () => [],
+  run: async ctx => authorityCopies(await ctx.cluster.api(), allOf(believed(ctx)), optionsOf(ctx)),
+  rollback: waitForPublished,
+}
+
+const allOf = (state: KeysetState | undefined) =>
+  joinBundle(...(state?.items ?? []).map(({ certificate }) => certificate))
+
+/** Has the copies hold what a stage wants: cluster-info, the caBundles that call by the cluster's CA, and those that the inventory names. */
+export function copies<More extends Needs>(
+  change: (ctx: More, state: KeysetState) => CopyChange,
+): StepDefinition<More> {
+  const changeOf = (ctx: More) => {
+    const state = believed(ctx)
+    const { held, next } = state ? change(ctx, state) : { held: [], next: [] }
+    return { old: joinBundle(...held), next: joinBundle(...next) }
+  }
+  return {
+    id: replaceStep,
+    runOnce: true,
+    ...isBelieved,
+    plan: async ctx => {
+      const found = await authorityCopies(await ctx.cluster.api(), allOf(believed(ctx)), optionsOf(ctx))
+      return found.map(({ where }) => `write the CAs that are trusted then into ${where}`)
+    },
+    run: async (ctx): Promise<AuthorityCopy[]> => {
+      const { old, next } = changeOf(ctx)
+      // Both: where it was written already, it is written the same.
+      const replaced = await replaceCopies(
+        await ctx.cluster.api(),
+        { old: joinBundle(old, next), next },
+        optionsOf(ctx),
+      )
+      for (const { where } of replaced) ctx.log(where)
+      return replaced
+    },
+    rollback: async ctx => {
+      const noted = [noteStep, replaceStep].flatMap(step => ctx.registered<AuthorityCopy[]>(step) ?? [])
+      const { restored, changed, left } = await restoreCopies(
+        await ctx.cluster.api(),
+        noted,
+        changeOf(ctx),
+        optionsOf(ctx),
+      )
+      for (const where of restored) ctx.log(where)
+      for (const where of changed) ctx.log(`${where}: changed since, and only its CAs are put back`)
+      for (const where of left) ctx.log(`${where}: holds none of them any more, and is left as it is`)
+    },
+  }
+}
+
+/**
+ * Waits until what the controller-managers publish is what their file holds, byte for byte, in every namespace and token Secret, and until each
+ * pod has got it.
+ */
+export const publishedEverywhere: StepDefinition<OnCluster> = {
+  ...{ readOnly: true, runOnce: true },
+  when: ctx => !ctx.check && isBelieved.when(ctx),
+  run: waitForPublished,
+}
+
+/** The same of what is published in the API alone, which kubelets then give to pods. */
+export const publishedInApi: StepDefinition<OnCluster> = {
+  ...publishedEverywhere,
+  run: async ctx => {
+    await waitForApi(ctx)
+  },
+}
+
+async function waitForPublished(ctx: OnCluster): Promise<void> {
+  const expected = await waitForApi(ctx)
+  if (expected === undefined) return
+  await waitFor('the CAs in every volume of a pod', patience(ctx, 240), async () => {
+    const behind = (await Promise.all(ctx.hosts(machines).map(host => behindOn(ctx, host, expected)))).flat()
+    if (behind.length > 0) throw new Error(`not yet in ${some(behind)}`)
+    return true
+  })
+}
+
+/** Returns what is published now; undefined where no controller-manager publishes anything. */
+async function waitForApi(ctx: OnCluster): Promise<string | undefined> {
+  const expected = await publishedBy(ctx)
+  if (expected === undefined) return undefined
+  await waitFor('the CAs in every kube-root-ca.crt and token Secret', patience(ctx, 180), async () => {
+    const api = await ctx.cluster.api()
+    const held = [
+      ...(await publishedAuthorities(api, ctx.signal)),
+      ...(await certificatesOfTokenSecrets(api, ctx.signal)),
+    ]
+    const behind = held.filter(({ text }) => text !== expected).map(({ where }) => where)
+    if (behind.length > 0) throw new Error(`not yet in ${some(behind)}`)
+    return true
+  })
+  return expected
+}
+
+const patience = ({ signal }: OnHost, within: number) => ({ within: seconds(within), every: 1_000, signal })
+
+const some = (all: readonly string[]) =>
+  all.slice(0, 5).join(', ') + (all.length > 5 ? ` and ${all.length - 5} more` : '')
+
+/** What the file holds that the controller-manager of the first master publishes; undefined where none does. */
+async function publishedBy(ctx: OnHost): Promise<string | undefined> {
+  for (const host of ctx.hosts(masters)) {
+    const { 'kube-controller-manager': found } = layoutOf(ctx, host.name).components
+    const file = found?.files.find(({ role }) => role === 'root-ca')
+    if (file) return (await ctx.on(host)).files.readText(file.real)
+  }
+  return undefined
+}
+
+/** The volumes of pods on a host that hold another text. */
+async function behindOn(ctx: OnHost, host: Host, expected: string): Promise<string[]> {
+  const { kubelet } = layoutOf(ctx, host.name).components
+  return kubelet ? volumesBehind(await ctx.on(host), kubelet, expected) : []
+}
