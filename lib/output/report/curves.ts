@@ -6,13 +6,15 @@ import type { Part } from './story/model.ts'
 import { clockOf, count, tookOf } from './words.ts'
 
 /** Gaps that are told one by one, and steps that are named for one. */
-const [mostGaps, mostSteps] = [40, 3]
+const [mostGaps, mostSteps] = [12, 3]
 const height = 40
 
 /** The curves of a section, one below the other. */
 export function curves({ curves: all = [] }: EventSection, part: Part): Content {
   if (all.length === 0) return ''
-  const gaps = all.flatMap(curve => curve.gaps.map(gap => ({ curve, gap }))).sort((a, b) => a.gap.from - b.gap.from)
+  const gaps = all
+    .flatMap(curve => curve.gaps.map(gap => ({ curve, gap })))
+    .sort((a, b) => b.gap.to - b.gap.from - (a.gap.to - a.gap.from))
   const rows = gaps.map(({ curve, gap: { from, to, failed, reason } }) => [
     html`<span class="num">${clockOf(from)}</span>`,
     curve.label,
@@ -22,9 +24,9 @@ export function curves({ curves: all = [] }: EventSection, part: Part): Content 
     duringOf(part, from, to),
   ])
   const heads = ['From', 'Who', 'No answer for', 'Calls failed', 'Why', 'What was done then']
-  return html`${all.map(curve => curveOf(curve, part))}
-<h3>${gaps.length === 0 ? 'No gap: every call was answered' : `Every gap: ${gaps.length}`}</h3>
-${rows.length > 0 && table(heads, rows.slice(0, mostGaps))}${rows.length > mostGaps && folded(`${rows.length - mostGaps} more`, table(heads, rows.slice(mostGaps, 400)))}`
+  return html`<p class="soft small">The curves have the axis of the timeline: how long the slowest answer of each piece of time took, and in red when there was none, also before the first change.</p>${all.map(curve => curveOf(curve, part))}
+<h3>${gaps.length === 0 ? 'No gap: every call was answered' : `Every gap: ${gaps.length}, the longest first`}</h3>
+${rows.length > 0 && table(heads, rows.slice(0, mostGaps))}${rows.length > mostGaps && folded(`${rows.length - mostGaps} more`, table(heads, rows.slice(mostGaps, 1_000)))}`
 }
 
 function curveOf(curve: EventCurve, part: Part): Content {

@@ -259,7 +259,7 @@ test('every gap is told with what was done then', async t => {
   const text = textOf(await pageOf(madeRun({ hosts: ['h1', 'h2'], steps: 7, gaps: [1_500] })))
   t.regex(text, /1\.5 s longest gap of an API server/)
   t.regex(text, /m1: reads ✖ 1 gap, the longest 1\.5 s/)
-  t.regex(text, /Every gap: 2 From .* \d\d:\d\d:\d\d m1: reads 1\.5 s 3 2 ECONNREFUSED, 1 503 \w+/)
+  t.regex(text, /Every gap: 2, the longest first From .* \d\d:\d\d:\d\d m1: reads 1\.5 s 3 2 ECONNREFUSED, 1 503 \w+/)
   t.regex(text, /m2: reads no gap/)
 })
 
