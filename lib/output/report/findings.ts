@@ -112,12 +112,12 @@ export function certificates({ sightings, history, parts }: RunStory): Content {
   const [replaced, same] = [changes.filter(isReplaced), changes.filter(one => !isReplaced(one))]
   const rows = replaced.map(({ name, hosts, before, after, afterStep = '' }) => [
     html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
-    before.map(one => factsOf(one, hosts.length === 1)),
-    html`${after.map(one => factsOf(one, hosts.length === 1))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>`,
+    before.length > 0 ? before.map(one => factsOf(one, hosts)) : html`<span class="soft">not there</span>`,
+    html`${after.map(one => factsOf(one, hosts))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>`,
   ])
   const sameRows = same.map(({ name, hosts, before }) => [
     html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
-    before.map(one => factsOf(one, hosts.length === 1)),
+    before.length > 0 ? before.map(one => factsOf(one, hosts)) : html`<span class="soft">not there</span>`,
   ])
   const undone = history.latest.mode === 'rollback'
   const hasChanged = [...history.milestones.keys()].some(name => name.endsWith('first change'))
@@ -126,22 +126,29 @@ export function certificates({ sightings, history, parts }: RunStory): Content {
     : hasChanged
       ? ''
       : 'Nothing was changed yet: what stands under “after” was made, and lies ready at most.'
-  return html`${told !== '' && html`<p>${told}</p>`}
+  return html`<div class="files">${told !== '' && html`<p>${told}</p>`}
 ${rows.length > 0 ? table(['File', 'Before', 'After'], rows.slice(0, mostRows)) : html`<p class="soft">No step told of other certificates in place of those that were found.</p>`}
 ${rows.length > mostRows && folded(`${rows.length - mostRows} more`, table(['File', 'Before', 'After'], rows.slice(mostRows, 500)))}
-${sameRows.length > 0 && folded(`${count(sameRows.length, 'file')} of which nothing else was told`, table(['File', 'Found'], sameRows.slice(0, 300)))}`
+${sameRows.length > 0 && folded(`${count(sameRows.length, 'file')} of which nothing else was told`, table(['File', 'Found'], sameRows.slice(0, 300)))}</div>`
 }
 
 const isReplaced = ({ before, after }: { readonly before: readonly Facts[]; readonly after: readonly Facts[] }) =>
   after.length > 0 && JSON.stringify(before) !== JSON.stringify(after)
 
-function factsOf({ subject, issuer, serial, until, fingerprint, isAuthority }: Facts, isOne: boolean): Content {
+/** A certificate; that of several hosts stands for all of them, by what they have in common. */
+function factsOf(
+  { subject, issuer, serial, until, fingerprint, isAuthority }: Facts,
+  hosts: readonly string[],
+): Content {
+  const [first = '', ...others] = hosts
   const by = isAuthority && issuer === subject ? 'CA' : `by ${issuer}`
-  const id =
-    isAuthority || isOne
-      ? html` <span class="soft small mono">${isAuthority ? `SHA-256 ${fingerprint.slice(0, 16)}…` : `serial ${serial.slice(0, 20)}`}</span>`
+  const name = isAuthority || others.length === 0 ? subject : subject.replaceAll(first, 'HOST')
+  const id = isAuthority
+    ? `SHA-256 ${fingerprint.slice(0, 16)}…`
+    : others.length === 0
+      ? `serial ${serial.slice(0, 20)}`
       : ''
-  return html`<div>${subject || 'no subject'} <span class="soft">${by}</span>, until <span class="num">${until.slice(0, 10)}</span>${id}</div>`
+  return html`<div>${name || 'no subject'} <span class="soft">${by}</span>, until <span class="num">${until.slice(0, 10)}</span>${id !== '' && html` <span class="soft small mono">${id}</span>`}</div>`
 }
 
 /** What was told on the way. */

@@ -35,7 +35,7 @@ th,td{text-align:left;vertical-align:top;padding:.42rem .8rem .42rem 0;border-bo
 th{color:var(--soft);font-weight:600;font-size:.8rem;letter-spacing:.02em;white-space:nowrap}
 td.pre{white-space:pre-line}
 tr.same>*{color:var(--soft)}tr.differs>:first-child{box-shadow:inset .22rem 0 var(--unsure);padding-left:.7rem}
-.gates table{table-layout:fixed}.gates th:first-child{width:36%}.gates th:nth-child(2){width:15%}.gates .mark{white-space:normal}.gates pre{margin:.15rem 0 .4rem;padding:.45rem .6rem}
+.gates table,.files table{table-layout:fixed}.files th:first-child{width:30%}.gates th:first-child{width:36%}.gates th:nth-child(2){width:15%}.gates .mark{white-space:normal}.gates pre{margin:.15rem 0 .4rem;padding:.45rem .6rem}
 pre{white-space:break-spaces;overflow-wrap:anywhere;background:var(--faint);border:1px solid var(--line);border-radius:.3rem;padding:.7rem .9rem;margin:.6rem 0;line-height:1.45}
 .mark{white-space:nowrap;font-weight:600}.mark b{display:inline-block;min-width:1.1em;text-align:center}
 .mark.ok{color:var(--ok)}.mark.changed{color:var(--changed)}.mark.skipped{color:var(--soft)}.mark.bad{color:var(--bad)}.mark.unsure{color:var(--unsure)}.mark.would{color:var(--would)}

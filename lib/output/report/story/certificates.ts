@@ -108,7 +108,7 @@ export function changesIn(sightings: readonly Sighting[]): Change[] {
   )
   const isCa = ({ before }: Change) => Number(!before.some(({ isAuthority }) => isAuthority))
   return [...alike.values()]
-    .map(group => ({ ...group[0]!, hosts: group.flatMap(({ hosts }) => hosts) }))
+    .map(group => ({ ...group[0]!, hosts: group.flatMap(({ hosts }) => hosts).sort() }))
     .sort((a, b) => isCa(a) - isCa(b) || (a.name < b.name ? -1 : Number(a.name > b.name)))
 }
 
