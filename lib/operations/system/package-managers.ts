@@ -7,6 +7,7 @@ export type Manager = 'apt' | 'dnf'
 export interface Change {
   readonly name: string
   readonly from?: string
+  /** Missing where it goes; empty where only the host's program knows. */
   readonly to?: string
 }
 
@@ -63,6 +64,11 @@ const dnfDue = ({ names, state }: Request) => `for n in ${quoted(names)}; do
         ? '[ -n "$i" ] && { dnf -q check-update "$n" >/dev/null 2>&1; [ $? != 100 ]; } && continue'
         : '[ -n "$i" ] && continue'
   }
+  # What is asked for with a version may be there with another one.
+  for b in "\${n%-*}" "\${n%-*-*}"; do
+    case $i\${n#"$b"-} in [0-9]*) ;; *) continue ;; esac
+    i=$(rpm -q --qf '%{NAME} %{VERSION}-%{RELEASE}\\n' "$b" 2>/dev/null | grep -v ' is not installed$' | sed -n 1p)
+  done
   echo "due $n"; echo "was $n $i"
 done`
 
@@ -97,9 +103,7 @@ ${request.names.length === 0 ? ':' : dnfDue(request)}`,
         const [, asked, name, from] = /^was (\S+) ?(?:(\S+) (\S+))?$/.exec(line) ?? []
         if (asked === undefined) return []
         const before = from === undefined ? {} : { from }
-        return [
-          state === 'absent' ? { name: name ?? asked, ...before } : { name: name ?? asked, ...before, to: 'newest' },
-        ]
+        return [state === 'absent' ? { name: name ?? asked, ...before } : { name: name ?? asked, ...before, to: '' }]
       }),
     update: 'dnf -q -y makecache --refresh',
     change: ({ names, state }) =>

@@ -121,13 +121,10 @@ const requestOf = ({ state = 'present', purge = false }: PackageOptions, names: 
 })
 
 function linesOf({ due, changes, isStale, unknown }: Found): string[] {
-  const lines = changes.map(({ name, from, to }) =>
-    to === undefined
-      ? `remove ${name} ${from}`
-      : from === undefined
-        ? `install ${name} ${to}`
-        : `change ${name} from ${from} to ${to}`,
-  )
+  const lines = changes.map(({ name, from, to }) => {
+    if (to === undefined) return `remove ${name} ${from}`
+    return from === undefined ? `install ${name} ${to}`.trim() : `change ${name} from ${from} to ${to || 'another one'}`
+  })
   const all = lines.length > 0 || unknown === undefined ? lines : due.map(name => `install ${name}`)
   return isStale ? ['read the lists of packages anew', ...all] : all
 }

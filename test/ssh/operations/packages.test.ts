@@ -1,12 +1,16 @@
 // `packages` with the real apt and dpkg, in a root and with an archive of the test's own: nothing of this machine's packages is touched.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import type { Connection } from '../../../lib/connection/connection.ts'
+import { connectLocal } from '../../../lib/connection/local.ts'
+import { quote } from '../../../lib/connection/shell.ts'
 import { packages } from '../../../lib/operations/system/packages.ts'
 import { temporaryFolder } from '../../_temporary.ts'
-import { trial } from '../../operations/_operation.ts'
+import { standInEnvironment } from '../../operations/_cases.ts'
+import { localSettings, trial } from '../../operations/_operation.ts'
 
 const hasApt = process.getuid?.() === 0 && existsSync('/usr/bin/apt-get') && existsSync('/usr/bin/dpkg-deb')
 const real = hasApt ? test.serial : test.skip
@@ -95,4 +99,75 @@ real('apt: installed, left alone, made the latest, given a version, removed; and
   const lists = packages({ updateCache: true })
   t.deepEqual(await on.plan(lists), ['read the lists of packages anew'])
   t.true((await on.run(lists)).changed)
+})
+
+/** The same for dnf: by the real one in a root (`REKEY_DNF_ROOT`, with the archive of `docs/testing.md`), else by stand-ins. */
+const dnfRoot = process.env['REKEY_DNF_ROOT']
+
+function dnfStage() {
+  const here = connectLocal('h1', localSettings)
+  if (dnfRoot !== undefined) {
+    const there: Connection = {
+      ...here,
+      lost: undefined,
+      spawn: (line, options) => here.spawn(`exec chroot ${quote(dnfRoot)} sh -c ${quote(line)}`, options),
+    }
+    const inRoot = (line: string) => execFileSync('chroot', [dnfRoot, 'sh', '-c', line], { encoding: 'utf8' })
+    const version = (name: string) => inRoot(`cat /usr/share/${name}/version 2>/dev/null; :`)
+    return {
+      on: trial(there),
+      installed: () => [version('rk-one'), version('rk-lib')],
+      later: () => inRoot('sh /root/later.sh'),
+    }
+  }
+  const folder = temporaryFolder('dnf')
+  const place = (name: string) => join(folder, name)
+  writeFileSync(place('installed'), '')
+  writeFileSync(place('archive'), 'rk-lib 1.0-1\nrk-one 1.0-1 rk-lib\n')
+  Object.assign(process.env, standInEnvironment({ standIns: true, cases: [] }, folder))
+  const version = (name: string) =>
+    new RegExp(`^${name} (.*)-1$`, 'm').exec(readFileSync(place('installed'), 'utf8'))?.[1] ?? ''
+  return {
+    on: trial(here),
+    installed: () => [version('rk-one'), version('rk-lib')],
+    later: () => appendFileSync(place('archive'), 'rk-one 1.1-1 rk-lib\n'),
+  }
+}
+
+test.serial('dnf: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
+  const { on, installed, later } = dnfStage()
+  const use = 'dnf' as const
+  const install = packages({ name: 'rk-one', use, updateCache: true })
+  t.deepEqual(await on.plan(install), ['read the lists of packages anew', 'install rk-one'])
+  t.true((await on.run(install)).changed)
+  t.deepEqual(installed(), ['1.0', '1.0'])
+  t.deepEqual(
+    [await on.plan(install), (await on.run(packages({ use, name: ['rk-one', 'rk-lib'] }))).changed],
+    [[], false],
+  )
+  t.false((await on.run(packages({ use, name: 'rk-one', state: 'latest' }))).changed)
+  later()
+  const latest = packages({ use, name: 'rk-one', state: 'latest', updateCache: true })
+  t.deepEqual((await on.run(latest)).value, [{ name: 'rk-one', from: '1.0-1', to: '' }])
+  t.deepEqual(installed(), ['1.1', '1.0'])
+  t.false((await on.run(packages({ use, name: 'rk-one', state: 'latest' }))).changed)
+  const old = packages({ use, name: 'rk-one-1.0' })
+  t.deepEqual(await on.plan(old), ['change rk-one from 1.1-1 to another one'])
+  await on.run(old)
+  t.deepEqual(installed(), ['1.0', '1.0'])
+  t.false((await on.run(packages({ use, name: 'rk-one-1.0' }))).changed)
+  await on.rollback(old)
+  t.deepEqual(installed(), ['1.1', '1.0'])
+  await on.rollback(latest)
+  t.deepEqual(installed(), ['1.0', '1.0'])
+  const gone = packages({ use, name: 'rk-one', state: 'absent' })
+  t.deepEqual(await on.plan(gone), ['remove rk-one 1.0-1'])
+  await on.run(gone)
+  t.deepEqual(installed(), ['', ''])
+  t.deepEqual(await on.plan(packages({ use, name: 'rk-one', state: 'absent' })), [])
+  await on.rollback(gone)
+  t.deepEqual(installed(), ['1.0', '1.0'])
+  await on.rollback(install)
+  t.deepEqual(installed(), ['', ''])
+  await t.throwsAsync(on.run(packages({ use, name: 'rk-nowhere' })), { message: /rk-nowhere/ })
 })
