@@ -3,19 +3,42 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Metafile, Plugin } from 'esbuild'
 
-/** Those, and what they consist of. None that a playbook may have another copy of: zod, which it imports, is a door (lib/playbook/zod/index.ts). */
+/**
+ * Those, and what they consist of; and those of the tree and the command line, whose packages want a newer Node than some machine has that installs
+ * rekey. None that a playbook may have another copy of: zod, which it imports, is a door (lib/playbook/zod/index.ts).
+ */
 const inside = [
   '@noble/hashes',
   '@promptctl/go-template-js',
+  'ansi-escapes',
+  'ansi-regex',
+  'ansi-styles',
   'asn1',
   'bcrypt-pbkdf',
+  'cli-cursor',
+  'cli-truncate',
   'commander',
+  'environment',
+  'eventemitter3',
+  'get-east-asian-width',
+  'is-fullwidth-code-point',
   'js-yaml',
+  'listr2',
+  'log-update',
+  'mimic-function',
   'node-ssh',
+  'onetime',
   're2js',
+  'restore-cursor',
+  'rfdc',
   'safer-buffer',
+  'signal-exit',
+  'slice-ansi',
   'ssh2',
+  'string-width',
+  'strip-ansi',
   'tweetnacl',
+  'wrap-ansi',
   'zod',
 ] as const
 
@@ -44,9 +67,11 @@ export const librariesInside = (root: string): Plugin => ({
   },
 })
 
-/** For a file of esbuild's: libraries that are no modules ask for the others, and for Node's own parts, by `require`. */
-export const asksByRequire =
-  "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);"
+/** For a file of esbuild's: libraries that are no modules ask for the others, and for Node's own parts, by `require`, and for their folder. */
+export const asksByRequire = [
+  "import { createRequire as requireOf } from 'node:module'",
+  'const require = requireOf(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname',
+].join('\n')
 
 /** The licences of the libraries that went in, which go with them. */
 export function licencesOf(root: string, { inputs }: Metafile): string {

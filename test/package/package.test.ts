@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { type Ended, start } from '../_process.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { startSshd } from '../ssh/sshd.ts'
 import { serveRegistry } from './_registry.ts'
 
 const root = join(import.meta.dirname, '..', '..')
@@ -153,6 +154,26 @@ test('what rekey init makes passes its own tests and its own tsc', async t => {
   t.regex(readFileSync(join(home, 'made/.gitignore'), 'utf8'), /^node_modules/)
   t.regex((await rekey('inventory -i made/inventory/staging --list')).stdout, /"web2"/)
   t.regex((await rekey('init made')).stderr, /made is not empty: .*\n.*Name a folder that is not there yet/)
+})
+
+test("it reaches hosts over SSH, by itself and by the system's ssh", async t => {
+  const sshd = await startSshd()
+  t.teardown(() => sshd.stop())
+  const { port, user, privateKeyFile, knownHostsFiles } = sshd.settings
+  for (const kind of ['ssh', 'openssh']) {
+    const there = join(folder, kind)
+    mkdirSync(there)
+    const settings = {
+      ...{ ansible_connection: kind, ansible_host: '127.0.0.1', ansible_port: port, ansible_user: user },
+      ansible_ssh_private_key_file: privateKeyFile,
+      ansible_ssh_common_args: `-o UserKnownHostsFile=${knownHostsFiles?.[0]} -o StrictHostKeyChecking=yes`,
+      ...{ folder: there, rekey_directory: join(there, 'on-host') },
+    }
+    writeFileSync(join(there, 'hosts.json'), JSON.stringify({ all: { hosts: { w1: settings } } }))
+    const { code, all } = await rekey(`run greet.ts -i ${there}/hosts.json`)
+    t.is(code, 0, all)
+    t.is(readFileSync(join(there, 'said'), 'utf8'), 'hello w1\n')
+  }
 })
 
 const asRoot = process.getuid?.() === 0 ? test : test.skip
