@@ -68,5 +68,5 @@ execFileSync(join(root, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.package
   stdio: 'inherit',
 })
 writeFileSync(join(dist, 'commit'), git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'))
-mkdirSync(join(dist, 'man'))
+mkdirSync(join(dist, 'man'), { recursive: true })
 writeFileSync(join(dist, 'man', 'rekey.1'), await manualPage(rekeyVersion(), dated()))

@@ -7,7 +7,8 @@ export default {
   files: ['test/package/*.test.ts'],
   extensions: ['ts'],
   nodeArguments: ['--import=./test/_quick-start.js'],
-  concurrency: 2,
+  // dist/ is one for all.
+  concurrency: 1,
   // docs/testing.md says why not.
   workerThreads: false,
   timeout: '10m',
