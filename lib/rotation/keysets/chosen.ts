@@ -14,13 +14,14 @@ import { besideThePlan } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { type KeysetName, keysetNames } from '../../pki/keyset.ts'
 import { type AuthorityName, authorityNames, type CertificateSpec, placePath } from '../../pki/specs.ts'
+import type { Host } from '../../playbook/host.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Variables as ExtraVariables, specsOf } from '../as-found/extra.ts'
 import type { Mounts } from '../authorities.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster } from '../given/context.ts'
 import { apiServerHosts, layoutOf, type Plan, planStep, readingOf } from '../given/found.ts'
-import { etcdHosts, masters } from '../given/hosts.ts'
+import { etcdHosts, isMaster, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
 /** The keysets that can be rotated gracefully so far. */
@@ -142,18 +143,22 @@ function refuseShared(
 /** Fails where members of etcd, or the API servers that ask them, run as none was seen to come through it. */
 export function refuseUntried(ctx: OnCluster): void {
   const others = [
-    ...etcdHosts(ctx).filter(({ name }) => isUntried(ctx, 'etcd', name)),
+    ...etcdHosts(ctx).filter(host => isUntried(ctx, 'etcd', host.name) || isUnitBesideStaticPod(ctx, host)),
     ...apiServerHosts(ctx).filter(({ name }) => isUntried(ctx, 'kube-apiserver', name)),
   ]
   if (others.length === 0) return
   throw new HostFailedError(
-    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or units; not as on ${others.map(({ name }) => name).join(', ')}`,
+    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or runs as units on hosts of its own; not as on ${others.map(({ name }) => name).join(', ')}`,
     { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
   )
 }
 
 const isUntried = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd' | 'kube-apiserver', host: string) =>
   !tried[component].includes(layoutOf(ctx, host).components[component]?.runs.kind ?? '')
+
+/** Whether a member of etcd is a unit of a master, whose API server is none: nobody has tried that yet. */
+const isUnitBesideStaticPod = (ctx: OnCluster, host: Host) =>
+  isMaster({ host }) && layoutOf(ctx, host.name).components.etcd?.runs.kind === 'unit'
 
 /** As what components were seen to come through it. */
 const tried: Readonly<Record<'etcd' | 'kube-apiserver', readonly string[]>> = {
