@@ -1,14 +1,14 @@
 // The CA of etcd rotated gracefully on a real cluster, while its API is asked: each stage undone or killed once, and judged from outside. Members
 // and API servers are started anew, one master after the other, and no canary notices. The old CA's certificates work until they are
 // distrusted, and not a moment longer.
-import { strict as assert } from 'node:assert'
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
-import type { RunEvent } from '../../../lib/run/events.ts'
-import { type Called, eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
+import { name, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
+import { stagesOf } from './_stages.ts'
 
 let shape: lab.Shape
+const { run, killedOnce, undone } = stagesOf(name, 'etcd-ca')
 
 test.before(async () => {
   shape = await upFresh()
@@ -57,42 +57,6 @@ const processes = async (): Promise<Record<string, string>> => {
   return Object.fromEntries(
     await Promise.all(masters().map(async master => [master, await on(shape, master, since)] as const)),
   )
-}
-
-const words = (stage: string) => [
-  ...['run', `${stage}-keysets`, '-i', lab.inventoryPath(shape.name), '-e', 'keysets=etcd-ca', '--output', 'json'],
-]
-
-/** What a run came to: well, and no canary was refused anything. */
-function wentWell(called: Called): string {
-  assert.equal(called.code, 0, saidBy(called))
-  const events = eventsOf(called)
-  const workloads = eventOf(events, 'run.report').sections.find(({ title }) => title === 'Workloads')?.rows ?? []
-  assert.ok(workloads.length > 0)
-  for (const [, said] of workloads) assert.match(said, /, 0 of them refused/)
-  return eventOf(events, 'run.started').folder
-}
-
-const run = async (stage: string): Promise<string> => wentWell(await rekey(words(stage)))
-
-/** Runs a stage, killed once as a step begins, and gone on with. Returns its folder. */
-async function killedOnce(stage: string, step: string): Promise<string> {
-  let killed = false
-  const fatal = (event: RunEvent) => {
-    if (killed || event.kind !== 'step.started' || event.step !== step) return false
-    killed = true
-    return true
-  }
-  const first = await killedAt(words(stage), fatal)
-  assert.equal(first.code, null, `it was killed: ${saidBy(first)}`)
-  const { folder } = eventOf(eventsOf(first), 'run.started')
-  wentWell(await rekey(['resume', folder, '--output', 'json']))
-  return folder
-}
-
-async function undone(folder: string): Promise<void> {
-  const called = await rekey(['rollback', folder, '--output', 'json'])
-  assert.equal(called.code, 0, saidBy(called))
 }
 
 test.serial(
