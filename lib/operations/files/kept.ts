@@ -3,7 +3,7 @@ import { safeFolders, splitPath } from '../../connection/safe-folder.ts'
 import { quote, type Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { foreignWords } from '../../foreign-words.ts'
-import type { HostSession } from '../../playbook/model.ts'
+import type { HostSession, StepContext } from '../../playbook/model.ts'
 import { runLongScript } from '../script.ts'
 import { type AtPath, lookAt, type Thing } from './paths.ts'
 
@@ -126,10 +126,13 @@ export async function keepRemoved(session: HostSession, path: string): Promise<K
 }
 
 /**
- * Undoes changes, the last first. What is as it was already is left alone.
+ * Undoes changes, the last first. What is as it was already is left alone; a folder that something is in stays, and that is told.
  * @throws HostFailedError where something was changed since, by somebody else: before anything of it is touched
  */
-export async function undoKept(session: HostSession, kept: readonly Kept[]): Promise<void> {
+export async function undoKept(
+  session: HostSession & Partial<Pick<StepContext, 'log'>>,
+  kept: readonly Kept[],
+): Promise<void> {
   // Each sees what the one after it has left: neighbours that do not touch each other go together.
   for (const together of batches(kept.toReversed())) {
     const { at } = await lookAt(
@@ -142,7 +145,9 @@ export async function undoKept(session: HostSession, kept: readonly Kept[]): Pro
       else if (one.kind === 'removed') await unpack(session, one, at[index]!)
       else lines.push(...undoLines(session, one, at[index]!))
     }
-    if (lines.length > 0) await runFileScript(session, 'undo what was done to files', lines)
+    if (lines.length === 0) continue
+    const told = await runFileScript(session, 'undo what was done to files', lines)
+    for (const line of told.split('\n').filter(Boolean)) session.log?.(line)
   }
 }
 
@@ -176,7 +181,10 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
     case 'folder':
       if (!own) return []
       if (own.kind !== 'directory') throw since()
-      return remove('rmdir')
+      // What others put into it is theirs.
+      return [
+        `_in ${quote(folder)}; [ -n "$(ls -A -- ${quote(`./${name}`)})" ] && echo ${quote(`${path} stays: something is in it`)} || { rmdir -- ${quote(`./${name}`)}; sync .; }`,
+      ]
     case 'file':
       if (!own) return []
       if (own.kind !== 'file' || sha256 !== kept.sha256) throw since()
