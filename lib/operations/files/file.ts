@@ -23,6 +23,7 @@ import {
   keepRemoved,
   linkLines,
   runFileScript,
+  trustLines,
   undoKept,
 } from './kept.ts'
 import { type Mode, modeBits, modeKind, octal } from './mode.ts'
@@ -142,7 +143,7 @@ async function look(session: HostSession, wanted: readonly FileOptions[]): Promi
     apply: async () => {
       await runFileScript(
         session,
-        changes.map(({ would }) => would).join(', '),
+        `do it: ${changes[0]?.would}${changes.length > 1 ? `, and ${changes.length - 1} more` : ''}`,
         changes.flatMap(({ lines }) => lines),
       )
       return { changed }
@@ -249,7 +250,7 @@ function folder(one: Case): Change[] {
 }
 
 /** Mode, owner, group and times of what is there. */
-function attributes({ options, looked }: Case, is: Thing): Change[] {
+function attributes({ options, at, looked }: Case, is: Thing): Change[] {
   const { mode, owner, group, modificationTime, accessTime } = options
   const isLink = is.kind === 'link'
   const bits =
@@ -269,7 +270,7 @@ function attributes({ options, looked }: Case, is: Thing): Change[] {
     changes.push({
       would: `${path}: ${told.join(', ')}`,
       kept: { kind: 'attributes', path, ...attributesOf(is) },
-      lines: [attributeLine({ path, bits, uid, gid }, is)],
+      lines: [...trustLines(at, is), attributeLine({ path, bits, uid, gid }, is)],
     })
   }
   const [read, changed] = [accessTime === 'now', modificationTime === 'now']
@@ -277,7 +278,10 @@ function attributes({ options, looked }: Case, is: Thing): Change[] {
     changes.push({
       would: `${path}: ${[read ? 'access' : '', changed ? 'modification' : ''].filter(Boolean).join(' and ')} time`,
       kept: { kind: 'times', path, ...is.times },
-      lines: [`_hold ${inFolder(path)} ${is.identity}; touch -c ${read ? '-a' : ''} ${changed ? '-m' : ''} -- "$_f"`],
+      lines: [
+        ...trustLines(at, is),
+        `_hold ${inFolder(path)} ${is.identity}; touch -c ${read ? '-a' : ''} ${changed ? '-m' : ''} -- "$_f"`,
+      ],
     })
   }
   return changes

@@ -46,6 +46,7 @@ export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, 
  *
  * - `_attr FOLDER NAME MODE OWNER [IDENTITY]` sets bits and owner (`-`: as they are) of what is there, if it is (still) that.
  * - `_times FOLDER NAME READ CHANGED` sets the times.
+ * - `_trust LINK REAL` fails where a link on the way from LINK to REAL is one that somebody else may have laid: what is behind it is not theirs to choose.
  */
 export const attributeFunctions = `_hold() {
 _in "$1" || return
@@ -69,6 +70,21 @@ if [ "$_k" ]; then [ "$4" = - ] || chown -h -- "$4" "$_f" || return; return 0; f
 [ "$4" = - ] || chown -- "$4" "$_f" || return
 [ "$3" = - ] || chmod "$3" "$_f" || return
 command exec 9<&-
+}
+_trust() {
+_q=$1; _m=0
+while :; do
+_v=\${_q%/*}; _in "\${_v:-/}" || return
+_b=./\${_q##*/}
+[ -L "$_b" ] || break
+set -- "$1" "$2" $(stat -c '%u %f' . "$_b")
+{ [ "$3" = 0 ] || [ -O . ]; } && { [ $((0x$4 & 0x12)) = 0 ] || { [ $((0x$4 & 0x200)) != 0 ] && { [ "$5" = 0 ] || [ "$5" = "$(id -u)" ]; }; }; } ||
+{ echo "$1 is a link that others may lay, and is not followed" >&2; return 1; }
+_m=$((_m + 1)); [ $_m -le 40 ] || { echo "$1: too many links" >&2; return 1; }
+_q=$(readlink "$_b"); _q=\${_q%/}; case $_q in /*) ;; *) _q=$(env pwd -P)/$_q ;; esac
+set -- "$1" "$2"
+done
+_q=$(env pwd -P); [ "\${_q%/}/\${_b#./}" = "$2" ] || { echo "$1 leads elsewhere by now" >&2; return 1; }
 }
 _times() {
 _hold "$1" "$2" || return
@@ -216,6 +232,14 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
 export function attributeLine({ path, bits, uid, gid }: Attributes & { path: string }, is: Thing): string {
   const [owns, mode] = [uid === is.uid && gid === is.gid, bits === is.bits && (bits & 0o6000) === 0]
   return `_attr ${inFolder(path)} ${mode ? '-' : bits.toString(8)} ${owns ? '-' : `${uid}:${gid}`} ${is.identity}`
+}
+
+/** Lines that let what a link leads to be changed only where nobody else says what that is. */
+export function trustLines(
+  { path, own, behind, real }: Pick<AtPath, 'path' | 'own' | 'behind' | 'real'>,
+  is: Thing | undefined,
+): string[] {
+  return own?.kind === 'link' && is === behind ? [`_trust ${quote(path)} ${quote(real)}`] : []
 }
 
 /** Lines that lay a link in one rename, whatever link or file is in its place. */

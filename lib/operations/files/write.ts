@@ -7,7 +7,7 @@ import type { HostSession } from '../../playbook/model.ts'
 import type { Found } from '../operation.ts'
 import { type Kinds, text, truth, userName } from '../options.ts'
 import type { FileResult } from './file.ts'
-import { attributeLine, attributesOf, type Kept, runFileScript } from './kept.ts'
+import { attributeLine, attributesOf, type Kept, runFileScript, trustLines } from './kept.ts'
 import { type Mode, modeBits, modeKind, octal } from './mode.ts'
 import { type AtPath, type Looked, lookAt } from './paths.ts'
 
@@ -114,6 +114,7 @@ function changeOf(session: HostSession, edits: readonly Edit[], at: AtPath, look
   if (is && !at.content)
     throw refuse(`${path} has ${is.size} bytes: no more than ${largestEdited} are read to be changed`)
   const before = is ? at.content : undefined
+  const trust = follow ? trustLines(at, at.behind) : []
   let content = before
   for (const { edit } of edits) content = edit(content, at) ?? content
   const secret = edits.some(edit => edit.secret)
@@ -151,15 +152,18 @@ function changeOf(session: HostSession, edits: readonly Edit[], at: AtPath, look
     before,
     after: content,
     secret: secret || (bits & 0o007) === 0,
-    lines: writeLines({
-      path,
-      sha256,
-      bits,
-      missing: at.missing,
-      options,
-      was: is && `${is.uid}:${is.gid}`,
-      owner: ownerWord(uid, gid),
-    }),
+    lines: [
+      ...trust,
+      ...writeLines({
+        path,
+        sha256,
+        bits,
+        missing: at.missing,
+        options,
+        was: is && `${is.uid}:${is.gid}`,
+        owner: ownerWord(uid, gid),
+      }),
+    ],
   }
 }
 
