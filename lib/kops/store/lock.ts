@@ -29,14 +29,25 @@ const silence = 120_000
 // Beside the cluster's own folder, and not in it: kops refuses to delete a cluster whose folder holds what it does not know.
 const folderOf = (cluster: string) => `rekey/${cluster}`
 
+/** What it takes to lock. */
+interface LockRequest {
+  readonly cluster: string
+  readonly run: string
+  /** Whether it may be taken from another run that is dead. */
+  readonly take: boolean
+  /** Is told whose lock is taken. */
+  notice(text: string): void
+  /** Milliseconds between two heartbeats. */
+  readonly every?: number
+}
+
 /**
  * Takes the lock of a cluster. Who holds it already under this run keeps it; a holder that is dead is told of, and the lock taken when that is said.
- * @param take whether it may be taken from another run that is dead
  * @throws HostFailedError where another run holds it: who, and since when
  */
 export async function lockCluster(
   store: StateStore,
-  { cluster, run, take, notice }: { cluster: string; run: string; take: boolean; notice(text: string): void },
+  { cluster, run, take, notice, every = heartbeatEvery }: LockRequest,
 ): Promise<KopsLock> {
   const path = `${folderOf(cluster)}/lock.json`
   const now = () => new Date().toISOString()
@@ -67,7 +78,7 @@ export async function lockCluster(
   const timer = setInterval(() => {
     // A store that does not answer now may do so for the next one.
     beating = beating.then(() => (lost ? undefined : beat())).catch(() => {})
-  }, heartbeatEvery)
+  }, every)
   timer.unref()
   return {
     get lost() {
