@@ -140,14 +140,15 @@ function factsOf(
   { subject, issuer, serial, until, fingerprint, isAuthority }: Facts,
   hosts: readonly string[],
 ): Content {
-  const [first = '', ...others] = hosts
+  const isOne = hosts.length === 1
   const by = isAuthority && issuer === subject ? 'CA' : `by ${issuer}`
-  const name = isAuthority || others.length === 0 ? subject : subject.replaceAll(first, 'HOST')
-  const id = isAuthority
-    ? `SHA-256 ${fingerprint.slice(0, 16)}…`
-    : others.length === 0
-      ? `serial ${serial.slice(0, 20)}`
-      : ''
+  // Whose of them it is, is not told.
+  const own =
+    isAuthority || isOne
+      ? undefined
+      : hosts.filter(host => subject.includes(host)).sort((a, b) => b.length - a.length)[0]
+  const name = own === undefined ? subject : subject.replaceAll(own, 'HOST')
+  const id = isAuthority ? `SHA-256 ${fingerprint.slice(0, 16)}…` : isOne ? `serial ${serial.slice(0, 20)}` : ''
   return html`<div>${name || 'no subject'} <span class="soft">${by}</span>, until <span class="num">${until.slice(0, 10)}</span>${id !== '' && html` <span class="soft small mono">${id}</span>`}</div>`
 }
 

@@ -73,4 +73,16 @@ test('a report shows them beside each other, and no key', async t => {
     /\/pki\/ca\.crt m1 CN=old CA , until 2027-06-01 SHA-256 [0-9a-f]{16}… CN=next CA , until 2036-06-01 .* by ‘Put it in place \(4\)’/,
   )
   t.notRegex(page, /PRIVATE KEY/)
+  const leaf = async (host: string) => (await issue({ name: `CN=node-${host}`, issuer: next })).pem
+  const several = ['m2', 'm1'].map(async host => ({
+    step: 'step-0',
+    host,
+    format: 2,
+    value: { '/a.crt': await leaf(host) },
+  }))
+  const told = await htmlReport({
+    folder: madeRun({ hosts: ['m1', 'm2'], steps: 7, registered: await Promise.all(several) }),
+    now: began,
+  })
+  t.true(told.includes('CN=node-HOST'))
 })
