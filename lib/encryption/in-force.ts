@@ -151,7 +151,7 @@ export function metricsOf(text: string, name: string): { labels: Record<string, 
 }
 
 /** In what API servers differ, in a sentence. */
-export function disagreementOf(servers: ReadonlyMap<string, InForce>): string | undefined {
+export function disagreementOf(servers: ReadonlyMap<string, Pick<InForce, 'hash' | 'agrees'>>): string | undefined {
   const hashes = Map.groupBy(servers, ([, { hash = 'none' }]) => hash)
   if (hashes.size > 1) {
     const groups = [...hashes.values()].map(group => group.map(([host]) => host).join(', '))

@@ -16,13 +16,18 @@ export type { KubernetesObject } from './object.ts'
 export interface KubernetesApi {
   get<T = KubernetesObject>(path: string): Promise<T>
   /** All objects of a list, read page by page and handed on one by one: never more than a page of them is in memory. */
-  each(path: string, options?: { signal?: AbortSignal }): AsyncGenerator<KubernetesObject>
+  each(path: string, options?: ListOptions): AsyncGenerator<KubernetesObject>
   /** All objects of a list that is short, at once. */
   list(path: string, options?: { signal?: AbortSignal }): Promise<KubernetesObject[]>
   /** What is no JSON: metrics, logs. */
   getText(path: string): Promise<string>
   /** A strategic merge patch, unless another type is named. */
   patch(path: string, body: unknown, type?: 'strategic-merge' | 'merge' | 'json'): Promise<KubernetesObject>
+  /**
+   * An empty patch, answered with no more than the object's metadata: has an object written anew that its server would write in another way than it
+   * is stored, and leaves any other one alone.
+   */
+  touch(path: string): Promise<KubernetesObject>
   put(path: string, body: unknown): Promise<KubernetesObject>
   post(path: string, body: unknown): Promise<KubernetesObject>
   delete(path: string): Promise<unknown>
@@ -31,11 +36,20 @@ export interface KubernetesApi {
   close(): void
 }
 
+export interface ListOptions {
+  readonly signal?: AbortSignal
+  /** No more than the metadata of each object: Secrets stay where they are. */
+  readonly metadata?: boolean
+}
+
 /**
  * What one request, and one page of a list, may take in milliseconds, and the longest answer that is read. An API server gives up itself
  * after a minute. What is longer is no object (etcd takes none over 1.5 MB), but a page of big ones may be.
  */
 const usualBounds = { request: 10_000, page: 70_000, bytes: 32 * 1024 * 1024 }
+
+/** How many requests of one identity are under way at a time; sockets are opened as they are needed. */
+export const mostSockets = 8
 
 /** One request, and what is asked of its answer. */
 interface Question {
@@ -86,7 +100,7 @@ export function kubernetesApi(
 ): KubernetesApi {
   const agents: Agent[] = []
   const agentFor = (identity: { certificate?: string; key?: string }): Agent => {
-    const agent = new (https().Agent)({ keepAlive: true, maxSockets: 4 })
+    const agent = new (https().Agent)({ keepAlive: true, maxSockets: mostSockets })
     agent.createConnection = ((_: unknown, done: (error: Error | null, stream?: Duplex) => void) => {
       open().then(
         socket =>
@@ -118,20 +132,27 @@ export function kubernetesApi(
     throw new ApiError(`${what}: ${status} ${messageOf(text)}`, status, after)
   }
 
-  const call = async <T>(method: string, path: string, body?: unknown, type = 'application/json'): Promise<T> => {
+  const call = async <T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    type = 'application/json',
+    accept: Record<string, string> = json,
+  ): Promise<T> => {
     const text = body === undefined ? undefined : JSON.stringify(body)
-    const headers: Record<string, string> = { ...json }
+    const headers: Record<string, string> = { ...accept }
     if (text !== undefined)
       Object.assign(headers, { 'content-type': type, 'content-length': String(Buffer.byteLength(text)) })
     return parsed(await ask({ method, path, headers, body: text }), `${method} ${path}`)
   }
 
-  const each = (path: string, options: { signal?: AbortSignal } = {}) => {
+  const each = (path: string, options: ListOptions = {}) => {
     const ending = options.signal ?? signal
     const askPage = async ({ limit, continue: after, what }: PageRequest) => {
       const query = `limit=${limit}${after ? `&continue=${encodeURIComponent(after)}` : ''}`
       const whole = `${path}${path.includes('?') ? '&' : '?'}${query}`
-      const page = { method: 'GET', path: whole, headers: json, what, within: bounds.page, signal: ending }
+      const headers = options.metadata ? metadataOf('PartialObjectMetadataList') : json
+      const page = { method: 'GET', path: whole, headers, what, within: bounds.page, signal: ending }
       return parsed<Page>(await ask(page), what)
     }
     return eachOfPages(decodeURIComponent(path), askPage, ending)
@@ -147,6 +168,7 @@ export function kubernetesApi(
       return all
     },
     patch: (path, body, type = 'strategic-merge') => call('PATCH', path, body, `application/${type}-patch+json`),
+    touch: path => call('PATCH', path, {}, 'application/merge-patch+json', metadataOf('PartialObjectMetadata')),
     put: (path, body) => call('PUT', path, body),
     post: (path, body) => call('POST', path, body),
     delete: path => call('DELETE', path),
@@ -161,6 +183,7 @@ export function kubernetesApi(
 }
 
 const json = { accept: 'application/json' }
+const metadataOf = (kind: string) => ({ accept: `application/json;as=${kind};g=meta.k8s.io;v=v1` })
 
 /** Sends one request; rejects with `HostFailedError` where no whole answer comes in time, with the signal's reason where it is aborted. */
 function send(agent: Agent, { method, path, headers, body, ...question }: Question): Promise<Answer> {

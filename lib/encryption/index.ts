@@ -1,0 +1,30 @@
+// The door `rekey/encryption`: what a playbook that rotates the key of etcd's values is made of.
+import type { ReportSection, RunContext } from '../playbook/model.ts'
+import { nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
+
+export { type Context, type Variables, variables } from './key-rotation/given.ts'
+export * as prepare from './key-rotation/prepare.ts'
+export * as stages from './key-rotation/stages.ts'
+export { wayBack } from './key-rotation/way-back.ts'
+
+/** What was rotated, and how long it took. */
+export function report(run: RunContext<Variables>): ReportSection[] {
+  const rewritten = run.registered<{ done: number; gone: number; seconds: number }>('write-everything-anew')
+  const counted = run.registered<{ covered: number }>('count-before-the-drop')
+  if (run.mode === 'rollback' || !run.registered('plan-the-key')) return []
+  const { old, next, resources } = planOf(run)
+  return [
+    {
+      title: 'Encryption at rest',
+      rows: [
+        ['resources', resources.flat().join(', ')],
+        ['from', nameOfKey(old)],
+        ['to', nameOfKey(next)],
+        ...(rewritten
+          ? [['written anew', `${rewritten.done} objects in ${rewritten.seconds.toFixed(1)} s`] as const]
+          : []),
+        ...(counted ? [['counted in etcd', `${counted.covered} values, none under another key`] as const] : []),
+      ],
+    },
+  ]
+}

@@ -1,0 +1,164 @@
+// What a rotation of the key that values are encrypted with goes by: what was found, what was planned, and how both are read by later steps.
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import type { Cluster } from '../../kubernetes/api/cluster.ts'
+import { type EtcdAccess, etcdAccess } from '../../kubernetes/components/etcd-access.ts'
+import type { FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import type { HostSession, RunContext, StepContext } from '../../playbook/model.ts'
+import { type Census, takeCensus } from '../census.ts'
+import {
+  type EncryptionConfiguration,
+  type EncryptionRule,
+  namedProviders,
+  readConfiguration,
+} from '../configuration.ts'
+import type { KeyRef, NewKey } from '../edit.ts'
+import { etcdValues } from '../etcd-values.ts'
+import { standingOf } from '../standing.ts'
+import { keyedProviders, tellingApart } from '../stored.ts'
+
+export const variables = {
+  /** What values are to be encrypted by: the provider of now where nothing is said. */
+  encryption_provider: z.enum([...keyedProviders, 'identity']).optional(),
+  /** Resources whose rules are rotated: all rules where nothing is said. */
+  encryption_resources: z.array(z.string()).optional(),
+  /** Where hosts keep what is backed up. */
+  backup_directory: z.string().startsWith('/').default('/var/backups/rekey'),
+}
+
+export type Variables = z.output<z.ZodObject<typeof variables>>
+export type Context = StepContext<Variables> & { readonly cluster: Cluster }
+type Run = RunContext<Variables>
+
+/** What `read` registers for each host. */
+export interface Seen {
+  readonly layout: HostLayout
+  /** Of a master: its file, and that file's SHA-256 as it was. */
+  readonly file?: string
+  readonly hash?: string
+  /** How often its API server had failed to take up a file. */
+  readonly failures?: number
+}
+
+/** What `plan` registers. */
+export interface Plan {
+  /** The resources of each rule that is rotated. */
+  readonly resources: readonly (readonly string[])[]
+  readonly old: KeyRef
+  readonly next: KeyRef
+}
+
+export const ids = {
+  read: 'read-encryption',
+  plan: 'plan-the-key',
+  key: 'make-the-key',
+  promote: 'promote-the-key',
+} as const
+
+export const seconds = (count: number) => count * 1_000
+
+function must<T>(value: T | undefined, step: string): T {
+  if (value !== undefined) return value
+  throw new HostFailedError(`nothing is known of what '${step}' found`, {
+    code: 'encryption.not-prepared',
+    hint: 'Begin the run at its first step.',
+  })
+}
+
+export const seenOf = (run: Run, host: string): Seen => must(run.registered<Seen>(ids.read, host), ids.read)
+export const planOf = (run: Run): Plan => must(run.registered<Plan>(ids.plan), ids.plan)
+
+/** The key that is rotated to, with what it is. */
+export function newKeyOf(run: Run): NewKey {
+  const { next } = planOf(run)
+  if (next.kind === 'identity') return next
+  return { ...next, secret: must(run.registered<{ secret: Secret }>(ids.key)?.secret, ids.key) }
+}
+
+/** Which rules of a file are rotated. */
+export function meant({ resources }: Plan): (rule: EncryptionRule) => boolean {
+  const known = new Set(resources.map(one => one.join(',')))
+  return rule => known.has(rule.resources.join(','))
+}
+
+export const nameOfKey = (key: KeyRef) => (key.kind === 'identity' ? 'no encryption' : `${key.kind} ${key.name}`)
+
+export function fileOn(run: Run, host: string): string {
+  return must(seenOf(run, host).file, ids.read)
+}
+
+export function apiServerOn(run: Run, host: string): FoundComponent {
+  return must(seenOf(run, host).layout.components['kube-apiserver'], ids.read)
+}
+
+/** The folder of the run's backups on a host. */
+export const backupsOf = ({ vars, run }: Pick<Run, 'vars' | 'run'>) => join(vars.backup_directory, run)
+
+/** A host with etcd: of several, the first in the inventory. */
+export async function etcdOf(run: Run): Promise<{ session: HostSession; access: EtcdAccess; prefix: string }> {
+  const hosts = run.hosts('masters:etcd')
+  const host = hosts.find(({ name }) => run.registered<Seen>(ids.read, name)?.layout.components.etcd)
+  if (!host) throw new HostFailedError('no etcd was found on masters or hosts of etcd', { code: 'encryption.no-etcd' })
+  const master = run.hosts('masters')[0]!
+  const prefix = apiServerOn(run, master.name).flags['etcd-prefix']?.at(-1) ?? '/registry'
+  return {
+    session: await run.on(host),
+    access: etcdAccess(seenOf(run, host.name).layout),
+    prefix: `/${prefix.replace(/^\/|\/$/g, '')}/`,
+  }
+}
+
+/** The file of a master, as it is now. */
+export async function configurationOf(run: Run, host: string): Promise<EncryptionConfiguration> {
+  const { files } = await run.on(host)
+  const path = fileOn(run, host)
+  return readConfiguration(await files.readText(path), `${host}:${path}`)
+}
+
+/** A value that would be written in another way now, or that nobody reads: how many of a resource there are, and how they lie there. */
+export interface Behind {
+  readonly what: string
+  readonly count: number
+}
+
+/** Counts what lies in etcd, and what of the rotated resources would be written otherwise by the file as it is now. */
+export async function countBehind(
+  run: Run,
+  below = '',
+): Promise<{ census: Census; behind: Behind[]; covered: number }> {
+  const configuration = await configurationOf(run, run.hosts('masters')[0]!.name)
+  const { session, access, prefix } = await etcdOf(run)
+  const tell = tellingApart(namedProviders(configuration.rules))
+  const census = await takeCensus(
+    etcdValues(session, access, `${prefix}${below}`, { signal: run.signal }),
+    prefix,
+    tell,
+  )
+  const rules = { ...configuration, rules: configuration.rules.filter(meant(planOf(run))) }
+  let covered = 0
+  const behind = new Map<string, number>()
+  for (const { resource, stored, count, keys } of census.rows) {
+    const standing = standingOf(resource, stored, rules)
+    // What no rule of ours is for.
+    if (standing === 'unencrypted' || (standing === 'unreadable' && !isCovered(resource, rules))) continue
+    covered += count
+    if (standing === 'current') continue
+    const how =
+      stored.kind === 'key'
+        ? `${stored.provider} ${stored.name}`
+        : stored.kind === 'kms'
+          ? `kms ${stored.name}`
+          : stored.kind
+    const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
+    behind.set(what, (behind.get(what) ?? 0) + count)
+  }
+  return { census, covered, behind: [...behind].map(([what, count]) => ({ what, count })) }
+}
+
+/** Whether a plain value of it would be judged at all. */
+const isCovered = (resource: string, rules: EncryptionConfiguration) =>
+  standingOf(resource, { kind: 'plain', form: 'protobuf' }, rules) !== 'unencrypted'
+
+export const listed = (behind: readonly Behind[]) => behind.map(({ what, count }) => `${count} ${what}`).join(', ')

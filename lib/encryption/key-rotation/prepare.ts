@@ -1,0 +1,227 @@
+// Before the first change: what API servers go by, whether they agree, what lies in etcd, which key comes, and copies of what is changed.
+import { randomBytes } from 'node:crypto'
+import { secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
+import { discover } from '../../kubernetes/layout/discover.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import { type EncryptionRule, nameOf, providersOf } from '../configuration.ts'
+import type { KeyRef } from '../edit.ts'
+import { disagreementOf, type InForce, readInForce } from '../in-force.ts'
+import {
+  backupsOf,
+  type Context,
+  configurationOf,
+  countBehind,
+  etcdOf,
+  fileOn,
+  ids,
+  listed,
+  nameOfKey,
+  type Plan,
+  planOf,
+  type Seen,
+  seenOf,
+} from './given.ts'
+
+const refused = (message: string, code: string, hint: string, host?: string) =>
+  new HostFailedError(message, { code: `encryption.${code}`, hint, host })
+
+/** Reads what the API server of a master has in force: a server that can't be asked, or goes by another file, blocks. */
+export const read: StepDefinition<Context> = {
+  id: ids.read,
+  readOnly: true,
+  remember: true,
+  run: async (ctx): Promise<Seen> => {
+    const { layout } = await discover(ctx)
+    const apiServer = layout.components['kube-apiserver']
+    if (!ctx.host.groups.includes('masters')) return { layout }
+    if (!apiServer)
+      throw refused(
+        `no API server runs on ${ctx.host.name}`,
+        'no-server',
+        'Start it: what it goes by must be known.',
+        ctx.host.name,
+      )
+    const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
+    requireFit(state, ctx.host.name)
+    return { layout, file: state.file, hash: state.hash, failures: state.failures }
+  },
+}
+
+function requireFit({ file, reloads, agrees, problem, configuration }: InForce, host: string): void {
+  if (file === undefined)
+    throw refused(
+      `the API server of ${host} has no EncryptionConfiguration`,
+      'no-file',
+      'Begin with one whose only provider is identity: --encryption-provider-config, a file in a folder that is mounted as a whole, and --encryption-provider-config-automatic-reload=true.',
+      host,
+    )
+  if (problem !== undefined)
+    throw refused(problem, 'configuration', 'Mend the file first: the next start of the API server would fail.', host)
+  if (!reloads)
+    throw refused(
+      `the API server of ${host} takes up changes of ${file} only when it is started`,
+      'no-reload',
+      'Start it with --encryption-provider-config-automatic-reload=true (the folder of the file mounted as a whole): this playbook restarts only one server, as a proof.',
+      host,
+    )
+  if (agrees === 'no' || agrees === 'unknown')
+    throw refused(
+      `${agrees === 'no' ? 'what is in force is not what is in' : 'it is not known whether what is in force is what is in'} ${host}:${file}`,
+      'not-in-force',
+      'Wait until the API server has taken the file up (a minute); where it does not, its log says why.',
+      host,
+    )
+  const doubt = configuration?.doubts[0]
+  if (doubt !== undefined)
+    throw refused(doubt, 'doubt', 'Mend it first: what lies under which key could not be told.', host)
+}
+
+/** Compares the servers, counts, and plans. Whatever is not as it should be before a rotation is refused by name. */
+export const plan: StepDefinition<Context> = {
+  id: ids.plan,
+  readOnly: true,
+  remember: true,
+  runOnce: true,
+  run: async (ctx): Promise<Plan> => {
+    const masters = ctx.hosts('masters')
+    const states = masters.map(({ name }) => [name, { hash: seenOf(ctx, name).hash, agrees: 'yes' }] as const)
+    const differ = disagreementOf(new Map(states))
+    if (differ !== undefined)
+      throw refused(
+        differ,
+        'servers-differ',
+        'Make the files equal first: what one of them writes another one may not read.',
+      )
+    const configuration = await configurationOf(ctx, masters[0]!.name)
+    const rules = chosenRules(configuration.rules, ctx.vars.encryption_resources)
+    const old = writerOf(rules)
+    const kind = ctx.vars.encryption_provider ?? (old.kind === 'identity' ? undefined : old.kind)
+    if (kind === undefined)
+      throw refused(
+        'nothing is encrypted yet, and no provider is said',
+        'no-provider',
+        'Say one: -e encryption_provider=secretbox',
+      )
+    if (kind === 'identity' && old.kind === 'identity')
+      throw refused('nothing is encrypted, and nothing is to be', 'nothing-to-do', 'There is nothing to rotate.')
+    const next: KeyRef = kind === 'identity' ? { kind } : { kind, name: `key-${stamp(new Date())}` }
+    const made: Plan = { resources: rules.map(({ resources }) => resources), old, next }
+    ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: from ${nameOfKey(old)} to ${nameOfKey(next)}`)
+    return made
+  },
+}
+
+function chosenRules(rules: readonly EncryptionRule[], resources: readonly string[] | undefined): EncryptionRule[] {
+  const chosen =
+    resources === undefined ? [...rules] : rules.filter(rule => rule.resources.some(one => resources.includes(one)))
+  const lacking = resources?.find(one => !rules.some(rule => rule.resources.includes(one)))
+  if (lacking !== undefined)
+    throw refused(
+      `no rule names the resource ${lacking}`,
+      'no-rule',
+      `Rules are for: ${rules.flatMap(one => one.resources).join(', ')}.`,
+    )
+  return chosen
+}
+
+/** What all of the rules are written with. More keys than that one mean that an earlier rotation was not ended. */
+function writerOf(rules: readonly EncryptionRule[]): KeyRef {
+  const refs = rules.map(({ providers }): KeyRef => {
+    const [first, ...others] = providers
+    if (first!.kind === 'kms' || others.some(one => one.kind === 'kms'))
+      throw refused(
+        `${nameOf([first!, ...others].find(one => one.kind === 'kms')!)} is a KMS plugin`,
+        'kms',
+        'This playbook rotates keys that stand in the file.',
+      )
+    const further = [
+      ...(first!.kind === 'identity' ? [] : first!.keys.slice(1).map(({ name }) => `${first!.kind} ${name}`)),
+      ...others.filter(one => one.kind !== 'identity').map(nameOf),
+    ]
+    if (further.length > 0)
+      throw refused(
+        `an earlier rotation was not ended: beside ${nameOf({ ...first!, ...('keys' in first! && { keys: first.keys.slice(0, 1) }) })} there is ${further.join(', ')}`,
+        'half-way',
+        'End it: rekey resume where it was a run of rekey, else see by `rekey encryption` what lies under which key, and take out what nothing lies under.',
+      )
+    return first!.kind === 'identity' ? { kind: 'identity' } : { kind: first!.kind, name: first!.keys[0]!.name }
+  })
+  const [only, ...others] = [...new Map(refs.map(one => [nameOfKey(one), one])).values()]
+  if (others.length > 0)
+    throw refused(
+      `rules are written with ${[only!, ...others].map(nameOfKey).join(' and ')}`,
+      'several-writers',
+      'Rotate one after the other: -e encryption_resources=[…]',
+    )
+  return only!
+}
+
+const stamp = (date: Date) => date.toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-')
+
+/** Counts before anything is changed: a value that nobody reads now would be blamed on the rotation. */
+export const count: StepDefinition<Context> = {
+  readOnly: true,
+  remember: true,
+  runOnce: true,
+  run: async ctx => {
+    const { census, behind, covered } = await countBehind(ctx)
+    const configuration = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+    const unknown = census.rows.filter(
+      row => providersOf(configuration, row.resource).length > 0 && row.stored.kind === 'unknown',
+    )
+    if (unknown.length > 0)
+      throw refused(
+        `values that nobody knows: ${unknown.flatMap(({ keys }) => keys).join(', ')}`,
+        'unknown-values',
+        'No key reads them. Mend or remove them first.',
+      )
+    ctx.log(`${covered} values${behind.length > 0 ? `, of which ${listed(behind)} will be encrypted too` : ''}`)
+    return { covered }
+  },
+}
+
+/** Keeps the file of a master as it is: it has the old key, which the way back needs once that was dropped. */
+export const keepFile: StepDefinition<Context> = {
+  id: 'keep-the-file',
+  plan: ctx => `copy ${fileOn(ctx, ctx.host.name)} to ${keptFileOf(ctx)}`,
+  run: async ctx => {
+    const path = keptFileOf(ctx)
+    const file = fileOn(ctx, ctx.host.name)
+    await ctx.$`umask 077; mkdir -p ${backupsOf(ctx)} && { [ -e ${path} ] || cp ${file} ${path}; } && cmp ${file} ${path}`
+    return { path }
+  },
+  irreversible: 'a backup stays',
+}
+
+export const keptFileOf = (ctx: Context) => `${backupsOf(ctx)}/encryption-configuration`
+
+/** Saves a snapshot of etcd: one from before needs the old key to be read, one from after the new one. */
+export const snapshot = (name: string): StepDefinition<Context> => ({
+  id: `snapshot-${name}`,
+  plan: ctx => `save a snapshot of etcd to ${backupsOf(ctx)}/etcd-${name}.db`,
+  runOnce: true,
+  run: async ctx => {
+    const { session, access } = await etcdOf(ctx)
+    const path = `${backupsOf(ctx)}/etcd-${name}.db`
+    await session.$`umask 077; mkdir -p ${backupsOf(ctx)}`
+    const saved = await saveSnapshot(session, access, path)
+    ctx.log(
+      `${session.host.name}:${path}, ${saved.size} bytes, needs ${nameOfKey(name === 'before' ? planOf(ctx).old : planOf(ctx).next)} to be read`,
+    )
+    return { path, ...saved }
+  },
+  irreversible: 'a backup stays',
+})
+
+/** Makes the new key. It lies sealed off in the run's folder, and in the files of the API servers. */
+export const makeKey: StepDefinition<Context> = {
+  id: ids.key,
+  plan: () => 'make a key of 32 bytes',
+  remember: true,
+  runOnce: true,
+  when: ctx => planOf(ctx).next.kind !== 'identity',
+  run: () => ({ secret: secret(randomBytes(32).toString('base64')) }),
+  rollback: () => {},
+}

@@ -1,0 +1,268 @@
+// The stages of a rotation: every server reads with the new key before any writes with it, everything is written anew before the old one goes, and
+// each step's word for it is what servers say of themselves and what etcd's bytes are.
+import { secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import { foundAt } from '../../kubernetes/api/api.ts'
+import { restartComponent } from '../../kubernetes/components/control.ts'
+import { waitFor } from '../../operations/wait.ts'
+import { type StepDefinition, unchanged } from '../../playbook/model.ts'
+import { providersOf, readConfiguration } from '../configuration.ts'
+import { addReader, drop, promote } from '../edit.ts'
+import { readInForce } from '../in-force.ts'
+import { reencrypt as rewrite } from '../reencrypt.ts'
+import { apiResources } from '../resources.ts'
+import {
+  apiServerOn,
+  type Context,
+  configurationOf,
+  countBehind,
+  fileOn,
+  ids,
+  listed,
+  meant,
+  nameOfKey,
+  newKeyOf,
+  planOf,
+  seconds,
+  seenOf,
+} from './given.ts'
+import { keptFileOf } from './prepare.ts'
+
+/** Changes the file of a master, with its mode and owner as they are. Returns whether it did. */
+async function editFile(ctx: Context, edit: (text: string, where: string) => string): Promise<boolean> {
+  const path = fileOn(ctx, ctx.host.name)
+  const before = await ctx.files.readText(path)
+  const after = edit(before, `${ctx.host.name}:${path}`)
+  if (after === before) return false
+  const [bits = '600', owner] = (await ctx.$({ quiet: true })`stat -L -c '%a %u:%g' ${path}`).stdout.trim().split(' ')
+  await ctx.files.write(path, secret(after, { parts: keysIn(after) }), { mode: Number.parseInt(bits, 8), owner })
+  return true
+}
+
+/** The secrets of keys in a file, which were told to be secret when it was read. */
+const keysIn = (text: string) =>
+  [...text.matchAll(/secret["']?\s*:\s*["']?([A-Za-z0-9+/=]{16,})/g)].map(([, key]) => key!)
+
+const changed = (did: boolean) => (did ? { changed: true } : unchanged())
+
+/** Adds the new key as one that is read with. Undone by the file of before, byte for byte: nothing lies under the new key then. */
+export const addKey: StepDefinition<Context> = {
+  id: 'add-the-key',
+  plan: ctx => `add ${nameOfKey(planOf(ctx).next)} to ${fileOn(ctx, ctx.host.name)}, as what is read with`,
+  run: async ctx =>
+    changed(await editFile(ctx, (text, where) => addReader(text, where, newKeyOf(ctx), meant(planOf(ctx))))),
+  rollback: async ctx => {
+    const kept = await ctx.files.readText(keptFileOf(ctx))
+    await editFile(ctx, (_, where) => {
+      readConfiguration(kept, where)
+      return kept
+    })
+    await takenUp(ctx)
+  },
+}
+
+/** Makes the new key the one that is written with. */
+export const promoteKey: StepDefinition<Context> = {
+  id: ids.promote,
+  plan: ctx => `make ${nameOfKey(planOf(ctx).next)} what is written with, in ${fileOn(ctx, ctx.host.name)}`,
+  run: async ctx =>
+    changed(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).next, meant(planOf(ctx))))),
+}
+
+/** Drops the old key, once nothing lies under it. */
+export const dropKey: StepDefinition<Context> = {
+  id: 'drop-the-old-key',
+  plan: ctx => `take ${nameOfKey(planOf(ctx).old)} out of ${fileOn(ctx, ctx.host.name)}`,
+  undoneWith: ids.promote,
+  run: async ctx =>
+    changed(await editFile(ctx, (text, where) => drop(text, where, planOf(ctx).old, meant(planOf(ctx))))),
+}
+
+/** Waits until the API server of a master goes by its file as it is now. Servers look at it once a minute, each by its own clock. */
+async function takenUp(ctx: Context): Promise<string | undefined> {
+  const { name } = ctx.host
+  const { failures: before = 0 } = seenOf(ctx, name)
+  const api = await ctx.cluster.apiOf(ctx.host)
+  const state = await waitFor(
+    `the API server of ${name} to take up its file`,
+    { within: seconds(180), every: 1_000, signal: ctx.signal, host: name },
+    async () => {
+      const now = await readInForce(ctx, apiServerOn(ctx, name), api)
+      return now.agrees === 'yes' || now.agrees === 'presumably' || now.failures > before ? now : undefined
+    },
+  )
+  if (state.agrees === 'no' || state.agrees === 'unknown')
+    throw new HostFailedError(`the API server of ${name} does not take up its file`, {
+      code: 'encryption.not-taken-up',
+      host: name,
+      hint: 'It goes on with what it had, and would not start with this file. Its log says what is wrong; a rollback puts the old file back.',
+    })
+  return state.hash
+}
+
+/** The gate between stages: every server goes by its file, and all files are the same. */
+export const converged = (id: string): StepDefinition<Context> => ({
+  id,
+  readOnly: true,
+  when: ({ check }) => !check,
+  run: async ctx => ({ hash: await takenUp(ctx) }),
+})
+
+/** All files are the same: nobody changed one of them beside this run. */
+export const equal = (id: string, gate: string): StepDefinition<Context> => ({
+  id,
+  readOnly: true,
+  runOnce: true,
+  when: ({ check }) => !check,
+  run: ctx => {
+    const hashes = Map.groupBy(ctx.hosts('masters'), ({ name }) => ctx.registered<{ hash: string }>(gate, name)?.hash)
+    if (hashes.size === 1) return
+    const groups = [...hashes.values()].map(hosts => hosts.map(({ name }) => name).join(', '))
+    throw new HostFailedError(`the files are not the same on ${groups.join(' | ')}`, {
+      code: 'encryption.servers-differ',
+      hint: 'Somebody changed one of them meanwhile. What one server writes another one may not read: make them equal.',
+    })
+  },
+})
+
+const canaryName = 'rekey-encryption-canary'
+const canaries = '/api/v1/namespaces/kube-system/secrets'
+
+/** Writes a Secret through each API server, reads it through every other one, and looks at it in etcd. */
+export const canary: StepDefinition<Context> = {
+  id: 'try-the-key',
+  plan: ctx =>
+    `write kube-system/${canaryName} through ${ctx.hosts('masters').length} API servers, read it, and remove it`,
+  undoneWith: ids.promote,
+  runOnce: true,
+  when: async ctx => !ctx.check && covers(ctx),
+  run: async ctx => {
+    const masters = ctx.hosts('masters')
+    const first = await ctx.cluster.apiOf(masters[0]!)
+    try {
+      for (const writer of masters) {
+        const api = await ctx.cluster.apiOf(writer)
+        const body = { metadata: { name: canaryName }, stringData: { by: writer.name } }
+        if (await foundAt(api, `${canaries}/${canaryName}`)) await api.patch(`${canaries}/${canaryName}`, body)
+        else await api.post(canaries, body)
+        for (const reader of masters) {
+          const found = await (await ctx.cluster.apiOf(reader)).get(`${canaries}/${canaryName}`)
+          if (Buffer.from(found['data'].by, 'base64').toString() !== writer.name)
+            throw new HostFailedError(`what ${writer.name} wrote ${reader.name} reads otherwise`, {
+              code: 'encryption.canary',
+              host: reader.name,
+            })
+        }
+        const { behind, covered } = await countBehind(ctx, `secrets/kube-system/${canaryName}`)
+        if (behind.length > 0 || covered !== 1)
+          throw new HostFailedError(
+            `what the API server of ${writer.name} wrote lies in etcd as ${listed(behind) || 'nothing'}`,
+            { code: 'encryption.canary', host: writer.name },
+          )
+      }
+    } finally {
+      await first.delete(`${canaries}/${canaryName}`).catch(() => undefined)
+    }
+    ctx.log(`written by ${masters.length}, read by each`)
+  },
+}
+
+/** Whether Secrets are of what is rotated. */
+async function covers(ctx: Context): Promise<boolean> {
+  const { rules, doubts } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+  return providersOf({ rules: rules.filter(meant(planOf(ctx))), doubts }, 'secrets').length > 0
+}
+
+/** Has every object written anew. Begun again, it passes over what is written anew already. */
+export const reencrypt: StepDefinition<Context> = {
+  id: 'write-everything-anew',
+  plan: ctx => `patch every object of ${planOf(ctx).resources.flat().join(', ')} with nothing`,
+  undoneWith: ids.promote,
+  runOnce: true,
+  run: async ctx => {
+    const { rules, doubts } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+    const own = { rules: rules.filter(meant(planOf(ctx))), doubts }
+    const api = await ctx.cluster.api()
+    const resources = await apiResources(api, name => providersOf(own, name).length > 0)
+    const { behind } = await countBehind(ctx)
+    const total = behind.reduce((all, { count }) => all + count, 0)
+    const done = await rewrite(api, resources, {
+      total,
+      signal: ctx.signal,
+      progress: ({ done, rate, left }) =>
+        ctx.log(
+          `${done} of ${total}, ${rate.toFixed(0)} a second${left === undefined ? '' : `, ${left.toFixed(0)} s left`}`,
+        ),
+    })
+    ctx.log(`${done.done} objects in ${done.seconds.toFixed(1)} s, ${done.gone} were deleted meanwhile`)
+    return done
+  },
+}
+
+/** The gate before anything is dropped: nothing of it lies under another key. A value alone is enough to stop it. */
+export const counted = (id: string): StepDefinition<Context> => ({
+  id,
+  undoneWith: ids.promote,
+  readOnly: true,
+  runOnce: true,
+  when: ({ check }) => !check,
+  run: async ctx => {
+    const { behind, covered } = await countBehind(ctx)
+    if (behind.length > 0)
+      throw new HostFailedError(`not everything lies under ${nameOfKey(planOf(ctx).next)}: ${listed(behind)}`, {
+        code: 'encryption.left-behind',
+        hint: 'Nothing was dropped. Go on with the run to have it written anew; what can not be read is named by `rekey encryption`.',
+      })
+    ctx.log(`all ${covered} values lie as they should`)
+    return { covered }
+  },
+})
+
+/** The proof: an API server that begins with the file alone lists and reads everything. The last master, so that most of the others are asked first. */
+export const restartOne: StepDefinition<Context> = {
+  id: 'restart-one',
+  plan: ctx => `restart the API server of ${ctx.hosts('masters').at(-1)?.name}`,
+  undoneWith: ids.promote,
+  runOnce: true,
+  run: async ctx => {
+    const host = ctx.hosts('masters').at(-1)!
+    await restartComponent(await ctx.on(host), apiServerOn(ctx, host.name), {
+      within: seconds(240),
+      signal: ctx.signal,
+    })
+    await ctx.cluster.apiServerReady(host, { within: seconds(180), signal: ctx.signal })
+    const api = await ctx.cluster.apiOf(host)
+    let read = 0
+    if (await covers(ctx))
+      for await (const { metadata } of api.each('/api/v1/secrets', { metadata: true, signal: ctx.signal })) {
+        if (read >= 50) break
+        await api.get(`/api/v1/namespaces/${metadata.namespace}/secrets/${encodeURIComponent(metadata.name)}`)
+        read++
+      }
+    ctx.log(`the API server of ${host.name} is ready again, and read ${read} Secrets by their names`)
+  },
+}
+
+/** Puts the old key back as one to read with, where it was dropped: as it stands in the file that was kept. */
+export const oldKeyBack: StepDefinition<Context> = {
+  run: async ctx => {
+    const plan = planOf(ctx)
+    const kept = readConfiguration(await ctx.files.readText(keptFileOf(ctx)), keptFileOf(ctx))
+    const { old } = plan
+    const key =
+      old.kind === 'identity'
+        ? old
+        : kept.rules
+            .filter(meant(plan))
+            .flatMap(({ providers }) => providers)
+            .flatMap(one => (one.kind === old.kind ? one.keys.map(own => ({ ...own, kind: old.kind })) : []))
+            .find(({ name }) => name === old.name)!
+    return changed(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
+  },
+}
+
+/** Makes the old key the one that is written with again. */
+export const oldKeyFirst: StepDefinition<Context> = {
+  run: async ctx =>
+    changed(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).old, meant(planOf(ctx))))),
+}

@@ -1,0 +1,54 @@
+// Which resources of an API are kept in etcd by the rules of an EncryptionConfiguration.
+import type { KubernetesApi } from '../kubernetes/api/api.ts'
+
+/** A resource, and where all of it is listed. */
+export interface ApiResource {
+  /** `secrets`, `deployments.apps`. */
+  readonly name: string
+  readonly list: string
+  readonly namespaced: boolean
+}
+
+interface Group {
+  readonly name: string
+  readonly preferredVersion: { readonly groupVersion: string }
+}
+
+interface Listed {
+  readonly name: string
+  readonly namespaced: boolean
+  readonly verbs: readonly string[]
+}
+
+/**
+ * The resources that are meant, each by the version that the API prefers. What another server answers for (metrics) is kept by that one.
+ * @param isMeant by the name of a resource
+ */
+export async function apiResources(
+  api: Pick<KubernetesApi, 'get' | 'list'>,
+  isMeant: (name: string) => boolean,
+): Promise<ApiResource[]> {
+  const [{ groups }, services] = await Promise.all([
+    api.get<{ groups: readonly Group[] }>('/apis'),
+    api.list('/apis/apiregistration.k8s.io/v1/apiservices'),
+  ])
+  const others = new Set(
+    services.filter(({ spec }) => spec?.service).map(({ spec }) => `${spec.group}/${spec.version}`),
+  )
+  const versions = groups.map(({ preferredVersion }) => preferredVersion.groupVersion).filter(one => !others.has(one))
+  const paths = ['/api/v1', ...versions.map(one => `/apis/${one}`)]
+  const found = await Promise.all(
+    paths.map(async path => {
+      const group = path === '/api/v1' ? '' : path.split('/')[2]!
+      const { resources } = await api.get<{ resources: readonly Listed[] }>(path)
+      return resources.flatMap(({ name, namespaced, verbs }) => {
+        const full = group === '' ? name : `${name}.${group}`
+        const isKept = !name.includes('/') && verbs.includes('list') && verbs.includes('patch')
+        // Events of both groups are the same ones, kept as those of the core.
+        if (!isKept || group === 'events.k8s.io' || !isMeant(full)) return []
+        return [{ name: full, list: `${path}/${name}`, namespaced }]
+      })
+    }),
+  )
+  return found.flat()
+}
