@@ -6,7 +6,7 @@ import { foundAt } from '../../kubernetes/api/api.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
-import { providersOf, readConfiguration } from '../configuration.ts'
+import { type EncryptionRule, nameOf, providersOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
 import { reencrypt as rewrite } from '../reencrypt.ts'
@@ -53,13 +53,25 @@ export const addKey: StepDefinition<Context> = {
     changed(await editFile(ctx, (text, where) => addReader(text, where, newKeyOf(ctx), meant(planOf(ctx))))),
   rollback: async ctx => {
     const kept = await ctx.files.readText(keptFileOf(ctx))
-    await editFile(ctx, (_, where) => {
-      readConfiguration(kept, where)
-      return kept
+    await editFile(ctx, (text, where) => {
+      const { rules } = readConfiguration(kept, where)
+      const { next } = planOf(ctx)
+      const stays = next.kind === 'identity' && shapeOf(rules).includes('none')
+      const now = stays ? text : drop(text, where, next, meant(planOf(ctx)))
+      if (shapeOf(readConfiguration(now, where).rules) === shapeOf(rules)) return kept
+      throw new HostFailedError(`${where} was changed by somebody else since this run began`, {
+        code: 'encryption.changed-meanwhile',
+        host: ctx.host.name,
+        hint: `What it was lies at ${keptFileOf(ctx)}: take ${nameOfKey(next)} out of the file yourself, on every master.`,
+      })
     })
     await takenUp(ctx)
   },
 }
+
+/** Which keys a file has, in their order. */
+const shapeOf = (rules: readonly EncryptionRule[]) =>
+  rules.map(({ resources, providers }) => `${resources.join(',')}: ${providers.map(nameOf).join('; ')}`).join('\n')
 
 /** Makes the new key the one that is written with. */
 export const promoteKey: StepDefinition<Context> = {
