@@ -34,9 +34,10 @@ export default playbook({
     play<Context>('Certificates', { hosts: everyMachine, tags: ['certificates'] }, [
       step('Note what goes by the certificates, for the way back', keysets.swapRestarts.undone),
       step('Keep the old CAs and what they signed', keysets.keepOld),
-      step('Keep the old key of tokens, and write the files with the new key to sign', tokens.promoted.prepared),
       step('Issue the certificates of this host, and stage them beside the live files', keysets.issueAndStage),
       step('Verify what is staged: chain, key, names', keysets.verifyIssued),
+      // After that, which takes away whatever the run has staged before.
+      step('Keep the old key of tokens, and write the files with the new key to sign', tokens.promoted.prepared),
     ]),
     // The first API server alone, as a canary.
     play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [

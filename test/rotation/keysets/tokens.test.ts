@@ -478,3 +478,12 @@ test('the cluster’s own CA is refused where any part of a master is no static 
   t.is(t.throws<RekeyError>(on({ etcd: undefined }))?.code, 'keysets.layout')
   t.notThrows(on({}))
 })
+
+test('what a promotion stages of keys of tokens comes after the certificates, whose staging takes away all that was staged before', async t => {
+  const { playbook } = await loadPlaybook('promote-keysets')
+  const ids = playbook.plays.flatMap(({ steps }) => steps.flatMap(one => ('id' in one ? [one.id] : [])))
+  const [certificates, keys] = [keysets.issueAndStage.id ?? '', keysets.tokens.promoted.prepared.id ?? ''].map(id =>
+    ids.indexOf(id),
+  )
+  t.true(certificates! >= 0 && keys! > certificates!, ids.join())
+})
