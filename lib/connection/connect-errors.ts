@@ -95,12 +95,17 @@ export function cannotReach(
   })
 }
 
-/** A host that is connected to, and could not open a way to one of its ports. */
+/** What SSH calls administratively prohibited. */
+const prohibited = 1
+
+/** A host that is connected to, and could not open a way to one of its ports, or may not. */
 export function cannotForward(name: string, address: string, port: number, cause: Error): HostFailedError {
+  const isProhibited = (cause as { reason?: unknown }).reason === prohibited
   return new HostFailedError(
     `${name} could not open a connection to ${address}:${port}: ${foreignWords(cause.message)}`,
     {
-      code: 'connection.forward',
+      code: isProhibited ? 'connection.forward-prohibited' : 'connection.forward',
+      hint: isProhibited ? 'Its sshd does not forward there: AllowTcpForwarding or PermitOpen says so.' : undefined,
       host: name,
       cause,
     },

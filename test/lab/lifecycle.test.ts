@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
 import { leftovers, rekey } from './_lab.ts'
+import { rehearseOperations } from './_operations.ts'
 
 const name = 'life'
 const bin = fileURLToPath(new URL('../../bin/rekey', import.meta.url))
@@ -97,6 +98,10 @@ test.serial('an API that keeps whoever asks it waiting is asked again, and does 
   t.regex(again.stdout, /Wait until the cluster is well/)
   await lab.exec(name, 'm1', ['rm', '/usr/local/sbin/kubectl'])
 })
+
+test.serial('operations do on a machine what they say, nothing the second time, and are undone', t =>
+  rehearseOperations(t, name),
+)
 
 test.serial('a machine that died is started again, and the rest stays as it is', async t => {
   const master = lab.leaderOf(name, 'm1')

@@ -214,8 +214,7 @@ class Channel extends Duplex implements CommandChannel {
         else this.#begin()
         break
       case message.openFailure:
-        reader.number()
-        this.#begin(new Error(`(SSH) Channel open failure: ${foreignWords(reader.bytes().toString('utf8'))}`))
+        this.#begin(notOpened(reader.number(), reader.bytes().toString('utf8')))
         break
       case message.success:
         this.#begin()
@@ -397,6 +396,11 @@ function frame(...parts: Buffer[]): Buffer {
 
 function bytes(content: Buffer): Buffer {
   return Buffer.concat([number(content.length), content])
+}
+
+/** As ssh2 says it. */
+function notOpened(reason: number, words: string): Error {
+  return Object.assign(new Error(`(SSH) Channel open failure: ${foreignWords(words)}`), { reason })
 }
 
 function text(content: string): Buffer {

@@ -140,12 +140,8 @@ function connectHere(host: string, port: number): Promise<Duplex> {
   })
 }
 
-/** The host's sshd forwards nothing at all: waiting would not help. */
-function isRefusedByHost(error: Error): boolean {
-  if (!(error instanceof RekeyError) || !/prohibited/i.test(error.message)) return false
-  Object.assign(error, { hint: "Its sshd forwards nothing (AllowTcpForwarding): wait from here, with from: 'here'." })
-  return true
-}
+/** Waiting would not help. */
+const isRefusedByHost = (error: Error) => error instanceof RekeyError && error.code === 'connection.forward-prohibited'
 
 /** How many are connected to the port on the host, or about to be, or not yet done with. */
 async function connections({ $ }: StepContext, options: WaitForPortOptions): Promise<number> {
