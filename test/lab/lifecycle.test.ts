@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
 import { leftovers, rekey } from './_lab.ts'
-import { rehearseOperations } from './_operations.ts'
+import { rehearseOperations } from './operations/_operations.ts'
 
 const name = 'life'
 const bin = fileURLToPath(new URL('../../bin/rekey', import.meta.url))

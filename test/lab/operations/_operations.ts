@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import * as lab from '../../lib/lab/index.ts'
-import { rehearse } from '../../lib/testing/index.ts'
-import { temporaryFolder } from '../_temporary.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import { rehearse } from '../../../lib/testing/index.ts'
+import { temporaryFolder } from '../../_temporary.ts'
 
 const unit = '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n'
 const key = `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI${'A'.repeat(43)} rk`
