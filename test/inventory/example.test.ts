@@ -1,8 +1,9 @@
-// inventory/example: what we recommend to write loads, and says something about every variable of every playbook.
+// inventory/example: what we recommend to write loads, and says something about every variable of every playbook that goes to hosts.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { loadInventory } from '../../lib/inventory/index.ts'
+import { isForThisMachine } from '../../lib/playbook/host.ts'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { resolveVariables, variableNames } from '../../lib/playbook/variables.ts'
 
@@ -32,6 +33,8 @@ test.serial('it is a cluster of three masters and three nodes, with addresses an
 for (const name of playbooks) {
   test.serial(`its variables fit ${name}, and none of that playbook's is left out`, async t => {
     const { playbook } = await loadPlaybook(join(root, 'playbooks', name))
+    // Such a one takes no inventory, and has its variables from the command line.
+    if (isForThisMachine(playbook.plays)) return t.true(name.startsWith('rotate-kops'))
     // What a run is about is said when it is begun.
     const inventory = await load(variableNames(playbook).includes('keysets') ? ['keysets=front-proxy-ca'] : [])
     const { extraVariables } = inventory
