@@ -2,7 +2,7 @@
 // further doors, by topic, are `rekey/encryption`, `rekey/kops`, `rekey/kubernetes`, `rekey/pki` and `rekey/rotation`.
 export { quote, raw, Secret, secret } from './connection/shell.ts'
 export { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from './errors.ts'
-export { type Backup, fetchFile, freeKilobytes } from './operations/backup.ts'
+export { type Backup, backUpFiles, fetchFile, freeKilobytes } from './operations/backup.ts'
 export { type Copied, type CopiedFile, copy, differingFiles, wouldCopy } from './operations/copy.ts'
 export type { BlockInFileOptions } from './operations/edits/block-in-file.ts'
 export type { LineInFileOptions } from './operations/edits/line-in-file.ts'

@@ -141,7 +141,7 @@ export function metricsOf(text: string, name: string): { labels: Record<string, 
     if (!line.startsWith(name) || !/^[{ ]/.test(line.slice(name.length))) return []
     const [, inBraces = '', value = ''] = /^(?:\{(.*)\})? (\S+)/.exec(line.slice(name.length)) ?? []
     const labels = Object.fromEntries(
-      [...inBraces.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, content]) => [
+      [...inBraces.matchAll(/(?<!\w)(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label, content]) => [
         label!,
         content!.replace(/\\(.)/g, '$1'),
       ]),

@@ -9,7 +9,7 @@ import type { Context, Rotation } from './context.ts'
 type Version = readonly [major: number, minor: number, patch: number]
 
 function versionIn(text: string): { readonly said: string; readonly version: Version } | undefined {
-  const [said, major, minor, patch] = /(\d+)\.(\d+)\.(\d+)(?:-[\w.]+)?/.exec(text) ?? []
+  const [said, major, minor, patch] = /(?<!\d)(\d{1,5})\.(\d{1,5})\.(\d{1,5})(?:-[\w.]+)?/.exec(text) ?? []
   return said === undefined ? undefined : { said, version: [Number(major), Number(minor), Number(patch)] }
 }
 

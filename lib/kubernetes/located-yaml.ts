@@ -87,7 +87,7 @@ function apply(list: unknown[], edit: ListEdit): void {
 
 function asJson(text: string, value: unknown): string {
   const indent = /^\s*\{\r?\n([ \t]+)/.exec(text)?.[1]
-  return `${JSON.stringify(value, null, indent)}${/\s*$/.exec(text)![0]}`
+  return `${JSON.stringify(value, null, indent)}${text.slice(text.trimEnd().length)}`
 }
 
 /** The lines of a block list, an item each, with what stands between them. */

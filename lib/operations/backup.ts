@@ -21,7 +21,7 @@ export interface Backup {
  * Archives paths of a host into a `.tgz` (0600, in a folder 0700), and lists it to see that it can be read.
  * Paths that are not there are left out; throws `HostFailedError` when nothing is left or it can't be read back.
  */
-export async function archive(
+export async function backUpFiles(
   { $, host }: HostSession,
   destination: string,
   paths: readonly string[],

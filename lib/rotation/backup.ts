@@ -9,7 +9,7 @@ import { saveSnapshot } from '../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { backedUp, withoutLinks } from '../kubernetes/components/kept.ts'
 import { backupForm, tokenIn, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
-import { archive, fetchFile } from '../operations/backup.ts'
+import { backUpFiles, fetchFile } from '../operations/backup.ts'
 import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
 import { filesOf, layoutOf, must } from './given/found.ts'
@@ -45,7 +45,7 @@ export function hostsWith<Needs extends OnHost<Variables>>(
   return {
     plan: ctx => `archive ${keptOf(ctx).join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
     run: async ctx => {
-      const saved = await archive(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
+      const saved = await backUpFiles(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
       await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
       ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
       return saved

@@ -11,14 +11,14 @@ const served = { served: true }
 
 /** Steps that write in every way that there is: planned, staged and swapped, as a secret, in an archive. */
 const writing = (etc: string) => `
-import { archive, play, playbook, secret, stageFiles, step, swapFiles, wouldWrite } from API
+import { backUpFiles, play, playbook, secret, stageFiles, step, swapFiles, wouldWrite } from API
 import { z } from ZOD
 const path = name => '${etc}/' + name
 export default playbook({
   name: 'writes', summary: 'Writes files', vars: z.object({ key: z.string(), certificate: z.string() }),
   plays: [play('Write', { hosts: 'masters' }, [
     step('Look', { readOnly: true, run: async ({ files }) => (await files.readText(path('plain.conf'))).length }),
-    step('Back up', { run: ctx => archive(ctx, path('backup/host.tgz'), [path('plain.conf')]) }),
+    step('Back up', { run: ctx => backUpFiles(ctx, path('backup/host.tgz'), [path('plain.conf')]) }),
     step('Write the settings', {
       plan: () => wouldWrite(path('plain.conf'), 'a = 1\\nb = 3\\n'),
       run: ({ files }) => files.write(path('plain.conf'), 'a = 1\\nb = 3\\n'),
@@ -147,7 +147,7 @@ real(
 
 /** A step that copies, with a plan; one that swaps, removes and links; one that writes on another host; a way back. */
 const copying = (folder: string) => `
-import { archive, copy, play, playbook, restoreFiles, secret, stageFiles, step, swapFiles, wouldCopy } from API
+import { backUpFiles, copy, play, playbook, restoreFiles, secret, stageFiles, step, swapFiles, wouldCopy } from API
 import { z } from ZOD
 const path = name => '${folder}/etc/' + name
 const copied = [
@@ -159,7 +159,7 @@ const copied = [
 ]
 const removed = { rename: [], link: [], remove: [path('tls.crt')] }
 export default playbook({ name: 'copies', summary: 'Copies files', vars: z.object({}), plays: [play('Copy', { hosts: 'h1' }, [
-  step('Back up', { plan: () => 'back up', run: ctx => archive(ctx, '${folder}/backup/host.tgz', [path('tls.crt'), path('password')]) }),
+  step('Back up', { plan: () => 'back up', run: ctx => backUpFiles(ctx, '${folder}/backup/host.tgz', [path('tls.crt'), path('password')]) }),
   step('Copy', { plan: ctx => wouldCopy(ctx, copied), run: ctx => copy(ctx, copied).then(() => {}) }),
   step('Remove', { plan: () => 'remove the certificate', run: ctx => swapFiles(ctx, ctx.run, removed),
     rollback: ctx => restoreFiles(ctx, ctx.run, '${folder}/backup/host.tgz', [path('tls.crt'), path('password')]) }),

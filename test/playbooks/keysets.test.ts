@@ -42,7 +42,8 @@ for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
     }
     t.deepEqual(keysetsOf('front-proxy-ca'), ['front-proxy-ca'])
     t.deepEqual(keysetsOf(['front-proxy-ca']), ['front-proxy-ca'])
-    t.regex(String(keysetsOf('kubernetes-ca,service-account')), /^kubernetes-ca can't be rotated gracefully yet/)
+    t.deepEqual(keysetsOf('kubernetes-ca, service-account'), ['kubernetes-ca', 'service-account'])
+    t.regex(String(keysetsOf('kubernetes')), /front-proxy-ca/)
     t.regex(String(keysetsOf()), /say which, by -e keysets=/)
   })
 }

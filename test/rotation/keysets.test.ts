@@ -3,7 +3,7 @@ import { linkSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
-import { archive } from '../../lib/operations/backup.ts'
+import { backUpFiles } from '../../lib/operations/backup.ts'
 import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../lib/pki/certificates/certificate.ts'
 import { bundles } from '../../lib/rotation/keysets/bundles.ts'
@@ -54,7 +54,7 @@ async function hostWith(
   writeFileSync(path, held, { mode: 0o640 })
   const session = await localSession()
   const vars = { backup_directory: join(folder, 'backups'), accept: [], items: [] }
-  await archive(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path])
+  await backUpFiles(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path])
   const state = keyset({ bundles: { m1: { [path]: authorities } } })
   const registered = (step: string) =>
     step === lookStep

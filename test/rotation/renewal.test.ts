@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { startTimesOf } from '../../lib/kubernetes/components/control.ts'
-import { archive } from '../../lib/operations/backup.ts'
+import { backUpFiles } from '../../lib/operations/backup.ts'
 import { certificatesWithin } from '../../lib/pki/certificates/bundle-text.ts'
 import { parseCertificate, verifyChain } from '../../lib/pki/certificates/certificate.ts'
 import { renewal, type restart } from '../../lib/rotation/index.ts'
@@ -107,7 +107,7 @@ test('the new certificate takes the place of the old one wherever that stands, a
   for (const step of [renewal.plan, renewal.sign, renewal.verifyAllLeaves, renewal.stage, renewal.verifyStaged])
     await does(step)
   t.deepEqual(names.map(read), before, 'nothing is in place yet')
-  await archive(ctx, at('kept/r1/host.tgz'), names.map(at))
+  await backUpFiles(ctx, at('kept/r1/host.tgz'), names.map(at))
   await does(renewal.place)
   const [renewed = ''] = certificatesWithin(read('ca.crt'))
   t.true(parseCertificate(renewed).notAfter > parseCertificate(ca).notAfter)

@@ -6,7 +6,7 @@ import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { withoutLinks } from '../../lib/kubernetes/components/kept.ts'
 import { flagsOfWords } from '../../lib/kubernetes/layout/flags.ts'
-import { archive } from '../../lib/operations/backup.ts'
+import { backUpFiles } from '../../lib/operations/backup.ts'
 import { changedAfterSwap, restoreFiles } from '../../lib/operations/restore.ts'
 import type { StepContext } from '../../lib/playbook/model.ts'
 import { restart } from '../../lib/rotation/index.ts'
@@ -33,7 +33,7 @@ test('a controller-manager told by its environment is told what it was, and star
         ? { layout: { host: 'm1', components: { 'kube-controller-manager': manager } } }
         : { specs: [] },
   } as unknown as StepContext<{ backup_directory: string; controller_manager_signs: boolean }>
-  await archive(ctx, join(folder, 'backups/r1/host.tgz'), [environment])
+  await backUpFiles(ctx, join(folder, 'backups/r1/host.tgz'), [environment])
   await restart.controllers.run(ctx)
   // Whatever it was told to sign with is not on its host any more: it would not start.
   t.is(readFileSync(environment, 'utf8').replace(/ +/g, ' '), 'ARGS=" --v=2"\n')
@@ -57,7 +57,7 @@ test('what is named through a folder that is a link is put back where it lies, w
   const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
   const swap = { rename: [named], link: [], remove: [], hashes: { [named]: sha256('new') } }
   for (const kept of [await withoutLinks(session, [named]), [join(folder, 'pki'), join(folder, 'ssl')]]) {
-    await archive(session, saved, kept)
+    await backUpFiles(session, saved, kept)
     writeFileSync(real, 'new')
     t.deepEqual(await changedAfterSwap(session, swap, saved), [])
     await restoreFiles(session, 'r1', saved, [named, real])
@@ -71,7 +71,7 @@ test('a link that led elsewhere when the archive was made is refused before anyt
   for (const name of ['ssl', 'backups']) mkdirSync(join(folder, name))
   const [link, saved] = [join(folder, 'pki'), join(folder, 'backups/a.tgz')]
   symlinkSync(join(folder, 'ssl'), link)
-  await archive(session, saved, [link])
+  await backUpFiles(session, saved, [link])
   rmSync(link)
   mkdirSync(link)
   writeFileSync(join(link, 'ca.crt'), 'new')

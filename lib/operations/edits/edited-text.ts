@@ -31,4 +31,4 @@ export function linesOf(text: string): string[] {
 }
 
 /** A line without its line break. */
-export const bare = (line: string): string => line.replace(/[\r\n]+$/, '')
+export const bare = (line: string): string => line.replace(/(?<![\r\n])[\r\n]+$/, '')

@@ -19,7 +19,7 @@ import {
 } from '../options.ts'
 import { inFolder, type Kept, keepRemoved, runFileScript, undoKept } from './kept.ts'
 import { type Mode, modeBits, modeKind } from './mode.ts'
-import { type AtPath, type Looked, lookAt } from './paths.ts'
+import { type AtPath, type Looked, lookAt, withoutLastSlashes } from './paths.ts'
 
 /** Files, and the archive that holds them. */
 export interface ArchiveOptions {
@@ -69,7 +69,7 @@ export const archive = operation<ArchiveOptions, Archived>({
   name: 'archive',
   check: given => {
     const options = checkedOptions('archive', given, kinds)
-    const all = [options.path].flat().map(one => one.replace(/(?<=.)\/+$/, ''))
+    const all = [options.path].flat().map(one => withoutLastSlashes(one))
     if (all.includes('/')) throw wrongOptions('archive({ path }): / has no folder that it is in')
     if (all.some(one => `${options.dest}/`.startsWith(`${one}/`)))
       throw wrongOptions('archive({ dest }): it must not lie in what is packed')

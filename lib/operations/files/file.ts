@@ -27,7 +27,7 @@ import {
   undoKept,
 } from './kept.ts'
 import { type Mode, modeBits, modeKind, octal } from './mode.ts'
-import { type AtPath, type Looked, lookAt, type Question, type Thing } from './paths.ts'
+import { type AtPath, type Looked, lookAt, type Question, type Thing, withoutLastSlashes } from './paths.ts'
 
 /** Something at a path, as it shall be. */
 export interface FileOptions {
@@ -90,7 +90,7 @@ export const file = operation<FileOptions, FileResult>({
       throw wrongOptions("file({ src }): it goes with state: 'link' or 'hard'")
     if (recurse && state !== undefined && state !== 'directory')
       throw wrongOptions("file({ recurse }): it goes with state: 'directory'")
-    return { ...options, path: options.path.replace(/(?<=.)\/+$/, '') }
+    return { ...options, path: withoutLastSlashes(options.path) }
   },
   look,
   undo: undoKept,

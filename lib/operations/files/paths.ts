@@ -188,3 +188,10 @@ export function foldersAbove(path: string): string[] {
   const parts = path.split('/').filter(Boolean).slice(0, -1)
   return parts.map((_, index) => `/${parts.slice(0, index + 1).join('/')}`)
 }
+
+/** A path without slashes at its end. */
+export function withoutLastSlashes(path: string): string {
+  let end = path.length
+  while (end > 1 && path[end - 1] === '/') end--
+  return path.slice(0, end)
+}

@@ -20,7 +20,7 @@ import {
 } from '../options.ts'
 import { attributeLine, runFileScript } from './kept.ts'
 import { type Mode, modeBits, modeKind } from './mode.ts'
-import { lookAt } from './paths.ts'
+import { lookAt, withoutLastSlashes } from './paths.ts'
 
 /** An archive, and the folder that it is unpacked in. */
 export interface UnarchiveOptions {
@@ -90,7 +90,7 @@ export const unarchive = operation<UnarchiveOptions, Unarchived>({
         'unarchive({ src }): only tar is unpacked',
         'Unpack a zip by the host’s own program: $`unzip …`.',
       )
-    return { ...options, dest: options.dest.replace(/(?<=.)\/+$/, '') }
+    return { ...options, dest: withoutLastSlashes(options.dest) }
   },
   look,
   undo: undoArchives,

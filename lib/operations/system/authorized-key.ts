@@ -155,16 +155,35 @@ function linesOf(content: string): Line[] {
 /** Options may have blanks within quotes, and what looks like a type, too. */
 function keyIn(line: string): Key | undefined {
   if (line.trimStart().startsWith('#')) return undefined
-  const words = [...line.matchAll(/(?:"(?:\\.|[^"\\])*"|[^\s"])+|"/g)]
-  const at = words.findIndex(([word]) => keyTypes.has(word))
-  const [type, blob] = [words[at]?.[0], words[at + 1]?.[0]]
+  const words = partsOf(line, character => /\s/.test(character))
+  const at = words.findIndex(({ text }) => keyTypes.has(text))
+  const [type, blob] = [words[at]?.text, words[at + 1]?.text]
   if (at === -1 || !type || !blob || !/^[A-Za-z0-9+/]+=*$/.test(blob)) return undefined
   const [start, end] = [words[at]!.index, words[at + 1]!.index + blob.length]
   return { options: line.slice(0, start).trim(), type, blob, comment: line.slice(end).trim() }
 }
 
 /** Options in any order are the same. */
-const optionsIn = (options: string) => (options.match(/(?:"(?:\\.|[^"\\])*"|[^,"])+/g) ?? []).sort().join(',')
+const optionsIn = (options: string) =>
+  partsOf(options, character => character === ',')
+    .map(({ text }) => text)
+    .sort()
+    .join(',')
+
+/** What stands between separators, which count for nothing within quotes. */
+function partsOf(line: string, separates: (character: string) => boolean): { text: string; index: number }[] {
+  const parts: { text: string; index: number }[] = []
+  let [start, isQuoted] = [0, false]
+  for (let index = 0; index <= line.length; index++) {
+    const character = line.charAt(index)
+    if (index === line.length || (!isQuoted && separates(character))) {
+      if (index > start) parts.push({ text: line.slice(start, index), index: start })
+      start = index + 1
+    } else if (character === '"') isQuoted = !isQuoted
+    else if (character === '\\' && isQuoted && index + 1 < line.length) index++
+  }
+  return parts
+}
 
 function isSame(one: Key, other: Key): boolean {
   return one.type === other.type && one.comment === other.comment && optionsIn(one.options) === optionsIn(other.options)

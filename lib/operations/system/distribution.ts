@@ -60,5 +60,5 @@ export function distributionOf(release: readonly string[], debian: string): Dist
 
 /** Some say that they have none, by an empty one. */
 function codeName(said: ReadonlyMap<string, string>): string {
-  return said.get('VERSION_CODENAME') ?? /\(([^)]+)\)/.exec(said.get('VERSION') ?? '')?.[1] ?? 'n/a'
+  return said.get('VERSION_CODENAME') ?? /\(([^()]+)\)/.exec(said.get('VERSION') ?? '')?.[1] ?? 'n/a'
 }

@@ -200,11 +200,17 @@ function packageManager(found: readonly string[]): string {
 const unescaped = (text: string) =>
   text.replace(/\\([0-7]{3})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 8)))
 
+const isFigure = (word: string | undefined) => word !== undefined && /^\d+$/.test(word)
+
 function mountsIn(mounts: readonly string[], sizes: readonly string[]): MountFact[] {
   const bySize = new Map(
     sizes.slice(1).flatMap(line => {
-      const [, total, available, mount] = /^.+?\s+\S+\s+(\d+)\s+\d+\s+(\d+)\s+\S+\s+(.+)$/.exec(line) ?? []
-      return mount === undefined ? [] : [[mount, [Number(total) * 1024, Number(available) * 1024]] as const]
+      const words = line.split(/\s+/)
+      // Three figures in a row come behind device and file system, either of which may have blanks in its name.
+      const at = words.findIndex((_, index) => index > 1 && words.slice(index, index + 3).every(isFigure))
+      const mount = words.slice(at + 4).join(' ')
+      if (at === -1 || mount === '') return []
+      return [[mount, [Number(words[at]) * 1024, Number(words[at + 2]) * 1024]] as const]
     }),
   )
   return mounts.flatMap(line => {

@@ -171,7 +171,7 @@ function kernelNames(ip: string): string[] {
   const bytesOf4 = (text: string) => text.split('.').map(Number)
   if (isIP(ip) === 4) return [swapped(bytesOf4(ip)), `0000000000000000FFFF0000${swapped(bytesOf4(ip))}`]
   const [head = '', tail] = ip
-    .replace(/[\d.]+$/, end => {
+    .replace(/(?<![\d.])[\d.]+$/, end => {
       if (!end.includes('.')) return end
       const [a, b, c, d] = bytesOf4(end) as [number, number, number, number]
       return `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`

@@ -24,26 +24,14 @@ import { apiServerHosts, layoutOf, type Plan, planStep, readingOf } from '../giv
 import { etcdHosts, isMaster, masters } from '../given/hosts.ts'
 import { machinesFound } from '../preflight.ts'
 
-/** The keysets that can be rotated gracefully so far. */
-const supported: readonly KeysetName[] = ['etcd-ca', 'front-proxy-ca', 'kubernetes-ca', 'service-account']
-
-const wanted = `say which, by -e keysets=${supported.join(',')}`
+const wanted = `say which, by -e keysets=${keysetNames.join(',')}`
 
 export const variables = {
   /** Which keysets: a list, or names with commas between them. */
-  keysets: z
-    .preprocess(
-      value => (typeof value === 'string' ? value.split(',').map(name => name.trim()) : value),
-      z.array(z.enum(keysetNames), { error: wanted }).min(1, wanted),
-    )
-    .superRefine((names, { addIssue }) => {
-      const others = names.filter(name => !supported.includes(name))
-      if (others.length === 0) return
-      addIssue({
-        code: 'custom',
-        message: `${others.join(' and ')} can't be rotated gracefully yet: rotate-ca replaces it the hard way; ${wanted}`,
-      })
-    }),
+  keysets: z.preprocess(
+    value => (typeof value === 'string' ? value.split(',').map(name => name.trim()) : value),
+    z.array(z.enum(keysetNames), { error: wanted }).min(1, wanted),
+  ),
 }
 
 export type Variables = z.output<z.ZodObject<typeof variables>>

@@ -6,7 +6,7 @@ import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { tokenFilesOfAuthorities } from '../../../lib/kubernetes/layout/authorities.ts'
 import type { ComponentName, FileRole } from '../../../lib/kubernetes/layout/host-layout.ts'
-import { archive } from '../../../lib/operations/backup.ts'
+import { backUpFiles } from '../../../lib/operations/backup.ts'
 import { readingStep } from '../../../lib/rotation/given/found.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { isBorrowed, ownFiles, ownFilesChange } from '../../../lib/rotation/keysets/tokens/own-files.ts'
@@ -56,7 +56,7 @@ test('they get them beside the CA’s, by flags in a file of the environment; wh
   )
   const [made] = keysIn(another!.pem, 'next')
   const backup_directory = join(folder, 'backups')
-  await archive(session, join(backup_directory, 'run-1', 'host.tgz'), [ssl, environment])
+  await backUpFiles(session, join(backup_directory, 'run-1', 'host.tgz'), [ssl, environment])
   const host = { name: 'm1', groups: ['masters'] }
   const state = { name: 'service-account', items: [], files: {}, uses: [], unread: [] }
   const publicKey = (await import('node:crypto'))

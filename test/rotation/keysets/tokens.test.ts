@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
-import { archive } from '../../../lib/operations/backup.ts'
+import { backUpFiles } from '../../../lib/operations/backup.ts'
 import { digestOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { loadPlaybook } from '../../../lib/playbook/load.ts'
 import { type HostSession, type StepDefinition, Unchanged } from '../../../lib/playbook/model.ts'
@@ -119,7 +119,7 @@ async function master(...items: Key[]) {
   writeFileSync(signing, old.privateKey, { mode: 0o600 })
   const session = await localSession()
   const backup_directory = join(folder, 'backups')
-  await archive(session, join(backup_directory, 'run-1', 'host.tgz'), [verifying, signing])
+  await backUpFiles(session, join(backup_directory, 'run-1', 'host.tgz'), [verifying, signing])
   const component = 'kube-apiserver' as const
   const files = [
     { component, path: verifying, signs: false, keys: [old.key] },
