@@ -20,6 +20,8 @@ export interface Made {
   /** Milliseconds of gaps of the API. */
   readonly gaps?: readonly number[]
   readonly title?: (step: number) => string
+  /** Ids of the first steps, where they are to be those of a rotation. */
+  readonly ids?: readonly string[]
 }
 
 export const began = Date.UTC(2026, 0, 2, 3, 4, 5)
@@ -36,13 +38,13 @@ function numbers(seed: number): () => number {
 /** Writes the folder of a run of some steps on some hosts in lockstep, and returns it. */
 export function madeRun(made: Made): string {
   const { hosts, steps, failing = [], inventory = 'production', slowness = 1, printed = [], registered = [] } = made
-  const { gaps = [], title = (step: number) => `${verbs[step % verbs.length]} (${step + 1})` } = made
+  const { gaps = [], ids = [], title = (step: number) => `${verbs[step % verbs.length]} (${step + 1})` } = made
   const folder = join(temporaryFolder('made'), `20260102-030405-replace-${inventory}-0001`)
   const run = folder.split('/').at(-1)!
   const random = numbers(7)
   const perPlay = 5
   const planned = Array.from({ length: steps }, (_, index) => ({
-    id: `step-${index}`,
+    id: ids[index] ?? `step-${index}`,
     title: title(index),
     runOnce: false,
   }))

@@ -28,10 +28,18 @@ const written = async (name: string, run: string, against?: string) => {
 
 const hostsOf = (count: number, name: string) =>
   Array.from({ length: count }, (_, index) => `${name}-${String(index + 1).padStart(3, '0')}.example.com`)
+const idsOfStaging = ['read-the-certificates', 'back-up', 'issue', 'verify-what-is-staged', 'swap-certificates']
 const few = async () =>
   madeRun({
     registered: await certificates(['m1', 'm2', 'm3', 'n1', 'n2']),
-    ...{ hosts: ['m1', 'm2', 'm3', 'n1', 'n2'], steps: 14, failing: ['m3'], gaps: [900, 2_500], slowness: 2 },
+    ...{
+      hosts: ['m1', 'm2', 'm3', 'n1', 'n2'],
+      steps: 14,
+      ids: idsOfStaging,
+      failing: ['m3'],
+      gaps: [900, 2_500],
+      slowness: 2,
+    },
     printed: ['starting', `a line that does not end: ${'x'.repeat(400)}`, 'fatal: address already in use'],
   })
 const many = () =>
@@ -50,10 +58,13 @@ async function certificates(hosts: readonly string[]): Promise<object[]> {
   const of = async (step: string, host: string, ca: typeof old) => {
     const name = `CN=system:node:${host}, O=system:nodes`
     const { pem } = await issue({ name, issuer: ca })
-    const value = { '/etc/kubernetes/pki/ca.crt': ca?.pem, '/var/lib/kubelet/pki/kubelet-client-current.pem': pem }
-    return { step, host, format: 2, value }
+    const certificates = {
+      '/etc/kubernetes/pki/ca.crt': ca?.pem,
+      '/var/lib/kubelet/pki/kubelet-client-current.pem': pem,
+    }
+    return { step, host, format: 2, value: { certificates } }
   }
-  const both = hosts.flatMap(host => [of('step-0', host, old), of('step-3', host, next)])
+  const both = hosts.flatMap(host => [of(idsOfStaging[0]!, host, old), of(idsOfStaging[3]!, host, next)])
   return (await Promise.all(both)).sort((a, b) => (a.step < b.step ? -1 : 1))
 }
 

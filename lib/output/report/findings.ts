@@ -1,9 +1,10 @@
 // What the run found and told: the playbook's own report, gates and checks, certificates before and after, notices.
 import { names } from '../../playbook/host.ts'
+import type { Progress, RunHistory } from '../../run/journal/history.ts'
 import { curves } from './curves.ts'
 import { type Content, html } from './html.ts'
 import { facts, folded, table } from './page.ts'
-import { changesIn, type Facts } from './story/certificates.ts'
+import { changesIn, type Facts, type Placed } from './story/certificates.ts'
 import type { RunStory } from './story/folder.ts'
 import type { Part, PlayStory, Span, StepStory } from './story/model.ts'
 import { clockOf, count, countsOf, mark, rankOf, tookOf, worstOf } from './words.ts'
@@ -104,33 +105,44 @@ function foundOn(span: Span, play: PlayStory, story: RunStory): string {
 
 /** Certificates of files as they were found, and as they are after it. */
 export function certificates({ sightings, history, parts }: RunStory): Content {
-  const changes = changesIn(sightings)
+  const changes = changesIn(sightings, (steps, host) => placedOf(history, steps, host))
   if (changes.length === 0) return ''
   const titles = new Map(
     parts.flatMap(({ plays }) => plays.flatMap(({ steps }) => steps.map(one => [one.id, one.title]))),
   )
   const [replaced, same] = [changes.filter(isReplaced), changes.filter(one => !isReplaced(one))]
-  const rows = replaced.map(({ name, hosts, before, after, afterStep = '' }) => [
+  const rows = replaced.map(({ name, hosts, before, after, afterStep = '', came = 'placed' }) => [
     html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
     before.length > 0 ? before.map(one => factsOf(one, hosts)) : html`<span class="soft">not there</span>`,
-    html`${after.map(one => factsOf(one, hosts))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>`,
+    html`${after.map(one => factsOf(one, hosts))}<span class="soft small">by ‘${titles.get(afterStep) ?? afterStep}’</span>${came !== 'placed' && html`\n${mark('unknown', notPlaced[came])}`}`,
   ])
   const sameRows = same.map(({ name, hosts, before }) => [
     html`<span class="mono">${name}</span>\n<span class="soft small">${names(hosts)}</span>`,
     before.length > 0 ? before.map(one => factsOf(one, hosts)) : html`<span class="soft">not there</span>`,
   ])
   const undone = history.latest.mode === 'rollback'
-  const hasChanged = [...history.milestones.keys()].some(name => name.endsWith('first change'))
-  const told = undone
+  const told = undone && rows.length > 0
     ? 'The run was undone: what stands under “after” was put back to what stands under “before”, as far as the way back went.'
-    : hasChanged
-      ? ''
-      : 'Nothing was changed yet: what stands under “after” was made, and lies ready at most.'
+    : ''
   return html`<div class="files">${told !== '' && html`<p>${told}</p>`}
 ${rows.length > 0 ? table(['File', 'Before', 'After'], rows.slice(0, mostRows)) : html`<p class="soft">No step told of other certificates in place of those that were found.</p>`}
 ${rows.length > mostRows && folded(`${rows.length - mostRows} more`, table(['File', 'Before', 'After'], rows.slice(mostRows, 500)))}
 ${sameRows.length > 0 && folded(`${count(sameRows.length, 'file')} of which nothing else was told`, table(['File', 'Found'], sameRows.slice(0, 300)))}</div>`
 }
+
+const notPlaced = {
+  staged: 'staged, not put in place',
+  unknown: 'staged: whether it is in place is not known',
+} as const
+
+/** Whether one of some steps has put in place what lay ready on a host. */
+function placedOf({ progress }: RunHistory, steps: readonly string[], host: string): Placed {
+  const went = steps.flatMap(step => progress.get(step)?.get(host) ?? [])
+  if (went.some(one => one === 'changed' || one === 'ok')) return 'placed'
+  return went.every(one => notBegun.includes(one)) ? 'staged' : 'unknown'
+}
+
+const notBegun: readonly Progress[] = ['skipped', 'declined', 'waiting', 'would change', 'would run']
 
 const isReplaced = ({ before, after }: { readonly before: readonly Facts[]; readonly after: readonly Facts[] }) =>
   after.length > 0 && JSON.stringify(before) !== JSON.stringify(after)
