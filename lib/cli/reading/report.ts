@@ -1,13 +1,11 @@
 // `rekey report`: a run as one HTML file.
-import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { Command } from 'commander'
-import { RekeyError } from '../../errors.ts'
 import { give, say } from '../../output/print.ts'
 import { htmlReport } from '../../output/report/index.ts'
 import { runsDirectory } from '../../run/folder/folder.ts'
 import { findRun } from '../../run/journal/history.ts'
+import { requireFree, writeOwnFile } from '../options/own-file.ts'
 
 interface ReportOptions {
   output?: string
@@ -29,37 +27,15 @@ export function reportCommand(): Command {
     .action(async (reference: string, { output, against }: ReportOptions) => {
       const folder = findRun(reference, runsDirectory())
       const other = against === undefined ? undefined : findRun(against, runsDirectory())
+      const file = resolve(output ?? `${basename(folder)}.html`)
+      if (output !== '-') requireFree(file, true)
       const page = await htmlReport({ folder, against: other, now: Date.now() })
       if (output === '-') {
         give(page)
         return
       }
-      const file = resolve(output ?? `${basename(folder)}.html`)
-      write(file, page)
+      // For its owner only, as the folder is that it was made from.
+      writeOwnFile(file, page, 'another')
       say(file)
     })
-}
-
-/** For its owner only, as the folder is that it was made from; whoever reads it meanwhile has the old one or the new one. */
-function write(file: string, text: string): void {
-  const beside = join(dirname(file), `.${basename(file).slice(0, 200)}.${randomBytes(4).toString('hex')}`)
-  try {
-    const descriptor = openSync(beside, 'wx', 0o600)
-    try {
-      const bytes = Buffer.from(text)
-      // A disk that is nearly full takes the beginning.
-      for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written)
-      fsyncSync(descriptor)
-    } finally {
-      closeSync(descriptor)
-    }
-    renameSync(beside, file)
-  } catch (cause) {
-    rmSync(beside, { force: true })
-    throw new RekeyError(`the report can't be written to ${file}: ${(cause as Error).message}`, {
-      code: 'output.report',
-      hint: 'Name a file that can be written, in a folder that is there, with --output.',
-      cause,
-    })
-  }
 }

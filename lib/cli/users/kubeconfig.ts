@@ -9,10 +9,10 @@ import { parseCertificate } from '../../pki/certificates/certificate.ts'
 import { parseDuration } from '../../playbook/duration.ts'
 import { type ConnectionOptions, withConnectionOptions } from '../options/connection.ts'
 import { type InventoryOptions, withInventoryOptions } from '../options/inventory.ts'
+import { readOwnFile, requireFree, writeOwnFile } from '../options/own-file.ts'
 import { settable } from '../options/settable.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { type Reading, reading } from '../reading/cluster.ts'
-import { readOwnFile, requireFree, writeOwnFile } from './own-file.ts'
 import { type Administrator, asAdministrator, type FoundAccess, issueTo, knownOn, lookAtAccess } from './user-access.ts'
 
 interface KubeconfigOptions extends InventoryOptions, Omit<ConnectionOptions, 'user'> {

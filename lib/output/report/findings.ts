@@ -31,7 +31,7 @@ export function reports(parts: readonly Part[]): Content {
   })
 }
 
-/** Whether a play decides whether something may begin, or looks whether it is as it should: by its tags, or, of older runs, by its title. */
+/** Whether a play decides whether something may begin, or looks whether it is as it should: by its tags, or by its title: plays need no tags, and older runs have none. */
 export function isGate({ title, tags }: PlayStory): boolean {
   return (
     /\?$/.test(title) ||
@@ -48,22 +48,46 @@ export function gates(story: RunStory): Content {
       .map(play => ({ play, started })),
   )
   return all.map(({ play, started }) => {
-    const done = play.steps.filter(({ spans }) => spans.length > 0)
-    const worst = worstOf(done.flatMap(({ spans }) => spans)) ?? 'skipped'
-    const passed = rankOf(worst) < 2 ? mark(worst, 'not passed') : mark('ok', 'passed')
-    const rows = done.map(step => [
-      step.title,
-      html`${mark(worstOf(step.spans) ?? 'skipped', countsOf(step.spans))}`,
-      found(step, play, story),
-    ])
-    return html`<h3>${play.title}${modes[started.mode]} ${passed}</h3><div class="gates">${table(['What was looked at', 'Outcome', 'What it found'], rows)}</div>`
+    const own = play.steps.filter(step => step.spans.length > 0 || isDue(step))
+    const rows = own.map(step => [step.title, howItWent(step), found(step, play, story)])
+    return html`<h3>${play.title}${modes[started.mode]} ${verdictOf(play, story.history)}</h3><div class="gates">${table(['What was looked at', 'Outcome', 'What it found'], rows)}</div>`
   })
 }
+
+/** Whether a step comes by itself, on every host of its play. */
+const isDue = ({ section }: StepStory) => section === undefined || section === 'always'
+
+function howItWent({ spans, earlier }: StepStory): Content {
+  const worst = worstOf(spans)
+  if (worst !== undefined) return mark(worst, countsOf(spans))
+  return html`<span class="soft">${earlier.length > 0 ? 'done before' : 'not begun'}</span>`
+}
+
+/** A gate is passed by nothing but what each step of it saw on every server that it was to look at. */
+function verdictOf({ steps, hosts }: PlayStory, { progress }: RunHistory): Content {
+  const outcomes = steps.flatMap(({ spans }) => spans.map(({ outcome }) => outcome))
+  const bad = outcomes.filter(one => rankOf(one) < 2 && !notEnded.includes(one)).sort((a, b) => rankOf(a) - rankOf(b))
+  if (bad[0] !== undefined) return mark(bad[0], 'not passed')
+  if (outcomes.some(one => notEnded.includes(one))) return mark('begun', 'not ended')
+  if (outcomes.some(one => notAsked.includes(one))) return mark('unknown', 'not asked')
+  let asked = 0
+  for (const step of steps.filter(isDue)) {
+    const went = new Map(step.earlier.map(host => [host, progress.get(step.id)?.get(host)]))
+    for (const { host, outcome } of step.spans) went.set(host, outcome)
+    asked += [...went.values()].filter(one => one === 'ok' || one === 'changed').length
+    if (step.runOnce ? went.size === 0 : hosts.some(host => !went.has(host))) return mark('begun', 'not ended')
+  }
+  return asked > 0 ? mark('ok', 'passed') : mark('unknown', 'not asked')
+}
+
+const notEnded: readonly Progress[] = ['begun', 'unknown', 'cancelled']
+const notAsked: readonly Progress[] = ['would change', 'would run', 'declined', 'waiting']
 
 /** What a step said, printed and returned: the same on several hosts once. */
 function found(step: StepStory, play: PlayStory, story: RunStory): Content {
   const alike = Map.groupBy(step.spans.slice(0, 40), span => foundOn(span, play, story))
   const told = [...alike].filter(([text]) => text !== '')
+  if (step.spans.length === 0) return ''
   if (told.length === 0) return html`<span class="soft">nothing</span>`
   const shown = told.slice(0, mostHosts).map(([text, spans]) => said(text, spans, told.length === 1 && step.runOnce))
   const rest = told.slice(mostHosts)
@@ -121,9 +145,10 @@ export function certificates({ sightings, history, parts }: RunStory): Content {
     before.length > 0 ? before.map(one => factsOf(one, hosts)) : html`<span class="soft">not there</span>`,
   ])
   const undone = history.latest.mode === 'rollback'
-  const told = undone && rows.length > 0
-    ? 'The run was undone: what stands under “after” was put back to what stands under “before”, as far as the way back went.'
-    : ''
+  const told =
+    undone && rows.length > 0
+      ? 'The run was undone: what stands under “after” was put back to what stands under “before”, as far as the way back went.'
+      : ''
   return html`<div class="files">${told !== '' && html`<p>${told}</p>`}
 ${rows.length > 0 ? table(['File', 'Before', 'After'], rows.slice(0, mostRows)) : html`<p class="soft">No step told of other certificates in place of those that were found.</p>`}
 ${rows.length > mostRows && folded(`${rows.length - mostRows} more`, table(['File', 'Before', 'After'], rows.slice(mostRows, 500)))}

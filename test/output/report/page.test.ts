@@ -1,9 +1,11 @@
 // What the HTML report says of runs: how they came to an end, what waited for what, what was found, and nothing that is secret or would run.
 import { ok } from 'node:assert'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
+import { reportCommand } from '../../../lib/cli/reading/report.ts'
 import { RekeyError } from '../../../lib/errors.ts'
 import { escaped, html } from '../../../lib/output/report/html.ts'
 import { htmlReport } from '../../../lib/output/report/index.ts'
@@ -242,6 +244,38 @@ test('gates tell what they found, the same on several hosts once', async t => {
     textOf(await pageOf(folder)),
     /May it begin\? ✔ passed .* Back up keys and configuration \(2\) [^A-Z]* h1, h2: behind: nothing h3: behind: - kubelet/,
   )
+})
+
+test('a gate is passed only if each of its steps was asked on every host', async t => {
+  const verdictOf = async (shape: Parameters<typeof recorded>[0], cut?: (event: RunEvent) => boolean) => {
+    const [started, ...rest] = recorded(shape).filter(one => cut?.(one) ?? true)
+    const { plays, ...told } = started as Extract<RunEvent, { kind: 'run.started' }>
+    const tagged = plays.map((play, index) => (index === 0 ? { ...play, tags: ['gate'] } : play))
+    const page = textOf(await pageOf(folderOf([{ ...told, plays: tagged }, ...rest])))
+    return /found Both (.*?) What was looked at/.exec(page)?.[1]
+  }
+  const all = (went: object) => ({ went: () => went })
+  t.is(await verdictOf({}), '✔ passed')
+  t.is(await verdictOf(all({ outcome: 'skipped' })), '? not asked')
+  t.is(await verdictOf({ went: (_, step) => (step === 'First' ? { outcome: 'skipped' } : {}) }), '✔ passed')
+  t.is(await verdictOf({ check: true, ...all({ outcome: 'skipped', predicted: 'run' }) }), '? not asked')
+  t.is(await verdictOf({ stopsAfter: 'First', outcome: 'interrupted' }), '? not ended')
+  t.is(await verdictOf({}, one => !('host' in one && one.host === 'h2' && one.step === 'second')), '? not ended')
+  t.is(await verdictOf({ went: (_, step) => (step === 'First' ? { earlier: true, outcome: 'ok' } : {}) }), '✔ passed')
+  t.is(await verdictOf({ went: host => ({ outcome: host === 'h2' ? 'failed' : 'ok' }) }), '✖ not passed')
+})
+
+test('it is not written over what is no file, such as a pipe or a device', async t => {
+  const folder = temporaryFolder('report')
+  execFileSync('mkfifo', [join(folder, 'pipe')])
+  symlinkSync('/dev/null', join(folder, 'null'))
+  for (const name of ['pipe', 'null'])
+    await t.throwsAsync(reportCommand().parseAsync([folderOf(failed), '-o', join(folder, name)], { from: 'user' }), {
+      code: 'cli.file',
+      message: /is no regular file$/,
+    })
+  t.true(lstatSync(join(folder, 'pipe')).isFIFO())
+  t.true(lstatSync(join(folder, 'null')).isSymbolicLink())
 })
 
 test('the reason of a gap is free text, and searched for secrets as all of it', t => {

@@ -67,7 +67,8 @@ export function writeOwnFile(path: string, text: string, over: Over): boolean {
 function writeNew(path: string, text: string, like?: Stats): void {
   const file = openSync(path, 'wx', 0o600 & (like?.mode ?? 0o600))
   try {
-    writeFileSync(file, text)
+    // Else a machine that loses its power has a file with nothing in it.
+    writeFileSync(file, text, { flush: true })
     if (!like) return
     const { uid, gid } = fstatSync(file)
     if (uid !== like.uid || gid !== like.gid) fchownSync(file, like.uid, like.gid)
@@ -93,4 +94,7 @@ function regular(path: string): string {
 }
 
 const cannot = (path: string, what: string, cause: unknown) =>
-  new RekeyError(`${path} can't be ${what} (${(cause as NodeJS.ErrnoException).code})`, { code: 'cli.file', cause })
+  new RekeyError(`${path} can't be ${what} (${(cause as NodeJS.ErrnoException).code})`, {
+    ...{ code: 'cli.file', cause },
+    ...(what === 'written' && { hint: 'Name a file that can be written, in a folder that is there.' }),
+  })
