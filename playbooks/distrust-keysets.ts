@@ -16,6 +16,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      ...keysets.etcdIsWhole,
       step('See whether the API may be away, where it must be', stages.distrustRestarts.mayBeAway),
       step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
       step('See that nobody holds a token of the old key', tokens.nobodyHoldsTheOld),

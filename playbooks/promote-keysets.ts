@@ -16,6 +16,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      ...keysets.etcdIsWhole,
       step('See whether the API may be away, where it must be', keysets.swapRestarts.mayBeAway),
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),

@@ -16,6 +16,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      ...keysets.etcdIsWhole,
       step('See that no other rotation of these keysets rests', stages.mayStage),
       step('See that API servers go by files of keys for tokens', tokens.verifiable),
       step('See whether the API may be away, where it must be', stages.stageRestarts.mayBeAway),

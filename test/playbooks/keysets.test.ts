@@ -48,6 +48,21 @@ for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
   })
 }
 
+for (const name of ['stage', 'promote', 'distrust']) {
+  test(`${name}-keysets asks who is a member of etcd before it changes anything, where its CA is chosen, once`, async t => {
+    const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))
+    const steps = playbook.plays.flatMap(play => stepsOf(play))
+    const asked = steps.filter(({ title }) => /^Check (the members of )?etcd/.test(title))
+    t.is(asked.length, 2)
+    for (const one of asked) {
+      t.true(steps.indexOf(one) < steps.findIndex(({ readOnly }) => !readOnly))
+      t.true(one.remember, 'a run that is gone on with may be restarting one')
+      const isAsked = (...keysets: string[]) => one.when?.({ vars: { keysets } } as never)
+      t.deepEqual([isAsked('kubernetes-ca', 'etcd-ca'), isAsked('front-proxy-ca')], [true, false])
+    }
+  })
+}
+
 for (const name of ['stage', 'promote', 'distrust', 'trust']) {
   test(`${name}-keysets asks whether the only API server may be away before it changes anything`, async t => {
     const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}-keysets.ts`))

@@ -1,7 +1,7 @@
 // How every stage begins: the variables that it takes, what it holds in memory; each host looked at, the keysets read, what a stage changes
 // backed up, the API asked from here on.
 import type { z } from 'zod'
-import { type Play, play, type RunContext, type StepContext, step } from '../../playbook/model.ts'
+import { type Play, play, type RunContext, type StepContext, type StepDefinition, step } from '../../playbook/model.ts'
 import * as drift from '../as-found/drift.ts'
 import * as extra from '../as-found/extra.ts'
 import * as authorities from '../authorities.ts'
@@ -66,6 +66,19 @@ export const lookAround: readonly Play<Context>[] = [
     step('Look for second names of the files that change', oneNameEach),
     step('Note which servers know the clients of these CAs', noteUnknowing),
   ]),
+]
+
+/** A check of etcd for runs about its CA. Remembered: a run that is gone on with may find a member that it was restarting. */
+const ofEtcd = (check: StepDefinition<Context>): StepDefinition<Context> => ({
+  ...check,
+  remember: true,
+  when: ctx => chosen.chosenAuthorities(ctx).includes('etcd'),
+})
+
+/** Of runs about etcd's CA: all members are well, and in the inventory. One that is not would go by the old CA alone. */
+export const etcdIsWhole = [
+  step('Check etcd, where this is about its CA', ofEtcd(preflight.checkEtcd)),
+  step('Check the members of etcd, where this is about its CA', ofEtcd(preflight.checkEtcdMembers)),
 ]
 
 /** The play that begins to ask the API as its users do. */

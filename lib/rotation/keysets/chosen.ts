@@ -128,8 +128,17 @@ function refuseShared(
   }
 }
 
-/** Fails where members of etcd, or the API servers that ask them, run as none was seen to come through it. */
+/** Fails where members of etcd, or the API servers that ask them, run as none was seen to come through it, or no member is known. */
 export function refuseUntried(ctx: OnCluster): void {
+  if (etcdHosts(ctx).length === 0) {
+    throw new HostFailedError(
+      'etcd-ca can be rotated gracefully where the inventory has the hosts of etcd, and it has none',
+      {
+        code: 'keysets.layout',
+        hint: 'Where etcd is somebody else’s, its CA is theirs to rotate; otherwise say who has a member: docs/from-ansible.md.',
+      },
+    )
+  }
   const others = [
     ...etcdHosts(ctx).filter(host => isUntried(ctx, 'etcd', host.name) || isUnitBesideStaticPod(ctx, host)),
     ...apiServerHosts(ctx).filter(({ name }) => isUntried(ctx, 'kube-apiserver', name)),

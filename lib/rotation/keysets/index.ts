@@ -1,5 +1,13 @@
 // Keysets rotated gracefully: staged, promoted, distrusted, and trusted again. What each stage is made of, for its playbook.
-export { beginning, type Context, lookAround, openServices, type Services, variables } from './beginning.ts'
+export {
+  beginning,
+  type Context,
+  etcdIsWhole,
+  lookAround,
+  openServices,
+  type Services,
+  variables,
+} from './beginning.ts'
 export * as cluster from './cluster/index.ts'
 export { makeStaged, promote } from './issuers.ts'
 export {

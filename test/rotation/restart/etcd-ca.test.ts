@@ -17,7 +17,8 @@ import { issue } from '../../pki/certificates/_certificates.ts'
 test('members and API servers that nobody has tried it with are refused by name; those that were seen to come through it are not, wherever they run', t => {
   const context = (component: string, run: object, groups: readonly string[]) => {
     const host = { name: 'e1', groups }
-    const layout = { host: 'e1', components: { [component]: { component, runs: run } } }
+    const etcd = { component: 'etcd', runs: staticPod('/m/etcd.yaml') }
+    const layout = { host: 'e1', components: { etcd, [component]: { component, runs: run } } }
     return {
       hosts: (pattern: string) => [host].filter(one => one.groups.includes(pattern)),
       registered: () => ({ layout }),
@@ -25,12 +26,14 @@ test('members and API servers that nobody has tried it with are refused by name;
   }
   for (const run of [staticPod('/m/etcd.yaml'), unit('etcd')])
     t.notThrows(() => refuseUntried(context('etcd', run, ['etcd'])))
-  t.notThrows(() => refuseUntried(context('kube-apiserver', staticPod('/m/kube-apiserver.yaml'), ['masters'])))
+  t.notThrows(() => refuseUntried(context('kube-apiserver', staticPod('/m/kube-apiserver.yaml'), ['masters', 'etcd'])))
   for (const ctx of [
     context('etcd', { kind: 'pod' }, ['etcd']),
-    context('kube-apiserver', unit('kube-apiserver'), ['masters']),
+    context('kube-apiserver', unit('kube-apiserver'), ['masters', 'etcd']),
   ])
     t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })
+  const ofOthers = context('kube-apiserver', staticPod('/m/kube-apiserver.yaml'), ['masters'])
+  t.throws(() => refuseUntried(ofOthers), { code: 'keysets.layout', message: /the hosts of etcd, and it has none$/ })
 })
 
 /** A context of this machine as the host. */
