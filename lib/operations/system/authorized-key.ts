@@ -1,11 +1,7 @@
 // `authorizedKey`: who may log in to an account by which keys. What else is in the file stays as it is.
-import { createHash } from 'node:crypto'
-import { writeScript } from '../../connection/files.ts'
-import { quote, raw } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
-import type { HostSession } from '../../playbook/model.ts'
 import { operation } from '../operation.ts'
 import { absolutePath, checkedOptions, type Kinds, oneOf, text, truth, wrongOptions } from '../options.ts'
+import { accountName, isManaged, type Kept, lookAt, readKept, takeBack, write } from './authorized-key-file.ts'
 
 /** Keys of an account, as they shall be. */
 export interface AuthorizedKeyOptions {
@@ -22,9 +18,15 @@ export interface AuthorizedKeyOptions {
   readonly comment?: string
   /** No other key is left in the file, and nothing else. */
   readonly exclusive?: boolean
-  /** Whether the file's folder is made and given to the account (0700): it is where nothing is said. */
+  /**
+   * Whether the file's folder is made for the account, and is 0700: it is where neither this nor `path` is said. A folder that is there must be
+   * the account's own: nobody's folder is given away.
+   */
   readonly manageDir?: boolean
-  /** Where the file is a link, what that leads to is changed, instead of the link. */
+  /**
+   * Where the file is a link that only root, or who runs this, can have laid, what that leads to is changed, and stays whose it is. Any other
+   * link is refused.
+   */
   readonly follow?: boolean
 }
 
@@ -43,25 +45,6 @@ interface Key {
   readonly comment: string
 }
 
-/** A file as it is. */
-interface Found {
-  readonly path: string
-  readonly owner: string
-  /** Missing where there is none. */
-  readonly content?: string
-  /** Mode, number of user and of group; missing where there is none. */
-  readonly file?: string
-  readonly folder?: string
-}
-
-/** For the way back. */
-interface Kept extends Found {
-  readonly user: string
-  readonly after: string
-  /** Whether its folder may have been made or given to the account. */
-  readonly folderTouched: boolean
-}
-
 /** Makes the keys of accounts be as they shall be. */
 export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
   name: 'authorizedKey',
@@ -76,8 +59,9 @@ export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
       const before = files.get(one.path)?.after ?? one.content ?? ''
       const after = contentFor(options, before)
       if (after === before) continue
-      const { user, manageDir = true } = options
-      files.set(one.path, { ...one, ...files.get(one.path), user, after, folderTouched: manageDir })
+      const { user, path, manageDir } = options
+      const managed = isManaged(context, one, manageDir, path !== undefined)
+      files.set(one.path, { ...one, ...files.get(one.path), user, after, managed })
       would.push(`${options.state === 'absent' ? 'take keys of' : 'let keys in to'} ${user}: write ${one.path}`)
     }
     const due = [...files.values()]
@@ -96,20 +80,20 @@ export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
       },
     }
   },
-  undo: async (session, kept: readonly Kept[]) => {
-    for (const one of kept) await takeBack(session, one)
+  undo: async (session, kept: never) => {
+    for (const one of readKept(kept)) await takeBack(session, one)
   },
 })
 
 const kinds: Kinds<AuthorizedKeyOptions> = {
   user: {
     words: 'the name of one user',
-    fits: value => text.fits(value) && /^[^:\s/]+$/.test(value as string),
+    fits: value => text.fits(value) && accountName.test(value as string),
     required: true,
   },
   key: { words: 'keys as .pub files have them, a line each', fits: text.fits, required: true },
   state: oneOf('present', 'absent'),
-  path: absolutePath,
+  path: { ...absolutePath, fits: value => absolutePath.fits(value) && !/\/\.{0,2}$/.test(value as string) },
   keyOptions: oneLine(),
   comment: oneLine(),
   exclusive: truth,
@@ -210,95 +194,4 @@ function contentFor({ key, state, keyOptions, comment, exclusive }: AuthorizedKe
     lines = kept
   }
   return isChanged ? lines.map(({ text }) => `${text}\n`).join('') : before
-}
-
-/** Looks for the files, in one round trip. */
-async function lookAt({ $, host }: HostSession, wanted: readonly AuthorizedKeyOptions[]): Promise<Found[]> {
-  const script = `while IFS=: read -r u f p; do
-  h=$(getent passwd "$u") || { echo "there is no user $u" >&2; exit 1; }
-  [ -n "$p" ] || p=$(printf '%s' "$h" | cut -d: -f6)/.ssh/authorized_keys
-  if [ "$f" = follow ]; then p=$(readlink -f -- "$p"); fi
-  printf '%s\\n' "$p"; printf '%s\\n' "$h" | cut -d: -f3,4
-  if [ -d "$p" ]; then echo "$p is a folder" >&2; exit 1; fi
-  stat -L -c '%a %u:%g' -- "$p" 2>/dev/null || echo
-  stat -L -c '%a %u:%g' -- "\${p%/*}" 2>/dev/null || echo
-  if [ -e "$p" ]; then base64 <"$p" | tr -d '\\n' || exit; fi; echo
-done`
-  const input = wanted.map(({ user, follow, path = '' }) => `${user}:${follow ? 'follow' : ''}:${path}\n`).join('')
-  const { exitCode, stdout, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(script)}`
-  const lines = stdout.split('\n')
-  if (exitCode !== 0 || lines.length <= 5 * wanted.length) {
-    throw new HostFailedError(`${host.name}: authorized keys can't be read: ${stderr.trim() || 'it says nothing'}`, {
-      code: 'authorized-key.unreadable',
-      host: host.name,
-    })
-  }
-  return wanted.map((_, index) => {
-    const [path = '', owner = '', file, folder, content = ''] = lines.slice(5 * index, 5 * index + 5)
-    return {
-      path,
-      owner,
-      ...(folder ? { folder } : {}),
-      // Byte by byte: comments may be in any encoding.
-      ...(file ? { file, content: Buffer.from(content, 'base64').toString('latin1') } : {}),
-    }
-  })
-}
-
-/** The owner of the folder above could put a link in the place of what is made there: what is given away is what we are in. */
-const ownFolder = `set -e
-d=\${p%/*}; up=\${d%/*}; cd -P -- "\${up:-/}"; up=$(env pwd -P)
-[ -d "./\${d##*/}" ] || mkdir -m 700 -- "./\${d##*/}"
-cd -P -- "./\${d##*/}"; [ "$(env pwd -P)" = "\${up%/}/\${d##*/}" ] || { echo "$d is a link" >&2; exit 1; }
-chown "$o" .; chmod 700 .`
-
-async function write(session: HostSession, { path, owner, folder, folderTouched, after }: Kept): Promise<void> {
-  const above = path.slice(0, path.lastIndexOf('/'))
-  const mine = `( p=${quote(path)}; o=${quote(owner)}; ${ownFolder} ) || exit`
-  const before = folderTouched && folder !== `700 ${owner}` ? mine : folder ? '' : `mkdir -p -- ${quote(above)}`
-  await put(session, path, after, { bits: '600', owner, before })
-}
-
-/** Puts a text in the place of a file. Whoever watches was told before. */
-async function put(
-  { $, host }: HostSession,
-  path: string,
-  content: string,
-  { bits, owner, before = '' }: { bits: string; owner?: string; before?: string },
-): Promise<void> {
-  const input = Buffer.from(content, 'latin1')
-  const script = writeScript(path, createHash('sha256').update(input).digest('hex'), { bits, owner, replaces: path })
-  const { exitCode, stderr } = await $({ input, quiet: true, nothrow: true })`${raw(`${before}\n${script}`)}`
-  if (exitCode === 0) return
-  throw new HostFailedError(`${host.name}: could not write ${path}: ${stderr.trim() || 'it says nothing'}`, {
-    code: 'authorized-key.failed',
-    host: host.name,
-  })
-}
-
-/** What somebody else has changed since stays. */
-async function takeBack(context: HostSession, kept: Kept): Promise<void> {
-  const { path, user, content = '', after, file, folder } = kept
-  const [now] = await lookAt(context, [{ user, key: '', path }])
-  if (now?.content !== undefined && now.content !== content) {
-    const [was, made, is] = [content, after, now.content].map(text => linesOf(text).map(line => line.text)) as [
-      string[],
-      string[],
-      string[],
-    ]
-    const back = [
-      ...is.filter(line => was.includes(line) || !made.includes(line)),
-      ...was.filter(line => !is.includes(line)),
-    ]
-    const next = now.content === after ? content : back.map(line => `${line}\n`).join('')
-    const [mode, owner] = (file ?? now.file!).split(' ')
-    if (file === undefined && next === '') await context.$`rm -f -- ${path}`
-    else await put(context, path, next, { bits: mode!, owner })
-  }
-  const above = path.slice(0, path.lastIndexOf('/'))
-  if (folder === undefined) await context.$`[ ! -d ${above} ] || rmdir -- ${above} 2>/dev/null || :`
-  else if (kept.folderTouched) {
-    const [mode, owner] = folder.split(' ')
-    await context.$`cd -P -- ${above} && chown ${owner} . && chmod ${mode} .`
-  }
 }
