@@ -242,8 +242,10 @@ function folder(one: Case): Change[] {
       would: `make the folder ${each}`,
       kept: { kind: 'folder', path: each },
       lines: [
-        `_in ${quote(folder)}; mkdir -m ${owner === '-' ? bits.toString(8) : '700'} -- ${quote(`./${name}`)}`,
-        ...(owner === '-' ? [] : [`_attr ${inFolder(each)} ${bits.toString(8)} ${owner}`]),
+        owner === '-'
+          ? `_in ${quote(folder)}; mkdir -m ${bits.toString(8)} -- ${quote(`./${name}`)}`
+          : // Where nobody else may enter: what is given away is what was made.
+            `_in ${quote(folder)}; _private; mkdir -m 700 d; chown -- ${owner} d; chmod ${bits.toString(8)} d; [ ! -L ${quote(`../${name}`)} ] && [ ! -e ${quote(`../${name}`)} ] || { echo ${quote(`${each} is there by now`)} >&2; exit 1; }; mv -T d ${quote(`../${name}`)}; _leave`,
       ],
     }
   })

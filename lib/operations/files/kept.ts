@@ -44,15 +44,15 @@ export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, 
 /**
  * Functions for scripts that have `safeFolders`, in which no link that others lay leads anywhere else:
  *
- * - `_attr FOLDER NAME MODE OWNER [IDENTITY]` sets bits and owner (`-`: as they are) of what is there, if it is (still) that.
- * - `_times FOLDER NAME READ CHANGED` sets the times.
+ * - `_attr FOLDER NAME MODE OWNER IDENTITY` sets bits and owner (`-`: as they are) of what is there, if it is still that.
+ * - `_times FOLDER NAME READ CHANGED IDENTITY` sets the times, likewise.
  * - `_trust LINK REAL` fails where a link on the way from LINK to REAL is one that somebody else may have laid: what is behind it is not theirs to choose.
  */
 export const attributeFunctions = `_hold() {
 _in "$1" || return
 _f=./$2; _k=; _l=$(stat -c '%d:%i %f' -- "$_f") || return
 _i=\${_l% *}; _l=$((0x\${_l#* } & 0xf000))
-[ "\${3:--}" = - ] || [ "$_i" = "$3" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
+[ "$_i" = "$3" ] || { echo "$1/$2 was changed meanwhile" >&2; return 1; }
 if [ "$_l" = $((0xa000)) ]; then _k=link; return; fi
 # What is open stays what it is, whatever becomes of its name. A pipe would wait for somebody.
 if { [ "$_l" = $((0x8000)) ] || [ "$_l" = $((0x4000)) ]; } && command exec 9<"$_f"; then
@@ -65,7 +65,7 @@ set -- $(stat -c '%u %f' .)
 fi
 }
 _attr() {
-_hold "$1" "$2" "\${5:--}" || return
+_hold "$1" "$2" "$5" || return
 if [ "$_k" ]; then [ "$4" = - ] || chown -h -- "$4" "$_f" || return; return 0; fi
 [ "$4" = - ] || chown -- "$4" "$_f" || return
 [ "$3" = - ] || chmod "$3" "$_f" || return
@@ -87,7 +87,7 @@ done
 _q=$(env pwd -P); [ "\${_q%/}/\${_b#./}" = "$2" ] || { echo "$1 leads elsewhere by now" >&2; return 1; }
 }
 _times() {
-_hold "$1" "$2" || return
+_hold "$1" "$2" "$5" || return
 [ "$_k" ] && set -- -h "$3" "$4" || set -- '' "$3" "$4"
 touch $1 -a -d "$2" -- "$_f" && touch $1 -m -d "$3" -- "$_f" && command exec 9<&-
 }`
@@ -223,7 +223,7 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
       return same ? [] : [attributeLine(kept, own)]
     }
     case 'times':
-      return own ? [`_times ${inFolder(path)} ${quote(kept.read)} ${quote(kept.changed)}`] : []
+      return own ? [`_times ${inFolder(path)} ${quote(kept.read)} ${quote(kept.changed)} ${own.identity}`] : []
   }
   return []
 }
@@ -231,7 +231,7 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
 /** The line that gives something these attributes. The owner is named only where it is another one: not everybody may name it. */
 export function attributeLine({ path, bits, uid, gid }: Attributes & { path: string }, is: Thing): string {
   const [owns, mode] = [uid === is.uid && gid === is.gid, bits === is.bits && (bits & 0o6000) === 0]
-  return `_attr ${inFolder(path)} ${mode ? '-' : bits.toString(8)} ${owns ? '-' : `${uid}:${gid}`} ${is.identity}`
+  return `_attr ${inFolder(path)} ${mode ? '-' : bits.toString(8)} ${owns ? '-' : quote(`${uid}:${gid}`)} ${quote(is.identity)}`
 }
 
 /** Lines that let what a link leads to be changed only where nobody else says what that is. */

@@ -1,7 +1,7 @@
 // What is at paths of a host, asked for all of them at once.
 import { createHash } from 'node:crypto'
 import { quote } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
+import { HostFailedError, shown } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { runLongScript } from '../script.ts'
 
@@ -80,7 +80,7 @@ elif [ "$(stat -L -c %s -- "$1")" -le "$2" ]; then printf =; _b <"$1"; else sha2
 _d=$1; _n=0
 while _d=\${_d%/*}; [ "$_d" ] && ! [ -d "$_d" ]; do _n=$((_n + 1)); done; echo $_n
 # As FOLDER/. a link to one is followed, and none below it.
-[ "$3" = - ] || { [ -d "$1" ] && find "$1/." -mindepth 1 -exec stat -c '${statFormat} %n' {} +; echo .; }
+[ "$3" = - ] || { [ -d "$1" ] && find "$1/." -mindepth 1 -exec stat --printf '${statFormat} %n\\0' {} + | _b || echo; }
 }`
 
 /**
@@ -116,7 +116,15 @@ export async function lookAt(
   }
   const umask = Number.parseInt(next(), 8)
   const [uids, gids] = [userNames, groupNames].map(names => new Map(names.map(name => [name, next()])))
-  const at = questions.map(question => readAnswer(question, next))
+  const thing = (line: string, path: string, isBelow = false): Thing => {
+    const found = readThing(line, path, isBelow)
+    if (found) return found
+    throw new HostFailedError(`${host.name}: what is at ${path} can't be told: ${shown(line)}`, {
+      code: 'file.look',
+      host: host.name,
+    })
+  }
+  const at = questions.map(question => readAnswer(question, next, thing))
   const number = (what: string, known: ReadonlyMap<string, string>) => (name: string | number) => {
     if (isNumber(name)) return Number(name)
     const found = known.get(String(name))
@@ -129,22 +137,24 @@ export async function lookAt(
 const isNumber = (name: string | number) => /^\d+$/.test(String(name))
 const decoded = (line: string) => Buffer.from(line, 'base64').toString('utf8').replace(/\n$/, '')
 
-function readAnswer({ path, tree }: Question, next: () => string): AtPath {
+type ReadThing = (line: string, path: string, isBelow?: boolean) => Thing
+
+function readAnswer({ path, tree }: Question, next: () => string, thing: ReadThing): AtPath {
   const line = next()
-  const own = line === '-' ? undefined : readThing(line, path)
+  const own = line === '-' ? undefined : thing(line, path)
   let [target, real, behind]: [string | undefined, string, Thing | undefined] = [undefined, path, own]
   if (own?.kind === 'link') {
     target = decoded(next())
     real = decoded(next())
     const there = next()
-    behind = there === '-' ? undefined : readThing(there, real)
+    behind = there === '-' ? undefined : thing(there, real)
   }
   const told = next()
   const content = told.startsWith('=') ? Buffer.from(told.slice(1), 'base64') : undefined
   const folders = foldersAbove(path)
   const missing = folders.slice(folders.length - Number(next()))
-  const things: Thing[] = []
-  if (tree) for (let each = next(); each !== '.'; each = next()) things.push(readThing(each))
+  // A name may hold whatever a line may, and its end, too.
+  const below = tree ? Buffer.from(next(), 'base64').toString('utf8').split('\0').slice(0, -1) : []
   return {
     path,
     own,
@@ -155,23 +165,26 @@ function readAnswer({ path, tree }: Question, next: () => string): AtPath {
     sha256: content ? createHash('sha256').update(content).digest('hex') : told.length === 64 ? told : undefined,
     unreadable: told === '!',
     missing,
-    tree: things,
+    tree: below.map(each => thing(each, path, true)),
   }
 }
 
 const kinds: Readonly<Record<number, PathKind>> = { 8: 'file', 4: 'directory', 10: 'link' }
 
-function readThing(line: string, path?: string): Thing {
+/** What a line says; `undefined` where it is none of ours. A name that comes with it is one below `path`. */
+function readThing(line: string, path: string, isBelow: boolean): Thing | undefined {
   const times = '\\d[^|]*'
-  const [, mode = '0', uid, gid, links, identity = '', size, read = '', changed = '', name = ''] =
-    new RegExp(
-      `^([0-9a-f]+) (\\d+) (\\d+) (\\d+) (\\d+:\\d+) (\\d+) (${times})\\|(\\S+ \\S+ \\S+)(?: (.*))?$`,
-      's',
-    ).exec(line) ?? []
+  const found = new RegExp(
+    `^([0-9a-f]+) (\\d+) (\\d+) (\\d+) (\\d+:\\d+) (\\d+) (${times})\\|(\\S+ \\S+ \\S+)(?: (.*))?$`,
+    's',
+  ).exec(line)
+  const [, mode = '', uid, gid, links, identity = '', size, read = '', changed = '', name] = found ?? []
+  // It was asked for as `path/.`.
+  const start = `${path}/./`
+  if (!found || isBelow !== (name !== undefined) || (isBelow && !name?.startsWith(start))) return undefined
   const bits = Number.parseInt(mode, 16)
   return {
-    // Below a folder that was asked for as `folder/.`.
-    path: path ?? name.replace('/./', '/'),
+    path: name === undefined ? path : `${path === '/' ? '' : path}/${name.slice(start.length)}`,
     kind: kinds[bits >> 12] ?? 'other',
     bits: bits & 0o7777,
     uid: Number(uid),

@@ -214,6 +214,22 @@ test.serial(
   },
 )
 
+test.serial('names may hold line breaks, and say nothing of what is elsewhere', async t => {
+  const { place, context } = await stage({ 'app/': {}, file: { content: 'theirs', mode: '0600' } })
+  const { dev, ino } = statSync(join(place, 'file'))
+  // A second name gives a line that begins with the rest of the first.
+  const forged = `a\n8180 0 0 1 ${dev}:${ino} 0 2026-01-01 00:00:00 +0000|2026-01-01 00:00:00 +0000 ..`
+  mkdirSync(join(place, 'app', forged))
+  writeFileSync(join(place, 'app', forged, 'file'), '')
+  writeFileSync(join(place, 'app', 'a\nb'), '', { mode: 0o600 })
+  const step = file({ path: join(place, 'app'), recurse: true, mode: 'u=rwX,go=rX' })
+  await step.run(context)
+  t.is(statSync(join(place, 'app', 'a\nb')).mode & 0o777, 0o644)
+  t.is(statSync(join(place, 'file')).mode & 0o777, 0o600)
+  await step.rollback?.(context)
+  t.is(statSync(join(place, 'app', 'a\nb')).mode & 0o777, 0o600)
+})
+
 const nobody = { uid: 65534, gid: 65534 }
 const attack = `while :; do for d in "$1"/.rekey* "$1"/f "$1"/d; do [ -e "$d" ] && [ ! -L "$d" ] && mv -T "$d" "$1/.gone$((n += 1))" && ln -s "$2/file" "$d"; done; done`
 const asRoot = process.getuid?.() === 0 ? test.serial : test.skip
