@@ -20,6 +20,7 @@ export default playbook({
       step('See whether the API may be away, where it must be', keysets.swapRestarts.mayBeAway),
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),
+      step('See that controller-managers can be given the new CA’s key', cluster.maySign),
       step('See that no pod holds the CA of before alone', cluster.noneBehind),
       step('Every server lets in a client of the new CA', stages.nextEverywhere),
       step('Every API server knows tokens of the new key', tokens.nextKnown),

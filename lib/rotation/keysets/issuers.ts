@@ -24,7 +24,7 @@ import type { OnHost } from '../given/context.ts'
 import { must } from '../given/found.ts'
 import type { WithVault } from '../given/vault.ts'
 import * as preflight from '../preflight.ts'
-import { aboutAuthorities, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+import { aboutAuthorities, formerOf, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 
 type Needs = OnHost<Mounts & Pick<AuthorityVariables, 'ca_ttl'>> & WithVault
 
@@ -159,9 +159,12 @@ export const promote: StepDefinition<Needs> = {
   },
 }
 
-/** The CA that a promotion is about: what is staged, or what one that was broken off has promoted already. */
+/** The CA that a promotion is about: what is staged, or what one that was broken off has promoted already; undefined where there is none. */
+export const comingIn = (state: KeysetState) => stagedIn(state) ?? halfPromoted(state)
+
+/** The same; throws `HostFailedError` where there is none. */
 export function nextOf(state: KeysetState): Item & { readonly issuer: string } {
-  const next = stagedIn(state) ?? halfPromoted(state)
+  const next = comingIn(state)
   if (next) return next
   throw new HostFailedError(`${state.name} has no CA that is staged, and whose key Vault has`, {
     code: 'keysets.nothing-staged',
@@ -171,7 +174,7 @@ export function nextOf(state: KeysetState): Item & { readonly issuer: string } {
 
 function halfPromoted(state: KeysetState): (Item & { readonly issuer: string }) | undefined {
   const { issuer, ...item } = primaryOf(state)
-  const old = state.items.filter(({ state: one }) => one === 'trusted')
+  const old = formerOf(state)
   return issuer !== undefined && old.length > 0 ? { ...item, issuer } : undefined
 }
 

@@ -1,7 +1,18 @@
 // Which pair a controller-manager is given of its own, where it signs with a file by which others are trusted, and that it is given none elsewhere.
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { backUpFiles } from '../../../lib/operations/backup.ts'
+import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
+import { noneBehind } from '../../../lib/rotation/keysets/cluster/pods.ts'
+import { maySign, signWithNext } from '../../../lib/rotation/keysets/cluster/signing.ts'
 import { ownPairOf, togetherAgain } from '../../../lib/rotation/keysets/cluster/signing-apart.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+import { localSession } from '../../kubernetes/_local.ts'
+import { startApiServer } from '../../kubernetes/api/_api-server.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 
 /** A run about the cluster's CA, and a controller-manager of m1 that is started with these flags. */
 function contextWith(flags: Record<string, string>, trusted: readonly string[]) {
@@ -78,4 +89,118 @@ test('a pair that was given to it leads back to the file of the CA, and no other
     'cluster-signing-key-file': '/pki/our-signing.key',
   }
   t.is(togetherAgain(contextWith(other, ['/pki/ca.crt']), 'm1'), undefined)
+})
+
+const item = ({ pem }: { pem: string }, state: string, more = {}) => {
+  const key = publicKeyOf(pem) ?? ''
+  return { id: key.slice(0, 8), key, state, certificate: pem, ...more }
+}
+
+const keyset = (items: unknown[], files: Record<string, string[]> = {}) => ({
+  ...{ name: 'kubernetes-ca', authority: 'kubernetes', uses: [], unread: [] },
+  ...{ items, bundles: { m1: files } },
+})
+
+/** This machine as a master whose controller-manager has these flags and files, of a run that found a keyset. */
+async function masterWith(folder: string, state: unknown, component: Record<string, unknown>, files = {}) {
+  const session = await localSession()
+  const host = { ...session.host, groups: ['masters'] }
+  const vars = { backup_directory: join(folder, 'backups'), accept: [] }
+  const layout = { host: 'm1', components: { 'kube-controller-manager': component } }
+  const logged: string[] = []
+  const registered = (step: string) =>
+    step === lookStep ? [state] : { host: 'm1', layout, certificates: {}, kubeconfigs: {}, files }
+  const ctx = {
+    ...{ ...session, host, vars, run: 'run-1', mode: 'run', check: false, signal: new AbortController().signal },
+    ...{ hosts: () => [host], on: async () => session, milestone: () => {}, redact: () => {} },
+    ...{ log: (text: string) => void logged.push(text), registered },
+  }
+  await backUpFiles(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [join(folder, 'pki')])
+  return { ctx: ctx as never, logged, kept: join(vars.backup_directory, 'keysets', 'kubernetes-ca') }
+}
+
+test('without the new CA’s key a promotion does not begin, and one that came upon that is undone; with it the pair of the keyset is swapped, for whom it was', async t => {
+  const [a, b, other] = await Promise.all(['a', 'b', 'other'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const folder = temporaryFolder('signing')
+  const path = (name: string) => join(folder, 'pki', name)
+  mkdirSync(path(''))
+  writeFileSync(path('ca-signing.crt'), a!.pem)
+  writeFileSync(path('ca-signing.key'), a!.keyPem, { mode: 0o640 })
+  writeFileSync(path('legacy.crt'), other!.pem)
+  writeFileSync(path('legacy.key'), other!.keyPem)
+  const before = readdirSync(path('')).map(name => readFileSync(path(name), 'utf8'))
+  const now = () => readdirSync(path('')).map(name => readFileSync(path(name), 'utf8'))
+  const file = (name: string) => ({ path: path(name), real: path(name) })
+  const files = ['ca-signing', 'legacy'].map(name => ({
+    ...{ role: 'signing', by: '--cluster-signing-cert-file', ...file(`${name}.crt`), key: file(`${name}.key`) },
+  }))
+  const next = item(b!, 'staged', { issuer: 'b', kept: true })
+  const state = keyset([item(a!, 'primary', { issuer: 'a' }), next])
+  const component = { component: 'kube-controller-manager', flags: {}, files }
+  const { ctx, kept } = await masterWith(folder, state, component, {
+    [path('ca-signing.key')]: { real: path('ca-signing.key'), mode: 0o640, owner: 'root:2345' },
+  })
+  const missing = await t.throwsAsync<RekeyError>(async () => maySign.run(ctx))
+  t.is(missing?.code, 'keysets.no-signing-key')
+  await t.throwsAsync(async () => signWithNext.run(ctx), { code: 'keysets.no-signing-key' })
+  await signWithNext.rollback?.(ctx)
+  t.deepEqual(now(), before)
+
+  mkdirSync(join(kept, next.id), { recursive: true })
+  writeFileSync(join(kept, next.id, 'ca.key'), other!.keyPem)
+  await t.throwsAsync(async () => maySign.run(ctx), { code: 'keysets.no-signing-key' }, 'of another CA')
+  writeFileSync(join(kept, next.id, 'ca.key'), b!.keyPem)
+  await maySign.run(ctx)
+  await signWithNext.run(ctx)
+  t.deepEqual(now(), [b!.pem, b!.keyPem, other!.pem, other!.keyPem])
+  const { mode, gid } = statSync(path('ca-signing.key'))
+  t.deepEqual([mode & 0o777, gid], [0o640, 2345])
+  rmSync(kept, { recursive: true })
+  await signWithNext.rollback?.(ctx)
+  t.deepEqual(now(), before)
+
+  const trusted = keyset([item(a!, 'primary', { issuer: 'a' }), next], { [path('ca-signing.crt')]: [a!.pem] })
+  const shared = await masterWith(folder, trusted, component)
+  await t.throwsAsync(async () => maySign.run(shared.ctx), { code: 'keysets.signs-with-trust' })
+})
+
+test('pods that were started once the new CA was published hold it, whether it is staged or promoted', async t => {
+  const server = await startApiServer()
+  t.teardown(() => server.close())
+  const at = (minute: number) => new Date(Date.UTC(2026, 0, 1, 0, minute)).toISOString()
+  const metadata = {
+    ...{ name: 'kube-root-ca.crt', creationTimestamp: at(0) },
+    // The promotion that rests has published it anew.
+    managedFields: [{ time: at(600), fieldsV1: { 'f:data': { 'f:ca.crt': {} } } }],
+  }
+  server.put('/api/v1/namespaces/shop/configmaps', { metadata })
+  const volumes = [{ name: 'v', projected: { sources: [{ configMap: { name: 'kube-root-ca.crt' } }] } }]
+  const pod = (name: string, started: number) =>
+    server.put('/api/v1/namespaces/shop/pods', {
+      metadata: { name, creationTimestamp: at(started) },
+      spec: { volumes, containers: [{ name: 'c', volumeMounts: [{ name: 'v' }] }] },
+      status: { phase: 'Running', containerStatuses: [{ name: 'c', state: { running: { startedAt: at(started) } } }] },
+    } as never)
+  pod('restarted', 70)
+  const [a, b] = await Promise.all(['a', 'b'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const folder = temporaryFolder('signing')
+  mkdirSync(join(folder, 'pki'))
+  writeFileSync(join(folder, 'pki', 'ca.crt'), a!.pem)
+  const next = item(b!, 'staged', { issuer: 'b', kept: true })
+  const states = [
+    [item(a!, 'primary'), next],
+    [{ ...next, state: 'primary' }, item(a!, 'trusted', { kept: true })],
+  ].map(items => keyset(items, { '/ca.crt': [a!.pem, b!.pem] }))
+  for (const state of states) {
+    const { ctx, kept } = await masterWith(folder, state, {})
+    mkdirSync(join(kept, next.id), { recursive: true })
+    writeFileSync(join(kept, next.id, 'published-since'), `${Date.parse(at(65)) / 1_000}`)
+    const asking = { ...(ctx as object), cluster: { api: async () => server.api } } as never
+    await t.notThrowsAsync(async () => noneBehind.run(asking))
+  }
+  pod('older', 60)
+  const { ctx } = await masterWith(folder, states[1], {})
+  const asking = { ...(ctx as object), cluster: { api: async () => server.api } } as never
+  const error = await t.throwsAsync<RekeyError>(async () => noneBehind.run(asking))
+  t.is(error?.message, 'pods that hold the CAs of before: pod/shop/older')
 })

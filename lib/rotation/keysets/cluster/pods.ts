@@ -9,6 +9,7 @@ import { type Variables as ConditionVariables, isAccepted } from '../../conditio
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { conditionsOf } from '../../given/found.ts'
 import { coreDns } from '../../workloads.ts'
+import { comingIn } from '../issuers.ts'
 import { statesOf } from '../state.ts'
 import { reachedPodsAt } from './new-keys.ts'
 
@@ -23,8 +24,8 @@ type Needs = OnCluster<Variables & BackupVariables>
 /** The pods that hold the CAs of before alone. What was published since the new one reached them holds that, too, in whichever order. */
 async function behind(ctx: OnCluster<BackupVariables>): Promise<BehindPod[]> {
   const state = statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
-  const staged = state?.items.find(({ state: one }) => one === 'staged')
-  const since = state && staged ? await reachedPodsAt(ctx, state, staged) : undefined
+  const next = state && comingIn(state)
+  const since = next ? await reachedPodsAt(ctx, state, next) : undefined
   return podsBehind(await ctx.cluster.api(), since, ctx.signal)
 }
 

@@ -2,19 +2,22 @@
 import { posix } from 'node:path'
 import { secret } from '../../../connection/shell.ts'
 import { HostFailedError } from '../../../errors.ts'
+import { asItLies } from '../../../kubernetes/trust/certificate-files.ts'
 import { signedOnRequest } from '../../../kubernetes/trust/signed-request.ts'
 import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../../operations/staging.ts'
 import { waitFor } from '../../../operations/wait.ts'
+import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import { verifyChain } from '../../../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
-import { layoutOf } from '../../given/found.ts'
+import { layoutOf, readingOf } from '../../given/found.ts'
 import { isMaster, masters } from '../../given/hosts.ts'
 import { sha256 } from '../../issue.ts'
 import { putBack } from '../bundles.ts'
 import { nextOf } from '../issuers.ts'
 import { keptFolder } from '../kept.ts'
+import { fits, keyIn } from '../key-files.ts'
 import type { Item, KeysetState } from '../state.ts'
 import { aboutOf, component, pairsOf, signingState } from './signing-apart.ts'
 
@@ -49,30 +52,82 @@ async function waitUntilSigned(ctx: OnCluster, items: readonly Pick<Item, 'certi
   ctx.log(`the cluster signs with ${ids}`)
 }
 
-/** The new pair in place of one. */
+/** The pairs of a host that are of the keyset, as they lie there: for requests of one kind it may be told another CA's. */
+async function ownPairs(ctx: OnHost): Promise<ReturnType<typeof pairsOf>> {
+  const keys = aboutOf(ctx).items.map(({ key }) => key)
+  const found = pairsOf(ctx).map(async pair => {
+    const text = (await ctx.files.exists(pair.certificate)) ? await ctx.files.readText(pair.certificate) : ''
+    return keys.includes(publicKeyOf(text) ?? '') ? [pair] : []
+  })
+  return (await Promise.all(found)).flat()
+}
+
+/** The new pair in place of each of them, for whom the one of before was. */
 async function newPair(ctx: OnHost<BackupVariables>): Promise<StagedFile[]> {
   const state = aboutOf(ctx)
-  const { id, certificate } = nextOf(state)
-  const key = await keyOnMasters(ctx, state, id)
-  return pairsOf(ctx).flatMap(pair => [
-    { path: pair.key, content: secret(key), mode: 0o600 },
-    { path: pair.certificate, content: certificate, mode: 0o644 },
+  const next = nextOf(state)
+  const key = await keyOnMasters(ctx, state, next)
+  return (await ownPairs(ctx)).flatMap(pair => [
+    { ...asItLies(readingOf(ctx), pair.key, 0o600), path: pair.key, content: secret(key) },
+    { ...asItLies(readingOf(ctx), pair.certificate, 0o644), path: pair.certificate, content: next.certificate },
   ])
 }
 
-async function keyOnMasters(ctx: OnHost<BackupVariables>, state: KeysetState, id: string): Promise<string> {
-  const path = posix.join(keptFolder(ctx, state.name, id), 'ca.key')
+/** What a promotion has put there: told by the CA that it is of, since the key of that may be kept nowhere any more. */
+async function writtenPair(ctx: OnHost): Promise<StagedFile[]> {
+  const { certificate } = nextOf(aboutOf(ctx))
+  const pairs = (await ownPairs(ctx)).map(async (pair): Promise<StagedFile[]> => {
+    const text = await keyIn(ctx, pair.key)
+    return [
+      // Of what is not ours the hash is of something that is not there: then it must be what the archive has.
+      { path: pair.key, content: fits(certificate, text) ? secret(text) : '' },
+      { path: pair.certificate, content: certificate },
+    ]
+  })
+  return (await Promise.all(pairs)).flat()
+}
+
+/** The key of a CA that masters keep. Throws `HostFailedError` where none has one that fits it. */
+export async function keyOnMasters(
+  ctx: OnHost<BackupVariables>,
+  { name }: KeysetState,
+  { id, certificate }: Pick<Item, 'id' | 'certificate'>,
+): Promise<string> {
+  const path = posix.join(keptFolder(ctx, name, id), 'ca.key')
   for (const host of ctx.hosts(masters)) {
     const { files } = await ctx.on(host)
-    if (!(await files.exists(path))) continue
-    const key = await files.readText(path)
-    ctx.redact(key)
-    return key
+    const key = await keyIn({ files, redact: ctx.redact }, path)
+    if (fits(certificate, key)) return key
   }
   throw new HostFailedError(`no master has the key of ${id}, with which the cluster is to sign`, {
     code: 'keysets.no-signing-key',
-    hint: 'stage-keysets keeps it there when it makes the CA. Undo that stage with rekey rollback, and run it again.',
+    hint: `stage-keysets keeps it in ${path} when it makes the CA; it can't be had from Vault again. Undo that stage with rekey rollback, and run it again: it makes another CA.`,
   })
+}
+
+/** Fails where controller-managers could not be given what is to be promoted: before anything is changed. */
+export const maySign: StepDefinition<OnCluster<BackupVariables>> = {
+  ...{ readOnly: true, runOnce: true, remember: true },
+  when: ctx => signs(ctx),
+  run: async ctx => {
+    for (const { name } of ctx.hosts(masters)) refuseTrusted(ctx, name)
+    const state = aboutOf(ctx)
+    await keyOnMasters(ctx, state, nextOf(state))
+  },
+}
+
+function refuseTrusted(ctx: OnHost, host = ctx.host.name): void {
+  const bundles = aboutOf(ctx).bundles[host] ?? {}
+  const shared = pairsOf(ctx, host).find(({ certificate }) => certificate in bundles)
+  if (!shared) return
+  throw new HostFailedError(
+    `${host}: the controller-manager signs with ${shared.certificate}, by which others are trusted`,
+    {
+      code: 'keysets.signs-with-trust',
+      host,
+      hint: 'Run stage-keysets again: it has it sign with a pair apart.',
+    },
+  )
 }
 
 const swapOf = (files: readonly StagedFile[]): Swap => ({
@@ -86,23 +141,14 @@ export const signWithNext: StepDefinition<OnCluster<BackupVariables>> = {
   when: ctx => signingState(ctx) !== undefined && isMaster(ctx) && pairsOf(ctx).length > 0,
   plan: ctx => pairsOf(ctx).map(({ certificate, key }) => `write the new CA and its key to ${certificate} and ${key}`),
   run: async ctx => {
-    const bundles = aboutOf(ctx).bundles[ctx.host.name] ?? {}
-    const shared = pairsOf(ctx).find(({ certificate }) => certificate in bundles)
-    if (shared)
-      throw new HostFailedError(
-        `${ctx.host.name}: the controller-manager signs with ${shared.certificate}, by which others are trusted`,
-        {
-          code: 'keysets.signs-with-trust',
-          hint: 'Run stage-keysets again: it has it sign with a pair apart.',
-        },
-      )
+    refuseTrusted(ctx)
     const files = await newPair(ctx)
     ctx.milestone(firstChange)
     await stageFiles(ctx, ctx.run, files)
     await swapFiles(ctx, ctx.run, swapOf(files))
   },
   rollback: async ctx => {
-    const swap = swapOf(await newPair(ctx))
+    const swap = swapOf(await writtenPair(ctx))
     await unstageFiles(ctx, ctx.run, swap)
     await putBack(ctx, swap)
   },
