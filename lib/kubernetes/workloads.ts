@@ -1,6 +1,6 @@
 // Rolling restarts of workloads, as `kubectl rollout restart` and `kubectl rollout status` do them.
 import { z } from 'zod'
-import { waitFor } from '../operations/wait.ts'
+import { type Left, waitFor, waitUntilNoneLeft } from '../operations/wait.ts'
 import type { KubernetesApi, KubernetesObject } from './api/api.ts'
 
 /** A workload whose pods can be replaced one after the other. */
@@ -16,24 +16,64 @@ export function workloadName({ kind, namespace, name }: Workload): string {
   return `${kind} ${namespace}/${name}`
 }
 
-/** Starts a rolling restart and waits until it has gone round, but for what is on nodes that are `absent`. Rejects with `HostFailedError` after `within` milliseconds. */
+/** How a rolling restart is waited for. */
+export interface RolloutOptions {
+  /** Milliseconds that it may go on without another pod that is new: how long it takes is a matter of how many there are. */
+  readonly within: number
+  readonly signal?: AbortSignal
+  /** Nodes that are away: what is on them is not waited for. */
+  readonly absent?: readonly string[]
+}
+
+const restartedAt = 'kubectl.kubernetes.io/restartedAt'
+
+/**
+ * Starts a rolling restart and waits until it has gone round, but for what is on nodes that are `absent`. Rejects with `HostFailedError` once no pod
+ * was new for `within` milliseconds.
+ * @param since one that was begun since then is waited for, and not begun anew
+ */
 export async function restartWorkload(
   api: () => Promise<KubernetesApi>,
   target: Workload,
-  { within, signal, absent = [] }: { within: number; signal?: AbortSignal; absent?: readonly string[] },
+  options: RolloutOptions,
+  since?: Date,
 ): Promise<void> {
-  const path = pathOf(target)
-  const restartedAt = new Date().toISOString()
-  await (await api()).patch(path, {
-    spec: { template: { metadata: { annotations: { 'kubectl.kubernetes.io/restartedAt': restartedAt } } } },
-  })
-  await waitFor(`${workloadName(target)} to be rolled out`, { within, signal }, async () => {
+  const now = await api()
+  const begun = since && restartedSince(await now.get(pathOf(target)), since)
+  if (!begun) {
+    const annotations = { [restartedAt]: new Date().toISOString() }
+    await now.patch(pathOf(target), { spec: { template: { metadata: { annotations } } } })
+  }
+  await rolledOut(api, target, options)
+}
+
+/** Waits until the newest pods of a workload have replaced the others. Rejects as `restartWorkload` does. */
+export async function rolledOut(
+  api: () => Promise<KubernetesApi>,
+  target: Workload,
+  { within, signal, absent = [] }: RolloutOptions,
+): Promise<void> {
+  await waitUntilNoneLeft(`${workloadName(target)} to be rolled out`, { within, signal }, async () => {
     const now = await api()
     const away = target.kind === 'DaemonSet' && absent.length > 0 ? await podsOn(now, target, absent) : 0
-    const problem = notRolledOut(await now.get(path), away)
-    if (problem) throw new Error(problem)
-    return true
+    return notRolledOut(await now.get(pathOf(target)), away)
   })
+}
+
+/** Whether a rolling restart of a workload was begun since a time. */
+export function restartedSince({ spec }: KubernetesObject, since: Date): boolean {
+  return Date.parse(spec?.['template']?.metadata?.annotations?.[restartedAt] ?? '') >= since.getTime()
+}
+
+/** Why nobody replaces the pods of a workload by itself when its template changes; undefined where its controller does. */
+export function standsStill({ kind, spec }: KubernetesObject): string | undefined {
+  const { paused, updateStrategy } = (spec ?? {}) as {
+    paused?: boolean
+    updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } }
+  }
+  if (kind === 'Deployment' && paused) return 'it is paused'
+  if (updateStrategy?.type === 'OnDelete') return 'its update strategy is OnDelete'
+  return (updateStrategy?.rollingUpdate?.partition ?? 0) > 0 ? 'its rolling update has a partition' : undefined
 }
 
 /**
@@ -101,25 +141,24 @@ async function podsOn(api: KubernetesApi, { namespace, name }: Workload, nodes: 
  * What is still missing until a workload's newest pods have replaced the others; `undefined` when nothing is.
  * @param away how many of a DaemonSet's pods are on nodes that are away
  */
-export function notRolledOut(object: KubernetesObject, away = 0): string | undefined {
+export function notRolledOut(object: KubernetesObject, away = 0): Left | undefined {
   const { spec = {}, status = {} } = object
   if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
-    return 'its controller has not seen the change yet'
-  if (object.kind === 'DaemonSet') {
-    const wanted = (status.desiredNumberScheduled ?? 0) - away
-    if ((status.updatedNumberScheduled ?? 0) < wanted)
-      return `${status.updatedNumberScheduled ?? 0} of ${wanted} pods are new`
-    if ((status.numberAvailable ?? 0) < wanted)
-      return `${status.numberAvailable ?? 0} of ${wanted} new pods are available`
-    return undefined
-  }
-  const wanted = spec.replicas ?? 1
-  if ((status.updatedReplicas ?? 0) < wanted) return `${status.updatedReplicas ?? 0} of ${wanted} pods are new`
-  if (object.kind === 'Deployment' && (status.replicas ?? 0) > (status.updatedReplicas ?? 0))
-    return 'old pods are still ending'
-  const available = object.kind === 'StatefulSet' ? status.readyReplicas : status.availableReplicas
-  if ((available ?? 0) < wanted) return `${available ?? 0} of ${wanted} new pods are available`
-  return undefined
+    return { left: Number.POSITIVE_INFINITY, told: 'its controller has not seen the change yet' }
+  const isDaemonSet = object.kind === 'DaemonSet'
+  const wanted = isDaemonSet ? (status.desiredNumberScheduled ?? 0) - away : (spec.replicas ?? 1)
+  const updated = (isDaemonSet ? status.updatedNumberScheduled : status.updatedReplicas) ?? 0
+  const available =
+    (isDaemonSet
+      ? status.numberAvailable
+      : object.kind === 'StatefulSet'
+        ? status.readyReplicas
+        : status.availableReplicas) ?? 0
+  const ending = object.kind === 'Deployment' ? Math.max(0, (status.replicas ?? 0) - updated) : 0
+  const left = Math.max(0, wanted - updated) + Math.max(0, wanted - available) + ending
+  if (updated < wanted) return { left, told: `${updated} of ${wanted} pods are new` }
+  if (ending > 0) return { left, told: 'old pods are still ending' }
+  return available < wanted ? { left, told: `${available} of ${wanted} new pods are available` } : undefined
 }
 
 /** Where the API has a workload. */

@@ -46,3 +46,32 @@ export async function waitFor<T>(
     await delay(Math.max(1, Math.min(every, deadline - performance.now())), undefined, { signal })
   }
 }
+
+/** How much is left of what is waited for, and how to say that. */
+export interface Left {
+  readonly left: number
+  readonly told: string
+}
+
+/**
+ * Polls until nothing is left. However long that takes: `within` is how long it may go on without becoming less than it ever was.
+ * @throws HostFailedError after `within` without that
+ */
+export async function waitUntilNoneLeft(
+  what: string,
+  options: WaitOptions,
+  remaining: () => Promise<Left | undefined>,
+): Promise<void> {
+  let least = Number.POSITIVE_INFINITY
+  for (;;) {
+    const now = await waitFor(what, options, async () => {
+      const open = await remaining()
+      if (open === undefined) return 'over'
+      if (open.left >= least) throw new Error(open.told)
+      least = open.left
+      return 'less'
+    })
+    if (now === 'over') return
+    await delay(options.every ?? 500, undefined, { signal: options.signal })
+  }
+}

@@ -31,8 +31,9 @@ export async function podsBehind(api: KubernetesApi, enough?: Date, signal?: Abo
     const since: typeof at = volume => earlier(at(volume), enough)
     if (memoriesOf(pod, since, enough).length === 0) continue
     const workload = workloadOf(pod, owners)
-    const budget = budgets.find(one => one.metadata.namespace === namespace && guards(one, pod))
-    const guardedBy = budget && (budget['status']?.disruptionsAllowed ?? 0) < 1 ? budget.metadata.name : undefined
+    const isGuarding = (one: KubernetesObject) =>
+      one.metadata.namespace === namespace && (one['status']?.disruptionsAllowed ?? 0) < 1 && guards(one, pod)
+    const guardedBy = budgets.find(isGuarding)?.metadata.name
     behind.push({ namespace, name, ...(workload && { workload }), ...(guardedBy !== undefined && { guardedBy }) })
   }
   return behind
@@ -49,12 +50,9 @@ function workloadOf({ metadata }: KubernetesObject, sets: ReadonlyMap<string, Ku
   return above && kind ? { kind, namespace, name: above.name } : undefined
 }
 
-/** Whether a budget is about a pod; one that chooses by more than labels is taken to be. */
+/** Whether a budget is about a pod: an empty selector chooses all. One that chooses by more than labels is taken to be. */
 function guards({ spec }: KubernetesObject, { metadata }: KubernetesObject): boolean {
-  const { matchLabels = {}, matchExpressions = [] } = (spec?.['selector'] ?? {}) as {
-    matchLabels?: Record<string, string>
-    matchExpressions?: unknown[]
-  }
-  const isOurs = Object.entries(matchLabels).every(([label, value]) => metadata.labels?.[label] === value)
-  return isOurs && (Object.keys(matchLabels).length > 0 || matchExpressions.length > 0)
+  const { selector } = (spec ?? {}) as { selector?: { matchLabels?: Record<string, string> } | null }
+  if (!selector) return false
+  return Object.entries(selector.matchLabels ?? {}).every(([label, value]) => metadata.labels?.[label] === value)
 }

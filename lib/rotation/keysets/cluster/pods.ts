@@ -1,17 +1,20 @@
-// Pods that hold the CAs of before in memory: made anew where something does that, one workload after the other, or named.
+// Pods that hold the CAs of before in memory: made anew where something does that, workload by workload, or named.
 import { z } from 'zod'
 import { HostFailedError } from '../../../errors.ts'
 import { type BehindPod, podsBehind } from '../../../kubernetes/trust/published/pods.ts'
-import { restartWorkload, type Workload, workloadName } from '../../../kubernetes/workloads.ts'
+import { type Workload, workloadName } from '../../../kubernetes/workloads.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Mounts } from '../../authorities.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../../conditions.ts'
-import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
+import { nothing, type OnCluster, type OnHost } from '../../given/context.ts'
 import { conditionsOf } from '../../given/found.ts'
 import { coreDns } from '../../workloads.ts'
-import { comingIn } from '../issuers.ts'
+import { comingIn, madeItem } from '../issuers.ts'
 import { statesOf } from '../state.ts'
 import { reachedPodsAt } from './new-keys.ts'
+import { some } from './published.ts'
+import { restartEach } from './rollouts.ts'
 
 export const variables = {
   /** Whether pods that hold the CAs of before are made anew; else they are named, and time does it. */
@@ -19,7 +22,7 @@ export const variables = {
 }
 
 type Variables = z.output<z.ZodObject<typeof variables>>
-type Needs = OnCluster<Variables & BackupVariables>
+type Needs = OnCluster<Variables & BackupVariables & Mounts>
 
 /** The pods that hold the CAs of before alone. What was published since the new one reached them holds that, too, in whichever order. */
 async function behind(ctx: OnCluster<BackupVariables>): Promise<BehindPod[]> {
@@ -27,6 +30,12 @@ async function behind(ctx: OnCluster<BackupVariables>): Promise<BehindPod[]> {
   const next = state && comingIn(state)
   const since = next ? await reachedPodsAt(ctx, state, next) : undefined
   return podsBehind(await ctx.cluster.api(), since, ctx.signal)
+}
+
+/** When everything that is published had reached every pod, as this run has noted it. */
+async function publishedAt(ctx: Needs): Promise<Date | undefined> {
+  const state = statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
+  return state && reachedPodsAt(ctx, state, madeItem(ctx, state.authority))
 }
 
 const isBelieved = (ctx: OnHost) => statesOf(ctx).some(({ authority }) => authority === 'kubernetes')
@@ -38,19 +47,17 @@ export const restartBehind: StepDefinition<Needs> = {
   when: isBelieved,
   plan: ctx =>
     ctx.vars.restart_pods
-      ? 'restart the workloads whose pods were started before, one after the other, where their PodDisruptionBudgets let it'
+      ? 'restart the workloads whose pods were started before, those of the cluster itself one after the other, where their PodDisruptionBudgets let it'
       : 'name the pods that were started before',
   run: async ctx => {
     const pods = await behind(ctx)
     const { dns } = conditionsOf(ctx).workloads
-    for (const workload of ctx.vars.restart_pods ? workloadsOf(pods) : []) {
-      if (dns && workloadName(dns) === workloadName(workload)) await coreDns.run(ctx)
-      else {
-        const { absent } = conditionsOf(ctx)
-        const bounds = { absent, within: seconds(300), signal: ctx.signal }
-        await restartWorkload(() => ctx.cluster.api(), workload, bounds)
-      }
-      ctx.log(workloadName(workload))
+    if (ctx.vars.restart_pods) {
+      await restartEach(ctx, workloadsOf(pods), await publishedAt(ctx), async workload => {
+        if (!dns || workloadName(dns) !== workloadName(workload)) return false
+        await coreDns.run(ctx)
+        return true
+      })
     }
     const left = ctx.vars.restart_pods ? pods.filter(({ workload, guardedBy }) => !workload || guardedBy) : pods
     for (const pod of left) ctx.log(`${nameOf(pod)} ${why(pod)}`)
@@ -86,9 +93,10 @@ export const noneBehind: StepDefinition<OnCluster<ConditionVariables & BackupVar
     const left = pods.filter(pod => !isAccepted(ctx, nameOf(pod)))
     if (left.length === 0) return
     const names = left.map(nameOf)
-    throw new HostFailedError(`pods that hold the CAs of before: ${names.join(', ')}`, {
+    for (const name of names) ctx.log(name)
+    throw new HostFailedError(`pods that hold the CAs of before: ${some(names)}`, {
       code: 'keysets.pods-behind',
-      hint: `Restart them, or run stage-keysets again; or let them fail: accept: [${names.join(', ')}].`,
+      hint: `Restart them, or run stage-keysets again; or let them fail: accept: [${names.length > 5 ? 'pod/NAMESPACE/NAME' : names.join(', ')}].${names.length > 5 ? ' The output names all.' : ''}`,
     })
   },
 }

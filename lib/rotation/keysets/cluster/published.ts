@@ -12,7 +12,7 @@ import {
   publishedAuthorities,
   volumesBehind,
 } from '../../../kubernetes/trust/published/authorities.ts'
-import { waitFor } from '../../../operations/wait.ts'
+import { waitFor, waitUntilNoneLeft } from '../../../operations/wait.ts'
 import { joinBundle } from '../../../pki/certificates/certificate.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
@@ -131,22 +131,23 @@ async function waitForPublished(ctx: OnCluster): Promise<void> {
 async function waitForApi(ctx: OnCluster): Promise<string | undefined> {
   const expected = await publishedBy(ctx)
   if (expected === undefined) return undefined
-  await waitFor('the CAs in every kube-root-ca.crt and token Secret', patience(ctx, 180), async () => {
+  // A controller-manager writes some twenty a second: how long that takes is a matter of how many there are.
+  await waitUntilNoneLeft('the CAs in every kube-root-ca.crt and token Secret', patience(ctx, 180), async () => {
     const api = await ctx.cluster.api()
     const held = [
       ...(await publishedAuthorities(api, ctx.signal)),
       ...(await certificatesOfTokenSecrets(api, ctx.signal)),
     ]
     const behind = held.filter(({ text }) => text !== expected).map(({ where }) => where)
-    if (behind.length > 0) throw new Error(`not yet in ${some(behind)}`)
-    return true
+    return behind.length > 0 ? { left: behind.length, told: `not yet in ${some(behind)}` } : undefined
   })
   return expected
 }
 
 const patience = ({ signal }: OnHost, within: number) => ({ within: seconds(within), every: 1_000, signal })
 
-const some = (all: readonly string[]) =>
+/** The first of them, and how many there are besides. */
+export const some = (all: readonly string[]) =>
   all.slice(0, 5).join(', ') + (all.length > 5 ? ` and ${all.length - 5} more` : '')
 
 /** What the file holds that the controller-manager of the first master publishes; undefined where none does. */

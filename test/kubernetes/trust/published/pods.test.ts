@@ -84,10 +84,19 @@ test('what was published in another order since all volumes had it leaves no pod
     metadata: { name: 'kube-root-ca.crt', creationTimestamp: at(0), managedFields } as Given['metadata'],
   })
   const pods = '/api/v1/namespaces/shop/pods'
+  const budgets = '/apis/policy/v1/namespaces/shop/poddisruptionbudgets'
+  for (const [name, spec, disruptionsAllowed] of [
+    ['a', { selector: { matchLabels: { app: 'early' } } }, 1],
+    ['all', { selector: {} }, 0],
+    ['none', {}, 0],
+  ] as const)
+    server.put(budgets, { metadata: { name }, spec, status: { disruptionsAllowed } })
   server.put(pods, pod('early', 10, 10))
   server.put(pods, pod('anew', 62, 62))
   server.put(pods, pod('in-place', 10, 62))
   const behind = async (enough?: Date) => (await podsBehind(server.api, enough)).map(({ name }) => name).toSorted()
   t.deepEqual(await behind(), ['anew', 'early', 'in-place'])
   t.deepEqual(await behind(new Date(at(61))), ['early'])
+  const guards = (await podsBehind(server.api)).map(({ guardedBy }) => guardedBy)
+  t.deepEqual(guards, ['all', 'all', 'all'], 'a selector without labels is about every pod, and each budget counts')
 })
