@@ -18,6 +18,7 @@ export default playbook({
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       ...keysets.etcdIsWhole,
       step('See whether the API may be away, where it must be', stages.distrustRestarts.mayBeAway),
+      step('See that no file has the old CA alone', stages.noneHasTheOldAlone),
       step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
       step('See that nobody holds a token of the old key', tokens.nobodyHoldsTheOld),
       step('Every server lets in a client of the new CA', stages.primaryEverywhere),

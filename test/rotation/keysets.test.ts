@@ -108,6 +108,35 @@ test('a kubeconfig gets the new CA behind the old one in its place, and nothing 
   t.is(error?.code, 'keysets.changed')
 })
 
+test('what presents a certificate with its chain keeps that, and gets the new CA behind the old one; undone it is what it was', async t => {
+  const leaf = (await issue({ name: 'CN=haproxy' })).pem
+  const { path, ctx, step } = await hostWith(leaf + old, held => [...held, next], [old])
+  await step.run(ctx)
+  t.is(readFileSync(path, 'utf8'), leaf + old + next)
+  await step.rollback?.(ctx)
+  t.is(readFileSync(path, 'utf8'), leaf + old)
+})
+
+test('a kubeconfig that got another certificate since it was staged keeps that when the stage is undone: its CAs alone are put back', async t => {
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const text = (ca: string, cert: string) =>
+    `clusters:\n- cluster:\n    certificate-authority-data: ${base64(ca)}\nusers:\n- user:\n    client-certificate-data: ${base64(cert)}\n    client-key-data: a2V5\n`
+  const [cert, renewed] = [(await issue({ name: 'CN=client' })).pem, (await issue({ name: 'CN=client' })).pem]
+  for (const cas of [old + next, old]) {
+    const { path, folder, ctx, step } = await hostWith(text(old, cert), held => [...held, next], [old])
+    const registered = await step.run(ctx)
+    writeFileSync(path, text(cas, renewed))
+    const { registered: before } = ctx as { registered: (id: string) => unknown }
+    await step.rollback?.({
+      ...(ctx as object),
+      registered: (id: string) => (id === 'trust' ? registered : before(id)),
+    } as never)
+    t.is(readFileSync(path, 'utf8'), text(old, renewed))
+    t.is(statSync(path).mode & 0o777, 0o640)
+    t.deepEqual(readdirSync(folder), ['front-proxy-ca.crt'])
+  }
+})
+
 test('done again after it was cut off, it changes nothing more', async t => {
   const { path, ctx, step } = await hostWith(old, held => [...held, next])
   await step.run(ctx)
@@ -158,6 +187,25 @@ test('no file is left without a CA', async t => {
   const { ctx, step } = await hostWith(old, () => [])
   const error = await t.throwsAsync<RekeyError>(async () => step.run(ctx))
   t.is(error?.code, 'keysets.empty')
+  t.is(error?.host, 'm1')
+  t.regex(error?.hint ?? '', /the same file of another host/)
+})
+
+test('a file that has the old CA alone keeps that from being distrusted, and is named, before any file is changed', t => {
+  const bundles = {
+    m1: { '/pki/ca.crt': [next, old] },
+    n7: { '/etc/kubernetes/kubelet.conf': [old] },
+    n8: { '/c': [foreign] },
+  }
+  const promoted = keyset({ items: [item(next, 'primary', 'i-2'), item(old, 'trusted')], bundles })
+  const error = t.throws<RekeyError>(() => stages.noneHasTheOldAlone.run(context([promoted])))
+  t.is(error?.code, 'keysets.behind')
+  t.regex(error?.message ?? '', /not trusted everywhere: n7:\/etc\/kubernetes\/kubelet\.conf lacks it/)
+  t.notThrows(() =>
+    stages.noneHasTheOldAlone.run(context([{ ...promoted, bundles: { m1: bundles.m1, n8: bundles.n8 } }])),
+  )
+  const half = t.throws<RekeyError>(() => stages.noneBehind.run(context([promoted])))
+  t.notRegex(half?.hint ?? '', /stage-keysets/, 'that would refuse: a rotation is not over')
 })
 
 test('a second rotation is refused while one rests', t => {

@@ -207,8 +207,9 @@ function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
   const named = new Set(
     hosts.flatMap(({ host, found }) =>
       Object.values(found?.layout.components ?? {}).flatMap(one =>
-        (one?.files ?? []).flatMap(({ role, path, real }) =>
-          role in directionsOf || role === 'signing' ? [`${host}:${path}`, `${host}:${real}`] : [],
+        (one?.files ?? []).flatMap(({ role, path, real, key }) =>
+          // Beside the certificate of a pair may stand the chain that is presented with it: nobody trusts by that.
+          role in directionsOf || role === 'signing' || key ? [`${host}:${path}`, `${host}:${real}`] : [],
         ),
       ),
     ),

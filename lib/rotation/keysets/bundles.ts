@@ -12,7 +12,7 @@ import {
   publicKeysOf,
   withCertificates,
 } from '../../pki/certificates/bundle-text.ts'
-import { joinBundle, splitBundle } from '../../pki/certificates/certificate.ts'
+import { joinBundle, parseCertificate, splitBundle } from '../../pki/certificates/certificate.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
 import { archiveOf, type Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
@@ -62,21 +62,36 @@ export function bundles<Needs extends OnHost<BackupVariables>>(
     },
     rollback: async ctx => {
       await mayBeUndone?.(ctx)
-      const swap = swapOf(await Promise.all(changesOn(ctx, wanted).map(change => written(ctx, change))))
-      await unstageFiles(ctx, ctx.run, swap)
+      const { hashes = {} } = ctx.registered<Partial<Placed>>(id, ctx.host.name) ?? {}
+      const all = changesOn(ctx, wanted)
+      const renewed = (await Promise.all(all.map(change => rewritten(ctx, change, hashes[change.path])))).flat()
+      const others = all.filter(({ path }) => !renewed.some(one => one.path === path))
+      const swap = swapOf(await Promise.all(others.map(change => written(ctx, change))))
+      await unstageFiles(ctx, ctx.run, { ...swap, rename: all.map(({ path }) => path) })
       await putBack(ctx, swap)
+      await putCasBack(ctx, renewed)
       await undone(ctx)
     },
   }
 }
 
-/** When they were put in place, by the clock of the host: who was started since has read them. */
-const placed = async (ctx: OnHost, changes: readonly Change[]) => ({
-  at: await changedAt(
-    ctx,
-    changes.map(({ path }) => path),
-  ),
-})
+/** What the step registers. */
+interface Placed {
+  /** When they were put in place, by the clock of the host: who was started since has read them. */
+  readonly at: number
+  /** The SHA-256 of those that hold more than CAs, as they were left: a kubeconfig may be renewed before the stage is undone. */
+  readonly hashes: Readonly<Record<string, string>>
+}
+
+async function placed(ctx: OnHost, changes: readonly Change[]): Promise<Placed> {
+  const hashes: Record<string, string> = {}
+  for (const { path } of changes) {
+    const text = await ctx.files.readText(path)
+    if (!isBundle(text)) hashes[path] = sha256(text)
+  }
+  const paths = changes.map(({ path }) => path)
+  return { at: await changedAt(ctx, paths), hashes }
+}
 
 const tell = (path: string, held: readonly string[], next: readonly string[]) =>
   `${path}: ${held.length} ${held.length === 1 ? 'CA' : 'CAs'}, then ${next.length}`
@@ -100,7 +115,11 @@ function changesOn<Needs extends OnHost>(ctx: Needs, wanted: Wanted<Needs>): Cha
     Object.entries(state.bundles[ctx.host.name] ?? {}).flatMap(([path, held]) => {
       const next = splitBundle(joinBundle(...wanted(ctx, state, held)))
       if (next.length === 0) {
-        throw new HostFailedError(`${ctx.host.name}:${path} would hold no CA any more`, { code: 'keysets.empty' })
+        throw new HostFailedError(`${ctx.host.name}:${path} would hold no CA any more`, {
+          code: 'keysets.empty',
+          host: ctx.host.name,
+          hint: 'It holds none that stays trusted: have it hold what the same file of another host holds, and begin anew.',
+        })
       }
       if (next.join('') === held.join('')) return []
       return [{ path, held, next }]
@@ -136,8 +155,41 @@ async function written(ctx: OnHost, change: Change): Promise<StagedFile> {
   return { path, content: isOurs ? text : next.join('') }
 }
 
-/** Whether a file holds CAs and nothing else: a kubeconfig holds a client's key, too. */
-const isBundle = (text: string) => splitBundle(text).length > 0 && privateKeysWithin(text).length === 0
+/** A file that somebody has written since: what to write there so that its CAs are those of before, nothing where they are. */
+interface Renewed {
+  readonly path: string
+  readonly file?: StagedFile
+}
+
+/**
+ * A file with more than CAs that somebody has written anew since this run left it, a kubeconfig with another certificate, and in which the CAs are
+ * the ones of then or of before: the rest of it is not to be taken back.
+ */
+async function rewritten(ctx: OnHost, change: Change, hash: string | undefined): Promise<Renewed[]> {
+  const { path, held, next } = change
+  if (hash === undefined || !(await ctx.files.exists(path))) return []
+  const text = await ctx.files.readText(path)
+  if (isBundle(text) || sha256(text) === hash) return []
+  const now = heldBy(text, change)
+  if (isSame(now, held)) return [{ path }]
+  if (!isSame(now, next)) return []
+  const content = contentOf(text, { path, held: next, next: held })
+  return [{ path, file: { ...(await asItLies(ctx, path)), content } }]
+}
+
+async function putCasBack(ctx: OnHost, renewed: readonly Renewed[]): Promise<void> {
+  const files = renewed.flatMap(({ file }) => file ?? [])
+  if (files.length === 0) return
+  await stageFiles(ctx, ctx.run, files)
+  await swapFiles(ctx, ctx.run, swapOf(files))
+  for (const { path } of files) ctx.log(`${path}: changed since, and only its CAs are put back`)
+}
+
+/** Whether a file holds CAs and nothing else: a kubeconfig holds a client's key, too, and what a server presents with its chain a leaf. */
+const isBundle = (text: string) => {
+  const all = splitBundle(text)
+  return all.length > 0 && privateKeysWithin(text).length === 0 && all.every(pem => parseCertificate(pem).isAuthority)
+}
 
 /** The CAs of a file: all that a bundle holds; of another text, where one may stand several times, those that this is about. */
 function heldBy(text: string, { held, next }: Change): readonly string[] {

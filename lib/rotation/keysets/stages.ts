@@ -95,6 +95,15 @@ export const stagedEverywhere = gates.allLetIn<Needs>(staged)
 
 const next = (_: Needs, state: KeysetState) => [nextOf(state)]
 
+/** The files that trust a keyset and hold these, `HOST:PATH`. */
+const filesThat = ({ bundles: all }: KeysetState, holds: (keys: readonly (string | undefined)[]) => boolean) =>
+  Object.entries(all).flatMap(([host, files]) =>
+    Object.entries(files).flatMap(([path, held]) => (holds(held.map(publicKeyOf)) ? [`${host}:${path}`] : [])),
+  )
+
+const asOnOthers =
+  'A machine has joined since, or somebody has put an earlier file back: have it hold what the same file of another host holds, and begin anew.'
+
 /** Fails where a file lacks the CA that is to be promoted: its host was away when it was staged, or has come since. */
 export const noneBehind: StepDefinition<Needs> = {
   readOnly: true,
@@ -102,16 +111,13 @@ export const noneBehind: StepDefinition<Needs> = {
   remember: true,
   run: ctx => {
     for (const state of statesOf(ctx)) {
-      const { key, id } = nextOf(state)
-      const behind = Object.entries(state.bundles).flatMap(([host, files]) =>
-        Object.entries(files).flatMap(([path, held]) =>
-          held.some(pem => publicKeyOf(pem) === key) ? [] : [`${host}:${path}`],
-        ),
-      )
+      const { key, id, state: now } = nextOf(state)
+      const behind = filesThat(state, keys => !keys.includes(key))
       if (behind.length === 0) continue
       throw new HostFailedError(`${id} of ${state.name} is not staged everywhere: ${behind.join(', ')} lacks it`, {
         code: 'keysets.behind',
-        hint: 'Run stage-keysets again: it goes on where it is missing.',
+        // Once it is promoted, in part or as a whole, nothing can be staged.
+        hint: now === 'staged' ? 'Run stage-keysets again: it goes on where it is missing.' : asOnOthers,
       })
     }
   },
@@ -209,6 +215,25 @@ export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariab
         hint: `Have them made anew (promote-keysets makes those that components name), or remove them; or let them be refused: accept: [${left.join(', ')}].`,
       },
     )
+  },
+}
+
+/** Fails where a file has an old CA and not the one that signs: it would be left without any, or with others alone. */
+export const noneHasTheOldAlone: StepDefinition<Needs> = {
+  readOnly: true,
+  runOnce: true,
+  remember: true,
+  run: ctx => {
+    for (const state of statesOf(ctx)) {
+      const { key, id } = primaryOf(state)
+      const old = formerOf(state)
+      const alone = filesThat(state, keys => !keys.includes(key) && old.some(one => keys.includes(one.key)))
+      if (alone.length === 0) continue
+      throw new HostFailedError(`${id} of ${state.name} is not trusted everywhere: ${alone.join(', ')} lacks it`, {
+        code: 'keysets.behind',
+        hint: asOnOthers,
+      })
+    }
   },
 }
 

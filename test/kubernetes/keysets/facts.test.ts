@@ -283,3 +283,13 @@ test('a Vault alone makes no keyset, nor does a machine of none', t => {
   const issuers = [{ where: 'Vault pki', authorities: ['kubernetes' as const], certificates: [k.pem], standard: k.pem }]
   t.deepEqual(read({ hosts: [{ host: 'm1', entries: [] }], issuers }), [])
 })
+
+test('the CA that a component presents behind its certificate is no copy that somebody trusts by; in a file that nobody names it is', t => {
+  const stray = fileOf('m1', '/opt/proxy/chain.pem', k)
+  const chain = master('m1', { 'apiserver.crt': [apiserver, k] }, { entries: [stray] })
+  const trusters = keysetFacts({ hosts: [chain] }, () => undefined)['kubernetes-ca']?.trusters ?? []
+  t.deepEqual(
+    trusters.filter(({ kind }) => kind === 'copy').map(({ where }) => where),
+    ['m1:/opt/proxy/chain.pem'],
+  )
+})
