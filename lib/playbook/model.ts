@@ -238,7 +238,7 @@ export interface ReportSection {
   readonly curves?: readonly ReportCurve[]
 }
 
-/** How often something was asked, and what was not answered, in pieces of time of equal length. Times are milliseconds since 1970. */
+/** How often something was asked, and what was not answered, in pieces of time of equal length, 5,000 at most. Times are milliseconds since 1970. */
 export interface ReportCurve {
   readonly label: string
   readonly from: number

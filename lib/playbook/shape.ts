@@ -333,7 +333,10 @@ export function reportSections(returned: unknown): ReportSection[] {
     if (typeof title !== 'string') throw notReport(`the title of ${place} must be a text`, title)
     if (!Array.isArray(rows)) throw notReport(`the rows of ${place} '${title}' must be a list`, rows)
     if (curves !== undefined && !(Array.isArray(curves) && curves.every(isCurve)))
-      throw notReport(`the curves of ${place} '${title}' must be a list of curves`, curves)
+      throw notReport(
+        `the curves of ${place} '${title}' must be a list of curves, of ${mostPieces} pieces and gaps at most, as many in each list`,
+        curves,
+      )
     return {
       title,
       ...(curves !== undefined && { curves: curves as ReportCurve[] }),
@@ -345,18 +348,25 @@ export function reportSections(returned: unknown): ReportSection[] {
   })
 }
 
-const isNumbers = (value: unknown) => Array.isArray(value) && value.every(one => Number.isFinite(one))
+/** Pieces, and gaps, of a curve of a report: more than anybody sees on a page. */
+export const mostPieces = 5_000
+
+const isNumbers = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.every(one => Number.isFinite(one))
 
 function isCurve(value: unknown): boolean {
   if (!isObject(value)) return false
-  const { label, from, every, asked, failed, slowest = [], gaps } = value
+  const { label, from, every, asked, failed, slowest, gaps } = value
   const isGap = (one: unknown) =>
     isObject(one) && isNumbers([one['from'], one['to'], one['failed']]) && isText(one['reason'])
   return (
     isText(label) &&
     isNumbers([from, every]) &&
-    [asked, failed, slowest].every(isNumbers) &&
+    Number(every) > 0 &&
+    [asked, failed, slowest ?? asked].every(one => isNumbers(one) && one.length === (asked as unknown[]).length) &&
+    (asked as unknown[]).length <= mostPieces &&
     Array.isArray(gaps) &&
+    gaps.length <= mostPieces &&
     gaps.every(isGap)
   )
 }

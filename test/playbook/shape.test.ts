@@ -363,9 +363,13 @@ test('a report may have curves, and nothing else in their place', t => {
     [{ ...curve, asked: ['x'] }],
     [{ ...curve, gaps: [{}] }],
     [{ ...curve, every: Number.NaN }],
+    [{ ...curve, every: 0 }],
+    [{ ...curve, failed: [] }],
+    [{ ...curve, ...{ asked: Array(6_000).fill(1), failed: Array(6_000).fill(0), slowest: undefined } }],
   ])
     t.throws(() => reportSections([{ ...section, curves: wrong }]), {
       instanceOf: RekeyError,
-      message: /^the curves of section 1 'API' must be a list of curves, not /,
+      message:
+        /^the curves of section 1 'API' must be a list of curves, of 5000 pieces and gaps at most, as many in each list, not /,
     })
 })

@@ -161,11 +161,7 @@ function findingsOf(story: RunStory): Map<string, Finding> {
     for (const play of plays.filter(isGate))
       for (const { title, spans } of play.steps)
         for (const span of spans.slice(0, 40)) {
-          const told = [
-            span.error?.message,
-            story.printed(play, span, 1_500)?.trimEnd(),
-            story.returned(span.step, span.host),
-          ]
+          const told = [span.error?.message, story.printed(play, span, 1_500)?.trimEnd(), story.returned(span)]
           put(`${play.title} · ${title}`, told.filter(one => one !== undefined && one !== '').join('\n'))
         }
   }

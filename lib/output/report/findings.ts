@@ -122,7 +122,7 @@ function foundOn(span: Span, play: PlayStory, story: RunStory): string {
     span.error?.message,
     span.error?.hint,
     story.printed(play, span, mostPrinted)?.trimEnd(),
-    story.returned(span.step, span.host),
+    story.returned(span),
   ]
   return parts.filter(one => one !== undefined && one !== '' && one !== 'nothing').join('\n')
 }

@@ -126,12 +126,12 @@ function partRows(parts: readonly Part[], history: RunHistory): Content {
 }
 
 /** Where all this comes from, for whoever has to show that it is so. */
-export function evidence({ history, lost, sha256 }: RunStory): Content {
+export function evidence({ history, lost, sha256, bytes }: RunStory): Content {
   const missing = [...history.damage, ...lost]
   return html`<p>Made from the folder of the run: its journal, what steps printed, what they returned. Times are by the clock of the machine that ran it, in UTC.</p>
 ${facts([
   ['Journal', html`<span class="mono">${history.folder}/events.jsonl</span>`],
-  ['Its SHA-256', html`<span class="mono">${sha256}</span>`],
+  ['Its SHA-256', html`<span class="mono">${sha256}</span>, of the ${bytes} bytes that were read`],
   ['Damage', missing.length > 0 ? missing.join('\n') : 'none: all of it was read'],
 ])}${missing.length > 0 && html`<p class="soft">${count(missing.length, 'line')} of what it lacks.</p>`}`
 }

@@ -5,7 +5,7 @@ import { certificates, gates, hostTable, isGate, notices, reports } from './find
 import { evidence, headOf, origin } from './head.ts'
 import { type Content, Html, html } from './html.ts'
 import { page, type Section } from './page.ts'
-import { readStory } from './story/folder.ts'
+import { type RunStory, readStories } from './story/folder.ts'
 import { legend, timeline } from './timeline.ts'
 import { troubles, troublesTitle } from './troubles.ts'
 import { momentOf } from './words.ts'
@@ -25,8 +25,8 @@ export interface ReportOrders {
  * @throws RekeyError where a folder holds no run
  */
 export async function htmlReport({ folder, against, now }: ReportOrders): Promise<string> {
-  const story = await readStory(folder, isGate)
-  const other = against === undefined ? undefined : await readStory(against, isGate)
+  const folders = against === undefined ? [folder] : [folder, against]
+  const [story, other] = (await readStories(folders, isGate)) as [RunStory, RunStory?]
   const { history, parts } = story
   const several = parts.length > 1
   const sections: (readonly [string, string, Content])[] = [

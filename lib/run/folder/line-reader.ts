@@ -21,6 +21,8 @@ export interface ReadOptions {
   readonly longest?: number
   /** Shortens what stands in quotes, so that lines can be read that are longer: of JSON whose texts are not needed to the last letter. */
   readonly shorten?: boolean
+  /** Bytes of the file after which nothing is read, also where more has come meanwhile. */
+  readonly to?: number
 }
 
 const chunkSize = 256 * 1024
@@ -36,7 +38,7 @@ const [newline, quotation, backslash] = [0x0a, 0x22, 0x5c]
  */
 export function* readLines(
   path: string,
-  { without = '', longest = longestLine, shorten = false }: ReadOptions = {},
+  { without = '', longest = longestLine, shorten = false, to = Number.POSITIVE_INFINITY }: ReadOptions = {},
 ): Generator<Line, void> {
   const file = openFile(path)
   if (file === undefined) return
@@ -46,7 +48,7 @@ export function* readLines(
     const line = openLine(longest, shorten)
     let [number, position] = [1, 0]
     for (;;) {
-      const size = readSync(file, chunk)
+      const size = readSync(file, chunk, 0, Math.min(chunk.length, to - position), null)
       if (size === 0) break
       const read = chunk.subarray(0, size)
       for (let start = 0; ; ) {
@@ -76,13 +78,15 @@ export function* readLines(
   }
 }
 
-/** A pipe that somebody put there would be waited for, a device never ends. */
+/** A pipe that somebody put there would be waited for, a device never ends, and a link leads to files that are not the folder's. */
 function openFile(path: string): number | undefined {
   let file: number
   try {
-    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    if (code === 'ELOOP') throw new Error('it is a link, and rekey makes none')
     throw error
   }
   if (fstatSync(file).isFile()) return file

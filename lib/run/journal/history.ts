@@ -151,16 +151,19 @@ export function readHistory(folder: string): RunHistory {
   }
 }
 
-/** The events in the journal of a run's folder, in their order, without what steps printed. */
-export function journalEvents(folder: string): Generator<RunEvent> {
-  return readEvents(join(folder, 'events.jsonl')).events
+/**
+ * The events in the journal of a run's folder, in their order, without what steps printed.
+ * @param to bytes after which nothing is read
+ */
+export function journalEvents(folder: string, to?: number): Generator<RunEvent> {
+  return readEvents(join(folder, 'events.jsonl'), undefined, to).events
 }
 
 /**
  * The events of a journal that can be used, and what is to be said of the other lines once all are read.
  * @param end how far it must come
  */
-function readEvents(path: string, end?: JournalEnd) {
+function readEvents(path: string, end?: JournalEnd, to?: number) {
   const wrong: string[] = []
   let count = 0
   let isInside = false
@@ -169,7 +172,7 @@ function readEvents(path: string, end?: JournalEnd) {
   const events = function* (): Generator<RunEvent> {
     // Older journals have what steps printed, which is most of them.
     let size = sizeOf(path)
-    for (const { number, at, text, broken } of linesOf(path)) {
+    for (const { number, at, text, broken } of linesOf(path, to)) {
       if (broken) size = at
       const cut = text === undefined || broken ? undefined : lostBefore(text)
       if (cut !== undefined) isCut = true
@@ -231,9 +234,9 @@ function sizeOf(path: string): number {
 }
 
 /** The lines of a journal, without what steps printed. */
-function* linesOf(path: string): Generator<Line> {
+function* linesOf(path: string, to?: number): Generator<Line> {
   try {
-    yield* readLines(path, { without: '{"kind":"step.output"', shorten: true })
+    yield* readLines(path, { without: '{"kind":"step.output"', shorten: true, to })
   } catch (cause) {
     throw new RekeyError(`${path} can't be read: ${(cause as Error).message}`, {
       code: 'run.journal',

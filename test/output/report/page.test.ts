@@ -1,6 +1,7 @@
 // What the HTML report says of runs: how they came to an end, what waited for what, what was found, and nothing that is secret or would run.
 import { ok } from 'node:assert'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
@@ -228,6 +229,86 @@ test('secrets of the folder are hidden everywhere, also where they were printed 
   t.false(page.includes(secret))
   t.regex(textOf(page), /refused: «redacted»/)
   t.regex(textOf(page), /What it printed last on h1 token=«redacted»/)
+})
+
+const registered = (...values: readonly unknown[]) =>
+  values.map(value => `${JSON.stringify({ step: 'first', host: 'h1', format: 2, value })}\n`).join('')
+const secretFiles = (secret: string) => ({
+  'registered.jsonl': registered({ a: { $secret: 'first.h1.1' } }),
+  'secrets/first.h1.1': JSON.stringify({ text: secret, parts: [secret] }),
+})
+const failedFirst = () =>
+  recorded({ outcome: 'failed', stopsAfter: 'First', went: host => ({ outcome: host === 'h1' ? 'failed' : 'ok' }) })
+const printedIn = (page: string) => /What it printed last on h1<\/p><pre>([^<]*)/.exec(page)?.[1]
+
+test('what was printed is cut once it is without secrets: nothing is left of one, and what is long is not left out', async t => {
+  const secret = 'alpha-Qw8Zx2Lm9Vb4Nc7Rt1'
+  const older = Array.from({ length: 200 }, (_, index) => {
+    const line = `${index} ${'x'.repeat(index === 0 ? 0 : 99)} ${secret}`
+    return { kind: 'step.output', play: 0, step: 'first', host: 'h1', stream: 'stdout', line, at: began }
+  })
+  const events = failedFirst()
+  const folder = folderOf([...events.slice(0, -1), ...older, ...events.slice(-1)], secretFiles(secret))
+  for (const against of [undefined, folder]) {
+    const page = await pageOf(folder, against)
+    t.false(/[^>\s«]Lm9Vb4Nc7Rt1|Vb4Nc7Rt1/.test(page))
+    const printed = printedIn(page) ?? ''
+    t.true(printed.length > 15_000 && printed.length < 17_000, String(printed.length))
+    t.regex(printed, /^\[\d+ bytes before that are left out\]\n\d+ x/)
+    t.regex(printed, /\n199 x+ «redacted»$/)
+  }
+  for (const [line, told] of [
+    ['y'.repeat(20_000), /^\[\d+ bytes before that are left out\]\ny{16000,}$/],
+    [`${secret}${'z'.repeat(16_300 + 60_000)}`, /\nz{16000,}$/],
+  ] as const)
+    t.regex(printedIn(await pageOf(folderOf(events, { 'output/00-both/first/h1.log': `${line}\n` }))) ?? '', told)
+})
+
+test('no link is followed out of a folder, wherever on the way it is', async t => {
+  const victim = temporaryFolder('victim')
+  mkdirSync(join(victim, 'first'))
+  writeFileSync(join(victim, 'first/h1.log'), 'somebody else’s line\n')
+  const folder = folderOf(failedFirst(), { 'output/x': '' })
+  symlinkSync(victim, join(folder, 'output/00-both'))
+  t.is(printedIn(await pageOf(folder)), undefined)
+  const linked = temporaryFolder('linked')
+  symlinkSync(join(folder, 'events.jsonl'), join(linked, 'events.jsonl'))
+  await t.throwsAsync(pageOf(linked), { message: /is a link, and rekey makes none/ })
+})
+
+test('what was done again is told with what it returned that time, and with what it printed at all of them', async t => {
+  const again = later(recorded({ mode: 'resume' }), 60_000)
+  const events = [...failedFirst(), ...again].map(one => {
+    if (one.kind === 'run.started') return { ...one, plays: one.plays.map(play => ({ ...play, tags: ['gate'] })) }
+    if (one.kind === 'step.finished' && one.step === 'first') return { ...one, outcome: 'ok', returned: true }
+    return one
+  })
+  const files = { 'registered.jsonl': registered(-3, 13), 'output/00-both/first/h1.log': 'no\nyes\n' }
+  const text = textOf(await pageOf(folderOf(events, files)))
+  const gate = (value: string) => `First ✔ 2 ok h1 [at the 2 times that it was done] no yes ${value}Second`
+  t.true(text.includes(gate('-3 ')), text)
+  t.true(text.includes(gate('13 ')))
+  // How many values tries left that failed, nobody knows.
+  const tried = events.map((one, index) => (index < 6 && one.kind === 'step.finished' ? { ...one, tries: 2 } : one))
+  const told = textOf(await pageOf(folderOf(tried, files)))
+  t.true(told.includes(gate('')) && told.includes(gate('13 ')) && !told.includes('-3'), told)
+})
+
+test('what is secret in one of two runs is so in both; curves that can’t be drawn are told of, and leave the rest', async t => {
+  const secret = 'correct-horse-battery-stapler'
+  const curve = { label: 'x', from: 0, every: 0, asked: [1], failed: [1], gaps: [] }
+  const sections = [{ title: 'Important', rows: [['said', secret]], curves: [curve] }]
+  const told = folderOf([...recorded(), { kind: 'run.report', sections, at: began }])
+  const page = await pageOf(told, folderOf(recorded(), secretFiles(secret)))
+  t.false(page.includes(secret))
+  t.regex(textOf(page), /Important said «redacted»/)
+  const journal = readFileSync(join(told, 'events.jsonl'))
+  const sha256 = createHash('sha256').update(journal).digest('hex')
+  t.true(
+    textOf(page).includes(
+      `${sha256} , of the ${journal.length} bytes that were read Damage of the journal 1 curves can't be used`,
+    ),
+  )
 })
 
 test('gates tell what they found, the same on several hosts once', async t => {

@@ -15,6 +15,8 @@ export interface Span {
   readonly delegate?: string
   readonly tries?: number
   readonly would?: readonly string[]
+  /** What it returned was kept, now or at another time before. */
+  readonly returned?: true
 }
 
 /** A step in a part: what was done of it now, and on which hosts it was done before. */

@@ -1,6 +1,7 @@
 // A run as a story: each time that it was begun, gone on with or undone, with its plays, steps and hosts, and when what was done. Made from
 // events as any version of rekey wrote them; what one does not say is left open.
 import { z } from 'zod'
+import { mostPieces } from '../../../playbook/shape.ts'
 import type { EventSection, PlannedPlay, RunEvent } from '../../../run/events.ts'
 import type { Progress, RunFinished, RunStarted } from '../../../run/journal/history.ts'
 import type { Part, PlayStory, Span, StepStory } from './model.ts'
@@ -13,27 +14,25 @@ const list = z.array(z.number().finite())
 /** Of events that say nothing of how far a run came, nobody else has looked at what they hold. */
 const shapes = {
   sections: z.array(
-    z.object({
-      title: text,
-      rows: z.array(z.tuple([text, text])),
-      curves: z
-        .array(
-          z.object({
-            ...{ label: text, from: z.number().finite(), every: z.number().finite().positive() },
-            ...{ asked: list.max(5_000), failed: list.max(5_000), slowest: list.max(5_000).optional() },
-            gaps: z.array(z.object({ from: z.number(), to: z.number(), failed: z.number(), reason: text })).max(5_000),
-          }),
-        )
-        .optional(),
-    }),
+    z.object({ title: text, rows: z.array(z.tuple([text, text])), curves: z.array(z.unknown()).optional() }),
   ),
+  curve: z.object({
+    ...{ label: text, from: z.number().finite(), every: z.number().finite().positive() },
+    ...{ asked: list.max(mostPieces), failed: list.max(mostPieces), slowest: list.max(mostPieces).optional() },
+    gaps: z.array(z.object({ from: z.number(), to: z.number(), failed: z.number(), reason: text })).max(mostPieces),
+  }),
 }
 
 /** An event of which all that is told can be used; nothing where it can't. */
 export function usable(event: RunEvent): RunEvent[] {
   if (event.kind === 'run.report') {
     const read = shapes.sections.safeParse(event.sections)
-    return read.success && Number.isFinite(event.at) ? [{ ...event, sections: read.data }] : []
+    if (!read.success || !Number.isFinite(event.at)) return []
+    const sections = read.data.map(({ curves, ...section }): EventSection => {
+      const drawn = curves?.flatMap(one => shapes.curve.safeParse(one).data ?? [])
+      return { ...section, ...(drawn && { curves: drawn }) }
+    })
+    return [{ ...event, sections }]
   }
   if (event.kind === 'notice') return typeof event.text === 'string' && Number.isFinite(event.at) ? [event] : []
   if (event.kind === 'play.started' || event.kind === 'play.finished')
@@ -151,14 +150,28 @@ function stepOf(play: { steps: StepStory[] }, id: string): StepStory {
 }
 
 function spanOf(event: Extract<RunEvent, { kind: 'step.finished' }>, begun: number | undefined): Span {
-  const { step, host, at, milliseconds, outcome, handled, declined, predicted, error, delegate, tries, would } = event
+  const {
+    step,
+    host,
+    at,
+    milliseconds,
+    outcome,
+    handled,
+    declined,
+    predicted,
+    error,
+    delegate,
+    tries,
+    would,
+    returned,
+  } = event
   const said: Progress = declined
     ? 'declined'
     : predicted === undefined || predicted === 'unknown'
       ? (handled ?? outcome)
       : `would ${predicted}`
   const from = begun ?? at - Math.max(0, milliseconds)
-  return { step, host, from: Math.min(from, at), to: at, outcome: said, error, delegate, tries, would }
+  return { step, host, from: Math.min(from, at), to: at, outcome: said, error, delegate, tries, would, returned }
 }
 
 /** All hosts of a part, in the inventory's order. */
