@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import test from 'ava'
 import { connectLocal } from '../../lib/connection/local.ts'
 import { secret } from '../../lib/connection/shell.ts'
+import { modeKind } from '../../lib/operations/files/mode.ts'
 import { command } from '../../lib/operations/system/command.ts'
 import { facts, readFacts } from '../../lib/operations/system/facts.ts'
 import { reboot } from '../../lib/operations/system/reboot.ts'
+import { readDeeds } from '../../lib/operations/system/service.ts'
 import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { localSettings, trial } from './_operation.ts'
@@ -29,6 +31,11 @@ test('options that won’t do are told when the playbook is loaded, in one error
   told(() => command({ cmd: 'x', chdir: 7 } as never), 'command({ chdir }): it must be a text that is not empty, not 7')
   told(() => command({}), 'command(): one of cmd, argv and run must be given')
   told(() => command({ cmd: "it's" }), "command(): a quote does not end: it's")
+  for (const cmd of ['   ', '"" x']) told(() => command({ cmd }), `command({ cmd }): there is no command in it: ${cmd}`)
+  for (const mode of [400, 440, 444, 500, 644, 755]) t.false(modeKind.fits(mode))
+  for (const mode of [0o400, 0o600, 0o640, 0o777, '0620']) t.true(modeKind.fits(mode))
+  const deeds = [[['status', 'x']], [['stop', "x'; touch y'"]], [['stop']], {}]
+  for (const noted of deeds) t.throws(() => readDeeds(noted), { message: /is not what it notes/ })
   told(() => command('x' as never), "command() takes options, not 'x'")
   told(() => waitForPort({} as never), 'waitForPort() needs port')
   told(
@@ -71,6 +78,7 @@ test('a command is run where what it makes is not there, and what it takes away 
   await t.throwsAsync(on.run(command({ cmd: 'true', chdir: join(folder, 'nowhere'), creates: '/' })), {
     message: /nowhere can't be worked in/,
   })
+  await t.throwsAsync(on.plan(command({ cmd: 'true', chdir: '~' })), { message: /~ can't be worked in/ })
   const piped = command({ run: $ => $`echo one | tr o 0` })
   t.is(((await on.run(piped)).value as { stdout: string }).stdout, '0ne\n')
   await t.throwsAsync(on.run(command({ cmd: 'false' })))

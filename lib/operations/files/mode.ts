@@ -16,8 +16,9 @@ export const modeKind: Kind = {
         (/^[0-7]{1,5}$/.test(value) ? Number.parseInt(value, 8) <= 0o7777 : words.test(value)),
 }
 
-/** 644, 755 and their like, whose digits are those of usual bits, and whose bits are not. */
-const looksDecimal = (value: number) => /^[4-7][0-7]{2}$/.test(String(value)) && (value & 0o7000) !== 0
+/** 644, 755 and their like, whose digits are those of usual bits, and whose bits are not. 400 is 0o620: who means that writes '0620'. */
+const looksDecimal = (value: number) =>
+  /^[4-7][0-7]{2}$/.test(String(value)) && ((value & 0o7000) !== 0 || [400, 440, 444, 500].includes(value))
 
 /**
  * The bits that a mode comes to on something that has some already.

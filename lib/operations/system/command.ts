@@ -14,7 +14,7 @@ export interface CommandOptions {
   readonly argv?: readonly string[]
   /** … or whatever `$` can do, with pipes and redirections: `` $ => $`make | tee log` ``. */
   readonly run?: ($: Remote) => PromiseLike<unknown>
-  /** The folder in which it runs, and from which `creates` and `removes` are found. */
+  /** The folder in which it runs, and from which `creates` and `removes` are found: as it stands there, `~` and `*` are letters. */
   readonly chdir?: string
   /** It is left out where this is there: a path, which may have `*`, `?` and `[…]`. */
   readonly creates?: string
@@ -64,7 +64,7 @@ function checkTogether(options: CommandOptions): CommandOptions {
   }
   if (run && stdin !== undefined)
     throw wrongOptions('command(): a run takes no stdin', 'Write run: $ => $({ input })`…`.')
-  if (cmd !== undefined) words(cmd)
+  if (cmd !== undefined && !words(cmd)[0]) throw wrongOptions(`command({ cmd }): there is no command in it: ${cmd}`)
   return options
 }
 
@@ -73,7 +73,7 @@ async function isDue({ $, host }: HostSession, { chdir, creates, removes }: Comm
   if (chdir === undefined && creates === undefined && removes === undefined) return true
   const there = (pattern: string) => `{ set -- ${shellPattern(pattern)}; [ -e "$1" ] || [ -L "$1" ]; }`
   const script = [
-    ...(chdir === undefined ? [] : [`cd -- ${shellPattern(chdir)} || exit 3`]),
+    ...(chdir === undefined ? [] : [`cd -- ${quote(chdir)} || exit 3`]),
     ...(creates === undefined ? [] : [`! ${there(creates)} || exit 4`]),
     ...(removes === undefined ? [] : [`${there(removes)} || exit 4`]),
   ].join('\n')

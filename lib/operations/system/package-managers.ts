@@ -25,7 +25,7 @@ interface Managed {
   changes(lines: readonly string[], request: Request): Change[]
   readonly update: string
   change(request: Request): string
-  /** What takes changes back. */
+  /** What takes changes back. Fails before anything is done where something else would go with what came: somebody has come to need it. */
   back(changes: readonly Change[]): string
 }
 
@@ -72,6 +72,16 @@ const dnfDue = ({ names, state }: Request) => `for n in ${quoted(names)}; do
   echo "due $n"; echo "was $n $i"
 done`
 
+const refusal = 'what came is not taken back, as more would go that others have installed since'
+
+/** By rpm's own word on what needs them; dnf would take that along. Names may be of what a package provides. */
+const removeUnneeded = (names: readonly string[]) => `set --; for n in ${quoted(names)}; do
+  i=$(rpm -q --qf '%{NAME} \\n' "$n" 2>/dev/null) || i=$(rpm -q --whatprovides --qf '%{NAME} \\n' "$n" 2>/dev/null) || continue
+  set -- "$@" "\${i%% *}"
+done
+[ $# = 0 ] || { o=$(rpm -e --test "$@" 2>&1) || { echo "E: ${refusal}:" $(printf '%s\\n' "$o" | sed -n 's/.* is needed by (installed) //p' | sort -u) >&2; exit 1; }
+dnf -y remove "$@"; }`
+
 export const managers: Readonly<Record<Manager, Managed>> = {
   apt: {
     look: request => `set --
@@ -89,10 +99,16 @@ ${request.names.length === 0 ? ':' : aptDue(request)}
       }),
     update: `${apt} update`,
     change: request => `${apt} ${aptWords(request)} -- ${quoted(request.names)}`,
-    // A name with a minus behind it goes.
+    // A name with a minus behind it goes; its configuration, and its data, stay: they may be somebody's by now.
     back: changes => {
-      const words = changes.map(({ name, from }) => (from === undefined ? `${name}-` : `${name}=${from}`))
-      return `${apt} install --allow-downgrades --purge -- ${quoted(words)}`
+      const words = quoted(changes.map(({ name, from }) => (from === undefined ? `${name}-` : `${name}=${from}`)))
+      const came = changes.flatMap(({ name, from }) => (from === undefined ? [name] : []))
+      return `o=$(apt-get -s -q -y install --allow-downgrades -- ${words} 2>&1) || { printf '%s\\n' "$o" >&2; exit 1; }
+m=; for n in $(printf '%s\\n' "$o" | sed -nE 's/^(Remv|Purg) ([^ ]+).*/\\2/p'); do
+  k=; for c in ${quoted(came)}; do [ "$n" != "$c" ] || k=yes; done; [ "$k" ] || m="$m $n"
+done
+[ -z "$m" ] || { echo "E: ${refusal}:$m" >&2; exit 1; }
+${apt} install --allow-downgrades -- ${words}`
     },
   },
   dnf: {
@@ -111,12 +127,12 @@ ${request.names.length === 0 ? ':' : dnfDue(request)}`,
     back: changes => {
       const came = changes.filter(({ from }) => from === undefined).map(({ name }) => name)
       const others = changes.flatMap(({ name, from }) => (from === undefined ? [] : [`${name}-${from}`]))
+      const group = came.find(name => name.startsWith('@'))
+      if (group !== undefined) return `echo "E: nobody knows what came with ${group}: it is not removed" >&2; exit 1`
       return [
         'set -e',
-        ...(came.length > 0 ? [`dnf -y remove ${quoted(came)}`] : []),
-        ...(others.length > 0
-          ? [`dnf -y install --allowerasing ${quoted(others)} || dnf -y downgrade ${quoted(others)}`]
-          : []),
+        ...(came.length > 0 ? [removeUnneeded(came)] : []),
+        ...(others.length > 0 ? [`dnf -y install ${quoted(others)} || dnf -y downgrade ${quoted(others)}`] : []),
       ].join('\n')
     },
   },

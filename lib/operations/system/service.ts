@@ -1,6 +1,6 @@
 // `service`: units of systemd as they shall be: started, enabled, masked. One look and one change for all that are named.
 import { raw } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
+import { HostFailedError, RekeyError } from '../../errors.ts'
 import { type HostSession, unchanged } from '../../playbook/model.ts'
 import { operation } from '../operation.ts'
 import { checkedOptions, type Kinds, oneOf, truth, wrongOptions } from '../options.ts'
@@ -64,7 +64,8 @@ export const service = operation<ServiceOptions, readonly UnitState[]>({
       },
     }
   },
-  undo: async (session, kept: readonly Deed[]) => {
+  undo: async (session, noted: never) => {
+    const kept = readDeeds(noted)
     const now = await look(
       session,
       kept.map(([, name]) => ({ name })),
@@ -167,6 +168,19 @@ function deedsFor({ host }: HostSession, options: ServiceOptions, state: UnitSta
   if (masked && state.file !== 'masked') verbs.push('mask')
   return verbs.map(verb => [verb, name] as const)
 }
+
+/**
+ * What was noted, as it may be: it comes from a run's folder, and commands are made of it.
+ * @throws RekeyError for anything else
+ */
+export function readDeeds(noted: unknown): Deed[] {
+  const isDeed = (one: unknown) =>
+    Array.isArray(one) && one.length === 2 && waysBack.includes(one[0]) && kinds.name.fits(one[1])
+  if (Array.isArray(noted) && noted.every(isDeed)) return noted as Deed[]
+  throw new RekeyError('service: what was noted of units is not what it notes', { code: 'operation.note' })
+}
+
+const waysBack: readonly Verb[] = ['unmask', 'mask', 'enable', 'disable', 'start', 'stop']
 
 /** What makes a unit as it was; a unit that was only restarted is as it was. */
 function wayBack(state: UnitState, deeds: readonly Deed[], { name }: ServiceOptions): Deed[] {

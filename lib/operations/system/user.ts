@@ -1,8 +1,8 @@
 // `user`: accounts of a host, by its own useradd, usermod and userdel. A password's hash goes over stdin, never in a command line.
 import { dirname } from 'node:path'
 import { quote, raw, Secret, secret } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
-import type { HostSession } from '../../playbook/model.ts'
+import { HostFailedError, RekeyError } from '../../errors.ts'
+import type { HostSession, StepContext } from '../../playbook/model.ts'
 import { operation } from '../operation.ts'
 import {
   absolutePath,
@@ -56,6 +56,9 @@ interface Kept {
   /** Whether the home that it was to have was there. */
   readonly hadHome: boolean
   readonly moved: boolean
+  /** Whether a home was to be made, and where, if that was said. */
+  readonly makesHome: boolean
+  readonly homeAt?: string
 }
 
 /** What is to be done about one user. */
@@ -80,8 +83,10 @@ export const user = operation<UserOptions, undefined>({
       would: due.flatMap(({ would }) => would),
       result: undefined,
       keep: () =>
-        due.map(({ options: { name, moveHome = false }, found: { account, hasHome } }): Kept => {
-          return { name, before: account ?? null, hadHome: hasHome, moved: moveHome }
+        due.map(({ options, found: { account, hasHome } }): Kept => {
+          const { name, moveHome: moved = false, createHome: makesHome = true, home } = options
+          const homeAt = home === undefined ? {} : { homeAt: home }
+          return { name, before: account ?? null, hadHome: hasHome, moved, makesHome, ...homeAt }
         }),
       apply: async () => {
         await perform(
@@ -93,16 +98,24 @@ export const user = operation<UserOptions, undefined>({
       },
     }
   },
-  undo: async (session, kept: readonly Kept[]) => {
-    const now = await lookAt(session, kept)
+  undo: async (session: HostSession & Partial<Pick<StepContext, 'log'>>, noted: never) => {
+    const kept = readKept(noted)
+    const now = await lookAt(
+      session,
+      kept.map(({ name }) => ({ name })),
+    )
     const back = kept.map((one, index) => wayBack(one, now[index]!))
-    await perform(
+    const stays = await perform(
       session,
       back.flatMap(({ script }) => script),
       back.flatMap(({ password }) => password ?? []),
     )
+    for (const line of stays.split('\n').filter(Boolean)) session.log?.(line)
     const gone = kept.filter(({ before, hadHome }, index) => before && !now[index]!.account && hadHome)
-    const homes = await lookAt(session, gone)
+    const homes = await lookAt(
+      session,
+      gone.map(({ name }) => ({ name })),
+    )
     const lost = gone.find((_, index) => !homes[index]!.hasHome)
     if (!lost) return
     throw new HostFailedError(
@@ -150,6 +163,40 @@ const kinds: Kinds<UserOptions> = {
   system: truth,
   remove: truth,
   force: truth,
+}
+
+/**
+ * What was noted, as it may be: it comes from a run's folder, and words of scripts are made of it.
+ * @throws RekeyError for anything else
+ */
+export function readKept(noted: unknown): Kept[] {
+  if (Array.isArray(noted) && noted.every(isKept)) return noted as Kept[]
+  throw new RekeyError('user: what was noted of accounts is not what it notes', { code: 'operation.note' })
+}
+
+function isKept(one: Partial<Record<keyof Kept, unknown>> | null): boolean {
+  if (typeof one !== 'object' || one === null) return false
+  const { name, before, hadHome, moved, makesHome, homeAt } = one
+  return (
+    kinds.name.fits(name) &&
+    [hadHome, moved, makesHome].every(truth.fits) &&
+    (homeAt === undefined || kinds.home.fits(homeAt)) &&
+    (before === null || isAccount(before as Partial<Record<keyof Account, unknown>> | undefined))
+  )
+}
+
+function isAccount(one: Partial<Record<keyof Account, unknown>> | undefined): boolean {
+  if (typeof one !== 'object' || one === null) return false
+  return (
+    [one.uid, one.gid].every(wholeNumber.fits) &&
+    [one.comment, one.home, one.shell, one.password].every(field.fits) &&
+    // Those of a directory service may have blanks.
+    Array.isArray(one.groups) &&
+    one.groups.every(group => field.fits(group) && !group.includes(',')) &&
+    typeof one.shadow === 'string' &&
+    // Its dates are numbers.
+    /^$|^[^:\s]+:[^:\s]*(:-?\d*){0,7}$/.test(one.shadow)
+  )
 }
 
 function isHash(value: unknown): boolean {
@@ -266,12 +313,25 @@ const makeHome = (name: string) => `h=$(getent passwd ${quote(name)} | cut -d: -
   [ -n "$m" ] || m=$(printf %o $((0777 & ~0\${u:-22})))
   chmod "$m" "$h"; chown -R "$(id -u ${quote(name)}):$(id -g ${quote(name)})" "$h"; }`
 
+/** Sets $k where a home holds just what it was made of, whoever made it: what anybody has put there since, or where it is now, is theirs. */
+const findHome = ({ hadHome, moved, makesHome, homeAt }: Kept, { uid, home }: Account) =>
+  hadHome || moved || !makesHome || (homeAt !== undefined && homeAt !== home)
+    ? 'k='
+    : `h=${quote(home)}; k=; s=/etc/skel; if [ -d "$h" ] && [ ! -L "$h" ] && [ ! "$h" -ef "$s" ] && [ "$(stat -c %u -- "$h")" = ${uid} ]; then
+  if [ -d "$s" ]; then diff -rq "$s" "$h" >/dev/null 2>&1 && k=yes; else [ -n "$(ls -A -- "$h")" ] || k=yes; fi; fi`
+const removeHome = ({ home }: Account) =>
+  `if [ "$k" ]; then rm -rf -- ${quote(home)}; elif [ -e ${quote(home)} ]; then printf '%s\n' ${quote(`${home} stays: it is not what was made, or something is in it`)}; fi`
+
 /** What makes a user as it was. */
-function wayBack(
-  { name, before, hadHome, moved }: Kept,
-  { account, hasHome }: Found,
-): { script: string[]; password?: string } {
-  if (!before) return { script: account ? [`userdel${hadHome ? '' : ' -r'} -- ${quote(name)}`] : [] }
+function wayBack(kept: Kept, { account, hasHome }: Found): { script: string[]; password?: string } {
+  const { name, before, hadHome, moved } = kept
+  if (!before) {
+    if (!account) return { script: [] }
+    const mail = `for m in ${quote(`/var/mail/${name}`)}; do [ ! -f "$m" ] || [ -L "$m" ] || [ -s "$m" ] || [ "$(stat -c %u -- "$m")" != ${account.uid} ] || rm -f -- "$m"; done`
+    return {
+      script: [findHome(kept, account), mail, `userdel -- ${quote(name)}`, ...(hadHome ? [] : [removeHome(account)])],
+    }
+  }
   const own = [before.comment, before.home, before.shell]
   const fields = ['-c', '-d', '-s'].flatMap((flag, index) => [flag, own[index]!])
   const password = before.shadow === '' ? {} : { password: `${name}:${before.password}` }
@@ -285,9 +345,7 @@ function wayBack(
     return { script: [group, add, ...aging], ...password }
   }
   const script: string[] = []
-  // Files that a home was made of: what somebody has put there since stays.
-  if (!hadHome && hasHome)
-    script.push(`! diff -rq /etc/skel ${quote(account.home)} >/dev/null || rm -rf -- ${quote(account.home)}`)
+  if (!hadHome && hasHome && !moved) script.push(findHome(kept, account), removeHome(account))
   const flags = [
     ...(account.uid === before.uid ? [] : ['-o', '-u', `${before.uid}`]),
     ...(account.gid === before.gid ? [] : ['-g', `${before.gid}`]),
@@ -303,14 +361,14 @@ async function perform(
   { $, host }: HostSession,
   script: readonly string[],
   passwords: readonly string[],
-): Promise<void> {
-  if (script.length + passwords.length === 0) return
+): Promise<string> {
+  if (script.length + passwords.length === 0) return ''
   const lines = ['set -e; PATH=$PATH:/usr/sbin:/sbin', ...script, ...(passwords.length === 0 ? [] : ['chpasswd -e'])]
   const text = passwords.map(line => `${line}\n`).join('')
   const hashes = passwords.map(line => line.slice(line.indexOf(':') + 1)).filter(hash => hash.length > 3)
   const input = hashes.length === 0 ? text : secret(text, { parts: hashes })
-  const { exitCode, stderr } = await $({ input, nothrow: true })`${raw(lines.join('\n'))}`
-  if (exitCode === 0) return
+  const { exitCode, stdout, stderr } = await $({ input, nothrow: true })`${raw(lines.join('\n'))}`
+  if (exitCode === 0) return stdout
   throw new HostFailedError(`${host.name}: users could not be changed: ${stderr.trim() || 'it says nothing'}`, {
     code: 'user.failed',
     host: host.name,

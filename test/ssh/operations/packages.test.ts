@@ -7,7 +7,7 @@ import test from 'ava'
 import type { Connection } from '../../../lib/connection/connection.ts'
 import { connectLocal } from '../../../lib/connection/local.ts'
 import { quote } from '../../../lib/connection/shell.ts'
-import { packages } from '../../../lib/operations/system/packages.ts'
+import { packages, readKept } from '../../../lib/operations/system/packages.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { standInEnvironment } from '../../operations/_cases.ts'
 import { localSettings, trial } from '../../operations/_operation.ts'
@@ -42,13 +42,16 @@ APT::Sandbox::User "root"; Dir::Log "${root}/var/log/apt"; APT::Install-Recommen
     writeFileSync(join(tree, 'usr/share', name, 'version'), version)
     const control = `Package: ${name}\nVersion: ${version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: x\n${depends}`
     writeFileSync(join(tree, 'DEBIAN/control'), control)
+    mkdirSync(join(tree, 'etc'))
+    writeFileSync(join(tree, 'etc', `${name}.conf`), '')
+    writeFileSync(join(tree, 'DEBIAN/conffiles'), `/etc/${name}.conf\n`)
     execFileSync('dpkg-deb', ['-b', '-Znone', tree, archive], { stdio: 'ignore' })
     const index = readdirSync(archive)
       .filter(file => file.endsWith('.deb'))
       .map(file => {
         const bytes = readFileSync(join(archive, file))
         const [own, number] = file.split('_')
-        const needs = own === 'rk-one' ? 'Depends: rk-lib\n' : ''
+        const needs = ['rk-one', 'rk-later'].includes(own!) ? 'Depends: rk-lib\n' : ''
         return `Package: ${own}\nVersion: ${number}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: x\n${needs}Filename: ./${file}\nSize: ${bytes.length}\nSHA256: ${createHash('sha256').update(bytes).digest('hex')}\n`
       })
     writeFileSync(join(archive, 'Packages'), index.join('\n'))
@@ -58,11 +61,11 @@ APT::Sandbox::User "root"; Dir::Log "${root}/var/log/apt"; APT::Install-Recommen
     const file = join(root, 'usr/share', name, 'version')
     return existsSync(file) ? readFileSync(file, 'utf8') : undefined
   }
-  return { publish, version, installed: () => [version('rk-one'), version('rk-lib')] }
+  return { root, publish, version, installed: () => [version('rk-one'), version('rk-lib')] }
 }
 
 real('apt: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
-  const { publish, installed } = stage()
+  const { root, publish, installed, version } = stage()
   publish('rk-lib', '1.0')
   publish('rk-one', '1.0', 'Depends: rk-lib\n')
   const on = trial()
@@ -92,8 +95,16 @@ real('apt: installed, left alone, made the latest, given a version, removed; and
   t.deepEqual(await on.plan(packages({ name: 'rk-lib', state: 'absent' })), [])
   await on.rollback(gone)
   t.deepEqual(installed(), ['1.0', '1.0'])
+  publish('rk-later', '1.0', 'Depends: rk-lib\n')
+  const later = packages({ name: 'rk-later', updateCache: true })
+  await on.run(later)
+  await t.throwsAsync(on.rollback(install), { message: /more would go that others have installed since: rk-later$/ })
+  t.deepEqual([...installed(), version('rk-later')], ['1.0', '1.0', '1.0'])
+  await on.rollback(later)
+  writeFileSync(join(root, 'etc/rk-one.conf'), 'somebody’s')
   await on.rollback(install)
   t.deepEqual(installed(), [undefined, undefined])
+  t.is(readFileSync(join(root, 'etc/rk-one.conf'), 'utf8'), 'somebody’s', 'configuration stays')
   await t.throwsAsync(on.run(packages({ name: 'rk-nowhere' })), { message: /Unable to locate package rk-nowhere/ })
   await t.throwsAsync(on.run(packages({ name: 'rk-nowhere', updateCache: true })), { message: /Unable to locate/ })
   const lists = packages({ updateCache: true })
@@ -131,11 +142,17 @@ function dnfStage() {
     on: trial(here),
     installed: () => [version('rk-one'), version('rk-lib')],
     later: () => appendFileSync(place('archive'), 'rk-one 1.1-1 rk-lib\n'),
+    /** Something that needs rk-one comes, or goes. */
+    needed: (is: boolean) => {
+      if (is) appendFileSync(place('archive'), 'rk-later 1.0-1 rk-one\n')
+      const others = readFileSync(place('installed'), 'utf8').replace(/^rk-later .*\n/m, '')
+      writeFileSync(place('installed'), is ? `${others}rk-later 1.0-1\n` : others)
+    },
   }
 }
 
 test.serial('dnf: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
-  const { on, installed, later } = dnfStage()
+  const { on, installed, later, needed } = dnfStage()
   const use = 'dnf' as const
   const install = packages({ name: 'rk-one', use, updateCache: true })
   t.deepEqual(await on.plan(install), ['read the lists of packages anew', 'install rk-one'])
@@ -167,7 +184,16 @@ test.serial('dnf: installed, left alone, made the latest, given a version, remov
   t.deepEqual(await on.plan(packages({ use, name: 'rk-one', state: 'absent' })), [])
   await on.rollback(gone)
   t.deepEqual(installed(), ['1.0', '1.0'])
+  if (needed) {
+    needed(true)
+    await t.throwsAsync(on.rollback(install), { message: /more would go that others have installed since: rk-later-1/ })
+    t.deepEqual(installed(), ['1.0', '1.0'])
+    needed(false)
+  }
   await on.rollback(install)
   t.deepEqual(installed(), ['', ''])
+  const forged = [{ manager: 'apt', changes: [{ name: 'x', from: '1; touch /tmp/x' }] }]
+  for (const kept of [forged, [{ manager: 'sh', changes: [] }], [{ manager: 'apt', changes: [{ name: '$(x)' }] }], {}])
+    t.throws(() => readKept(kept), { message: /is not what it notes/ })
   await t.throwsAsync(on.run(packages({ use, name: 'rk-nowhere' })), { message: /rk-nowhere/ })
 })

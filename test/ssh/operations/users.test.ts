@@ -5,7 +5,7 @@ import test from 'ava'
 import type { Connection } from '../../../lib/connection/connection.ts'
 import { connectLocal } from '../../../lib/connection/local.ts'
 import { quote } from '../../../lib/connection/shell.ts'
-import { user } from '../../../lib/operations/system/user.ts'
+import { readKept, user } from '../../../lib/operations/system/user.ts'
 import { localSettings, trial } from '../../operations/_operation.ts'
 import { canHaveUsers, makeUsers, runThere, stateOf, type UserCase } from '../../operations/_users.ts'
 
@@ -51,5 +51,41 @@ real(
         t.is(state(), untouched, `${about}: undone`)
       }
     }
+
+    // What others did since is theirs.
+    const made = user({ name: 'later', home: '/home/later' })
+    const onHost = (script: string) => runThere(users, script).trim()
+    await on.run(made)
+    onHost('echo data >/home/later/own')
+    await on.rollback(made)
+    t.is(onHost('getent passwd later; cat /home/later/own'), 'data', 'a home that something was put into stays')
+    onHost('rm -r /home/later')
+    await on.run(made)
+    onHost('mkdir /home/other; echo data >/home/other/own; usermod -d /home/other later')
+    await on.rollback(made)
+    t.is(onHost('getent passwd later; cat /home/other/own'), 'data', 'so does one that it got since')
+    const without = user({ name: 'bare', createHome: false })
+    await on.run(without)
+    onHost('cp -a /etc/skel /home/bare; chown -R bare /home/bare')
+    await on.rollback(without)
+    t.is(onHost('getent passwd bare; [ -d /home/bare ] && echo there'), 'there', 'and one that rekey did not make')
+    const one = { name: 'x', before: null, hadHome: false, moved: false, makesHome: true }
+    const account = {
+      uid: 1,
+      gid: 1,
+      comment: '',
+      home: '/',
+      shell: '',
+      groups: [],
+      password: '',
+      shadow: 'x:!:$(x):::::',
+    }
+    for (const kept of [
+      {},
+      [{ ...one, name: '$(x)' }],
+      [{ ...one, before: account }],
+      [{ ...one, before: { ...account, uid: '$(x)' } }],
+    ])
+      t.throws(() => readKept(kept), { message: /is not what it notes/ })
   },
 )
