@@ -11,8 +11,15 @@ import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { kops } from './asked/command.ts'
 import { readKeyset } from './asked/keypairs.ts'
-import { exportKubeconfig, type Kubeconfig, keypairOf, readExported } from './asked/kubeconfigs.ts'
-import { credentials, type Exported, kubeconfigFile } from './asked/places.ts'
+import {
+  endOf,
+  exportKubeconfig,
+  type Kubeconfig,
+  keypairOf,
+  lastingCredentials,
+  readExported,
+} from './asked/kubeconfigs.ts'
+import { type Exported, kubeconfigFile } from './asked/places.ts'
 import type { Context, End, Rotation } from './context.ts'
 import { isAboutUsers, passes, planned } from './plan.ts'
 
@@ -22,6 +29,7 @@ const patience = 120_000
 /** Has kops validate the cluster: every machine there, every node Ready, every system pod. */
 export async function validate(ctx: Context): Promise<void> {
   const { validate_within: within } = ctx.vars
+  await lastingCredentials(ctx, within)
   await kops(ctx, ['validate', 'cluster', '--wait', `${Math.round(within / 1_000)}s`], {
     what: 'the cluster to be valid',
     within: within + 60_000,
@@ -48,7 +56,7 @@ export const holds = (end: End): StepDefinition<Rotation> => ({
     const names = { staged: ['before'], promoted: ['both', 'before'], distrusted: ['after'] } as const
     const files = names[end].map(name => kubeconfigFile(ctx, name))
     const trusted = await readExported(files.find(existsSync) ?? '')
-    const own = await readExported(credentials(ctx))
+    const own = await lastingCredentials(ctx, 3 * patience)
     await letsIn(ctx, { ...own, authorities: trusted.authorities })
     if (end === 'staged' || trusted.authorities.length === 0) return
     const { primary } = await readKeyset(ctx, 'kubernetes-ca')
@@ -79,6 +87,10 @@ async function letsIn(ctx: Context, kubeconfig: Kubeconfig, how = ''): Promise<v
 /** The admin credential of before must be refused at every address: what it was signed with is not trusted any more. */
 async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
   const { certificate, key } = await readExported(kubeconfigFile(ctx, 'before'))
+  if (certificate !== undefined && endOf(certificate) <= Date.now()) {
+    ctx.log('the admin credential of before has ended by itself: whether the API trusts its CA can’t be seen by it')
+    return
+  }
   await waitFor(
     'the API to refuse the admin credential of before',
     { within: patience, every: 2_000, signal: ctx.signal },

@@ -7,9 +7,8 @@ import type { StepDefinition } from '../playbook/model.ts'
 import { unchanged } from '../playbook/model.ts'
 import { kops } from './asked/command.ts'
 import { named, readInstances } from './asked/instances.ts'
-import { readExported } from './asked/kubeconfigs.ts'
+import { lastingCredentials } from './asked/kubeconfigs.ts'
 import { readPending, refuseForeign } from './asked/pending.ts'
-import { credentials } from './asked/places.ts'
 import type { Context, End, Rotation } from './context.ts'
 import { passes } from './plan.ts'
 
@@ -118,8 +117,7 @@ async function rollOnce(ctx: Context, force: boolean): Promise<void> {
     ...(force ? ['--force'] : []),
     ...more.split(/\s+/).filter(Boolean),
   ]
-  const { server, certificate = '', key = '' } = await readExported(credentials(ctx))
-  const probes = cloudonly ? undefined : probeApis([server], [{ certificate, key }])
+  const probes = cloudonly ? undefined : await probing(ctx, within)
   try {
     await kops(ctx, ['rolling-update', 'cluster', ...flags, '--yes'], {
       what: 'every instance that is behind to be replaced',
@@ -127,12 +125,25 @@ async function rollOnce(ctx: Context, force: boolean): Promise<void> {
       shown: true,
     })
   } finally {
-    const seen = (await probes?.stop())?.servers.get(server)?.read
-    if (seen) {
-      const { calls, failures, longest } = seen
-      const gap =
-        failures === 0 ? 'each was answered' : `${failures} failed, for ${formatDuration(longest)} at the longest`
-      ctx.log(`the API was asked ${calls} times meanwhile: ${gap}`)
-    }
+    await probes?.stop()
   }
+}
+
+/** Asks the API as its users do, until it is told to stop; then says what came of it. */
+async function probing(ctx: Context, within: number): Promise<{ stop(): Promise<void> }> {
+  const { server, certificate = '', key = '' } = await lastingCredentials(ctx, within)
+  const probes = probeApis([server], [{ certificate, key }])
+  return {
+    stop: async () => {
+      const seen = (await probes.stop()).servers.get(server)?.read
+      ctx.log(seen ? answersOf(seen) : 'the API was not asked meanwhile')
+    },
+  }
+}
+
+/** How the API answered, in words. */
+export function answersOf({ calls, failures, longest }: { calls: number; failures: number; longest: number }): string {
+  if (calls === 0) return 'the API was not asked meanwhile: how it answered was not seen'
+  const gap = failures === 0 ? 'each was answered' : `${failures} failed, for ${formatDuration(longest)} at the longest`
+  return `the API was asked ${calls} times meanwhile: ${gap}`
 }

@@ -55,6 +55,8 @@ export interface Bench {
   /** The file of a kubeconfig of the last run. */
   kubeconfig(name: string): string
   authoritiesIn(name: string): number
+  /** Has every admin credential of the last run end, as if days had gone by. */
+  endCredentials(): Promise<void>
   /** What lies in a folder of the state store. */
   stored(path: string): string[]
   /** Resolves once kops was called with these words. */
@@ -81,6 +83,11 @@ interface Authority {
   readonly server: Issued
   readonly admin: Issued
 }
+/** An admin of a CA, for so many hours from now: the stand-in gives a day, whatever is asked. */
+const admin = (issuer: Issued, hours: number) => {
+  const [notBefore, notAfter] = [Date.now() - 86_400_000, Date.now() + hours * 3_600_000].map(at => new Date(at))
+  return issue({ name: 'O=system:masters, CN=admin', issuer, notBefore, notAfter })
+}
 let authorities: Promise<Authority[]> | undefined
 
 /** CAs by the ids that the stand-in gives: the oldest is for a clock that is behind. Made once for all tests of a file. */
@@ -95,7 +102,7 @@ function makeAuthorities(): Promise<Authority[]> {
         { type: 'ip', value: '127.0.0.1' },
       ])
       const server = await issue({ name: 'CN=kubernetes-master', issuer: ca, extensions: [names] })
-      return { id, ca, server, admin: await issue({ name: 'O=system:masters, CN=admin', issuer: ca }) }
+      return { id, ca, server, admin: await admin(ca, 25) }
     }),
   )
   return authorities
@@ -195,6 +202,17 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
       }
       const text = Buffer.from(config.clusters[0].cluster['certificate-authority-data'], 'base64').toString('utf8')
       return text.split('-----BEGIN CERTIFICATE-----').length - 1
+    },
+    endCredentials: async () => {
+      const folder = join(runFolder(), 'kubeconfigs')
+      for (const file of readdirSync(folder).map(name => join(folder, name))) {
+        const config = JSON.parse(readFileSync(file, 'utf8'))
+        const { ca } = all.find(({ id }) => config.users[0].name === `admin-${id}`)!
+        const { pem, keyPem } = await admin(ca, -1)
+        const [certificate, key] = [pem, keyPem].map(text => Buffer.from(text).toString('base64'))
+        config.users[0].user = { 'client-certificate-data': certificate, 'client-key-data': key }
+        writeFileSync(file, JSON.stringify(config))
+      }
     },
     stored: path => (existsSync(join(store, path)) ? readdirSync(join(store, path)).sort() : []),
     called: words => eventually(() => bench.calls().some(call => call.startsWith(words)), words),

@@ -72,3 +72,13 @@ test('a stage whose gate does not hold stays where it is, and goes back', async 
   t.deepEqual(bench.trusted(), ['1*', '2'])
   settled(t, bench)
 })
+
+test('back when the admin credentials of the run have ended: others are exported', async t => {
+  const bench = await openCluster(t, ['kubernetes-ca'])
+  t.is((await bench.run('rotate-kops', '-e', 'until=promoted')).code, 0)
+  await bench.endCredentials()
+  const { code, out } = await bench.rekey('rollback', 'last')
+  t.is(code, 0, out)
+  t.deepEqual(bench.trusted(), ['1*'])
+  settled(t, bench)
+})

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // A stand-in for kops: keeps keysets and instances in a file below its state store, and answers as a real one was recorded to (answers.json), with
 // what it does silently wrong. Plain JavaScript: it is started hundreds of times.
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
@@ -98,12 +98,17 @@ const wanted = () => {
 const ca = state.keysets['kubernetes-ca']
 const live = () => (ca ? { primary: ca.primary, trusted: trustedOf(ca).map(({ id }) => id) } : undefined)
 const needs = instance => !state.knobs.blind && instance.hash !== state.applied[instance.role]
+const hasEnded = config => {
+  const pem = Buffer.from(JSON.parse(config).users[0].user['client-certificate-data'], 'base64')
+  return Date.parse(new X509Certificate(pem).validTo) < Date.now()
+}
 /** Whom the credential that it is called with is of: its CA's id stands in the name of its user. */
 const isLetIn = () => {
   const config =
     process.env.KUBECONFIG && existsSync(process.env.KUBECONFIG) ? readFileSync(process.env.KUBECONFIG, 'utf8') : ''
   const id = /admin-(\d+)/.exec(config)?.[1]
-  return state.live === undefined || (id !== undefined && state.live.trusted.includes(id))
+  if (state.live === undefined) return true
+  return id !== undefined && state.live.trusted.includes(id) && !hasEnded(config)
 }
 const json = value => {
   say('klog')

@@ -6,7 +6,7 @@ import { HostFailedError } from '../../errors.ts'
 import { kubeconfigFields } from '../../kubernetes/api/kubeconfig.ts'
 import type { Context } from '../context.ts'
 import { kops } from './command.ts'
-import { type Exported, kubeconfigFile } from './places.ts'
+import { credentials, type Exported, kubeconfigFile, renewedCredentials } from './places.ts'
 
 /** What a kubeconfig says. */
 export interface Kubeconfig {
@@ -28,9 +28,24 @@ export async function exportKubeconfig(ctx: Context, name: Exported, withAdmin: 
   await kops(ctx, ['export', 'kubecfg', ...admin, '--kubeconfig', next], { what: 'kops to export a kubeconfig' })
   await chmod(next, 0o600)
   const said = await readExported(next)
+  if (!name.endsWith('-renewed')) await rm(kubeconfigFile(ctx, `${name}-renewed` as Exported), { force: true })
   await rename(next, file)
   return said
 }
+
+/**
+ * Reads the admin credential of the run, for something that takes so long: another one is exported where it would end before. A run that soaked,
+ * or is gone on with or undone later, has outlived the one that it began with.
+ */
+export async function lastingCredentials(ctx: Context, within: number): Promise<Kubeconfig> {
+  const said = await readExported(credentials(ctx))
+  if (said.certificate === undefined || endOf(said.certificate) >= Date.now() + within) return said
+  ctx.log('the admin credential would end in the middle: another one is exported')
+  return exportKubeconfig(ctx, renewedCredentials(ctx), true)
+}
+
+/** When a certificate ends. */
+export const endOf = (pem: string): number => Date.parse(new X509Certificate(pem).validTo)
 
 /** Reads one that was exported. */
 export async function readExported(file: string): Promise<Kubeconfig> {
