@@ -19,6 +19,11 @@ export const variables = {
   state: z.string().regex(/^[a-z0-9]+:\/\/[^\s?#]+$/, 'it is no state store such as s3://BUCKET'),
   /** The kops to call: a path, or a name that is on PATH. */
   kops_binary: z.string().min(1).default('kops'),
+  /** More variables of the environment that hold secrets of the cloud, with commas between them: others by such names no command is given. */
+  cloud_secrets: z
+    .string()
+    .regex(/^(\w+(,\w+)*)?$/, 'it is no list of names')
+    .default(''),
   /** How long an admin credential lives that is exported: longer than a rolling update takes. */
   admin: duration.default(24 * hour),
   /** How long `update cluster` may take. A cloud endpoint that does not answer makes kops try again for minutes. */

@@ -1,14 +1,10 @@
 // What is asked of the API before a rotation goes further: whether whoever has this kubeconfig is let in, and sees whom it is to see.
 
-import { lookup } from 'node:dns/promises'
 import { existsSync } from 'node:fs'
-import { connect } from 'node:net'
-import type { Duplex } from 'node:stream'
 import { HostFailedError } from '../errors.ts'
-import { kubernetesApi } from '../kubernetes/api/api.ts'
-import type { ApiCredentials } from '../kubernetes/api/kubeconfig.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
+import { atEachAddress } from './asked/api.ts'
 import { kops } from './asked/command.ts'
 import { readKeyset } from './asked/keypairs.ts'
 import {
@@ -100,39 +96,6 @@ async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
         if (status !== 401) throw new HostFailedError(`${address} answered ${status}`, { code: 'kops.still-trusted' })
       }),
   )
-}
-
-async function atEachAddress(
-  { server, authorities, certificate, key }: Kubeconfig,
-  ask: (api: ReturnType<typeof kubernetesApi>, address: string) => Promise<void>,
-): Promise<true> {
-  const { hostname, port } = new URL(server)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  for (const { address } of await lookup(host, { all: true })) {
-    const ca = authorities.map(String).join('')
-    // A load balancer with a certificate of its own has its own name, and is trusted as any machine is.
-    const name = ca === '' ? host : undefined
-    const who = { ...(ca === '' ? {} : { ca }), certificate, key } as Omit<ApiCredentials, 'server'>
-    const api = kubernetesApi(() => opened(address, Number(port || 443)), who, name)
-    try {
-      await ask(api, address)
-    } finally {
-      api.close()
-    }
-  }
-  return true
-}
-
-function opened(host: string, port: number): Promise<Duplex> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, timeout: 10_000 })
-    socket.once('connect', () => {
-      socket.setTimeout(0)
-      resolve(socket)
-    })
-    socket.once('timeout', () => socket.destroy(new Error(`no answer from ${host}:${port} within 10 s`)))
-    socket.once('error', reject)
-  })
 }
 
 /** Exports the admin credential and the trust of before: what kops is called with, and what is handed out again on the way back. */

@@ -1,15 +1,17 @@
 // What brings key pairs to the instances: `update cluster`, looked through before it is applied, and rolling updates, seen to have replaced what
 // was to be replaced.
 import { HostFailedError } from '../errors.ts'
-import { probeApis } from '../kubernetes/probes/probes.ts'
+import { probeApis, removeProbeObject } from '../kubernetes/probes/probes.ts'
 import { formatDuration } from '../playbook/duration.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { unchanged } from '../playbook/model.ts'
+import { atEachAddress } from './asked/api.ts'
 import { kops } from './asked/command.ts'
 import { named, readInstances } from './asked/instances.ts'
 import { lastingCredentials } from './asked/kubeconfigs.ts'
 import { readPending, refuseForeign } from './asked/pending.ts'
 import type { Context, End, Rotation } from './context.ts'
+import { requireDue } from './due.ts'
 import { passes } from './plan.ts'
 
 /** The instances when a stage was brought to the cloud. */
@@ -20,7 +22,7 @@ export interface Updated {
 }
 
 const whatToRoll =
-  'Look at kops get instances, and at what the instances run with. Going on to distrust from here has ended clusters: where they are behind all the same, kops rolling-update cluster --cloudonly --force --yes replaces them.'
+  'Look at kops get instances, and at what the instances run with. Going on to distrust from here has ended clusters: kops rolling-update cluster --cloudonly --force --yes replaces them; then go on: rekey resume.'
 
 /** Looks through what would be applied, applies it, and notes which instances are behind now. */
 export async function applyUpdate(ctx: Context): Promise<Updated> {
@@ -45,11 +47,8 @@ export const update = (end: End): StepDefinition<Rotation> => ({
   plan: () => 'kops update cluster --yes',
   run: async ctx => {
     const updated = await applyUpdate(ctx)
-    if (updated.due.length > 0) return updated
-    throw new HostFailedError(`no instance needs an update after key pairs were ${end}`, {
-      code: 'kops.nothing-due',
-      hint: whatToRoll,
-    })
+    await requireDue(ctx, end, { ...updated, what: `key pairs were ${end}` })
+    return updated
   },
 })
 
@@ -131,12 +130,16 @@ async function rollOnce(ctx: Context, force: boolean): Promise<void> {
 
 /** Asks the API as its users do, until it is told to stop; then says what came of it. */
 async function probing(ctx: Context, within: number): Promise<{ stop(): Promise<void> }> {
-  const { server, certificate = '', key = '' } = await lastingCredentials(ctx, within)
+  const own = await lastingCredentials(ctx, within)
+  const { server, certificate = '', key = '' } = own
   const probes = probeApis([server], [{ certificate, key }])
   return {
     stop: async () => {
       const seen = (await probes.stop()).servers.get(server)?.read
-      ctx.log(seen ? answersOf(seen) : 'the API was not asked meanwhile')
+      if (seen) ctx.log(answersOf(seen))
+      await atEachAddress(own, removeProbeObject).catch((error: Error) =>
+        ctx.log(`the ConfigMap rekey-probe of kube-system could not be removed: ${error.message}`),
+      )
     },
   }
 }

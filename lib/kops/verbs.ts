@@ -5,6 +5,7 @@ import { type Step, type StepDefinition, step } from '../playbook/model.ts'
 import { kops } from './asked/command.ts'
 import { isYounger, type Keyset, knownKeysets, readKeyset } from './asked/keypairs.ts'
 import { goesOnTo, type Rotation } from './context.ts'
+import { noteWhoHasIt } from './due.ts'
 import { type Planned, planned } from './plan.ts'
 
 /** A step for each keyset that there may be; those that the cluster does not have, or that are not rotated, are left out when it comes. */
@@ -135,7 +136,9 @@ export const promoteFormer = (keyset: string): StepDefinition<Rotation> => ({
   run: async ctx => {
     const { primary } = await readKeyset(ctx, keyset)
     const id = formerOf(ctx, keyset).at(-1) ?? primary
-    if (id !== primary) await kops(ctx, ['promote', 'keypair', keyset, id], { what: what('promote', keyset) })
+    if (id === primary) return
+    await noteWhoHasIt(ctx, 'back-promoted')
+    await kops(ctx, ['promote', 'keypair', keyset, id], { what: what('promote', keyset) })
   },
   verify: async ctx => {
     const { primary } = await readKeyset(ctx, keyset)
@@ -151,6 +154,7 @@ export const distrustNew = (keyset: string): StepDefinition<Rotation> => ({
     const former = formerOf(ctx, keyset)
     const { older, newer } = await readKeyset(ctx, keyset)
     const abandoned = [...older, ...newer].filter(id => !former.includes(id))
+    if (abandoned.length > 0) await noteWhoHasIt(ctx, 'back-staged')
     for (const id of abandoned) await kops(ctx, ['distrust', 'keypair', keyset, id], { what: what('distrust', keyset) })
   },
   verify: async ctx => {

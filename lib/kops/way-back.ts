@@ -3,6 +3,7 @@ import type { Play, Step } from '../playbook/model.ts'
 import { step } from '../playbook/model.ts'
 import { exportKubeconfig } from './asked/kubeconfigs.ts'
 import type { Context, End, Rotation } from './context.ts'
+import { requireDue } from './due.ts'
 import { passes } from './plan.ts'
 import { applyUpdate, rollOut, type Updated } from './update.ts'
 import { distrustNew, each, promoteFormer, trustAgain } from './verbs.ts'
@@ -20,7 +21,20 @@ const exportBack = (end: End): Step<Rotation> =>
   })
 
 const updateBack = (end: End): Step<Rotation> =>
-  step('Update the cluster', { id: `update-back-${end}`, when: wentThrough(end), run: applyUpdate })
+  step('Update the cluster', {
+    id: `update-back-${end}`,
+    when: wentThrough(end),
+    run: async ctx => {
+      const updated = await applyUpdate(ctx)
+      // Where nothing was noted, nothing was changed on this way back.
+      await requireDue(ctx, `back-${end}`, {
+        due: updated.due,
+        all: [],
+        what: `key pairs that were ${end} were taken back`,
+      })
+      return updated
+    },
+  })
 
 const rollBack = (end: End, force = false): Step<Rotation> =>
   step('Replace the instances', {

@@ -46,6 +46,8 @@ export interface Bench {
   readonly kept: string
   state(): State
   change(change: (state: State) => void): void
+  /** What the API was asked so far. */
+  readonly asked: readonly string[]
   /** The calls of kops so far, with their flags. */
   calls(): string[]
   rekey(...args: string[]): Promise<Called>
@@ -123,7 +125,8 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   }
   const file = join(store, 'stand-in.json')
   const state = () => JSON.parse(readFileSync(file, 'utf8')) as State
-  const api = await startApi(all, () => state()['live'] as Live)
+  const asked: string[] = []
+  const api = await startApi(all, () => state()['live'] as Live, asked)
   const primary = idOf(1)
   const begun: State = {
     version: '1.36.2',
@@ -178,7 +181,7 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     return join(runs, last)
   }
   const bench: Bench = {
-    ...{ folder: store, kept, state, change, rekey },
+    ...{ folder: store, kept, state, change, rekey, asked },
     calls: () => readFileSync(join(store, 'calls.log'), 'utf8').split('\n').filter(Boolean),
     run: (playbook, ...args) =>
       rekey(
@@ -234,7 +237,11 @@ interface Live {
 }
 
 /** An API server as instances run it: it presents a certificate of the CA that signs, and knows clients of those that are trusted. */
-async function startApi(all: readonly Authority[], live: () => Live): Promise<{ port: number; close(): void }> {
+async function startApi(
+  all: readonly Authority[],
+  live: () => Live,
+  asked: string[],
+): Promise<{ port: number; close(): void }> {
   const optionsOf = ({ primary, trusted }: Live): ServerOptions => {
     const own = all.find(({ id }) => id === primary)!
     return {
@@ -244,6 +251,7 @@ async function startApi(all: readonly Authority[], live: () => Live): Promise<{ 
   }
   const server = createServer({ requestCert: true, rejectUnauthorized: false }, (request, response) => {
     request.resume()
+    asked.push(`${request.method} ${request.url}`)
     const known = (request.socket as TLSSocket).authorized
     response.writeHead(known ? 200 : 401, { 'content-type': 'application/json' })
     response.end(

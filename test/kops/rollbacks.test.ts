@@ -82,3 +82,31 @@ test('back when the admin credentials of the run have ended: others are exported
   t.deepEqual(bench.trusted(), ['1*'])
   settled(t, bench)
 })
+
+test('back where kops sees no instance behind: it stops before the key pair that signs is distrusted, until every instance is another one', async t => {
+  const bench = await openCluster(t, ['kubernetes-ca'])
+  t.is((await bench.run('rotate-kops', '-e', 'until=promoted')).code, 0)
+  bench.change(state => {
+    state.knobs['blind'] = true
+  })
+  // Once more, too: nobody forgets what had to be replaced.
+  for (const _ of [1, 2]) {
+    const { code, out } = await bench.rekey('rollback', 'last')
+    t.is(code, 2, out)
+    t.regex(out, /no instance needs an update after key pairs that were promoted were taken back: i-made-\d/)
+    t.deepEqual(bench.trusted(), ['1*', '2'])
+  }
+  // As the hint has it, by hand.
+  bench.change(state => {
+    state.instances = state.instances.map(one => ({
+      ...{ ...one, id: `${one.id}-anew` },
+      hash: (state['applied'] as Record<string, string>)[one.role] ?? '',
+    }))
+    state['live'] = state['told']
+    state.knobs = {}
+  })
+  const { code, out } = await bench.rekey('rollback', 'last')
+  t.is(code, 0, out)
+  t.deepEqual(bench.trusted(), ['1*'])
+  settled(t, bench)
+})

@@ -2,6 +2,8 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { answersOf } from '../../lib/kops/update.ts'
+import { eventually } from '../_eventually.ts'
 import { openCluster, settled } from './_cluster.ts'
 
 test('all stages in one run: each verb by id, an update and a rolling update after each, and one CA at the end', async t => {
@@ -23,7 +25,8 @@ test('all stages in one run: each verb by id, an update and a rolling update aft
   ])
   for (const call of changing) if (/^(promote|distrust)/.test(call)) t.regex(call, / \d{28}$/)
   t.deepEqual([bench.authoritiesIn('before'), bench.authoritiesIn('both'), bench.authoritiesIn('after')], [1, 2, 1])
-  t.regex(out, /the API was (asked [1-9]\d* times|not asked) meanwhile/)
+  const probe = '/api/v1/namespaces/kube-system/configmaps/rekey-probe'
+  t.is(bench.asked.filter(one => one === `DELETE ${probe}`).length, 3)
   settled(t, bench)
   // Nobody but its user reads a credential, and none is anywhere else.
   t.is(statSync(bench.kubeconfig('admin')).mode & 0o777, 0o600)
@@ -113,13 +116,21 @@ test('a soak that outlives the admin credential: another one is exported before 
   await bench.called('distrust keypair')
   await bench.endCredentials()
   const handedOut = readFileSync(bench.kubeconfig('admin'), 'utf8')
+  const probes = () => bench.asked.filter(one => one.includes('rekey-probe')).length
+  const before = probes()
+  bench.change(state => {
+    state.knobs['hangs'] = 'rolling-update cluster'
+  })
+  await eventually(() => probes() > before + 3, 'the API to be probed')
   bench.change(state => {
     state.knobs = {}
   })
   const { code, out } = await going
   t.is(code, 0, out)
+  t.regex(out, /the API was asked [1-9]\d* times meanwhile/)
   t.regex(out, /the admin credential would end in the middle: another one is exported/)
   t.regex(out, /the admin credential of before has ended by itself/)
   t.is(readFileSync(bench.kubeconfig('admin'), 'utf8'), handedOut)
+  t.regex(answersOf({ calls: 0, failures: 0, longest: 0 }), /was not asked/)
   settled(t, bench)
 })

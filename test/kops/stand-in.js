@@ -98,17 +98,23 @@ const wanted = () => {
 const ca = state.keysets['kubernetes-ca']
 const live = () => (ca ? { primary: ca.primary, trusted: trustedOf(ca).map(({ id }) => id) } : undefined)
 const needs = instance => !state.knobs.blind && instance.hash !== state.applied[instance.role]
-const hasEnded = config => {
-  const pem = Buffer.from(JSON.parse(config).users[0].user['client-certificate-data'], 'base64')
+const hasEnded = ({ users: [{ user }] }) => {
+  const pem = Buffer.from(user['client-certificate-data'], 'base64')
   return Date.parse(new X509Certificate(pem).validTo) < Date.now()
 }
+/** Whether it trusts what the API presents. */
+const trusts = ({ clusters: [{ cluster }] }) =>
+  Buffer.from(cluster['certificate-authority-data'], 'base64').includes(
+    readFileSync(join(folder, 'cas', `${state.live.primary}.pem`)),
+  )
 /** Whom the credential that it is called with is of: its CA's id stands in the name of its user. */
 const isLetIn = () => {
   const config =
     process.env.KUBECONFIG && existsSync(process.env.KUBECONFIG) ? readFileSync(process.env.KUBECONFIG, 'utf8') : ''
   const id = /admin-(\d+)/.exec(config)?.[1]
   if (state.live === undefined) return true
-  return id !== undefined && state.live.trusted.includes(id) && !hasEnded(config)
+  if (id === undefined || !state.live.trusted.includes(id)) return false
+  return !hasEnded(JSON.parse(config)) && trusts(JSON.parse(config))
 }
 const json = value => {
   say('klog')

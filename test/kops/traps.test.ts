@@ -64,6 +64,20 @@ test('no instance needs an update after a promotion: it stops there, before the 
   t.regex(out, /no instance needs an update after key pairs were promoted/)
   t.regex(out, /--cloudonly --force --yes/)
   t.deepEqual(bench.trusted(), ['1', '2*'])
+  // As the hint has it: by hand, and then gone on with.
+  t.is((await bench.rekey('resume', 'last')).code, 2)
+  bench.change(state => {
+    state.instances = state.instances.map(one => ({
+      ...{ ...one, id: `${one.id}-anew` },
+      hash: (state['applied'] as Record<string, string>)[one.role] ?? '',
+    }))
+    state['live'] = state['told']
+    state.knobs = {}
+  })
+  const done = await bench.rekey('resume', 'last')
+  t.is(done.code, 0, done.out)
+  t.deepEqual(bench.trusted(), ['2*'])
+  settled(t, bench)
 })
 
 test('a rolling update that replaces nothing, and calls itself completed, with --cloudonly, too', async t => {

@@ -29,6 +29,7 @@ const cloudSecrets = [
   ...['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN', 'AWS_SECURITY_TOKEN', 'S3_SECRET_ACCESS_KEY'],
   ...['GOOGLE_APPLICATION_CREDENTIALS', 'AZURE_CLIENT_SECRET', 'DIGITALOCEAN_ACCESS_TOKEN', 'HCLOUD_TOKEN'],
   ...['OS_PASSWORD', 'OS_TOKEN', 'OS_APPLICATION_CREDENTIAL_SECRET', 'SCW_SECRET_KEY'],
+  ...['AWS_CONTAINER_AUTHORIZATION_TOKEN', 'OS_AUTH_TOKEN', 'SPOTINST_TOKEN', 'AZURE_STORAGE_KEY'],
 ]
 
 /** Lines of what it said that an error quotes. */
@@ -40,11 +41,17 @@ const quoted = 12
  */
 export async function kops(ctx: Context, words: readonly string[], options: CallOptions): Promise<Answer> {
   ctx.kops.stillLocked()
-  const { cluster, state, kops_binary: binary } = ctx.vars
+  const { cluster, state, kops_binary: binary, cloud_secrets: more } = ctx.vars
   const { what, within = usually, shown = false, input } = options
   const line = ['kops', ...words].join(' ')
   const environment = [`KUBECONFIG=${credentials(ctx)}`]
-  const call = ctx.$({ timeout: within, nothrow: true, quiet: !shown, environment: cloudSecrets, input })
+  const call = ctx.$({
+    timeout: within,
+    nothrow: true,
+    quiet: !shown,
+    environment: [...cloudSecrets, ...more.split(',').filter(Boolean)],
+    input,
+  })
   try {
     const output = await call`env ${environment} ${binary} ${words} --name ${cluster} --state ${state}`
     const { exitCode, stdout, stderr } = output

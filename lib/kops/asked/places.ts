@@ -23,6 +23,8 @@ export function credentials(ctx: Pick<RunContext, 'folder' | 'mode'>): string {
 export const renewedCredentials = (ctx: Pick<RunContext, 'folder' | 'mode'>): Exported => `${newest(ctx)}-renewed`
 
 function newest(ctx: Pick<RunContext, 'folder' | 'mode'>): Named {
-  const names: readonly Named[] = ctx.mode === 'rollback' ? ['back', 'admin', 'before'] : ['admin', 'before']
+  // The one of before trusts the old CA alone: it knows no API server any more that presents the new one.
+  const there: readonly Named[] = ['admin', 'both', 'before']
+  const names: readonly Named[] = ctx.mode === 'rollback' ? ['back', ...there] : there
   return names.find(name => existsSync(kubeconfigFile(ctx, name))) ?? 'before'
 }
