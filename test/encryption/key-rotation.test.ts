@@ -19,7 +19,7 @@ interface Master {
   readonly file: string
   readonly text: () => string
   /** What the server says of its reloads, and of the hash that it has; that of the file where nothing is said. */
-  says: { failures: number; hash?: string }
+  says: { failures: number; hash?: string; asked?: () => void }
 }
 
 /** A master with a file, and an API server that has it in force at once. */
@@ -29,9 +29,11 @@ async function master(t: ExecutionContext, text: string, vars: Partial<Context['
   writeFileSync(file, text, { mode: 0o640 })
   const hash = () => createHash('sha256').update(readFileSync(file)).digest('hex')
   const says: Master['says'] = { failures: 0 }
-  const getText = async () =>
-    `apiserver_encryption_config_controller_last_config_info{hash="sha256:${says.hash ?? hash()}"} 1
+  const getText = async () => {
+    says.asked?.()
+    return `apiserver_encryption_config_controller_last_config_info{hash="sha256:${says.hash ?? hash()}"} 1
 apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} ${says.failures}\n`
+  }
   const apiServer = found({
     ...{ component: 'kube-apiserver', runs: unit('kube-apiserver') },
     files: [{ role: 'encryption', by: '', path: file, real: file }],
@@ -39,7 +41,7 @@ apiserver_encryption_config_controller_automatic_reloads_total{status="failure"}
   const registered = new Map<string, unknown>([
     [
       'read-encryption',
-      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer } }, file, hash: hash(), failures: 0 },
+      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer } }, file, hash: hash() },
     ],
     ['make-the-key', { secret: secret(base64Key()) }],
   ])
@@ -99,9 +101,20 @@ test('a file that somebody else changed meanwhile is not put back over that', as
 test('a server that fails to take its file up ends the wait, by its name', async t => {
   const { ctx, says } = await master(t, before['another key of the same provider']!)
   await run(ctx, stages.converged('gate'))
-  Object.assign(says, { failures: 1, hash: 'other' })
-  const error = await t.throwsAsync(async () => run(ctx, stages.converged('gate')))
+  Object.assign(says, { hash: 'other', asked: () => says.failures++ })
+  const error = await t.throwsAsync(async () => run(ctx, stages.converged('gate', 1)))
   t.like(error, { code: 'encryption.not-taken-up', host: 'm1' })
+})
+
+test('a failure of before does not end a later wait: the server takes up what a resumed run, or the way back, wrote', async t => {
+  const { ctx, says } = await master(t, before['another key of the same provider']!)
+  let asked = 0
+  const asking = () => {
+    if (++asked === 3) says.hash = undefined
+  }
+  Object.assign(says, { failures: 3, hash: 'other', asked: asking })
+  await t.notThrowsAsync(async () => run(ctx, stages.converged('gate', 1)))
+  t.is(asked, 3)
 })
 
 test('what must not be rotated is refused before anything is changed', async t => {

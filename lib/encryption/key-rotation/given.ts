@@ -38,8 +38,6 @@ export interface Seen {
   /** Of a master: its file, and that file's SHA-256 as it was. */
   readonly file?: string
   readonly hash?: string
-  /** How often its API server had failed to take up a file. */
-  readonly failures?: number
 }
 
 /** What `plan` registers. */

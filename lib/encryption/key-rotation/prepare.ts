@@ -45,7 +45,7 @@ export const read: StepDefinition<Context> = {
       )
     const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
     requireFit(state, ctx.host.name)
-    return { layout, file: state.file, hash: state.hash, failures: state.failures }
+    return { layout, file: state.file, hash: state.hash }
   },
 }
 

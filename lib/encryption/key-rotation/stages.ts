@@ -24,7 +24,6 @@ import {
   newKeyOf,
   planOf,
   seconds,
-  seenOf,
 } from './given.ts'
 import { keptFileOf } from './prepare.ts'
 
@@ -90,16 +89,21 @@ export const dropKey: StepDefinition<Context> = {
     changed(await editFile(ctx, (text, where) => drop(text, where, planOf(ctx).old, meant(planOf(ctx))))),
 }
 
-/** Waits until the API server of a master goes by its file as it is now. Servers look at it once a minute, each by its own clock. */
-async function takenUp(ctx: Context): Promise<string | undefined> {
+/**
+ * Waits until the API server of a master goes by its file as it is now. Servers look at it once a minute, each by its own clock, and count for ever
+ * how often they failed: what counts is a failure while it is waited for, not one of before that a resumed run or the way back is the answer to.
+ */
+async function takenUp(ctx: Context, every = seconds(5)): Promise<string | undefined> {
   const { name } = ctx.host
-  const { failures: before = 0 } = seenOf(ctx, name)
   const api = await ctx.cluster.apiOf(ctx.host)
+  let before: number | undefined
   const state = await waitFor(
     `the API server of ${name} to take up its file`,
-    { within: seconds(180), every: 1_000, signal: ctx.signal, host: name },
+    { within: seconds(180), every, signal: ctx.signal, host: name },
     async () => {
       const now = await readInForce(ctx, apiServerOn(ctx, name), api)
+      // A server that was started meanwhile counts from 0.
+      before = Math.min(before ?? now.failures, now.failures)
       return now.agrees === 'yes' || now.agrees === 'presumably' || now.failures > before ? now : undefined
     },
   )
@@ -113,11 +117,11 @@ async function takenUp(ctx: Context): Promise<string | undefined> {
 }
 
 /** The gate between stages: every server goes by its file, and all files are the same. */
-export const converged = (id: string): StepDefinition<Context> => ({
+export const converged = (id: string, every?: number): StepDefinition<Context> => ({
   id,
   readOnly: true,
   when: ({ check }) => !check,
-  run: async ctx => ({ hash: await takenUp(ctx) }),
+  run: async ctx => ({ hash: await takenUp(ctx, every) }),
 })
 
 /** All files are the same: nobody changed one of them beside this run. */
