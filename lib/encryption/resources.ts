@@ -12,6 +12,7 @@ export interface ApiResource {
 interface Group {
   readonly name: string
   readonly preferredVersion: { readonly groupVersion: string }
+  readonly versions: readonly { readonly groupVersion: string }[]
 }
 
 interface Listed {
@@ -21,7 +22,8 @@ interface Listed {
 }
 
 /**
- * The resources that are meant, each by the version that the API prefers. What another server answers for (metrics) is kept by that one.
+ * The resources that are meant, each by the version that the API prefers of those that have it: some are in another version of their group alone.
+ * What another server answers for (metrics) is kept by that one.
  * @param isMeant by the name of a resource
  */
 export async function apiResources(
@@ -35,7 +37,9 @@ export async function apiResources(
   const others = new Set(
     services.filter(({ spec }) => spec?.service).map(({ spec }) => `${spec.group}/${spec.version}`),
   )
-  const versions = groups.map(({ preferredVersion }) => preferredVersion.groupVersion).filter(one => !others.has(one))
+  const versions = groups
+    .flatMap(({ preferredVersion, versions }) => [preferredVersion, ...versions].map(one => one.groupVersion))
+    .filter((one, index, all) => !others.has(one) && all.indexOf(one) === index)
   const paths = ['/api/v1', ...versions.map(one => `/apis/${one}`)]
   const found = await Promise.all(
     paths.map(async path => {
@@ -50,5 +54,7 @@ export async function apiResources(
       })
     }),
   )
-  return found.flat()
+  const byName = new Map<string, ApiResource>()
+  for (const one of found.flat()) if (!byName.has(one.name)) byName.set(one.name, one)
+  return [...byName.values()]
 }

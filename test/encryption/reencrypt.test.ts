@@ -77,6 +77,22 @@ test('an object that can’t be read stops it at once, by its name', async t => 
   t.is(server.asked.length, asked, 'nobody goes on')
 })
 
+test('a list that holds what can’t be read stops it by its name, and a webhook that can’t transform is tried again', async t => {
+  const server = await withSecrets(t, 3)
+  const identity =
+    'Internal error occurred: unable to transform key "/registry/secrets/a/s-0": identity transformer tried to read encrypted data'
+  server.instead = (request, response) => request.startsWith('GET ') && answer(response, 500, identity)
+  const error = await t.throwsAsync(reencrypt(server.api, [secrets], { pause: 1 }))
+  t.like(error, { code: 'encryption.unreadable' })
+  t.regex(error!.message, /^\/api\/v1\/secrets can't be read any more: /)
+  let failed = 0
+  const webhook = 'conversion webhook for example.com/v1, Kind=S failed: could not transform spec: cannot decrypt it'
+  server.instead = (request, response) =>
+    request.endsWith('/s-1') && failed++ < 2 ? answer(response, 500, webhook) : false
+  t.is((await reencrypt(server.api, [secrets], { pause: 1 })).done, 3)
+  t.is(failed, 3)
+})
+
 test('objects that are refused are named at the end, and all others are written', async t => {
   const server = await withSecrets(t, 40)
   server.instead = (request, response) => /\/s-1.$/.test(request) && answer(response, 403, 'denied by webhook')
@@ -101,11 +117,17 @@ test('a stop ends it, and a list that is forgotten is gone on with', async t => 
   t.is(done, 280)
 })
 
-test('resources are those that the API keeps, by the version that it prefers', async t => {
+test('resources are those that the API keeps, each by the version that it prefers of those that have it', async t => {
   const lists: Record<string, object> = {
     '/apis': {
-      groups: ['apps/v1', 'metrics.k8s.io/v1beta1', 'events.k8s.io/v1'].map(groupVersion => ({
-        ...{ name: groupVersion.split('/')[0], preferredVersion: { groupVersion } },
+      groups: [
+        ['apps/v1'],
+        ['metrics.k8s.io/v1beta1'],
+        ['events.k8s.io/v1'],
+        ['cilium.io/v2', 'cilium.io/v2alpha1'],
+      ].map(all => ({
+        ...{ name: all[0]!.split('/')[0], preferredVersion: { groupVersion: all[0] } },
+        versions: all.toReversed().map(groupVersion => ({ groupVersion })),
       })),
     },
     '/api/v1': {
@@ -117,6 +139,14 @@ test('resources are those that the API keeps, by the version that it prefers', a
       ],
     },
     '/apis/apps/v1': { resources: [{ name: 'deployments', namespaced: true, verbs: ['list', 'patch'] }] },
+    '/apis/cilium.io/v2': { resources: [{ name: 'ciliumnodes', namespaced: false, verbs: ['list', 'patch'] }] },
+    '/apis/cilium.io/v2alpha1': {
+      resources: ['ciliumpodippools', 'ciliumnodes'].map(name => ({
+        name,
+        namespaced: false,
+        verbs: ['list', 'patch'],
+      })),
+    },
     '/apis/events.k8s.io/v1': { resources: [{ name: 'events', namespaced: true, verbs: ['list', 'patch'] }] },
   }
   const api = {
@@ -131,7 +161,13 @@ test('resources are those that the API keeps, by the version that it prefers', a
   const found = await apiResources(api, () => true)
   t.deepEqual(
     found.map(({ name, list }) => `${name} ${list}`),
-    ['secrets /api/v1/secrets', 'events /api/v1/events', 'deployments.apps /apis/apps/v1/deployments'],
+    [
+      'secrets /api/v1/secrets',
+      'events /api/v1/events',
+      'deployments.apps /apis/apps/v1/deployments',
+      'ciliumnodes.cilium.io /apis/cilium.io/v2/ciliumnodes',
+      'ciliumpodippools.cilium.io /apis/cilium.io/v2alpha1/ciliumpodippools',
+    ],
   )
   t.is((await apiResources(api, name => name === 'deployments.apps')).length, 1)
 })
