@@ -39,13 +39,13 @@ export default playbook({
     play<Context>('Read with the new key everywhere', { hosts: 'masters', tags: ['read'] }, [
       step('Add the new key as one to read with', stages.addKey),
       step('Wait until every API server reads with it', stages.converged('wait-to-read')),
-      step('All files are the same', stages.equal('same-files-to-read', 'wait-to-read')),
+      step('All files are the same', stages.equal('same-files-to-read', 'wait-to-read', 'read')),
     ]),
     // Undone as a whole, with all that comes after it: lib/encryption/key-rotation/way-back.ts lists its steps.
     play<Context>('Write with the new key', { hosts: 'masters', tags: ['write'], rollback: wayBack }, [
       step('Make the new key the one to write with', stages.promoteKey),
       step('Wait until every API server writes with it', stages.converged('wait-to-write')),
-      step('All files are the same', stages.equal('same-files-to-write', 'wait-to-write')),
+      step('All files are the same', stages.equal('same-files-to-write', 'wait-to-write', 'write')),
     ]),
     play<Context>('Write everything anew', { hosts: 'masters', tags: ['rewrite'] }, [
       step('Write through each API server, read through every other one, look into etcd', stages.canary),
@@ -55,6 +55,8 @@ export default playbook({
       step('Count again', stages.counted('count-before-the-drop')),
     ]),
     play<Context>('Drop the old key', { hosts: 'masters', tags: ['drop'] }, [
+      step('Every API server still goes by its file', stages.converged('wait-before-the-drop')),
+      step('All files are still the same', stages.equal('same-files-to-drop', 'wait-before-the-drop', 'write')),
       step('Drop the old key', stages.dropKey),
       step('Wait until every API server does without it', stages.converged('wait-to-drop')),
       step('Restart one API server, and read through it', stages.restartOne),

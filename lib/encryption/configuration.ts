@@ -52,15 +52,19 @@ export function readConfiguration(text: string, where: string): EncryptionConfig
   return { rules, doubts: doubtsOf(rules, where) }
 }
 
-/** How a resource is encrypted, in the order in which its providers are tried: those of every rule that has its most exact name. None: not at all. */
-export function providersOf({ rules }: EncryptionConfiguration, resource: string): Provider[] {
+/** The rules that a resource is encrypted by: every one that has its most exact name. Rules that are left out mask nothing: give all of them. */
+export function rulesOf({ rules }: EncryptionConfiguration, resource: string): EncryptionRule[] {
   const group = groupOf(resource)
   for (const name of [resource, `*.${group}`, '*.*']) {
     const own = rules.filter(({ resources }) => resources.some(one => normal(one) === normal(name)))
-    if (own.length > 0) return own.flatMap(({ providers }) => providers)
+    if (own.length > 0) return own
   }
   return []
 }
+
+/** How a resource is encrypted, in the order in which its providers are tried. None: not at all. */
+export const providersOf = (configuration: EncryptionConfiguration, resource: string): Provider[] =>
+  rulesOf(configuration, resource).flatMap(({ providers }) => providers)
 
 /** By which names of providers values may begin. */
 export function namedProviders(rules: readonly EncryptionRule[]): NamedProvider[] {
@@ -199,8 +203,8 @@ function keyOf(reader: Reader, path: YamlPath, kind: KeyedProvider): EncryptionK
   const name = reader.text([...path, 'name'], 'a name of the key')
   const text = reader.text([...path, 'secret'], 'the secret of the key, in base64')
   const bytes = Buffer.from(text, 'base64')
-  // Go leaves out ends of lines, and takes nothing else that is not of the alphabet.
-  if (bytes.toString('base64') !== text.replace(/[\r\n]/g, ''))
+  // Go leaves out ends of lines, takes nothing else that is not of the alphabet, and does not mind what the last bits are that make no byte.
+  if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text.replace(/[\r\n]/g, '')))
     reader.wrong([...path, 'secret'], `the secret of the key ${shown(name)} is not base64`)
   if (!sizes[kind].includes(bytes.length))
     reader.wrong(

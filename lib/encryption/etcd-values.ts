@@ -26,16 +26,23 @@ const usualBounds = { first: 16, most: 1_000, wanted: 2 ** 20, kept: 4 * 2 ** 20
 /** No answer with one value is as long as this, however etcd's `--max-request-bytes` is set. */
 const longest = 64 * 2 ** 20
 
+interface ReadOptions {
+  readonly signal?: AbortSignal
+  readonly bounds?: typeof usualBounds
+  /** What the member has itself; where it is not so, what most members have agreed on: it waits until it has that. */
+  readonly serializable?: boolean
+}
+
 /**
- * Reads all values below a prefix, in the order of their keys, from the member of etcd on a host: what it has itself, so no quorum is needed, and
- * not at one revision: the API server compacts every few minutes, and what is written meanwhile is written anew anyhow.
+ * Reads all values below a prefix, in the order of their keys, from the member of etcd on a host: what it has itself, where nothing else is said, so
+ * no quorum is needed, and not at one revision: the API server compacts every few minutes, and what is written meanwhile is written anew anyhow.
  * @throws HostFailedError where it does not answer, or has no gateway
  */
 export async function* etcdValues(
   session: HostSession,
   access: EtcdAccess,
   prefix: string,
-  { signal, bounds = usualBounds }: { signal?: AbortSignal; bounds?: typeof usualBounds } = {},
+  { signal, bounds = usualBounds, serializable = true }: ReadOptions = {},
 ): AsyncGenerator<readonly EtcdValue[]> {
   const end = Buffer.from(prefix)
   end[end.length - 1]! += 1
@@ -45,7 +52,7 @@ export async function* etcdValues(
   let limit = bounds.first
   try {
     for (;;) {
-      const asked = { key: from.toString('base64'), range_end: end.toString('base64'), limit, serializable: true }
+      const asked = { key: from.toString('base64'), range_end: end.toString('base64'), limit, serializable }
       const length = await gateway.range(JSON.stringify(asked), page, { signal, within: bounds.within })
       if (length === undefined) {
         if (limit > 1) limit = Math.ceil(limit / 8)

@@ -83,6 +83,18 @@ export async function readInForce(
   }
 }
 
+/** Whether the file is mounted by itself where the server runs: what takes its place on the host is not seen in there then. */
+export async function isMountedItself({ $ }: HostSession, { flags, processes }: FoundComponent): Promise<boolean> {
+  const inside = flags['encryption-provider-config']?.at(-1)
+  if (inside === undefined || processes.length === 0) return false
+  const mounts = `/proc/${processes[0]}/mountinfo`
+  const { stdout } = await $({
+    quiet: true,
+    nothrow: true,
+  })`awk -v p=${inside} '$5 == p { print "yes"; exit }' ${mounts}`
+  return stdout.trim() === 'yes'
+}
+
 /** A flag without a value is on; how Go reads what is given. */
 const isOn = (value: string | undefined) => value !== undefined && /^(|1|t|T|true|TRUE|True)$/.test(value)
 

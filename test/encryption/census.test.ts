@@ -42,6 +42,12 @@ test('every value comes once, big ones together too, and no page is kept that is
   t.true(gateway.asked.every(({ serializable, limit }) => serializable && limit <= 100))
   t.true(gateway.asked.some(({ limit }) => limit === 1))
   t.false(JSON.stringify(gateway.asked).includes('revision'))
+  const one = await gatewayOf(t, values)
+  for await (const _ of etcdValues(one.session, one.access, '/registry/secretz', { serializable: false }));
+  t.deepEqual(
+    one.asked.map(({ serializable }) => serializable),
+    [false],
+  )
 })
 
 test('an answer is read with whatever spaces it has, and one without values is empty', async t => {

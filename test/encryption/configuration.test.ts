@@ -66,6 +66,7 @@ test('what an API server refuses is refused, with file and line', t => {
   const short = Buffer.alloc(20).toString('base64')
   t.is(of(aescbc('k', short)), `m1:/enc.yaml:9: the key 'k' has 20 bytes; aescbc wants 16 or 24 or 32`)
   t.is(of(aescbc('k', '"***"')), `m1:/enc.yaml:9: the secret of the key 'k' is not base64`)
+  t.is(of(aescbc('k', `${'A'.repeat(42)}B=`)), 'taken', 'bits that make no byte are not looked at')
   t.regex(of('      - secretbox:\n          keys: []\n'), /^m1:\/enc\.yaml:7: there must be a list of keys/)
   t.regex(of('      - identity:\n'), /^m1:\/enc\.yaml:6: a provider is exactly one of aescbc, .*"identity: \{\}"/)
   t.regex(of('      - identity: {}\n        aescbc: {}\n'), /exactly one of/)

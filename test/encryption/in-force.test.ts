@@ -4,7 +4,7 @@ import { utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { readConfiguration } from '../../lib/encryption/configuration.ts'
-import { disagreementOf, metricsOf, readInForce } from '../../lib/encryption/in-force.ts'
+import { disagreementOf, isMountedItself, metricsOf, readInForce } from '../../lib/encryption/in-force.ts'
 import { standingOf } from '../../lib/encryption/standing.ts'
 import type { Stored } from '../../lib/encryption/stored.ts'
 import { ApiError } from '../../lib/kubernetes/api/api.ts'
@@ -95,6 +95,17 @@ test('a server without the flag encrypts nothing, and servers with different fil
   )
   t.regex(servers(['m1', of('a', 'yes')], ['m2', of('a', 'no')])!, /not what the file says on m2$/)
   t.regex(servers(['m1', of('a', 'yes')], ['m2', none as ReturnType<typeof of>])!, /m1 \| m2$/)
+})
+
+test('a file that is mounted by itself is told from one in a folder', async t => {
+  const { session, component, path } = await server(t, configuration('secrets', keys()))
+  const at = (file: string) =>
+    isMountedItself(session, {
+      ...component,
+      ...{ processes: [process.pid], flags: { 'encryption-provider-config': [file] } },
+    })
+  t.true(await at('/proc'))
+  t.false(await at(path))
 })
 
 test('samples are read whatever their labels hold', t => {

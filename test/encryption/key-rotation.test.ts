@@ -1,15 +1,19 @@
 // What a rotation does to the file of a master, there and back, and what it refuses before it changes anything.
 import { createHash } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../lib/connection/shell.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
-import { keepFile, plan } from '../../lib/encryption/key-rotation/prepare.ts'
+import { count, keepFile, plan } from '../../lib/encryption/key-rotation/prepare.ts'
 import * as stages from '../../lib/encryption/key-rotation/stages.ts'
+import { ApiError } from '../../lib/kubernetes/api/api.ts'
+import type { FoundComponent } from '../../lib/kubernetes/layout/host-layout.ts'
 import type { StepDefinition } from '../../lib/playbook/model.ts'
+import { startApiServer } from '../kubernetes/api/_api-server.ts'
 import { found, localHost, unit } from '../kubernetes/components/_host.ts'
 import { base64Key, configuration } from './_configuration.ts'
+import { type Gateway, gatewayOf } from './_gateway.ts'
 
 const keys = (kind: string, ...names: string[]) =>
   `      - ${kind}:\n          keys:\n${names.map(name => `            - name: ${name}   # of mine\n              secret: ${base64Key()}\n`).join('')}`
@@ -17,17 +21,42 @@ const keys = (kind: string, ...names: string[]) =>
 interface Master {
   readonly ctx: Context
   readonly file: string
+  readonly folder: string
+  readonly apiServer: FoundComponent
+  readonly etcd: Gateway
   readonly text: () => string
   /** What the server says of its reloads, and of the hash that it has; that of the file where nothing is said. */
   says: { failures: number; hash?: string; asked?: () => void }
 }
 
+interface Around {
+  readonly flags?: FoundComponent['flags']
+  /** What lies in etcd. */
+  readonly values?: Readonly<Record<string, string>>
+  /** What its API server answers beside its metrics. */
+  readonly answers?: object
+  /** Where it serves. */
+  readonly port?: number
+  /** Whether the file's name is a link to where it lies. */
+  readonly linked?: boolean
+}
+
+const sha = (text: string | Buffer) => createHash('sha256').update(text).digest('hex')
+const core = ['secrets', 'configmaps'].map(name => ({ name, namespaced: true, verbs: ['list', 'patch'] }))
+
 /** A master with a file, and an API server that has it in force at once. */
-async function master(t: ExecutionContext, text: string, vars: Partial<Context['vars']> = {}): Promise<Master> {
+async function master(
+  t: ExecutionContext,
+  text: string,
+  vars: Partial<Context['vars']> = {},
+  { flags = {}, values = {}, answers = {}, port = 6443, linked = false }: Around = {},
+): Promise<Master> {
   const { session, folder } = await localHost(t)
   const file = join(folder, 'encryption.yaml')
-  writeFileSync(file, text, { mode: 0o640 })
-  const hash = () => createHash('sha256').update(readFileSync(file)).digest('hex')
+  const real = linked ? join(folder, 'real.yaml') : file
+  writeFileSync(real, text, { mode: 0o640 })
+  if (linked) symlinkSync('real.yaml', file)
+  const hash = () => sha(readFileSync(file))
   const says: Master['says'] = { failures: 0 }
   const getText = async () => {
     says.asked?.()
@@ -35,16 +64,22 @@ async function master(t: ExecutionContext, text: string, vars: Partial<Context['
 apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} ${says.failures}\n`
   }
   const apiServer = found({
-    ...{ component: 'kube-apiserver', runs: unit('kube-apiserver') },
-    files: [{ role: 'encryption', by: '', path: file, real: file }],
+    ...{ component: 'kube-apiserver', runs: unit('kube-apiserver'), flags },
+    endpoints: [{ address: '127.0.0.1', port, role: 'serving' }],
+    files: [{ role: 'encryption', by: '', path: file, real }],
   })
+  const gateway = await gatewayOf(t, new Map(Object.entries(values).map(([key, one]) => [key, Buffer.from(one)])))
+  const listens = [`http://127.0.0.1:${gateway.access.client.port}`]
+  const etcd = found({ component: 'etcd', runs: unit('etcd'), flags: { 'listen-client-urls': listens } })
   const registered = new Map<string, unknown>([
     [
       'read-encryption',
-      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer } }, file, hash: hash() },
+      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer, etcd } }, file, hash: hash() },
     ],
     ['make-the-key', { secret: secret(base64Key()) }],
   ])
+  const get = async (path: string) => (path === '/apis' ? { groups: [] } : { resources: core })
+  const api = { get, list: async () => [] }
   const ctx = {
     ...session,
     ...{ run: 'r', vars: { backup_directory: join(folder, 'backups'), ...vars }, signal: new AbortController().signal },
@@ -52,25 +87,30 @@ apiserver_encryption_config_controller_automatic_reloads_total{status="failure"}
     on: async () => session,
     log: () => {},
     registered: (step: string) => registered.get(step),
-    cluster: { apiOf: async () => ({ getText }) },
+    cluster: { apiOf: async () => ({ getText, ...answers }), apiServerReady: async () => {}, api: async () => api },
   } as unknown as Context
   registered.set('plan-the-key', await plan.run(ctx))
-  return { ctx, file, text: () => readFileSync(file, 'utf8'), says }
+  return { ctx, file, folder, apiServer, etcd: gateway, text: () => readFileSync(file, 'utf8'), says }
 }
 
 const run = (ctx: Context, ...steps: StepDefinition<Context>[]) =>
   steps.reduce<Promise<unknown>>((before, one) => before.then(() => one.run(ctx)), Promise.resolve())
 
+const ofNone = keys('aescbc', 'none-key1')
 const before: Record<string, string> = {
   'another key of the same provider': configuration('secrets', `${keys('aescbc', 'key1')}      - identity: {}\n`),
   'another provider': configuration('secrets', `${keys('aesgcm', 'key1')}      # plain values\n      - identity: {}\n`),
   'no encryption any more': configuration('secrets', keys('secretbox', 'key1')),
   'encryption from none': configuration('secrets', '      - identity: {}\n'),
+  'none, where one of its rules let plain values in': `${configuration('secrets', `${ofNone}      - identity: {}\n`)}  - resources: [configmaps]
+    providers:
+${ofNone}`,
 }
 const wanted: Record<string, Context['vars']['encryption_provider']> = {
   'another provider': 'secretbox',
   'no encryption any more': 'identity',
   'encryption from none': 'aescbc',
+  'none, where one of its rules let plain values in': 'identity',
 }
 
 for (const [name, text] of Object.entries(before))
@@ -96,6 +136,121 @@ test('a file that somebody else changed meanwhile is not put back over that', as
   writeFileSync(file, text().replace('[secrets]', '[secrets, configmaps]'))
   t.like(await t.throwsAsync(async () => stages.addKey.rollback!(ctx)), { code: 'encryption.changed-meanwhile' })
   t.regex(text(), /configmaps/)
+})
+
+test('a file that a link leads to is changed where it lies, and back', async t => {
+  const text = before['another key of the same provider']!
+  const { ctx, file, folder } = await master(t, text, {}, { linked: true })
+  await run(ctx, keepFile, stages.addKey)
+  t.true(lstatSync(file).isSymbolicLink())
+  t.not(readFileSync(join(folder, 'real.yaml'), 'utf8'), text)
+  await stages.addKey.rollback!(ctx)
+  t.true(lstatSync(file).isSymbolicLink())
+  t.is(readFileSync(join(folder, 'real.yaml'), 'utf8'), text)
+})
+
+test('a copy that was cut off in the middle is not taken for the one that was kept', async t => {
+  const { ctx, folder, text } = await master(t, before['another key of the same provider']!)
+  const cp = join(folder, 'bin/cp')
+  writeFileSync(cp, '#!/bin/sh\nhead -c 20 "$1" >"$2"; exit 1\n', { mode: 0o755 })
+  await t.throwsAsync(async () => run(ctx, keepFile))
+  renameSync(cp, join(folder, 'cp'))
+  const { path } = (await run(ctx, keepFile)) as { path: string }
+  t.is(readFileSync(path, 'utf8'), text())
+})
+
+test('files are the same as far as a stage has come: one that was put back, or changed, is told; one that is further is not', async t => {
+  const first = await master(t, before['another key of the same provider']!)
+  const { ctx, apiServer, folder } = first
+  const other = join(folder, 'm2.yaml')
+  const files = [{ role: 'encryption', by: '', path: other, real: other }] as const
+  const hosts = [ctx.host, { ...ctx.host, name: 'm2' }]
+  const registered = (step: string, host: string) => {
+    if (step === 'gate') return { hash: sha(readFileSync(host === 'm2' ? other : first.file)) }
+    const seen = { layout: { host, components: { 'kube-apiserver': { ...apiServer, files } } }, file: other }
+    return host === 'm2' ? seen : ctx.registered(step, host)
+  }
+  const both = { ...ctx, hosts: () => hosts, registered } as unknown as Context
+  const same = async (stage: 'read' | 'write', gate = 'gate') => {
+    try {
+      await stages.equal('same', gate, stage).run(both)
+      return true
+    } catch (error) {
+      t.like(error, { code: 'encryption.servers-differ' })
+      return false
+    }
+  }
+  const put = (text: string) => writeFileSync(other, text)
+  const texts = [first.text()]
+  for (const one of [stages.addKey, stages.promoteKey, stages.dropKey]) {
+    await run(ctx, one)
+    texts.push(first.text())
+  }
+  const [old, added, promoted, dropped] = texts as [string, string, string, string]
+  const at = async (text: string, theirs: string, ...stage: ['read' | 'write', string?]) => {
+    writeFileSync(first.file, text)
+    put(theirs)
+    return await same(...stage)
+  }
+  t.true(await at(added, added, 'read'))
+  t.true(await at(promoted, added, 'read'), 'a promotion was cut off')
+  t.true(await at(dropped, promoted, 'read'), 'so was a drop')
+  t.true(await at(dropped, promoted, 'write'))
+  t.false(await at(promoted, added, 'write'), 'it writes with the old key still')
+  t.false(await at(promoted, old, 'write'))
+  t.false(await at(promoted, old, 'read'))
+  t.false(await at(promoted, `${promoted}# changed\n`, 'write'))
+  t.false(await at(promoted, promoted, 'write', 'another-gate'), 'it is not what their servers took up')
+})
+
+test('what lies in etcd is judged by all rules, and counted where one of the rotation is for it', async t => {
+  const text = `${configuration('secrets', keys('aescbc', 'key1'))}  - resources: ["*.*"]
+    providers:
+${keys('secretbox', 'key2')}      - identity: {}\n`
+  const all = { encryption_resources: ['*.*'] }
+  const values = {
+    '/registry/secrets/a/s': 'k8s:enc:aescbc:v1:key1:x',
+    '/registry/configmaps/a/c': 'k8s:enc:secretbox:v1:key2:x',
+    '/registry/masterleases/m1': 'k8s\0',
+  }
+  const { ctx } = await master(t, text, all, { values })
+  t.deepEqual(await run(ctx, count, stages.counted('gate')), { covered: 1 })
+  const refused = async (more: Record<string, string>) => {
+    const { ctx: with_ } = await master(t, text, all, { values: { ...values, ...more } })
+    return (await t.throwsAsync(async () => run(with_, count)))!
+  }
+  const lost = await refused({ '/registry/configmaps/a/d': 'k8s:enc:aescbc:v1:key1:x' })
+  t.like(lost, { code: 'encryption.unreadable-values' })
+  t.regex(lost.message, /1 configmaps under aescbc key1$/)
+  t.like(await refused({ '/registry/podsecuritypolicy/p': 'k8s\0' }), { code: 'encryption.not-served' })
+})
+
+test('a Secret is tried and looked for in etcd as most members have it, and one that is deleted while others are read is no failure', async t => {
+  const answers = {
+    post: async () => {},
+    delete: async () => {},
+    get: async (path: string) => {
+      if (path.endsWith('/gone')) throw new ApiError(`GET ${path}: 404 not found`, 404)
+      return { data: { by: Buffer.from('m1').toString('base64') } }
+    },
+    patch: async () => {},
+    each: async function* () {
+      for (const name of ['gone', 'there']) yield { metadata: { name, namespace: 'kube-system' } }
+    },
+  }
+  const { port, close } = await startApiServer()
+  t.teardown(close)
+  const values = { '/registry/secrets/kube-system/rekey-encryption-canary': 'k8s\0' }
+  const text = before['no encryption any more']!
+  const { ctx, etcd } = await master(t, text, { encryption_provider: 'identity' }, { answers, values, port })
+  const told: string[] = []
+  const telling = { ...ctx, log: (line: string) => told.push(line) } as unknown as Context
+  await run(telling, stages.addKey, stages.promoteKey, stages.canary, stages.restartOne)
+  t.deepEqual(
+    etcd.asked.map(({ serializable }) => serializable),
+    [false],
+  )
+  t.regex(told.at(-1)!, /read 1 Secrets/)
 })
 
 test('a server that fails to take its file up ends the wait, by its name', async t => {
@@ -135,6 +290,9 @@ test('what must not be rotated is refused before anything is changed', async t =
   t.is(await code(keys('aescbc', 'key1'), { encryption_resources: ['configmaps'] }), 'encryption.no-rule')
   const two = `${keys('aescbc', 'key1')}  - resources: [configmaps]\n    providers:\n${keys('aescbc', 'key2')}`
   t.is(await code(two), 'encryption.several-writers')
+  const flags = { 'etcd-servers-overrides': ['/events#https://e:2379,/secrets#https://s:2379;https://t:2379'] }
+  const elsewhere = master(t, configuration('secrets', keys('aescbc', 'key1')), {}, { flags })
+  t.like(await t.throwsAsync(elsewhere), { code: 'encryption.other-etcd' })
   const { ctx } = await master(t, configuration('secrets', two), { encryption_resources: ['configmaps'] })
   const { old, resources } = (await plan.run(ctx)) as Plan
   t.deepEqual([old, resources], [{ kind: 'aescbc', name: 'key2' }, [['configmaps']]])

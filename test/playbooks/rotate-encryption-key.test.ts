@@ -32,6 +32,7 @@ test('nobody writes with a key before everybody reads with it, and none is dropp
     'wait-to-write',
     'write-everything-anew',
     'count-before-the-drop',
+    'same-files-to-drop',
     'drop-the-old-key',
     'wait-to-drop',
     'restart-one',

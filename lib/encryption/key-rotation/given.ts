@@ -7,16 +7,17 @@ import type { Cluster } from '../../kubernetes/api/cluster.ts'
 import { type EtcdAccess, etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import type { HostSession, RunContext, StepContext } from '../../playbook/model.ts'
-import { type Census, takeCensus } from '../census.ts'
+import { isOwn, takeCensus } from '../census.ts'
 import {
   type EncryptionConfiguration,
   type EncryptionRule,
   namedProviders,
   readConfiguration,
+  rulesOf,
 } from '../configuration.ts'
 import type { KeyRef, NewKey } from '../edit.ts'
 import { etcdValues } from '../etcd-values.ts'
-import { standingOf } from '../standing.ts'
+import { type Standing, standingOf } from '../standing.ts'
 import { keyedProviders, tellingApart } from '../stored.ts'
 
 export const variables = {
@@ -81,6 +82,12 @@ export function meant({ resources }: Plan): (rule: EncryptionRule) => boolean {
   return rule => known.has(rule.resources.join(','))
 }
 
+/** Which resources are rotated: those that a rule of the rotation is the most exact one for, by all rules of the file. */
+export function rotated(configuration: EncryptionConfiguration, plan: Plan): (resource: string) => boolean {
+  const isMeant = meant(plan)
+  return resource => !isOwn(resource) && rulesOf(configuration, resource).some(isMeant)
+}
+
 export const nameOfKey = (key: KeyRef) => (key.kind === 'identity' ? 'no encryption' : `${key.kind} ${key.name}`)
 
 export function fileOn(run: Run, host: string): string {
@@ -119,29 +126,32 @@ export async function configurationOf(run: Run, host: string): Promise<Encryptio
 export interface Behind {
   readonly what: string
   readonly count: number
+  readonly standing: Standing
 }
 
 /** Counts what lies in etcd, and what of the rotated resources would be written otherwise by the file as it is now. */
 export async function countBehind(
   run: Run,
   below = '',
-): Promise<{ census: Census; behind: Behind[]; covered: number }> {
+): Promise<{ behind: Behind[]; covered: number; resources: ReadonlySet<string> }> {
   const configuration = await configurationOf(run, run.hosts('masters')[0]!.name)
   const { session, access, prefix } = await etcdOf(run)
   const tell = tellingApart(namedProviders(configuration.rules))
   const census = await takeCensus(
-    etcdValues(session, access, `${prefix}${below}`, { signal: run.signal }),
+    // One value is asked for right after it was written through another member, perhaps: that must be there by then.
+    etcdValues(session, access, `${prefix}${below}`, { signal: run.signal, serializable: below === '' }),
     prefix,
     tell,
   )
-  const rules = { ...configuration, rules: configuration.rules.filter(meant(planOf(run))) }
+  const isRotated = rotated(configuration, planOf(run))
   let covered = 0
-  const behind = new Map<string, number>()
+  const behind = new Map<string, Behind>()
+  const resources = new Set<string>()
   for (const { resource, stored, count, keys } of census.rows) {
-    const standing = standingOf(resource, stored, rules)
-    // What no rule of ours is for.
-    if (standing === 'unencrypted' || (standing === 'unreadable' && !isCovered(resource, rules))) continue
+    if (!isRotated(resource)) continue
+    const standing = standingOf(resource, stored, configuration)
     covered += count
+    resources.add(resource)
     if (standing === 'current') continue
     const how =
       stored.kind === 'key'
@@ -150,13 +160,9 @@ export async function countBehind(
           ? `kms ${stored.name}`
           : stored.kind
     const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
-    behind.set(what, (behind.get(what) ?? 0) + count)
+    behind.set(what, { what, count: (behind.get(what)?.count ?? 0) + count, standing })
   }
-  return { census, covered, behind: [...behind].map(([what, count]) => ({ what, count })) }
+  return { covered, behind: [...behind.values()], resources }
 }
-
-/** Whether a plain value of it would be judged at all. */
-const isCovered = (resource: string, rules: EncryptionConfiguration) =>
-  standingOf(resource, { kind: 'plain', form: 'protobuf' }, rules) !== 'unencrypted'
 
 export const listed = (behind: readonly Behind[]) => behind.map(({ what, count }) => `${count} ${what}`).join(', ')

@@ -5,10 +5,12 @@ import { HostFailedError } from '../../errors.ts'
 import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type EncryptionRule, nameOf, providersOf } from '../configuration.ts'
+import { type EncryptionRule, nameOf } from '../configuration.ts'
 import type { KeyRef } from '../edit.ts'
-import { disagreementOf, type InForce, readInForce } from '../in-force.ts'
+import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
+import { apiResources } from '../resources.ts'
 import {
+  apiServerOn,
   backupsOf,
   type Context,
   configurationOf,
@@ -20,6 +22,7 @@ import {
   nameOfKey,
   type Plan,
   planOf,
+  rotated,
   type Seen,
   seenOf,
 } from './given.ts'
@@ -45,6 +48,13 @@ export const read: StepDefinition<Context> = {
       )
     const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
     requireFit(state, ctx.host.name)
+    if (await isMountedItself(ctx, apiServer))
+      throw refused(
+        `the API server of ${ctx.host.name} has ${state.file} mounted by itself`,
+        'file-mounted',
+        'It goes on seeing the old file once another one has taken its place. Mount the folder that it is in as a whole.',
+        ctx.host.name,
+      )
     return { layout, file: state.file, hash: state.hash }
   },
 }
@@ -78,6 +88,26 @@ function requireFit({ file, reloads, agrees, problem, configuration }: InForce, 
     throw refused(doubt, 'doubt', 'Mend it first: what lies under which key could not be told.', host)
 }
 
+/** Values that are kept in another etcd are not counted: nobody would know whether the old key may go. */
+function requireOneEtcd(ctx: Context, isRotated: (resource: string) => boolean): void {
+  for (const { name } of ctx.hosts('masters')) {
+    const overrides = apiServerOn(ctx, name).flags['etcd-servers-overrides'] ?? []
+    // GROUP/RESOURCE#SERVER;SERVER, GROUP/RESOURCE#…
+    const resources = overrides
+      .flatMap(value => value.split(','))
+      .map(one => /^([^/]*)\/([^#]*)/.exec(one.trim()) ?? [])
+      .flatMap(([, group, resource]) => (resource ? [group ? `${resource}.${group}` : resource] : []))
+    const elsewhere = resources.filter(isRotated)
+    if (elsewhere.length > 0)
+      throw refused(
+        `${elsewhere.join(', ')} of ${name} are kept in another etcd (--etcd-servers-overrides)`,
+        'other-etcd',
+        'What lies there is not counted. Rotate the other rules alone: -e encryption_resources=[…]',
+        name,
+      )
+  }
+}
+
 /** Compares the servers, counts, and plans. Whatever is not as it should be before a rotation is refused by name. */
 export const plan: StepDefinition<Context> = {
   id: ids.plan,
@@ -108,6 +138,7 @@ export const plan: StepDefinition<Context> = {
       throw refused('nothing is encrypted, and nothing is to be', 'nothing-to-do', 'There is nothing to rotate.')
     const next: KeyRef = kind === 'identity' ? { kind } : { kind, name: `key-${stamp(new Date())}` }
     const made: Plan = { resources: rules.map(({ resources }) => resources), old, next }
+    requireOneEtcd(ctx, rotated(configuration, made))
     ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: from ${nameOfKey(old)} to ${nameOfKey(next)}`)
     return made
   },
@@ -166,20 +197,31 @@ export const count: StepDefinition<Context> = {
   remember: true,
   runOnce: true,
   run: async ctx => {
-    const { census, behind, covered } = await countBehind(ctx)
-    const configuration = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
-    const unknown = census.rows.filter(
-      row => providersOf(configuration, row.resource).length > 0 && row.stored.kind === 'unknown',
-    )
-    if (unknown.length > 0)
+    const { behind, covered, resources } = await countBehind(ctx)
+    const unreadable = behind.filter(({ standing }) => standing === 'unreadable')
+    if (unreadable.length > 0)
       throw refused(
-        `values that nobody knows: ${unknown.flatMap(({ keys }) => keys).join(', ')}`,
-        'unknown-values',
-        'No key reads them. Mend or remove them first.',
+        `values that nobody reads: ${listed(unreadable)}`,
+        'unreadable-values',
+        'No key of the file reads them. Put back the key that they lie under (`rekey encryption` names it), or mend or remove them first.',
       )
+    await requireServed(ctx, resources)
     ctx.log(`${covered} values${behind.length > 0 ? `, of which ${listed(behind)} will be encrypted too` : ''}`)
     return { covered }
   },
+}
+
+/** What no API server serves any more (a resource that Kubernetes gave up) would lie under the old key for ever. Groups are not always known by keys. */
+async function requireServed(ctx: Context, resources: ReadonlySet<string>): Promise<void> {
+  const plural = (resource: string) => resource.split('.')[0]!
+  const served = new Set((await apiResources(await ctx.cluster.api(), () => true)).map(({ name }) => plural(name)))
+  const left = [...resources].filter(one => !served.has(plural(one)))
+  if (left.length > 0)
+    throw refused(
+      `etcd holds values of what the API has not, or does not let be patched: ${left.join(', ')}`,
+      'not-served',
+      'Nobody can have them written anew. Remove what an older version left there, or rotate the other rules alone: -e encryption_resources=[…]',
+    )
 }
 
 /** Keeps the file of a master as it is: it has the old key, which the way back needs once that was dropped. */
@@ -189,7 +231,8 @@ export const keepFile: StepDefinition<Context> = {
   run: async ctx => {
     const path = keptFileOf(ctx)
     const file = fileOn(ctx, ctx.host.name)
-    await ctx.$`umask 077; mkdir -p ${backupsOf(ctx)} && { [ -e ${path} ] || cp ${file} ${path}; } && cmp ${file} ${path}`
+    // What was cut off in the middle of it is no backup, and must not stand in the way of one.
+    await ctx.$`umask 077; mkdir -p ${backupsOf(ctx)} && { [ -e ${path} ] || { cp ${file} ${path}.part && mv -f ${path}.part ${path}; }; } && cmp ${file} ${path}`
     return { path }
   },
   irreversible: 'a backup stays',

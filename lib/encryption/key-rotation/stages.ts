@@ -1,12 +1,15 @@
 // The stages of a rotation: every server reads with the new key before any writes with it, everything is written anew before the old one goes, and
 // each step's word for it is what servers say of themselves and what etcd's bytes are.
+import { createHash } from 'node:crypto'
 import { secret } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
+import { HostFailedError, RekeyError } from '../../errors.ts'
 import { foundAt } from '../../kubernetes/api/api.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
+import { readComponentFile, writeComponentFile } from '../../kubernetes/components/files.ts'
 import { waitFor } from '../../operations/wait.ts'
+import type { Host } from '../../playbook/host.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
-import { type EncryptionRule, nameOf, providersOf, readConfiguration } from '../configuration.ts'
+import { type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
 import { reencrypt as rewrite } from '../reencrypt.ts'
@@ -23,18 +26,19 @@ import {
   nameOfKey,
   newKeyOf,
   planOf,
+  rotated,
   seconds,
 } from './given.ts'
 import { keptFileOf } from './prepare.ts'
 
-/** Changes the file of a master, with its mode and owner as they are. Returns whether it did. */
+/** Changes the file of a master, where links lead to it, with its mode and owner as they are. Returns whether it did. */
 async function editFile(ctx: Context, edit: (text: string, where: string) => string): Promise<boolean> {
-  const path = fileOn(ctx, ctx.host.name)
-  const before = await ctx.files.readText(path)
-  const after = edit(before, `${ctx.host.name}:${path}`)
+  const { name } = ctx.host
+  const apiServer = apiServerOn(ctx, name)
+  const before = await readComponentFile(ctx, apiServer, 'encryption')
+  const after = edit(before, `${name}:${fileOn(ctx, name)}`)
   if (after === before) return false
-  const [bits = '600', owner] = (await ctx.$({ quiet: true })`stat -L -c '%a %u:%g' ${path}`).stdout.trim().split(' ')
-  await ctx.files.write(path, secret(after, { parts: keysIn(after) }), { mode: Number.parseInt(bits, 8), owner })
+  await writeComponentFile(ctx, apiServer, 'encryption', secret(after, { parts: keysIn(after) }))
   return true
 }
 
@@ -55,8 +59,14 @@ export const addKey: StepDefinition<Context> = {
     await editFile(ctx, (text, where) => {
       const { rules } = readConfiguration(kept, where)
       const { next } = planOf(ctx)
-      const stays = next.kind === 'identity' && shapeOf(rules).includes('none')
-      const now = stays ? text : drop(text, where, next, meant(planOf(ctx)))
+      const isMeant = meant(planOf(ctx))
+      // Rules that let plain values in before go on to do so.
+      const hadIt = ({ resources }: EncryptionRule) =>
+        rules.some(
+          one => `${one.resources}` === `${resources}` && one.providers.some(({ kind }) => kind === 'identity'),
+        )
+      const added = (rule: EncryptionRule) => isMeant(rule) && !(next.kind === 'identity' && hadIt(rule))
+      const now = drop(text, where, next, added)
       if (shapeOf(readConfiguration(now, where).rules) === shapeOf(rules)) return kept
       throw new HostFailedError(`${where} was changed by somebody else since this run began`, {
         code: 'encryption.changed-meanwhile',
@@ -124,22 +134,52 @@ export const converged = (id: string, every?: number): StepDefinition<Context> =
   run: async ctx => ({ hash: await takenUp(ctx, every) }),
 })
 
-/** All files are the same: nobody changed one of them beside this run. */
-export const equal = (id: string, gate: string): StepDefinition<Context> => ({
+/**
+ * All files are the same, and are what this stage has made of them: nobody put one back, or changed it, beside this run. It is looked at anew when
+ * a run is gone on with. Then some may be further already: they are held against each other as what they come to in the end, which of a file that
+ * is not as far as this stage can't be made.
+ * @param gate the wait before it: what each server has in force
+ * @param stage whether they read with the new key, or write with it
+ */
+export const equal = (id: string, gate: string, stage: 'read' | 'write'): StepDefinition<Context> => ({
   id,
   readOnly: true,
   runOnce: true,
   when: ({ check }) => !check,
-  run: ctx => {
-    const hashes = Map.groupBy(ctx.hosts('masters'), ({ name }) => ctx.registered<{ hash: string }>(gate, name)?.hash)
-    if (hashes.size === 1) return
-    const groups = [...hashes.values()].map(hosts => hosts.map(({ name }) => name).join(', '))
-    throw new HostFailedError(`the files are not the same on ${groups.join(' | ')}`, {
-      code: 'encryption.servers-differ',
-      hint: 'Somebody changed one of them meanwhile. What one server writes another one may not read: make them equal.',
-    })
+  run: async ctx => {
+    const masters = ctx.hosts('masters')
+    const ends = new Map<string, string>()
+    for (const host of masters) ends.set(host.name, await endOf(ctx, host, gate, stage))
+    const groups = [...Map.groupBy(masters, ({ name }) => ends.get(name)!)]
+    if (groups.length === 1) return { hash: groups[0]![0] }
+    throw differing(groups.map(([, hosts]) => hosts.map(({ name }) => name).join(', ')).join(' | '))
   },
 })
+
+/** The hash of what the file of a master comes to in the end. */
+async function endOf(ctx: Context, host: Host, gate: string, stage: 'read' | 'write'): Promise<string> {
+  const plan = planOf(ctx)
+  const where = `${host.name}:${fileOn(ctx, host.name)}`
+  const text = await readComponentFile(await ctx.on(host), apiServerOn(ctx, host.name), 'encryption')
+  const inForce = ctx.registered<{ hash: string }>(gate, host.name)?.hash
+  if (inForce !== sha256(text)) throw differing(`what its server took up, and ${where}`)
+  try {
+    const written = stage === 'read' ? promote(text, where, plan.next, meant(plan)) : text
+    return sha256(drop(written, where, plan.old, meant(plan)))
+  } catch (error) {
+    if (!(error instanceof RekeyError)) throw error
+    throw differing(`what this run wrote, and ${where}`, error)
+  }
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+
+const differing = (where: string, cause?: RekeyError) =>
+  new HostFailedError(`the files are not the same: ${where}${cause ? ` (${cause.message})` : ''}`, {
+    code: 'encryption.servers-differ',
+    cause,
+    hint: 'Somebody changed one of them meanwhile (configuration management?). What one server writes another one may not read: make them equal, and go on.',
+  })
 
 const canaryName = 'rekey-encryption-canary'
 const canaries = '/api/v1/namespaces/kube-system/secrets'
@@ -185,8 +225,7 @@ export const canary: StepDefinition<Context> = {
 
 /** Whether Secrets are of what is rotated. */
 async function covers(ctx: Context): Promise<boolean> {
-  const { rules, doubts } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
-  return providersOf({ rules: rules.filter(meant(planOf(ctx))), doubts }, 'secrets').length > 0
+  return rotated(await configurationOf(ctx, ctx.hosts('masters')[0]!.name), planOf(ctx))('secrets')
 }
 
 /** Has every object written anew. Begun again, it passes over what is written anew already. */
@@ -196,10 +235,9 @@ export const reencrypt: StepDefinition<Context> = {
   undoneWith: ids.promote,
   runOnce: true,
   run: async ctx => {
-    const { rules, doubts } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
-    const own = { rules: rules.filter(meant(planOf(ctx))), doubts }
+    const configuration = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
     const api = await ctx.cluster.api()
-    const resources = await apiResources(api, name => providersOf(own, name).length > 0)
+    const resources = await apiResources(api, rotated(configuration, planOf(ctx)))
     const { behind } = await countBehind(ctx)
     const total = behind.reduce((all, { count }) => all + count, 0)
     const done = await rewrite(api, resources, {
@@ -252,8 +290,9 @@ export const restartOne: StepDefinition<Context> = {
     if (await covers(ctx))
       for await (const { metadata } of api.each('/api/v1/secrets', { metadata: true, signal: ctx.signal })) {
         if (read >= 50) break
-        await api.get(`/api/v1/namespaces/${metadata.namespace}/secrets/${encodeURIComponent(metadata.name)}`)
-        read++
+        // What was deleted since it was listed is no failure.
+        const path = `/api/v1/namespaces/${metadata.namespace}/secrets/${encodeURIComponent(metadata.name)}`
+        if (await foundAt(api, path)) read++
       }
     ctx.log(`the API server of ${host.name} is ready again, and read ${read} Secrets by their names`)
   },
