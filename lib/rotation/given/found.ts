@@ -69,6 +69,12 @@ export function readingOf(ctx: LookingOnHost, host = ctx.host.name): MachineRead
   return must(ctx.registered<MachineReading>(readingStep, host), 'the certificates were not read')
 }
 
+/** Whether the node of a host was away, or not Ready, before the run, and was accepted by name. */
+export function isAbsent(ctx: LookingOnHost, host = ctx.host.name): boolean {
+  const { absent } = conditionsOf(ctx)
+  return absent.length > 0 && absent.includes(readingOf(ctx, host).nodeName ?? '')
+}
+
 /** The nodes that hosts are; those that have no kubelet are none. */
 export function nodesOf(ctx: LookingOnHost, hosts: readonly { readonly name: string }[]): string[] {
   return hosts.flatMap(({ name }) => readingOf(ctx, name).nodeName ?? [])

@@ -9,6 +9,7 @@ import type { Variables as BackupVariables } from '../backup.ts'
 import { archiveOf } from '../backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../conditions.ts'
 import type { OnCluster, OnHost } from '../given/context.ts'
+import { isAbsent } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import type { Variables as DrainVariables } from '../restart/drained.ts'
@@ -133,6 +134,7 @@ export const allGoByStaged: StepDefinition<Needs> = {
   run: async ctx => {
     const behind = await Promise.all(
       ctx.hosts(everyMachine).map(async host => {
+        if (isAbsent(ctx, host.name)) return []
         const due = await stageRestarts.due(ctx, host)
         return due.map(component => `${component} of ${host.name}`)
       }),

@@ -12,7 +12,7 @@ import {
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { layoutOf, must, readingOf } from '../given/found.ts'
+import { isAbsent, layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdOnly, everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
 import { leadingLast } from './controllers.ts'
 import { backInTraffic, type Drained, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
@@ -201,6 +201,10 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       ctx => ctx.hosts(machines),
       async ctx => {
         await kubeletByKubelet(ctx.hosts(machines), async host => {
+          const isNamed = holders(changes, ctx, 'kubelet', [host]).length > 0
+          // It would be waited for until its node is Ready.
+          if (isNamed && isAbsent(ctx, host.name))
+            return ctx.log(`the kubelet of ${host.name} is left out: it goes by what it has read`)
           const found = await due(ctx, 'kubelet', host)
           if (found) await restartKubeletOf(ctx, host, found.found)
         })

@@ -5,6 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import type { FileRole } from '../../../lib/kubernetes/layout/host-layout.ts'
 import type { OnHost } from '../../../lib/rotation/given/context.ts'
+import { conditionsStep } from '../../../lib/rotation/given/found.ts'
+import { stages } from '../../../lib/rotation/keysets/index.ts'
+import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { keepsWhatItRead, restartsOf } from '../../../lib/rotation/restart/due.ts'
 import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
 
@@ -84,4 +87,29 @@ test('a file that was put back is as old as it was, where it counts when it was 
   await put()
   t.deepEqual(await of({}), ['kube-apiserver'])
   t.deepEqual(await of({ byWriting: true }), [], 'its content is older than the process')
+})
+
+test('the kubelet of a node that was accepted as not Ready is left out, and named: it would be waited for in vain', async t => {
+  const host = { name: 'n7', groups: ['nodes'] }
+  const kubelet = {
+    component: 'kubelet',
+    runs: { kind: 'unit', environmentFiles: [], definition: [] },
+    files: [{ role: 'client-ca', path: '/ca', real: '/ca' }],
+    flags: {},
+  }
+  const layout = { host: 'n7', components: { kubelet } }
+  const said: string[] = []
+  const ctx = {
+    ...{ host, hosts: () => [host], milestone: () => {}, log: (line: string) => said.push(line) },
+    registered: (step: string) =>
+      step === conditionsStep ? { absent: ['n7.internal'] } : { host: 'n7', nodeName: 'n7.internal', layout },
+    on: () => t.fail('nobody goes there'),
+  }
+  await restartsOf({ files: () => ['/ca'] }).kubelets.run(ctx as never)
+  t.deepEqual(said, ['the kubelet of n7 is left out: it goes by what it has read'])
+  const states = [
+    { authority: 'kubernetes', items: [{ state: 'staged', issuer: 'i' }], bundles: { n7: { '/ca': [] } } },
+  ]
+  const registered = (step: string) => (step === lookStep ? states : ctx.registered(step))
+  await t.notThrowsAsync(async () => stages.allGoByStaged.run({ ...ctx, registered } as never))
 })

@@ -1,8 +1,10 @@
 // The CAs that the controller-manager publishes for clients in the cluster, as they stand there: a ConfigMap in each namespace, and token Secrets.
+import { createHash } from 'node:crypto'
 import type { HostSession } from '../../../playbook/model.ts'
 import type { KubernetesApi } from '../../api/api.ts'
 import type { FoundComponent } from '../../layout/host-layout.ts'
 import { tokenSecretsPath } from '../tokens.ts'
+import type { PublishedFile } from './volumes.ts'
 
 /** What somebody is told to believe. */
 export interface Published {
@@ -36,19 +38,20 @@ export async function certificatesOfTokenSecrets(api: KubernetesApi, signal?: Ab
   return all
 }
 
-/** The volumes of a host's pods that tell something else, `m1:/var/lib/kubelet/pods/…/ca.crt`. A pod that ends meanwhile takes its own with it. */
+/** Which of these files in volumes of a host's pods tell something else, by their paths. A pod that ends meanwhile takes its own with it. */
 export async function volumesBehind(
-  { $, host }: HostSession,
+  { $ }: HostSession,
   { flags }: FoundComponent,
   expected: string,
-): Promise<string[]> {
-  const folder = `${flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'}/pods`
+  files: readonly PublishedFile[],
+): Promise<PublishedFile[]> {
+  const root = flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
+  const known = new Map(files.map(file => [`${root}/${file.path}`, file]))
+  if (known.size === 0) return []
+  const wanted = createHash('sha256').update(expected).digest('hex')
   const { stdout } = await $({
     quiet: true,
-    input: expected,
-  })`t=$(mktemp); trap 'rm -f "$t"' EXIT; cat >"$t"; for f in ${folder}/*/volumes/kubernetes.io~projected/kube-api-access-*/ca.crt; do [ ! -e "$f" ] || cmp -s "$t" "$f" || [ ! -e "$f" ] || echo "$f"; done`
-  return stdout
-    .split('\n')
-    .filter(Boolean)
-    .map(path => `${host.name}:${path}`)
+    input: `${[wanted, ...known.keys()].join('\n')}\n`,
+  })`read -r wanted; while IFS= read -r f; do [ ! -e "$f" ] || [ "$(sha256sum <"$f" 2>/dev/null | cut -c1-64)" = "$wanted" ] || [ ! -e "$f" ] || printf '%s\n' "$f"; done`
+  return stdout.split('\n').flatMap(path => known.get(path) ?? [])
 }

@@ -12,13 +12,14 @@ import {
   publishedAuthorities,
   volumesBehind,
 } from '../../../kubernetes/trust/published/authorities.ts'
-import { waitFor, waitUntilNoneLeft } from '../../../operations/wait.ts'
+import { type PublishedFile, publishedVolumes } from '../../../kubernetes/trust/published/volumes.ts'
+import { waitUntilNoneLeft } from '../../../operations/wait.ts'
 import { joinBundle } from '../../../pki/certificates/certificate.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import type { Variables as CopiesVariables } from '../../copies.ts'
 import { type OnCluster, type OnHost, seconds } from '../../given/context.ts'
-import { layoutOf } from '../../given/found.ts'
+import { isAbsent, layoutOf, readingOf } from '../../given/found.ts'
 import { machines, masters } from '../../given/hosts.ts'
 import { type KeysetState, statesOf } from '../state.ts'
 
@@ -120,11 +121,51 @@ export const publishedInApi: StepDefinition<OnCluster> = {
 async function waitForPublished(ctx: OnCluster): Promise<void> {
   const expected = await waitForApi(ctx)
   if (expected === undefined) return
-  await waitFor('the CAs in every volume of a pod', patience(ctx, 240), async () => {
-    const behind = (await Promise.all(ctx.hosts(machines).map(host => behindOn(ctx, host, expected)))).flat()
-    if (behind.length > 0) throw new Error(`not yet in ${some(behind)}`)
-    return true
+  const hosts = ctx.hosts(machines).filter(({ name }) => !isAbsent(ctx, name))
+  const left = volumesLeft(ctx, hosts, expected)
+  const never = new Set<string>()
+  await waitUntilNoneLeft('the CAs in every volume of a pod', patience(ctx, 240), async () => {
+    const behind = await left()
+    never.clear()
+    for (const { who } of behind) if (who !== undefined) never.add(who)
+    const open = behind.flatMap(({ where, who }) => (who === undefined ? [where] : []))
+    return open.length > 0 ? { left: open.length, told: `not yet in ${some(open)}` } : undefined
   })
+  for (const who of never) ctx.log(`nothing else is given to ${who}`)
+}
+
+/** Milliseconds after which it is looked anew which pods there are. */
+const looksAgain = seconds(10)
+
+/**
+ * Asks for the volumes that hold something else: of every host at first, then of those that were behind, and of every host again once none is. With each
+ * of those that stay so, whose it is.
+ */
+function volumesLeft(ctx: OnCluster, all: readonly Host[], expected: string) {
+  let files = new Map<string, PublishedFile[]>()
+  let looked = Number.NEGATIVE_INFINITY
+  let hosts = all
+  const look = async () => {
+    files = await publishedVolumes(await ctx.cluster.api(), ctx.signal)
+    looked = performance.now()
+  }
+  const ask = async () => {
+    const found = await Promise.all(
+      hosts.map(async host => ({ host, behind: await behindOn(ctx, host, expected, files) })),
+    )
+    hosts = found.flatMap(({ host, behind }) => (behind.some(({ who }) => who === undefined) ? [host] : []))
+    return found.flatMap(({ behind }) => behind)
+  }
+  return async () => {
+    const isFirst = looked === Number.NEGATIVE_INFINITY
+    if (performance.now() > looked + looksAgain) await look()
+    const behind = await ask()
+    if (hosts.length > 0) return behind
+    hosts = all
+    if (isFirst) return behind
+    await look()
+    return ask()
+  }
 }
 
 /** Returns what is published now; undefined where no controller-manager publishes anything. */
@@ -160,8 +201,18 @@ async function publishedBy(ctx: OnHost): Promise<string | undefined> {
   return undefined
 }
 
-/** The volumes of pods on a host that hold another text. */
-async function behindOn(ctx: OnHost, host: Host, expected: string): Promise<string[]> {
+/** The files in volumes of pods on a host that hold another text; `who`: they stay so. */
+async function behindOn(
+  ctx: OnHost,
+  host: Host,
+  expected: string,
+  files: ReadonlyMap<string, readonly PublishedFile[]>,
+): Promise<{ readonly where: string; readonly who?: string }[]> {
   const { kubelet } = layoutOf(ctx, host.name).components
-  return kubelet ? volumesBehind(await ctx.on(host), kubelet, expected) : []
+  const own = files.get(readingOf(ctx, host.name).nodeName ?? '') ?? []
+  const behind = kubelet ? await volumesBehind(await ctx.on(host), kubelet, expected, own) : []
+  return behind.map(({ path, never }) => ({
+    where: `${host.name}:${path}`,
+    ...(never !== undefined && { who: never }),
+  }))
 }

@@ -3,11 +3,12 @@
 import { normalize } from 'node:path/posix'
 import { foundAt, type KubernetesObject } from '../../../kubernetes/api/api.ts'
 import { type HeldToken, tokenKeysOfHost, tokensOfSecrets } from '../../../kubernetes/keysets/token-keys.ts'
+import { neverAnew } from '../../../kubernetes/trust/published/volumes.ts'
 import { waitFor } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
-import { conditionsOf, layoutOf, must, readingOf } from '../../given/found.ts'
+import { isAbsent, layoutOf, must, readingOf } from '../../given/found.ts'
 import { machines } from '../../given/hosts.ts'
 import { kubeletByKubelet, restartKubeletOf } from '../../restart/due.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
@@ -38,25 +39,16 @@ async function neverRenewed(ctx: OnCluster, node: string, held: readonly HeldTok
   const api = await ctx.cluster.api()
   const found = new Map(held.map(({ where, pod }) => [where, `the pod ${pod}, which is not there any more`]))
   const onNode = `/api/v1/pods?fieldSelector=${encodeURIComponent(`spec.nodeName=${node}`)}`
-  for await (const { metadata, spec, status } of api.each(onNode, { signal: ctx.signal })) {
-    const { uid, deletionTimestamp } = metadata as { uid?: string; deletionTimestamp?: string }
+  for await (const one of api.each(onNode, { signal: ctx.signal })) {
+    const { metadata, spec } = one
+    const { uid, namespace = '', name } = metadata
     const own = held.filter(({ pod }) => pod === uid)
     if (own.length === 0) continue
-    const { namespace = '', name } = metadata
     const account = String(spec?.['serviceAccountName'] ?? 'default')
     const hasAccount = await foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`)
-    const isOver = /^(Succeeded|Failed)$/.test(String(status?.['phase']))
+    const never = neverAnew(one, () => hasAccount !== undefined)
     for (const { where } of own) {
-      const why =
-        deletionTimestamp !== undefined
-          ? 'which is being deleted'
-          : isOver
-            ? 'which has ended'
-            : !hasAccount
-              ? `whose ServiceAccount ${account} is gone`
-              : !isAskedFor(spec, where)
-                ? 'which has it from a Secret'
-                : undefined
+      const why = never ?? (isAskedFor(spec, where) ? undefined : 'which has it from a Secret')
       if (why === undefined) found.delete(where)
       else found.set(where, `Pod ${namespace}/${name}, ${why}`)
     }
@@ -85,8 +77,7 @@ function isAskedFor(spec: KubernetesObject['spec'], where: string): boolean {
  * until none does but those that get no other: they are told, and the gate of a distrust names them.
  */
 async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
-  const { absent } = conditionsOf(ctx)
-  const isAway = ({ name }: Host) => absent.includes(readingOf(ctx, name).nodeName ?? '')
+  const isAway = ({ name }: Host) => isAbsent(ctx, name)
   const all = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
   for (const { name } of all.filter(isAway)) ctx.log(`${name} is left out: its pods hold the tokens that they have`)
   const hosts = all.filter(host => !isAway(host))
