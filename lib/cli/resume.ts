@@ -8,7 +8,7 @@ import { findPlaybook, loadPlaybook, shippedPlaybooks } from '../playbook/load.t
 import type { Playbook } from '../playbook/model.ts'
 import { isAlive } from '../process-identity.ts'
 import { stillRunning } from '../run/folder/claim.ts'
-import { readCommand, writeCommand } from '../run/folder/command-file.ts'
+import { type ConnectionCommand, readCommand, writeCommand } from '../run/folder/command-file.ts'
 import { referenceOf } from '../run/folder/folder.ts'
 import { hostsOf, isDone, type RunHistory, type RunStarted } from '../run/journal/history.ts'
 import {
@@ -137,7 +137,8 @@ export async function takeUp(
   const { playbook, file } = await loadPlaybook(found, folders)
   const connecting = await openConnecting({
     ...{ ...command?.connection, ...said(options) },
-    ...{ connectionPasswordFile: options.connectionPasswordFile, becomePasswordFile: options.becomePasswordFile },
+    connectionPasswordFile: passwordFile('connectionPasswordFile', 'askPass', options, command?.connection),
+    becomePasswordFile: passwordFile('becomePasswordFile', 'askBecomePass', options, command?.connection),
     configured: Object.keys(command?.connection ?? {}).filter(name => !Object.hasOwn(said(options), name)),
   })
   const inventory = await openInventory(given, {
@@ -175,6 +176,16 @@ export async function takeUp(
     step: options.step,
     ...viewOf(options),
   }
+}
+
+/** Where a password comes from: settings name it where the run needed one. */
+function passwordFile(
+  file: 'connectionPasswordFile' | 'becomePasswordFile',
+  asks: 'askPass' | 'askBecomePass',
+  options: ResumeOptions,
+  kept: ConnectionCommand | undefined,
+): string | undefined {
+  return options.configured?.includes(file) && kept && !kept[asks] ? undefined : options[file]
 }
 
 /** Where the playbook of a run is: on another machine, one that is shipped with rekey may be elsewhere. */

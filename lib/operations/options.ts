@@ -3,6 +3,7 @@
 import { isAbsolute } from 'node:path'
 import { Secret } from '../connection/shell.ts'
 import { RekeyError, shown } from '../errors.ts'
+import { tellSecret } from '../secrets/index.ts'
 import { didYouMean } from '../suggestion.ts'
 
 /** What an option may be: in words, and as a test. */
@@ -10,6 +11,8 @@ export interface Kind {
   readonly words: string
   readonly fits: (value: unknown) => boolean
   readonly required?: true
+  /** What is given is not shown, also where it is wrong. */
+  readonly secret?: true
 }
 
 /** The kinds of all options of an operation. */
@@ -75,10 +78,11 @@ export function checkedOptions<Options extends object>(
         `It takes ${names.join(', ')}.`,
       )
     }
-    const { fits, words } = kinds[name as keyof Options]
+    const { fits, words, secret } = kinds[name as keyof Options]
     // What is not given is what a function of the context left open.
     if (value !== undefined && !fits(value)) {
-      const told = value instanceof Secret ? 'a secret()' : shown(value)
+      if (secret && isText(value)) tellSecret(value as string)
+      const told = value instanceof Secret ? 'a secret()' : secret ? 'what was given' : shown(value)
       throw wrongOptions(`${operation}({ ${name} }): it must be ${words}, not ${told}`)
     }
   }

@@ -2,6 +2,7 @@
 import test from 'ava'
 import { file } from '../../lib/operations/files/file.ts'
 import { modeBits, modeKind } from '../../lib/operations/files/mode.ts'
+import { user } from '../../lib/operations/system/user.ts'
 
 test('an option that there is not, is missing or of the wrong kind is told when the playbook is loaded, with what was meant', t => {
   const told = (options: object) => t.throws(() => file(options as never))?.message
@@ -16,6 +17,14 @@ test('an option that there is not, is missing or of the wrong kind is told when 
   t.regex(told({ path: '/x', src: '/y' })!, /it goes with state: 'link' or 'hard'/)
   t.regex(told({ path: '/x', owner: 'a:b' })!, /one user or group/)
   t.regex(told([{ path: '/x' }, { path: '/y', mode: 755 }])!, /a number needs its 0o/)
+})
+
+test('a password that is no hash is told without a letter of it', t => {
+  const told = t.throws(() => user({ name: 'x', password: 'hunter2plain' }))?.message
+  t.is(
+    told,
+    'user({ password }): it must be the hash of a password, as `openssl passwd -6` prints it, or *, not what was given',
+  )
 })
 
 test('a mode is a number, octal text or words; 644 without its 0o is none', t => {

@@ -16,8 +16,9 @@ export function settable(command: Command, settings: Readonly<Record<string, Set
 /** The setting that an option is; undefined where it is none. */
 export const settingNameOf = (option: Option): SettingName | undefined => names.get(option)
 
-/** Leaves how hosts are reached to the run that a command goes on with. */
+/** Leaves how hosts are reached to the run that a command goes on with; but which programs know passwords is kept in no run's folder. */
 export function leftToRun(command: Command): Command {
-  for (const option of command.options) if (!names.get(option)?.startsWith('view.')) names.delete(option)
+  for (const option of command.options)
+    if (!/^view\.|^connection\..*password_file$/.test(names.get(option) ?? '')) names.delete(option)
   return command
 }

@@ -121,8 +121,8 @@ async function playbookOf({ positional }: Line) {
 }
 
 async function playbookNames(): Promise<readonly string[]> {
-  const { ownPlaybooks, shippedPlaybooks } = await import('../../playbook/load.ts')
-  return [...ownPlaybooks(playbookFolders()).map(({ name }) => name), ...shippedPlaybooks()]
+  const { listedPlaybooks, shippedPlaybooks } = await import('../../playbook/load.ts')
+  return [...listedPlaybooks(playbookFolders()).map(({ name }) => name), ...shippedPlaybooks()]
 }
 
 async function tags(line: Line): Promise<readonly string[]> {

@@ -155,6 +155,7 @@ const kinds: Kinds<UserOptions> = {
   password: {
     words: 'the hash of a password, as `openssl passwd -6` prints it, or *',
     fits: value => isHash(value instanceof Secret ? value.reveal() : value),
+    secret: true,
   },
   updatePassword: oneOf('always', 'on_create'),
   passwordLock: truth,

@@ -1,5 +1,5 @@
 // rekey.yml: where it is looked for, which of the places wins, what is a mistake in it, and that `rekey config` and a run go by it.
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import { RekeyError } from '../../../lib/errors.ts'
@@ -104,10 +104,12 @@ connection:
   kind: local
   user: somebody
   timeout: 1m
+  become_password_file: password
 view:
   output: json
 `
   writeFileSync(join(bench.folder, 'rekey.yml'), written)
+  writeFileSync(join(bench.folder, 'password'), 'the password\n', { mode: 0o600 })
   const { stdout } = await bench.rekey(['config', '--json'])
   const told = (JSON.parse(stdout) as { settings: { name: string; value?: unknown; source: string; line?: number }[] })
     .settings
@@ -120,7 +122,11 @@ view:
   t.like(one('playbooks'), { value: ['ours'], line: 2 })
   t.like(one('view.keep_output'), { value: '64 MB', source: 'default' })
   t.regex((await bench.rekey(['config'])).stdout, /^forks +3 +rekey\.yml:3$/m)
-  t.regex((await bench.rekey(['playbooks'])).stdout, /^greet \(yours\)\n {2}Greets\n/)
+  writeFileSync(join(bench.folder, 'ours/broken.ts'), 'export default nothing\n')
+  writeFileSync(join(bench.folder, 'ours/helper.ts'), "console.log('RUN')\nexport const a = 1\n")
+  const listed = await bench.rekey(['playbooks'])
+  t.regex(listed.stdout, /^broken \(yours\)\n {2}.*nothing is not defined\ngreet \(yours\)\n {2}Greets\n/)
+  t.notRegex(listed.stdout, /RUN|helper/)
 
   const ran = await bench.rekey(['run', 'greet'])
   t.is(ran.code, 2)
@@ -131,6 +137,9 @@ view:
   t.regex((await bench.rekey(['run', 'greet', '--output', 'plain'])).stdout, /^Run /m)
   bench.touch('go')
   writeFileSync(join(bench.folder, 'rekey.yml'), written.replace('kind: local', 'kind: openssh'))
+  rmSync(join(bench.folder, 'password'))
+  t.regex((await bench.rekey(['resume', 'last'])).stderr, /no BECOME password/)
+  writeFileSync(join(bench.folder, 'password'), 'the password\n', { mode: 0o600 })
   const resumed = await bench.rekey(['resume', 'last'])
   t.is(resumed.code, 0, resumed.stderr)
 
