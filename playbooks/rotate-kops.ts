@@ -36,6 +36,7 @@ export default playbook({
       step('Export a kubeconfig with both CAs', kops.handOutBoth),
     ]),
     play<kops.Rotation>('3. Promote the new key pairs', { hosts, tags: ['promote'], rollback: kops.wayBack.promoted }, [
+      step('See that nobody changed anything since', kops.unchangedSince('promoted')),
       ...kops.each('Promote the key pair of', kops.promote),
       step('Update the cluster, now that they sign', kops.update('promoted')),
       step('Replace the instances that were signed for', kops.roll('promoted')),
@@ -51,6 +52,7 @@ export default playbook({
       '5. Distrust the old key pairs',
       { hosts, tags: ['distrust'], rollback: kops.wayBack.distrusted },
       [
+        step('See that the new ones sign, and that nobody changed anything since', kops.unchangedSince('distrusted')),
         ...kops.each('Distrust the old key pairs of', kops.distrust),
         step('Update the cluster, without the old ones', kops.update('distrusted')),
         step('Replace the instances that trust them', kops.roll('distrusted')),

@@ -47,6 +47,8 @@ export const rotationVariables = {
   ...variables,
   /** Which, with commas between them; all that kOps can rotate where nothing is said. */
   keysets: z.string().default('all'),
+  /** What an earlier run left half-way, where that can't be told from what others leave: a distrust that was not rolled out. */
+  unfinished: z.enum(['distrusted']).optional(),
   /** After which stage it ends. */
   until: z.enum(ends).default('distrusted'),
   /** How long both are trusted, and the new ones sign, before the old ones are distrusted. */

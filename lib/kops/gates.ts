@@ -6,7 +6,7 @@ import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { atEachAddress } from './asked/api.ts'
 import { kops } from './asked/command.ts'
-import { readKeyset } from './asked/keypairs.ts'
+import { readKeyset, readKeysets } from './asked/keypairs.ts'
 import {
   endOf,
   exportKubeconfig,
@@ -17,7 +17,9 @@ import {
 } from './asked/kubeconfigs.ts'
 import { type Exported, kubeconfigFile } from './asked/places.ts'
 import type { Context, End, Rotation } from './context.ts'
-import { isAboutUsers, passes, planned } from './plan.ts'
+import { isAboutUsers, passes, planned, planOf } from './plan.ts'
+import { requireNothingPending } from './preflight.ts'
+import { requireNew } from './verbs.ts'
 
 /** How long the API may take to answer as it should: load balancers and names follow late. */
 const patience = 120_000
@@ -55,16 +57,47 @@ export const holds = (end: End): StepDefinition<Rotation> => ({
     const own = await lastingCredentials(ctx, 3 * patience)
     await letsIn(ctx, { ...own, authorities: trusted.authorities })
     if (end === 'staged' || trusted.authorities.length === 0) return
-    const { primary } = await readKeyset(ctx, 'kubernetes-ca')
-    const [ca] = trusted.authorities.filter(one => keypairOf(one) === primary)
-    if (!ca)
-      return ctx.log(
-        `the kubeconfig holds no certificate by the id ${primary}: which CA the API presents was not looked at`,
-      )
-    await letsIn(ctx, { ...own, authorities: [ca] }, 'with the new CA alone')
+    if (!(await presentsNew(ctx, { ...own, authorities: trusted.authorities }))) return
     // One that was exported after the promotion is the new CA's.
     const stood = planned(ctx, 'kubernetes-ca')?.stage
     if (end === 'distrusted' && (stood === 'resting' || stood === 'staged')) await refuses(ctx, own)
+  },
+})
+
+/** The API presents what signs now, at each address. Whether that could be looked at. */
+async function presentsNew(ctx: Context, own: Kubeconfig): Promise<boolean> {
+  const { primary } = await readKeyset(ctx, 'kubernetes-ca')
+  const [ca] = own.authorities.filter(one => keypairOf(one) === primary)
+  if (ca) await letsIn(ctx, { ...own, authorities: [ca] }, 'with the new CA alone')
+  else ctx.log(`the kubeconfig holds no certificate by the id ${primary}: which CA the API presents was not looked at`)
+  return ca !== undefined
+}
+
+/**
+ * Before a stage is begun: nobody has changed anything since the one before, which may be days ago. Asked again when the run is gone on with, as
+ * long as no key pair was touched.
+ */
+export const unchangedSince = (end: 'promoted' | 'distrusted'): StepDefinition<Rotation> => ({
+  id: `before-${end}`,
+  readOnly: true,
+  when: ctx => passes(ctx, end),
+  run: async ctx => {
+    const sets = await readKeysets(ctx)
+    const going = planOf(ctx).keysets.flatMap(one => {
+      const set = sets.get(one.name)
+      return set && one.stage !== 'distrusted' && one.stage !== end ? [{ ...one, set }] : []
+    })
+    if (end === 'distrusted') for (const { set, former } of going) requireNew(set, former)
+    const isBegun = ({ set, former }: (typeof going)[number]) =>
+      end === 'distrusted' ? set.older.length === 0 : !former.includes(set.primary)
+    const asked = { at: new Date().toISOString() }
+    if (going.length === 0 || going.some(isBegun)) return asked
+    await requireNothingPending(ctx)
+    if (ctx.vars.cloudonly || end === 'promoted') return asked
+    await validate(ctx)
+    const own = await lastingCredentials(ctx, 3 * patience)
+    if (isAboutUsers(ctx) && own.authorities.length > 0) await presentsNew(ctx, own)
+    return asked
   },
 })
 

@@ -1,6 +1,6 @@
 // The door `rekey/kops`: clusters of kOps, rotated by its own command line, with the gates that it lacks.
 export { type Context, type Rotation, type RotationVariables, rotationVariables, variables } from './context.ts'
-export { exportBefore, handOutAdmin, handOutAfter, handOutBoth, holds, valid } from './gates.ts'
+export { exportBefore, handOutAdmin, handOutAfter, handOutBoth, holds, unchangedSince, valid } from './gates.ts'
 export { noteKeysets } from './plan.ts'
 export { mayRotate, nameScalers, nothingPending, ownVersion } from './preflight.ts'
 export { report } from './report.ts'

@@ -2,8 +2,8 @@
 import { HostFailedError, RekeyError } from '../errors.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { readInstances } from './asked/instances.ts'
-import { type Keyset, knownKeysets, readKeysets, type Stage, stageOf } from './asked/keypairs.ts'
-import { isOfKeypairs, readPending, refuseForeign } from './asked/pending.ts'
+import { type Keyset, knownKeysets, madeAt, readKeysets, type Stage, stageOf } from './asked/keypairs.ts'
+import { readPending, refuseForeign } from './asked/pending.ts'
 import { type End, ends, goesOnTo, type Rotation } from './context.ts'
 
 /** A keyset that is rotated. */
@@ -38,9 +38,15 @@ export const noteKeysets: StepDefinition<Rotation> = {
     for (const { name, primary } of sets) ctx.log(`${name}: ${stages.get(name)}, primary ${primary}`)
     const begun = [...stages.values()].some(stage => stage !== 'resting')
     const unfinished = await wasCutOff(ctx, sets, begun)
-    const isThrough = ({ name, distrusted }: Keyset) =>
-      stages.get(name) === 'resting' &&
-      ([...stages.values()].includes('promoted') || (unfinished && !begun && distrusted.length === 0))
+    const promoted = sets.filter(({ name }) => stages.get(name) === 'promoted')
+    const isThrough = ({ name }: Keyset) => stages.get(name) === 'resting' && promoted.length > 0
+    // Those that were promoted beside it, or where the distrust is what is unfinished, anything.
+    const since = Math.max(0, ...promoted.map(({ primary }) => madeAt(primary)))
+    if (promoted.length > 0 || (unfinished && !begun))
+      requireRotated(
+        sets.filter(({ name }) => stages.get(name) === 'resting'),
+        since,
+      )
     const keysets = sets
       .filter(set => !isThrough(set))
       .map(({ name, primary, older, distrusted }): Planned => {
@@ -52,20 +58,39 @@ export const noteKeysets: StepDefinition<Rotation> = {
   },
 }
 
+/** One that rests beside what was promoted is through only where its old key pairs were distrusted since: those of earlier rotations stay in it. */
+function requireRotated(resting: readonly Keyset[], since: number): void {
+  const untouched = resting.filter(({ distrustedAt = Number.NEGATIVE_INFINITY }) => !(distrustedAt >= since))
+  if (untouched.length === 0) return
+  const names = untouched.map(({ name }) => name).join(', ')
+  throw new HostFailedError(`${names}: not begun with, where others are further: this rotation is not theirs`, {
+    code: 'kops.not-begun',
+    hint: `End that of the others first, by their names (-e keysets=…); then rotate these by a run of their own: -e keysets=${names.replaceAll(' ', '')}`,
+  })
+}
+
 /** Whether what is pending is that of a stage that was cut off; what is anybody else's stops the run. */
 async function wasCutOff(ctx: Rotation, sets: readonly Keyset[], begun: boolean): Promise<boolean> {
   const pending = await readPending(ctx)
-  const hint =
-    'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.'
-  refuseForeign(ctx, pending, hint, begun)
+  const isSaid = ctx.vars.unfinished === 'distrusted'
+  // Nobody can tell from a key pair that was distrusted once whether that was rolled out: the operator says so.
+  const orElse = sets.some(({ distrusted }) => distrusted.length > 0)
+    ? ' Where it is what a rotation left that was cut off once it had distrusted: -e unfinished=distrusted.'
+    : ''
+  const hint = `Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.${orElse}`
+  refuseForeign(ctx, pending, hint, begun || isSaid)
   const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
-  // What was distrusted last may have been on its way; of what is pending then, the operator has said so.
-  const mayBeDistrusted = sets.some(({ distrusted }) => distrusted.length > 0) && pending.every(isOfKeypairs)
-  if (pending.length + behind.length > 0 && (begun || mayBeDistrusted)) {
+  if (pending.length + behind.length > 0 && (begun || isSaid)) {
     ctx.log(
       `a stage was not brought to its end: ${behind.length} instances are behind, ${pending.length} changes pending`,
     )
     return true
+  }
+  if (isSaid && !begun) {
+    throw new HostFailedError('no distrust is unfinished: nothing is pending, and no instance is behind', {
+      code: 'kops.nothing-due',
+      hint: 'Leave out -e unfinished=distrusted: then a rotation begins.',
+    })
   }
   if (behind.length === 0) return false
   throw new HostFailedError(

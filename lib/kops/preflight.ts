@@ -75,19 +75,25 @@ export const mayRotate: StepDefinition<Rotation> = {
 export const nothingPending: StepDefinition<Context> = {
   id: 'see-that-nothing-is-pending',
   ...{ readOnly: true, remember: true },
-  run: async ctx => {
-    const pending = await readPending(ctx)
-    const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
-    if (pending.length + behind.length === 0) return
-    const what = pending.map(({ how, kind, name }) => `${how} ${kind}/${name}`)
-    throw new HostFailedError(
-      `changes of before are not rolled out: ${[...what, ...(behind.length > 0 ? [named(behind)] : [])].join(', ')}`,
-      {
-        code: 'kops.pending',
-        hint: 'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again.',
-      },
-    )
-  },
+  run: requireNothingPending,
+}
+
+/**
+ * The same, for whoever goes on after a while.
+ * @throws HostFailedError naming what is pending, and who is behind
+ */
+export async function requireNothingPending(ctx: Context): Promise<void> {
+  const pending = await readPending(ctx)
+  const behind = (await readInstances(ctx)).filter(({ needsUpdate }) => needsUpdate)
+  if (pending.length + behind.length === 0) return
+  const what = pending.map(({ how, kind, name }) => `${how} ${kind}/${name}`)
+  throw new HostFailedError(
+    `changes of before are not rolled out: ${[...what, ...(behind.length > 0 ? [named(behind)] : [])].join(', ')}`,
+    {
+      code: 'kops.pending',
+      hint: 'Apply them and roll them out first (kops update cluster --yes, kops rolling-update cluster --yes), or take them back; then begin again, or go on.',
+    },
+  )
 }
 
 /** Names what adds instances by itself: between an update and the end of its rolling update, new ones may not be able to join. */

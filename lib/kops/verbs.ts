@@ -91,9 +91,14 @@ const isPromoted = (set: Keyset, former: readonly string[]) =>
 export const distrust = (keyset: string): StepDefinition<Rotation> => ({
   id: `distrust-${keyset}`,
   when: ctx => goesOnTo('distrusted')(ctx) && stoodAt(ctx, keyset, 'resting', 'staged', 'promoted'),
-  check: async ctx => (await readKeyset(ctx, keyset)).older.length === 0,
+  check: async ctx => {
+    const { primary, older, newer } = await readKeyset(ctx, keyset)
+    return older.length + newer.length === 0 && !formerOf(ctx, keyset).includes(primary)
+  },
   run: async ctx => {
-    const { older } = await readKeyset(ctx, keyset)
+    const set = await readKeyset(ctx, keyset)
+    requireNew(set, formerOf(ctx, keyset))
+    const { older } = set
     for (const id of older) await kops(ctx, ['distrust', 'keypair', keyset, id], { what: what('distrust', keyset) })
     return { done: true }
   },
@@ -109,6 +114,18 @@ export const distrust = (keyset: string): StepDefinition<Rotation> => ({
     )
   },
 })
+
+/**
+ * Sees that what signs is none of those of before.
+ * @throws HostFailedError where somebody has promoted it back
+ */
+export function requireNew({ name, primary }: Keyset, former: readonly string[]): void {
+  if (!former.includes(primary)) return
+  throw new HostFailedError(`${name} has the primary ${primary} again, which was to be distrusted`, {
+    code: 'kops.not-promoted',
+    hint: 'Somebody promoted it back. Find out why; then rekey rollback, or rekey run rotate-kops anew.',
+  })
+}
 
 /** The way back of `distrust`: trusts those of before again. */
 export const trustAgain = (keyset: string): StepDefinition<Rotation> => ({

@@ -155,7 +155,7 @@ const verbs = {
     if (id && items.length === 0) return say('keypair-not-found')
     if (items.length === 0 || state.knobs.deafDistrust) return say('nothing-to-distrust', { keyset })
     for (const item of items) {
-      item.distrusted = '2026-11-28T10:00:00Z'
+      item.distrusted = '2027-01-01T00:00:00Z'
       say('distrusted', { keyset, id: item.id })
     }
   },

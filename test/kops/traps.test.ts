@@ -1,6 +1,8 @@
 // What kops does silently wrong, ends with 0, and would let an operator walk on from: each stops the run, and says what to do.
 import test from 'ava'
+import { isOfKeypairs, pendingOf } from '../../lib/kops/asked/pending.ts'
 import { brokenRotation } from '../../lib/kops/preflight.ts'
+import { eventually } from '../_eventually.ts'
 import { openCluster, settled } from './_cluster.ts'
 
 test('a clock that is behind: the new key pair is older than the primary, which promote and distrust would not see', async t => {
@@ -200,4 +202,80 @@ test('an endpoint that does not answer: every call has an end, and says what it 
   const short = await openCluster(t)
   t.regex((await short.run('rotate-kops', '-e', 'admin=1h')).out, /would end before a rolling update does/)
   t.regex((await short.run('rotate-kops', '-e', 'keysets=kubelet')).out, /there is no keyset kubelet/)
+})
+
+test('who is promoted back, or changes anything, while it soaks: nothing is distrusted', async t => {
+  const bench = await openCluster(t, ['kubernetes-ca'])
+  t.is((await bench.run('rotate-kops', '-e', 'until=promoted')).code, 0)
+  bench.change(state => {
+    state.knobs['hangs'] = 'validate cluster'
+  })
+  const soaking = bench.run('rotate-kops', '-e', 'soak=1s')
+  await eventually(
+    () => bench.calls().filter(call => call.startsWith('validate')).length >= 4,
+    'the run, on its way to the soak',
+  )
+  bench.change(state => {
+    state.keysets['kubernetes-ca']!.primary = state.keysets['kubernetes-ca']!.items[0]!.id
+    state.knobs = {}
+  })
+  const { code, out } = await soaking
+  t.is(code, 2)
+  t.regex(out, /kubernetes-ca has the primary \d{28} again/)
+  bench.change(state => {
+    state.keysets['kubernetes-ca']!.primary = state.keysets['kubernetes-ca']!.items[1]!.id
+    state.foreign = true
+  })
+  const changed = await bench.rekey('resume', 'last')
+  t.is(changed.code, 2)
+  t.regex(changed.out, /changes of before are not rolled out: modify LaunchTemplate/)
+  t.deepEqual(
+    bench.calls().filter(call => call.startsWith('distrust')),
+    [],
+  )
+})
+
+test('what is pending is the key pairs’ by its lines, and never the specification', t => {
+  const hash = `${'3q2+7w'.repeat(7)}a=`
+  const certificate = [64, 64, 12].map(length => `+ ${'MIIBqz'.repeat(11).slice(0, length)}`)
+  const said = (kind: string, name: string, field: string, ...lines: string[]) => {
+    const shown = lines.map(line => `  \t${' '.repeat(20)}\t${line}\n`).join('')
+    const [found] = pendingOf(
+      `Will modify resources:\n  ${kind}/${name}\n${field && `  \t${field.padEnd(20)}\n`}${shown}`,
+    )
+    return isOfKeypairs(found!)
+  }
+  t.true(said('LaunchTemplate', 'nodes', 'UserData', `- NodeupConfigHash: ${hash}`, `+ NodeupConfigHash: ${hash}`))
+  t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+   kubernetes-ca: "7713272286921920551637815766"'))
+  t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+ -----BEGIN CERTIFICATE-----', ...certificate))
+  t.true(
+    said(
+      'ManagedFile',
+      'keys.json',
+      'Contents',
+      '+ {',
+      '+   "kty": "RSA",',
+      `+   "n": "${hash}",`,
+      '+   "e": "AQAB"',
+      '+ },',
+    ),
+  )
+  t.true(
+    said('ManagedFile', 'test-addons-bootstrap', 'Contents', `+     manifestHash: ${'0123456789abcdef'.repeat(4)}`),
+  )
+  for (const foreign of [
+    said(
+      'ManagedFile',
+      'cluster-completed.spec',
+      'Contents',
+      '- kubernetesVersion: 1.34.1',
+      '+ kubernetesVersion: 1.35.0',
+    ),
+    said('ManagedFile', 'cluster-completed.spec', 'Contents'),
+    said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+ KubernetesVersion: 1.35.0'),
+    said('ManagedFile', 'test-addons-coredns.addons.k8s.io-k8s-1.12', 'Contents'),
+    said('LaunchTemplate', 'nodes', 'UserData', '+ image: ami-0123456789abcdef0'),
+    said('LaunchTemplate', 'nodes', ''),
+  ])
+    t.false(foreign)
 })

@@ -8,6 +8,8 @@ export interface Keypair {
   readonly id: string
   readonly isPrimary: boolean
   readonly isTrusted: boolean
+  /** When it was distrusted; no number where it was not. */
+  readonly at: number
 }
 
 /** A keyset by age: by ids, as kOps itself compares them. */
@@ -19,6 +21,8 @@ export interface Keyset {
   /** Trusted and older. */
   readonly older: readonly string[]
   readonly distrusted: readonly string[]
+  /** When the last of those was, in milliseconds since 1970. They stay in their keyset for ever. */
+  readonly distrustedAt?: number
 }
 
 /** Where a keyset stands. */
@@ -44,6 +48,9 @@ const canBeRotated = (name: string) => name === 'service-account' || name.includ
 /** Whether the first of two ids is the younger one. */
 export const isYounger = (one: string, other: string) => BigInt(one) > BigInt(other)
 
+/** When a key pair was made, in milliseconds since 1970: kOps' ids begin with the time, in nanoseconds. */
+export const madeAt = (id: string) => Number(BigInt(id) >> 32n) / 1e6
+
 /**
  * Reads the keysets that can be rotated.
  * @throws HostFailedError where kops answers with something else
@@ -62,7 +69,13 @@ export function keysetsOf(answer: readonly Readonly<Record<string, unknown>>[]):
         `it has a key pair without a name, or with an id that is no text of digits: ${JSON.stringify(id)}`,
       )
     }
-    return { name, id, isPrimary: one['isPrimary'] === true, isTrusted: one['distrustTimestamp'] === undefined }
+    return {
+      name,
+      id,
+      isPrimary: one['isPrimary'] === true,
+      isTrusted: one['distrustTimestamp'] === undefined,
+      at: Date.parse(String(one['distrustTimestamp'])),
+    }
   })
   const byName = Map.groupBy(
     pairs.filter(({ name }) => canBeRotated(name)),
@@ -75,6 +88,7 @@ function keysetOf(name: string, items: readonly Keypair[]): Keyset {
   const [primary, another] = items.filter(({ isPrimary }) => isPrimary)
   if (!primary || another) throw unexpected(`${name} has ${another ? 'more than one' : 'no'} primary key pair`)
   const byAge = items.toSorted((one, other) => (isYounger(one.id, other.id) ? 1 : -1))
+  const ended = items.map(({ at }) => at).filter(Number.isFinite)
   const ids = (wanted: (item: Keypair) => boolean) => byAge.filter(wanted).map(({ id }) => id)
   return {
     name,
@@ -82,6 +96,7 @@ function keysetOf(name: string, items: readonly Keypair[]): Keyset {
     newer: ids(one => one.isTrusted && isYounger(one.id, primary.id)),
     older: ids(one => one.isTrusted && isYounger(primary.id, one.id)),
     distrusted: ids(one => !one.isTrusted),
+    ...(ended.length > 0 ? { distrustedAt: Math.max(...ended) } : {}),
   }
 }
 

@@ -10,6 +10,8 @@ export interface Pending {
   readonly name: string
   /** Those of its fields that would. */
   readonly fields: readonly string[]
+  /** Lines of text that would be taken out or put in, where kops shows them: signs left out. */
+  readonly lines: readonly string[]
 }
 
 /**
@@ -30,11 +32,30 @@ const ofKeypairs: Readonly<Record<string, readonly string[] | 'any'>> = {
 }
 
 /** Whether that is what other key pairs bring with them. */
-export function isOfKeypairs({ how, kind, fields }: Pending): boolean {
+export function isOfKeypairs({ how, kind, name, fields, lines }: Pending): boolean {
   const allowed = ofKeypairs[kind]
-  if (allowed === undefined) return false
+  if (allowed === undefined || neverOfKeypairs.test(name) || !lines.every(isKeyMaterial)) return false
+  // An addon that holds a CA shows so; of one that shows nothing nobody knows.
+  if (kind === 'ManagedFile' && /-addons-(?!bootstrap$)/.test(name) && lines.length === 0) return false
   if (allowed === 'any' || how === 'delete') return allowed === 'any' || kind.startsWith('LaunchTemplate')
-  return how === 'create' ? kind === 'InstanceTemplate' : fields.every(field => allowed.includes(field))
+  if (how === 'create') return kind === 'InstanceTemplate'
+  return fields.length > 0 && fields.every(field => allowed.includes(field))
+}
+
+/** The specification itself: nothing of it comes from key pairs. */
+const neverOfKeypairs = /(^|\/)cluster-completed\.spec$/
+
+/** Whether a line of a file is of certificates, ids, hashes, public keys, or the name of such a list alone. */
+function isKeyMaterial(line: string, index: number, lines: readonly string[]): boolean {
+  const bare = line.trim()
+  if (/^[A-Za-z0-9+/]{64}$/.test(bare) || /^-----(BEGIN|END) [A-Z ]+-----$/.test(bare)) return true
+  // The last line of a certificate is shorter.
+  if (/^[A-Za-z0-9+/]{1,63}={0,2}$/.test(bare)) return /^[A-Za-z0-9+/]{64}$/.test(lines[index - 1]?.trim() ?? '')
+  const value = bare
+    .replace(/^(- )+/, '')
+    .replace(/^(["']?)[\w.-]+(?: [\w.-]+)*\1(: *|:$|=(?=.))/, '')
+    .replace(/^["'|>]+|["',]+$/g, '')
+  return /^([[\]{},|>-]*|\d{19,}|[A-Za-z0-9+/_-]{40,}={0,2}|RS256|RSA|sig|AQAB)$/.test(value)
 }
 
 /**
@@ -52,14 +73,16 @@ export async function readPending(ctx: Context): Promise<Pending[]> {
 
 /** The same from what it printed. */
 export function pendingOf(text: string): Pending[] {
-  const found: { how: Pending['how']; kind: string; name: string; fields: string[] }[] = []
+  const found: { how: Pending['how']; kind: string; name: string; fields: string[]; lines: string[] }[] = []
   let how: Pending['how'] | undefined
   for (const line of text.split('\n')) {
     how = (/^Will (create|modify|delete) (?:resources|items):/.exec(line)?.[1] as Pending['how'] | undefined) ?? how
     const [, kind, name] = /^ {2}([A-Za-z]\w*)(?:\/| +)(\S.*)$/.exec(line) ?? []
-    if (how && kind && name) found.push({ how, kind, name, fields: [] })
+    if (how && kind && name) found.push({ how, kind, name, fields: [], lines: [] })
     const field = /^ {2}\t([A-Za-z]\w*)\s/.exec(`${line} `)?.[1]
     if (field) found.at(-1)?.fields.push(field)
+    const text = /^ {2}\t\s*[+-]\s(.*)$/.exec(line)?.[1]
+    if (text?.trim()) found.at(-1)?.lines.push(text)
   }
   const isNothing = text.includes('No changes need to be applied')
   if (isNothing !== (found.length === 0)) {
