@@ -200,13 +200,7 @@ export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' 
   for (const { name } of ctx.hosts(masters)) {
     const layout = layoutOf(ctx, name)
     const { runs } = layout.components['kube-apiserver'] ?? {}
-    if (tokenFilesOfAuthorities(layout).length > 0) {
-      throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
-        code: 'keysets.shared',
-        host: name,
-        hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
-      })
-    }
+    refuseTokensOfAuthority(ctx, name)
     if (runs === undefined || runs.kind !== 'pod') continue
     throw new HostFailedError(
       `${tokenKeyset} can be rotated gracefully where API servers are static pods or units, not as on ${name}`,
@@ -219,12 +213,25 @@ export function refuseUntriedTokens(ctx: Pick<OnCluster, 'hosts' | 'registered' 
   }
 }
 
-/** Fails where a master is not what kubeadm makes of it, etcd included: no other layout was seen to come through with the cluster's own CA. */
+/** Without a CA's key, which leaves the masters as the next one signs, nothing that signs tokens with it would start. */
+function refuseTokensOfAuthority(ctx: Pick<OnCluster, 'registered' | 'host'>, name: string): void {
+  if (tokenFilesOfAuthorities(layoutOf(ctx, name)).length === 0) return
+  throw new HostFailedError(`${name}: a CA's own key signs the tokens of service accounts`, {
+    code: 'keysets.shared',
+    host: name,
+    hint: 'Give tokens a key of their own first (--service-account-signing-key-file, --service-account-key-file, and --service-account-private-key-file of the controller-manager), or have rotate-ca replace the CA, the hard way.',
+  })
+}
+
+/** Fails where a master is not what kubeadm makes of it, etcd included: no other layout was seen to come through with the cluster's own CA. Tokens have a key of their own there. */
 export function refuseOtherMasters(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
   const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
   for (const { name } of ctx.hosts(masters)) {
     const { components } = layoutOf(ctx, name)
-    if (parts.every(part => components[part]?.runs.kind === 'static-pod')) continue
+    if (parts.every(part => components[part]?.runs.kind === 'static-pod')) {
+      refuseTokensOfAuthority(ctx, name)
+      continue
+    }
     throw new HostFailedError(
       `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made control plane and etcd, not as on ${name}`,
       { code: 'keysets.layout', host: name, hint: 'rotate-ca replaces it, the hard way.' },

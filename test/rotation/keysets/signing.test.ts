@@ -1,13 +1,19 @@
 // Which pair a controller-manager is given of its own, where it signs with a file by which others are trusted, and that it is given none elsewhere.
+import { spawn } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import test from 'ava'
+import { basename, join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { backUpFiles } from '../../../lib/operations/backup.ts'
 import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { noneBehind } from '../../../lib/rotation/keysets/cluster/pods.ts'
 import { maySign, signWithNext } from '../../../lib/rotation/keysets/cluster/signing.ts'
-import { ownPairOf, togetherAgain } from '../../../lib/rotation/keysets/cluster/signing-apart.ts'
+import {
+  ownPairOf,
+  signApart,
+  signTogether,
+  togetherAgain,
+} from '../../../lib/rotation/keysets/cluster/signing-apart.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { localSession } from '../../kubernetes/_local.ts'
@@ -15,7 +21,12 @@ import { startApiServer } from '../../kubernetes/api/_api-server.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 
 /** A run about the cluster's CA, and a controller-manager of m1 that is started with these flags. */
-function contextWith(flags: Record<string, string>, trusted: readonly string[]) {
+function contextWith(
+  flags: Record<string, string>,
+  trusted: readonly string[],
+  held: readonly string[] = [],
+  items: unknown[] = [],
+) {
   const at = (path: string) => ({ path, real: path })
   const signing = Object.entries(flags).flatMap(([name, path]) => {
     const key = flags[name.replace('cert-file', 'key-file')]
@@ -27,8 +38,8 @@ function contextWith(flags: Record<string, string>, trusted: readonly string[]) 
     files: [{ role: 'root-ca', by: '--root-ca-file', ...at('/pki/ca.crt') }, ...signing],
   }
   const state = {
-    ...{ name: 'kubernetes-ca', authority: 'kubernetes', items: [], uses: [], unread: [] },
-    bundles: { m1: Object.fromEntries(trusted.map(path => [path, []])) },
+    ...{ name: 'kubernetes-ca', authority: 'kubernetes', items, uses: [], unread: [] },
+    bundles: { m1: Object.fromEntries(trusted.map(path => [path, held])) },
   }
   const layout = { host: 'm1', components: { 'kube-controller-manager': component } }
   return {
@@ -69,14 +80,22 @@ test('who signs with a file by which nobody is trusted keeps it, and so does who
   t.is(ownPairOf(contextWith({}, ['/pki/ca.crt']), 'm1'), undefined)
 })
 
-test('a pair that was given to it leads back to the file of the CA, and no other does', t => {
+test('a pair that was given to it leads back to the file of the CA, where that holds it alone, and no other does', async t => {
+  const [b, c] = await Promise.all(['b', 'c'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const items = [item(b!, 'primary'), item(c!, 'staged')]
   for (const [certificate, key, to] of [
     ['/pki/ca-signing.crt', '/pki/ca-signing.key', { certificate: '/pki/ca.crt', key: '/pki/ca.key' }],
     ['/ssl/ca-signing.pem', '/ssl/ca-signing-key.pem', { certificate: '/ssl/ca.pem', key: '/ssl/ca-key.pem' }],
   ] as const) {
-    const ctx = contextWith({ 'cluster-signing-cert-file': certificate, 'cluster-signing-key-file': key }, [
-      to.certificate,
-    ])
+    const holding = (...held: string[]) =>
+      contextWith(
+        { 'cluster-signing-cert-file': certificate, 'cluster-signing-key-file': key },
+        [to.certificate],
+        ...([held, items] as const),
+      )
+    for (const others of [[b!.pem, c!.pem], [c!.pem], []])
+      t.is(togetherAgain(holding(...others), 'm1'), undefined, 'the next one is staged already')
+    const ctx = holding(b!.pem)
     const back = togetherAgain(ctx, 'm1')
     t.deepEqual(back?.to, to)
     t.deepEqual(back?.flags, {
@@ -203,4 +222,98 @@ test('pods that were started once the new CA was published hold it, whether it i
   const asking = { ...(ctx as object), cluster: { api: async () => server.api } } as never
   const error = await t.throwsAsync<RekeyError>(async () => noneBehind.run(asking))
   t.is(error?.message, 'pods that hold the CAs of before: pod/shop/older')
+})
+
+/** A controller-manager as a process that does nothing, and its files in a folder. */
+async function controllerIn(
+  t: ExecutionContext,
+  folder: string,
+  named: string,
+  running: string,
+  authorities: [{ pem: string }, string][],
+) {
+  const path = (name: string) => join(folder, 'pki', name)
+  const process = `kcm-of-${basename(folder)}`
+  const words = (stem: string) => [`cert-file=${path(`${stem}.crt`)}`, `key-file=${path(`${stem}.key`)}`]
+  const flagged = (stem: string) => words(stem).map(word => `--cluster-signing-${word}`)
+  const manifest = join(folder, 'pki', 'kcm.yaml')
+  writeFileSync(
+    manifest,
+    `kind: Pod\nmetadata:\n  name: ${process}\nspec:\n  containers:\n  - command:\n    - ${process}\n${flagged(named)
+      .map(flag => `    - ${flag}\n`)
+      .join('')}    name: ${process}\n`,
+  )
+  const child = spawn('sh', ['-c', 'read x', ...flagged(running)], {
+    argv0: process,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  t.teardown(() => void child.kill())
+  const file = (name: string) => ({ path: path(name), real: path(name) })
+  const component = {
+    ...{ component: process, runs: { kind: 'static-pod', manifest }, processes: [], endpoints: [], drift: [] },
+    flags: Object.fromEntries(
+      flagged(named).map(flag => [flag.slice(2, flag.indexOf('=')), [flag.slice(flag.indexOf('=') + 1)]]),
+    ),
+    files: [{ role: 'signing', by: '--cluster-signing-cert-file', ...file(`${named}.crt`), key: file(`${named}.key`) }],
+  }
+  const items = authorities.map(([one, state]) => item(one, state, { issuer: state }))
+  const held = authorities.map(([{ pem }]) => pem)
+  const { ctx, logged } = await masterWith(folder, keyset(items, { [path('ca.crt')]: held }), component)
+  const cluster = { api: async () => ({ list: async () => [] }) }
+  return { path, manifest, logged, ctx: { ...(ctx as object), cluster } as never }
+}
+
+test('at the end the pair apart is put in the place of the file of the CA; what is another one’s, or a killed run’s, is told apart', async t => {
+  const [b, c, other] = await Promise.all(['b', 'c', 'other'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const put = (folder: string, files: Record<string, string>) => {
+    mkdirSync(join(folder, 'pki'))
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, 'pki', name), text)
+  }
+  const names = (path: (name: string) => string) => readdirSync(path('')).filter(name => !name.endsWith('yaml'))
+  const pair = { 'ca-signing.crt': b!.pem, 'ca-signing.key': b!.keyPem }
+
+  const folder = temporaryFolder('together')
+  put(folder, { ...pair, 'ca.crt': b!.pem })
+  const once = await controllerIn(t, folder, 'ca-signing', 'ca', [[b!, 'primary']])
+  await signTogether.run(once.ctx)
+  t.deepEqual(names(once.path), ['ca.crt', 'ca.key'])
+  t.is(readFileSync(once.path('ca.key'), 'utf8'), b!.keyPem)
+  t.true(readFileSync(once.manifest, 'utf8').includes(`--cluster-signing-cert-file=${once.path('ca.crt')}`))
+
+  // Cut off before it took the pair away.
+  const cut = temporaryFolder('together')
+  put(cut, { ...pair, 'ca.crt': b!.pem, 'ca.key': b!.keyPem })
+  const rest = await controllerIn(t, cut, 'ca', 'ca', [[b!, 'primary']])
+  t.true(signTogether.when?.(rest.ctx))
+  await signTogether.run(rest.ctx)
+  t.deepEqual(names(rest.path), ['ca.crt', 'ca.key'])
+
+  const theirs = { 'ca-signing.crt': other!.pem, 'ca-signing.key': other!.keyPem, 'ca.crt': b!.pem }
+  for (const [authorities, files] of [
+    [[[b!, 'primary']], theirs],
+    [
+      [
+        [b!, 'primary'],
+        [c!, 'staged'],
+      ],
+      { ...pair, 'ca.crt': b!.pem + c!.pem },
+    ],
+  ] as [[{ pem: string }, string][], Record<string, string>][]) {
+    const kept = temporaryFolder('together')
+    put(kept, files)
+    const left = await controllerIn(t, kept, 'ca-signing', 'ca-signing', authorities)
+    await signTogether.run(left.ctx)
+    t.deepEqual(names(left.path), Object.keys(files).toSorted())
+    t.regex(left.logged.join(), /signs with \S+ca-signing\.crt still/)
+  }
+
+  // At the stage somebody's own files are left alone, too, and are there after the way back.
+  const full = temporaryFolder('together')
+  put(full, { ...theirs, 'ca.key': b!.keyPem })
+  const stage = await controllerIn(t, full, 'ca', 'ca', [[b!, 'primary']])
+  const error = await t.throwsAsync<RekeyError>(async () => signApart.run(stage.ctx))
+  t.is(error?.code, 'keysets.changed')
+  await signApart.rollback?.(stage.ctx)
+  t.is(readFileSync(stage.path('ca-signing.key'), 'utf8'), other!.keyPem)
+  t.deepEqual(names(stage.path), ['ca-signing.crt', 'ca-signing.key', 'ca.crt', 'ca.key'])
 })

@@ -464,19 +464,29 @@ test('where a CA’s own key signs tokens of static pods, and where API servers 
   for (const kind of ['static-pod', 'unit']) t.notThrows(refusing(kind, '/ssl/sa-key.pem'))
 })
 
-test('the cluster’s own CA is refused where any part of a master is no static pod, or is elsewhere', t => {
+test('the cluster’s own CA is refused where any part of a master is no static pod, or is elsewhere, or its key signs tokens', t => {
   const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
-  const on = (other: Partial<Record<(typeof parts)[number], string | undefined>>) => () => {
-    const kinds = { ...Object.fromEntries(parts.map(part => [part, 'static-pod'])), ...other }
-    const components = Object.fromEntries(
-      Object.entries(kinds).map(([part, kind]) => [part, kind && { runs: { kind } }]),
-    )
-    const more = { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: { host: 'm1', components } }) }
-    refuseOtherMasters(context(tokens(), more))
-  }
+  const on =
+    (other: Partial<Record<(typeof parts)[number], string | undefined>>, files: unknown[] = []) =>
+    () => {
+      const kinds = { ...Object.fromEntries(parts.map(part => [part, 'static-pod'])), ...other }
+      const components = Object.fromEntries(
+        Object.entries(kinds).map(([part, kind]) => [
+          part,
+          kind && { component: part, runs: { kind }, files: part === 'kube-controller-manager' ? files : [] },
+        ]),
+      )
+      const more = { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: { host: 'm1', components } }) }
+      refuseOtherMasters(context(tokens(), more))
+    }
   for (const part of parts) t.is(t.throws<RekeyError>(on({ [part]: 'unit' }))?.code, 'keysets.layout', part)
   t.is(t.throws<RekeyError>(on({ etcd: undefined }))?.code, 'keysets.layout')
   t.notThrows(on({}))
+  const at = (real: string) => ({ path: real, real })
+  const signing = { role: 'signing', ...at('/pki/ca.crt'), key: at('/pki/ca.key') }
+  const signed = (real: string) => on({}, [signing, { role: 'service-account-sign', ...at(real) }])
+  t.is(t.throws<RekeyError>(signed('/pki/ca.key'))?.code, 'keysets.shared')
+  t.notThrows(signed('/pki/sa.key'))
 })
 
 test('what a promotion stages of keys of tokens comes after the certificates, whose staging takes away all that was staged before', async t => {

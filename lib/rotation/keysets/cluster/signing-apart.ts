@@ -1,19 +1,23 @@
 // What the controller-managers sign with. That must be one certificate, and the file by which anybody is trusted is to hold two: so where one
 // file is both, as kubeadm has it, they are given the pair of now in files of its own beside it, those that follow before the one that leads.
 import { posix } from 'node:path'
+import { HostFailedError } from '../../../errors.ts'
 import { processesOf, restartUnit } from '../../../kubernetes/components/control.ts'
 import { plannedFlags, updateFlags } from '../../../kubernetes/components/flags.ts'
 import type { FlagEditor } from '../../../kubernetes/components/static-pods.ts'
 import { keyNamesOf } from '../../../kubernetes/layout/authorities.ts'
 import type { FoundComponent } from '../../../kubernetes/layout/host-layout.ts'
+import { restoreFiles } from '../../../operations/restore.ts'
 import { waitFor } from '../../../operations/wait.ts'
+import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../../playbook/model.ts'
-import type { Variables as BackupVariables } from '../../backup.ts'
+import { archiveOf, type Variables as BackupVariables } from '../../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { layoutOf, must } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { flagsAsTheyWere, leadingLast } from '../../restart/controllers.ts'
+import { fits, keyIn } from '../key-files.ts'
 import { type KeysetState, primaryOf, statesOf } from '../state.ts'
 
 export const component = 'kube-controller-manager'
@@ -128,6 +132,7 @@ export const signApart: StepDefinition<OnCluster<BackupVariables>> = {
   },
   run: async ctx => {
     const { certificate } = primaryOf(aboutOf(ctx))
+    for (const [host, pair] of await sharing(ctx)) await requireFree(ctx, await ctx.on(host), pair)
     for (const [host, pair] of await sharing(ctx)) {
       const session = await ctx.on(host)
       ctx.milestone(firstChange)
@@ -143,42 +148,95 @@ export const signApart: StepDefinition<OnCluster<BackupVariables>> = {
       const session = await ctx.on(host)
       await flagsAsTheyWere({ ...ctx, ...session }, pair.found)
       await takeEffect(ctx, session, pair, false)
-      await session.$`rm -f ${[pair.to.certificate, pair.to.key, `${pair.to.key}.new`]}`
+      await session.$`rm -f ${`${pair.to.key}.new`}`
+      await restoreFiles(session, ctx.run, archiveOf(ctx), [pair.to.certificate, pair.to.key])
     }
   },
 }
 
+/** Fails where files lie there that are not the pair: somebody else's, which would be gone. */
+async function requireFree(ctx: OnCluster, session: HostSession, { to }: OwnPair): Promise<void> {
+  const { key, certificate } = primaryOf(aboutOf(ctx))
+  const { files, host } = session
+  const [held, signing] = [await keyIn({ ...ctx, files }, to.certificate), await keyIn({ ...ctx, files }, to.key)]
+  const others = [
+    ...(held === '' || publicKeyOf(held) === key ? [] : [to.certificate]),
+    ...(signing === '' || fits(certificate, signing) ? [] : [to.key]),
+  ]
+  if (others.length === 0) return
+  throw new HostFailedError(`${host.name}: ${others.join(', ')} is there, and not of the CA that signs`, {
+    code: 'keysets.changed',
+    host: host.name,
+    hint: 'Move it away: it is where the controller-manager’s pair is to be.',
+  })
+}
+
+/** A pair apart, and the files that it is to be again. */
+interface Apart extends OwnPair {
+  readonly from: { readonly certificate: string; readonly key: string }
+}
+
 /** The flags of before, where one of a pair apart is named: `ca-signing.crt` was `ca.crt`. */
-export function togetherAgain(ctx: OnHost, host: string): OwnPair | undefined {
+function apartOn(ctx: OnHost, host: string): Apart | undefined {
   const state = signingState(ctx)
   const found = layoutOf(ctx, host).components[component]
   if (!state || !found) return undefined
-  const apart = found.files.filter(({ role, key, real }) => role === 'signing' && key && isApart.test(real))
-  const [first] = apart
-  if (!first?.key) return undefined
   const as = (path: string) => path.replace(isApart, '$1$2')
-  if (!(as(first.real) in (state.bundles[host] ?? {}))) return undefined
-  const named = apart.flatMap(({ by }) => {
+  const trusted = state.bundles[host] ?? {}
+  const all = found.files.filter(
+    ({ role, key, real }) => role === 'signing' && key && isApart.test(real) && as(real) in trusted,
+  )
+  const [first] = all
+  if (!first?.key) return undefined
+  const named = all.flatMap(({ by, real }) => {
     const flag = by.replace(/^--/, '')
     return [flag, flag.replace('cert-file', 'key-file')].flatMap(name => {
       const value = found.flags[name]?.at(-1)
-      return value === undefined ? [] : [[name, as(value)] as const]
+      return value === undefined || real !== first.real ? [] : [[name, as(value)] as const]
     })
   })
   return {
-    ...{ found, flags: Object.fromEntries(named), from: { key: first.key.real } },
+    ...{ found, flags: Object.fromEntries(named), from: { certificate: first.real, key: first.key.real } },
     to: { certificate: as(first.real), key: as(first.key.real) },
   }
 }
 
+/** The same where the file that it is to be again holds the CA that signs, alone: no controller-manager starts with one that holds several. */
+export function togetherAgain(ctx: OnHost, host: string): Apart | undefined {
+  const pair = apartOn(ctx, host)
+  const held = (pair && signingState(ctx)?.bundles[host]?.[pair.to.certificate]) ?? []
+  return held.length === 1 && publicKeyOf(held[0] ?? '') === primaryOf(aboutOf(ctx)).key ? pair : undefined
+}
+
 const isApart = /-signing((?:-key)?)(\.[a-z]+)$/
+
+/** Whether a pair apart is of the CA that signs, and its key would take no other one's place; a run that was killed may have moved it already. */
+async function isOfPrimary(ctx: OnCluster, { files }: HostSession, { from, to }: OwnPair): Promise<boolean> {
+  const { certificate } = primaryOf(aboutOf(ctx))
+  const [apart, together] = [await keyIn({ ...ctx, files }, from.key), await keyIn({ ...ctx, files }, to.key)]
+  if (apart !== '' && !fits(certificate, apart)) return false
+  return together === '' ? apart !== '' : fits(certificate, together)
+}
+
+/** Takes a pair apart away: its key is written over first. */
+const takeAway = ({ $ }: HostSession, { certificate, key }: OwnPair['to']) =>
+  $`[ ! -f ${key} ] || shred -fu ${key}; rm -f ${certificate}`
+
+/** Takes away what a run that was killed has left of a pair apart, where the controller-manager has come to sign with the file of the CA. */
+async function takeRestAway(ctx: OnCluster, session: HostSession, { found, flags, to }: OwnPair): Promise<void> {
+  const { certificate } = primaryOf(aboutOf(ctx))
+  if (!fits(certificate, await keyIn({ ...ctx, files: session.files }, to.key))) return
+  const named = Object.keys(flags).map(name => [name, found.flags[name]?.at(-1) ?? ''] as const)
+  await takeEffect(ctx, session, { found, flags: Object.fromEntries(named), from: to, to }, true)
+  await takeAway(session, to)
+}
 
 /** Has controller-managers sign with the file of the CA again, which is one by now, and takes the pair apart away. */
 export const signTogether: StepDefinition<OnCluster<BackupVariables>> = {
   id: 'sign-with-the-file-of-the-ca',
   irreversible: 'the cluster signs with the same CA and the same key',
   runOnce: true,
-  when: ctx => ctx.hosts(masters).some(({ name }) => togetherAgain(ctx, name) !== undefined),
+  when: ctx => ctx.hosts(masters).some(({ name }) => (apartOn(ctx, name) ?? ownPairOf(ctx, name)) !== undefined),
   plan: async ctx => {
     const own = ctx.hosts(masters).map(host => [host, togetherAgain(ctx, host.name)] as const)
     const planned = own.map(async ([host, pair]) =>
@@ -187,14 +245,22 @@ export const signTogether: StepDefinition<OnCluster<BackupVariables>> = {
     return (await Promise.all(planned)).flat()
   },
   run: async ctx => {
-    const all = ctx.hosts(masters).filter(({ name }) => togetherAgain(ctx, name) !== undefined)
+    const all = ctx.hosts(masters).filter(({ name }) => (apartOn(ctx, name) ?? ownPairOf(ctx, name)) !== undefined)
     for (const host of await leadingLast(ctx, component, all)) {
-      const pair = must(togetherAgain(ctx, host.name), 'nothing is apart')
       const session = await ctx.on(host)
+      const rest = ownPairOf(ctx, host.name)
+      if (rest) await takeRestAway(ctx, session, rest)
+      const pair = togetherAgain(ctx, host.name)
+      if (!pair || !(await isOfPrimary(ctx, session, pair))) {
+        const { from, to } = apartOn(ctx, host.name) ?? {}
+        if (from)
+          ctx.log(`${host.name}: signs with ${from.certificate} still: ${to?.certificate} is not the same CA alone`)
+        continue
+      }
       await session.$`[ ! -f ${pair.from.key} ] || { cp -pT ${pair.from.key} ${`${pair.to.key}.new`} && mv -fT ${`${pair.to.key}.new`} ${pair.to.key}; }`
       await updateFlags(session, pair.found, edit(pair))
       await takeEffect(ctx, session, pair, true)
-      await session.$`[ ! -f ${pair.from.key} ] || shred -fu ${pair.from.key}; rm -f ${pairsOf(ctx, host.name).map(({ certificate }) => certificate)}`
+      await takeAway(session, pair.from)
       ctx.log(`${host.name}: ${pair.to.certificate}`)
     }
   },
