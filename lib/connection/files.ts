@@ -17,6 +17,8 @@ export interface FileOptions {
   readonly owner?: string
   /** The file whose place it will take, where it is written beside that one first: it is what a diff is about. */
   readonly replaces?: string
+  /** Its content is shown to nobody, as that of a `secret()`. */
+  readonly secret?: boolean
 }
 
 /** A file that changes. */
@@ -110,9 +112,9 @@ export function remoteFiles(connection: Connection, signal?: AbortSignal, watch?
     exists: async path => (await twice(() => runScript(connection, `test -e ${quote(path)}`, { signal }))).code === 0,
     sha256: async path => (await run(`hash ${path}`, `sha256sum <${quote(path)}`)).toString('utf8').slice(0, 64),
     download: (path, destination) => twice(() => download(connection, path, destination, signal)),
-    write: async (path, content, { mode, owner, replaces = path } = {}) => {
+    write: async (path, content, { mode, owner, replaces = path, secret = content instanceof Secret } = {}) => {
       const bytes = bytesOf(content)
-      const change = watch && (await changeOf(replaces, { after: bytes, secret: content instanceof Secret }))
+      const change = watch && (await changeOf(replaces, { after: bytes, secret }))
       const bits = (mode ?? (content instanceof Secret ? 0o600 : 0o644)).toString(8)
       const hash = createHash('sha256').update(bytes).digest('hex')
       await run(`write ${path}`, writeScript(path, hash, { bits, owner, replaces }), { input: bytes })

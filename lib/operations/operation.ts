@@ -1,9 +1,9 @@
 // What all operations have in common: each is what a step does, or is called within one; it looks before it does anything, notes in the run's
 // folder what there was, and can be undone by that.
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import type { z } from 'zod'
 import { RekeyError } from '../errors.ts'
 import { type HostSession, type StepContext, type StepDefinition, Unchanged, unchanged } from '../playbook/model.ts'
+import { type Note, note, notesToUndo, putAway } from './notes.ts'
 
 /** What an operation found on a host. */
 export interface Found<Result> {
@@ -26,8 +26,20 @@ export interface OperationDefinition<Options, Result> {
   check(options: unknown): Options
   /** Compares a host with what is asked, in one round trip. Must only look. */
   look(context: StepContext, wanted: readonly Options[]): Promise<Found<Result>>
+  /**
+   * Options that are looked at and done together; each list after the one before it was done. For an operation whose options may be about each
+   * other's. Default: all together.
+   */
+  batches?(wanted: readonly Options[]): readonly (readonly Options[])[]
+  /** One result of those of the batches. */
+  joined?(results: readonly Result[]): Result
   /** Undoes what was done, by what `keep` gave. May be asked twice, and where it was cut off in the middle. */
   undo?(session: HostSession, kept: never): Promise<void>
+  /**
+   * What `keep` gives, as a schema. A run's folder may come from anywhere: what is not that is not undone. Commands are made of it, so each number
+   * must be one, each path absolute.
+   */
+  readonly kept?: z.ZodType
   /** Why it can't be undone, where it has no `undo`. */
   readonly irreversible?: string
 }
@@ -47,33 +59,54 @@ export interface Operation<Options, Result> {
   (context: StepContext<unknown>, wanted: Options | readonly Options[]): Promise<Result>
 }
 
-const undoings = new Map<string, (session: HostSession, kept: never) => Promise<void>>()
+const undoings = new Map<string, Pick<OperationDefinition<never, unknown>, 'undo' | 'kept'>>()
 
 /** Makes an operation of its parts. */
 export function operation<Options extends object, Result>(
   definition: OperationDefinition<Options, Result>,
 ): Operation<Options, Result> {
-  const { name, check, look, undo, irreversible } = definition
-  if (undo) undoings.set(name, undo)
+  const { name, check, look, undo, irreversible, batches = (wanted: readonly Options[]) => [wanted] } = definition
+  if (undo) undoings.set(name, definition)
   const checked = (given: unknown): readonly Options[] => (Array.isArray(given) ? given.map(check) : [check(given)])
-  const find = async (context: StepContext, given: unknown) => {
-    const found = await look(context, checked(given))
+  const find = async (context: StepContext, wanted: readonly Options[]) => {
+    const found = await look(context, wanted)
     await found.announce?.()
     return found
   }
   const perform = async (context: StepContext, given: unknown) => {
-    const { would, result, keep, apply } = await find(context, given)
-    if (would.length === 0) return unchanged(result)
-    if (undo && keep) note(context, name, await keep())
-    return await apply()
+    const results: Result[] = []
+    let isChanged = false
+    for (const wanted of batches(checked(given))) {
+      const { would, result, keep, apply } = await find(context, wanted)
+      if (would.length > 0) isChanged = true
+      if (would.length > 0 && undo && keep) note(context, name, await keep())
+      results.push(would.length > 0 ? await apply() : result)
+    }
+    const result = results.length === 1 ? results[0]! : definition.joined!(results)
+    return isChanged ? result : unchanged(result)
+  }
+  const plan = async (context: StepContext, given: unknown) => {
+    const lines: string[] = []
+    for (const wanted of batches(checked(given))) {
+      try {
+        lines.push(...(await find(context, wanted)).would)
+      } catch (error) {
+        // What is asked first is not done yet, and it may need that.
+        if (lines.length === 0) throw error
+        lines.push(`then, as it stands without that: ${(error as Error).message}`)
+      }
+    }
+    return [...new Set(lines)]
   }
   const stepOf = (asked: Asked<Options, StepContext>): StepDefinition => {
     if (typeof asked !== 'function') checked(asked)
     const given = (context: StepContext) => (typeof asked === 'function' ? asked(context) : asked)
     return {
-      plan: async context => [...(await find(context, await given(context))).would],
+      plan: async context => await plan(context, await given(context)),
       run: async context => await perform(context, await given(context)),
-      ...(undo ? { rollback: undoOperations } : { irreversible: irreversible ?? `${name} has no way back` }),
+      ...(undo
+        ? { rollback: async (context: StepContext) => await undoNotes(context, name) }
+        : { irreversible: irreversible ?? `${name} has no way back` }),
     }
   }
   const either = async (context: StepContext, wanted: unknown) => {
@@ -86,46 +119,37 @@ export function operation<Options extends object, Result>(
       : stepOf(words[0] as Asked<Options, StepContext>)) as Operation<Options, Result>
 }
 
-/** What an operation noted before it did something. */
-interface Note {
-  readonly operation: string
-  readonly kept: unknown
-}
-
-/** Where the notes of a step on a host are, in the run's folder. */
-function notesOf({ folder, host, step }: StepContext): string {
-  // No name is a path: an id has no `/`, whatever else stands in it.
-  return join(folder, 'before', ...[host.name, step].map(name => `=${encodeURIComponent(name)}`))
-}
-
-function notesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort()
-  } catch {
-    return []
-  }
-}
-
-/** Is on the disk before anything is done. What files held is among it: nobody else may read it. */
-function note(context: StepContext, operation: string, kept: unknown): void {
-  const folder = notesOf(context)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const next = String(Number.parseInt(notesIn(folder).at(-1) ?? '0', 10) + 1).padStart(6, '0')
-  const text = JSON.stringify({ operation, kept } satisfies Note)
-  writeFileSync(join(folder, `${next}.json`), text, { mode: 0o600, flag: 'wx', flush: true })
-}
-
 /** Undoes all that operations did in a step on a host, the last first. A step that calls them within its `run` has this as its `rollback`. */
 export async function undoOperations(context: StepContext): Promise<void> {
-  const folder = notesOf(context)
-  for (const name of notesIn(folder).toReversed()) {
-    const file = join(folder, name)
-    const { operation, kept } = JSON.parse(readFileSync(file, 'utf8')) as Note
-    const undo = undoings.get(operation)
-    if (!undo) {
-      throw new RekeyError(`${file}: rekey has no operation '${operation}' to undo`, { code: 'operation.unknown' })
-    }
-    await undo(context, kept as never)
-    rmSync(file)
+  await undoNotes(context)
+}
+
+/** @param only the operation that the step is: notes of others are none of its */
+async function undoNotes(context: StepContext, only?: string): Promise<void> {
+  const notes = notesToUndo(context)
+  // Before anything is undone.
+  const undoings = notes.map(one => ({ one, undo: undoingOf(one, only) }))
+  for (const { one, undo } of undoings) {
+    await undo(context)
+    putAway(one)
   }
+}
+
+function undoingOf({ file, operation, kept }: Note, only: string | undefined) {
+  const known = undoings.get(operation)
+  if (!known?.undo) {
+    throw new RekeyError(`${file}: rekey has no operation '${operation}' to undo`, { code: 'operation.unknown' })
+  }
+  const { undo, kept: shape } = known
+  const hint = 'It is not undone: nothing that rekey wrote is like that. Did somebody change it?'
+  if (only !== undefined && operation !== only)
+    throw new RekeyError(`${file} is of '${operation}', and the step of '${only}'`, { code: 'operation.note', hint })
+  const { success, error } = shape?.safeParse(kept) ?? { success: true }
+  const issue = error?.issues[0]
+  if (!success)
+    throw new RekeyError(
+      `${file} is no note of '${operation}': ${['kept', ...(issue?.path ?? [])].join('.')}: ${issue?.message}`,
+      { code: 'operation.note', hint },
+    )
+  return async (context: StepContext) => await undo(context, kept as never)
 }

@@ -1,7 +1,7 @@
 // Lines of a file between two marks: Ansible's `blockinfile`.
 import type { StepContext } from '../../playbook/model.ts'
 import type { FileResult } from '../files/file.ts'
-import { undoKept } from '../files/kept.ts'
+import { keptShape, undoKept } from '../files/kept.ts'
 import { lookToWrite, type WriteOptions, writeKinds } from '../files/write.ts'
 import { type Operation, operation } from '../operation.ts'
 import {
@@ -86,6 +86,7 @@ export function blockInFileWith(python: () => Promise<PythonPatterns>): Operatio
       )
     },
     undo: undoKept,
+    kept: keptShape,
   })
 }
 

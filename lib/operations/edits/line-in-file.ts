@@ -1,7 +1,7 @@
 // A line of a file: Ansible's `lineinfile`.
 import type { StepContext } from '../../playbook/model.ts'
 import type { FileResult } from '../files/file.ts'
-import { undoKept } from '../files/kept.ts'
+import { keptShape, undoKept } from '../files/kept.ts'
 import { lookToWrite, type WriteOptions, writeKinds } from '../files/write.ts'
 import { type Operation, operation } from '../operation.ts'
 import {
@@ -82,6 +82,7 @@ export function lineInFileWith(python: () => Promise<PythonPatterns>): Operation
       )
     },
     undo: undoKept,
+    kept: keptShape,
   })
 }
 

@@ -1,7 +1,7 @@
 // All places of a file that an expression is found in: Ansible's `replace`.
 import type { StepContext } from '../../playbook/model.ts'
 import type { FileResult } from '../files/file.ts'
-import { undoKept } from '../files/kept.ts'
+import { keptShape, undoKept } from '../files/kept.ts'
 import { lookToWrite, type WriteOptions, writeKinds } from '../files/write.ts'
 import { type Operation, operation } from '../operation.ts'
 import { absolutePath, anyText, checkedOptions, type Kinds, required, wrongOptions } from '../options.ts'
@@ -54,6 +54,7 @@ export function replaceInFileWith(python: () => Promise<PythonPatterns>): Operat
       )
     },
     undo: undoKept,
+    kept: keptShape,
   })
 }
 

@@ -1,4 +1,5 @@
 // Files of a host, packed into an archive there: Ansible's `archive` (community.general), as tar.
+import { randomInt } from 'node:crypto'
 import { basename, dirname } from 'node:path'
 import { splitPath } from '../../connection/safe-folder.ts'
 import { quote } from '../../connection/shell.ts'
@@ -17,7 +18,7 @@ import {
   userName,
   wrongOptions,
 } from '../options.ts'
-import { inFolder, type Kept, keepRemoved, runFileScript, undoKept } from './kept.ts'
+import { inFolder, type Kept, keepRemoved, keptShape, runFileScript, undoKept } from './kept.ts'
 import { type Mode, modeBits, modeKind } from './mode.ts'
 import { type AtPath, type Looked, lookAt, withoutLastSlashes } from './paths.ts'
 
@@ -35,6 +36,8 @@ export interface ArchiveOptions {
   readonly mode?: Mode
   readonly owner?: string | number
   readonly group?: string | number
+  /** Whether an archive that is replaced, and what `remove` removes, is kept in the run's folder, to come back: up to 20 MiB each. Default: true. */
+  readonly keep?: boolean
 }
 
 /** What came of it. */
@@ -57,6 +60,7 @@ const kinds: Kinds<ArchiveOptions> = {
   mode: modeKind,
   owner: userName,
   group: userName,
+  keep: truth,
 }
 
 const compressor: Readonly<Record<string, string>> = { gz: 'gzip -n', bz2: 'bzip2', xz: 'xz', tar: 'cat' }
@@ -77,6 +81,7 @@ export const archive = operation<ArchiveOptions, Archived>({
   },
   look,
   undo: undoKept,
+  kept: keptShape,
 })
 
 /** What becomes of one archive. */
@@ -184,7 +189,9 @@ interface Case {
 }
 
 function changeOf(context: StepContext, { options, present, same, at, looked }: Case): Change {
-  const { dest, format = 'gz', remove, mode, owner, group } = options
+  const { dest, format = 'gz', remove, mode, owner, group, keep = true } = options
+  // What is in it is known once it is made, and what it takes to know it again is noted before.
+  const mark = String(randomInt(1, 1_000_000_000)).padStart(9, '0')
   const is = at.own
   if (is && is.kind !== 'file') throw failure(context, `${dest} is there, and no file`)
   if (at.missing.length > 0) throw failure(context, `there is no folder ${dirname(dest)} for ${basename(dest)}`)
@@ -200,7 +207,7 @@ function changeOf(context: StepContext, { options, present, same, at, looked }: 
     `_in ${quote(folder)}; _private; umask 077`,
     `tar -cf t ${packed(options)}; ${compressor[format]} <t >a; rm -f t; tar -tf a >/dev/null`,
     ...(whose === '-' ? [] : [`chown ${whose} a`]),
-    `chmod ${bits.toString(8)} a; sync a; mv -fT a ${quote(`../${name}`)}; sync ..; _leave`,
+    `chmod ${bits.toString(8)} a; touch -d "@$(date +%s).${mark}" a; sync a; mv -fT a ${quote(`../${name}`)}; sync ..; _leave`,
   ]
   return {
     options,
@@ -211,9 +218,12 @@ function changeOf(context: StepContext, { options, present, same, at, looked }: 
     keep: async () => {
       const kept: Kept[] = []
       if (same && is) kept.push({ kind: 'attributes', path: dest, bits: is.bits, uid: is.uid, gid: is.gid })
-      if (!same && is) kept.push(await keepRemoved(context, dest))
-      if (!same) kept.push({ kind: 'name', path: dest })
-      for (const path of removed) kept.push(await keepRemoved(context, path))
+      const removal = async (path: string): Promise<Kept> =>
+        keep ? await keepRemoved(context, path) : { kind: 'lost', path }
+      if (!same && is) kept.push(await removal(dest))
+      // Where the one of before does not come back, the new one stays.
+      if (!same && (keep || !is)) kept.push({ kind: 'marked', path: dest, mark })
+      for (const path of removed) kept.push(await removal(path))
       return kept
     },
     lines: [

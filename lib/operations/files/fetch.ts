@@ -4,6 +4,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -13,10 +14,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join, normalize, resolve } from 'node:path'
+import { z } from 'zod'
 import { HostFailedError, RekeyError } from '../../errors.ts'
 import type { HostSession, StepContext } from '../../playbook/model.ts'
 import { type Found, operation } from '../operation.ts'
 import { absolutePath, checkedOptions, type Kinds, required, text, truth } from '../options.ts'
+import { notedBytes, notedHash, notedPath } from './kept.ts'
 import { type Mode, modeBits, modeKind } from './mode.ts'
 import { type AtPath, lookAt } from './paths.ts'
 
@@ -54,13 +57,14 @@ const kinds: Kinds<FetchOptions> = {
 }
 
 /** What there was here before. */
-interface KeptHere {
-  readonly path: string
-  readonly sha256: string
+const keptHere = z.strictObject({
+  path: notedPath,
+  sha256: notedHash,
   /** Folders that were not there, the outermost first. */
-  readonly folders: readonly string[]
-  readonly before?: { readonly content: string; readonly bits: number }
-}
+  folders: z.array(notedPath),
+  before: z.strictObject({ content: notedBytes, bits: z.int().min(0).max(0o7777) }).optional(),
+})
+type KeptHere = z.infer<typeof keptHere>
 
 /** Bytes of a file that come along when it is looked at. */
 const mostAtOnce = 1024 ** 2
@@ -76,6 +80,7 @@ export const fetch = operation<FetchOptions, Fetched>({
   undo: async (_session: HostSession, kept: readonly KeptHere[]) => {
     for (const one of kept.toReversed()) undoHere(one)
   },
+  kept: z.array(keptHere),
 })
 
 async function look(context: StepContext, wanted: readonly FetchOptions[]): Promise<Found<Fetched>> {
@@ -169,9 +174,11 @@ function contentHere(path: string): KeptHere['before'] {
 
 async function bring({ files, host }: StepContext, { src, dest, sha256, content, bits }: Fetching): Promise<void> {
   mkdirSync(dirname(dest), { recursive: true })
-  const waiting = join(dirname(dest), `.rekey-${process.pid}-${basename(dest)}`)
+  // Hosts may bring the same at once, and others may write to the folder that it goes to.
+  const own = mkdtempSync(join(dirname(dest), '.rekey-'))
+  const waiting = join(own, 'file')
   try {
-    if (content) writeFileSync(waiting, content, { mode: 0o600, flush: true })
+    if (content) writeFileSync(waiting, content, { mode: 0o600, flush: true, flag: 'wx' })
     else if ((await files.download(src, waiting)) !== sha256) {
       throw new HostFailedError(`${host.name}: ${src} was changed while it was fetched`, {
         code: 'fetch.hash',
@@ -181,7 +188,7 @@ async function bring({ files, host }: StepContext, { src, dest, sha256, content,
     chmodSync(waiting, bits)
     renameSync(waiting, dest)
   } finally {
-    rmSync(waiting, { force: true })
+    rmSync(own, { recursive: true, force: true })
   }
 }
 
@@ -199,8 +206,14 @@ function undoHere({ path, sha256, folders, before }: KeptHere): void {
     rmSync(path)
     // Those of other hosts may be in them.
     for (const folder of folders.toReversed()) if (readdirSync(folder).length === 0) rmdirSync(folder)
-  } else {
-    writeFileSync(path, bytes)
-    chmodSync(path, before.bits)
+    return
+  }
+  const own = mkdtempSync(join(dirname(path), '.rekey-'))
+  try {
+    writeFileSync(join(own, 'file'), bytes, { mode: 0o600, flush: true, flag: 'wx' })
+    chmodSync(join(own, 'file'), before.bits)
+    renameSync(join(own, 'file'), path)
+  } finally {
+    rmSync(own, { recursive: true, force: true })
   }
 }

@@ -1,4 +1,5 @@
 // What there is at a path, and whose it is: Ansible's `file`.
+import { normalize } from 'node:path'
 import { splitPath } from '../../connection/safe-folder.ts'
 import { quote } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
@@ -21,6 +22,7 @@ import {
   inFolder,
   type Kept,
   keepRemoved,
+  keptShape,
   linkLines,
   runFileScript,
   trustLines,
@@ -93,8 +95,39 @@ export const file = operation<FileOptions, FileResult>({
     return { ...options, path: withoutLastSlashes(options.path) }
   },
   look,
+  batches,
+  joined: results => ({ changed: results.flatMap(({ changed }) => changed) }),
   undo: undoKept,
+  kept: keptShape,
 })
+
+/** The path that `src` names, of what an option is about. */
+function sourceOf({ src, state, path }: FileOptions): string {
+  if (src === undefined || src.startsWith('/')) return src ?? path
+  // As the link says it: from the folder that the link is in. A hard link is asked for by what it is called.
+  return state === 'hard' ? src : `${splitPath(path).folder.replace(/\/$/, '')}/${src}`
+}
+
+/** What is about the same paths, or about one in another, is done one after the other. */
+function batches(wanted: readonly FileOptions[]): FileOptions[][] {
+  const groups: FileOptions[][] = []
+  for (const one of wanted) {
+    const last = groups.at(-1)
+    const touches = last?.some(
+      other =>
+        isWithin(one.path, other.path) || isWithin(sourceOf(one), other.path) || isWithin(one.path, sourceOf(other)),
+    )
+    if (last && !touches) last.push(one)
+    else groups.push([one])
+  }
+  return groups
+}
+
+/** Whether one of two paths is the other, or in it. */
+function isWithin(one: string, other: string): boolean {
+  const [first, second] = [normalize(`${one}/`), normalize(`${other}/`)]
+  return first.startsWith(second) || second.startsWith(first)
+}
 
 /** One change, as a script does it. */
 interface Change {
@@ -105,11 +138,7 @@ interface Change {
 }
 
 async function look(session: HostSession, wanted: readonly FileOptions[]): Promise<Found<FileResult>> {
-  const sources = wanted.map(({ src, state, path }): Question => {
-    if (src === undefined || src.startsWith('/')) return { path: src ?? path }
-    // As the link says it: from the folder that the link is in. A hard link is asked for by what it is called.
-    return { path: state === 'hard' ? src : `${splitPath(path).folder.replace(/\/$/, '')}/${src}` }
-  })
+  const sources = wanted.map((options): Question => ({ path: sourceOf(options) }))
   const questions = wanted.map(
     // A folder that holds something is not replaced by a link.
     ({ path, recurse, state, force }): Question => ({ path, tree: recurse || (state === 'link' && force) }),
@@ -118,9 +147,10 @@ async function look(session: HostSession, wanted: readonly FileOptions[]): Promi
     users: wanted.flatMap(({ owner }) => owner ?? []),
     groups: wanted.flatMap(({ group }) => group ?? []),
   })
+  const made = new Set<string>()
   const all = wanted.map((options, index) => {
     const [at, source] = [looked.at[index]!, looked.at[wanted.length + index]!]
-    return changesFor({ session, options, at, source, looked })
+    return changesFor({ session, options, at, source, looked, made })
   })
   const changes = all.flat()
   const changed = wanted.filter((_, index) => all[index]!.length > 0).map(({ path }) => path)
@@ -158,6 +188,8 @@ interface Case {
   readonly at: AtPath
   readonly source: AtPath
   readonly looked: Looked
+  /** Folders that are made by what is asked before. */
+  readonly made: Set<string>
 }
 
 function changesFor(one: Case): Change[] {
@@ -207,7 +239,7 @@ function removal({ session, options: { path, keep }, at: { own } }: Case): Chang
   return [
     {
       would: `remove ${path}${own.kind === 'directory' ? ' and all that is in it' : ''}`,
-      ...(keep === false ? {} : { kept: () => keepRemoved(session, path) }),
+      kept: keep === false ? { kind: 'lost', path } : () => keepRemoved(session, path),
       lines: [
         `_in ${quote(folder)}; [ "$(stat -c %d:%i -- ${quote(`./${name}`)})" = ${own.identity} ] || { echo ${quote(`${path} was changed meanwhile`)} >&2; exit 1; }`,
         `rm -rf -- ${quote(`./${name}`)}; sync .`,
@@ -236,7 +268,9 @@ function folder(one: Case): Change[] {
   if (at.own) throw refused(one, `${path} is a link to what is not there`)
   const { bits, owner } = madeWith(one, true)
   // As Ansible: those above it that are made have the same attributes.
-  return [...at.missing, path].map(each => {
+  const due = [...at.missing, path].filter(each => !one.made.has(each))
+  return due.map(each => {
+    one.made.add(each)
     const { folder, name } = splitPath(each)
     return {
       would: `make the folder ${each}`,
@@ -376,7 +410,11 @@ function hardLink(one: Case): Change[] {
   const lines = [
     `_in ${quote(folder)}; _private; ln -- ${quote(source.real)} l; [ "$(stat -c %d:%i l)" = ${to.identity} ] || { echo ${quote(`${src} was changed meanwhile`)} >&2; exit 1; }; mv -fT l ${quote(`../${name}`)}; _leave; sync .`,
   ]
-  const made: Change = { would: `make ${path} a name of ${src}`, kept: { kind: 'name', path }, lines }
+  const made: Change = {
+    would: `make ${path} a name of ${src}`,
+    kept: { kind: 'name', path, identity: to.identity },
+    lines,
+  }
   const after = attributes(one, { ...to, path })
   if (!own) return [made, ...after]
   return [{ would: `replace ${path}`, kept: () => keepRemoved(session, path), lines: [] }, made, ...after]

@@ -1,4 +1,5 @@
 // What there was at paths before an operation changed them, and how it comes back: only what was changed, and only where nobody changed it since.
+import { z } from 'zod'
 import { safeFolders, splitPath } from '../../connection/safe-folder.ts'
 import { quote, type Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
@@ -8,35 +9,57 @@ import { runLongScript } from '../script.ts'
 import { type AtPath, lookAt, type Thing } from './paths.ts'
 
 /** Who may do what with something, as numbers. */
-export interface Attributes {
-  readonly bits: number
-  readonly uid: number
-  readonly gid: number
-}
+const attributes = z.strictObject({
+  bits: z.int().min(0).max(0o7777),
+  uid: z.int().min(0),
+  gid: z.int().min(0),
+})
+export type Attributes = Readonly<z.infer<typeof attributes>>
+
+/** An absolute path, as notes have it. */
+export const notedPath = z.string().regex(/^\/[^\0]*$/, 'no absolute path')
+/** sha256, in hex. */
+export const notedHash = z.string().regex(/^[0-9a-f]{64}$/, 'no sha256')
+/** Bytes, in base64. */
+export const notedBytes = z.string().refine(text => !/[^A-Za-z0-9+/=]/.test(text), 'no base64')
+const time = z.string().regex(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? [+-]\d{4}$/, 'no time')
+const target = z.string().regex(/^[^\0]+$/, 'no target of a link')
+
+const kept = z.discriminatedUnion('kind', [
+  /** A folder was made. */
+  z.strictObject({ kind: z.literal('folder'), path: notedPath }),
+  /** A file was written, where there was none … */
+  z.strictObject({ kind: z.literal('file'), path: notedPath, sha256: notedHash }),
+  /** … or one that held this, in base64, for whom it was readable. */
+  z.strictObject({
+    kind: z.literal('content'),
+    path: notedPath,
+    sha256: notedHash,
+    content: notedBytes,
+    /** It is shown to nobody. */
+    secret: z.boolean().optional(),
+    ...attributes.shape,
+  }),
+  /** … or a link that said this. */
+  z.strictObject({ kind: z.literal('unlinked'), path: notedPath, sha256: notedHash, target }),
+  /** A link was laid: where there was nothing, or another link. */
+  z.strictObject({ kind: z.literal('link'), path: notedPath, target, before: target.optional() }),
+  /** A second name of a file was made, where there was nothing. */
+  z.strictObject({ kind: z.literal('name'), path: notedPath, identity: z.string().regex(/^\d+:\d+$/) }),
+  /** A file was made whose content nobody knew before. What it was given as the last digits of its time tells it from others. */
+  z.strictObject({ kind: z.literal('marked'), path: notedPath, mark: z.string().regex(/^\d{9}$/) }),
+  z.strictObject({ kind: z.literal('attributes'), path: notedPath, ...attributes.shape }),
+  z.strictObject({ kind: z.literal('times'), path: notedPath, read: time, changed: time }),
+  /** It was removed, or something else took its place: an archive of it, in base64, from the folder that it is in. */
+  z.strictObject({ kind: z.literal('removed'), path: notedPath, archive: notedBytes }),
+  /** The same, and nobody wanted it kept. */
+  z.strictObject({ kind: z.literal('lost'), path: notedPath }),
+])
 
 /** One change, and what it takes to undo it. Plain data. */
-export type Kept =
-  /** A folder was made. */
-  | { readonly kind: 'folder'; readonly path: string }
-  /** A file was written, where there was none … */
-  | { readonly kind: 'file'; readonly path: string; readonly sha256: string }
-  /** … or one that held this, in base64, for whom it was readable. */
-  | ({
-      readonly kind: 'content'
-      readonly path: string
-      readonly sha256: string
-      readonly content: string
-    } & Attributes)
-  /** … or a link that said this. */
-  | { readonly kind: 'unlinked'; readonly path: string; readonly sha256: string; readonly target: string }
-  /** A link was laid: where there was nothing, or another link. */
-  | { readonly kind: 'link'; readonly path: string; readonly target: string; readonly before?: string }
-  /** A second name of a file was made, where there was nothing. */
-  | { readonly kind: 'name'; readonly path: string; readonly identity?: string }
-  | ({ readonly kind: 'attributes'; readonly path: string } & Attributes)
-  | { readonly kind: 'times'; readonly path: string; readonly read: string; readonly changed: string }
-  /** It was removed, or something else took its place: an archive of it, in base64, from the folder that it is in. */
-  | { readonly kind: 'removed'; readonly path: string; readonly archive: string }
+export type Kept = z.infer<typeof kept>
+/** What operations on files note. */
+export const keptShape: z.ZodType = z.array(kept)
 
 /** Of a thing as it is. */
 export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, uid, gid })
@@ -136,7 +159,8 @@ export async function keepRemoved(session: HostSession, path: string): Promise<K
     `_in ${quote(folder)}`,
     `_n=$(du -sk -- ${quote(`./${name}`)} | cut -f1); [ "$_n" -le ${mostKept} ] || { echo "it is $_n KiB, more than is kept in the folder of a run: say keep: false, and it can't be undone" >&2; exit 1; }`,
     // As the only one of its folder, by its own name: what is in it can't be taken for an option.
-    `tar -czf - -- ${quote(`./${name}`)} | base64`,
+    // In the format that has times to the last digit.
+    `tar --format=posix --pax-option=delete=atime,delete=ctime -czf - -- ${quote(`./${name}`)} | base64`,
   ])
   return { kind: 'removed', path, archive: archive.replaceAll('\n', '') }
 }
@@ -158,7 +182,8 @@ export async function undoKept(
     const lines: string[] = []
     for (const [index, one] of together.entries()) {
       if (one.kind === 'content') await putBack(session, one, at[index]!)
-      else if (one.kind === 'removed') await unpack(session, one, at[index]!)
+      else if (one.kind === 'removed') await unpack(session, one)
+      else if (one.kind === 'lost') session.log?.(`${one.path} does not come back: it was not kept`)
       else lines.push(...undoLines(session, one, at[index]!))
     }
     if (lines.length === 0) continue
@@ -210,7 +235,13 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
       if (own && sha256 !== kept.sha256) throw since()
       return linkLines(path, kept.target)
     case 'name':
-      return own ? remove('rm -f') : []
+      if (!own) return []
+      if (own.identity !== kept.identity) throw since()
+      return remove('rm -f')
+    case 'marked':
+      if (!own) return []
+      if (own.kind !== 'file' || !own.times?.changed.includes(`.${kept.mark} `)) throw since()
+      return remove('rm -f')
     case 'link':
       if (!own && kept.before === undefined) return []
       if (own?.kind !== 'link' || (target !== kept.target && target !== kept.before)) throw since()
@@ -251,7 +282,7 @@ export function linkLines(path: string, target: string, owner = '-'): string[] {
 }
 
 async function putBack(session: HostSession, kept: Kept & { kind: 'content' }, now: AtPath): Promise<void> {
-  const { path, sha256, content, bits, uid, gid } = kept
+  const { path, sha256, content, bits, uid, gid, secret } = kept
   const bytes = Buffer.from(content, 'base64')
   if (now.own?.kind !== 'file') throw changedSince(session, path)
   if (now.sha256 !== sha256) {
@@ -259,17 +290,24 @@ async function putBack(session: HostSession, kept: Kept & { kind: 'content' }, n
     if (now.sha256 !== createHash('sha256').update(bytes).digest('hex')) throw changedSince(session, path)
     return
   }
-  await session.files.write(path, bytes, { mode: bits, owner: `${uid}:${gid}` })
+  await session.files.write(path, bytes, { mode: bits, owner: `${uid}:${gid}`, secret })
 }
 
-async function unpack(session: HostSession, { path, archive }: Kept & { kind: 'removed' }, now: AtPath): Promise<void> {
-  // Cut off before it was removed, or undone already.
-  if (now.own) return
+/**
+ * Puts back what was removed. Of a folder, what is left of it may be there: it was cut off, or is undone in several steps. What somebody made in
+ * its place is left as it is.
+ */
+async function unpack(session: HostSession, { path, archive }: Kept & { kind: 'removed' }): Promise<void> {
   const { folder, name } = splitPath(path)
+  const [back, there] = [quote(`x/${name}`), quote(`../${name}`)]
   const lines = [
-    `_in ${quote(folder)}; _private`,
-    'base64 -d | tar -xpzf -',
-    `mv -T -- ${quote(`./${name}`)} ${quote(`../${name}`)}; _leave; sync .`,
+    `_in ${quote(folder)}; _private; mkdir x; base64 -d | tar -C x -xpzf -`,
+    `if [ ! -e ${there} ] && [ ! -L ${there} ]; then mv -T -- ${back} ${there}`,
+    `elif ! LC_ALL=C diff -rq --no-dereference -- ${back} ${there} >d 2>&1; then`,
+    // Only what is missing: all that is there is in the archive, just so.
+    `if grep -qv '^Only in x/' d || [ -L ${there} ] || [ ! -d ${there} ]; then echo changed; else mv -T -- ${there} o; mv -T -- ${back} ${there}; fi`,
+    'fi; _leave; sync .',
   ]
-  await runFileScript(session, `put ${path} back`, lines, Buffer.from(archive))
+  const told = await runFileScript(session, `put ${path} back`, lines, Buffer.from(archive))
+  if (told.trim() === 'changed') throw changedSince(session, path)
 }

@@ -17,7 +17,7 @@ import {
   wrongOptions,
 } from '../options.ts'
 import type { FileResult } from './file.ts'
-import { undoKept } from './kept.ts'
+import { keptShape, undoKept } from './kept.ts'
 import { type Mode, modeKind, octal } from './mode.ts'
 import { type Edit, lookToWrite, type WriteOptions, writeKinds } from './write.ts'
 
@@ -116,6 +116,7 @@ export function templateWith(makeRenderer: () => Promise<TemplateRenderer>): Ope
       return await lookToWrite(context, edits)
     },
     undo: undoKept,
+    kept: keptShape,
   })
 }
 

@@ -1,9 +1,10 @@
 // An archive, unpacked on a host: Ansible's `unarchive`, for tar.
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { safeFolders } from '../../connection/safe-folder.ts'
 import { quote, raw } from '../../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../../errors.ts'
+import { HostFailedError, RekeyError, shown } from '../../errors.ts'
 import { foreignWords } from '../../foreign-words.ts'
 import type { HostSession, StepContext } from '../../playbook/model.ts'
 import { type Found, operation } from '../operation.ts'
@@ -18,7 +19,7 @@ import {
   userName,
   wrongOptions,
 } from '../options.ts'
-import { attributeLine, runFileScript } from './kept.ts'
+import { attributeLine, notedBytes, notedHash, notedPath, runFileScript } from './kept.ts'
 import { type Mode, modeBits, modeKind } from './mode.ts'
 import { lookAt, withoutLastSlashes } from './paths.ts'
 
@@ -42,6 +43,8 @@ export interface UnarchiveOptions {
   readonly mode?: Mode
   readonly owner?: string | number
   readonly group?: string | number
+  /** Whether what is replaced is kept in the run's folder, to come back: up to 20 MiB, packed. Default: true; else nothing of it can be undone. */
+  readonly keep?: boolean
 }
 
 /** What came of it. */
@@ -62,16 +65,30 @@ const kinds: Kinds<UnarchiveOptions> = {
   mode: modeKind,
   owner: userName,
   group: userName,
+  keep: truth,
 }
 
+/** A name in an archive: of nothing outside of the folder that it is unpacked in. */
+const isInner = (name: string) => !/[\n\0]|^\//.test(name) && !name.split('/').includes('..')
+
+const innerName = z.string().refine(isInner, 'a name that leads elsewhere')
+const hashes = z.array(z.tuple([innerName, notedHash]))
+
 /** What was there of what is unpacked. */
-interface KeptArchive {
-  readonly dest: string
+const keptArchive = z.strictObject({
+  dest: notedPath,
   /** Names that were not there, each folder before what is in it. */
-  readonly made: readonly string[]
-  /** An archive of those that were, in base64. */
-  readonly before?: string
-}
+  made: z.array(innerName),
+  /** What the archive has for files. */
+  unpacked: hashes,
+  /** The files that were there, as they were, … */
+  was: hashes,
+  /** … and an archive of all that was there, in base64. */
+  before: notedBytes.optional(),
+  /** Nobody wanted it kept. */
+  lost: z.boolean().optional(),
+})
+type KeptArchive = z.infer<typeof keptArchive>
 
 /**
  * Unpacks an archive on a host, where what it holds is not there already, as it is in it.
@@ -90,10 +107,13 @@ export const unarchive = operation<UnarchiveOptions, Unarchived>({
         'unarchive({ src }): only tar is unpacked',
         'Unpack a zip by the host’s own program: $`unzip …`.',
       )
+    if ([options.extraOpts ?? []].flat().some(word => /^(-[A-Za-z]*[PC]|--(ab|di))/.test(word)))
+      throw wrongOptions('unarchive({ extraOpts }): no word may have it unpack outside of dest')
     return { ...options, dest: withoutLastSlashes(options.dest) }
   },
   look,
   undo: undoArchives,
+  kept: z.array(keptArchive),
 })
 
 async function look(context: StepContext, wanted: readonly UnarchiveOptions[]): Promise<Found<Unarchived>> {
@@ -122,6 +142,8 @@ interface Unpacking {
   readonly would: readonly string[]
   readonly names: readonly string[]
   readonly missing: readonly string[]
+  /** What the archive has for files; where it differs. */
+  readonly unpacked: KeptArchive['unpacked']
   /** Whether it is unpacked; else only attributes change. */
   readonly differs: boolean
 }
@@ -137,15 +159,22 @@ const differences: readonly (readonly [RegExp, ((options: UnarchiveOptions, isRo
 
 async function unpackingOf(context: StepContext, options: UnarchiveOptions): Promise<Unpacking> {
   const { src, dest, creates } = options
-  const nothing = { options, would: [], names: [], missing: [], differs: false }
+  const nothing = { options, would: [], names: [], missing: [], unpacked: [], differs: false }
   const told = await withArchive(context, options, `read ${src}`, [
     ...(creates === undefined
       ? []
       : [`if [ -e ${quote(creates)} ] || [ -L ${quote(creates)} ]; then echo done; exit; fi`]),
     'id -u',
-    `LC_ALL=C tar --list --quoting-style=literal ${tarWords(options, { shown: true })} >"$_w/names"`,
+    `LC_ALL=C tar --list --quoting-style=escape ${tarWords(options, { shown: true })} >"$_w/names"`,
+    // What stands for a line break, and what else is written otherwise, has this in it.
+    `if grep -q '\\\\' "$_w/names"; then LC_ALL=C tar --list --quoting-style=literal ${tarWords(options, { shown: true })} >"$_w/literal"`,
+    `[ "$(wc -l <"$_w/names")" = "$(wc -l <"$_w/literal")" ] || { echo 'a name in it has a line break' >&2; exit 1; }; mv "$_w/literal" "$_w/names"; fi`,
     `cat "$_w/names"; echo --`,
-    `LC_ALL=C tar --diff ${tarWords(options)} 2>&1 || :; echo --`,
+    // Refused for that, below: nothing more is asked of it.
+    `if grep -Eq '(^|/)\\.\\.(/|$)' "$_w/names"; then exit; fi`,
+    `LC_ALL=C tar --diff ${tarWords(options)} >"$_w/diff" 2>&1 || :; cat "$_w/diff"; echo --`,
+    // What will be there is noted before: it is told from what somebody makes of it.
+    `[ ! -s "$_w/diff" ] || LC_ALL=C tar --extract --to-command='s=$(sha256sum); printf "%s %s\\n" "\${s%% *}" "$TAR_FILENAME"' ${tarWords({ ...options, keepNewer: false })}; echo --`,
     // With the folders that they are in, which an archive may not name.
     `while IFS= read -r n; do n=\${n%/}; while [ "$n" ] && ! [ -e "./$n" ] && ! [ -L "./$n" ]; do printf '%s\\n' "$n"; case $n in */*) n=\${n%/*} ;; *) n= ;; esac; done; done <"$_w/names"`,
   ])
@@ -153,8 +182,15 @@ async function unpackingOf(context: StepContext, options: UnarchiveOptions): Pro
   const [user = '', ...lines] = told.split('\n').slice(0, -1)
   const first = lines.indexOf('--')
   const second = lines.indexOf('--', first + 1)
+  const third = lines.indexOf('--', second + 1)
   // As tar does where it unpacks.
   const names = lines.slice(0, first).map(name => name.replace(/^\/+/, ''))
+  const outer = names.find(name => !isInner(name))
+  if (outer !== undefined)
+    throw new HostFailedError(`${context.host.name}: ${src} holds ${shown(outer)}, which leads out of ${dest}`, {
+      code: 'unarchive.name',
+      host: context.host.name,
+    })
   if (names.length === 0)
     throw new HostFailedError(`${context.host.name}: ${src} holds nothing to unpack`, {
       code: 'unarchive.empty',
@@ -165,8 +201,11 @@ async function unpackingOf(context: StepContext, options: UnarchiveOptions): Pro
     // What has no name left, since its first parts were taken away, is not unpacked.
     .filter(line => !/: : Warning: Cannot stat/.test(line))
     .some(line => differences.some(([words, counts]) => words.test(line) && (counts?.(options, user === '0') ?? true)))
-  const missing = [...new Set(lines.slice(second + 1).map(name => name.replace(/^\/+/, '')))]
-  const found = { options, names, missing, differs }
+  const missing = [...new Set(lines.slice(third + 1).map(name => name.replace(/^\/+/, '')))]
+  const unpacked = lines
+    .slice(second + 1, third)
+    .map((line): [string, string] => [line.slice(65).replace(/^\/+/, ''), line.slice(0, 64)])
+  const found = { options, names, missing, unpacked, differs }
   const would = differs
     ? [`unpack ${src} in ${dest}`]
     : (await attributeLines(context, found)).length > 0
@@ -248,8 +287,12 @@ async function withArchive(
 /** Bytes of what is replaced that are kept, packed. */
 const mostKept = 20 * 1024 ** 2
 
-async function keepBefore(context: StepContext, { options, names, missing }: Unpacking): Promise<KeptArchive> {
-  const { dest } = options
+async function keepBefore(
+  context: StepContext,
+  { options, names, missing, unpacked }: Unpacking,
+): Promise<KeptArchive> {
+  const { dest, keep = true } = options
+  if (!keep) return { dest, made: [], unpacked: [], was: [], lost: true }
   const gone = new Set(missing)
   const there = [
     ...new Set(
@@ -259,19 +302,33 @@ async function keepBefore(context: StepContext, { options, names, missing }: Unp
     ),
   ]
   const made = missing.map(name => name.replace(/\/$/, '')).filter(name => name !== '.')
-  if (there.length === 0) return { dest, made }
+  if (there.length === 0) return { dest, made, unpacked, was: [] }
+  const was = await filesAt(context, dest, there)
   const before = await runFileScript(
     context,
     `keep what is in ${dest}`,
     [
       `_in ${quote(dest)}; _w=$(mktemp -d); trap '_leave; rm -rf -- "$_w"' EXIT; cat >"$_w/names"`,
-      'tar -czf "$_w/a" --no-recursion --verbatim-files-from -T "$_w/names"',
-      `[ "$(stat -c %s "$_w/a")" -le ${mostKept} ] || { echo 'what is replaced is more than is kept in the folder of a run' >&2; exit 1; }`,
+      'tar --format=posix --pax-option=delete=atime,delete=ctime -czf "$_w/a" --no-recursion --verbatim-files-from -T "$_w/names"',
+      `[ "$(stat -c %s "$_w/a")" -le ${mostKept} ] || { echo 'what is replaced is more than is kept in the folder of a run: say keep: false, and it can’t be undone' >&2; exit 1; }`,
       'base64 <"$_w/a"',
     ],
     Buffer.from(there.map(name => `./${name}\n`).join('')),
   )
-  return { dest, made, before: before.replaceAll('\n', '') }
+  return { dest, made, unpacked, was: [...was], before: before.replaceAll('\n', '') }
+}
+
+/** What is in the files among names, as a hash; of a folder or a link, none. */
+async function filesAt(session: HostSession, dest: string, names: readonly string[]): Promise<Map<string, string>> {
+  const looked = await lookAt(
+    session,
+    names.map(name => ({ path: join(dest, name), content: 0 })),
+  )
+  return new Map(
+    looked.at.flatMap(({ own, sha256 }, index): [string, string][] =>
+      own?.kind === 'file' ? [[names[index]!, sha256 ?? '0'.repeat(64)]] : [],
+    ),
+  )
 }
 
 async function unpack(context: StepContext, found: Unpacking): Promise<void> {
@@ -313,28 +370,61 @@ async function attributeLines(
   })
 }
 
-/** Removes what was not there, and unpacks what was. */
-async function undoArchives(session: HostSession, kept: readonly KeptArchive[]): Promise<void> {
-  for (const { dest, made, before } of kept.toReversed()) {
-    // Files before the folders that they are in; a folder that somebody else put something into stays.
-    const inner = made.toSorted((one, other) => other.split('/').length - one.split('/').length)
-    const lines = [
-      'while IFS= read -r d && IFS= read -r n; do',
-      '( [ -d "$d" ] && _in "$d" || exit 0; if [ -d "./$n" ] && [ ! -L "./$n" ]; then rmdir -- "./$n" 2>/dev/null || :; else rm -f -- "./$n"; fi ); done',
-    ]
-    const named = inner.map(name => {
-      const path = join(dest, name)
-      const cut = path.lastIndexOf('/')
-      return `${path.slice(0, cut) || '/'}\n${path.slice(cut + 1)}\n`
-    })
-    if (named.length > 0)
-      await runFileScript(session, `remove what was unpacked in ${dest}`, lines, Buffer.from(named.join('')))
-    if (before === undefined) continue
+/** Removes what was not there, and unpacks what was; what somebody changed since is left as it is, and told. */
+async function undoArchives(
+  session: HostSession & Partial<Pick<StepContext, 'log'>>,
+  kept: readonly KeptArchive[],
+): Promise<void> {
+  const left: string[] = []
+  for (const one of kept.toReversed()) left.push(...(await undoArchive(session, one)))
+  if (left.length === 0) return
+  const { host } = session
+  throw new HostFailedError(
+    `${host.name}: ${left.join(', ')} ${left.length > 1 ? 'were' : 'was'} changed since: left as it is`,
+    { code: 'file.changed-since', host: host.name, hint: 'Look at it, and put it right by hand. The rest is undone.' },
+  )
+}
+
+/** @returns the paths that are left */
+async function undoArchive(
+  session: HostSession & Partial<Pick<StepContext, 'log'>>,
+  { dest, made, unpacked, was, before, lost }: KeptArchive,
+): Promise<string[]> {
+  if (lost) session.log?.(`what was unpacked in ${dest} stays: what was there was not kept`)
+  // Of an archive, the last of a name is what is there.
+  const [after, first] = [new Map(unpacked), new Map(was)]
+  const hashes = new Set(after.values())
+  const now = await filesAt(session, dest, [...new Set([...made, ...first.keys(), ...after.keys()])])
+  const isTheirs = (name: string) => {
+    const is = now.get(name)
+    if (is === undefined || is === first.get(name)) return false
+    // A second name of a file is not among them.
+    return after.has(name) ? is !== after.get(name) : !hashes.has(is)
+  }
+  const theirs = new Set([...now.keys()].filter(isTheirs))
+  // Files before the folders that they are in; a folder that somebody else put something into stays.
+  const inner = made
+    .filter(name => !theirs.has(name))
+    .sort((one, other) => other.split('/').length - one.split('/').length)
+  const lines = [
+    'while IFS= read -r d && IFS= read -r n; do',
+    '( [ -d "$d" ] && _in "$d" || exit 0; if [ -d "./$n" ] && [ ! -L "./$n" ]; then rmdir -- "./$n" 2>/dev/null || :; else rm -f -- "./$n"; fi ); done',
+  ]
+  const named = inner.map(name => {
+    const path = join(dest, name)
+    const cut = path.lastIndexOf('/')
+    return `${path.slice(0, cut) || '/'}\n${path.slice(cut + 1)}\n`
+  })
+  if (named.length > 0)
+    await runFileScript(session, `remove what was unpacked in ${dest}`, lines, Buffer.from(named.join('')))
+  if (before !== undefined) {
+    const without = [...theirs].map(name => `--exclude=${quote(`./${name}`)}`).join(' ')
     await runFileScript(
       session,
       `put back what was in ${dest}`,
-      [`_in ${quote(dest)}; base64 -d | tar -xpzf -`],
+      [`_in ${quote(dest)}; base64 -d | tar -xpzf - --anchored --no-wildcards ${without}`],
       Buffer.from(before),
     )
   }
+  return [...theirs].map(name => join(dest, name))
 }

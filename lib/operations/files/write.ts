@@ -141,7 +141,7 @@ function changeOf(session: HostSession, edits: readonly Edit[], at: AtPath, look
     throw refuse(`${path} can't be written: there is no folder ${splitPath(path).folder}`)
   const sha256 = createHash('sha256').update(content).digest('hex')
   const replaced: Kept[] = before
-    ? [{ kind: 'content', path, sha256, content: before.toString('base64'), ...attributesOf(is!) }]
+    ? [{ kind: 'content', path, sha256, content: before.toString('base64'), secret, ...attributesOf(is!) }]
     : at.own?.kind === 'link' && !follow
       ? [{ kind: 'unlinked', path, target: at.target!, sha256 }]
       : [{ kind: 'file', path, sha256 }]

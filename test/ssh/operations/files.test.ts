@@ -1,6 +1,6 @@
 // Operations on files beyond what ansible-core can be asked about: archives, what is kept beside files, how often hosts are asked, what somebody
 // changed since, and folders that belong to somebody else.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -10,6 +10,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -128,8 +129,10 @@ test.serial('many edits of one file are one read and one write, and a second tim
   const backups = readdirSync(place).filter(name => /^f\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~$/.test(name))
   t.is(backups.length, 1)
   t.is(readFileSync(join(place, backups[0]!), 'utf8'), 'a\n')
-  await file(['x', 'y', 'z'].map(name => ({ path: join(place, name), state: 'directory' }))).run(context)
+  const folders = file(['x', 'y', 'z'].map(name => ({ path: join(place, name), state: 'directory' })))
+  await folders.run({ ...context, step: 'folders' })
   t.is(asked(), 2)
+  await folders.rollback?.({ ...context, step: 'folders' })
   await step.rollback?.(context)
   t.deepEqual(readdirSync(place).sort(), ['f', backups[0]])
   t.is(readFileSync(path, 'utf8'), 'a\n')
@@ -228,6 +231,187 @@ test.serial('names may hold line breaks, and say nothing of what is elsewhere', 
   t.is(statSync(join(place, 'file')).mode & 0o777, 0o600)
   await step.rollback?.(context)
   t.is(statSync(join(place, 'app', 'a\nb')).mode & 0o777, 0o600)
+})
+
+test.serial('a rollback whose notes are missing, broken or made up undoes nothing, and says why', async t => {
+  const { place, context } = await stage({ f: { content: 'a\n' } })
+  const sprung = join(place, 'sprung')
+  const step = lineInFile({ path: join(place, 'f'), line: 'b' })
+  await step.run(context)
+  const notes = join(context.folder, 'before', '=h1', '=the-step')
+  const [note = ''] = readdirSync(notes)
+  const text = readFileSync(join(notes, note), 'utf8')
+  const isRefused = async (code: string, message: RegExp) => {
+    const error = await t.throwsAsync(async () => step.rollback?.(context), { code, message } as never)
+    t.regex(String((error as Error & { hint?: string }).hint), /\w/)
+    t.is(readFileSync(join(place, 'f'), 'utf8'), 'a\nb\n')
+  }
+  const own = { kind: 'attributes', path: join(place, 'f'), bits: 0o600, uid: 0, gid: 0 }
+  const file = { operation: 'lineInFile', kept: [own] }
+  for (const [made, message] of [
+    [text.slice(0, 20), /000001\.json can't be read/],
+    [JSON.stringify({ operation: 'file', kept: [own] }), /is of 'file', and the step of 'lineInFile'/],
+    [
+      JSON.stringify({ ...file, kept: [{ ...own, uid: `$(touch ${sprung})0` }] }),
+      /no note of 'lineInFile': kept\.0\.uid/,
+    ],
+    [JSON.stringify({ ...file, kept: [{ ...own, path: 'f' }] }), /kept\.0\.path: no absolute path/],
+    [JSON.stringify({ ...file, kept: [{ ...own, kind: 'content' }] }), /no note of/],
+  ] as const) {
+    writeFileSync(join(notes, note), made)
+    await isRefused('operation.note', message)
+  }
+  t.false(existsSync(sprung))
+  rmSync(join(context.folder, 'before'), { recursive: true })
+  await isRefused('operation.notes-missing', /000001\.json is missing/)
+  mkdirSync(notes, { recursive: true })
+  writeFileSync(join(notes, note), text)
+  // One that was being written when rekey was killed.
+  writeFileSync(join(notes, '.000002.json'), '{')
+  await step.rollback?.(context)
+  t.is(readFileSync(join(place, 'f'), 'utf8'), 'a\n')
+  await step.rollback?.(context)
+  t.is(readFileSync(join(notes, 'undone', note), 'utf8'), text)
+  const brought = fetch({ src: join(place, 'f'), dest: sprung, flat: true })
+  await brought.run({ ...context, step: 'fetch' })
+  writeFileSync(sprung, 'theirs')
+  const bits = { path: sprung, folders: [], before: { content: '', bits: 0o755 } }
+  writeFileSync(join(notes, '..', '=fetch', note), JSON.stringify({ operation: 'fetch', kept: [bits] }))
+  await t.throwsAsync(async () => brought.rollback?.({ ...context, step: 'fetch' }), { message: /kept\.0\.sha256/ })
+})
+
+test.serial(
+  'what was removed comes back whole, and where somebody made something in its place, that stays',
+  async t => {
+    const before: Tree = { 'd/': {}, 'd/one': { content: '1' }, 'd/two': { content: '2' }, f: { content: 'a' } }
+    const { place, context } = await stage(before)
+    const folder = file({ path: join(place, 'd'), state: 'absent' })
+    // Cut off in the middle, gone on with, and what was left of it is there again.
+    await folder.run(context)
+    mkdirSync(join(place, 'd'))
+    writeFileSync(join(place, 'd', 'two'), '2')
+    await folder.run(context)
+    await folder.rollback?.(context)
+    t.deepEqual(treeOf(place), before)
+    const gone = file({ path: join(place, 'f'), state: 'absent' })
+    await gone.run({ ...context, step: 'f' })
+    writeFileSync(join(place, 'f'), 'theirs')
+    for (let round = 0; round < 2; round++)
+      await t.throwsAsync(async () => gone.rollback?.({ ...context, step: 'f' }), { message: /f was changed since/ })
+    t.is(readFileSync(join(place, 'f'), 'utf8'), 'theirs')
+    rmSync(join(place, 'f'))
+    await gone.rollback?.({ ...context, step: 'f' })
+    t.deepEqual(treeOf(place), before)
+  },
+)
+
+test.serial('a list whose items are about each other is done as if each were a step of its own', async t => {
+  const { place, context } = await stage({})
+  const at = (name: string) => join(place, name)
+  const step = file([
+    { path: at('n'), state: 'directory', mode: 0o700 },
+    { path: at('n/m'), state: 'directory' },
+    { path: at('n/f'), state: 'touch' },
+    { path: at('x/a'), state: 'directory' },
+    { path: at('x/b'), state: 'directory' },
+    { path: at('l'), src: at('n/f'), state: 'link' },
+    { path: at('l'), state: 'absent' },
+  ])
+  const planned = await step.plan?.(context)
+  t.is(new Set(planned as string[]).size, (planned as string[]).length)
+  await step.run(context)
+  t.deepEqual(Object.keys(treeOf(place)).sort(), ['n/', 'n/f', 'n/m/', 'x/', 'x/a/', 'x/b/'])
+  t.is(statSync(at('n')).mode & 0o777, 0o700)
+  await step.rollback?.(context)
+  t.deepEqual(readdirSync(place), [])
+})
+
+test.serial('names in an archive lead nowhere else, and what somebody changed of it since stays', async t => {
+  const { place, context } = await stage({
+    'in/': {},
+    'in/conf': { content: 'new' },
+    'in/link': { link: 'conf' },
+    'in/rep': { content: 'new' },
+    'in/same': { content: 'new' },
+    'outer/': {},
+    'outer/evil': { content: 'theirs', mode: '0600' },
+    'to/': {},
+    'to/rep': { content: 'old' },
+    'to/same': { content: 'old' },
+  })
+  const tar = (...words: string[]) => execFileSync('tar', words, { cwd: place })
+  const [src, dest] = [join(place, 'a.tar'), join(place, 'to')]
+  const step = unarchive({ src, dest, mode: 0o777 })
+  for (const [name, message] of [
+    ['a\n../outer/evil', /a name in it has a line break/],
+    ['../outer/evil', /holds '\.\.\/outer\/evil', which leads out of/],
+  ] as const) {
+    tar('-cPf', src, `--transform=s|.*|${name.replace('\n', '\\n')}|`, 'in/conf')
+    await t.throwsAsync(async () => step.run(context), { message })
+  }
+  t.is(statSync(join(place, 'outer', 'evil')).mode & 0o777, 0o600)
+  t.throws(() => unarchive({ src, dest, extraOpts: ['-P'] }), { message: /outside of dest/ })
+  tar('-cf', src, '-C', 'in', '.')
+  const unpacked = unarchive({ src, dest })
+  await unpacked.run(context)
+  t.is(readFileSync(join(dest, 'same'), 'utf8'), 'new')
+  for (const name of ['conf', 'rep']) writeFileSync(join(dest, name), 'theirs')
+  await t.throwsAsync(async () => unpacked.rollback?.(context), {
+    message: /to\/conf, \S+to\/rep were changed since/,
+  })
+  const held = Object.entries(treeOf(dest)).map(([name, { content }]) => [name, content])
+  t.deepEqual(Object.fromEntries(held), { conf: 'theirs', rep: 'theirs', same: 'old' })
+})
+
+test.serial(
+  'an archive or a name that somebody put in the place of ours stays; what is not kept does not come back',
+  async t => {
+    const { place, context } = await stage({ f: { content: 'f' } })
+    const at = (name: string) => join(place, name)
+    for (const step of [
+      archive({ path: at('f'), dest: at('a') }),
+      file({ path: at('a'), src: at('f'), state: 'hard' }),
+    ]) {
+      await step.run({ ...context, step: 'made' })
+      await step.rollback?.({ ...context, step: 'made' })
+      t.deepEqual(readdirSync(place), ['f'])
+      await step.run(context)
+      rmSync(at('a'))
+      writeFileSync(at('a'), 'theirs')
+      await t.throwsAsync(async () => step.rollback?.(context), { message: /a was changed since/ })
+      rmSync(at('a'))
+      await step.rollback?.(context)
+    }
+    writeFileSync(at('a'), 'old')
+    const told: string[] = []
+    const replaced = archive({ path: at('f'), dest: at('a'), keep: false })
+    await replaced.run(context)
+    await replaced.rollback?.({ ...context, log: line => void told.push(line) })
+    t.deepEqual(told, [`${at('a')} does not come back: it was not kept`])
+    t.true(existsSync(at('a')))
+  },
+)
+
+test.serial('hosts may fetch to one file at once, and what is secret is so on the way back', async t => {
+  const { place, context, connection } = await stage({ s: { content: 'old\n' } })
+  writeFileSync(join(place, 'big'), Buffer.alloc(2_000_000, 'a'))
+  writeFileSync(join(place, 'other'), Buffer.alloc(2_000_000, 'b'))
+  const dest = join(place, 'got')
+  await Promise.all(['big', 'other'].map(name => fetch({ src: join(place, name), dest, flat: true }).run(context)))
+  t.is(new Set(readFileSync(dest)).size, 1)
+  t.deepEqual(readdirSync(place).sort(), ['big', 'got', 'other', 's'])
+  const seen: boolean[] = []
+  const watched = stepContext(connection, context.folder, context.host, ({ secret }) => void seen.push(secret))
+  const step = template({
+    content: 'new\n',
+    engine: 'consul-template',
+    dest: join(place, 's'),
+    secret: true,
+    mode: '0644',
+  })
+  await step.run({ ...watched, step: 's' })
+  await step.rollback?.({ ...watched, step: 's' })
+  t.deepEqual(seen, [true, true])
 })
 
 const nobody = { uid: 65534, gid: 65534 }
