@@ -106,11 +106,13 @@ async function resume(history: RunHistory, options: ResumeOptions): Promise<numb
 
 /**
  * What going on with a run and undoing it have in common: its playbook, its inventory and its variables, as they were.
+ * @param undoes whether it is undone
  * @throws RekeyError where one of them changed and nobody said that this is meant, or where the run can't be taken up
  */
 export async function takeUp(
   { run, folder, first, latest, finished, damage, returned, missing }: RunHistory,
   options: ResumeOptions,
+  undoes = false,
 ): Promise<Omit<Execution, 'playbook' | 'earlier'> & { playbook: Playbook }> {
   if (options.step) requireTerminal()
   if (first.check) throw new RekeyError(`${run} was a check: it changed nothing`, { code: 'resume.check' })
@@ -131,7 +133,7 @@ export async function takeUp(
   }
   const folders = options.playbook === undefined ? [] : playbookFolders()
   const found = options.playbook ?? playbookNow(first.playbookFile)
-  await requireWord({ run, folder, playbook: found, inventory: given.inventory ?? [], command }, options)
+  await requireWord({ run, folder, playbook: found, inventory: given.inventory ?? [], command, undoes }, options)
   // Before a line of it is run.
   requireSamePlaybook(latest, findPlaybook(found, folders), options)
   const { playbook, file } = await loadPlaybook(found, folders)

@@ -39,7 +39,7 @@ async function rollback(history: RunHistory, options: RollbackOptions): Promise<
       hint: `Put the journal back as it was; or go on with the run first, which does again what is missing: rekey resume ${referenceOf(run, history.folder)}`,
     })
   }
-  const { playbook, ...execution } = await takeUp(history, options)
+  const { playbook, ...execution } = await takeUp(history, options, true)
   const touched = new Set([...history.touched.values()].flatMap(hosts => [...hosts]))
   const known = new Set([...touched].filter(name => namedHost(execution.inventory, name) !== undefined))
   const plan = planRollback(playbook, history.touched, known, options.to)

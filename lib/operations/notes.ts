@@ -2,6 +2,7 @@
 // not there at all, and told of in an index, so that one that is lost is missed.
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -62,6 +63,13 @@ function notesIn(folder: string): string[] {
 
 const undoneIn = (folder: string) => join(folder, 'undone')
 
+/** An operation is about to look: from now on there is an index, and a folder without one has lost it. */
+export function beginNotes(place: Place): void {
+  if (existsSync(indexOf(place))) return
+  mkdirSync(place.folder, { recursive: true, mode: 0o700 })
+  writeFileSync(indexOf(place), '', { mode: 0o600, flag: 'a', flush: true })
+}
+
 /** Is on the disk, whole, before anything is done. What files held is among it: nobody else may read it. */
 export function note(place: Place, operation: string, kept: unknown): void {
   const folder = notesOf(place)
@@ -88,15 +96,17 @@ function flushFolder(folder: string): void {
 
 /**
  * The notes of a step on a host that are not undone yet, the last first.
+ * @param isDone whether an operation did something in it, or looked, that is known otherwise
  * @throws RekeyError where one is missing, or is none
  */
-export function notesToUndo(place: Place): Note[] {
+export function notesToUndo(place: Place, isDone: boolean): Note[] {
   const folder = notesOf(place)
   const [names, undone] = [notesIn(folder), notesIn(undoneIn(folder))]
   const there = new Set([...names, ...undone])
   const missing = noted(place).filter(name => !there.has(name))
-  if (missing.length > 0) {
-    throw new RekeyError(`${place.host.name}: ${missing.map(name => join(folder, name)).join(', ')} is missing`, {
+  if (missing.length > 0 || (isDone && !existsSync(indexOf(place)))) {
+    const files = missing.length > 0 ? missing.map(name => join(folder, name)) : [indexOf(place)]
+    throw new RekeyError(`${place.host.name}: ${files.join(', ')} ${files.length > 1 ? 'are' : 'is'} missing`, {
       code: 'operation.notes-missing',
       host: place.host.name,
       hint: 'What the step found is noted there, and it takes that to undo it. Copy the folder of the run whole; or undo by hand what the step did.',

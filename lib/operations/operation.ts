@@ -3,7 +3,7 @@
 import type { z } from 'zod'
 import { RekeyError } from '../errors.ts'
 import { type HostSession, type StepContext, type StepDefinition, Unchanged, unchanged } from '../playbook/model.ts'
-import { type Note, note, notesToUndo, putAway } from './notes.ts'
+import { beginNotes, type Note, note, notesToUndo, putAway } from './notes.ts'
 
 /** What an operation found on a host. */
 export interface Found<Result> {
@@ -74,6 +74,7 @@ export function operation<Options extends object, Result>(
     return found
   }
   const perform = async (context: StepContext, given: unknown) => {
+    if (undo) beginNotes(context)
     const results: Result[] = []
     let isChanged = false
     for (const wanted of batches(checked(given))) {
@@ -126,12 +127,21 @@ export async function undoOperations(context: StepContext): Promise<void> {
 
 /** @param only the operation that the step is: notes of others are none of its */
 async function undoNotes(context: StepContext, only?: string): Promise<void> {
-  const notes = notesToUndo(context)
+  const notes = notesToUndo(context, only !== undefined && hasReturned(context))
   // Before anything is undone.
   const undoings = notes.map(one => ({ one, undo: undoingOf(one, only) }))
   for (const { one, undo } of undoings) {
     await undo(context)
     putAway(one)
+  }
+}
+
+/** Whether the step's operation came to its end, as far as that is known. */
+function hasReturned({ registered, step, host }: StepContext): boolean {
+  try {
+    return registered(step, host.name) !== undefined
+  } catch {
+    return true
   }
 }
 

@@ -39,6 +39,7 @@ export function stepContext(
     check: false,
     signal: new AbortController().signal,
     log: () => {},
+    registered: () => undefined,
   } as unknown as StepContext
 }
 

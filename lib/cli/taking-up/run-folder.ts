@@ -1,5 +1,5 @@
 // The folder of a run before anybody goes by it: that it is the operator's own, and that what it has run here is what the operator means.
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve, sep } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { tell } from '../../output/print.ts'
@@ -19,6 +19,8 @@ interface Named {
   readonly playbook: string
   readonly inventory: readonly string[]
   readonly command: RunCommand | undefined
+  /** Whether what steps noted in the folder is undone, by that. */
+  readonly undoes?: boolean
 }
 
 /** What of a command line is an operator's word. */
@@ -59,16 +61,20 @@ export async function requireWord(named: Named, word: Word): Promise<void> {
   if (word.acceptRunFolder) return
   const { run, folder } = named
   const elsewhere = !isAmongRuns(folder)
-  const needed = namedThings(named, word).filter(
+  const notes = join(folder, 'before')
+  const undone =
+    named.undoes && existsSync(notes) ? [{ what: `what hosts held before, of ${notes}`, path: undefined }] : []
+  const needed: Needed[] = [...namedThings(named, word), ...undone].filter(
     ({ path }) => elsewhere || (path !== undefined && isInside(folder, path)),
   )
   if (needed.length === 0) return
   const from = elsewhere ? `${folder} is not among the runs that are kept here` : `${folder} names what lies in itself`
   const lines = needed.map(({ what }) => what)
+  const options = [...new Set(needed.flatMap(({ option = [] }) => option))].join(', ')
   if (!process.stdin.isTTY) {
     throw new RekeyError(`${from}, and what it says is not run without your word: ${lines.join('; ')}`, {
       code: 'run.foreign-folder',
-      hint: `Give what is right (${[...new Set(needed.map(({ option }) => option))].join(', ')}); or, where all of that is, say --accept-run-folder.`,
+      hint: `${options ? `Give what is right (${options}); or, where all of that is, say` : 'Where that is right, say'} --accept-run-folder.`,
     })
   }
   tell(`${from}. To take up ${run}, it has rekey use:`)
@@ -80,9 +86,16 @@ export async function requireWord(named: Named, word: Word): Promise<void> {
   })
 }
 
+/** In words, as a path, and the option that would say it; of what no option says, none. */
+interface Needed {
+  readonly what: string
+  readonly path?: string
+  readonly option?: string
+}
+
 /** What a folder names and the command line does not: in words, as a path, and the option that would say it. */
 function namedThings({ playbook, inventory, command }: Named, word: Word) {
-  const things: { readonly what: string; readonly path?: string; readonly option: string }[] = []
+  const things: Needed[] = []
   const add = (option: string, what: string, path?: string) => things.push({ option, what, path })
   if (word.playbook === undefined && /[/\\]/.test(playbook) && !isShipped(playbook))
     add('--playbook', `the playbook ${playbook}`, playbook)

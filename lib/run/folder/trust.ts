@@ -7,7 +7,7 @@ import { RekeyError } from '../../errors.ts'
 /** What rekey and its procedures read and write in a run's folder; what else lies there is its playbook's. */
 const ownNames = [
   ...['events.jsonl', 'journal-end.json', 'registered.jsonl', 'secrets', 'claims', 'output'],
-  ...['backups', 'admin.conf'],
+  ...['backups', 'admin.conf', 'before', 'before.jsonl'],
 ]
 /** Folders of which no file is looked at beyond what it is: there may be many. */
 const manyFiles = ['output', 'backups']

@@ -131,6 +131,14 @@ serial('a folder from elsewhere runs what it names once that was seen and confir
   )
   await t.notThrowsAsync(requireWord(named, { playbook, inventory: ['i'], extraVars: ['a=1'] }))
   await t.notThrowsAsync(requireWord(named, { acceptRunFolder: true }))
+  // What steps noted goes to hosts, whatever else is given.
+  mkdirSync(join(copy, 'before'))
+  const given = { playbook, inventory: ['i'], extraVars: ['a=1'] }
+  await t.notThrowsAsync(requireWord(named, given))
+  const noted = await t.throwsAsync<RekeyError>(requireWord({ ...named, undoes: true }, given))
+  t.regex(noted!.message, /not run without your word: what hosts held before, of \S+before$/)
+  t.is(noted!.hint, 'Where that is right, say --accept-run-folder.')
+  rmSync(join(copy, 'before'), { recursive: true })
   const declined = await bench.onTerminal(['resume', copy], [[/Type 'yes' to go on: $/, 'y']])
   t.is(declined.code, 1, declined.stdout)
   t.regex(declined.stdout, /it has rekey use:\r\n {2}the playbook [\s\S]*nothing was run/)
@@ -162,8 +170,10 @@ serial(
 )
 
 serial('what others may write is not gone by, whichever part of the folder or of what holds it', t => {
-  for (const part of ['.', '..', '../..', 'events.jsonl', 'secrets', 'secrets/command.json', 'claims', 'output']) {
+  const parts = ['.', '..', '../..', 'events.jsonl', 'secrets', 'secrets/command.json', 'claims', 'output']
+  for (const part of [...parts, 'before', 'before.jsonl']) {
     const { folder } = state()
+    if (part.startsWith('before')) writeFileSync(join(folder, part), '', { mode: 0o600 })
     t.notThrows(() => openRun('last'))
     chmodSync(join(folder, part), 0o777)
     t.throws(

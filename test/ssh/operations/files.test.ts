@@ -10,6 +10,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -264,6 +265,12 @@ test.serial('a rollback whose notes are missing, broken or made up undoes nothin
   t.false(existsSync(sprung))
   rmSync(join(context.folder, 'before'), { recursive: true })
   await isRefused('operation.notes-missing', /000001\.json is missing/)
+  const index = join(context.folder, 'before.jsonl')
+  renameSync(index, `${index}.gone`)
+  await t.throwsAsync(async () => step.rollback?.({ ...context, registered: () => ({}) as never }), {
+    message: /before\.jsonl is missing/,
+  })
+  renameSync(`${index}.gone`, index)
   mkdirSync(notes, { recursive: true })
   writeFileSync(join(notes, note), text)
   // One that was being written when rekey was killed.
@@ -283,8 +290,9 @@ test.serial('a rollback whose notes are missing, broken or made up undoes nothin
 test.serial(
   'what was removed comes back whole, and where somebody made something in its place, that stays',
   async t => {
-    const before: Tree = { 'd/': {}, 'd/one': { content: '1' }, 'd/two': { content: '2' }, f: { content: 'a' } }
-    const { place, context } = await stage(before)
+    const files = { 'd/one': { content: '1' }, 'd/two': { content: '2' }, f: { content: 'a' } }
+    const { place, context } = await stage({ 'd/': {}, ...files })
+    const before = treeOf(place)
     const folder = file({ path: join(place, 'd'), state: 'absent' })
     // Cut off in the middle, gone on with, and what was left of it is there again.
     await folder.run(context)
