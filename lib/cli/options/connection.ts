@@ -164,7 +164,9 @@ export function connectionCommand(options: ConnectionOptions): ConnectionCommand
     ...{ sshCommonArgs: kept.sshCommonArgs, sshExtraArgs: kept.sshExtraArgs, user: kept.user },
     privateKey: privateKey === undefined ? undefined : resolve(privateKey),
     askPass: connectionPasswordFile === undefined ? kept.askPass : true,
-    ...{ become: kept.become, becomeUser: kept.becomeUser, becomeMethod: kept.becomeMethod },
+    ...{ become: kept.become, becomeUser: kept.becomeUser },
+    // One of Ansible's that rekey has not was of no host.
+    becomeMethod: becomeMethods.find(one => one === kept.becomeMethod),
     askBecomePass: becomePasswordFile === undefined ? kept.askBecomePass : true,
   }
 }

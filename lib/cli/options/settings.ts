@@ -46,14 +46,24 @@ export function fillOptions(command: Command): void {
 export function optionValue(option: Option, setting: Setting): unknown {
   const { shape, path } = settingKind(settingNameOf(option)!)
   if (shape === 'yes') return yesOf(setting)
-  if (path) return resolve(setting.folder, expandHome(setting.value))
+  if (path) return resolve(setting.folder, expandHome(setting.own ? setting.value : expanded(setting.value)))
   if (!option.parseArg) return setting.value
+  // As the inventory may have it, too.
+  const value = setting.own ? setting.value : setting.value.replace(/^ansible\.(builtin|legacy)\./, '')
   try {
-    return option.parseArg(setting.value, undefined)
+    return option.parseArg(value, undefined)
   } catch (error) {
-    if (error instanceof InvalidArgumentError) throw badSetting(setting, error.message)
-    throw error
+    if (!(error instanceof InvalidArgumentError)) throw error
+    // What rekey has not may be right for Ansible: it is an error for a host that says nothing of its own.
+    if (option.argChoices && !setting.own) return value
+    throw badSetting(setting, error.message)
   }
+}
+
+/** A path as Ansible takes it from the environment and from ansible.cfg. */
+function expanded(path: string): string {
+  const whole = path.replaceAll('{{CWD}}', process.cwd())
+  return whole.replace(/\$(?:(\w+)|\{(\w+)\})/g, (word, bare, braced) => process.env[bare ?? braced] ?? word)
 }
 
 /** The folders with playbooks of one's own, which are run by their names. */

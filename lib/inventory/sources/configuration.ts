@@ -22,6 +22,8 @@ export interface Setting {
   /** The file and the line; none where it is an environment variable. */
   readonly file?: string
   readonly line?: number
+  /** It stands in rekey.yml, or as `rekey` in package.json; else it is one of Ansible's. */
+  readonly own?: true
   /** Relative paths in it start here. */
   readonly folder: string
 }
@@ -52,7 +54,8 @@ export function readConfiguration({ cwd, environment }: ConfigContext): Configur
     if (!written || repository.file === undefined) return undefined
     const { values, line } = written
     const from = `${name} in ${at(repository.file, line)}`
-    return { value: values.join(','), values, from, file: repository.file, line, folder: dirname(repository.file) }
+    const { file } = repository
+    return { value: values.join(','), values, from, own: true, file, line, folder: dirname(file) }
   }
   const inAnsible = (section: string | undefined, key: string | undefined): Setting | undefined => {
     if (ansible === undefined || section === undefined || key === undefined) return undefined
@@ -254,9 +257,11 @@ export function yesOf(setting: Setting): boolean {
 export function badSetting(setting: Setting, why: string): RekeyError {
   return new RekeyError(`${setting.from} is "${setting.value}": ${why}`, {
     code: 'inventory.ansible-setting',
-    hint: setting.from.includes('rekey.yml')
+    hint: setting.own
       ? 'Correct it there.'
-      : 'Correct it, or use an ansible.cfg of its own for rekey: ANSIBLE_CONFIG=/dev/null rekey …',
+      : setting.file === undefined
+        ? `Correct it, or leave it out for rekey: env -u ${setting.from} rekey …`
+        : 'Correct it, or use an ansible.cfg of its own for rekey: ANSIBLE_CONFIG=/dev/null rekey …',
   })
 }
 

@@ -2,6 +2,9 @@
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
+import { settingNameOf } from '../../../lib/cli/options/settable.ts'
+import { optionValue } from '../../../lib/cli/options/settings.ts'
+import { runCommand } from '../../../lib/cli/run.ts'
 import { RekeyError } from '../../../lib/errors.ts'
 import { readConfiguration, type SettingName, settings } from '../../../lib/inventory/index.ts'
 import { temporaryFolder } from '../../_temporary.ts'
@@ -44,6 +47,27 @@ test('the environment wins over rekey.yml, and that over ansible.cfg', t => {
   t.is(found(folder, 'view.output'), undefined)
   // As the hints of errors have it.
   t.is(found(folder, 'forks', { ANSIBLE_CONFIG: '/dev/null' }), undefined)
+})
+
+test('what ansible.cfg may say holds as Ansible takes it, and what rekey has not is left to the hosts', t => {
+  const folder = folderOf({
+    'ansible.cfg':
+      '[defaults]\ntransport = docker\nprivate_key_file = $HOME{{CWD}}/x\n[privilege_escalation]\nbecome_method = ansible.builtin.sudo\n',
+    'rekey.yml': 'connection:\n  timeout: soon\n',
+  })
+  const configuration = readConfiguration({ cwd: folder, environment: { ANSIBLE_FORKS: 'x' } })
+  const { options } = runCommand()
+  const value = (name: SettingName, given = configuration.find(name)!) =>
+    optionValue(options.find(one => settingNameOf(one) === name)!, given)
+  t.is(value('connection.kind'), 'docker')
+  t.is(value('connection.become_method'), 'sudo')
+  t.is(value('connection.private_key'), `${process.env['HOME']}${process.cwd()}/x`)
+  t.is(t.throws<RekeyError>(() => value('connection.timeout')).hint, 'Correct it there.')
+  t.throws(() => value('connection.kind', { value: 'docker', from: 'rekey.yml', own: true, folder }))
+  t.is(
+    t.throws<RekeyError>(() => value('forks')).hint,
+    'Correct it, or leave it out for rekey: env -u ANSIBLE_FORKS rekey …',
+  )
 })
 
 test('it is that of this folder, or of the nearest one above it in the same git repository; REKEY_CONFIG names another', t => {
