@@ -116,7 +116,7 @@ type Fields = Readonly<Record<string, unknown>>
 const fields = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
 
 /** What scales a cluster, by its specification and its groups. */
-export function scalersOf(cluster: Fields, groups: readonly Fields[]): string[] {
+function scalersOf(cluster: Fields, groups: readonly Fields[]): string[] {
   const spec = fields(cluster['spec'])
   const on = (name: string) => fields(spec[name])['enabled'] === true
   const elastic = groups

@@ -19,21 +19,26 @@ export function runRow(history: RunHistory): readonly string[] {
 /** What stands above a list of runs. */
 export const runHeads = ['RUN', 'BEGUN (UTC)', 'BY', 'ENDED'] as const
 
+/** What was chosen of the playbook when a run was begun, as options say it; of variables only the names. */
+export function chosenOptions({ selection }: RunHistory['first']): string[] {
+  const { limit, tags, skipTags, startAtStep, forceHandlers, extraVars = [], unrehearsed } = selection
+  return [
+    ...(limit ? [`--limit ${limit.join(',')}`] : []),
+    ...(tags ? [`--tags ${tags.join(',')}`] : []),
+    ...(skipTags ? [`--skip-tags ${skipTags.join(',')}`] : []),
+    ...(startAtStep ? [`--start-at-step ${startAtStep}`] : []),
+    ...(forceHandlers ? ['--force-handlers'] : []),
+    ...(unrehearsed === undefined ? [] : [`--unrehearsed ${JSON.stringify(unrehearsed)}`]),
+    ...extraVars.map(name => `-e ${name}=…`),
+  ]
+}
+
 /** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
 export function historyLines(history: RunHistory): string[] {
   const { run, folder, first, latest, finished, progress, undone, damage } = history
   // Between a run and what goes on with it, a clock may have been set back.
   const took = finished && finished.at >= first.at ? `, after ${formatDuration(finished.at - first.at)}` : ''
-  const { limit, tags, skipTags, startAtStep, forceHandlers, extraVars, unrehearsed } = first.selection
-  const chosen = [
-    limit ? `--limit ${limit.join(',')}` : '',
-    tags ? `--tags ${tags.join(',')}` : '',
-    skipTags ? `--skip-tags ${skipTags.join(',')}` : '',
-    startAtStep ? `--start-at-step ${startAtStep}` : '',
-    forceHandlers ? '--force-handlers' : '',
-    unrehearsed === undefined ? '' : `--unrehearsed ${JSON.stringify(unrehearsed)}`,
-    ...(extraVars ?? []).map(name => `-e ${name}=…`),
-  ].filter(Boolean)
+  const chosen = chosenOptions(first)
   const lines = [
     `${first.playbook}: ${first.summary}`,
     ...columns([

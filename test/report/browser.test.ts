@@ -147,7 +147,7 @@ shown('on paper everything that was folded is open, and the contents are left ou
   })
   const found = await page.evaluate<Record<string, unknown>>(`({
     nav: getComputedStyle(document.querySelector('nav')).display,
-    folded: [...document.querySelectorAll('details.more table')].filter(one => one.getBoundingClientRect().height < 10).length,
+    folded: [...document.querySelectorAll('details table')].filter(one => one.getBoundingClientRect().height < 10).length,
     ground: getComputedStyle(document.documentElement).backgroundColor,
   })`)
   t.deepEqual(found, { nav: 'none', folded: 0, ground: 'rgb(255, 255, 255)' })

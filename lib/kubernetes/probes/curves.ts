@@ -34,30 +34,44 @@ export function curveOf(label: string, all: readonly Asked[], origin: number): R
   return {
     ...{ label, from: Math.round(origin + first.at), every, asked: count, failed },
     ...(slowest.some(one => one > 0) && { slowest }),
-    gaps: gapsIn(asked, origin),
+    gaps: longestGaps(asked, origin),
   }
 }
 
-/** From the last question before a failure that was answered to the first one after it. */
-function gapsIn(asked: readonly Asked[], origin: number): Gap[] {
-  const gaps: Gap[] = []
-  let last = asked[0]?.at ?? 0
+/** A time without an answer, by the clock of the questions: why each of them was not answered. */
+export interface Unanswered {
+  readonly from: number
+  readonly to: number
+  readonly reasons: readonly string[]
+}
+
+/** Every gap among questions, in their order: from the last one before a failure that was answered to the first one after it. */
+export function gapsAmong(asked: readonly Asked[]): Unanswered[] {
+  const gaps: Unanswered[] = []
+  let from = asked[0]?.at ?? 0
   let reasons: string[] = []
-  const close = (at: number) => {
-    if (reasons.length === 0) return
-    const [from, to] = [Math.round(origin + last), Math.round(origin + at)]
-    gaps.push({ from, to, failed: reasons.length, reason: mostFrequent(reasons) })
+  const close = (to: number) => {
+    if (reasons.length > 0) gaps.push({ from, to, reasons })
     reasons = []
   }
   for (const { at, answered, reason = 'no answer' } of asked) {
     if (!answered) reasons.push(reason)
     else {
       close(at)
-      last = at
+      from = at
     }
   }
-  close(asked.at(-1)?.at ?? last)
+  close(asked.at(-1)?.at ?? from)
   return gaps
+}
+
+/** The longest gaps, as the report has them. */
+function longestGaps(asked: readonly Asked[], origin: number): Gap[] {
+  return gapsAmong(asked)
+    .map(({ from, to, reasons }): Gap => {
+      const [start, end] = [Math.round(origin + from), Math.round(origin + to)]
+      return { from: start, to: end, failed: reasons.length, reason: mostFrequent(reasons) }
+    })
     .sort((a, b) => b.to - b.from - (a.to - a.from))
     .slice(0, mostGaps)
     .sort((a, b) => a.from - b.from)

@@ -7,7 +7,7 @@ import type { HostSession, ReportCurve } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import { apiServerPort } from '../layout/kubeadm/index.ts'
 import type { Asked, ProbeIdentity, ProberAnswer, ProberMessage, ProberOrders, Question } from './api-prober.ts'
-import { curveOf } from './curves.ts'
+import { curveOf, gapsAmong } from './curves.ts'
 import type { StandingKind, StandingQuestion } from './standing-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
@@ -183,29 +183,18 @@ function standingGaps(asked: readonly StandingQuestion[], since?: number): Recor
 export function gapsOf(all: readonly Asked[], since = Number.NEGATIVE_INFINITY): GapReport {
   const asked = all.filter(({ answered, unheard }) => answered || !unheard)
   const [before, after] = [asked.filter(({ at }) => at < since), asked.filter(({ at }) => at >= since)]
-  let [longest, total, failures] = [0, 0, 0]
-  let last = after[0]?.at ?? 0
-  let failing = false
-  const reasons = new Map<string, number>()
-  const close = (at: number) => {
-    longest = Math.max(longest, at - last)
-    total += at - last
-  }
-  for (const { at, answered, reason = 'no answer' } of after) {
-    if (!answered) {
-      failures++
-      reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
-    } else if (failing) close(at)
-    if (answered) last = at
-    failing = !answered
-  }
-  if (failing) close(after.at(-1)?.at ?? last)
+  const gaps = gapsAmong(after)
+  const lengths = gaps.map(({ from, to }) => to - from)
+  const reasons = Map.groupBy(
+    gaps.flatMap(one => one.reasons),
+    one => one,
+  )
   return {
     calls: after.length,
-    failures,
-    longest: Math.round(longest),
-    total: Math.round(total),
-    reasons: [...reasons].sort(([, a], [, b]) => b - a),
+    failures: gaps.reduce((sum, one) => sum + one.reasons.length, 0),
+    longest: Math.round(lengths.reduce((most, one) => Math.max(most, one), 0)),
+    total: Math.round(lengths.reduce((sum, one) => sum + one, 0)),
+    reasons: [...reasons].map(([reason, all]) => [reason, all.length] as const).sort(([, a], [, b]) => b - a),
     ...(asked.length < all.length && { unheard: all.length - asked.length }),
     ...(before.length > 0 && {
       earlier: { calls: before.length, failures: before.filter(({ answered }) => !answered).length },

@@ -71,7 +71,7 @@ export const attributesOf = ({ bits, uid, gid }: Thing): Attributes => ({ bits, 
  * - `_times FOLDER NAME READ CHANGED IDENTITY` sets the times, likewise.
  * - `_trust LINK REAL` fails where a link on the way from LINK to REAL is one that somebody else may have laid: what is behind it is not theirs to choose.
  */
-export const attributeFunctions = `_hold() {
+const attributeFunctions = `_hold() {
 _in "$1" || return
 _f=./$2; _k=; _l=$(stat -c '%d:%i %f' -- "$_f") || return
 _i=\${_l% *}; _l=$((0x\${_l#* } & 0xf000))

@@ -92,7 +92,7 @@ export function facts(session?: HostSession): StepDefinition | Promise<Facts> {
 }
 
 /** Each part begins with a line that no file has: it is made of the run's own word. */
-export const factsScript = `s() { printf '\\n%s %s\\n' "$mark" "$1"; }
+const factsScript = `s() { printf '\\n%s %s\\n' "$mark" "$1"; }
 PATH=$PATH:/usr/sbin:/sbin; LC_ALL=C; export LC_ALL
 s uname; uname -s; uname -r; uname -v; uname -m; uname -n
 s fqdn; hostname -f 2>/dev/null

@@ -1,13 +1,13 @@
 // A run beside another one, a rehearsal beside production: the same steps by their ids, what took how long, and what was found differently.
 import { names } from '../../playbook/host.ts'
 import { endingOf } from '../../run/journal/history.ts'
-import { isGate } from './findings.ts'
+import { foundOn, isGate, isTimes } from './findings.ts'
 import { type Content, html } from './html.ts'
 import { folded, table } from './page.ts'
 import type { RunStory } from './story/folder.ts'
 import type { PlayStory, Span, StepStory } from './story/model.ts'
 import { extentOf, hostsOf } from './story/parts.ts'
-import { countsOf, kindOf, mark, momentOf, tookOf, worstOf } from './words.ts'
+import { count, countsOf, kindOf, mark, momentOf, tookOf, worstOf } from './words.ts'
 
 /** A step over all parts of a run that were no way back: as it went when it was done last. */
 interface Done {
@@ -132,11 +132,16 @@ function bar(done: Done | undefined, most: number): Content {
   return html`<svg height="8" aria-hidden="true"><rect class="${kindOf(worst).name}" x="0" y="1" width="${width.toFixed(2)}%" height="6"/></svg>`
 }
 
-/** Figures, hashes, times and names of hosts are others each time: what is left must be the same. */
+/** Names of hosts are others each time. */
+function withoutHosts(text: string, hosts: readonly string[]): string {
+  return hosts.reduce((plain, host) => plain.replaceAll(host, '*'), text)
+}
+
+/** So are figures, hashes and times: what is left must be the same. That there is none of something is no figure. */
 function sense(text: string, hosts: readonly string[]): string {
-  let plain = text
-  for (const host of hosts) plain = plain.replaceAll(host, '*')
-  return plain.replace(/[0-9a-f]{8,}(-[0-9a-f]{4,})*|\d+([.:-]\d+)*( ?(ms|[smhd])\b)?/gi, '#')
+  return withoutHosts(text, hosts).replace(/[0-9a-f]{8,}(-[0-9a-f]{4,})*|\d+([.:-]\d+)*( ?(ms|[smhd])\b)?/gi, figure =>
+    figure === '0' ? '0' : '#',
+  )
 }
 
 interface Finding {
@@ -151,19 +156,14 @@ function findingsOf(story: RunStory): Map<string, Finding> {
     const before = found.get(place)
     found.set(place, { place, text: before && before.text !== text ? `${before.text}\n${text}` : text })
   }
-  for (const { plays, sections, started } of story.parts) {
+  for (const part of story.parts) {
+    const { plays, sections, started } = part
     if (started.mode === 'rollback') continue
-    // How long plays took, the steps say.
-    for (const { title, rows } of sections)
-      if (title !== 'Phases')
-        for (const [label, value] of rows)
-          found.set(`${title} · ${label}`, { place: `${title} · ${label}`, text: value })
+    for (const { title, rows } of sections.filter(one => !isTimes(one, part)))
+      for (const [label, value] of rows) found.set(`${title} · ${label}`, { place: `${title} · ${label}`, text: value })
     for (const play of plays.filter(isGate))
       for (const { title, spans } of play.steps)
-        for (const span of spans.slice(0, 40)) {
-          const told = [span.error?.message, story.printed(play, span, 1_500)?.trimEnd(), story.returned(span)]
-          put(`${play.title} · ${title}`, told.filter(one => one !== undefined && one !== '').join('\n'))
-        }
+        for (const span of spans.slice(0, 40)) put(`${play.title} · ${title}`, foundOn(span, play, story))
   }
   return found
 }
@@ -174,12 +174,15 @@ function differences(story: RunStory, other: RunStory, labels: Labels): Content 
     [...new Set(parts.flatMap(part => hostsOf(part)))].sort((a, b) => b.length - a.length),
   ) as [string[], string[]]
   const places = [...new Set([...own.keys(), ...its.keys()])]
-  const lines = (text: string, hosts: readonly string[]) =>
-    [...new Set(sense(text, hosts).split('\n'))].sort().join('\n')
-  const differing = places.filter(place => {
+  const lines = (text: string) => [...new Set(text.split('\n'))].sort().join('\n')
+  const differingBy = (plain: typeof sense) => (place: string) => {
     const [one, two] = [own.get(place), its.get(place)]
-    return !one || !two || lines(one.text, ownHosts) !== lines(two.text, itsHosts)
-  })
+    return !one || !two || lines(plain(one.text, ownHosts)) !== lines(plain(two.text, itsHosts))
+  }
+  const differing = places.filter(differingBy(sense))
+  const others = places.filter(place => !differing.includes(place))
+  // Whether it matters, whoever knows the figure sees.
+  const figures = others.filter(differingBy(withoutHosts))
   const noticed = ({ parts }: RunStory, hosts: readonly string[]) =>
     new Map(parts.flatMap(({ notices }) => notices.map(({ text }) => [sense(text, hosts), text] as const)))
   const [ownNotices, itsNotices] = [noticed(story, ownHosts), noticed(other, itsHosts)]
@@ -190,12 +193,19 @@ function differences(story: RunStory, other: RunStory, labels: Labels): Content 
     const { text } = finding
     return text.length > 600 ? `${text.slice(0, 600)} …` : text || html`<span class="soft">nothing</span>`
   }
+  const rowOf = (place: string, differs: boolean): Row => ({
+    cells: [place, cell(own.get(place)), cell(its.get(place))],
+    differs,
+  })
   const rows: Row[] = [
-    ...differing.map(place => ({ cells: [place, cell(own.get(place)), cell(its.get(place))], differs: true })),
+    ...differing.map(place => rowOf(place, true)),
     ...only(ownNotices, itsNotices).map(text => ({ cells: ['Notice', text, ''], differs: true })),
     ...only(itsNotices, ownNotices).map(text => ({ cells: ['Notice', '', text], differs: true })),
   ]
-  const same = places.length - differing.length
-  return html`${rows.length > 0 ? sideBySide(['Where', ...labels], rows.slice(0, mostRows)) : html`<p>${mark('ok', 'Nothing')}</p>`}
-<p class="soft small">${same} findings are the same but for figures, hashes, times and names of hosts.</p>`
+  const heads = ['Where', ...labels]
+  const but = 'but for figures, hashes and times'
+  const told = figures.slice(0, mostRows).map(place => rowOf(place, false))
+  return html`${rows.length > 0 ? sideBySide(heads, rows.slice(0, mostRows)) : html`<p>${mark('ok', figures.length > 0 ? `Nothing ${but}` : 'Nothing')}</p>`}
+${told.length > 0 && folded(`${count(figures.length, 'finding')} alike ${but}`, sideBySide(heads, told))}
+<p class="soft small">${others.length - figures.length} findings are the same, but for names of hosts.</p>`
 }

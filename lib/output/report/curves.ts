@@ -2,7 +2,7 @@
 import type { EventCurve, EventSection } from '../../run/events.ts'
 import { type Content, Html, html } from './html.ts'
 import { folded, table } from './page.ts'
-import type { Part } from './story/model.ts'
+import type { Part, Span } from './story/model.ts'
 import { clockOf, count, tookOf } from './words.ts'
 
 /** Gaps that are told one by one, and steps that are named for one. */
@@ -53,16 +53,24 @@ function curveOf(curve: EventCurve, part: Part): Content {
 <svg class="plot" height="${height}" viewBox="0 0 1000 ${height}" preserveAspectRatio="none" role="img" aria-label="${label}: ${told}"><path class="area" d="${new Html(area)}"/>${blocks.length > 0 && html`<path class="bad area" d="${new Html(blocks.join(''))}"/>`}</svg></div>`
 }
 
-/** The steps that were being done in a time. */
+/** The steps that were being done in a time: those first that changed something, and of which the most was done then, and little else. */
 function duringOf({ plays }: Part, from: number, to: number): Content {
-  const found = plays.flatMap(({ steps }) =>
+  const weightOf = (span: Span) => {
+    const both = Math.min(span.to, to) - Math.max(span.from, from)
+    return both ** 2 / Math.max(1, span.to - span.from)
+  }
+  const during = plays.flatMap(({ steps }) =>
     steps.flatMap(({ title, spans }) => {
-      const hosts = spans.filter(one => one.from < to && one.to > from).map(({ host }) => host)
-      return hosts.length > 0
-        ? `${title} (${hosts.length > mostSteps ? count(hosts.length, 'host') : hosts.join(', ')})`
-        : []
+      const own = spans.filter(one => one.from < to && one.to > from)
+      const [weight, isChange] = [Math.max(...own.map(weightOf)), own.some(({ outcome }) => outcome === 'changed')]
+      return own.length > 0 ? { title, weight, isChange, hosts: own.map(({ host }) => host) } : []
     }),
   )
+  const found = during
+    .sort((a, b) => Number(b.isChange) - Number(a.isChange) || b.weight - a.weight)
+    .map(
+      ({ title, hosts }) => `${title} (${hosts.length > mostSteps ? count(hosts.length, 'host') : hosts.join(', ')})`,
+    )
   const more = found.length - mostSteps
   return more > 0 ? `${found.slice(0, mostSteps).join('\n')}\nand ${more} more` : found.join('\n')
 }

@@ -1,5 +1,6 @@
 // What the run found and told: the playbook's own report, gates and checks, certificates before and after, notices.
 import { names } from '../../playbook/host.ts'
+import type { EventSection } from '../../run/events.ts'
 import type { Progress, RunHistory } from '../../run/journal/history.ts'
 import { curves } from './curves.ts'
 import { type Content, html } from './html.ts'
@@ -21,14 +22,15 @@ export function reports(parts: readonly Part[]): Content {
   return told.map(part => {
     const { sections, started } = part
     const suffix = told.length > 1 ? modes[started.mode] : ''
-    // How long plays took, the timeline shows.
-    const titles = new Set(part.plays.map(({ title }) => title))
-    const isTimes = ({ rows }: (typeof sections)[number]) =>
-      rows.length > 0 && rows.every(([label]) => titles.has(label))
     return sections
-      .filter(one => !isTimes(one))
+      .filter(one => !isTimes(one, part))
       .map(section => html`<h3>${section.title}${suffix}</h3>${facts(section.rows)}${curves(section, part)}`)
   })
+}
+
+/** Whether a section of a report says how long plays took: the timeline shows that, and the table of steps. */
+export function isTimes({ rows }: EventSection, { plays }: Part): boolean {
+  return rows.length > 0 && rows.every(([label]) => plays.some(({ title }) => title === label))
 }
 
 /** Whether a play decides whether something may begin, or looks whether it is as it should: by its tags, or by its title: plays need no tags, and older runs have none. */
@@ -117,7 +119,8 @@ function said(text: string, spans: readonly Span[], isOfAll: boolean): Content {
     : folded(`${who === '' ? '' : `${who}: `}${count(lines.length, 'line')}`, own)
 }
 
-function foundOn(span: Span, play: PlayStory, story: RunStory): string {
+/** What a step said, printed and returned on a host at one of the times that it was done. */
+export function foundOn(span: Span, play: PlayStory, story: RunStory): string {
   const parts = [
     span.error?.message,
     span.error?.hint,

@@ -1,15 +1,13 @@
 // The top of the page: how it ended and what can be done now, in figures what it was, and what was run, by whom, on what.
 import { names } from '../../playbook/host.ts'
 import { endingOf, isDone, type RunHistory } from '../../run/journal/history.ts'
-import { nextOf, unfinished, waiting } from '../history.ts'
+import { chosenOptions, nextOf, unfinished, waiting } from '../history.ts'
 import { type Content, html } from './html.ts'
 import { facts, table } from './page.ts'
 import type { RunStory } from './story/folder.ts'
 import type { Part } from './story/model.ts'
 import { hostsOf } from './story/parts.ts'
-import { clockOf, count, isoOf, mark, momentOf, rankOf, tookOf } from './words.ts'
-
-const modes = { run: 'run', resume: 'gone on with', rollback: 'undone' } as const
+import { clockOf, count, isoOf, mark, modeWords, momentOf, rankOf, tookOf } from './words.ts'
 
 /** Name, verdict and figures. */
 export function headOf(story: RunStory): Content {
@@ -50,19 +48,26 @@ ${history.damage.length > 0 && html`<p><b>The journal is damaged: this page lack
 function tiles({ history, parts }: RunStory): Content {
   const spans = parts.flatMap(({ plays }) => plays.flatMap(({ steps }) => steps.flatMap(one => one.spans)))
   const hosts = new Set(parts.flatMap(part => hostsOf(part)))
-  const changed = spans.filter(({ outcome }) => outcome === 'changed').length
+  const changes = spans.filter(({ outcome }) => outcome === 'changed').length
   const bad = [...history.progress.values()].flatMap(all => [...all.values()]).filter(one => rankOf(one) < 2).length
   const done = [...history.progress.values()].filter(all => [...all.values()].some(isDone)).length
-  const gaps = parts.flatMap(({ sections }) => sections.flatMap(({ curves = [] }) => curves))
-  const longest = gaps.flatMap(one => one.gaps).reduce((most, { from, to }) => Math.max(most, to - from), 0)
+  const probes = parts.flatMap(({ sections }) => sections.flatMap(({ curves = [] }) => curves))
+  // What was so before it, the run is not to be blamed for.
+  const changed = parts.flatMap(one => one.milestones).filter(({ name }) => name.endsWith('first change'))
+  const since = changed.reduce((first, { at }) => Math.min(first, at), Number.POSITIVE_INFINITY)
+  const lengths = probes
+    .flatMap(one => one.gaps)
+    .map(({ from, to }) => to - (Number.isFinite(since) ? Math.max(from, since) : from))
+  const longest = lengths.reduce((most, one) => Math.max(most, one), 0)
+  const gap = `longest gap of a probe${Number.isFinite(since) ? ' from the first change on' : ''}`
   const worked = parts.reduce((sum, { from, to }) => sum + to - from, 0)
   const all: readonly (readonly [string | number, string] | undefined)[] = [
     [tookOf(worked), parts.length > 1 ? `at work, in ${parts.length} parts` : 'took'],
     [hosts.size, hosts.size === 1 ? 'host' : 'hosts'],
     [done, 'steps done'],
-    [changed, history.first.check ? 'changed' : 'changes made'],
-    [bad, bad === 0 ? 'left undone or failed' : 'did not end well'],
-    gaps.length > 0 ? [longest === 0 ? 'none' : tookOf(longest), 'longest gap of an API server'] : undefined,
+    [changes, history.first.check ? 'changed' : 'changes made'],
+    [bad, bad === 0 ? 'failed' : 'did not end well'],
+    probes.length > 0 ? [longest === 0 ? 'none' : tookOf(longest), gap] : undefined,
   ]
   return html`<ul class="tiles">${all.map(one => one && html`<li><b>${one[0]}</b><span>${one[1]}</span></li>`)}</ul>`
 }
@@ -71,7 +76,7 @@ function tiles({ history, parts }: RunStory): Content {
 export function origin({ history, parts }: RunStory): Content {
   const { first, folder, run } = history
   const hosts = [...new Set(parts.flatMap(part => hostsOf(part)))]
-  const options = optionsOf(history)
+  const options = [...(first.check ? ['--check'] : []), ...chosenOptions(first)]
   const rows: (readonly [string, Content])[] = [
     [
       'Playbook',
@@ -88,20 +93,6 @@ export function origin({ history, parts }: RunStory): Content {
   return html`${facts(rows)}${partRows(parts, history)}`
 }
 
-function optionsOf({ first }: RunHistory): string[] {
-  const { limit, tags, skipTags, startAtStep, forceHandlers, extraVars = [], unrehearsed } = first.selection
-  return [
-    ...(first.check ? ['--check'] : []),
-    ...(limit ? [`--limit ${limit.join(',')}`] : []),
-    ...(tags ? [`--tags ${tags.join(',')}`] : []),
-    ...(skipTags ? [`--skip-tags ${skipTags.join(',')}`] : []),
-    ...(startAtStep !== undefined ? [`--start-at-step ${startAtStep}`] : []),
-    ...(forceHandlers ? ['--force-handlers'] : []),
-    ...(unrehearsed !== undefined ? [`--unrehearsed ${JSON.stringify(unrehearsed)}`] : []),
-    ...extraVars.map(name => `-e ${name}=…`),
-  ]
-}
-
 function partRows(parts: readonly Part[], history: RunHistory): Content {
   const rows = parts.map(({ started, finished, from, to }, index) => {
     const { operator, mode, process, selection } = started
@@ -114,7 +105,7 @@ function partRows(parts: readonly Part[], history: RunHistory): Content {
         )
       : mark('begun', isLast ? endingOf(history) : 'did not end')
     return [
-      `${modes[mode]}${back}`,
+      `${modeWords[mode]}${back}`,
       html`<span class="num">${momentOf(from)}</span>`,
       html`<span class="num">${clockOf(to)}</span>`,
       html`<span class="num">${tookOf(to - from)}</span>`,

@@ -8,7 +8,7 @@ import { page, type Section } from './page.ts'
 import { type RunStory, readStories } from './story/folder.ts'
 import { legend, timeline } from './timeline.ts'
 import { troubles, troublesTitle } from './troubles.ts'
-import { momentOf } from './words.ts'
+import { modeWords, momentOf } from './words.ts'
 
 /** What a report is made of. */
 export interface ReportOrders {
@@ -37,7 +37,7 @@ export async function htmlReport({ folder, against, now }: ReportOrders): Promis
     [
       'timeline',
       'Timeline',
-      html`${legend()}${parts.map(part => html`${several && html`<h3>${titleOf(part.started.mode)}, ${momentOf(part.from)}</h3>`}${timeline(part)}`)}`,
+      html`${legend()}${parts.map(part => html`${several && html`<h3>${capital(modeWords[part.started.mode])}, ${momentOf(part.from)}</h3>`}${timeline(part)}`)}`,
     ],
     ['gates', 'Gates and checks: what they found', gates(story)],
     ['certificates', 'Certificates before and after', certificates(story)],
@@ -52,8 +52,7 @@ export async function htmlReport({ folder, against, now }: ReportOrders): Promis
   return page(`${history.first.playbook} · ${history.run}`, headOf(story), told, foot)
 }
 
-const titleOf = (mode: 'run' | 'resume' | 'rollback') =>
-  ({ run: 'Run', resume: 'Gone on with', rollback: 'Undone' })[mode]
+const capital = (words: string) => words.slice(0, 1).toUpperCase() + words.slice(1)
 
 const isEmpty = (content: Content): boolean =>
   content instanceof Html

@@ -21,7 +21,7 @@ code,.mono{overflow-wrap:anywhere}
 .soft{color:var(--soft)}.small{font-size:.86rem}.num{font-variant-numeric:tabular-nums;white-space:nowrap}
 .eyebrow{color:var(--soft);font-size:.8rem;letter-spacing:.08em;text-transform:uppercase;margin:0}
 .verdict{border-left:.4rem solid var(--ok);background:var(--ok-wash);padding:.8rem 1.1rem;margin:1.2rem 0;border-radius:0 .3rem .3rem 0}
-.verdict.bad{border-color:var(--bad);background:var(--bad-wash)}.verdict.unsure,.verdict.would{border-color:var(--unsure);background:var(--unsure-wash)}
+.verdict.bad{border-color:var(--bad);background:var(--bad-wash)}.verdict.unsure{border-color:var(--unsure);background:var(--unsure-wash)}
 .verdict>p:first-child{font-size:1.15rem;font-weight:650;margin-top:0}.verdict>p:last-child{margin-bottom:0}
 .verdict pre{background:none;border:0;padding:.2rem 0;margin:.3rem 0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));border:1px solid var(--line);border-radius:.4rem;overflow:hidden;background:var(--panel);margin:1.2rem 0;padding:0;list-style:none}
@@ -34,7 +34,7 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:.42rem .8rem .42rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;font-size:.8rem;letter-spacing:.02em;white-space:nowrap}
 td.pre{white-space:pre-line}
-tr.same>*{color:var(--soft)}tr.differs>:first-child{box-shadow:inset .22rem 0 var(--unsure);padding-left:.7rem}
+tr.differs>:first-child{box-shadow:inset .22rem 0 var(--unsure);padding-left:.7rem}
 .gates table,.files table{table-layout:fixed}.files th:first-child{width:30%}.gates th:first-child{width:36%}.gates th:nth-child(2){width:15%}.gates .mark{white-space:normal}.gates pre{margin:.15rem 0 .4rem;padding:.45rem .6rem}
 pre{white-space:break-spaces;overflow-wrap:anywhere;background:var(--faint);border:1px solid var(--line);border-radius:.3rem;padding:.7rem .9rem;margin:.6rem 0;line-height:1.45}
 .mark{white-space:nowrap;font-weight:600}.mark b{display:inline-block;min-width:1.1em;text-align:center}
@@ -43,7 +43,7 @@ svg{display:block;width:100%;overflow:hidden}
 svg .ok{fill:var(--ok);stroke:var(--ok)}svg .changed{fill:var(--changed);stroke:var(--changed)}svg .skipped{fill:var(--skipped);stroke:var(--skipped)}
 svg .bad{fill:var(--bad);stroke:var(--bad)}svg .unsure{fill:var(--unsure);stroke:var(--unsure)}svg .would{fill:var(--would);stroke:var(--would)}
 svg rect.wait{fill:var(--wait)}svg path.wait{stroke:var(--wait);stroke-opacity:.4}svg path{fill:none}svg path.area{fill:var(--changed);fill-opacity:.28;stroke:none}svg path.bad.area{fill:var(--bad);fill-opacity:1}
-svg .grid{stroke:var(--line);stroke-width:1}svg .mile{stroke:var(--would);stroke-width:1.5;stroke-dasharray:3 2}svg .frame{stroke:var(--line);fill:none}
+svg .grid{stroke:var(--line);stroke-width:1}svg .mile{stroke:var(--would);stroke-width:1.5;stroke-dasharray:3 2}
 svg text{fill:var(--soft);font-size:11px;font-variant-numeric:tabular-nums}
 .bar rect{stroke-width:1.2px}
 .part{margin-top:1rem}
@@ -64,7 +64,6 @@ details.more>summary{color:var(--soft);font-size:.9rem;padding:.3rem 0}details.m
 .legend i{display:inline-block;width:1.4rem;height:.2rem;background:var(--wait);vertical-align:middle}
 .curve{margin:1.1rem 0 .4rem}.curve h4{margin:0 0 .25rem;font-size:.94rem;display:flex;flex-wrap:wrap;gap:0 .8rem;align-items:baseline}.curve h4 span{font-weight:400}
 .curve svg.plot{border-bottom:1px solid var(--soft);background:var(--panel)}
-.strip{width:100%;min-width:4rem;height:.9rem}
 .beside .two{display:grid;gap:.15rem}.beside .two svg{height:.5rem}
 footer{margin-top:3.5rem;border-top:1px solid var(--line);padding-top:1rem;color:var(--soft);font-size:.86rem}
 @media (max-width:720px){
@@ -77,6 +76,6 @@ table.wide td[data-head]::before{content:attr(data-head) ": ";color:var(--soft);
 @media print{
 :root{--bg:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--faint:#f4f4f4;--ok:#2b7348;--changed:#1c5cab;--skipped:#6c7580;--bad:#b0241c;--unsure:#865600;--would:#6a3ca3;--wait:#999;--bad-wash:#fff;--ok-wash:#fff;--unsure-wash:#fff}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}html{font-size:10.5pt}body{max-width:none;padding:0}nav{display:none}.axis-row{position:static}
-h2,h3,h4{break-after:avoid}tr,.row,.curve,.verdict,.tiles{break-inside:avoid}details.more::details-content{content-visibility:visible;block-size:auto}
+h2,h3,h4{break-after:avoid}tr,.row,.curve,.verdict,.tiles{break-inside:avoid}details::details-content{content-visibility:visible;block-size:auto}
 a{text-decoration:none}}
 `

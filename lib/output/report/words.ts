@@ -1,5 +1,6 @@
 // What outcomes and times are called on the page, and the signs that stand for them: no meaning is told by colour alone.
 import { formatDuration } from '../../playbook/duration.ts'
+import type { RunMode } from '../../playbook/model.ts'
 import type { Progress } from '../../run/journal/history.ts'
 import { type Content, html } from './html.ts'
 import type { Span } from './story/model.ts'
@@ -61,6 +62,13 @@ export function countsOf(spans: readonly Span[]): string {
     .sort(([a], [b]) => rankOf(a) - rankOf(b))
     .map(([outcome, all]) => `${all.length} ${wordOf(outcome)}`)
     .join(', ')
+}
+
+/** What a part of a run is. */
+export const modeWords: Readonly<Record<RunMode, string>> = {
+  run: 'run',
+  resume: 'gone on with',
+  rollback: 'undone',
 }
 
 /** `1 host`, `3 hosts`. */

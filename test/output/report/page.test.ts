@@ -8,9 +8,10 @@ import test from 'ava'
 import fc from 'fast-check'
 import { reportCommand } from '../../../lib/cli/reading/report.ts'
 import { RekeyError } from '../../../lib/errors.ts'
+import { curves } from '../../../lib/output/report/curves.ts'
 import { escaped, html } from '../../../lib/output/report/html.ts'
 import { htmlReport } from '../../../lib/output/report/index.ts'
-import type { Waits } from '../../../lib/output/report/story/model.ts'
+import type { Part, Waits } from '../../../lib/output/report/story/model.ts'
 import { partsOf } from '../../../lib/output/report/story/parts.ts'
 import type { RunEvent, RunEventBody } from '../../../lib/run/events.ts'
 import { searched } from '../../../lib/run/journal/event-text.ts'
@@ -77,6 +78,8 @@ test('a run that failed says so first, with its error, what to do, and what its 
   const output = Array.from({ length: 2_000 }, (_, index) => `line ${index}`).join('\n')
   const folder = folderOf(failed, { 'output/00-both/second/h2.log': `${output}\n` })
   const text = textOf(await pageOf(folder))
+  t.regex(text, / 1 did not end well/)
+  t.regex(textOf(await pageOf(folderOf(recorded({ stopsAfter: 'First', outcome: 'interrupted' })))), / 0 failed /)
   t.regex(text, /✖ Failed after 4\.0 s no room Make room\./)
   t.regex(
     text,
@@ -371,11 +374,57 @@ test('the reason of a gap is free text, and searched for secrets as all of it', 
 })
 
 test('every gap is told with what was done then', async t => {
-  const text = textOf(await pageOf(madeRun({ hosts: ['h1', 'h2'], steps: 7, gaps: [1_500] })))
-  t.regex(text, /1\.5 s longest gap of an API server/)
+  // It came before the first change, in the middle.
+  const later = textOf(await pageOf(madeRun({ hosts: ['h1', 'h2'], steps: 7, gaps: [1_500] })))
+  t.regex(later, / none longest gap of a probe from the first change on/)
+  const text = textOf(await pageOf(madeRun({ hosts: ['h1', 'h2'], steps: 6, gaps: [1_500] })))
+  t.regex(text, /1\.5 s longest gap of a probe (?!from)/)
   t.regex(text, /m1: reads ✖ 1 gap, the longest 1\.5 s/)
   t.regex(text, /Every gap: 2, the longest first From .* \d\d:\d\d:\d\d m1: reads 1\.5 s 3 2 ECONNREFUSED, 1 503 \w+/)
   t.regex(text, /m2: reads no gap/)
+})
+
+test('of what was done in a gap, changes come first, then what was done then and little before or after', t => {
+  const span = (step: string, from: number, to: number, outcome: 'ok' | 'changed') => ({
+    step,
+    host: 'h1',
+    from,
+    to,
+    outcome,
+  })
+  const spans = [
+    span('A', 0, 100, 'ok'),
+    span('B', 50, 51, 'ok'),
+    span('C', 40, 60, 'ok'),
+    span('D', 50, 60, 'changed'),
+  ]
+  const steps = spans.map(one => ({ id: one.step, title: one.step, runOnce: false, spans: [one], earlier: [] }))
+  const [part] = partsOf(recorded()) as [Part]
+  const play = { index: 0, title: 'x', tags: [], hosts: ['h1'], steps }
+  const curve = { label: 'x', from: 0, every: 1, asked: [1], failed: [1] }
+  const gap = { from: 40, to: 60, failed: 1, reason: 'none' }
+  const section = { title: 'x', rows: [], curves: [{ ...curve, gaps: [gap] }] }
+  t.regex(textOf(html`${curves(section, { ...part, plays: [play] })}`.text), /D \(h1\) C \(h1\) A \(h1\) and 1 more/)
+})
+
+test('beside each other, none of something differs from some of it, and figures that differ are shown', async t => {
+  const run = (left: string, keys: string) => {
+    const rows = [
+      ['left', left],
+      ['keys', keys],
+      ['same', 'as it was'],
+    ]
+    return folderOf([...recorded(), { kind: 'run.report', sections: [{ title: 'Old key', rows }], at: began }])
+  }
+  const [some, none] = [run('318 values left', '3 of 7'), run('0 values left', '4 of 7')]
+  const text = textOf(await pageOf(none, some))
+  t.regex(text, /differently Where This run The other Old key · left 0 values left 318 values left 1 finding alike/)
+  t.regex(
+    text,
+    /but for figures, hashes and times Where This run The other Old key · keys 4 of 7 3 of 7 1 findings are the same/,
+  )
+  t.regex(textOf(await pageOf(some, run('7 values left', '3 of 7'))), /✔ Nothing but for figures, hashes and times/)
+  t.regex(textOf(await pageOf(some, some)), /differently ✔ Nothing 3 findings are the same/)
 })
 
 test('a rehearsal stands beside production: steps by their ids, what ended otherwise, what was found differently', async t => {
