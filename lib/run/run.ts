@@ -3,7 +3,7 @@
 import { limiter } from '../connection/limiter.ts'
 import { exitCodes, HostFailedError, RekeyError, shown } from '../errors.ts'
 import { type Host, type HostSource, names } from '../playbook/host.ts'
-import type { Outcome, Playbook, RunContext } from '../playbook/model.ts'
+import type { Outcome, Playbook, RunContext, StepContext } from '../playbook/model.ts'
 import { reportSections } from '../playbook/shape.ts'
 import { type Place, watchRun, within } from '../playbook/stray.ts'
 import { runContext } from './context.ts'
@@ -91,6 +91,7 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     )
   try {
     services = await openServices(playbook, base)
+    requireOtherNames(services, base)
     const schedule: Schedule = {
       ...{ options, base, services, sessions, standing, predictions: { made: false } },
       limit: limiter(forks),
@@ -179,15 +180,29 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
   return { outcome, exitCode }
 }
 
-/** Makes what the steps of a playbook share. */
+/** What a step is given beside what the run knows: its host's, and its own. */
+const ofSteps: readonly string[] = ['host', '$', 'files', 'forward', 'step', 'failure'] satisfies (keyof StepContext)[]
+
+/** Makes what the steps of a playbook share: under no name that means something else to a step. */
 async function openServices({ services }: Playbook, base: RunContext): Promise<object & { close?(): void }> {
   const made: unknown = await within({ what: 'the services of the playbook', run: base.run }, () =>
     services?.(base as never),
   )
-  if (made === undefined || (typeof made === 'object' && made !== null)) return made ?? {}
-  throw new HostFailedError(`the services of a playbook must be an object, not ${shown(made)}`, {
-    code: 'playbook.services',
-  })
+  if (made !== undefined && (typeof made !== 'object' || made === null))
+    throw new HostFailedError(`the services of a playbook must be an object, not ${shown(made)}`, {
+      code: 'playbook.services',
+    })
+  return made ?? {}
+}
+
+/** Throws where services have a name that means something else to a step: it would get one of the two in silence. */
+function requireOtherNames(services: object, base: RunContext): void {
+  const taken = Object.keys(services).find(name => name in base || ofSteps.includes(name))
+  if (taken === undefined) return
+  throw new HostFailedError(
+    `a service of a playbook can't be called '${taken}': steps are given something else by that name`,
+    { code: 'playbook.services', hint: 'Give it another name, in services and in the steps that use it.' },
+  )
 }
 
 /** A step that had ended has failed after all: whoever goes on with the run does it again. */

@@ -153,5 +153,7 @@ function read(events: readonly RunEvent[]): Pick<Happened, 'outcomes' | 'changed
 
 function errorsOf(events: readonly RunEvent[], stderr: string): string {
   const told = events.flatMap(event => (event.kind === 'step.finished' && event.error ? [event.error.message] : []))
-  return [...told, stderr.trim()].filter(Boolean).join('\n')
+  // What ended it may be no host's fault.
+  const ended = events.flatMap(event => (event.kind === 'run.finished' && event.error ? [event.error.message] : []))
+  return [...told, ...ended.filter(one => !told.includes(one)), stderr.trim()].filter(Boolean).join('\n')
 }

@@ -58,4 +58,13 @@ test('what goes wrong is its code, its outcome and a text; so is what keeps it f
   const missing = await rehearse(join(folder, 'x.ts'), { inventory: join(folder, 'nowhere') }).run()
   t.deepEqual([missing.code, missing.events], [1, []])
   t.regex(missing.errors, /nowhere/)
+  // A step would get either of the two, and nobody would be told which.
+  const file = join(folder, 'service.ts')
+  writeFileSync(file, text.replace('plays: [', "services: () => ({ step: 'mine' }), plays: ["))
+  const taken = await rehearse(file, {
+    inventory: { web: { hosts: { w1: { ansible_connection: 'local' } } } },
+    vars: { folder },
+  }).run()
+  t.false(taken.ok)
+  t.regex(taken.errors, /a service of a playbook can't be called 'step'/)
 })
