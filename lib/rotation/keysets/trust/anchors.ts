@@ -5,13 +5,14 @@ import { splitPath } from '../../../connection/safe-folder.ts'
 import { isAnchor } from '../../../kubernetes/layout/discover.ts'
 import { asItLies } from '../../../kubernetes/trust/certificate-files.ts'
 import { keysOfAnchors, updateAnchors } from '../../../kubernetes/trust/machine-anchors.ts'
-import { restoreFiles } from '../../../operations/restore.ts'
-import { type StagedFile, type Swap, stageFiles, swapFiles } from '../../../operations/staging.ts'
+import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../../operations/staging.ts'
 import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import { type StepDefinition, unchanged } from '../../../playbook/model.ts'
-import { archiveOf, type Variables as BackupVariables } from '../../backup.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnHost } from '../../given/context.ts'
 import { readingOf } from '../../given/found.ts'
+import { sha256 } from '../../issue.ts'
+import { putBack } from '../bundles.ts'
 import { type Item, type KeysetState, statesOf } from '../state.ts'
 
 /** A file in the folder of CAs that a machine trusts. */
@@ -100,7 +101,7 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
         ({ path, pem }): StagedFile => ({ ...asItLies(readingOf(ctx), path, 0o644), path, content: pem }),
       )
       await stageFiles(ctx, ctx.run, files)
-      const swap: Swap = { rename: files.map(({ path }) => path), link: [], remove: gone }
+      const swap = swapOf(written, gone)
       await swapFiles(ctx, ctx.run, swap)
       await follow(ctx, keys)
       return swap
@@ -108,7 +109,10 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
     rollback: async ctx => {
       const { written, gone } = changesOf(ctx, wanted)
       if (written.length + gone.length === 0) return
-      await restoreFiles(ctx, ctx.run, archiveOf(ctx), [...written.map(({ path }) => path), ...gone])
+      const swap = swapOf(written, gone)
+      // What is staged in that folder would be trusted by its ending, hidden or not.
+      await unstageFiles(ctx, ctx.run, swap)
+      await putBack(ctx, swap)
       await follow(
         ctx,
         new Set(statesOf(ctx).flatMap(state => anchorsOf(ctx, state).map(({ pem }) => publicKeyOf(pem) ?? ''))),
@@ -116,6 +120,11 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
     },
   }
 }
+
+const swapOf = (written: readonly Anchor[], gone: readonly string[]): Swap => ({
+  ...{ rename: written.map(({ path }) => path), link: [], remove: gone },
+  hashes: Object.fromEntries(written.map(({ path, pem }) => [path, sha256(pem)])),
+})
 
 /** Has the machine take what lies in its folder, and sees that it trusts these of the keysets, and no others. */
 async function follow(ctx: OnHost, keys: ReadonlySet<string>): Promise<void> {
