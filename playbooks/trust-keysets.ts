@@ -17,6 +17,7 @@ export default playbook({
   plays: [
     ...keysets.lookAround,
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
+      step('See that what was named was distrusted', again.namedAreKnown),
       step('See whether the API may be away, where it must be', again.trustRestarts.mayBeAway),
     ]),
     ...keysets.beginning,

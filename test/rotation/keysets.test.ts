@@ -281,7 +281,20 @@ test('trusted again is what was distrusted last, or what is named', t => {
     again.distrustedOf({ vars: { items: ids } } as never, keyset({ items })).map(({ certificate }) => certificate)
   t.deepEqual(chosen(), [old])
   t.deepEqual(chosen(items[2]?.id ?? ''), [foreign])
-  t.is(t.throws<RekeyError>(() => chosen('00000000'))?.code, 'keysets.nothing-to-trust')
+  const others = [item(old, 'primary'), item(next, 'distrusted')]
+  t.deepEqual(chosen(items[1]?.id ?? '', items[0]?.id ?? ''), [old], 'what signs was not distrusted')
+  const named = (...ids: string[]) => {
+    const states = [keyset({ items }), keyset({ name: 'etcd-ca', authority: 'etcd', items: others })]
+    return again.namedAreKnown.run(context(states, { vars: { items: ids } }))
+  }
+  t.notThrows(() => named(items[2]?.id ?? ''), 'each id is of one keyset, and the others go by what was last')
+  t.deepEqual(
+    again.distrustedOf({ vars: { items: [items[2]?.id] } } as never, keyset({ items: others })).map(one => one.id),
+    [others[1]?.id],
+  )
+  const error = t.throws<RekeyError>(() => named(items[2]?.id ?? '', '00000000'))
+  t.is(error?.code, 'keysets.nothing-to-trust')
+  t.regex(error?.message ?? '', /is called 00000000$/)
 })
 
 test('how often an API server has read its pair is told by its metrics, or not at all', t => {

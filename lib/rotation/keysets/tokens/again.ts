@@ -9,11 +9,11 @@ import { gate, knownEverywhere, refusedEverywhere, seenOn } from './gates.ts'
 import { aboutTokens, keptKey, stateOf } from './keys.ts'
 import { withFormerKey } from './pem.ts'
 
-/** The keys to trust again: those that were named, else those that are kept and were distrusted. */
+/** The keys to trust again: those that were named; where none was, the last of those that are kept and were distrusted. */
 function again(ctx: OnCluster<BackupVariables & { readonly items: readonly string[] }>): Key[] {
   const all = forgottenOf(stateOf(ctx))
-  const named = stateOf(ctx).items.filter(({ id, kept }) => ctx.vars.items.includes(id) && kept)
-  const found = ctx.vars.items.length > 0 ? named : all.slice(0, 1)
+  const named = all.filter(({ id }) => ctx.vars.items.includes(id))
+  const found = named.length > 0 ? named : all.slice(0, 1)
   if (found.length > 0) return found
   throw new HostFailedError('masters keep no key of tokens that was distrusted', { code: 'keysets.nothing-to-trust' })
 }

@@ -11,14 +11,14 @@ import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { bundles } from '../bundles.ts'
 import type { WithVisitors } from '../credentials.ts'
 import * as gates from '../gates.ts'
-import { aboutAuthorities, describe, type Item, type KeysetState } from '../state.ts'
+import { aboutAuthorities, describe, everyKeyset, type Item, type Key, type KeysetState } from '../state.ts'
 import * as tokens from '../tokens/stages.ts'
 import { anchored } from './anchors.ts'
 import { takenBack } from './client-trust.ts'
 import { bundlesBy, restartsAfter } from './restarts.ts'
 
 export const trustVariables = {
-  /** The ids of CAs to trust again, where it is not the one that was distrusted last. */
+  /** The ids of CAs to trust again, of whichever keyset; of one that has none of them, the one that was distrusted last. */
   items: z
     .preprocess(
       value => (typeof value === 'string' ? value.split(',').map(id => id.trim()) : value),
@@ -32,15 +32,34 @@ type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
 /** What it takes. */
 export type TrustNeeds = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors & OnHost<TrustVariables>
 
-/** The CAs to trust again: those that were named, else the one that was distrusted last. */
+/** The CAs of a keyset to trust again: those that were named; where none of it was, the one that was distrusted last. */
 export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {
   const all = items.filter(({ state }) => state === 'distrusted')
-  const found = vars.items.length > 0 ? items.filter(({ id }) => vars.items.includes(id)) : all.slice(0, 1)
+  const named = all.filter(({ id }) => vars.items.includes(id))
+  const found = named.length > 0 ? named : all.slice(0, 1)
   if (found.length > 0) return found
   throw new HostFailedError(`${name} has no CA that was distrusted and is still known`, {
     code: 'keysets.nothing-to-trust',
     hint: vars.items.length > 0 ? `It has ${items.map(describe).join(', ') || 'none at all'}.` : undefined,
   })
+}
+
+/** Fails where an id that was named is of nothing that was distrusted, in whichever keyset of the run. */
+export const namedAreKnown: StepDefinition<TrustNeeds> = {
+  ...{ readOnly: true, runOnce: true, remember: true },
+  run: ctx => {
+    const all = everyKeyset(ctx)
+    const known = new Set(
+      all.flatMap(({ items }) => (items as Key[]).flatMap(({ id, state }) => (state === 'distrusted' ? [id] : []))),
+    )
+    const strange = ctx.vars.items.filter(id => !known.has(id))
+    if (strange.length === 0) return
+    const told = all.flatMap(({ name, items }) => (items as Key[]).map(one => `${name}: ${describe(one)}`))
+    throw new HostFailedError(`nothing that was distrusted and is still known is called ${strange.join(', ')}`, {
+      code: 'keysets.nothing-to-trust',
+      hint: `There is ${told.join('; ') || 'none at all'}.`,
+    })
+  },
 }
 
 const again = (ctx: TrustNeeds, state: KeysetState) => distrustedOf(ctx, state)
