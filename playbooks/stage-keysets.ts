@@ -46,7 +46,6 @@ export default playbook({
       step('Put the new CAs behind the old ones', stages.stage),
       step('Have the machine trust the new CAs, where it trusts the old ones', stages.stageAnchors),
       step('See that the servers of this host let in a client of the new CA', stages.stagedLetIn),
-      step('Give tokens files of their own, where they go by a CA’s', tokens.ownFiles),
       step('Write the files of token keys, with the new key behind the old one', tokens.staged.prepared),
       step('Put the files of token keys in place', tokens.staged.placed),
     ]),

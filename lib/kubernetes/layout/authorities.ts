@@ -148,8 +148,6 @@ export interface OfAuthority {
   readonly component: ComponentName
   readonly role: 'service-account-verify' | 'service-account-sign'
   readonly file: NamedFile
-  /** Whether the component verifies by no file after it. */
-  readonly isLast: boolean
 }
 
 /** The files of CAs by which the tokens of service accounts are signed and verified: none where these have keys of their own. */
@@ -157,13 +155,12 @@ export function tokenFilesOfAuthorities(layout: HostLayout): OfAuthority[] {
   const files = named(layout)
   const authorities = new Set(authorityFilesOf(layout).map(({ real }) => real))
   const keys = new Set(files.flatMap(({ role, key }) => (role === 'signing' && key ? [key.real] : [])))
-  const last = layout.components['kube-apiserver']?.files.findLast(({ role }) => role === 'service-account-verify')
   return files.flatMap(({ component, ...file }): OfAuthority[] => {
     const { role, real } = file
     const isSo =
       (role === 'service-account-verify' && authorities.has(real)) ||
       (role === 'service-account-sign' && (keys.has(real) || authorities.has(real)))
-    return isSo ? [{ component, role, file, isLast: real === last?.real }] : []
+    return isSo ? [{ component, role, file }] : []
   })
 }
 

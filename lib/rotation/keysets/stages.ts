@@ -81,7 +81,7 @@ export const stageAnchors = anchored<Needs>('have-machines-trust-the-new-cas', (
 ])
 /** What goes by these files without reading them again. */
 export const stageRestarts = restartsAfter<Drains>(
-  [bundlesBy('trust-the-new-cas'), tokens.staged.changes, tokens.ownFilesChange],
+  [bundlesBy('trust-the-new-cas'), tokens.staged.changes],
   async (ctx, session) => {
     await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged))
     await tokens.stagedSeen(ctx, session)

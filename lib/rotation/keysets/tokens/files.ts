@@ -14,7 +14,6 @@ import { changedAt } from '../../restart/due.ts'
 import { putBack } from '../bundles.ts'
 import type { ChangedBy } from '../trust/restarts.ts'
 import { aboutTokens, stateOf } from './keys.ts'
-import { isBorrowed } from './own-files.ts'
 
 /** What is to be put in place, and what the files held that it was made from: the SHA-256, in hex. */
 interface Prepared extends Swap {
@@ -73,11 +72,8 @@ export function rewritten<Needs extends OnHost<BackupVariables>>(
   wanted: WantedKeys<Needs>,
   what: (file: TokenFile) => string | undefined,
 ): Rewritten<Needs> {
-  // A CA's own file holds no other key: tokens got files of their own instead.
   const touched = (ctx: OnHost, host = ctx.host.name) =>
-    aboutTokens(ctx)
-      ? tokenFilesOf(ctx, host).filter(file => what(file) !== undefined && !isBorrowed(ctx, file.path, host))
-      : []
+    aboutTokens(ctx) ? tokenFilesOf(ctx, host).filter(file => what(file) !== undefined) : []
   return {
     prepared: {
       id: preparedStep,

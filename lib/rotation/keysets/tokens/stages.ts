@@ -78,8 +78,6 @@ function undoneIf(
 
 // Staging: the new key stands behind those that tokens are verified by.
 
-export { ownFiles, ownFilesChange } from './own-files.ts'
-
 /** Makes the key that is to follow; on the way back it goes, once no API server knows it. */
 export const make: StepDefinition<Needs> = {
   ...makePair,
