@@ -61,7 +61,7 @@ while IFS= read -r path; do
 done`
 
 /** What names files on a host, by their paths; nothing of those that nothing names. */
-async function whoNames({ $ }: HostSession, paths: readonly string[]): Promise<Map<string, string>> {
+export async function whoNames({ $ }: HostSession, paths: readonly string[]): Promise<Map<string, string>> {
   if (paths.length === 0) return new Map()
   const { stdout } = await $({
     quiet: true,

@@ -4,6 +4,7 @@ import { oldClientsIn, unaudited } from '../../kubernetes/keysets/old-clients.ts
 import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
 import type { TokenKeyFile } from '../../kubernetes/keysets/token-keys.ts'
 import { discover, isAnchor } from '../../kubernetes/layout/discover.ts'
+import { whoNames } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type ItemState, type Keyset, type KeysetFacts, type KeysetName, keysetsOf } from '../../pki/keyset.ts'
@@ -15,7 +16,7 @@ import type { OnCluster } from '../given/context.ts'
 import { type Looking, layoutOf, must } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { isAside } from '../renewal/leaves.ts'
+import { isAside, isDated } from '../renewal/leaves.ts'
 import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './chosen.ts'
 import { type KeptTokenKey, keptAuthorities, keptTokenKeys } from './kept.ts'
 
@@ -159,10 +160,11 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
+  const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [])
   const states = chosenAuthorities(ctx).map((authority): KeysetState => {
     const name = keysetOf(authority)
     const keyset = keysets.find(one => one.name === name)
-    const state = stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys })
+    const state = stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys, aside })
     const users = authority === 'kubernetes' && keyset ? usersIn({ hosts, api: ofApi }, keyset) : []
     return { authority, ...state, uses: [...state.uses, ...users], unread }
   })
@@ -208,12 +210,41 @@ export function usersIn(keys: ClusterKeys, keyset: Keyset): KeysetState['uses'] 
   )
 }
 
+/** Copies of the cluster's CA that nobody goes by, as far as their names and whoever names them tell: they are told, and left as they are. */
+export async function putAside(
+  ctx: Pick<Needs, 'vars' | 'hosts' | 'on' | 'log'>,
+  trusters: KeysetFacts['trusters'],
+): Promise<ReadonlySet<string>> {
+  if (!chosenAuthorities(ctx).includes('kubernetes')) return new Set()
+  const aside = new Set<string>()
+  for (const host of ctx.hosts(everyMachine)) {
+    const copies = trusters.filter(one => one.kind === 'copy' && one.host === host.name).map(one => pathOf(one))
+    const dated = copies.filter(path => isDated(path) && !isAside(path))
+    const named = dated.length > 0 ? await whoNames(await ctx.on(host), dated) : new Map<string, string>()
+    for (const path of copies.filter(one => isAside(one) || (dated.includes(one) && !named.has(one))))
+      aside.add(`${host.name}:${path}`)
+  }
+  for (const where of aside) ctx.log(`${where} was put aside by somebody, and goes on holding the CAs that it holds`)
+  return aside
+}
+
+const pathOf = ({ where, host = '' }: Pick<KeysetFacts['trusters'][number], 'where' | 'host'>) =>
+  where.slice(host.length + 1)
+
 /** What is registered of a keyset. */
 export function stateFrom(
   name: KeysetName,
   { trusters, uses }: KeysetFacts = { trusters: [], uses: [] },
   keyset: Keyset | undefined,
-  { issuers, kept }: { issuers: ReadonlyMap<string | undefined, string>; kept: ReadonlySet<string | undefined> },
+  {
+    issuers,
+    kept,
+    aside,
+  }: {
+    issuers: ReadonlyMap<string | undefined, string>
+    kept: ReadonlySet<string | undefined>
+    aside: ReadonlySet<string>
+  },
 ): Omit<KeysetState, 'authority' | 'unread'> {
   const items = (keyset?.items ?? []).flatMap(({ id, key, state, certificates: [certificate] }): Item[] => {
     const issuer = issuers.get(key)
@@ -223,10 +254,10 @@ export function stateFrom(
   const bundles: Record<string, Record<string, readonly string[]>> = {}
   for (const { host, where, kind, holds } of trusters) {
     if (host === undefined) continue
-    const path = where.slice(host.length + 1)
+    const path = pathOf({ where, host })
     // Kubeconfigs that no component names go with the CA by which servers are believed; those of people are theirs.
     const isOwn =
-      kind === 'component' || (kind === 'copy' && name === 'kubernetes-ca' && !isAside(path) && !isAnchor(path))
+      kind === 'component' || (kind === 'copy' && name === 'kubernetes-ca' && !aside.has(where) && !isAnchor(path))
     if (!isOwn) continue
     const files = bundles[host] ?? {}
     bundles[host] = {

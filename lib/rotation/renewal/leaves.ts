@@ -79,6 +79,10 @@ export async function presentedNow(ctx: OnHost): Promise<Record<string, string[]
 export const isAside = (path: string): boolean =>
   /^\/(root|home)\/|\/\.kube\/|(^|[/._-])(backups?|bak|old|orig)([/._-]|$)|~$/i.test(path)
 
+/** What is called by a date, or saved: somebody put it aside, unless something names it. */
+export const isDated = (path: string): boolean =>
+  /(^|[/._-])(saved?|(19|20)\d\d([-_.]?\d\d){0,5}|1[67]\d{8})([/._T-]|$)/i.test(path)
+
 const holds = (file: HeldFile, ca: string) => file.certificates.some(pem => publicKeyOf(pem) === publicKeyOf(ca))
 
 /**
