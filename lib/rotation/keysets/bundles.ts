@@ -96,7 +96,8 @@ async function placed(ctx: OnHost, changes: readonly Change[]): Promise<Placed> 
 const tell = (path: string, held: readonly string[], next: readonly string[]) =>
   `${path}: ${held.length} ${held.length === 1 ? 'CA' : 'CAs'}, then ${next.length}`
 
-const swapOf = (changes: readonly StagedFile[]): Swap => ({
+/** The swap that renames these into place. */
+export const swapOf = (changes: readonly Pick<StagedFile, 'path' | 'content'>[]): Swap => ({
   ...{ rename: changes.map(({ path }) => path), link: [], remove: [] },
   hashes: Object.fromEntries(changes.map(({ path, content }) => [path, sha256(content)])),
 })
@@ -141,7 +142,7 @@ async function left(ctx: OnHost, changes: readonly Change[]): Promise<(Change & 
         hint: 'Undo this run with rekey rollback, and begin anew once nobody else changes it.',
       })
     }
-    open.push({ ...change, ...(await asItLies(ctx, change.path)), content: contentOf(text, change) })
+    open.push({ ...change, ...(await asItLiesNow(ctx, change.path)), content: contentOf(text, change) })
   }
   return open
 }
@@ -174,7 +175,7 @@ async function rewritten(ctx: OnHost, change: Change, hash: string | undefined):
   if (isSame(now, held)) return [{ path }]
   if (!isSame(now, next)) return []
   const content = contentOf(text, { path, held: next, next: held })
-  return [{ path, file: { ...(await asItLies(ctx, path)), content } }]
+  return [{ path, file: { ...(await asItLiesNow(ctx, path)), content } }]
 }
 
 async function putCasBack(ctx: OnHost, renewed: readonly Renewed[]): Promise<void> {
@@ -208,7 +209,7 @@ function contentOf(text: string, { held, next }: Change): StagedFile['content'] 
   return secret(content, { parts: privateKeysWithin(content) })
 }
 
-async function asItLies({ $ }: OnHost, path: string): Promise<Omit<StagedFile, 'content'>> {
+async function asItLiesNow({ $ }: OnHost, path: string): Promise<Omit<StagedFile, 'content'>> {
   const { stdout } = await $({ quiet: true })`stat -Lc '%a %u:%g' -- ${path}`
   const [bits = '', owner = ''] = stdout.trim().split(' ')
   return { path, mode: Number.parseInt(bits, 8), ...(owner !== '0:0' && { owner }) }

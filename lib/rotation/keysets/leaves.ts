@@ -149,7 +149,7 @@ const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'
  * often it has read it: it is made to by a change of the files' mode to what it is.
  */
 export async function proxyPairReread(ctx: OnCluster): Promise<void> {
-  const paths = pairsOf(ctx, 'front-proxy-client').flatMap(({ certificate, key }) => [certificate, key])
+  const paths = plannedPairs(ctx, 'front-proxy-client').flatMap(({ certificate, key }) => [certificate, key])
   if (paths.length === 0) return
   const api = await ctx.cluster.apiOf(ctx.host)
   const count = async () => readCount(await api.getText('/metrics'))
@@ -178,7 +178,7 @@ export async function proxyPairReread(ctx: OnCluster): Promise<void> {
 /** The same as a step. */
 export const pairReread: StepDefinition<OnCluster> = {
   readOnly: true,
-  when: ctx => !ctx.check && pairsOf(ctx, 'front-proxy-client').length > 0,
+  when: ctx => !ctx.check && plannedPairs(ctx, 'front-proxy-client').length > 0,
   run: proxyPairReread,
 }
 
@@ -191,7 +191,7 @@ export function readCount(metrics: string): number | undefined {
 }
 
 /** The pairs of a planned certificate on a host, where they lie. */
-function pairsOf(ctx: OnHost, id: string): { certificate: string; key: string }[] {
+function plannedPairs(ctx: OnHost, id: string): { certificate: string; key: string }[] {
   const { files } = readingOf(ctx)
   const real = (path: string) => files?.[path]?.real ?? path
   return planOf(ctx)

@@ -91,6 +91,11 @@ export function statesOf(ctx: Looking): KeysetState[] {
   return everyKeyset(ctx).filter(state => 'authority' in state)
 }
 
+/** That of the CA by which the cluster's servers are believed, and that signs on request; undefined where the run is not about it. */
+export function clusterKeysetOf(ctx: Looking): KeysetState | undefined {
+  return statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
+}
+
 /** That of the key that signs tokens; undefined where the run is not about it. */
 export function tokenKeysOf(ctx: Looking): TokenKeys | undefined {
   return everyKeyset(ctx).find(state => 'files' in state)

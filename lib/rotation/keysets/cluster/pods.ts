@@ -11,7 +11,7 @@ import { nothing, type OnCluster, type OnHost } from '../../given/context.ts'
 import { conditionsOf } from '../../given/found.ts'
 import { coreDns } from '../../workloads.ts'
 import { comingIn, madeItem } from '../issuers.ts'
-import { statesOf } from '../state.ts'
+import { clusterKeysetOf } from '../state.ts'
 import { reachedPodsAt } from './new-keys.ts'
 import { some } from './published.ts'
 import { restartEach } from './rollouts.ts'
@@ -26,7 +26,7 @@ type Needs = OnCluster<Variables & BackupVariables & Mounts>
 
 /** The pods that hold the CAs of before alone. What was published since the new one reached them holds that, too, in whichever order. */
 async function behind(ctx: OnCluster<BackupVariables>): Promise<BehindPod[]> {
-  const state = statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
+  const state = clusterKeysetOf(ctx)
   const next = state && comingIn(state)
   const since = next ? await reachedPodsAt(ctx, state, next) : undefined
   return podsBehind(await ctx.cluster.api(), since, ctx.signal)
@@ -34,11 +34,11 @@ async function behind(ctx: OnCluster<BackupVariables>): Promise<BehindPod[]> {
 
 /** When everything that is published had reached every pod, as this run has noted it. */
 async function publishedAt(ctx: Needs): Promise<Date | undefined> {
-  const state = statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
+  const state = clusterKeysetOf(ctx)
   return state && reachedPodsAt(ctx, state, madeItem(ctx, state.authority))
 }
 
-const isBelieved = (ctx: OnHost) => statesOf(ctx).some(({ authority }) => authority === 'kubernetes')
+const isBelieved = (ctx: OnHost) => clusterKeysetOf(ctx) !== undefined
 
 /** Restarts the workloads whose pods were started before what is published had reached them, the cluster's own first. */
 export const restartBehind: StepDefinition<Needs> = {

@@ -21,7 +21,7 @@ import type { Variables as CopiesVariables } from '../../copies.ts'
 import { type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { isAbsent, layoutOf, readingOf } from '../../given/found.ts'
 import { machines, masters } from '../../given/hosts.ts'
-import { type KeysetState, statesOf } from '../state.ts'
+import { clusterKeysetOf, type KeysetState } from '../state.ts'
 
 /** What copies hold before a stage and after it, PEM. */
 interface CopyChange {
@@ -33,11 +33,7 @@ type Needs = OnCluster<CopiesVariables>
 
 const [noteStep, replaceStep] = ['note-copies', 'update-copies']
 
-/** The keyset whose CA clients believe servers by, where the run is about it. */
-const believed = (ctx: OnHost): KeysetState | undefined =>
-  statesOf(ctx).find(({ authority }) => authority === 'kubernetes')
-
-const isBelieved = { when: (ctx: OnHost) => believed(ctx) !== undefined }
+const isBelieved = { when: (ctx: OnHost) => clusterKeysetOf(ctx) !== undefined }
 
 const optionsOf = ({ vars, signal }: Needs) => ({ also: [clusterInfo, ...vars.ca_copies], signal })
 
@@ -50,7 +46,7 @@ export const noteBelieved: StepDefinition<Needs> = {
   runOnce: true,
   ...isBelieved,
   plan: () => [],
-  run: async ctx => authorityCopies(await ctx.cluster.api(), allOf(believed(ctx)), optionsOf(ctx)),
+  run: async ctx => authorityCopies(await ctx.cluster.api(), allOf(clusterKeysetOf(ctx)), optionsOf(ctx)),
   rollback: waitForPublished,
 }
 
@@ -62,7 +58,7 @@ export function copies<More extends Needs>(
   change: (ctx: More, state: KeysetState) => CopyChange,
 ): StepDefinition<More> {
   const changeOf = (ctx: More) => {
-    const state = believed(ctx)
+    const state = clusterKeysetOf(ctx)
     const { held, next } = state ? change(ctx, state) : { held: [], next: [] }
     return { old: joinBundle(...held), next: joinBundle(...next) }
   }
@@ -71,7 +67,7 @@ export function copies<More extends Needs>(
     runOnce: true,
     ...isBelieved,
     plan: async ctx => {
-      const found = await authorityCopies(await ctx.cluster.api(), allOf(believed(ctx)), optionsOf(ctx))
+      const found = await authorityCopies(await ctx.cluster.api(), allOf(clusterKeysetOf(ctx)), optionsOf(ctx))
       return found.map(({ where }) => `write the CAs that are trusted then into ${where}`)
     },
     run: async (ctx): Promise<AuthorityCopy[]> => {

@@ -17,7 +17,7 @@ import { conditionsOf } from '../../given/found.ts'
 const atOnce = 5
 
 /** How long one may take to be well before it is restarted, and to have another new pod since. */
-const patience = { before: seconds(60), since: seconds(300) }
+const patience = { before: seconds(180), since: seconds(300) }
 
 /**
  * Restarts workloads and waits until they have gone round: those of the cluster itself one after the other, then the others, some at a time.

@@ -4,7 +4,7 @@ import { secret } from '../../../connection/shell.ts'
 import { HostFailedError } from '../../../errors.ts'
 import { asItLies } from '../../../kubernetes/trust/certificate-files.ts'
 import { signedOnRequest } from '../../../kubernetes/trust/signed-request.ts'
-import { type StagedFile, type Swap, stageFiles, swapFiles, unstageFiles } from '../../../operations/staging.ts'
+import { type StagedFile, stageFiles, swapFiles, unstageFiles } from '../../../operations/staging.ts'
 import { waitFor } from '../../../operations/wait.ts'
 import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import { verifyChain } from '../../../pki/certificates/certificate.ts'
@@ -13,8 +13,7 @@ import type { Variables as BackupVariables } from '../../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { layoutOf, readingOf } from '../../given/found.ts'
 import { isMaster, masters } from '../../given/hosts.ts'
-import { sha256 } from '../../issue.ts'
-import { putBack } from '../bundles.ts'
+import { putBack, swapOf } from '../bundles.ts'
 import { nextOf } from '../issuers.ts'
 import { keptFolder } from '../kept.ts'
 import { fits, keyIn } from '../key-files.ts'
@@ -129,11 +128,6 @@ function refuseTrusted(ctx: OnHost, host = ctx.host.name): void {
     },
   )
 }
-
-const swapOf = (files: readonly StagedFile[]): Swap => ({
-  ...{ rename: files.map(({ path }) => path), link: [], remove: [] },
-  hashes: Object.fromEntries(files.map(({ path, content }) => [path, sha256(content)])),
-})
 
 /** Has the controller-manager of a host sign with the CA that is promoted: it reads its pair again. */
 export const signWithNext: StepDefinition<OnCluster<BackupVariables>> = {

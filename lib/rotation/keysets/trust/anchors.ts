@@ -11,8 +11,7 @@ import { type StepDefinition, unchanged } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnHost } from '../../given/context.ts'
 import { readingOf } from '../../given/found.ts'
-import { sha256 } from '../../issue.ts'
-import { putBack } from '../bundles.ts'
+import { putBack, swapOf } from '../bundles.ts'
 import { type Item, type KeysetState, statesOf } from '../state.ts'
 
 /** A file in the folder of CAs that a machine trusts. */
@@ -101,7 +100,7 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
         ({ path, pem }): StagedFile => ({ ...asItLies(readingOf(ctx), path, 0o644), path, content: pem }),
       )
       await stageFiles(ctx, ctx.run, files)
-      const swap = swapOf(written, gone)
+      const swap = swapWith(written, gone)
       await swapFiles(ctx, ctx.run, swap)
       await follow(ctx, keys)
       return swap
@@ -109,7 +108,7 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
     rollback: async ctx => {
       const { written, gone } = changesOf(ctx, wanted)
       if (written.length + gone.length === 0) return
-      const swap = swapOf(written, gone)
+      const swap = swapWith(written, gone)
       // What is staged in that folder would be trusted by its ending, hidden or not.
       await unstageFiles(ctx, ctx.run, swap)
       await putBack(ctx, swap)
@@ -121,9 +120,9 @@ export function anchored<Needs extends OnHost<BackupVariables>>(
   }
 }
 
-const swapOf = (written: readonly Anchor[], gone: readonly string[]): Swap => ({
-  ...{ rename: written.map(({ path }) => path), link: [], remove: gone },
-  hashes: Object.fromEntries(written.map(({ path, pem }) => [path, sha256(pem)])),
+const swapWith = (written: readonly Anchor[], gone: readonly string[]): Swap => ({
+  ...swapOf(written.map(({ path, pem }) => ({ path, content: pem }))),
+  remove: gone,
 })
 
 /** Has the machine take what lies in its folder, and sees that it trusts these of the keysets, and no others. */

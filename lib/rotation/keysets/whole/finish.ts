@@ -122,7 +122,7 @@ export function finished(ctx: RunContext<BackupVariables>): (readonly [string, s
     ],
     [
       'left',
-      `archives of earlier runs hold keys as they lay there then: ${ctx.vars.backup_directory}/*/host.tgz, and backups/ in folders of runs`,
+      `archives of earlier runs hold keys as they lay there then: ${ctx.vars.backup_directory}/*/host.tgz, and backups/ in folders of runs; secrets/ there may have the key that signs now`,
     ],
   ]
 }
