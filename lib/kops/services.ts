@@ -28,7 +28,7 @@ export async function openServices(run: RunContext<Variables>): Promise<KopsServ
   let lock: KopsLock | undefined
   if (isLocked) {
     const take = run.takeLock ?? false
-    lock = await lockCluster(store, { cluster, run: run.run, take, notice: text => run.log(text) })
+    lock = await lockCluster(store, { cluster, run: run.run, take, notice: text => run.log(text), signal: run.signal })
     await leave('started')
   }
   let outcome = 'ended'

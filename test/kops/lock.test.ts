@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { fileStore } from '../../lib/kops/store/file-store.ts'
 import { lockCluster } from '../../lib/kops/store/lock.ts'
+import type { StateStore } from '../../lib/kops/store/store.ts'
 import { thisProcess } from '../../lib/process-identity.ts'
 import { eventually } from '../_eventually.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -44,10 +45,20 @@ test('from a dead run it is taken where that is said, or by whoever goes on with
   await (await lockCluster(store, { ...asked, run: 'a' })).release()
   // Of another machine nobody knows, but by its silence.
   const elsewhere = { ...dead, process: { ...dead.process, scope: 'other' } }
-  writeFileSync(join(folder, 'rekey/c/lock.json'), JSON.stringify(elsewhere))
-  await t.throwsAsync(lockCluster(store, { ...asked, run: 'b', take: true }), { message: /last heard of/ })
-  writeFileSync(join(folder, 'rekey/c/lock.json'), JSON.stringify({ ...elsewhere, beat: '2026-01-01T00:00:00Z' }))
-  await (await lockCluster(store, { ...asked, run: 'b', take: true })).release()
+  let beats = 0
+  // Its clock is hours behind; what tells is that it writes.
+  const beat = () =>
+    writeFileSync(
+      join(folder, 'rekey/c/lock.json'),
+      JSON.stringify({ ...elsewhere, beat: `2026-01-01T00:00:00.00${beats++}Z` }),
+    )
+  beat()
+  await t.throwsAsync(lockCluster(store, { ...asked, run: 'b' }), { message: /last heard of/ })
+  for (const run of ['a', 'b']) {
+    const watching = lockCluster(store, { ...asked, run, take: run === 'b', silence: 60_000, notice: beat })
+    await t.throwsAsync(watching, { message: /last heard of at 2026-01-01.* by its own clock$/ })
+  }
+  await (await lockCluster(store, { ...asked, run: 'b', take: true, silence: 50 })).release()
 })
 
 test('a second run is refused while one works, and a store that takes no lock must be accepted', async t => {
@@ -95,4 +106,30 @@ test('a lock that somebody takes is lost: it is known by the next heartbeat, and
   t.regex(lock.lost?.message ?? '', /^the lock of c was taken by somebody else$/)
   await lock.release()
   t.is(readFileSync(file, 'utf8'), JSON.stringify({ run: 'b' }))
+})
+
+test('a write that arrived, and whose answer was lost, is known as our own', async t => {
+  const folder = temporaryFolder('kops-lock')
+  const real = fileStore(folder)
+  let replaced = 0
+  const store: StateStore = {
+    ...real,
+    create: async (path, text) => {
+      await real.create(path, text)
+      return undefined
+    },
+    replace: async (path, text, tag) => {
+      await real.replace(path, text, tag)
+      replaced++
+      throw new Error('no answer')
+    },
+  }
+  const lock = await lockCluster(store, { ...asked, run: 'a', every: 10 })
+  await eventually(() => replaced >= 1, 'a heartbeat')
+  const first = replaced
+  await eventually(() => replaced >= first + 2, 'more heartbeats')
+  t.is(lock.lost, undefined)
+  await lock.release()
+  t.is(await real.get('rekey/c/lock.json'), undefined)
+  await t.notThrowsAsync((await lockCluster(real, { ...asked, run: 'b' })).release())
 })
