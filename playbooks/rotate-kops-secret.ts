@@ -2,6 +2,7 @@
 // Gives a kOps cluster another encryptionconfig, other IPsec keys of Cilium, or other credentials of Docker, and sees that every instance that is to
 // have them was replaced: kOps sees no change in two of the three. docs/runbooks/rotate-kops.md is the page to go by.
 import { play, playbook, step } from 'rekey'
+import * as encryption from 'rekey/encryption'
 import * as kops from 'rekey/kops'
 import { z } from 'zod'
 
@@ -17,16 +18,21 @@ export default playbook({
     play<kops.SecretContext>('Where it stands', { hosts, tags: ['look'] }, [
       step('See which kops it is', kops.ownVersion),
       step('See that the cluster uses it', kops.lookAtSpecification),
+      step('See that API servers can read what they find', kops.lookAtFile(encryption.misfitOf)),
       step('See that nothing is pending', kops.nothingPending),
       step('Export an admin credential', kops.exportBefore),
       step('See that the cluster is well', kops.valid),
       step('Keep the secret of before', kops.keepBefore),
     ]),
-    play<kops.SecretContext>('The new secret', { hosts, tags: ['secret'], rollback: kops.secretBack }, [
-      step('Give it to kOps', kops.give),
-      step('Update the cluster', kops.updateSecret),
-      step('Replace the instances', kops.rollSecret),
-    ]),
+    play<kops.SecretContext>(
+      'The new secret',
+      { hosts, tags: ['secret'], rollback: kops.secretBack(encryption.misfitOf) },
+      [
+        step('Give it to kOps', kops.give),
+        step('Update the cluster', kops.updateSecret),
+        step('Replace the instances', kops.rollSecret),
+      ],
+    ),
     play<kops.SecretContext>('Is it well?', { hosts, tags: ['verify'] }, [
       step('See that the cluster is well again', { ...kops.valid, id: 'see-that-it-is-well-again', remember: false }),
     ]),

@@ -6,6 +6,7 @@ export { type Context, type Variables, variables } from './key-rotation/given.ts
 export * as prepare from './key-rotation/prepare.ts'
 export * as stages from './key-rotation/stages.ts'
 export { wayBack } from './key-rotation/way-back.ts'
+export { type Misfit, misfitOf } from './replacement.ts'
 
 /** What was rotated, and how long it took. */
 export function report(run: RunContext<Variables>): ReportSection[] {

@@ -5,8 +5,10 @@ export { noteKeysets } from './plan.ts'
 export { mayRotate, nameScalers, nothingPending, ownVersion } from './preflight.ts'
 export { report } from './report.ts'
 export {
+  type Compare,
   give,
   keepBefore,
+  lookAtFile,
   lookAtSpecification,
   rollSecret,
   type SecretContext,

@@ -3,6 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import {
   type ReportSection,
@@ -23,6 +24,8 @@ export const secretVariables = {
   secret: z.enum(['encryptionconfig', 'ciliumpassword', 'dockerconfig']),
   /** The file with the new one, on this machine. */
   file: z.string().min(1),
+  /** Takes an encryptionconfig that drops a key or can't be held against the one of before: once every value was counted, as the operator says. */
+  as_it_is: z.boolean().default(false),
 }
 
 type Variables = z.output<z.ZodObject<typeof secretVariables>>
@@ -61,6 +64,43 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
   },
 }
 
+/** Holds one encryptionconfig against another: what would be unreadable while both are in use, and what is not read any more. */
+export type Compare = (
+  before: string,
+  next: string,
+) => { readonly unreadable: readonly string[]; readonly dropped: readonly string[] }
+
+/** Sees, before anything is changed, that API servers can read what they find while one after the other is replaced. */
+export const lookAtFile = (compare: Compare): StepDefinition<SecretContext> => ({
+  id: 'see-that-the-file-fits',
+  ...{ readOnly: true, remember: true },
+  when: ({ vars }) => vars.secret === 'encryptionconfig',
+  run: async ctx => {
+    const next = (await readNew(ctx.vars.file)).toString('utf8')
+    const before = await readStored(ctx)
+    // Held against itself it is read at least: what is no configuration would end API servers.
+    const { unreadable, dropped } = compare(before?.toString('utf8') ?? next, next)
+    const against = [
+      ...(before
+        ? []
+        : ['the one of before can’t be read from the state store: nothing can be compared, and there is no way back']),
+      ...unreadable,
+      ...dropped,
+    ]
+    if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
+    else if (against.length > 0) throw unfit(ctx, against)
+  },
+})
+
+const unfit = ({ vars: { cluster } }: SecretContext, against: readonly string[]) =>
+  new HostFailedError(
+    `this encryptionconfig can’t follow the one of ${cluster} as it is:\n${against.map(one => `  ${one}`).join('\n')}`,
+    {
+      code: 'kops.secret-unfit',
+      hint: 'A key is replaced by three runs: one with the new key as a further reader, one with it first, and, once every value was written anew and counted, one without the old: that last one with -e as_it_is=true.',
+    },
+  )
+
 async function readNew(file: string): Promise<Buffer> {
   try {
     return await readFile(file)
@@ -77,15 +117,21 @@ const keptFile = ({ folder }: Pick<RunContext, 'folder'>) => join(folder, 'secre
 /** Keeps the secret of before in the run's folder, where the state store is one that rekey reads: kops itself shows none. */
 export const keepBefore: StepDefinition<SecretContext> = {
   id: 'keep-the-secret-of-before',
-  ...{ readOnly: true, remember: true },
+  plan: () => 'keep the secret of before in the run’s folder',
+  rollback: () => {},
   run: async ctx => {
-    const { cluster, secret } = ctx.vars
-    const stored = await ctx.kops.store?.get(`${cluster}/secrets/${secret}`)
-    const data = stored && dataOf(stored.text)
+    const { secret } = ctx.vars
+    const data = await readStored(ctx)
     if (data) await writeFile(keptFile(ctx), data, { mode: 0o600 })
     else ctx.log(`the ${secret} of before can't be read from the state store: there is no way back from the new one`)
     return data !== undefined
   },
+}
+
+/** The secret as the state store has it now, where rekey reads that. */
+async function readStored(ctx: SecretContext): Promise<Buffer | undefined> {
+  const stored = await ctx.kops.store?.get(`${ctx.vars.cluster}/secrets/${ctx.vars.secret}`)
+  return stored && dataOf(stored.text)
 }
 
 /** What kOps keeps of a secret: its bytes, as base64 in JSON. */
@@ -112,11 +158,18 @@ export const give: StepDefinition<SecretContext> = {
   },
 }
 
-const create = (ctx: SecretContext, input: Buffer) =>
-  kops(ctx, ['create', 'secret', ctx.vars.secret, '-f', '-', '--force'], {
+/** What of a secret is one by itself: keys and tokens are long words. */
+const longWords = /[A-Za-z0-9+/=_-]{16,}/g
+
+const create = (ctx: SecretContext, input: Buffer) => {
+  // Those of an encryptionconfig are known as secrets since it was read.
+  if (ctx.vars.secret !== 'encryptionconfig')
+    for (const [word] of input.toString('utf8').matchAll(longWords)) secret(word)
+  return kops(ctx, ['create', 'secret', ctx.vars.secret, '-f', '-', '--force'], {
     what: 'kops to take the secret',
     input,
   }).then(() => {})
+}
 
 /** Applies it. API servers must be behind then, where it is theirs; of the other two kOps sees nothing. */
 export const updateSecret: StepDefinition<SecretContext> = {
@@ -145,10 +198,14 @@ export const rollSecret: StepDefinition<SecretContext> = {
 }
 
 /** What undoes it: the secret of before, brought to the instances in the same way. */
-export const secretBack: Step<SecretContext>[] = [
+export const secretBack = (compare: Compare): Step<SecretContext>[] => [
   step('Give kOps the secret of before', {
     run: async ctx => {
-      if (ctx.registered<boolean>('keep-the-secret-of-before')) return create(ctx, await readFile(keptFile(ctx)))
+      if (ctx.registered<boolean>('keep-the-secret-of-before')) {
+        const kept = await readFile(keptFile(ctx))
+        await requireReadable(ctx, compare, kept)
+        return create(ctx, kept)
+      }
       throw new HostFailedError(`the ${ctx.vars.secret} of before was not kept`, {
         code: 'kops.secret-not-kept',
         hint: `Give it to kops by hand, as the file of a new run: rekey run rotate-kops-secret -e secret=${ctx.vars.secret} -e file=FILE`,
@@ -166,6 +223,13 @@ export const secretBack: Step<SecretContext>[] = [
       ),
   }),
 ]
+
+/** Values that were written since must be read by the one that comes back. */
+async function requireReadable(ctx: SecretContext, compare: Compare, kept: Buffer): Promise<void> {
+  const now = ctx.vars.secret === 'encryptionconfig' ? await readStored(ctx) : undefined
+  const { unreadable } = now ? compare(now.toString('utf8'), kept.toString('utf8')) : { unreadable: [] }
+  if (unreadable.length > 0) throw unfit(ctx, unreadable)
+}
 
 /** What is left to do: what lies in etcd is not written anew by anybody. */
 export function secretReport(

@@ -1,18 +1,39 @@
 // Secrets of a kOps cluster: the three that its page has, and what kOps does silently wrong with each.
+import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { misfitOf } from '../../lib/encryption/replacement.ts'
 import { cluster, openCluster, settled } from './_cluster.ts'
+
+const key = (name: string) => ({ name, secret: createHash('sha256').update(name).digest('base64') })
+/** An EncryptionConfiguration with these keys, the first of which writes. */
+const configuration = (...names: string[]) =>
+  JSON.stringify({
+    ...{ kind: 'EncryptionConfiguration', apiVersion: 'apiserver.config.k8s.io/v1' },
+    resources: [{ resources: ['secrets'], providers: [{ secretbox: { keys: names.map(key) } }] }],
+  })
 
 test('an encryptionconfig replaces the control plane, goes over stdin alone, and goes back to the one of before', async t => {
   const bench = await openCluster(t)
-  const word = 'resources of the new key'
   const file = join(bench.folder, 'new.yaml')
-  writeFileSync(file, word)
+  const stored = join(bench.folder, cluster, 'secrets', 'encryptionconfig')
+  const give = (text: string, ...more: string[]) => {
+    writeFileSync(file, text)
+    return bench.run('rotate-kops-secret', '-e', 'secret=encryptionconfig', '-e', `file=${file}`, ...more)
+  }
+  const unknown = await give(configuration('one', 'two'))
+  t.is(unknown.code, 2)
+  t.regex(unknown.out, /the one of before can’t be read/)
   mkdirSync(join(bench.folder, cluster, 'secrets'))
-  const before = JSON.stringify({ Data: Buffer.from('of before').toString('base64') })
-  writeFileSync(join(bench.folder, cluster, 'secrets', 'encryptionconfig'), before)
-  const { code, out } = await bench.run('rotate-kops-secret', '-e', 'secret=encryptionconfig', '-e', `file=${file}`)
+  writeFileSync(stored, JSON.stringify({ Data: Buffer.from(configuration('one')).toString('base64') }))
+  t.regex((await give('kind: [garbage')).out, /new encryptionconfig/)
+  t.regex((await give(configuration('two', 'one'))).out, /secretbox two, under which it would be written, is not read/)
+  t.deepEqual(
+    bench.calls().filter(call => /^create|--yes/.test(call)),
+    [],
+  )
+  const { code, out } = await give(configuration('one', 'two'))
   t.is(code, 0, out)
   t.true(bench.calls().includes('create secret encryptionconfig --f=- --force'))
   t.regex(out, /under the key of before still/)
@@ -20,12 +41,34 @@ test('an encryptionconfig replaces the control plane, goes over stdin alone, and
   t.deepEqual(ids.slice(1), ['i-a', 'i-b'])
   settled(t, bench)
   const events = readFileSync(join(bench.kubeconfig('before'), '..', '..', 'events.jsonl'), 'utf8')
-  t.notRegex(events, new RegExp(word))
+  t.false(events.includes(key('two').secret))
   const now = bench.state().secrets['encryptionconfig']
+  // Somebody had it written with by now.
+  const there = readFileSync(stored, 'utf8')
+  writeFileSync(stored, JSON.stringify({ Data: Buffer.from(configuration('two', 'one')).toString('base64') }))
+  const refused = await bench.rekey('rollback', 'last')
+  t.is(refused.code, 2)
+  t.regex(refused.out, /secretbox two, under which it was written until now, is not read by the other/)
+  writeFileSync(stored, there)
   const undone = await bench.rekey('rollback', 'last')
   t.is(undone.code, 0, undone.out)
   t.not(bench.state().secrets['encryptionconfig'], now)
   settled(t, bench)
+})
+
+test('two encryptionconfigs are held against each other by resource, and keys by their bytes', t => {
+  const fits = (before: string, next: string) => {
+    const { unreadable, dropped } = misfitOf(before, next)
+    return [unreadable.length, dropped.length]
+  }
+  t.deepEqual(fits(configuration('one'), configuration('one', 'two')), [0, 0])
+  t.deepEqual(fits(configuration('one', 'two'), configuration('two', 'one')), [0, 0])
+  t.deepEqual(fits(configuration('two', 'one'), configuration('two')), [0, 1])
+  t.deepEqual(fits(configuration('one'), configuration('two')), [2, 0])
+  const another = configuration('one').replace(key('one').secret, key('two').secret)
+  t.deepEqual(fits(configuration('one'), another), [2, 0])
+  // What was not encrypted can't be read by one that has no identity.
+  t.deepEqual(fits(configuration('one'), configuration('one').replace('"secrets"', '"secrets","configmaps"')), [2, 0])
 })
 
 test('where kOps sees no change all instances are replaced by force; where the cluster does not use the secret, nothing is done', async t => {

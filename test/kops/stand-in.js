@@ -2,7 +2,7 @@
 // A stand-in for kops: keeps keysets and instances in a file below its state store, and answers as a real one was recorded to (answers.json), with
 // what it does silently wrong. Plain JavaScript: it is started hundreds of times.
 import { createHash, X509Certificate } from 'node:crypto'
-import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 const { answers, kops } = JSON.parse(readFileSync(join(import.meta.dirname, 'answers.json'), 'utf8'))
@@ -278,6 +278,8 @@ const verbs = {
     if (state.secrets[kind] && !flags.has('force')) return say('secret-exists', { keyset: kind })
     const text = readFileSync(flags.get('f') === '-' ? 0 : String(flags.get('f')))
     state.secrets[kind] = createHash('sha256').update(text).digest('hex')
+    mkdirSync(join(folder, cluster, 'secrets'), { recursive: true })
+    writeFileSync(join(folder, cluster, 'secrets', kind), JSON.stringify({ Data: text.toString('base64') }))
   },
 }
 
