@@ -35,11 +35,11 @@ export async function validate(ctx: Context): Promise<void> {
   })
 }
 
-/** The cluster must be well before anything is changed. */
+/** The cluster must be well before anything is changed. A check has no admin credential to ask with. */
 export const valid: StepDefinition<Context> = {
   id: 'see-that-the-cluster-is-well',
   ...{ readOnly: true, remember: true },
-  when: ({ vars }) => !vars.cloudonly,
+  when: ({ vars, check }) => !vars.cloudonly && !check,
   run: validate,
 }
 
@@ -134,7 +134,9 @@ async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
 /** Exports the admin credential and the trust of before: what kops is called with, and what is handed out again on the way back. */
 export const exportBefore: StepDefinition<Context> = {
   id: 'export-the-kubeconfig-of-before',
-  ...{ readOnly: true, remember: true },
+  plan: ctx =>
+    `kops export kubecfg --admin=${Math.round(ctx.vars.admin / 1_000)}s, to ${kubeconfigFile(ctx, 'before')}`,
+  rollback: () => {},
   run: async ctx => {
     requireLongAdmin(ctx)
     await exportKubeconfig(ctx, 'before', true)
