@@ -18,6 +18,8 @@ export default playbook({
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       ...keysets.etcdIsWhole,
       step('See that no other rotation of these keysets rests', stages.mayStage),
+      step('See that Vault has no CA that is of another cluster', keysets.noneForeign),
+      step('See that masters keep the key of a CA that was staged before', cluster.keyIsKept),
       step('See that API servers go by files of keys for tokens', tokens.verifiable),
       step('See whether the API may be away, where it must be', stages.stageRestarts.mayBeAway),
     ]),

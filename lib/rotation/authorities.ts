@@ -52,10 +52,10 @@ type With<Vars> = Pick<RunContext<Vars>, 'vars' | 'run' | 'registered'>
 
 /** The CAs that the cluster has, each in its mount. Throws `HostFailedError` where nothing is planned yet. */
 export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
-  const { oldAuthorities, sharing } = planOf(ctx)
+  const { oldAuthorities, sharing, signs = true } = planOf(ctx)
   return authorityPlans(ctx.vars.pki_authorities, {
     mount: ctx.vars.pki_mount,
-    controllerManagerSigns: ctx.vars.controller_manager_signs,
+    controllerManagerSigns: ctx.vars.controller_manager_signs && signs,
     roles: authorityNames.filter(name => oldAuthorities[name]),
     sharing,
     // A run's id begins with when it began.

@@ -147,7 +147,7 @@ test('rotate-keysets stages nothing where a rotation rests after its promotion',
         ? [
             {
               authority: 'front-proxy',
-              items: states.map(state => ({ state, issuer: 'i' })),
+              items: states.map(state => ({ state, issuer: 'i', kept: true })),
               bundles: { m1: { '/pki/ca.crt': [] } },
             },
           ]

@@ -56,6 +56,22 @@ test('what a master keeps of a distrusted CA is destroyed, and what it keeps of 
   t.true(await finish.destroyKept.check?.(ctx))
 })
 
+test('the copy of the key that signs is destroyed with them, but while a rotation rests', async t => {
+  const { primary, old, state, backups, context } = await distrusted()
+  const folders = [primary, old].map(({ id }) => join(backups, 'keysets', 'front-proxy-ca', id))
+  for (const folder of folders) {
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, 'ca.key'), 'a key')
+  }
+  const kept = { ...primary, kept: true as const }
+  const asking = (items: Item[]) =>
+    context({ registered: (step: string) => (step === lookStep ? [{ ...state, items }] : undefined) })
+  await finish.destroyKept.run(await asking([kept, await item('trusted', true), old]))
+  t.deepEqual(folders.map(existsSync), [true, false])
+  await finish.destroyKept.run(await asking([kept, old]))
+  t.deepEqual(folders.map(existsSync), [false, false])
+})
+
 test('its issuer and key leave Vault; the one that issues, and the one of another cluster, stay', async t => {
   const { primary, old, foreign, context } = await distrusted()
   const issuers = new Map(

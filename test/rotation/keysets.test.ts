@@ -1,13 +1,15 @@
 // What the stages of a graceful rotation make of files, and what keeps them from beginning. Hosts are folders of this machine.
-import { linkSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { backUpFiles } from '../../lib/operations/backup.ts'
 import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../lib/pki/certificates/certificate.ts'
+import { planStep } from '../../lib/rotation/given/found.ts'
 import { bundles } from '../../lib/rotation/keysets/bundles.ts'
-import { again, stages } from '../../lib/rotation/keysets/index.ts'
+import { again, keepOld, noneForeign, stages } from '../../lib/rotation/keysets/index.ts'
+import { stagedIn } from '../../lib/rotation/keysets/issuers.ts'
 import { readCount } from '../../lib/rotation/keysets/leaves.ts'
 import { type Item, type KeysetState, lookStep } from '../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -276,23 +278,24 @@ test('there must be an old one to distrust', t => {
 })
 
 test('trusted again is what was distrusted last, or what is named', t => {
-  const items = [item(next, 'primary', 'i-2'), item(old, 'distrusted'), item(foreign, 'distrusted')]
+  const another = item(foreign, 'distrusted', 'of another cluster')
+  const items = [item(next, 'primary', 'i-2'), another, { ...item(old, 'distrusted'), kept: true as const }]
   const chosen = (...ids: string[]) =>
     again.distrustedOf({ vars: { items: ids } } as never, keyset({ items })).map(({ certificate }) => certificate)
   t.deepEqual(chosen(), [old])
-  t.deepEqual(chosen(items[2]?.id ?? ''), [foreign])
-  const others = [item(old, 'primary'), item(next, 'distrusted')]
-  t.deepEqual(chosen(items[1]?.id ?? '', items[0]?.id ?? ''), [old], 'what signs was not distrusted')
+  t.deepEqual(chosen(another.id), [foreign])
+  const others = [item(old, 'primary'), { ...item(next, 'distrusted'), kept: true as const }]
+  t.deepEqual(chosen(items[2]?.id ?? '', items[0]?.id ?? ''), [old], 'what signs was not distrusted')
   const named = (...ids: string[]) => {
     const states = [keyset({ items }), keyset({ name: 'etcd-ca', authority: 'etcd', items: others })]
     return again.namedAreKnown.run(context(states, { vars: { items: ids } }))
   }
-  t.notThrows(() => named(items[2]?.id ?? ''), 'each id is of one keyset, and the others go by what was last')
+  t.notThrows(() => named(another.id), 'each id is of one keyset, and the others go by what was last')
   t.deepEqual(
-    again.distrustedOf({ vars: { items: [items[2]?.id] } } as never, keyset({ items: others })).map(one => one.id),
+    again.distrustedOf({ vars: { items: [another.id] } } as never, keyset({ items: others })).map(one => one.id),
     [others[1]?.id],
   )
-  const error = t.throws<RekeyError>(() => named(items[2]?.id ?? '', '00000000'))
+  const error = t.throws<RekeyError>(() => named(another.id, '00000000'))
   t.is(error?.code, 'keysets.nothing-to-trust')
   t.regex(error?.message ?? '', /is called 00000000$/)
 })
@@ -305,4 +308,86 @@ test('how often an API server has read its pair is told by its metrics, or not a
   ]
   t.is(readCount(metrics.join('\n')), 12)
   t.is(readCount(metrics[0] ?? ''), undefined)
+})
+
+test('a CA in Vault that is younger than the one that signs, and that no host knows, is neither staged nor promoted, and is named', t => {
+  const items = [item(old, 'primary', 'i-1'), item(foreign, 'staged', 'i-9')]
+  const planned = { specs: [], oldAuthorities: { 'front-proxy': old } }
+  const asking = (state: KeysetState) =>
+    context([state], {
+      vars: { accept: [], items: [], pki_authorities: 'three', pki_mount: 'pki' },
+      run: '20261129-080000-stage-keysets-0000',
+      registered: (step: string) => (step === lookStep ? [state] : planned),
+    })
+  const error = t.throws<RekeyError>(() => noneForeign.run(asking(keyset({ items }))))
+  t.is(error?.code, 'keysets.foreign-issuer')
+  t.regex(error?.message ?? '', /pki_front_proxy in Vault .*: issuer i-9, /)
+  t.is(stagedIn(keyset({ items })), undefined)
+  const ours = { items, bundles: { m2: { '/pki/ca.crt': [old, foreign] } } }
+  t.notThrows(() => noneForeign.run(asking(keyset(ours))))
+  t.is(stagedIn(keyset(ours))?.issuer, 'i-9')
+})
+
+test('of keys beside the CAs those go that fit an old one and lie beside what a component names; undone they are there again', async t => {
+  const [a, b] = await Promise.all(['a', 'b'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const folder = temporaryFolder('keysets')
+  const path = (name: string) => join(folder, name)
+  for (const name of ['pki', 'pki-2021']) mkdirSync(path(name))
+  const keys = { 'pki/ca.key': a!.keyPem, 'pki/other.key': b!.keyPem, 'pki-2021/ca.key': a!.keyPem }
+  for (const [name, text] of Object.entries(keys)) writeFileSync(path(name), text)
+  const session = await localSession()
+  const vars = { backup_directory: path('backups'), accept: [], items: [] }
+  await backUpFiles(session, join(vars.backup_directory, 'run-1', 'host.tgz'), [path('pki')])
+  const certificates = ['pki/ca.crt', 'pki/other.crt', 'pki-2021/ca.crt'].map(path)
+  const state = keyset({
+    items: [item(b!.pem, 'primary', 'i-2'), item(a!.pem, 'trusted')],
+    bundles: { m1: Object.fromEntries(certificates.map(one => [one, [b!.pem, a!.pem]])) },
+  })
+  const files = certificates.slice(0, 2).map(one => ({ role: 'front-proxy-ca', path: one, real: one }))
+  const layout = { host: 'm1', components: { 'kube-apiserver': { component: 'kube-apiserver', files } } }
+  const registered = (step: string) => (step === lookStep ? [state] : { host: 'm1', layout })
+  const ctx = context([state], { ...session, vars, registered, run: 'run-1', redact: () => {} })
+  const there = () => Object.keys(keys).filter(name => existsSync(path(name)))
+  t.false(await stages.oldKeysGone.check?.(ctx))
+  await stages.oldKeysGone.run(ctx)
+  t.deepEqual(there(), ['pki/other.key', 'pki-2021/ca.key'])
+  t.true(await stages.oldKeysGone.check?.(ctx))
+  await stages.oldKeysGone.rollback?.(ctx)
+  t.deepEqual(there(), Object.keys(keys))
+})
+
+test('what a CA has signed is kept when another follows it, though its key was kept when it was new', async t => {
+  const [b, c] = await Promise.all(['b', 'c'].map(name => issue({ name: `CN=${name}`, ca: true })))
+  const folder = temporaryFolder('keysets')
+  const path = (name: string) => join(folder, name)
+  const leaf = await issue({ name: 'CN=client', issuer: b! })
+  writeFileSync(path('client.crt'), leaf.pem)
+  writeFileSync(path('client.key'), leaf.keyPem)
+  const session = await localSession()
+  const signing = { ...item(b!.pem, 'primary', 'i-2'), kept: true as const }
+  const state = keyset({
+    items: [signing, { ...item(c!.pem, 'staged', 'i-3'), kept: true }],
+    uses: [{ where: `m1:${path('client.crt')}`, host: 'm1', key: signing.key }],
+    bundles: { m1: {} },
+  })
+  const kept = path(`keysets/front-proxy-ca/${signing.id}`)
+  mkdirSync(kept, { recursive: true })
+  for (const [name, text] of [
+    ['ca.crt', b!.pem],
+    ['ca.key', b!.keyPem],
+  ] as const)
+    writeFileSync(join(kept, name), text)
+  const place = { kind: 'pair', certificate: path('client.crt'), key: path('client.key') }
+  const planned = { specs: [{ id: 'client', authority: 'front-proxy', hosts: ['m1'], place }], oldAuthorities: {} }
+  const layout = { host: 'm1', components: {} }
+  const ctx = context([state], {
+    ...{ ...session, host: { ...session.host, groups: ['masters'] }, vars: { backup_directory: folder } },
+    redact: () => {},
+    registered: (step: string) =>
+      step === lookStep ? [state] : step === planStep ? planned : { host: 'm1', layout, files: {} },
+  })
+  t.false(await keepOld.check?.(ctx))
+  await keepOld.run(ctx)
+  t.deepEqual(readdirSync(kept), ['ca.crt', 'ca.key', 'client.crt', 'client.key'])
+  t.true(await keepOld.check?.(ctx))
 })

@@ -32,6 +32,8 @@ export interface Plan {
   readonly addresses: Readonly<Record<string, string>>
   /** Roles that have one CA between them; of runs of earlier versions, none. */
   readonly sharing?: readonly (readonly AuthorityName[])[]
+  /** Whether any controller-manager signs, where that counts: the key of a CA goes to no master for nothing. */
+  readonly signs?: boolean
   /** Files with a CA that no component names, but that something else does, by host. */
   readonly authorityCopies?: Readonly<Record<string, readonly AuthorityFile[]>>
 }

@@ -21,6 +21,7 @@ import * as pods from './cluster/pods.ts'
 import type { WithVisitors } from './credentials.ts'
 import { noteUnknowing } from './gates.ts'
 import { askVault } from './issuers.ts'
+import { everyKeyFile } from './key-files.ts'
 import { look } from './state.ts'
 
 export const variables = {
@@ -87,7 +88,10 @@ export const probesTitle = 'Start the probes'
 /** Backs up the hosts, and begins to ask the API as its users do. */
 export const beginning: readonly Play<Context>[] = [
   play<Context>('Back up the hosts', { hosts: everyMachine, tags: ['backup'] }, [
-    step('Back up keys and configuration', backup.hostsWith(bundlesOf)),
+    step(
+      'Back up keys and configuration',
+      backup.hostsWith(ctx => [...bundlesOf(ctx), ...everyKeyFile(ctx)]),
+    ),
   ]),
   play<Context>(probesTitle, { hosts: 'masters', tags: ['probes'] }, [
     step('Ask the API five times a second, and note what the canaries have counted', observe.startProbes),

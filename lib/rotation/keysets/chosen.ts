@@ -5,6 +5,7 @@ import {
   type AuthorityKeys,
   authorityKeys,
   signerOf,
+  signingKeysOf,
   tokenFilesOfAuthorities,
   trustedAuthorities,
 } from '../../kubernetes/layout/authorities.ts'
@@ -99,6 +100,7 @@ export const plan: StepDefinition<OnCluster<Variables & Mounts & ConditionVariab
       specs: own,
       oldAuthorities: Object.fromEntries(chosen.map(name => [name, oldAuthorities[name] ?? ''])),
       sharing,
+      signs: ctx.hosts(masters).some(({ name }) => signingKeysOf(layoutOf(ctx, name)).length > 0),
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },

@@ -9,7 +9,7 @@ export {
   variables,
 } from './beginning.ts'
 export * as cluster from './cluster/index.ts'
-export { makeStaged, promote } from './issuers.ts'
+export { makeStaged, noneForeign, promote } from './issuers.ts'
 export {
   issueAndStage,
   keepOld,

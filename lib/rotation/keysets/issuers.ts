@@ -24,7 +24,7 @@ import type { OnHost } from '../given/context.ts'
 import { must } from '../given/found.ts'
 import type { WithVault } from '../given/vault.ts'
 import * as preflight from '../preflight.ts'
-import { aboutAuthorities, formerOf, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
+import { aboutAuthorities, describe, formerOf, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 
 type Needs = OnHost<Mounts & Pick<AuthorityVariables, 'ca_ttl'>> & WithVault
 
@@ -56,10 +56,40 @@ function stateIn(ctx: Needs, mount: string): KeysetState {
   return must(found, `no keyset has its CA in ${mount}`)
 }
 
-/** The CA that is to follow: staged, and Vault has its key. */
-export function stagedIn({ items }: KeysetState): (Item & { readonly issuer: string }) | undefined {
-  const found = items.find(({ state, issuer }) => state === 'staged' && issuer !== undefined)
+/** Whether a CA is of this cluster: one of its files holds it, or its masters keep it. What Vault has besides may be another cluster's. */
+const isOurs = ({ key, kept }: Item, { bundles }: KeysetState) =>
+  kept === true ||
+  Object.values(bundles).some(files => Object.values(files).some(held => held.some(pem => publicKeyOf(pem) === key)))
+
+/** The CA that is to follow: staged, on hosts of this cluster, and Vault has its key. */
+export function stagedIn(state: KeysetState): (Item & { readonly issuer: string }) | undefined {
+  const found = state.items.find(item => item.state === 'staged' && item.issuer !== undefined && isOurs(item, state))
   return found?.issuer === undefined ? undefined : { ...found, issuer: found.issuer }
+}
+
+/**
+ * Fails where Vault has a CA that is younger than the one that signs, and that no host of this cluster knows: another cluster's clients would be
+ * let in, or it is of a run that was cut off, and nobody has its key.
+ */
+export const noneForeign: StepDefinition<Needs> = {
+  ...{ readOnly: true, runOnce: true, remember: true },
+  when: aboutAuthorities,
+  run: ctx => {
+    for (const state of statesOf(ctx)) {
+      const foreign = state.items.find(
+        item => item.state === 'staged' && item.issuer !== undefined && !isOurs(item, state),
+      )
+      if (!foreign || stagedIn(state)) continue
+      const mount = mountOf(state, plansOf(ctx))
+      throw new HostFailedError(
+        `${mount} in Vault has a CA that no host here knows: issuer ${foreign.issuer}, ${describe(foreign)}`,
+        {
+          code: 'keysets.foreign-issuer',
+          hint: `Where a stage that was cut off has made it, undo that by rekey rollback, or go on with it by rekey resume; where that can't be any more: vault delete ${mount}/issuer/${foreign.issuer}. Where it is another cluster's, give this one a mount of its own (pki_mount).`,
+        },
+      )
+    }
+  },
 }
 
 /** Makes a new CA beside the one that issues, where there is none that was staged and not promoted. Vault goes on issuing from the other. */

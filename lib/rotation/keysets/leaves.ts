@@ -1,7 +1,7 @@
 // Certificates of a new CA in place of those of the old one, host by host, and what is kept of the old ones.
 import { quote, secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
-import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
+import { signingKeysOf } from '../../kubernetes/layout/authorities.ts'
 import { type StagedFile, type Swap, swapFiles, unstageFiles } from '../../operations/staging.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { privateKeysWithin, publicKeyOf, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
@@ -11,7 +11,7 @@ import * as extra from '../as-found/extra.ts'
 import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { planOf, readingOf } from '../given/found.ts'
+import { layoutOf, planOf, readingOf } from '../given/found.ts'
 import { isEtcd, isMaster } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import {
@@ -31,6 +31,7 @@ import { presentedAgain } from '../way-back.ts'
 import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { destroyFolders, keptFolder } from './kept.ts'
+import { holdingKeyOf, keyFilesBeside } from './key-files.ts'
 import { type Item, type KeysetState, statesOf } from './state.ts'
 import { renewBack } from './tokens/holders.ts'
 import { promotedPlays } from './tokens/plays.ts'
@@ -226,8 +227,14 @@ export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
       before(state).map(({ id }) => `copy ${id} and what it signed to ${keptFolder(ctx, state.name, id)}`),
     ),
   check: async ctx => {
-    const folders = keptFolders(ctx)
-    const there = await Promise.all(folders.map(folder => ctx.files.exists(`${folder}/ca.crt`)))
+    // What was kept of one when it was new, its key, is not yet what it signed.
+    const files = keptOn(ctx).flatMap(state =>
+      before(state).flatMap(item => {
+        const folder = keptFolder(ctx, state.name, item.id)
+        return ['ca.crt', ...leavesOf(ctx, state, item).map(([, name]) => name)].map(name => `${folder}/${name}`)
+      }),
+    )
+    const there = await Promise.all(files.map(path => ctx.files.exists(path)))
     return there.every(Boolean)
   },
   run: async ctx => {
@@ -240,22 +247,29 @@ export const keepOld: StepDefinition<OnHost<Mounts & BackupVariables>> = {
   },
 }
 
-async function keep(ctx: OnHost<Mounts & BackupVariables>, state: KeysetState, item: Item): Promise<void> {
-  const folder = keptFolder(ctx, state.name, item.id)
+/** What a CA has signed on a host, and what that is called where it is kept. */
+function leavesOf(ctx: OnHost, state: KeysetState, item: Item): (readonly [from: string, name: string])[] {
   const { files = {} } = readingOf(ctx)
   const real = (path: string) => files[path]?.real ?? path
   const mine = new Set(state.uses.flatMap(({ where, key }) => (key === item.key ? [where] : [])))
   const isMine = (path: string) => [path, real(path)].some(one => mine.has(`${ctx.host.name}:${one}`))
-  const copies = planOf(ctx)
+  return planOf(ctx)
     .specs.filter(spec => spec.authority === state.authority && spec.hosts.includes(ctx.host.name))
     .filter(({ place }) => isMine(placePath(place)))
     .flatMap(({ id, place }) => copiesOf(id, place).map(([from, name]) => [real(from), name] as const))
-  const keys = Object.keys(state.bundles[ctx.host.name] ?? {}).flatMap(keyNamesOf)
+}
+
+async function keep(ctx: OnHost<Mounts & BackupVariables>, state: KeysetState, item: Item): Promise<void> {
+  const folder = keptFolder(ctx, state.name, item.id)
+  const signing = state.authority === 'kubernetes' ? signingKeysOf(layoutOf(ctx)) : []
+  const [key] = await holdingKeyOf(ctx, [...keyFilesBeside(ctx, state), ...signing], [item])
   const script = [
     'set -e; umask 077',
-    `mkdir -p ${quote(folder)}.new; chmod 700 ${quote(folder)}.new; cd ${quote(folder)}.new`,
-    ...copies.map(([from, name]) => `cat ${quote(from)} >${quote(name)}`),
-    ...keys.map(from => `[ ! -f ${quote(from)} ] || cat ${quote(from)} >ca.key`),
+    `rm -rf ${quote(folder)}.new; mkdir -p ${quote(folder)}.new; chmod 700 ${quote(folder)}.new; cd ${quote(folder)}.new`,
+    // What was kept of it before stays: its key, and what a promotion that was broken off has replaced since.
+    `[ ! -d ${quote(folder)} ] || cp -a ${quote(folder)}/. .`,
+    ...leavesOf(ctx, state, item).map(([from, name]) => `cat ${quote(from)} >${quote(name)}`),
+    ...(key === undefined ? [] : [`cat ${quote(key)} >ca.key`]),
     'cat >ca.crt; sync . ',
     `rm -rf ${quote(folder)}; mv -T ${quote(folder)}.new ${quote(folder)}`,
   ].join('\n')

@@ -1,6 +1,5 @@
 // What each stage makes of the keysets: which CAs it is about, what files hold after it, what must be so before it may begin.
 import { HostFailedError } from '../../errors.ts'
-import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
 import { restoreFiles } from '../../operations/restore.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -18,7 +17,8 @@ import type { WithVisitors } from './credentials.ts'
 import * as gates from './gates.ts'
 import { madeItem, nextOf } from './issuers.ts'
 import { finishedHint, keptAuthorities } from './kept.ts'
-import { nextFirst } from './leaves.ts'
+import { everyKeyFile, holdingKeyOf, keyFilesBeside } from './key-files.ts'
+import { before, nextFirst } from './leaves.ts'
 import { describe, everyKeyset, formerOf, type Item, type Key, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
 import { anchored } from './trust/anchors.ts'
@@ -162,16 +162,25 @@ export const nextLetIn = gates.letsIn<Needs>(next)
 export const oldKeysGone: StepDefinition<Needs> = {
   id: 'take-the-old-keys-away',
   when: ctx => bundlesOf(ctx).length > 0,
-  plan: ctx => keyFiles(ctx).map(path => `rm ${path}, where it is there`),
-  check: async ctx => (await Promise.all(keyFiles(ctx).map(path => ctx.files.exists(path)))).every(there => !there),
+  plan: ctx => everyKeyFile(ctx).map(path => `rm ${path}, where it is there, and an old CA's key`),
+  check: async ctx => (await oldKeyFiles(ctx)).length === 0,
   run: async ctx => {
-    await ctx.$`rm -f ${keyFiles(ctx)}`
+    const gone = await oldKeyFiles(ctx)
+    await ctx.$`rm -f ${gone}`
+    if (gone.length > 0) ctx.log(`rm ${gone.join(' ')}`)
   },
-  rollback: ctx => restoreFiles(ctx, ctx.run, archiveOf(ctx), keyFiles(ctx)),
+  rollback: async ctx => {
+    // What is there was not taken away, or somebody has put it there since.
+    const there = await Promise.all(everyKeyFile(ctx).map(async path => ((await ctx.files.exists(path)) ? [] : [path])))
+    await restoreFiles(ctx, ctx.run, archiveOf(ctx), there.flat())
+  },
 }
 
-const keyFiles = (ctx: OnHost) =>
-  statesOf(ctx).flatMap(({ bundles: held }) => Object.keys(held[ctx.host.name] ?? {}).flatMap(keyNamesOf))
+/** Those files of a host that hold the key of a CA that is followed by the new one. */
+const oldKeyFiles = async (ctx: OnHost): Promise<string[]> => {
+  const found = statesOf(ctx).map(state => holdingKeyOf(ctx, keyFilesBeside(ctx, state), before(state)))
+  return (await Promise.all(found)).flat()
+}
 
 // Distrust: the old CA goes.
 

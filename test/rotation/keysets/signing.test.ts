@@ -6,8 +6,9 @@ import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { backUpFiles } from '../../../lib/operations/backup.ts'
 import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
+import { plansOf } from '../../../lib/rotation/authorities.ts'
 import { noneBehind } from '../../../lib/rotation/keysets/cluster/pods.ts'
-import { maySign, signWithNext } from '../../../lib/rotation/keysets/cluster/signing.ts'
+import { keyIsKept, maySign, signWithNext } from '../../../lib/rotation/keysets/cluster/signing.ts'
 import {
   ownPairOf,
   signApart,
@@ -161,6 +162,7 @@ test('without the new CA’s key a promotion does not begin, and one that came u
   })
   const missing = await t.throwsAsync<RekeyError>(async () => maySign.run(ctx))
   t.is(missing?.code, 'keysets.no-signing-key')
+  await t.throwsAsync(async () => keyIsKept.run(ctx), { code: 'keysets.no-signing-key' }, 'nor is it staged again')
   await t.throwsAsync(async () => signWithNext.run(ctx), { code: 'keysets.no-signing-key' })
   await signWithNext.rollback?.(ctx)
   t.deepEqual(now(), before)
@@ -177,6 +179,17 @@ test('without the new CA’s key a promotion does not begin, and one that came u
   rmSync(kept, { recursive: true })
   await signWithNext.rollback?.(ctx)
   t.deepEqual(now(), before)
+
+  const fresh = await masterWith(folder, keyset([item(a!, 'primary', { issuer: 'a' })]), component)
+  const signing = (wanted: boolean) =>
+    ({ ...(fresh.ctx as object), vars: { controller_manager_signs: wanted } }) as never
+  await t.notThrowsAsync(async () => keyIsKept.run(signing(true)))
+  await t.throwsAsync(async () => keyIsKept.run(signing(false)), { code: 'keysets.no-signing-key' })
+  const planned = (signs: boolean) => ({
+    ...{ vars: { pki_authorities: 'three', pki_mount: 'pki', controller_manager_signs: true }, run: '1-2-3' },
+    registered: () => ({ specs: [], oldAuthorities: { kubernetes: a!.pem }, signs }),
+  })
+  for (const signs of [true, false]) t.is(plansOf(planned(signs) as never)[0]?.keyOnMasters, signs)
 
   const trusted = keyset([item(a!, 'primary', { issuer: 'a' }), next], { [path('ca-signing.crt')]: [a!.pem] })
   const shared = await masterWith(folder, trusted, component)

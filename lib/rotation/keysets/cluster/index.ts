@@ -2,6 +2,6 @@
 export { keepNewKeys, keepPublished } from './new-keys.ts'
 export { noneBehind, restartBehind } from './pods.ts'
 export { noteBelieved, publishedEverywhere } from './published.ts'
-export { maySign, signWithNext } from './signing.ts'
+export { keyIsKept, maySign, signWithNext } from './signing.ts'
 export { signApart, signTogether } from './signing-apart.ts'
 export { distrustedCopies, signsWithNext, signsWithPrimary, stagedCopies, trustedCopies } from './stages.ts'

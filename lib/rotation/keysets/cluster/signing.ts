@@ -9,12 +9,13 @@ import { waitFor } from '../../../operations/wait.ts'
 import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import { verifyChain } from '../../../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
+import type { Mounts } from '../../authorities.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { layoutOf, readingOf } from '../../given/found.ts'
 import { isMaster, masters } from '../../given/hosts.ts'
 import { putBack, swapOf } from '../bundles.ts'
-import { nextOf } from '../issuers.ts'
+import { nextOf, stagedIn } from '../issuers.ts'
 import { keptFolder } from '../kept.ts'
 import { fits, keyIn } from '../key-files.ts'
 import type { Item, KeysetState } from '../state.ts'
@@ -112,6 +113,26 @@ export const maySign: StepDefinition<OnCluster<BackupVariables>> = {
     for (const { name } of ctx.hosts(masters)) refuseTrusted(ctx, name)
     const state = aboutOf(ctx)
     await keyOnMasters(ctx, state, nextOf(state))
+  },
+}
+
+/** The same for one that was staged before, and is gone on with: it could not be promoted. And for one that is to be made. */
+export const keyIsKept: StepDefinition<OnCluster<Mounts & BackupVariables>> = {
+  ...{ readOnly: true, runOnce: true, remember: true },
+  when: ctx => signs(ctx),
+  run: async ctx => {
+    const state = aboutOf(ctx)
+    const there = stagedIn(state)
+    if (there) await keyOnMasters(ctx, state, there)
+    else if (!ctx.vars.controller_manager_signs) {
+      throw new HostFailedError(
+        'controller-managers sign with the cluster’s CA, and the key of the new one would stay in Vault',
+        {
+          code: 'keysets.no-signing-key',
+          hint: 'Leave controller_manager_signs on; or take the flags --cluster-signing-cert-file and --cluster-signing-key-file away first.',
+        },
+      )
+    }
   },
 }
 

@@ -36,7 +36,9 @@ export type TrustNeeds = OnCluster<Mounts & BackupVariables> & WithVault & WithV
 export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }: KeysetState): Item[] {
   const all = items.filter(({ state }) => state === 'distrusted')
   const named = all.filter(({ id }) => vars.items.includes(id))
-  const found = named.length > 0 ? named : all.slice(0, 1)
+  // What Vault has besides may be another cluster's.
+  const last = all.filter(({ kept }) => kept === true).slice(0, 1)
+  const found = named.length > 0 ? named : last
   if (found.length > 0) return found
   throw new HostFailedError(`${name} has no CA that was distrusted and is still known`, {
     code: 'keysets.nothing-to-trust',

@@ -12,7 +12,7 @@ import type { WithVault } from '../../given/vault.ts'
 import type { WithVisitors } from '../credentials.ts'
 import { allRefuse } from '../gates.ts'
 import { destroyFolders, keptFolder } from '../kept.ts'
-import { aboutAuthorities, describe, everyKeyset, forgottenOf, type Key, statesOf } from '../state.ts'
+import { aboutAuthorities, describe, everyKeyset, forgottenOf, formerOf, type Key, statesOf } from '../state.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
@@ -38,10 +38,14 @@ export const refusedEverywhere: StepDefinition<Needs> = {
   remember: true,
 }
 
-/** What a master keeps of them; and the copy of the key that signs tokens, which lay there until it did. */
+/**
+ * What a master keeps of them; and the copy of the key that signs, which lay there until it did: while another one rests or is staged, it may be
+ * one that a promotion which was broken off has to give to others still.
+ */
 const foldersOf = (ctx: OnHost<BackupVariables>) =>
   everyKeyset(ctx).flatMap(state => {
-    const copies = state.items.filter(item => 'files' in state && item.state === 'primary' && item.kept)
+    const copies =
+      formerOf<Key>(state).length > 0 ? [] : state.items.filter(item => item.state === 'primary' && item.kept)
     return [...forgottenOf<Key>(state), ...copies].map(({ id }) => keptFolder(ctx, state.name, id))
   })
 
