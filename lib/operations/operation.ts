@@ -33,8 +33,11 @@ export interface OperationDefinition<Options, Result> {
   batches?(wanted: readonly Options[]): readonly (readonly Options[])[]
   /** One result of those of the batches. */
   joined?(results: readonly Result[]): Result
-  /** Undoes what was done, by what `keep` gave. May be asked twice, and where it was cut off in the middle. */
-  undo?(session: HostSession, kept: never): Promise<void>
+  /**
+   * Undoes what was done, by what `keep` gave. May be asked twice, and where it was cut off in the middle.
+   * @param asked what the step asks for, where its playbook says that as it is
+   */
+  undo?(session: HostSession, kept: never, asked?: readonly Options[]): Promise<void>
   /**
    * What `keep` gives, as a schema. A run's folder may come from anywhere: what is not that is not undone. Commands are made of it, so each number
    * must be one, each path absolute.
@@ -100,13 +103,13 @@ export function operation<Options extends object, Result>(
     return [...new Set(lines)]
   }
   const stepOf = (asked: Asked<Options, StepContext>): StepDefinition => {
-    if (typeof asked !== 'function') checked(asked)
+    const said = typeof asked === 'function' ? undefined : checked(asked)
     const given = (context: StepContext) => (typeof asked === 'function' ? asked(context) : asked)
     return {
       plan: async context => await plan(context, await given(context)),
       run: async context => await perform(context, await given(context)),
       ...(undo
-        ? { rollback: async (context: StepContext) => await undoNotes(context, name) }
+        ? { rollback: async (context: StepContext) => await undoNotes(context, { operation: name, asked: said }) }
         : { irreversible: irreversible ?? `${name} has no way back` }),
     }
   }
@@ -125,8 +128,14 @@ export async function undoOperations(context: StepContext): Promise<void> {
   await undoNotes(context)
 }
 
+/** An operation that a step is, and what it asks for. */
+interface OnlyOne {
+  readonly operation: string
+  readonly asked: readonly unknown[] | undefined
+}
+
 /** @param only the operation that the step is: notes of others are none of its */
-async function undoNotes(context: StepContext, only?: string): Promise<void> {
+async function undoNotes(context: StepContext, only?: OnlyOne): Promise<void> {
   const notes = notesToUndo(context, only !== undefined && hasReturned(context))
   // Before anything is undone.
   const undoings = notes.map(one => ({ one, undo: undoingOf(one, only) }))
@@ -145,15 +154,18 @@ function hasReturned({ registered, step, host }: StepContext): boolean {
   }
 }
 
-function undoingOf({ file, operation, kept }: Note, only: string | undefined) {
+function undoingOf({ file, operation, kept }: Note, only: OnlyOne | undefined) {
   const known = undoings.get(operation)
   if (!known?.undo) {
     throw new RekeyError(`${file}: rekey has no operation '${operation}' to undo`, { code: 'operation.unknown' })
   }
   const { undo, kept: shape } = known
   const hint = 'It is not undone: nothing that rekey wrote is like that. Did somebody change it?'
-  if (only !== undefined && operation !== only)
-    throw new RekeyError(`${file} is of '${operation}', and the step of '${only}'`, { code: 'operation.note', hint })
+  if (only !== undefined && operation !== only.operation)
+    throw new RekeyError(`${file} is of '${operation}', and the step of '${only.operation}'`, {
+      code: 'operation.note',
+      hint,
+    })
   const { success, error } = shape?.safeParse(kept) ?? { success: true }
   const issue = error?.issues[0]
   if (!success)
@@ -161,5 +173,5 @@ function undoingOf({ file, operation, kept }: Note, only: string | undefined) {
       `${file} is no note of '${operation}': ${['kept', ...(issue?.path ?? [])].join('.')}: ${issue?.message}`,
       { code: 'operation.note', hint },
     )
-  return async (context: StepContext) => await undo(context, kept as never)
+  return async (context: StepContext) => await undo(context, kept as never, only?.asked as never)
 }

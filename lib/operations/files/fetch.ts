@@ -13,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, dirname, join, normalize, resolve } from 'node:path'
+import { basename, dirname, isAbsolute, join, normalize, resolve } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError, RekeyError } from '../../errors.ts'
 import type { HostSession, StepContext } from '../../playbook/model.ts'
@@ -77,7 +77,8 @@ export const fetch = operation<FetchOptions, Fetched>({
   name: 'fetch',
   check: given => checkedOptions('fetch', given, kinds),
   look,
-  undo: async (_session: HostSession, kept: readonly KeptHere[]) => {
+  undo: async (_session: HostSession, kept: readonly KeptHere[], asked?: readonly FetchOptions[]) => {
+    for (const { path } of kept) requireAsked(path, asked)
     for (const one of kept.toReversed()) undoHere(one)
   },
   kept: z.array(keptHere),
@@ -190,6 +191,17 @@ async function bring({ files, host }: StepContext, { src, dest, sha256, content,
   } finally {
     rmSync(own, { recursive: true, force: true })
   }
+}
+
+/** What is undone on this machine is what the step brings here, as far as its playbook says that. */
+function requireAsked(path: string, asked: readonly FetchOptions[] | undefined): void {
+  // From another folder, what is not absolute is elsewhere.
+  if (!asked?.every(({ dest }) => isAbsolute(dest))) return
+  if (asked.some(({ dest }) => `${normalize(path)}/`.startsWith(`${resolve(dest)}/`.replace('//', '/')))) return
+  throw new RekeyError(`${path} is none of what the step fetches: it is left as it is`, {
+    code: 'operation.note',
+    hint: 'The folder of the run notes it. Did somebody change it?',
+  })
 }
 
 function undoHere({ path, sha256, folders, before }: KeptHere): void {

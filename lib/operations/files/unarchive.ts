@@ -1,6 +1,6 @@
 // An archive, unpacked on a host: Ansible's `unarchive`, for tar.
 import { closeSync, createReadStream, openSync, readSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, normalize } from 'node:path'
 import { z } from 'zod'
 import { safeFolders } from '../../connection/safe-folder.ts'
 import { quote, raw } from '../../connection/shell.ts'
@@ -70,6 +70,12 @@ const kinds: Kinds<UnarchiveOptions> = {
 
 /** A name in an archive: of nothing outside of the folder that it is unpacked in. */
 const isInner = (name: string) => !/[\n\0]|^\//.test(name) && !name.split('/').includes('..')
+
+/** The folders that a name is in. */
+function foldersIn(name: string): string[] {
+  const parts = name.split('/')
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join('/'))
+}
 
 const innerName = z.string().refine(isInner, 'a name that leads elsewhere')
 const hashes = z.array(z.tuple([innerName, notedHash]))
@@ -172,6 +178,7 @@ async function unpackingOf(context: StepContext, options: UnarchiveOptions): Pro
     `cat "$_w/names"; echo --`,
     // Refused for that, below: nothing more is asked of it.
     `if grep -Eq '(^|/)\\.\\.(/|$)' "$_w/names"; then exit; fi`,
+    `LC_ALL=C tar --list --verbose --quoting-style=escape ${tarWords(options, { shown: true })} | cut -c1 | paste -d '\\0' - "$_w/names" | sed -n 's/^l//p'; echo --`,
     `LC_ALL=C tar --diff ${tarWords(options)} >"$_w/diff" 2>&1 || :; cat "$_w/diff"; echo --`,
     // What will be there is noted before: it is told from what somebody makes of it.
     `[ ! -s "$_w/diff" ] || LC_ALL=C tar --extract --to-command='s=$(sha256sum); printf "%s %s\\n" "\${s%% *}" "$TAR_FILENAME"' ${tarWords({ ...options, keepNewer: false })}; echo --`,
@@ -181,11 +188,14 @@ async function unpackingOf(context: StepContext, options: UnarchiveOptions): Pro
   if (told.trim() === 'done') return nothing
   const [user = '', ...lines] = told.split('\n').slice(0, -1)
   const first = lines.indexOf('--')
-  const second = lines.indexOf('--', first + 1)
+  const linked = lines.indexOf('--', first + 1)
+  const second = lines.indexOf('--', linked + 1)
   const third = lines.indexOf('--', second + 1)
   // As tar does where it unpacks.
   const names = lines.slice(0, first).map(name => name.replace(/^\/+/, ''))
-  const outer = names.find(name => !isInner(name))
+  // What is behind a link that comes with it is elsewhere, too.
+  const links = new Set(lines.slice(first + 1, linked).map(name => normalize(name.replace(/^\/+/, ''))))
+  const outer = names.find(name => !isInner(name) || foldersIn(normalize(name)).some(folder => links.has(folder)))
   if (outer !== undefined)
     throw new HostFailedError(`${context.host.name}: ${src} holds ${shown(outer)}, which leads out of ${dest}`, {
       code: 'unarchive.name',
@@ -197,7 +207,7 @@ async function unpackingOf(context: StepContext, options: UnarchiveOptions): Pro
       host: context.host.name,
     })
   const differs = lines
-    .slice(first + 1, second)
+    .slice(linked + 1, second)
     // What has no name left, since its first parts were taken away, is not unpacked.
     .filter(line => !/: : Warning: Cannot stat/.test(line))
     .some(line => differences.some(([words, counts]) => words.test(line) && (counts?.(options, user === '0') ?? true)))

@@ -285,6 +285,11 @@ test.serial('a rollback whose notes are missing, broken or made up undoes nothin
   const bits = { path: sprung, folders: [], before: { content: '', bits: 0o755 } }
   writeFileSync(join(notes, '..', '=fetch', note), JSON.stringify({ operation: 'fetch', kept: [bits] }))
   await t.throwsAsync(async () => brought.rollback?.({ ...context, step: 'fetch' }), { message: /kept\.0\.sha256/ })
+  const here = [{ ...bits, path: join(place, 'f'), sha256: '0'.repeat(64) }]
+  writeFileSync(join(notes, '..', '=fetch', note), JSON.stringify({ operation: 'fetch', kept: here }))
+  await t.throwsAsync(async () => brought.rollback?.({ ...context, step: 'fetch' }), {
+    message: /none of what the step/,
+  })
 })
 
 test.serial(
@@ -357,6 +362,10 @@ test.serial('names in an archive lead nowhere else, and what somebody changed of
     tar('-cPf', src, `--transform=s|.*|${name.replace('\n', '\\n')}|`, 'in/conf')
     await t.throwsAsync(async () => step.run(context), { message })
   }
+  symlinkSync(join(place, 'outer'), join(place, 'way'))
+  tar('-cf', src, 'way')
+  tar('-rf', src, '--transform=s|.*|way/evil|', 'in/conf')
+  await t.throwsAsync(async () => step.run(context), { message: /holds 'way\/evil', which leads out of/ })
   t.is(statSync(join(place, 'outer', 'evil')).mode & 0o777, 0o600)
   t.throws(() => unarchive({ src, dest, extraOpts: ['-P'] }), { message: /outside of dest/ })
   tar('-cf', src, '-C', 'in', '.')
