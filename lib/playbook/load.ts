@@ -28,7 +28,7 @@ export function ownPlaybooks(folders: readonly string[]): { readonly name: strin
 
 /** Those of them that export something as a playbook does, by their text: what stands beside them to be imported is not run to be listed. */
 export function listedPlaybooks(folders: readonly string[]): { readonly name: string; readonly file: string }[] {
-  const exports = /\bexport\s+default\b|\bexport\s*\{[^}]*\bdefault\b/
+  const exports = /\bexport\s+default\b|\bexport\s*\{[^{}]*\bdefault\b/
   return ownPlaybooks(folders).filter(({ file }) => exports.test(readFileSync(file, 'utf8')))
 }
 

@@ -54,7 +54,7 @@ function isKeyMaterial(line: string, index: number, lines: readonly string[]): b
   const value = bare
     .replace(/^(- )+/, '')
     .replace(/^(["']?)[\w.-]+(?: [\w.-]+)*\1(: *|:$|=(?=.))/, '')
-    .replace(/^["'|>]+|["',]+$/g, '')
+    .replace(/^["'|>]+|(?<!["',])["',]+$/g, '')
   return /^([[\]{},|>-]*|\d{19,}|[A-Za-z0-9+/_-]{40,}={0,2}|RS256|RSA|sig|AQAB)$/.test(value)
 }
 
