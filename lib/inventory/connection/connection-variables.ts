@@ -9,7 +9,7 @@ import {
 } from '../../connection/settings.ts'
 import { RekeyError } from '../../errors.ts'
 import { expandHome, loginName, operatorName } from '../../operator.ts'
-import { splitShell } from '../sources/shell-words.ts'
+import { splitShell } from '../../shell-words.ts'
 import { readSshConfig, type SshConfig, sshConfigMatters, sshDefaults } from './ssh-config.ts'
 
 /** The variables of one host as this module reads them: undefined where nothing sets them. */

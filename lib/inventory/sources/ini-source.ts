@@ -1,9 +1,9 @@
 // Inventories written in INI: `[group]`, `[group:vars]`, `[group:children]`, hosts with `key=value`.
 import { at, excerpt, RekeyError } from '../../errors.ts'
+import { splitShell } from '../../shell-words.ts'
 import { addChild, addHost, assignToGroup, assignToHost, type Collector, ensureGroup, type Origin } from '../groups.ts'
 import { pythonLiteral } from '../python/python-literal.ts'
 import type { Value } from '../values.ts'
-import { splitShell } from './shell-words.ts'
 import { expandAt } from './yaml-source.ts'
 
 const section = /^\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?$/u

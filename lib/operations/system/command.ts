@@ -3,6 +3,7 @@ import type { Remote } from '../../connection/remote.ts'
 import { quote, raw, type Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
+import { splitShell } from '../../shell-words.ts'
 import { operation } from '../operation.ts'
 import { anyText, checkedOptions, type Kinds, text, textOrSecret, wrongOptions } from '../options.ts'
 
@@ -100,21 +101,13 @@ function isWords(value: unknown): boolean {
 
 const shownCommand = ({ cmd, argv, run }: CommandOptions) => cmd ?? argv?.map(quote).join(' ') ?? String(run)
 
-/** The words of a command line, by the rules of a POSIX shell, with nothing expanded. Throws `RekeyError` where a quote does not end. */
+/** The words of a command line, with nothing expanded. Throws `RekeyError` where a quote does not end. */
 function words(line: string): string[] {
-  const found: string[] = []
-  let current: string | undefined
-  for (let at = 0; at < line.length; ) {
-    const [piece, blank, single, double, escaped, plain] =
-      /^(?:(\s+)|'([^']*)'|"((?:[^"\\]|\\[\s\S])*)"|\\([\s\S])|([^\s'"\\]+))/.exec(line.slice(at)) ?? []
-    if (piece === undefined) throw wrongOptions(`command(): a quote does not end: ${line}`)
-    at += piece.length
-    if (blank !== undefined) {
-      if (current !== undefined) found.push(current)
-      current = undefined
-    } else current = (current ?? '') + (single ?? double?.replace(/\\(["\\])/g, '$1') ?? escaped ?? plain ?? '')
+  try {
+    return splitShell(line)
+  } catch {
+    throw wrongOptions(`command(): a quote does not end: ${line}`)
   }
-  return current === undefined ? found : [...found, current]
 }
 
 /** A path as a word of the shell in which `*`, `?`, `[…]` and a leading `~` count, and nothing else. */

@@ -4,7 +4,7 @@ import test from 'ava'
 import type { Command } from 'commander'
 import { commands, unloaded } from '../../../lib/cli/commands.ts'
 import { strictly } from '../../../lib/cli/options/strict.ts'
-import { splitShell } from '../../../lib/inventory/sources/shell-words.ts'
+import { splitShell } from '../../../lib/shell-words.ts'
 import { manualPage } from '../../../scripts/package/manual.ts'
 
 const loaded: readonly [name: string, command: Command][] = await Promise.all(
