@@ -37,6 +37,12 @@ function notesOf({ folder, host, step }: Place): string {
 
 const indexOf = ({ folder }: Place) => join(folder, 'before.jsonl')
 
+/** The shape of a list that an operation notes, by what tells that one of them is such. */
+export function notedList<One>(what: string, isOne: (one: never) => boolean): z.ZodType<readonly One[]> {
+  const isList = (noted: unknown) => Array.isArray(noted) && noted.every(one => isOne(one as never))
+  return z.custom<readonly One[]>(isList, `what was noted of ${what} is not what it notes`)
+}
+
 /** What an error says of a file. */
 function broken(file: string, cause: unknown): RekeyError {
   return new RekeyError(`${file} can't be read, and what it notes can't be undone: ${(cause as Error).message}`, {

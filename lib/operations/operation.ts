@@ -19,8 +19,8 @@ export interface Found<Result> {
   apply(): Promise<Result>
 }
 
-/** An operation, by its parts. */
-export interface OperationDefinition<Options, Result> {
+/** What an operation does, by its parts. */
+interface Doing<Options, Result> {
   readonly name: string
   /** Options as a playbook gives them. Throws `RekeyError` for what can't be: it is told when the playbook is loaded. */
   check(options: unknown): Options
@@ -33,19 +33,31 @@ export interface OperationDefinition<Options, Result> {
   batches?(wanted: readonly Options[]): readonly (readonly Options[])[]
   /** One result of those of the batches. */
   joined?(results: readonly Result[]): Result
+}
+
+/** How it is undone. */
+interface Undoing<Options> {
   /**
    * Undoes what was done, by what `keep` gave. May be asked twice, and where it was cut off in the middle.
    * @param asked what the step asks for, where its playbook says that as it is
    */
-  undo?(session: HostSession, kept: never, asked?: readonly Options[]): Promise<void>
+  undo(session: HostSession, kept: never, asked?: readonly Options[]): Promise<void>
   /**
    * What `keep` gives, as a schema. A run's folder may come from anywhere: what is not that is not undone. Commands are made of it, so each number
    * must be one, each path absolute.
    */
-  readonly kept?: z.ZodType
-  /** Why it can't be undone, where it has no `undo`. */
-  readonly irreversible?: string
+  readonly kept: z.ZodType
+  readonly irreversible?: undefined
 }
+
+/** Why it can't be undone. */
+interface NoUndoing {
+  readonly undo?: undefined
+  readonly irreversible: string
+}
+
+/** An operation, by its parts. */
+export type OperationDefinition<Options, Result> = Doing<Options, Result> & (Undoing<Options> | NoUndoing)
 
 /** What is asked of an operation: options, a list of them, or a function of the context that gives either. */
 export type Asked<Options, Context> =
@@ -62,14 +74,14 @@ export interface Operation<Options, Result> {
   (context: StepContext<unknown>, wanted: Options | readonly Options[]): Promise<Result>
 }
 
-const undoings = new Map<string, Pick<OperationDefinition<never, unknown>, 'undo' | 'kept'>>()
+const undoings = new Map<string, Undoing<never>>()
 
 /** Makes an operation of its parts. */
 export function operation<Options extends object, Result>(
   definition: OperationDefinition<Options, Result>,
 ): Operation<Options, Result> {
   const { name, check, look, undo, irreversible, batches = (wanted: readonly Options[]) => [wanted] } = definition
-  if (undo) undoings.set(name, definition)
+  if (definition.undo) undoings.set(name, definition)
   const checked = (given: unknown): readonly Options[] => (Array.isArray(given) ? given.map(check) : [check(given)])
   const find = async (context: StepContext, wanted: readonly Options[]) => {
     const found = await look(context, wanted)
@@ -110,7 +122,7 @@ export function operation<Options extends object, Result>(
       run: async context => await perform(context, await given(context)),
       ...(undo
         ? { rollback: async (context: StepContext) => await undoNotes(context, { operation: name, asked: said }) }
-        : { irreversible: irreversible ?? `${name} has no way back` }),
+        : { irreversible }),
     }
   }
   const either = async (context: StepContext, wanted: unknown) => {
@@ -156,7 +168,7 @@ function hasReturned({ registered, step, host }: StepContext): boolean {
 
 function undoingOf({ file, operation, kept }: Note, only: OnlyOne | undefined) {
   const known = undoings.get(operation)
-  if (!known?.undo) {
+  if (!known) {
     throw new RekeyError(`${file}: rekey has no operation '${operation}' to undo`, { code: 'operation.unknown' })
   }
   const { undo, kept: shape } = known
@@ -166,7 +178,7 @@ function undoingOf({ file, operation, kept }: Note, only: OnlyOne | undefined) {
       code: 'operation.note',
       hint,
     })
-  const { success, error } = shape?.safeParse(kept) ?? { success: true }
+  const { success, error } = shape.safeParse(kept)
   const issue = error?.issues[0]
   if (!success)
     throw new RekeyError(

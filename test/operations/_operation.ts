@@ -2,6 +2,7 @@
 import type { Connection } from '../../lib/connection/connection.ts'
 import { connectLocal } from '../../lib/connection/local.ts'
 import type { ConnectionSettings } from '../../lib/connection/settings.ts'
+import { beginNotes, note } from '../../lib/operations/notes.ts'
 import { type Planned, PlannedWrite, type StepDefinition, Unchanged } from '../../lib/playbook/model.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { stepContext } from './_run-cases.ts'
@@ -32,6 +33,8 @@ export interface Trial {
   run(definition: StepDefinition): Promise<Went>
   /** Takes back what the last `run` of this definition did. */
   rollback(definition: StepDefinition): Promise<void>
+  /** The same by a note that somebody made up; each time of a step of its own. */
+  rollbackBy(definition: StepDefinition, operation: string, kept: unknown): Promise<void>
   /** How many commands were run so far. */
   readonly commands: number
   close(): void
@@ -72,6 +75,12 @@ export function trial(
       return { changed: !definition.readOnly, value }
     },
     rollback: async definition => void (await definition.rollback?.(contextOf(definition))),
+    rollbackBy: async (definition, operation, kept) => {
+      const context = contextOf({ ...definition })
+      beginNotes(context)
+      note(context, operation, kept)
+      await definition.rollback?.(context)
+    },
     get commands() {
       return commands
     },

@@ -10,7 +10,7 @@ import { modeKind } from '../../lib/operations/files/mode.ts'
 import { command } from '../../lib/operations/system/command.ts'
 import { facts, readFacts } from '../../lib/operations/system/facts.ts'
 import { reboot } from '../../lib/operations/system/reboot.ts'
-import { readDeeds } from '../../lib/operations/system/service.ts'
+import { service } from '../../lib/operations/system/service.ts'
 import { waitForPort } from '../../lib/operations/system/wait-for-port.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { localSettings, trial } from './_operation.ts'
@@ -34,14 +34,21 @@ test('options that won’t do are told when the playbook is loaded, in one error
   for (const cmd of ['   ', '"" x']) told(() => command({ cmd }), `command({ cmd }): there is no command in it: ${cmd}`)
   for (const mode of [400, 440, 444, 500, 644, 755]) t.false(modeKind.fits(mode))
   for (const mode of [0o400, 0o600, 0o640, 0o777, '0620']) t.true(modeKind.fits(mode))
-  const deeds = [[['status', 'x']], [['stop', "x'; touch y'"]], [['stop']], {}]
-  for (const noted of deeds) t.throws(() => readDeeds(noted), { message: /is not what it notes/ })
   told(() => command('x' as never), "command() takes options, not 'x'")
   told(() => waitForPort({} as never), 'waitForPort() needs port')
   told(
     () => waitForPort({ port: 1, state: 'drained', from: 'here' }),
     'waitForPort(): connections are counted on the host',
   )
+})
+
+test('what was noted is undone only where it is what the operation notes: commands are made of it', async t => {
+  const on = trial()
+  const deeds = [[['status', 'x']], [['stop', "x'; touch y'"]], [['stop']], {}]
+  const step = service({ name: 'x', state: 'started' })
+  for (const noted of deeds)
+    await t.throwsAsync(on.rollbackBy(step, 'service', noted), { message: /is not what it notes/ })
+  t.is(on.commands, 0)
 })
 
 test('options may be made of the context, and are checked as those that stand there', async t => {

@@ -4,9 +4,10 @@ import { createHash } from 'node:crypto'
 import { writeScript } from '../../connection/files.ts'
 import { splitPath } from '../../connection/safe-folder.ts'
 import { quote } from '../../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../../errors.ts'
+import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { runFileScript } from '../files/kept.ts'
+import { notedList } from '../notes.ts'
 import { absolutePath } from '../options.ts'
 
 /** Which file. */
@@ -183,14 +184,8 @@ function merged(before: string, after: string, now: string): string {
 /** The name of an account, that can be taken for nothing else. */
 export const accountName = /^(?!-)[^:\s/\0]+$/
 
-/**
- * What was noted, as it may be: it comes from a run's folder, and words of scripts are made of it.
- * @throws RekeyError for anything else
- */
-export function readKept(noted: unknown): Kept[] {
-  if (Array.isArray(noted) && noted.every(isKept)) return noted as Kept[]
-  throw new RekeyError('authorizedKey: what was noted of its files is not what it notes', { code: 'operation.note' })
-}
+/** What is noted of files, as it may be: it comes from a run's folder, and words of scripts are made of it. */
+export const keptKeys = notedList<Kept>('its files', isKept)
 
 function isKept(one: Partial<Record<keyof Kept, unknown>> | null): boolean {
   if (typeof one !== 'object' || one === null) return false

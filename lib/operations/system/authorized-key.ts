@@ -1,7 +1,7 @@
 // `authorizedKey`: who may log in to an account by which keys. What else is in the file stays as it is.
 import { operation } from '../operation.ts'
 import { absolutePath, checkedOptions, type Kinds, oneOf, text, truth, wrongOptions } from '../options.ts'
-import { accountName, isManaged, type Kept, lookAt, readKept, takeBack, write } from './authorized-key-file.ts'
+import { accountName, isManaged, type Kept, keptKeys, lookAt, takeBack, write } from './authorized-key-file.ts'
 
 /** Keys of an account, as they shall be. */
 export interface AuthorizedKeyOptions {
@@ -80,9 +80,10 @@ export const authorizedKey = operation<AuthorizedKeyOptions, undefined>({
       },
     }
   },
-  undo: async (session, kept: never) => {
-    for (const one of readKept(kept)) await takeBack(session, one)
+  undo: async (session, kept: readonly Kept[]) => {
+    for (const one of kept) await takeBack(session, one)
   },
+  kept: keptKeys,
 })
 
 const kinds: Kinds<AuthorizedKeyOptions> = {

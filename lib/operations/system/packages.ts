@@ -1,7 +1,8 @@
 // `package`: what a host has installed, by its own apt or dnf. What would come and go is asked of them before anything is done.
 import { raw } from '../../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../../errors.ts'
+import { HostFailedError } from '../../errors.ts'
 import { type HostSession, unchanged } from '../../playbook/model.ts'
+import { notedList } from '../notes.ts'
 import { operation } from '../operation.ts'
 import { checkedOptions, type Kinds, oneOf, truth, wholeNumber, wrongOptions } from '../options.ts'
 import { type Change, type Manager, managers, type Request } from './package-managers.ts'
@@ -77,11 +78,12 @@ export const packages = operation<PackageOptions, readonly Change[]>({
       },
     }
   },
-  undo: async (context, kept: never) => {
-    for (const { manager, changes } of readKept(kept).toReversed()) {
+  undo: async (context, kept: readonly Kept[]) => {
+    for (const { manager, changes } of kept.toReversed()) {
       if (changes.length > 0) await perform(context, managers[manager].back(changes))
     }
   },
+  kept: notedList<Kept>('packages', isKept),
 })
 
 const nameKind = {
@@ -93,24 +95,23 @@ function isName(value: unknown): boolean {
   return typeof value === 'string' && /^[A-Za-z0-9@_][\w.+:~=*^@-]*$/.test(value)
 }
 
-/**
- * What was noted, as it may be: it comes from a run's folder, and commands are made of it.
- * @throws RekeyError for anything else
- */
-export function readKept(noted: unknown): Kept[] {
-  const isChange = (one: Partial<Record<keyof Change, unknown>> | null) =>
+function isChange(one: Partial<Record<keyof Change, unknown>> | null): boolean {
+  return (
     typeof one === 'object' &&
     one !== null &&
     isName(one.name) &&
     (one.from === undefined || (typeof one.from === 'string' && /^[\w.+:~^-]+$/.test(one.from)))
-  const isKept = (one: Partial<Record<keyof Kept, unknown>> | null) =>
+  )
+}
+
+function isKept(one: Partial<Record<keyof Kept, unknown>> | null): boolean {
+  return (
     typeof one === 'object' &&
     one !== null &&
     (one.manager === 'apt' || one.manager === 'dnf') &&
     Array.isArray(one.changes) &&
     one.changes.every(isChange)
-  if (Array.isArray(noted) && noted.every(isKept)) return noted as Kept[]
-  throw new RekeyError('packages: what was noted of packages is not what it notes', { code: 'operation.note' })
+  )
 }
 
 const kinds: Kinds<PackageOptions> = {

@@ -1,7 +1,8 @@
 // `service`: units of systemd as they shall be: started, enabled, masked. One look and one change for all that are named.
 import { raw } from '../../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../../errors.ts'
+import { HostFailedError } from '../../errors.ts'
 import { type HostSession, unchanged } from '../../playbook/model.ts'
+import { notedList } from '../notes.ts'
 import { operation } from '../operation.ts'
 import { checkedOptions, type Kinds, oneOf, truth, wrongOptions } from '../options.ts'
 
@@ -64,8 +65,7 @@ export const service = operation<ServiceOptions, readonly UnitState[]>({
       },
     }
   },
-  undo: async (session, noted: never) => {
-    const kept = readDeeds(noted)
+  undo: async (session, kept: readonly Deed[]) => {
     const now = await look(
       session,
       kept.map(([, name]) => ({ name })),
@@ -81,6 +81,7 @@ export const service = operation<ServiceOptions, readonly UnitState[]>({
       ),
     )
   },
+  kept: notedList<Deed>('units', isDeed),
 })
 
 const kinds: Kinds<ServiceOptions> = {
@@ -169,15 +170,9 @@ function deedsFor({ host }: HostSession, options: ServiceOptions, state: UnitSta
   return verbs.map(verb => [verb, name] as const)
 }
 
-/**
- * What was noted, as it may be: it comes from a run's folder, and commands are made of it.
- * @throws RekeyError for anything else
- */
-export function readDeeds(noted: unknown): Deed[] {
-  const isDeed = (one: unknown) =>
-    Array.isArray(one) && one.length === 2 && waysBack.includes(one[0]) && kinds.name.fits(one[1])
-  if (Array.isArray(noted) && noted.every(isDeed)) return noted as Deed[]
-  throw new RekeyError('service: what was noted of units is not what it notes', { code: 'operation.note' })
+/** A deed as it may be noted. */
+function isDeed(one: unknown): boolean {
+  return Array.isArray(one) && one.length === 2 && waysBack.includes(one[0]) && kinds.name.fits(one[1])
 }
 
 const waysBack: readonly Verb[] = ['unmask', 'mask', 'enable', 'disable', 'start', 'stop']

@@ -1,8 +1,9 @@
 // `user`: accounts of a host, by its own useradd, usermod and userdel. A password's hash goes over stdin, never in a command line.
 import { dirname } from 'node:path'
 import { quote, raw, Secret, secret } from '../../connection/shell.ts'
-import { HostFailedError, RekeyError } from '../../errors.ts'
+import { HostFailedError } from '../../errors.ts'
 import type { HostSession, StepContext } from '../../playbook/model.ts'
+import { notedList } from '../notes.ts'
 import { operation } from '../operation.ts'
 import {
   absolutePath,
@@ -98,8 +99,7 @@ export const user = operation<UserOptions, undefined>({
       },
     }
   },
-  undo: async (session: HostSession & Partial<Pick<StepContext, 'log'>>, noted: never) => {
-    const kept = readKept(noted)
+  undo: async (session: HostSession & Partial<Pick<StepContext, 'log'>>, kept: readonly Kept[]) => {
     const now = await lookAt(
       session,
       kept.map(({ name }) => ({ name })),
@@ -127,6 +127,7 @@ export const user = operation<UserOptions, undefined>({
       },
     )
   },
+  kept: notedList<Kept>('accounts', isKept),
 })
 
 /** A field of /etc/passwd. */
@@ -164,15 +165,6 @@ const kinds: Kinds<UserOptions> = {
   system: truth,
   remove: truth,
   force: truth,
-}
-
-/**
- * What was noted, as it may be: it comes from a run's folder, and words of scripts are made of it.
- * @throws RekeyError for anything else
- */
-export function readKept(noted: unknown): Kept[] {
-  if (Array.isArray(noted) && noted.every(isKept)) return noted as Kept[]
-  throw new RekeyError('user: what was noted of accounts is not what it notes', { code: 'operation.note' })
 }
 
 function isKept(one: Partial<Record<keyof Kept, unknown>> | null): boolean {

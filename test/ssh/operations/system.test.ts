@@ -14,7 +14,6 @@ import { join } from 'node:path'
 import test from 'ava'
 import { connect } from '../../../lib/connection/connect.ts'
 import { authorizedKey } from '../../../lib/operations/system/authorized-key.ts'
-import { readKept } from '../../../lib/operations/system/authorized-key-file.ts'
 import { command } from '../../../lib/operations/system/command.ts'
 import { service } from '../../../lib/operations/system/service.ts'
 import type { StepDefinition } from '../../../lib/playbook/model.ts'
@@ -112,7 +111,8 @@ asRoot('nothing that is not an account’s own comes to it, whatever it puts in 
     { path: keys, user: 'nobody', owner: '0:0', isBehind: false, after: '', managed: true, folder: '755 $(x):0 1:1' },
   ]
   const noted = { ...forged[0], path: `${etc}/x` }
-  for (const kept of [forged, [noted], {}, [null]]) t.throws(() => readKept(kept), { message: /is not what it notes/ })
+  for (const kept of [forged, [noted], {}, [null]])
+    await t.throwsAsync(on.rollbackBy(own, 'authorizedKey', kept), { message: /is not what it notes/ })
 })
 
 const missing = sshdMissing()

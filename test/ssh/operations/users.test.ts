@@ -5,7 +5,7 @@ import test from 'ava'
 import type { Connection } from '../../../lib/connection/connection.ts'
 import { connectLocal } from '../../../lib/connection/local.ts'
 import { quote } from '../../../lib/connection/shell.ts'
-import { readKept, user } from '../../../lib/operations/system/user.ts'
+import { user } from '../../../lib/operations/system/user.ts'
 import { localSettings, trial } from '../../operations/_operation.ts'
 import { canHaveUsers, makeUsers, runThere, stateOf, type UserCase } from '../../operations/_users.ts'
 
@@ -86,6 +86,6 @@ real(
       [{ ...one, before: account }],
       [{ ...one, before: { ...account, uid: '$(x)' } }],
     ])
-      t.throws(() => readKept(kept), { message: /is not what it notes/ })
+      await t.throwsAsync(on.rollbackBy(made, 'user', kept), { message: /is not what it notes/ })
   },
 )
