@@ -85,10 +85,15 @@ test('a command without await that outlives its step is part of it: it ends befo
 })
 
 test('a command whose lines are left ends with that; one beside a command that failed is waited for, before a try and before what follows', async t => {
+  // Both commands of C begin at the same moment, in either order: one looks before the other has its file there, unless that is of the try before.
+  const until = (file: string) => `for i in $(seq 600); do test ! -e \${flag}-${file} || break; sleep 0.1; done`
   const ran = await runs(
     `S('a', async ({ $ }) => { for await (const line of $\`echo $$ >\${flag}-pid; yes\`) if (line === 'y') break }),
-     S('b', ({ $ }) => $\`for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat \${flag}-pid) 2>/dev/null || exit 0; sleep 0.2; done; exit 1\`),
-     step('C', { id: 'c', retries: 1, delay: 10, ignoreErrors: true, run: ({ $ }) => Promise.all([$\`test ! -e \${flag}-at || touch \${flag}-twice; exit 3\`, $\`touch \${flag}-at; sleep 0.5; rm \${flag}-at\`]) }),
+     S('b', ({ $ }) => $\`for i in $(seq 600); do kill -0 $(cat \${flag}-pid) 2>/dev/null || exit 0; sleep 0.1; done; exit 1\`),
+     step('C', { id: 'c', retries: 1, delay: 10, ignoreErrors: true, run: ({ $ }) => Promise.all([
+       $\`test ! -e \${flag}-at || touch \${flag}-twice; touch \${flag}-looked; ${until('at')}; touch \${flag}-seen; exit 3\`,
+       $\`${until('looked')}; rm \${flag}-looked; touch \${flag}-at; ${until('seen')}; rm \${flag}-seen; sleep 0.5; rm \${flag}-at\`,
+     ]) }),
      S('d', ({ $ }) => $\`test ! -e \${flag}-at && test ! -e \${flag}-twice\`)`,
   )
   assertInOrder(t, ran, 0)
