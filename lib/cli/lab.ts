@@ -47,6 +47,16 @@ export function labCommand(): Command {
         lab.nodeNamings,
       ),
     )
+    .addOption(
+      new Option('--encryption <how>', 'what API servers of a new lab encrypt Secrets by (default: none)').choices(
+        lab.encryptions,
+      ),
+    )
+    .addOption(
+      new Option('--encryption-reload <which>', 'whether they take up changes of that file (default: on)').choices(
+        lab.encryptionReloads,
+      ),
+    )
     .option('--without <parts>', `what a new lab lacks, by commas: ${lab.dispensable.join(', ')}`, dispensableParts)
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
@@ -61,6 +71,8 @@ export function labCommand(): Command {
         login,
         disks,
         nodeNames,
+        encryption,
+        encryptionReload,
         without,
         fresh,
         yes,
@@ -75,6 +87,8 @@ export function labCommand(): Command {
           login,
           disks,
           nodeNames,
+          encryption,
+          encryptionReload,
           without,
         })
         await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))

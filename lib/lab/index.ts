@@ -46,6 +46,8 @@ export {
   defaultOptions,
   diskLayouts,
   dispensable,
+  encryptionReloads,
+  encryptions,
   type LabOptions,
   layouts,
   logins,

@@ -26,10 +26,18 @@ export const logins = ['root', 'sudo', 'sudo-password'] as const
 export const diskLayouts = ['one', 'separate'] as const
 /** Whether nodes are called what the inventory calls their machines. */
 export const nodeNamings = ['inventory', 'other'] as const
+/**
+ * What API servers encrypt Secrets by, in a file of their own. `none`: what the layout's own documents have, which is nothing but for those of the
+ * hard way. `identity`: a file by which nothing is encrypted.
+ */
+export const encryptions = ['none', 'identity', 'aescbc', 'secretbox'] as const
+/** Whether API servers take up changes of that file by themselves. */
+export const encryptionReloads = ['on', 'off'] as const
 /** What a cluster can do without. etcdctl is not on the machines; the others are not in the cluster. */
 export const dispensable = ['kube-proxy', 'coredns', 'front-proxy', 'load-balancer', 'etcdctl'] as const
 
 export type Dispensable = (typeof dispensable)[number]
+export type Encryption = (typeof encryptions)[number]
 
 /** What makes a lab like clusters that others made. */
 export interface Traits {
@@ -41,6 +49,8 @@ export interface Traits {
   readonly login: (typeof logins)[number]
   readonly disks: (typeof diskLayouts)[number]
   readonly nodeNames: (typeof nodeNamings)[number]
+  readonly encryption: Encryption
+  readonly encryptionReload: (typeof encryptionReloads)[number]
   /** Without repetition, in the order of `dispensable`. */
   readonly without: readonly Dispensable[]
 }
@@ -53,6 +63,8 @@ export const usualTraits: Traits = {
   login: 'root',
   disks: 'one',
   nodeNames: 'inventory',
+  encryption: 'none',
+  encryptionReload: 'on',
   without: [],
 }
 
@@ -91,7 +103,7 @@ export function checkOptions({ name, masters, nodes, ...asked }: LabOptions): vo
     throw wrong(`a lab can't have ${masters} masters`, 'Ask for 1, 3, 5 or 7: etcd needs an odd number for its quorum.')
   if (!Number.isInteger(nodes) || nodes < 0 || nodes > 40)
     throw wrong(`a lab can't have ${nodes} nodes`, 'Ask for a number from 0 to 40.')
-  const { layout, etcdHosts, unitShape } = traitsOf(asked)
+  const { layout, etcdHosts, unitShape, encryption, encryptionReload } = traitsOf(asked)
   if (etcdHosts !== 0 && layout !== 'external-etcd')
     throw wrong(`etcd of a lab with --layout ${layout} can't have hosts of its own`, 'Ask for --layout external-etcd.')
   if (etcdHosts !== 0 && ![1, 3, 5, 7].includes(etcdHosts))
@@ -102,6 +114,8 @@ export function checkOptions({ name, masters, nodes, ...asked }: LabOptions): vo
   if (nodes === 0) throw wrong('a lab without nodes has nowhere to run its canaries', 'Ask for at least one node.')
   if (layout !== 'systemd' && unitShape !== usualTraits.unitShape)
     throw wrong(`the layout ${layout} has no shape '${unitShape}'`, 'Ask for --layout systemd, too.')
+  if (encryption === 'none' && encryptionReload !== usualTraits.encryptionReload)
+    throw wrong('API servers that are given no file can not be told how to read it', 'Ask for --encryption, too.')
 }
 
 /**
@@ -167,7 +181,7 @@ export function shapeOf({ name, masters, nodes, ...asked }: LabOptions, subnet: 
 
 /** All traits of a lab, of which some were asked for. */
 export function traitsOf(asked: Partial<Traits>): Traits {
-  const { layout, etcdHosts, unitShape, login, disks, nodeNames, without } = usualTraits
+  const { layout, etcdHosts, unitShape, login, disks, nodeNames, encryption, encryptionReload, without } = usualTraits
   const absent = new Set(asked.without ?? without)
   return {
     layout: asked.layout ?? layout,
@@ -176,6 +190,8 @@ export function traitsOf(asked: Partial<Traits>): Traits {
     login: asked.login ?? login,
     disks: asked.disks ?? disks,
     nodeNames: asked.nodeNames ?? nodeNames,
+    encryption: asked.encryption ?? encryption,
+    encryptionReload: asked.encryptionReload ?? encryptionReload,
     without: dispensable.filter(part => absent.has(part)),
   }
 }
@@ -193,7 +209,8 @@ export function unusual(traits: Traits): string[] {
 }
 
 function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
-  const { layout, etcdHosts, unitShape, login, disks, nodeNames, without } = traitsOf(asked)
+  const { layout, etcdHosts, unitShape, login, disks, nodeNames, encryption, encryptionReload, without } =
+    traitsOf(asked)
   const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`
   return [
     count(masters, 'master'),
@@ -203,6 +220,8 @@ function saidOf({ masters, nodes, ...asked }: LabOptions): string[] {
     `--login ${login}`,
     `--disks ${disks}`,
     `--node-names ${nodeNames}`,
+    `--encryption ${encryption}`,
+    `--encryption-reload ${encryptionReload}`,
     without.length === 0 ? 'nothing left out' : `--without ${without.join(',')}`,
   ]
 }

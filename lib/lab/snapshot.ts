@@ -19,9 +19,8 @@ const usableDays = 200
 /** The sources that decide what a finished lab has on its disks. */
 const sources = [
   ...['shape.ts', 'machines/disks.ts', 'machines/keys.ts'],
-  ...['cluster.ts', 'vault.ts', 'canaries.ts', 'manifests/canaries.yaml', 'manifests/service-routes.yaml'].map(
-    file => `cluster/${file}`,
-  ),
+  ...['cluster.ts', 'encryption.ts', 'vault.ts', 'canaries.ts'].map(file => `cluster/${file}`),
+  ...['canaries.yaml', 'service-routes.yaml'].map(file => `cluster/manifests/${file}`),
 ]
 
 /** The folder of the snapshot that a lab of this shape, made of these parts, is put back to. */
@@ -40,12 +39,14 @@ function clusterOf(shape: Shape): Shape {
 
 /** What one snapshot is kept of: a lab's name, and what its cluster is like. */
 function familyOf(shape: Shape): string {
-  const { layout, etcdHosts, unitShape, nodeNames, without } = clusterOf(shape)
+  const { layout, etcdHosts, unitShape, nodeNames, encryption, encryptionReload, without } = clusterOf(shape)
   const traits = [
     ...(layout === usualTraits.layout ? [] : [layout]),
     ...(unitShape === usualTraits.unitShape ? [] : [unitShape]),
     ...(etcdHosts === 0 ? [] : [`etcd-${etcdHosts}`]),
     ...(nodeNames === usualTraits.nodeNames ? [] : ['other-names']),
+    ...(encryption === usualTraits.encryption ? [] : [encryption]),
+    ...(encryptionReload === usualTraits.encryptionReload ? [] : ['no-reload']),
     ...without.map(part => `no-${part}`),
   ]
   return [shape.name, shape.masters, shape.nodes, ...traits].join('-')

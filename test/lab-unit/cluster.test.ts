@@ -1,7 +1,9 @@
 // When the lab calls its cluster well.
 import test from 'ava'
+import { readConfiguration } from '../../lib/encryption/configuration.ts'
 import { judgeCluster } from '../../lib/lab/cluster/cluster.ts'
-import { members, shapeOf } from '../../lib/lab/shape.ts'
+import { encryptionConfiguration, encryptionFlags, encryptionLines } from '../../lib/lab/cluster/encryption.ts'
+import { encryptions, members, shapeOf } from '../../lib/lab/shape.ts'
 
 const shape = shapeOf({ name: 'test', masters: 1, nodes: 1 }, '10.201.7.0/24')
 const booted = Date.parse('2030-01-01T10:00:00Z')
@@ -99,4 +101,26 @@ test.serial('a pod that is not ready is named with its machine', t => {
   t.deepEqual(judgeCluster(shape, nodes, [...pods, pod('coredns', { ready: 'False' })], bootTimes), [
     '1 of 5 pods not ready: coredns-x on n1',
   ])
+})
+
+test.serial('each kind is a file that an API server takes, with a key of its own each time', t => {
+  for (const encryption of encryptions) {
+    const text = encryptionConfiguration({ encryption })
+    t.is(text === undefined, encryption === 'none')
+    if (text === undefined) continue
+    const { rules, doubts } = readConfiguration(text, 'f')
+    t.is(rules[0]?.providers[0]?.kind as string | undefined, encryption)
+    t.deepEqual(doubts, [])
+    if (encryption !== 'identity') t.not(encryptionConfiguration({ encryption }), text)
+  }
+})
+
+test.serial('API servers are told of the file, and to take up changes of it where they are to', t => {
+  const told = (encryption: 'none' | 'aescbc', encryptionReload: 'on' | 'off') =>
+    encryptionFlags({ encryption, encryptionReload }, '/f').map(({ name, value }) => `${name}=${value}`)
+  const file = 'encryption-provider-config=/f'
+  t.deepEqual(told('none', 'on'), [])
+  t.deepEqual(told('aescbc', 'off'), [file])
+  t.deepEqual(told('aescbc', 'on'), [file, 'encryption-provider-config-automatic-reload=true'])
+  t.is(encryptionLines({ encryption: 'aescbc', encryptionReload: 'off' }, '/f'), `  --${file} \\\n`)
 })

@@ -54,6 +54,8 @@ test.serial(
     for (const login of logins) t.is(folder({ login, disks: 'separate', without: ['etcdctl'] }), folder())
     const others = [
       folder({ nodeNames: 'other' }),
+      folder({ encryption: 'aescbc' }),
+      folder({ encryption: 'aescbc', encryptionReload: 'off' }),
       folder({ layout: 'external-etcd' }),
       folder({ layout: 'external-etcd', etcdHosts: 3 }),
       ...dispensable.filter(part => part !== 'etcdctl').map(part => folder({ without: [part] })),
@@ -71,6 +73,8 @@ test.serial('a record of before labs had traits is read as one of a lab that has
     login: 'root',
     disks: 'one',
     nodeNames: 'inventory',
+    encryption: 'none',
+    encryptionReload: 'on',
     without: [],
   })
 })

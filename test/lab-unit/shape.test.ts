@@ -143,6 +143,7 @@ for (const [options, message] of [
   [{ name: 'a', masters: 3, nodes: 41 }, /can't have 41 nodes/],
   [{ name: 'a', masters: 3, nodes: 2, etcdHosts: 3 }, /--layout kubeadm can't have hosts of its own/],
   [{ name: 'a', masters: 3, nodes: 2, unitShape: 'kubeasz' }, /the layout kubeadm has no shape 'kubeasz'/],
+  [{ name: 'a', masters: 3, nodes: 2, encryptionReload: 'off' }, /given no file/],
   [{ name: 'a', masters: 3, nodes: 2, layout: 'external-etcd', etcdHosts: 2 }, /can't have 2 hosts of etcd/],
 ] as const)
   test.serial(`a lab of ${JSON.stringify(options)} is refused before anything is made`, t => {

@@ -5,6 +5,7 @@ import { imageRepository, imageTags } from '../../images.ts'
 import { exec } from '../../machines/machine.ts'
 import { type Detail, type Report, timed } from '../../progress.ts'
 import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from '../../shape.ts'
+import { encryptionConfiguration, encryptionFile, encryptionFlags, encryptionFolder } from '../encryption.ts'
 import type { Layout } from './layout.ts'
 
 /** What joining needs, known before the cluster exists. Nothing of it is kept. */
@@ -58,6 +59,7 @@ export interface Manner {
 /** Makes a cluster by kubeadm: the first master, then all others, then CoreDNS. */
 export async function makeByKubeadm(shape: Shape, report: Report, manner: Manner): Promise<void> {
   const [first, ...others] = masters(shape)
+  await placeEncryption(shape)
   const admission: Admission = { token: admissionToken(), certificateKey: randomBytes(32).toString('hex') }
   await timed(report, `Make a cluster on ${first!.name}`, async detail => {
     await runKubeadm(
@@ -99,6 +101,22 @@ export async function makeByKubeadm(shape: Shape, report: Report, manner: Manner
 }
 
 const configFile = '/root/kubeadm.yaml'
+
+/** Gives each master the file that its API server encrypts by: it must be there before that is started. */
+async function placeEncryption(shape: Shape): Promise<void> {
+  const input = encryptionConfiguration(shape)
+  if (input === undefined) return
+  for (const { name } of masters(shape))
+    await exec(shape.name, name, ['sh', '-euc', `umask 077; mkdir -p ${encryptionFolder}; cat >${encryptionFile}`], {
+      input,
+    })
+}
+
+/** The folder as a whole: a file that was mounted by itself would stay what it was. */
+const encryptionVolume = {
+  name: 'encryption',
+  ...{ hostPath: encryptionFolder, mountPath: encryptionFolder, readOnly: true, pathType: 'Directory' },
+}
 
 async function runKubeadm(
   shape: Shape,
@@ -175,7 +193,12 @@ function initConfiguration(
       networking: { serviceSubnet: shape.serviceSubnet, dnsDomain: shape.clusterDomain },
       apiServer: {
         ...(balancer && { certSANs: [balancer.name, balancer.address] }),
-        extraArgs: [...(manner.apiServerArguments ?? []), ...(has(shape, 'front-proxy') ? [] : withoutFrontProxy)],
+        extraArgs: [
+          ...(manner.apiServerArguments ?? []),
+          ...encryptionFlags(shape),
+          ...(has(shape, 'front-proxy') ? [] : withoutFrontProxy),
+        ],
+        ...(shape.encryption !== 'none' && { extraVolumes: [encryptionVolume] }),
       },
       controllerManager: {
         extraArgs: [

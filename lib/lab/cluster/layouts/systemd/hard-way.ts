@@ -1,7 +1,7 @@
 // The layout `systemd` in the shape `hard-way`: units, configuration and files of Kubernetes the hard way
 // (github.com/kelseyhightower/kubernetes-the-hard-way, release for v1.32), on several controllers. What differs from its documents says why.
-import { randomBytes } from 'node:crypto'
 import { has, kubeletMachines, type Machine, masters, type Shape } from '../../../shape.ts'
+import { encryptionConfiguration, encryptionLines } from '../../encryption.ts'
 import type { Layout } from '../layout.ts'
 import { dnsAddress } from './coredns.ts'
 import { hardWayPki } from './hard-way-pki.ts'
@@ -34,7 +34,7 @@ async function prepare(shape: Shape): Promise<UnitCluster> {
   const pki = await hardWayPki(shape)
   const controllers = masters(shape)
   const workers = kubeletMachines(shape)
-  const encryption = encryptionConfig()
+  const encryption = encryptionConfiguration(encrypts(shape))!
   return {
     programs: '/usr/local/bin',
     files: machine =>
@@ -77,7 +77,7 @@ function controllerFiles(shape: Shape, machine: Machine, pki: Pki, encryption: s
     ...pair(pki, 'ca', folder),
     ...pair(pki, 'kube-api-server', folder),
     ...pair(pki, 'service-accounts', folder),
-    file(`${folder}/encryption-config.yaml`, encryption),
+    file(encryptionConfig, encryption),
     client('kube-controller-manager'),
     client('kube-scheduler'),
     kubeconfigFile(adminKubeconfig, pki, 'admin', 'admin', 'https://127.0.0.1:6443'),
@@ -167,8 +167,7 @@ ExecStart=/usr/local/bin/kube-apiserver \\
     .map(({ address }) => `https://${address}:2379`)
     .join(',')} \\
   --event-ttl=1h \\
-  --encryption-provider-config=/var/lib/kubernetes/encryption-config.yaml \\
-  --kubelet-certificate-authority=/var/lib/kubernetes/ca.crt \\
+${encryptionLines(encrypts(shape), encryptionConfig)}  --kubelet-certificate-authority=/var/lib/kubernetes/ca.crt \\
   --kubelet-client-certificate=/var/lib/kubernetes/kube-api-server.crt \\
   --kubelet-client-key=/var/lib/kubernetes/kube-api-server.key \\
   --runtime-config='api/all=true' \\
@@ -304,18 +303,10 @@ mode: "iptables"
 clusterCIDR: "${shape.podSubnet}"
 ${proxyInLab}`
 
-const encryptionConfig = () => `kind: EncryptionConfiguration
-apiVersion: apiserver.config.k8s.io/v1
-resources:
-  - resources:
-      - secrets
-    providers:
-      - aescbc:
-          keys:
-            - name: key1
-              secret: ${randomBytes(32).toString('base64')}
-      - identity: {}
-`
+const encryptionConfig = '/var/lib/kubernetes/encryption-config.yaml'
+/** Where nothing else is asked for, as its documents have it: by aescbc, and changes are taken up at the next start. */
+const encrypts = (shape: Shape): Pick<Shape, 'encryption' | 'encryptionReload'> =>
+  shape.encryption === 'none' ? { encryption: 'aescbc', encryptionReload: 'off' } : shape
 
 /** The certificate that API servers show to kubelets is their serving one, whose user is in no group: it is given the right by name. */
 const apiserverToKubelet = `apiVersion: rbac.authorization.k8s.io/v1

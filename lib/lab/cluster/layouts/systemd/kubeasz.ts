@@ -1,6 +1,7 @@
 // The layout `systemd` in the shape `kubeasz`: units, configuration and files as the roles of kubeasz (github.com/easzlab/kubeasz, 3.7)
 // put them on hosts, with its default values. What differs from its templates says why.
 import { has, kubeletMachines, type Machine, masters, type Shape } from '../../../shape.ts'
+import { encryptionConfiguration, encryptionFile, encryptionLines } from '../../encryption.ts'
 import type { Layout } from '../layout.ts'
 import { dnsAddress } from './coredns.ts'
 import { kubeaszPki, kubeletOf } from './kubeasz-pki.ts'
@@ -35,11 +36,12 @@ async function prepare(shape: Shape): Promise<UnitCluster> {
   const pki = await kubeaszPki(shape)
   const controllers = masters(shape)
   const nodes = kubeletMachines(shape)
+  const encryption = encryptionConfiguration(shape)
   const kubectl = (words: string) => words.split(' ')
   return {
     programs: bin,
     files: machine => [
-      ...(machine.role === 'master' ? masterFiles(shape, machine, pki) : []),
+      ...(machine.role === 'master' ? masterFiles(shape, machine, pki, encryption) : []),
       ...nodeFiles(shape, machine, pki),
     ],
     units: [
@@ -80,7 +82,7 @@ function kubeconfigFile(pki: Pki, component: string, user: string, name = compon
   )
 }
 
-function masterFiles(shape: Shape, machine: Machine, pki: Pki): PlacedFile[] {
+function masterFiles(shape: Shape, machine: Machine, pki: Pki, encryption: string | undefined): PlacedFile[] {
   return [
     ...pair(pki, 'ca'),
     ...pair(pki, 'etcd'),
@@ -89,6 +91,7 @@ function masterFiles(shape: Shape, machine: Machine, pki: Pki): PlacedFile[] {
     kubeconfigFile(pki, 'kube-controller-manager', 'system:kube-controller-manager'),
     kubeconfigFile(pki, 'kube-scheduler', 'system:kube-scheduler'),
     unit('etcd', etcdUnit(shape, machine)),
+    ...(encryption === undefined ? [] : [{ path: encryptionFile, content: encryption, mode: 0o600 }]),
     unit('kube-apiserver', apiserverUnit(shape, machine)),
     unit('kube-controller-manager', controllerManagerUnit(shape)),
     unit('kube-scheduler', schedulerUnit),
@@ -202,7 +205,7 @@ ExecStart=${bin}/kube-apiserver \\
   --service-node-port-range=30000-32767 \\
   --tls-cert-file=${ssl}/kubernetes.pem \\
   --tls-private-key-file=${ssl}/kubernetes-key.pem \\
-${has(shape, 'front-proxy') ? frontProxy : ''}  --v=2
+${has(shape, 'front-proxy') ? frontProxy : ''}${encryptionLines(shape)}  --v=2
 Restart=always
 RestartSec=5
 Type=notify
