@@ -1,12 +1,22 @@
 // The door `rekey/encryption`: what a playbook that rotates the key of etcd's values is made of.
 import type { ReportSection, RunContext } from '../playbook/model.ts'
-import { nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
+import { type Context, nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
+import { type Restarting, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
+import { wayBack, wayBackToTheFile } from './key-rotation/way-back.ts'
 
 export { type Context, type Variables, variables } from './key-rotation/given.ts'
 export * as prepare from './key-rotation/prepare.ts'
 export * as stages from './key-rotation/stages.ts'
-export { wayBack } from './key-rotation/way-back.ts'
 export { type Misfit, misfitOf } from './replacement.ts'
+
+/** The steps that restart API servers, and the ways back, which do so too. `restarting`: `restart` of `rekey/rotation`. */
+export const restartsBy = <In extends Context>(restarting: Restarting<In>) => ({
+  standIn: standIn(restarting),
+  startAnew: (stage: Parameters<typeof startAnew>[0]) => startAnew(stage, restarting),
+  restartOne: restartOne(restarting),
+  wayBack: wayBack(restarting),
+  wayBackToTheFile: wayBackToTheFile(restarting),
+})
 
 /** What was rotated, and how long it took. */
 export function report(run: RunContext<Variables>): ReportSection[] {

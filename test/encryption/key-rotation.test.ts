@@ -1,4 +1,5 @@
 // What a rotation does to the file of a master, there and back, and what it refuses before it changes anything.
+import { strict as assert } from 'node:assert'
 import { createHash } from 'node:crypto'
 import { lstatSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,7 +7,9 @@ import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../lib/connection/shell.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
 import { count, keepFile, plan } from '../../lib/encryption/key-rotation/prepare.ts'
+import { type Restarting, restartOne, standIn, startAnew } from '../../lib/encryption/key-rotation/restarts.ts'
 import * as stages from '../../lib/encryption/key-rotation/stages.ts'
+import { wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
 import { ApiError } from '../../lib/kubernetes/api/api.ts'
 import type { FoundComponent } from '../../lib/kubernetes/layout/host-layout.ts'
 import type { StepDefinition } from '../../lib/playbook/model.ts'
@@ -39,6 +42,8 @@ interface Around {
   readonly port?: number
   /** Whether the file's name is a link to where it lies. */
   readonly linked?: boolean
+  /** Whether its API server takes up its file by itself. */
+  readonly reloads?: boolean
 }
 
 const sha = (text: string | Buffer) => createHash('sha256').update(text).digest('hex')
@@ -49,7 +54,7 @@ async function master(
   t: ExecutionContext,
   text: string,
   vars: Partial<Context['vars']> = {},
-  { flags = {}, values = {}, answers = {}, port = 6443, linked = false }: Around = {},
+  { flags = {}, values = {}, answers = {}, port = 6443, linked = false, reloads = true }: Around = {},
 ): Promise<Master> {
   const { session, folder } = await localHost(t)
   const file = join(folder, 'encryption.yaml')
@@ -74,7 +79,7 @@ apiserver_encryption_config_controller_automatic_reloads_total{status="failure"}
   const registered = new Map<string, unknown>([
     [
       'read-encryption',
-      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer, etcd } }, file, hash: hash() },
+      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer, etcd } }, file, hash: hash(), reloads },
     ],
     ['make-the-key', { secret: secret(base64Key()) }],
   ])
@@ -245,12 +250,61 @@ test('a Secret is tried and looked for in etcd as most members have it, and one 
   const { ctx, etcd } = await master(t, text, { encryption_provider: 'identity' }, { answers, values, port })
   const told: string[] = []
   const telling = { ...ctx, log: (line: string) => told.push(line) } as unknown as Context
-  await run(telling, stages.addKey, stages.promoteKey, stages.canary, stages.restartOne)
+  await run(telling, stages.addKey, stages.promoteKey, stages.canary, restartOne(noOther))
   t.deepEqual(
     etcd.asked.map(({ serializable }) => serializable),
     [false],
   )
   t.regex(told.at(-1)!, /read 1 Secrets/)
+})
+
+/** There is one master: it is restarted in its place. */
+const noOther: Restarting<Context> = {
+  restartDrained: async () => assert.fail('there is nobody to hand its traffic to'),
+  backInTraffic: async () => {},
+  requireGapAccepted: () => {},
+}
+
+test('an API server that reads its file only when it starts is started anew at each stage and on the way back, and read through; one that has it stays', async t => {
+  const answers = {
+    get: async () => ({}),
+    each: async function* () {
+      yield { metadata: { name: 'one', namespace: 'default' } }
+    },
+  }
+  const text = before['another key of the same provider']!
+  const { ctx, says, text: now } = await master(t, text, {}, { reloads: false, answers })
+  const done: string[] = []
+  const told: string[] = []
+  const telling = { ...ctx, log: (line: string) => told.push(line) } as unknown as Context
+  const restarting: Restarting<Context> = {
+    restartDrained: async (_, { host }, wanted) => {
+      done.push(`${wanted} of ${host.name} restarted`)
+      says.hash = sha(now())
+    },
+    backInTraffic: async (_, { host }) => void done.push(`${host.name} in traffic`),
+    requireGapAccepted: (_, { name }) => void done.push(`${name} may be away`),
+  }
+  says.hash = sha(text)
+  const only = async (...steps: StepDefinition<Context>[]) => {
+    done.length = 0
+    await run(telling, ...steps)
+    return [...done]
+  }
+  const restarted = ['kube-apiserver of m1 restarted']
+  t.deepEqual(await only(standIn(restarting)), ['m1 may be away'])
+  t.deepEqual(await only(keepFile, stages.addKey, startAnew('read', restarting)), restarted)
+  t.deepEqual(await only(startAnew('read', restarting)), ['m1 in traffic'], 'it has its file')
+  t.regex(told.at(-1)!, /read 1 Secrets by their names/)
+  t.deepEqual(await only(stages.promoteKey, startAnew('write', restarting)), restarted)
+  t.deepEqual(await only(stages.oldKeyFirst, startAnew('write', restarting)), restarted)
+  t.deepEqual(await only(...wayBackToTheFile(restarting)), restarted)
+  t.is(now(), text)
+  t.is(says.hash, sha(text))
+  t.false(restartOne(restarting).when!(telling), 'none is left to be the proof')
+  const { ctx: reloading } = await master(t, text)
+  t.false(standIn(restarting).when!(reloading))
+  t.false(startAnew('read', restarting).when!(reloading))
 })
 
 test('a server that fails to take its file up ends the wait, by its name', async t => {

@@ -6,6 +6,7 @@ import { HostFailedError } from '../../errors.ts'
 import type { Cluster } from '../../kubernetes/api/cluster.ts'
 import { type EtcdAccess, etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import type { Host } from '../../playbook/host.ts'
 import type { HostSession, RunContext, StepContext } from '../../playbook/model.ts'
 import { isOwn, takeCensus } from '../census.ts'
 import {
@@ -39,6 +40,8 @@ export interface Seen {
   /** Of a master: its file, and that file's SHA-256 as it was. */
   readonly file?: string
   readonly hash?: string
+  /** Whether its API server takes up changes of the file by itself; else only when it starts. A run of before that could be told took only such. */
+  readonly reloads?: boolean
 }
 
 /** What `plan` registers. */
@@ -94,6 +97,10 @@ export function fileOn(run: Run, host: string): string {
   return must(seenOf(run, host).file, ids.read)
 }
 
+/** The masters whose API servers take up their file by themselves, or those that read it only when they start. */
+export const mastersThat = (run: Run, reload: boolean): Host[] =>
+  run.hosts('masters').filter(({ name }) => (seenOf(run, name).reloads ?? true) === reload)
+
 export function apiServerOn(run: Run, host: string): FoundComponent {
   return must(seenOf(run, host).layout.components['kube-apiserver'], ids.read)
 }
@@ -120,6 +127,11 @@ export async function configurationOf(run: Run, host: string): Promise<Encryptio
   const { files } = await run.on(host)
   const path = fileOn(run, host)
   return readConfiguration(await files.readText(path), `${host}:${path}`)
+}
+
+/** Whether Secrets are of what is rotated. */
+export async function coversSecrets(run: Run): Promise<boolean> {
+  return rotated(await configurationOf(run, run.hosts('masters')[0]!.name), planOf(run))('secrets')
 }
 
 /** A value that would be written in another way now, or that nobody reads: how many of a resource there are, and how they lie there. */

@@ -48,14 +48,15 @@ export const read: StepDefinition<Context> = {
       )
     const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
     requireFit(state, ctx.host.name)
-    if (await isMountedItself(ctx, apiServer))
+    // Where it is started anew it sees what lies there then.
+    if (state.reloads && (await isMountedItself(ctx, apiServer)))
       throw refused(
         `the API server of ${ctx.host.name} has ${state.file} mounted by itself`,
         'file-mounted',
         'It goes on seeing the old file once another one has taken its place. Mount the folder that it is in as a whole.',
         ctx.host.name,
       )
-    return { layout, file: state.file, hash: state.hash }
+    return { layout, file: state.file, hash: state.hash, reloads: state.reloads }
   },
 }
 
@@ -64,23 +65,18 @@ function requireFit({ file, reloads, agrees, problem, configuration }: InForce, 
     throw refused(
       `the API server of ${host} has no EncryptionConfiguration`,
       'no-file',
-      'Begin with one whose only provider is identity: --encryption-provider-config, a file in a folder that is mounted as a whole, and --encryption-provider-config-automatic-reload=true.',
+      'Begin with one whose only provider is identity: --encryption-provider-config, a file in a folder that is mounted as a whole, and best with --encryption-provider-config-automatic-reload=true.',
       host,
     )
   if (problem !== undefined)
     throw refused(problem, 'configuration', 'Mend the file first: the next start of the API server would fail.', host)
-  if (!reloads)
-    throw refused(
-      `the API server of ${host} takes up changes of ${file} only when it is started`,
-      'no-reload',
-      'Start it with --encryption-provider-config-automatic-reload=true (the folder of the file mounted as a whole): this playbook restarts only one server, as a proof.',
-      host,
-    )
   if (agrees === 'no' || agrees === 'unknown')
     throw refused(
       `${agrees === 'no' ? 'what is in force is not what is in' : 'it is not known whether what is in force is what is in'} ${host}:${file}`,
       'not-in-force',
-      'Wait until the API server has taken the file up (a minute); where it does not, its log says why.',
+      reloads
+        ? 'Wait until the API server has taken the file up (a minute); where it does not, its log says why.'
+        : 'It reads the file only when it starts: restart it (rekey run rolling-restart -e components=kube-apiserver), or put back the file that it was started with.',
       host,
     )
   const doubt = configuration?.doubts[0]

@@ -4,7 +4,6 @@ import { createHash } from 'node:crypto'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../../errors.ts'
 import { foundAt } from '../../kubernetes/api/api.ts'
-import { restartComponent } from '../../kubernetes/components/control.ts'
 import { readComponentFile, writeComponentFile } from '../../kubernetes/components/files.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
@@ -19,6 +18,7 @@ import {
   type Context,
   configurationOf,
   countBehind,
+  coversSecrets,
   fileOn,
   ids,
   listed,
@@ -55,27 +55,32 @@ export const addKey: StepDefinition<Context> = {
   run: async ctx =>
     changed(await editFile(ctx, (text, where) => addReader(text, where, newKeyOf(ctx), meant(planOf(ctx))))),
   rollback: async ctx => {
-    const kept = await ctx.files.readText(keptFileOf(ctx))
-    await editFile(ctx, (text, where) => {
-      const { rules } = readConfiguration(kept, where)
-      const { next } = planOf(ctx)
-      const isMeant = meant(planOf(ctx))
-      // Rules that let plain values in before go on to do so.
-      const hadIt = ({ resources }: EncryptionRule) =>
-        rules.some(
-          one => `${one.resources}` === `${resources}` && one.providers.some(({ kind }) => kind === 'identity'),
-        )
-      const added = (rule: EncryptionRule) => isMeant(rule) && !(next.kind === 'identity' && hadIt(rule))
-      const now = drop(text, where, next, added)
-      if (shapeOf(readConfiguration(now, where).rules) === shapeOf(rules)) return kept
-      throw new HostFailedError(`${where} was changed by somebody else since this run began`, {
-        code: 'encryption.changed-meanwhile',
-        host: ctx.host.name,
-        hint: `What it was lies at ${keptFileOf(ctx)}: take ${nameOfKey(next)} out of the file yourself, on every master.`,
-      })
-    })
+    await putBack(ctx)
     await takenUp(ctx)
   },
+}
+
+/** Puts the file of before back, whether or not its server takes it up by itself. */
+export const fileBack: StepDefinition<Context> = { run: putBack }
+
+async function putBack(ctx: Context): Promise<void> {
+  const kept = await ctx.files.readText(keptFileOf(ctx))
+  await editFile(ctx, (text, where) => {
+    const { rules } = readConfiguration(kept, where)
+    const { next } = planOf(ctx)
+    const isMeant = meant(planOf(ctx))
+    // Rules that let plain values in before go on to do so.
+    const hadIt = ({ resources }: EncryptionRule) =>
+      rules.some(one => `${one.resources}` === `${resources}` && one.providers.some(({ kind }) => kind === 'identity'))
+    const added = (rule: EncryptionRule) => isMeant(rule) && !(next.kind === 'identity' && hadIt(rule))
+    const now = drop(text, where, next, added)
+    if (shapeOf(readConfiguration(now, where).rules) === shapeOf(rules)) return kept
+    throw new HostFailedError(`${where} was changed by somebody else since this run began`, {
+      code: 'encryption.changed-meanwhile',
+      host: ctx.host.name,
+      hint: `What it was lies at ${keptFileOf(ctx)}: take ${nameOfKey(next)} out of the file yourself, on every master.`,
+    })
+  })
 }
 
 /** Which keys a file has, in their order. */
@@ -191,7 +196,7 @@ export const canary: StepDefinition<Context> = {
     `write kube-system/${canaryName} through ${ctx.hosts('masters').length} API servers, read it, and remove it`,
   undoneWith: ids.promote,
   runOnce: true,
-  when: async ctx => !ctx.check && covers(ctx),
+  when: async ctx => !ctx.check && coversSecrets(ctx),
   run: async ctx => {
     const masters = ctx.hosts('masters')
     const first = await ctx.cluster.apiOf(masters[0]!)
@@ -221,11 +226,6 @@ export const canary: StepDefinition<Context> = {
     }
     ctx.log(`written by ${masters.length}, read by each`)
   },
-}
-
-/** Whether Secrets are of what is rotated. */
-async function covers(ctx: Context): Promise<boolean> {
-  return rotated(await configurationOf(ctx, ctx.hosts('masters')[0]!.name), planOf(ctx))('secrets')
 }
 
 /** Has every object written anew. Begun again, it passes over what is written anew already. */
@@ -271,32 +271,6 @@ export const counted = (id: string): StepDefinition<Context> => ({
     return { covered }
   },
 })
-
-/** The proof: an API server that begins with the file alone lists and reads everything. The last master, so that most of the others are asked first. */
-export const restartOne: StepDefinition<Context> = {
-  id: 'restart-one',
-  plan: ctx => `restart the API server of ${ctx.hosts('masters').at(-1)?.name}`,
-  undoneWith: ids.promote,
-  runOnce: true,
-  run: async ctx => {
-    const host = ctx.hosts('masters').at(-1)!
-    await restartComponent(await ctx.on(host), apiServerOn(ctx, host.name), {
-      within: seconds(240),
-      signal: ctx.signal,
-    })
-    await ctx.cluster.apiServerReady(host, { within: seconds(180), signal: ctx.signal })
-    const api = await ctx.cluster.apiOf(host)
-    let read = 0
-    if (await covers(ctx))
-      for await (const { metadata } of api.each('/api/v1/secrets', { metadata: true, signal: ctx.signal })) {
-        if (read >= 50) break
-        // What was deleted since it was listed is no failure.
-        const path = `/api/v1/namespaces/${metadata.namespace}/secrets/${encodeURIComponent(metadata.name)}`
-        if (await foundAt(api, path)) read++
-      }
-    ctx.log(`the API server of ${host.name} is ready again, and read ${read} Secrets by their names`)
-  },
-}
 
 /** Puts the old key back as one to read with, where it was dropped: as it stands in the file that was kept. */
 export const oldKeyBack: StepDefinition<Context> = {

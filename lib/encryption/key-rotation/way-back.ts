@@ -1,20 +1,35 @@
-// The way back once servers write with the new key: the same machine run backwards. The new key stays readable until nothing lies under it; the
-// file of before comes back when the step that added the key is undone, after this.
+// The ways back. Once servers write with the new key: the same machine run backwards. The new key stays readable until nothing lies under it; the file
+// of before comes back when the stage that added the key is undone, after this.
 import { type Step, type StepDefinition, step } from '../../playbook/model.ts'
 import type { Context } from './given.ts'
+import { type Restarting, startAnew } from './restarts.ts'
 import * as stages from './stages.ts'
 
-const undo = (id: string, { undoneWith: _, ...definition }: StepDefinition<Context>): StepDefinition<Context> => ({
-  ...definition,
-  id: `undo-${id}`,
-})
+const undo = <In extends Context>(
+  id: string,
+  { undoneWith: _, ...definition }: StepDefinition<In>,
+): StepDefinition<In> => ({ ...definition, id: `undo-${id}` })
+
+const restarts = 'Restart those API servers that read their file only when they start'
+
+/** Back to the file of before, byte for byte, and in force: nothing lies under the new key. */
+export const wayBackToTheFile = <In extends Context>(restarting: Restarting<In>): readonly Step<In>[] => [
+  step('Put the file of before back', undo<In>('file-back', stages.fileBack)),
+  step(restarts, undo('restart-to-be-as-before', startAnew('read', restarting))),
+  step(
+    'Wait until every API server goes by it',
+    undo<In>('wait-for-the-file', stages.converged('undo-wait-for-the-file')),
+  ),
+]
 
 /** From wherever it stopped. */
-export const wayBack: readonly Step<Context>[] = [
-  step('Have every API server read with the old key', undo('old-key-back', stages.oldKeyBack)),
-  step('Wait until every API server reads with it', undo('wait-to-read', stages.converged('undo-wait-to-read'))),
-  step('Have every API server write with the old key', undo('old-key-first', stages.oldKeyFirst)),
-  step('Wait until every API server writes with it', undo('wait-to-write', stages.converged('undo-wait-to-write'))),
-  step('Write everything anew with the old key', undo('write-everything-anew', stages.reencrypt)),
-  step('Count what lies in etcd under which key', undo('count', stages.counted('undo-count'))),
+export const wayBack = <In extends Context>(restarting: Restarting<In>): readonly Step<In>[] => [
+  step('Have every API server read with the old key', undo<In>('old-key-back', stages.oldKeyBack)),
+  step(restarts, undo('restart-to-read', startAnew('read', restarting))),
+  step('Wait until every API server reads with it', undo<In>('wait-to-read', stages.converged('undo-wait-to-read'))),
+  step('Have every API server write with the old key', undo<In>('old-key-first', stages.oldKeyFirst)),
+  step(restarts, undo('restart-to-write', startAnew('write', restarting))),
+  step('Wait until every API server writes with it', undo<In>('wait-to-write', stages.converged('undo-wait-to-write'))),
+  step('Write everything anew with the old key', undo<In>('write-everything-anew', stages.reencrypt)),
+  step('Count what lies in etcd under which key', undo<In>('count', stages.counted('undo-count'))),
 ]
