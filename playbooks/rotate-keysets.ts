@@ -21,7 +21,7 @@ export default playbook({
     // Its looking around is that of the run: the cluster is asked by what it found.
     ...whole.unlessPromoted(stage.plays),
     ...keysets.inStage('promote', whole.withoutProbes(promote.plays), whole.goesOnTo('promoted')),
-    play<Context>('Between promotion and distrust', { hosts: 'masters', tags: ['soak'] }, [
+    play<Context>(whole.betweenTitle, { hosts: 'masters', tags: ['soak'] }, [
       step('Note when it was promoted', whole.notePromoted),
       step('Let it soak', whole.soak),
     ]),

@@ -5,6 +5,7 @@ import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { play, type StepContext, step } from '../../lib/playbook/model.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
 import { lookStep } from '../../lib/rotation/keysets/state.ts'
+import * as whole from '../../lib/rotation/keysets/whole/ends.ts'
 import { inStage } from '../../lib/rotation/keysets/whole/in-stage.ts'
 
 for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
@@ -44,7 +45,8 @@ for (const name of ['stage', 'promote', 'distrust', 'trust', 'finish']) {
     t.deepEqual(keysetsOf(['front-proxy-ca']), ['front-proxy-ca'])
     t.deepEqual(keysetsOf('kubernetes-ca, service-account'), ['kubernetes-ca', 'service-account'])
     t.regex(String(keysetsOf('kubernetes')), /front-proxy-ca/)
-    t.regex(String(keysetsOf()), /say which, by -e keysets=/)
+    for (const all of [undefined, 'all', ['all']]) t.is(keysetsOf(all), 'all' as never, 'all that there are')
+    t.regex(String(keysetsOf('all,etcd-ca')), /all, or some of kubernetes-ca/)
   })
 }
 
@@ -72,8 +74,8 @@ for (const name of ['stage', 'promote', 'distrust', 'trust']) {
   })
 }
 
-const { playbook: whole } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/rotate-keysets.ts'))
-const wholeSteps = whole.plays.flatMap(play => stepsOf(play))
+const { playbook: rotate } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/rotate-keysets.ts'))
+const wholeSteps = rotate.plays.flatMap(play => stepsOf(play))
 
 test('rotate-keysets is all stages, each step under a name of its own, and undone as there', t => {
   const ids = wholeSteps.map(({ id }) => id)
@@ -99,6 +101,18 @@ const leftOut = async (stage: string, until: string, check = false) => {
   const own = wholeSteps.filter(({ id }) => id.startsWith(`${stage}-`) && id.includes('read-the-clock'))
   return Promise.all(own.map(async ({ when }) => !(await when?.(context as never))))
 }
+
+test('rotate-keysets tells how long each stage took, without what lies between them', t => {
+  const plays = [
+    ...['Trust the new CAs', 'Promote: Certificates', whole.betweenTitle, 'Distrust: May it begin?'],
+    'Promote: Is it promoted?',
+  ].map((title, index) => ({ title, milliseconds: 1_000 * 10 ** index }))
+  t.deepEqual(whole.stageTimes({ timeline: { plays } } as never).rows, [
+    ['stage', '1.0 s'],
+    ['promote', '2 h 46 m'],
+    ['distrust', '16 m 40 s'],
+  ])
+})
 
 test('rotate-keysets ends after the stage that it is told, and a check looks at the first alone', async t => {
   t.deepEqual(await leftOut('promote', 'staged'), [true])

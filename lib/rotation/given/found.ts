@@ -6,6 +6,7 @@ import type { ComponentName, FoundComponent, HostLayout } from '../../kubernetes
 import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import type { KeysetName } from '../../pki/keyset.ts'
 import type { AuthorityName, CertificateSpec } from '../../pki/specs.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
@@ -34,6 +35,10 @@ export interface Plan {
   readonly sharing?: readonly (readonly AuthorityName[])[]
   /** Whether any controller-manager signs, where that counts: the key of a CA goes to no master for nothing. */
   readonly signs?: boolean
+  /** The keysets that the run is about, where it rotates them one by one; of runs of earlier versions, none. */
+  readonly keysets?: readonly KeysetName[]
+  /** Those that it was to go over with all others, and that can't be rotated on this cluster, each with the reason. */
+  readonly leftOut?: readonly { readonly keyset: KeysetName; readonly why: string }[]
   /** Files with a CA that no component names, but that something else does, by host. */
   readonly authorityCopies?: Readonly<Record<string, readonly AuthorityFile[]>>
 }

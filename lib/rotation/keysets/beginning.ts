@@ -16,13 +16,14 @@ import * as preflight from '../preflight.ts'
 import * as report from '../report.ts'
 import { variables as drainVariables } from '../restart/drained.ts'
 import { bundlesOf, oneNameEach } from './bundles.ts'
-import * as chosen from './chosen.ts'
 import * as pods from './cluster/pods.ts'
 import type { WithVisitors } from './credentials.ts'
 import { noteUnknowing } from './gates.ts'
 import { askVault } from './issuers.ts'
 import { everyKeyFile } from './key-files.ts'
 import { look } from './state.ts'
+import * as chosen from './which/chosen.ts'
+import { plan } from './which/plan.ts'
 
 export const variables = {
   ...chosen.variables, // keysets
@@ -61,7 +62,7 @@ export const lookAround: readonly Play<Context>[] = [
   ]),
   play<Context>('Preflight: nodes, keysets, Vault', { hosts: 'masters', tags: ['preflight'] }, [
     step('Look at the cluster: nodes, pods, webhooks', conditions.look),
-    step('Plan the certificates', chosen.plan),
+    step('Plan the certificates', plan),
     step('Look at the keysets', look),
     step('Ask Vault', askVault),
     step('Look for second names of the files that change', oneNameEach),

@@ -10,7 +10,7 @@ import type { HostSession, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
 import { etcd, masters } from '../given/hosts.ts'
-import { tokenKeyset } from './chosen.ts'
+import { tokenKeyset } from './which/chosen.ts'
 
 /** What to do where it is gone that a way back needs. */
 export const finishedHint =

@@ -3,6 +3,7 @@ import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange } from '../given/context.ts'
+import { type Plan, planStep } from '../given/found.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { type AnyKeyset, describe, lookStep } from './state.ts'
@@ -33,17 +34,15 @@ export function reportOf(
   return async ctx => {
     if (ctx.check) return []
     const states = ctx.registered<AnyKeyset[]>(lookStep) ?? []
+    const { leftOut = [] } = ctx.registered<Plan>(planStep) ?? {}
+    const rows = [
+      ...states.map(({ name, items }) => [name, items.map(describe).join('\n')] as const),
+      ...leftOut.map(({ keyset, why }) => [keyset, `left out: ${why}`] as const),
+    ]
     return [
       // Nobody waits for nodes here.
       ...phases(ctx).slice(0, 1),
-      ...(states.length > 0
-        ? [
-            {
-              title: 'Keys before this stage',
-              rows: states.map(({ name, items }) => [name, items.map(describe).join('\n')] as const),
-            },
-          ]
-        : []),
+      ...(rows.length > 0 ? [{ title: 'Keys before this stage', rows }] : []),
       ...started(restarts, ctx),
       ...(await noticed(ctx)),
       ...(ctx.mode === 'rollback' || ctx.outcome !== 'done' ? [] : [{ title: 'What comes next', rows: then }]),

@@ -19,11 +19,12 @@ import { madeItem, nextOf } from './issuers.ts'
 import { finishedHint, keptAuthorities } from './kept.ts'
 import { everyKeyFile, holdingKeyOf, keyFilesBeside } from './key-files.ts'
 import { before, nextFirst } from './leaves.ts'
-import { describe, everyKeyset, formerOf, type Item, type Key, type KeysetState, primaryOf, statesOf } from './state.ts'
+import { formerOf, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
 import { anchored } from './trust/anchors.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { bundlesBy, restartsAfter } from './trust/restarts.ts'
+import { requireComing, requireFormer } from './which/standing.ts'
 
 /** What stages need. */
 export type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -41,23 +42,7 @@ export const withStaged: Wanted<Needs> = (ctx, state, held) => {
   return [...held, ...made.filter(({ key }) => !held.some(pem => publicKeyOf(pem) === key)).map(one => one.certificate)]
 }
 
-/** Fails where a rotation rests in a later stage: there can be no second one beside it. */
-export const mayStage: StepDefinition<Needs> = {
-  readOnly: true,
-  runOnce: true,
-  // Afterwards it would find what this run has made.
-  remember: true,
-  run: ctx => {
-    for (const state of everyKeyset(ctx)) {
-      const [former] = formerOf<Key>(state)
-      if (!former) continue
-      throw new HostFailedError(`a rotation of ${state.name} is not over: ${describe(former)}`, {
-        code: 'keysets.not-over',
-        hint: 'Go on with it: distrust-keysets, or promote-keysets where that has stopped; or undo its last stage with rekey rollback.',
-      })
-    }
-  },
-}
+export { mayStage } from './which/standing.ts'
 
 /** Of these, those that no file held before the run: where it was run again for a host that was behind, the others stay. */
 const newlyStaged = (ctx: Needs, state: KeysetState) =>
@@ -111,6 +96,7 @@ export const noneBehind: StepDefinition<Needs> = {
   runOnce: true,
   remember: true,
   run: ctx => {
+    requireComing(ctx)
     for (const state of statesOf(ctx)) {
       const { key, id, state: now } = nextOf(state)
       const behind = filesThat(state, keys => !keys.includes(key))
@@ -194,15 +180,10 @@ export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariab
   runOnce: true,
   remember: true,
   run: ctx => {
+    requireFormer(ctx)
     const left: string[] = []
     for (const state of statesOf(ctx)) {
       const old = formerOf(state)
-      if (old.length === 0) {
-        throw new HostFailedError(`${state.name} trusts no CA but the one that signs`, {
-          code: 'keysets.nothing-to-distrust',
-          hint: 'Was it promoted? rekey keysets shows how they stand.',
-        })
-      }
       for (const { where, key } of state.uses) {
         if (!old.some(one => one.key === key)) continue
         const name = `certificate/${where}`

@@ -17,8 +17,8 @@ import { type Looking, layoutOf, must } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { isAside, isDated } from '../renewal/leaves.ts'
-import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './chosen.ts'
 import { type KeptTokenKey, keptAuthorities, keptTokenKeys } from './kept.ts'
+import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './which/chosen.ts'
 
 /** A key of a keyset. */
 export interface Key {

@@ -59,7 +59,10 @@ interface Pod {
 }
 
 /** A cluster of a node with these pods, on which kubelets are restarted; the accounts `there` are there. */
-function node(pods: readonly Pod[], { absent = [] }: { absent?: readonly string[] } = {}) {
+function node(
+  pods: readonly Pod[],
+  { absent = [], besides = [] }: { absent?: readonly string[]; besides?: readonly unknown[] } = {},
+) {
   const log: string[] = []
   let restarts = 0
   const looked = new Map<string, number>()
@@ -108,7 +111,7 @@ function node(pods: readonly Pod[], { absent = [] }: { absent?: readonly string[
     cluster: { api: async () => api, heartbeat: async () => '2026-01-01T00:00:00Z', nodesReady: async () => {} },
     registered: (step: string) =>
       step === lookStep
-        ? [state]
+        ? [...besides, state]
         : step === readingStep
           ? { nodeName: 'node-1', layout: { host: 'n1', components: { kubelet } } }
           : step === conditionsStep
@@ -138,6 +141,18 @@ test('pods that get no other token are told, and not waited for: whose account i
       log.join('\n'),
     )
   t.false(log.some(one => one.includes('pod-3')))
+})
+
+test('a kubelet that was just started anew for the cluster’s own CA is not started anew for tokens', async t => {
+  const pods = [{ uid: '1', signedBy: [old, next] }]
+  const besides = [{ name: 'kubernetes-ca', authority: 'kubernetes', items: [], bundles: {} }]
+  const both = node(pods, { besides })
+  await renewed.run(both.ctx)
+  t.is(both.restarts(), 0)
+  t.regex(both.log.join('\n'), /n1: every token is of the key that signs now/)
+  const alone = node(pods)
+  await renewed.run(alone.ctx)
+  t.is(alone.restarts(), 1)
 })
 
 test('a kubelet is not restarted where nobody would get another token, nor where its node was left out', async t => {

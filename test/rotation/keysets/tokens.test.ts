@@ -13,7 +13,6 @@ import { variables as conditionVariables } from '../../../lib/rotation/condition
 import { firstChange } from '../../../lib/rotation/given/context.ts'
 import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
 import { masters } from '../../../lib/rotation/given/hosts.ts'
-import { refuseOtherMasters, refuseUntriedTokens } from '../../../lib/rotation/keysets/chosen.ts'
 import * as keysets from '../../../lib/rotation/keysets/index.ts'
 import { finish, makeStaged, promote, stages } from '../../../lib/rotation/keysets/index.ts'
 import { keptTokenKeys } from '../../../lib/rotation/keysets/kept.ts'
@@ -26,6 +25,7 @@ import {
   tokenKeysOf,
 } from '../../../lib/rotation/keysets/state.ts'
 import { keysIn } from '../../../lib/rotation/keysets/tokens/pem.ts'
+import { refuseOtherMasters, refuseUntriedTokens } from '../../../lib/rotation/keysets/which/untried.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { localSession } from '../../kubernetes/_local.ts'
 

@@ -11,6 +11,7 @@ import { nothing, type OnCluster, type OnHost, seconds } from '../../given/conte
 import { isAbsent, layoutOf, must, readingOf } from '../../given/found.ts'
 import { machines } from '../../given/hosts.ts'
 import { kubeletByKubelet, restartKubeletOf } from '../../restart/due.ts'
+import { clusterKeysetOf } from '../state.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
 
 /** The tokens that pods and Secrets hold now, and what could not be read of them. */
@@ -74,7 +75,8 @@ function isAskedFor(spec: KubernetesObject['spec'], where: string): boolean {
 
 /**
  * Starts the kubelets anew of whose pods some hold a token of these keys: a kubelet asks for all of them when it is started, and pods go on. Waits
- * until none does but those that get no other: they are told, and the gate of a distrust names them.
+ * until none does but those that get no other: they are told, and the gate of a distrust names them. Where the cluster's own CA goes along, kubelets
+ * were started anew for that just now, after the API servers: what they ask for is waited for, and a second start is for those that don't come to it.
  */
 async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
   const isAway = ({ name }: Host) => isAbsent(ctx, name)
@@ -102,21 +104,39 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
     for (const who of new Set(never.values())) ctx.log(`${host.name}: no other token is given to ${who}`)
   }
   if ((await left()).length === 0) return tell()
+  const noneLeft = (within: number) =>
+    waitFor(
+      `the tokens of all pods on ${host.name} to be of the key that signs now`,
+      { within, every: 1_000, signal: ctx.signal, host: host.name },
+      async () => {
+        const those = await left()
+        if (those.length > 0) throw new Error(`${those.length} are not: ${those.slice(0, 3).join(', ')}`)
+        return true
+      },
+    )
   const began = performance.now()
+  const isDone = () => `${Math.round((performance.now() - began) / 1_000)} s after`
+  const all = () => `${host.name}: every ${never.size > 0 ? 'other ' : ''}token is of the key that signs now`
+  if (clusterKeysetOf(ctx) && (await wasInTime(ctx, noneLeft(seconds(120))))) {
+    tell()
+    ctx.log(`${all()}, ${isDone()} its kubelet was well again`)
+    return
+  }
   const found = must(layoutOf(ctx, host.name).components.kubelet, `no kubelet was found on ${host.name}`)
   await restartKubeletOf(ctx, host, found)
-  await waitFor(
-    `the tokens of all pods on ${host.name} to be of the key that signs now`,
-    { within: seconds(180), every: 1_000, signal: ctx.signal, host: host.name },
-    async () => {
-      const those = await left()
-      if (those.length > 0) throw new Error(`${those.length} are not: ${those.slice(0, 3).join(', ')}`)
-      return true
-    },
-  )
+  await noneLeft(seconds(180))
   tell()
-  ctx.log(
-    `${host.name}: every ${never.size > 0 ? 'other ' : ''}token is of the key that signs now, ${Math.round((performance.now() - began) / 1_000)} s after its kubelet was told to restart`,
+  ctx.log(`${all()}, ${isDone()} its kubelet was told to restart`)
+}
+
+/** Whether what is waited for came in time. A run that ends meanwhile ends it. */
+async function wasInTime({ signal }: OnCluster, waited: Promise<unknown>): Promise<boolean> {
+  return waited.then(
+    () => true,
+    () => {
+      signal.throwIfAborted()
+      return false
+    },
   )
 }
 

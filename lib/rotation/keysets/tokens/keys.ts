@@ -9,9 +9,9 @@ import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnHost } from '../../given/context.ts'
 import { must } from '../../given/found.ts'
 import { isMaster, masters } from '../../given/hosts.ts'
-import { tokenKeyset } from '../chosen.ts'
 import { destroyFolders, type KeptTokenKey, keptFolder, keptTokenKeys, tokenKeyFiles } from '../kept.ts'
 import { type Key, primaryOf, type TokenKeys, tokenKeysOf } from '../state.ts'
+import { tokenKeyset } from '../which/chosen.ts'
 import { keysIn, publicHalf } from './pem.ts'
 
 type Needs = OnHost<BackupVariables>

@@ -9,6 +9,7 @@ import type { OnCluster, OnHost } from '../../given/context.ts'
 import { layoutOf } from '../../given/found.ts'
 import { machines } from '../../given/hosts.ts'
 import { formerOf, type Key } from '../state.ts'
+import { requireFormer } from '../which/standing.ts'
 import { gate } from './gates.ts'
 import { everyToken } from './holders.ts'
 import { aboutTokens, folderOf, keptKey, stateOf } from './keys.ts'
@@ -21,14 +22,8 @@ export const nobodyHoldsTheOld: StepDefinition<OnCluster<BackupVariables & Condi
   ...{ readOnly: true, remember: true, runOnce: true },
   when: aboutTokens,
   run: async ctx => {
-    const { name } = stateOf(ctx)
+    requireFormer(ctx)
     const old = former(ctx)
-    if (old.length === 0) {
-      throw new HostFailedError(`${name} has no key but the one that signs`, {
-        code: 'keysets.nothing-to-distrust',
-        hint: 'Was it promoted? rekey keysets shows how they stand.',
-      })
-    }
     // Without it nobody could try at the end whether they refuse it, nor on the way back whether they know it.
     for (const one of old) {
       await keptKey(ctx, one).catch((cause: Error) => {

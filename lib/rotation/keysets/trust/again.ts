@@ -13,6 +13,7 @@ import type { WithVisitors } from '../credentials.ts'
 import * as gates from '../gates.ts'
 import { aboutAuthorities, describe, everyKeyset, type Item, type Key, type KeysetState } from '../state.ts'
 import * as tokens from '../tokens/stages.ts'
+import { requireDistrusted } from '../which/standing.ts'
 import { anchored } from './anchors.ts'
 import { takenBack } from './client-trust.ts'
 import { bundlesBy, restartsAfter } from './restarts.ts'
@@ -46,10 +47,11 @@ export function distrustedOf({ vars }: Pick<TrustNeeds, 'vars'>, { name, items }
   })
 }
 
-/** Fails where an id that was named is of nothing that was distrusted, in whichever keyset of the run. */
+/** Fails where a keyset has nothing to trust again, and where an id that was named is of nothing that was distrusted, in whichever keyset of the run. */
 export const namedAreKnown: StepDefinition<TrustNeeds> = {
   ...{ readOnly: true, runOnce: true, remember: true },
   run: ctx => {
+    requireDistrusted(ctx, ctx.vars.items)
     const all = everyKeyset(ctx)
     const known = new Set(
       all.flatMap(({ items }) => (items as Key[]).flatMap(({ id, state }) => (state === 'distrusted' ? [id] : []))),

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { waitFor } from '../../../operations/wait.ts'
 import { duration, formatDuration } from '../../../playbook/duration.ts'
-import type { Play, PlayItem, StepContext, StepDefinition } from '../../../playbook/model.ts'
+import type { Play, PlayItem, ReportSection, RunContext, StepContext, StepDefinition } from '../../../playbook/model.ts'
 import type { Looking } from '../../given/found.ts'
 import { lookAround, probesTitle } from '../beginning.ts'
 import { stagedIn } from '../issuers.ts'
@@ -63,6 +63,9 @@ function restsPromoted(ctx: Looking & Asking): boolean {
   return rests && ctx.vars.until !== 'staged'
 }
 
+/** The play between two stages. */
+export const betweenTitle = 'Between promotion and distrust'
+
 const promotedStep = 'note-when-it-was-promoted'
 
 /** Registers when the promotion had ended: a run that is gone on with waits no longer for it. */
@@ -111,6 +114,17 @@ const then: Record<End, readonly (readonly [string, string])[]> = {
   ],
 }
 
+/** How long each stage of a run took, what lies between two of them apart. */
+export function stageTimes({ timeline }: Pick<RunContext, 'timeline'>): ReportSection {
+  const stageOf = (title: string) => /^(Promote|Distrust): /.exec(title)?.[1]?.toLowerCase() ?? 'stage'
+  const own = timeline.plays.filter(({ title }) => title !== betweenTitle)
+  const sums = [...Map.groupBy(own, ({ title }) => stageOf(title))].map(
+    ([stage, all]) => [stage, all.reduce((sum, { milliseconds }) => sum + milliseconds, 0)] as const,
+  )
+  return { title: 'Stages', rows: sums.map(([stage, milliseconds]) => [stage, formatDuration(milliseconds)]) }
+}
+
 /** The report of the run. */
-export const report = (ctx: Parameters<ReturnType<typeof reportOf>>[0] & { readonly vars: Variables }) =>
-  reportOf(then[ctx.vars.until])(ctx)
+export const report = async (
+  ctx: Parameters<ReturnType<typeof reportOf>>[0] & { readonly vars: Variables },
+): Promise<ReportSection[]> => (ctx.check ? [] : [stageTimes(ctx), ...(await reportOf(then[ctx.vars.until])(ctx))])

@@ -13,6 +13,7 @@ import type { WithVisitors } from '../credentials.ts'
 import { allRefuse } from '../gates.ts'
 import { destroyFolders, keptFolder } from '../kept.ts'
 import { aboutAuthorities, describe, everyKeyset, forgottenOf, formerOf, type Key, statesOf } from '../state.ts'
+import { requireForgotten } from '../which/standing.ts'
 
 type Needs = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
 
@@ -21,15 +22,7 @@ const irreversible = 'what was destroyed is gone: these CAs can’t be trusted a
 /** Fails where there is nothing to finish. */
 export const somethingToFinish: StepDefinition<Needs> = {
   ...{ readOnly: true, remember: true, runOnce: true },
-  run: ctx => {
-    for (const state of everyKeyset(ctx)) {
-      if (forgottenOf<Key>(state).length > 0) continue
-      throw new HostFailedError(`the masters keep no key of ${state.name} that was distrusted`, {
-        code: 'keysets.nothing-to-finish',
-        hint: `It has ${state.items.map(describe).join(', ') || 'none at all'}. Only what distrust-keysets has distrusted is destroyed.`,
-      })
-    }
-  },
+  run: requireForgotten,
 }
 
 /** Every server refuses what they signed, and what is signed with their keys now: the last time that it can be tried. */
