@@ -6,6 +6,7 @@ import { RekeyError } from '../errors.ts'
 import { ownFile } from '../package.ts'
 import { lastLines, tryCommand } from './command.ts'
 import { cacheFolder, privateFolder } from './folders.ts'
+import { madeOnce } from './lock.ts'
 import { type Report, timed } from './progress.ts'
 
 export type BinaryName = 'kubernetes' | 'coredns' | 'vault' | 'canary' | 'consul-template'
@@ -79,7 +80,11 @@ export async function ensureBinaries<Name extends BinaryName>(
 ): Promise<Record<Name, string>> {
   const paths = {} as Record<Name, string>
   // One after the other: a single build keeps every core busy.
-  for (const name of names) paths[name] = findBinary(name) ?? (await build(name, report))
+  for (const name of names)
+    paths[name] = await madeOnce(
+      { path: cachedPath(name), title: `Build ${name}` },
+      { find: () => findBinary(name), make: () => build(name, report), report },
+    )
   return paths
 }
 

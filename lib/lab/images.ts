@@ -19,6 +19,7 @@ import { RekeyError } from '../errors.ts'
 import { kubernetesVersion } from './binaries.ts'
 import { command, lastLines, tryCommand } from './command.ts'
 import { cacheFolder, writeWhole } from './folders.ts'
+import { madeOnce } from './lock.ts'
 import { type Report, timed } from './progress.ts'
 
 /** Where the images pretend to come from. */
@@ -54,12 +55,20 @@ const images: { names: string[]; layers: Layer[]; entrypoint?: string }[] = [
 export async function ensureImages(base: string, binaries: Programs, report: Report): Promise<string> {
   const key = createHash('sha256').update(JSON.stringify([images, base, everyProgram]))
   for (const name of ['kubernetes', 'coredns', 'canary'] as const) key.update(await fileIdentity(binaries[name]))
-  const folder = join(cacheFolder(), 'containerd', key.digest('hex').slice(0, 16))
-  if (existsSync(folder)) return folder
+  const [path, title] = [join(cacheFolder(), 'containerd', key.digest('hex').slice(0, 16)), 'Make the container images']
+  const find = () => (existsSync(path) ? path : undefined)
+  return madeOnce({ path, title }, { find, make: () => makeImages(path, title, { base, binaries, report }), report })
+}
+
+async function makeImages(
+  folder: string,
+  title: string,
+  { base, binaries, report }: { base: string; binaries: Programs; report: Report },
+): Promise<string> {
   const building = `${folder}.building`
   await command('rm', ['-rf', '--one-file-system', building], { timeout: 120 })
   mkdirSync(join(building, 'state'), { recursive: true })
-  await timed(report, 'Make the container images', async detail => {
+  await timed(report, title, async detail => {
     detail('writing their layers')
     const layers = {} as Record<Layer, { file: string; digest: string }>
     for (const layer of ['kubernetes', 'iptables', 'coredns', 'canary'] as const) {

@@ -1,8 +1,10 @@
-// One rekey at a time works on a lab. The lock is a socket in the kernel's own namespace of names: it is gone with
+// One rekey at a time works on a lab, and makes what all labs share. The lock is a socket in the kernel's own namespace of names: it is gone with
 // the process that holds it, however that ends, and it answers whoever asks who that is.
+import { createHash } from 'node:crypto'
 import { connect, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { RekeyError } from '../errors.ts'
+import { type Report, timed } from './progress.ts'
 
 const address = (lab: string) => `\0rekey-lab-${lab}`
 
@@ -29,6 +31,31 @@ export async function lockLab(lab: string, doing: string): Promise<() => Promise
       code: 'lab.busy',
       hint: 'Wait for it to end.',
     })
+  }
+}
+
+/**
+ * Returns what `find` finds of something at a path of the cache, else what `make` makes there, which one process at a time does: whoever asks for the same
+ * one meanwhile waits for it, and says so. Throws what `make` throws.
+ */
+export async function madeOnce<Found>(
+  { path, title }: { path: string; title: string },
+  { find, make, report }: { find: () => Found | undefined; make: () => Promise<Found>; report: Report },
+): Promise<Found> {
+  // A name of the kernel's has 107 bytes.
+  const name = `making ${createHash('sha256').update(path).digest('hex')}`
+  let unlock = find() === undefined ? await take(name, title) : undefined
+  if (!unlock && find() === undefined)
+    await timed(report, `Wait for '${title}' of another rekey`, async () => {
+      while (!unlock && find() === undefined) {
+        await delay(500)
+        unlock = await take(name, title)
+      }
+    })
+  try {
+    return find() ?? (await make())
+  } finally {
+    await unlock?.()
   }
 }
 

@@ -6,6 +6,7 @@ import { RekeyError } from '../errors.ts'
 import { ownFile } from '../package.ts'
 import { command, lastLines, tryCommand } from './command.ts'
 import { cacheFolder, privateFolder, writeWhole } from './folders.ts'
+import { madeOnce } from './lock.ts'
 import { type Report, timed } from './progress.ts'
 
 const suite = 'bookworm'
@@ -47,13 +48,17 @@ export const hasBase = (): boolean => existsSync(baseFolder())
 
 /** Returns the folder of the base, after making it if it isn't in the cache. Throws a `RekeyError` (`lab.debootstrap`). */
 export async function ensureBase(report: Report): Promise<string> {
-  const folder = baseFolder()
-  if (existsSync(folder)) return folder
+  const [path, title] = [baseFolder(), 'Install the Debian of the machines']
+  const find = () => (existsSync(path) ? path : undefined)
+  return madeOnce({ path, title }, { find, make: () => makeBase(path, title, report), report })
+}
+
+async function makeBase(folder: string, title: string, report: Report): Promise<string> {
   privateFolder(cacheFolder())
   mkdirSync(join(cacheFolder(), 'rootfs'), { recursive: true })
   const building = `${folder}.building`
   await command('rm', ['-rf', '--one-file-system', building], { timeout: 120 })
-  await timed(report, 'Install the Debian of the machines', async detail => {
+  await timed(report, title, async detail => {
     const debian = join(cacheFolder(), 'rootfs', `${suite}-${packagesKey()}.tar`)
     if (!existsSync(debian)) {
       await bootstrap(building, detail)

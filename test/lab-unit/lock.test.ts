@@ -4,7 +4,9 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
-import { lockLab } from '../../lib/lab/lock.ts'
+import { lockLab, madeOnce } from '../../lib/lab/lock.ts'
+import type { Progress } from '../../lib/lab/progress.ts'
+import { eventually } from '../_eventually.ts'
 
 const real = process.platform === 'linux' ? test.serial : test.skip
 if (real === test.skip) test.skip('locks are not tested: a lab is for Linux', () => {})
@@ -68,4 +70,48 @@ real('a lock that was given back while a program is being started has no holder,
   await once(copy.stdout, 'data')
   await (await lockLab(lab, 'up'))()
   t.pass()
+})
+
+real('what all labs share is made once: who asks meanwhile waits, says so, and takes what was made', async t => {
+  const path = `/nowhere/test-${process.pid}`
+  const told: Progress[] = []
+  const report = (progress: Progress) => told.push(progress)
+  let made: string | undefined
+  let makers = 0
+  let finish = () => {}
+  const make = async () => {
+    makers++
+    await new Promise<void>(resolve => {
+      finish = resolve
+    })
+    made = path
+    return path
+  }
+  const asked = { path, title: 'Build it' }
+  const first = madeOnce(asked, { find: () => made, make, report })
+  await eventually(() => makers === 1)
+  const second = madeOnce(asked, { find: () => made, make, report })
+  await eventually(() => told.length > 0)
+  t.deepEqual(told, [{ kind: 'started', title: "Wait for 'Build it' of another rekey" }])
+  finish()
+  t.deepEqual(await Promise.all([first, second]), [path, path])
+  t.is(makers, 1)
+})
+
+real('what was not made by who went first is made by who waited', async t => {
+  const asked = { path: `/nowhere/test-${process.pid}-failed`, title: 'Build it' }
+  const told: Progress[] = []
+  let fail = (_: Error) => {}
+  const failing = () =>
+    new Promise<string>((_, reject) => {
+      fail = reject
+    })
+  const report = (progress: Progress) => told.push(progress)
+  const first = madeOnce(asked, { find: () => undefined, make: failing, report })
+  const failed = t.throwsAsync(first, { message: 'no network' })
+  const second = madeOnce(asked, { find: () => undefined, make: async () => 'made', report })
+  await eventually(() => told.length > 0)
+  fail(new Error('no network'))
+  await failed
+  t.is(await second, 'made')
 })
