@@ -15,7 +15,9 @@ async function runs(steps: string, more = '', served = false) {
 import { play, playbook, step } from 'rekey'
 import { z } from 'zod'
 const flag = ${JSON.stringify(join(bench.folder, 'flag'))}
-const untilSomethingFailed = ({ $ }) => $\`for i in $(seq 600); do ! grep -q '"outcome":"failed"' ${bench.state}/rekey/runs/*/events.jsonl || break; sleep 0.1; done\`
+let waits = false
+const untilSomethingFailed = ({ $ }) => (waits = true, $\`for i in $(seq 600); do ! grep -q '"outcome":"failed"' ${bench.state}/rekey/runs/*/events.jsonl || break; sleep 0.1; done\`)
+const onceItWaits = fail => { const timer = setInterval(() => { if (waits) { clearInterval(timer); fail() } }, 20) }
 const S = (title, run, more = {}) => step(title, { run, ...more })
 export default playbook({ name: 'mistakes', summary: 's', vars: z.object({}), plays: [play('P', { hosts: 'all' }, [${steps}])], ${more} })`
   const file = bench.playbook(source)
@@ -53,7 +55,7 @@ const errorsOf = ({ stdout }: Called) =>
 
 test('a promise without await that fails after its step fails that step, and the resumed run does it again', async t => {
   const ran = await runs(
-    `S('a', ({ redact }) => { redact('SUPERSECRETTOKEN0123456789'); if (!process.getBuiltinModule('fs').existsSync(flag)) new Promise((_, no) => setTimeout(no, 300, new Error('login failed for SUPERSECRETTOKEN0123456789'))) }),
+    `S('a', ({ redact }) => { redact('SUPERSECRETTOKEN0123456789'); if (!process.getBuiltinModule('fs').existsSync(flag)) new Promise((_, no) => onceItWaits(() => no(new Error('login failed for SUPERSECRETTOKEN0123456789')))) }),
      S('b', untilSomethingFailed), S('c', () => {})`,
   )
   assertInOrder(t, ran)
@@ -102,12 +104,12 @@ test('a command whose lines are left ends with that; one beside a command that f
 
 test('what fails in a timer, and a promise that is rejected while its own step goes on, fail their steps', async t => {
   const late = await runs(
-    `S('a', () => { setTimeout(() => { throw new Error('late') }, 200) }), S('b', untilSomethingFailed), S('c', () => {})`,
+    `S('a', () => onceItWaits(() => { throw new Error('late') })), S('b', untilSomethingFailed), S('c', () => {})`,
   )
   assertInOrder(t, late)
   t.regex(
     errorsOf(late.called),
-    /^Error: h1: 'a': something failed in a timer or a callback: late\nHint: Catch it there: it comes from .*playbook-1\.ts:7\./,
+    /^Error: h1: 'a': something failed in a timer or a callback: late\nHint: Catch it there: it comes from .*playbook-1\.ts:9\./,
   )
   const own = await runs(
     `S('a', async ({ $ }) => { Promise.reject(new Error('lost')); await $\`sleep 0.3\` }), S('b', () => {})`,
@@ -145,7 +147,7 @@ test('a command that fails is told with its place in the playbook', async t => {
   assertInOrder(t, ran)
   t.regex(
     errorsOf(ran.called),
-    /^Error: h1: a command ended with exit status 7, and said nothing\nHint: It is the one at \/.*\.ts:8\.$/,
+    /^Error: h1: a command ended with exit status 7, and said nothing\nHint: It is the one at \/.*\.ts:10\.$/,
   )
 })
 

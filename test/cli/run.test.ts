@@ -102,17 +102,14 @@ real('Ctrl-C ends what runs on the hosts, says so, and exits 130', async t => {
   const { bench } = t.context
   const source = twoSteps(bench.folder).replace(
     "step('First', {",
-    () => `step('First', { verify: ({ $ }) => $\`echo $$ >${bench.folder}/pid; echo begun; exec sleep 60\`,`,
+    () => `step('First', { verify: ({ $ }) => $\`echo $$ >${bench.folder}/pid; echo begun; exec sleep 1000\`,`,
   )
-  const started = performance.now()
   const { code, stdout } = await bench.rekey(['run', bench.playbook(source), '-i', bench.inventory, '-l', 'h1', '-v'], {
     onLine: (line, kill) => {
       if (line.endsWith('h1 | begun')) kill('SIGINT')
     },
   })
   t.is(code, 130, stdout)
-  // The command would have slept for a minute.
-  t.true(performance.now() - started < 58_000)
   t.regex(stdout, /cancelled +First \[h1\]/)
   t.regex(stdout, /First: was ended in the middle on h1/)
   t.throws(() => process.kill(Number(readFileSync(join(bench.folder, 'pid'), 'utf8')), 0), { code: 'ESRCH' })

@@ -8,6 +8,7 @@ import type { FileChange } from '../../lib/connection/files.ts'
 import { fileDiffer } from '../../lib/output/diff.ts'
 import { redactor } from '../../lib/output/redaction.ts'
 import { openSecrets } from '../../lib/secrets/index.ts'
+import { processorTime } from '../_processor-time.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 
 const differ = (secrets: readonly string[] = []) => {
@@ -140,9 +141,8 @@ test.serial('what is no text, or too long to be read, is told in a line', t => {
 
 test.serial('two long texts that have nothing in common do not hold up the run', t => {
   const text = () => Array.from({ length: 8_000 }, () => randomBytes(8).toString('hex')).join('\n')
-  const started = performance.now()
-  t.true(differ()(text(), text()).length > 0)
-  t.true(performance.now() - started < 20_000)
+  const taken = processorTime(() => t.true(differ()(text(), text()).length > 0))
+  t.true(taken < 20_000, `${taken} ms`)
 })
 
 test.serial('a unified diff can be applied by patch', t => {

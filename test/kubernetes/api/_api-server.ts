@@ -118,6 +118,8 @@ export async function startApiServer(
     response.writeHead('code' in result ? (result.code as number) : 200, { 'content-type': 'application/json' })
     response.end(JSON.stringify(result))
   })
+  // On a busy machine the next question of a test may come when Node has just hung up, after the five seconds that it waits.
+  server.keepAliveTimeout = 0
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
 

@@ -56,7 +56,7 @@ run('reads processes, what they name, what that names, and what lies beside it; 
   copyFileSync('/bin/sh', program)
   const args = [
     '-c',
-    'sleep 30; :',
+    'sleep 600; :',
     '--config-file=/etc/kubernetes/configured/etcd.yml',
     '--two',
     'words\nand lines',

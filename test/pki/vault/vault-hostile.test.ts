@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
 import { foreignWords } from '../../../lib/foreign-words.ts'
 import { connectVault } from '../../../lib/pki/vault/vault.ts'
+import { eventually } from '../../_eventually.ts'
 import { processorTime } from '../../_processor-time.ts'
 
 const token = 'the-token-of-this-test'
@@ -127,8 +128,10 @@ test.serial('a proxy that never leads on is given up, also by Ctrl-C, and its co
       ...{ address: 'https://vault.invalid:8200', token, retries: 0, proxies, timeout },
       signal: stop.signal,
     })
-    if (way === 'Ctrl-C') setTimeout(() => stop.abort(new Error('interrupted')), 300)
-    const error = await t.throwsAsync<Error>(vault.read('sys/mounts'), { message: /within 0\.3 s$|^interrupted$/ })
+    const asked = t.throwsAsync<Error>(vault.read('sys/mounts'), { message: /within 0\.3 s$|^interrupted$/ })
+    await eventually(() => closed.length > 0, 'a connection to the proxy')
+    if (way === 'Ctrl-C') stop.abort(new Error('interrupted'))
+    const error = await asked
     t.notRegex(`${error?.message} ${error?.cause}`, /hidden|somebody/)
     await Promise.all(closed)
     t.is(closed.length, 1)
