@@ -18,7 +18,7 @@ export default playbook({
     play<kops.SecretContext>('Where it stands', { hosts, tags: ['look'] }, [
       step('See which kops it is', kops.ownVersion),
       step('See that the cluster uses it', kops.lookAtSpecification),
-      step('See that API servers can read what they find', kops.lookAtFile(encryption.misfitOf)),
+      step('See that API servers can read what they find', kops.lookAtFile(encryption.misfitOf, encryption.atRest)),
       step('See that nothing is pending', kops.nothingPending),
       step('Export an admin credential', kops.exportBefore),
       step('See that the cluster is well', kops.valid),
@@ -35,6 +35,12 @@ export default playbook({
     ),
     play<kops.SecretContext>('Is it well?', { hosts, tags: ['verify'] }, [
       step('See that the cluster is well again', { ...kops.valid, id: 'see-that-it-is-well-again', remember: false }),
+    ]),
+    // By SSH, where an inventory says how to log in to the control plane; else the report says what is left to do.
+    play<kops.SecretContext>('What lies in etcd', { hosts, tags: ['rewrite'] }, [
+      step('Every API server goes by it', kops.secretAtRest.everyServerHasIt(encryption.atRest)),
+      step('Write everything anew', kops.secretAtRest.writeAnew(encryption.atRest)),
+      step('Count what lies in etcd under which key', kops.secretAtRest.count(encryption.atRest)),
     ]),
   ],
   report: kops.secretReport,

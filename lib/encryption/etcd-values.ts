@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { SecureContextOptions } from 'node:tls'
 import { HostFailedError } from '../errors.ts'
 import { firstOf } from '../kubernetes/components/etcd.ts'
-import { type EtcdAccess, urlOf } from '../kubernetes/components/etcd-access.ts'
+import { type EtcdClientAccess, urlOf } from '../kubernetes/components/etcd-access.ts'
 import { http, https, tls } from '../network-modules.ts'
 import type { HostSession } from '../playbook/model.ts'
 
@@ -40,7 +40,7 @@ interface ReadOptions {
  */
 export async function* etcdValues(
   session: HostSession,
-  access: EtcdAccess,
+  access: EtcdClientAccess,
   prefix: string,
   { signal, bounds = usualBounds, serializable = true }: ReadOptions = {},
 ): AsyncGenerator<readonly EtcdValue[]> {
@@ -130,7 +130,7 @@ interface Gateway {
   close(): void
 }
 
-async function openGateway(session: HostSession, access: EtcdAccess): Promise<Gateway> {
+async function openGateway(session: HostSession, access: EtcdClientAccess): Promise<Gateway> {
   const { client, ca, identities } = access
   const [secured, authority] = client.tls
     ? await Promise.all([firstOf(session, identities), ca === undefined ? undefined : session.files.readText(ca)])
@@ -167,7 +167,7 @@ interface Ask {
 
 function post(
   { host }: HostSession,
-  { client }: EtcdAccess,
+  { client }: EtcdClientAccess,
   agent: HttpAgent,
   { body, into, within, signal }: Ask,
 ): Promise<number | undefined> {

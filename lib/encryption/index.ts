@@ -4,6 +4,7 @@ import { type Context, nameOfKey, planOf, type Variables } from './key-rotation/
 import { type Restarting, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
 import { wayBack, wayBackToTheFile } from './key-rotation/way-back.ts'
 
+export * as atRest from './at-rest.ts'
 export { type Context, type Variables, variables } from './key-rotation/given.ts'
 export * as prepare from './key-rotation/prepare.ts'
 export * as stages from './key-rotation/stages.ts'

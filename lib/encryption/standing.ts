@@ -1,6 +1,6 @@
 // How a value lies in etcd against how it would be written now, by the rules that API servers go by.
 import { createHash } from 'node:crypto'
-import { isOwn } from './census.ts'
+import { type Census, isOwn } from './census.ts'
 import { type EncryptionConfiguration, type Provider, providersOf } from './configuration.ts'
 import type { Stored } from './stored.ts'
 
@@ -28,6 +28,45 @@ export function standingOf(
   if (!providers.some(one => reads(one, stored))) return 'unreadable'
   return writes(providers[0]!, stored, keyIdHashes) ? 'current' : 'behind'
 }
+
+/** Values that would be written in another way now, or that nobody reads: how many of a resource there are, and how they lie there. */
+export interface Behind {
+  readonly what: string
+  readonly count: number
+  readonly standing: Standing
+}
+
+/**
+ * What of a census is not as it would be written now, of the resources that are meant.
+ * @param covered how many values of those there are
+ */
+export function behindIn(
+  { rows }: Census,
+  configuration: EncryptionConfiguration,
+  isMeant: (resource: string) => boolean,
+): { behind: Behind[]; covered: number; resources: ReadonlySet<string> } {
+  let covered = 0
+  const behind = new Map<string, Behind>()
+  const resources = new Set<string>()
+  for (const { resource, stored, count, keys } of rows) {
+    if (!isMeant(resource)) continue
+    const standing = standingOf(resource, stored, configuration)
+    covered += count
+    resources.add(resource)
+    if (standing === 'current') continue
+    const how =
+      stored.kind === 'key'
+        ? `${stored.provider} ${stored.name}`
+        : stored.kind === 'kms'
+          ? `kms ${stored.name}`
+          : stored.kind
+    const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
+    behind.set(what, { what, count: (behind.get(what)?.count ?? 0) + count, standing })
+  }
+  return { covered, behind: [...behind.values()], resources }
+}
+
+export const listed = (behind: readonly Behind[]) => behind.map(({ what, count }) => `${count} ${what}`).join(', ')
 
 function reads(provider: Provider, stored: Stored): boolean {
   switch (stored.kind) {

@@ -8,12 +8,13 @@ import { readPending } from './asked/pending.ts'
 import type { Context, End } from './context.ts'
 
 /** A stage, on the way there or back. */
-export type Way = End | `back-${End}`
+export type Way = End | `back-${End}` | 'back-recreated'
 
 /** Instances by id: where any of them is there still, the stage has not come to it. */
 const fileOf = ({ folder }: Pick<Context, 'folder'>, way: Way) => join(folder, 'to-be-replaced', `${way}.json`)
 
-async function noted(ctx: Context, way: Way): Promise<string[] | undefined> {
+/** Those that were noted for a stage; undefined where nobody has. */
+export async function noted(ctx: Context, way: Way): Promise<string[] | undefined> {
   try {
     return JSON.parse(await readFile(fileOf(ctx, way), 'utf8')) as string[]
   } catch (error) {
@@ -22,7 +23,8 @@ async function noted(ctx: Context, way: Way): Promise<string[] | undefined> {
   }
 }
 
-async function note(ctx: Context, way: Way, ids: readonly string[]): Promise<void> {
+/** Notes which instances a stage must replace. */
+export async function note(ctx: Context, way: Way, ids: readonly string[]): Promise<void> {
   await mkdir(join(ctx.folder, 'to-be-replaced'), { recursive: true, mode: 0o700 })
   await writeFile(fileOf(ctx, way), JSON.stringify(ids), { flush: true })
 }

@@ -22,7 +22,7 @@ import { requireNothingPending } from './preflight.ts'
 import { requireNew } from './verbs.ts'
 
 /** How long the API may take to answer as it should: load balancers and names follow late. */
-const patience = 120_000
+export const patience = 120_000
 
 /** Has kops validate the cluster: every machine there, every node Ready, every system pod. */
 export async function validate(ctx: Context): Promise<void> {
@@ -102,19 +102,16 @@ export const unchangedSince = (end: 'promoted' | 'distrusted'): StepDefinition<R
 })
 
 /** Every address of the API lets this admin in, and presents what these CAs signed. */
-async function letsIn(ctx: Context, kubeconfig: Kubeconfig, how = ''): Promise<void> {
-  await waitFor(
-    `the API to let in its admin ${how}`.trim(),
-    { within: patience, every: 2_000, signal: ctx.signal },
-    () =>
-      atEachAddress(kubeconfig, async api => {
-        await api.get('/api/v1/nodes?limit=1')
-      }),
+export async function letsIn(ctx: Context, kubeconfig: Kubeconfig, how = '', within = patience): Promise<void> {
+  await waitFor(`the API to let in its admin ${how}`.trim(), { within, every: 2_000, signal: ctx.signal }, () =>
+    atEachAddress(kubeconfig, async api => {
+      await api.get('/api/v1/nodes?limit=1')
+    }),
   )
 }
 
 /** The admin credential of before must be refused at every address: what it was signed with is not trusted any more. */
-async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
+export async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
   const { certificate, key } = await readExported(kubeconfigFile(ctx, 'before'))
   if (certificate !== undefined && endOf(certificate) <= Date.now()) {
     ctx.log('the admin credential of before has ended by itself: whether the API trusts its CA can’t be seen by it')

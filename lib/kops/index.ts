@@ -3,7 +3,11 @@ export { type Context, type Rotation, type RotationVariables, rotationVariables,
 export { exportBefore, handOutAdmin, handOutAfter, handOutBoth, holds, unchangedSince, valid } from './gates.ts'
 export { noteKeysets } from './plan.ts'
 export { mayRotate, nameScalers, nothingPending, ownVersion } from './preflight.ts'
+export type { Recreation } from './recreate/index.ts'
+export * as recreate from './recreate/index.ts'
 export { report } from './report.ts'
+export * as secretAtRest from './secret/at-rest.ts'
+export { type SecretContext, secretVariables } from './secret/given.ts'
 export {
   type Compare,
   give,
@@ -11,12 +15,10 @@ export {
   lookAtFile,
   lookAtSpecification,
   rollSecret,
-  type SecretContext,
   secretBack,
   secretReport,
-  secretVariables,
   updateSecret,
-} from './secrets.ts'
+} from './secret/secrets.ts'
 export { openServices } from './services.ts'
 export { notePromoted, soak } from './soak.ts'
 export { roll, update } from './update.ts'

@@ -24,11 +24,15 @@ export interface Updated {
 const whatToRoll =
   'Look at kops get instances, and at what the instances run with. Going on to distrust from here has ended clusters: kops rolling-update cluster --cloudonly --force --yes replaces them; then go on: rekey resume.'
 
-/** Looks through what would be applied, applies it, and notes which instances are behind now. */
-export async function applyUpdate(ctx: Context): Promise<Updated> {
+/**
+ * Looks through what would be applied, applies it, and notes which instances are behind now.
+ * @param also kinds of what may be applied beside key pairs
+ */
+export async function applyUpdate(ctx: Context, also: readonly string[] = []): Promise<Updated> {
+  const pending = (await readPending(ctx)).filter(({ kind }) => !also.includes(kind))
   refuseForeign(
     ctx,
-    await readPending(ctx),
+    pending,
     'Somebody changed the cluster’s specification in the middle of the rotation: take that back, or apply it by itself; then: rekey resume.',
   )
   await kops(ctx, ['update', 'cluster', '--yes'], {
@@ -67,11 +71,20 @@ export const roll = (end: End): StepDefinition<Rotation> => ({
   },
 })
 
-/**
- * Rolling updates until no instance is behind.
- * @param force whether all are replaced, whatever kops thinks of them
- */
-export async function rollOut(ctx: Context, { all, due }: Updated, force = false) {
+/** How a rolling update is made. */
+export interface Rolling {
+  /** Whether all are replaced, whatever kops thinks of them. */
+  readonly force?: boolean
+  /** Without asking the API: nothing is drained or validated. */
+  readonly cloudonly?: boolean
+}
+
+/** Rolling updates until no instance is behind. */
+export async function rollOut(
+  ctx: Context,
+  { all, due }: Updated,
+  { force = false, cloudonly = ctx.vars.cloudonly }: Rolling = {},
+) {
   const known = new Set(all)
   const toGo = force ? all : due
   let rounds = 0
@@ -90,7 +103,7 @@ export async function rollOut(ctx: Context, { all, due }: Updated, force = false
         behind,
       )
     for (const { id } of now) known.add(id)
-    await rollOnce(ctx, force && rounds === 0)
+    await rollOnce(ctx, { force: force && rounds === 0, cloudonly })
     rounds++
   }
   return rounds === 0 ? unchanged({ rounds }) : { rounds }
@@ -109,8 +122,8 @@ function notReplaced(left: Parameters<typeof named>[0], behind: Parameters<typeo
 }
 
 /** One rolling update, with the API asked all the while as its users do. */
-async function rollOnce(ctx: Context, force: boolean): Promise<void> {
-  const { cloudonly, rolling_flags: more, roll_within: within } = ctx.vars
+async function rollOnce(ctx: Context, { force, cloudonly }: Required<Rolling>): Promise<void> {
+  const { rolling_flags: more, roll_within: within } = ctx.vars
   const flags = [
     ...(cloudonly ? ['--cloudonly'] : []),
     ...(force ? ['--force'] : []),

@@ -40,7 +40,7 @@ const rollBack = (end: End, force = false): Step<Rotation> =>
   step('Replace the instances', {
     id: `roll-back-${end}`,
     when: wentThrough(end),
-    run: ctx => rollOut(ctx, ctx.registered<Updated>(`update-back-${end}`) ?? { all: [], due: [] }, force),
+    run: ctx => rollOut(ctx, ctx.registered<Updated>(`update-back-${end}`) ?? { all: [], due: [] }, { force }),
   })
 
 /** What undoes each stage. Before a key pair is distrusted, the admin credential is one of the CA that stays. */

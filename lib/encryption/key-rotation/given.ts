@@ -18,7 +18,7 @@ import {
 } from '../configuration.ts'
 import type { KeyRef, NewKey } from '../edit.ts'
 import { etcdValues } from '../etcd-values.ts'
-import { type Standing, standingOf } from '../standing.ts'
+import { type Behind, behindIn } from '../standing.ts'
 import { keyedProviders, tellingApart } from '../stored.ts'
 
 export const variables = {
@@ -134,13 +134,6 @@ export async function coversSecrets(run: Run): Promise<boolean> {
   return rotated(await configurationOf(run, run.hosts('masters')[0]!.name), planOf(run))('secrets')
 }
 
-/** A value that would be written in another way now, or that nobody reads: how many of a resource there are, and how they lie there. */
-export interface Behind {
-  readonly what: string
-  readonly count: number
-  readonly standing: Standing
-}
-
 /** Counts what lies in etcd, and what of the rotated resources would be written otherwise by the file as it is now. */
 export async function countBehind(
   run: Run,
@@ -155,26 +148,5 @@ export async function countBehind(
     prefix,
     tell,
   )
-  const isRotated = rotated(configuration, planOf(run))
-  let covered = 0
-  const behind = new Map<string, Behind>()
-  const resources = new Set<string>()
-  for (const { resource, stored, count, keys } of census.rows) {
-    if (!isRotated(resource)) continue
-    const standing = standingOf(resource, stored, configuration)
-    covered += count
-    resources.add(resource)
-    if (standing === 'current') continue
-    const how =
-      stored.kind === 'key'
-        ? `${stored.provider} ${stored.name}`
-        : stored.kind === 'kms'
-          ? `kms ${stored.name}`
-          : stored.kind
-    const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
-    behind.set(what, { what, count: (behind.get(what)?.count ?? 0) + count, standing })
-  }
-  return { covered, behind: [...behind.values()], resources }
+  return behindIn(census, configuration, rotated(configuration, planOf(run)))
 }
-
-export const listed = (behind: readonly Behind[]) => behind.map(({ what, count }) => `${count} ${what}`).join(', ')

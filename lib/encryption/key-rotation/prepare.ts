@@ -9,6 +9,7 @@ import { type EncryptionRule, nameOf } from '../configuration.ts'
 import type { KeyRef } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
 import { apiResources } from '../resources.ts'
+import { listed } from '../standing.ts'
 import {
   apiServerOn,
   backupsOf,
@@ -18,7 +19,6 @@ import {
   etcdOf,
   fileOn,
   ids,
-  listed,
   nameOfKey,
   type Plan,
   planOf,

@@ -13,6 +13,7 @@ import { addReader, drop, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
 import { reencrypt as rewrite } from '../reencrypt.ts'
 import { apiResources } from '../resources.ts'
+import { listed } from '../standing.ts'
 import {
   apiServerOn,
   type Context,
@@ -21,7 +22,6 @@ import {
   coversSecrets,
   fileOn,
   ids,
-  listed,
   meant,
   nameOfKey,
   newKeyOf,

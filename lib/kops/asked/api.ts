@@ -2,23 +2,17 @@
 import { lookup } from 'node:dns/promises'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { kubernetesApi } from '../../kubernetes/api/api.ts'
+import { type KubernetesApi, kubernetesApi } from '../../kubernetes/api/api.ts'
 import type { ApiCredentials } from '../../kubernetes/api/kubeconfig.ts'
 import type { Kubeconfig } from './kubeconfigs.ts'
 
 /** Asks something at each address of the API, as whom a kubeconfig is of. Throws what the first of them does that fails. */
 export async function atEachAddress(
-  { server, authorities, certificate, key }: Kubeconfig,
-  ask: (api: ReturnType<typeof kubernetesApi>, address: string) => Promise<void>,
+  kubeconfig: Kubeconfig,
+  ask: (api: KubernetesApi, address: string) => Promise<void>,
 ): Promise<true> {
-  const { hostname, port } = new URL(server)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  for (const { address } of await lookup(host, { all: true })) {
-    const ca = authorities.map(String).join('')
-    // A load balancer with a certificate of its own has its own name, and is trusted as any machine is.
-    const name = ca === '' ? host : undefined
-    const who = { ...(ca === '' ? {} : { ca }), certificate, key } as Omit<ApiCredentials, 'server'>
-    const api = kubernetesApi(() => opened(address, Number(port || 443)), who, name)
+  for (const address of await addressesOf(kubeconfig)) {
+    const api = apiAt(kubeconfig, address)
     try {
       await ask(api, address)
     } finally {
@@ -26,6 +20,36 @@ export async function atEachAddress(
     }
   }
   return true
+}
+
+/** The API at the first address that answers. Throws what the last of them does where none answers. */
+export async function withApi<T>(kubeconfig: Kubeconfig, work: (api: KubernetesApi) => Promise<T>): Promise<T> {
+  const failures: unknown[] = []
+  for (const address of await addressesOf(kubeconfig)) {
+    const api = apiAt(kubeconfig, address)
+    try {
+      const answers = await api.get('/version').then(Boolean, error => void failures.push(error))
+      if (answers) return await work(api)
+    } finally {
+      api.close()
+    }
+  }
+  throw failures.at(-1)
+}
+
+const hostOf = ({ server }: Kubeconfig) => new URL(server).hostname.replace(/^\[|\]$/g, '')
+
+async function addressesOf(kubeconfig: Kubeconfig): Promise<string[]> {
+  return (await lookup(hostOf(kubeconfig), { all: true })).map(({ address }) => address)
+}
+
+function apiAt(kubeconfig: Kubeconfig, address: string): KubernetesApi {
+  const { server, authorities, certificate, key } = kubeconfig
+  const ca = authorities.map(String).join('')
+  // A load balancer with a certificate of its own has its own name, and is trusted as any machine is.
+  const name = ca === '' ? hostOf(kubeconfig) : undefined
+  const who = { ...(ca === '' ? {} : { ca }), certificate, key } as Omit<ApiCredentials, 'server'>
+  return kubernetesApi(() => opened(address, Number(new URL(server).port || 443)), who, name)
 }
 
 function opened(host: string, port: number): Promise<Duplex> {

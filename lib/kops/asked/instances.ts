@@ -1,4 +1,5 @@
 // The cluster's instances, and which of them run with another configuration than their group has now.
+import { isIP } from 'node:net'
 import { HostFailedError } from '../../errors.ts'
 import type { Context } from '../context.ts'
 import { kopsJson, listed } from './command.ts'
@@ -8,6 +9,11 @@ export interface Instance {
   readonly id: string
   readonly group: string
   readonly needsUpdate: boolean
+  readonly isControlPlane: boolean
+  /** An API server on a machine of its own. */
+  readonly isApiServer: boolean
+  /** Within its network, and from outside where it has one. */
+  readonly addresses: readonly string[]
 }
 
 /**
@@ -20,13 +26,18 @@ export async function readInstances(ctx: Context): Promise<Instance[]> {
     within: ctx.vars.update_within,
   })
   const found = listed(answer).map(one => {
-    const { id, status, instanceGroup } = one
+    const { id, status, instanceGroup, roles = [], internalIP, externalIP } = one
     if (typeof id !== 'string' || typeof status !== 'string') {
       throw new HostFailedError(`'kops get instances' names one without an id or a status: ${JSON.stringify(one)}`, {
         code: 'kops.unexpected-answer',
       })
     }
-    return { id, group: String(instanceGroup ?? ''), needsUpdate: /^needs[ _-]?update$/i.test(status) }
+    return {
+      ...{ id, group: String(instanceGroup ?? ''), needsUpdate: /^needs[ _-]?update$/i.test(status) },
+      isControlPlane: has(roles, /^(control-?plane|master)$/i),
+      isApiServer: has(roles, /^api-?server$/i),
+      addresses: [internalIP, externalIP].filter(address => typeof address === 'string').filter(isAddress),
+    }
   })
   if (found.length > 0) return found
   throw new HostFailedError('kops sees no instance of this cluster', {
@@ -34,6 +45,9 @@ export async function readInstances(ctx: Context): Promise<Instance[]> {
     hint: 'See that the credentials are those of its account and region. Clusters of --cloud=metal can’t be rotated like this: kops replaces no machine there, and says that it has.',
   })
 }
+
+const has = (roles: unknown, role: RegExp) => Array.isArray(roles) && roles.some(one => role.test(String(one)))
+const isAddress = (text: string) => isIP(text) !== 0
 
 /** `i-1 (nodes-a)`, with commas. */
 export const named = (instances: readonly Instance[]) =>

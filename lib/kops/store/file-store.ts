@@ -1,7 +1,7 @@
 // A state store in a folder: a whole file is linked or renamed to its place, so that nobody reads half of one.
 import { createHash, randomUUID } from 'node:crypto'
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
 import type { StateStore, Stored } from './store.ts'
 
@@ -42,8 +42,22 @@ export function fileStore(folder: string): StateStore {
       })
     }
   }
+  const list = async (path: string): Promise<string[]> => {
+    try {
+      const entries = await readdir(join(folder, path), { recursive: true, withFileTypes: true })
+      // What is a link leads elsewhere, and is no object of the store.
+      const files = entries.filter(entry => entry.isFile())
+      return files.map(entry => relative(folder, join(entry.parentPath, entry.name))).sort()
+    } catch (cause) {
+      if (isCode(cause, 'ENOENT')) return []
+      throw new HostFailedError(`${join(folder, path)} can't be listed: ${(cause as Error).message}`, {
+        code: 'kops.state-store',
+        cause,
+      })
+    }
+  }
   return {
-    get,
+    ...{ get, list },
     create: (path, text) =>
       written(path, text, async (from, to) => {
         try {

@@ -45,6 +45,20 @@ export function s3Store(bucket: string, prefix: string, environment: NodeJS.Proc
         const found = await client.send(new sdk.GetObjectCommand({ Bucket: bucket, Key: keyOf(path) }), { abortSignal })
         return { text: (await found.Body?.transformToString()) ?? '', tag: found.ETag ?? '' }
       }),
+    list: async folder => {
+      const found: string[] = []
+      const Prefix = `${keyOf(folder)}/`
+      let ContinuationToken: string | undefined
+      do {
+        const page = await ask(Prefix, ({ sdk, client }, abortSignal) =>
+          client.send(new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix, ContinuationToken }), { abortSignal }),
+        )
+        for (const { Key } of page?.Contents ?? [])
+          if (Key) found.push(prefix === '' ? Key : Key.slice(prefix.length + 1))
+        ContinuationToken = page?.NextContinuationToken
+      } while (ContinuationToken)
+      return found.sort()
+    },
     create: (path, text) =>
       ask(keyOf(path), async ({ sdk, client }, abortSignal) => {
         const put = { Bucket: bucket, Key: keyOf(path), Body: text, IfNoneMatch: '*' }

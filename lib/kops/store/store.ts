@@ -9,6 +9,8 @@ export interface Stored {
 /** Objects by their paths below the store. All reject with `HostFailedError` where the store does not answer, or refuses. */
 export interface StateStore {
   get(path: string): Promise<Stored | undefined>
+  /** The paths of all objects below a folder, sorted. */
+  list(folder: string): Promise<string[]>
   /** Writes an object that is not there yet: of two who come at once one does. Returns its tag, or undefined where it is there. */
   create(path: string, text: string): Promise<string | undefined>
   /** Writes over the object that has this tag. Returns the new tag, or undefined where it is another one by now. */

@@ -53,6 +53,33 @@ export function etcdAccess({ host, components }: HostLayout): EtcdAccess {
   }
 }
 
+/** What it takes to ask an etcd as a client. */
+export type EtcdClientAccess = Pick<EtcdAccess, 'client' | 'ca' | 'identities'>
+
+/**
+ * How an API server asks its etcds, that of `--etcd-servers` first, then those of single resources (`--etcd-servers-overrides`): for machines on
+ * which etcd runs in a way of its own.
+ */
+export function etcdAccessesOf(apiServer: FoundComponent): EtcdClientAccess[] {
+  const { flags } = apiServer
+  // GROUP/RESOURCE#SERVER;SERVER, GROUP/RESOURCE#…
+  const overrides = (flags['etcd-servers-overrides'] ?? [])
+    .flatMap(value => value.split(','))
+    .map(one => one.slice(one.indexOf('#') + 1).split(';'))
+  const main = (flags['etcd-servers'] ?? []).flatMap(value => value.split(','))
+  const ca = fileOf(apiServer, 'etcd-ca')?.path
+  const identity = pairOf(fileOf(apiServer, 'etcd-client'))
+  const seen = new Set<string>()
+  return [main, ...overrides].flatMap(urls => {
+    const client = nearest(urls.filter(Boolean).map(parse))
+    if (!client || seen.has(urlOf(client))) return []
+    seen.add(urlOf(client))
+    return [
+      { client, ...(client.tls && ca !== undefined && { ca }), identities: client.tls && identity ? [identity] : [] },
+    ]
+  })
+}
+
 /** A place as a URL. */
 export const urlOf = ({ tls, address, port }: ListensAt) =>
   `${tls ? 'https' : 'http'}://${address.includes(':') ? `[${address}]` : address}:${port}`
@@ -78,10 +105,13 @@ const pairOf = (file: ReturnType<typeof fileOf>) => file?.key && { certificate: 
 
 /** Where it listens by a flag, by the first address of loopback where it has one. */
 function best(etcd: FoundComponent, flag: string, usual: string): ListensAt {
-  const all = listens(etcd, flag)
+  return nearest(listens(etcd, flag)) ?? parse(usual)
+}
+
+function nearest(all: readonly ListensAt[]): ListensAt | undefined {
   const local = all.filter(({ address }) => /^(127\.|localhost$|::1$)/.test(address))
   // Where some listen without TLS beside those with it, the ones with it are asked: the others may be shut one day.
-  return local.find(({ tls }) => tls) ?? local[0] ?? all.find(({ tls }) => tls) ?? all[0] ?? parse(usual)
+  return local.find(({ tls }) => tls) ?? local[0] ?? all.find(({ tls }) => tls) ?? all[0]
 }
 
 const listens = ({ flags }: FoundComponent, flag: string) =>

@@ -2,35 +2,16 @@
 // takes one, and sees no change in two of the three.
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
-import { secret } from '../connection/shell.ts'
-import { HostFailedError } from '../errors.ts'
-import {
-  type ReportSection,
-  type RunContext,
-  type Step,
-  type StepContext,
-  type StepDefinition,
-  step,
-} from '../playbook/model.ts'
-import { kops, kopsJson, listed } from './asked/command.ts'
-import { type KopsServices, variables } from './context.ts'
-import { ended } from './report.ts'
-import { applyUpdate, rollOut, type Updated } from './update.ts'
-
-export const secretVariables = {
-  ...variables,
-  /** Which, by kOps' names. */
-  secret: z.enum(['encryptionconfig', 'ciliumpassword', 'dockerconfig']),
-  /** The file with the new one, on this machine. */
-  file: z.string().min(1),
-  /** Takes an encryptionconfig that drops a key or can't be held against the one of before: once every value was counted, as the operator says. */
-  as_it_is: z.boolean().default(false),
-}
-
-type Variables = z.output<z.ZodObject<typeof secretVariables>>
-
-export type SecretContext = StepContext<Variables> & KopsServices
+import { secret } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
+import { type ReportSection, type RunContext, type Step, type StepDefinition, step } from '../../playbook/model.ts'
+import { kops, kopsJson, listed } from '../asked/command.ts'
+import { howToReach } from '../asked/control-plane.ts'
+import type { KopsServices } from '../context.ts'
+import { ended } from '../report.ts'
+import { applyUpdate, rollOut, type Updated } from '../update.ts'
+import { type AtRest, isReachable, unreadableBy } from './at-rest.ts'
+import { readNew, type SecretContext, type Variables } from './given.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 const fields = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
@@ -71,7 +52,7 @@ export type Compare = (
 ) => { readonly unreadable: readonly string[]; readonly dropped: readonly string[] }
 
 /** Sees, before anything is changed, that API servers can read what they find while one after the other is replaced. */
-export const lookAtFile = (compare: Compare): StepDefinition<SecretContext> => ({
+export const lookAtFile = (compare: Compare, atRest: AtRest): StepDefinition<SecretContext> => ({
   id: 'see-that-the-file-fits',
   ...{ readOnly: true, remember: true },
   when: ({ vars }) => vars.secret === 'encryptionconfig',
@@ -85,32 +66,28 @@ export const lookAtFile = (compare: Compare): StepDefinition<SecretContext> => (
         ? []
         : ['the one of before can’t be read from the state store: nothing can be compared, and there is no way back']),
       ...unreadable,
-      ...dropped,
+      ...(dropped.length > 0 ? await stillUsed(ctx, dropped, atRest, next) : []),
     ]
     if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
     else if (against.length > 0) throw unfit(ctx, against)
   },
 })
 
-const unfit = ({ vars: { cluster } }: SecretContext, against: readonly string[]) =>
+/** Keys that are dropped speak against it where values lie under them, or nobody can look. */
+async function stillUsed(ctx: SecretContext, dropped: readonly string[], atRest: AtRest, next: string) {
+  const unreadable = await unreadableBy(atRest, ctx, next)
+  if (unreadable === undefined) return dropped
+  return unreadable === '' ? [] : [`in etcd lie still: ${unreadable}`]
+}
+
+const unfit = (ctx: SecretContext, against: readonly string[]) =>
   new HostFailedError(
-    `this encryptionconfig can’t follow the one of ${cluster} as it is:\n${against.map(one => `  ${one}`).join('\n')}`,
+    `this encryptionconfig can’t follow the one of ${ctx.vars.cluster} as it is:\n${against.map(one => `  ${one}`).join('\n')}`,
     {
       code: 'kops.secret-unfit',
-      hint: 'A key is replaced by three runs: one with the new key as a further reader, one with it first, and, once every value was written anew and counted, one without the old: that last one with -e as_it_is=true.',
+      hint: `A key is replaced by three runs: one with the new key as a further reader, one with it first, and, once every value was written anew and counted, one without the old. ${isReachable(ctx) ? 'What lies in etcd was counted.' : `For that one etcd is looked at where an inventory is given (${howToReach}); else -e as_it_is=true says that you have.`}`,
     },
   )
-
-async function readNew(file: string): Promise<Buffer> {
-  try {
-    return await readFile(file)
-  } catch (cause) {
-    throw new HostFailedError(`${file} can't be read: ${(cause as Error).message}`, {
-      code: 'kops.secret-unreadable',
-      cause,
-    })
-  }
-}
 
 const keptFile = ({ folder }: Pick<RunContext, 'folder'>) => join(folder, 'secret-before')
 
@@ -120,12 +97,33 @@ export const keepBefore: StepDefinition<SecretContext> = {
   plan: () => 'keep the secret of before in the run’s folder',
   rollback: () => {},
   run: async ctx => {
-    const { secret } = ctx.vars
     const data = await readStored(ctx)
-    if (data) await writeFile(keptFile(ctx), data, { mode: 0o600 })
-    else ctx.log(`the ${secret} of before can't be read from the state store: there is no way back from the new one`)
-    return data !== undefined
+    if (data) {
+      await writeFile(keptFile(ctx), data, { mode: 0o600, flush: true })
+      return 'kept' satisfies Kept
+    }
+    const isNone = ctx.kops.store !== undefined && !(await secretNames(ctx)).includes(ctx.vars.secret)
+    ctx.log(
+      isNone
+        ? `there was no ${ctx.vars.secret} before: the way back deletes the new one`
+        : `the ${ctx.vars.secret} of before can't be read from the state store: there is no way back from the new one`,
+    )
+    return (isNone ? 'none' : 'unknown') satisfies Kept
   },
+}
+
+/** What is known of the secret of before. */
+type Kept = 'kept' | 'none' | 'unknown'
+
+/** The names of the secrets that kOps has. It calls none of them a failure. */
+async function secretNames(ctx: SecretContext): Promise<string[]> {
+  try {
+    const { stdout } = await kops(ctx, ['get', 'secrets'], { what: 'kops to name the secrets' })
+    return stdout.split(/\s+/)
+  } catch (error) {
+    if (error instanceof HostFailedError && /no secrets found/.test(error.message)) return []
+    throw error
+  }
 }
 
 /** The secret as the state store has it now, where rekey reads that. */
@@ -150,8 +148,7 @@ export const give: StepDefinition<SecretContext> = {
   plan: ({ vars: { secret, file } }) => `kops create secret ${secret} -f ${file} --force`,
   run: async ctx => create(ctx, await readNew(ctx.vars.file)),
   verify: async ctx => {
-    const { stdout } = await kops(ctx, ['get', 'secrets'], { what: 'kops to name the secrets' })
-    if (stdout.split(/\s+/).includes(ctx.vars.secret)) return
+    if ((await secretNames(ctx)).includes(ctx.vars.secret)) return
     throw new HostFailedError(`kops names no secret ${ctx.vars.secret} after it took one`, {
       code: 'kops.secret-missing',
     })
@@ -171,56 +168,82 @@ const create = (ctx: SecretContext, input: Buffer) => {
   }).then(() => {})
 }
 
-/** Applies it. API servers must be behind then, where it is theirs; of the other two kOps sees nothing. */
+/** The instances when it was applied, and whether all are replaced whatever kops thinks of them. */
+type UpdatedSecret = Updated & { readonly force: boolean }
+
+/**
+ * Applies it. kOps sees a change in an encryptionconfig alone, by its hash; where it sees none all the same, though it is another one, and with the
+ * other secrets, every instance is replaced by force.
+ */
 export const updateSecret: StepDefinition<SecretContext> = {
   id: 'update-secret',
   plan: () => 'kops update cluster --yes',
-  run: async ctx => {
+  run: async (ctx): Promise<UpdatedSecret> => {
     const updated = await applyUpdate(ctx)
-    if (ctx.vars.secret !== 'encryptionconfig' || updated.due.length > 0) return updated
-    throw new HostFailedError('no instance needs an update after the encryptionconfig was replaced', {
-      code: 'kops.nothing-due',
-      hint: 'Was it the same as before? kOps tells API servers of it by its hash. See kops get instances.',
-    })
+    if (ctx.vars.secret !== 'encryptionconfig') return { ...updated, force: true }
+    if (updated.due.length > 0) return { ...updated, force: false }
+    const isKept = ctx.registered<Kept>('keep-the-secret-of-before') === 'kept'
+    if (isKept && (await readFile(keptFile(ctx))).equals(await readNew(ctx.vars.file))) {
+      if (isReachable(ctx)) {
+        ctx.log('it is the encryptionconfig that was there: nothing is rolled out')
+        return { ...updated, force: false }
+      }
+      throw new HostFailedError('no instance needs an update: the encryptionconfig is the same as before', {
+        code: 'kops.nothing-due',
+        hint: 'There is nothing to roll out. Is it the right file?',
+      })
+    }
+    ctx.log(
+      'kops calls no instance behind, though its encryptionconfig is another one: every instance is replaced by force',
+    )
+    return { ...updated, force: true }
   },
 }
 
-/** Replaces the instances: those that are behind, and where kOps sees no change all of them, by force. */
+const nothingDue: UpdatedSecret = { all: [], due: [], force: false }
+
+/** Replaces the instances. */
 export const rollSecret: StepDefinition<SecretContext> = {
   id: 'roll-secret',
   plan: ({ vars: { secret } }) => `kops rolling-update cluster ${secret === 'encryptionconfig' ? '' : '--force '}--yes`,
-  run: ctx =>
-    rollOut(
-      ctx,
-      ctx.registered<Updated>('update-secret') ?? { all: [], due: [] },
-      ctx.vars.secret !== 'encryptionconfig',
-    ),
+  run: ctx => {
+    const updated = ctx.registered<UpdatedSecret>('update-secret') ?? nothingDue
+    return rollOut(ctx, updated, updated)
+  },
 }
 
 /** What undoes it: the secret of before, brought to the instances in the same way. */
 export const secretBack = (compare: Compare): Step<SecretContext>[] => [
   step('Give kOps the secret of before', {
     run: async ctx => {
-      if (ctx.registered<boolean>('keep-the-secret-of-before')) {
-        const kept = await readFile(keptFile(ctx))
-        await requireReadable(ctx, compare, kept)
-        return create(ctx, kept)
+      const { secret } = ctx.vars
+      const kept = ctx.registered<Kept>('keep-the-secret-of-before')
+      if (kept === 'none') {
+        if ((await secretNames(ctx)).includes(secret))
+          await kops(ctx, ['delete', 'secret', secret], { what: 'kops to delete the secret' })
+        return
       }
-      throw new HostFailedError(`the ${ctx.vars.secret} of before was not kept`, {
+      if (kept === 'kept') {
+        const data = await readFile(keptFile(ctx))
+        await requireReadable(ctx, compare, data)
+        await create(ctx, data)
+        return
+      }
+      throw new HostFailedError(`the ${secret} of before was not kept`, {
         code: 'kops.secret-not-kept',
-        hint: `Give it to kops by hand, as the file of a new run: rekey run rotate-kops-secret -e secret=${ctx.vars.secret} -e file=FILE`,
+        hint: `Give it to kops by hand, as the file of a new run: rekey run rotate-kops-secret -e secret=${secret} -e file=FILE`,
       })
     },
   }),
-  step('Update the cluster', { id: 'update-back-secret', run: applyUpdate }),
+  step('Update the cluster', { id: 'update-back-secret', run: ctx => applyUpdate(ctx) }),
   step('Replace the instances', {
     id: 'roll-back-secret',
-    run: ctx =>
-      rollOut(
-        ctx,
-        ctx.registered<Updated>('update-back-secret') ?? { all: [], due: [] },
-        ctx.vars.secret !== 'encryptionconfig',
-      ),
+    run: ctx => {
+      const updated = ctx.registered<Updated>('update-back-secret') ?? nothingDue
+      // What was replaced by force on the way there kops does not see on the way back either.
+      const force = ctx.registered<UpdatedSecret>('update-secret')?.force ?? ctx.vars.secret !== 'encryptionconfig'
+      return rollOut(ctx, updated, { force })
+    },
   }),
 ]
 
@@ -231,15 +254,22 @@ async function requireReadable(ctx: SecretContext, compare: Compare, kept: Buffe
   if (unreadable.length > 0) throw unfit(ctx, unreadable)
 }
 
-/** What is left to do: what lies in etcd is not written anew by anybody. */
+const leftToDo = `what lies in etcd is under the key of before still, and was not looked at. ${howToReach} The same run again with one writes everything anew, and counts. By hand: kubectl get RESOURCE -A -o json | kubectl replace -f -, for each resource of the encryptionconfig. Until then leave the key of before among the readers`
+
+/** What was counted, or is left to do. */
 export function secretReport(
   ctx: RunContext<Variables> & KopsServices & { readonly outcome: string },
 ): ReportSection[] {
   ended(ctx)
   if (ctx.outcome !== 'done' || ctx.mode === 'rollback' || ctx.check) return []
-  const next =
-    ctx.vars.secret === 'encryptionconfig'
-      ? 'what lies in etcd is under the key of before still: leave that among the readers until every value was written anew and counted (rekey encryption, with the control-plane instances as its inventory), and take it out by a run of its own'
-      : 'nothing: every instance was replaced'
-  return [{ title: `The ${ctx.vars.secret} of ${ctx.vars.cluster}`, rows: [['next', next]] }]
+  const counted = ctx.registered<{ covered: number }>('count-what-lies-in-etcd')
+  const rows: (readonly [string, string])[] = counted
+    ? [
+        [
+          'counted in etcd',
+          `${counted.covered} values, each as it would be written now: what only reads may be dropped, by a run of its own`,
+        ],
+      ]
+    : [['next', ctx.vars.secret === 'encryptionconfig' ? leftToDo : 'nothing: every instance was replaced']]
+  return [{ title: `The ${ctx.vars.secret} of ${ctx.vars.cluster}`, rows }]
 }

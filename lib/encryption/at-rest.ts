@@ -1,0 +1,86 @@
+// Encryption at rest on machines whose layout rekey does not change (kOps): what an API server there encrypts by, what lies in its etcds against a
+// configuration, and everything written anew.
+
+import { HostFailedError } from '../errors.ts'
+import type { KubernetesApi } from '../kubernetes/api/api.ts'
+import { etcdAccessesOf } from '../kubernetes/components/etcd-access.ts'
+import { fileOf, readComponentFile } from '../kubernetes/components/files.ts'
+import type { FoundComponent } from '../kubernetes/layout/host-layout.ts'
+import { runningComponent } from '../kubernetes/layout/running.ts'
+import type { HostSession } from '../playbook/model.ts'
+import { isOwn, takeCensus } from './census.ts'
+import { type EncryptionConfiguration, namedProviders, readConfiguration, rulesOf } from './configuration.ts'
+import { etcdValues } from './etcd-values.ts'
+import { type Reencrypted, reencrypt } from './reencrypt.ts'
+import { apiResources } from './resources.ts'
+import { type Behind, behindIn, listed } from './standing.ts'
+import { tellingApart } from './stored.ts'
+
+async function apiServerOn(session: HostSession): Promise<FoundComponent> {
+  const found = await runningComponent(session, 'kube-apiserver')
+  if (found) return found
+  throw new HostFailedError(`no API server runs on ${session.host.name}`, {
+    code: 'encryption.no-server',
+    host: session.host.name,
+  })
+}
+
+/**
+ * The configuration that the API server of a host was started with.
+ * @returns its text; undefined where it encrypts nothing
+ */
+export async function encryptsBy(session: HostSession): Promise<string | undefined> {
+  const apiServer = await apiServerOn(session)
+  return fileOf(apiServer, 'encryption') ? readComponentFile(session, apiServer, 'encryption') : undefined
+}
+
+const isMeantBy = (configuration: EncryptionConfiguration) => (resource: string) =>
+  !isOwn(resource) && rulesOf(configuration, resource).length > 0
+
+/** What lies in etcd, of the resources of a configuration, that it would write in another way, or not read. */
+export interface AtRest {
+  /** How many values there are of those resources. */
+  readonly covered: number
+  /** How many it would write otherwise, in words; empty where there are none. */
+  readonly behind: string
+  /** The same of those that it does not read. */
+  readonly unreadable: string
+}
+
+/**
+ * Counts in all etcds that the API server of a host has.
+ * @param text of the configuration that values are held against
+ * @throws RekeyError where that is none; HostFailedError where an etcd does not answer
+ */
+export async function countAtRest(session: HostSession, text: string, signal?: AbortSignal): Promise<AtRest> {
+  const configuration = readConfiguration(text, 'the encryptionconfig')
+  const apiServer = await apiServerOn(session)
+  const prefix = `/${(apiServer.flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
+  const all: Behind[] = []
+  let covered = 0
+  for (const access of etcdAccessesOf(apiServer)) {
+    const pages = etcdValues(session, access, prefix, { signal })
+    const census = await takeCensus(pages, prefix, tellingApart(namedProviders(configuration.rules)))
+    const found = behindIn(census, configuration, isMeantBy(configuration))
+    covered += found.covered
+    all.push(...found.behind)
+  }
+  const isUnreadable = ({ standing }: Behind) => standing === 'unreadable'
+  return { covered, behind: listed(all), unreadable: listed(all.filter(isUnreadable)) }
+}
+
+/**
+ * Has every object of a configuration's resources written anew.
+ * @param text of the configuration that API servers go by
+ * @param told lines for the people who watch
+ */
+export async function writeAnew(
+  api: KubernetesApi,
+  text: string,
+  { signal, told }: { signal?: AbortSignal; told: (line: string) => void },
+): Promise<Reencrypted> {
+  const configuration = readConfiguration(text, 'the encryptionconfig')
+  const resources = await apiResources(api, isMeantBy(configuration))
+  const progress = ({ done, rate }: { done: number; rate: number }) => told(`${done}, ${rate.toFixed(0)} a second`)
+  return reencrypt(api, resources, { signal, progress })
+}

@@ -1,0 +1,243 @@
+// Tokens of service accounts, and the pods that hold what was before: once every instance is another one, and the API answers again.
+import { createHash } from 'node:crypto'
+import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
+import { foundAt } from '../../kubernetes/api/api.ts'
+import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
+import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../../kubernetes/trust/tokens.ts'
+import { notRolledOut, pathOf, rolledOut, type Workload } from '../../kubernetes/workloads.ts'
+import { waitFor } from '../../operations/wait.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import { withApi } from '../asked/api.ts'
+import { lastingCredentials } from '../asked/kubeconfigs.ts'
+import { begin, isBegun, type Recreation } from './given.ts'
+
+/** What was well before the first change, and what pods were told to trust. Plain data. */
+interface PodsNoted {
+  readonly pods: PodsBefore
+  /** The CA that is published in kube-system, PEM. */
+  readonly ca: string
+  /** The pod network and the DNS, where they were rolled out: they are waited for. */
+  readonly network: readonly Workload[]
+  readonly dns?: Workload
+}
+
+const notedStep = 'note-how-pods-are'
+
+const ask = async <T>(ctx: Recreation, work: (api: KubernetesApi) => Promise<T>): Promise<T> =>
+  withApi(await lastingCredentials(ctx, ctx.vars.validate_within), work)
+
+/** Notes how pods are before the first change. A check has no admin credential to ask with. */
+export const notePods: StepDefinition<Recreation> = {
+  id: notedStep,
+  ...{ readOnly: true, remember: true },
+  when: ({ check }) => !check,
+  run: ctx =>
+    ask(ctx, async (api): Promise<PodsNoted> => {
+      const pods = await podsBefore(api, { signal: ctx.signal })
+      for (const line of tellPods(pods.unwell)) ctx.log(`${line}: it was so before`)
+      const { dns } = await systemWorkloads(api, ctx.signal)
+      const isWell = async (one: Workload) => notRolledOut(await api.get(pathOf(one))) === undefined
+      const network: Workload[] = []
+      for (const one of await networkOf(api)) if (await isWell(one)) network.push(one)
+      const ca = await publishedCa(api)
+      return { pods, ca, network, ...(dns && (await isWell(dns)) && { dns }) }
+    }),
+}
+
+/** DaemonSets of kube-system on the machines' own network: what pods are connected by, and what machines join by. */
+async function networkOf(api: KubernetesApi): Promise<Workload[]> {
+  const sets = await api.list('/apis/apps/v1/namespaces/kube-system/daemonsets')
+  return sets
+    .filter(({ spec }) => spec?.template?.spec?.hostNetwork === true)
+    .map(({ metadata }) => ({ kind: 'DaemonSet', namespace: 'kube-system', name: metadata.name }))
+}
+
+const publishedCa = async (api: KubernetesApi): Promise<string> => {
+  const found = await foundAt(api, '/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt')
+  return String(found?.['data']?.['ca.crt'] ?? '')
+}
+
+const notedOf = (ctx: Recreation) =>
+  ctx.registered<PodsNoted>(notedStep) ?? { pods: { well: {}, unwell: [] }, ca: '', network: [] }
+
+/**
+ * Waits until every namespace has the CA that pods are to trust now.
+ * @returns it, PEM: another one than before, and on the way back the same
+ */
+async function caEverywhere(ctx: Recreation): Promise<string> {
+  const isBack = ctx.mode === 'rollback'
+  const { ca: before } = notedOf(ctx)
+  return waitFor(
+    `the ${isBack ? 'old' : 'new'} CA in the kube-root-ca.crt of every namespace`,
+    { within: ctx.vars.validate_within, every: 1_000, signal: ctx.signal },
+    () =>
+      ask(ctx, async api => {
+        const ca = await publishedCa(api)
+        if (ca === '' || (ca === before) !== isBack) throw new Error('not yet in kube-system')
+        const left = await namespacesWithOtherCa(api, ca)
+        if (left.length > 0) throw new Error(`not yet in ${left.join(', ')}`)
+        return ca
+      }),
+  )
+}
+
+/** How long one Secret may wait for its token: the controller-manager that writes it has just started. */
+const patience = 120_000
+
+/**
+ * Has every token Secret of every namespace written anew. kOps' page deletes them; one that nobody makes by itself, as Kubernetes does no more
+ * since 1.24, would be gone for good.
+ */
+async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string[] }> {
+  await begin(ctx, 'tokens')
+  const ca = await caEverywhere(ctx)
+  return ask(ctx, async api => {
+    const failed: string[] = []
+    const all = await tokenSecrets(api)
+    for (const [namespace, secrets] of Map.groupBy(all, one => one.namespace)) {
+      await Promise.all(
+        secrets.map(async one => {
+          const path = `/api/v1/namespaces/${namespace}/secrets/${one.name}`
+          const account = (await foundAt(api, path))?.metadata.annotations?.['kubernetes.io/service-account.name']
+          const isThere = account && (await foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`))
+          // The controller-manager removes one without an account by itself.
+          if (!isThere) return failed.push(`${namespace}/${one.name}: its service account is gone`)
+          const token = await regenerateToken(api, one, { ca, within: patience, signal: ctx.signal })
+          ctx.redact(token.reveal())
+        }),
+      )
+      ctx.log(`${namespace}: ${secrets.length} Secrets`)
+    }
+    for (const one of failed) ctx.log(`not written anew: ${one}`)
+    return { secrets: all.length - failed.length, failed }
+  })
+}
+
+/** Pods that are there once tokens were written anew: all of them hold what was before. By their uids' hash, which is shorter. */
+const pods = (ctx: Recreation) =>
+  ask(ctx, async api => {
+    const uids: string[] = []
+    for await (const pod of api.each('/api/v1/pods', { metadata: true, signal: ctx.signal })) uids.push(idOf(pod))
+    return { uids }
+  })
+
+const idOf = ({ metadata: { uid = '' } }: KubernetesObject) =>
+  createHash('sha256').update(uid).digest('hex').slice(0, 16)
+
+/** Which pods are replaced in a step. */
+type Which = (pod: KubernetesObject, noted: PodsNoted) => boolean
+
+const ownerOf = ({ metadata }: KubernetesObject) => metadata.ownerReferences?.find(one => one.controller)
+
+const isOf = ({ kind, namespace, name }: Workload, pod: KubernetesObject) => {
+  const owner = ownerOf(pod)
+  if (pod.metadata.namespace !== namespace || !owner) return false
+  if (owner.kind === kind) return owner.name === name
+  // A Deployment's pods are its ReplicaSet's, whose name ends in a hash.
+  return kind === 'Deployment' && owner.kind === 'ReplicaSet' && owner.name.replace(/-[a-z0-9]+$/, '') === name
+}
+
+const isNetwork: Which = (pod, { network }) => network.some(one => isOf(one, pod))
+const isDns: Which = (pod, { dns }) => dns !== undefined && isOf(dns, pod)
+
+/** Deletes those pods that were there, and has whoever owns them make others. What nobody owns stays, and is named. */
+async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ replaced: number }> {
+  const noted = notedOf(ctx)
+  const old = new Set(ctx.registered<{ uids: string[] }>(notes)?.uids)
+  return ask(ctx, async api => {
+    let replaced = 0
+    for await (const pod of api.each('/api/v1/pods', { signal: ctx.signal })) {
+      const { namespace, name, deletionTimestamp } = pod.metadata
+      if (!old.has(idOf(pod)) || deletionTimestamp !== undefined || !which(pod, noted)) continue
+      const owner = ownerOf(pod)
+      // Its kubelet makes that of a manifest anew, with the machine.
+      if (owner?.kind === 'Node') continue
+      if (!owner) {
+        ctx.log(`Pod ${namespace}/${name} is nobody's, and stays as it is: nobody would make another one`)
+        continue
+      }
+      const path = `/api/v1/namespaces/${namespace}/pods/${name}`
+      if ((await foundAt(api, path))?.metadata.uid !== pod.metadata.uid) continue
+      await api.delete(path)
+      replaced++
+    }
+    return { replaced }
+  })
+}
+
+const everyWell = (ctx: Recreation, workloads: readonly Workload[]) =>
+  Promise.all(
+    workloads.map(one =>
+      ask(ctx, api => rolledOut(async () => api, one, { within: ctx.vars.validate_within, signal: ctx.signal })),
+    ),
+  )
+
+/** What was well before the first change is so again; what was not is told. */
+async function podsAsBefore(ctx: Recreation): Promise<void> {
+  const before = notedOf(ctx).pods
+  let told: string[] = []
+  await waitFor(
+    'every pod that was well to be well',
+    { within: ctx.vars.validate_within, every: 2_000, signal: ctx.signal },
+    () =>
+      ask(ctx, async api => {
+        const now = await comparePods(api, before, { signal: ctx.signal })
+        if (now.missing.length > 0) throw new Error(now.missing.slice(0, 5).join('; '))
+        told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
+        return true
+      }),
+  )
+  for (const line of told) ctx.log(line)
+}
+
+/**
+ * The steps that follow replaced instances, in their order.
+ * @param back on the way back, where tokens had been written anew on the way there; their ids end in it
+ */
+function stepsOf(
+  back = '',
+): Record<'tokens' | 'note' | 'network' | 'dns' | 'others' | 'asBefore', StepDefinition<Recreation>> {
+  const noteId = `note-the-pods${back}`
+  const always = { undoneWith: 'delete-the-credentials' }
+  const common: Partial<StepDefinition<Recreation>> = back === '' ? always : { when: ctx => isBegun(ctx, 'tokens') }
+  const notCheck: Partial<StepDefinition<Recreation>> =
+    back === '' ? { ...always, when: ({ check }) => !check } : common
+  return {
+    tokens: {
+      ...{ ...common, id: `write-the-tokens-anew${back}`, run: renew },
+      plan: () => 'take the token out of every token Secret of every namespace, and wait for the new one',
+    },
+    note: { ...notCheck, id: noteId, readOnly: true, remember: true, run: pods },
+    network: {
+      ...{ ...common, id: `replace-the-pod-network${back}` },
+      plan: () => 'delete the pods of DaemonSets of kube-system on the machines’ network',
+      run: async ctx => {
+        const done = await replace(ctx, noteId, isNetwork)
+        await everyWell(ctx, notedOf(ctx).network)
+        return done
+      },
+    },
+    dns: {
+      ...{ ...common, id: `replace-the-dns${back}` },
+      plan: () => 'delete the pods of the cluster’s DNS',
+      run: async ctx => {
+        const done = await replace(ctx, noteId, isDns)
+        const { dns } = notedOf(ctx)
+        await everyWell(ctx, dns ? [dns] : [])
+        return done
+      },
+    },
+    others: {
+      ...{ ...common, id: `replace-every-other-pod${back}` },
+      plan: () => 'delete every other pod of every namespace that somebody makes anew',
+      run: ctx => replace(ctx, noteId, () => true),
+    },
+    asBefore: { ...notCheck, id: `pods-are-as-before${back}`, readOnly: true, run: podsAsBefore },
+  }
+}
+
+export const { tokens, note: notePodsOfBefore, network, dns, others, asBefore } = stepsOf()
+
+/** The same on the way back. */
+export const back = stepsOf('-back')

@@ -1,0 +1,34 @@
+// A component by its process alone, with its files as that process sees them: for who only reads from a machine whose layout rekey does not change,
+// such as those of kOps.
+import { posix } from 'node:path'
+import type { HostSession } from '../../playbook/model.ts'
+import { flagsOfWords } from './flags.ts'
+import type { ComponentName, FoundComponent } from './host-layout.ts'
+import { endpointsOf, namedByFlags } from './named-files.ts'
+
+/** Prints the first process that was started by this name: its id, then the words of its command line. */
+const script = `for file in $(grep -lsE "(^|/)$1" /proc/[0-9]*/cmdline); do
+  first=$(tr '\\000' '\\n' <"$file" 2>/dev/null | head -n 1)
+  [ "\${first##*/}" = "$1" ] || continue
+  file=\${file%/cmdline}; echo "\${file#/proc/}"
+  exec tr '\\000\\n' '\\n ' <"$file/cmdline"
+done`
+
+/** The component of a name, as it runs on a host; undefined where it does not. */
+export async function runningComponent(
+  { $ }: Pick<HostSession, '$'>,
+  component: ComponentName,
+): Promise<FoundComponent | undefined> {
+  const { stdout } = await $({ quiet: true })`sh -c ${script} rekey ${component}`
+  const [id = '', ...words] = stdout.replace(/\n$/, '').split('\n')
+  const pid = Number(id)
+  if (!Number.isSafeInteger(pid) || pid <= 0) return undefined
+  const flags = flagsOfWords(words.slice(1))
+  const hostPath = (path: string) => `/proc/${pid}/root${posix.resolve('/', path)}`
+  const places = { hostPath, real: (path: string) => path, exists: () => true }
+  return {
+    ...{ component, runs: { kind: 'pod' }, processes: [pid], flags, drift: [] },
+    files: namedByFlags(component, flags, flag => `--${flag}`, places),
+    endpoints: endpointsOf(component, flags),
+  }
+}
