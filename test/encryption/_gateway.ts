@@ -21,16 +21,14 @@ export interface Gateway {
 }
 
 /**
- * @param values by their keys
+ * @param values by their keys; gone through anew for each question
  * @param write how an answer is written: protojson leaves spaces where it likes
  */
 export async function gatewayOf(
   t: ExecutionContext,
-  values: ReadonlyMap<string, Uint8Array>,
+  values: Iterable<readonly [string, Uint8Array]>,
   write: (answer: object) => string = JSON.stringify,
 ): Promise<Gateway> {
-  const sorted = [...values].map(([key, value]) => ({ key: Buffer.from(key), value: Buffer.from(value) }))
-  sorted.sort((a, b) => Buffer.compare(a.key, b.key))
   const asked: Asked[] = []
   const server = createServer(async (request, answer) => {
     const chunks: Buffer[] = []
@@ -38,6 +36,8 @@ export async function gatewayOf(
     if (request.url !== '/v3/kv/range') return answer.writeHead(404).end('404 page not found')
     const ask = JSON.parse(Buffer.concat(chunks).toString()) as Asked
     asked.push(ask)
+    const sorted = [...values].map(([key, value]) => ({ key: Buffer.from(key), value: Buffer.from(value) }))
+    sorted.sort((a, b) => Buffer.compare(a.key, b.key))
     const [from, end] = [Buffer.from(ask.key, 'base64'), Buffer.from(ask.range_end, 'base64')]
     const all = sorted.filter(({ key }) => Buffer.compare(key, from) >= 0 && Buffer.compare(key, end) < 0)
     const kvs = all.slice(0, ask.limit).map(({ key, value }) => ({

@@ -12,6 +12,7 @@ import type { ExecutionContext } from 'ava'
 import { eventually } from '../_eventually.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { type Issued, issue } from '../pki/certificates/_certificates.ts'
+import { answerOf, seedObjects } from './_api.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 export const standIn = join(import.meta.dirname, 'stand-in.js')
@@ -22,7 +23,7 @@ export interface State {
   version: string
   clock: string
   keysets: Record<string, { primary: string; items: { id: string; distrusted?: string }[] }>
-  instances: { id: string; group: string; role: string; hash: string }[]
+  instances: { id: string; group: string; role: string; hash: string; address?: string }[]
   knobs: Record<string, unknown>
   spec: Record<string, unknown>
   groups: unknown[]
@@ -48,6 +49,8 @@ export interface Bench {
   change(change: (state: State) => void): void
   /** What the API was asked so far. */
   readonly asked: readonly string[]
+  /** Lines of what rekey prints at which it is killed, each once, where kills come: steps that ask nobody by kops or the API. */
+  readonly killLines: RegExp[]
   /** The calls of kops so far, with their flags. */
   calls(): string[]
   rekey(...args: string[]): Promise<Called>
@@ -74,6 +77,22 @@ export function settled(t: ExecutionContext, bench: Bench): void {
   const set = keysets['kubernetes-ca']
   const trusted = set?.items.filter(item => !item.distrusted).map(({ id }) => id)
   t.deepEqual(state['live'], { primary: set?.primary, trusted })
+}
+
+/** What etcd-manager keeps on its volume: the stand-in makes them anew where they are missing, and only there. */
+const etcdCertificates = ['clients/server.crt', 'clients/server.key', 'peers/me.crt', 'peers/me.key']
+
+/** The CAs that each of those is of. */
+export const etcdOf = ({ folder }: Bench) =>
+  etcdCertificates.map(path => readFileSync(join(folder, 'mnt', 'a', 'pki', 'x', path), 'utf8'))
+
+/** Keysets as they lie in the state store. */
+function writeObjects(store: string, { keysets }: State): void {
+  for (const [name, set] of Object.entries(keysets)) {
+    const folder = join(store, cluster, 'pki', 'private', name)
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, 'keyset.yaml'), JSON.stringify(set))
+  }
 }
 
 const first = 7_713_272_286_921_920_551_637_815_766n
@@ -126,7 +145,9 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   const file = join(store, 'stand-in.json')
   const state = () => JSON.parse(readFileSync(file, 'utf8')) as State
   const asked: string[] = []
-  const api = await startApi(all, () => state()['live'] as Live, asked)
+  const killLines: RegExp[] = []
+  const api = await startApi(all, store, state, asked)
+  seedObjects(store)
   const primary = idOf(1)
   const begun: State = {
     version: '1.36.2',
@@ -134,18 +155,28 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     keysets: Object.fromEntries(keysets.map(name => [name, { primary, items: [{ id: primary }] }])),
     pool: [idOf(0), idOf(2), idOf(3), idOf(4)],
     instances: [
-      { id: 'i-cp', group: 'control-plane-test', role: 'control-plane', hash: '' },
-      { id: 'i-a', group: 'nodes-test', role: 'nodes', hash: '' },
-      { id: 'i-b', group: 'nodes-test', role: 'nodes', hash: '' },
+      { id: 'i-cp', group: 'control-plane-test', role: 'control-plane', hash: '', address: '127.0.0.1' },
+      { id: 'i-a', group: 'nodes-test', role: 'nodes', hash: '', address: '10.0.0.2' },
+      { id: 'i-b', group: 'nodes-test', role: 'nodes', hash: '', address: '10.0.0.3' },
     ],
     applied: {},
     live: { primary, trusted: [primary] },
+    liveTokens: primary,
     knobs: {},
     spec: { encryptionConfig: true },
     groups: [{ metadata: { name: 'nodes-test' }, spec: { role: 'Node', minSize: 2, maxSize: 2 } }],
     secrets: {},
     server: `https://127.0.0.1:${api.port}`,
   }
+  for (const name of ['admin', 'kube']) {
+    mkdirSync(join(store, cluster, 'secrets'), { recursive: true })
+    writeFileSync(join(store, cluster, 'secrets', name), JSON.stringify({ Data: `first ${name}` }))
+  }
+  mkdirSync(join(store, cluster, 'pki', 'ssh', 'public'), { recursive: true })
+  writeFileSync(join(store, cluster, 'pki', 'ssh', 'public', 'admin'), 'ssh-ed25519 AAAA')
+  for (const folder of ['clients', 'peers']) mkdirSync(join(store, 'mnt', 'a', 'pki', 'x', folder), { recursive: true })
+  for (const path of etcdCertificates) writeFileSync(join(store, 'mnt', 'a', 'pki', 'x', path), primary)
+  writeObjects(store, begun)
   writeFileSync(file, JSON.stringify(begun))
   const env = {
     ...process.env,
@@ -158,6 +189,7 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   const change = (how: (state: State) => void) => {
     const next = state()
     how(next)
+    writeObjects(store, next)
     writeFileSync(file, JSON.stringify(next))
   }
   change(next => {
@@ -169,6 +201,12 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
       ...{ cwd: kept, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
     })
     writeFileSync(join(store, 'pid'), String(child.pid))
+    child.stdout.on('data', chunk => {
+      const at = state().killing ? killLines.findIndex(line => line.test(String(chunk))) : -1
+      if (at < 0) return
+      change(next => next.killed?.push(String(killLines.splice(at, 1))))
+      child.kill('SIGKILL')
+    })
     return ended(child)
   }
   const runFolder = () => {
@@ -181,7 +219,7 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     return join(runs, last)
   }
   const bench: Bench = {
-    ...{ folder: store, kept, state, change, rekey, asked },
+    ...{ folder: store, kept, state, change, rekey, asked, killLines },
     calls: () => readFileSync(join(store, 'calls.log'), 'utf8').split('\n').filter(Boolean),
     run: (playbook, ...args) =>
       rekey(
@@ -231,6 +269,22 @@ function ended(child: ChildProcess): Promise<Called> {
   return new Promise(resolve => child.on('close', code => resolve({ code, out })))
 }
 
+/** As the stand-in does it: rekey is killed once at each request that changes something, before it is acted upon, and after. */
+function killedAt(store: string, where: string): boolean {
+  const file = join(store, 'stand-in.json')
+  const state = JSON.parse(readFileSync(file, 'utf8')) as State
+  // What pods and their successors are called differs each time.
+  const here = where.replace(/-[0-9a-f]{5}$/, '')
+  if (!state.killing || state.killed?.includes(here)) return false
+  writeFileSync(file, JSON.stringify({ ...state, killed: [...(state.killed ?? []), here] }))
+  try {
+    process.kill(Number(readFileSync(join(store, 'pid'), 'utf8')), 'SIGKILL')
+  } catch {
+    // Two requests were under way, and the other one has ended it.
+  }
+  return true
+}
+
 interface Live {
   readonly primary: string
   readonly trusted: readonly string[]
@@ -239,7 +293,8 @@ interface Live {
 /** An API server as instances run it: it presents a certificate of the CA that signs, and knows clients of those that are trusted. */
 async function startApi(
   all: readonly Authority[],
-  live: () => Live,
+  store: string,
+  state: () => State,
   asked: string[],
 ): Promise<{ port: number; close(): void }> {
   const optionsOf = ({ primary, trusted }: Live): ServerOptions => {
@@ -249,14 +304,28 @@ async function startApi(
       ca: all.filter(({ id }) => trusted.includes(id)).map(({ ca }) => ca.pem),
     }
   }
+  const live = () => state()['live'] as Live
+  const bundle = (ids: readonly string[]) =>
+    all
+      .filter(({ id }) => ids.includes(id))
+      .map(({ ca }) => ca.pem)
+      .join('')
   const server = createServer({ requestCert: true, rejectUnauthorized: false }, (request, response) => {
-    request.resume()
-    asked.push(`${request.method} ${request.url}`)
-    const known = (request.socket as TLSSocket).authorized
-    response.writeHead(known ? 200 : 401, { 'content-type': 'application/json' })
-    response.end(
-      known ? '{"kind":"NodeList","apiVersion":"v1","items":[]}' : '{"kind":"Status","message":"Unauthorized"}',
-    )
+    const { method = '', url = '' } = request
+    asked.push(`${method} ${url}`)
+    const say = (status: number, body: object) =>
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    let body = ''
+    request.on('data', chunk => (body += chunk))
+    request.on('end', () => {
+      if (!(request.socket as TLSSocket).authorized) return say(401, { kind: 'Status', message: 'Unauthorized' })
+      const isChange = /^(PATCH|DELETE)$/.test(method) && !url.includes('rekey-probe')
+      if (isChange && killedAt(store, `before ${method} ${url}`)) return request.socket.destroy()
+      const running = { ca: bundle(live().trusted), tokens: String(state()['liveTokens']) }
+      const { status, body: answer } = answerOf(store, method, url, body, running)
+      if (isChange && killedAt(store, `after ${method} ${url}`)) return request.socket.destroy()
+      return say(status, answer)
+    })
   })
   const sockets = new Set<{ destroy(): void }>()
   const outside = createTcp(socket => {

@@ -25,7 +25,7 @@ test('an encryptionconfig replaces the control plane, goes over stdin alone, and
   const unknown = await give(configuration('one', 'two'))
   t.is(unknown.code, 2)
   t.regex(unknown.out, /the one of before can’t be read/)
-  mkdirSync(join(bench.folder, cluster, 'secrets'))
+  mkdirSync(join(bench.folder, cluster, 'secrets'), { recursive: true })
   writeFileSync(stored, JSON.stringify({ Data: Buffer.from(configuration('one')).toString('base64') }))
   t.regex((await give('kind: [garbage')).out, /new encryptionconfig/)
   t.regex((await give(configuration('two', 'one'))).out, /secretbox two, under which it would be written, is not read/)
@@ -82,7 +82,11 @@ test('where kOps sees no change all instances are replaced by force; where the c
     bench.state().instances.filter(({ id }) => !id.startsWith('i-made')),
     [],
   )
-  t.regex(out, /there is no way back from the new one/)
+  t.regex(out, /there was no dockerconfig before: the way back deletes the new one/)
+  const undone = await bench.rekey('rollback', 'last')
+  t.is(undone.code, 0, undone.out)
+  t.true(bench.calls().includes('delete secret dockerconfig'))
+  t.false('dockerconfig' in bench.state().secrets)
   t.regex((await run('ciliumpassword')).out, /whose spec\.networking is cilium/)
   bench.change(state => {
     state.spec = {}

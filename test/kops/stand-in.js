@@ -2,7 +2,16 @@
 // A stand-in for kops: keeps keysets and instances in a file below its state store, and answers as a real one was recorded to (answers.json), with
 // what it does silently wrong. Plain JavaScript: it is started hundreds of times.
 import { createHash, X509Certificate } from 'node:crypto'
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, join } from 'node:path'
 
 const { answers, kops } = JSON.parse(readFileSync(join(import.meta.dirname, 'answers.json'), 'utf8'))
@@ -34,9 +43,9 @@ const say = (id, values = {}) => {
 /** What changes something, at this point of the rotation: it is killed there once before it acts, and once after. */
 const occasion = () => {
   const { killing, keysets } = state ?? {}
-  const changes = /^(create|promote|distrust|trust|rolling-update|export)$/.test(words[0]) || flags.has('yes')
+  const changes = /^(create|promote|distrust|trust|delete|rolling-update|export)$/.test(words[0]) || flags.has('yes')
   if (!killing || !changes) return undefined
-  const standing = Object.values(keysets).map(({ primary, items }) =>
+  const standing = Object.values(keysets ?? {}).map(({ primary, items }) =>
     [primary.slice(-16), ...items.map(({ distrusted }) => (distrusted ? 0 : 1))].join(''),
   )
   return [...words, ...flags.keys(), basename(String(flags.get('kubeconfig') ?? '')), ...standing].join(' ')
@@ -60,6 +69,14 @@ if (words[0] === 'version' && !existsSync(file)) {
   process.exit(0)
 }
 state = JSON.parse(readFileSync(file, 'utf8'))
+// Keysets are what lies in the state store: somebody may have taken one away, or put another one there.
+const keysetFile = name => join(folder, cluster, 'pki', 'private', name, 'keyset.yaml')
+state.names ??= Object.keys(state.keysets)
+for (const name of state.names) {
+  if (existsSync(keysetFile(name))) state.keysets[name] = JSON.parse(readFileSync(keysetFile(name), 'utf8'))
+  else delete state.keysets[name]
+}
+const generated = ['admin', 'kube'].map(name => join(folder, cluster, 'secrets', name))
 const log = join(folder, 'calls.log')
 appendFileSync(
   log,
@@ -69,6 +86,10 @@ appendFileSync(
     .join('')}\n`,
 )
 const save = () => {
+  for (const [name, set] of Object.entries(state.keysets)) {
+    mkdirSync(join(keysetFile(name), '..'), { recursive: true })
+    writeFileSync(keysetFile(name), JSON.stringify(set))
+  }
   writeFileSync(`${file}.next`, JSON.stringify(state, undefined, 1))
   renameSync(`${file}.next`, file)
 }
@@ -95,7 +116,7 @@ const wanted = () => {
       .digest('hex'),
   }
 }
-const ca = state.keysets['kubernetes-ca']
+let ca = state.keysets['kubernetes-ca']
 const live = () => (ca ? { primary: ca.primary, trusted: trustedOf(ca).map(({ id }) => id) } : undefined)
 const needs = instance => !state.knobs.blind && instance.hash !== state.applied[instance.role]
 const hasEnded = ({ users: [{ user }] }) => {
@@ -121,17 +142,25 @@ const json = value => {
   process.stdout.write(`${JSON.stringify(value)}\n`)
 }
 
+/** The id of a new key pair: it comes from the clock. */
+const nextId = (keyset, set) => {
+  if (keyset === 'kubernetes-ca') return state.knobs.behind ? state.pool.shift() : state.pool.splice(1, 1)[0]
+  state.clock = (BigInt(state.clock) + 1_000_000_000n).toString()
+  return state.knobs.behind ? (BigInt(set.primary) - 5n).toString() : state.clock
+}
+const missingKeysets = () => state.names.filter(name => !state.keysets[name])
+const missingSecrets = () => generated.filter(path => !existsSync(path))
+const secretNames = () => {
+  const there = join(folder, cluster, 'secrets')
+  return [...new Set([...(existsSync(there) ? readdirSync(there) : []), ...Object.keys(state.secrets)])]
+}
+
 const verbs = {
   version: () => say('version'),
   'create keypair': keyset => {
     const set = state.keysets[keyset]
     if (!set) return say('keypair-not-supported', { keyset })
-    let id
-    if (keyset === 'kubernetes-ca') id = state.knobs.behind ? state.pool.shift() : state.pool.splice(1, 1)[0]
-    else {
-      state.clock = (BigInt(state.clock) + 1_000_000_000n).toString()
-      id = state.knobs.behind ? (BigInt(set.primary) - 5n).toString() : state.clock
-    }
+    const id = nextId(keyset, set)
     set.items.push({ id })
     if (state.knobs.foreignAfterCreate) state.foreign = true
     say('created', { keyset, id })
@@ -178,7 +207,7 @@ const verbs = {
               id: item.id,
               isPrimary: item.id === set.primary,
               subject: `CN=${name}`,
-              issuer: `CN=${name}`,
+              issuer: state.knobs.givenCa === name ? 'CN=somebody' : `CN=${name}`,
               isCA: true,
             },
             ...{ keyLength: 2048, hasPrivateKey: true },
@@ -190,18 +219,42 @@ const verbs = {
     json(
       state.instances.map(instance => ({
         ...{ id: instance.id, status: needs(instance) ? 'NeedsUpdate' : 'UpToDate', roles: [instance.role] },
-        instanceGroup: instance.group,
+        ...{ internalIP: instance.address ?? '10.0.0.9', externalIP: '', instanceGroup: instance.group },
       })),
     ),
   'get cluster': () => json({ metadata: { name: cluster }, spec: state.spec }),
   'get instancegroups': () => json(state.groups),
-  'get secrets': () => process.stdout.write(`${['NAME', ...Object.keys(state.secrets)].join('\n')}\n`),
+  'get secrets': () => process.stdout.write(`${['NAME', ...secretNames()].join('\n')}\n`),
+  'delete secret': kind => {
+    rmSync(join(folder, cluster, 'secrets', kind))
+    delete state.secrets[kind]
+  },
   'update cluster': () => {
+    const create = [
+      ...missingKeysets().map(name => `Keypair/${name}`),
+      ...missingSecrets().map(path => `Secret/${basename(path)}`),
+    ]
+    if (create.length > 0 && !flags.has('yes')) {
+      say('pending-create', { items: create.map(one => `  ${one}\n`).join('') })
+      return say('must-say-yes')
+    }
+    if (create.length > 0 && state.knobs.failsOnce > 0) {
+      state.knobs.failsOnce--
+      save()
+      return say('no-ca')
+    }
+    for (const name of missingKeysets()) {
+      const id = nextId(name, { primary: state.clock })
+      state.keysets[name] = { primary: id, items: [{ id }] }
+    }
+    ca = state.keysets['kubernetes-ca']
+    for (const path of missingSecrets()) writeFileSync(path, JSON.stringify({ Data: `made at ${state.clock}` }))
     const next = wanted()
     const isPending = JSON.stringify(next) !== JSON.stringify(state.applied)
     if (flags.has('yes')) {
       state.applied = next
       state.told = live()
+      state.toldTokens = state.keysets['service-account']?.primary
       state.foreign = false
       if (state.knobs.joins > 0) {
         state.knobs.joins--
@@ -227,15 +280,25 @@ const verbs = {
     if (!cloudonly && !isLetIn()) return say('unauthorized')
     const rollNext = () => {
       const at = state.instances.findIndex(one => due.includes(one))
-      const { group, role } = state.instances[at]
+      const { group, role, address } = state.instances[at]
       state.made = (state.made ?? 0) + 1
       const joins = state.knobs.joinsWhileRolling > 0
       if (joins) state.knobs.joinsWhileRolling--
-      state.instances.splice(at, 1, { id: `i-made-${state.made}`, group, role, hash: state.applied[role] })
+      state.instances.splice(at, 1, { id: `i-made-${state.made}`, group, role, hash: state.applied[role], address })
       if (joins) state.instances.push({ id: `i-joined-${state.made}`, group, role, hash: 'of before' })
     }
     for (const _ of due) rollNext()
     state.live = state.told ?? live()
+    state.liveTokens = state.toldTokens ?? state.liveTokens
+    const stored = join(folder, cluster, 'secrets', 'encryptionconfig')
+    // What the control plane is started with.
+    if (existsSync(stored) && !state.knobs.keepsOldConfiguration && due.some(({ role }) => role === 'control-plane'))
+      writeFileSync(join(folder, 'encryptionconfig.yaml'), Buffer.from(JSON.parse(readFileSync(stored, 'utf8')).Data, 'base64'))
+    // etcd-manager makes what is missing, and keeps what is there.
+    for (const path of ['clients/server.crt', 'clients/server.key', 'peers/me.crt', 'peers/me.key']) {
+      const own = join(folder, 'mnt', 'a', 'pki', 'x', path)
+      if (!existsSync(own)) writeFileSync(own, state.live?.primary ?? '')
+    }
     save()
     if (!cloudonly && !isLetIn()) return say('unauthorized')
     say('rolled')

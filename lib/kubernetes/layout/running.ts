@@ -6,11 +6,17 @@ import { flagsOfWords } from './flags.ts'
 import type { ComponentName, FoundComponent } from './host-layout.ts'
 import { endpointsOf, namedByFlags } from './named-files.ts'
 
-/** Prints the first process that was started by this name: its id, then the words of its command line. */
-const script = `for file in $(grep -lsE "(^|/)$1" /proc/[0-9]*/cmdline); do
+/**
+ * Prints the first process that was started by this name: its id, then the words of its command line. What has a network of its own is a pod of
+ * somebody's, not what the machine runs by.
+ */
+const script = `own=$(readlink /proc/self/ns/net)
+for file in $(grep -lsE "(^|/)$1" /proc/[0-9]*/cmdline); do
   first=$(tr '\\000' '\\n' <"$file" 2>/dev/null | head -n 1)
   [ "\${first##*/}" = "$1" ] || continue
-  file=\${file%/cmdline}; echo "\${file#/proc/}"
+  file=\${file%/cmdline}
+  [ "$(readlink "$file/ns/net")" = "$own" ] || continue
+  echo "\${file#/proc/}"
   exec tr '\\000\\n' '\\n ' <"$file/cmdline"
 done`
 
