@@ -5,9 +5,9 @@ import type { ExecutionContext } from 'ava'
 import { startSshd } from '../ssh/sshd.ts'
 import type { Bench } from './_cluster.ts'
 
-/** Starts it until the test has ended. Returns the inventory's file. */
-export async function controlPlaneOf(t: ExecutionContext, bench: Bench): Promise<string> {
-  const { folder, settings, stop } = await startSshd()
+/** Starts it until the test has ended, with more lines of sshd's configuration. Returns the inventory's file. */
+export async function controlPlaneOf(t: ExecutionContext, bench: Bench, lines: readonly string[] = []): Promise<string> {
+  const { folder, settings, stop } = await startSshd(lines)
   t.teardown(stop)
   const cp = {
     ...{ ansible_host: '127.0.0.1', ansible_port: settings.port, ansible_user: settings.user },

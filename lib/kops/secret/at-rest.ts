@@ -38,8 +38,10 @@ export const everyServerHasIt = ({ encryptsBy }: AtRest): StepDefinition<SecretC
   run: async ctx => {
     const text = await textOf(ctx)
     for (const session of await onControlPlane(ctx, 'and-api-servers')) {
-      if ((await encryptsBy(session))?.trim() === text.trim()) continue
-      throw new HostFailedError(`the API server of ${session.host.name} goes by another encryptionconfig`, {
+      const there = await encryptsBy(session)
+      if (there?.trim() === text.trim()) continue
+      const how = there === undefined ? 'encrypts nothing' : 'goes by another encryptionconfig'
+      throw new HostFailedError(`the API server of ${session.host.name} ${how}`, {
         code: 'kops.secret-not-there',
         host: session.host.name,
         hint: 'It was not replaced, or somebody gave kops another one meanwhile. See kops get instances, replace it, and go on: rekey resume.',
