@@ -138,6 +138,8 @@ async function openGateway(session: HostSession, access: EtcdClientAccess): Prom
   const agent = client.tls
     ? new (https().Agent)({ keepAlive: true, maxSockets: 1 })
     : new (http().Agent)({ keepAlive: true, maxSockets: 1 })
+  // A stream through SSH has no such settings as a socket, which an agent would set between two requests.
+  if (!client.tls) Object.assign(agent, { keepSocketAlive: () => true, reuseSocket: () => {} })
   agent.createConnection = ((_: unknown, done: (error: Error | null, stream?: Duplex) => void) => {
     session.forward(client.address, client.port).then(
       socket => done(null, client.tls ? overTls(socket, { ...secured, ...(authority && { ca: authority }) }) : socket),
