@@ -2,7 +2,7 @@
 // told last, and rekey run over it.
 import 'reflect-metadata'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerOptions } from 'node:https'
 import { createServer as createTcp } from 'node:net'
 import { join } from 'node:path'
@@ -85,6 +85,12 @@ const etcdCertificates = ['clients/server.crt', 'clients/server.key', 'peers/me.
 /** The CAs that each of those is of. */
 export const etcdOf = ({ folder }: Bench) =>
   etcdCertificates.map(path => readFileSync(join(folder, 'mnt', 'a', 'pki', 'x', path), 'utf8'))
+
+/** Writes the state so that nobody reads half of it: a stand-in that hangs reads it again and again. */
+function writeWhole(file: string, state: State): void {
+  writeFileSync(`${file}.changed`, JSON.stringify(state))
+  renameSync(`${file}.changed`, file)
+}
 
 /** Keysets as they lie in the state store. */
 function writeObjects(store: string, { keysets }: State): void {
@@ -190,7 +196,7 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     const next = state()
     how(next)
     writeObjects(store, next)
-    writeFileSync(file, JSON.stringify(next))
+    writeWhole(file, next)
   }
   change(next => {
     for (const one of next.instances) one.hash = (next['applied'] as Record<string, string>)[one.role] ?? ''
@@ -276,7 +282,7 @@ function killedAt(store: string, where: string): boolean {
   // What pods and their successors are called differs each time.
   const here = where.replace(/-[0-9a-f]{5}$/, '')
   if (!state.killing || state.killed?.includes(here)) return false
-  writeFileSync(file, JSON.stringify({ ...state, killed: [...(state.killed ?? []), here] }))
+  writeWhole(file, { ...state, killed: [...(state.killed ?? []), here] })
   try {
     process.kill(Number(readFileSync(join(store, 'pid'), 'utf8')), 'SIGKILL')
   } catch {

@@ -6,7 +6,11 @@ import { startSshd } from '../ssh/sshd.ts'
 import type { Bench } from './_cluster.ts'
 
 /** Starts it until the test has ended, with more lines of sshd's configuration. Returns the inventory's file. */
-export async function controlPlaneOf(t: ExecutionContext, bench: Bench, lines: readonly string[] = []): Promise<string> {
+export async function controlPlaneOf(
+  t: ExecutionContext,
+  bench: Bench,
+  lines: readonly string[] = [],
+): Promise<string> {
   const { folder, settings, stop } = await startSshd(lines)
   t.teardown(stop)
   const cp = {

@@ -24,7 +24,9 @@ const configuration = (...names: string[]) =>
 const idle = 'setInterval(() => {}, 100_000)'
 
 /** A cluster that encrypts: its API server is a process of that name, its etcd what the objects of the API lie in. */
-async function opened(t: ExecutionContext): Promise<Bench & { give(text: string, ...more: string[]): ReturnType<Bench['run']> }> {
+async function opened(
+  t: ExecutionContext,
+): Promise<Bench & { give(text: string, ...more: string[]): ReturnType<Bench['run']> }> {
   const bench = await openCluster(t)
   const secrets = join(bench.folder, cluster, 'secrets')
   mkdirSync(secrets, { recursive: true })
@@ -68,38 +70,41 @@ const touch = (bench: Bench, name: string, touched: number) => {
   writeFileSync(join(bench.folder, 'api.json'), JSON.stringify(objects))
 }
 
-withSshd('with another key first everything is written anew, and counted; a key is dropped once nothing lies under it', async t => {
-  const bench = await opened(t)
-  const { code, out } = await bench.give(configuration('two', 'one'))
-  t.is(code, 0, out)
-  t.regex(out, /3 objects, 0 were deleted meanwhile/)
-  t.regex(out, /counted in etcd +3 values, each as it would be written now/)
-  settled(t, bench)
-  // Somebody put an old value back.
-  touch(bench, 'password', 0)
-  const refused = await bench.give(configuration('two'))
-  t.is(refused.code, 2)
-  t.regex(refused.out, /in etcd lie still: 1 secrets under secretbox one/)
-  // The same once more replaces nothing, and mends it.
-  const ids = bench.state().instances.map(({ id }) => id)
-  const again = await bench.give(configuration('two', 'one'))
-  t.is(again.code, 0, again.out)
-  t.deepEqual(
-    bench.state().instances.map(({ id }) => id),
-    ids,
-  )
-  const dropped = await bench.give(configuration('two'))
-  t.is(dropped.code, 0, dropped.out)
-  t.regex(dropped.out, /3 values in etcd, and the new one reads them/)
-  // An instance that kops does not call behind, and that has the one of before.
-  bench.change(state => {
-    state.knobs['blind'] = true
-  })
-  const forced = await bench.give(configuration('two', 'three'))
-  t.is(forced.code, 0, forced.out)
-  t.regex(forced.out, /every instance is replaced by force/)
-  t.true(bench.calls().includes('rolling-update cluster --force --yes'))
-})
+withSshd(
+  'with another key first everything is written anew, and counted; a key is dropped once nothing lies under it',
+  async t => {
+    const bench = await opened(t)
+    const { code, out } = await bench.give(configuration('two', 'one'))
+    t.is(code, 0, out)
+    t.regex(out, /3 objects, 0 were deleted meanwhile/)
+    t.regex(out, /counted in etcd +3 values, each as it would be written now/)
+    settled(t, bench)
+    // Somebody put an old value back.
+    touch(bench, 'password', 0)
+    const refused = await bench.give(configuration('two'))
+    t.is(refused.code, 2)
+    t.regex(refused.out, /in etcd lie still: 1 secrets under secretbox one/)
+    // The same once more replaces nothing, and mends it.
+    const ids = bench.state().instances.map(({ id }) => id)
+    const again = await bench.give(configuration('two', 'one'))
+    t.is(again.code, 0, again.out)
+    t.deepEqual(
+      bench.state().instances.map(({ id }) => id),
+      ids,
+    )
+    const dropped = await bench.give(configuration('two'))
+    t.is(dropped.code, 0, dropped.out)
+    t.regex(dropped.out, /3 values in etcd, and the new one reads them/)
+    // An instance that kops does not call behind, and that has the one of before.
+    bench.change(state => {
+      state.knobs['blind'] = true
+    })
+    const forced = await bench.give(configuration('two', 'three'))
+    t.is(forced.code, 0, forced.out)
+    t.regex(forced.out, /every instance is replaced by force/)
+    t.true(bench.calls().includes('rolling-update cluster --force --yes'))
+  },
+)
 
 withSshd('an API server that goes by another one is found, and nothing is written anew', async t => {
   const bench = await opened(t)

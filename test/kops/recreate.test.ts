@@ -86,33 +86,36 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   t.not(uids(bench).get('web-77'), after.get('web-77'))
 })
 
-withSshd('nothing is changed before the name was typed, the control plane lets one in, and everything can be kept', async t => {
-  const bench = await opened(t)
-  const changes = () => bench.calls().filter(call => /^(create|delete)|--yes/.test(call))
-  const refused = async (message: RegExp, ...more: string[]) => {
-    const { code, out } = await bench.recreate(...more)
-    t.is(code, 2, out)
-    t.regex(out, message)
-    return out
-  }
-  const said = await refused(/nobody has confirmed that test\.k8s\.local may be interrupted/)
-  t.true(said.indexOf('What users will notice') < said.indexOf('nobody has confirmed'))
-  await refused(/was to be confirmed, and "test" was/, '-e', 'confirm=test')
-  const yes = ['-e', `confirm=${cluster}`]
-  await refused(/has no certificate of etcd below/, ...yes, '-e', `etcd_volumes=${bench.folder}/mnt/a/pki/x/none`)
-  const without = await bench.run('recreate-kops-credentials', ...yes)
-  t.regex(without.out, /nothing says how to log in to the control plane: i-cp/)
-  t.regex(without.out, /Now: 127\.0\.0\.1/)
-  bench.change(state => {
-    state.knobs['givenCa'] = 'kubernetes-ca'
-  })
-  await refused(/kubernetes-ca: a CA that another one has signed/, ...yes)
-  t.deepEqual(changes(), [])
-  isAsBefore(t, bench)
-  const checked = await bench.recreate('--check')
-  t.regex(checked.out, /The API answers nobody/)
-  t.deepEqual(changes(), [])
-})
+withSshd(
+  'nothing is changed before the name was typed, the control plane lets one in, and everything can be kept',
+  async t => {
+    const bench = await opened(t)
+    const changes = () => bench.calls().filter(call => /^(create|delete)|--yes/.test(call))
+    const refused = async (message: RegExp, ...more: string[]) => {
+      const { code, out } = await bench.recreate(...more)
+      t.is(code, 2, out)
+      t.regex(out, message)
+      return out
+    }
+    const said = await refused(/nobody has confirmed that test\.k8s\.local may be interrupted/)
+    t.true(said.indexOf('What users will notice') < said.indexOf('nobody has confirmed'))
+    await refused(/was to be confirmed, and "test" was/, '-e', 'confirm=test')
+    const yes = ['-e', `confirm=${cluster}`]
+    await refused(/has no certificate of etcd below/, ...yes, '-e', `etcd_volumes=${bench.folder}/mnt/a/pki/x/none`)
+    const without = await bench.run('recreate-kops-credentials', ...yes)
+    t.regex(without.out, /nothing says how to log in to the control plane: i-cp/)
+    t.regex(without.out, /Now: 127\.0\.0\.1/)
+    bench.change(state => {
+      state.knobs['givenCa'] = 'kubernetes-ca'
+    })
+    await refused(/kubernetes-ca: a CA that another one has signed/, ...yes)
+    t.deepEqual(changes(), [])
+    isAsBefore(t, bench)
+    const checked = await bench.recreate('--check')
+    t.regex(checked.out, /The API answers nobody/)
+    t.deepEqual(changes(), [])
+  },
+)
 
 withSshd('killed before and after each step that changes something: undone from there, and gone on with', async t => {
   const bench = await opened(t)

@@ -293,7 +293,10 @@ const verbs = {
     const stored = join(folder, cluster, 'secrets', 'encryptionconfig')
     // What the control plane is started with.
     if (existsSync(stored) && !state.knobs.keepsOldConfiguration && due.some(({ role }) => role === 'control-plane'))
-      writeFileSync(join(folder, 'encryptionconfig.yaml'), Buffer.from(JSON.parse(readFileSync(stored, 'utf8')).Data, 'base64'))
+      writeFileSync(
+        join(folder, 'encryptionconfig.yaml'),
+        Buffer.from(JSON.parse(readFileSync(stored, 'utf8')).Data, 'base64'),
+      )
     // etcd-manager makes what is missing, and keeps what is there.
     for (const path of ['clients/server.crt', 'clients/server.key', 'peers/me.crt', 'peers/me.key']) {
       const own = join(folder, 'mnt', 'a', 'pki', 'x', path)
