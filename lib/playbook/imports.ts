@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { registerHooks, stripTypeScriptTypes } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { importModule } from '../import-module.ts'
 import { isClone, manifest, ownFile, ownModule } from '../package.ts'
 
 /** What the doors of package.json are in a clone: the sources. */
@@ -89,7 +90,7 @@ export async function missingImport({ message }: Error): Promise<string | undefi
   const doors = doorsOf(manifest())
   for (const [door, file] of doors) {
     // Loaded by the playbook already, or by what it would have imported.
-    const exported = (await import(pathToFileURL(ownModule(file)).href)) as object
+    const exported = await importModule(pathToFileURL(ownModule(file)).href)
     if (name in exported) return `Write: import { ${name} } from '${door}'`
   }
   return doors.some(([door]) => door === module)

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { errorOf, RekeyError, thrownAt } from '../errors.ts'
+import { importModule } from '../import-module.ts'
 import { ownFile, ownModule } from '../package.ts'
 import { suggestion } from '../suggestion.ts'
 import { checkPlaybook } from './check.ts'
@@ -54,12 +55,8 @@ export async function loadPlaybook(
   shareImports()
   let loaded: { default?: unknown }
   try {
-    loaded = await within(
-      { what: 'its top level' },
-      () =>
-        import(pathToFileURL(isShipped(file) ? ownModule(`playbooks/${basename(file)}`) : file).href) as Promise<{
-          default?: unknown
-        }>,
+    loaded = await within({ what: 'its top level' }, () =>
+      importModule(pathToFileURL(isShipped(file) ? ownModule(`playbooks/${basename(file)}`) : file).href),
     )
   } catch (thrown) {
     const error = errorOf(thrown instanceof Stray ? thrown.thrown : thrown)

@@ -74,8 +74,9 @@ export const asksByRequire = [
 ].join('\n')
 
 /** The licences of the libraries that went in, which go with them. */
-export function licencesOf(root: string, { inputs }: Metafile): string {
-  const names = Object.keys(inputs).flatMap(input => /^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1] ?? [])
+export function licencesOf(root: string, metafiles: readonly Metafile[]): string {
+  const inputs = metafiles.flatMap(({ inputs }) => Object.keys(inputs))
+  const names = inputs.flatMap(input => /^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1] ?? [])
   const texts = [...new Set(names)].sort().map(name => {
     const folder = join(root, 'node_modules', name)
     const { version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<

@@ -1,6 +1,6 @@
 // The package as somebody has it who installs it: what `npm pack` makes, installed into an empty folder from a registry on loopback, by npm with
 // install scripts off; and playbooks of one's own in a repository of one's own.
-import { chmodSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, globSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { type Ended, start } from '../_process.ts'
@@ -96,8 +96,10 @@ test('it has what rekey runs on and is read by, and nothing of its tests', t => 
     ),
     [],
   )
+  // A door hands on what is in the bundle, and nothing is in it that has a source.
+  const handsOn = new Set(['dist/lib/playbook/zod/index.js', ...doors.map(file => file.replace(/^\.\//, ''))])
   t.deepEqual(
-    packed.filter(file => /\.js$/.test(file) && file.startsWith('dist/') && !packed.includes(`${file}.map`)),
+    packed.filter(file => /^dist\/.*\.c?js$/.test(file) && !handsOn.has(file) && !packed.includes(`${file}.map`)),
     [],
   )
 })
@@ -130,6 +132,38 @@ test("a playbook of one's own runs, is undone, and its run tells which rekey it 
   const undone = await rekey(`rollback ${run}`)
   t.is(undone.code, 0, undone.all)
   t.deepEqual(globSync('said', { cwd: folder }), [])
+})
+
+test('what is compiled is kept, learns what a command comes to use, and is believed only where it is whole and ours', async t => {
+  const kept = (use: string) =>
+    globSync(`.cache/rekey/compiled/*/${use}-*`, { cwd: folder }).map(file => join(folder, file))
+  await rekey('--version')
+  const [file = '', ...others] = kept('words')
+  t.deepEqual(others, [])
+  const whole = readFileSync(file)
+  const isAgain = async (what: string) => {
+    const said = await rekey('--version')
+    t.is(said.code, 0, `${what}: ${said.all}`)
+    t.is(statSync(file).mode & 0o777, 0o600, what)
+    // About as long: two processes never compile the very same.
+    t.true(Math.abs(statSync(file).size / whole.length - 1) < 0.1, what)
+  }
+  for (const [what, content] of [
+    ['none of it', ''],
+    ['cut short', whole.subarray(0, whole.length / 2)],
+    ['another byte', Buffer.concat([whole.subarray(0, -1), Buffer.of(whole.at(-1)! ^ 1)])],
+  ] as const) {
+    writeFileSync(file, content)
+    await isAgain(what)
+    t.notDeepEqual(readFileSync(file), Buffer.from(content), what)
+  }
+  chmodSync(file, 0o666)
+  await isAgain('others may write it')
+  for (const run of kept('run')) rmSync(run)
+  await rekey('run --help')
+  const { size } = statSync(kept('run')[0]!)
+  t.is((await rekey('run greet.ts -i inventory/hosts')).code, 0)
+  t.true(statSync(kept('run')[0]!).size > size * 1.2)
 })
 
 test('what rekey init makes passes its own tests and its own tsc', async t => {
