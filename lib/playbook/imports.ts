@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { registerHooks, stripTypeScriptTypes } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { importModule } from '../import-module.ts'
 import { isClone, manifest, ownFile, ownModule } from '../package.ts'
+import { importModule } from '../packed/import-module.ts'
 
 /** What the doors of package.json are in a clone: the sources. */
 const sources = 'rekey-source'

@@ -42,7 +42,7 @@ function git(...words: readonly string[]): string {
 async function writeDoors(): Promise<void> {
   const { bundled } = (await import(
     pathToFileURL(join(dist, 'lib', 'bundle.cjs')).href
-  )) as typeof import('../../lib/bundle.ts')
+  )) as typeof import('../../lib/packed/bundle.ts')
   for (const door of doors) {
     const names = Object.keys(bundled(door)).filter(name => name !== 'default')
     const file = join(dist, door.replace(/ts$/, 'js'))

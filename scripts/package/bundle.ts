@@ -1,17 +1,19 @@
-// The files that rekey and most of its libraries are compiled into, which lib/bundle.ts opens, and that one.
+// The files that rekey and most of its libraries are compiled into, which lib/packed/bundle.ts opens, and that one.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild'
 import { librariesInside } from './libraries.ts'
 
-/** What its code finds of where it is, as the function that it is gets it from lib/bundle.ts. */
+/** What its code finds of where it is, as the function that it is gets it from lib/packed/bundle.ts. */
 const given = '(exports, require, module, __url, __filename, __dirname, __import)'
 
 /** A module that V8 is given to compile can't import: what can, it is handed. */
 const importsByHand: Plugin = {
   name: 'imports by hand',
   setup: ({ onLoad }) => {
-    onLoad({ filter: /[/\\]lib[/\\]import-module\.ts$/ }, () => ({ contents: 'export const importModule = __import' }))
+    onLoad({ filter: /[/\\]lib[/\\]packed[/\\]import-module\.ts$/ }, () => ({
+      contents: 'export const importModule = __import',
+    }))
   },
 }
 
@@ -41,7 +43,7 @@ export const wordsOf = (place: string, root: string, options: Options): Promise<
 export async function openerOf(root: string, options: Options): Promise<Metafile> {
   const { metafile } = await build({
     ...options,
-    entryPoints: ['lib/bundle.ts'],
+    entryPoints: ['lib/packed/bundle.ts'],
     outfile: join(root, 'dist', 'lib', 'bundle.cjs'),
     format: 'cjs',
     define: { 'import.meta.url': '__url' },
