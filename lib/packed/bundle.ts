@@ -86,7 +86,11 @@ function keep(script: Script, kept: string, had: number | undefined): void {
     writeFileSync(written, content, { mode: 0o600, flag: 'wx' })
     renameSync(written, kept)
   } catch {
-    // A start takes longer, and no more. Where there is no place, half a file would take some.
-    rmSync(written, { force: true })
+    // A start takes longer, and no more. Half a file would take up what place there is.
+    try {
+      rmSync(written, { force: true })
+    } catch {
+      // Nor can it be removed.
+    }
   }
 }
