@@ -23,7 +23,7 @@ export const otherCommands = 'More:'
 /** The headings under which help lists the commands; others follow them. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   'Playbooks and their runs:': ['run', 'resume', 'rollback', 'runs', 'show', 'report', 'playbooks', 'init'],
-  'What there is, changing nothing:': ['inventory', 'config', 'certs', 'keysets', 'encryption'],
+  'What there is, changing nothing:': ['inventory', 'config', 'validate', 'certs', 'keysets', 'encryption'],
   'Credentials and templates:': ['kubeconfig', 'ca', 'template'],
 }
 
@@ -100,6 +100,12 @@ export const commands: Readonly<Record<string, Listed>> = {
       'who sets a variable of a host, and which of them wins',
       'rekey inventory -i inventory/staging --explain m1 ansible_user',
     ),
+  ),
+  validate: listed(
+    '[options] [pattern]',
+    'is the cluster well? API servers, etcd, nodes, DNS, certificates, tokens and more; changes nothing',
+    async () => (await import('./reading/validate.ts')).validateCommand(),
+    example('wait until all is well, after work on it', 'rekey validate -i inventory/staging --wait 10m'),
   ),
   certs: listed(
     '[options] [pattern]',

@@ -1,17 +1,17 @@
 // What proves that it worked, from outside: what ports present, who is refused, whether pods, logs, Secrets and users are well.
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { limiter } from '../connection/limiter.ts'
 import { HostFailedError } from '../errors.ts'
-import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
+import { kubernetesApi } from '../kubernetes/api/api.ts'
 import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
 import { servedEndpoints } from '../kubernetes/layout/served.ts'
+import { logsByNode, reachKubelets } from '../kubernetes/probes/kubelets-reached.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
 import { fetchFile } from '../operations/backup.ts'
 import { waitFor } from '../operations/wait.ts'
-import { verifyChain } from '../pki/certificates/certificate.ts'
+import { parseCertificate, verifyChain } from '../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Mounts, newAuthority, newClusterAuthority } from './authorities.ts'
 import { administratorOf } from './given/administrator.ts'
@@ -48,6 +48,32 @@ export const endpoints: StepDefinition<OnHost<Mounts>> = {
     )
     ctx.log(ports.map(({ port }) => port).join(', '))
   },
+}
+
+/**
+ * Waits until each port of a host presents the certificate of its file.
+ * @param certificates PEM, by the names of files
+ * @param which what they are called, where one waits in vain
+ */
+export async function presents(
+  ctx: OnHost,
+  certificates: Readonly<Record<string, string>>,
+  which: string,
+): Promise<void> {
+  for (const { address, port, component, files } of endpointsOf(ctx)) {
+    // Of what signs its own certificate there is no file.
+    const own = files.map(path => certificates[path]).find(pem => pem !== undefined)
+    if (own === undefined) continue
+    const where = `${ctx.host.name}:${port}`
+    await waitFor(
+      `${component} on ${where} to present ${which}`,
+      { within: seconds(60), signal: ctx.signal, host: ctx.host.name },
+      async () => {
+        const presented = await presentedCertificates(() => ctx.forward(address, port), where)
+        return parseCertificate(presented).fingerprint === parseCertificate(own).fingerprint
+      },
+    )
+  }
 }
 
 /** Fails where a master accepts the administrator of before, or a token that was to be signed anew. */
@@ -107,9 +133,6 @@ export const pods: StepDefinition<OnCluster> = {
   },
 }
 
-/** How many questions to kubelets are under way at once. */
-const atOnce = 16
-
 /** Fails where an API server does not reach a kubelet: it is asked how it is, and for the last line of a pod's log. */
 export const kubeletsReached: StepDefinition<OnCluster> = {
   id: 'verify-exec',
@@ -117,30 +140,10 @@ export const kubeletsReached: StepDefinition<OnCluster> = {
   runOnce: true,
   run: async ctx => {
     const { absent } = conditionsOf(ctx)
-    const api = await ctx.cluster.api()
-    const running = new Map<string, string>()
-    for await (const { metadata, spec, status } of api.each('/api/v1/pods', { signal: ctx.signal })) {
-      const [first] = (spec?.containers ?? []) as { name: string }[]
-      if (status?.phase !== 'Running' || metadata.deletionTimestamp !== undefined || !first) continue
-      const log = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/log?tailLines=1&container=${first.name}`
-      running.set(spec?.nodeName, log)
-    }
+    const running = await logsByNode(await ctx.cluster.api(), ctx.signal)
     const nodes = nodesOf(ctx, ctx.hosts(machines)).filter(name => !absent.includes(name))
     const servers = await Promise.all(ctx.hosts(masters).map(host => ctx.cluster.apiOf(host)))
-    const limit = limiter(atOnce)
-    const ask = (server: KubernetesApi, path: string) =>
-      limit(async () => {
-        ctx.signal.throwIfAborted()
-        await server.getText(path)
-      })
-    await Promise.all(
-      servers.flatMap(server =>
-        nodes.flatMap(node => {
-          const log = running.get(node)
-          return [ask(server, `/api/v1/nodes/${node}/proxy/healthz`), ...(log === undefined ? [] : [ask(server, log)])]
-        }),
-      ),
-    )
+    await reachKubelets(servers, nodes, running, ctx.signal)
     const silent = nodes.filter(node => !running.has(node))
     ctx.log(`${servers.length} API servers reach ${nodes.length} kubelets`)
     if (silent.length > 0) ctx.log(`no pod runs whose log could be read: ${firstOf(silent)}`)

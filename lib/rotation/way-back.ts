@@ -1,9 +1,6 @@
 // The way back of a rotation, the hard way, and what proves that it has arrived: the certificates and credentials of before are presented
 // and accepted again.
 import { HostFailedError } from '../errors.ts'
-import { presentedCertificates } from '../kubernetes/components/endpoints.ts'
-import { waitFor } from '../operations/wait.ts'
-import { parseCertificate } from '../pki/certificates/certificate.ts'
 import { type Step, type StepDefinition, step } from '../playbook/model.ts'
 import * as extra from './as-found/extra.ts'
 import * as machineTrust from './as-found/machine-trust.ts'
@@ -11,7 +8,7 @@ import * as tokenKey from './as-found/token-key.ts'
 import * as authorities from './authorities.ts'
 import type * as backup from './backup.ts'
 import * as copies from './copies.ts'
-import { type OnCluster, type OnHost, seconds } from './given/context.ts'
+import type { OnCluster, OnHost } from './given/context.ts'
 import * as found from './given/found.ts'
 import { onMasters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
@@ -36,23 +33,7 @@ export function undo<Context>(id: string, definition: StepDefinition<Context>): 
 /** Waits until the ports of a host present the certificates that lay on it before. */
 export const presentedAgain: StepDefinition<OnHost> = {
   readOnly: true,
-  run: async ctx => {
-    const { certificates } = found.readingOf(ctx)
-    for (const { address, port, component, files } of verify.endpointsOf(ctx)) {
-      // Of what signs its own certificate there is no file.
-      const before = files.map(path => certificates[path]).find(pem => pem !== undefined)
-      if (before === undefined) continue
-      const where = `${ctx.host.name}:${port}`
-      await waitFor(
-        `${component} on ${where} to present the certificate that it had`,
-        { within: seconds(60), signal: ctx.signal, host: ctx.host.name },
-        async () => {
-          const presented = await presentedCertificates(() => ctx.forward(address, port), where)
-          return parseCertificate(presented).fingerprint === parseCertificate(before).fingerprint
-        },
-      )
-    }
-  },
+  run: ctx => verify.presents(ctx, found.readingOf(ctx).certificates, 'the certificate that it had'),
 }
 
 /** Fails where a master refuses the administrator of before. */

@@ -37,8 +37,12 @@ export function certsCommand(): Command {
     })
 }
 
-async function census(cluster: Reading, options: CertsOptions): Promise<number> {
-  const { notices, notice, missed, missing } = cluster
+/** Every certificate that is found on the hosts and in the API of a cluster. */
+export async function certificatesOf(
+  cluster: Reading,
+  { folder }: Pick<ReadingOptions, 'folder'>,
+): Promise<CensusEntry[]> {
+  const { notice, missed } = cluster
   // First of all the API: it knows on which address a node serves.
   const inApi = await cluster.inApi(async one => ({
     nodes: await one.nodes(),
@@ -52,11 +56,16 @@ async function census(cluster: Reading, options: CertsOptions): Promise<number> 
       notice,
       endpointsOf(host, await nodeAddress(session, nodes), (await cluster.sessions.found(host))?.layout),
     )
-    return [...(await fileCertificates(session, notice, options.folder, missed)), ...served]
+    return [...(await fileCertificates(session, notice, folder, missed)), ...served]
   })
-  const entries: CensusEntry[] = [...onHosts.flatMap(found => found ?? []), ...copies]
+  return [...onHosts.flatMap(found => found ?? []), ...copies]
+}
+
+async function census(cluster: Reading, options: CertsOptions): Promise<number> {
+  const { notices, notice, missing } = cluster
+  const entries = await certificatesOf(cluster, options)
   const judged = judgeCensus(entries, { within: options.within })
-  if (copies.some(({ facts }) => facts.isAuthority) && !knowsTrust(entries))
+  if (entries.some(({ kind, facts }) => kind === 'api' && facts.isAuthority) && !knowsTrust(entries))
     notice('no CA of a master was read: whether the copies of CAs in the API are those that masters trust is not known')
   if (options.json) give(`${jsonOf(judged, notices)}\n`)
   else say(report(judged))
@@ -137,7 +146,8 @@ function kindsOf(entries: readonly JudgedEntry[]): string {
   return [...counts].map(([kind, all]) => `${all.length} ${kind}${all.length > 1 ? 's' : ''}`).join(', ')
 }
 
-function readDuration(value: string): number {
+/** A duration on the command line, in milliseconds. Throws commander's error where it is none. */
+export function readDuration(value: string): number {
   const read = parseDuration(value)
   if (read === undefined) throw new InvalidArgumentError('It must be a time like 30d, 12h or 90m.')
   return read

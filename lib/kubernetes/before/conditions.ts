@@ -93,6 +93,32 @@ export async function oddities(api: KubernetesApi, signal?: AbortSignal): Promis
     if (status?.phase === 'Terminating')
       told.push(`Namespace ${metadata.name} has been ending since ${metadata.deletionTimestamp ?? 'some time'}`)
   }
+  told.push(...(await unansweredWebhooks(api, signal)))
+  for await (const { metadata, spec, status } of api.each('/apis/policy/v1/poddisruptionbudgets', { signal })) {
+    if ((status?.expectedPods ?? 0) === 0 || (status?.disruptionsAllowed ?? 0) > 0) continue
+    if (
+      spec?.maxUnavailable === 0 ||
+      spec?.maxUnavailable === '0%' ||
+      (status?.desiredHealthy ?? 0) >= status?.expectedPods
+    )
+      told.push(
+        `PodDisruptionBudget ${metadata.namespace}/${metadata.name} never lets a pod go: a rolling restart does not ask it`,
+      )
+  }
+  for await (const { metadata } of api.each('/api/v1/pods', { signal })) {
+    if (!metadata.ownerReferences?.some(({ kind }) => kind === 'Node')) continue
+    if (metadata.namespace === 'kube-system' && controlPlane.test(metadata.name)) continue
+    told.push(`Pod ${metadata.namespace}/${metadata.name} is a static pod of somebody else, and is left alone`)
+  }
+  return told
+}
+
+/**
+ * Webhooks that nobody answers for and that may not be passed over, a line each: what they are asked about is refused.
+ * @throws ApiError, HostFailedError where something can't be read
+ */
+export async function unansweredWebhooks(api: KubernetesApi, signal?: AbortSignal): Promise<string[]> {
+  const told: string[] = []
   const served = new Set<string>()
   for await (const slice of api.each('/apis/discovery.k8s.io/v1/endpointslices', { signal })) {
     const endpoints = (slice['endpoints'] ?? []) as { conditions?: { ready?: boolean } }[]
@@ -110,22 +136,6 @@ export async function oddities(api: KubernetesApi, signal?: AbortSignal): Promis
         )
       }
     }
-  }
-  for await (const { metadata, spec, status } of api.each('/apis/policy/v1/poddisruptionbudgets', { signal })) {
-    if ((status?.expectedPods ?? 0) === 0 || (status?.disruptionsAllowed ?? 0) > 0) continue
-    if (
-      spec?.maxUnavailable === 0 ||
-      spec?.maxUnavailable === '0%' ||
-      (status?.desiredHealthy ?? 0) >= status?.expectedPods
-    )
-      told.push(
-        `PodDisruptionBudget ${metadata.namespace}/${metadata.name} never lets a pod go: a rolling restart does not ask it`,
-      )
-  }
-  for await (const { metadata } of api.each('/api/v1/pods', { signal })) {
-    if (!metadata.ownerReferences?.some(({ kind }) => kind === 'Node')) continue
-    if (metadata.namespace === 'kube-system' && controlPlane.test(metadata.name)) continue
-    told.push(`Pod ${metadata.namespace}/${metadata.name} is a static pod of somebody else, and is left alone`)
   }
   return told
 }

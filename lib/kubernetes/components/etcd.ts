@@ -90,6 +90,12 @@ export async function etcdStanding(
   return { id: told('member_id'), leader: told('leader') }
 }
 
+/** What etcd warns of until somebody has seen to it, as it says it: a member without space, data that is damaged. None where all is well. */
+export async function etcdAlarms({ $ }: HostSession, access: EtcdAccess): Promise<string[]> {
+  const { stdout } = await $({ quiet: true })`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" alarm list`
+  return [...stdout.matchAll(/alarm:\s*(\w+)/g)].map(([, alarm = '']) => alarm)
+}
+
 /** Has the member that leads, which is that of this host, hand its leadership to another one. */
 export async function moveLeadership({ $ }: HostSession, access: EtcdAccess, to: string): Promise<void> {
   await $`${tooled(access)}ctl=$(etcd_tool etcdctl) && "$ctl" move-leader ${to}`

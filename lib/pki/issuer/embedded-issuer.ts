@@ -7,18 +7,11 @@ import { issuedBy, parseCertificate, parseCertificates } from '../certificates/c
 import { usageName } from '../certificates/reuse.ts'
 import type { Issued, IssuerUrls, RoleSettings, VaultResponse } from '../vault/contract.ts'
 import { durationSeconds } from '../vault/duration.ts'
-import { type Ask, asked, askOf, checkPossession, namesOf, publicKeyOf, responseOf, splitPath } from './asked.ts'
-import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole, ttlShortened } from './issuer.ts'
+import { type Ask, asked, askOf, checkPossession, responseOf, splitPath } from './asked.ts'
+import { type Issuer, issuerPart, issuerRefuses, noSuchMount, noSuchRole } from './issuer.ts'
+import { lifetimeOf, requireWhole, signLeaf } from './leaf.ts'
 import { openSealedFile, type SealedFileKey } from './sealed-file.ts'
-import {
-  generateKeys,
-  leafExtensions,
-  makeRequest,
-  privateKeyPem,
-  purposesByName,
-  signCertificate,
-  urlExtensions,
-} from './signing.ts'
+import { generateKeys, makeRequest, privateKeyPem, purposesByName, signCertificate, urlExtensions } from './signing.ts'
 
 /** One certificate that was issued. */
 export interface IndexEntry {
@@ -68,9 +61,6 @@ interface State {
   readonly mounts: Record<string, Mount>
   readonly index: IndexEntry[]
 }
-
-/** Vault's default, for roles that name no ttl. */
-const defaultTtl = 768 * 3600
 
 /**
  * Open the CA in a sealed file, or begin a new one there. Nobody else may open it until `close`.
@@ -126,32 +116,22 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
     const signingKey = mount.keys[authority.keyId]
     if (!signingKey) throw issuerRefuses(path, 'the key of its issuer is not here')
 
-    if (ask.csr !== undefined) await checkPossession(ask.csr, path)
-    const names = namesOf(ask, role, path)
-    const lifetime = lifetimeOf(ask.ttl, role, mount, path)
-    const ca = parseCertificate(authority.certificate)
-    if (lifetime.notAfter > ca.notAfter) {
-      throw issuerRefuses(path, `it would end after its CA, which ends on ${ca.notAfter.toISOString()}`)
-    }
-    const keys = ask.csr ? undefined : await generateKeys(role.key_type ?? 'rsa', role.key_bits)
-    const publicKey = keys?.publicKey ?? publicKeyOf(ask.csr!, role, path)
-    const { certificate, serialNumber } = await signCertificate({
-      ...{ subject: names.subject, ...lifetime, publicKey, signingKey, issuer: authority.certificate },
-      extensions: [...leafExtensions(names, role), ...urlExtensions(mount.urls)],
-    })
+    const chain = chainOf(authority, mount)
+    const { maxLeaseTtl, urls } = mount
+    const issued = await signLeaf(
+      { certificate: authority.certificate, key: signingKey, chain, urls, maxLeaseTtl },
+      role,
+      ask,
+      path,
+    )
+    const { commonName, notAfter } = parseCertificate(issued.certificate)
     state.index.push({
-      ...{ serialNumber, mount: mountName, role: roleName, issuerId: authority.id, commonName: names.commonName },
-      ...{ notAfter: lifetime.notAfter.toISOString(), issuedAt: new Date().toISOString() },
+      ...{ serialNumber: issued.serialNumber.replaceAll(':', ''), mount: mountName, role: roleName },
+      ...{ issuerId: authority.id, commonName, notAfter: notAfter.toISOString(), issuedAt: new Date().toISOString() },
     })
     save()
-    if (ask.ttl) requireWhole(certificate, ask.ttl, path)
-    return {
-      certificate,
-      issuingCa: authority.certificate,
-      caChain: chainOf(authority, mount),
-      serialNumber: serialNumber.match(/../g)!.join(':'),
-      privateKey: keys && privateKeyPem(keys.privateKey),
-    }
+    if (ask.ttl) requireWhole(issued.certificate, ask.ttl, path)
+    return issued
   }
 
   const write = async (path: string, data: Readonly<Record<string, unknown>> = {}): Promise<VaultResponse> => {
@@ -237,7 +217,7 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
       if (!authority) throw issuerRefuses(where, 'no default issuer currently configured')
       const signingKey = mount.keys[authority.keyId]
       if (!signingKey) throw issuerRefuses(where, 'the key of its issuer is not here')
-      const lifetime = lifetimeOf(ttl, {}, mount, where)
+      const lifetime = lifetimeOf(ttl, {}, mount.maxLeaseTtl, where)
       if (lifetime.notAfter > parseCertificate(authority.certificate).notAfter) {
         throw issuerRefuses(where, 'it would end after its CA: beyond the expiration of the CA')
       }
@@ -324,25 +304,6 @@ export async function openEmbeddedIssuer(path: string, key: SealedFileKey): Prom
     index: () => [...state.index],
     close: file.close,
   }
-}
-
-/** From when to when. A ttl beyond what role and mount allow is cut, as in Vault; `requireWhole` makes it an error. */
-function lifetimeOf(ttl: string | undefined, role: RoleSettings, mount: Mount, path: string) {
-  // As in Vault: a role's own maximum counts instead of the mount's, also where it is more.
-  const most = durationSeconds(role.max_ttl ?? '0') || durationSeconds(mount.maxLeaseTtl)
-  const wanted = durationSeconds(ttl ?? role.ttl ?? String(Math.min(defaultTtl, most)))
-  if (wanted === 0) throw issuerRefuses(path, 'a ttl of 0 was asked')
-  // Certificates tell whole seconds.
-  const now = Math.floor(Date.now() / 1000) * 1000
-  return {
-    notBefore: new Date(now - durationSeconds(role.not_before_duration ?? '30s') * 1000),
-    notAfter: new Date(now + Math.min(wanted, most) * 1000),
-  }
-}
-
-function requireWhole(certificate: string, ttl: string, path: string): void {
-  const { notAfter } = parseCertificate(certificate)
-  if (durationSeconds(ttl) - (notAfter.getTime() - Date.now()) / 1000 > 120) throw ttlShortened(path, notAfter, ttl)
 }
 
 /** An authority, and those above it as far as the mount has them. */

@@ -110,7 +110,6 @@ export interface Signing {
 /** Signs a certificate. */
 export async function signCertificate(ask: Signing): Promise<{ certificate: string; serialNumber: string }> {
   const privateKey = createPrivateKey(ask.signingKey)
-  const issuerKey = createPublicKey(ask.issuer ?? privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
   const publicKey = new x509.PublicKey(ask.publicKey.export({ type: 'spki', format: 'der' }))
   const serialNumber = newSerialNumber()
   const certificate = await x509.X509CertificateGenerator.create({
@@ -124,12 +123,18 @@ export async function signCertificate(ask: Signing): Promise<{ certificate: stri
     extensions: [
       ...ask.extensions,
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
-      await x509.AuthorityKeyIdentifierExtension.create(
-        new x509.PublicKey(issuerKey.export({ type: 'spki', format: 'der' })),
-      ),
+      await authorityKeyIdentifier(privateKey, ask.issuer),
     ],
   })
   return { certificate: `${certificate.toString('pem')}\n`, serialNumber }
+}
+
+/** As the CA calls its key, which is not always by SHA-1: openssl takes one that is called otherwise for another CA's. */
+async function authorityKeyIdentifier(privateKey: KeyObject, issuer?: string): Promise<x509.Extension> {
+  const own = issuer && new x509.X509Certificate(issuer).getExtension(x509.SubjectKeyIdentifierExtension)
+  if (own) return new x509.AuthorityKeyIdentifierExtension(own.keyId)
+  const key = createPublicKey(issuer ?? privateKey.export({ type: 'pkcs8', format: 'pem' }).toString())
+  return x509.AuthorityKeyIdentifierExtension.create(new x509.PublicKey(key.export({ type: 'spki', format: 'der' })))
 }
 
 /** How a certificate is signed anew. */
