@@ -134,6 +134,31 @@ export function keysetsOf(
   }))
 }
 
+/**
+ * The facts of keysets, with those that one CA serves as one, under the name of the first of them: whoever trusts by a file counts once.
+ * @param groups of names
+ */
+export function factsTogether(
+  facts: Readonly<Partial<Record<KeysetName, KeysetFacts>>>,
+  groups: readonly (readonly KeysetName[])[],
+): Partial<Record<KeysetName, KeysetFacts>> {
+  const result = { ...facts }
+  for (const group of groups.filter(({ length }) => length > 1)) {
+    const [first] = group
+    const all = group.flatMap(name => facts[name] ?? [])
+    for (const name of group) delete result[name]
+    const trusters = new Map(all.flatMap(one => one.trusters.map(truster => [truster.where, truster] as const)))
+    if (first === undefined || all.length === 0) continue
+    result[first] = {
+      trusters: [...trusters.values()],
+      uses: all.flatMap(({ uses }) => uses),
+      kept: all.flatMap(({ kept = [] }) => kept),
+      comesNext: all.flatMap(({ comesNext = [] }) => comesNext),
+    }
+  }
+  return result
+}
+
 /** The item that signs; undefined where none is known to. */
 export const primaryOf = ({ items }: Keyset): KeysetItem | undefined => items.find(({ state }) => state === 'primary')
 

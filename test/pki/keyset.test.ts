@@ -4,6 +4,7 @@ import { publicKeyOf } from '../../lib/pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../lib/pki/certificates/certificate.ts'
 import {
   behindOf,
+  factsTogether,
   type HeldKey,
   itemsIn,
   joined,
@@ -279,6 +280,23 @@ test('a key that one keyset distrusts does not hold it together with another', t
     sets.map(({ together }) => together),
     [[], []],
   )
+})
+
+test('of several keysets that one CA serves, what one of them trusts still is trusted in all, and a file counts once', t => {
+  const file = truster('m1:ca.crt', [next])
+  const cluster = { trusters: [file], uses: [use('signs', next)] }
+  const etcd = { trusters: [file, truster('m1:etcd/ca.crt', [old, next])], uses: [use('presents', next, 'm1:2379')] }
+  t.deepEqual(told(cluster), ['next primary'])
+  const facts = { 'kubernetes-ca': cluster, 'etcd-ca': etcd, 'service-account': { trusters: [], uses: [] } }
+  const together = factsTogether(facts, [['kubernetes-ca', 'etcd-ca'], ['front-proxy-ca']])
+  t.deepEqual(Object.keys(together).sort(), ['kubernetes-ca', 'service-account'])
+  const all = together['kubernetes-ca']!
+  t.deepEqual(told(all), ['next primary', 'old trusted'])
+  t.deepEqual(
+    all.trusters.map(({ where }) => where),
+    ['m1:ca.crt', 'm1:etcd/ca.crt'],
+  )
+  t.is(all.uses.length, 2)
 })
 
 test('lists that have something in common are joined', t => {

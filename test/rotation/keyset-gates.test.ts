@@ -146,6 +146,56 @@ test('of the cluster’s own CA kubelets are asked, too, by somebody who is what
   t.is(said.at(-1), 'asked: kubelet of m1')
 })
 
+test('where one CA serves the API and etcd, members are asked, too: by a client of the API that may do nothing there, since none is of etcd alone', async t => {
+  const authority = await issue({ name: 'CN=CA', ca: true })
+  const user = 'system:kube-controller-manager'
+  const { pem, keyPem } = await issue({ name: `CN=${user}`, issuer: authority })
+  const make = await listener(authority)
+  const [server, member] = await Promise.all([make(() => refusal(user)), make(() => [200, '{"etcdserver":"3.6.4"}'])])
+  t.teardown(() => {
+    for (const { close } of [server, member]) close()
+  })
+  const { ctx, registered, said } = await masterWith(
+    { 'kube-apiserver': server.port, 'kube-scheduler': server.port },
+    { pem, keyPem },
+  )
+  const layout = {
+    host: 'm1',
+    components: {
+      'kube-apiserver': {
+        ...{ component: 'kube-apiserver', flags: {}, files: [{ role: 'client-ca' }] },
+        endpoints: [{ address: '127.0.0.1', port: server.port, role: 'serving' }],
+      },
+      etcd: {
+        ...{ component: 'etcd', files: [] },
+        flags: {
+          'listen-client-urls': [`https://127.0.0.1:${member.port}`],
+          'listen-peer-urls': [`https://127.0.0.1:${member.port}`],
+        },
+      },
+    },
+  }
+  registered.set(lookStep, [
+    { ...state, name: 'kubernetes-ca', authority: 'kubernetes', authorities: ['kubernetes', 'etcd'] },
+  ])
+  registered.set(readingStep, { host: 'm1', layout })
+  const [pair] = (registered.get(planStep) as { specs: { place: object }[] }).specs
+  const both = { authority: 'kubernetes', hosts: ['m1'], usages: ['clientAuth', 'serverAuth'], place: pair!.place }
+  registered.set(planStep, {
+    specs: [
+      { ...both, usages: ['clientAuth'], commonName: 'admin', organizations: ['system:masters'] },
+      { ...both, commonName: user, organizations: [user] },
+    ],
+  })
+  t.deepEqual(await noteUnknowing.run(ctx), [])
+  t.deepEqual(
+    member.seen.map(({ path }) => path),
+    ['/version', '/version'],
+  )
+  await acceptedEverywhere(ctx, async () => [{ credential: { certificate: pem, key: keyPem }, user }])
+  t.is(said.at(-1), 'asked: kube-apiserver of m1, etcd of m1, etcd of m1 (peers)')
+})
+
 test('a server is asked until it refuses whom it is to refuse, and until it lets in whom it is to know', async t => {
   const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
   const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })

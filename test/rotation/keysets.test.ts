@@ -11,7 +11,8 @@ import { bundles } from '../../lib/rotation/keysets/bundles.ts'
 import { again, keepOld, noneForeign, stages } from '../../lib/rotation/keysets/index.ts'
 import { stagedIn } from '../../lib/rotation/keysets/issuers.ts'
 import { readCount } from '../../lib/rotation/keysets/leaves.ts'
-import { type Item, type KeysetState, lookStep } from '../../lib/rotation/keysets/state.ts'
+import { byRole, type Item, type KeysetState, lookStep } from '../../lib/rotation/keysets/state.ts'
+import { groupsOf } from '../../lib/rotation/keysets/which/chosen.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { localSession } from '../kubernetes/_local.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
@@ -208,6 +209,25 @@ test('a file that has the old CA alone keeps that from being distrusted, and is 
   )
   const half = t.throws<RekeyError>(() => stages.noneBehind.run(context([promoted])))
   t.notRegex(half?.hint ?? '', /stage-keysets/, 'that would refuse: a rotation is not over')
+})
+
+test('roles that one CA serves are one keyset, those that were asked for; each of its roles is looked at by itself', t => {
+  const shared = [['kubernetes', 'etcd']] as const
+  t.deepEqual(groupsOf(['kubernetes', 'etcd', 'front-proxy'], shared), [['kubernetes', 'etcd'], ['front-proxy']])
+  t.deepEqual(groupsOf(['front-proxy'], shared), [['front-proxy']])
+  t.deepEqual(groupsOf(['kubernetes', 'etcd']), [['kubernetes'], ['etcd']])
+  const roles = byRole(keyset({ name: 'kubernetes-ca', authority: 'kubernetes', authorities: ['kubernetes', 'etcd'] }))
+  t.deepEqual(
+    roles.map(({ name, authority }) => [name, authority]),
+    [
+      ['kubernetes-ca', 'kubernetes'],
+      ['kubernetes-ca', 'etcd'],
+    ],
+  )
+  t.deepEqual(
+    byRole(keyset({})).map(({ authority }) => authority),
+    ['front-proxy'],
+  )
 })
 
 test('a second rotation is refused while one rests', t => {

@@ -199,6 +199,14 @@ function ofIssuer({ where, authorities, certificates, standard }: KeysOfIssuer, 
 /** An earlier certificate that a kubelet keeps beside its current one. */
 const isSuperseded = ({ place = '' }: CensusEntry) => /\/kubelet-(client|server)-\d[^/]*\.pem$/.test(place)
 
+/** Certificates by which tokens are verified: of these the key counts, whoever signed them, and nobody presents them. */
+function namedForKeysAlone(found: Discovery | undefined): string[] {
+  const files = Object.values(found?.layout.components ?? {}).flatMap(one => one?.files ?? [])
+  const isOfTokens = ({ role }: NamedFile) => role === 'service-account-verify' || role === 'service-account-sign'
+  const others = new Set(files.flatMap(file => (isOfTokens(file) ? [] : [file.real])))
+  return files.filter(file => isOfTokens(file) && !others.has(file.real)).flatMap(({ path, real }) => [path, real])
+}
+
 /** Copies of CAs that others keep, and everything that CAs signed, at each CA's keyset. */
 function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
   const entries = [...hosts.flatMap(one => one.entries), ...(api?.entries ?? [])]
@@ -214,6 +222,7 @@ function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
       ),
     ),
   )
+  const keysAlone = new Set(hosts.flatMap(({ host, found }) => namedForKeysAlone(found).map(path => `${host}:${path}`)))
   const owner = ownerOf(sets)
   const copies = new Map<string, HeldKey[]>()
   for (const entry of judged) {
@@ -236,7 +245,7 @@ function ofCensus({ hosts, api }: ClusterKeys, sets: Sets): void {
     }
     const issuer = authorities.get(entry.issuerFingerprint ?? '')
     const key = issuer && publicKeyOf(issuer.pem)
-    if (key === undefined || isSuperseded(entry)) continue
+    if (key === undefined || isSuperseded(entry) || keysAlone.has(where)) continue
     // Nobody gets anywhere with what has expired, unless a port presents it.
     if (entry.kind !== 'served' && entry.daysLeft < 0) continue
     const name = owner(key, issuer!, entry)

@@ -13,7 +13,7 @@ import { layoutOf, must, planOf } from '../given/found.ts'
 import { masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { keepers, keptFolder } from './kept.ts'
-import type { Item, KeysetState } from './state.ts'
+import { authoritiesOf, type Item, type KeysetState } from './state.ts'
 
 /** What a run holds of them. */
 export interface WithVisitors {
@@ -30,16 +30,19 @@ const lasting = 5 * 60_000
 
 /** A visitor by a certificate that a CA in Vault signs now. Asked for once in a while. */
 export function visitorOf(ctx: Needs, state: KeysetState, item: Item): Promise<Visitor> {
-  const known = ctx.visitors.get(item.key)
+  // In each of its roles a CA may have clients of another kind.
+  const name = `${state.authority} ${item.key}`
+  const known = ctx.visitors.get(name)
   if (known && Date.now() - known.at < lasting) return known.made
   const made = issueVisitor(ctx, state, item)
-  made.catch(() => ctx.visitors.delete(item.key))
-  ctx.visitors.set(item.key, { made, at: Date.now() })
+  made.catch(() => ctx.visitors.delete(name))
+  ctx.visitors.set(name, { made, at: Date.now() })
   return made
 }
 
-async function issueVisitor(ctx: Needs, { authority, name }: KeysetState, { id, issuer }: Item): Promise<Visitor> {
-  const spec = clientOf(ctx, authority)
+async function issueVisitor(ctx: Needs, state: KeysetState, { id, issuer }: Item): Promise<Visitor> {
+  const { authority, name } = state
+  const spec = clientOf(ctx, state)
   const vault = await ctx.vault.operator()
   const said = `Vault has no key of ${id}, a CA of ${name}`
   const { certificate, privateKey } = await vault.issue(mountOf({ authority }, plansOf(ctx)), roleName(spec), {
@@ -53,8 +56,9 @@ async function issueVisitor(ctx: Needs, { authority, name }: KeysetState, { id, 
 }
 
 /** A visitor by what clients show now: the certificate of the first master that has one. */
-export async function currentVisitor(ctx: Needs, { authority, name }: KeysetState): Promise<Visitor> {
-  const { hosts, place, commonName } = clientOf(ctx, authority)
+export async function currentVisitor(ctx: Needs, state: KeysetState): Promise<Visitor> {
+  const { authority, name } = state
+  const { hosts, place, commonName } = clientOf(ctx, state)
   const host = must(
     ctx.hosts(masters).find(one => hosts.includes(one.name)),
     `no master has a client certificate of ${name}`,
@@ -90,7 +94,7 @@ export async function oldVisitors(
   state: KeysetState,
   item: Item,
 ): Promise<(Visitor & { readonly what: string })[]> {
-  const spec = clientOf(ctx, state.authority)
+  const spec = clientOf(ctx, state)
   const visitors: (Visitor & { readonly what: string })[] = []
   if (item.issuer !== undefined)
     visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
@@ -170,15 +174,27 @@ function clientsAmong(
     return all
       .filter(({ hosts }) => leading.some(({ name }) => hosts.includes(name)))
       .toSorted((a, b) => a.usages.length - b.usages.length)
+  // What is a client alone comes first, and then what is no server's for all that its makers let it be.
+  const rank = ({ usages, place }: CertificateSpec) => usages.length * 2 + (place.kind === 'kubeconfig' ? 0 : 1)
   return all
-    .filter(({ usages, organizations }) => usages.length === 1 && !organizations.some(one => mayDoSomething.test(one)))
-    .toSorted((a, b) => a.organizations.length - b.organizations.length)
+    .filter(({ organizations }) => !organizations.some(one => mayDoSomething.test(one)))
+    .toSorted((a, b) => rank(a) - rank(b) || a.organizations.length - b.organizations.length)
 }
 
-/** The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. */
-function clientOf(ctx: Needs, authority: KeysetState['authority']): CertificateSpec {
-  const all = planOf(ctx).specs.filter(spec => spec.authority === authority && spec.usages.includes('clientAuth'))
-  const [found] = clientsAmong(authority, all, ctx.hosts(masters))
+/**
+ * The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. Where a CA that has
+ * several roles has no client that is of this one alone, that of any of them will do.
+ */
+function clientOf(ctx: Needs, state: KeysetState): CertificateSpec {
+  const { authority } = state
+  const all = planOf(ctx).specs.filter(
+    spec => authoritiesOf(state).includes(spec.authority) && spec.usages.includes('clientAuth'),
+  )
+  const own = all.filter(spec => spec.authority === authority)
+  const [found] =
+    own.length > 0
+      ? clientsAmong(authority, own, ctx.hosts(masters))
+      : clientsAmong('kubernetes', all, ctx.hosts(masters))
   return must(found, `nobody has a client certificate of ${authority}`)
 }
 

@@ -13,7 +13,7 @@ import { layoutOf } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
-import { aboutAuthorities, type Item, type KeysetState, statesOf } from './state.ts'
+import { aboutAuthorities, byRole, type Item, type KeysetState, statesOf } from './state.ts'
 
 type OnServer = OnHost<Mounts & BackupVariables> & WithVault & WithVisitors
 type OnServers = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -55,6 +55,9 @@ function doorsOf(
   return [those(true), those(false)]
 }
 
+/** The keysets of the run, once for each role of their CAs: who serves in it is asked by a client of it. */
+const everyRole = (ctx: OnHost) => statesOf(ctx).flatMap(byRole)
+
 /** The step that registers the servers that know nobody by these keysets. */
 const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
 
@@ -67,7 +70,7 @@ export const noteUnknowing: StepDefinition<OnServers> = {
   ...{ readOnly: true, remember: true, runOnce: true },
   run: async (ctx): Promise<string[]> => {
     const unknowing: string[] = []
-    for (const state of statesOf(ctx)) {
+    for (const state of everyRole(ctx)) {
       const visitor = await currentVisitor(ctx, state)
       const [own, others] = await everyDoor(ctx, state)
       const what = state.authority === 'front-proxy' ? 'API servers' : visitor.user
@@ -102,7 +105,7 @@ export const oldOf =
     (await Promise.all(which(ctx, state).map(item => oldVisitors(ctx, state, item)))).flat()
 
 /** Whether a host has a server that goes by its files: in a check nobody is asked. */
-export const asksHost = (ctx: OnServer) => !ctx.check && statesOf(ctx).some(state => onHost(ctx)(state).length > 0)
+export const asksHost = (ctx: OnServer) => !ctx.check && everyRole(ctx).some(state => onHost(ctx)(state).length > 0)
 
 /** Fails unless the servers of a host that go by its files let in a client of each of these CAs. */
 export function letsIn<Needs extends OnServer>(which: Which<Needs>): StepDefinition<Needs> {
@@ -163,7 +166,7 @@ async function ask(
   requirement: typeof requireKnown | typeof requireUnknown,
 ) {
   const asked = new Set<string>()
-  for (const state of statesOf(ctx)) {
+  for (const state of everyRole(ctx)) {
     const doors = await doorsFor(state)
     for (const { where } of doors) asked.add(where)
     for (const visitor of await visitors(state))

@@ -5,7 +5,7 @@ import { createPublicKey } from 'node:crypto'
 import { join } from 'node:path'
 import { digestOf } from '../../pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../pki/certificates/certificate.ts'
-import type { KeysetName } from '../../pki/keyset.ts'
+import type { KeysetFacts, KeysetName } from '../../pki/keyset.ts'
 import type { HostSession, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnHost } from '../given/context.ts'
@@ -76,4 +76,13 @@ export async function keptTokenKeys(ctx: OnHost<BackupVariables>): Promise<KeptT
     }
   }
   return [...found.values()]
+}
+
+/** What is known of the keys of tokens, with those that masters keep. Bare keys have no age: which is to follow is said where it is kept. */
+export function withKept(facts: KeysetFacts | undefined, kept: readonly KeptTokenKey[]): KeysetFacts {
+  return {
+    ...{ trusters: [], uses: [], ...facts },
+    kept: kept.map(({ key }) => ({ key, where: 'the masters' })),
+    comesNext: kept.filter(({ next }) => next).map(({ key }) => key),
+  }
 }

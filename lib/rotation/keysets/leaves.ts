@@ -32,7 +32,7 @@ import { putBack } from './bundles.ts'
 import { nextOf } from './issuers.ts'
 import { destroyFolders, keptFolder } from './kept.ts'
 import { holdingKeyOf, keyFilesBeside } from './key-files.ts'
-import { type Item, type KeysetState, statesOf } from './state.ts'
+import { authoritiesOf, type Item, type KeysetState, statesOf } from './state.ts'
 import { renewBack } from './tokens/holders.ts'
 import { promotedPlays } from './tokens/plays.ts'
 import * as tokens from './tokens/stages.ts'
@@ -254,7 +254,7 @@ function leavesOf(ctx: OnHost, state: KeysetState, item: Item): (readonly [from:
   const mine = new Set(state.uses.flatMap(({ where, key }) => (key === item.key ? [where] : [])))
   const isMine = (path: string) => [path, real(path)].some(one => mine.has(`${ctx.host.name}:${one}`))
   return planOf(ctx)
-    .specs.filter(spec => spec.authority === state.authority && spec.hosts.includes(ctx.host.name))
+    .specs.filter(spec => authoritiesOf(state).includes(spec.authority) && spec.hosts.includes(ctx.host.name))
     .filter(({ place }) => isMine(placePath(place)))
     .flatMap(({ id, place }) => copiesOf(id, place).map(([from, name]) => [real(from), name] as const))
 }

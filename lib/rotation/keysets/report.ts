@@ -6,7 +6,7 @@ import { firstChange } from '../given/context.ts'
 import { type Plan, planStep } from '../given/found.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
-import { type AnyKeyset, describe, lookStep } from './state.ts'
+import { describe, type KeysetState, lookStep, namesOf, type TokenKeys } from './state.ts'
 import type { StageRestarts } from './trust/restarts.ts'
 
 type Run = RunContext<BackupVariables & ReportVariables & Mounts & ObserveVariables> &
@@ -33,10 +33,10 @@ export function reportOf(
 ): (ctx: Run) => Promise<ReportSection[]> {
   return async ctx => {
     if (ctx.check) return []
-    const states = ctx.registered<AnyKeyset[]>(lookStep) ?? []
+    const states = ctx.registered<(KeysetState | TokenKeys)[]>(lookStep) ?? []
     const { leftOut = [] } = ctx.registered<Plan>(planStep) ?? {}
     const rows = [
-      ...states.map(({ name, items }) => [name, items.map(describe).join('\n')] as const),
+      ...states.map(state => [namesOf(state).join(', '), state.items.map(describe).join('\n')] as const),
       ...leftOut.map(({ keyset, why }) => [keyset, `left out: ${why}`] as const),
     ]
     return [

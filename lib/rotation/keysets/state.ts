@@ -7,18 +7,25 @@ import { discover, isAnchor } from '../../kubernetes/layout/discover.ts'
 import { whoNames } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
-import { type ItemState, type Keyset, type KeysetFacts, type KeysetName, keysetsOf } from '../../pki/keyset.ts'
+import {
+  factsTogether,
+  type ItemState,
+  type Keyset,
+  type KeysetFacts,
+  type KeysetName,
+  keysetsOf,
+} from '../../pki/keyset.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Mounts, plansOf } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import type { OnCluster } from '../given/context.ts'
-import { type Looking, layoutOf, must } from '../given/found.ts'
+import { type Looking, layoutOf, must, planOf } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { isAside, isDated } from '../renewal/leaves.ts'
-import { type KeptTokenKey, keptAuthorities, keptTokenKeys } from './kept.ts'
-import { chosenAuthorities, keysetOf, tokenKeyset, tokensChosen, type Variables } from './which/chosen.ts'
+import { type KeptTokenKey, keptAuthorities, keptTokenKeys, withKept } from './kept.ts'
+import { chosenAuthorities, groupsOf, keysetOf, tokenKeyset, tokensChosen, type Variables } from './which/chosen.ts'
 
 /** A key of a keyset. */
 export interface Key {
@@ -49,9 +56,11 @@ export interface AnyKeyset<One extends Key = Key> {
   readonly unread: readonly string[]
 }
 
-/** The keyset of a CA. */
+/** The keyset of a CA: of one that serves several, all of them, under the name of the first. */
 export interface KeysetState extends AnyKeyset<Item> {
   readonly authority: AuthorityName
+  /** All roles that the CA has, where there are several. */
+  readonly authorities?: readonly AuthorityName[]
   /** The files that trust it, by host, each with what it holds, PEM, in order. */
   readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
 }
@@ -75,7 +84,8 @@ export const look: StepDefinition<Needs> = {
   runOnce: true,
   run: async (ctx): Promise<(KeysetState | TokenKeys)[]> => {
     const states = await read(ctx)
-    for (const { name, items } of states) for (const item of items) ctx.log(`${name}: ${describe(item)}`)
+    for (const state of states)
+      for (const item of state.items) ctx.log(`${namesOf(state).join(', ')}: ${describe(item)}`)
     for (const text of states[0]?.unread ?? []) ctx.log(text)
     return states
   },
@@ -89,6 +99,21 @@ export function everyKeyset(ctx: Looking): (KeysetState | TokenKeys)[] {
 /** Those of CAs. */
 export function statesOf(ctx: Looking): KeysetState[] {
   return everyKeyset(ctx).filter(state => 'authority' in state)
+}
+
+/** The roles of a keyset's CA. */
+export const authoritiesOf = ({
+  authority,
+  authorities = [authority],
+}: Pick<KeysetState, 'authority' | 'authorities'>) => authorities
+
+/** The names of all keysets that its CA serves. */
+export const namesOf = (state: KeysetState | TokenKeys): KeysetName[] =>
+  'authority' in state ? authoritiesOf(state).map(keysetOf) : [state.name]
+
+/** The same once for each role that its CA has: what serves or is believed in one knows nothing of the others. */
+export function byRole(state: KeysetState): KeysetState[] {
+  return authoritiesOf(state).map(authority => ({ ...state, authority }))
 }
 
 /** That of the CA by which the cluster's servers are believed, and that signs on request; undefined where the run is not about it. */
@@ -133,6 +158,7 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   // What is no certificate has nothing to do with any keyset.
   const notice = () => {}
   const plans = plansOf(ctx).filter(({ authorities }) => authorities.length > 0)
+  const groups = groupsOf(chosenAuthorities(ctx), planOf(ctx).sharing)
   const [api, nodes] = await Promise.all([ctx.cluster.api(), ctx.cluster.nodes()])
   const all = ctx.hosts(everyMachine)
   const [hosts, ofApi, ofVault, kept, keptTokens] = await Promise.all([
@@ -149,9 +175,9 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
     keysOfApi(api, { notice, missed }, ctx.signal),
     plans.length > 0 ? ctx.vault.operator().then(vault => keysOfVault(vault, plans)) : [],
     Promise.all(
-      chosenAuthorities(ctx).map(async (authority): Promise<KeysOfIssuer> => {
-        const certificates = await keptAuthorities(ctx, keysetOf(authority))
-        return { where: 'the masters', authorities: [authority], certificates }
+      groups.map(async (authorities): Promise<KeysOfIssuer> => {
+        const certificates = await keptAuthorities(ctx, keysetOf(authorities[0]))
+        return { where: 'the masters', authorities, certificates }
       }),
     ),
     // A run that was killed may have left a public half without its private one: nobody can sign with that.
@@ -161,30 +187,29 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   if (said !== undefined) ctx.log(said)
   const found = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
   const tokens = withKept(found[tokenKeyset], keptTokens)
-  const facts = { ...found, [tokenKeyset]: tokens }
+  const facts = {
+    ...factsTogether(
+      found,
+      groups.map(group => group.map(keysetOf)),
+    ),
+    [tokenKeyset]: tokens,
+  }
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
   const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [])
-  const states = chosenAuthorities(ctx).map((authority): KeysetState => {
+  const states = groups.map((authorities): KeysetState => {
+    const [authority] = authorities
     const name = keysetOf(authority)
     const keyset = keysets.find(one => one.name === name)
     const state = stateFrom(name, facts[name], keyset, { issuers, kept: keptKeys, aside })
     const users = authority === 'kubernetes' && keyset ? usersIn({ hosts, api: ofApi }, keyset) : []
-    return { authority, ...state, uses: [...state.uses, ...users], unread }
+    const also = authorities.length > 1 ? { authorities } : {}
+    return { authority, ...also, ...state, uses: [...state.uses, ...users], unread }
   })
   if (!tokensChosen(ctx)) return states
   const files = Object.fromEntries(hosts.flatMap(({ host, tokens: own }) => (own ? [[host, own.files]] : [])))
   return [...states, { ...tokenKeysFrom(tokens, keysets, keptTokens), files, unread }]
-}
-
-/** What is known of the keys of tokens, with those that masters keep. Bare keys have no age: which is to follow is said where it is kept. */
-function withKept(facts: KeysetFacts | undefined, kept: readonly KeptTokenKey[]): KeysetFacts {
-  return {
-    ...{ trusters: [], uses: [], ...facts },
-    kept: kept.map(({ key }) => ({ key, where: 'the masters' })),
-    comesNext: kept.filter(({ next }) => next).map(({ key }) => key),
-  }
 }
 
 function tokenKeysFrom(

@@ -7,7 +7,7 @@ import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { behindOf, type KeysetName, keysetsOf } from '../../../lib/pki/keyset.ts'
 import { type Issued, issue } from '../../pki/certificates/_certificates.ts'
-import { foundText, kubeadmMaster, kubeconfig, type Machine, together } from '../layout/_found.ts'
+import { foundText, hardWayServer, kubeadmMaster, kubeconfig, type Machine, together } from '../layout/_found.ts'
 
 const day = 86_400_000
 const from = (days: number) => new Date(Date.now() + days * day)
@@ -231,6 +231,22 @@ test('one CA in one file for all roles, whose key signs tokens, too: all go toge
     items[0]!.uses.filter(({ as }) => as === 'presents').map(({ where }) => where),
   )
   t.deepEqual(presented, [['m1:6443'], ['m1:2379'], [], []])
+})
+
+test('a certificate by which tokens are verified is no use of the CA that signed it: of it the key counts', t => {
+  const folder = '/var/lib/kubernetes'
+  const files = { [`${folder}/ca.crt`]: { text: k.pem }, [`${folder}/service-accounts.crt`]: { text: admin.pem } }
+  const found = discoveredFrom(foundText(together(hardWayServer, { files })), 'm1')
+  const entries = [
+    fileOf('m1', `${folder}/ca.crt`, k),
+    fileOf('m1', `${folder}/kube-api-server.crt`, apiserver),
+    fileOf('m1', `${folder}/service-accounts.crt`, admin),
+  ]
+  const { 'kubernetes-ca': facts } = keysetFacts({ hosts: [{ host: 'm1', found, entries }] }, () => undefined)
+  t.deepEqual(
+    facts!.uses.filter(({ as }) => as === 'holds').map(({ where }) => where),
+    [`m1:${folder}/kube-api-server.crt`],
+  )
 })
 
 test('keys of tokens: what files have and what each API server says are told apart, tokens by who signed them', t => {

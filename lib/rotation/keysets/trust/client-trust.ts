@@ -5,7 +5,7 @@ import { joinBundle } from '../../../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, onTheWayBack, seconds } from '../../given/context.ts'
 import { masters } from '../../given/hosts.ts'
-import { aboutAuthorities, type Item, type KeysetState, statesOf } from '../state.ts'
+import { aboutAuthorities, byRole, type Item, type KeysetState, statesOf } from '../state.ts'
 
 /** What of a keyset clients are to be trusted by, and what no longer. */
 export interface TrustChange {
@@ -22,7 +22,7 @@ export function takenBack<Needs extends OnCluster>(
   proven: (ctx: Needs) => Promise<void>,
 ): StepDefinition<Needs> {
   const undo = async (ctx: Needs) => {
-    for (const state of statesOf(ctx))
+    for (const state of statesOf(ctx).flatMap(byRole))
       await tighten(ctx, state, { next: heldOnMasters(ctx, state), gone: gone(ctx, state) })
     await proven(ctx)
   }
@@ -44,7 +44,7 @@ export function tightened<Needs extends OnCluster>(
           change(ctx, state).gone.map(() => `take the old CA of ${state.name} out of ${clientTrustName}`),
         ),
     run: async ctx => {
-      for (const state of statesOf(ctx)) await tighten(ctx, state, change(ctx, state))
+      for (const state of statesOf(ctx).flatMap(byRole)) await tighten(ctx, state, change(ctx, state))
     },
     // API servers add again what they trust.
     rollback: nothing,

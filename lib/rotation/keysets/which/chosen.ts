@@ -54,6 +54,21 @@ export function keysetOf(authority: AuthorityName): KeysetName {
   return `${authority}-ca`
 }
 
+/** The roles that one CA serves, one at least. */
+type Group = readonly [AuthorityName, ...AuthorityName[]]
+
+/** The chosen roles by the CAs that serve them: mostly one each. */
+export function groupsOf(chosen: readonly AuthorityName[], sharing: Plan['sharing'] = []): Group[] {
+  const groups: Group[] = []
+  for (const name of chosen) {
+    if (groups.some(group => group.includes(name))) continue
+    const others =
+      sharing.find(group => group.includes(name))?.filter(one => one !== name && chosen.includes(one)) ?? []
+    groups.push([name, ...others])
+  }
+  return groups
+}
+
 /** The keyset without certificates. */
 export const tokenKeyset = 'service-account'
 

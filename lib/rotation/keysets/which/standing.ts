@@ -5,7 +5,16 @@ import type { StepDefinition } from '../../../playbook/model.ts'
 import type { OnHost } from '../../given/context.ts'
 import type { Looking } from '../../given/found.ts'
 import { comingIn } from '../issuers.ts'
-import { describe, everyKeyset, forgottenOf, formerOf, type Key, type KeysetState, type TokenKeys } from '../state.ts'
+import {
+  describe,
+  everyKeyset,
+  forgottenOf,
+  formerOf,
+  type Key,
+  type KeysetState,
+  namesOf,
+  type TokenKeys,
+} from '../state.ts'
 import { orNamed } from './chosen.ts'
 
 type Any = KeysetState | TokenKeys
@@ -23,7 +32,7 @@ function requireEach(ctx: Asking, stands: (state: Any) => boolean, { code, messa
   const all = everyKeyset(ctx)
   const other = all.find(state => !stands(state))
   if (!other) return
-  const others = all.filter(stands).map(({ name }) => name)
+  const others = all.filter(stands).flatMap(namesOf)
   throw new HostFailedError(message(other), { code, hint: `${hint(other)}${orNamed(ctx, others)}` })
 }
 
