@@ -12,7 +12,7 @@ if (needs.length > 0) {
 }
 
 // Built once, with progress, before any test counts its minutes.
-await ensureBinaries(['kubernetes', 'coredns', 'vault', 'canary', 'consul-template'], {
+await ensureBinaries(['kubernetes', 'coredns', 'vault', 'canary', 'consul-template', 'kms'], {
   report: progress => {
     if (progress.kind === 'running')
       console.log(`${progress.title} … ${progress.seconds.toFixed(0)} s ${progress.detail ?? ''}`)

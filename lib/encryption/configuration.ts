@@ -15,9 +15,18 @@ export interface EncryptionKey {
 /** One of the providers of a rule: the first one writes, all of them read. */
 export type Provider = { readonly line: number } & (
   | { readonly kind: KeyedProvider; readonly keys: readonly EncryptionKey[] }
-  | { readonly kind: 'kms'; readonly version: 'v1' | 'v2'; readonly name: string; readonly endpoint: string }
+  | ({ readonly kind: 'kms'; readonly version: 'v1' | 'v2' } & PluginProvider)
   | { readonly kind: 'identity' }
 )
+
+/** A KMS plugin, as a provider names it. */
+export interface PluginProvider {
+  readonly name: string
+  /** `unix:///run/kms/first.sock`. */
+  readonly endpoint: string
+  /** How long an API server waits for it: `3s`. */
+  readonly timeout?: string
+}
 
 /** Resources that go together, and how they are encrypted. */
 export interface EncryptionRule {
@@ -193,7 +202,8 @@ function pluginOf(reader: Reader, path: YamlPath) {
   if (!endpoint.startsWith('unix:')) reader.wrong([...path, 'endpoint'], `${shown(endpoint)} is no socket: unix://…`)
   if (version === 'v2' && map['cachesize'] !== undefined && map['cachesize'] !== null)
     reader.wrong([...path, 'cachesize'], 'a plugin of v2 has no cachesize')
-  return { kind: 'kms', version, name, endpoint } as const
+  const timeout = map['timeout']
+  return { kind: 'kms', version, name, endpoint, ...(typeof timeout === 'string' && { timeout }) } as const
 }
 
 const sizes: Record<KeyedProvider, readonly number[]> = { aescbc: [16, 24, 32], aesgcm: [16, 24, 32], secretbox: [32] }

@@ -2,15 +2,25 @@
 import type { Secret } from '../connection/shell.ts'
 import { at, RekeyError } from '../errors.ts'
 import { editLists, type ListEdit, type YamlPath } from '../kubernetes/located-yaml.ts'
-import { type EncryptionKey, type EncryptionRule, type Provider, readConfiguration } from './configuration.ts'
+import {
+  type EncryptionKey,
+  type EncryptionRule,
+  type PluginProvider,
+  type Provider,
+  readConfiguration,
+} from './configuration.ts'
 import type { KeyedProvider } from './stored.ts'
 
-/** A key of a provider, or no encryption. */
-export type KeyRef = { readonly kind: KeyedProvider; readonly name: string } | { readonly kind: 'identity' }
+/** A KMS plugin of v2, in the place of a key: what it has for keys, no file says. */
+type PluginRef = { readonly kind: 'kms' } & PluginProvider
+
+/** A key of a provider, a KMS plugin, or no encryption. */
+export type KeyRef = { readonly kind: KeyedProvider; readonly name: string } | PluginRef | { readonly kind: 'identity' }
 
 /** A key with what it is. */
 export type NewKey =
   | { readonly kind: KeyedProvider; readonly name: string; readonly secret: Secret }
+  | PluginRef
   | { readonly kind: 'identity' }
 
 /** Which rules are meant. */
@@ -24,11 +34,16 @@ export type RuleChoice = (rule: EncryptionRule) => boolean
  */
 export function addReader(text: string, where: string, key: NewKey, choice: RuleChoice): string {
   const { rules } = readConfiguration(text, where)
-  if (key.kind !== 'identity') refuseOtherKey(rules, where, key)
+  if (key.kind === 'kms') refuseOtherPlugin(rules, where, key)
+  else if (key.kind !== 'identity') refuseOtherKey(rules, where, key)
   return edited(text, where, choice, (rule, path) => {
     if (placeOf(rule, key)) return []
     const first = rule.providers[0]!
     if (key.kind === 'identity') return [{ kind: 'insert', list: path, at: 1, item: { identity: {} } }]
+    if (key.kind === 'kms') {
+      const { kind: _, ...plugin } = key
+      return [{ kind: 'insert', list: path, at: 1, item: { kms: { apiVersion: 'v2', ...plugin } } }]
+    }
     const item = { name: key.name, secret: key.secret.reveal() }
     if (first.kind === key.kind) return [{ kind: 'insert', list: [...path, 0, key.kind, 'keys'], at: 1, item }]
     return [{ kind: 'insert', list: path, at: 1, item: { [key.kind]: { keys: [item] } } }]
@@ -84,8 +99,10 @@ export function writerOf({ providers }: EncryptionRule): Provider {
   return providers[0]!
 }
 
-const named = (key: KeyRef) =>
-  key.kind === 'identity' ? 'identity' : `the ${key.kind} key ${JSON.stringify(key.name)}`
+function named(key: KeyRef): string {
+  if (key.kind === 'identity') return 'identity'
+  return `the ${key.kind === 'kms' ? 'KMS plugin' : `${key.kind} key`} ${JSON.stringify(key.name)}`
+}
 
 const keysPath = (path: YamlPath, rule: EncryptionRule, provider: number): YamlPath => [
   ...path,
@@ -113,6 +130,10 @@ function placeOf({ providers }: EncryptionRule, key: KeyRef): { provider: number
   for (const [provider, found] of providers.entries()) {
     if (found.kind !== key.kind) continue
     if (key.kind === 'identity') return { provider }
+    if (found.kind === 'kms') {
+      if (found.name === key.name) return { provider }
+      continue
+    }
     const nth = 'keys' in found ? found.keys.findIndex(({ name }) => name === key.name) : -1
     if (nth >= 0) return { provider, nth }
   }
@@ -122,7 +143,7 @@ function placeOf({ providers }: EncryptionRule, key: KeyRef): { provider: number
 function refuseOtherKey(
   rules: readonly EncryptionRule[],
   where: string,
-  { kind, name, secret }: Exclude<NewKey, { kind: 'identity' }>,
+  { kind, name, secret }: Extract<NewKey, { secret: Secret }>,
 ): void {
   const same = rules
     .flatMap(({ providers }) => providers)
@@ -130,6 +151,16 @@ function refuseOtherKey(
     .find(key => key.name === name && key.secret.reveal() !== secret.reveal())
   if (same)
     throw new RekeyError(`${at(where, same.line)}: ${kind} has another key of the name ${JSON.stringify(name)}`, {
+      code: 'encryption.name-taken',
+      hint: 'Values of the two could not be told apart, in etcd or by the API servers: take another name.',
+    })
+}
+
+function refuseOtherPlugin(rules: readonly EncryptionRule[], where: string, { name, endpoint }: PluginRef): void {
+  const plugins = rules.flatMap(({ providers }) => providers).filter(one => one.kind === 'kms')
+  const same = plugins.find(one => one.name === name && one.endpoint !== endpoint)
+  if (same)
+    throw new RekeyError(`${at(where, same.line)}: there is another KMS plugin of the name ${JSON.stringify(name)}`, {
       code: 'encryption.name-taken',
       hint: 'Values of the two could not be told apart, in etcd or by the API servers: take another name.',
     })

@@ -61,6 +61,9 @@ export async function readInForce(
   const read = readOrProblem(bytes.toString('utf8'), `${session.host.name}:${file.path}`)
   const own = { file: file.path, hash, reloads, ...read }
   if (!api) return { ...own, agrees: 'unknown', failures: 0, plugins: [] }
+  const hasPlugins = read.configuration?.rules.some(({ providers }) => providers.some(({ kind }) => kind === 'kms'))
+  // First, since it has the server ask its plugins: what they answer stands in its metrics then.
+  const health = hasPlugins ? await healthOf(api) : undefined
   const metrics = await api.getText('/metrics')
   const serverHash = metricsOf(metrics, 'apiserver_encryption_config_controller_last_config_info')
     .at(-1)
@@ -74,12 +77,11 @@ export async function readInForce(
       ? 'yes'
       : 'no'
     : await byTime(session, apiServer, file.path, ofReloads('automatic_reload_last_timestamp_seconds', 'success'))
-  const hasPlugins = read.configuration?.rules.some(({ providers }) => providers.some(({ kind }) => kind === 'kms'))
   return {
     ...own,
     ...{ agrees, failures: ofReloads('automatic_reloads_total', 'failure'), plugins: pluginsOf(metrics) },
     ...(serverHash !== undefined && { serverHash }),
-    ...(hasPlugins && { health: await healthOf(api) }),
+    ...(health !== undefined && { health }),
   }
 }
 
@@ -171,4 +173,17 @@ export function disagreementOf(servers: ReadonlyMap<string, Pick<InForce, 'hash'
   }
   const behind = [...servers].filter(([, { agrees }]) => agrees === 'no').map(([host]) => host)
   return behind.length > 0 ? `what is in force is not what the file says on ${behind.join(', ')}` : undefined
+}
+
+/** SHA-256 of the key that each plugin has now, by its name; of one that servers have different keys of, none is known to be it. */
+export function keyIdsOf(servers: Iterable<Pick<InForce, 'plugins'>>): Map<string, string> {
+  const told = [...servers].flatMap(({ plugins }) => plugins)
+  const byName = Map.groupBy(told, ({ name }) => name)
+  return new Map(
+    [...byName].flatMap(([name, all]) => {
+      const hashes = new Set(all.map(({ keyIdHash }) => keyIdHash))
+      const [only] = hashes
+      return hashes.size === 1 && only !== undefined ? [[name, only] as const] : []
+    }),
+  )
 }

@@ -1,4 +1,4 @@
-// The door `rekey/encryption`: what a playbook that rotates the key of etcd's values is made of.
+// The door `rekey/encryption`: what playbooks that rotate the key of etcd's values, or what is behind their KMS plugin, are made of.
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Context, nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
 import { type Restarting, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
@@ -8,6 +8,9 @@ export * as atRest from './at-rest.ts'
 export { type Context, type Variables, variables } from './key-rotation/given.ts'
 export * as prepare from './key-rotation/prepare.ts'
 export * as stages from './key-rotation/stages.ts'
+export * as hsm from './kms/hsm.ts'
+export * as kmsKey from './kms/key.ts'
+export * as plugin from './kms/plugin.ts'
 export { type Misfit, misfitOf } from './replacement.ts'
 
 /** The steps that restart API servers, and the ways back, which do so too. `restarting`: `restart` of `rekey/rotation`. */
@@ -22,7 +25,9 @@ export const restartsBy = <In extends Context>(restarting: Restarting<In>) => ({
 /** What was rotated, and how long it took. */
 export function report(run: RunContext<Variables>): ReportSection[] {
   const rewritten = run.registered<{ done: number; gone: number; seconds: number }>('write-everything-anew')
-  const counted = run.registered<{ covered: number }>('count-before-the-drop')
+  const counted = ['count-before-the-drop', 'count-at-the-end']
+    .map(step => run.registered<{ covered: number }>(step))
+    .find(one => one !== undefined)
   if (run.mode === 'rollback' || !run.registered('plan-the-key')) return []
   const { old, next, resources } = planOf(run)
   return [

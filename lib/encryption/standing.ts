@@ -1,5 +1,6 @@
 // How a value lies in etcd against how it would be written now, by the rules that API servers go by.
 import { createHash } from 'node:crypto'
+import { shown } from '../errors.ts'
 import { type Census, isOwn } from './census.ts'
 import { type EncryptionConfiguration, type Provider, providersOf } from './configuration.ts'
 import type { Stored } from './stored.ts'
@@ -44,13 +45,14 @@ export function behindIn(
   { rows }: Census,
   configuration: EncryptionConfiguration,
   isMeant: (resource: string) => boolean,
+  keyIdHashes?: ReadonlyMap<string, string>,
 ): { behind: Behind[]; covered: number; resources: ReadonlySet<string> } {
   let covered = 0
   const behind = new Map<string, Behind>()
   const resources = new Set<string>()
   for (const { resource, stored, count, keys } of rows) {
     if (!isMeant(resource)) continue
-    const standing = standingOf(resource, stored, configuration)
+    const standing = standingOf(resource, stored, configuration, keyIdHashes)
     covered += count
     resources.add(resource)
     if (standing === 'current') continue
@@ -58,7 +60,7 @@ export function behindIn(
       stored.kind === 'key'
         ? `${stored.provider} ${stored.name}`
         : stored.kind === 'kms'
-          ? `kms ${stored.name}`
+          ? `kms ${stored.name}${stored.keyId === undefined ? '' : ` ${shown(stored.keyId)}`}`
           : stored.kind
     const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
     behind.set(what, { what, count: (behind.get(what)?.count ?? 0) + count, standing })

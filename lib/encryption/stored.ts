@@ -1,4 +1,5 @@
 // A value as it lies in etcd, told apart by its own bytes: which provider wrote it, under which key. What it holds is never looked at or kept.
+import { eachField } from './protobuf.ts'
 
 /** Providers whose keys stand in the API servers' file. */
 export const keyedProviders = ['aescbc', 'aesgcm', 'secretbox'] as const
@@ -94,32 +95,12 @@ const longestKeyId = 1024
 
 /** The `keyID` of an `EncryptedObject` (k8s.io/apiserver, envelope/kmsv2/v2): field 2, each field before it skipped by its length. */
 function keyIdOf(message: Uint8Array): string | undefined {
-  let at = 0
-  const varint = (): number | undefined => {
-    let value = 0
-    for (let shift = 0; shift < 35; shift += 7) {
-      const byte = message[at++]
-      if (byte === undefined) return undefined
-      value += (byte & 0x7f) * 2 ** shift
-      if (byte < 0x80) return value
-    }
-    return undefined
-  }
   let keyId: string | undefined
-  while (at < message.length) {
-    const tag = varint()
-    const wire = tag === undefined ? -1 : tag & 7
-    if (wire === 0) {
-      if (varint() === undefined) return undefined
-      continue
-    }
-    const length = wire === 2 ? varint() : undefined
-    if (length === undefined || at + length > message.length) return undefined
+  const isWhole = eachField(message, (field, bytes) => {
     // Of a field that comes twice the last one counts, to protobuf.
-    if (tag! >>> 3 === 2) keyId = Buffer.from(message.subarray(at, at + length)).toString('utf8')
-    at += length
-  }
-  return keyId !== undefined && keyId !== '' && keyId.length <= longestKeyId ? keyId : undefined
+    if (field === 2) keyId = Buffer.from(bytes).toString('utf8')
+  })
+  return isWhole && keyId !== undefined && keyId !== '' && keyId.length <= longestKeyId ? keyId : undefined
 }
 
 function startsWith(value: Uint8Array, prefix: Uint8Array): boolean {

@@ -9,7 +9,7 @@ import { cacheFolder, privateFolder } from './folders.ts'
 import { madeOnce } from './lock.ts'
 import { type Report, timed } from './progress.ts'
 
-export type BinaryName = 'kubernetes' | 'coredns' | 'vault' | 'canary' | 'consul-template'
+export type BinaryName = 'kubernetes' | 'coredns' | 'vault' | 'canary' | 'consul-template' | 'kms'
 
 /** The version of Kubernetes in binaries/kubernetes/go.mod, as kubeadm wants to be told. */
 export const kubernetesVersion = /^\tk8s\.io\/kubernetes (v\S+)$/m.exec(
@@ -20,7 +20,7 @@ const stamp = (variable: string, value: string) => `-X k8s.io/${variable}=${valu
 const [, major, minor] = /^v(\d+)\.(\d+)\./.exec(kubernetesVersion)!
 
 /** How each program is built beyond `go build -trimpath`. */
-const recipes: Record<BinaryName, { flags: string[]; ldflags: string[]; target?: string }> = {
+const recipes: Record<BinaryName, { flags: string[]; ldflags: string[]; target?: string; cgo?: true }> = {
   kubernetes: {
     flags: [],
     // What a release of Kubernetes says of itself: kubeadm and the version skew rules read it.
@@ -39,6 +39,8 @@ const recipes: Record<BinaryName, { flags: string[]; ldflags: string[]; target?:
   vault: { flags: ['-tags', 'minimal'], ldflags: [] },
   canary: { flags: [], ldflags: [] },
   'consul-template': { flags: [], ldflags: [], target: 'github.com/hashicorp/consul-template' },
+  // A token's library is C's.
+  kms: { flags: [], ldflags: [], cgo: true },
 }
 
 function moduleFolder(name: BinaryName): string {
@@ -89,9 +91,9 @@ export async function ensureBinaries<Name extends BinaryName>(
 }
 
 async function build(name: BinaryName, report: Report): Promise<string> {
-  const { flags, ldflags, target } = recipes[name]
+  const { flags, ldflags, target, cgo } = recipes[name]
   const source = moduleFolder(name)
-  const environment = { CGO_ENABLED: '0', GOFLAGS: '-mod=readonly -buildvcs=false' }
+  const environment = { CGO_ENABLED: cgo ? '1' : '0', GOFLAGS: '-mod=readonly -buildvcs=false' }
   const path = cachedPath(name)
   privateFolder(cacheFolder())
   const folder = `${path}.building-${process.pid}`
@@ -146,6 +148,9 @@ function buildFailed(name: string, output: string): RekeyError {
 
 /** Which of these would have to be built. */
 export const missingBinaries = (names: readonly BinaryName[]): BinaryName[] => names.filter(name => !findBinary(name))
+
+/** Whether a program is built with a C compiler beside Go. */
+export const needsC = (name: BinaryName): boolean => recipes[name].cgo ?? false
 
 /** Whether the Go tool chain is on the PATH. */
 export function hasGo(): boolean {

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RekeyError } from '../errors.ts'
-import { type BinaryName, hasGo, missingBinaries } from './binaries.ts'
+import { type BinaryName, hasGo, missingBinaries, needsC } from './binaries.ts'
 import { command, tryCommand } from './command.ts'
 import { cacheFolder, labsFolder } from './folders.ts'
 import { type Report, timed } from './progress.ts'
@@ -28,7 +28,7 @@ export interface System {
 }
 
 /** Programs and files the lab uses, and the packages of Debian and Ubuntu that bring them. */
-const needed: readonly { file: string; package: string; onlyForBase?: true }[] = [
+const needed: readonly { file: string; package: string; onlyForBase?: true; onlyForC?: true }[] = [
   { file: 'systemd-nspawn', package: 'systemd-container' },
   { file: 'ip', package: 'iproute2' },
   { file: 'nsenter', package: 'util-linux' },
@@ -44,12 +44,16 @@ const needed: readonly { file: string; package: string; onlyForBase?: true }[] =
     package: 'debian-archive-keyring',
     onlyForBase: true,
   },
+  { file: 'gcc', package: 'gcc', onlyForC: true },
+  { file: '/usr/include/dlfcn.h', package: 'libc6-dev', onlyForC: true },
 ]
 
 /** What is missing on a system: packages that apt can install, and what somebody else must see to. */
 export function findMissing(system: System): { packages: string[]; others: string[] } {
   const packages = needed
-    .filter(({ file, onlyForBase }) => !(onlyForBase && system.hasBase) && !system.has(file))
+    .filter(({ onlyForBase }) => !(onlyForBase && system.hasBase))
+    .filter(({ onlyForC }) => !onlyForC || system.toBuild.some(needsC))
+    .filter(({ file }) => !system.has(file))
     .map(entry => entry.package)
   const others: string[] = []
   if (system.platform !== 'linux') others.push('Linux: the lab boots its machines with systemd-nspawn')

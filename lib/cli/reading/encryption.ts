@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { type Census, type CensusRow, takeCensus } from '../../encryption/census.ts'
 import { type EncryptionConfiguration, namedProviders, nameOf } from '../../encryption/configuration.ts'
 import { etcdValues } from '../../encryption/etcd-values.ts'
-import { disagreementOf, type InForce, readInForce } from '../../encryption/in-force.ts'
+import { disagreementOf, type InForce, keyIdsOf, readInForce } from '../../encryption/in-force.ts'
 import { type Standing, standingOf } from '../../encryption/standing.ts'
 import { type Stored, tellingApart } from '../../encryption/stored.ts'
 import { RekeyError } from '../../errors.ts'
@@ -134,7 +134,7 @@ async function countValues(
   if (flags.some(one => one['etcd-servers-overrides']))
     cluster.notice('some resources are kept in another etcd (--etcd-servers-overrides), which is not counted')
   const names = [...servers.values()].flatMap(one => namedProviders(one.configuration?.rules ?? []))
-  const keyIds = keyIdsOf(servers)
+  const keyIds = keyIdsOf(servers.values())
   for (const { session, layout } of found.filter(one => one.layout.components.etcd)) {
     const { name } = session.host
     const counted = await orTold(cluster, `what lies in the etcd of ${name} is`, name, () =>
@@ -153,19 +153,6 @@ async function countValues(
   }
   cluster.missed('nothing was counted: on none of these hosts an etcd was found that answers')
   return undefined
-}
-
-/** The key that each plugin has now; of one that servers have different keys of, none is known to be it. */
-function keyIdsOf(servers: ReadonlyMap<string, InForce>): Map<string, string> {
-  const told = [...servers.values()].flatMap(({ plugins }) => plugins)
-  const byName = Map.groupBy(told, ({ name }) => name)
-  return new Map(
-    [...byName].flatMap(([name, all]) => {
-      const hashes = new Set(all.map(({ keyIdHash }) => keyIdHash))
-      const [only] = hashes
-      return hashes.size === 1 && only !== undefined ? [[name, only] as const] : []
-    }),
-  )
 }
 
 const agreements: Readonly<Record<InForce['agrees'], string>> = {

@@ -13,11 +13,13 @@ import {
   type EncryptionConfiguration,
   type EncryptionRule,
   namedProviders,
+  nameOf,
   readConfiguration,
   rulesOf,
 } from '../configuration.ts'
 import type { KeyRef, NewKey } from '../edit.ts'
 import { etcdValues } from '../etcd-values.ts'
+import { keyIdsOf, readInForce } from '../in-force.ts'
 import { type Behind, behindIn } from '../standing.ts'
 import { keyedProviders, tellingApart } from '../stored.ts'
 
@@ -75,7 +77,7 @@ export const planOf = (run: Run): Plan => must(run.registered<Plan>(ids.plan), i
 /** The key that is rotated to, with what it is. */
 export function newKeyOf(run: Run): NewKey {
   const { next } = planOf(run)
-  if (next.kind === 'identity') return next
+  if (next.kind === 'identity' || next.kind === 'kms') return next
   return { ...next, secret: must(run.registered<{ secret: Secret }>(ids.key)?.secret, ids.key) }
 }
 
@@ -91,7 +93,10 @@ export function rotated(configuration: EncryptionConfiguration, plan: Plan): (re
   return resource => !isOwn(resource) && rulesOf(configuration, resource).some(isMeant)
 }
 
-export const nameOfKey = (key: KeyRef) => (key.kind === 'identity' ? 'no encryption' : `${key.kind} ${key.name}`)
+export function nameOfKey(key: KeyRef): string {
+  if (key.kind === 'identity') return 'no encryption'
+  return key.kind === 'kms' ? `the KMS plugin ${key.name}` : `${key.kind} ${key.name}`
+}
 
 export function fileOn(run: Run, host: string): string {
   return must(seenOf(run, host).file, ids.read)
@@ -134,12 +139,32 @@ export async function coversSecrets(run: Run): Promise<boolean> {
   return rotated(await configurationOf(run, run.hosts('masters')[0]!.name), planOf(run))('secrets')
 }
 
+/** The key that each KMS plugin has now, as all API servers have been told. One that some have another key of may write what others can't read. */
+async function keyIdsNow(run: Context, { rules }: EncryptionConfiguration): Promise<Map<string, string>> {
+  const writers = rules.map(({ providers }) => providers[0]!).filter(({ kind }) => kind === 'kms')
+  if (writers.length === 0) return new Map()
+  const states = await Promise.all(
+    run
+      .hosts('masters')
+      .map(async host => readInForce(await run.on(host), apiServerOn(run, host.name), await run.cluster.apiOf(host))),
+  )
+  const keyIds = keyIdsOf(states)
+  const differing = writers.find(one => one.kind === 'kms' && !keyIds.has(one.name))
+  if (differing)
+    throw new HostFailedError(`API servers have not the same key of ${nameOf(differing)}`, {
+      code: 'encryption.key-ids-differ',
+      hint: 'What one of them writes another one may not read. See by `rekey encryption` which of them has another one: its plugin is asked once a minute.',
+    })
+  return keyIds
+}
+
 /** Counts what lies in etcd, and what of the rotated resources would be written otherwise by the file as it is now. */
 export async function countBehind(
-  run: Run,
+  run: Context,
   below = '',
 ): Promise<{ behind: Behind[]; covered: number; resources: ReadonlySet<string> }> {
   const configuration = await configurationOf(run, run.hosts('masters')[0]!.name)
+  const keyIds = await keyIdsNow(run, configuration)
   const { session, access, prefix } = await etcdOf(run)
   const tell = tellingApart(namedProviders(configuration.rules))
   const census = await takeCensus(
@@ -148,5 +173,5 @@ export async function countBehind(
     prefix,
     tell,
   )
-  return behindIn(census, configuration, rotated(configuration, planOf(run)))
+  return behindIn(census, configuration, rotated(configuration, planOf(run)), keyIds)
 }

@@ -5,7 +5,7 @@ import { HostFailedError } from '../../errors.ts'
 import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type EncryptionRule, nameOf } from '../configuration.ts'
+import { type EncryptionConfiguration, type EncryptionRule, nameOf } from '../configuration.ts'
 import type { KeyRef } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
 import { apiResources } from '../resources.ts'
@@ -27,7 +27,8 @@ import {
   seenOf,
 } from './given.ts'
 
-const refused = (message: string, code: string, hint: string, host?: string) =>
+/** What is refused before anything is changed. */
+export const refused = (message: string, code: string, hint: string, host?: string) =>
   new HostFailedError(message, { code: `encryption.${code}`, hint, host })
 
 /** Reads what the API server of a master has in force: a server that can't be asked, or goes by another file, blocks. */
@@ -104,8 +105,13 @@ function requireOneEtcd(ctx: Context, isRotated: (resource: string) => boolean):
   }
 }
 
-/** Compares the servers, counts, and plans. Whatever is not as it should be before a rotation is refused by name. */
-export const plan: StepDefinition<Context> = {
+/**
+ * Compares the servers, counts, and plans. Whatever is not as it should be before a rotation is refused by name.
+ * @param nextOf what values are to be written with, by what they are written with now
+ */
+export const planned = <Given extends Context>(
+  nextOf: (ctx: Given, old: KeyRef, configuration: EncryptionConfiguration) => KeyRef,
+): StepDefinition<Given> => ({
   id: ids.plan,
   readOnly: true,
   remember: true,
@@ -123,22 +129,33 @@ export const plan: StepDefinition<Context> = {
     const configuration = await configurationOf(ctx, masters[0]!.name)
     const rules = chosenRules(configuration.rules, ctx.vars.encryption_resources)
     const old = writerOf(rules)
-    const kind = ctx.vars.encryption_provider ?? (old.kind === 'identity' ? undefined : old.kind)
-    if (kind === undefined)
-      throw refused(
-        'nothing is encrypted yet, and no provider is said',
-        'no-provider',
-        'Say one: -e encryption_provider=secretbox',
-      )
-    if (kind === 'identity' && old.kind === 'identity')
-      throw refused('nothing is encrypted, and nothing is to be', 'nothing-to-do', 'There is nothing to rotate.')
-    const next: KeyRef = kind === 'identity' ? { kind } : { kind, name: `key-${stamp(new Date())}` }
+    const next = nextOf(ctx, old, configuration)
     const made: Plan = { resources: rules.map(({ resources }) => resources), old, next }
     requireOneEtcd(ctx, rotated(configuration, made))
     ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: from ${nameOfKey(old)} to ${nameOfKey(next)}`)
     return made
   },
-}
+})
+
+/** To another key of a provider whose keys stand in the file, or to no encryption. */
+export const plan: StepDefinition<Context> = planned(({ vars: { encryption_provider } }, old) => {
+  if (encryption_provider === undefined && old.kind === 'kms')
+    throw refused(
+      `${nameOfKey(old)} has the key`,
+      'kms',
+      'Rotate it by rotate-kms-plugin, rotate-kms-key or rotate-hsm-key; or say what takes its place: -e encryption_provider=secretbox',
+    )
+  const kind = encryption_provider ?? (old.kind === 'identity' || old.kind === 'kms' ? undefined : old.kind)
+  if (kind === undefined)
+    throw refused(
+      'nothing is encrypted yet, and no provider is said',
+      'no-provider',
+      'Say one: -e encryption_provider=secretbox',
+    )
+  if (kind === 'identity' && old.kind === 'identity')
+    throw refused('nothing is encrypted, and nothing is to be', 'nothing-to-do', 'There is nothing to rotate.')
+  return kind === 'identity' ? { kind } : { kind, name: `key-${stamp(new Date())}` }
+})
 
 function chosenRules(rules: readonly EncryptionRule[], resources: readonly string[] | undefined): EncryptionRule[] {
   const chosen =
@@ -157,14 +174,10 @@ function chosenRules(rules: readonly EncryptionRule[], resources: readonly strin
 function writerOf(rules: readonly EncryptionRule[]): KeyRef {
   const refs = rules.map(({ providers }): KeyRef => {
     const [first, ...others] = providers
-    if (first!.kind === 'kms' || others.some(one => one.kind === 'kms'))
-      throw refused(
-        `${nameOf([first!, ...others].find(one => one.kind === 'kms')!)} is a KMS plugin`,
-        'kms',
-        'This playbook rotates keys that stand in the file.',
-      )
     const further = [
-      ...(first!.kind === 'identity' ? [] : first!.keys.slice(1).map(({ name }) => `${first!.kind} ${name}`)),
+      ...(first!.kind === 'identity' || first!.kind === 'kms'
+        ? []
+        : first!.keys.slice(1).map(({ name }) => `${first!.kind} ${name}`)),
       ...others.filter(one => one.kind !== 'identity').map(nameOf),
     ]
     if (further.length > 0)
@@ -173,7 +186,10 @@ function writerOf(rules: readonly EncryptionRule[]): KeyRef {
         'half-way',
         'End it: rekey resume where it was a run of rekey, else see by `rekey encryption` what lies under which key, and take out what nothing lies under.',
       )
-    return first!.kind === 'identity' ? { kind: 'identity' } : { kind: first!.kind, name: first!.keys[0]!.name }
+    if (first!.kind === 'identity') return { kind: 'identity' }
+    if (first!.kind !== 'kms') return { kind: first!.kind, name: first!.keys[0]!.name }
+    const { kind, name, endpoint, timeout } = first!
+    return { kind, name, endpoint, ...(timeout !== undefined && { timeout }) }
   })
   const [only, ...others] = [...new Map(refs.map(one => [nameOfKey(one), one])).values()]
   if (others.length > 0)

@@ -279,7 +279,7 @@ export const oldKeyBack: StepDefinition<Context> = {
     const kept = readConfiguration(await ctx.files.readText(keptFileOf(ctx)), keptFileOf(ctx))
     const { old } = plan
     const key =
-      old.kind === 'identity'
+      old.kind === 'identity' || old.kind === 'kms'
         ? old
         : kept.rules
             .filter(meant(plan))

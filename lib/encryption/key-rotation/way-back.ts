@@ -5,7 +5,8 @@ import type { Context } from './given.ts'
 import { type Restarting, startAnew } from './restarts.ts'
 import * as stages from './stages.ts'
 
-const undo = <In extends Context>(
+/** A stage as a step of a way back. */
+export const undo = <In extends Context>(
   id: string,
   { undoneWith: _, ...definition }: StepDefinition<In>,
 ): StepDefinition<In> => ({ ...definition, id: `undo-${id}` })

@@ -1,0 +1,213 @@
+// What is behind KMS plugins: asked over its socket as an API server does, its files, and what a token lists.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http2'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { attributeOf, withKeys } from '../../lib/encryption/kms/attributes.ts'
+import { lastAsked } from '../../lib/encryption/kms/log.ts'
+import { tryPlugin } from '../../lib/encryption/kms/socket.ts'
+import { keysIn } from '../../lib/encryption/kms/token.ts'
+import { eachField, messageOf } from '../../lib/encryption/protobuf.ts'
+import { locatedYaml } from '../../lib/kubernetes/located-yaml.ts'
+import { createRenderer } from '../../lib/template/render.ts'
+import { localHost } from '../kubernetes/components/_host.ts'
+
+type Fields = Parameters<typeof messageOf>[0]
+
+/** What a plugin answers to a method: fields, or why not. */
+type Answers = Readonly<Record<string, (asked: ReadonlyMap<number, Buffer>) => Fields | string>>
+
+/** A plugin at a socket; each answer is one of gRPC, whose status comes behind its body. */
+async function pluginAt(t: ExecutionContext, socket: string, answers: Answers): Promise<void> {
+  const server = createServer()
+  server.on('stream', (stream, headers) => {
+    const chunks: Buffer[] = []
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+    stream.on('end', () => {
+      const asked = new Map<number, Buffer>()
+      eachField(Buffer.concat(chunks).subarray(5), (field, bytes) => asked.set(field, Buffer.from(bytes)))
+      const answer = answers[headers[':path']!.split('/').at(-1)!]!(asked)
+      const isRefused = typeof answer === 'string'
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true })
+      stream.on('wantTrailers', () =>
+        stream.sendTrailers(isRefused ? { 'grpc-status': '2', 'grpc-message': answer } : { 'grpc-status': '0' }),
+      )
+      const message = messageOf(isRefused ? [] : answer)
+      const head = Buffer.alloc(5)
+      head.writeUInt32BE(message.length, 1)
+      stream.end(isRefused ? undefined : Buffer.concat([head, message]))
+    })
+  })
+  t.teardown(() => server.close())
+  await new Promise<void>(resolve => server.listen(socket, resolve))
+}
+
+const status =
+  (keyId = 'key-1', healthz = 'ok', version = 'v2') =>
+  (): Fields => [
+    [1, version],
+    [2, healthz],
+    [3, keyId],
+  ]
+const reversed = (bytes: Uint8Array) => Buffer.from(bytes).reverse()
+const annotation = messageOf([
+  [1, 'version.example.com'],
+  [2, '7'],
+])
+/** What it encrypts it can decrypt only with the id and the annotation that it gave. */
+const working: Answers = {
+  Status: status(),
+  Encrypt: asked => [
+    [1, reversed(asked.get(1)!)],
+    [2, 'key-1'],
+    [3, annotation],
+  ],
+  Decrypt: asked =>
+    asked.get(3)?.toString() === 'key-1' && asked.get(4)?.equals(annotation)
+      ? [[1, reversed(asked.get(1)!)]]
+      : 'another%20key',
+}
+
+test('a plugin is tried over its socket, with all that it gave of what it had encrypted', async t => {
+  const { session, folder } = await localHost(t)
+  const socket = join(folder, 'plugin.sock')
+  await pluginAt(t, socket, working)
+  t.is(await tryPlugin(session, `unix://${socket}`), 'key-1')
+})
+
+const faults: Record<string, [answers: Partial<Answers>, RegExp]> = {
+  'is not well': [{ Status: status('key-1', 'token lost') }, /of its health: 'token lost'/],
+  'is of v1': [{ Status: status('key-1', 'ok', 'v1beta1') }, /version 'v1beta1'/],
+  'has no key id': [{ Status: status('') }, /a key id of 0 bytes/],
+  'encrypts with another key than it says': [{ Status: status('key-0') }, /key is 'key-0', and encrypts with 'key-1'/],
+  'refuses to encrypt': [{ Encrypt: () => 'permission%20denied' }, /refuses Encrypt: 'permission denied'/],
+  'decrypts something else': [{ Decrypt: () => [[1, 'something']] }, /does not decrypt what it has encrypted/],
+}
+for (const [name, [answers, expected]] of Object.entries(faults))
+  test(`a plugin that ${name} is told so`, async t => {
+    const { session, folder } = await localHost(t)
+    const socket = join(folder, 'plugin.sock')
+    await pluginAt(t, socket, { ...working, ...(answers as Answers) })
+    const error = await t.throwsAsync(tryPlugin(session, `unix://${socket}`))
+    t.like(error, { code: 'encryption.plugin', host: 'm1' })
+    t.regex(error!.message, expected)
+  })
+
+test('where nobody is at the socket, that is said', async t => {
+  const { session, folder } = await localHost(t)
+  const nobody = await t.throwsAsync(tryPlugin(session, `unix://${folder}/none.sock`))
+  t.regex(nobody!.message, /can not be asked: curl: /)
+})
+
+test('keys of a plugin’s file are named anew, and all else stays', t => {
+  const text = '# mine\r\nToken = kms\r\n  Primary_key=old   # by label\r\nPin_file = /etc/pin\r\n'
+  const plain = '# mine\nPrimary_key = old\nToken = kms\n'
+  t.is(attributeOf(plain, 'f', 'Primary_key'), 'old')
+  t.is(attributeOf(plain, 'f', 'Secondary_key'), undefined)
+  const added = withKeys(plain, 'f', 'old', 'new')
+  t.is(added, '# mine\nPrimary_key = old\nSecondary_key = new\nToken = kms\n')
+  t.is(withKeys(added, 'f', 'new', 'old'), '# mine\nPrimary_key = new\nSecondary_key = old\nToken = kms\n')
+  t.is(
+    withKeys('Primary_key = a\nSecondary_key =\n', 'f', 'a', '$&'),
+    'Primary_key = a\nSecondary_key =$&\n',
+    'an empty one',
+  )
+  t.is(
+    withKeys(text.replace('   # by label', ''), 'f', 'old', 'new'),
+    text.replace('   # by label\r\n', '\r\n  Secondary_key=new\r\n'),
+  )
+  t.throws(() => withKeys('Token = kms\n', 'f', 'a', 'b'), { message: /no Primary_key/ })
+  t.throws(() => attributeOf('Primary_key = a\nPrimary_key = b\n', 'f', 'Primary_key'), { message: /2 lines/ })
+})
+
+test('keys of a token are told by label and id', t => {
+  const listing = `Secret Key Object; AES length 32
+  label:      kek 1
+  ID:         99eca07025d34dea928e8620f6790d2b
+  Usage:      encrypt, decrypt
+Public Key Object; RSA 2048 bits
+  label:      kek 1
+  ID:         01
+Secret Key Object; AES length 32
+  Usage:      encrypt
+`
+  t.deepEqual(keysIn(listing), [
+    { label: 'kek 1', id: '99eca07025d34dea928e8620f6790d2b' },
+    { label: '', id: '' },
+  ])
+})
+
+test('the last request in the log of a unit is told with its age, and none where there is none', async t => {
+  const { session, folder } = await localHost(t)
+  const now = Date.now() / 1_000
+  const lines = [
+    `${now - 1_000}.5 m1 kms[1]: status key_id=a`,
+    `${now - 10} m1 kms[1]: decrypt key_id=a`,
+    `${now} m1 kms[1]: idle`,
+  ]
+  const log = join(folder, 'log')
+  writeFileSync(log, `${lines.join('\n')}\n`)
+  writeFileSync(join(folder, 'bin/journalctl'), `#!/bin/sh\ncat ${log}\n`, { mode: 0o755 })
+  const asked = (pattern: string) => lastAsked(session, 'kms-a.service', pattern)
+  const last = await asked('STATUS|encrypt|decrypt')
+  t.regex(last!.line, /decrypt key_id=a$/)
+  t.true(last!.ago >= 10 && last!.ago < 900, `${last!.ago}`)
+  t.is(await asked('nothing'), undefined)
+})
+
+test('the log of a pod is found by the name in its manifest', async t => {
+  const { session, folder } = await localHost(t)
+  const manifest = join(folder, 'kms.yaml')
+  writeFileSync(manifest, 'metadata:\n  name: kms-a\n  namespace: kube-system\n')
+  writeFileSync(
+    join(folder, 'bin/find'),
+    `#!/bin/sh\n[ "$3" = '/var/log/pods/kube-system_kms-a-*/*/*.log' ] && echo '2026-01-02T03:04:05.5Z stdout F status key_id=a'\n`,
+    { mode: 0o755 },
+  )
+  t.regex((await lastAsked(session, manifest, 'status'))!.line, /status key_id=a$/)
+  writeFileSync(manifest, 'metadata:\n  name: kms-a$(x)\n')
+  t.like(await t.throwsAsync(lastAsked(session, manifest, 'status')), { code: 'encryption.log' })
+})
+
+test('templates of a plugin say what the inventory has for it, and nothing of what it has not', async t => {
+  const renderer = createRenderer({ secrets: async () => undefined })
+  const render = async (name: string, data: object) => {
+    const path = join(import.meta.dirname, '../../templates/kms', name)
+    return (await renderer.render(readFileSync(path, 'utf8'), { name, data: { ...data } })).output
+  }
+  const kms = {
+    kms_name: 'second',
+    kms_endpoint: 'unix:///run/second.sock',
+    kms_program: '/usr/bin/kms',
+    kms_config: '/etc/second',
+  }
+  t.regex(
+    await render('plugin.service.tpl', { ...kms, kms_health_port: 8788 }),
+    /--config=\/etc\/second --healthz-port=8788\n/,
+  )
+  t.regex(await render('plugin.service.tpl', kms), /--config=\/etc\/second\nRestart/)
+  const pod = {
+    ...kms,
+    kms_image: 'kms:1',
+    kms_arguments: ['--listen=unix:///run/second.sock'],
+    kms_folders: ['/run/kms', '/etc/kms'],
+  }
+  const yaml = await render('plugin.yaml.tpl', { ...pod, kms_health_port: 8788 })
+  const { value } = locatedYaml(yaml, 'f') as {
+    value: {
+      spec: { containers: [{ args: string[]; volumeMounts: object[]; livenessProbe?: object }]; volumes: object[] }
+    }
+  }
+  t.deepEqual(value.spec.containers[0].args, ['--listen=unix:///run/second.sock'])
+  t.is(value.spec.containers[0].volumeMounts.length, 2)
+  t.is(value.spec.volumes.length, 2)
+  t.notRegex(await render('plugin.yaml.tpl', pod), /livenessProbe/)
+  const vault = {
+    kms_vault_address: 'https://v',
+    kms_vault_token_file: '/t',
+    kms_transit_mount: 'transit',
+    kms_transit_key: 'b',
+  }
+  t.notRegex(await render('vault.conf.tpl', vault), /Vault_ca/)
+  t.regex(await render('vault.conf.tpl', { ...vault, kms_vault_ca: '/ca' }), /\nVault_ca = \/ca\n/)
+})
