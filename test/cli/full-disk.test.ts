@@ -113,7 +113,7 @@ const withMounts = ownMountsMissing() ? test.skip : test
 withMounts('a JUnit report that can not be written in the end is told, and the exit code says so', async t => {
   const bench = workbench(
     'local',
-    Array.from({ length: 40 }, (_, index) => `h${index}`),
+    Array.from({ length: 15 }, (_, index) => `h${index}`),
   )
   const disk = join(bench.folder, 'disk')
   mkdirSync(disk)

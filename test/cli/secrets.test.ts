@@ -109,7 +109,7 @@ export default playbook({ name: 'swap', summary: 'Swaps', vars: z.object({}), pl
 )
 
 test.serial('a rollback that finds nothing to undo where something was done is an error', async t => {
-  const bench = workbench('local', ['h1'])
+  const bench = workbench('local', ['h1'], true)
   const source = (id: string) => `
 import { play, playbook, step } from API
 import { z } from ZOD
