@@ -10,7 +10,7 @@ export interface CensusRow {
   readonly stored: Stored
   readonly count: number
   readonly bytes: number
-  /** The keys of the first few of them, where nobody knows what they are. */
+  /** The keys of the first few of them, where they are to be named. */
   readonly keys: readonly string[]
 }
 
@@ -20,18 +20,20 @@ export interface Census {
   readonly bytes: number
 }
 
-/** How many keys are named of values that nobody knows. */
+/** How many keys are named of a row. */
 const mostNamed = 20
 
 /**
  * Counts.
  * @param prefix where the API server keeps everything: `/registry`
  * @param tell what a value was written by (`tellingApart`)
+ * @param isNamed which values are named by their keys: those that nobody knows, where nothing is said
  */
 export async function takeCensus(
   pages: AsyncIterable<readonly EtcdValue[]>,
   prefix: string,
   tell: (value: Uint8Array) => Stored,
+  isNamed: (resource: string, stored: Stored) => boolean = (_, { kind }) => kind === 'unknown',
 ): Promise<Census> {
   const rows = new Map<string, { -readonly [member in keyof CensusRow]: CensusRow[member] } & { keys: string[] }>()
   let [values, bytes] = [0, 0]
@@ -48,7 +50,7 @@ export async function takeCensus(
       rows.set(id, row)
       row.count++
       row.bytes += value.size
-      if (stored.kind === 'unknown' && row.keys.length < mostNamed) row.keys.push(value.key)
+      if (row.keys.length < mostNamed && isNamed(resource, stored)) row.keys.push(value.key)
       values++
       bytes += value.size
     }

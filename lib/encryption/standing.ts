@@ -34,6 +34,8 @@ export function standingOf(
 export interface Behind {
   readonly what: string
   readonly count: number
+  /** The key of one of them in etcd, where the census named any. */
+  readonly example?: string | undefined
   readonly standing: Standing
 }
 
@@ -62,13 +64,20 @@ export function behindIn(
         : stored.kind === 'kms'
           ? `kms ${stored.name}${stored.keyId === undefined ? '' : ` ${shown(stored.keyId)}`}`
           : stored.kind
-    const what = `${resource} under ${how}${keys[0] === undefined ? '' : ` (${keys[0]})`}`
-    behind.set(what, { what, count: (behind.get(what)?.count ?? 0) + count, standing })
+    const what = `${resource} under ${how}`
+    const { count: before = 0, example = keys[0] } = behind.get(what) ?? {}
+    behind.set(what, { what, count: before + count, example, standing })
   }
   return { covered, behind: [...behind.values()], resources }
 }
 
-export const listed = (behind: readonly Behind[]) => behind.map(({ what, count }) => `${count} ${what}`).join(', ')
+export const listed = (behind: readonly Behind[]) =>
+  behind
+    .map(({ what, count, example }) => {
+      const such = example === undefined ? '' : ` (${count > 1 ? 'such as ' : ''}${example})`
+      return `${count} ${what}${such}`
+    })
+    .join(', ')
 
 function reads(provider: Provider, stored: Stored): boolean {
   switch (stored.kind) {

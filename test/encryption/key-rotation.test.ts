@@ -5,8 +5,9 @@ import { lstatSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSy
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../lib/connection/shell.ts'
+import { readInForce } from '../../lib/encryption/in-force.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
-import { count, keepFile, plan } from '../../lib/encryption/key-rotation/prepare.ts'
+import { count, keepFile, plan, requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
 import { type Restarting, restartOne, standIn, startAnew } from '../../lib/encryption/key-rotation/restarts.ts'
 import * as stages from '../../lib/encryption/key-rotation/stages.ts'
 import { wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
@@ -226,7 +227,7 @@ ${keys('secretbox', 'key2')}      - identity: {}\n`
   }
   const lost = await refused({ '/registry/configmaps/a/d': 'k8s:enc:aescbc:v1:key1:x' })
   t.like(lost, { code: 'encryption.unreadable-values' })
-  t.regex(lost.message, /1 configmaps under aescbc key1$/)
+  t.regex(lost.message, /1 configmaps under aescbc key1 \(\/registry\/configmaps\/a\/d\)$/)
   t.like(await refused({ '/registry/podsecuritypolicy/p': 'k8s\0' }), { code: 'encryption.not-served' })
 })
 
@@ -324,6 +325,59 @@ test('a failure of before does not end a later wait: the server takes up what a 
   Object.assign(says, { failures: 3, hash: 'other', asked: asking })
   await t.notThrowsAsync(async () => run(ctx, stages.converged('gate', 1)))
   t.is(asked, 3)
+})
+
+test('a Secret that is left under the old key stops what would drop it, by its name', async t => {
+  const values = {
+    '/registry/secrets/default/done': 'k8s:enc:secretbox:v1:key1:x',
+    '/registry/secrets/default/left': 'k8s:enc:aescbc:v1:key1:x',
+  }
+  const text = configuration('secrets', keys('aescbc', 'key1'))
+  const { ctx } = await master(t, text, { encryption_provider: 'secretbox' }, { values })
+  const next = { kind: 'secretbox', name: 'key1' } as const
+  const called = { ...ctx, registered: (step: string) => planned(ctx, step, { next }) } as unknown as Context
+  await run(called, stages.addKey, stages.promoteKey)
+  const error = await t.throwsAsync(async () => run(called, stages.counted('count')))
+  t.like(error, { code: 'encryption.left-behind' })
+  t.regex(error!.message, /: 1 secrets under aescbc key1 \(\/registry\/secrets\/default\/left\)$/)
+})
+
+/** What is registered, the plan with another key. */
+function planned(ctx: Context, step: string, change: Partial<Plan>): unknown {
+  const found = ctx.registered<object>(step)
+  return step === 'plan-the-key' ? { ...found, ...change } : found
+}
+
+test('masters with different files are refused, and named', async t => {
+  const { ctx } = await master(t, configuration('secrets', keys('aescbc', 'key1')))
+  const hosts = [{ name: 'm1' }, { name: 'm2' }]
+  const registered = (step: string, host: string) => {
+    const found = ctx.registered<object>(step)
+    return step === 'read-encryption' && host === 'm2' ? { ...found, hash: 'another' } : found
+  }
+  const error = await t.throwsAsync(async () =>
+    plan.run({ ...ctx, hosts: () => hosts, registered } as unknown as Context),
+  )
+  t.like(error, { code: 'encryption.servers-differ' })
+  t.regex(error!.message, /m1 \| m2/)
+})
+
+test('a file that no server would take, and one by which keys can not be told apart, are refused with their place', async t => {
+  const refused = async (text: string) => {
+    const { ctx, file, apiServer } = await master(t, configuration('secrets', keys('aescbc', 'key1')))
+    writeFileSync(file, text)
+    const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
+    const { code, message } = t.throws(() => requireFit(state, 'm1')) as Error & { code: string }
+    return `${code} ${message.slice(message.indexOf('encryption.yaml'))}`
+  }
+  t.regex(await refused('\0\0 nothing of this: is\n a file'), /^encryption\.configuration encryption\.yaml/)
+  const masked = `${configuration('"*.*"', keys('aescbc', 'key1'))}  - resources: [secrets]\n    providers:\n      - identity: {}\n`
+  t.regex(
+    await refused(masked),
+    /^encryption\.configuration encryption\.yaml:\d+: secrets is masked by the earlier \*\.\*/,
+  )
+  const twice = configuration('secrets', keys('aescbc', 'key1', 'key1'))
+  t.regex(await refused(twice), /^encryption\.doubt encryption\.yaml:\d+: aescbc has another key of the name 'key1'/)
 })
 
 test('what must not be rotated is refused before anything is changed', async t => {

@@ -20,7 +20,7 @@ import {
 import type { KeyRef, NewKey } from '../edit.ts'
 import { etcdValues } from '../etcd-values.ts'
 import { keyIdsOf, readInForce } from '../in-force.ts'
-import { type Behind, behindIn } from '../standing.ts'
+import { type Behind, behindIn, standingOf } from '../standing.ts'
 import { keyedProviders, tellingApart } from '../stored.ts'
 
 export const variables = {
@@ -167,11 +167,13 @@ export async function countBehind(
   const keyIds = await keyIdsNow(run, configuration)
   const { session, access, prefix } = await etcdOf(run)
   const tell = tellingApart(namedProviders(configuration.rules))
+  const isRotated = rotated(configuration, planOf(run))
   const census = await takeCensus(
     // One value is asked for right after it was written through another member, perhaps: that must be there by then.
     etcdValues(session, access, `${prefix}${below}`, { signal: run.signal, serializable: below === '' }),
     prefix,
     tell,
+    (resource, stored) => isRotated(resource) && standingOf(resource, stored, configuration, keyIds) !== 'current',
   )
-  return behindIn(census, configuration, rotated(configuration, planOf(run)), keyIds)
+  return behindIn(census, configuration, isRotated, keyIds)
 }

@@ -61,7 +61,8 @@ export const read: StepDefinition<Context> = {
   },
 }
 
-function requireFit({ file, reloads, agrees, problem, configuration }: InForce, host: string): void {
+/** Throws what speaks against a rotation of what an API server has in force. */
+export function requireFit({ file, reloads, agrees, problem, configuration }: InForce, host: string): void {
   if (file === undefined)
     throw refused(
       `the API server of ${host} has no EncryptionConfiguration`,
