@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { misfitOf } from '../../lib/encryption/replacement.ts'
-import { cluster, openCluster, settled } from './_cluster.ts'
+import { misfitOf } from '../../../lib/encryption/replacement.ts'
+import { cluster, openCluster, settled } from '../_cluster.ts'
 
 const key = (name: string) => ({ name, secret: createHash('sha256').update(name).digest('base64') })
 /** An EncryptionConfiguration with these keys, the first of which writes. */

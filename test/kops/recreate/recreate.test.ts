@@ -2,11 +2,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { sshdMissing } from '../ssh/sshd.ts'
-import { readObjects } from './_api.ts'
-import { type Bench, cluster, etcdOf, openCluster, settled } from './_cluster.ts'
-import { controlPlaneOf } from './_control-plane.ts'
-import { throughKills } from './_kills.ts'
+import { sshdMissing } from '../../ssh/sshd.ts'
+import { readObjects } from '../_api.ts'
+import { type Bench, cluster, etcdOf, openCluster, settled } from '../_cluster.ts'
+import { controlPlaneOf } from '../_control-plane.ts'
+import { throughKills } from '../_kills.ts'
 
 const [first, second] = ['7713272286921921551637815766', '7713272286921922551637815766']
 const missing = sshdMissing()

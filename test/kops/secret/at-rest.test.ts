@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { gatewayOf } from '../encryption/_gateway.ts'
-import { sshdMissing } from '../ssh/sshd.ts'
-import { readObjects } from './_api.ts'
-import { type Bench, cluster, openCluster, settled } from './_cluster.ts'
-import { controlPlaneOf } from './_control-plane.ts'
-import { throughKills } from './_kills.ts'
+import { gatewayOf } from '../../encryption/_gateway.ts'
+import { sshdMissing } from '../../ssh/sshd.ts'
+import { readObjects } from '../_api.ts'
+import { type Bench, cluster, openCluster, settled } from '../_cluster.ts'
+import { controlPlaneOf } from '../_control-plane.ts'
+import { throughKills } from '../_kills.ts'
 
 const withSshd = sshdMissing() === undefined ? test.serial : test.serial.skip
 
