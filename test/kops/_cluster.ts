@@ -194,8 +194,10 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   )
   const change = (how: (state: State) => void) => {
     const next = state()
+    const before = JSON.stringify(next.keysets)
     how(next)
-    writeObjects(store, next)
+    // What somebody has deleted from the store is not put back by a change of something else.
+    if (JSON.stringify(next.keysets) !== before) writeObjects(store, next)
     writeWhole(file, next)
   }
   change(next => {
