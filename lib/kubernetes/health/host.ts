@@ -61,6 +61,8 @@ async function memberWell(session: HostSession, layout: HostLayout): Promise<str
 /** Looks whether Services answer on a host that has a kubelet: that of the API, and the DNS. */
 export async function servicesFrom(session: HostSession, { api, dns }: ServicesOf): Promise<Finding[]> {
   const { name } = session.host
+  // A Service that every cluster has.
+  const known = api[0]?.address
   return Promise.all([
     ...api.map(({ address, port }) =>
       finding('Service of the API', name, async () => {
@@ -69,7 +71,7 @@ export async function servicesFrom(session: HostSession, { api, dns }: ServicesO
       }),
     ),
     ...dns.map(address =>
-      finding('DNS', name, async () => askDns(() => session.forward(address, 53), 'kubernetes.default.svc')),
+      finding('DNS', name, async () => askDns(() => session.forward(address, 53), known ?? address)),
     ),
   ])
 }

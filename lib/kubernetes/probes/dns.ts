@@ -8,13 +8,15 @@ const usualPatience = 5_000
 const failures: Readonly<Record<number, string>> = { 1: 'FORMERR', 2: 'SERVFAIL', 4: 'NOTIMP', 5: 'REFUSED' }
 
 /**
- * Asks for the address of a name.
+ * Asks whose an address is. A server of a cluster knows its Services by their addresses, whatever the cluster's domain; a name without the domain
+ * it would ask somebody else for.
  * @param open a TCP stream to the server
+ * @param address IPv4 or IPv6
  * @param patience milliseconds that an answer may take
  * @returns what was answered, in words
  * @throws Error where nothing is, or an error
  */
-export async function askDns(open: () => Promise<Duplex>, name: string, patience = usualPatience): Promise<string> {
+export async function askDns(open: () => Promise<Duplex>, address: string, patience = usualPatience): Promise<string> {
   const socket = await open()
   try {
     return await new Promise((resolve, reject) => {
@@ -37,7 +39,7 @@ export async function askDns(open: () => Promise<Duplex>, name: string, patience
           }
         })
       })
-      socket.write(question(name))
+      socket.write(question(reverseName(address)))
     })
   } finally {
     socket.destroy()
@@ -46,11 +48,20 @@ export async function askDns(open: () => Promise<Duplex>, name: string, patience
 
 const id = 0x7265
 
-/** One question for an A record, with its length before it; the dot at its end keeps it as it is. */
+/** The name under which DNS has what is known of an address: RFC 1035, 3.5, and RFC 3596, 2.5. */
+export function reverseName(address: string): string {
+  if (!address.includes(':')) return `${address.split('.').reverse().join('.')}.in-addr.arpa`
+  const [before = [], after = []] = address.split('::').map(half => half.split(':').filter(Boolean))
+  const groups = [...before, ...Array(8 - before.length - after.length).fill('0'), ...after]
+  const digits = groups.map(group => group.padStart(4, '0')).join('')
+  return `${[...digits].reverse().join('.')}.ip6.arpa`
+}
+
+/** One question for a PTR record, with its length before it; the empty label at its end keeps the name as it is. */
 function question(name: string): Buffer {
   const labels = name.split('.').map(label => Buffer.from([label.length, ...Buffer.from(label, 'latin1')]))
   const head = Buffer.from([id >> 8, id & 0xff, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0])
-  const body = Buffer.concat([head, ...labels, Buffer.from([0, 0, 1, 0, 1])])
+  const body = Buffer.concat([head, ...labels, Buffer.from([0, 0, 12, 0, 1])])
   const length = Buffer.alloc(2)
   length.writeUInt16BE(body.length)
   return Buffer.concat([length, body])
