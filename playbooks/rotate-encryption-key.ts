@@ -32,6 +32,7 @@ export default playbook({
       step('Read what each API server encrypts by', prepare.read),
     ]),
     play<Context>('Plan and back up', { hosts: 'masters', tags: ['preflight'] }, [
+      step('Every API server of the cluster is in this run', encryption.everyServer),
       step('Plan: from which key to which', prepare.plan),
       step('Look for who stands in for an API server that is restarted', restarts.standIn),
       step('Count what lies in etcd under which key', { ...prepare.count, id: 'count-before' }),

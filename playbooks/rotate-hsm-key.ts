@@ -33,6 +33,7 @@ export default playbook({
       step('Read what each API server encrypts by', prepare.read),
     ]),
     play<Context>('Plan', { hosts: 'masters', tags: ['preflight'] }, [
+      step('Every API server of the cluster is in this run', encryption.everyServer),
       step('Plan: which plugin', kmsKey.plan),
       step('Read which keys it has', hsm.read),
     ]),

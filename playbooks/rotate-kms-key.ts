@@ -32,6 +32,7 @@ export default playbook({
       step('Read what each API server encrypts by', prepare.read),
     ]),
     play<Context>('The new key is there', { hosts: 'masters', tags: ['preflight'] }, [
+      step('Every API server of the cluster is in this run', encryption.everyServer),
       step('Plan: which plugin', kmsKey.plan),
       step('Try it over its socket', kmsKey.tried),
       step('Its key is the same on every master', kmsKey.sameKey),

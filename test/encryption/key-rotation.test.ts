@@ -9,6 +9,7 @@ import { readInForce } from '../../lib/encryption/in-force.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
 import { count, keepFile, plan, requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
 import { type Restarting, restartOne, standIn, startAnew } from '../../lib/encryption/key-rotation/restarts.ts'
+import { everyServer } from '../../lib/encryption/key-rotation/servers.ts'
 import * as stages from '../../lib/encryption/key-rotation/stages.ts'
 import { wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
 import { ApiError } from '../../lib/kubernetes/api/api.ts'
@@ -404,4 +405,23 @@ test('what must not be rotated is refused before anything is changed', async t =
   const { ctx } = await master(t, configuration('secrets', two), { encryption_resources: ['configmaps'] })
   const { old, resources } = (await plan.run(ctx)) as Plan
   t.deepEqual([old, resources], [{ kind: 'aescbc', name: 'key2' }, [['configmaps']]])
+})
+
+const lease = (address: string) => ({ [`/registry/masterleases/${address}`]: 'k8s' })
+
+test('an API server that is not one of this run’s masters stops it before anything is changed', async t => {
+  const text = before['another key of the same provider']!
+  const of = async (values: Record<string, string>, flags: FoundComponent['flags'] = {}) =>
+    (await master(t, text, {}, { values, flags })).ctx
+  await everyServer.run(await of(lease('10.0.0.1')))
+  await everyServer.run(await of(lease('10.0.0.1'), { 'advertise-address': ['10.0.0.1'] }))
+  const wrong = {
+    'one of two': await of({ ...lease('10.0.0.1'), ...lease('10.0.0.2') }),
+    'another one': await of(lease('10.0.0.2'), { 'advertise-address': ['10.0.0.1'] }),
+    'no lease': await of({}),
+  }
+  for (const [name, ctx] of Object.entries(wrong))
+    t.like(await t.throwsAsync(async () => everyServer.run(ctx), undefined, name), {
+      code: 'encryption.unknown-servers',
+    })
 })

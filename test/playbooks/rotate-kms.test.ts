@@ -7,6 +7,8 @@ import { stepsOf } from '../../lib/playbook/steps.ts'
 /** What must come before what, by the ids of steps. */
 const orders: Record<string, readonly string[]> = {
   'rotate-kms-plugin': [
+    'look-for-all-api-servers',
+    'plan-the-key',
     'place-what-it-is-made-of',
     'try-the-plugin',
     'same-key-everywhere',
@@ -24,6 +26,8 @@ const orders: Record<string, readonly string[]> = {
     'well-without-the-old-plugin',
   ],
   'rotate-kms-key': [
+    'look-for-all-api-servers',
+    'plan-the-key',
     'try-the-plugin',
     'same-key-everywhere',
     'api-servers-have-the-key',
@@ -34,6 +38,8 @@ const orders: Record<string, readonly string[]> = {
     'count-at-the-end',
   ],
   'rotate-hsm-key': [
+    'look-for-all-api-servers',
+    'plan-the-key',
     'look-into-the-token',
     'key-of-before',
     'keep-the-plugins-file',
