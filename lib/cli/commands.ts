@@ -103,7 +103,7 @@ export const commands: Readonly<Record<string, Listed>> = {
   ),
   validate: listed(
     '[options] [pattern]',
-    'is the cluster well? API servers, etcd, nodes, DNS, certificates, tokens and more; changes nothing',
+    'is the cluster well? API servers, etcd, nodes, DNS, certificates, tokens and more; exits with 2 where it is not, and changes nothing',
     async () => (await import('./reading/validate.ts')).validateCommand(),
     example('wait until all is well, after work on it', 'rekey validate -i inventory/staging --wait 10m'),
   ),

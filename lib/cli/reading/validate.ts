@@ -31,7 +31,7 @@ const pause = 5_000
 /** The command `rekey validate`, for `lib/cli/main.ts` to mount. */
 export function validateCommand(): Command {
   const command = new Command('validate').description(
-    'is the cluster well? Exits with 2 where something of its own is not; pods of users and the like are told apart',
+    'is the cluster well? API servers, etcd, nodes, DNS, certificates, tokens and more; exits with 2 where it is not, and changes nothing',
   )
   return withReadingOptions(command)
     .addOption(
