@@ -1,12 +1,12 @@
 // Builds ssh2's ciphers for the Node that package.json pins. npm has built them for the Node that it runs on itself, and the
 // pinned one, which all the rest runs on, can't load those: without this every packet is sealed in JavaScript, at several times
-// the cost. Makes the folder of rekey's cache, too. Plain JavaScript without imports of ours, as scripts/install.js. Nothing fails where
+// the cost. Makes the folder of rekey's cache, too. Plain JavaScript, as scripts/install.js. Nothing fails where
 // there is no compiler.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
+import { existsSync, readFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { compileCacheFolder } from '../bin/compile-cache.cjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 // Of a clone, and of a package that was installed for everybody; or beside it, in somebody's project.
@@ -36,8 +36,4 @@ if (existsSync(join(pinned, 'include', 'node', 'node.h'))) {
 }
 
 // Where bin/rekey keeps compiled code, once it is there.
-try {
-  mkdirSync(join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'rekey'), { recursive: true, mode: 0o700 })
-} catch {
-  // It starts without.
-}
+compileCacheFolder()

@@ -1,11 +1,11 @@
 // Loaded before ava in each test process: what is compiled for one of the hundred is there for the others. JavaScript, or each would first
 // load what reads TypeScript.
 import { enableCompileCache } from 'node:module'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { compileCacheFolder } from '../bin/compile-cache.cjs'
 import { useAvaInOne } from './_ava-in-one.js'
 
-enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'rekey', 'compiled'))
+const cache = compileCacheFolder()
+if (cache !== undefined) enableCompileCache(cache)
 useAvaInOne()
 // ava asks for maps of sources. Types are taken out of ours without one: each line stays where it is.
 process.setSourceMapsEnabled(false)

@@ -83,8 +83,11 @@ function start({ env }: Request): ChildProcess {
 /** The other end. */
 async function serve(): Promise<void> {
   const { enableCompileCache } = await import('node:module')
-  const { homedir } = await import('node:os')
-  enableCompileCache(join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'rekey', 'compiled'))
+  const { compileCacheFolder } = (await import(join(root, 'bin', 'compile-cache.cjs'))) as {
+    compileCacheFolder(): string | undefined
+  }
+  const cache = compileCacheFolder()
+  if (cache !== undefined) enableCompileCache(cache)
   await import(join(root, 'lib', 'cli', 'lean-start.ts'))
   const { commandLine, watchOver } = (await import(
     join(root, 'lib', 'cli', 'main.ts')

@@ -1,7 +1,7 @@
 // Only in a package, a file of its own there: opens the one that rekey is compiled into (scripts/package/bundle.ts), by which Node finds, links and checks one file instead of sixty.
 // What V8 has compiled of it is kept: Node's own cache (`module.enableCompileCache`) has the smaller part of it, and never learns what a first start had no need of.
 import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire, getCompileCacheDir } from 'node:module'
+import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getHeapCodeStatistics } from 'node:v8'
@@ -18,28 +18,29 @@ const headLength = 8
 /** Bytes of bytecode that are worth writing the file anew. */
 const worthwhile = 128 * 1024
 
-/**
- * What a process is there for; what is compiled for it is kept apart. `words`: what the command line says of itself, without any of its commands, which is a
- * small bundle of its own; `door`: whatever imports rekey.
- */
-type Use = 'words' | 'run' | 'other' | 'door'
+/** What a process is there for, and where its compiled code is kept. */
+interface Start {
+  /** What is compiled for each is kept apart. `words`: what the command line says of itself, without any of its commands, which is a small bundle of its own. */
+  readonly use: 'words' | 'run' | 'other'
+  /** This user's alone (bin/compile-cache.cjs); nothing is kept without one. */
+  readonly folder: string | undefined
+}
 
 /**
  * One of rekey's modules, as all others in this process have it.
  * @param module its place, as `lib/cli/main.ts`
- * @param use counts where nothing was asked for before; what is compiled is kept beside what Node keeps of other modules, and not where it keeps nothing
+ * @param start counts where nothing was asked for before; whoever imports rekey has none, and may be an older Node, that keeps nothing
  */
-export function bundled(module: string, use: Use = 'door'): Record<string, unknown> {
-  opened ??= open(use)
+export function bundled(module: string, start?: Start): Record<string, unknown> {
+  opened ??= open(start)
   return opened[module]!()
 }
 
-function open(use: Use): Modules {
-  const url = new URL(use === 'words' ? './words.cjs' : './rekey.cjs', import.meta.url)
+function open(start?: Start): Modules {
+  const url = new URL(start?.use === 'words' ? './words.cjs' : './rekey.cjs', import.meta.url)
   const file = fileURLToPath(url)
   const code = readFileSync(file)
-  const folder = getCompileCacheDir()
-  const kept = folder && join(folder, `${use}-${crc32(code).toString(16)}`)
+  const kept = start?.folder && join(start.folder, `${start.use}-${crc32(code).toString(16)}`)
   const before = kept === undefined ? undefined : read(kept)
   // scripts/package/bundle.ts sees to it that it is ASCII: one byte a character, for V8, too. What was compiled by other flags is refused, and made anew.
   const script = new Script(code.toString('latin1'), { filename: url.href, cachedData: before?.data })

@@ -1,6 +1,6 @@
 // The package as somebody has it who installs it: what `npm pack` makes, installed into an empty folder from a registry on loopback, by npm with
 // install scripts off; and playbooks of one's own in a repository of one's own.
-import { chmodSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import test from 'ava'
@@ -214,7 +214,8 @@ test("it reaches hosts over SSH, by itself and by the system's ssh", async t => 
 const asRoot = process.getuid?.() === 0 ? test : test.skip
 asRoot('another user than the one that installed it runs a playbook, too', async t => {
   const theirs = temporaryFolder('nobody')
-  for (const one of [folder, theirs]) chmodSync(one, 0o777)
+  chmodSync(folder, 0o755)
+  chownSync(theirs, 65_534, 65_534)
   const inventory = join(theirs, 'hosts')
   writeFileSync(inventory, `[masters]\nw1 ansible_connection=local folder=${theirs}\n`)
   const nobody = 'setpriv --reuid 65534 --regid 65534 --clear-groups'
