@@ -1,6 +1,16 @@
 // Only in a package, a file of its own there: opens the one that rekey is compiled into (scripts/package/bundle.ts), by which Node finds, links and checks one file instead of sixty.
 // What V8 has compiled of it is kept: Node's own cache (`module.enableCompileCache`) has the smaller part of it, and never learns what a first start had no need of.
-import { closeSync, fstatSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +27,8 @@ let opened: Modules | undefined
 const headLength = 8
 /** Bytes of bytecode that are worth writing the file anew. */
 const worthwhile = 128 * 1024
+/** How long a file is kept that nobody writes, in milliseconds: other versions of rekey and of Node leave theirs. What is still in use is made anew. */
+const longest = 30 * 24 * 60 * 60 * 1000
 
 /** What a process is there for, and where its compiled code is kept. */
 interface Start {
@@ -81,11 +93,15 @@ function keep(script: Script, kept: string, had: number | undefined): void {
   if (had !== undefined && bytecode < had + worthwhile) return
   const written = `${kept}.${process.pid}`
   try {
-    const content = Buffer.concat([Buffer.alloc(headLength), script.createCachedData()])
-    content.writeUInt32LE(bytecode, 4)
-    content.writeUInt32LE(crc32(content.subarray(4)), 0)
-    writeFileSync(written, content, { mode: 0o600, flag: 'wx' })
+    // What can't be written is not made: it takes a quarter of a second.
+    const descriptor = openSync(written, 'wx', 0o600)
+    try {
+      writeFileSync(descriptor, contentOf(script, bytecode))
+    } finally {
+      closeSync(descriptor)
+    }
     renameSync(written, kept)
+    prune(dirname(dirname(kept)))
   } catch {
     // A start takes longer, and no more. Half a file would take up what place there is.
     try {
@@ -93,5 +109,21 @@ function keep(script: Script, kept: string, had: number | undefined): void {
     } catch {
       // Nor can it be removed.
     }
+  }
+}
+
+function contentOf(script: Script, bytecode: number): Buffer {
+  const content = Buffer.concat([Buffer.alloc(headLength), script.createCachedData()])
+  content.writeUInt32LE(bytecode, 4)
+  content.writeUInt32LE(crc32(content.subarray(4)), 0)
+  return content
+}
+
+/** Removes what nobody has written for long, of each version. */
+function prune(folder: string): void {
+  const before = Date.now() - longest
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name)
+    if (entry.isFile() && lstatSync(file).mtimeMs < before) rmSync(file, { force: true })
   }
 }

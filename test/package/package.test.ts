@@ -1,7 +1,19 @@
 // The package as somebody has it who installs it: what `npm pack` makes, installed into an empty folder from a registry on loopback, by npm with
 // install scripts off; and playbooks of one's own in a repository of one's own.
-import { chmodSync, chownSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import test from 'ava'
 import { type Ended, start } from '../_process.ts'
@@ -165,6 +177,56 @@ test('what is compiled is kept, learns what a command comes to use, and is belie
   const { size } = statSync(kept('run'))
   t.is((await rekeyHere('run greet.ts -i inventory/hosts --list-steps')).code, 0)
   t.true(statSync(kept('run')).size > size * 1.2)
+})
+
+test('what nobody has written for a month goes when something is kept', async t => {
+  const cache = join(folder, 'an-old-cache')
+  const older = join(cache, 'rekey', 'compiled', 'v22.18.0-x64-0')
+  mkdirSync(older, { recursive: true })
+  chmodSync(dirname(older), 0o700)
+  for (const [name, days] of [
+    ['run-1', 31],
+    ['run-2', 29],
+  ] as const) {
+    writeFileSync(join(older, name), '')
+    utimesSync(join(older, name), new Date(), Date.now() / 1000 - days * 86_400)
+  }
+  t.is((await shell(`XDG_CACHE_HOME=${cache} node_modules/.bin/rekey --version`)).code, 0)
+  t.deepEqual(readdirSync(older), ['run-2'])
+})
+
+test('nothing is serialized where it can not be written', async t => {
+  const cache = join(folder, 'a-full-cache')
+  // Root may write anywhere, so a preload says that it may not.
+  const preload = join(folder, 'preload.cjs')
+  writeFileSync(
+    preload,
+    `const fs = require('fs'), { Script } = require('vm'), { openSync } = fs
+fs.openSync = (file, ...more) => { if (more[0] === 'wx') throw Object.assign(new Error('EACCES'), { code: 'EACCES' }); return openSync(file, ...more) }
+Script.prototype.createCachedData = () => { fs.writeSync(1, 'made for nothing'); return Buffer.alloc(0) }`,
+  )
+  const { stdout, code } = await shell(
+    `XDG_CACHE_HOME=${cache} NODE_OPTIONS=--require=${preload} node_modules/.bin/rekey --version`,
+  )
+  t.is(code, 0)
+  t.notRegex(stdout, /made for nothing/)
+})
+
+test('code that somebody else could write is not run, nor is that of the current folder', async t => {
+  const cache = join(folder, 'an-open-cache')
+  const run = (variables: string, cwd = home) =>
+    shell(`cd '${cwd}' && ${variables} '${join(home, 'node_modules/.bin/rekey')}' --version`)
+  t.is((await run(`XDG_CACHE_HOME=${cache}`)).code, 0)
+  const compiled = join(cache, 'rekey', 'compiled')
+  const [version] = readdirSync(compiled)
+  writeFileSync(join(compiled, version!, 'planted'), '')
+  chmodSync(compiled, 0o777)
+  t.is((await run(`XDG_CACHE_HOME=${cache}`)).code, 0)
+  t.false(existsSync(join(compiled, version!, 'planted')))
+  const clone = join(folder, 'a-clone')
+  mkdirSync(clone)
+  for (const variables of ['HOME=', 'XDG_CACHE_HOME=.cache']) t.is((await run(variables, clone)).code, 0)
+  t.deepEqual(readdirSync(clone), [])
 })
 
 test('what rekey init makes passes its own tests and its own tsc', async t => {
