@@ -1,46 +1,16 @@
 // What is behind KMS plugins: asked over its socket as an API server does, its files, and what a token lists.
 import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http2'
 import { join } from 'node:path'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { attributeOf, withKeys } from '../../lib/encryption/kms/attributes.ts'
 import { lastAsked } from '../../lib/encryption/kms/log.ts'
 import { tryPlugin } from '../../lib/encryption/kms/socket.ts'
 import { keysIn } from '../../lib/encryption/kms/token.ts'
-import { eachField, messageOf } from '../../lib/encryption/protobuf.ts'
+import { messageOf } from '../../lib/encryption/protobuf.ts'
 import { locatedYaml } from '../../lib/kubernetes/located-yaml.ts'
 import { createRenderer } from '../../lib/template/render.ts'
 import { localHost } from '../kubernetes/components/_host.ts'
-
-type Fields = Parameters<typeof messageOf>[0]
-
-/** What a plugin answers to a method: fields, or why not. */
-type Answers = Readonly<Record<string, (asked: ReadonlyMap<number, Buffer>) => Fields | string>>
-
-/** A plugin at a socket; each answer is one of gRPC, whose status comes behind its body. */
-async function pluginAt(t: ExecutionContext, socket: string, answers: Answers): Promise<void> {
-  const server = createServer()
-  server.on('stream', (stream, headers) => {
-    const chunks: Buffer[] = []
-    stream.on('data', (chunk: Buffer) => chunks.push(chunk))
-    stream.on('end', () => {
-      const asked = new Map<number, Buffer>()
-      eachField(Buffer.concat(chunks).subarray(5), (field, bytes) => asked.set(field, Buffer.from(bytes)))
-      const answer = answers[headers[':path']!.split('/').at(-1)!]!(asked)
-      const isRefused = typeof answer === 'string'
-      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true })
-      stream.on('wantTrailers', () =>
-        stream.sendTrailers(isRefused ? { 'grpc-status': '2', 'grpc-message': answer } : { 'grpc-status': '0' }),
-      )
-      const message = messageOf(isRefused ? [] : answer)
-      const head = Buffer.alloc(5)
-      head.writeUInt32BE(message.length, 1)
-      stream.end(isRefused ? undefined : Buffer.concat([head, message]))
-    })
-  })
-  t.teardown(() => server.close())
-  await new Promise<void>(resolve => server.listen(socket, resolve))
-}
+import { type Answers, type Fields, pluginAt } from './_plugin.ts'
 
 const status =
   (keyId = 'key-1', healthz = 'ok', version = 'v2') =>

@@ -1,10 +1,11 @@
 // Before the first change: what API servers go by, whether they agree, what lies in etcd, which key comes, and copies of what is changed.
 import { randomBytes } from 'node:crypto'
+import { dirname } from 'node:path'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
+import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionConfiguration, type EncryptionRule, nameOf } from '../configuration.ts'
 import type { KeyRef } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
@@ -225,7 +226,7 @@ export const count: StepDefinition<Context> = {
 }
 
 /** What no API server serves any more (a resource that Kubernetes gave up) would lie under the old key for ever. Groups are not always known by keys. */
-async function requireServed(ctx: Context, resources: ReadonlySet<string>): Promise<void> {
+export async function requireServed(ctx: Context, resources: ReadonlySet<string>): Promise<void> {
   const plural = (resource: string) => resource.split('.')[0]!
   const served = new Set((await apiResources(await ctx.cluster.api(), () => true)).map(({ name }) => plural(name)))
   const left = [...resources].filter(one => !served.has(plural(one)))
@@ -243,12 +244,16 @@ export const keepFile: StepDefinition<Context> = {
   plan: ctx => `copy ${fileOn(ctx, ctx.host.name)} to ${keptFileOf(ctx)}`,
   run: async ctx => {
     const path = keptFileOf(ctx)
-    const file = fileOn(ctx, ctx.host.name)
-    // What was cut off in the middle of it is no backup, and must not stand in the way of one.
-    await ctx.$`umask 077; mkdir -p ${backupsOf(ctx)} && { [ -e ${path} ] || { cp ${file} ${path}.part && mv -f ${path}.part ${path}; }; } && cmp ${file} ${path}`
+    await keepCopy(ctx, fileOn(ctx, ctx.host.name), path)
     return { path }
   },
   irreversible: 'a backup stays',
+}
+
+/** Copies a file of a host to the run's backups there, and compares the two. */
+export async function keepCopy({ $ }: HostSession, file: string, path: string): Promise<void> {
+  // What was cut off in the middle of it is no backup, and must not stand in the way of one.
+  await $`umask 077; mkdir -p ${dirname(path)} && { [ -e ${path} ] || { cp ${file} ${path}.part && mv -f ${path}.part ${path}; }; } && cmp ${file} ${path}`
 }
 
 export const keptFileOf = (ctx: Context) => `${backupsOf(ctx)}/encryption-configuration`

@@ -1,9 +1,11 @@
 // The key of a plugin in a PKCS#11 token: first every plugin can decrypt with the new one, then one after the other encrypts with it. The
 // EncryptionConfiguration of the API servers stays as it is, and the old key stays in the token.
+import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { HostFailedError, shown } from '../../errors.ts'
 import { restartUnit } from '../../kubernetes/components/control.ts'
 import {
+  type HostSession,
   type RunContext,
   type Step,
   type StepContext,
@@ -14,19 +16,19 @@ import {
 import {
   type Context as AnyContext,
   backupsOf,
+  configurationOf,
   countBehind,
   type Variables as Rotation,
   ids as rotation,
 } from '../key-rotation/given.ts'
-import { refused } from '../key-rotation/prepare.ts'
+import { keepCopy, refused, requireServed } from '../key-rotation/prepare.ts'
 import * as stages from '../key-rotation/stages.ts'
 import { undo } from '../key-rotation/way-back.ts'
 import { listed } from '../standing.ts'
 import { attributeOf, withKeys } from './attributes.ts'
-import { pluginOf } from './key.ts'
 import { lastAsked } from './log.ts'
-import { healthy, oneKey, seesKey } from './plugin.ts'
-import { tryPlugin } from './socket.ts'
+import { healthy, oneKey, pluginOf, seesKey } from './plugin.ts'
+import { openWith, pluginKeyId, type Sealed, sealWith, socketOf, tryPlugin } from './socket.ts'
 import { tokenKeys } from './token.ts'
 
 const label = z.string().regex(/^[^\s"=#][^\n"=#]*$/, 'the label of a key')
@@ -117,14 +119,69 @@ export const look: StepDefinition<Context> = {
   },
 }
 
+/** What was encrypted to try plugins with, and what of, as a step registers it: random bytes. */
+interface Sample {
+  readonly plaintext: string
+  readonly keyId: string
+  readonly ciphertext: string
+  readonly annotations: readonly string[]
+}
+
+async function sampleBy(session: HostSession, endpoint: string): Promise<Sample> {
+  const plaintext = randomBytes(32)
+  const { keyId, ciphertext, annotations } = await sealWith(session, endpoint, plaintext)
+  const [text, ...others] = [ciphertext, ...annotations].map(one => one.toString('base64'))
+  return { plaintext: plaintext.toString('base64'), keyId, ciphertext: text!, annotations: others }
+}
+
+/** A plugin must decrypt what one of these keys has encrypted. */
+async function requireOpens(session: HostSession, endpoint: string, sample: Sample): Promise<void> {
+  const bytes = (text: string) => Buffer.from(text, 'base64')
+  const { keyId, ciphertext, annotations } = sample
+  const sealed: Sealed = { keyId, ciphertext: bytes(ciphertext), annotations: annotations.map(bytes) }
+  let cause: unknown
+  try {
+    if (bytes(sample.plaintext).equals(await openWith(session, endpoint, sealed))) return
+  } catch (error) {
+    if (!(error instanceof HostFailedError)) throw error
+    cause = error
+  }
+  throw new HostFailedError(
+    `the plugin of ${session.host.name} does not decrypt what was encrypted with ${shown(keyId)}`,
+    {
+      code: 'encryption.does-not-decrypt',
+      host: session.host.name,
+      cause,
+      hint: 'Does it know Secondary_key by that name, and may the key of the token decrypt (CKA_DECRYPT)? Its own log says more.',
+    },
+  )
+}
+
+/** Providers of other names at the plugin's socket: their values lie under the same key, and would not be counted, nor written anew. */
+async function requireAlone(ctx: Context): Promise<void> {
+  const { name, endpoint } = pluginOf(ctx)
+  const { rules } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+  const others = rules
+    .flatMap(({ providers }) => providers)
+    .filter(one => one.kind === 'kms' && socketOf(one.endpoint) === socketOf(endpoint) && one.name !== name)
+    .map(one => (one.kind === 'kms' ? one.name : one.kind))
+  if (others.length > 0)
+    throw refused(
+      `the KMS plugin ${name} has other names in the file: ${others.join(', ')}`,
+      'shared-plugin',
+      'Their values lie under its key as well, and would not be written anew with it: a later rotation makes them unreadable. Give those rules a plugin of their own first (rotate-kms-plugin).',
+    )
+}
+
 /** The files name the same keys, the tokens have them under the same ids, and everything lies under the key of now. */
 export const compare: StepDefinition<Context> = {
   id: ids.before,
   readOnly: true,
   remember: true,
   runOnce: true,
-  run: async (ctx): Promise<{ keyId: string }> => {
+  run: async (ctx): Promise<Before> => {
     const { hsm_key } = ctx.vars
+    await requireAlone(ctx)
     const found = ctx.hosts('masters').map(({ name }) => {
       const { old, next } = ctx.registered<{ old: string; next: string }>(ids.token, name)!
       return { name, says: `${keysOf(ctx, name).primary} ${old}, ${hsm_key} ${next}` }
@@ -136,16 +193,43 @@ export const compare: StepDefinition<Context> = {
         'keys-differ',
         'What one of them writes another one could not read: the same label must be the same key, with the same id, in every token.',
       )
-    const keyId = await oneKey(ctx, pluginOf(ctx).endpoint)
-    const { behind } = await countBehind(ctx)
+    const { name: plugin, endpoint } = pluginOf(ctx)
+    for (const host of ctx.hosts('masters')) await requireRunsBy(ctx, await ctx.on(host))
+    const keyId = await oneKey(ctx, endpoint)
+    // What they were told before that is what is counted by.
+    for (const host of ctx.hosts('masters')) await seesKey(ctx, plugin, keyId, await ctx.on(host))
+    const { behind, resources } = await countBehind(ctx)
+    await requireServed(ctx, resources)
     if (behind.length > 0)
       throw refused(
         `not everything lies under ${shown(keyId)}: ${listed(behind)}`,
         'half-way',
         'An earlier rotation was not ended, or values were plain before: rotate-kms-key writes everything anew with the key of now. With a third key some of it could not be read any more.',
       )
-    return { keyId }
+    return { keyId, sample: await sampleBy(await ctx.on(ctx.hosts('masters')[0]!), endpoint) }
   },
+}
+
+/** What `compare` registers: the key of now, and what a plugin has encrypted with it. */
+interface Before {
+  readonly keyId: string
+  readonly sample: Sample
+}
+
+const beforeOf = (run: RunContext<Own>) => run.registered<Before>(ids.before)!
+
+/** What a plugin runs with must be what its file has: with Secondary_key as a third key, what it has encrypted could be read no more. */
+async function requireRunsBy(ctx: Context, session: HostSession): Promise<void> {
+  const { name } = session.host
+  const keyId = await pluginKeyId(session, pluginOf(ctx).endpoint)
+  const { old } = ctx.registered<{ old: string }>(ids.token, name)!
+  if (keyId === uuid(old)) return
+  throw refused(
+    `the plugin of ${name} runs with the key ${shown(keyId)}, and its file names ${keysOf(ctx, name).primary}, which is ${shown(uuid(old))}`,
+    'not-in-force',
+    'Was the file changed, and the plugin not restarted? Find out which key is meant, before either is lost. A plugin that tells its keys by other ids than the UUIDs of the token can not be rotated by this playbook.',
+    name,
+  )
 }
 
 const keptConfigOf = (ctx: Context) => `${backupsOf(ctx)}/kms-plugin`
@@ -156,7 +240,7 @@ export const keepConfig: StepDefinition<Context> = {
   plan: ctx => `copy ${ctx.vars.hsm_config} to ${keptConfigOf(ctx)}`,
   run: async ctx => {
     const [from, to] = [ctx.vars.hsm_config, keptConfigOf(ctx)]
-    await ctx.$`umask 077; mkdir -p ${backupsOf(ctx)} && { [ -e ${to} ] || { cp ${from} ${to}.part && mv -f ${to}.part ${to}; }; }`
+    await keepCopy(ctx, from, to)
     return { path: to }
   },
   irreversible: 'a backup stays',
@@ -168,8 +252,11 @@ async function use(ctx: Context, edit: (text: string, where: string) => string):
   const before = await ctx.files.readText(path)
   const after = edit(before, `${ctx.host.name}:${path}`)
   if (after !== before) {
-    const [bits = '', owner] = (await ctx.$({ quiet: true })`stat -L -c '%a %u:%g' ${path}`).stdout.trim().split(' ')
-    await ctx.files.write(path, after, { mode: Number.parseInt(bits, 8), owner })
+    // Where links lead to it: the link stays.
+    const real = (await ctx.$({ quiet: true })`readlink -f ${path}`).stdout.trim()
+    const [bits = '', owner] = (await ctx.$({ quiet: true })`stat -c '%a %u:%g' ${real}`).stdout.trim().split(' ')
+    // Some have the PIN in it.
+    await ctx.files.write(real, after, { mode: Number.parseInt(bits, 8), owner, secret: true })
   }
   // Also where it is as it shall be: a run that was cut off may have written it, and no more.
   await restartUnit(ctx, unit)
@@ -186,13 +273,13 @@ export const addKey: StepDefinition<Context> = {
   run: async ctx => {
     const { primary } = keysOf(ctx, ctx.host.name)
     const did = await use(ctx, (text, where) => withKeys(text, where, primary, ctx.vars.hsm_key))
-    await requireKey(ctx, ctx.registered<{ keyId: string }>(ids.before)!.keyId)
+    await requireKey(ctx, beforeOf(ctx).keyId)
     return changed(did)
   },
   rollback: async ctx => {
     const kept = await ctx.files.readText(keptConfigOf(ctx))
     await use(ctx, () => kept)
-    await requireKey(ctx, ctx.registered<{ keyId: string }>(ids.before)!.keyId)
+    await requireKey(ctx, beforeOf(ctx).keyId)
   },
 }
 
@@ -213,18 +300,47 @@ async function requireKey(ctx: Context, wanted: string): Promise<void> {
 /** The id of a key as plugins tell it: what the token has, as a UUID. */
 const uuid = (id: string) => id.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 
-/** Has the plugin of a master encrypt with the new key: every other one decrypts with it already. Its API server must have been told of it. */
+/**
+ * Has the plugin of a master encrypt with the new key. Before its API server is told of it: it still decrypts what lies under the old key, and every
+ * other plugin decrypts what it encrypts. Else it goes back to the old key at once.
+ */
 export const promoteKey: StepDefinition<Context> = {
   id: ids.promote,
   plan: ctx => `Primary_key = ${ctx.vars.hsm_key} in ${ctx.vars.hsm_config}, and restart ${ctx.vars.hsm_unit}`,
   run: async ctx => {
     const { primary } = keysOf(ctx, ctx.host.name)
-    const did = await use(ctx, (text, where) => withKeys(text, where, ctx.vars.hsm_key, primary))
+    const { name, endpoint } = pluginOf(ctx)
     const keyId = uuid(ctx.registered<{ next: string }>(ids.token, ctx.host.name)!.next)
-    await requireKey(ctx, keyId)
-    await seesKey(ctx, pluginOf(ctx).name, keyId)
+    let did = false
+    try {
+      did = await use(ctx, (text, where) => withKeys(text, where, ctx.vars.hsm_key, primary))
+      await requireKey(ctx, keyId)
+      await requireOpens(ctx, endpoint, beforeOf(ctx).sample)
+      const sample = await sampleBy(ctx, endpoint)
+      for (const host of ctx.hosts('masters'))
+        if (host.name !== ctx.host.name) await requireOpens(await ctx.on(host), endpoint, sample)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      if (error instanceof HostFailedError) await oldKeyAgain(ctx, error)
+      throw error
+    }
+    await seesKey(ctx, name, keyId)
     return changed(did)
   },
+}
+
+/** Where a plugin was found wanting, its API server must not go on with that. Throws where that can't be had: what was found stands in it. */
+async function oldKeyAgain(ctx: Context, found: HostFailedError): Promise<void> {
+  try {
+    await use(ctx, (text, where) => withKeys(text, where, keysOf(ctx, ctx.host.name).primary, ctx.vars.hsm_key))
+    await requireKey(ctx, beforeOf(ctx).keyId)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw new HostFailedError(
+      `${found.message}; and it could not be given the old key back: ${error instanceof Error ? error.message : error}`,
+      { code: 'encryption.does-not-go-back', host: ctx.host.name, cause: found, hint: found.hint },
+    )
+  }
 }
 
 /** The plugins of all masters have the new key, and each decrypts what the first one has encrypted. */
@@ -256,14 +372,19 @@ export const logged: StepDefinition<Context> = {
   },
 }
 
-/** Has the plugin of a master encrypt with the old key again. */
+/** Has the plugins encrypt with the old key again, one after the other: a play that is undone as a whole goes over all masters at once. */
 const oldKeyFirst: StepDefinition<Context> = {
+  runOnce: true,
   run: async ctx => {
-    const { primary } = keysOf(ctx, ctx.host.name)
-    const { keyId } = ctx.registered<{ keyId: string }>(ids.before)!
-    const did = await use(ctx, (text, where) => withKeys(text, where, primary, ctx.vars.hsm_key))
-    await requireKey(ctx, keyId)
-    await seesKey(ctx, pluginOf(ctx).name, keyId)
+    const { keyId } = beforeOf(ctx)
+    let did = false
+    for (const host of ctx.hosts('masters')) {
+      const on: Context = { ...ctx, ...(await ctx.on(host)) }
+      const { primary } = keysOf(on, host.name)
+      did = (await use(on, (text, where) => withKeys(text, where, primary, ctx.vars.hsm_key))) || did
+      await requireKey(on, keyId)
+      await seesKey(on, pluginOf(ctx).name, keyId)
+    }
     return changed(did)
   },
 }

@@ -2,10 +2,10 @@
 // server must have been told of the new key before anything is written anew with it.
 import { shown } from '../../errors.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type Context, countBehind, planOf } from '../key-rotation/given.ts'
-import { planned, refused } from '../key-rotation/prepare.ts'
+import { type Context, countBehind } from '../key-rotation/given.ts'
+import { planned, refused, requireServed } from '../key-rotation/prepare.ts'
 import { listed } from '../standing.ts'
-import { oneKey, seesKey } from './plugin.ts'
+import { oneKey, pluginOf, seesKey } from './plugin.ts'
 import { tryPlugin } from './socket.ts'
 
 const ids = { try: 'try-the-plugin' } as const
@@ -20,14 +20,6 @@ export const plan: StepDefinition<Context> = planned<Context>((_, old) => {
     )
   return old
 })
-
-/** The plugin that is rotated. */
-export function pluginOf(ctx: Parameters<typeof planOf>[0]): { readonly name: string; readonly endpoint: string } {
-  const { next } = planOf(ctx)
-  if (next.kind !== 'kms')
-    throw refused('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
-  return next
-}
 
 /** Has the plugin of a master encrypt and decrypt over its socket. */
 export const tried: StepDefinition<Context> = {
@@ -64,7 +56,7 @@ export const count: StepDefinition<Context> = {
   runOnce: true,
   when: ({ check }) => !check,
   run: async ctx => {
-    const { behind, covered } = await countBehind(ctx)
+    const { behind, covered, resources } = await countBehind(ctx)
     const unreadable = behind.filter(({ standing }) => standing === 'unreadable')
     if (unreadable.length > 0)
       throw refused(
@@ -72,6 +64,7 @@ export const count: StepDefinition<Context> = {
         'unreadable-values',
         'Put back the key that they lie under (`rekey encryption` names it), or mend or remove them first.',
       )
+    await requireServed(ctx, resources)
     if (behind.length === 0)
       throw refused(
         `all ${covered} values lie under the key that the plugin has now`,

@@ -153,6 +153,13 @@ export const sameKey: StepDefinition<Context> = {
   },
 }
 
+/** The plugin whose key is rotated, where it is the same before and after. */
+export function pluginOf(ctx: Parameters<typeof planOf>[0]): { readonly name: string; readonly endpoint: string } {
+  const { next } = planOf(ctx)
+  if (next.kind !== 'kms') throw failed('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
+  return next
+}
+
 /**
  * Asks the plugins of all masters at a socket for their key, and has each decrypt what the first one has encrypted.
  * @returns the id of the key
@@ -162,8 +169,9 @@ export async function oneKey(ctx: AnyContext, endpoint: string): Promise<string>
   const [first, ...others] = ctx.hosts('masters')
   const plaintext = randomBytes(32)
   const sealed = await sealWith(await ctx.on(first!), endpoint, plaintext)
-  for (const { name } of others) {
-    const session = await ctx.on(ctx.hosts('masters').find(one => one.name === name)!)
+  for (const host of others) {
+    const { name } = host
+    const session = await ctx.on(host)
     const keyId = await pluginKeyId(session, endpoint)
     if (keyId !== sealed.keyId)
       throw failed(
@@ -188,15 +196,15 @@ export async function oneKey(ctx: AnyContext, endpoint: string): Promise<string>
  * once, where that is 20 s ago.
  * @throws HostFailedError where it has not within two minutes
  */
-export async function seesKey(ctx: AnyContext, name: string, keyId: string): Promise<void> {
+export async function seesKey(ctx: AnyContext, name: string, keyId: string, session: HostSession = ctx): Promise<void> {
   const hash = createHash('sha256').update(keyId).digest('hex')
-  const { host } = ctx
+  const { host } = session
   const api = await ctx.cluster.apiOf(host)
   await waitFor(
     `the API server of ${host.name} to have the key ${shown(keyId)} of the KMS plugin ${name}`,
     { within: seconds(120), every: seconds(2), signal: ctx.signal, host: host.name },
     async () => {
-      const { health, plugins } = await readInForce(ctx, apiServerOn(ctx, host.name), api)
+      const { health, plugins } = await readInForce(session, apiServerOn(ctx, host.name), api)
       return health === 'ok' && plugins.find(one => one.name === name)?.keyIdHash === hash
     },
   )
