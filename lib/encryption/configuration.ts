@@ -202,9 +202,15 @@ function pluginOf(reader: Reader, path: YamlPath) {
   if (!endpoint.startsWith('unix:')) reader.wrong([...path, 'endpoint'], `${shown(endpoint)} is no socket: unix://…`)
   if (version === 'v2' && map['cachesize'] !== undefined && map['cachesize'] !== null)
     reader.wrong([...path, 'cachesize'], 'a plugin of v2 has no cachesize')
-  const timeout = map['timeout']
+  const timeout = map['timeout'] ?? undefined
+  if (timeout !== undefined && !(typeof timeout === 'string' && isTimeout(timeout)))
+    reader.wrong([...path, 'timeout'], `the timeout ${shown(timeout)} is no duration above 0, such as 3s`)
   return { kind: 'kms', version, name, endpoint, ...(typeof timeout === 'string' && { timeout }) } as const
 }
+
+/** Whether Go reads it as a duration, and it is more than none. */
+export const isTimeout = (text: string) =>
+  /^\+?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$/.test(text) && /[1-9]/.test(text)
 
 const sizes: Record<KeyedProvider, readonly number[]> = { aescbc: [16, 24, 32], aesgcm: [16, 24, 32], secretbox: [32] }
 
