@@ -43,7 +43,7 @@ export interface AtRest {
   readonly covered: number
   /** How many it would write otherwise, in words; empty where there are none. */
   readonly behind: string
-  /** The same of those that it does not read. */
+  /** The same of those that it does not read, whatever their resource. */
   readonly unreadable: string
 }
 
@@ -57,6 +57,8 @@ export async function countAtRest(session: HostSession, text: string, signal?: A
   const apiServer = await apiServerOn(session)
   const prefix = `/${(apiServer.flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
   const all: Behind[] = []
+  const lost: Behind[] = []
+  const isUnreadable = ({ standing }: Behind) => standing === 'unreadable'
   let covered = 0
   for (const access of etcdAccessesOf(apiServer)) {
     const pages = etcdValues(session, access, prefix, { signal })
@@ -64,9 +66,10 @@ export async function countAtRest(session: HostSession, text: string, signal?: A
     const found = behindIn(census, configuration, isMeantBy(configuration))
     covered += found.covered
     all.push(...found.behind)
+    // A rule that was taken out whole leaves values that nothing reads.
+    lost.push(...behindIn(census, configuration, resource => !isOwn(resource)).behind.filter(isUnreadable))
   }
-  const isUnreadable = ({ standing }: Behind) => standing === 'unreadable'
-  return { covered, behind: listed(all), unreadable: listed(all.filter(isUnreadable)) }
+  return { covered, behind: listed(all), unreadable: listed(lost) }
 }
 
 /**
