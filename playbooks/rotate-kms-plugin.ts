@@ -74,6 +74,7 @@ export default playbook({
     play<Context>('Drop the old plugin', { hosts: 'masters', tags: ['drop'] }, [
       step('Every API server still goes by its file', stages.converged('wait-before-the-drop')),
       step('All files are still the same', stages.equal('same-files-to-drop', 'wait-before-the-drop', 'write')),
+      step('The log of the old plugin tells of requests', plugin.oldIsLogged),
       step('Drop the old plugin from the files', stages.dropKey),
       step('Restart API servers that read their file only when they start', restarts.startAnew('drop')),
       step('Wait until every API server does without it', stages.converged('wait-to-drop')),

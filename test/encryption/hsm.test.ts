@@ -53,7 +53,9 @@ async function masters(t: ExecutionContext, { knowsSecondary = true, runs, more 
       ],
       Decrypt: asked => {
         const known = [primary(), ...(knowsSecondary ? [ids[key('Secondary')]] : [])]
-        return known.includes(asked.get(3)!.toString()) ? [[1, Buffer.from(asked.get(1)!).reverse()]] : 'no%20such%20key'
+        return known.includes(asked.get(3)!.toString())
+          ? [[1, Buffer.from(asked.get(1)!).reverse()]]
+          : 'no%20such%20key'
       },
     })
     const machine = await localSession(
@@ -102,6 +104,7 @@ apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{provider
       cluster: {
         apiOf: async ({ name }: { name: string }) => ({ getText: getText(name) }),
         api: async () => ({
+          list: async () => [],
           get: async (path: string) => (path === '/apis' ? { groups: [] } : { resources: core }),
         }),
       },

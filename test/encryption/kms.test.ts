@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { attributeOf, withKeys } from '../../lib/encryption/kms/attributes.ts'
 import { lastAsked } from '../../lib/encryption/kms/log.ts'
+import { oldIsLogged, sameKey, unaskedFor, variables } from '../../lib/encryption/kms/plugin.ts'
 import { tryPlugin } from '../../lib/encryption/kms/socket.ts'
 import { keysIn } from '../../lib/encryption/kms/token.ts'
 import { messageOf } from '../../lib/encryption/protobuf.ts'
@@ -123,6 +124,37 @@ test('the last request in the log of a unit is told with its age, and none where
   t.regex(last!.line, /decrypt key_id=a$/)
   t.true(last!.ago >= 10 && last!.ago < 900, `${last!.ago}`)
   t.is(await asked('nothing'), undefined)
+  writeFileSync(join(folder, 'bin/journalctl'), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  await t.throwsAsync(asked('status'), undefined, 'a log that can not be read is not one without requests')
+})
+
+test('an old plugin whose log tells of no request while it is still asked is found before it is dropped', async t => {
+  const { session, folder } = await localHost(t)
+  const log = (ago: number) =>
+    writeFileSync(
+      join(folder, 'bin/journalctl'),
+      `#!/bin/sh\n[ "$1" = _SYSTEMD_UNIT=old.service ] && echo '${(Date.now() / 1_000 - ago).toFixed(3)} m1 kms[1]: encryption is ready'\n`,
+      { mode: 0o755 },
+    )
+  const ctx = {
+    ...session,
+    vars: { kms_old: 'old.service', kms_asked: 'status|encrypt|decrypt' },
+    check: false,
+  } as never
+  log(90_000)
+  t.like(await t.throwsAsync(async () => oldIsLogged.run(ctx)), { code: 'encryption.silent-log' })
+  log(10)
+  await oldIsLogged.run(ctx)
+})
+
+test('what needs the old plugin is not asked again once it may be gone', t => {
+  t.true(sameKey.remember)
+  t.true(unaskedFor(75).remember)
+})
+
+test('how long API servers wait for a plugin is a duration that they take', t => {
+  for (const text of ['3s', '500ms', '1m30s', '1.5s']) t.true(variables.kms_timeout.safeParse(text).success, text)
+  for (const text of ['3', '-1s', 'soon', '0s', '']) t.false(variables.kms_timeout.safeParse(text).success, text)
 })
 
 test('the log of a pod is found by the name in its manifest', async t => {

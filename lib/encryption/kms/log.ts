@@ -22,9 +22,11 @@ const most = 2_000
 export async function lastAsked(session: HostSession, plugin: string, pattern: string): Promise<LastLine | undefined> {
   const now = (await session.$({ quiet: true })`date +%s.%N`).stdout.trim()
   const line = plugin.endsWith('.service')
-    ? (
+    ? // What the unit itself wrote: systemd's own lines have its name in them, too.
+      (
         await session.$({ quiet: true })`
-journalctl -u ${plugin} -o short-unix -n ${most} --no-pager -q | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | tail -n 1`
+lines=$(journalctl ${`_SYSTEMD_UNIT=${plugin}`} -o short-unix -n ${most} --no-pager -q) || exit
+printf ${'%s\n'} "$lines" | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | tail -n 1`
       ).stdout.trim()
     : await ofPod(session, plugin, pattern)
   if (line === '') return undefined
@@ -50,6 +52,7 @@ async function ofPod(session: HostSession, manifest: string, pattern: string): P
     })
   // NAMESPACE_POD-NODE_UID/CONTAINER/N.log
   const { stdout } = await session.$({ quiet: true })`
-find /var/log/pods -path ${`/var/log/pods/${namespace}_${name}-*/*/*.log`} -exec tail -q -n ${most} {} + | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | sort | tail -n 1`
+lines=$(find /var/log/pods -path ${`/var/log/pods/${namespace}_${name}-*/*/*.log`} -exec tail -q -n ${most} {} +) || exit
+printf ${'%s\n'} "$lines" | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | sort | tail -n 1`
   return stdout.trim()
 }

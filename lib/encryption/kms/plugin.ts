@@ -11,6 +11,7 @@ import type { ServiceOptions } from '../../operations/system/service.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { ownFile } from '../../package.ts'
 import type { HostSession, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
+import { isTimeout } from '../configuration.ts'
 import { readInForce } from '../in-force.ts'
 import {
   type Context as AnyContext,
@@ -29,7 +30,7 @@ export const variables = {
   /** Its socket, at a path that is the same where API servers run. */
   kms_endpoint: z.string().regex(/^unix:\/\/\/[^@\s]\S*$/, 'unix:///PATH'),
   /** How long API servers wait for it. */
-  kms_timeout: z.string().default('3s'),
+  kms_timeout: z.string().refine(isTimeout, 'a duration above 0, such as 3s').default('3s'),
   /** Where it answers for its health, on 127.0.0.1. Left out: only its socket is asked. */
   kms_health_port: z.number().int().min(1).max(65_535).optional(),
   /**
@@ -138,6 +139,8 @@ export async function healthy(
 export const sameKey: StepDefinition<Context> = {
   id: 'same-key-everywhere',
   readOnly: true,
+  // The old plugin is not there any more, perhaps, when a run is gone on with.
+  remember: true,
   runOnce: true,
   when: ({ check }) => !check,
   run: async ctx => {
@@ -156,7 +159,8 @@ export const sameKey: StepDefinition<Context> = {
 /** The plugin whose key is rotated, where it is the same before and after. */
 export function pluginOf(ctx: Parameters<typeof planOf>[0]): { readonly name: string; readonly endpoint: string } {
   const { next } = planOf(ctx)
-  if (next.kind !== 'kms') throw failed('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
+  if (next.kind !== 'kms')
+    throw failed('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
   return next
 }
 
@@ -218,6 +222,28 @@ export const seen: StepDefinition<Context> = {
   run: ctx => seesKey(ctx, ctx.vars.kms_name, ctx.registered<{ keyId: string }>(ids.try, ctx.host.name)!.keyId),
 }
 
+/** While API servers still have the old plugin they ask it once a minute: a log that does not tell of that would later pass for silence. */
+export const oldIsLogged: StepDefinition<Context> = {
+  id: 'old-plugin-logs-requests',
+  readOnly: true,
+  remember: true,
+  when: ctx => !ctx.check && hasOld(ctx),
+  run: async ctx => {
+    const { kms_old: old, kms_asked: pattern } = ctx.vars
+    const last = await lastAsked(ctx, old!, pattern)
+    if (last !== undefined && last.ago < 120) return { ago: last.ago }
+    throw silent(ctx, last && `the last one ${last.ago.toFixed(0)} s ago`)
+  },
+}
+
+const silent = ({ vars, host }: Context, what = 'none') =>
+  failed(
+    `the log of ${vars.kms_old} on ${host.name} names no request: ${what}`,
+    'silent-log',
+    'It proves nothing then. Say by kms_asked what its lines of requests have in them, or leave out kms_old and take the old plugin away yourself.',
+    host.name,
+  )
+
 /**
  * The log of the old plugin proves that no API server asks it any more.
  * @param quiet for how many seconds nobody may have asked it: API servers ask those that they know once a minute
@@ -225,25 +251,24 @@ export const seen: StepDefinition<Context> = {
 export const unaskedFor = (quiet: number): StepDefinition<Context> => ({
   id: 'nobody-asks-the-old-plugin',
   readOnly: true,
+  // What comes next takes it away: there is nothing to be asked then.
+  remember: true,
   when: ctx => !ctx.check && hasOld(ctx),
   run: async ctx => {
     const { kms_old: old, kms_asked: pattern } = ctx.vars
     const { name } = ctx.host
     let last = await lastAsked(ctx, old!, pattern)
-    if (last === undefined)
-      throw failed(
-        `the log of ${old} on ${name} names no request`,
-        'silent-log',
-        'It proves nothing then. Say by kms_asked what its lines of requests have in them.',
-        name,
-      )
+    if (last === undefined) throw silent(ctx)
     try {
       await waitFor(
         `${quiet} s without a request in the log of ${old} on ${name}`,
         { within: seconds(240), every: seconds(3), signal: ctx.signal, host: name },
         async () => {
-          last = (await lastAsked(ctx, old!, pattern)) ?? last
-          return last!.ago >= quiet
+          const found = await lastAsked(ctx, old!, pattern)
+          // Other lines pushed it out of what is looked through: what was asked meanwhile would be, too.
+          if (found === undefined) return false
+          last = found
+          return found.ago >= quiet
         },
       )
     } catch (error) {

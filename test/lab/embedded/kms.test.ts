@@ -70,7 +70,7 @@ esac
   program(
     'journalctl',
     `#!${process.execPath}
-const text = require('node:fs').readFileSync('${folder}/' + process.argv[3].replace('.service', '.log'), 'utf8')
+const text = require('node:fs').readFileSync('${folder}/' + process.argv[2].replace('_SYSTEMD_UNIT=', '').replace('.service', '.log'), 'utf8')
 for (const line of text.trim().split('\\n')) {
   const [day, time] = line.split(' ')
   console.log((Date.parse(day.replaceAll('/', '-') + 'T' + time + 'Z') / 1000).toFixed(6) + ' m kms[1]: ' + line)
@@ -278,6 +278,7 @@ test('a second plugin takes the place of the first, and the first one’s log sa
   await stage(text => promote(text, 'f', next, () => true))
   await run(...steps(stages.canary, stages.reencrypt, stages.counted('gate')))
   t.deepEqual(byEtcdctl('k8s:enc:kms:v2:second:', keys['kek-3']!), [count, count, count])
+  await run(...steps(plugin.oldIsLogged))
   await stage(text => drop(text, 'f', old, () => true))
   await run(...steps(plugin.unaskedFor(3)))
   execFileSync(join(folder, 'bin/systemctl'), ['stop', 'first.service'])
