@@ -1,7 +1,7 @@
 // The door `rekey/encryption`: what playbooks that rotate the key of etcd's values, or what is behind their KMS plugin, are made of.
 import type { ReportSection, RunContext } from '../playbook/model.ts'
 import { type Context, nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
-import { type Restarting, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
+import { type Restarting, restartLast, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
 import { wayBack, wayBackToTheFile } from './key-rotation/way-back.ts'
 
 export * as atRest from './at-rest.ts'
@@ -19,6 +19,7 @@ export const restartsBy = <In extends Context>(restarting: Restarting<In>) => ({
   standIn: standIn(restarting),
   startAnew: (stage: Parameters<typeof startAnew>[0]) => startAnew(stage, restarting),
   restartOne: restartOne(restarting),
+  restartLast: restartLast(restarting),
   wayBack: wayBack(restarting),
   wayBackToTheFile: wayBackToTheFile(restarting),
 })

@@ -8,10 +8,16 @@ import { secret } from '../../lib/connection/shell.ts'
 import { readInForce } from '../../lib/encryption/in-force.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
 import { count, keepFile, plan, requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
-import { type Restarting, restartOne, standIn, startAnew } from '../../lib/encryption/key-rotation/restarts.ts'
+import {
+  type Restarting,
+  restartLast,
+  restartOne,
+  standIn,
+  startAnew,
+} from '../../lib/encryption/key-rotation/restarts.ts'
 import { everyServer } from '../../lib/encryption/key-rotation/servers.ts'
 import * as stages from '../../lib/encryption/key-rotation/stages.ts'
-import { wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
+import { wayBack, wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
 import { ApiError } from '../../lib/kubernetes/api/api.ts'
 import type { FoundComponent } from '../../lib/kubernetes/layout/host-layout.ts'
 import type { StepDefinition } from '../../lib/playbook/model.ts'
@@ -424,4 +430,15 @@ test('an API server that is not one of this run’s masters stops it before anyt
     t.like(await t.throwsAsync(async () => everyServer.run(ctx), undefined, name), {
       code: 'encryption.unknown-servers',
     })
+})
+
+test('a plugin of before is tried before API servers hear of it again', t => {
+  const order = wayBack({} as Restarting<Context>).map(one => ('id' in one ? one.id : ''))
+  t.deepEqual(order.slice(0, 3), ['undo-try-the-old-plugin', 'undo-old-key-everywhere', 'undo-old-key-back'])
+})
+
+test('where a run restarts nobody, a server that reads its file only when it starts is restarted as the proof as well', async t => {
+  const { ctx } = await master(t, before['another key of the same provider']!, {}, { reloads: false })
+  t.false(await restartOne({} as Restarting<Context>).when!(ctx))
+  t.true(await restartLast({} as Restarting<Context>).when!(ctx))
 })

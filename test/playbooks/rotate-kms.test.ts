@@ -19,6 +19,7 @@ const orders: Record<string, readonly string[]> = {
     'wait-to-write',
     'write-everything-anew',
     'count-before-the-drop',
+    'old-plugin-logs-requests',
     'drop-the-old-key',
     'restart-one',
     'nobody-asks-the-old-plugin',

@@ -79,14 +79,17 @@ async function goesByItsFile(ctx: Context, session: HostSession): Promise<boolea
  * The proof, where API servers take up their file by themselves: one that begins with the file alone lists and reads everything. The last master, so that
  * most of the others are asked first.
  */
-export const restartOne = <In extends Context>(restarting: Restarting<In>): StepDefinition<In> => ({
+export const restartOne = <In extends Context>(
+  restarting: Restarting<In>,
+  among: (ctx: In) => readonly Host[] = ctx => mastersThat(ctx, true),
+): StepDefinition<In> => ({
   id: 'restart-one',
-  plan: ctx => `restart the API server of ${mastersThat(ctx, true).at(-1)?.name}`,
+  plan: ctx => `restart the API server of ${among(ctx).at(-1)?.name}`,
   undoneWith: ids.promote,
   runOnce: true,
-  when: ctx => mastersThat(ctx, true).length > 0,
+  when: ctx => among(ctx).length > 0,
   run: async ctx => {
-    const host = mastersThat(ctx, true).at(-1)!
+    const host = among(ctx).at(-1)!
     const session = await ctx.on(host)
     if (ctx.hosts('masters').length > 1) await restarting.restartDrained(ctx, session, ['kube-apiserver'])
     else {
@@ -96,6 +99,10 @@ export const restartOne = <In extends Context>(restarting: Restarting<In>): Step
     await readThrough(ctx, host)
   },
 })
+
+/** The same where the run restarts none of those that read their file only when they start: any one is the proof. */
+export const restartLast = <In extends Context>(restarting: Restarting<In>): StepDefinition<In> =>
+  restartOne(restarting, ctx => ctx.hosts('masters'))
 
 const most = 50
 
