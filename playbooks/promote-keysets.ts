@@ -2,7 +2,7 @@
 // Second stage of a graceful rotation: new keys sign, and what they sign takes the place of what the old ones did, one API server before the
 // others. Both are trusted: nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { authorities, everyMachine, keysets } from 'rekey/rotation'
+import { authorities, everyMachine, keysets, observe } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { cluster, stages, tokens } = keysets
@@ -57,6 +57,7 @@ export default playbook({
     ]),
     ...keysets.swapRestarts.plays, // and tokens of the new key
     play<Context>('Is it promoted?', { hosts: 'masters', tags: ['verify'] }, [
+      step('Have the probes ask as the new administrator, too', observe.probeAsAdministrator),
       step('The cluster signs with the new CA', cluster.signsWithNext),
       step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
     ]),

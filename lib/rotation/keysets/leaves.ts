@@ -136,6 +136,8 @@ export const swapRestarts = {
   undone: {
     ...restarts.undone,
     rollback: async (ctx: OnCluster<BackupVariables & DrainVariables>) => {
+      // The administrator of before is back, and the new one leaves with the first stage, which may be undone in the same run.
+      ctx.cluster.forget(`what ${ctx.run} had put in place is undone`)
       await restarts.undone.rollback?.(ctx)
       await renewBack(ctx)
     },

@@ -83,6 +83,8 @@ export const look: StepDefinition<Needs> = {
   remember: true,
   runOnce: true,
   run: async (ctx): Promise<(KeysetState | TokenKeys)[]> => {
+    // The stage before it, of the same run, may have replaced what the administrator comes by: that is trusted no longer than the old CA.
+    ctx.cluster.forget(`${ctx.run} has begun`)
     const states = await read(ctx)
     for (const state of states)
       for (const item of state.items) ctx.log(`${namesOf(state).join(', ')}: ${describe(item)}`)

@@ -150,7 +150,8 @@ async function ended(ctx: Drains, session: HostSession, before: readonly number[
 }
 
 async function serverReady(ctx: OnCluster, host: Host): Promise<void> {
-  ctx.cluster.forget(`the API server of ${host.name} was restarted`)
+  // Another stage of the same run restarts it, too.
+  ctx.cluster.forget(`the API server of ${host.name} was restarted by ${ctx.run}`)
   await ctx.cluster.apiServerReady(host, { within: startsWithin })
 }
 
