@@ -1,6 +1,7 @@
 // What decides whether a stage may begin, and whether it is done: each server asked now, by somebody of the CA that is meant. Files and
 // revisions are hints.
 import { HostFailedError } from '../../errors.ts'
+import { restartComponent } from '../../kubernetes/components/control.ts'
 import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { type Door, doorOf, etcdDoors, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
 import { waitFor } from '../../operations/wait.ts'
@@ -10,8 +11,9 @@ import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { layoutOf } from '../given/found.ts'
-import { everyMachine } from '../given/hosts.ts'
+import { everyMachine, masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
+import { isController } from '../restart/controllers.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
 import { aboutAuthorities, byRole, type Item, type KeysetState, statesOf } from './state.ts'
 
@@ -44,13 +46,16 @@ function doorsOf(
   session: HostSession,
   layout: HostLayout,
   { authority }: KeysetState,
-): [byFile: Door[], others: Door[]] {
+): [byFile: Door[], others: (Door & { readonly component: ComponentName })[]] {
   if (authority === 'etcd') return [etcdDoors(session, layout), []]
   const { components = [], role = undefined } = serversOf[authority] ?? {}
-  const doors = components.map(component => ({
-    door: doorOf(session, layout, component),
-    byFile: layout.components[component]?.files.some(one => one.role === role) ?? false,
-  }))
+  const doors = components.map(component => {
+    const door = doorOf(session, layout, component)
+    return {
+      door: door && { ...door, component },
+      byFile: layout.components[component]?.files.some(one => one.role === role) ?? false,
+    }
+  })
   const those = (wanted: boolean) => doors.flatMap(({ door, byFile }) => (door && byFile === wanted ? [door] : []))
   return [those(true), those(false)]
 }
@@ -90,6 +95,40 @@ export const noteUnknowing: StepDefinition<OnServers> = {
     }
     return unknowing
   },
+}
+
+/**
+ * Starts schedulers and controller-managers anew that hear of these CAs through the API, and know none of their clients any more. Where the only
+ * API server is away they end, and one that is started before it is back reads nothing of whom to let in, and never asks again. Those that knew
+ * nobody at the beginning stay. Whoever of them does not know clients afterwards ends it.
+ */
+export async function startUnknowingAnew(ctx: OnServers): Promise<void> {
+  const { signal } = ctx
+  const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
+  for (const host of ctx.hosts(masters)) {
+    const session = await ctx.on(host)
+    const { components } = layoutOf(ctx, host.name)
+    for (const state of everyRole(ctx)) {
+      const [, others] = doorsOf(session, layoutOf(ctx, host.name), state)
+      for (const door of others) {
+        const found = components[door.component]
+        if (!found || !isController(door.component) || unknowing.includes(door.where)) continue
+        const visitor = await currentVisitor(ctx, state)
+        const knows = () => isKnown(door, visitor)
+        // It may be on its way back from its end.
+        await waitFor(`${door.where} to answer`, { within: patience, signal }, () => knows().then(() => true))
+        const known = await waitFor('it to know them', { within: seconds(10), signal }, knows).then(
+          () => true,
+          () => false,
+        )
+        signal.throwIfAborted()
+        if (known) continue
+        ctx.log(`${door.where} knows no client of ${state.name} any more, and is started anew`)
+        await restartComponent(session, found, { within: seconds(120), signal })
+        await requireKnown(ctx, door, visitor, state)
+      }
+    }
+  }
 }
 
 /** A client of each of these CAs. */

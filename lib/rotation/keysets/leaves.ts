@@ -29,6 +29,8 @@ import { changedAt } from '../restart/due.ts'
 import { endpoints } from '../verify.ts'
 import { presentedAgain } from '../way-back.ts'
 import { putBack } from './bundles.ts'
+import type { WithVisitors } from './credentials.ts'
+import { startUnknowingAnew } from './gates.ts'
 import { nextOf } from './issuers.ts'
 import { destroyFolders, keptFolder } from './kept.ts'
 import { holdingKeyOf, keyFilesBeside } from './key-files.ts'
@@ -118,7 +120,9 @@ const isPlanned = (ctx: OnHost) => {
 /** Waits until the ports of a host present certificates of the CA that signs now, as they read them at each handshake or when they change. */
 export const presented: StepDefinition<OnHost<Mounts>> = { ...endpoints, id: 'see-what-is-presented' }
 
-const restarts = restartsAfter<OnCluster<BackupVariables & DrainVariables>>(
+type Drains = OnCluster<Mounts & BackupVariables & DrainVariables> & WithVault & WithVisitors
+
+const restarts = restartsAfter<Drains>(
   [
     {
       step: 'put-the-certificates-in-place',
@@ -127,15 +131,16 @@ const restarts = restartsAfter<OnCluster<BackupVariables & DrainVariables>>(
     tokens.promoted.changes,
   ],
   tokens.promotedSeen,
+  startUnknowingAnew,
 )
 
 /** What goes by the certificates and keys of a host without reading them again, and pods, which then get tokens of the key that signs. */
 export const swapRestarts = {
   ...restarts,
-  plays: [...restarts.plays, ...promotedPlays] satisfies readonly Play<OnCluster<BackupVariables & DrainVariables>>[],
+  plays: [...restarts.plays, ...promotedPlays] satisfies readonly Play<Drains>[],
   undone: {
     ...restarts.undone,
-    rollback: async (ctx: OnCluster<BackupVariables & DrainVariables>) => {
+    rollback: async (ctx: Drains) => {
       // The administrator of before is back, and the new one leaves with the first stage, which may be undone in the same run.
       ctx.cluster.forget(`what ${ctx.run} had put in place is undone`)
       await restarts.undone.rollback?.(ctx)

@@ -92,6 +92,7 @@ export const trustRestarts = restartsAfter<TrustNeeds & OnCluster<DrainVariables
     await gates.acceptedSinceRestart(ctx, session, againVisitors(ctx))
     await tokens.trustedSeen(ctx, session)
   },
+  gates.startUnknowingAnew,
 )
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,

@@ -41,10 +41,12 @@ export const bundlesBy = (id: string): ChangedBy => ({ step: id, files: bundlesO
  * The restarts after the files of keysets were changed.
  * @param changed the steps that change them: each component is restarted once for all of them
  * @param seen proves of a member of etcd, or of an API server, what it is to do since it was started anew: the first of them is a canary
+ * @param heard starts anew what hears of CAs through the API, and was started while that was away: asked once all else runs, in both directions
  */
 export function restartsAfter<Needs extends Drains = Drains>(
   changed: readonly [ChangedBy, ...ChangedBy[]],
   seen?: (ctx: Needs, session: HostSession) => Promise<void>,
+  heard: (ctx: Needs) => Promise<void> = async () => {},
 ): StageRestarts<Needs> {
   const [{ step: id }] = changed
   const files = (ctx: OnHost, host: string) => changed.flatMap(one => one.files(ctx, host))
@@ -60,7 +62,12 @@ export function restartsAfter<Needs extends Drains = Drains>(
   const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies } = restarts
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
   // Kubelets come after what they give to the volumes of pods: as they start they write these anew, and otherwise a minute and a half later.
-  const order = [etcdMembers, apiServers, controllers, publishedInApi, kubelets, kubeProxies]
+  const hear: StepDefinition<Needs> = {
+    ...{ id: 'start-anew-what-began-without-the-api', readOnly: true, runOnce: true },
+    when: async ctx => !ctx.check && ((await apiServers.when?.(ctx)) ?? true),
+    run: heard,
+  }
+  const order = [etcdMembers, apiServers, controllers, publishedInApi, kubelets, kubeProxies, hear]
   return {
     mayBeAway,
     undone: onTheWayBack<Needs>(`note-what-goes-by-${id}`, async ctx => {
@@ -74,6 +81,7 @@ export function restartsAfter<Needs extends Drains = Drains>(
         step('See what controller-managers publish now in every namespace', publishedInApi),
         step('Restart the kubelets, those of masters one after the other', there(kubelets)),
         step('Restart kube-proxy where it is a unit', there(kubeProxies)),
+        step('Restart schedulers that began while the API was away', there(hear)),
       ]),
     ],
     due: restartsOf<Drains>({ files, keeps: keepsWhatItRead, byWriting: true }).notStartedSince,
