@@ -1,15 +1,22 @@
 // Which servers a stage asks: those that knew clients of the keyset before. They are servers of this process.
-import { writeFileSync } from 'node:fs'
+import { strict as assert } from 'node:assert'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import { planStep, readingStep } from '../../lib/rotation/given/found.ts'
-import { acceptedEverywhere, noteUnknowing, refusedEverywhere } from '../../lib/rotation/keysets/gates.ts'
+import {
+  acceptedEverywhere,
+  noteUnknowing,
+  refusedEverywhere,
+  startUnknowingAnew,
+} from '../../lib/rotation/keysets/gates.ts'
 import type { KeysetState } from '../../lib/rotation/keysets/state.ts'
-import { lookStep } from '../../lib/rotation/keysets/state.ts'
+import { look, lookStep } from '../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { localSession } from '../kubernetes/_local.ts'
+import { found, localHost, unit } from '../kubernetes/components/_host.ts'
 import { listener, refusal } from '../kubernetes/probes/_server.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 
@@ -98,6 +105,49 @@ test('a scheduler that knows nobody before need not afterwards, and is told; an 
   const error = await t.throwsAsync<RekeyError>(async () => noteUnknowing.run(turned.ctx))
   t.is(error?.code, 'keysets.not-let-in')
   for (const { close } of [server, scheduler]) close()
+})
+
+test('a scheduler that has come to know nobody is started anew, once; one that knew nobody before is not', async t => {
+  const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
+  const { session, folder } = await localHost(t)
+  const told = join(folder, 'told')
+  const restarts = () => (existsSync(told) ? readFileSync(told, 'utf8').match(/^restart /gm)?.length : undefined) ?? 0
+  const make = await listener(authority)
+  const scheduler = await make(user => (restarts() > 0 ? refusal(user) : [401, 'Unauthorized']), [200, 'ok'])
+  t.teardown(scheduler.close)
+  const { ctx, registered, said } = await masterWith(
+    { 'kube-apiserver': scheduler.port, 'kube-scheduler': scheduler.port },
+    pair,
+  )
+  const component = found({
+    ...{ component: 'kube-scheduler', runs: unit('kube-scheduler') },
+    endpoints: [{ address: '127.0.0.1', port: scheduler.port, role: 'serving' }] as never,
+  })
+  registered.set(readingStep, { host: 'm1', layout: { host: 'm1', components: { 'kube-scheduler': component } } })
+  const asked = { ...(ctx as object), on: async () => ({ ...session, host: { name: 'm1' } }) } as never
+  await session.$`systemctl restart kube-scheduler.service`
+  writeFileSync(told, '')
+
+  registered.set(noteUnknowing.id ?? '', ['kube-scheduler of m1'])
+  await startUnknowingAnew(asked, 1)
+  t.is(restarts(), 0)
+  registered.set(noteUnknowing.id ?? '', [])
+  await startUnknowingAnew(asked, 1)
+  t.is(restarts(), 1)
+  t.regex(said.join('\n'), /kube-scheduler of m1 knows no client of front-proxy-ca any more, and is started anew/)
+  await startUnknowingAnew(asked)
+  t.is(restarts(), 1)
+})
+
+test('each stage of a run comes to the API with what the administrator has then', async t => {
+  const occasions: string[] = []
+  const looking = (run: string) => {
+    const cluster = { forget: (occasion: string) => occasions.push(occasion) }
+    return { run, cluster, hosts: () => assert.fail('forgotten before anybody is asked') } as never
+  }
+  for (const run of ['a', 'a-promote', 'a-distrust']) await t.throwsAsync(async () => look.run(looking(run)))
+  t.is(new Set(occasions).size, 3)
 })
 
 test('of the cluster’s own CA kubelets are asked, too, by somebody who is what his certificate says, and speaks for nobody', async t => {

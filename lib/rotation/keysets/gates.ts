@@ -100,9 +100,10 @@ export const noteUnknowing: StepDefinition<OnServers> = {
 /**
  * Starts schedulers and controller-managers anew that hear of these CAs through the API, and know none of their clients any more. Where the only
  * API server is away they end, and one that is started before it is back reads nothing of whom to let in, and never asks again. Those that knew
- * nobody at the beginning stay. Whoever of them does not know clients afterwards ends it.
+ * nobody at the beginning stay. Fails where one knows none afterwards, either.
+ * @param within milliseconds that one that answers may take until it knows clients again
  */
-export async function startUnknowingAnew(ctx: OnServers): Promise<void> {
+export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): Promise<void> {
   const { signal } = ctx
   const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
   for (const host of ctx.hosts(masters)) {
@@ -117,7 +118,7 @@ export async function startUnknowingAnew(ctx: OnServers): Promise<void> {
         const knows = () => isKnown(door, visitor)
         // It may be on its way back from its end.
         await waitFor(`${door.where} to answer`, { within: patience, signal }, () => knows().then(() => true))
-        const known = await waitFor('it to know them', { within: seconds(10), signal }, knows).then(
+        const known = await waitFor('it to know them', { within, signal }, knows).then(
           () => true,
           () => false,
         )

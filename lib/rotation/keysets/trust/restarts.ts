@@ -65,7 +65,7 @@ export function restartsAfter<Needs extends Drains = Drains>(
   const hear: StepDefinition<Needs> = {
     ...{ id: 'start-anew-what-began-without-the-api', readOnly: true, runOnce: true },
     when: async ctx => !ctx.check && ((await apiServers.when?.(ctx)) ?? true),
-    run: heard,
+    run: ctx => heard(ctx),
   }
   const order = [etcdMembers, apiServers, controllers, publishedInApi, kubelets, kubeProxies, hear]
   return {
