@@ -79,9 +79,7 @@ export const lookStep = 'look-at-the-keysets'
 /** Registers how the keysets stand before this run changes anything: `statesOf`. */
 export const look: StepDefinition<Needs> = {
   id: lookStep,
-  readOnly: true,
-  remember: true,
-  runOnce: true,
+  ...{ readOnly: true, remember: true, runOnce: true },
   run: async (ctx): Promise<(KeysetState | TokenKeys)[]> => {
     // The stage before it, of the same run, may have replaced what the administrator comes by: that is trusted no longer than the old CA.
     ctx.cluster.forget(`${ctx.run} has begun`)
