@@ -130,11 +130,16 @@ export function newClientAuthorities(ctx: With<Mounts> & Looking): ClientAuthori
 }
 
 /** Asks the roles that somebody else wrote whether they would issue what is planned. Throws `HostFailedError` naming the first that does not. */
-export async function requireRoles(ctx: With<Roles>, vault: Vault, specs: readonly CertificateSpec[]): Promise<void> {
+export async function requireRoles(
+  vault: Vault,
+  specs: readonly CertificateSpec[],
+  plans: readonly AuthorityPlan[],
+  ttl: string,
+): Promise<void> {
   for (const spec of specs) {
-    const [mount, name] = [mountOf(spec, plansOf(ctx)), roleName(spec)]
+    const [mount, name] = [mountOf(spec, plans), roleName(spec)]
     const role = await vault.readRole(mount, name)
-    const refused = role ? refusedByRole(spec, role, ctx.vars.certificate_ttl) : []
+    const refused = role ? refusedByRole(spec, role, ttl) : []
     if (role && refused.length === 0) continue
     throw new HostFailedError(
       role

@@ -29,6 +29,7 @@ export { openFoundCluster, openServices, openWithProbes, type Services } from '.
 export * as vault from './given/vault.ts'
 export * as issue from './issue.ts'
 export * as keysets from './keysets/index.ts'
+export * as leaves from './leaves/index.ts'
 export * as leftBehind from './left-behind.ts'
 export type { WithProbes } from './observe.ts'
 export * as observe from './observe.ts'

@@ -5,6 +5,7 @@ import { type Secret, secret } from '../connection/shell.ts'
 import { stagingFolders } from '../kubernetes/components/kept.ts'
 import {
   authorityFiles,
+  type RenderRequest,
   renderHostFiles,
   serviceAccountFiles,
   verifyStaged,
@@ -14,7 +15,7 @@ import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import { serviceAccountKeyPair } from '../kubernetes/trust/tokens.ts'
 import { type StagedFile, type Swap, stagedPath, stageFiles } from '../operations/staging.ts'
 import { privateKeysWithin } from '../pki/certificates/bundle-text.ts'
-import type { CertificateSpec } from '../pki/specs.ts'
+import type { AuthorityName, CertificateSpec } from '../pki/specs.ts'
 import { vaultSecrets } from '../pki/vault/secrets.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { createRenderer, type Renderer } from '../template/render.ts'
@@ -109,23 +110,45 @@ export async function renderPlanned(
   reading: MachineReading,
 ): ReturnType<typeof renderHostFiles> {
   const asked = vaultSecrets(await ctx.vault.issuing(grantOf(ctx)))
-  const secrets: typeof asked = async (path, data) => {
-    const answer = await asked(path, data)
-    const key = answer?.data['private_key']
-    if (typeof key === 'string') ctx.redact(key)
-    return answer
+  const { files, swap } = await renderFrom(ctx, reading, {
+    plans: plansOf(ctx),
+    sourceOf: () => asked,
+    ttlOf: () => ctx.vars.certificate_ttl,
+  })
+  return { files: await withTheirRest(ctx, reading, files), swap }
+}
+
+/** Who issues what is planned. */
+export interface IssuedBy extends Pick<RenderRequest, 'plans' | 'ttlOf'> {
+  /** What the templates of a certificate ask. */
+  sourceOf(spec: CertificateSpec): ReturnType<typeof vaultSecrets>
+}
+
+/** Renders what is planned for a host, whoever issues it: each certificate once, a shared one for all of its hosts. */
+export function renderFrom(
+  ctx: OnHost & WithIssued,
+  reading: MachineReading,
+  { plans, sourceOf, ttlOf }: IssuedBy,
+): ReturnType<typeof renderHostFiles> {
+  const secretsOf = (spec: CertificateSpec): ReturnType<IssuedBy['sourceOf']> => {
+    const asked = sourceOf(spec)
+    return async (path, data) => {
+      const answer = await asked(path, data)
+      const key = answer?.data['private_key']
+      if (typeof key === 'string') ctx.redact(key)
+      return answer
+    }
   }
   const rendererOf = (spec: CertificateSpec) => {
     const id = spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
-    const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets })
+    const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets: secretsOf(spec) })
     ctx.issued.renderers.set(id, renderer)
     return renderer
   }
-  const { files, swap } = await renderHostFiles({
-    ...{ reading, layout: layoutOf(ctx), specs: planOf(ctx).specs, plans: plansOf(ctx) },
-    ...{ ttl: ctx.vars.certificate_ttl, rendererOf, now: new Date() },
+  return renderHostFiles({
+    ...{ reading, layout: layoutOf(ctx), specs: planOf(ctx).specs },
+    ...{ plans, ttlOf, rendererOf, now: new Date() },
   })
-  return { files: await withTheirRest(ctx, reading, files), swap }
 }
 
 /** Stages what was rendered for a host in place of whatever this run had staged there, and keeps what was sent for `verifyIssued`. */
@@ -137,24 +160,37 @@ export async function stageIssued(ctx: OnHost & WithIssued, files: StagedFile[])
 }
 
 /** Fails where what is staged is not what was issued, or could not do what the old does. */
-export const verifyIssued: StepDefinition<OnHost<Mounts> & WithIssued> = {
-  id: verifiedStep,
-  // It changes nothing, but there is nothing to look at in a check.
-  rollback: nothing,
-  plan: () => 'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
-  run: async ctx => {
-    const { checked, until, certificates } = await verifyStaged(
-      ctx,
-      ctx.run,
-      await stagedOf(ctx),
-      planOf(ctx).specs,
-      readingOf(ctx),
-      ({ authority }) => newAuthority(ctx, authority),
-    )
-    ctx.log(`${checked} certificates verified`)
-    // The report sets them beside those that they replace.
-    return { until, certificates }
-  },
+export const verifyIssued = verifyIssuedBy<OnHost<Mounts> & WithIssued>(newAuthority)
+
+/** The same, where others than the CAs that this run made have issued it. */
+export function verifyIssuedBy<Context extends OnHost & WithIssued>(
+  authorityOf: (ctx: Context, authority: AuthorityName) => string,
+): StepDefinition<Context> {
+  return {
+    id: verifiedStep,
+    // It changes nothing, but there is nothing to look at in a check.
+    rollback: nothing,
+    plan: () =>
+      'compare hashes, verify the chains, match the keys, compare CN, O and SANs with the certificates in use',
+    run: async ctx => {
+      const { checked, until, certificates } = await verifyStaged(
+        ctx,
+        ctx.run,
+        await stagedOf(ctx),
+        planOf(ctx).specs,
+        readingOf(ctx),
+        ({ authority }) => authorityOf(ctx, authority),
+      )
+      ctx.log(`${checked} certificates verified`)
+      // The report sets them beside those that they replace.
+      return { until, certificates }
+    },
+  }
+}
+
+/** What was verified on a host, PEM, by the names of its files. */
+export function verifiedCertificates(ctx: Looking, host: string): Readonly<Record<string, string>> {
+  return ctx.registered<{ certificates?: Record<string, string> }>(verifiedStep, host)?.certificates ?? {}
 }
 
 /** Until when the first certificate of each component on a host holds (ISO 8601), as it was verified. */

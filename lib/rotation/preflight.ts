@@ -277,7 +277,8 @@ export const askVault: StepDefinition<OnHost<AuthorityVariables> & WithVault> = 
       ...preparingPolicy(plansOf(ctx), ctx.vars.vault_manage_roles ? roles : [], policyName(ctx)),
       ...issuingPolicy(roles),
     ])
-    if (!ctx.vars.vault_manage_roles) await requireRoles(ctx, vault, planOf(ctx).specs)
+    if (!ctx.vars.vault_manage_roles)
+      await requireRoles(vault, planOf(ctx).specs, plansOf(ctx), ctx.vars.certificate_ttl)
     ctx.log(`Vault ${version} at ${vault.address}`)
   },
 }

@@ -91,13 +91,19 @@ export function kubeconfigFields(text: string, where: string): KubeconfigFields 
  * A kubeconfig with the CA and the client that another one has for its current context. Whatever else it holds is somebody's, and stays: byte
  * for byte where the values that it had can be told from all others.
  * @param where its file and host, for messages
+ * @param members which of the two: its client alone, where the CAs in it are to stay
  * @throws RekeyError where one of them is not YAML
  */
-export function withCurrentOf(text: string, other: string, where: string): string {
+export function withCurrentOf(
+  text: string,
+  other: string,
+  where: string,
+  members: readonly ('cluster' | 'user')[] = ['cluster', 'user'],
+): string {
   const [wanted, next] = [parse(text, where), currentOf(parse(other, where))]
   const now = currentOf(wanted)
   let edited = text
-  for (const member of ['cluster', 'user'] as const) {
+  for (const member of members) {
     for (const name of usual[member]) {
       const [before, after] = [now[member][name], next[member][name]]
       if (name === 'server' || before === after) continue

@@ -50,7 +50,8 @@ export interface RenderRequest {
   readonly layout: HostLayout
   readonly specs: readonly CertificateSpec[]
   readonly plans: readonly AuthorityPlan[]
-  readonly ttl: string
+  /** How long a certificate is to hold: `17520h`. */
+  ttlOf(spec: CertificateSpec): string
   /** The renderer of a certificate: one for all hosts where it is shared, so that it is issued once. */
   rendererOf(spec: CertificateSpec): Renderer
   /** When this is done; names the kubelet's new client certificate. */
@@ -63,7 +64,7 @@ export async function renderHostFiles({
   layout,
   specs,
   plans,
-  ttl,
+  ttlOf,
   rendererOf,
   now,
 }: RenderRequest): Promise<{ files: StagedFile[]; swap: Swap }> {
@@ -72,7 +73,7 @@ export async function renderHostFiles({
   const remove: string[] = []
   const render = async (template: string, spec: CertificateSpec, more: Record<string, unknown> = {}) => {
     const source = await readFile(join(templates, template), 'utf8')
-    const data = { ...certificateData(spec, plans, { ttl }), ...more }
+    const data = { ...certificateData(spec, plans, { ttl: ttlOf(spec) }), ...more }
     return (await rendererOf(spec).render(source, { name: `templates/${kubeadm.templates}/${template}`, data })).output
   }
   const kubeconfigNames = (path: string) => {

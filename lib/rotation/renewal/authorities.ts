@@ -112,7 +112,9 @@ function foundAuthorities(ctx: Found) {
 }
 
 /** What a run holds in memory; of its Vault, which may be none, nothing is asked before somebody needs it. */
-export function openServices(run: RunContext<Variables>): ReturnType<typeof openObserved> {
+export function openServices(
+  run: RunContext<Pick<Variables, 'vault_addr' | 'vault_cacert' | 'vault_token_file'>>,
+): ReturnType<typeof openObserved> {
   const { vault_addr = '', vault_token_file = '', vault_cacert } = run.vars
   return openObserved(
     run as unknown as RunContext,

@@ -31,11 +31,15 @@ export const tellSigner = (signer: Signer) =>
 export const mountsOf = ({ vars }: { readonly vars: Pick<Variables, 'pki_mount'> }) =>
   authorityPlans('three', { mount: vars.pki_mount }).map(({ mount }) => mount)
 
-/** The issuer with a CA's key in Vault; the default one, where several have it. */
+/**
+ * The issuer with a CA's key in Vault; the default one, where several have it.
+ * @param needs what the operator's token must be allowed to do there
+ */
 export async function issuerInVault(
   ctx: OnHost<Variables> & WithVault,
   certificate: string,
-): Promise<Signer | undefined> {
+  needs: (mount: string, issuer: string) => PolicyLine[] = signingPolicy,
+): Promise<Extract<Signer, { kind: 'vault' }> | undefined> {
   if (ctx.vars.vault_addr === undefined) return undefined
   const vault = await ctx.vault.operator()
   await vault.requireUnsealed()
@@ -44,7 +48,7 @@ export async function issuerInVault(
     const same = issuers.filter(one => one.keyId !== '' && publicKeyOf(one.certificate) === publicKeyOf(certificate))
     const [first] = [...same.filter(one => one.isDefault), ...same]
     if (!first) continue
-    await vault.requireCapabilities(signingPolicy(mount, first.id))
+    await vault.requireCapabilities(needs(mount, first.id))
     return { kind: 'vault', mount, issuer: first.id, isDefault: first.isDefault }
   }
   return undefined
@@ -73,7 +77,7 @@ const signingPolicy = (mount: string, issuer: string): PolicyLine[] => [
 ]
 
 /** Where a host has the key of a CA: beside one of its files, by the names that such keys have. */
-export async function keyOnHosts(ctx: OnHost<Variables>, certificate: string): Promise<Signer | undefined> {
+export async function keyOnHosts(ctx: OnHost, certificate: string): Promise<Signer | undefined> {
   for (const host of ctx.hosts(everyMachine)) {
     const { certificates, files = {} } = readingOf(ctx, host.name)
     const own = Object.keys(certificates).filter(
@@ -92,7 +96,8 @@ export async function keyOnHosts(ctx: OnHost<Variables>, certificate: string): P
   return undefined
 }
 
-async function keyText(ctx: OnHost, host: string, path: string): Promise<string | undefined> {
+/** A key as it lies on a host, PEM; undefined where it does not. It is a secret from here on. */
+export async function keyText(ctx: OnHost, host: string, path: string): Promise<string | undefined> {
   const { files } = await ctx.on(host)
   if (!(await files.exists(path))) return undefined
   const key: Secret = secret(await files.readText(path))

@@ -74,9 +74,12 @@ export async function kubeletByKubelet(hosts: readonly Host[], work: (host: Host
 function changedOf(changes: Changes<never>, ctx: OnHost, found: FoundComponent, host: string): string[] {
   const { component, files } = found
   const changed = new Set(changes.files(ctx, host))
-  const own = files.filter(({ real, role }) => changed.has(real) && (changes.keeps?.(component, role) ?? true))
+  // A link that leads elsewhere is changed itself, and not what it led to.
+  const own = files.flatMap(({ path, real, role }) =>
+    changes.keeps?.(component, role) === false ? [] : [real, path].filter(one => changed.has(one)),
+  )
   const flags = flagFilesOf(found).filter(path => changed.has(path))
-  return [...new Set([...own.map(({ real }) => real), ...flags])]
+  return [...new Set([...own, ...flags])]
 }
 
 /** The component of a host, where one of its files gets another content; none that the API gave to the node, which goes on with what it has. */

@@ -36,27 +36,10 @@ export const plan: StepDefinition<Needs> = {
   remember: true,
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
-    const found = await machinesFound(ctx)
-    const { specs: named, oldAuthorities, sharing } = planOfCluster(found)
-    const readings = found.map(({ name }) => readingOf(ctx, name))
-    const trusted = trustedAuthorities(found, found.map(layoutOfMachine))
-    const keys = authorityKeys(trusted)
-    const specs = [...named, ...specsOf(ctx, readings, trusted)]
+    const { found, specs, signed, keys, oldAuthorities, sharing } = await certificatesOf(ctx)
     const { keysets, leftOut } = chosenOf(ctx, oldAuthorities, sharedRoles(ctx.vars, sharing, keys))
     const chosen = authoritiesIn(keysets)
-    const isOurs = isSigned(keys)
-    const own = specs
-      .filter(({ authority }) => chosen.includes(authority))
-      .map(spec => ({
-        ...spec,
-        hosts: spec.hosts.filter(host =>
-          isOurs(
-            spec,
-            found.find(({ name }) => name === host),
-          ),
-        ),
-      }))
-      .filter(({ hosts }) => hosts.length > 0)
+    const own = signed.filter(({ authority }) => chosen.includes(authority))
     // Whoever goes by a copy is to be given the new CA, or accepted: that is no reason to leave a CA out.
     if (chosen.includes('etcd')) await refuseCopies(ctx, unplannedCertificates(found, specs), oldAuthorities.etcd ?? '')
     if (chosen.length > 0) ctx.log(`${own.length} certificates of ${chosen.map(keysetOf).join(', ')}`)
@@ -68,6 +51,25 @@ export const plan: StepDefinition<Needs> = {
       addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
     }
   },
+}
+
+/**
+ * The certificates of a cluster, as they lie there.
+ * @returns all that something names, of those what the cluster's CAs have signed, and the keys of these
+ */
+export async function certificatesOf(ctx: OnCluster<ExtraVariables>) {
+  const found = await machinesFound(ctx)
+  const { specs: named, oldAuthorities, sharing } = planOfCluster(found)
+  const readings = found.map(({ name }) => readingOf(ctx, name))
+  const trusted = trustedAuthorities(found, found.map(layoutOfMachine))
+  const keys = authorityKeys(trusted)
+  const specs = [...named, ...specsOf(ctx, readings, trusted)]
+  const isOurs = isSigned(keys)
+  const machineOf = (host: string) => found.find(({ name }) => name === host)
+  const signed = specs
+    .map(spec => ({ ...spec, hosts: spec.hosts.filter(host => isOurs(spec, machineOf(host))) }))
+    .filter(({ hosts }) => hosts.length > 0)
+  return { found, specs, signed, keys, oldAuthorities, sharing }
 }
 
 /** Whether a CA of the cluster signed what a machine has in this place: what a component signs for itself is nobody's to replace. */
