@@ -39,6 +39,8 @@ export interface Issued {
   readonly staged: Map<string, StagedFile[]>
   /** A renderer asks once: one for each certificate, and for a shared one the same on all hosts. */
   readonly renderers: Map<string, Renderer>
+  /** For how long each of them is to hold: what is asked for a key is what was asked for its certificate, or they would be of two. */
+  readonly ttls: Map<string, string>
 }
 
 export interface WithIssued {
@@ -46,7 +48,7 @@ export interface WithIssued {
 }
 
 export function openIssued(): Issued {
-  return { staged: new Map(), renderers: new Map() }
+  return { staged: new Map(), renderers: new Map(), ttls: new Map() }
 }
 
 const keysStep = 'make-a-new-service-account-key-pair'
@@ -139,15 +141,18 @@ export function renderFrom(
       return answer
     }
   }
-  const rendererOf = (spec: CertificateSpec) => {
-    const id = spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
-    const renderer = ctx.issued.renderers.get(id) ?? createRenderer({ secrets: secretsOf(spec) })
-    ctx.issued.renderers.set(id, renderer)
-    return renderer
+  const idOf = (spec: CertificateSpec) => spec.issue ?? `${spec.id} ${isShared(spec) ? '' : ctx.host.name}`
+  const once = <Value>(held: Map<string, Value>, spec: CertificateSpec, made: () => Value): Value => {
+    const value = held.get(idOf(spec)) ?? made()
+    held.set(idOf(spec), value)
+    return value
   }
+  const { renderers, ttls } = ctx.issued
   return renderHostFiles({
     ...{ reading, layout: layoutOf(ctx), specs: planOf(ctx).specs },
-    ...{ plans, ttlOf, rendererOf, now: new Date() },
+    ...{ plans, now: new Date() },
+    ttlOf: spec => once(ttls, spec, () => ttlOf(spec)),
+    rendererOf: spec => once(renderers, spec, () => createRenderer({ secrets: secretsOf(spec) })),
   })
 }
 

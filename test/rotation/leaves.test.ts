@@ -152,6 +152,22 @@ test('a new pair says what the old one says, with a key of its kind; a kubeconfi
   t.is(parseCertificate(is?.certificate ?? '').keyType, 'ECDSA-P-256')
 })
 
+test.serial('a key is that of its certificate, also where a second goes by between the two', async t => {
+  const { does, due } = await machine(t)
+  // Longer than the CA holds: what is asked for is the time that is left of that.
+  const vars = { certificate_ttl: '12000h' }
+  await due(vars)
+  const { now } = Date
+  let seconds = 0
+  t.teardown(() => {
+    Date.now = now
+  })
+  Date.now = () => now() + 1_000 * seconds++
+  await does(leaves.issueAndStage, vars)
+  Date.now = now
+  await t.notThrowsAsync(does(leaves.verifyIssued))
+})
+
 test('only what ends soon is due, or what is named; what was just made is not', async t => {
   const { due } = await machine(t)
   t.deepEqual(await due({ within: 30 * day }), ['apiserver'])
