@@ -1,5 +1,5 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../bin/rekey" run "$0" "$@"'
-// New certificates under the CAs that are there, before the old ones run out: with no request failed, and nothing changed where nothing is due.
+// New certificates under the CAs that are there, before the old ones run out; nothing is changed where nothing is due.
 // docs/runbooks/renew-certificates.md is the page to go by.
 import { type Play, play, playbook, type StepContext, step } from 'rekey'
 import {
@@ -96,7 +96,7 @@ const change: Play<Context>[] = [
 
 export default playbook({
   name: 'renew-certificates',
-  summary: 'Make certificates anew under the CAs that are there, before they run out, with no failed request',
+  summary: 'Make certificates anew under the CAs that are there, before they run out',
   vars: variables,
   services: leaves.openServices,
   plays: [...preparation, ...change],
