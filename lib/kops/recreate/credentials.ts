@@ -5,7 +5,7 @@ import { kopsJson, listed } from '../asked/command.ts'
 import { readKeysets } from '../asked/keypairs.ts'
 import type { StateStore } from '../store/store.ts'
 import { applyUpdate } from '../update.ts'
-import { keepObjects, keptObjects, type Recreation, storeOf } from './given.ts'
+import { keepObjects, keptObjects, type Recreation, requireBegun, storeOf } from './given.ts'
 
 const notice = [
   'This is the procedure of kOps before 1.22, and it is disruptive. What users will notice:',
@@ -112,9 +112,9 @@ export const keepCredentials: StepDefinition<Recreation> = {
     const texts = await Promise.all(anew.map(async path => [path, (await store.get(path))?.text] as const))
     const gone = texts.find(([, text]) => text === undefined)
     if (gone) throw new HostFailedError(`${gone[0]} went away while it was read`, { code: 'kops.not-kept' })
-    await keepObjects(ctx, Object.fromEntries(texts) as Record<string, string>)
-    ctx.log(`${texts.length} objects`)
-    return { objects: texts.length }
+    const kept = await keepObjects(ctx, Object.fromEntries(texts) as Record<string, string>)
+    ctx.log(`${kept.objects} objects`)
+    return kept
   },
 }
 
@@ -123,9 +123,10 @@ export const deleteCredentials: StepDefinition<Recreation> = {
   id: 'delete-the-credentials',
   plan: async ctx => (await objectsOf(storeOf(ctx), ctx.vars.cluster)).anew.map(path => `delete ${path}`),
   run: async ctx => {
+    await requireBegun(ctx)
     const store = storeOf(ctx)
     let deleted = 0
-    for (const [path, text] of Object.entries((await keptObjects(ctx)) ?? {})) {
+    for (const [path, text] of Object.entries(await keptObjects(ctx))) {
       ctx.kops.stillLocked()
       const there = await store.get(path)
       if (there?.text === text && (await store.remove(path, there.tag))) deleted++
@@ -134,7 +135,7 @@ export const deleteCredentials: StepDefinition<Recreation> = {
   },
   verify: async ctx => {
     const store = storeOf(ctx)
-    for (const [path, text] of Object.entries((await keptObjects(ctx)) ?? {})) {
+    for (const [path, text] of Object.entries(await keptObjects(ctx))) {
       if ((await store.get(path))?.text !== text) continue
       throw new HostFailedError(`${path} is there still`, {
         code: 'kops.not-deleted',
@@ -152,6 +153,7 @@ export const makeCredentials: StepDefinition<Recreation> = {
   id: 'make-the-credentials',
   plan: () => 'kops update cluster --yes',
   run: async ctx => {
+    await requireBegun(ctx, 'delete-the-credentials')
     try {
       return await applyUpdate(ctx, secretsToo)
     } catch (error) {
@@ -177,7 +179,7 @@ export const makeCredentials: StepDefinition<Recreation> = {
         },
       )
     }
-    const left = Object.keys((await keptObjects(ctx)) ?? {})
+    const left = Object.keys(await keptObjects(ctx))
     const there = new Set((await objectsOf(storeOf(ctx), ctx.vars.cluster)).anew)
     for (const path of left.filter(one => !there.has(one)))
       ctx.log(`${path} was not made anew: this kOps has no use for it`)
@@ -190,7 +192,7 @@ export const putBack: StepDefinition<Recreation> = {
   run: async ctx => {
     const store = storeOf(ctx)
     let written = 0
-    for (const [path, text] of Object.entries((await keptObjects(ctx)) ?? {})) {
+    for (const [path, text] of Object.entries(await keptObjects(ctx))) {
       ctx.kops.stillLocked()
       const there = await store.get(path)
       if (there?.text === text) continue
@@ -201,7 +203,7 @@ export const putBack: StepDefinition<Recreation> = {
   },
   verify: async ctx => {
     const store = storeOf(ctx)
-    for (const [path, text] of Object.entries((await keptObjects(ctx)) ?? {})) {
+    for (const [path, text] of Object.entries(await keptObjects(ctx))) {
       if ((await store.get(path))?.text === text) continue
       throw new HostFailedError(`${path} is not what it was before`, {
         code: 'kops.not-undone',

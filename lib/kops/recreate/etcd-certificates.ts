@@ -3,7 +3,7 @@
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { onControlPlane } from '../asked/control-plane.ts'
-import { begin, isBegun, type Recreation } from './given.ts'
+import { begin, isBegun, type Recreation, requireBegun } from './given.ts'
 
 /** `pki/…/clients/server.crt`, `pki/…/peers/me.key`, on each of the volumes; no link is followed. */
 const expression = ['-type', 'f', '-path', '*/pki/*', '(', '-name', 'server.*', '-o', '-name', 'me.*', ')']
@@ -54,7 +54,10 @@ export const removeEtcdCertificates: StepDefinition<Recreation> = {
   id: 'remove-the-certificates-of-etcd',
   plan: ({ vars }) =>
     `remove server.* and me.* below ${vars.etcd_volumes}/*/pki on every instance of the control plane`,
-  run: remove,
+  run: async ctx => {
+    await requireBegun(ctx, 'make-the-credentials')
+    return remove(ctx)
+  },
 }
 
 /** The same on the way back, where it was begun with on the way there: those that are there now may be of the new CA. */

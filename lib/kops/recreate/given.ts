@@ -1,4 +1,5 @@
 // What the legacy procedure goes by: its variables, what was kept, and how far it has come, for whoever goes on with it or back.
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -35,18 +36,66 @@ export function storeOf(ctx: Recreation): StateStore {
 
 const keptFile = ({ folder }: Pick<RunContext, 'folder'>) => join(folder, 'credentials-before.json')
 
+const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
+
+/** What the run knows of what it kept: how many objects, and the hash of their file. Plain data. */
+export interface Kept {
+  readonly objects: number
+  readonly hash: string
+}
+
 /** Keeps objects of the state store by their paths, for the run's user alone, and reads them back. */
-export async function keepObjects(ctx: Recreation, objects: Readonly<Record<string, string>>): Promise<void> {
+export async function keepObjects(ctx: Recreation, objects: Readonly<Record<string, string>>): Promise<Kept> {
   const text = JSON.stringify(objects)
   await writeFile(`${keptFile(ctx)}.next`, text, { mode: 0o600, flush: true })
   await rename(`${keptFile(ctx)}.next`, keptFile(ctx))
-  if ((await readFile(keptFile(ctx), 'utf8')) === text) return
+  if ((await readFile(keptFile(ctx), 'utf8')) === text)
+    return { objects: Object.keys(objects).length, hash: hashOf(text) }
   throw new HostFailedError(`${keptFile(ctx)} does not hold what was written`, { code: 'kops.not-kept' })
 }
 
-/** What was kept, or undefined where nothing was: then nothing was deleted either. */
-export async function keptObjects(ctx: Recreation): Promise<Record<string, string> | undefined> {
-  return existsSync(keptFile(ctx)) ? JSON.parse(await readFile(keptFile(ctx), 'utf8')) : undefined
+/**
+ * What was kept; nothing where the run has kept nothing: then it deleted nothing either.
+ * @throws HostFailedError where the file is gone, or is not the one that was kept
+ */
+export async function keptObjects(ctx: Recreation): Promise<Readonly<Record<string, string>>> {
+  const kept = ctx.registered<Kept>('keep-the-credentials')
+  if (!kept) return {}
+  const text = await readFile(keptFile(ctx), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (text !== undefined && hashOf(text) === kept.hash) return JSON.parse(text) as Record<string, string>
+  throw new HostFailedError(
+    `${keptFile(ctx)} ${text === undefined ? 'is gone' : 'is not what was kept there'}: the credentials of before can’t be put back`,
+    {
+      code: 'kops.not-kept',
+      hint: 'There is no way back from here without it: put the file back from a backup, or go on with the new credentials (rekey resume).',
+    },
+  )
+}
+
+/**
+ * Sees that a step was not come to by leaving out what must come before it, as with --start-at-step or --tags.
+ * @param steps what the run must have done by now
+ * @throws HostFailedError before anything is changed
+ */
+export async function requireBegun(ctx: Recreation, ...steps: readonly string[]): Promise<void> {
+  const { confirm, cluster } = ctx.vars
+  if (confirm !== cluster)
+    throw new HostFailedError(`nobody has confirmed that ${cluster} may be interrupted`, {
+      code: 'kops.not-confirmed',
+      hint: `Read docs/runbooks/recreate-kops-credentials.md; then type its name: -e confirm=${cluster}`,
+    })
+  const missing = ['read-the-credentials', 'keep-the-credentials', ...steps].filter(
+    id => ctx.registered(id) === undefined,
+  )
+  if (missing.length > 0)
+    throw new HostFailedError(`the run has not done what comes before: ${missing.join(', ')}`, {
+      code: 'kops.no-plan',
+      hint: 'None of these steps can be left out. Go on with the run that has begun: rekey resume; or begin with all of them.',
+    })
+  await keptObjects(ctx)
 }
 
 /** What can't be seen from outside once a run was cut off in the middle of it. */

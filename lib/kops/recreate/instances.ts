@@ -6,14 +6,15 @@ import { kubeconfigFile } from '../asked/places.ts'
 import { note, noted } from '../due.ts'
 import { letsIn, patience, refuses, validate } from '../gates.ts'
 import { rollOut, type Updated } from '../update.ts'
-import { isBegun, type Recreation } from './given.ts'
+import { isBegun, type Recreation, requireBegun } from './given.ts'
 
 /** Replaces every instance without asking the API, which knows nobody any more. */
 export const replaceInstances: StepDefinition<Recreation> = {
   id: 'replace-every-instance',
   plan: () => 'kops rolling-update cluster --cloudonly --force --yes',
   run: async ctx => {
-    const { all } = ctx.registered<Updated>('make-the-credentials') ?? { all: [] }
+    await requireBegun(ctx, 'make-the-credentials', 'remove-the-certificates-of-etcd')
+    const { all } = ctx.registered<Updated>('make-the-credentials')!
     // One that joined since has the new credentials, or is behind and found by that.
     return rollOut(ctx, { all, due: [] }, { force: true, cloudonly: true })
   },

@@ -10,7 +10,7 @@ import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { withApi } from '../asked/api.ts'
 import { lastingCredentials } from '../asked/kubeconfigs.ts'
-import { begin, isBegun, type Recreation } from './given.ts'
+import { begin, isBegun, type Recreation, requireBegun } from './given.ts'
 
 /** What was well before the first change, and what pods were told to trust. Plain data. */
 interface PodsNoted {
@@ -90,6 +90,7 @@ const patience = 120_000
  * since 1.24, would be gone for good.
  */
 async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string[] }> {
+  if (ctx.mode !== 'rollback') await requireBegun(ctx, 'make-the-credentials', 'replace-every-instance')
   await begin(ctx, 'tokens')
   const ca = await caEverywhere(ctx)
   return ask(ctx, async api => {

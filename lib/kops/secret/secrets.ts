@@ -207,7 +207,8 @@ export const rollSecret: StepDefinition<SecretContext> = {
   id: 'roll-secret',
   plan: ({ vars: { secret } }) => `kops rolling-update cluster ${secret === 'encryptionconfig' ? '' : '--force '}--yes`,
   run: ctx => {
-    const updated = ctx.registered<UpdatedSecret>('update-secret') ?? nothingDue
+    const updated = ctx.registered<UpdatedSecret>('update-secret')
+    if (!updated) throw new HostFailedError("'update-secret' was left out", { code: 'kops.no-plan' })
     return rollOut(ctx, updated, updated)
   },
 }

@@ -1,5 +1,5 @@
 // The legacy procedure: every credential made anew, over the stand-in, an API with tokens and pods, and a real sshd where the certificates of etcd lie.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sshdMissing } from '../../ssh/sshd.ts'
@@ -126,4 +126,46 @@ withSshd('killed before and after each step that changes something: undone from 
   t.true(kills >= 16, String(kills))
   t.deepEqual(bench.trusted(), ['2*'])
   t.deepEqual(new Set(etcdOf(bench)), new Set([second]))
+})
+
+withSshd('what was kept is gone or is another file: the way back stops before it changes anything', async t => {
+  const bench = await opened(t)
+  bench.change(state => {
+    state.knobs['idle'] = true
+  })
+  const { code } = await bench.recreate('-e', `confirm=${cluster}`)
+  t.is(code, 2)
+  const kept = join(bench.kubeconfig('before'), '..', '..', 'credentials-before.json')
+  const calls = bench.calls().length
+  const text = readFileSync(kept, 'utf8')
+  const refused = async (message: RegExp) => {
+    const undone = await bench.rekey('rollback', 'last')
+    t.is(undone.code, 2, undone.out)
+    t.regex(undone.out, message)
+    t.is(bench.calls().length, calls)
+    t.deepEqual(bench.trusted(), ['2*'])
+  }
+  writeFileSync(kept, text.replace(/"[^"]*pki/, '"../pki'))
+  await refused(/credentials-before\.json is not what was kept there/)
+  rmSync(kept)
+  await refused(/credentials-before\.json is gone/)
+})
+
+withSshd('no step that changes something is come to by leaving out those before it', async t => {
+  const bench = await opened(t)
+  const changing = [
+    ...['delete-the-credentials', 'make-the-credentials', 'remove-the-certificates-of-etcd'],
+    ...['replace-every-instance', 'write-the-tokens-anew'],
+  ]
+  for (const step of changing) {
+    const unconfirmed = await bench.recreate('--start-at-step', step)
+    t.is(unconfirmed.code, 2, step)
+    t.regex(unconfirmed.out, /nobody has confirmed/, step)
+    const { code, out } = await bench.recreate('--start-at-step', step, '-e', `confirm=${cluster}`)
+    t.is(code, 2, out)
+    t.regex(out, /the run has not done what comes before: read-the-credentials/, step)
+  }
+  t.false(bench.calls().some(call => /--yes/.test(call)))
+  t.false(bench.asked.some(one => /^(PATCH|DELETE)/.test(one)))
+  isAsBefore(t, bench)
 })

@@ -96,3 +96,13 @@ test('where kOps sees no change all instances are replaced by force; where the c
   t.regex(unused.out, /no instance of test\.k8s\.local is given the encryptionconfig/)
   t.deepEqual(bench.calls().filter(call => call.startsWith('create secret')).length, 1)
 })
+
+test('a rolling update whose update was left out is none that is done', async t => {
+  const bench = await openCluster(t)
+  const file = join(bench.folder, 'docker.json')
+  writeFileSync(file, '{}')
+  const start = ['--start-at-step', 'roll-secret']
+  const { code, out } = await bench.run('rotate-kops-secret', '-e', 'secret=dockerconfig', '-e', `file=${file}`, ...start)
+  t.is(code, 2, out)
+  t.regex(out, /'update-secret' was left out/)
+})
