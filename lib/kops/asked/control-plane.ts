@@ -40,19 +40,44 @@ export async function onControlPlane(ctx: Context, whom?: 'and-api-servers'): Pr
       hint: `${howToReach} Now: ${instances.map(({ addresses: [address] }) => address ?? 'none').join(', ')}.`,
     })
   }
-  const hosts = instances.map(
-    instance =>
-      masters.find(({ name }) => addresses.get(name)?.some(one => instance.addresses.includes(one))) ??
-      hostOf(instance, first),
-  )
+  const hosts = hostsOf(instances, masters, addresses)
   return Promise.all(hosts.map(host => ctx.on(host)))
+}
+
+/**
+ * Each instance as a host: the inventory's own where that is this instance and no other, else at its own address, reached as the inventory's first
+ * one is. A name of several machines, as the API's is, only says how to log in.
+ * @param addresses where each of the masters is, by name
+ * @throws HostFailedError where two would be the same machine
+ */
+export function hostsOf(
+  instances: readonly Instance[],
+  masters: readonly Host[],
+  addresses: ReadonlyMap<string, readonly string[]>,
+): Host[] {
+  const of = (host: Host) => addresses.get(host.name) ?? []
+  const isThis = (instance: Instance) => (host: Host) => {
+    const known = of(host)
+    return known.length > 0 && known.every(one => instance.addresses.includes(one))
+  }
+  const [first] = masters as [Host]
+  const hosts = instances.map(
+    instance => masters.find(isThis(instance)) ?? hostOf(instance, first, of(first).some(isPrivate)),
+  )
+  const placeOf = ({ connection: { address, port } }: Host) => `${address}:${port}`
+  const twice = hosts.find((one, at) => hosts.some((other, place) => place < at && placeOf(other) === placeOf(one)))
+  if (!twice) return hosts
+  throw new HostFailedError(`several instances of the control plane would be one host: ${placeOf(twice)}`, {
+    code: 'kops.same-host',
+    hint: `kops names ${named(instances)}. Put each into the inventory by an address of its own.`,
+  })
 }
 
 /** Where each host is, whatever it is called in the inventory. A name that is not known is no address. */
 async function addressesOf(hosts: readonly Host[]): Promise<ReadonlyMap<string, readonly string[]>> {
   const found = hosts.map(async ({ name, connection: { address } }) => {
     const all = await lookup(address, { all: true }).catch(() => [])
-    return [name, [address, ...all.map(one => one.address)]] as const
+    return [name, all.map(one => one.address)] as const
   })
   return new Map(await Promise.all(found))
 }
@@ -60,11 +85,11 @@ async function addressesOf(hosts: readonly Host[]): Promise<ReadonlyMap<string, 
 const isPrivate = (address: string) => /^(10\.|127\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|f[cd])/i.test(address)
 
 /** An instance as a host: reached as another one is, at its own address, from inside its network or outside as that one. */
-function hostOf(instance: Instance, like: Host): Host {
+function hostOf(instance: Instance, like: Host, isLikeInside: boolean): Host {
   const fromInside = instance.addresses.find(isPrivate)
   const fromOutside = instance.addresses.find(address => !isPrivate(address))
   const { address: known, proxyJump, proxyCommand } = like.connection
-  const isInside = isPrivate(known) || proxyJump !== undefined || proxyCommand !== undefined
+  const isInside = isLikeInside || isPrivate(known) || proxyJump !== undefined || proxyCommand !== undefined
   const address = isInside ? (fromInside ?? fromOutside) : (fromOutside ?? fromInside)
   if (address === undefined || !/^[\w.:-]{1,253}$/.test(instance.id)) {
     throw new HostFailedError(`kops names no address of ${JSON.stringify(instance.id)}`, {
