@@ -35,7 +35,8 @@ export async function applyUpdate(ctx: Context, also: readonly string[] = []): P
     pending,
     'Somebody changed the cluster’s specification in the middle of the rotation: take that back, or apply it by itself; then: rekey resume.',
   )
-  await kops(ctx, ['update', 'cluster', '--yes'], {
+  // Else it writes the CAs of now into the kubeconfig that it is called with: the one of before, or one that was handed out.
+  await kops(ctx, ['update', 'cluster', '--create-kube-config=false', '--yes'], {
     what: 'the cloud to take what the key pairs change',
     within: ctx.vars.update_within,
     shown: true,

@@ -155,6 +155,15 @@ const secretNames = () => {
   return [...new Set([...(existsSync(there) ? readdirSync(there) : []), ...Object.keys(state.secrets)])]
 }
 
+/** What an update does by itself to the kubeconfig that it is called with: the CAs of now are its cluster's. */
+const writeAuthorities = path => {
+  if (!ca || !path || !existsSync(path)) return
+  const config = JSON.parse(readFileSync(path, 'utf8'))
+  const authorities = trustedOf(ca).map(({ id }) => readFileSync(join(folder, 'cas', `${id}.pem`), 'utf8'))
+  config.clusters[0].cluster['certificate-authority-data'] = Buffer.from(authorities.join('')).toString('base64')
+  writeFileSync(path, JSON.stringify(config))
+}
+
 const verbs = {
   version: () => say('version'),
   'create keypair': keyset => {
@@ -256,6 +265,7 @@ const verbs = {
       state.told = live()
       state.toldTokens = state.keysets['service-account']?.primary
       state.foreign = false
+      if (flags.get('create-kube-config') !== 'false') writeAuthorities(process.env.KUBECONFIG)
       if (state.knobs.joins > 0) {
         state.knobs.joins--
         state.instances.push({
