@@ -28,7 +28,7 @@ export const isReachable = (ctx: Pick<SecretContext, 'vars' | 'hosts'>): boolean
   ctx.vars.secret === 'encryptionconfig' && mastersOf(ctx).length > 0
 
 const when = (ctx: SecretContext) => !ctx.check && isReachable(ctx)
-const textOf = async (ctx: SecretContext) => (await readNew(ctx.vars.file)).toString('utf8')
+const textOf = async (ctx: SecretContext) => (await readNew(ctx)).toString('utf8')
 
 /** Every API server goes by the new one: nodes of an old configuration would not read what the others write. */
 export const everyServerHasIt = ({ encryptsBy }: AtRest): StepDefinition<SecretContext> => ({

@@ -1,5 +1,7 @@
 // Which secret is replaced, by which file.
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import type { StepContext } from '../../playbook/model.ts'
@@ -20,11 +22,39 @@ export type Variables = z.output<z.ZodObject<typeof secretVariables>>
 /** A step of the replacement of a secret. */
 export type SecretContext = StepContext<Variables> & KopsServices
 
+const newFile = ({ folder }: Pick<SecretContext, 'folder'>) => join(folder, 'secret-new')
+
 /**
- * The new one.
- * @throws HostFailedError where its file can't be read
+ * The new one, as it was looked at: what the operator's file holds by now says nothing. A check keeps none, and reads that.
+ * @throws HostFailedError where nobody has looked at one
  */
-export async function readNew(file: string): Promise<Buffer> {
+export async function readNew(ctx: SecretContext): Promise<Buffer> {
+  if (ctx.check) return readGiven(ctx)
+  if (existsSync(newFile(ctx))) return readFile(newFile(ctx))
+  throw new HostFailedError(`nobody has looked at ${ctx.vars.file} in this run`, {
+    code: 'kops.no-plan',
+    hint: "Its step 'see-that-the-file-fits' can't be left out.",
+  })
+}
+
+/** Keeps what was looked at in the run's folder: every later step goes by that. */
+export async function keepNew(ctx: SecretContext, data: Buffer): Promise<void> {
+  if (!ctx.check) await keepWhole(newFile(ctx), data)
+}
+
+/** Writes a file of the run's folder whole, for its user alone, and reads it back. */
+export async function keepWhole(file: string, data: Buffer): Promise<void> {
+  await writeFile(`${file}.next`, data, { mode: 0o600, flush: true })
+  await rename(`${file}.next`, file)
+  if (data.equals(await readFile(file))) return
+  throw new HostFailedError(`${file} does not hold what was written`, { code: 'kops.not-kept' })
+}
+
+/**
+ * The operator's file.
+ * @throws HostFailedError where it can't be read
+ */
+export async function readGiven({ vars: { file } }: SecretContext): Promise<Buffer> {
   try {
     return await readFile(file)
   } catch (cause) {

@@ -1,6 +1,6 @@
 // Secrets that kOps hands to instances: what API servers encrypt etcd with, Cilium's IPsec keys, Docker's credentials. kOps prints nothing when it
 // takes one, and sees no change in two of the three.
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
@@ -11,7 +11,7 @@ import type { KopsServices } from '../context.ts'
 import { ended } from '../report.ts'
 import { applyUpdate, rollOut, type Updated } from '../update.ts'
 import { type AtRest, isReachable, unreadableBy } from './at-rest.ts'
-import { readNew, type SecretContext, type Variables } from './given.ts'
+import { keepNew, keepWhole, readGiven, readNew, type SecretContext, type Variables } from './given.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 const fields = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
@@ -41,7 +41,7 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
         },
       )
     }
-    if ((await readNew(file)).length === 0) throw new HostFailedError(`${file} is empty`, { code: 'kops.secret-empty' })
+    if ((await readGiven(ctx)).length === 0) throw new HostFailedError(`${file} is empty`, { code: 'kops.secret-empty' })
   },
 }
 
@@ -55,23 +55,28 @@ export type Compare = (
 export const lookAtFile = (compare: Compare, atRest: AtRest): StepDefinition<SecretContext> => ({
   id: 'see-that-the-file-fits',
   ...{ readOnly: true, remember: true },
-  when: ({ vars }) => vars.secret === 'encryptionconfig',
   run: async ctx => {
-    const next = (await readNew(ctx.vars.file)).toString('utf8')
-    const before = await readStored(ctx)
-    // Held against itself it is read at least: what is no configuration would end API servers.
-    const { unreadable, dropped } = compare(before?.toString('utf8') ?? next, next)
-    const against = [
-      ...(before
-        ? []
-        : ['the one of before can’t be read from the state store: nothing can be compared, and there is no way back']),
-      ...unreadable,
-      ...(dropped.length > 0 ? await stillUsed(ctx, dropped, atRest, next) : []),
-    ]
-    if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
-    else if (against.length > 0) throw unfit(ctx, against)
+    const given = await readGiven(ctx)
+    if (ctx.vars.secret === 'encryptionconfig') await requireFit(ctx, given.toString('utf8'), compare, atRest)
+    await keepNew(ctx, given)
   },
 })
+
+/** Holds an encryptionconfig against the one of before. Throws where it does not fit, and nobody said that it is taken as it is. */
+async function requireFit(ctx: SecretContext, next: string, compare: Compare, atRest: AtRest): Promise<void> {
+  const before = await readStored(ctx)
+  // Held against itself it is read at least: what is no configuration would end API servers.
+  const { unreadable, dropped } = compare(before?.toString('utf8') ?? next, next)
+  const against = [
+    ...(before
+      ? []
+      : ['the one of before can’t be read from the state store: nothing can be compared, and there is no way back']),
+    ...unreadable,
+    ...(dropped.length > 0 ? await stillUsed(ctx, dropped, atRest, next) : []),
+  ]
+  if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
+  else if (against.length > 0) throw unfit(ctx, against)
+}
 
 /** Keys that are dropped speak against it where values lie under them, or nobody can look. */
 async function stillUsed(ctx: SecretContext, dropped: readonly string[], atRest: AtRest, next: string) {
@@ -99,7 +104,7 @@ export const keepBefore: StepDefinition<SecretContext> = {
   run: async ctx => {
     const data = await readStored(ctx)
     if (data) {
-      await writeFile(keptFile(ctx), data, { mode: 0o600, flush: true })
+      await keepWhole(keptFile(ctx), data)
       return 'kept' satisfies Kept
     }
     const isNone = ctx.kops.store !== undefined && !(await secretNames(ctx)).includes(ctx.vars.secret)
@@ -146,7 +151,7 @@ function dataOf(text: string): Buffer | undefined {
 export const give: StepDefinition<SecretContext> = {
   id: 'give-kops-the-secret',
   plan: ({ vars: { secret, file } }) => `kops create secret ${secret} -f ${file} --force`,
-  run: async ctx => create(ctx, await readNew(ctx.vars.file)),
+  run: async ctx => create(ctx, await readNew(ctx)),
   verify: async ctx => {
     if ((await secretNames(ctx)).includes(ctx.vars.secret)) return
     throw new HostFailedError(`kops names no secret ${ctx.vars.secret} after it took one`, {
@@ -183,7 +188,7 @@ export const updateSecret: StepDefinition<SecretContext> = {
     if (ctx.vars.secret !== 'encryptionconfig') return { ...updated, force: true }
     if (updated.due.length > 0) return { ...updated, force: false }
     const isKept = ctx.registered<Kept>('keep-the-secret-of-before') === 'kept'
-    if (isKept && (await readFile(keptFile(ctx))).equals(await readNew(ctx.vars.file))) {
+    if (isKept && (await readFile(keptFile(ctx))).equals(await readNew(ctx))) {
       if (isReachable(ctx)) {
         ctx.log('it is the encryptionconfig that was there: nothing is rolled out')
         return { ...updated, force: false }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { misfitOf } from '../../../lib/encryption/replacement.ts'
 import { cluster, openCluster, settled } from '../_cluster.ts'
+import { killing } from '../_kills.ts'
 
 const key = (name: string) => ({ name, secret: createHash('sha256').update(name).digest('base64') })
 /** An EncryptionConfiguration with these keys, the first of which writes. */
@@ -105,4 +106,22 @@ test('a rolling update whose update was left out is none that is done', async t 
   const { code, out } = await bench.run('rotate-kops-secret', '-e', 'secret=dockerconfig', '-e', `file=${file}`, ...start)
   t.is(code, 2, out)
   t.regex(out, /'update-secret' was left out/)
+})
+
+test('a run that is gone on with gives kOps the file that was looked at, whatever lies there by now', async t => {
+  const bench = await openCluster(t)
+  const file = join(bench.folder, 'new.yaml')
+  const stored = join(bench.folder, cluster, 'secrets', 'encryptionconfig')
+  writeFileSync(stored, JSON.stringify({ Data: Buffer.from(configuration('one')).toString('base64') }))
+  writeFileSync(file, configuration('one', 'two'))
+  killing(bench, true)
+  const killed = await bench.run('rotate-kops-secret', '-e', 'secret=encryptionconfig', '-e', `file=${file}`)
+  t.is(killed.code, null, killed.out)
+  killing(bench, false)
+  writeFileSync(file, configuration('three'))
+  const { code, out } = await bench.rekey('resume', 'last')
+  t.is(code, 0, out)
+  const hash = createHash('sha256').update(configuration('one', 'two')).digest('hex')
+  t.is(bench.state().secrets['encryptionconfig'], hash)
+  settled(t, bench)
 })
