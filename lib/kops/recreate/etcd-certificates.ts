@@ -5,12 +5,18 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { onControlPlane } from '../asked/control-plane.ts'
 import { begin, isBegun, type Recreation, requireBegun } from './given.ts'
 
-/** `pki/…/clients/server.crt`, `pki/…/peers/me.key`, on each of the volumes; no link is followed. */
-const expression = ['-type', 'f', '-path', '*/pki/*', '(', '-name', 'server.*', '-o', '-name', 'me.*', ')']
+/** What is removed is renamed, and stays on its volume. */
+const suffix = '.before-rekey'
 
-async function count({ $ }: HostSession, volumes: string): Promise<number> {
-  const { stdout } = await $({ quiet: true })`find ${volumes} ${expression} -print | wc -l`
-  return Number(stdout.trim())
+/** `pki/CLUSTER/clients/server.crt`, `pki/CLUSTER/peers/me.key`, on each of the volumes, and nothing else of that name; no link is followed. */
+const expression = [
+  ...['-type', 'f', '(', '-path', '*/pki/*/clients/server.*', '-o', '-path', '*/pki/*/peers/me.*', ')'],
+  ...['!', '-name', `*${suffix}`],
+]
+
+async function list({ $ }: HostSession, volumes: string): Promise<string[]> {
+  const { stdout } = await $({ quiet: true })`find ${volumes} ${expression} -print`
+  return stdout.split('\n').filter(Boolean)
 }
 
 /** Sees that each instance of the control plane lets one in, and has such certificates: where one keeps them, the old ones would go on. */
@@ -20,16 +26,16 @@ export const findEtcdCertificates: StepDefinition<Recreation> = {
   run: async ctx => {
     const found: Record<string, number> = {}
     for (const session of await onControlPlane(ctx)) {
-      const files = await count(session, ctx.vars.etcd_volumes)
+      const files = await list(session, ctx.vars.etcd_volumes)
       const { name } = session.host
-      if (files === 0) {
+      if (files.length === 0) {
         throw new HostFailedError(`${name} has no certificate of etcd below ${ctx.vars.etcd_volumes}`, {
           code: 'kops.no-etcd-certificates',
           hint: 'Where are the volumes of etcd mounted there? -e etcd_volumes=/FOLDER. Is another user to be become (ansible_become)?',
         })
       }
-      ctx.log(`${name}: ${files} files`)
-      found[name] = files
+      for (const file of files) ctx.log(`${name}: ${JSON.stringify(file)}`)
+      found[name] = files.length
     }
     return found
   },
@@ -40,10 +46,19 @@ async function remove(ctx: Recreation): Promise<{ removed: number }> {
   const sessions = await onControlPlane(ctx)
   const counts = await Promise.all(
     sessions.map(async session => {
-      const files = await count(session, ctx.vars.etcd_volumes)
-      await session.$({ quiet: true })`find ${ctx.vars.etcd_volumes} ${expression} -delete`
-      ctx.log(`${session.host.name}: ${files} files`)
-      return files
+      const { etcd_volumes: volumes } = ctx.vars
+      const { name } = session.host
+      const files = await list(session, volumes)
+      await session.$({ quiet: true })`find ${volumes} ${expression} -exec mv -f {} {}${suffix} ';'`
+      const left = await list(session, volumes)
+      if (left.length > 0)
+        throw new HostFailedError(`${name} has ${left.length} certificates of etcd still: ${JSON.stringify(left[0])}`, {
+          code: 'kops.not-removed',
+          host: name,
+          hint: 'Its etcd would go on with the CA of before. Is its volume writable? Then: rekey resume.',
+        })
+      ctx.log(`${name}: ${files.length} files`)
+      return files.length
     }),
   )
   return { removed: counts.reduce((all, one) => all + one, 0) }
@@ -53,7 +68,7 @@ async function remove(ctx: Recreation): Promise<{ removed: number }> {
 export const removeEtcdCertificates: StepDefinition<Recreation> = {
   id: 'remove-the-certificates-of-etcd',
   plan: ({ vars }) =>
-    `remove server.* and me.* below ${vars.etcd_volumes}/*/pki on every instance of the control plane`,
+    `rename pki/*/clients/server.* and pki/*/peers/me.* below ${vars.etcd_volumes} on every instance of the control plane`,
   run: async ctx => {
     await requireBegun(ctx, 'make-the-credentials')
     return remove(ctx)

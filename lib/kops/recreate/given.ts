@@ -14,7 +14,14 @@ export const recreateVariables = {
   /** The cluster's name once more: whoever types it has read what users will notice. */
   confirm: z.string().optional(),
   /** Where instances of the control plane have the volumes of etcd mounted. */
-  etcd_volumes: z.string().startsWith('/').default('/mnt'),
+  etcd_volumes: z
+    .string()
+    .regex(
+      /^\/(mnt(\/|$)|(?!(etc|usr|var|proc|sys|dev|home|root|boot)(\/|$))[^/]+\/[^/])/,
+      'it is no folder of volumes, as /mnt is',
+    )
+    .refine(path => !path.split('/').includes('..'), 'it is no plain path')
+    .default('/mnt'),
   /** Nothing else is possible: the API knows nobody any more while instances are replaced. */
   cloudonly: z.literal(true).default(true),
 }
@@ -35,6 +42,12 @@ export function storeOf(ctx: Recreation): StateStore {
 }
 
 const keptFile = ({ folder }: Pick<RunContext, 'folder'>) => join(folder, 'credentials-before.json')
+
+/** Whether a path of the state store is where a credential of the cluster lies: nothing else is deleted or written. */
+export const isCredential = (path: string, cluster: string): boolean =>
+  path.startsWith(`${cluster}/`) &&
+  /^(pki\/(private|issued)|secrets)\/./.test(path.slice(cluster.length + 1)) &&
+  path.split('/').every(part => part !== '' && part !== '.' && part !== '..')
 
 const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
 
@@ -65,7 +78,17 @@ export async function keptObjects(ctx: Recreation): Promise<Readonly<Record<stri
     if (error.code === 'ENOENT') return undefined
     throw error
   })
-  if (text !== undefined && hashOf(text) === kept.hash) return JSON.parse(text) as Record<string, string>
+  if (text !== undefined && hashOf(text) === kept.hash) {
+    const objects = JSON.parse(text) as Record<string, string>
+    const strange = Object.keys(objects).find(path => !isCredential(path, ctx.vars.cluster))
+    if (strange === undefined) return objects
+    throw new HostFailedError(
+      `${keptFile(ctx)} names ${JSON.stringify(strange)}, which is no credential of the cluster`,
+      {
+        code: 'kops.not-kept',
+      },
+    )
+  }
   throw new HostFailedError(
     `${keptFile(ctx)} ${text === undefined ? 'is gone' : 'is not what was kept there'}: the credentials of before can’t be put back`,
     {

@@ -8,6 +8,7 @@ import { RekeyError } from '../../errors.ts'
 const ownNames = [
   ...['events.jsonl', 'journal-end.json', 'registered.jsonl', 'secrets', 'claims', 'output'],
   ...['backups', 'admin.conf', 'before', 'before.jsonl'],
+  ...['kubeconfigs', 'credentials-before.json', 'secret-before', 'secret-new', 'begun', 'to-be-replaced'],
 ]
 /** Folders of which no file is looked at beyond what it is: there may be many. */
 const manyFiles = ['output', 'backups']

@@ -1,5 +1,5 @@
 // The legacy procedure: every credential made anew, over the stand-in, an API with tokens and pods, and a real sshd where the certificates of etcd lie.
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sshdMissing } from '../../ssh/sshd.ts'
@@ -46,6 +46,14 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   const before = uids(bench)
   const given = join(bench.folder, cluster, 'secrets', 'dockerconfig')
   writeFileSync(given, '{"Data":"e30="}')
+  // Somebody else's key, and a token of an account that was deleted and made again.
+  const foreign = join(bench.folder, 'mnt', 'a', 'pki', 'server.key')
+  writeFileSync(foreign, 'of a website')
+  const objects = objectsIn(bench)
+  const strange = structuredClone(objects['secrets/shop/robot-token']!)
+  strange.metadata = { ...strange.metadata, name: 'strange-token' }
+  strange.metadata.annotations!['kubernetes.io/service-account.uid'] = 'of before'
+  writeFileSync(join(bench.folder, 'api.json'), JSON.stringify({ ...objects, 'secrets/shop/strange-token': strange }))
   bench.change(state => {
     state.knobs['failsOnce'] = 1
   })
@@ -67,6 +75,10 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   t.is(tokenIn(bench, 'robot-token'), `token-of-${bench.state().keysets['service-account']?.primary}`)
   t.is(tokenIn(bench, 'orphan-token'), 'first')
   t.regex(out, /shop\/orphan-token: its service account is gone/)
+  t.regex(out, /shop\/strange-token: its service account is another one/)
+  t.is(tokenIn(bench, 'strange-token'), 'first')
+  t.is(readFileSync(foreign, 'utf8'), 'of a website')
+  t.true(existsSync(join(bench.folder, 'mnt', 'a', 'pki', 'x', 'peers', 'me.key.before-rekey')))
   const after = uids(bench)
   for (const owner of ['cni', 'coredns-5d', 'web-77']) t.not(after.get(owner), before.get(owner), owner)
   for (const owner of ['cp', 'once']) t.is(after.get(owner), before.get(owner), owner)
@@ -81,6 +93,7 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   t.regex(out, /dockerconfig stays/)
   const undone = await bench.rekey('rollback', 'last')
   t.is(undone.code, 0, undone.out)
+  t.regex(undone.out, /to be handed out: .*back\.conf/)
   isAsBefore(t, bench)
   t.is(tokenIn(bench, 'robot-token'), `token-of-${first}`)
   t.not(uids(bench).get('web-77'), after.get('web-77'))
@@ -101,6 +114,7 @@ withSshd(
     t.true(said.indexOf('What users will notice') < said.indexOf('nobody has confirmed'))
     await refused(/was to be confirmed, and "test" was/, '-e', 'confirm=test')
     const yes = ['-e', `confirm=${cluster}`]
+    for (const path of ['/', '/etc', '/var/../etc']) await refused(/etcd_volumes/, ...yes, '-e', `etcd_volumes=${path}`)
     await refused(/has no certificate of etcd below/, ...yes, '-e', `etcd_volumes=${bench.folder}/mnt/a/pki/x/none`)
     const without = await bench.run('recreate-kops-credentials', ...yes)
     t.regex(without.out, /nothing says how to log in to the control plane: i-cp/)
