@@ -4,7 +4,12 @@ import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.t
 import { foundAt } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
 import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
-import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../../kubernetes/trust/tokens.ts'
+import {
+  namespacesWithOtherCa,
+  regenerateToken,
+  type TokenSecret,
+  tokenSecrets,
+} from '../../kubernetes/trust/tokens.ts'
 import { notRolledOut, pathOf, rolledOut, type Workload } from '../../kubernetes/workloads.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -24,8 +29,10 @@ interface PodsNoted {
 
 const notedStep = 'note-how-pods-are'
 
-const ask = async <T>(ctx: Recreation, work: (api: KubernetesApi) => Promise<T>): Promise<T> =>
-  withApi(await lastingCredentials(ctx, ctx.vars.validate_within), work)
+const ask = async <T>(ctx: Recreation, work: (api: KubernetesApi) => Promise<T>): Promise<T> => {
+  ctx.kops.stillLocked()
+  return withApi(await lastingCredentials(ctx, ctx.vars.validate_within), work)
+}
 
 /** Notes how pods are before the first change. A check has no admin credential to ask with. */
 export const notePods: StepDefinition<Recreation> = {
@@ -85,6 +92,29 @@ async function caEverywhere(ctx: Recreation): Promise<string> {
 /** How long one Secret may wait for its token: the controller-manager that writes it has just started. */
 const patience = 120_000
 
+/** How many Secrets are written anew at once. */
+const atOnce = 10
+
+/** Has one Secret written anew. Returns why it could not be: one that nobody fills in stops nothing else. */
+async function renewOne(
+  ctx: Recreation,
+  api: KubernetesApi,
+  one: TokenSecret,
+  ca: string,
+): Promise<string | undefined> {
+  const of = `/api/v1/namespaces/${one.namespace}`
+  const { annotations } = (await foundAt(api, `${of}/secrets/${one.name}`))?.metadata ?? {}
+  const name = annotations?.['kubernetes.io/service-account.name']
+  const uid = annotations?.['kubernetes.io/service-account.uid']
+  const account = name && (await foundAt(api, `${of}/serviceaccounts/${name}`))
+  // The controller-manager fills in none of these, and removes some by itself.
+  if (!account) return 'its service account is gone'
+  if (uid !== undefined && account.metadata.uid !== uid) return 'its service account is another one of that name'
+  const token = await regenerateToken(api, one, { ca, within: patience, signal: ctx.signal })
+  ctx.redact(token.reveal())
+  return undefined
+}
+
 /**
  * Has every token Secret of every namespace written anew. kOps' page deletes them; one that nobody makes by itself, as Kubernetes does no more
  * since 1.24, would be gone for good.
@@ -97,17 +127,15 @@ async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string
     const failed: string[] = []
     const all = await tokenSecrets(api)
     for (const [namespace, secrets] of Map.groupBy(all, one => one.namespace)) {
-      await Promise.all(
-        secrets.map(async one => {
-          const path = `/api/v1/namespaces/${namespace}/secrets/${one.name}`
-          const account = (await foundAt(api, path))?.metadata.annotations?.['kubernetes.io/service-account.name']
-          const isThere = account && (await foundAt(api, `/api/v1/namespaces/${namespace}/serviceaccounts/${account}`))
-          // The controller-manager removes one without an account by itself.
-          if (!isThere) return failed.push(`${namespace}/${one.name}: its service account is gone`)
-          const token = await regenerateToken(api, one, { ca, within: patience, signal: ctx.signal })
-          ctx.redact(token.reveal())
-        }),
-      )
+      for (let at = 0; at < secrets.length; at += atOnce) {
+        await Promise.all(
+          secrets.slice(at, at + atOnce).map(async one => {
+            const why = await renewOne(ctx, api, one, ca).catch((error: Error) => error.message)
+            if (why !== undefined) failed.push(`${namespace}/${one.name}: ${why}`)
+          }),
+        )
+        ctx.signal.throwIfAborted()
+      }
       ctx.log(`${namespace}: ${secrets.length} Secrets`)
     }
     for (const one of failed) ctx.log(`not written anew: ${one}`)
@@ -160,6 +188,7 @@ async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ 
       }
       const path = `/api/v1/namespaces/${namespace}/pods/${name}`
       if ((await foundAt(api, path))?.metadata.uid !== pod.metadata.uid) continue
+      ctx.kops.stillLocked()
       await api.delete(path)
       replaced++
     }
