@@ -279,3 +279,14 @@ test('what is pending is the key pairs’ by its lines, and never the specificat
   ])
     t.false(foreign)
 })
+
+test('a cloud where no replacement can be seen is refused before anything is changed', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.instances[1]!.id = 'https://www.googleapis.com/compute/v1/projects/p/zones/z/instances/nodes-1'
+  })
+  const { code, out } = await bench.run('rotate-kops')
+  t.is(code, 2, out)
+  t.regex(out, /in a way by which nobody sees that it was replaced/)
+  t.false(bench.calls().some(call => /^create|--yes/.test(call)))
+})

@@ -32,6 +32,13 @@ export async function readInstances(ctx: Context): Promise<Instance[]> {
         code: 'kops.unexpected-answer',
       })
     }
+    // On GCE an id is an address of the cloud's API that stays with the name of the machine, and no status is said.
+    if (id.includes('/') || status === '') {
+      throw new HostFailedError(`kops names ${JSON.stringify(id)} in a way by which nobody sees that it was replaced`, {
+        code: 'kops.unsupported-cloud',
+        hint: 'rekey goes by ids that are new after a replacement, and by a status, as kOps has them on AWS. Go by its own page here: https://kops.sigs.k8s.io/operations/rotate-secrets/',
+      })
+    }
     return {
       ...{ id, group: String(instanceGroup ?? ''), needsUpdate: /^needs[ _-]?update$/i.test(status) },
       isControlPlane: has(roles, /^(control-?plane|master)$/i),
