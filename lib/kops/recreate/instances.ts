@@ -43,7 +43,6 @@ export const exportNew: StepDefinition<Recreation> = {
     ctx.log(`to be handed out: ${kubeconfigFile(ctx, 'admin')}`)
     return { file: kubeconfigFile(ctx, 'admin') }
   },
-  rollback: ctx => ctx.log(`to be handed out again: ${kubeconfigFile(ctx, 'before')}`),
 }
 
 /** The same on the way back: the admin credential of before may have ended. */
@@ -51,6 +50,7 @@ export const exportBack: StepDefinition<Recreation> = {
   id: 'export-the-old-kubeconfig',
   run: async ctx => {
     await exportKubeconfig(ctx, 'back', true)
+    ctx.log(`to be handed out: ${kubeconfigFile(ctx, 'back')}`)
   },
 }
 
