@@ -10,7 +10,7 @@ import { keepObjects, keptObjects, type Recreation, requireBegun, storeOf } from
 const notice = [
   'This is the procedure of kOps before 1.22, and it is disruptive. What users will notice:',
   '- The API answers nobody from the removal of etcd’s certificates until the control plane was replaced: a quarter of an hour and more.',
-  '- Every instance is replaced at once, without draining: whatever runs there is cut off, and what pods keep on their machines is gone.',
+  '- Every instance is replaced, without draining: whatever runs there is cut off, and what pods keep on their machines is gone.',
   '- Pods whose nobody makes another one are gone for good. All others are restarted once more at the end, DNS and the pod network first.',
   '- Every kubeconfig, client certificate and token of before is refused afterwards, those of CI and of monitoring, too.',
   'With kOps 1.22 and later rekey run rotate-kops does the same without an outage.',
@@ -38,6 +38,8 @@ export interface CredentialsBefore {
   readonly primaries: Readonly<Record<string, string>>
   /** Secrets that somebody gave to kOps: it could make no others. */
   readonly stays: readonly string[]
+  /** How many objects are made anew. */
+  readonly objects: number
 }
 
 const readStep = 'read-the-credentials'
@@ -74,6 +76,7 @@ export const readCredentials: StepDefinition<Recreation> = {
     return {
       primaries: Object.fromEntries([...sets.values()].map(({ name, primary }) => [name, primary])),
       stays,
+      objects: anew.length,
     } satisfies CredentialsBefore
   },
 }
@@ -110,6 +113,11 @@ export const keepCredentials: StepDefinition<Recreation> = {
     const store = storeOf(ctx)
     const { anew } = await objectsOf(store, ctx.vars.cluster)
     const texts = await Promise.all(anew.map(async path => [path, (await store.get(path))?.text] as const))
+    const { objects } = beforeOf(ctx)
+    if (anew.length < objects)
+      throw new HostFailedError(`of ${objects} objects that were read ${anew.length} are listed now`, {
+        code: 'kops.not-kept',
+      })
     const gone = texts.find(([, text]) => text === undefined)
     if (gone) throw new HostFailedError(`${gone[0]} went away while it was read`, { code: 'kops.not-kept' })
     const kept = await keepObjects(ctx, Object.fromEntries(texts) as Record<string, string>)

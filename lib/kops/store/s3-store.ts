@@ -53,9 +53,11 @@ export function s3Store(bucket: string, prefix: string, environment: NodeJS.Proc
         const page = await ask(Prefix, ({ sdk, client }, abortSignal) =>
           client.send(new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix, ContinuationToken }), { abortSignal }),
         )
-        for (const { Key } of page?.Contents ?? [])
+        if (!page)
+          throw new HostFailedError(`s3://${bucket}/${Prefix} was not listed to its end`, { code: 'kops.state-store' })
+        for (const { Key } of page.Contents ?? [])
           if (Key) found.push(prefix === '' ? Key : Key.slice(prefix.length + 1))
-        ContinuationToken = page?.NextContinuationToken
+        ContinuationToken = page.NextContinuationToken
       } while (ContinuationToken)
       return found.sort()
     },
