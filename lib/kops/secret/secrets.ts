@@ -41,7 +41,8 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
         },
       )
     }
-    if ((await readGiven(ctx)).length === 0) throw new HostFailedError(`${file} is empty`, { code: 'kops.secret-empty' })
+    if ((await readGiven(ctx)).length === 0)
+      throw new HostFailedError(`${file} is empty`, { code: 'kops.secret-empty' })
   },
 }
 

@@ -103,7 +103,14 @@ test('a rolling update whose update was left out is none that is done', async t 
   const file = join(bench.folder, 'docker.json')
   writeFileSync(file, '{}')
   const start = ['--start-at-step', 'roll-secret']
-  const { code, out } = await bench.run('rotate-kops-secret', '-e', 'secret=dockerconfig', '-e', `file=${file}`, ...start)
+  const { code, out } = await bench.run(
+    'rotate-kops-secret',
+    '-e',
+    'secret=dockerconfig',
+    '-e',
+    `file=${file}`,
+    ...start,
+  )
   t.is(code, 2, out)
   t.regex(out, /'update-secret' was left out/)
 })
