@@ -138,11 +138,13 @@ async function openGateway(session: HostSession, access: EtcdClientAccess): Prom
   const agent = client.tls
     ? new (https().Agent)({ keepAlive: true, maxSockets: 1 })
     : new (http().Agent)({ keepAlive: true, maxSockets: 1 })
-  // A stream through SSH has no such settings as a socket, which an agent would set between two requests.
-  if (!client.tls) Object.assign(agent, { keepSocketAlive: () => true, reuseSocket: () => {} })
   agent.createConnection = ((_: unknown, done: (error: Error | null, stream?: Duplex) => void) => {
     session.forward(client.address, client.port).then(
-      socket => done(null, client.tls ? overTls(socket, { ...secured, ...(authority && { ca: authority }) }) : socket),
+      socket =>
+        done(
+          null,
+          client.tls ? overTls(socket, { ...secured, ...(authority && { ca: authority }) }) : withSettings(socket),
+        ),
       error => done(error),
     )
     return undefined
@@ -159,6 +161,12 @@ const overTls = (socket: Duplex, secured: SecureContextOptions) =>
     ...{ ...secured, socket, servername: 'localhost' },
     ...(secured.ca === undefined ? { rejectUnauthorized: false } : { checkServerIdentity: () => undefined }),
   })
+
+/** A stream that takes what an agent sets at a socket between two requests: one through SSH has no such settings. */
+function withSettings(stream: Duplex): Duplex {
+  const lacking = ['setKeepAlive', 'setTimeout', 'setNoDelay', 'ref', 'unref'].filter(name => !(name in stream))
+  return Object.assign(stream, Object.fromEntries(lacking.map(name => [name, () => stream])))
+}
 
 interface Ask {
   readonly body: string

@@ -54,6 +54,8 @@ export async function gatewayOf(
       }),
     )
   })
+  // An etcd does not hang up between two questions, however long the one who asks takes.
+  server.keepAliveTimeout = 0
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.closeAllConnections())
   t.teardown(() => server.close())

@@ -5,7 +5,7 @@ import { etcdValues } from '../../lib/encryption/etcd-values.ts'
 import { tellingApart } from '../../lib/encryption/stored.ts'
 import { type Gateway, gatewayOf } from './_gateway.ts'
 
-const bounds = { first: 4, most: 100, wanted: 20_000, kept: 60_000, within: 5_000 }
+const bounds = { first: 4, most: 100, wanted: 20_000, kept: 60_000, within: 60_000 }
 
 async function read({ session, access }: Gateway, prefix = '/registry/') {
   const found: { key: string; size: number; head: string; whole: number }[] = []
