@@ -210,7 +210,7 @@ function pluginOf(reader: Reader, path: YamlPath) {
 
 /** Whether Go reads it as a duration, and it is more than none. */
 export const isTimeout = (text: string) =>
-  /^\+?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$/.test(text) && /[1-9]/.test(text)
+  /^\+?((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$/.test(text) && /[1-9]/.test(text)
 
 const sizes: Record<KeyedProvider, readonly number[]> = { aescbc: [16, 24, 32], aesgcm: [16, 24, 32], secretbox: [32] }
 

@@ -20,7 +20,7 @@ const bounded: Readonly<Record<string, string>> = {
   '[ \\t]+$': 'of 80 characters',
 }
 
-const size = 8_000
+const size = 16_000
 /** Milliseconds of the processor that are no reason to look closer, and those that are too many in any case. */
 const [little, most] = [2, 40]
 
@@ -92,7 +92,7 @@ function slowText({ pattern, flags }: Pattern): string | undefined {
       /** What else goes on takes time, too. */
       const least = (text: string) => Math.min(...[0, 1, 2].map(() => milliseconds(expression, text)))
       // What takes the third power of the size is seen with less of it.
-      const part = textOf(size / 8)
+      const part = textOf(size / 16)
       if (milliseconds(expression, part) > most && least(part) > most) return `${start}${pump}…`
       const text = textOf(size)
       if (milliseconds(expression, text) <= little) continue

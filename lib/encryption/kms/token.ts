@@ -43,7 +43,7 @@ export function keysIn(listing: string): TokenKey[] {
     .split(/^(?=\S)/m)
     .filter(object => object.startsWith('Secret Key Object'))
     .map(object => ({
-      label: /^\s+label:\s+(.*?)\s*$/m.exec(object)?.[1] ?? '',
-      id: /^\s+ID:\s+([0-9a-f]+)\s*$/m.exec(object)?.[1] ?? '',
+      label: /^[ \t]+label:[ \t]+(\S.*)$/m.exec(object)?.[1]?.trimEnd() ?? '',
+      id: /^[ \t]+ID:[ \t]+([0-9a-f]+)[ \t\r]*$/m.exec(object)?.[1] ?? '',
     }))
 }
