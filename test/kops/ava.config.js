@@ -11,5 +11,5 @@ export default {
   concurrency: 2,
   // docs/testing.md says why not.
   workerThreads: false,
-  timeout: '5m',
+  timeout: '15m',
 }

@@ -97,17 +97,19 @@ withSshd(
   async t => {
     const bench = await opened(t)
     const changes = () => bench.calls().filter(call => /^(create|delete)|--yes/.test(call))
-    const refused = async (message: RegExp, ...more: string[]) => {
+    const endsWith = async (expected: number, message: RegExp, ...more: string[]) => {
       const { code, out } = await bench.recreate(...more)
-      t.is(code, 2, out)
+      t.is(code, expected, out)
       t.regex(out, message)
       return out
     }
+    const refused = (message: RegExp, ...more: string[]) => endsWith(2, message, ...more)
     const said = await refused(/nobody has confirmed that test\.k8s\.local may be interrupted/)
     t.true(said.indexOf('What users will notice') < said.indexOf('nobody has confirmed'))
     await refused(/was to be confirmed, and "test" was/, '-e', 'confirm=test')
     const yes = ['-e', `confirm=${cluster}`]
-    for (const path of ['/', '/etc', '/var/../etc']) await refused(/etcd_volumes/, ...yes, '-e', `etcd_volumes=${path}`)
+    for (const path of ['/', '/etc', '/var/../etc'])
+      await endsWith(1, /etcd_volumes/, ...yes, '-e', `etcd_volumes=${path}`)
     await refused(/has no certificate of etcd below/, ...yes, '-e', `etcd_volumes=${bench.folder}/mnt/a/pki/x/none`)
     const without = await bench.run('recreate-kops-credentials', ...yes)
     t.regex(without.out, /nothing says how to log in to the control plane: i-cp/)
