@@ -109,11 +109,16 @@ async function undone(folder: string): Promise<void> {
   assert.equal(called.code, 0, saidBy(called))
 }
 
-/** What the calls of an extension through each API server came to: some, and none was refused. A busy machine leaves one in hundreds without an answer. */
+/**
+ * What the calls of an extension through each API server came to: some, and none was refused. A busy machine leaves one in hundreds without an answer, here or
+ * at the API server that asks it.
+ */
 function extensionAnswered(t: ExecutionContext): void {
   const { calls, failures } = extension.seen()
   t.true(calls > 100, `${calls} calls`)
-  const [unanswered, refused] = [true, false].map(is => failures.filter(said => said.includes('nothing within') === is))
+  const [unanswered, refused] = [true, false].map(is =>
+    failures.filter(said => /nothing within|context deadline exceeded/.test(said) === is),
+  )
   t.deepEqual(refused, [])
   t.true(unanswered!.length <= calls / 500, `${calls} calls: ${unanswered!.join(', ')}`)
 }
