@@ -15,7 +15,7 @@ const expression = [
 ]
 
 async function list({ $ }: HostSession, volumes: string): Promise<string[]> {
-  const { stdout } = await $({ quiet: true })`find ${volumes} ${expression} -print`
+  const { stdout } = await $({ quiet: true })`[ ! -e ${volumes} ] || find ${volumes} ${expression} -print`
   return stdout.split('\n').filter(Boolean)
 }
 
