@@ -46,9 +46,15 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   const before = uids(bench)
   const given = join(bench.folder, cluster, 'secrets', 'dockerconfig')
   writeFileSync(given, '{"Data":"e30="}')
-  // Somebody else’s key.
+  // Somebody else's key, and a token of an account that was deleted and made again.
   const foreign = join(bench.folder, 'mnt', 'a', 'pki', 'server.key')
   writeFileSync(foreign, 'of a website')
+  const objects = objectsIn(bench)
+  const strange = structuredClone(objects['secrets/shop/robot-token']!)
+  // An object of its own: a list gives each uid once, however many objects say that it is theirs.
+  strange.metadata = { ...strange.metadata, name: 'strange-token', uid: 'strange' }
+  strange.metadata.annotations!['kubernetes.io/service-account.uid'] = 'of before'
+  writeFileSync(join(bench.folder, 'api.json'), JSON.stringify({ ...objects, 'secrets/shop/strange-token': strange }))
   bench.change(state => {
     state.knobs['failsOnce'] = 1
   })
@@ -70,6 +76,8 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   t.is(tokenIn(bench, 'robot-token'), `token-of-${bench.state().keysets['service-account']?.primary}`)
   t.is(tokenIn(bench, 'orphan-token'), 'first')
   t.regex(out, /shop\/orphan-token: its service account is gone/)
+  t.regex(out, /shop\/strange-token: its service account is another one/)
+  t.is(tokenIn(bench, 'strange-token'), 'first')
   t.is(readFileSync(foreign, 'utf8'), 'of a website')
   t.true(existsSync(join(bench.folder, 'mnt', 'a', 'pki', 'x', 'peers', 'me.key.before-rekey')))
   const after = uids(bench)
