@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../lib/connection/shell.ts'
 import { readInForce } from '../../lib/encryption/in-force.ts'
 import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
-import { count, keepFile, plan, requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
+import { count, keepFile, plan, planned as planTo, requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
 import {
   type Restarting,
   restartLast,
@@ -441,4 +441,17 @@ test('where a run restarts nobody, a server that reads its file only when it sta
   const { ctx } = await master(t, before['another key of the same provider']!, {}, { reloads: false })
   t.false(await restartOne({} as Restarting<Context>).when!(ctx))
   t.true(await restartLast({} as Restarting<Context>).when!(ctx))
+})
+
+test('a file that can not be edited, or rules that can not have one plugin, are refused by the plan', async t => {
+  const none = before['encryption from none']!
+  const { ctx, file } = await master(t, none, { encryption_provider: 'secretbox' })
+  const toPlugin = planTo<Context>(() => ({ kind: 'kms', name: 'second', endpoint: 'unix:///s', timeout: '3s' }))
+  await toPlugin.run(ctx)
+  writeFileSync(file, `${none}  - resources: [configmaps]\n    providers:\n      - identity: {}\n`)
+  t.like(await t.throwsAsync(async () => toPlugin.run(ctx)), { code: 'encryption.several-rules' })
+  await plan.run(ctx)
+  writeFileSync(file, none.replace(/providers:\n[\s\S]*$/, 'providers: [{ identity: {} }]\n'))
+  for (const one of [plan, toPlugin])
+    t.like(await t.throwsAsync(async () => one.run(ctx)), { code: 'yaml.not-editable' })
 })

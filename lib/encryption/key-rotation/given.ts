@@ -75,11 +75,12 @@ export const seenOf = (run: Run, host: string): Seen => must(run.registered<Seen
 export const planOf = (run: Run): Plan => must(run.registered<Plan>(ids.plan), ids.plan)
 
 /** The key that is rotated to, with what it is. */
-export function newKeyOf(run: Run): NewKey {
-  const { next } = planOf(run)
-  if (next.kind === 'identity' || next.kind === 'kms') return next
-  return { ...next, secret: must(run.registered<{ secret: Secret }>(ids.key)?.secret, ids.key) }
-}
+export const newKeyOf = (run: Run): NewKey =>
+  withSecret(planOf(run).next, () => must(run.registered<{ secret: Secret }>(ids.key)?.secret, ids.key))
+
+/** A key with what it is, where it is one that stands in the file. */
+export const withSecret = (key: KeyRef, secret: () => Secret): NewKey =>
+  key.kind === 'identity' || key.kind === 'kms' ? key : { ...key, secret: secret() }
 
 /** Which rules of a file are rotated. */
 export function meant({ resources }: Plan): (rule: EncryptionRule) => boolean {
@@ -127,11 +128,16 @@ export async function etcdOf(run: Run): Promise<{ session: HostSession; access: 
   }
 }
 
-/** The file of a master, as it is now. */
-export async function configurationOf(run: Run, host: string): Promise<EncryptionConfiguration> {
+/** The text of a master's file, as it is now, and where it lies, for messages. */
+export async function textOf(run: Run, host: string): Promise<readonly [text: string, where: string]> {
   const { files } = await run.on(host)
   const path = fileOn(run, host)
-  return readConfiguration(await files.readText(path), `${host}:${path}`)
+  return [await files.readText(path), `${host}:${path}`]
+}
+
+/** The file of a master, as it is now. */
+export async function configurationOf(run: Run, host: string): Promise<EncryptionConfiguration> {
+  return readConfiguration(...(await textOf(run, host)))
 }
 
 /** Whether Secrets are of what is rotated. */

@@ -6,8 +6,8 @@ import { HostFailedError } from '../../errors.ts'
 import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
-import { type EncryptionConfiguration, type EncryptionRule, nameOf } from '../configuration.ts'
-import type { KeyRef } from '../edit.ts'
+import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
+import { addReader, drop, type KeyRef, promote } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
 import { apiResources } from '../resources.ts'
 import { listed } from '../standing.ts'
@@ -15,17 +15,19 @@ import {
   apiServerOn,
   backupsOf,
   type Context,
-  configurationOf,
   countBehind,
   etcdOf,
   fileOn,
   ids,
+  meant,
   nameOfKey,
   type Plan,
   planOf,
   rotated,
   type Seen,
   seenOf,
+  textOf,
+  withSecret,
 } from './given.ts'
 
 /** What is refused before anything is changed. */
@@ -128,16 +130,33 @@ export const planned = <Given extends Context>(
         'servers-differ',
         'Make the files equal first: what one of them writes another one may not read.',
       )
-    const configuration = await configurationOf(ctx, masters[0]!.name)
+    const [text, where] = await textOf(ctx, masters[0]!.name)
+    const configuration = readConfiguration(text, where)
     const rules = chosenRules(configuration.rules, ctx.vars.encryption_resources)
     const old = writerOf(rules)
     const next = nextOf(ctx, old, configuration)
     const made: Plan = { resources: rules.map(({ resources }) => resources), old, next }
     requireOneEtcd(ctx, rotated(configuration, made))
+    requireEdits(made, text, where)
     ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: from ${nameOfKey(old)} to ${nameOfKey(next)}`)
     return made
   },
 })
+
+/** Makes of a file's text what the stages will make of it: what can't be edited is told before anything is changed. */
+function requireEdits(plan: Plan, text: string, where: string): void {
+  const { resources, old, next } = plan
+  // Another key behind the same plugin is in no file.
+  if (nameOfKey(old) === nameOfKey(next)) return
+  if (next.kind === 'kms' && resources.length > 1)
+    throw refused(
+      `${nameOfKey(next)} can not be that of ${resources.length} rules`,
+      'several-rules',
+      'API servers take each name of a plugin once. Rotate one rule after the other, each to a plugin of its own: -e encryption_resources=[…]',
+    )
+  const added = addReader(text, where, withSecret(next, anyKey), meant(plan))
+  drop(promote(added, where, next, meant(plan)), where, old, meant(plan))
+}
 
 /** To another key of a provider whose keys stand in the file, or to no encryption. */
 export const plan: StepDefinition<Context> = planned(({ vars: { encryption_provider } }, old) => {
@@ -276,6 +295,8 @@ export const snapshot = (name: string): StepDefinition<Context> => ({
   irreversible: 'a backup stays',
 })
 
+const anyKey = () => secret(randomBytes(32).toString('base64'))
+
 /** Makes the new key. It lies sealed off in the run's folder, and in the files of the API servers. */
 export const makeKey: StepDefinition<Context> = {
   id: ids.key,
@@ -283,6 +304,6 @@ export const makeKey: StepDefinition<Context> = {
   remember: true,
   runOnce: true,
   when: ctx => planOf(ctx).next.kind !== 'identity',
-  run: () => ({ secret: secret(randomBytes(32).toString('base64')) }),
+  run: () => ({ secret: anyKey() }),
   rollback: () => {},
 }
