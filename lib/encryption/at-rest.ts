@@ -10,7 +10,7 @@ import { runningComponent } from '../kubernetes/layout/running.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { isOwn, takeCensus } from './census.ts'
 import { type EncryptionConfiguration, namedProviders, readConfiguration, rulesOf } from './configuration.ts'
-import { etcdValues } from './etcd-values.ts'
+import { etcdValues, registryOf } from './etcd-values.ts'
 import { type Reencrypted, reencrypt } from './reencrypt.ts'
 import { apiResources } from './resources.ts'
 import { type Behind, behindIn, listed } from './standing.ts'
@@ -55,7 +55,7 @@ export interface AtRest {
 export async function countAtRest(session: HostSession, text: string, signal?: AbortSignal): Promise<AtRest> {
   const configuration = readConfiguration(text, 'the encryptionconfig')
   const apiServer = await apiServerOn(session)
-  const prefix = `/${(apiServer.flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
+  const prefix = registryOf(apiServer.flags)
   const all: Behind[] = []
   const lost: Behind[] = []
   const isUnreadable = ({ standing }: Behind) => standing === 'unreadable'

@@ -2,13 +2,7 @@
 import type { Secret } from '../connection/shell.ts'
 import { at, RekeyError } from '../errors.ts'
 import { editLists, type ListEdit, type YamlPath } from '../kubernetes/located-yaml.ts'
-import {
-  type EncryptionKey,
-  type EncryptionRule,
-  type PluginProvider,
-  type Provider,
-  readConfiguration,
-} from './configuration.ts'
+import { type EncryptionKey, type EncryptionRule, type PluginProvider, readConfiguration } from './configuration.ts'
 import type { KeyedProvider } from './stored.ts'
 
 /** A KMS plugin of v2, in the place of a key: what it has for keys, no file says. */
@@ -92,11 +86,6 @@ export function drop(text: string, where: string, key: KeyRef, choice: RuleChoic
       { kind: 'remove', ...(only ? { list: path, at: provider } : { list: keysPath(path, rule, provider), at: nth }) },
     ]
   })
-}
-
-/** What values are written with by a rule. */
-export function writerOf({ providers }: EncryptionRule): Provider {
-  return providers[0]!
 }
 
 function named(key: KeyRef): string {

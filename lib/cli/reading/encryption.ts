@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { type Census, type CensusRow, takeCensus } from '../../encryption/census.ts'
 import { type EncryptionConfiguration, namedProviders, nameOf } from '../../encryption/configuration.ts'
-import { etcdValues } from '../../encryption/etcd-values.ts'
+import { etcdValues, registryOf } from '../../encryption/etcd-values.ts'
 import { disagreementOf, type InForce, keyIdsOf, readInForce } from '../../encryption/in-force.ts'
 import { type Standing, standingOf } from '../../encryption/standing.ts'
 import { type Stored, tellingApart } from '../../encryption/stored.ts'
@@ -130,7 +130,7 @@ async function countValues(
   configuration: EncryptionConfiguration,
 ): Promise<Counted | undefined> {
   const flags = found.flatMap(({ layout }) => layout.components['kube-apiserver'] ?? []).map(one => one.flags)
-  const prefix = `/${(flags[0]?.['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
+  const prefix = registryOf(flags[0] ?? {})
   if (flags.some(one => one['etcd-servers-overrides']))
     cluster.notice('some resources are kept in another etcd (--etcd-servers-overrides), which is not counted')
   const names = [...servers.values()].flatMap(one => namedProviders(one.configuration?.rules ?? []))

@@ -7,7 +7,7 @@ import type { Cluster } from '../../kubernetes/api/cluster.ts'
 import { type EtcdAccess, etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import type { Host } from '../../playbook/host.ts'
-import type { HostSession, RunContext, StepContext } from '../../playbook/model.ts'
+import { type HostSession, type RunContext, type StepContext, unchanged } from '../../playbook/model.ts'
 import { isOwn, takeCensus } from '../census.ts'
 import {
   type EncryptionConfiguration,
@@ -18,7 +18,7 @@ import {
   rulesOf,
 } from '../configuration.ts'
 import type { KeyRef, NewKey } from '../edit.ts'
-import { etcdValues } from '../etcd-values.ts'
+import { etcdValues, registryOf } from '../etcd-values.ts'
 import { keyIdsOf, readInForce } from '../in-force.ts'
 import { type Behind, behindIn, standingOf } from '../standing.ts'
 import { keyedProviders, tellingApart } from '../stored.ts'
@@ -62,6 +62,9 @@ export const ids = {
 } as const
 
 export const seconds = (count: number) => count * 1_000
+
+/** What a step returns that may have found all as it should be. */
+export const changedIf = (did: boolean) => (did ? { changed: true } : unchanged())
 
 function must<T>(value: T | undefined, step: string): T {
   if (value !== undefined) return value
@@ -120,11 +123,10 @@ export async function etcdOf(run: Run): Promise<{ session: HostSession; access: 
   const host = hosts.find(({ name }) => run.registered<Seen>(ids.read, name)?.layout.components.etcd)
   if (!host) throw new HostFailedError('no etcd was found on masters or hosts of etcd', { code: 'encryption.no-etcd' })
   const master = run.hosts('masters')[0]!
-  const prefix = apiServerOn(run, master.name).flags['etcd-prefix']?.at(-1) ?? '/registry'
   return {
     session: await run.on(host),
     access: etcdAccess(seenOf(run, host.name).layout),
-    prefix: `/${prefix.replace(/^\/|\/$/g, '')}/`,
+    prefix: registryOf(apiServerOn(run, master.name).flags),
   }
 }
 
@@ -147,7 +149,7 @@ export async function coversSecrets(run: Run): Promise<boolean> {
 
 /** The key that each KMS plugin has now, as all API servers have been told. One that some have another key of may write what others can't read. */
 async function keyIdsNow(run: Context, { rules }: EncryptionConfiguration): Promise<Map<string, string>> {
-  const writers = rules.map(({ providers }) => providers[0]!).filter(({ kind }) => kind === 'kms')
+  const writers = rules.map(({ providers }) => providers[0]!).filter(one => one.kind === 'kms')
   if (writers.length === 0) return new Map()
   const states = await Promise.all(
     run
@@ -155,7 +157,7 @@ async function keyIdsNow(run: Context, { rules }: EncryptionConfiguration): Prom
       .map(async host => readInForce(await run.on(host), apiServerOn(run, host.name), await run.cluster.apiOf(host))),
   )
   const keyIds = keyIdsOf(states)
-  const differing = writers.find(one => one.kind === 'kms' && !keyIds.has(one.name))
+  const differing = writers.find(one => !keyIds.has(one.name))
   if (differing)
     throw new HostFailedError(`API servers have not the same key of ${nameOf(differing)}`, {
       code: 'encryption.key-ids-differ',

@@ -230,18 +230,24 @@ export const count: StepDefinition<Context> = {
   remember: true,
   runOnce: true,
   run: async ctx => {
-    const { behind, covered, resources } = await countBehind(ctx)
-    const unreadable = behind.filter(({ standing }) => standing === 'unreadable')
-    if (unreadable.length > 0)
-      throw refused(
-        `values that nobody reads: ${listed(unreadable)}`,
-        'unreadable-values',
-        'No key of the file reads them. Put back the key that they lie under (`rekey encryption` names it), or mend or remove them first.',
-      )
-    await requireServed(ctx, resources)
+    const { behind, covered } = await countReadable(ctx)
     ctx.log(`${covered} values${behind.length > 0 ? `, of which ${listed(behind)} will be encrypted too` : ''}`)
     return { covered }
   },
+}
+
+/** Counts, and refuses values that nobody can read, or have written anew. */
+export async function countReadable(ctx: Context) {
+  const { behind, covered, resources } = await countBehind(ctx)
+  const unreadable = behind.filter(({ standing }) => standing === 'unreadable')
+  if (unreadable.length > 0)
+    throw refused(
+      `values that nobody reads: ${listed(unreadable)}`,
+      'unreadable-values',
+      'Put back the key that they lie under (`rekey encryption` names it), or mend or remove them first.',
+    )
+  await requireServed(ctx, resources)
+  return { behind, covered }
 }
 
 /** What no API server serves any more (a resource that Kubernetes gave up) would lie under the old key for ever. Groups are not always known by keys. */

@@ -7,7 +7,7 @@ import { foundAt } from '../../kubernetes/api/api.ts'
 import { readComponentFile, writeComponentFile } from '../../kubernetes/components/files.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
-import { type StepDefinition, unchanged } from '../../playbook/model.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
@@ -17,6 +17,7 @@ import { listed } from '../standing.ts'
 import {
   apiServerOn,
   type Context,
+  changedIf,
   configurationOf,
   countBehind,
   coversSecrets,
@@ -46,14 +47,12 @@ async function editFile(ctx: Context, edit: (text: string, where: string) => str
 const keysIn = (text: string) =>
   [...text.matchAll(/secret["']?\s*:\s*["']?([A-Za-z0-9+/=]{16,})/g)].map(([, key]) => key!)
 
-const changed = (did: boolean) => (did ? { changed: true } : unchanged())
-
 /** Adds the new key as one that is read with. Undone by the file of before, byte for byte: nothing lies under the new key then. */
 export const addKey: StepDefinition<Context> = {
   id: 'add-the-key',
   plan: ctx => `add ${nameOfKey(planOf(ctx).next)} to ${fileOn(ctx, ctx.host.name)}, as what is read with`,
   run: async ctx =>
-    changed(await editFile(ctx, (text, where) => addReader(text, where, newKeyOf(ctx), meant(planOf(ctx))))),
+    changedIf(await editFile(ctx, (text, where) => addReader(text, where, newKeyOf(ctx), meant(planOf(ctx))))),
   rollback: async ctx => {
     await putBack(ctx)
     await takenUp(ctx)
@@ -92,7 +91,7 @@ export const promoteKey: StepDefinition<Context> = {
   id: ids.promote,
   plan: ctx => `make ${nameOfKey(planOf(ctx).next)} what is written with, in ${fileOn(ctx, ctx.host.name)}`,
   run: async ctx =>
-    changed(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).next, meant(planOf(ctx))))),
+    changedIf(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).next, meant(planOf(ctx))))),
 }
 
 /** Drops the old key, once nothing lies under it. */
@@ -101,7 +100,7 @@ export const dropKey: StepDefinition<Context> = {
   plan: ctx => `take ${nameOfKey(planOf(ctx).old)} out of ${fileOn(ctx, ctx.host.name)}`,
   undoneWith: ids.promote,
   run: async ctx =>
-    changed(await editFile(ctx, (text, where) => drop(text, where, planOf(ctx).old, meant(planOf(ctx))))),
+    changedIf(await editFile(ctx, (text, where) => drop(text, where, planOf(ctx).old, meant(planOf(ctx))))),
 }
 
 /**
@@ -286,12 +285,12 @@ export const oldKeyBack: StepDefinition<Context> = {
             .flatMap(({ providers }) => providers)
             .flatMap(one => (one.kind === old.kind ? one.keys.map(own => ({ ...own, kind: old.kind })) : []))
             .find(({ name }) => name === old.name)!
-    return changed(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
+    return changedIf(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
   },
 }
 
 /** Makes the old key the one that is written with again. */
 export const oldKeyFirst: StepDefinition<Context> = {
   run: async ctx =>
-    changed(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).old, meant(planOf(ctx))))),
+    changedIf(await editFile(ctx, (text, where) => promote(text, where, planOf(ctx).old, meant(planOf(ctx))))),
 }

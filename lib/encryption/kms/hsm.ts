@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { HostFailedError, shown } from '../../errors.ts'
 import { restartUnit } from '../../kubernetes/components/control.ts'
+import { rewriteFile } from '../../kubernetes/components/files.ts'
 import {
   type HostSession,
   type RunContext,
@@ -11,11 +12,11 @@ import {
   type StepContext,
   type StepDefinition,
   step,
-  unchanged,
 } from '../../playbook/model.ts'
 import {
   type Context as AnyContext,
   backupsOf,
+  changedIf,
   configurationOf,
   countBehind,
   type Variables as Rotation,
@@ -93,12 +94,20 @@ const keysOf = (run: RunContext<Own>, host: string) => {
   return found
 }
 
+/** What `look` registers: the ids of both keys in the token of a master, in hex. */
+interface InToken {
+  readonly old: string
+  readonly next: string
+}
+
+const inToken = (run: RunContext<Own>, host: string) => run.registered<InToken>(ids.token, host)!
+
 /** Looks for the new key and that of now in the token of a master: each must be there once. A PIN that is refused is not tried again. */
 export const look: StepDefinition<Context> = {
   id: ids.token,
   readOnly: true,
   remember: true,
-  run: async (ctx): Promise<{ old: string; next: string }> => {
+  run: async (ctx): Promise<InToken> => {
     const { hsm_module: module, hsm_token: token, hsm_pin_file: pinFile, hsm_key: next } = ctx.vars
     const keys = await tokenKeys(ctx, { module, token, pinFile })
     const idOf = (name: string) => {
@@ -163,8 +172,9 @@ async function requireAlone(ctx: Context): Promise<void> {
   const { rules } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
   const others = rules
     .flatMap(({ providers }) => providers)
-    .filter(one => one.kind === 'kms' && socketOf(one.endpoint) === socketOf(endpoint) && one.name !== name)
-    .map(one => (one.kind === 'kms' ? one.name : one.kind))
+    .filter(one => one.kind === 'kms')
+    .filter(one => socketOf(one.endpoint) === socketOf(endpoint) && one.name !== name)
+    .map(one => one.name)
   if (others.length > 0)
     throw refused(
       `the KMS plugin ${name} has other names in the file: ${others.join(', ')}`,
@@ -183,7 +193,7 @@ export const compare: StepDefinition<Context> = {
     const { hsm_key } = ctx.vars
     await requireAlone(ctx)
     const found = ctx.hosts('masters').map(({ name }) => {
-      const { old, next } = ctx.registered<{ old: string; next: string }>(ids.token, name)!
+      const { old, next } = inToken(ctx, name)
       return { name, says: `${keysOf(ctx, name).primary} ${old}, ${hsm_key} ${next}` }
     })
     const groups = [...Map.groupBy(found, ({ says }) => says)]
@@ -222,7 +232,7 @@ const beforeOf = (run: RunContext<Own>) => run.registered<Before>(ids.before)!
 async function requireRunsBy(ctx: Context, session: HostSession): Promise<void> {
   const { name } = session.host
   const keyId = await pluginKeyId(session, pluginOf(ctx).endpoint)
-  const { old } = ctx.registered<{ old: string }>(ids.token, name)!
+  const { old } = inToken(ctx, name)
   if (keyId === uuid(old)) return
   throw refused(
     `the plugin of ${name} runs with the key ${shown(keyId)}, and its file names ${keysOf(ctx, name).primary}, which is ${shown(uuid(old))}`,
@@ -254,17 +264,14 @@ async function use(ctx: Context, edit: (text: string, where: string) => string):
   if (after !== before) {
     // Where links lead to it: the link stays.
     const real = (await ctx.$({ quiet: true })`readlink -f ${path}`).stdout.trim()
-    const [bits = '', owner] = (await ctx.$({ quiet: true })`stat -c '%a %u:%g' ${real}`).stdout.trim().split(' ')
     // Some have the PIN in it.
-    await ctx.files.write(real, after, { mode: Number.parseInt(bits, 8), owner, secret: true })
+    await rewriteFile(ctx, real, after, { secret: true })
   }
   // Also where it is as it shall be: a run that was cut off may have written it, and no more.
   await restartUnit(ctx, unit)
   await healthy(ctx, pluginOf(ctx).endpoint, port)
   return after !== before
 }
-
-const changed = (did: boolean) => (did ? { changed: true } : unchanged())
 
 /** Has the plugin of a master decrypt with the new key, too. */
 export const addKey: StepDefinition<Context> = {
@@ -274,7 +281,7 @@ export const addKey: StepDefinition<Context> = {
     const { primary } = keysOf(ctx, ctx.host.name)
     const did = await use(ctx, (text, where) => withKeys(text, where, primary, ctx.vars.hsm_key))
     await requireKey(ctx, beforeOf(ctx).keyId)
-    return changed(did)
+    return changedIf(did)
   },
   rollback: async ctx => {
     const kept = await ctx.files.readText(keptConfigOf(ctx))
@@ -310,7 +317,7 @@ export const promoteKey: StepDefinition<Context> = {
   run: async ctx => {
     const { primary } = keysOf(ctx, ctx.host.name)
     const { name, endpoint } = pluginOf(ctx)
-    const keyId = uuid(ctx.registered<{ next: string }>(ids.token, ctx.host.name)!.next)
+    const keyId = uuid(inToken(ctx, ctx.host.name).next)
     let did = false
     try {
       did = await use(ctx, (text, where) => withKeys(text, where, ctx.vars.hsm_key, primary))
@@ -325,7 +332,7 @@ export const promoteKey: StepDefinition<Context> = {
       throw error
     }
     await seesKey(ctx, name, keyId)
-    return changed(did)
+    return changedIf(did)
   },
 }
 
@@ -360,7 +367,7 @@ export const logged: StepDefinition<Context> = {
   undoneWith: ids.promote,
   when: ({ check }) => !check,
   run: async ctx => {
-    const keyId = uuid(ctx.registered<{ next: string }>(ids.token, ctx.host.name)!.next)
+    const keyId = uuid(inToken(ctx, ctx.host.name).next)
     const found = await lastAsked(ctx, ctx.vars.hsm_unit, keyId)
     if (!found)
       throw new HostFailedError(`the log of ${ctx.vars.hsm_unit} on ${ctx.host.name} does not name ${keyId}`, {
@@ -385,7 +392,7 @@ const oldKeyFirst: StepDefinition<Context> = {
       await requireKey(on, keyId)
       await seesKey(on, pluginOf(ctx).name, keyId)
     }
-    return changed(did)
+    return changedIf(did)
   },
 }
 

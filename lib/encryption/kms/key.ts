@@ -2,8 +2,8 @@
 // server must have been told of the new key before anything is written anew with it.
 import { shown } from '../../errors.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type Context, countBehind } from '../key-rotation/given.ts'
-import { planned, refused, requireServed } from '../key-rotation/prepare.ts'
+import type { Context } from '../key-rotation/given.ts'
+import { countReadable, planned, refused } from '../key-rotation/prepare.ts'
 import { listed } from '../standing.ts'
 import { oneKey, pluginOf, seesKey } from './plugin.ts'
 import { tryPlugin } from './socket.ts'
@@ -56,15 +56,7 @@ export const count: StepDefinition<Context> = {
   runOnce: true,
   when: ({ check }) => !check,
   run: async ctx => {
-    const { behind, covered, resources } = await countBehind(ctx)
-    const unreadable = behind.filter(({ standing }) => standing === 'unreadable')
-    if (unreadable.length > 0)
-      throw refused(
-        `values that nobody reads: ${listed(unreadable)}`,
-        'unreadable-values',
-        'Put back the key that they lie under (`rekey encryption` names it), or mend or remove them first.',
-      )
-    await requireServed(ctx, resources)
+    const { behind, covered } = await countReadable(ctx)
     if (behind.length === 0)
       throw refused(
         `all ${covered} values lie under the key that the plugin has now`,

@@ -20,7 +20,7 @@ import {
   type Variables as Rotation,
   seconds,
 } from '../key-rotation/given.ts'
-import { planned } from '../key-rotation/prepare.ts'
+import { planned, refused } from '../key-rotation/prepare.ts'
 import { lastAsked } from './log.ts'
 import { openWith, pluginKeyId, sealWith, socketOf, tryPlugin } from './socket.ts'
 
@@ -63,14 +63,11 @@ export type Context = StepContext<Own> & Pick<AnyContext, 'cluster'>
 
 const ids = { try: 'try-the-plugin' } as const
 
-const failed = (message: string, code: string, hint: string, host?: string) =>
-  new HostFailedError(message, { code: `encryption.${code}`, hint, host })
-
 /** From what is written with now to the new plugin. */
 export const plan: StepDefinition<Context> = planned<Context>(({ vars }, old) => {
   const { kms_name: name, kms_endpoint: endpoint, kms_timeout: timeout } = vars
   if (old.kind === 'kms' && (old.name === name || old.endpoint === endpoint))
-    throw failed(
+    throw refused(
       `the KMS plugin ${old.name} at ${old.endpoint} is what values are written with now`,
       'same-plugin',
       'The second one needs a name and a socket of its own: -e kms_name=… -e kms_endpoint=unix:///…',
@@ -147,7 +144,7 @@ export const sameKey: StepDefinition<Context> = {
     const keyId = await oneKey(ctx, ctx.vars.kms_endpoint)
     const { old } = planOf(ctx)
     if (old.kind === 'kms' && (await pluginKeyId(ctx, old.endpoint)) === keyId)
-      throw failed(
+      throw refused(
         `the new KMS plugin has the key of the old one, ${shown(keyId)}`,
         'same-key',
         'Nothing would be rotated. Give it another key.',
@@ -160,7 +157,7 @@ export const sameKey: StepDefinition<Context> = {
 export function pluginOf(ctx: Parameters<typeof planOf>[0]): { readonly name: string; readonly endpoint: string } {
   const { next } = planOf(ctx)
   if (next.kind !== 'kms')
-    throw failed('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
+    throw refused('values are not written by a KMS plugin', 'no-plugin', 'Begin at the first step.')
   return next
 }
 
@@ -178,14 +175,14 @@ export async function oneKey(ctx: AnyContext, endpoint: string): Promise<string>
     const session = await ctx.on(host)
     const keyId = await pluginKeyId(session, endpoint)
     if (keyId !== sealed.keyId)
-      throw failed(
+      throw refused(
         `the KMS plugin of ${name} has the key ${shown(keyId)}, that of ${first!.name} has ${shown(sealed.keyId)}`,
         'keys-differ',
         'What one master writes another one could not read: give all plugins the same key.',
         name,
       )
     if (!plaintext.equals(await openWith(session, endpoint, sealed)))
-      throw failed(
+      throw refused(
         `the KMS plugin of ${name} does not decrypt what that of ${first!.name} has encrypted with ${shown(keyId)}`,
         'keys-differ',
         'Two keys have one id: what one master writes another one could not read.',
@@ -237,7 +234,7 @@ export const oldIsLogged: StepDefinition<Context> = {
 }
 
 const silent = ({ vars, host }: Context, what = 'none') =>
-  failed(
+  refused(
     `the log of ${vars.kms_old} on ${host.name} names no request: ${what}`,
     'silent-log',
     'It proves nothing then. Say by kms_asked what its lines of requests have in them, or leave out kms_old and take the old plugin away yourself.',
@@ -273,7 +270,7 @@ export const unaskedFor = (quiet: number): StepDefinition<Context> => ({
       )
     } catch (error) {
       if (!(error instanceof HostFailedError) || error.cause !== undefined) throw error
-      throw failed(
+      throw refused(
         `the old KMS plugin of ${name} is still asked: ${shown(last.line, 200)}`,
         'still-asked',
         'It was left running. Find by `rekey encryption` which API server still has it among its providers.',
@@ -285,7 +282,7 @@ export const unaskedFor = (quiet: number): StepDefinition<Context> => ({
   },
 })
 
-export const hasOld = ({ vars }: Context) => vars.kms_old !== undefined
+const hasOld = ({ vars }: Context) => vars.kms_old !== undefined
 export const oldIsUnit = ({ vars }: Context) => vars.kms_old !== undefined && isUnit(vars.kms_old)
 export const oldIsPod = (ctx: Context) => hasOld(ctx) && !oldIsUnit(ctx)
 

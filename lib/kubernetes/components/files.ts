@@ -1,4 +1,5 @@
 // The files of a component, by what they are to it.
+import type { FileOptions } from '../../connection/files.ts'
 import type { Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
@@ -24,9 +25,18 @@ export async function writeComponentFile(
   role: FileRole,
   content: string | Secret,
 ): Promise<void> {
-  const { real } = named(session, found, role)
-  const [bits = '', owner] = (await session.$({ quiet: true })`stat -c '%a %u:%g' ${real}`).stdout.trim().split(' ')
-  await session.files.write(real, content, { mode: Number.parseInt(bits, 8), owner })
+  await rewriteFile(session, named(session, found, role).real, content)
+}
+
+/** Writes a file that is there, with its mode and owner as they are: no link. */
+export async function rewriteFile(
+  { $, files }: HostSession,
+  path: string,
+  content: string | Secret,
+  options: Pick<FileOptions, 'secret'> = {},
+): Promise<void> {
+  const [bits = '', owner] = (await $({ quiet: true })`stat -c '%a %u:%g' ${path}`).stdout.trim().split(' ')
+  await files.write(path, content, { mode: Number.parseInt(bits, 8), owner, ...options })
 }
 
 function named({ host }: HostSession, found: FoundComponent, role: FileRole): NamedFile {
