@@ -285,7 +285,7 @@ test('whatever stands around it, and however it is written, no secret comes thro
         redact.ended('s')
       },
     ),
-    tries(200),
+    tries(400),
   )
 })
 

@@ -224,7 +224,7 @@ test.serial('any text at all is a value, or one error with file and line', t => 
         }
       }
     }),
-    tries(500),
+    tries(1500),
   )
   t.pass()
 })

@@ -130,7 +130,7 @@ test('whatever stands around certificates stays as it is, byte for byte', t => {
       t.is(withCertificates(head + own + tail, old, next), head + next + tail)
       t.is(withCertificates(head + tail, old, next), head + tail)
     }),
-    tries(150),
+    tries(300),
   )
 })
 

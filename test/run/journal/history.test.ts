@@ -196,7 +196,7 @@ test.serial('whatever is done to a journal, it is told or refused in one error, 
       }
       ok(historyLines(history).length > 0 && runRow(history).length === runHeads.length)
     }),
-    tries(200),
+    tries(400),
   )
   t.pass()
 })

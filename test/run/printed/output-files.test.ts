@@ -141,7 +141,7 @@ test('a name of a host or a step is a name of a file, and no two have the same',
       if (name.includes('/') || name.includes('\0') || name.startsWith('.') || name === '') return false
       return Buffer.byteLength(name) <= 200 && (name === fileNameOf(other)) === (one === other)
     }),
-    tries(250),
+    tries(500),
   )
   for (const usual of ['h1', 'node-7.example.com', '::1', 'müller', 'install-the-certificates', 'a_b@c+d,e=f~g'])
     t.is(fileNameOf(usual), usual)

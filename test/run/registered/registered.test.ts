@@ -77,7 +77,7 @@ test('any data comes back as it was, in the run and in one that is gone on with;
       ok(!text.includes('s3cr3t'))
       rmSync(folder, { recursive: true })
     }),
-    tries(12),
+    tries(25),
   )
   t.pass()
 })
