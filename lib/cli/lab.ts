@@ -1,13 +1,14 @@
 // rekey lab …: a real cluster on machines of its own, on this machine.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline/promises'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
 import * as lab from '../lab/index.ts'
 import { say } from '../output/print.ts'
 import { terminalOf } from '../output/terminal.ts'
 import { table } from '../output/words.ts'
 import { example } from './options/help.ts'
+import { oneOf } from './options/one-of.ts'
 
 /** The command `lab` with all that belongs to it, for the program to take in. */
 export function labCommand(): Command {
@@ -23,83 +24,48 @@ export function labCommand(): Command {
     )
     .option('--masters <number>', 'masters of a new lab: 1, 3, 5 or 7 (default: 3)', wholeNumber)
     .option('--nodes <number>', 'nodes of a new lab (default: 2)', wholeNumber)
-    .addOption(
-      new Option('--layout <which>', 'how the cluster of a new lab is made (default: kubeadm)').choices(lab.layouts),
-    )
-    .addOption(
-      new Option('--shape <which>', 'whose documents --layout systemd follows (default: hard-way)').choices(
-        lab.unitShapes,
-      ),
-    )
+    .addOption(oneOf('--layout <which>', 'how the cluster of a new lab is made (default: kubeadm)', lab.layouts))
+    .addOption(oneOf('--shape <which>', 'whose documents --layout systemd follows (default: hard-way)', lab.unitShapes))
     .option(
       '--etcd-hosts <number>',
       'machines of a new lab for etcd alone (default: 0, the masters have it)',
       wholeNumber,
     )
-    .addOption(new Option('--login <how>', 'how machines of a new lab are entered (default: root)').choices(lab.logins))
+    .addOption(oneOf('--login <how>', 'how machines of a new lab are entered (default: root)', lab.logins))
     .addOption(
-      new Option('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)').choices(
-        lab.diskLayouts,
-      ),
+      oneOf('--disks <which>', 'whether etcd of a new lab has a disk of its own (default: one)', lab.diskLayouts),
     )
     .addOption(
-      new Option('--node-names <which>', "nodes called as the inventory's hosts, or not (default: inventory)").choices(
+      oneOf(
+        '--node-names <which>',
+        "nodes called as the inventory's hosts, or not (default: inventory)",
         lab.nodeNamings,
       ),
     )
     .addOption(
-      new Option('--encryption <how>', 'what API servers of a new lab encrypt Secrets by (default: none)').choices(
-        lab.encryptions,
-      ),
+      oneOf('--encryption <how>', 'what API servers of a new lab encrypt Secrets by (default: none)', lab.encryptions),
     )
     .addOption(
-      new Option('--encryption-reload <which>', 'whether they take up changes of that file (default: on)').choices(
+      oneOf(
+        '--encryption-reload <which>',
+        'whether they take up changes of that file (default: on)',
         lab.encryptionReloads,
       ),
     )
     .option('--without <parts>', `what a new lab lacks, by commas: ${lab.dispensable.join(', ')}`, dispensableParts)
     .option('--fresh', 'start from the snapshot of the finished cluster, whatever was done to it since')
     .option('-y, --yes', 'install missing Debian packages without asking')
-    .action(
-      async ({
-        name,
-        masters,
-        nodes,
-        layout,
-        etcdHosts,
-        shape: unitShape,
-        login,
-        disks,
-        nodeNames,
-        encryption,
-        encryptionReload,
-        without,
-        fresh,
-        yes,
-      }) => {
-        const started = performance.now()
-        const options = lab.optionsOf(name, {
-          masters,
-          nodes,
-          layout,
-          etcdHosts,
-          unitShape,
-          login,
-          disks,
-          nodeNames,
-          encryption,
-          encryptionReload,
-          without,
-        })
-        await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
-        const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
-        say(`
+    .action(async ({ name, shape: unitShape, fresh, yes, ...asked }) => {
+      const started = performance.now()
+      const options = lab.optionsOf(name, { ...asked, unitShape })
+      await interruptible(name, () => lab.up({ ...options, fresh, confirm: yes ? undefined : confirm }, report()))
+      const flag = name === lab.defaultOptions.name ? '' : ` --name ${name}`
+      say(`
 Lab '${name}' is up after ${((performance.now() - started) / 1000).toFixed(0)} s. Look around:
   rekey lab ssh${flag} m1 ${options.login === 'root' ? '' : 'sudo '}kubectl get nodes,pods -A
   rekey lab status${flag}
 Its inventory: ${lab.inventoryPath(name)}`)
-      },
-    )
+    })
   named('fill', 'put the cluster into states that clusters of years are found in')
     .addHelpText('after', example('all states that a kubeadm cluster can be in', 'rekey lab fill'))
     .argument('[states...]', 'which of them (default: all that it can be in)')

@@ -13,6 +13,7 @@ import type { ConnectionCommand } from '../../run/folder/command-file.ts'
 import { tellSecret } from '../../secrets/index.ts'
 import { askHidden } from '../running/ask.ts'
 import { headings, under } from './help.ts'
+import { oneOf } from './one-of.ts'
 import { settable } from './settable.ts'
 
 export interface ConnectionOptions {
@@ -62,9 +63,7 @@ export function withConnectionOptions(
 ): Command {
   const whole = under(headings.connection, command, one =>
     one
-      .addOption(
-        new Option(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)').choices(kinds),
-      )
+      .addOption(oneOf(kind, 'how to reach hosts of which the inventory does not say it (default: ssh)', kinds))
       .option('-T, --timeout <duration>', 'until a connection is given up, where the inventory does not say', seconds)
       .option('--ssh-common-args <args>', "ssh's options, where the inventory gives none: -o ProxyJump=… and the like")
       .option('--ssh-extra-args <args>', 'more of them')
@@ -76,7 +75,7 @@ export function withConnectionOptions(
       )
       .option('-b, --become', 'run everything as another user')
       .option('--become-user <name>', 'the other user (default: root)')
-      .addOption(new Option('--become-method <method>', 'how to become it (default: sudo)').choices([...becomeMethods]))
+      .addOption(oneOf('--become-method <method>', 'how to become it (default: sudo)', becomeMethods))
       .option('-K, --ask-become-pass', 'ask for the password to become the other user')
       .addOption(
         new Option('--become-password-file <file>', 'file or script with that password').conflicts('askBecomePass'),

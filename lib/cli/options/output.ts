@@ -4,6 +4,7 @@ import { type OutputKind, outputKinds, type ViewSettings } from '../../output/op
 import { formatSize, parseSize } from '../../playbook/size.ts'
 import { keptOutput } from '../../run/printed/output-files.ts'
 import { headings, under } from './help.ts'
+import { oneOf } from './one-of.ts'
 import { settable } from './settable.ts'
 
 export interface OutputOptions {
@@ -18,7 +19,7 @@ export interface OutputOptions {
 export function withOutputOptions(command: Command): Command {
   const whole = under(headings.view, command, one =>
     one
-      .addOption(new Option('--output <kind>', 'how to show the run').choices(outputKinds).default('auto'))
+      .addOption(oneOf('--output <kind>', 'how to show the run', outputKinds).default('auto'))
       .option('-v, --verbose', 'every line that steps print, as it comes')
       .option('-D, --diff', 'what steps write to files, as diffs; with --check, what they would')
       .option('--junit <file>', 'write a JUnit report, too: a suite a play, a test a step and host')
