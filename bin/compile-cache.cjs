@@ -15,9 +15,9 @@ exports.compileCacheFolder = ({ makes = true } = {}) => {
     if (!isAbsolute(cache) || (!makes && !existsSync(join(cache, 'rekey')))) return undefined
     const folder = join(trusted(join(cache, 'rekey')), 'compiled')
     const found = lstatSync(folder, { throwIfNoEntry: false })
-    if (found && !isPrivate(found)) rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    return isPrivate(lstatSync(folder)) ? folder : undefined
+    if (found && isPrivate(found)) return folder
+    if (found) rmSync(folder, { recursive: true, force: true })
+    return isPrivate(made(folder)) ? folder : undefined
   } catch {
     // A user id without an entry in the passwd file, as containers have them, has no home folder where HOME does not say so; or it can't be made.
     return undefined
@@ -26,12 +26,17 @@ exports.compileCacheFolder = ({ makes = true } = {}) => {
 
 const isPrivate = found => found.isDirectory() && found.uid === process.geteuid() && (found.mode & 0o077) === 0
 
+/** What a folder is that was not there. */
+function made(folder) {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return lstatSync(folder)
+}
+
 /** The folder without links on its way, made where it is not there. Throws where somebody else could put another in its place. */
 function trusted(path) {
   const above = dirname(path)
   const place = above === path ? path : join(trusted(above), basename(path))
-  if (!lstatSync(place, { throwIfNoEntry: false })) mkdirSync(place, { recursive: true, mode: 0o700 })
-  const found = lstatSync(place)
+  const found = lstatSync(place, { throwIfNoEntry: false }) ?? made(place)
   const isLink = found.isSymbolicLink()
   // In a folder as /tmp, which all may write in, nobody can move what is somebody else's.
   const others = !isLink && found.mode & 0o022 && !(found.mode & 0o1000)
