@@ -35,6 +35,7 @@ export default playbook({
     play<Context>('Plan and back up', { hosts: 'masters', tags: ['preflight'] }, [
       step('Every API server of the cluster is in this run', encryption.everyServer),
       step('Plan: from which key to which plugin', plugin.plan),
+      step('What it is made of takes nothing from the old plugin', plugin.ownFiles),
       step('Look for who stands in for an API server that is restarted', restarts.standIn),
       step('Count what lies in etcd under which key', { ...prepare.count, id: 'count-before' }),
       step('Keep the file as it is', prepare.keepFile),

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { attributeOf, withKeys } from '../../lib/encryption/kms/attributes.ts'
 import { lastAsked } from '../../lib/encryption/kms/log.ts'
-import { oldIsLogged, sameKey, unaskedFor, variables } from '../../lib/encryption/kms/plugin.ts'
+import { oldIsLogged, ownFiles, sameKey, unaskedFor, variables } from '../../lib/encryption/kms/plugin.ts'
 import { tryPlugin } from '../../lib/encryption/kms/socket.ts'
 import { keysIn } from '../../lib/encryption/kms/token.ts'
 import { messageOf } from '../../lib/encryption/protobuf.ts'
@@ -147,8 +147,72 @@ test('an old plugin whose log tells of no request while it is still asked is fou
   await oldIsLogged.run(ctx)
 })
 
+test('the old plugin is taken for unasked by a line of its log that is old enough, and by nothing else', async t => {
+  const { session, folder } = await localHost(t)
+  const log = (script: string) =>
+    writeFileSync(join(folder, 'bin/journalctl'), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  const asked = (ago: string) => `echo "$(($(date +%s) - ${ago})).0 m1 kms[1]: status key_id=a"`
+  const ctx = {
+    ...session,
+    ...{ vars: { kms_old: 'old.service', kms_asked: 'status' }, check: false, log: () => {} },
+    signal: new AbortController().signal,
+  } as never
+  const gate = async () => unaskedFor(75, 50).run(ctx)
+  log(asked('100'))
+  const { ago } = (await gate()) as { ago: number }
+  t.true(ago >= 75)
+  log(asked('30'))
+  const error = await t.throwsAsync(gate())
+  t.like(error, { code: 'encryption.still-asked', host: 'm1' })
+  t.regex(error!.message, /status key_id=a/)
+  log(`[ -e ${folder}/again ] || ${asked('100')}; touch ${folder}/again`)
+  t.like(await t.throwsAsync(gate()), { code: 'encryption.still-asked' }, 'other lines pushed it out')
+  log('echo "1.0 m1 kms[1]: started"')
+  t.like(await t.throwsAsync(gate()), { code: 'encryption.silent-log' })
+})
+
+test('what would take the place of the old plugin’s own files is refused before it is placed', async t => {
+  const { session, folder } = await localHost(t)
+  const manifest = join(folder, 'old.yaml')
+  const taken = async (old: string, ...all: string[]) => {
+    const vars = { kms_old: old, kms_files: all.map(dest => ({ dest })) }
+    try {
+      await ownFiles.run({ ...session, vars } as never)
+      return []
+    } catch (error) {
+      t.like(error, { code: 'encryption.old-plugins-files', host: 'm1' })
+      return (error as Error).message.split(': ')[1]!.split(', ')
+    }
+  }
+  writeFileSync(
+    join(folder, 'unit'),
+    `# /usr/lib/systemd/system/old.service
+[Service]
+EnvironmentFile=-/etc/default/old
+ExecStart=/usr/bin/kms --listen=unix:///run/old.sock --config="/etc/kms/old.conf"
+`,
+  )
+  const own = ['/etc/kms/new.conf', '/etc/kms/old.conf.d/new', '/etc/systemd/system/new.service']
+  t.deepEqual(await taken('old.service', ...own), [])
+  const theirs = [
+    '/etc/kms/old.conf',
+    '/etc/default/old',
+    '/etc/systemd/system/old.service',
+    '/run/systemd/system/old.service.d/a',
+  ]
+  t.deepEqual(await taken('old.service', ...own, ...theirs), theirs)
+  t.deepEqual(await taken('old.service', '/etc//kms/./old.conf'), ['/etc/kms/old.conf'])
+  writeFileSync(
+    manifest,
+    'spec:\n  containers:\n    - args: [--config=/etc/kms/old.conf]\n  volumes: [{ hostPath: { path: /etc/kms } }]\n',
+  )
+  t.deepEqual(await taken(manifest, ...own), [])
+  t.deepEqual(await taken(manifest, ...own, manifest, '/etc/kms/old.conf'), [manifest, '/etc/kms/old.conf'])
+})
+
 test('what needs the old plugin is not asked again once it may be gone', t => {
   t.true(sameKey.remember)
+  t.true(ownFiles.remember)
   t.true(unaskedFor(75).remember)
 })
 

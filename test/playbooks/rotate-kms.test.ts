@@ -9,6 +9,7 @@ const orders: Record<string, readonly string[]> = {
   'rotate-kms-plugin': [
     'look-for-all-api-servers',
     'plan-the-key',
+    'files-of-its-own',
     'place-what-it-is-made-of',
     'try-the-plugin',
     'same-key-everywhere',

@@ -1,7 +1,7 @@
 // A second KMS plugin beside the first: placed and tried before any API server hears of it, and the first one taken away once its own log says that
 // nobody asks it. What is between, the stages of every rotation do (key-rotation/).
 import { createHash, randomBytes } from 'node:crypto'
-import { basename, isAbsolute } from 'node:path'
+import { basename, isAbsolute, normalize } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError, shown } from '../../errors.ts'
 import { getFromLoopback } from '../../kubernetes/api/loopback.ts'
@@ -74,6 +74,37 @@ export const plan: StepDefinition<Context> = planned<Context>(({ vars }, old) =>
     )
   return { kind: 'kms', name, endpoint, timeout }
 })
+
+/**
+ * Nothing that the new plugin is made of takes the place of what the old one's unit or manifest is, or names: it is needed until nobody asks it any
+ * more, and on the way back.
+ */
+export const ownFiles: StepDefinition<Context> = {
+  id: 'files-of-its-own',
+  readOnly: true,
+  // Its manifest may be gone when a run is gone on with.
+  remember: true,
+  when: ctx => hasOld(ctx),
+  run: async ctx => {
+    const old = ctx.vars.kms_old!
+    const text = isUnit(old)
+      ? (await ctx.$({ quiet: true })`systemctl cat ${old}`).stdout
+      : await ctx.files.readText(old)
+    const words = [old, ...text.split(/[\s"'=,:;[\]{}]+/)]
+    const named = new Set(words.map(word => normalize(word.slice(word.indexOf('/')))))
+    const isOfUnit = (path: string) => path.split('/').some(part => part === old || part === `${old}.d`)
+    const taken = ctx.vars.kms_files
+      .map(({ dest }) => normalize(dest))
+      .filter(dest => named.has(dest) || isOfUnit(dest))
+    if (taken.length > 0)
+      throw refused(
+        `kms_files would take the place of what the old KMS plugin of ${ctx.host.name} lives by: ${taken.join(', ')}`,
+        'old-plugins-files',
+        `${old} is it, or names it. Give the new plugin files of its own; what both read, and is there, need not be placed.`,
+        ctx.host.name,
+      )
+  },
+}
 
 /** What the new plugin is made of, for `template`. */
 export function placed({ vars, host }: Context): TemplateOptions[] {
@@ -244,8 +275,9 @@ const silent = ({ vars, host }: Context, what = 'none') =>
 /**
  * The log of the old plugin proves that no API server asks it any more.
  * @param quiet for how many seconds nobody may have asked it: API servers ask those that they know once a minute
+ * @param within how long that is waited for, in milliseconds
  */
-export const unaskedFor = (quiet: number): StepDefinition<Context> => ({
+export const unaskedFor = (quiet: number, within = seconds(240)): StepDefinition<Context> => ({
   id: 'nobody-asks-the-old-plugin',
   readOnly: true,
   // What comes next takes it away: there is nothing to be asked then.
@@ -259,7 +291,7 @@ export const unaskedFor = (quiet: number): StepDefinition<Context> => ({
     try {
       await waitFor(
         `${quiet} s without a request in the log of ${old} on ${name}`,
-        { within: seconds(240), every: seconds(3), signal: ctx.signal, host: name },
+        { within, every: seconds(3), signal: ctx.signal, host: name },
         async () => {
           const found = await lastAsked(ctx, old!, pattern)
           // Other lines pushed it out of what is looked through: what was asked meanwhile would be, too.
