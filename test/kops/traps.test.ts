@@ -278,6 +278,12 @@ test('what is pending is the key pairs’ by its lines, and never the specificat
     said('LaunchTemplate', 'nodes', ''),
   ])
     t.false(foreign)
+  // What goes only with --prune is not applied; without anything else kops says that --yes is needed, all the same.
+  const kept = 'Items will be deleted only when the --prune flag is specified:\n  NetworkLoadBalancer  api.test\n\n'
+  t.deepEqual(pendingOf(`${kept}Must specify --yes to apply changes`), [])
+  const [gone, another] = pendingOf(`${kept}Items will be deleted during update:\n  SecurityGroupRule    ssh\n\n`)
+  t.like(gone, { how: 'delete', kind: 'SecurityGroupRule', name: 'ssh' })
+  t.is(another, undefined)
 })
 
 test('a cloud where no replacement can be seen is refused before anything is changed', async t => {

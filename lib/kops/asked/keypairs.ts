@@ -37,9 +37,12 @@ export const knownKeysets = [
   'etcd-clients-ca-cilium',
   'etcd-manager-ca-cilium',
   'etcd-manager-ca-events',
+  // Clusters that keep their leases apart, from kOps 1.36 on.
+  'etcd-manager-ca-leases',
   'etcd-manager-ca-main',
   'etcd-peers-ca-cilium',
   'etcd-peers-ca-events',
+  'etcd-peers-ca-leases',
   'etcd-peers-ca-main',
 ] as const
 

@@ -71,21 +71,32 @@ export async function readPending(ctx: Context): Promise<Pending[]> {
   return pendingOf(stdout)
 }
 
+/** What the lines after a heading are about. */
+const headings: readonly (readonly [heading: RegExp, how: Pending['how'] | 'kept'])[] = [
+  [/^Will create resources:/, 'create'],
+  [/^Will modify resources:/, 'modify'],
+  [/^(Will delete items|Items will be deleted during update):/, 'delete'],
+  // Nothing of it goes without --prune, which rekey never says.
+  [/^Items will be deleted only when the --prune flag is specified:/, 'kept'],
+]
+
 /** The same from what it printed. */
 export function pendingOf(text: string): Pending[] {
   const found: { how: Pending['how']; kind: string; name: string; fields: string[]; lines: string[] }[] = []
-  let how: Pending['how'] | undefined
+  let kept = 0
+  let how: Pending['how'] | 'kept' | undefined
   for (const line of text.split('\n')) {
-    how = (/^Will (create|modify|delete) (?:resources|items):/.exec(line)?.[1] as Pending['how'] | undefined) ?? how
+    how = headings.find(([heading]) => heading.test(line))?.[1] ?? how
     const [, kind, name] = /^ {2}([A-Za-z]\w*)(?:\/| +)(\S.*)$/.exec(line) ?? []
-    if (how && kind && name) found.push({ how, kind, name, fields: [], lines: [] })
+    if (how === 'kept') kept += kind && name ? 1 : 0
+    else if (how && kind && name) found.push({ how, kind, name, fields: [], lines: [] })
     const field = /^ {2}\t([A-Za-z]\w*)\s/.exec(`${line} `)?.[1]
     if (field) found.at(-1)?.fields.push(field)
     const text = /^ {2}\t\s*[+-]\s(.*)$/.exec(line)?.[1]
     if (text?.trim()) found.at(-1)?.lines.push(text)
   }
   const isNothing = text.includes('No changes need to be applied')
-  if (isNothing !== (found.length === 0)) {
+  if (isNothing !== (found.length + kept === 0)) {
     throw new HostFailedError(`what 'kops update cluster' would change can't be read: ${text.trim().slice(-600)}`, {
       code: 'kops.unexpected-answer',
     })
