@@ -47,6 +47,16 @@ export async function waitFor<T>(
   }
 }
 
+/** Whether what is waited for came in time. Throws what the signal was aborted with, where it was. */
+export async function wasInTime(waited: Promise<unknown>, signal: AbortSignal): Promise<boolean> {
+  const came = await waited.then(
+    () => true,
+    () => false,
+  )
+  signal.throwIfAborted()
+  return came
+}
+
 /** How much is left of what is waited for, and how to say that. */
 export interface Left {
   readonly left: number

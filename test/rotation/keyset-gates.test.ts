@@ -12,6 +12,7 @@ import {
   refusedEverywhere,
   startUnknowingAnew,
 } from '../../lib/rotation/keysets/gates.ts'
+import { swapRestarts } from '../../lib/rotation/keysets/leaves.ts'
 import type { KeysetState } from '../../lib/rotation/keysets/state.ts'
 import { look, lookStep } from '../../lib/rotation/keysets/state.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -148,6 +149,17 @@ test('each stage of a run comes to the API with what the administrator has then'
   }
   for (const run of ['a', 'a-promote', 'a-distrust']) await t.throwsAsync(async () => look.run(looking(run)))
   t.is(new Set(occasions).size, 3)
+})
+
+test('what comes once a promotion is undone comes to the API with the administrator who is back', async t => {
+  const occasions: string[] = []
+  const cluster = { forget: (occasion: string) => occasions.push(occasion) }
+  const refusing = { hosts: () => assert.fail('forgotten before anybody is asked'), registered: () => undefined }
+  await t.throwsAsync(async () => swapRestarts.undone.rollback?.({ run: 'a-promote', cluster, ...refusing } as never), {
+    message: /before anybody is asked/,
+  })
+  t.is(occasions.length, 1)
+  t.false(occasions.includes('a-promote has begun'), 'or it would be the first stage’s, and forgotten already')
 })
 
 test('of the cluster’s own CA kubelets are asked, too, by somebody who is what his certificate says, and speaks for nobody', async t => {

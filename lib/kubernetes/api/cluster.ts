@@ -129,10 +129,7 @@ export function openCluster(run: RunContext, pattern = 'masters', places: Cluste
     heartbeat: async node => heartbeatOf(await (await api()).get(`/api/v1/nodes/${node}`)) ?? '',
     apiServerReady: async (master, { within, signal = run.signal }) => {
       await waitFor(`the API server of ${master.name}`, { within, signal, every: 250, host: master.name }, async () => {
-        const client = await apiOf(master)
-        const status = await client.statusOf('/readyz', {})
-        // Where it tells nobody without a name (--anonymous-auth=false), the administrator asks.
-        return status === 401 || status === 403 ? (await client.getText('/readyz')) === 'ok' : status === 200
+        return (await readiness(await apiOf(master))) === 'ok'
       })
     },
     close: hangUp,
@@ -161,6 +158,14 @@ export async function readAdministrator(
     certificate: certificate ?? (await within(files.certificateFile)),
     key: key ?? (await within(files.keyFile)),
   }
+}
+
+/** What an API server says when it is asked whether it is ready: `ok`, or what else. Throws `ApiError` where it tells the administrator nothing. */
+export async function readiness(api: KubernetesApi): Promise<string> {
+  const status = await api.statusOf('/readyz', {})
+  // Where it tells nobody without a name (--anonymous-auth=false), the administrator asks.
+  if (status === 401 || status === 403) return api.getText('/readyz')
+  return status === 200 ? 'ok' : `${status}`
 }
 
 /** Whether a node says that it is Ready. */

@@ -2,7 +2,7 @@
 import { secret } from '../../connection/shell.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { KubernetesApi } from '../api/api.ts'
-import type { Cluster } from '../api/cluster.ts'
+import { type Cluster, readiness } from '../api/cluster.ts'
 import { nodeConditions, type SystemWorkloads, systemWorkloads, unansweredWebhooks } from '../before/conditions.ts'
 import { podsBefore, tellPods } from '../before/pods.ts'
 import { logsByNode, reachKubelets } from '../probes/kubelets-reached.ts'
@@ -64,8 +64,7 @@ const well = (what: string, where: string, detail: string): Finding => ({ what, 
 /** An API server is ready, knows the administrator, and reads what etcd has. */
 async function serverWell(cluster: Cluster, master: Host): Promise<string> {
   const api = await cluster.apiOf(master)
-  const status = await api.statusOf('/readyz', {})
-  const said = status === 401 || status === 403 ? await api.getText('/readyz') : status === 200 ? 'ok' : `${status}`
+  const said = await readiness(api)
   if (said !== 'ok') throw new Error(`it is not ready: ${said}`)
   await api.get('/api/v1/namespaces?limit=1')
   return 'ready, and lets the administrator in'

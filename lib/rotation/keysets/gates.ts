@@ -4,7 +4,7 @@ import { HostFailedError } from '../../errors.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
 import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { type Door, doorOf, etcdDoors, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
-import { waitFor } from '../../operations/wait.ts'
+import { waitFor, wasInTime } from '../../operations/wait.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
@@ -108,22 +108,17 @@ export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): 
   const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
   for (const host of ctx.hosts(masters)) {
     const session = await ctx.on(host)
-    const { components } = layoutOf(ctx, host.name)
+    const layout = layoutOf(ctx, host.name)
     for (const state of everyRole(ctx)) {
-      const [, others] = doorsOf(session, layoutOf(ctx, host.name), state)
+      const [, others] = doorsOf(session, layout, state)
       for (const door of others) {
-        const found = components[door.component]
+        const found = layout.components[door.component]
         if (!found || !isController(door.component) || unknowing.includes(door.where)) continue
         const visitor = await currentVisitor(ctx, state)
         const knows = () => isKnown(door, visitor)
         // It may be on its way back from its end.
         await waitFor(`${door.where} to answer`, { within: patience, signal }, () => knows().then(() => true))
-        const known = await waitFor('it to know them', { within, signal }, knows).then(
-          () => true,
-          () => false,
-        )
-        signal.throwIfAborted()
-        if (known) continue
+        if (await wasInTime(waitFor('it to know them', { within, signal }, knows), signal)) continue
         ctx.log(`${door.where} knows no client of ${state.name} any more, and is started anew`)
         await restartComponent(session, found, { within: seconds(120), signal })
         await requireKnown(ctx, door, visitor, state)

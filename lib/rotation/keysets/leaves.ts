@@ -30,7 +30,6 @@ import { endpoints } from '../verify.ts'
 import { presentedAgain } from '../way-back.ts'
 import { putBack } from './bundles.ts'
 import type { WithVisitors } from './credentials.ts'
-import { startUnknowingAnew } from './gates.ts'
 import { nextOf } from './issuers.ts'
 import { destroyFolders, keptFolder } from './kept.ts'
 import { holdingKeyOf, keyFilesBeside } from './key-files.ts'
@@ -131,7 +130,6 @@ const restarts = restartsAfter<Drains>(
     tokens.promoted.changes,
   ],
   tokens.promotedSeen,
-  startUnknowingAnew,
 )
 
 /** What goes by the certificates and keys of a host without reading them again, and pods, which then get tokens of the key that signs. */

@@ -71,7 +71,6 @@ export const stageRestarts = restartsAfter<Drains>(
     await gates.acceptedSinceRestart(ctx, session, gates.clientsOf(ctx, staged))
     await tokens.stagedSeen(ctx, session)
   },
-  gates.startUnknowingAnew,
 )
 /** A host's servers let in a client of the new CA. */
 export const stagedLetIn = gates.letsIn<Needs>(staged)
@@ -272,7 +271,6 @@ export const distrustRestarts = restartsAfter<Drains>(
     await gates.refusedSinceRestart(ctx, session, gates.oldOf(ctx, former))
     await tokens.distrustedSeen(ctx, session)
   },
-  gates.startUnknowingAnew,
 )
 export const primaryLetIn = gates.letsIn<Needs>(primary)
 export const formerRefused = gates.refuses<Needs>(former)

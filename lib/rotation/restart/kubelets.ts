@@ -2,7 +2,7 @@
 import { killComponent, restartComponent } from '../../kubernetes/components/control.ts'
 import { kubeletWentRound, restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import type { ComponentName } from '../../kubernetes/layout/host-layout.ts'
-import { waitFor } from '../../operations/wait.ts'
+import { waitFor, wasInTime } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
@@ -106,13 +106,8 @@ export async function wentRound(ctx: OnCluster, { name }: Host, within = seconds
 }
 
 /** Whether the API server of a master is ready, or gets there by itself: one that was just started takes a few seconds. */
-async function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
-  const ready = await ctx.cluster.apiServerReady(ctx.host, { within: seconds(10) }).then(
-    () => true,
-    () => false,
-  )
-  ctx.signal.throwIfAborted()
-  return ready
+function apiServerIsReady(ctx: OnCluster): Promise<boolean> {
+  return wasInTime(ctx.cluster.apiServerReady(ctx.host, { within: seconds(10) }), ctx.signal)
 }
 
 /**

@@ -11,12 +11,16 @@ import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { keepsWhatItRead, restartsOf } from '../../../lib/rotation/restart/due.ts'
 import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
 
-/** A host whose API server names a file in a role. */
-async function hostWith(t: ExecutionContext, role: FileRole) {
+/** A host whose API server names a file in a role; where it is a link, `real` is what that led to. */
+async function hostWith(t: ExecutionContext, role: FileRole, real?: string) {
   const { session, folder } = await localHost(t)
   const path = join(folder, 'ca.crt')
   const runs = unit('kube-apiserver')
-  const apiServer = found({ component: 'kube-apiserver', runs, files: [{ role, by: '--any', path, real: path }] })
+  const apiServer = found({
+    component: 'kube-apiserver',
+    runs,
+    files: [{ role, by: '--any', path, real: real ?? path }],
+  })
   const reading = {
     host: 'm1',
     controlPlane: true,
@@ -51,6 +55,17 @@ test('who goes by a file without reading it again is started anew, unless it was
   t.deepEqual(restarted(ctx()), [['kube-apiserver', ctx().host.name]])
   await start()
   t.deepEqual(await notStartedSince(ctx()), [])
+})
+
+test('a link that leads elsewhere counts like a file that was replaced', async t => {
+  const { ctx, path, put, start } = await hostWith(t, 'etcd-ca', `/somewhere/else`)
+  await put()
+  const { restarted, notStartedSince } = restartsOf({ files: () => [path], keeps: keepsWhatItRead })
+  t.deepEqual(restarted(ctx()), [['kube-apiserver', ctx().host.name]])
+  await start()
+  t.deepEqual(await notStartedSince(ctx()), [])
+  await put()
+  t.deepEqual(await notStartedSince(ctx()), ['kube-apiserver'])
 })
 
 test('who reads a file again by itself is left alone, and so is who goes by others', async t => {

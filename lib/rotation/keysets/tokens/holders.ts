@@ -4,7 +4,7 @@ import { normalize } from 'node:path/posix'
 import { foundAt, type KubernetesObject } from '../../../kubernetes/api/api.ts'
 import { type HeldToken, tokenKeysOfHost, tokensOfSecrets } from '../../../kubernetes/keysets/token-keys.ts'
 import { neverAnew } from '../../../kubernetes/trust/published/volumes.ts'
-import { waitFor } from '../../../operations/wait.ts'
+import { waitFor, wasInTime } from '../../../operations/wait.ts'
 import type { Host } from '../../../playbook/host.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
@@ -117,7 +117,7 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
   const began = performance.now()
   const isDone = () => `${Math.round((performance.now() - began) / 1_000)} s after`
   const all = () => `${host.name}: every ${never.size > 0 ? 'other ' : ''}token is of the key that signs now`
-  if (clusterKeysetOf(ctx) && (await wasInTime(ctx, noneLeft(seconds(120))))) {
+  if (clusterKeysetOf(ctx) && (await wasInTime(noneLeft(seconds(120)), ctx.signal))) {
     tell()
     ctx.log(`${all()}, ${isDone()} its kubelet was well again`)
     return
@@ -127,17 +127,6 @@ async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Pro
   await noneLeft(seconds(180))
   tell()
   ctx.log(`${all()}, ${isDone()} its kubelet was told to restart`)
-}
-
-/** Whether what is waited for came in time. A run that ends meanwhile ends it. */
-async function wasInTime({ signal }: OnCluster, waited: Promise<unknown>): Promise<boolean> {
-  return waited.then(
-    () => true,
-    () => {
-      signal.throwIfAborted()
-      return false
-    },
-  )
 }
 
 /** The keys of before, of which tokens may be held. */

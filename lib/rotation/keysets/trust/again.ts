@@ -6,6 +6,7 @@ import type { StepDefinition } from '../../../playbook/model.ts'
 import type { Mounts } from '../../authorities.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnCluster, OnHost } from '../../given/context.ts'
+import { listed } from '../../given/listed.ts'
 import type { WithVault } from '../../given/vault.ts'
 import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { bundles } from '../bundles.ts'
@@ -20,12 +21,7 @@ import { bundlesBy, restartsAfter } from './restarts.ts'
 
 export const trustVariables = {
   /** The ids of CAs to trust again, of whichever keyset; of one that has none of them, the one that was distrusted last. */
-  items: z
-    .preprocess(
-      value => (typeof value === 'string' ? value.split(',').map(id => id.trim()) : value),
-      z.array(z.string()),
-    )
-    .default([]),
+  items: z.preprocess(listed, z.array(z.string())).default([]),
 }
 
 type TrustVariables = z.output<z.ZodObject<typeof trustVariables>>
@@ -92,7 +88,6 @@ export const trustRestarts = restartsAfter<TrustNeeds & OnCluster<DrainVariables
     await gates.acceptedSinceRestart(ctx, session, againVisitors(ctx))
     await tokens.trustedSeen(ctx, session)
   },
-  gates.startUnknowingAnew,
 )
 export const trustedAgain: StepDefinition<TrustNeeds> = {
   readOnly: true,

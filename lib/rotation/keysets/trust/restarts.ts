@@ -1,13 +1,18 @@
 // What goes by the files of the keysets and does not read them again: started anew after a stage has changed them, and on its way back. A keyset
 // whose servers all read their files again has none of it.
 import { type HostSession, type Play, play, type StepDefinition, step } from '../../../playbook/model.ts'
+import type { Mounts } from '../../authorities.ts'
+import type { Variables as BackupVariables } from '../../backup.ts'
 import { nothing, type OnCluster, type OnHost, onTheWayBack } from '../../given/context.ts'
+import type { WithVault } from '../../given/vault.ts'
 import type { Variables as DrainVariables } from '../../restart/drained.ts'
 import { keepsWhatItRead, type Restarts, restartsOf } from '../../restart/due.ts'
 import { bundlesOf } from '../bundles.ts'
 import { publishedInApi } from '../cluster/published.ts'
+import type { WithVisitors } from '../credentials.ts'
+import { startUnknowingAnew } from '../gates.ts'
 
-type Drains = OnCluster<DrainVariables>
+type Drains = OnCluster<Mounts & BackupVariables & DrainVariables> & WithVault & WithVisitors
 
 /** The restarts of a stage, and their way back. */
 export interface StageRestarts<in Needs extends Drains = Drains> {
@@ -41,12 +46,10 @@ export const bundlesBy = (id: string): ChangedBy => ({ step: id, files: bundlesO
  * The restarts after the files of keysets were changed.
  * @param changed the steps that change them: each component is restarted once for all of them
  * @param seen proves of a member of etcd, or of an API server, what it is to do since it was started anew: the first of them is a canary
- * @param heard starts anew what hears of CAs through the API, and was started while that was away: asked once all else runs, in both directions
  */
 export function restartsAfter<Needs extends Drains = Drains>(
   changed: readonly [ChangedBy, ...ChangedBy[]],
   seen?: (ctx: Needs, session: HostSession) => Promise<void>,
-  heard: (ctx: Needs) => Promise<void> = async () => {},
 ): StageRestarts<Needs> {
   const [{ step: id }] = changed
   const files = (ctx: OnHost, host: string) => changed.flatMap(one => one.files(ctx, host))
@@ -61,12 +64,12 @@ export function restartsAfter<Needs extends Drains = Drains>(
   })
   const { mayBeAway, kubelets, etcdMembers, apiServers, controllers, kubeProxies } = restarts
   const there = (definition: StepDefinition<Needs>) => ({ ...definition, rollback: nothing })
-  // Kubelets come after what they give to the volumes of pods: as they start they write these anew, and otherwise a minute and a half later.
   const hear: StepDefinition<Needs> = {
     ...{ id: 'start-anew-what-began-without-the-api', readOnly: true, runOnce: true },
     when: async ctx => !ctx.check && ((await apiServers.when?.(ctx)) ?? true),
-    run: ctx => heard(ctx),
+    run: ctx => startUnknowingAnew(ctx),
   }
+  // Kubelets come after what they give to the volumes of pods: as they start they write these anew, and otherwise a minute and a half later.
   const order = [etcdMembers, apiServers, controllers, publishedInApi, kubelets, kubeProxies, hear]
   return {
     mayBeAway,

@@ -3,13 +3,13 @@ import { z } from 'zod'
 import { type KeysetName, keysetNames } from '../../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../../pki/specs.ts'
 import { type Looking, type Plan, planStep } from '../../given/found.ts'
+import { listed } from '../../given/listed.ts'
 
 const wanted = `all, or some of ${keysetNames.join(',')}`
 
 /** What stands for all that the cluster has. */
 export const every = 'all'
 
-const listed = (value: unknown) => (typeof value === 'string' ? value.split(',').map(name => name.trim()) : value)
 const alone = (value: unknown) => (Array.isArray(value) && value.length === 1 && value[0] === every ? every : value)
 
 export const variables = {
@@ -25,13 +25,17 @@ export const variables = {
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** What says which keysets a run is about. Before these are planned they are those that were asked for. */
-export type Choosing = { readonly vars: Variables } & Partial<Looking>
+type Choosing = { readonly vars: Variables } & Partial<Looking>
+
+/** The keysets that were asked for. */
+export function askedKeysets({ keysets }: Variables): readonly KeysetName[] {
+  return keysets === every ? keysetNames : keysets
+}
 
 /** The keysets of a run. */
 export function chosenKeysets({ vars, registered }: Choosing): readonly KeysetName[] {
-  const asked = vars.keysets === every ? keysetNames : vars.keysets
   // A run that an earlier version began went by what was asked for.
-  return registered?.<Plan>(planStep)?.keysets ?? asked
+  return registered?.<Plan>(planStep)?.keysets ?? askedKeysets(vars)
 }
 
 /** The roles of CAs that a run is about. */

@@ -11,7 +11,7 @@ import {
 import type { MachineFacts } from '../../../kubernetes/layout/layout.ts'
 import { layoutOfMachine, planOfCluster, unplannedCertificates } from '../../../kubernetes/layout/plan.ts'
 import { digestOf } from '../../../pki/certificates/bundle-text.ts'
-import { type KeysetName, keysetNames } from '../../../pki/keyset.ts'
+import type { KeysetName } from '../../../pki/keyset.ts'
 import { type AuthorityName, type CertificateSpec, placePath } from '../../../pki/specs.ts'
 import type { StepDefinition } from '../../../playbook/model.ts'
 import { type Variables as ExtraVariables, specsOf } from '../../as-found/extra.ts'
@@ -21,7 +21,7 @@ import type { OnCluster } from '../../given/context.ts'
 import { layoutOf, type Plan, planStep, readingOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { machinesFound } from '../../preflight.ts'
-import { authoritiesIn, every, keysetOf, tokenKeyset, type Variables } from './chosen.ts'
+import { askedKeysets, authoritiesIn, every, keysetOf, tokenKeyset, type Variables } from './chosen.ts'
 import { refuseCopies, refuseOtherMasters, refuseUntried, refuseUntriedTokens } from './untried.ts'
 
 type Needs = OnCluster<Variables & Mounts & ConditionVariables & ExtraVariables>
@@ -105,8 +105,7 @@ export function chosenOf(
       return false
     }
   }
-  const asked = ctx.vars.keysets === every ? keysetNames : ctx.vars.keysets
-  const each = asked.filter(name => may(name, () => refuseAlone(ctx, name, old)))
+  const each = askedKeysets(ctx.vars).filter(name => may(name, () => refuseAlone(ctx, name, old)))
   const keysets = each.filter(name => may(name, () => refuseShared(name, each, shared)))
   if (keysets.length === 0) {
     throw new HostFailedError(`no keyset of this cluster can be rotated gracefully: ${leftOut.map(tell).join('; ')}`, {
