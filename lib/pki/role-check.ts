@@ -1,7 +1,7 @@
 // Whether a role that somebody else wrote would issue what is planned.
 import { allowsCommonName, refusedName } from './issuer/issuing-rules.ts'
-import type { CertificateSpec } from './specs.ts'
-import type { RoleSettings } from './vault/contract.ts'
+import { type AuthorityPlan, type CertificateSpec, mountOf, roleName } from './specs.ts'
+import type { RoleSettings, Vault } from './vault/contract.ts'
 import { durationSeconds } from './vault/duration.ts'
 
 /**
@@ -23,4 +23,31 @@ export function refusedByRole(spec: CertificateSpec, role: Readonly<Record<strin
       .map(usage => `usage ${usage}`),
     ...(longest > 0 && longest < durationSeconds(ttl) ? [`a TTL of ${ttl}`] : []),
   ]
+}
+
+/** A certificate that its role in Vault would not issue. */
+interface Refusal {
+  readonly spec: CertificateSpec
+  /** `MOUNT/roles/NAME`. */
+  readonly role: string
+  /** What of it the role refuses; undefined where there is no such role. */
+  readonly refused?: readonly string[]
+}
+
+/** Asks roles in Vault, each once, whether they would issue certificates. Gives those that would not be issued, in their order. */
+export async function* refusals(
+  vault: Vault,
+  specs: readonly CertificateSpec[],
+  plans: readonly AuthorityPlan[],
+  ttl: string,
+): AsyncGenerator<Refusal> {
+  const roles = new Map<string, Awaited<ReturnType<Vault['readRole']>>>()
+  for (const spec of specs) {
+    const [mount, name] = [mountOf(spec, plans), roleName(spec)]
+    const role = `${mount}/roles/${name}`
+    if (!roles.has(role)) roles.set(role, await vault.readRole(mount, name))
+    const settings = roles.get(role)
+    const refused = settings && refusedByRole(spec, settings, ttl)
+    if (refused?.length !== 0) yield { spec, role, refused }
+  }
 }

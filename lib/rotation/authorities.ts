@@ -5,14 +5,13 @@ import { HostFailedError, RekeyError } from '../errors.ts'
 import type { NewAuthority } from '../kubernetes/trust/certificate-files.ts'
 import type { ClientAuthorities } from '../kubernetes/trust/client-trust.ts'
 import { parseCertificate } from '../pki/certificates/certificate.ts'
-import { refusedByRole } from '../pki/role-check.ts'
+import { refusals } from '../pki/role-check.ts'
 import {
   type AuthorityPlan,
   authorityNames,
   authorityPlans,
   type CertificateSpec,
   mountOf,
-  roleName,
   type VaultRole,
   vaultRoles,
 } from '../pki/specs.ts'
@@ -130,21 +129,12 @@ export function newClientAuthorities(ctx: With<Mounts> & Looking): ClientAuthori
 }
 
 /** Asks the roles that somebody else wrote whether they would issue what is planned. Throws `HostFailedError` naming the first that does not. */
-export async function requireRoles(
-  vault: Vault,
-  specs: readonly CertificateSpec[],
-  plans: readonly AuthorityPlan[],
-  ttl: string,
-): Promise<void> {
-  for (const spec of specs) {
-    const [mount, name] = [mountOf(spec, plans), roleName(spec)]
-    const role = await vault.readRole(mount, name)
-    const refused = role ? refusedByRole(spec, role, ttl) : []
-    if (role && refused.length === 0) continue
+export async function requireRoles(...asked: Parameters<typeof refusals>): Promise<void> {
+  for await (const { spec, role, refused } of refusals(...asked)) {
     throw new HostFailedError(
-      role
-        ? `the role ${mount}/roles/${name} refuses ${refused.join(', ')} for ${spec.id}`
-        : `there is no role ${mount}/roles/${name} for ${spec.id}`,
+      refused
+        ? `the role ${role} refuses ${refused.join(', ')} for ${spec.id}`
+        : `there is no role ${role} for ${spec.id}`,
       {
         code: 'preflight.role',
         hint: 'Have the owners of the Vault change it, or let rekey write the roles: vault_manage_roles: true.',

@@ -1,6 +1,7 @@
 // Roles and policy that fit the certificates of a cluster, the mounts of its CAs, and what templates are told.
 import test from 'ava'
 import { certificates } from '../../lib/kubernetes/layout/plan.ts'
+import { refusals } from '../../lib/pki/role-check.ts'
 import { authorityPlans, certificateData, issuingPolicy, roleName, vaultRoles } from '../../lib/pki/specs.ts'
 import { kubeadmMachine } from '../kubernetes/layout/_kubeadm.ts'
 
@@ -70,6 +71,33 @@ test.serial('there is a role for each CA, usage and organization, and it allows 
   t.false(roles.find(role => role.name === 'kubernetes-client')!.settings.allow_ip_sans)
   t.deepEqual(issuingPolicy(roles)[0], { path: 'pki_k8s/issue/kubernetes-server', capabilities: ['update'] })
 })
+
+test.serial(
+  'each role is asked once whether it would issue, and each certificate that would not be issued is told',
+  async t => {
+    const plans = authorityPlans('three')
+    const roles = vaultRoles(specs, plans, { ttl: '17520h' })
+    const shared = roles.filter(({ name }) => specs.filter(spec => roleName(spec) === name).length > 1)
+    const [short, gone] = shared.map(({ name }) => name)
+    const read: string[] = []
+    const readRole = async (_: string, name: string) => {
+      read.push(name)
+      const { settings } = roles.find(one => one.name === name)!
+      return name === gone ? undefined : { ...settings, max_ttl: name === short ? 3_600 : 0 }
+    }
+    const told: unknown[] = []
+    for await (const { spec, role, refused } of refusals({ readRole } as never, specs, plans, '17520h'))
+      told.push([spec.id, role.split('/').at(-1), refused])
+    t.deepEqual(read.toSorted(), roles.map(({ name }) => name).sort())
+    t.deepEqual(
+      told,
+      specs
+        .filter(spec => roleName(spec) === short || roleName(spec) === gone)
+        .map(spec => [spec.id, roleName(spec), roleName(spec) === gone ? undefined : ['a TTL of 17520h']]),
+    )
+    t.true(told.length >= 4)
+  },
+)
 
 test.serial('templates get the mount, the role and the names of a certificate', t => {
   const spec = specs.find(({ id }) => id === 'etcd-peer')

@@ -100,6 +100,11 @@ export function parseCertificate(pem: string, source = 'certificate'): Certifica
   return parseCertificates(pem, source)[0]!
 }
 
+/** The day on which it ends, in UTC: `2027-01-31`. Throws as `parseCertificates` does. */
+export function dayOfEnd(pem: string): string {
+  return parseCertificate(pem).notAfter.toISOString().slice(0, 10)
+}
+
 /** Whether a private key (PKCS#8, PKCS#1 or SEC1 PEM, unencrypted) belongs to the first certificate of a PEM text. */
 export function keyMatches(certificatePem: string, keyPem: string, source = 'private key'): boolean {
   const certificate = readBlock(parseCertificate(certificatePem).pem, 'certificate')

@@ -6,9 +6,9 @@ import { openServices as openOthers } from '../renewal/authorities.ts'
 import type { Variables } from './plan.ts'
 
 export { pairReread, swapIn } from '../keysets/leaves.ts'
-export { hasDue, issueAndStage, keysOf, rolesWouldIssue, verifyIssued, writeRoles } from './issue.ts'
+export { issueAndStage, keysOf, rolesWouldIssue, verifyIssued, writeRoles } from './issue.ts'
 export { allGoByTheNew, presented, restart, undone } from './place.ts'
-export { anyDue, ifDue, isDue, nextEndUnder, plan, variables } from './plan.ts'
+export { ifDue, isDue, nextEndUnder, plan, variables } from './plan.ts'
 export { whole as report } from './report.ts'
 
 /** What a run holds in memory; nothing is connected before a step asks, and no Vault where none is named. */

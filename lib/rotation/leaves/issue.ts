@@ -3,17 +3,9 @@ import { secret } from '../../connection/shell.ts'
 import { withCurrentOf } from '../../kubernetes/api/kubeconfig.ts'
 import type { StagedFile, Swap } from '../../operations/staging.ts'
 import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
-import { refusedByRole } from '../../pki/role-check.ts'
-import {
-  type AuthorityPlan,
-  type CertificateSpec,
-  mountOf,
-  placePath,
-  roleName,
-  type VaultRole,
-  vaultRoles,
-} from '../../pki/specs.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
+import { refusals } from '../../pki/role-check.ts'
+import { type AuthorityPlan, type CertificateSpec, placePath, type VaultRole, vaultRoles } from '../../pki/specs.ts'
 import type { RoleSettings } from '../../pki/vault/contract.ts'
 import { vaultSecrets } from '../../pki/vault/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -83,14 +75,10 @@ export const writeRoles: StepDefinition<OnHost<Variables> & WithVault> = {
 }
 
 async function refusing(ctx: OnHost<Variables> & WithVault): Promise<VaultRole[]> {
-  const vault = await ctx.vault.operator()
+  const asked = refusals(await ctx.vault.operator(), dueInVault(ctx), plansOf(ctx), ctx.vars.certificate_ttl)
   const refused = new Set<string>()
-  for (const spec of dueInVault(ctx)) {
-    const [mount, name] = [mountOf(spec, plansOf(ctx)), roleName(spec)]
-    const role = await vault.readRole(mount, name)
-    if (!role || refusedByRole(spec, role, ctx.vars.certificate_ttl).length > 0) refused.add(`${mount}/${name}`)
-  }
-  return rolesOf(ctx).filter(({ mount, name }) => refused.has(`${mount}/${name}`))
+  for await (const { role } of asked) refused.add(role)
+  return rolesOf(ctx).filter(({ mount, name }) => refused.has(`${mount}/roles/${name}`))
 }
 
 /** Whether a host has certificates that are due. */
@@ -109,7 +97,7 @@ export const issueAndStage: StepDefinition<Needs> = {
   when: hasDue,
   plan: ctx =>
     dueOn(ctx).map(({ place, commonName, authority }) => {
-      const ends = endOf(readingOf(ctx).certificates[placePath(place)])
+      const ends = dayOfEnd(readingOf(ctx).certificates[placePath(place)] ?? '')
       return `issue ${placePath(place)} anew: CN ${commonName}, by ${keysetOf(authority)}; what lies there ends on ${ends}`
     }),
   run: async (ctx): Promise<Swap> => {
@@ -131,11 +119,6 @@ export const verifyIssued: StepDefinition<OnHost & WithIssued> = {
   ...verifyIssuedBy<OnHost & WithIssued>((ctx, role) => signingAuthority(ctx, role).certificate),
   when: hasDue,
 }
-
-const endOf = (pem: string | undefined) =>
-  parseCertificate(pem ?? '')
-    .notAfter.toISOString()
-    .slice(0, 10)
 
 /** A kubeconfig as it stands there, with the new certificate for its client; nothing where that is what stands there. */
 async function asItStands(ctx: OnHost, file: StagedFile): Promise<StagedFile | undefined> {

@@ -21,13 +21,11 @@ function changedOn(ctx: OnHost, host: string): string[] {
   return swap ? [...swap.rename, ...swap.link.map(({ path }) => path)] : []
 }
 
-const changes = {
+const restarts = restartsOf<Drains>({
   files: changedOn,
   keeps: keepsWhatItRead,
-  placedAt: (ctx: OnHost, host: string) => ctx.registered<{ at?: number }>(swapIn.id ?? '', host)?.at,
-}
-
-const restarts = restartsOf<Drains>(changes)
+  placedAt: (ctx, host) => ctx.registered<{ at?: number }>(swapIn.id ?? '', host)?.at,
+})
 
 /** On the way there; the way back of all of them is `undone`. */
 const there = (definition: StepDefinition<Drains>) => ({ ...ifDue(definition), rollback: nothing })
@@ -53,7 +51,7 @@ export const undone: StepDefinition<Drains> = onTheWayBack<Drains>(
   async ctx => {
     const { etcdMembers, apiServers, controllers, kubelets, kubeProxies } = restarts
     for (const { when, run } of [etcdMembers, apiServers, controllers, kubelets, kubeProxies])
-      if ((await when?.(ctx)) ?? true) await run(ctx)
+      if (await when?.(ctx)) await run(ctx)
   },
   anyDue,
 )

@@ -2,9 +2,8 @@
 // lies on a host.
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
-import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type AuthorityName, authorityNames, type CertificateSpec, placePath } from '../../pki/specs.ts'
 import { durationSeconds } from '../../pki/vault/duration.ts'
 import { duration } from '../../playbook/duration.ts'
@@ -13,11 +12,12 @@ import type { Variables as ExtraVariables } from '../as-found/extra.ts'
 import { variables as ofAuthorities } from '../authorities.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { type Looking, must, type Plan, planStep, readingOf } from '../given/found.ts'
+import { listed } from '../given/listed.ts'
 import type { WithVault } from '../given/vault.ts'
 import { keysetOf } from '../keysets/which/chosen.ts'
 import { certificatesOf } from '../keysets/which/plan.ts'
 import { variables as ofRenewal } from '../renewal/authorities.ts'
-import { issuerInVault, keyOnHosts, type Signer, tellSigner } from '../renewal/signers.ts'
+import { requireSigner, type Signer, tellSigner } from '../renewal/signers.ts'
 
 const { pki_mount, vault_addr, vault_cacert, vault_token_file } = ofRenewal
 const { certificate_ttl, vault_manage_roles } = ofAuthorities
@@ -27,12 +27,7 @@ export const variables = {
   /** Names the policy of the run in Vault. */
   cluster_name: z.string().default('kubernetes'),
   /** Only certificates of these components, or with these names in the plan: a list, or names with commas between them. */
-  components: z
-    .preprocess(
-      given => (typeof given === 'string' ? given.split(',').map(one => one.trim()) : given),
-      z.array(z.string()),
-    )
-    .optional(),
+  components: z.preprocess(listed, z.array(z.string())).optional(),
   /** Only what ends within this time; where nothing is said, what would hold at least a day longer if it were made anew. */
   within: duration.optional(),
 }
@@ -173,17 +168,17 @@ async function signersOf(
     const certificate = authorities[roles[0]!] ?? ''
     const names = roles.map(keysetOf).join(' = ')
     requireHolding(certificate, names)
-    const inVault = await issuerInVault(ctx, certificate, (mount, issuer) => [
-      { path: `${mount}/issuer/${issuer}`, capabilities: ['read'] },
-    ])
-    const signer = inVault ?? (await keyOnHosts(ctx, certificate))
-    if (!signer) throw noKey(ctx.vars, certificate, names)
-    if (inVault && !inVault.isDefault) throw otherDefault(inVault.mount, names)
+    const signer = await requireSigner(ctx, certificate, {
+      names,
+      otherwise: 'name the Vault that has it (vault_addr, pki_mount).',
+      needs: (mount, issuer) => [{ path: `${mount}/issuer/${issuer}`, capabilities: ['read'] }],
+    })
+    if (signer.kind === 'vault' && !signer.isDefault) throw otherDefault(signer.mount, names)
     signers.push({ roles, certificate, signer })
-    const end = parseCertificate(certificate).notAfter
+    const end = parseCertificate(certificate).notAfter.getTime()
     ctx.log(`${names}: its key is ${tellSigner(signer)}`)
-    if (end.getTime() < Date.now() + seconds(durationSeconds(ctx.vars.certificate_ttl)))
-      ctx.log(`${names} ends on ${end.toISOString().slice(0, 10)}, and so does what it signs: renew-ca gives it longer`)
+    if (end < Date.now() + seconds(durationSeconds(ctx.vars.certificate_ttl)))
+      ctx.log(`${names} ends on ${dayOfEnd(certificate)}, and so does what it signs: renew-ca gives it longer`)
   }
   return signers
 }
@@ -195,18 +190,6 @@ function requireHolding(certificate: string, names: string): void {
     code: 'preflight.expired',
     hint: 'Give the CA a longer time first (renew-ca), or replace it with everything under it (rotate-ca).',
   })
-}
-
-function noKey({ vault_addr, pki_mount }: Variables, certificate: string, names: string): HostFailedError {
-  const vault =
-    vault_addr === undefined ? 'no Vault was named' : `Vault has none in ${pki_mount} and the mounts named after it`
-  return new HostFailedError(
-    `the key of ${names} ("${parseCertificate(certificate).subject}") was found nowhere: ${vault}, and no host has it beside the certificate`,
-    {
-      code: 'preflight.no-key',
-      hint: `Put it beside its certificate on a master, as ${keyNamesOf('ca.crt').join(' or ')}, for as long as this takes; or name the Vault that has it (vault_addr, pki_mount).`,
-    },
-  )
 }
 
 const otherDefault = (mount: string, names: string) =>

@@ -1,5 +1,5 @@
 // What a renewal of leaves tells at its end: what is new and until when, what was started anew, what users noticed.
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd } from '../../pki/certificates/certificate.ts'
 import { placePath } from '../../pki/specs.ts'
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
@@ -15,8 +15,6 @@ import type { LeafPlan } from './plan.ts'
 type Run = RunContext<BackupVariables & ObserveVariables & ReportVariables> &
   WithProbes & { readonly outcome: 'done' | 'failed' | 'interrupted' }
 
-const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
-
 /** What was made anew on a host, and until when it holds. */
 function renewed(ctx: Run, { specs }: LeafPlan): ReportSection {
   const rows = ctx.hosts(everyMachine).flatMap(({ name }) => {
@@ -25,7 +23,7 @@ function renewed(ctx: Run, { specs }: LeafPlan): ReportSection {
       .filter(({ hosts }) => hosts.includes(name))
       .flatMap(({ place }) => {
         const pem = certificates[placePath(place)]
-        return pem === undefined ? [] : [`${placePath(place)} until ${day(pem)}`]
+        return pem === undefined ? [] : [`${placePath(place)} until ${dayOfEnd(pem)}`]
       })
     return lines.length > 0 ? [[name, lines.join('\n')] as const] : []
   })

@@ -1,11 +1,11 @@
 // The CAs that get a certificate for a longer time: which there are, where the key of each is, and the certificate that it signs for itself.
 import { z } from 'zod'
 import { HostFailedError, RekeyError } from '../../errors.ts'
-import { keyNamesOf, oldAuthorities } from '../../kubernetes/layout/authorities.ts'
+import { oldAuthorities } from '../../kubernetes/layout/authorities.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { requireRoot } from '../../pki/issuer/renewal.ts'
 import { type AuthorityName, authorityNames } from '../../pki/specs.ts'
 import { durationSeconds } from '../../pki/vault/duration.ts'
@@ -13,28 +13,18 @@ import type { RunContext, StepDefinition } from '../../playbook/model.ts'
 import { beforehand, type OnHost, seconds } from '../given/context.ts'
 import { type Looking, layoutOf, must, readingOf } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
+import { listed } from '../given/listed.ts'
 import { openObserved } from '../given/services.ts'
 import { openVault, type WithVault } from '../given/vault.ts'
 import { issuersByName } from './leaves.ts'
-import {
-  issuerInVault,
-  keyOnHosts,
-  mountsOf,
-  type Signer,
-  signedByVault,
-  signedHere,
-  takeBack,
-  tellSigner,
-} from './signers.ts'
+import { requireSigner, type Signer, signedByVault, signedHere, takeBack, tellSigner } from './signers.ts'
 
 /** CAs as keysets are called. */
 const keysetNames = ['kubernetes-ca', 'etcd-ca', 'front-proxy-ca'] as const
 
-const listed = z.union([z.string().transform(text => text.split(',').map(one => one.trim())), z.array(z.string())])
-
 export const variables = {
   /** Which CAs: all that the cluster has, where nothing is said. `kubernetes-ca,etcd-ca`, or a list. */
-  keysets: listed.pipe(z.array(z.enum(keysetNames)).min(1)).default([...keysetNames]),
+  keysets: z.preprocess(listed, z.array(z.enum(keysetNames)).min(1)).default([...keysetNames]),
   /** For how long. */
   ca_ttl: z.string().default('43800h'),
   /** The mount of the cluster's CA in Vault; those of etcd and front-proxy are named after it. */
@@ -148,11 +138,10 @@ export const plan: StepDefinition<OnHost<Variables> & WithVault> = {
       const certificate = found[roles[0] as AuthorityName] ?? ''
       const names = roles.map(keysetOf).join(' = ')
       requireWorth(ctx, certificate, names)
-      const signer = (await issuerInVault(ctx, certificate)) ?? (await keyOnHosts(ctx, certificate))
-      if (!signer) throw noKey(ctx, names, certificate)
+      const signer = await requireSigner(ctx, certificate, { names, otherwise: 'go without this CA: -e keysets=…' })
       const sameSerial = issuersByName(ctx, certificate)
       planned.push({ roles, certificate, signer, sameSerial })
-      ctx.log(`${names}: until ${day(certificate)}, its key is ${tellSigner(signer)}`)
+      ctx.log(`${names}: until ${dayOfEnd(certificate)}, its key is ${tellSigner(signer)}`)
       if (roles.length > 1) ctx.log(`${names}: one CA, which is renewed for all of these`)
       if (sameSerial)
         ctx.log(`${names}: certificates name it by its serial number, which the new certificate keeps therefore`)
@@ -165,8 +154,6 @@ const isAsked = ({ vars }: { readonly vars: Variables }, role: AuthorityName) =>
   vars.keysets.some(one => one === keysetOf(role))
 
 export const keysetOf = (role: AuthorityName): string => `${role}-ca`
-
-const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
 
 /** From when to when: dated back for clocks that are behind. */
 function timesOf({ vars }: { readonly vars: Pick<Variables, 'ca_ttl'> }) {
@@ -201,18 +188,6 @@ function inWords(error: unknown, before: string): unknown {
   return new HostFailedError(`${before}${error.message}`, { code: error.code, hint: error.hint, cause: error })
 }
 
-function noKey(ctx: OnHost<Variables>, names: string, certificate: string): HostFailedError {
-  const vault =
-    ctx.vars.vault_addr === undefined ? 'no Vault was named' : `Vault has none in ${mountsOf(ctx).join(', ')}`
-  return new HostFailedError(
-    `the key of ${names} ("${parseCertificate(certificate).subject}") was found nowhere: ${vault}, and no host has it beside the certificate`,
-    {
-      code: 'preflight.no-key',
-      hint: `Put it beside its certificate on a master, as ${keyNamesOf('ca.crt').join(' or ')}, for as long as this takes; or go without this CA: -e keysets=…`,
-    },
-  )
-}
-
 /** Signs the CAs anew, and has Vault issue by the new certificate where it has the key. */
 export const sign: StepDefinition<OnHost<Variables> & WithVault> = {
   id: signStep,
@@ -230,10 +205,10 @@ export const sign: StepDefinition<OnHost<Variables> & WithVault> = {
         signer.kind === 'vault'
           ? await signedByVault(ctx, signer, old, times)
           : await signedHere(ctx, signer, old, times)
-      const { subjectKeyId, notAfter } = parseCertificate(next)
+      const { subjectKeyId } = parseCertificate(next)
       renewed.push({ roles, old, next })
       ctx.log(
-        `${roles.map(keysetOf).join(' = ')}: until ${notAfter.toISOString().slice(0, 10)}, key identifier ${subjectKeyId ?? 'none'}, as before`,
+        `${roles.map(keysetOf).join(' = ')}: until ${dayOfEnd(next)}, key identifier ${subjectKeyId ?? 'none'}, as before`,
       )
     }
     return renewed

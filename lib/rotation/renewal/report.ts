@@ -1,5 +1,5 @@
 // What a renewal tells at its end: until when each CA holds now, what was started anew, what still goes by the old certificate and until when.
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
@@ -10,21 +10,19 @@ import { keysetOf, type Renewed, signedSoFar } from './authorities.ts'
 import { filesLeft, restart, verifiedLeaves } from './files.ts'
 import { objectsLeft } from './verify.ts'
 
-const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
-
 function authorities(renewed: readonly Renewed[]): ReportSection {
   return {
     title: 'CAs',
     rows: renewed.map(({ roles, old, next }) => [
       roles.map(keysetOf).join(' = '),
-      `old until ${day(old)}\nnew until ${day(next)}\nkey identifier ${parseCertificate(next).subjectKeyId ?? 'none'}, as before\nnew ${parseCertificate(next).fingerprint}`,
+      `old until ${dayOfEnd(old)}\nnew until ${dayOfEnd(next)}\nkey identifier ${parseCertificate(next).subjectKeyId ?? 'none'}, as before\nnew ${parseCertificate(next).fingerprint}`,
     ]),
   }
 }
 
 /** What goes by the old certificate until it ends. */
 function left(ctx: OnHost, renewed: readonly Renewed[]): ReportSection {
-  const until = renewed.map(({ old }) => day(old)).sort()[0] ?? ''
+  const until = renewed.map(({ old }) => dayOfEnd(old)).sort()[0] ?? ''
   const [files, objects] = [filesLeft(ctx, ctx.hosts(everyMachine)), objectsLeft(ctx)]
   return {
     title: `Good until the old certificate ends, ${until}`,

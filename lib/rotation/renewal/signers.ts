@@ -1,9 +1,9 @@
 // Who can sign a CA anew: an issuer of Vault that has its key, or a host where that lies beside the certificate.
 import { type Secret, secret } from '../../connection/shell.ts'
-import { RekeyError } from '../../errors.ts'
+import { HostFailedError, RekeyError } from '../../errors.ts'
 import { keyNamesOf } from '../../kubernetes/layout/authorities.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { keyMatches } from '../../pki/certificates/certificate.ts'
+import { keyMatches, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { renewedRoot, requireSame, rootToSign } from '../../pki/issuer/renewal.ts'
 import { authorityPlans } from '../../pki/specs.ts'
 import type { PolicyLine, Vault } from '../../pki/vault/contract.ts'
@@ -27,19 +27,41 @@ export type Signer =
 export const tellSigner = (signer: Signer) =>
   signer.kind === 'vault' ? `in Vault, ${signer.mount}/issuer/${signer.issuer}` : `${signer.host}:${signer.path}`
 
-/** The mounts that are looked into. */
-export const mountsOf = ({ vars }: { readonly vars: Pick<Variables, 'pki_mount'> }) =>
-  authorityPlans('three', { mount: vars.pki_mount }).map(({ mount }) => mount)
-
 /**
- * The issuer with a CA's key in Vault; the default one, where several have it.
- * @param needs what the operator's token must be allowed to do there
+ * Who has the key of a CA: an issuer of Vault, or else a host.
+ * @param names what the CA is called
+ * @param otherwise what to do where nobody has it and nobody is to get it, after "or"
+ * @param needs what the operator's token must be allowed to do in Vault
+ * @throws HostFailedError where nobody has it
  */
-export async function issuerInVault(
+export async function requireSigner(
   ctx: OnHost<Variables> & WithVault,
   certificate: string,
-  needs: (mount: string, issuer: string) => PolicyLine[] = signingPolicy,
-): Promise<Extract<Signer, { kind: 'vault' }> | undefined> {
+  { names, otherwise, needs }: { names: string; otherwise: string; needs?: typeof signingPolicy },
+): Promise<Signer> {
+  const signer = (await issuerInVault(ctx, certificate, needs)) ?? (await keyOnHosts(ctx, certificate))
+  if (signer) return signer
+  const vault =
+    ctx.vars.vault_addr === undefined ? 'no Vault was named' : `Vault has none in ${mountsOf(ctx).join(', ')}`
+  throw new HostFailedError(
+    `the key of ${names} ("${parseCertificate(certificate).subject}") was found nowhere: ${vault}, and no host has it beside the certificate`,
+    {
+      code: 'preflight.no-key',
+      hint: `Put it beside its certificate on a master, as ${keyNamesOf('ca.crt').join(' or ')}, for as long as this takes; or ${otherwise}`,
+    },
+  )
+}
+
+/** The mounts that are looked into. */
+const mountsOf = ({ vars }: { readonly vars: Pick<Variables, 'pki_mount'> }) =>
+  authorityPlans('three', { mount: vars.pki_mount }).map(({ mount }) => mount)
+
+/** The issuer with a CA's key in Vault; the default one, where several have it. */
+async function issuerInVault(
+  ctx: OnHost<Variables> & WithVault,
+  certificate: string,
+  needs = signingPolicy,
+): Promise<Signer | undefined> {
   if (ctx.vars.vault_addr === undefined) return undefined
   const vault = await ctx.vault.operator()
   await vault.requireUnsealed()
@@ -77,7 +99,7 @@ const signingPolicy = (mount: string, issuer: string): PolicyLine[] => [
 ]
 
 /** Where a host has the key of a CA: beside one of its files, by the names that such keys have. */
-export async function keyOnHosts(ctx: OnHost, certificate: string): Promise<Signer | undefined> {
+async function keyOnHosts(ctx: OnHost, certificate: string): Promise<Signer | undefined> {
   for (const host of ctx.hosts(everyMachine)) {
     const { certificates, files = {} } = readingOf(ctx, host.name)
     const own = Object.keys(certificates).filter(
