@@ -162,7 +162,7 @@ interface PlaybookOptions {
 }
 
 /** One play: render everything, check it, put it in place, run the commands of what changed. */
-export function templatePlaybook(configuration: TemplateConfiguration, options: PlaybookOptions): Playbook {
+function templatePlaybook(configuration: TemplateConfiguration, options: PlaybookOptions): Playbook {
   const { templates } = configuration
   const rendered = new Map<string, RenderedBlock[]>()
   let shared: Renderer | undefined

@@ -5,7 +5,7 @@ import { foreignWords } from '../foreign-words.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 /** `user@address`, with the port where it is not the usual one. */
-export function whereabouts({ user, address, port }: ConnectionSettings): string {
+function whereabouts({ user, address, port }: ConnectionSettings): string {
   return `${user}@${address}${port === 22 ? '' : `:${port}`}`
 }
 

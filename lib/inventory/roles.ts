@@ -15,7 +15,7 @@ const usual = {
 
 export type RoleName = keyof typeof usual
 
-export const roleNames = Object.keys(usual) as RoleName[]
+const roleNames = Object.keys(usual) as RoleName[]
 
 /** The variables by which an inventory says itself who they are. */
 export const roleVariables: readonly string[] = roleNames.map(variableOf)

@@ -13,7 +13,7 @@ import { defaultOptions, endpointOf, has, loadBalancer, type Machine, type Role,
 export const inventoryPath = (lab: string): string => join(labFolder(lab), 'inventory', 'hosts.yml')
 
 /** Where the canaries' results are on every master and node. */
-export const canaryResults = '/var/lib/rekey-canary'
+const canaryResults = '/var/lib/rekey-canary'
 
 /** Writes the inventory of a lab. Strings are written as JSON, which is YAML too. */
 export function writeInventory(shape: Shape): void {

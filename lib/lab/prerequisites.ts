@@ -69,7 +69,7 @@ export function findMissing(system: System): { packages: string[]; others: strin
 }
 
 /** Looks at this machine. */
-export function thisSystem(binaries: readonly BinaryName[]): System {
+function thisSystem(binaries: readonly BinaryName[]): System {
   const path = (process.env.PATH ?? '').split(':')
   return {
     platform: process.platform,

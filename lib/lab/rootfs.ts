@@ -35,7 +35,7 @@ const sourceFolder = ownFile('lib', 'lab', 'base')
 const programs = ['kubelet', 'kubeadm', 'kubectl', 'etcdctl', 'etcdutl']
 
 /** What the base is made of, in a few letters. This file is part of it: it says what is done to the base. */
-export function baseKey(): string {
+function baseKey(): string {
   const hash = createHash('sha256').update(readFileSync(ownFile('lib', 'lab', 'rootfs.ts')))
   for (const file of readdirSync(sourceFolder).sort()) hash.update(readFileSync(join(sourceFolder, file)))
   return hash.digest('hex').slice(0, 16)

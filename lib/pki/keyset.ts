@@ -162,9 +162,6 @@ export function factsTogether(
 /** The item that signs; undefined where none is known to. */
 export const primaryOf = ({ items }: Keyset): KeysetItem | undefined => items.find(({ state }) => state === 'primary')
 
-/** The items of a state. */
-export const itemsIn = ({ items }: Keyset, state: ItemState): KeysetItem[] => items.filter(one => one.state === state)
-
 /**
  * Who keeps an item from the stage that it is in: of a staged one and of the primary those parts of the cluster that don't trust it, of a
  * distrusted one none. Copies that others keep are no part of the cluster.

@@ -15,7 +15,7 @@ import { Stray, within } from './stray.ts'
 const shipped = ownFile('playbooks')
 
 /** Playbooks of one's own: those in these folders, sorted. Throws `RekeyError` for a folder that is not there. */
-export function ownPlaybooks(folders: readonly string[]): { readonly name: string; readonly file: string }[] {
+function ownPlaybooks(folders: readonly string[]): { readonly name: string; readonly file: string }[] {
   return folders.flatMap(folder => {
     if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
       throw new RekeyError(`there is no folder ${folder}, where playbooks are by rekey.yml`, {

@@ -45,7 +45,7 @@ const longestTitle = 200
 /** Mistakes that are told one by one. */
 const mostMistakes = 20
 /** Node's timers know no more: beyond, they ring at once. */
-export const longestDelay = 2 ** 31 - 1
+const longestDelay = 2 ** 31 - 1
 
 const isText = (value: unknown): value is string => typeof value === 'string' && value.trim() !== ''
 const isList = (value: unknown): value is readonly unknown[] => Array.isArray(value)

@@ -63,7 +63,7 @@ export function plansOf(ctx: With<Mounts>): AuthorityPlan[] {
 }
 
 /** Whether a run is about any CA: about keys of tokens alone, Vault is not asked. */
-export function anyAuthority(ctx: Looking): boolean {
+function anyAuthority(ctx: Looking): boolean {
   return Object.keys(planOf(ctx).oldAuthorities).length > 0
 }
 

@@ -4,7 +4,7 @@ import { type GoFunction, type GoValue, isNil, JsonNumber, kindOf, print } from 
 const wrap = (value: bigint) => BigInt.asIntN(64, value)
 
 /** An integer out of whatever it is, as cast.ToInt64 makes it: what is no number is 0. */
-export function integerOf(value: GoValue | undefined): bigint {
+function integerOf(value: GoValue | undefined): bigint {
   if (typeof value === 'bigint') return wrap(value)
   if (typeof value === 'boolean') return value ? 1n : 0n
   if (typeof value === 'number') return Number.isFinite(value) ? wrap(BigInt(Math.trunc(value))) : 0n

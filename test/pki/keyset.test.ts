@@ -6,7 +6,6 @@ import {
   behindOf,
   factsTogether,
   type HeldKey,
-  itemsIn,
   joined,
   type KeysetFacts,
   type KeyUse,
@@ -168,7 +167,7 @@ for (const [title, [facts, expected]] of Object.entries(cases)) {
 test('a host that does not trust a staged key yet is behind, and a copy that others keep is not', t => {
   const home = truster('m1:/root/.kube/config', [old], { kind: 'copy', directions: ['clients'] })
   const set = read({ trusters: [...masters([old, next], [old]), home], uses: [use('signs', old)] })
-  const [staged] = itemsIn(set, 'staged')
+  const staged = set.items.find(({ state }) => state === 'staged')
   t.deepEqual(
     behindOf(staged!).map(({ where }) => where),
     ['m2:ca.crt'],
@@ -190,7 +189,7 @@ test('a host that does not trust the primary is behind, one that trusts the old 
     behindOf(primaryOf(set)!).map(({ where }) => where),
     ['m2:ca.crt'],
   )
-  const [trusted] = itemsIn(set, 'trusted')
+  const trusted = set.items.find(({ state }) => state === 'trusted')
   t.deepEqual(behindOf(trusted!), [])
   t.deepEqual(
     trusted!.missingFrom.map(({ where }) => where),

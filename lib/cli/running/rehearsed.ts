@@ -8,7 +8,7 @@ import type { Provenance } from '../../run/journal/provenance.ts'
 import { type Rehearsal, rehearsalsIn } from '../../run/journal/rehearsals.ts'
 
 /** Names the variable of hosts. */
-export const rehearsalVariable = 'rekey_require_rehearsal'
+const rehearsalVariable = 'rekey_require_rehearsal'
 
 interface Required {
   /** Milliseconds within which it must have ended. */

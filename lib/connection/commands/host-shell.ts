@@ -44,7 +44,7 @@ export const endOf = (id: string) => `rekey-ends-${id}`
  * Starts a shell on a host. Whatever the login prints before it is dropped.
  * @throws Error where the host starts none within `patience` milliseconds
  */
-export async function openHostShell(start: Start, patience: number): Promise<HostShell> {
+async function openHostShell(start: Start, patience: number): Promise<HostShell> {
   const session = randomUUID()
   const starting = start(`exec /bin/sh -s rekey-${session}`)
   const late = new AbortController()

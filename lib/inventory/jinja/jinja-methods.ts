@@ -105,7 +105,7 @@ function splitFromEnd(written: string, separator: unknown, most: unknown): strin
 }
 
 /** Python's `splitlines`. */
-export function splitLines(written: string, keep = false): string[] {
+function splitLines(written: string, keep = false): string[] {
   const lines = written.split(
     keep ? /(?<=\r\n|[\n\v\f\x1c-\x1e\x85\u2028\u2029]|\r(?!\n))/ : /\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/,
   )

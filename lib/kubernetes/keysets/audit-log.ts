@@ -53,7 +53,7 @@ export async function auditLogOf(
 }
 
 /** The same from what the script printed. */
-export function auditLogFrom(text: string, host: string): AuditLog {
+function auditLogFrom(text: string, host: string): AuditLog {
   const since = dateOf(/^since (.*)$/m.exec(text)?.[1] ?? '')
   const clients = [...text.matchAll(/^\.\. ([0-9a-f]{64}) (\S+) (\d+)\t(.*)\t(.*)\t(.*)$/gm)].flatMap(
     ([, fingerprint = '', time = '', count, user = '', agent = '', address = '']) => {

@@ -41,7 +41,7 @@ export const kubeletRoot = ({ components }: Pick<HostLayout, 'components'>): str
   components.kubelet?.flags['root-dir']?.at(-1) ?? '/var/lib/kubelet'
 
 /** Where network plugins have their kubeconfigs: Calico's holds a token. */
-export const cniFolder = '/etc/cni/net.d'
+const cniFolder = '/etc/cni/net.d'
 
 /** Reads the token keys of a machine, and by which keys the tokens on it are signed. What can't be read is told to `missed`. */
 export async function tokenKeysOfHost(

@@ -143,7 +143,7 @@ const healthcheck: Row['find'] = ({ certificates }, layout) => {
 }
 
 /** Where the serving certificate of a controller lies: where its flag says; beside the API server's, where it is a static pod without. */
-export function controllerServing(layout: HostLayout, component: 'kube-controller-manager' | 'kube-scheduler') {
+function controllerServing(layout: HostLayout, component: 'kube-controller-manager' | 'kube-scheduler') {
   const given = placeOf(fileOf(layout, component, 'serving'))
   if (given || !isStaticPod(layout, component)) return given
   const apiServer = fileOf(layout, 'kube-apiserver', 'serving')

@@ -36,7 +36,7 @@ export interface StandingQuestion extends Asked {
 /** How the reason of a question begins that was given up. */
 export const noAnswer = 'no answer within'
 
-export const standingKinds = ['kept', 'http2', 'watch'] as const
+const standingKinds = ['kept', 'http2', 'watch'] as const
 export type StandingKind = (typeof standingKinds)[number]
 
 /** What one server is asked. */

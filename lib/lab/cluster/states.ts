@@ -22,7 +22,7 @@ export interface State {
 }
 
 /** The namespaces in which the states' own objects are. Nothing in them counts when a lab is asked whether it is well. */
-export const stateNamespaces = ['batch', 'payments', 'leaving', 'operators', 'edge'] as const
+const stateNamespaces = ['batch', 'payments', 'leaving', 'operators', 'edge'] as const
 
 /** Whether a namespace is one of the states'. */
 export const isOfStates = (namespace: string): boolean => stateNamespaces.some(one => one === namespace)

@@ -15,7 +15,7 @@ export const vaultCaFile = (lab: string): string => join(vaultFolder(lab), 'ca.c
 /** The token that rekey works with. */
 export const vaultTokenFile = (lab: string): string => join(vaultFolder(lab), 'token')
 /** The token that may do anything; for whoever wants to look around. */
-export const vaultRootTokenFile = (lab: string): string => join(vaultFolder(lab), 'root-token')
+const vaultRootTokenFile = (lab: string): string => join(vaultFolder(lab), 'root-token')
 const unsealKeysFile = (lab: string) => join(vaultFolder(lab), 'unseal-keys')
 
 export const vaultAddress = (shape: Shape): string => `https://${vaultMachine(shape).address}:8200`

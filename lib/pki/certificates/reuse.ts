@@ -106,7 +106,7 @@ export function reusingIssued(source: Source, settings: ReuseSettings): Source {
 }
 
 /** What keeps a certificate from being left alone, in words. Empty where nothing does. */
-export function differencesFrom(expected: Expected, facts: CertificateFacts, now = new Date()): string[] {
+function differencesFrom(expected: Expected, facts: CertificateFacts, now = new Date()): string[] {
   const differences: string[] = []
   if (!issuedBy(facts, expected.issuer)) {
     const { subject, fingerprint } = expected.issuer

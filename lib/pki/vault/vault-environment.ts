@@ -22,7 +22,7 @@ const truthy = new Set(['1', 't', 'T', 'true', 'TRUE', 'True'])
 const falsy = new Set(['', '0', 'f', 'F', 'false', 'FALSE', 'False'])
 
 /** The second half of leaving Vault's certificate unverified. */
-export const skipVerifyVariable = 'REKEY_VAULT_SKIP_VERIFY'
+const skipVerifyVariable = 'REKEY_VAULT_SKIP_VERIFY'
 
 /**
  * The settings of the environment; what `given` has wins. Who asks is looked for in this order: `given`, `VAULT_TOKEN`,

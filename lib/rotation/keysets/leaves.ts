@@ -154,7 +154,7 @@ const pairQueue = 'DynamicCABundle-aggregator-proxy-cert'
  * Waits until the API server of a host has read the pair again that it shows extension API servers. It tells nobody which it shows, but how
  * often it has read it: it is made to by a change of the files' mode to what it is.
  */
-export async function proxyPairReread(ctx: OnCluster): Promise<void> {
+async function proxyPairReread(ctx: OnCluster): Promise<void> {
   const paths = plannedPairs(ctx, 'front-proxy-client').flatMap(({ certificate, key }) => [certificate, key])
   if (paths.length === 0) return
   const api = await ctx.cluster.apiOf(ctx.host)

@@ -28,7 +28,7 @@ function splitExtension(path: string): string[] {
 }
 
 /** `/a//b/../c` is `/a/c`. */
-export function normalPath(path: string): string {
+function normalPath(path: string): string {
   if (path === '') return '.'
   const root = path.startsWith('//') && !path.startsWith('///') ? '//' : path.startsWith('/') ? '/' : ''
   const parts: string[] = []
@@ -41,7 +41,7 @@ export function normalPath(path: string): string {
 }
 
 /** Paths behind each other: one that begins at the root leaves those before it out. */
-export function joinPaths(paths: readonly string[]): string {
+function joinPaths(paths: readonly string[]): string {
   return paths.reduce((path, part) => {
     if (part.startsWith('/') || path === '') return part
     return path.endsWith('/') ? path + part : `${path}/${part}`
@@ -51,7 +51,7 @@ export function joinPaths(paths: readonly string[]): string {
 const absolute = (path: string, { cwd }: Machine): string => normalPath(joinPaths([cwd, path]))
 
 /** `~` and `~USER` at its begin as the folder they stand for. */
-export function expandUser(path: string, { environment }: Machine): string {
+function expandUser(path: string, { environment }: Machine): string {
   const [, user] = /^~([^/]*)/.exec(path) ?? []
   if (user === undefined) return path
   if (user !== '' && user !== userName()) return path

@@ -6,7 +6,7 @@ import type { AuthorityFiles } from '../layout.ts'
 export const directory = '/etc/kubernetes'
 
 /** Certificates and keys of the control plane. */
-export const pkiDirectory = `${directory}/pki`
+const pkiDirectory = `${directory}/pki`
 
 /** Where kubelets look for the manifests of static pods. */
 export const manifestDirectory = `${directory}/manifests`

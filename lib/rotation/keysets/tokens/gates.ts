@@ -21,7 +21,7 @@ const account = { namespace: 'default', name: 'default' }
 const user = `system:serviceaccount:${account.namespace}:${account.name}`
 
 /** A token that the API server of a master signs. */
-export async function requestToken(ctx: OnCluster, host: Host): Promise<string> {
+async function requestToken(ctx: OnCluster, host: Host): Promise<string> {
   const api = await ctx.cluster.apiOf(host)
   const { namespace, name } = account
   const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } }

@@ -20,7 +20,7 @@ export function inStage<Context extends StepContext<unknown>, Asking>(
 }
 
 /** What a step of a stage is called within a longer run. */
-export const idIn = (stage: string, id: string): string => `${stage}-${id}`
+const idIn = (stage: string, id: string): string => `${stage}-${id}`
 
 function stepIn<Context extends StepContext<unknown>, Asking>(
   stage: string,
