@@ -30,7 +30,7 @@ export default playbook({
   plays: [
     play<Context>('Preflight', { hosts: 'masters:etcd', tags: ['preflight'] }, [
       step('Read what runs there, and which files it lives by', preflight.readCertificates),
-      step('Read what each API server encrypts by', prepare.read),
+      step('Read what each API server encrypts by', prepare.readOnly),
     ]),
     play<Context>('Plan', { hosts: 'masters', tags: ['preflight'] }, [
       step('Every API server of the cluster is in this run', encryption.everyServer),

@@ -1,6 +1,6 @@
 // The door `rekey/encryption`: what playbooks that rotate the key of etcd's values, or what is behind their KMS plugin, are made of.
 import type { ReportSection, RunContext } from '../playbook/model.ts'
-import { type Context, nameOfKey, planOf, type Variables } from './key-rotation/given.ts'
+import { type Context, keyAfter, keyBefore, planOf, type Variables } from './key-rotation/given.ts'
 import { type Restarting, restartLast, restartOne, standIn, startAnew } from './key-rotation/restarts.ts'
 import { wayBack, wayBackToTheFile } from './key-rotation/way-back.ts'
 
@@ -31,14 +31,14 @@ export function report(run: RunContext<Variables>): ReportSection[] {
     .map(step => run.registered<{ covered: number }>(step))
     .find(one => one !== undefined)
   if (run.mode === 'rollback' || !run.registered('plan-the-key')) return []
-  const { old, next, resources } = planOf(run)
+  const { resources } = planOf(run)
   return [
     {
       title: 'Encryption at rest',
       rows: [
         ['resources', resources.flat().join(', ')],
-        ['from', nameOfKey(old)],
-        ['to', nameOfKey(next)],
+        ['from', keyBefore(run)],
+        ['to', keyAfter(run)],
         ...(rewritten
           ? [['written anew', `${rewritten.done} objects in ${rewritten.seconds.toFixed(1)} s`] as const]
           : []),

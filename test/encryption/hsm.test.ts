@@ -115,18 +115,28 @@ apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds{provider
         registered.set(`${one.id} ${one.runOnce ? '' : own.host.name}`, await one.run(context(own)))
   }
   await run({ ...(plan as StepDefinition<never>), id: 'plan-the-key' })
-  return { run, text: (name: string) => readFileSync(of(name).own, 'utf8') }
+  return {
+    run,
+    text: (name: string) => readFileSync(of(name).own, 'utf8'),
+    write: (name: string, text: string) => writeFileSync(of(name).own, text),
+  }
 }
 
 const steps = (...all: unknown[]) => all as StepDefinition<never>[]
 const checks = steps(hsm.read, hsm.compare)
 
 test('keys are exchanged on all masters, and back', async t => {
-  const { run, text } = await masters(t)
+  const { run, text, write } = await masters(t)
   await run(...checks, ...steps(hsm.keepConfig, hsm.addKey, hsm.promoteKey))
   for (const name of ['m1', 'm2']) t.is(text(name), 'Primary_key = kek-2\nSecondary_key = kek-1\n')
   await run(hsm.wayBack[0] as never)
   for (const name of ['m1', 'm2']) t.is(text(name), 'Primary_key = kek-1\nSecondary_key = kek-2\n')
+  const undo = { ...hsm.addKey, run: hsm.addKey.rollback } as never
+  await run(undo)
+  for (const name of ['m1', 'm2']) t.is(text(name), 'Primary_key = kek-1\n')
+  write('m1', 'Primary_key = kek-1\nLog_level = 9\n')
+  t.like(await t.throwsAsync(run(undo)), { code: 'encryption.changed-meanwhile', host: 'm1' })
+  t.is(text('m1'), 'Primary_key = kek-1\nLog_level = 9\n', 'what somebody else wrote stays')
 })
 
 test('a plugin that has another name in the file is refused before anything is changed', async t => {

@@ -239,11 +239,15 @@ ${keys('secretbox', 'key2')}      - identity: {}\n`
 })
 
 test('a Secret is tried and looked for in etcd as most members have it, and one that is deleted while others are read is no failure', async t => {
+  let there = false
   const answers = {
-    post: async () => {},
+    post: async () => {
+      there = true
+    },
     delete: async () => {},
     get: async (path: string) => {
-      if (path.endsWith('/gone')) throw new ApiError(`GET ${path}: 404 not found`, 404)
+      if (path.endsWith('/gone') || (path.endsWith('/rekey-encryption-canary') && !there))
+        throw new ApiError(`GET ${path}: 404 not found`, 404)
       return { data: { by: Buffer.from('m1').toString('base64') } }
     },
     patch: async () => {},
@@ -264,6 +268,32 @@ test('a Secret is tried and looked for in etcd as most members have it, and one 
     [false],
   )
   t.regex(told.at(-1)!, /read 1 Secrets/)
+})
+
+test('a Secret to try keys with that a killed run left is removed by the way back, and one of somebody else is left alone', async t => {
+  const { ctx } = await master(t, before['another key of the same provider']!)
+  const { api, put, get, close } = await startApiServer()
+  t.teardown(close)
+  const on = { ...ctx, cluster: { api: async () => api, apiOf: async () => api } } as unknown as Context
+  const path = '/api/v1/namespaces/kube-system/secrets'
+  const name = 'rekey-encryption-canary'
+  const undo = async () => stages.canary.rollback!(on)
+  await undo()
+  put(path, { metadata: { name, labels: { 'app.kubernetes.io/managed-by': 'rekey' } } })
+  await undo()
+  t.is(get(`${path}/${name}`), undefined)
+  put(path, { metadata: { name } })
+  for (const one of [undo, async () => stages.canary.run(on)])
+    t.like(await t.throwsAsync(one), { code: 'encryption.canary-taken' })
+  t.truthy(get(`${path}/${name}`))
+})
+
+test('a kept file without the old key ends the way back with a word of it', async t => {
+  const { ctx, file } = await master(t, before['another key of the same provider']!)
+  await run(ctx, keepFile)
+  const kept = join(ctx.vars.backup_directory, 'r', 'encryption-configuration')
+  writeFileSync(kept, readFileSync(file, 'utf8').replace('key1', 'key9'))
+  t.like(await t.throwsAsync(run(ctx, stages.oldKeyBack)), { code: 'encryption.no-such-key' })
 })
 
 /** There is one master: it is restarted in its place. */

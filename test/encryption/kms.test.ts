@@ -227,10 +227,11 @@ test('the log of a pod is found by the name in its manifest', async t => {
   writeFileSync(manifest, 'metadata:\n  name: kms-a\n  namespace: kube-system\n')
   writeFileSync(
     join(folder, 'bin/find'),
-    `#!/bin/sh\n[ "$3" = '/var/log/pods/kube-system_kms-a-*/*/*.log' ] && echo '2026-01-02T03:04:05.5Z stdout F status key_id=a'\n`,
+    `#!/bin/sh\n[ "$3" = '/var/log/pods/kube-system_kms-a-node-1_*/*/*.log' ] && echo '2026-01-02T03:04:05.5Z stdout F status key_id=a'; true\n`,
     { mode: 0o755 },
   )
-  t.regex((await lastAsked(session, manifest, 'status'))!.line, /status key_id=a$/)
+  t.regex((await lastAsked(session, manifest, 'status', 'node-1'))!.line, /status key_id=a$/)
+  t.is(await lastAsked(session, manifest, 'status'), undefined, 'of the pod of another node, as the host is called')
   writeFileSync(manifest, 'metadata:\n  name: kms-a$(x)\n')
   t.like(await t.throwsAsync(lastAsked(session, manifest, 'status')), { code: 'encryption.log' })
 })

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Secret } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
+import { HostFailedError, shown } from '../../errors.ts'
 import type { Cluster } from '../../kubernetes/api/cluster.ts'
 import { type EtcdAccess, etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
@@ -58,6 +58,10 @@ export const ids = {
   read: 'read-encryption',
   plan: 'plan-the-key',
   key: 'make-the-key',
+  /** Registers the id of the key that a plugin had. */
+  keyBefore: 'key-of-before',
+  /** Registers the id of the key that the plugins of all masters have. */
+  sameKey: 'same-key-everywhere',
   promote: 'promote-the-key',
 } as const
 
@@ -101,6 +105,16 @@ export function nameOfKey(key: KeyRef): string {
   if (key.kind === 'identity') return 'no encryption'
   return key.kind === 'kms' ? `the KMS plugin ${key.name}` : `${key.kind} ${key.name}`
 }
+
+const withId = (key: KeyRef, keyId: string | undefined) =>
+  keyId === undefined ? nameOfKey(key) : `${nameOfKey(key)} with its key ${shown(keyId)}`
+
+const keyIdOf = (run: Run, step: string) => run.registered<{ keyId?: string }>(step)?.keyId
+
+/** What values lay under before the run, with the id of a plugin's key where a step has looked for it. */
+export const keyBefore = (run: Run): string => withId(planOf(run).old, keyIdOf(run, ids.keyBefore))
+/** What they lie under after it. */
+export const keyAfter = (run: Run): string => withId(planOf(run).next, keyIdOf(run, ids.sameKey))
 
 export function fileOn(run: Run, host: string): string {
   return must(seenOf(run, host).file, ids.read)

@@ -19,6 +19,8 @@ import {
   etcdOf,
   fileOn,
   ids,
+  keyAfter,
+  keyBefore,
   meant,
   nameOfKey,
   type Plan,
@@ -34,8 +36,11 @@ import {
 export const refused = (message: string, code: string, hint: string, host?: string) =>
   new HostFailedError(message, { code: `encryption.${code}`, hint, host })
 
-/** Reads what the API server of a master has in force: a server that can't be asked, or goes by another file, blocks. */
-export const read: StepDefinition<Context> = {
+/**
+ * Reads what the API server of a master has in force: a server that can't be asked, or goes by another file, blocks.
+ * @param isChanged whether the run changes that file
+ */
+const reading = (isChanged: boolean): StepDefinition<Context> => ({
   id: ids.read,
   readOnly: true,
   remember: true,
@@ -53,7 +58,7 @@ export const read: StepDefinition<Context> = {
     const state = await readInForce(ctx, apiServer, await ctx.cluster.apiOf(ctx.host))
     requireFit(state, ctx.host.name)
     // Where it is started anew it sees what lies there then.
-    if (state.reloads && (await isMountedItself(ctx, apiServer)))
+    if (isChanged && state.reloads && (await isMountedItself(ctx, apiServer)))
       throw refused(
         `the API server of ${ctx.host.name} has ${state.file} mounted by itself`,
         'file-mounted',
@@ -62,7 +67,11 @@ export const read: StepDefinition<Context> = {
       )
     return { layout, file: state.file, hash: state.hash, reloads: state.reloads }
   },
-}
+})
+
+export const read = reading(true)
+/** The same where the file stays as it is. */
+export const readOnly = reading(false)
 
 /** Throws what speaks against a rotation of what an API server has in force. */
 export function requireFit({ file, reloads, agrees, problem, configuration }: InForce, host: string): void {
@@ -138,16 +147,20 @@ export const planned = <Given extends Context>(
     const made: Plan = { resources: rules.map(({ resources }) => resources), old, next }
     requireOneEtcd(ctx, rotated(configuration, made))
     requireEdits(made, text, where)
-    ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: from ${nameOfKey(old)} to ${nameOfKey(next)}`)
+    const way = isSame(made) ? `another key of ${nameOfKey(old)}` : `from ${nameOfKey(old)} to ${nameOfKey(next)}`
+    ctx.log(`${rules.flatMap(({ resources }) => resources).join(', ')}: ${way}`)
     return made
   },
 })
+
+/** Whether what writes stays, and has another key. */
+const isSame = ({ old, next }: Plan) => nameOfKey(old) === nameOfKey(next)
 
 /** Makes of a file's text what the stages will make of it: what can't be edited is told before anything is changed. */
 function requireEdits(plan: Plan, text: string, where: string): void {
   const { resources, old, next } = plan
   // Another key behind the same plugin is in no file.
-  if (nameOfKey(old) === nameOfKey(next)) return
+  if (isSame(plan)) return
   if (next.kind === 'kms' && resources.length > 1)
     throw refused(
       `${nameOfKey(next)} can not be that of ${resources.length} rules`,
@@ -293,9 +306,8 @@ export const snapshot = (name: string): StepDefinition<Context> => ({
     const path = `${backupsOf(ctx)}/etcd-${name}.db`
     await session.$`umask 077; mkdir -p ${backupsOf(ctx)}`
     const saved = await saveSnapshot(session, access, path)
-    ctx.log(
-      `${session.host.name}:${path}, ${saved.size} bytes, needs ${nameOfKey(name === 'before' ? planOf(ctx).old : planOf(ctx).next)} to be read`,
-    )
+    const needs = name === 'before' ? keyBefore(ctx) : keyAfter(ctx)
+    ctx.log(`${session.host.name}:${path}, ${saved.size} bytes, needs ${needs} to be read`)
     return { path, ...saved }
   },
   irreversible: 'a backup stays',

@@ -3,13 +3,12 @@
 import { createHash } from 'node:crypto'
 import { secret } from '../../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../../errors.ts'
-import { foundAt } from '../../kubernetes/api/api.ts'
 import { readComponentFile, writeComponentFile } from '../../kubernetes/components/files.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
-import { addReader, drop, promote } from '../edit.ts'
+import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
+import { addReader, drop, type NewKey, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
 import { reencrypt as rewrite } from '../reencrypt.ts'
 import { apiResources } from '../resources.ts'
@@ -20,17 +19,19 @@ import {
   changedIf,
   configurationOf,
   countBehind,
-  coversSecrets,
   fileOn,
   ids,
   meant,
   nameOfKey,
   newKeyOf,
+  type Plan,
   planOf,
   rotated,
   seconds,
 } from './given.ts'
 import { keptFileOf } from './prepare.ts'
+
+export { canary } from './canary.ts'
 
 /** Changes the file of a master, where links lead to it, with its mode and owner as they are. Returns whether it did. */
 async function editFile(ctx: Context, edit: (text: string, where: string) => string): Promise<boolean> {
@@ -185,48 +186,6 @@ const differing = (where: string, cause?: RekeyError) =>
     hint: 'Somebody changed one of them meanwhile (configuration management?). What one server writes another one may not read: make them equal, and go on.',
   })
 
-const canaryName = 'rekey-encryption-canary'
-const canaries = '/api/v1/namespaces/kube-system/secrets'
-
-/** Writes a Secret through each API server, reads it through every other one, and looks at it in etcd. */
-export const canary: StepDefinition<Context> = {
-  id: 'try-the-key',
-  plan: ctx =>
-    `write kube-system/${canaryName} through ${ctx.hosts('masters').length} API servers, read it, and remove it`,
-  undoneWith: ids.promote,
-  runOnce: true,
-  when: async ctx => !ctx.check && coversSecrets(ctx),
-  run: async ctx => {
-    const masters = ctx.hosts('masters')
-    const first = await ctx.cluster.apiOf(masters[0]!)
-    try {
-      for (const writer of masters) {
-        const api = await ctx.cluster.apiOf(writer)
-        const body = { metadata: { name: canaryName }, stringData: { by: writer.name } }
-        if (await foundAt(api, `${canaries}/${canaryName}`)) await api.patch(`${canaries}/${canaryName}`, body)
-        else await api.post(canaries, body)
-        for (const reader of masters) {
-          const found = await (await ctx.cluster.apiOf(reader)).get(`${canaries}/${canaryName}`)
-          if (Buffer.from(found['data'].by, 'base64').toString() !== writer.name)
-            throw new HostFailedError(`what ${writer.name} wrote ${reader.name} reads otherwise`, {
-              code: 'encryption.canary',
-              host: reader.name,
-            })
-        }
-        const { behind, covered } = await countBehind(ctx, `secrets/kube-system/${canaryName}`)
-        if (behind.length > 0 || covered !== 1)
-          throw new HostFailedError(
-            `what the API server of ${writer.name} wrote lies in etcd as ${listed(behind) || 'nothing'}`,
-            { code: 'encryption.canary', host: writer.name },
-          )
-      }
-    } finally {
-      await first.delete(`${canaries}/${canaryName}`).catch(() => undefined)
-    }
-    ctx.log(`written by ${masters.length}, read by each`)
-  },
-}
-
 /** Has every object written anew. Begun again, it passes over what is written anew already. */
 export const reencrypt: StepDefinition<Context> = {
   id: 'write-everything-anew',
@@ -276,17 +235,25 @@ export const oldKeyBack: StepDefinition<Context> = {
   run: async ctx => {
     const plan = planOf(ctx)
     const kept = readConfiguration(await ctx.files.readText(keptFileOf(ctx)), keptFileOf(ctx))
-    const { old } = plan
-    const key =
-      old.kind === 'identity' || old.kind === 'kms'
-        ? old
-        : kept.rules
-            .filter(meant(plan))
-            .flatMap(({ providers }) => providers)
-            .flatMap(one => (one.kind === old.kind ? one.keys.map(own => ({ ...own, kind: old.kind })) : []))
-            .find(({ name }) => name === old.name)!
-    return changedIf(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
+    const key = oldKeyIn(kept, plan)
+    if (key) return changedIf(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
+    throw new HostFailedError(`${keptFileOf(ctx)} has no ${nameOfKey(plan.old)}`, {
+      code: 'encryption.no-such-key',
+      host: ctx.host.name,
+      hint: 'Somebody changed what this run kept of the file. Another master may have it still: copy it from there, and undo again.',
+    })
   },
+}
+
+/** The key that was rotated from, with what it is. */
+function oldKeyIn({ rules }: EncryptionConfiguration, plan: Plan): NewKey | undefined {
+  const { old } = plan
+  if (old.kind === 'identity' || old.kind === 'kms') return old
+  return rules
+    .filter(meant(plan))
+    .flatMap(({ providers }) => providers)
+    .flatMap(one => (one.kind === old.kind ? one.keys.map(own => ({ ...own, kind: old.kind })) : []))
+    .find(({ name }) => name === old.name)
 }
 
 /** Makes the old key the one that is written with again. */

@@ -55,7 +55,7 @@ export type Context = StepContext<Own> & Pick<AnyContext, 'cluster'>
 const ids = {
   read: 'read-the-plugins-file',
   token: 'look-into-the-token',
-  before: 'key-of-before',
+  before: rotation.keyBefore,
   promote: rotation.promote,
 } as const
 
@@ -285,9 +285,22 @@ export const addKey: StepDefinition<Context> = {
   },
   rollback: async ctx => {
     const kept = await ctx.files.readText(keptConfigOf(ctx))
-    await use(ctx, () => kept)
+    await use(ctx, (text, where) => putBack(ctx, text, kept, where))
     await requireKey(ctx, beforeOf(ctx).keyId)
   },
+}
+
+/** The file of before. Throws where it is none of those that this run has made of it: what somebody else wrote stays. */
+function putBack(ctx: Context, text: string, kept: string, where: string): string {
+  const { primary } = keysOf(ctx, ctx.host.name)
+  const next = ctx.vars.hsm_key
+  const made = [kept, withKeys(kept, where, primary, next), withKeys(kept, where, next, primary)]
+  if (made.includes(text)) return kept
+  throw new HostFailedError(`${where} was changed by somebody else since this run began`, {
+    code: 'encryption.changed-meanwhile',
+    host: ctx.host.name,
+    hint: `What it was lies at ${keptConfigOf(ctx)}: make Primary_key ${primary} again yourself, on every master, and restart the plugin.`,
+  })
 }
 
 /** The key that a plugin encrypts with must be the one that was meant. */
@@ -352,7 +365,7 @@ async function oldKeyAgain(ctx: Context, found: HostFailedError): Promise<void> 
 
 /** The plugins of all masters have the new key, and each decrypts what the first one has encrypted. */
 export const sameKey: StepDefinition<Context> = {
-  id: 'same-key-everywhere',
+  id: rotation.sameKey,
   readOnly: true,
   runOnce: true,
   undoneWith: ids.promote,

@@ -2,7 +2,7 @@
 // server must have been told of the new key before anything is written anew with it.
 import { shown } from '../../errors.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import type { Context } from '../key-rotation/given.ts'
+import { type Context, ids as rotation } from '../key-rotation/given.ts'
 import { countReadable, planned, refused } from '../key-rotation/prepare.ts'
 import { listed } from '../standing.ts'
 import { oneKey, pluginOf, seesKey } from './plugin.ts'
@@ -34,7 +34,7 @@ export const tried: StepDefinition<Context> = {
 
 /** The plugins of all masters have one key. */
 export const sameKey: StepDefinition<Context> = {
-  id: 'same-key-everywhere',
+  id: rotation.sameKey,
   readOnly: true,
   runOnce: true,
   run: async ctx => ({ keyId: await oneKey(ctx, pluginOf(ctx).endpoint) }),
@@ -45,7 +45,7 @@ export const seen: StepDefinition<Context> = {
   id: 'api-servers-have-the-key',
   readOnly: true,
   when: ({ check }) => !check,
-  run: async ctx => seesKey(ctx, pluginOf(ctx).name, ctx.registered<{ keyId: string }>('same-key-everywhere')!.keyId),
+  run: async ctx => seesKey(ctx, pluginOf(ctx).name, ctx.registered<{ keyId: string }>(rotation.sameKey)!.keyId),
 }
 
 /** Counts what lies under another key than the plugin's of now: nothing means that nobody rotated it. */
@@ -71,5 +71,6 @@ export const count: StepDefinition<Context> = {
 /** A stage of other rotations, where there is nothing to undo: the plugin goes on to decrypt with the old key. */
 export const kept = <In extends Context>({ undoneWith: _, ...definition }: StepDefinition<In>): StepDefinition<In> => ({
   ...definition,
-  ...(!definition.readOnly && { irreversible: 'what was written anew stays so: the plugin decrypts with both keys' }),
+  ...(!definition.readOnly &&
+    !definition.rollback && { irreversible: 'what was written anew stays so: the plugin decrypts with both keys' }),
 })

@@ -18,7 +18,9 @@ import {
   apiServerOn,
   planOf,
   type Variables as Rotation,
+  ids as rotation,
   seconds,
+  seenOf,
 } from '../key-rotation/given.ts'
 import { planned, refused } from '../key-rotation/prepare.ts'
 import { lastAsked } from './log.ts'
@@ -165,7 +167,7 @@ export async function healthy(
 
 /** The plugins of all masters have one key, which is another than that of before: each decrypts what the first one has encrypted. */
 export const sameKey: StepDefinition<Context> = {
-  id: 'same-key-everywhere',
+  id: rotation.sameKey,
   readOnly: true,
   // The old plugin is not there any more, perhaps, when a run is gone on with.
   remember: true,
@@ -258,11 +260,15 @@ export const oldIsLogged: StepDefinition<Context> = {
   when: ctx => !ctx.check && hasOld(ctx),
   run: async ctx => {
     const { kms_old: old, kms_asked: pattern } = ctx.vars
-    const last = await lastAsked(ctx, old!, pattern)
+    const last = await lastAsked(ctx, old!, pattern, nodeOf(ctx))
     if (last !== undefined && last.ago < 120) return { ago: last.ago }
     throw silent(ctx, last && `the last one ${last.ago.toFixed(0)} s ago`)
   },
 }
+
+/** What the kubelet of a master was told to call itself, where it runs the old plugin. */
+const nodeOf = (ctx: Context) =>
+  oldIsUnit(ctx) ? undefined : seenOf(ctx, ctx.host.name).layout.components.kubelet?.flags['hostname-override']?.at(-1)
 
 const silent = ({ vars, host }: Context, what = 'none') =>
   refused(
@@ -286,14 +292,14 @@ export const unaskedFor = (quiet: number, within = seconds(240)): StepDefinition
   run: async ctx => {
     const { kms_old: old, kms_asked: pattern } = ctx.vars
     const { name } = ctx.host
-    let last = await lastAsked(ctx, old!, pattern)
+    let last = await lastAsked(ctx, old!, pattern, nodeOf(ctx))
     if (last === undefined) throw silent(ctx)
     try {
       await waitFor(
         `${quiet} s without a request in the log of ${old} on ${name}`,
         { within, every: seconds(3), signal: ctx.signal, host: name },
         async () => {
-          const found = await lastAsked(ctx, old!, pattern)
+          const found = await lastAsked(ctx, old!, pattern, nodeOf(ctx))
           // Other lines pushed it out of what is looked through: what was asked meanwhile would be, too.
           if (found === undefined) return false
           last = found
