@@ -59,11 +59,5 @@ export default playbook({
       step('The extensions of the API answer still', { ...keysets.extensionsAnswer, id: 'verify-extensions' }),
     ]),
   ],
-  report: keysets.reportOf(
-    [
-      ['now', 'nobody trusts the old ones. What there is of them is kept on the masters.'],
-      ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
-    ],
-    stages.distrustRestarts,
-  ),
+  report: keysets.reportOf('distrusted', stages.distrustRestarts),
 })

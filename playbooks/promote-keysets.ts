@@ -62,5 +62,5 @@ export default playbook({
       step('Every server lets in a client of the new CA still', { ...stages.nextEverywhere, id: 'verify-promoted' }),
     ]),
   ],
-  report: keysets.reportOf(keysets.oncePromoted, keysets.swapRestarts),
+  report: keysets.reportOf('promoted', keysets.swapRestarts),
 })

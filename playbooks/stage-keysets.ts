@@ -63,12 +63,5 @@ export default playbook({
       step('Every API server publishes the new key, and knows its tokens', tokens.stagedKnown),
     ]),
   ],
-  report: keysets.reportOf(
-    [
-      ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
-      ['next', 'rekey run promote-keysets, with the same keysets'],
-      ['back', 'rekey rollback of this run'],
-    ],
-    stages.stageRestarts,
-  ),
+  report: keysets.reportOf('staged', stages.stageRestarts),
 })

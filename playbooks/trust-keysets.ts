@@ -44,11 +44,5 @@ export default playbook({
       step('Every API server knows tokens of the old key', tokens.trustedKnown),
     ]),
   ],
-  report: keysets.reportOf(
-    [
-      ['now', 'old and new are trusted; the new ones sign. It may stay like this.'],
-      ['next', 'rekey run distrust-keysets, once nobody uses the old any more'],
-    ],
-    again.trustRestarts,
-  ),
+  report: keysets.reportOf('trusted', again.trustRestarts),
 })

@@ -19,7 +19,7 @@ export {
   swapRestarts,
   verifyIssued,
 } from './leaves.ts'
-export { oncePromoted, reportOf } from './report.ts'
+export { reportOf } from './report.ts'
 export * as stages from './stages.ts'
 export * as tokens from './tokens/stages.ts'
 export * as again from './trust/again.ts'

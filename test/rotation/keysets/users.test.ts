@@ -5,6 +5,7 @@ import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { keysetsOf } from '../../../lib/pki/keyset.ts'
 import { stages } from '../../../lib/rotation/keysets/index.ts'
+import { whatComesNext } from '../../../lib/rotation/keysets/report.ts'
 import { type Item, type KeysetState, lookStep, usersIn } from '../../../lib/rotation/keysets/state.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 
@@ -54,4 +55,14 @@ test('users by certificates of the old CA, or of nobody knows whom, are named, u
   t.is(error?.code, 'keysets.old-in-use')
   t.regex(error?.message ?? '', /would be refused: user jane \(curl from 10\.0\.0\.9\)$/)
   t.notThrows(() => gate('certificate/user ci*', 'certificate/user jane*'))
+})
+
+test('a stage’s report says what users are to be handed, by what it was about', t => {
+  const told = (...asked: Parameters<typeof whatComesNext>) => Object.fromEntries(whatComesNext(...asked))
+  t.regex(told('staged', ['kubernetes-ca', 'etcd-ca'])['users'] ?? '', /before it is promoted: rekey kubeconfig -i/)
+  t.regex(told('promoted', ['kubernetes-ca', 'service-account'])['users'] ?? '', /--admin.*\n.*second Secret/)
+  t.regex(told('distrusted', ['service-account'])['users'] ?? '', /^tokens of the old key work no more$/)
+  t.regex(told('distrusted', ['kubernetes-ca'])['back'] ?? '', /trust-keysets/)
+  for (const stage of ['staged', 'promoted', 'distrusted', 'trusted'] as const)
+    t.is(told(stage, ['etcd-ca', 'front-proxy-ca'])['users'], 'nothing of theirs has to do with it')
 })

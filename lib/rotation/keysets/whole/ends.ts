@@ -95,25 +95,6 @@ export const soak: StepDefinition<StepContext<Variables>> = {
   },
 }
 
-/** What comes next, by where it was to stop. */
-const then: Record<End, readonly (readonly [string, string])[]> = {
-  staged: [
-    ['now', 'old and new are trusted; the old ones sign. It may stay like this.'],
-    ['next', 'rekey run promote-keysets, with the same keysets, or rotate-keysets again'],
-  ],
-  promoted: [
-    ['now', 'the new ones sign; old and new are trusted. It may stay like this.'],
-    [
-      'next',
-      'rekey run distrust-keysets, with the same keysets, once nobody uses the old any more; or rotate-keysets again',
-    ],
-  ],
-  distrusted: [
-    ['now', 'nobody trusts the old ones. What there is of them is kept on the masters.'],
-    ['back', 'rekey rollback of this run, or from anywhere: rekey run trust-keysets, with the same keysets'],
-  ],
-}
-
 /** How long each stage of a run took, what lies between two of them apart. */
 export function stageTimes({ timeline }: Pick<RunContext, 'timeline'>): ReportSection {
   const stageOf = (title: string) => /^(Promote|Distrust): /.exec(title)?.[1]?.toLowerCase() ?? 'stage'
@@ -127,4 +108,4 @@ export function stageTimes({ timeline }: Pick<RunContext, 'timeline'>): ReportSe
 /** The report of the run. */
 export const report = async (
   ctx: Parameters<ReturnType<typeof reportOf>>[0] & { readonly vars: Variables },
-): Promise<ReportSection[]> => (ctx.check ? [] : [stageTimes(ctx), ...(await reportOf(then[ctx.vars.until])(ctx))])
+): Promise<ReportSection[]> => (ctx.check ? [] : [stageTimes(ctx), ...(await reportOf(ctx.vars.until)(ctx))])
