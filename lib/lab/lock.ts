@@ -18,7 +18,7 @@ const patience = 5_000
 export async function lockLab(lab: string, doing: string): Promise<() => Promise<void>> {
   const until = performance.now() + patience
   for (;;) {
-    const unlock = await take(lab, doing)
+    const unlock = await take(lab, `rekey lab ${doing}`)
     if (unlock) return unlock
     const holder = await askHolder(lab)
     // A process that is being started has a copy of its parent's files until its program runs. Where one of these is a lock
@@ -34,9 +34,13 @@ export async function lockLab(lab: string, doing: string): Promise<() => Promise
   }
 }
 
+/** For how long something of the cache is waited for that another process makes, in milliseconds: a build may take an hour. */
+const longest = 2 * 3_600_000
+
 /**
  * Returns what `find` finds of something at a path of the cache, else what `make` makes there, which one process at a time does: whoever asks for the same
- * one meanwhile waits for it, and says so. Throws what `make` throws.
+ * one meanwhile waits for it, and says so.
+ * @throws RekeyError `lab.busy` where that takes two hours; and what `make` throws
  */
 export async function madeOnce<Found>(
   { path, title }: { path: string; title: string },
@@ -46,8 +50,16 @@ export async function madeOnce<Found>(
   const name = `making ${createHash('sha256').update(path).digest('hex')}`
   let unlock = find() === undefined ? await take(name, title) : undefined
   if (!unlock && find() === undefined)
-    await timed(report, `Wait for '${title}' of another rekey`, async () => {
+    await timed(report, `Wait for '${title}' of another rekey`, async detail => {
+      const until = performance.now() + longest
       while (!unlock && find() === undefined) {
+        const holder = await askHolder(name)
+        if (holder !== '') detail(holder)
+        if (performance.now() > until)
+          throw new RekeyError(`'${title}' is being done by ${holder || 'another process'}, and does not end`, {
+            code: 'lab.busy',
+            hint: 'See what that process waits for, and end it where it hangs.',
+          })
         await delay(500)
         unlock = await take(name, title)
       }
@@ -63,7 +75,7 @@ async function take(lab: string, doing: string): Promise<(() => Promise<void>) |
   const started = new Date().toISOString()
   const server = createServer(socket => {
     socket.on('error', () => {})
-    socket.end(`process ${process.pid}, 'rekey lab ${doing}', since ${started}`)
+    socket.end(`process ${process.pid}, '${doing}', since ${started}`)
   })
   try {
     await new Promise<void>((resolve, reject) => {

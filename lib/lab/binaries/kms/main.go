@@ -21,8 +21,6 @@ import (
 
 // backend has the key that data is encrypted with, and all that are needed to decrypt.
 type backend interface {
-	// keyID is the id of the key that encrypt uses now, seen to be usable.
-	keyID(ctx context.Context) (string, error)
 	encrypt(ctx context.Context, plaintext []byte) (ciphertext []byte, keyID string, err error)
 	decrypt(ctx context.Context, ciphertext []byte, keyID string) ([]byte, error)
 }
@@ -36,7 +34,7 @@ const exitConfig = 78
 func main() {
 	listen := flag.String("listen", "", "socket to listen on: unix:///run/kms/first.sock")
 	file := flag.String("config", "", "file with the attributes of the backend")
-	port := flag.Int("healthz-port", 8787, "port of 127.0.0.1 for /healthz")
+	port := flag.Int("healthz-port", 0, "port of 127.0.0.1 for /healthz; 0 is none")
 	flag.Parse()
 	log.SetFlags(log.LstdFlags | log.LUTC | log.Lmicroseconds)
 	if err := run(*listen, *file, *port); err != nil {
@@ -70,7 +68,9 @@ func run(listen, file string, port int) error {
 	server := service.NewGRPCService(socket, 10*time.Second, plugin)
 	failed := make(chan error, 2)
 	go func() { failed <- server.ListenAndServe() }()
-	go func() { failed <- http.ListenAndServe(fmt.Sprintf("127.0.0.1:%d", port), plugin.health()) }()
+	if port != 0 {
+		go func() { failed <- http.ListenAndServe(fmt.Sprintf("127.0.0.1:%d", port), plugin.health()) }()
+	}
 	log.Printf("listening on %s", listen)
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
@@ -126,6 +126,17 @@ func required(attributes map[string]string, names ...string) ([]string, error) {
 
 // plugin answers API servers.
 type plugin struct{ backend }
+
+// keyID is the id of the key that encrypt uses now. It is tried: a token that lost a key goes on listing it to who found it before, and a key of
+// Vault can be seen by who may not use it.
+func (p *plugin) keyID(ctx context.Context) (string, error) {
+	ciphertext, id, err := p.encrypt(ctx, []byte("probe"))
+	if err != nil {
+		return "", err
+	}
+	_, err = p.decrypt(ctx, ciphertext, id)
+	return id, err
+}
 
 func (p *plugin) Status(ctx context.Context) (*service.StatusResponse, error) {
 	id, err := p.keyID(ctx)

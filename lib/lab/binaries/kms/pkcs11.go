@@ -76,9 +76,12 @@ func (t *token) login() error {
 		return err
 	}
 	err = t.module.Login(t.session, pkcs11.CKU_USER, t.pin)
-	if err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+	if isOfPIN(err) {
 		t.refused = fmt.Errorf("%w: the token %s refuses the PIN, which is not tried again: %w", errConfig, t.label, err)
 		return t.refused
+	}
+	if err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)) {
+		return err
 	}
 	t.keys = nil
 	for _, label := range t.labels {
@@ -89,6 +92,19 @@ func (t *token) login() error {
 		t.keys = append(t.keys, found)
 	}
 	return nil
+}
+
+// isOfPIN tells a PIN that was refused from a token that is away: that one is asked again.
+func isOfPIN(err error) bool {
+	for _, code := range []uint{
+		pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED,
+		pkcs11.CKR_USER_PIN_NOT_INITIALIZED,
+	} {
+		if errors.Is(err, pkcs11.Error(code)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *token) slot() (uint, error) {
@@ -153,17 +169,6 @@ func (t *token) anew(do func() error) error {
 		return do()
 	}
 	return err
-}
-
-// keyID tries the key, as a token that lost it goes on listing it to who found it before.
-func (t *token) keyID(ctx context.Context) (string, error) {
-	probe := []byte("probe")
-	ciphertext, id, err := t.encrypt(ctx, probe)
-	if err != nil {
-		return "", err
-	}
-	_, err = t.decrypt(ctx, ciphertext, id)
-	return id, err
 }
 
 func (t *token) encrypt(_ context.Context, plaintext []byte) (ciphertext []byte, id string, err error) {

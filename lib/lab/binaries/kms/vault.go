@@ -44,11 +44,6 @@ func openVault(attributes map[string]string) (backend, error) {
 
 func (v *vault) id(version int) string { return fmt.Sprintf("%s/%s:%d", v.mount, v.key, version) }
 
-func (v *vault) keyID(ctx context.Context) (string, error) {
-	version, err := v.latest(ctx)
-	return v.id(version), err
-}
-
 func (v *vault) latest(ctx context.Context) (int, error) {
 	var answer struct {
 		Data struct {
