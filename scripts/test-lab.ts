@@ -1,24 +1,14 @@
-// `npm run test:lab`: the tests on a real cluster. Says what it needs where it can't run.
+// `npm run test:lab`: the tests on a real cluster.
 import { spawnSync } from 'node:child_process'
-import { platform } from 'node:os'
-import { ensureBinaries } from '../lib/lab/binaries.ts'
-
-const needs: string[] = []
-if (platform() !== 'linux') needs.push('Linux (machines are Linux namespaces)')
-if (process.getuid?.() !== 0) needs.push('root (machines need mounts, cgroups and network namespaces)')
-if (needs.length > 0) {
-  console.error(`The lab tests can't run here. They need ${needs.join(' and ')}.`)
-  process.exit(1)
-}
+import { destroy, down, labNames } from '../lib/lab/index.ts'
 
 // Built once, with progress, before any test counts its minutes.
-await ensureBinaries(['kubernetes', 'coredns', 'vault', 'canary', 'consul-template', 'kms'], {
-  report: progress => {
-    if (progress.kind === 'running')
-      console.log(`${progress.title} … ${progress.seconds.toFixed(0)} s ${progress.detail ?? ''}`)
-  },
-})
+await import('./build-lab.ts')
 
+// The lab that files of tests hand on: nobody knows what earlier ones have left of it, and it does not go on when they have ended.
+const shared = 'test'
+if (labNames().includes(shared)) await destroy(shared, () => {})
 const files = process.argv.slice(2)
 const { status } = spawnSync('ava', ['--config', 'test/lab/ava.config.js', ...files], { stdio: 'inherit' })
+if (labNames().includes(shared)) await down(shared, () => {})
 process.exit(status ?? 1)

@@ -129,6 +129,15 @@ export async function restore(name: string, report: Report): Promise<Shape> {
   return up({ ...optionsOf(name, {}), fresh: true }, report)
 }
 
+/**
+ * Makes what every lab is made of, where it is not in the cache: its programs, its Debian, its images. The first `up` does so, too.
+ * Throws a `RekeyError` where something that this takes is missing, or where it fails.
+ */
+export async function prepare(report: Report): Promise<void> {
+  await ensurePrerequisites(binaries, report, async () => true)
+  await ensureParts(report)
+}
+
 const partsExist = ({ base, containerd, binaries }: Parts) =>
   [base, containerd, ...Object.values(binaries)].every(path => existsSync(path))
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { TestFn } from 'ava'
 import * as lab from '../../lib/lab/index.ts'
 import type { RunEvent } from '../../lib/run/events.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -68,6 +69,23 @@ export function told(progress: lab.Progress): void {
 /** Brings a lab up from its snapshot, printing what it does. */
 export const upFresh = (options: lab.LabOptions = { name, masters: 3, nodes: 2 }): Promise<lab.Shape> =>
   lab.up({ ...options, fresh: true }, told)
+
+/**
+ * The lab that files of tests share, as the one before has left it, or from its snapshot: half a minute to a minute less each. A file hands it on well,
+ * by `handOn`.
+ */
+export const upShared = (): Promise<lab.Shape> => lab.up({ name, masters: 3, nodes: 2 }, told)
+
+/** Hands the shared lab on to the next file of tests. Where one of this file failed, that one has it from its snapshot. */
+export function handOn(test: TestFn): void {
+  let spoiled = false
+  test.afterEach.always(t => {
+    spoiled ||= !t.passed
+  })
+  test.after.always(async () => {
+    if (spoiled) await lab.destroy(name, () => {})
+  })
+}
 
 /**
  * What `lab status` complains of, once it is what is expected, or after a minute: a component that was just stopped or

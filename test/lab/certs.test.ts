@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
 import { temporaryFolder } from '../_temporary.ts'
-import { name, rekey } from './_lab.ts'
+import { handOn, name, rekey, upShared } from './_lab.ts'
 
 interface Row {
   readonly where: string
@@ -25,8 +25,9 @@ const inventory = () => ['-i', lab.inventoryPath(name)]
 const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 
 test.before(async () => {
-  shape = await lab.up({ name, masters: 3, nodes: 2 }, () => undefined)
+  shape = await upShared()
 })
+handOn(test)
 
 const machines = (...roles: string[]) => shape.machines.filter(({ role }) => roles.includes(role))
 

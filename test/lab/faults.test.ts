@@ -5,7 +5,18 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import { eventOf, eventsOf, killedAt, killedInEachPlay, name, on, rekey, scratchFile, upFresh } from './_lab.ts'
+import {
+  eventOf,
+  eventsOf,
+  handOn,
+  killedAt,
+  killedInEachPlay,
+  name,
+  on,
+  rekey,
+  scratchFile,
+  upShared,
+} from './_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
 import { revision, signsOfLife, tellsOfStaticPod, untilQuiet, writtenSince } from './etcd/_writes.ts'
 
@@ -13,11 +24,9 @@ let shape: lab.Shape
 const members = () => shape.machines.filter(({ role }) => role === 'master' || role === 'node')
 
 test.before(async () => {
-  shape = await upFresh()
+  shape = await upShared()
 })
-test.after.always(async () => {
-  await lab.down(name, () => {})
-})
+handOn(test)
 
 /** Writes a playbook of a test, and returns its path. */
 const playbookFile = (file: string, playbook: string) =>

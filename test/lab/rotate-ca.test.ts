@@ -10,6 +10,7 @@ import * as lab from '../../lib/lab/index.ts'
 import {
   copyOfInventory,
   eventOf,
+  handOn,
   leftovers,
   name,
   on,
@@ -18,6 +19,7 @@ import {
   scratchFile,
   stateOfHosts,
   upFresh,
+  upShared,
   vault,
 } from './_lab.ts'
 import { assertRotated, takeOldCredentials } from './_outside.ts'
@@ -27,12 +29,9 @@ const members = () => shape.machines.filter(({ role }) => role === 'master' || r
 const addressOf = (machine: string) => shape.machines.find(one => one.name === machine)?.address ?? ''
 
 test.before(async () => {
-  shape = await upFresh()
+  shape = await upShared()
 })
-
-test.after.always(async () => {
-  await lab.down(name, () => {})
-})
+handOn(test)
 
 interface Fault {
   readonly title: string

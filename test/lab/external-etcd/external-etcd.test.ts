@@ -1,6 +1,6 @@
-// Clusters as Kubespray makes them, with etcd as a unit of the hosts: well from their snapshot, rotated twice in a row, undone, and undone after a run was
-// killed in each play and gone on with. The inventory is used as it lies. What a rotation did is judged from outside.
-import test from 'ava'
+// Clusters as Kubespray makes them, with etcd as a unit of the hosts: well from their snapshot, rotated by a run that is killed in each play and gone on
+// with, rotated again undisturbed, and that undone. The inventory is used as it lies. What a rotation did is judged from outside.
+import test, { type ExecutionContext } from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from '../_outside.ts'
@@ -17,7 +17,14 @@ test.before(async () => {
 test.after.always(() => lab.down(name, () => {}))
 
 const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
-const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name)]
+/** What the inventory names beside what a cluster is known to have. */
+const ofNodes = {
+  extra_certificates: ['n1', 'n2'].map(node => ({
+    path: `/etc/ssl/etcd/ssl/node-${node}.pem`,
+    key: `/etc/ssl/etcd/ssl/node-${node}-key.pem`,
+  })),
+}
+const rotation = () => ['run', 'rotate-ca', '-i', lab.inventoryPath(name), '-e', JSON.stringify(ofNodes)]
 
 test.serial('etcd and the kubelets run as Kubespray has them, and a member of etcd that is down is told', async t => {
   const argv = (machine: string, program: string) =>
@@ -80,51 +87,46 @@ done; rm /tmp/asked.crt`,
   return [...new Set(said.join('').trim().split('\n'))].map(one => one === 'yes')
 }
 
-const ofNodes = {
-  extra_certificates: ['n1', 'n2'].map(node => ({
-    path: `/etc/ssl/etcd/ssl/node-${node}.pem`,
-    key: `/etc/ssl/etcd/ssl/node-${node}-key.pem`,
-  })),
-}
-
-test.serial('it is rotated twice in a row, each time the whole of it, and undone', async t => {
-  for (const round of ['first', 'second']) {
-    t.true(await etcdAnswersNode())
-    const old = await takeOldCredentials(shape)
-    const trusted = await on('m1', 'cat /usr/local/share/ca-certificates/etcd-ca.crt')
-    t.deepEqual(await trustedByMachines(trusted), [true])
-    const called = await rekey([...rotation(), '--output', 'json', '-e', JSON.stringify(ofNodes)])
-    t.is(called.code, 0, `${round}: ${saidBy(called)}`)
-    const events = eventsOf(called)
-    const { folder } = eventOf(events, 'run.started')
-    t.log(
-      ...eventOf(events, 'run.report').sections.flatMap(({ title, rows }) => [
-        title,
-        ...rows.map(([label, value]) => `  ${label}: ${value}`),
-      ]),
-    )
-    await assertRotated(shape, folder, old)
-    t.true(await etcdAnswersNode(), 'what the inventory names was made anew')
-    t.deepEqual(await trustedByMachines(trusted), [false], 'machines still trust the old CA of etcd')
-    t.deepEqual(await trustedByMachines(await on('m1', 'cat /etc/ssl/etcd/ssl/ca.pem')), [true])
-    if (round === 'first') continue
-    const undone = await rekey(['rollback', folder])
-    t.is(undone.code, 0, saidBy(undone))
-    await assertAsBefore(shape, old)
-    t.deepEqual(await trustedByMachines(trusted), [true])
-  }
-})
-
 test.serial(
-  'killed once in each play, a run is gone on with each time, ends as one that nobody disturbed, and is undone',
+  'killed once in each play, a run is gone on with each time, and ends as one that nobody disturbed; it is rotated again, the whole of it, and undone',
   async t => {
-    const old = await takeOldCredentials(shape)
-    const { called, folder, killed, plays } = await killedInEachPlay(rotation())
-    t.is(called.code, 0, saidBy(called))
-    t.true(killed.length >= plays - 2, `killed in the plays ${killed.join(', ')} of ${plays}`)
-    await assertRotated(shape, folder, old)
-    const undone = await rekey(['rollback', folder])
-    t.is(undone.code, 0, saidBy(undone))
-    await assertAsBefore(shape, old)
+    for (const round of ['killed', 'undisturbed']) {
+      t.true(await etcdAnswersNode())
+      const old = await takeOldCredentials(shape)
+      const trusted = await on('m1', 'cat /usr/local/share/ca-certificates/etcd-ca.crt')
+      t.deepEqual(await trustedByMachines(trusted), [true])
+      const folder = await (round === 'killed' ? throughKills : undisturbed)(t)
+      await assertRotated(shape, folder, old)
+      t.true(await etcdAnswersNode(), 'what the inventory names was made anew')
+      t.deepEqual(await trustedByMachines(trusted), [false], 'machines still trust the old CA of etcd')
+      t.deepEqual(await trustedByMachines(await on('m1', 'cat /etc/ssl/etcd/ssl/ca.pem')), [true])
+      if (round === 'killed') continue
+      const undone = await rekey(['rollback', folder])
+      t.is(undone.code, 0, saidBy(undone))
+      await assertAsBefore(shape, old)
+      t.deepEqual(await trustedByMachines(trusted), [true])
+    }
   },
 )
+
+/** A rotation that is killed once in each play, and gone on with. Returns its folder. */
+async function throughKills(t: ExecutionContext): Promise<string> {
+  const { called, folder, killed, plays } = await killedInEachPlay(rotation())
+  t.is(called.code, 0, saidBy(called))
+  t.true(killed.length >= plays - 2, `killed in the plays ${killed.join(', ')} of ${plays}`)
+  return folder
+}
+
+/** A rotation, with its report. Returns its folder. */
+async function undisturbed(t: ExecutionContext): Promise<string> {
+  const called = await rekey([...rotation(), '--output', 'json'])
+  t.is(called.code, 0, saidBy(called))
+  const events = eventsOf(called)
+  t.log(
+    ...eventOf(events, 'run.report').sections.flatMap(({ title, rows }) => [
+      title,
+      ...rows.map(([label, value]) => `  ${label}: ${value}`),
+    ]),
+  )
+  return eventOf(events, 'run.started').folder
+}
