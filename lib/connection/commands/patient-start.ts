@@ -4,8 +4,8 @@ import type { Start, Started } from './terminal.ts'
 
 /** Milliseconds until the next try, at most. */
 const longestPause = 500
-/** Tries in a row where no session of ours is left that could end. */
-const triesAlone = 4
+/** Milliseconds that it is asked for again where no session of ours is left that could end: a busy host counts for long those that have. */
+const patienceAlone = 5_000
 
 /**
  * As `start`, but waits for another command to end where the host refuses a session. A refusal is an answer: nothing was
@@ -15,7 +15,8 @@ const triesAlone = 4
 export function patientStart(start: Start, lost: () => boolean): Start {
   const open = new Set<Started>()
   return async (command, options) => {
-    for (let tries = 1, alone = 0, pause = 20; ; tries++, pause = Math.min(2 * pause, longestPause)) {
+    let aloneSince: number | undefined
+    for (let tries = 1, pause = 20; ; tries++, pause = Math.min(2 * pause, longestPause)) {
       try {
         const started = await start(command, options)
         open.add(started)
@@ -24,9 +25,10 @@ export function patientStart(start: Start, lost: () => boolean): Start {
         return started
       } catch (error) {
         // While others run, a refusal says nothing yet; sshd counts those that have ended for a moment longer.
-        alone = open.size === 0 ? alone + 1 : 0
+        aloneSince = open.size === 0 ? (aloneSince ?? performance.now()) : undefined
         const givenUp = options?.signal?.aborted || (options?.patience !== undefined && tries > options.patience)
-        if (lost() || givenUp || alone >= triesAlone) throw error
+        const forLong = aloneSince !== undefined && performance.now() - aloneSince > patienceAlone
+        if (lost() || givenUp || forLong) throw error
         await Promise.race([delay(pause), ...[...open].map(({ closed }) => closed.catch(() => undefined))])
       }
     }
