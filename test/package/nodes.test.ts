@@ -11,7 +11,7 @@ import { serveRegistry } from './_registry.ts'
 const root = join(import.meta.dirname, '..', '..')
 const folder = temporaryFolder('nodes')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
-const tarball = join(folder, `rekey-${version}.tgz`)
+const tarball = join(process.env['REKEY_PACKED']!, `rekey-${version}.tgz`)
 /** Without the clone's programs: that of an npm script has them. */
 const path = (process.env['PATH'] ?? '').split(':').filter(one => !one.includes('node_modules'))
 let registry: Awaited<ReturnType<typeof serveRegistry>>
@@ -19,8 +19,6 @@ let registry: Awaited<ReturnType<typeof serveRegistry>>
 test.before(async t => {
   t.timeout(180_000)
   chmodSync(folder, 0o755)
-  const made = await start('npm', ['pack', root, '--silent', '--pack-destination', folder], { ...process.env })
-  t.is(made.code, 0, made.all)
   registry = await serveRegistry(join(root, 'node_modules'))
 })
 test.after.always(() => registry?.close())
@@ -110,7 +108,7 @@ for (const major of [20, 22, 24] as const)
     const said = await well(t, shell, 'node_modules/.bin/rekey init made')
     const packing = /^ +\((.*)\)$/m.exec(said)![1]!
     await well(t, shell, packing)
-    await well(t, shell, 'cd made && npm install && npm test && npm run types && npx rekey config')
+    await well(t, shell, 'cd made && npm install && npm test && npx rekey config')
 
     if (!isRoot) return
     const other = await on(major, 'other', { as: nobody })

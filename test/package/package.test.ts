@@ -62,10 +62,8 @@ let packed: readonly string[] = []
 
 test.before(async t => {
   t.timeout(180_000)
-  const made = await start('npm', ['pack', root, '--silent', '--pack-destination', folder], { ...process.env })
-  t.is(made.code, 0, made.all)
-  const tarball = globSync('rekey-*.tgz', { cwd: folder })[0]!
-  const listed = await start('tar', ['--list', '--file', join(folder, tarball)], env)
+  const [tarball = ''] = globSync(join(process.env['REKEY_PACKED']!, 'rekey-*.tgz'))
+  const listed = await start('tar', ['--list', '--file', tarball], env)
   packed = listed.stdout
     .trim()
     .split('\n')
@@ -73,7 +71,7 @@ test.before(async t => {
   const registry = await serveRegistry(join(root, 'node_modules'))
   mkdirSync(home)
   const words = `--ignore-scripts --no-audit --no-fund --loglevel=error --registry=${registry.url}`
-  const done = await shell(`npm install ${words} '${join(folder, tarball)}'`)
+  const done = await shell(`npm install ${words} '${tarball}'`)
   registry.close()
   t.is(done.code, 0, done.all)
   mkdirSync(join(home, 'inventory'))

@@ -6,7 +6,7 @@ import { complaintsOf, eventOf, eventsOf, killedInEachPlay, rekey, saidBy, upFre
 import { assertAsBefore, assertRotated, takeOldCredentials } from '../_outside.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
 
-const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 2, layout: 'external-etcd' }
+const options: lab.LabOptions = { name: 'layouts', masters: 3, nodes: 1, layout: 'external-etcd' }
 const { name } = options
 
 let shape: lab.Shape
@@ -19,7 +19,7 @@ test.after.always(() => lab.down(name, () => {}))
 const on = (machine: string, script: string) => lab.exec(name, machine, ['sh', '-c', script])
 /** What the inventory names beside what a cluster is known to have. */
 const ofNodes = {
-  extra_certificates: ['n1', 'n2'].map(node => ({
+  extra_certificates: ['n1'].map(node => ({
     path: `/etc/ssl/etcd/ssl/node-${node}.pem`,
     key: `/etc/ssl/etcd/ssl/node-${node}-key.pem`,
   })),

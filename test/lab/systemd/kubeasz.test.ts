@@ -6,7 +6,7 @@ import { eventOf, eventsOf, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
 import { assertAsBefore, assertRotated, takeOld } from './_units.ts'
 
-const options: lab.LabOptions = { name: 'kubeasz', masters: 3, nodes: 2, layout: 'systemd', unitShape: 'kubeasz' }
+const options: lab.LabOptions = { name: 'kubeasz', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'kubeasz' }
 const { name } = options
 
 let shape: lab.Shape
