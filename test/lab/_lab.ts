@@ -66,9 +66,16 @@ export function told(progress: lab.Progress): void {
   if (progress.kind !== 'running') console.log(`    lab: ${JSON.stringify(progress)}`)
 }
 
-/** Brings a lab up from its snapshot, printing what it does. */
-export const upFresh = (options: lab.LabOptions = { name, masters: 3, nodes: 2 }): Promise<lab.Shape> =>
-  lab.up({ ...options, fresh: true }, told)
+/** Brings a lab up from its snapshot, printing what it does. One of another shape by that name, which an older test has left, goes. */
+export async function upFresh(options: lab.LabOptions = { name, masters: 3, nodes: 2 }): Promise<lab.Shape> {
+  try {
+    return await lab.up({ ...options, fresh: true }, told)
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'lab.shape') throw error
+    await lab.destroy(options.name, told)
+    return lab.up({ ...options, fresh: true }, told)
+  }
+}
 
 /**
  * The lab that files of tests share, as the one before has left it, or from its snapshot: half a minute to a minute less each. A file hands it on well,

@@ -1,8 +1,8 @@
 // `npm run build:lab`: all that `npm run test:lab` builds before its first test, which takes a while and may be done beside other things. Ends with 1
 // and what it needs, where the lab tests can't run.
 import { platform } from 'node:os'
-import { ensureBinaries } from '../lib/lab/binaries.ts'
-import { type Progress, prepare } from '../lib/lab/index.ts'
+import { ensureBinaries } from '../../lib/lab/binaries.ts'
+import { type Progress, prepare } from '../../lib/lab/index.ts'
 
 const needs: string[] = []
 if (platform() !== 'linux') needs.push('Linux (machines are Linux namespaces)')
