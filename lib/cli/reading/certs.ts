@@ -1,5 +1,5 @@
 // `rekey certs`: every certificate of a cluster and every copy of its CAs, what is due or doesn't fit first.
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { exitCodes } from '../../errors.ts'
 import type { CensusEntry } from '../../kubernetes/census/entry.ts'
 import { fileCertificates } from '../../kubernetes/census/files.ts'
@@ -9,7 +9,7 @@ import { endpointsOf, nodeAddress, servedCertificates } from '../../kubernetes/c
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
-import { parseDuration } from '../../playbook/duration.ts'
+import { readDuration } from '../options/duration.ts'
 import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
 interface CertsOptions extends ReadingOptions {
@@ -144,11 +144,4 @@ function names({ dnsNames, ipAddresses }: JudgedEntry['facts']): string {
 function kindsOf(entries: readonly JudgedEntry[]): string {
   const counts = Map.groupBy(entries, ({ where }) => where.split(/[ /]/)[0]!)
   return [...counts].map(([kind, all]) => `${all.length} ${kind}${all.length > 1 ? 's' : ''}`).join(', ')
-}
-
-/** A duration on the command line, in milliseconds. Throws commander's error where it is none. */
-export function readDuration(value: string): number {
-  const read = parseDuration(value)
-  if (read === undefined) throw new InvalidArgumentError('It must be a time like 30d, 12h or 90m.')
-  return read
 }

@@ -9,7 +9,8 @@ import { componentsOf, servicesFrom } from '../../kubernetes/health/host.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
-import { certificatesOf, readDuration } from './certs.ts'
+import { readDuration } from '../options/duration.ts'
+import { certificatesOf } from './certs.ts'
 import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
 interface ValidateOptions extends ReadingOptions {
