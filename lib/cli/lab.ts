@@ -1,12 +1,13 @@
 // rekey lab …: a real cluster on machines of its own, on this machine.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline/promises'
-import { Command, InvalidArgumentError } from 'commander'
+import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import { exitCodes, RekeyError } from '../errors.ts'
 import * as lab from '../lab/index.ts'
 import { say } from '../output/print.ts'
 import { terminalOf } from '../output/terminal.ts'
 import { table } from '../output/words.ts'
+import { readDuration } from './options/duration.ts'
 import { example } from './options/help.ts'
 import { oneOf } from './options/one-of.ts'
 
@@ -74,6 +75,17 @@ Its inventory: ${lab.inventoryPath(name)}`)
       return `\nStates:\n${rows.join('\n')}`
     })
     .action((states: string[], { name }) => interruptible(name, () => lab.fill(name, states, report())))
+  named('expire', 'have certificates of the cluster run out, and wait until its API is gone')
+    .addHelpText('after', example('the day on which nobody has renewed them', 'rekey lab expire leaves'))
+    .addArgument(new Argument('<what>', 'all that its CAs have signed, or the CAs themselves').choices(lab.expirable))
+    .addOption(
+      new Option('--in <duration>', 'for how long they still hold')
+        .argParser(readDuration)
+        .default(readDuration('60s'), '60s'),
+    )
+    .action((what: lab.Expirable, { name, in: milliseconds }) =>
+      interruptible(name, () => lab.expire(name, what, milliseconds / 1_000, report())),
+    )
   named('down', 'shut the machines down; their disks stay')
     .addHelpText('after', example('the lab called small', 'rekey lab down --name small'))
     .action(({ name }) => interruptible(name, () => lab.down(name, report())))

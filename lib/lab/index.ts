@@ -3,6 +3,7 @@ import { existsSync, rmSync } from 'node:fs'
 import { RekeyError } from '../errors.ts'
 import { ensureBinaries } from './binaries.ts'
 import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster/cluster.ts'
+import { type Expirable, expire as runOut } from './cluster/expire.ts'
 import { fill as putInto } from './cluster/fill.ts'
 import { prepareVault, startVault } from './cluster/vault.ts'
 import { command, waitFor } from './command.ts'
@@ -35,6 +36,7 @@ import {
 import { isUsable, restoreSnapshot, snapshotFolder, takeSnapshot } from './snapshot.ts'
 
 export { canaryResultsOf } from './cluster/canaries.ts'
+export { type Expirable, expirable } from './cluster/expire.ts'
 export { bundleNames, isOfStates, otherAuthority, states as labStates } from './cluster/states.ts'
 export { inventoryPath } from './inventory.ts'
 export { loginUser } from './machines/furnish.ts'
@@ -255,6 +257,21 @@ export async function fill(name: string, states: readonly string[], report: Repo
   const unlock = await lockLab(name, 'fill')
   try {
     await putInto(shape, states, report)
+  } finally {
+    await unlock()
+  }
+}
+
+/**
+ * Has certificates of a lab that is up end after `seconds`, waits until then, and starts what runs by them anew: without an API in the end.
+ * Throws a `RekeyError` when there is no such lab.
+ */
+export async function expire(name: string, what: Expirable, seconds: number, report: Report): Promise<void> {
+  requireRoot()
+  const shape = shapeOfLab(name)
+  const unlock = await lockLab(name, 'expire')
+  try {
+    await runOut(shape, what, seconds, report)
   } finally {
     await unlock()
   }
