@@ -121,9 +121,9 @@ export async function restartComponent(
   )
 }
 
-/** Restarts a unit of systemd, and waits as long as its start takes. Throws `HostFailedError` where it doesn't start. */
+/** Restarts a unit of systemd, whatever came of its starts before, and waits as long as this one takes. Throws `HostFailedError` where it doesn't start. */
 export async function restartUnit({ $ }: HostSession, unit: string): Promise<void> {
-  await $`systemctl restart ${unit} && systemctl is-active ${unit}`
+  await $`systemctl reset-failed ${unit} 2>/dev/null; systemctl restart ${unit} && systemctl is-active ${unit}`
 }
 
 /** Where components serve when nothing else was found. */

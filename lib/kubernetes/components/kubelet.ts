@@ -6,7 +6,8 @@ import type { Cluster } from '../api/cluster.ts'
 /**
  * Restarts the kubelet of a host, and returns its node's last heartbeat before, for `Cluster.nodesReady`: the next one is that of the
  * new process. Heartbeats are in whole seconds, and a kubelet says so again only after five minutes: one that was started and heard
- * within the second of the last heartbeat would not be told from the one before it. So that second is waited for, by the host's clock.
+ * within the second of the last heartbeat would not be told from the one before it. So that second is waited for, by the host's clock. One
+ * that systemd has given up on is started all the same.
  * Rejects as the API and the host do.
  */
 export async function restartKubelet(
@@ -16,7 +17,7 @@ export async function restartKubelet(
   unit = 'kubelet',
 ): Promise<string> {
   const heartbeat = await cluster.heartbeat(node)
-  await session.$`while [ "$(date -u +%FT%TZ)" = ${heartbeat} ]; do sleep 0.1; done; systemctl restart ${unit}`
+  await session.$`while [ "$(date -u +%FT%TZ)" = ${heartbeat} ]; do sleep 0.1; done; systemctl reset-failed ${unit} 2>/dev/null; systemctl restart ${unit}`
   return heartbeat
 }
 
