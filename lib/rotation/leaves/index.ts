@@ -8,7 +8,7 @@ import type { Variables } from './plan.ts'
 export { pairReread, swapIn } from '../keysets/leaves.ts'
 export { issueAndStage, keysOf, rolesWouldIssue, verifyIssued, writeRoles } from './issue.ts'
 export { allGoByTheNew, presented, restart, undone } from './place.ts'
-export { ifDue, isDue, nextEndUnder, plan, variables } from './plan.ts'
+export { ifDue, isDue, nextEndUnder, plan, planBy, variables } from './plan.ts'
 export { whole as report } from './report.ts'
 
 /** What a run holds in memory; nothing is connected before a step asks, and no Vault where none is named. */

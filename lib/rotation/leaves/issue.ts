@@ -5,7 +5,14 @@ import type { StagedFile, Swap } from '../../operations/staging.ts'
 import { privateKeysWithin } from '../../pki/certificates/bundle-text.ts'
 import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { refusals } from '../../pki/role-check.ts'
-import { type AuthorityPlan, type CertificateSpec, placePath, type VaultRole, vaultRoles } from '../../pki/specs.ts'
+import {
+  type AuthorityName,
+  type AuthorityPlan,
+  type CertificateSpec,
+  placePath,
+  type VaultRole,
+  vaultRoles,
+} from '../../pki/specs.ts'
 import type { RoleSettings } from '../../pki/vault/contract.ts'
 import { vaultSecrets } from '../../pki/vault/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -26,7 +33,7 @@ import {
 } from '../issue.ts'
 import { keysetOf } from '../keysets/which/chosen.ts'
 import { keyText } from '../renewal/signers.ts'
-import { leafPlanOf, nextEnd, type SigningAuthority, signingAuthority, type Variables } from './plan.ts'
+import { leafPlanOf, nextEnd, signingAuthority, type Variables } from './plan.ts'
 
 type Needs = OnHost<Variables & extra.Variables> & WithVault & WithIssued
 
@@ -133,12 +140,11 @@ async function asItStands(ctx: OnHost, file: StagedFile): Promise<StagedFile | u
 
 async function issuedBy(ctx: Needs): Promise<IssuedBy> {
   const plans = plansOf(ctx)
-  const keys = new Map<SigningAuthority, string>()
-  for (const one of leafPlanOf(ctx).signers) {
-    const { signer } = one
+  const keys = new Map<AuthorityName | undefined, string>()
+  for (const { roles, signer } of leafPlanOf(ctx).signers) {
     if (signer.kind !== 'host') continue
     keys.set(
-      one,
+      roles[0],
       must(await keyText(ctx, signer.host, signer.path), `${signer.host}:${signer.path} is not there any more`),
     )
   }
@@ -152,7 +158,7 @@ async function issuedBy(ctx: Needs): Promise<IssuedBy> {
     ttlOf,
     sourceOf: spec => {
       const one = signingAuthority(ctx, spec.authority)
-      const key = keys.get(one)
+      const key = keys.get(one.roles[0])
       if (key === undefined) {
         return async (path, data) => vaultSecrets(await ctx.vault.issuing(grant))(path, data)
       }

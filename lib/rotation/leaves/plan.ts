@@ -2,6 +2,7 @@
 // lies on a host.
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
+import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type AuthorityName, authorityNames, type CertificateSpec, placePath } from '../../pki/specs.ts'
@@ -16,7 +17,8 @@ import { listed } from '../given/listed.ts'
 import type { WithVault } from '../given/vault.ts'
 import { keysetOf } from '../keysets/which/chosen.ts'
 import { certificatesOf } from '../keysets/which/plan.ts'
-import { variables as ofRenewal } from '../renewal/authorities.ts'
+import { machinesFound } from '../preflight.ts'
+import { variables as ofRenewal, signedSoFar } from '../renewal/authorities.ts'
 import { requireSigner, type Signer, tellSigner } from '../renewal/signers.ts'
 
 const { pki_mount, vault_addr, vault_cacert, vault_token_file } = ofRenewal
@@ -61,10 +63,14 @@ export function ifDue<Context extends Looking>(definition: StepDefinition<Contex
   return { ...definition, when: async ctx => anyDue(ctx) && ((await definition.when?.(ctx)) ?? true) }
 }
 
-/** The CA that signs in a role. Throws `HostFailedError` where the plan has none. */
+/** The CA that signs in a role, as this run has signed it anew where it has. Throws `HostFailedError` where the plan has none. */
 export function signingAuthority(ctx: Looking, role: AuthorityName): SigningAuthority {
-  const found = leafPlanOf(ctx).signers.find(({ roles }) => roles.includes(role))
-  return must(found, `nobody is known who signs for ${keysetOf(role)}`)
+  const found = must(
+    leafPlanOf(ctx).signers.find(({ roles }) => roles.includes(role)),
+    `nobody is known who signs for ${keysetOf(role)}`,
+  )
+  const renewed = signedSoFar(ctx)?.find(({ old }) => publicKeyOf(old) === publicKeyOf(found.certificate))
+  return renewed ? { ...found, certificate: renewed.next } : found
 }
 
 /** A day, in milliseconds: what would not hold longer by this is as good as new. */
@@ -94,36 +100,57 @@ export function isDue(end: number, next: number, within?: number, now = Date.now
   return within === undefined ? next - end > worthIt : end <= now + within
 }
 
-/** Registers what is due, and who signs it. Fails where a component is named that the cluster has not, or a CA's key is nowhere. */
-export const plan: StepDefinition<OnCluster<Variables & ExtraVariables> & WithVault> = {
-  id: planStep,
-  readOnly: true,
-  remember: true,
-  runOnce: true,
-  run: async (ctx): Promise<LeafPlan> => {
-    const { found, signed: all, oldAuthorities, sharing } = await certificatesOf(ctx)
-    requireKnown(ctx.vars, all)
-    requireShorter(ctx.vars)
-    const specs = withTheirOthers(
-      all.filter(spec => isWanted(ctx, spec, oldAuthorities[spec.authority] ?? '')),
-      all,
-    )
-    const signers = await signersOf(ctx, specs, oldAuthorities)
-    ctx.log(`${specs.length} of ${all.length} certificates are due`)
-    return {
-      ...{ specs, all, signers, oldAuthorities, sharing },
-      addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
-    }
-  },
+type Ctx = OnHost<Variables & ExtraVariables>
+
+/** What a plan goes by beside the certificates themselves. */
+export interface Choice<in Needs> {
+  /** The machines of the cluster. */
+  machines(ctx: Needs): Promise<MachineFacts[]>
+  /** What is due on a host for another reason than its end. */
+  isDue?(ctx: Needs, spec: CertificateSpec, host: string): boolean
+  /** Whether a CA gets a longer time in the same run, before it signs anything. */
+  isRenewed?(ctx: Needs, certificate: string): boolean
 }
 
-type Ctx = OnCluster<Variables & ExtraVariables>
+/** Registers what is due, and who signs it. Fails where a component is named that the cluster has not, or a CA's key is nowhere. */
+export function planBy<Needs extends Ctx & WithVault>(choice: Choice<Needs>): StepDefinition<Needs> {
+  return {
+    id: planStep,
+    readOnly: true,
+    remember: true,
+    runOnce: true,
+    run: async (ctx): Promise<LeafPlan> => {
+      const found = await choice.machines(ctx)
+      const { signed: all, oldAuthorities, sharing } = certificatesOf(ctx, found)
+      requireKnown(ctx.vars, all)
+      requireShorter(ctx.vars)
+      const specs = withTheirOthers(
+        all.filter(spec => isWanted(ctx, choice, spec, oldAuthorities[spec.authority] ?? '')),
+        all,
+      )
+      const signers = await signersOf(ctx, choice, specs, oldAuthorities)
+      ctx.log(`${specs.length} of ${all.length} certificates are due`)
+      return {
+        ...{ specs, all, signers, oldAuthorities, sharing },
+        addresses: Object.fromEntries(found.map(({ name, addresses }) => [name, addresses[0] ?? ''])),
+      }
+    },
+  }
+}
 
-function isWanted(ctx: Ctx, spec: CertificateSpec, authority: string): boolean {
+/** The same of a cluster whose API answers: what ends. */
+export const plan = planBy<OnCluster<Variables & ExtraVariables> & WithVault>({ machines: machinesFound })
+
+function isWanted<Needs extends Ctx>(
+  ctx: Needs,
+  choice: Choice<Needs>,
+  spec: CertificateSpec,
+  authority: string,
+): boolean {
   const { components, within, certificate_ttl: ttl } = ctx.vars
   if (components && !namesOf(spec).some(name => components.includes(name))) return false
   const next = nextEnd(ttl, authority)
-  return spec.hosts.some(host => isDue(endOn(ctx, host, spec), next, within))
+  return spec.hosts.some(host => choice.isDue?.(ctx, spec, host) || isDue(endOn(ctx, host, spec), next, within))
 }
 
 /** When what lies on a host ends, in milliseconds since 1970. */
@@ -157,8 +184,9 @@ function requireShorter({ within, certificate_ttl: ttl }: Variables): void {
   })
 }
 
-async function signersOf(
-  ctx: Ctx & WithVault,
+async function signersOf<Needs extends Ctx & WithVault>(
+  ctx: Needs,
+  choice: Choice<Needs>,
   specs: readonly CertificateSpec[],
   authorities: Readonly<Partial<Record<AuthorityName, string>>>,
 ): Promise<SigningAuthority[]> {
@@ -167,7 +195,8 @@ async function signersOf(
   for (const roles of Map.groupBy(needed, role => publicKeyOf(authorities[role] ?? '')).values()) {
     const certificate = authorities[roles[0]!] ?? ''
     const names = roles.map(keysetOf).join(' = ')
-    requireHolding(certificate, names)
+    const isRenewed = choice.isRenewed?.(ctx, certificate) ?? false
+    if (!isRenewed) requireHolding(certificate, names)
     const signer = await requireSigner(ctx, certificate, {
       names,
       otherwise: 'name the Vault that has it (vault_addr, pki_mount).',
@@ -177,7 +206,7 @@ async function signersOf(
     signers.push({ roles, certificate, signer })
     const end = parseCertificate(certificate).notAfter.getTime()
     ctx.log(`${names}: its key is ${tellSigner(signer)}`)
-    if (end < Date.now() + seconds(durationSeconds(ctx.vars.certificate_ttl)))
+    if (!isRenewed && end < Date.now() + seconds(durationSeconds(ctx.vars.certificate_ttl)))
       ctx.log(`${names} ends on ${dayOfEnd(certificate)}, and so does what it signs: renew-ca gives it longer`)
   }
   return signers
@@ -188,7 +217,7 @@ function requireHolding(certificate: string, names: string): void {
   if (notAfter.getTime() - margin > Date.now()) return
   throw new HostFailedError(`${names} ends, or has ended, on ${notAfter.toISOString()}: nothing it signs would hold`, {
     code: 'preflight.expired',
-    hint: 'Give the CA a longer time first (renew-ca), or replace it with everything under it (rotate-ca).',
+    hint: 'Give the CA a longer time first (renew-ca; once it has ended, rescue does so), or replace it with everything under it (rotate-ca).',
   })
 }
 

@@ -15,8 +15,13 @@ import type { LeafPlan } from './plan.ts'
 type Run = RunContext<BackupVariables & ObserveVariables & ReportVariables> &
   WithProbes & { readonly outcome: 'done' | 'failed' | 'interrupted' }
 
-/** What was made anew on a host, and until when it holds. */
-function renewed(ctx: Run, { specs }: LeafPlan): ReportSection {
+/** What was made anew, by host, and until when it holds; nothing where nothing was planned. */
+export function newLeaves(ctx: Pick<RunContext, 'registered' | 'hosts'>): ReportSection[] {
+  const plan = ctx.registered<LeafPlan>(planStep)
+  return plan && plan.specs.length > 0 ? [renewed(ctx, plan)] : []
+}
+
+function renewed(ctx: Pick<RunContext, 'registered' | 'hosts'>, { specs }: LeafPlan): ReportSection {
   const rows = ctx.hosts(everyMachine).flatMap(({ name }) => {
     const certificates = verifiedCertificates(ctx, name)
     const lines = specs
@@ -42,7 +47,7 @@ export async function whole(ctx: Run): Promise<ReportSection[]> {
   const started = changed ? restart.restarted(onHost) : []
   return [
     ...phases(ctx).slice(0, 1),
-    ...(plan && changed ? [renewed(ctx, plan)] : []),
+    ...(changed ? newLeaves(ctx) : []),
     ...(started.length > 0 ? [{ title: 'Started anew, one after the other', rows: started }] : []),
     ...(await noticed(ctx)),
     ...outOfTheOrdinary(ctx),

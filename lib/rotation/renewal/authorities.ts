@@ -40,6 +40,9 @@ export const variables = {
 
 export type Variables = z.output<z.ZodObject<typeof variables>>
 
+/** What is asked for where somebody else says which CAs. */
+export type Signs = Omit<Variables, 'keysets'>
+
 /** A CA before its renewal. Plain data. */
 export interface OldAuthority {
   /** What it signs for; several where the cluster has one CA for them. */
@@ -57,7 +60,9 @@ export interface Renewed {
   readonly next: string
 }
 
-const [planStep, signStep] = ['plan-the-renewal', 'sign-the-authorities']
+/** The step that registers the CAs that are to be renewed. */
+export const planStep = 'plan-the-renewal'
+const signStep = 'sign-the-authorities'
 
 /** The CAs that are to be renewed. Throws `HostFailedError` where nothing is planned yet. */
 export function authoritiesOf(ctx: Looking): readonly OldAuthority[] {
@@ -121,33 +126,57 @@ export const plan: StepDefinition<OnHost<Variables> & WithVault> = {
   ...beforehand,
   runOnce: true,
   run: async (ctx): Promise<OldAuthority[]> => {
-    const found = foundAuthorities(ctx)
-    const groups = Map.groupBy(
-      authorityNames.filter(name => found[name]),
-      name => publicKeyOf(found[name] ?? ''),
-    )
-    const asked = [...groups.values()].filter(roles => roles.some(role => isAsked(ctx, role)))
+    const groups = authoritiesByKey(ctx)
+    const asked = groups.filter(({ roles }) => roles.some(role => isAsked(ctx, role)))
     if (asked.length === 0) {
       throw new HostFailedError(`the cluster has none of ${ctx.vars.keysets.join(', ')}`, {
         code: 'preflight.keysets',
-        hint: `It has ${[...groups.values()].map(roles => roles.map(keysetOf).join(' = ')).join(', ')}.`,
+        hint: `It has ${groups.map(namesOf).join(', ')}.`,
       })
     }
     const planned: OldAuthority[] = []
-    for (const roles of asked) {
-      const certificate = found[roles[0] as AuthorityName] ?? ''
-      const names = roles.map(keysetOf).join(' = ')
-      requireWorth(ctx, certificate, names)
-      const signer = await requireSigner(ctx, certificate, { names, otherwise: 'go without this CA: -e keysets=…' })
-      const sameSerial = issuersByName(ctx, certificate)
-      planned.push({ roles, certificate, signer, sameSerial })
-      ctx.log(`${names}: until ${dayOfEnd(certificate)}, its key is ${tellSigner(signer)}`)
-      if (roles.length > 1) ctx.log(`${names}: one CA, which is renewed for all of these`)
-      if (sameSerial)
-        ctx.log(`${names}: certificates name it by its serial number, which the new certificate keeps therefore`)
+    for (const one of asked) {
+      requireWorth(ctx, one.certificate, namesOf(one))
+      planned.push(await withSigner(ctx, one, 'go without this CA: -e keysets=…'))
     }
     return planned
   },
+}
+
+/** A CA, and what it signs for. */
+export type RolesOfAuthority = Pick<OldAuthority, 'roles' | 'certificate'>
+
+const namesOf = ({ roles }: Pick<RolesOfAuthority, 'roles'>) => roles.map(keysetOf).join(' = ')
+
+/** The CAs of the cluster, each once, whatever it has for roles. */
+export function authoritiesByKey(ctx: Found): RolesOfAuthority[] {
+  const found = foundAuthorities(ctx)
+  const names = authorityNames.filter(name => found[name])
+  return [...Map.groupBy(names, name => publicKeyOf(found[name] ?? '')).values()].map(roles => ({
+    roles,
+    certificate: found[roles[0] as AuthorityName] ?? '',
+  }))
+}
+
+/**
+ * A CA with whoever signs it anew, told.
+ * @param otherwise what else may be done where its key is nowhere
+ * @throws HostFailedError where it is nowhere, or the CA is no root
+ */
+export async function withSigner(
+  ctx: OnHost<Signs> & WithVault,
+  { roles, certificate }: RolesOfAuthority,
+  otherwise: string,
+): Promise<OldAuthority> {
+  const names = namesOf({ roles })
+  requireOwnRoot(certificate, names)
+  const signer = await requireSigner(ctx, certificate, { names, otherwise })
+  const sameSerial = issuersByName(ctx, certificate)
+  ctx.log(`${names}: until ${dayOfEnd(certificate)}, its key is ${tellSigner(signer)}`)
+  if (roles.length > 1) ctx.log(`${names}: one CA, which is renewed for all of these`)
+  if (sameSerial)
+    ctx.log(`${names}: certificates name it by its serial number, which the new certificate keeps therefore`)
+  return { roles, certificate, signer, sameSerial }
 }
 
 const isAsked = ({ vars }: { readonly vars: Variables }, role: AuthorityName) =>
@@ -161,18 +190,22 @@ function timesOf({ vars }: { readonly vars: Pick<Variables, 'ca_ttl'> }) {
   return { notBefore: new Date(now - seconds(300)), notAfter: new Date(now + seconds(durationSeconds(vars.ca_ttl))) }
 }
 
-function requireWorth(ctx: OnHost<Variables>, certificate: string, names: string): void {
+function requireOwnRoot(certificate: string, names: string): void {
   try {
     requireRoot(certificate)
   } catch (error) {
     throw inWords(error, `${names}: `)
   }
+}
+
+function requireWorth(ctx: OnHost<Variables>, certificate: string, names: string): void {
+  requireOwnRoot(certificate, names)
   const { notAfter } = parseCertificate(certificate)
   const next = timesOf(ctx).notAfter
   if (notAfter <= new Date()) {
     throw new HostFailedError(`${names} has ended on ${notAfter.toISOString()}`, {
       code: 'preflight.expired',
-      hint: 'By now nobody trusts anybody through it, and nothing could be checked or waited for. Replace it with everything under it: rotate-ca.',
+      hint: 'By now nobody trusts anybody through it, and nothing could be checked or waited for: rescue signs it anew all the same, with all that has ended under it.',
     })
   }
   if (next <= notAfter) {
@@ -189,7 +222,7 @@ function inWords(error: unknown, before: string): unknown {
 }
 
 /** Signs the CAs anew, and has Vault issue by the new certificate where it has the key. */
-export const sign: StepDefinition<OnHost<Variables> & WithVault> = {
+export const sign: StepDefinition<OnHost<Signs> & WithVault> = {
   id: signStep,
   runOnce: true,
   plan: ctx =>

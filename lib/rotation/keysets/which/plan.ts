@@ -17,7 +17,7 @@ import type { StepDefinition } from '../../../playbook/model.ts'
 import { type Variables as ExtraVariables, specsOf } from '../../as-found/extra.ts'
 import type { Mounts } from '../../authorities.ts'
 import type { Variables as ConditionVariables } from '../../conditions.ts'
-import type { OnCluster } from '../../given/context.ts'
+import type { OnCluster, OnHost } from '../../given/context.ts'
 import { layoutOf, type Plan, planStep, readingOf } from '../../given/found.ts'
 import { masters } from '../../given/hosts.ts'
 import { machinesFound } from '../../preflight.ts'
@@ -36,7 +36,8 @@ export const plan: StepDefinition<Needs> = {
   remember: true,
   runOnce: true,
   run: async (ctx): Promise<Plan> => {
-    const { found, specs, signed, keys, oldAuthorities, sharing } = await certificatesOf(ctx)
+    const found = await machinesFound(ctx)
+    const { specs, signed, keys, oldAuthorities, sharing } = certificatesOf(ctx, found)
     const { keysets, leftOut } = chosenOf(ctx, oldAuthorities, sharedRoles(ctx.vars, sharing, keys))
     const chosen = authoritiesIn(keysets)
     const own = signed.filter(({ authority }) => chosen.includes(authority))
@@ -55,10 +56,10 @@ export const plan: StepDefinition<Needs> = {
 
 /**
  * The certificates of a cluster, as they lie there.
+ * @param found its machines
  * @returns all that something names, of those what the cluster's CAs have signed, and the keys of these
  */
-export async function certificatesOf(ctx: OnCluster<ExtraVariables>) {
-  const found = await machinesFound(ctx)
+export function certificatesOf(ctx: OnHost<ExtraVariables>, found: readonly MachineFacts[]) {
   const { specs: named, oldAuthorities, sharing } = planOfCluster(found)
   const readings = found.map(({ name }) => readingOf(ctx, name))
   const trusted = trustedAuthorities(found, found.map(layoutOfMachine))
@@ -69,7 +70,7 @@ export async function certificatesOf(ctx: OnCluster<ExtraVariables>) {
   const signed = specs
     .map(spec => ({ ...spec, hosts: spec.hosts.filter(host => isOurs(spec, machineOf(host))) }))
     .filter(({ hosts }) => hosts.length > 0)
-  return { found, specs, signed, keys, oldAuthorities, sharing }
+  return { specs, signed, keys, oldAuthorities, sharing }
 }
 
 /** Whether a CA of the cluster signed what a machine has in this place: what a component signs for itself is nobody's to replace. */
