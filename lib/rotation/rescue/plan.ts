@@ -1,0 +1,235 @@
+// What has ended or is half done, what is down because of it, and what is to be done: from what lies on the hosts and runs there, without an API.
+import { HostFailedError } from '../../errors.ts'
+import { authorityFilesOf } from '../../kubernetes/layout/authorities.ts'
+import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
+import { machineFacts } from '../../kubernetes/trust/machine.ts'
+import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
+import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type AuthorityName, type CertificateSpec, placePath } from '../../pki/specs.ts'
+import { duration } from '../../playbook/duration.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import type { Variables as ExtraVariables } from '../as-found/extra.ts'
+import { beforehand, type OnHost, seconds } from '../given/context.ts'
+import { type LookingOnHost, layoutOf, readingOf } from '../given/found.ts'
+import { everyMachine } from '../given/hosts.ts'
+import type { WithVault } from '../given/vault.ts'
+import { keysetOf } from '../keysets/which/chosen.ts'
+import { type Variables as LeafVariables, leafPlanOf, variables as ofLeaves, planBy } from '../leaves/plan.ts'
+import {
+  authoritiesByKey,
+  authoritiesOf,
+  type OldAuthority,
+  variables as ofRenewal,
+  planStep as renewalStep,
+  withSigner,
+} from '../renewal/authorities.ts'
+import { downOf, seenOf } from './look.ts'
+
+export const variables = {
+  ...ofLeaves,
+  /** What ends within this time is made anew with what has ended; a CA is, too. */
+  within: duration.default(seconds(30 * 86_400)),
+  /** For how long a CA is signed anew that has ended. */
+  ca_ttl: ofRenewal.ca_ttl,
+}
+
+export type Variables = LeafVariables & { readonly within: number; readonly ca_ttl: string }
+
+type Needs = OnHost<Variables & ExtraVariables> & WithVault
+type Hosts = LookingOnHost & Pick<OnHost, 'hosts'>
+
+/**
+ * Fails where something is half done that making certificates anew would not mend: hosts that trust another CA, a CA without its key beside it,
+ * files that whoever needs them may not read.
+ */
+export const refuse: StepDefinition<OnHost> = {
+  ...beforehand,
+  runOnce: true,
+  run: ctx => {
+    requireOneAuthority(ctx)
+    const names = ctx.hosts(everyMachine).map(({ name }) => name)
+    const pair = names.flatMap(name =>
+      seenOf(ctx, name).damage.flatMap(({ path, why, authority }) => (authority ? [{ name, path, why }] : [])),
+    )[0]
+    if (pair) {
+      throw new HostFailedError(`${pair.name}: ${pair.path}: ${pair.why}`, {
+        code: 'rescue.authority-pair',
+        host: pair.name,
+        hint: 'What signs by it would sign for nobody. Put back whichever of the two belongs to the CA that the other masters have; it may be in a backup.',
+      })
+    }
+    const hidden = names.flatMap(name => seenOf(ctx, name).unreadable.map(one => ({ ...one, name })))
+    const [first] = hidden
+    if (!first) return
+    const files = hidden.map(({ name, path }) => `${name}:${path}`).join(', ')
+    throw new HostFailedError(`${first.user} may not read what runs as ${first.user} needs: ${files}`, {
+      code: 'rescue.unreadable',
+      host: first.name,
+      hint: `Give them to their user first: chown ${first.user} ${first.path}`,
+    })
+  },
+}
+
+/** Each file of a CA must hold one of the CA that the first host has in that role: what is signed by it is to be known to all. */
+function requireOneAuthority(ctx: Hosts): void {
+  const known = new Map<
+    AuthorityName,
+    { readonly key: string | undefined; readonly where: string; readonly of: string }
+  >()
+  for (const { roles, certificate } of authoritiesByKey(ctx))
+    for (const role of roles)
+      known.set(role, { key: publicKeyOf(certificate), where: '', of: parseCertificate(certificate).subject })
+  for (const { name } of ctx.hosts(everyMachine)) {
+    const { certificates, bundles = {}, files = {} } = readingOf(ctx, name)
+    for (const { real, authorities } of authorityFilesOf(layoutOf(ctx, name))) {
+      const path = Object.keys(certificates).find(one => (files[one]?.real ?? one) === real)
+      const held = path === undefined ? [] : (bundles[path] ?? [certificates[path] ?? ''])
+      const missing = authorities.find(
+        role => known.has(role) && !held.some(pem => publicKeyOf(pem) === known.get(role)?.key),
+      )
+      if (missing === undefined || held.length === 0) continue
+      throw new HostFailedError(
+        `${name}:${real} holds another CA ("${parseCertificate(held[0] ?? '').subject}", until ${day(held[0] ?? '')}) than that of ${keysetOf(missing)} on the first host ("${known.get(missing)?.of}")`,
+        {
+          code: 'rescue.authorities-disagree',
+          host: name,
+          hint: 'A CA was replaced on some hosts and not on others. Was it a run of rekey? Go on with it or undo it (rekey runs). Else put the files of one CA, with its key, on all of them: those of before may be in a backup.',
+        },
+      )
+    }
+  }
+}
+
+const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
+
+/** Registers the CAs that have ended or end soon, with whoever signs them anew. Fails where one's key is nowhere. */
+export const planAuthorities: StepDefinition<Needs> = {
+  id: renewalStep,
+  ...beforehand,
+  runOnce: true,
+  run: async (ctx): Promise<OldAuthority[]> => {
+    const planned: OldAuthority[] = []
+    for (const one of authoritiesByKey(ctx)) {
+      if (!endsWithin(one.certificate, ctx.vars.within)) continue
+      planned.push(
+        await withSigner(
+          ctx,
+          one,
+          'where it is lost for good, or has leaked, there is no way but new CAs: put them in place with all that is under them, by hand or by what made the cluster.',
+        ),
+      )
+    }
+    return planned
+  },
+}
+
+const endsWithin = (pem: string, within: number) => parseCertificate(pem).notAfter.getTime() <= Date.now() + within
+
+/** Registers which certificates are made anew: what has ended or ends soon, and what is half done. */
+export const plan: StepDefinition<Needs> = {
+  ...planBy<Needs>({
+    machines: async ctx => machinesByThemselves(ctx),
+    isDue: (ctx, { place }, host) => {
+      const own = new Set([placePath(place), ...(place.kind === 'pair' ? [place.key] : [])])
+      return seenOf(ctx, host).damage.some(({ path }) => own.has(path))
+    },
+    isRenewed: (ctx, certificate) =>
+      authoritiesOf(ctx).some(one => publicKeyOf(one.certificate) === publicKeyOf(certificate)),
+  }),
+  when: beforehand.when,
+}
+
+/** The machines with their addresses as their own flags have them: what a node says of itself in the API can't be asked. */
+function machinesByThemselves(ctx: Hosts): MachineFacts[] {
+  return ctx.hosts(everyMachine).map(({ name }) => {
+    const { kubelet, 'kube-apiserver': apiServer } = layoutOf(ctx, name).components
+    const told = [kubelet?.flags['node-ip'], apiServer?.flags['advertise-address']].find(one => one !== undefined)
+    return machineFacts(readingOf(ctx, name), (told?.at(-1) ?? '').split(',').filter(Boolean))
+  })
+}
+
+/** Whether a CA is signed anew. */
+export const anyRenewed = (ctx: LookingOnHost): boolean => authoritiesOf(ctx).length > 0
+
+/** Whether anything is to be put in place. */
+export const anyChange = (ctx: LookingOnHost): boolean => leafPlanOf(ctx).specs.length > 0 || anyRenewed(ctx)
+
+/** Whether there is anything to do: something has ended, or is half done, or is down although nothing has. */
+export const anyTrouble = (ctx: Hosts): boolean =>
+  anyChange(ctx) || ctx.hosts(everyMachine).some(({ name }) => downOf(ctx, name).length > 0)
+
+/** A step that is left out where this is not so. */
+export function where<Context extends Hosts>(
+  is: (ctx: Context) => boolean,
+  definition: StepDefinition<Context>,
+): StepDefinition<Context> {
+  return { ...definition, when: async ctx => is(ctx) && ((await definition.when?.(ctx)) ?? true) }
+}
+
+/** Tells what has ended, what is half done, what is down and why, and what will be done. Changes nothing. */
+export const tell: StepDefinition<OnHost<Variables>> = {
+  ...beforehand,
+  runOnce: true,
+  run: ctx => {
+    for (const line of toldOf(ctx)) ctx.log(line)
+    return toldOf(ctx)
+  },
+}
+
+/** The same, a line each. */
+export function toldOf(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>): string[] {
+  const hosts = ctx.hosts(everyMachine).map(({ name }) => name)
+  const { specs, all } = leafPlanOf(ctx)
+  const lines = [
+    ...authoritiesOf(ctx).map(({ roles, certificate }) => `${roles.map(keysetOf).join(' = ')} ${ended(certificate)}`),
+    ...hosts.flatMap(host => endedOn(ctx, host)),
+    ...hosts.flatMap(host => seenOf(ctx, host).damage.map(({ path, why }) => `${host}: ${path}: ${why}`)),
+    ...hosts.flatMap(host => downLines(ctx, host)),
+  ]
+  if (lines.length === 0)
+    return ['nothing has ended, nothing is half done, and everything serves: there is nothing to do']
+  return [
+    ...lines,
+    ...authoritiesOf(ctx).map(
+      ({ roles }) =>
+        `to do: sign ${roles.map(keysetOf).join(' = ')} anew with the key that it has, for ${ctx.vars.ca_ttl}`,
+    ),
+    ...(specs.length > 0
+      ? [`to do: make ${specs.length} of ${all.length} certificates anew, for ${ctx.vars.certificate_ttl}`]
+      : []),
+    'to do: start etcd, then the API servers, then controller-managers, schedulers and kubelets, where they do not serve or go by what has ended',
+  ]
+}
+
+const ended = (pem: string) =>
+  `${endsWithin(pem, 0) ? 'has ended' : 'ends'} on ${parseCertificate(pem).notAfter.toISOString()}`
+
+/** What of a host is made anew since it has ended or ends soon; those that have ended at one time in one line. */
+function endedOn(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>, host: string): string[] {
+  const { certificates } = readingOf(ctx, host)
+  const own = leafPlanOf(ctx).specs.filter(({ hosts }) => hosts.includes(host))
+  const ending = own.flatMap(({ place }) => {
+    const pem = certificates[placePath(place)]
+    return pem !== undefined && endsWithin(pem, ctx.vars.within) ? [{ path: placePath(place), pem }] : []
+  })
+  return [...Map.groupBy(ending, ({ pem }) => ended(pem))].map(
+    ([when, those]) => `${host}: ${when}: ${those.map(({ path }) => path).join(', ')}`,
+  )
+}
+
+/** What is down on a host, and which of its own certificates have ended. */
+function downLines(ctx: Hosts, host: string): string[] {
+  return downOf(ctx, host).map(({ what, detail }) => {
+    const because = leafPlanOf(ctx)
+      .specs.filter(spec => spec.hosts.includes(host) && isOf(spec, what) && hasEnded(ctx, host, spec))
+      .map(({ id }) => id)
+    return `${host}: ${what} is down (${detail})${because.length > 0 ? `; of its certificates have ended: ${because.join(', ')}` : ''}`
+  })
+}
+
+const isOf = ({ component }: CertificateSpec, what: string) => component === what
+
+function hasEnded(ctx: Hosts, host: string, { place }: CertificateSpec): boolean {
+  const pem = readingOf(ctx, host).certificates[placePath(place)]
+  return pem !== undefined && endsWithin(pem, 0)
+}

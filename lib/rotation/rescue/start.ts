@@ -1,0 +1,177 @@
+// What is down, or goes by what has ended, started anew: etcd, the API servers, the rest. All hosts at once, since nobody is served anyway; what
+// serves is left alone, so that each step may be done again from anywhere.
+import {
+  componentServes,
+  killComponent,
+  processesOf,
+  restartComponent,
+  startTimesOf,
+} from '../../kubernetes/components/control.ts'
+import { etcdHealthy } from '../../kubernetes/components/etcd.ts'
+import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
+import type { ComponentName, FoundComponent } from '../../kubernetes/layout/host-layout.ts'
+import type { Swap } from '../../operations/staging.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import * as extra from '../as-found/extra.ts'
+import { nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { layoutOf, must, readingOf } from '../given/found.ts'
+import { etcdHosts, isMaster, machines } from '../given/hosts.ts'
+import { issueStep } from '../issue.ts'
+import { filesOf as renewedFiles } from '../renewal/files.ts'
+import { restartsOf } from '../restart/due.ts'
+import { nodesReady as allReadyOf, kubelet } from '../restart/kubelets.ts'
+import { memberWell } from '../restart/members.ts'
+import { anyChange, anyRenewed, anyTrouble, where } from './plan.ts'
+
+const allReady = allReadyOf(machines, { after: kubelet.id ?? '', milestone: 'nodes ready' })
+
+/** The files of a host that hold something else than before. */
+function changedOn(ctx: OnHost, host: string): string[] {
+  const swap = ctx.registered<Swap>(issueStep, host)
+  return [...renewedFiles(ctx, host), ...(swap ? [...swap.rename, ...swap.link.map(({ path }) => path)] : [])]
+}
+
+/** What goes by a changed file, whether it would read it again or not. */
+const changes = restartsOf({ files: changedOn })
+
+/** What of a host goes by what was there before. */
+export const goingByTheOld = (ctx: OnHost): Promise<ComponentName[]> => changes.notStartedSince(ctx)
+
+/** Whether a component has no process, or only such as were there before the first change. */
+async function runsSinceBefore(ctx: OnHost, found: FoundComponent): Promise<boolean> {
+  const now = await processesOf(ctx, found)
+  return now.every(pid => found.processes.includes(pid))
+}
+
+const quietly = (asked: Promise<boolean>): Promise<boolean> => asked.catch(() => false)
+
+/**
+ * Whether a component of a host is to be started anew. What reads its files again and serves is left alone, but for those that go by a CA
+ * that was signed anew: nobody reads that again.
+ */
+async function isDue(ctx: OnHost, found: FoundComponent, serves: () => Promise<boolean>): Promise<boolean> {
+  const old = (await goingByTheOld(ctx)).includes(found.component)
+  if (anyRenewed(ctx) ? old : false) return true
+  if (!old && !(await runsSinceBefore(ctx, found))) return false
+  return !(await quietly(serves()))
+}
+
+const own = (ctx: OnHost, component: ComponentName): FoundComponent | undefined => {
+  const found = layoutOf(ctx).components[component]
+  return found?.runs.kind === 'pod' ? undefined : found
+}
+
+/** A step that starts something anew on each host that has it, and needs no way back. */
+const start = <Context extends OnHost>(
+  component: ComponentName,
+  run: (ctx: Context, found: FoundComponent) => Promise<void>,
+): StepDefinition<Context> => ({
+  ...where<Context>(anyTrouble, {
+    when: ctx => own(ctx, component) !== undefined,
+    plan: () => `start ${component} anew, where it does not serve or goes by what has ended`,
+    run: async ctx => run(ctx, must(own(ctx, component), `no ${component} was found on ${ctx.host.name}`)),
+    rollback: nothing,
+  }),
+})
+
+/** Starts etcd anew where it does not answer what needs a quorum. A pod is started by its kubelet. */
+export const etcd = start<OnHost>('etcd', async (ctx, found) => {
+  if (await isDue(ctx, found, () => etcdHealthy(ctx, etcdAccess(layoutOf(ctx))))) await killComponent(ctx, found)
+})
+
+const ofPods = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const
+
+/** How long a kubelet remembers that a container ended, in milliseconds: it starts that only after a pause, longer each time. */
+const remembered = seconds(600)
+
+/**
+ * Starts the kubelets of masters anew that are to start something of the control plane and can't, or would wait with it: those that gave up,
+ * and those that have seen it end again and again. A kubelet that begins without an API takes half a minute until it starts anything: one that
+ * need not is left for later.
+ */
+export const kubeletsOfMasters = start<OnHost>('kubelet', async (ctx, found) => {
+  const pods = ofPods.flatMap(component => {
+    const one = own(ctx, component)
+    return one?.runs.kind === 'static-pod' ? [one] : []
+  })
+  if (!isMaster(ctx) || pods.length === 0) return
+  const isOld = (await goingByTheOld(ctx)).includes('kubelet') || (await runsSinceBefore(ctx, found))
+  if (!isOld) return
+  const mayBegin = (await quietly(componentServes(ctx, found))) && !(await anyYoung(ctx, pods))
+  if (!mayBegin) await killComponent(ctx, found)
+})
+
+/** Whether one of these has no process, or one that was started a short while ago. */
+async function anyYoung(ctx: OnHost, pods: readonly FoundComponent[]): Promise<boolean> {
+  const now = Number((await ctx.$({ quiet: true })`date +%s`).stdout)
+  const started = await Promise.all(pods.map(found => startTimesOf(ctx, found)))
+  return started.some(times => times.length === 0 || times.some(one => seconds(now - one) < remembered))
+}
+
+/** Waits until every member of etcd answers what needs a quorum. */
+export const quorum: StepDefinition<OnHost> = where<OnHost>(ctx => !ctx.check && anyTrouble(ctx), {
+  readOnly: true,
+  runOnce: true,
+  run: async ctx => {
+    await Promise.all(etcdHosts(ctx).map(host => memberWell(ctx, host)))
+  },
+})
+
+/** Starts API servers anew that are not ready, but for those that were started since. */
+export const apiServers = start<OnCluster>('kube-apiserver', async (ctx, found) => {
+  ctx.cluster.forget('certificates were put in place')
+  const ready = () => ctx.cluster.apiServerReady(ctx.host, { within: seconds(3) }).then(() => true)
+  if (await isDue(ctx, found, ready)) await killComponent(ctx, found)
+})
+
+/** Waits until the API server of each master is ready. */
+export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(ctx => !ctx.check && anyTrouble(ctx), {
+  readOnly: true,
+  when: ctx => own(ctx, 'kube-apiserver') !== undefined,
+  run: async ctx => {
+    await ctx.cluster.apiServerReady(ctx.host, { within: seconds(240) })
+    ctx.milestone('the API answers')
+  },
+})
+
+/** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does. */
+const controller = (component: 'kube-controller-manager' | 'kube-scheduler') =>
+  start<OnHost>(component, async (ctx, found) => {
+    const isOld = (await goingByTheOld(ctx)).includes(component)
+    if (isOld || !(await quietly(componentServes(ctx, found))))
+      await restartComponent(ctx, found, { within: seconds(180), signal: ctx.signal })
+  })
+
+export const controllerManagers = controller('kube-controller-manager')
+export const schedulers = controller('kube-scheduler')
+
+/** Restarts the kubelets that go by what has ended or do not serve; registers as `restart.kubelet` does, for `restart.nodesReady`. */
+export const kubelets: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
+  ...kubelet,
+  when: async ctx => {
+    const found = own(ctx, 'kubelet')
+    if (!found || readingOf(ctx).nodeName === undefined) return false
+    if (ctx.check) return true
+    return (await goingByTheOld(ctx)).includes('kubelet') || !(await quietly(componentServes(ctx, found)))
+  },
+  rollback: nothing,
+})
+
+/** Restarts kube-proxy where it is a unit that goes by what has ended or does not serve. */
+export const kubeProxies = start<OnHost>('kube-proxy', async (ctx, found) => {
+  const isOld = (await goingByTheOld(ctx)).includes('kube-proxy')
+  if (isOld || !(await quietly(componentServes(ctx, found))))
+    await restartComponent(ctx, found, { within: seconds(90), signal: ctx.signal })
+})
+
+/** Waits until the node of every machine is Ready. */
+export const nodesReady: StepDefinition<OnCluster> = {
+  ...allReady,
+  when: ctx => !ctx.check && anyTrouble(ctx),
+}
+
+/** Restarts the units that the inventory names for certificates of its own, where any was put in place. */
+export const extraUnits: StepDefinition<OnHost<extra.Variables>> = {
+  ...where(anyChange, extra.restarted),
+  rollback: nothing,
+}

@@ -1,0 +1,97 @@
+// Whether the cluster is well at the end, as `rekey validate` looks at it; and what holds an ended CA although no file does.
+import { HostFailedError } from '../../errors.ts'
+import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
+import { apiFindings } from '../../kubernetes/health/api.ts'
+import { type Finding, worstFirst } from '../../kubernetes/health/finding.ts'
+import { componentsOf, servicesFrom } from '../../kubernetes/health/host.ts'
+import { waitFor } from '../../operations/wait.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { type Conditions, conditionsStep, layoutOf, nodesOf } from '../given/found.ts'
+import { everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
+import { allGoByTheNew as leavesGoByTheNew } from '../leaves/place.ts'
+import { adminKubeconfigFetched } from '../verify.ts'
+import { anyRenewed, anyTrouble } from './plan.ts'
+import { goingByTheOld } from './start.ts'
+
+/** How long a cluster may take until it is well once its nodes are Ready: pods that were away for long come back one after the other. */
+const wellWithin = seconds(300)
+
+/** Fails where something on a host still goes by what was there before; of what a CA was signed anew for, all of it. */
+export const allGoByTheNew: StepDefinition<OnCluster> = {
+  ...leavesGoByTheNew,
+  when: ctx => !ctx.check && anyTrouble(ctx),
+  run: async ctx => {
+    if (!anyRenewed(ctx)) return (await leavesGoByTheNew.when?.(ctx)) ? leavesGoByTheNew.run(ctx) : undefined
+    const old = await goingByTheOld(ctx)
+    if (old.length === 0) return undefined
+    throw new HostFailedError(`${ctx.host.name}: ${old.join(', ')} runs since before the CA was put in place`, {
+      code: 'verify.renewal',
+      host: ctx.host.name,
+    })
+  },
+}
+
+/** Registers what the cluster has for kube-proxy and its DNS, which could not be asked before: for the restarts of pods. */
+export const lookForWorkloads: StepDefinition<OnCluster> = {
+  id: conditionsStep,
+  readOnly: true,
+  runOnce: true,
+  when: ctx => !ctx.check && anyRenewed(ctx),
+  run: async (ctx): Promise<Conditions> => ({
+    workloads: await systemWorkloads(await ctx.cluster.api(), ctx.signal),
+    ...{ absent: [], told: [] },
+  }),
+}
+
+const wellStep = 'verify-that-it-is-well'
+
+/**
+ * Waits until the cluster is well: API servers, etcd, the nodes of the inventory, controller-managers, kubelets, tokens. What is not well and
+ * needs no certificate of the cluster's is told, and registered: it may have been so for long.
+ */
+export const well: StepDefinition<OnCluster> = {
+  id: wellStep,
+  readOnly: true,
+  runOnce: true,
+  when: ctx => !ctx.check && anyTrouble(ctx),
+  run: async ctx => {
+    const own = new Set(nodesOf(ctx, ctx.hosts(machines)))
+    const isOwn = ({ what, where }: Finding) =>
+      ['API server', 'tokens', 'exec and logs', 'etcd'].includes(what) ||
+      (what === 'node' ? own.has(where) : ctx.hosts(everyMachine).some(({ name }) => name === where))
+    let rest: Finding[] = []
+    await waitFor('the cluster to be well', { within: wellWithin, every: 2_000, signal: ctx.signal }, async () => {
+      const bad = worstFirst(await findings(ctx)).filter(({ state }) => state === 'not well')
+      rest = bad.filter(one => !isOwn(one))
+      const [first] = bad.filter(isOwn)
+      if (first) throw new Error(tell(first))
+      return true
+    })
+    for (const one of rest) ctx.log(tell(one))
+    return rest.map(tell)
+  },
+}
+
+const tell = ({ what, where, detail }: Finding) => `${what} (${where}): ${detail}`
+
+async function findings(ctx: OnCluster): Promise<Finding[]> {
+  const asked = await apiFindings(ctx.cluster, ctx.hosts(masters), ctx.signal)
+  const onHosts = await Promise.all(
+    ctx.hosts(everyMachine).map(async host => {
+      const session = await ctx.on(host)
+      const layout = layoutOf(ctx, host.name)
+      return [
+        ...(await componentsOf(session, layout, isMaster({ host }))),
+        ...(layout.components.kubelet ? await servicesFrom(session, asked.services) : []),
+      ]
+    }),
+  )
+  return [...asked.findings, ...onHosts.flat()]
+}
+
+/** What was not well at the end and is not the certificates' doing, a line each. */
+export const leftOf = (ctx: Pick<OnHost, 'registered'>): string[] => ctx.registered<string[]>(wellStep) ?? []
+
+/** Fetches the administrator's kubeconfig into the run's folder. */
+export const adminKubeconfig: StepDefinition<OnHost> = { ...adminKubeconfigFetched, when: anyTrouble }
