@@ -84,22 +84,27 @@ const ofPods = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-sched
 /** How long a kubelet remembers that a container ended, in milliseconds: it starts that only after a pause, longer each time. */
 const remembered = seconds(600)
 
+/** What of the control plane a host's kubelet starts. */
+const podsOf = (ctx: OnHost): FoundComponent[] =>
+  ofPods.flatMap(component => {
+    const one = own(ctx, component)
+    return one?.runs.kind === 'static-pod' ? [one] : []
+  })
+
 /**
  * Starts the kubelets of masters anew that are to start something of the control plane and can't, or would wait with it: those that gave up,
  * and those that have seen it end again and again. A kubelet that begins without an API takes half a minute until it starts anything: one that
  * need not is left for later.
  */
-export const kubeletsOfMasters = start<OnHost>('kubelet', async (ctx, found) => {
-  const pods = ofPods.flatMap(component => {
-    const one = own(ctx, component)
-    return one?.runs.kind === 'static-pod' ? [one] : []
-  })
-  if (!isMaster(ctx) || pods.length === 0) return
-  const isOld = (await goingByTheOld(ctx)).includes('kubelet') || (await runsSinceBefore(ctx, found))
-  if (!isOld) return
-  const mayBegin = (await quietly(componentServes(ctx, found))) && !(await anyYoung(ctx, pods))
-  if (!mayBegin) await killComponent(ctx, found)
-})
+export const kubeletsOfMasters: StepDefinition<OnHost> = where<OnHost>(
+  ctx => isMaster(ctx) && podsOf(ctx).length > 0,
+  start<OnHost>('kubelet', async (ctx, found) => {
+    const isOld = (await goingByTheOld(ctx)).includes('kubelet') || (await runsSinceBefore(ctx, found))
+    if (!isOld) return
+    const mayBegin = (await quietly(componentServes(ctx, found))) && !(await anyYoung(ctx, podsOf(ctx)))
+    if (!mayBegin) await killComponent(ctx, found)
+  }),
+)
 
 /** Whether one of these has no process, or one that was started a short while ago. */
 async function anyYoung(ctx: OnHost, pods: readonly FoundComponent[]): Promise<boolean> {

@@ -61,7 +61,10 @@ test('a unit is restarted by the name that it was found by, and asked whether it
   const { port } = server.address() as AddressInfo
   const kubelet = found({ component: 'kubelet', runs: unit('kubelet-1.34'), flags: { 'healthz-port': [`${port}`] } })
   await restartComponent(session, kubelet, soon)
-  t.deepEqual(told(folder), ['restart kubelet-1.34.service', 'is-active kubelet-1.34.service'])
+  t.deepEqual(
+    told(folder),
+    ['reset-failed', 'restart', 'is-active'].map(verb => `${verb} kubelet-1.34.service`),
+  )
   t.is(asked, 2)
 })
 

@@ -3,12 +3,12 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import type { RekeyError } from '../../lib/errors.ts'
-import { keyMatches, parseCertificate } from '../../lib/pki/certificates/certificate.ts'
-import { signAnew } from '../../lib/pki/issuer/signing.ts'
-import { rescue } from '../../lib/rotation/index.ts'
-import { openIssued } from '../../lib/rotation/issue.ts'
-import { found, localHost, unit } from '../kubernetes/components/_host.ts'
+import type { RekeyError } from '../../../lib/errors.ts'
+import { keyMatches, parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
+import { signAnew } from '../../../lib/pki/issuer/signing.ts'
+import { rescue } from '../../../lib/rotation/index.ts'
+import { openIssued } from '../../../lib/rotation/issue.ts'
+import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
 
 const day = 86_400_000
 const past = { notBefore: new Date(Date.now() - 400 * day), notAfter: new Date(Date.now() - day) }
