@@ -4,7 +4,7 @@ import { authorityFilesOf } from '../../kubernetes/layout/authorities.ts'
 import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type AuthorityName, type CertificateSpec, placePath } from '../../pki/specs.ts'
 import { duration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -89,7 +89,7 @@ function requireOneAuthority(ctx: Hosts): void {
       )
       if (missing === undefined || held.length === 0) continue
       throw new HostFailedError(
-        `${name}:${real} holds another CA ("${parseCertificate(held[0] ?? '').subject}", until ${day(held[0] ?? '')}) than that of ${keysetOf(missing)} on the first host ("${known.get(missing)?.of}")`,
+        `${name}:${real} holds another CA ("${parseCertificate(held[0] ?? '').subject}", until ${dayOfEnd(held[0] ?? '')}) than that of ${keysetOf(missing)} on the first host ("${known.get(missing)?.of}")`,
         {
           code: 'rescue.authorities-disagree',
           host: name,
@@ -99,8 +99,6 @@ function requireOneAuthority(ctx: Hosts): void {
     }
   }
 }
-
-const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
 
 /** Registers the CAs that have ended or end soon, with whoever signs them anew. Fails where one's key is nowhere. */
 export const planAuthorities: StepDefinition<Needs> = {
@@ -115,7 +113,7 @@ export const planAuthorities: StepDefinition<Needs> = {
         await withSigner(
           ctx,
           one,
-          'where it is lost for good, or has leaked, there is no way but new CAs: put them in place with all that is under them, by hand or by what made the cluster.',
+          'there is no way but new CAs, with all that is under them: by hand, or by what made the cluster.',
         ),
       )
     }

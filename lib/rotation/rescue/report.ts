@@ -1,5 +1,5 @@
 // What a rescue tells at its end: what it found, what is new and until when, how long it took until the API and the nodes were there, what is left.
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd } from '../../pki/certificates/certificate.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
@@ -11,8 +11,6 @@ import { tell } from './plan.ts'
 import { leftOf } from './well.ts'
 
 type Run = RunContext<BackupVariables & ReportVariables>
-
-const day = (pem: string) => parseCertificate(pem).notAfter.toISOString().slice(0, 10)
 
 /** All of it; of a check what was found. */
 export function whole(ctx: Run): ReportSection[] {
@@ -33,7 +31,9 @@ export function whole(ctx: Run): ReportSection[] {
       ? [
           {
             title: 'CAs, with the keys that they had',
-            rows: renewed.map(({ roles, next }) => [roles.map(keysetOf).join(' = '), `until ${day(next)}`] as const),
+            rows: renewed.map(
+              ({ roles, next }) => [roles.map(keysetOf).join(' = '), `until ${dayOfEnd(next)}`] as const,
+            ),
           },
         ]
       : []),
