@@ -22,6 +22,16 @@ test('a name of all machines says how to log in, and each instance is reached at
   t.deepEqual(places([master('unknown.c')], { 'unknown.c': [] }), all)
 })
 
+test('whether it is reached from inside its network is said by where the inventory’s one is, and not by its name', t => {
+  const both = instances.map((one, at) => ({ ...one, addresses: [...one.addresses, `203.0.113.${at}`] }))
+  const [fromOutside, fromInside] = [
+    ['203.0.113.0', '203.0.113.1', '203.0.113.2'],
+    ['10.0.0.1', '10.0.0.2', '10.0.0.3'],
+  ]
+  t.deepEqual(places([master('fcos.c')], { 'fcos.c': ['198.51.100.7'] }, both), fromOutside)
+  t.deepEqual(places([master('fcos.c')], { 'fcos.c': ['10.9.9.9'] }, both), fromInside)
+})
+
 test('two instances that would be one host are refused', t => {
   const same = instances.map(one => ({ ...one, addresses: ['10.0.0.1'] }))
   t.throws(() => places([master('10.0.0.1')], { '10.0.0.1': ['10.0.0.1'] }, same), { code: 'kops.same-host' })

@@ -88,8 +88,8 @@ const isPrivate = (address: string) => /^(10\.|127\.|192\.168\.|172\.(1[6-9]|2\d
 function hostOf(instance: Instance, like: Host, isLikeInside: boolean): Host {
   const fromInside = instance.addresses.find(isPrivate)
   const fromOutside = instance.addresses.find(address => !isPrivate(address))
-  const { address: known, proxyJump, proxyCommand } = like.connection
-  const isInside = isLikeInside || isPrivate(known) || proxyJump !== undefined || proxyCommand !== undefined
+  const { proxyJump, proxyCommand } = like.connection
+  const isInside = isLikeInside || proxyJump !== undefined || proxyCommand !== undefined
   const address = isInside ? (fromInside ?? fromOutside) : (fromOutside ?? fromInside)
   if (address === undefined || !/^[\w.:-]{1,253}$/.test(instance.id)) {
     throw new HostFailedError(`kops names no address of ${JSON.stringify(instance.id)}`, {
