@@ -38,8 +38,11 @@ export function seedObjects(store: string): void {
   }
   const pod = (namespace: string, name: string, kind?: string, owner?: string) => {
     add('pods', namespace, name, { spec: {}, status: ready })
-    if (kind && owner)
-      objects[`pods/${namespace}/${name}`]!.metadata.ownerReferences = [{ kind, name: owner, controller: true }]
+    if (!kind || !owner) return
+    Object.assign(objects[`pods/${namespace}/${name}`]!.metadata, {
+      ownerReferences: [{ kind, name: owner, controller: true }],
+      ...(kind === 'ReplicaSet' && { labels: { 'pod-template-hash': owner.split('-').at(-1) } }),
+    })
   }
   for (const name of ['default', 'kube-system', 'shop']) {
     add('namespaces', '', name, { status: { phase: 'Active' } })
@@ -133,7 +136,7 @@ export function answerOf(store: string, method: string, url: string, body: strin
     object.data = { ...object.data, ...data }
     if (object.data['token'] === null)
       object.data = { ...object.data, token: base64(`token-of-${tokens}`), 'ca.crt': base64(ca) }
-    if (method === 'PATCH' && body === '{}') object['touched'] = Number(object['touched'] ?? 0) + 1
+    if (body === '{}') object['touched'] = Number(object['touched'] ?? 0) + 1
     save(store, objects)
   }
   return { status: 200, body: seen(object) }

@@ -1,16 +1,17 @@
 // Tokens of service accounts, and the pods that hold what was before: once every instance is another one, and the API answers again.
 import { createHash } from 'node:crypto'
+import { limiter } from '../../connection/limiter.ts'
 import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
 import { foundAt } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
-import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import { comparePods, ownerName, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
 import {
   namespacesWithOtherCa,
   regenerateToken,
   type TokenSecret,
   tokenSecrets,
 } from '../../kubernetes/trust/tokens.ts'
-import { notRolledOut, pathOf, rolledOut, type Workload } from '../../kubernetes/workloads.ts'
+import { notRolledOut, pathOf, rolledOut, type Workload, workloadName } from '../../kubernetes/workloads.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { withApi } from '../asked/api.ts'
@@ -44,20 +45,24 @@ export const notePods: StepDefinition<Recreation> = {
       const pods = await podsBefore(api, { signal: ctx.signal })
       for (const line of tellPods(pods.unwell)) ctx.log(`${line}: it was so before`)
       const { dns } = await systemWorkloads(api, ctx.signal)
-      const isWell = async (one: Workload) => notRolledOut(await api.get(pathOf(one))) === undefined
-      const network: Workload[] = []
-      for (const one of await networkOf(api)) if (await isWell(one)) network.push(one)
-      const ca = await publishedCa(api)
-      return { pods, ca, network, ...(dns && (await isWell(dns)) && { dns }) }
+      const isDnsWell = dns && notRolledOut(await api.get(pathOf(dns))) === undefined
+      return { pods, ca: await publishedCa(api), network: await networkOf(api), ...(isDnsWell && { dns }) }
     }),
 }
 
-/** DaemonSets of kube-system on the machines' own network: what pods are connected by, and what machines join by. */
+/**
+ * DaemonSets of kube-system on the machines' own network: what pods are connected by, and what machines join by. Those that are rolled out: the
+ * others are waited for by nobody.
+ */
 async function networkOf(api: KubernetesApi): Promise<Workload[]> {
   const sets = await api.list('/apis/apps/v1/namespaces/kube-system/daemonsets')
-  return sets
-    .filter(({ spec }) => spec?.template?.spec?.hostNetwork === true)
-    .map(({ metadata }) => ({ kind: 'DaemonSet', namespace: 'kube-system', name: metadata.name }))
+  return (
+    sets
+      .filter(({ spec }) => spec?.template?.spec?.hostNetwork === true)
+      // The objects of a list do not say their kind.
+      .filter(set => notRolledOut({ ...set, kind: 'DaemonSet' }) === undefined)
+      .map(({ metadata }) => ({ kind: 'DaemonSet', namespace: 'kube-system', name: metadata.name }))
+  )
 }
 
 const publishedCa = async (api: KubernetesApi): Promise<string> => {
@@ -126,16 +131,15 @@ async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string
   return ask(ctx, async api => {
     const failed: string[] = []
     const all = await tokenSecrets(api)
+    const limit = limiter(atOnce)
+    const renewed = async (one: TokenSecret) => {
+      ctx.signal.throwIfAborted()
+      const why = await renewOne(ctx, api, one, ca).catch((error: Error) => error.message)
+      if (why !== undefined) failed.push(`${one.namespace}/${one.name}: ${why}`)
+    }
     for (const [namespace, secrets] of Map.groupBy(all, one => one.namespace)) {
-      for (let at = 0; at < secrets.length; at += atOnce) {
-        await Promise.all(
-          secrets.slice(at, at + atOnce).map(async one => {
-            const why = await renewOne(ctx, api, one, ca).catch((error: Error) => error.message)
-            if (why !== undefined) failed.push(`${namespace}/${one.name}: ${why}`)
-          }),
-        )
-        ctx.signal.throwIfAborted()
-      }
+      await Promise.all(secrets.map(one => limit(() => renewed(one))))
+      ctx.signal.throwIfAborted()
       ctx.log(`${namespace}: ${secrets.length} Secrets`)
     }
     for (const one of failed) ctx.log(`not written anew: ${one}`)
@@ -159,13 +163,8 @@ type Which = (pod: KubernetesObject, noted: PodsNoted) => boolean
 
 const ownerOf = ({ metadata }: KubernetesObject) => metadata.ownerReferences?.find(one => one.controller)
 
-const isOf = ({ kind, namespace, name }: Workload, pod: KubernetesObject) => {
-  const owner = ownerOf(pod)
-  if (pod.metadata.namespace !== namespace || !owner) return false
-  if (owner.kind === kind) return owner.name === name
-  // A Deployment's pods are its ReplicaSet's, whose name ends in a hash.
-  return kind === 'Deployment' && owner.kind === 'ReplicaSet' && owner.name.replace(/-[a-z0-9]+$/, '') === name
-}
+/** A DaemonSet's pod is told with its node. */
+const isOf = (one: Workload, pod: KubernetesObject) => ownerName(pod).split(' on ')[0] === workloadName(one)
 
 const isNetwork: Which = (pod, { network }) => network.some(one => isOf(one, pod))
 const isDns: Which = (pod, { dns }) => dns !== undefined && isOf(dns, pod)
@@ -197,11 +196,10 @@ async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ 
 }
 
 const everyWell = (ctx: Recreation, workloads: readonly Workload[]) =>
-  Promise.all(
-    workloads.map(one =>
-      ask(ctx, api => rolledOut(async () => api, one, { within: ctx.vars.validate_within, signal: ctx.signal })),
-    ),
-  )
+  ask(ctx, async api => {
+    const within = ctx.vars.validate_within
+    await Promise.all(workloads.map(one => rolledOut(async () => api, one, { within, signal: ctx.signal })))
+  })
 
 /** What was well before the first change is so again; what was not is told. */
 async function podsAsBefore(ctx: Recreation): Promise<void> {

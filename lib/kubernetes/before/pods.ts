@@ -93,7 +93,7 @@ async function readPods(api: KubernetesApi, { absent = [], signal }: PodsOptions
     // One that is on its way out, or has done its work, is nobody's concern.
     const { metadata, spec, status } = pod
     if (metadata.deletionTimestamp !== undefined || status?.phase === 'Succeeded' || away.has(spec?.nodeName)) continue
-    const owner = ownerOf(pod)
+    const owner = ownerName(pod)
     const why = problemOf(pod)
     if (why === undefined) {
       well.set(owner, (well.get(owner) ?? 0) + 1)
@@ -162,8 +162,8 @@ interface ContainerStatus {
 /** A reason is a word; whoever writes something else into one is not quoted. */
 const plain = (reason: string) => (/^[\w.:-]{1,80}$/.test(reason) ? reason : 'of an unreadable reason')
 
-/** Whose pod it is, by a name that the pod which replaces it has too. */
-function ownerOf({ metadata, spec }: KubernetesObject): string {
+/** Whose pod it is, by a name that the pod which replaces it has too: `Deployment shop/web`, `DaemonSet kube-system/cni on n1`. */
+export function ownerName({ metadata, spec }: KubernetesObject): string {
   const { namespace, name, labels = {}, ownerReferences = [] } = metadata
   const owner = ownerReferences.find(one => one.controller) ?? ownerReferences[0]
   if (!owner) return `Pod ${namespace}/${name}`
