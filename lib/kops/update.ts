@@ -73,7 +73,7 @@ export const roll = (end: End): StepDefinition<Rotation> => ({
 })
 
 /** How a rolling update is made. */
-export interface Rolling {
+interface Rolling {
   /** Whether all are replaced, whatever kops thinks of them. */
   readonly force?: boolean
   /** Without asking the API: nothing is drained or validated. */

@@ -59,11 +59,15 @@ export const madeAt = (id: string) => Number(BigInt(id) >> 32n) / 1e6
  * @throws HostFailedError where kops answers with something else
  */
 export async function readKeysets(ctx: Context): Promise<ReadonlyMap<string, Keyset>> {
-  const answer = await kopsJson(ctx, ['get', 'keypairs', '--distrusted'], { what: 'kops to read the key pairs' })
-  return keysetsOf(listed(answer))
+  return keysetsOf(await readKeypairs(ctx))
 }
 
-/** The same from what it answered. */
+/** Every key pair as kops has it, those that are distrusted, too. */
+export async function readKeypairs(ctx: Context): Promise<Readonly<Record<string, unknown>>[]> {
+  return listed(await kopsJson(ctx, ['get', 'keypairs', '--distrusted'], { what: 'kops to read the key pairs' }))
+}
+
+/** The keysets of what it answered. */
 export function keysetsOf(answer: readonly Readonly<Record<string, unknown>>[]): Map<string, Keyset> {
   const pairs = answer.map(one => {
     const { name, id } = one

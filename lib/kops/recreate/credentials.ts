@@ -1,11 +1,10 @@
 // Every key pair, and every secret that kOps makes by itself: kept, deleted from the state store, made anew by `update cluster`, and put back.
 import { HostFailedError } from '../../errors.ts'
 import { type StepDefinition, unchanged } from '../../playbook/model.ts'
-import { kopsJson, listed } from '../asked/command.ts'
-import { readKeysets } from '../asked/keypairs.ts'
+import { keysetsOf, readKeypairs, readKeysets } from '../asked/keypairs.ts'
 import type { StateStore } from '../store/store.ts'
 import { applyUpdate } from '../update.ts'
-import { keepObjects, keptObjects, type Recreation, requireBegun, storeOf } from './given.ts'
+import { keepObjects, keptObjects, type Recreation, requireBegun, requireConfirmed, storeOf } from './given.ts'
 
 const notice = [
   'This is the procedure of kOps before 1.22, and it is disruptive. What users will notice:',
@@ -22,14 +21,7 @@ export const confirmed: StepDefinition<Recreation> = {
   readOnly: true,
   run: ctx => {
     for (const line of notice) ctx.log(line)
-    const { confirm, cluster } = ctx.vars
-    if (ctx.check || confirm === cluster) return
-    throw new HostFailedError(
-      confirm === undefined
-        ? `nobody has confirmed that ${cluster} may be interrupted`
-        : `${cluster} was to be confirmed, and ${JSON.stringify(confirm)} was`,
-      { code: 'kops.not-confirmed', hint: `Read what is said above; then type its name: -e confirm=${cluster}` },
-    )
+    if (!ctx.check) requireConfirmed(ctx, 'what is said above')
   },
 }
 
@@ -63,14 +55,15 @@ export const readCredentials: StepDefinition<Recreation> = {
   ...{ readOnly: true, remember: true },
   run: async ctx => {
     const { anew, stays } = await objectsOf(storeOf(ctx), ctx.vars.cluster)
-    const sets = await readKeysets(ctx)
+    const pairs = await readKeypairs(ctx)
+    const sets = keysetsOf(pairs)
     if (sets.size === 0 || !anew.some(path => isKeypair(path, ctx.vars.cluster))) {
       throw new HostFailedError(`no key pair was found below ${ctx.vars.cluster}/pki of the state store`, {
         code: 'kops.no-keyset',
         hint: 'Does spec.configStore (keyStore) name another place? Then it is none that rekey deletes from.',
       })
     }
-    await requireOwn(ctx)
+    requireOwn(ctx, pairs)
     ctx.log(`${anew.length} objects of the state store are made anew`)
     for (const path of stays) ctx.log(`${path} stays: somebody gave it to kOps, which can make no other`)
     return {
@@ -82,9 +75,9 @@ export const readCredentials: StepDefinition<Recreation> = {
 }
 
 /** A CA that somebody else signed was given to kOps: it would make one that nobody else signed in its place. */
-async function requireOwn(ctx: Recreation): Promise<void> {
-  const all = listed(await kopsJson(ctx, ['get', 'keypairs'], { what: 'kops to read the key pairs' }))
-  const given = all
+function requireOwn(ctx: Recreation, pairs: readonly Readonly<Record<string, unknown>>[]): void {
+  const given = pairs
+    .filter(({ distrustTimestamp }) => distrustTimestamp === undefined)
     .filter(({ isCA, subject, issuer }) => isCA === true && subject !== issuer)
     .map(({ name }) => String(name))
     .filter(name => !ctx.vars.accept.includes(`keypair/${name}`))

@@ -14,9 +14,11 @@ const expression = [
   ...['!', '-name', `*${suffix}`],
 ]
 
+const linesOf = (text: string) => text.split('\n').filter(Boolean)
+
 async function list({ $ }: HostSession, volumes: string): Promise<string[]> {
   const { stdout } = await $({ quiet: true })`[ ! -e ${volumes} ] || find ${volumes} ${expression} -print`
-  return stdout.split('\n').filter(Boolean)
+  return linesOf(stdout)
 }
 
 /** Sees that each instance of the control plane lets one in, and has such certificates: where one keeps them, the old ones would go on. */
@@ -48,8 +50,9 @@ async function remove(ctx: Recreation): Promise<{ removed: number }> {
     sessions.map(async session => {
       const { etcd_volumes: volumes } = ctx.vars
       const { name } = session.host
-      const files = await list(session, volumes)
-      await session.$({ quiet: true })`find ${volumes} ${expression} -exec mv -f {} {}${suffix} ';'`
+      const { stdout } = await session.$({
+        quiet: true,
+      })`find ${volumes} ${expression} -exec mv -f {} {}${suffix} ';' -print`
       const left = await list(session, volumes)
       if (left.length > 0)
         throw new HostFailedError(`${name} has ${left.length} certificates of etcd still: ${JSON.stringify(left[0])}`, {
@@ -57,8 +60,9 @@ async function remove(ctx: Recreation): Promise<{ removed: number }> {
           host: name,
           hint: 'Its etcd would go on with the CA of before. Is its volume writable? Then: rekey resume.',
         })
-      ctx.log(`${name}: ${files.length} files`)
-      return files.length
+      const removed = linesOf(stdout).length
+      ctx.log(`${name}: ${removed} files`)
+      return removed
     }),
   )
   return { removed: counts.reduce((all, one) => all + one, 0) }

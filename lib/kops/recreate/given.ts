@@ -1,12 +1,13 @@
 // What the legacy procedure goes by: its variables, what was kept, and how far it has come, for whoever goes on with it or back.
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
 import { type KopsServices, variables } from '../context.ts'
+import { keepWhole } from '../kept.ts'
 import type { StateStore } from '../store/store.ts'
 
 export const recreateVariables = {
@@ -60,11 +61,8 @@ export interface Kept {
 /** Keeps objects of the state store by their paths, for the run's user alone, and reads them back. */
 export async function keepObjects(ctx: Recreation, objects: Readonly<Record<string, string>>): Promise<Kept> {
   const text = JSON.stringify(objects)
-  await writeFile(`${keptFile(ctx)}.next`, text, { mode: 0o600, flush: true })
-  await rename(`${keptFile(ctx)}.next`, keptFile(ctx))
-  if ((await readFile(keptFile(ctx), 'utf8')) === text)
-    return { objects: Object.keys(objects).length, hash: hashOf(text) }
-  throw new HostFailedError(`${keptFile(ctx)} does not hold what was written`, { code: 'kops.not-kept' })
+  await keepWhole(keptFile(ctx), Buffer.from(text))
+  return { objects: Object.keys(objects).length, hash: hashOf(text) }
 }
 
 /**
@@ -99,17 +97,26 @@ export async function keptObjects(ctx: Recreation): Promise<Readonly<Record<stri
 }
 
 /**
+ * Sees that somebody has typed the cluster's name.
+ * @param page where it stands what users will notice
+ */
+export function requireConfirmed({ vars: { confirm, cluster } }: Recreation, page: string): void {
+  if (confirm === cluster) return
+  throw new HostFailedError(
+    confirm === undefined
+      ? `nobody has confirmed that ${cluster} may be interrupted`
+      : `${cluster} was to be confirmed, and ${JSON.stringify(confirm)} was`,
+    { code: 'kops.not-confirmed', hint: `Read ${page}; then type its name: -e confirm=${cluster}` },
+  )
+}
+
+/**
  * Sees that a step was not come to by leaving out what must come before it, as with --start-at-step or --tags.
  * @param steps what the run must have done by now
  * @throws HostFailedError before anything is changed
  */
 export async function requireBegun(ctx: Recreation, ...steps: readonly string[]): Promise<void> {
-  const { confirm, cluster } = ctx.vars
-  if (confirm !== cluster)
-    throw new HostFailedError(`nobody has confirmed that ${cluster} may be interrupted`, {
-      code: 'kops.not-confirmed',
-      hint: `Read docs/runbooks/recreate-kops-credentials.md; then type its name: -e confirm=${cluster}`,
-    })
+  requireConfirmed(ctx, 'docs/runbooks/recreate-kops-credentials.md')
   const missing = ['read-the-credentials', 'keep-the-credentials', ...steps].filter(
     id => ctx.registered(id) === undefined,
   )

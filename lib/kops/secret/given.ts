@@ -1,11 +1,12 @@
 // Which secret is replaced, by which file.
 import { existsSync } from 'node:fs'
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import type { StepContext } from '../../playbook/model.ts'
 import { type KopsServices, variables } from '../context.ts'
+import { keepWhole } from '../kept.ts'
 
 export const secretVariables = {
   ...variables,
@@ -40,14 +41,6 @@ export async function readNew(ctx: SecretContext): Promise<Buffer> {
 /** Keeps what was looked at in the run's folder: every later step goes by that. */
 export async function keepNew(ctx: SecretContext, data: Buffer): Promise<void> {
   if (!ctx.check) await keepWhole(newFile(ctx), data)
-}
-
-/** Writes a file of the run's folder whole, for its user alone, and reads it back. */
-export async function keepWhole(file: string, data: Buffer): Promise<void> {
-  await writeFile(`${file}.next`, data, { mode: 0o600, flush: true })
-  await rename(`${file}.next`, file)
-  if (data.equals(await readFile(file))) return
-  throw new HostFailedError(`${file} does not hold what was written`, { code: 'kops.not-kept' })
 }
 
 /**

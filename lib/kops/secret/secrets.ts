@@ -8,10 +8,11 @@ import { type ReportSection, type RunContext, type Step, type StepDefinition, st
 import { kops, kopsJson, listed } from '../asked/command.ts'
 import { howToReach } from '../asked/control-plane.ts'
 import type { KopsServices } from '../context.ts'
+import { keepWhole } from '../kept.ts'
 import { ended } from '../report.ts'
 import { applyUpdate, rollOut, type Updated } from '../update.ts'
 import { type AtRest, isReachable, unreadableBy } from './at-rest.ts'
-import { keepNew, keepWhole, readGiven, readNew, type SecretContext, type Variables } from './given.ts'
+import { keepNew, readGiven, readNew, type SecretContext, type Variables } from './given.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 const fields = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
@@ -206,8 +207,6 @@ export const updateSecret: StepDefinition<SecretContext> = {
   },
 }
 
-const nothingDue: UpdatedSecret = { all: [], due: [], force: false }
-
 /** Replaces the instances. */
 export const rollSecret: StepDefinition<SecretContext> = {
   id: 'roll-secret',
@@ -246,7 +245,7 @@ export const secretBack = (compare: Compare): Step<SecretContext>[] => [
   step('Replace the instances', {
     id: 'roll-back-secret',
     run: ctx => {
-      const updated = ctx.registered<Updated>('update-back-secret') ?? nothingDue
+      const updated = ctx.registered<Updated>('update-back-secret') ?? { all: [], due: [] }
       // What was replaced by force on the way there kops does not see on the way back either.
       const force = ctx.registered<UpdatedSecret>('update-secret')?.force ?? ctx.vars.secret !== 'encryptionconfig'
       return rollOut(ctx, updated, { force })
