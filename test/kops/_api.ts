@@ -9,6 +9,7 @@ interface Stored {
     name: string
     namespace?: string
     uid?: string
+    deletionTimestamp?: string
     annotations?: Record<string, string>
     ownerReferences?: { kind: string; name: string; controller?: boolean }[]
   }
@@ -37,13 +38,14 @@ export function seedObjects(store: string): void {
     objects[`${resource}/${namespace}/${name}`] = { metadata, ...more } as Stored
   }
   const pod = (namespace: string, name: string, kind?: string, owner?: string) => {
-    add('pods', namespace, name, { spec: {}, status: ready })
+    add('pods', namespace, name, { spec: { nodeName: 'n1' }, status: ready })
     if (!kind || !owner) return
     Object.assign(objects[`pods/${namespace}/${name}`]!.metadata, {
       ownerReferences: [{ kind, name: owner, controller: true }],
       ...(kind === 'ReplicaSet' && { labels: { 'pod-template-hash': owner.split('-').at(-1) } }),
     })
   }
+  add('nodes', '', 'n1', { status: { conditions: [{ type: 'Ready', status: 'True' }] } })
   for (const name of ['default', 'kube-system', 'shop']) {
     add('namespaces', '', name, { status: { phase: 'Active' } })
     add('configmaps', name, 'kube-root-ca.crt', { data: {} })
@@ -95,6 +97,31 @@ interface Answer {
   readonly body: object
 }
 
+/** The pods that were deleted, and take a while to end. */
+const endingOf = (objects: Objects) =>
+  Object.entries(objects).filter(([, { metadata }]) => metadata.deletionTimestamp !== undefined)
+
+/** A pod ends, and whoever owns it makes another one. */
+function end(objects: Objects, key: string): void {
+  const { metadata, listed: _, ...more } = objects[key]!
+  delete objects[key]
+  const [resource, namespace] = key.split('/')
+  const [owner] = metadata.ownerReferences ?? []
+  if (!owner) return
+  const { deletionTimestamp: __, ...kept } = metadata
+  const name = `${owner.name}-${randomUUID().slice(0, 5)}`
+  objects[`${resource}/${namespace}/${name}`] = { ...more, metadata: { ...kept, name, uid: randomUUID() } }
+}
+
+/** One that is deleted is listed once more, and has ended by the next time. */
+function goOnEnding(store: string, objects: Objects): void {
+  for (const [key, object] of endingOf(objects)) {
+    if (object['listed']) end(objects, key)
+    else object['listed'] = true
+    save(store, objects)
+  }
+}
+
 /** Answers a request as the API of the cluster does. */
 export function answerOf(store: string, method: string, url: string, body: string, { ca, tokens }: Running): Answer {
   const { pathname, searchParams } = new URL(url, 'https://api')
@@ -109,6 +136,7 @@ export function answerOf(store: string, method: string, url: string, body: strin
   const objects = readObjects(store)
   const seen = (object: Stored): Stored => (resource === 'configmaps' ? { ...object, data: { 'ca.crt': ca } } : object)
   if (name === undefined) {
+    if (resource === 'pods') goOnEnding(store, objects)
     const [, wantedName] = /metadata\.name=(.*)/.exec(searchParams.get('fieldSelector') ?? '') ?? []
     const [, wantedType] = /type=(.*)/.exec(searchParams.get('fieldSelector') ?? '') ?? []
     const items = Object.entries(objects)
@@ -122,13 +150,11 @@ export function answerOf(store: string, method: string, url: string, body: strin
   const object = objects[key]
   if (!object) return { status: 404, body: { message: `${key} not found` } }
   if (method === 'DELETE') {
-    delete objects[key]
-    const owner = object.metadata.ownerReferences?.[0]
-    if (owner) {
-      const next = `${owner.name}-${randomUUID().slice(0, 5)}`
-      const metadata = { ...object.metadata, name: next, uid: randomUUID() }
-      objects[`${resource}/${namespace}/${next}`] = { ...object, metadata }
-    }
+    // Pods that begin while the network is away have none.
+    if (endingOf(objects).length > 0) return { status: 409, body: { message: `${key} comes too early` } }
+    if (object.metadata.ownerReferences?.[0]?.kind === 'DaemonSet')
+      object.metadata.deletionTimestamp = new Date().toISOString()
+    else end(objects, key)
     save(store, objects)
   }
   if (method === 'PATCH') {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { limiter } from '../../connection/limiter.ts'
 import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
 import { foundAt } from '../../kubernetes/api/api.ts'
+import { isReady } from '../../kubernetes/api/cluster.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
 import { comparePods, ownerName, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
 import {
@@ -12,7 +13,7 @@ import {
   tokenSecrets,
 } from '../../kubernetes/trust/tokens.ts'
 import { notRolledOut, pathOf, rolledOut, type Workload, workloadName } from '../../kubernetes/workloads.ts'
-import { waitFor } from '../../operations/wait.ts'
+import { waitFor, waitUntilNoneLeft } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { withApi } from '../asked/api.ts'
 import { lastingCredentials } from '../asked/kubeconfigs.ts'
@@ -159,25 +160,23 @@ const idOf = ({ metadata: { uid = '' } }: KubernetesObject) =>
   createHash('sha256').update(uid).digest('hex').slice(0, 16)
 
 /** Which pods are replaced in a step. */
-type Which = (pod: KubernetesObject, noted: PodsNoted) => boolean
+type Which = (pod: KubernetesObject) => boolean
 
 const ownerOf = ({ metadata }: KubernetesObject) => metadata.ownerReferences?.find(one => one.controller)
 
 /** A DaemonSet's pod is told with its node. */
 const isOf = (one: Workload, pod: KubernetesObject) => ownerName(pod).split(' on ')[0] === workloadName(one)
 
-const isNetwork: Which = (pod, { network }) => network.some(one => isOf(one, pod))
-const isDns: Which = (pod, { dns }) => dns !== undefined && isOf(dns, pod)
+const oldPods = (ctx: Recreation, notes: string) => new Set(ctx.registered<{ uids: string[] }>(notes)?.uids)
 
 /** Deletes those pods that were there, and has whoever owns them make others. What nobody owns stays, and is named. */
 async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ replaced: number }> {
-  const noted = notedOf(ctx)
-  const old = new Set(ctx.registered<{ uids: string[] }>(notes)?.uids)
+  const old = oldPods(ctx, notes)
   return ask(ctx, async api => {
     let replaced = 0
     for await (const pod of api.each('/api/v1/pods', { signal: ctx.signal })) {
       const { namespace, name, deletionTimestamp } = pod.metadata
-      if (!old.has(idOf(pod)) || deletionTimestamp !== undefined || !which(pod, noted)) continue
+      if (!old.has(idOf(pod)) || deletionTimestamp !== undefined || !which(pod)) continue
       const owner = ownerOf(pod)
       // Its kubelet makes that of a manifest anew, with the machine.
       if (owner?.kind === 'Node') continue
@@ -195,11 +194,26 @@ async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ 
   })
 }
 
-const everyWell = (ctx: Recreation, workloads: readonly Workload[]) =>
-  ask(ctx, async api => {
-    const within = ctx.vars.validate_within
-    await Promise.all(workloads.map(one => rolledOut(async () => api, one, { within, signal: ctx.signal })))
+/** The same of workloads that others need, and waits until their new pods are there: while old ones end, the status of a DaemonSet is that of before. */
+async function replaceFirst(ctx: Recreation, notes: string, workloads: readonly Workload[]) {
+  if (workloads.length === 0) return { replaced: 0 }
+  const isTheirs: Which = pod => workloads.some(one => isOf(one, pod))
+  const done = await replace(ctx, notes, isTheirs)
+  const old = oldPods(ctx, notes)
+  const options = { within: ctx.vars.validate_within, signal: ctx.signal }
+  await ask(ctx, async api => {
+    await waitUntilNoneLeft(`the old pods of ${workloads.map(workloadName).join(', ')} to end`, options, async () => {
+      // Of a machine that does not answer nobody says that a pod has ended.
+      const nodes = new Set((await api.list('/api/v1/nodes')).filter(isReady).map(({ metadata }) => metadata.name))
+      const left: string[] = []
+      for await (const pod of api.each('/api/v1/pods', { signal: ctx.signal }))
+        if (old.has(idOf(pod)) && isTheirs(pod) && nodes.has(pod.spec?.nodeName)) left.push(pod.metadata.name)
+      return left.length === 0 ? undefined : { left: left.length, told: `${left.slice(0, 5).join(', ')} still ending` }
+    })
+    await Promise.all(workloads.map(one => rolledOut(async () => api, one, options)))
   })
+  return done
+}
 
 /** What was well before the first change is so again; what was not is told. */
 async function podsAsBefore(ctx: Recreation): Promise<void> {
@@ -240,20 +254,14 @@ function stepsOf(
     network: {
       ...{ ...common, id: `replace-the-pod-network${back}` },
       plan: () => 'delete the pods of DaemonSets of kube-system on the machines’ network',
-      run: async ctx => {
-        const done = await replace(ctx, noteId, isNetwork)
-        await everyWell(ctx, notedOf(ctx).network)
-        return done
-      },
+      run: ctx => replaceFirst(ctx, noteId, notedOf(ctx).network),
     },
     dns: {
       ...{ ...common, id: `replace-the-dns${back}` },
       plan: () => 'delete the pods of the cluster’s DNS',
-      run: async ctx => {
-        const done = await replace(ctx, noteId, isDns)
+      run: ctx => {
         const { dns } = notedOf(ctx)
-        await everyWell(ctx, dns ? [dns] : [])
-        return done
+        return replaceFirst(ctx, noteId, dns ? [dns] : [])
       },
     },
     others: {
