@@ -1,5 +1,6 @@
 """moto's server with what kops asks of AWS and moto 5.2.5 answers otherwise: warm pools of groups that are not there, the version of the launch
-template that an instance was born with, user data of a second version, and groups that fill up again. By hand: python moto-shim.py PORT"""
+template that an instance was born with, and user data of a second version. It says which instances run, each time that others do. By hand: python moto-shim.py PORT [ADDRESS], where an address is that of every load balancer."""
+import json
 import sys
 import threading
 import time
@@ -8,10 +9,12 @@ from moto.autoscaling import models
 from moto.autoscaling.exceptions import ValidationError
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.elbv2.models import FakeLoadBalancer
 from moto.server import main
 
 describe_warm_pool = models.AutoScalingBackend.describe_warm_pool
 born = models.InstanceState.__init__
+balance = FakeLoadBalancer.__init__
 
 
 def warm_pool(self, group_name):
@@ -40,22 +43,42 @@ def user_data(self):
     return Base64EncodedString(given) if isinstance(given, str) else given
 
 
-def refill():
+def balance_there(self, *args, **named):
+    balance(self, *args, **named)
+    self.dns_name = sys.argv[2]
+
+
+def groups():
+    return [
+        group
+        for regions in list(models.autoscaling_backends.values())
+        for backend in list(regions.values())
+        for group in list(backend.autoscaling_groups.values())
+    ]
+
+
+def tell():
+    told = None
     while True:
-        time.sleep(0.5)
-        for regions in list(models.autoscaling_backends.values()):
-            for backend in list(regions.values()):
-                for group in list(backend.autoscaling_groups.values()):
-                    group.instance_states = [
-                        one for one in group.instance_states if one.instance.state == "running"
-                    ]
-                    if len(group.instance_states) < group.desired_capacity:
-                        group.set_desired_capacity(group.desired_capacity)
+        running = json.dumps(
+            [
+                {"id": one.instance.id, "group": group.name, "address": one.instance.private_ip}
+                for group in groups()
+                for one in list(group.instance_states)
+                if one.instance.state == "running"
+            ]
+        )
+        if running != told:
+            print(running, flush=True)
+        told = running
+        time.sleep(0.2)
 
 
 models.AutoScalingBackend.describe_warm_pool = warm_pool
 models.InstanceState.__init__ = remember
 models.InstanceState.launch_template = property(launch_template)
 LaunchTemplateVersion.user_data = property(user_data)
-threading.Thread(target=refill, daemon=True).start()
+if len(sys.argv) > 2:
+    FakeLoadBalancer.__init__ = balance_there
+threading.Thread(target=tell, daemon=True).start()
 main(["-H", "127.0.0.1", "-p", sys.argv[1]])

@@ -1,108 +1,99 @@
-// The same procedure with a real kops, offline: REKEY_KOPS=/path/to/kops REKEY_MOTO=/path/to/moto_server npm run test:kops. The cloud and the state
-// store are moto's (moto[server] 5.2.5 of PyPI, by moto-shim.py), and there is no API: instances are replaced with --cloudonly.
-import { execFile, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import { dirname, join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
-import { promisify } from 'node:util'
+// The same procedure with a real kops, offline: REKEY_KOPS=/path/to/kops REKEY_MOTO=/path/to/moto_server npm run test:kops. docs/testing.md says how
+// to have both.
+import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { start } from '../../_process.ts'
-import { temporaryFolder } from '../../_temporary.ts'
+import { isOfKeypairs, pendingOf } from '../../../lib/kops/asked/pending.ts'
+import { openRealCluster, type RealCluster } from './_real.ts'
 
-const root = join(import.meta.dirname, '..', '..', '..')
-const kops = process.env['REKEY_KOPS']
-const moto = process.env['REKEY_MOTO'] ?? 'moto_server'
-const name = 'test.k8s.local'
-const kubernetes = '1.35.3'
-const ownVersion = /(\d+\.\d+\.\d+)/
+const keysets = 8
 
-if (kops) {
-  test.serial('all stages, each seen by ids, and every instance replaced three times', async t => {
-    const { rekey, trusted, instances } = await openRealCluster(t, kops)
-    const before = await instances()
-    const { code, all } = await rekey('run', 'rotate-kops', ...variables)
-    t.is(code, 0, all)
-    t.deepEqual(new Set((await trusted()).values()), new Set([1]))
-    const after = await instances()
-    t.is(after.length, before.length)
+/** What of each keyset is trusted, and which of them signs, oldest first: all must be alike. */
+async function standing(t: ExecutionContext, bench: RealCluster): Promise<string> {
+  const sets = Object.values(await bench.trusted())
+  t.is(sets.length, keysets)
+  return [...new Set(sets.map(ids => ids.map(id => (id.endsWith('*') ? 'signs' : 'trusted')).join(', ')))].join(' | ')
+}
+
+/** Sees that every instance is another one than when it was asked last. */
+async function watchInstances(t: ExecutionContext, bench: RealCluster): Promise<() => Promise<void>> {
+  let before = await bench.instances()
+  t.is(before.length, 3)
+  return async () => {
+    const now = await bench.instances()
+    t.is(now.length, 3)
     t.deepEqual(
-      after.filter(id => before.includes(id)),
+      now.filter(id => before.includes(id)),
       [],
     )
-  })
-
-  test.serial('from the promotion back to where it began, by ids', async t => {
-    const { rekey, trusted } = await openRealCluster(t, kops)
-    const run = await rekey('run', 'rotate-kops', ...variables, '-e', 'until=promoted')
-    t.is(run.code, 0, run.all)
-    t.deepEqual(new Set((await trusted()).values()), new Set([2]))
-    const undone = await rekey('rollback', 'last')
-    t.is(undone.code, 0, undone.all)
-    t.deepEqual(new Set((await trusted()).values()), new Set([1]))
-  })
+    before = now
+  }
 }
 
-const variables = [
-  ...['-e', `cluster=${name}`, '-e', 'state=s3://kops-state', '-e', `kops_binary=${kops}`, '-e', 'cloudonly=true'],
-  ...['-e', 'rolling_flags=--control-plane-interval 2s --node-interval 2s'],
+const stages = [
+  { until: 'staged', all: 'signs, trusted', file: 'both' },
+  { until: 'promoted', all: 'trusted, signs', file: 'admin' },
+  { until: 'distrusted', all: 'signs', file: 'after' },
 ]
 
-/** A cluster that kops has made in moto: what it downloads are files whose hashes alone matter. */
-async function openRealCluster(t: ExecutionContext, binary: string) {
-  const folder = temporaryFolder('kops-real')
-  const cloud = 20_000 + (process.pid % 20_000)
-  const shim = spawn(join(dirname(moto), 'python'), [join(import.meta.dirname, 'moto-shim.py'), String(cloud)], {
-    stdio: 'ignore',
-  })
-  t.teardown(() => shim.kill())
-  const files = createServer(({ url = '' }, response) => {
-    const isHash = url.endsWith('.sha256')
-    response.end(isHash ? createHash('sha256').update(url.slice(0, -'.sha256'.length)).digest('hex') : url)
-  }).listen(0, '127.0.0.1')
-  t.teardown(() => files.close())
-  await once(files, 'listening')
-  const { port } = files.address() as { port: number }
-  const run = promisify(execFile)
-  const version = ownVersion.exec((await run(binary, ['version'])).stdout)?.[1] ?? ''
-  const channel = join(folder, 'channels', 'stable')
-  mkdirSync(dirname(channel), { recursive: true })
-  writeFileSync(channel, `spec:\n  cluster:\n    kubernetesVersion: v${kubernetes}\n  images: []\n`)
-  const endpoint = `http://127.0.0.1:${cloud}`
-  const keys = { id: 'made-up', secret: 'made-up-too' }
-  const env = {
-    ...process.env,
-    ...{ NO_COLOR: '1', FORCE_COLOR: undefined, HOME: folder, XDG_STATE_HOME: join(folder, 'state') },
-    ...{ AWS_ENDPOINT_URL: endpoint, AWS_EC2_METADATA_DISABLED: 'true', AWS_REGION: 'us-east-1' },
-    ...{ AWS_ACCESS_KEY_ID: keys.id, AWS_SECRET_ACCESS_KEY: keys.secret },
-    ...{ S3_ENDPOINT: endpoint, S3_REGION: 'us-east-1', S3_ACCESS_KEY_ID: keys.id, S3_SECRET_ACCESS_KEY: keys.secret },
-    ...{ KOPS_BASE_URL: `http://127.0.0.1:${port}/kops/${version}/`, KOPS_STATE_STORE: 's3://kops-state' },
+test('stage by stage without an API, each seen by ids, every instance replaced in each; and back from each', async t => {
+  const bench = await openRealCluster(t)
+  const begun = await bench.trusted()
+  t.is(await standing(t, bench), 'signs')
+  const allReplaced = await watchInstances(t, bench)
+  for (const { until, all, file } of stages) {
+    const run = await bench.run('rotate-kops', '-e', `until=${until}`, '-e', 'cloudonly=true')
+    t.is(run.code, 0, run.all)
+    t.is(await standing(t, bench), all, until)
+    await allReplaced()
+    const trusted = (await bench.trusted())['kubernetes-ca']!.map(id => id.replace('*', ''))
+    t.deepEqual(bench.authoritiesIn(join(bench.runs().at(-1)!, 'kubeconfigs', `${file}.conf`)), trusted)
   }
-  for (let tries = 0; ; tries++) {
-    const made = await fetch(`${endpoint}/kops-state`, { method: 'PUT' }).catch(() => undefined)
-    if (made?.ok) break
-    if (tries > 100) throw new Error('moto does not answer')
-    await delay(200)
+  const after = await bench.trusted()
+  for (const [keyset, ids] of Object.entries(begun)) t.notDeepEqual(after[keyset], ids)
+  const runs = bench.runs()
+  for (const [index, all] of ['trusted, signs', 'signs, trusted', 'signs'].entries()) {
+    const undone = await bench.rekey('rollback', runs[2 - index]!)
+    t.is(undone.code, 0, undone.all)
+    t.is(await standing(t, bench), all)
+    await allReplaced()
   }
-  const ask = async (...words: string[]) =>
-    (await run(binary, [...words, '--name', name], { env, timeout: 120_000 })).stdout
-  await ask(
-    ...['create', 'cluster', '--cloud=aws', '--dns=none', '--networking', 'cni', '--zones', 'us-east-1a'],
-    ...['--image', 'ami-785db401', '--kubernetes-version', kubernetes, '--channel', `file://${channel}`],
+  t.deepEqual(await bench.trusted(), begun)
+})
+
+test('all stages with an API that goes by what the control plane was told: drained, let in, and refused in the end', async t => {
+  const bench = await openRealCluster(t)
+  const begun = await bench.trusted()
+  const allReplaced = await watchInstances(t, bench)
+  const run = await bench.run('rotate-kops')
+  t.is(run.code, 0, run.all)
+  t.is(await standing(t, bench), 'signs')
+  await allReplaced()
+  const after = await bench.trusted()
+  for (const [keyset, ids] of Object.entries(begun)) t.notDeepEqual(after[keyset], ids)
+  // Each of the three was drained in each stage, and whom the old CA had signed for was refused in the end.
+  const cordoned = bench.asked
+    .filter(one => /^PATCH \/api\/v1\/nodes\/i-\w+ 200$/.test(one))
+    .map(one => one.split(' ')[1])
+  t.is(new Set(cordoned).size, 9)
+  t.true(bench.asked.includes('GET /api/v1/nodes 401'))
+  t.is(bench.asked.filter(one => one.endsWith('/rekey-probe 200') && one.startsWith('DELETE')).length, 3)
+})
+
+test('what a real kops has pending is read: what key pairs bring with them, and what somebody else changed', async t => {
+  const { kops, run, trusted } = await openRealCluster(t)
+  const pending = async () => pendingOf((await kops('update', 'cluster')).stdout)
+  t.deepEqual(await pending(), [])
+  t.is((await kops('create', 'keypair', 'all')).code, 0)
+  const brought = await pending()
+  t.true(brought.some(({ kind }) => kind === 'LaunchTemplate'))
+  t.deepEqual(
+    brought.filter(one => !isOfKeypairs(one)),
+    [],
   )
-  await ask('update', 'cluster', '--yes', '--admin')
-  return {
-    rekey: (...args: string[]) =>
-      start(process.execPath, [join(root, 'bin', 'rekey'), ...args, '--output', 'plain'], env),
-    /** How many key pairs are trusted, by keyset. */
-    trusted: async () => {
-      const all = JSON.parse(await ask('get', 'keypairs', '-o', 'json')) as { name: string }[]
-      const rotated = all.filter(one => one.name === 'service-account' || one.name.includes('-ca'))
-      return new Map([...Map.groupBy(rotated, one => one.name)].map(([keyset, items]) => [keyset, items.length]))
-    },
-    instances: async () =>
-      (JSON.parse(await ask('get', 'instances', '-o', 'json')) as { id: string }[]).map(({ id }) => id),
-  }
-}
+  const before = await trusted()
+  t.is((await kops('edit', 'instancegroup', 'nodes-us-east-1a', '--set', 'spec.machineType=t3.large')).code, 0)
+  const refused = await run('rotate-kops')
+  t.is(refused.code, 2, refused.all)
+  t.regex(refused.all, /modify LaunchTemplate\/nodes-us-east-1a\.test\.k8s\.local: .*InstanceType/)
+  t.deepEqual(await trusted(), before)
+})
