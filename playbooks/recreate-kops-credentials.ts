@@ -46,6 +46,7 @@ export default playbook({
     play<kops.Recreation>('5. Is it well?', { hosts, tags: ['verify'] }, [
       step('The cluster is well', recreate.validAgain('the-cluster-is-well')),
       step('Pods are as they were', recreate.asBefore),
+      step('The certificates of etcd are of the new CA', recreate.seeEtcdCertificates('see-the-certificates-of-etcd')),
     ]),
   ],
   report: recreate.report,

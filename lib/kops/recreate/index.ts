@@ -8,7 +8,7 @@ import { nothingPending } from '../preflight.ts'
 import { ended } from '../report.ts'
 import type { CredentialsBefore } from './credentials.ts'
 import { putBack, updateBack } from './credentials.ts'
-import { removeEtcdCertificatesBack } from './etcd-certificates.ts'
+import { removeEtcdCertificatesBack, seeEtcdCertificates } from './etcd-certificates.ts'
 import type { Recreation, Variables } from './given.ts'
 import { answersBack, exportBack, replaceInstancesBack, validAgain } from './instances.ts'
 import { back } from './tokens.ts'
@@ -20,7 +20,7 @@ export {
   makeCredentials,
   readCredentials,
 } from './credentials.ts'
-export { findEtcdCertificates, removeEtcdCertificates } from './etcd-certificates.ts'
+export { findEtcdCertificates, removeEtcdCertificates, seeEtcdCertificates } from './etcd-certificates.ts'
 export { type Recreation, recreateVariables } from './given.ts'
 export { answersNew, exportNew, replaceInstances, validAgain } from './instances.ts'
 export { asBefore, dns, network, notePods, notePodsOfBefore, others, tokens } from './tokens.ts'
@@ -40,6 +40,7 @@ export const wayBack: NonNullable<Play<Recreation>['rollback']> = [
   step('Replace every other pod', back.others),
   step('The cluster is well', validAgain('the-cluster-is-well-back')),
   step('Pods are as they were', back.asBefore),
+  step('The certificates of etcd are of the CA of before', seeEtcdCertificates('see-the-certificates-of-etcd-back')),
   step('Nothing is pending', { ...nothingPending, id: 'nothing-is-pending-back', remember: false }),
 ]
 
