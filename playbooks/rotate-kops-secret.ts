@@ -18,7 +18,7 @@ export default playbook({
     play<kops.SecretContext>('Where it stands', { hosts, tags: ['look'] }, [
       step('See which kops it is', kops.ownVersion),
       step('See that the cluster uses it', kops.lookAtSpecification),
-      step('See that API servers can read what they find', kops.lookAtFile(encryption.misfitOf, encryption.atRest)),
+      step('See that it can follow the one of before', kops.lookAtFile(encryption.misfitOf, encryption.atRest)),
       step('See that nothing is pending', kops.nothingPending),
       step('Export an admin credential', kops.exportBefore),
       step('See that the cluster is well', kops.valid),

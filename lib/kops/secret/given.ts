@@ -14,7 +14,10 @@ export const secretVariables = {
   secret: z.enum(['encryptionconfig', 'ciliumpassword', 'dockerconfig']),
   /** The file with the new one, on this machine. */
   file: z.string().min(1),
-  /** Takes an encryptionconfig that drops a key or can't be held against the one of before: once every value was counted, as the operator says. */
+  /**
+   * Takes an encryptionconfig that drops a key or can't be held against the one of before, once every value was counted, as the operator says; or keys of
+   * Cilium that don't follow those of before.
+   */
   as_it_is: z.boolean().default(false),
 }
 

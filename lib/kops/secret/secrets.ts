@@ -13,6 +13,7 @@ import { ended } from '../report.ts'
 import { applyUpdate, rollOut, type Updated } from '../update.ts'
 import { type AtRest, isReachable, unreadableBy } from './at-rest.ts'
 import { keepNew, readGiven, readNew, type SecretContext, type Variables } from './given.ts'
+import { ipsecKeysBack, ipsecMisfits } from './ipsec-keys.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 const fields = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
@@ -29,7 +30,7 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
       secret === 'dockerconfig' ||
       (secret === 'encryptionconfig'
         ? spec['encryptionConfig'] === true
-        : fields(spec['networking'])['cilium'] !== undefined)
+        : usesIpsec(fields(fields(spec['networking'])['cilium'])))
     if (!uses) {
       throw new HostFailedError(
         `no instance of ${ctx.vars.cluster} is given the ${secret}: its specification does not ask for it`,
@@ -38,7 +39,7 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
           hint:
             secret === 'encryptionconfig'
               ? 'Set spec.encryptionConfig to true (kops edit cluster), with the encryptionconfig that is there, and roll that out first.'
-              : 'It is for clusters whose spec.networking is cilium.',
+              : 'It is for clusters whose spec.networking.cilium has enableEncryption, with IPsec.',
         },
       )
     }
@@ -46,6 +47,9 @@ export const lookAtSpecification: StepDefinition<SecretContext> = {
       throw new HostFailedError(`${file} is empty`, { code: 'kops.secret-empty' })
   },
 }
+
+const usesIpsec = ({ enableEncryption, encryptionType = 'ipsec' }: Fields) =>
+  enableEncryption === true && encryptionType === 'ipsec'
 
 /** Holds one encryptionconfig against another: what would be unreadable while both are in use, and what is not read any more. */
 export type Compare = (
@@ -60,6 +64,7 @@ export const lookAtFile = (compare: Compare, atRest: AtRest): StepDefinition<Sec
   run: async ctx => {
     const given = await readGiven(ctx)
     if (ctx.vars.secret === 'encryptionconfig') await requireFit(ctx, given.toString('utf8'), compare, atRest)
+    if (ctx.vars.secret === 'ciliumpassword') await requireNextKeys(ctx, given.toString('utf8'))
     await keepNew(ctx, given)
   },
 })
@@ -78,6 +83,20 @@ async function requireFit(ctx: SecretContext, next: string, compare: Compare, at
   ]
   if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
   else if (against.length > 0) throw unfit(ctx, against)
+}
+
+/** Holds Cilium's keys against those of before: nodes that have them already, and those that wait for them, must tell them by their id. */
+async function requireNextKeys(ctx: SecretContext, next: string): Promise<void> {
+  const against = ipsecMisfits((await readStored(ctx))?.toString('utf8'), next)
+  if (ctx.vars.as_it_is) for (const one of against) ctx.log(one)
+  else if (against.length > 0)
+    throw new HostFailedError(
+      `these IPsec keys can’t follow those of ${ctx.vars.cluster} as they are:\n${against.map(one => `  ${one}`).join('\n')}`,
+      {
+        code: 'kops.secret-unfit',
+        hint: 'Nodes would drop each other’s packets, or go on with the key of before. Make a line with the next id, the same algorithm and a new key; or -e as_it_is=true.',
+      },
+    )
 }
 
 /** Keys that are dropped speak against it where values lie under them, or nobody can look. */
@@ -232,7 +251,7 @@ export const secretBack = (compare: Compare): Step<SecretContext>[] => [
       if (kept === 'kept') {
         const data = await readFile(keptFile(ctx))
         await requireReadable(ctx, compare, data)
-        await create(ctx, data)
+        await create(ctx, secret === 'ciliumpassword' ? await keysBack(ctx, data) : data)
         return
       }
       throw new HostFailedError(`the ${secret} of before was not kept`, {
@@ -252,6 +271,11 @@ export const secretBack = (compare: Compare): Step<SecretContext>[] => [
     },
   }),
 ]
+
+/** Cilium's keys of before, under the id that comes next: agents have that of the new ones by now. */
+async function keysBack(ctx: SecretContext, kept: Buffer): Promise<Buffer> {
+  return Buffer.from(ipsecKeysBack(kept.toString('utf8'), (await readStored(ctx))?.toString('utf8')))
+}
 
 /** Values that were written since must be read by the one that comes back. */
 async function requireReadable(ctx: SecretContext, compare: Compare, kept: Buffer): Promise<void> {

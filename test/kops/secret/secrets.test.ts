@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { misfitOf } from '../../../lib/encryption/replacement.ts'
+import { ipsecKeysBack, ipsecMisfits } from '../../../lib/kops/secret/ipsec-keys.ts'
 import { cluster, openCluster, settled } from '../_cluster.ts'
 import { killing } from '../_kills.ts'
 
@@ -88,7 +89,7 @@ test('where kOps sees no change all instances are replaced by force; where the c
   t.is(undone.code, 0, undone.out)
   t.true(bench.calls().includes('delete secret dockerconfig'))
   t.false('dockerconfig' in bench.state().secrets)
-  t.regex((await run('ciliumpassword')).out, /whose spec\.networking is cilium/)
+  t.regex((await run('ciliumpassword')).out, /whose spec\.networking\.cilium has enableEncryption/)
   bench.change(state => {
     state.spec = {}
   })
@@ -96,6 +97,53 @@ test('where kOps sees no change all instances are replaced by force; where the c
   t.is(unused.code, 2)
   t.regex(unused.out, /no instance of test\.k8s\.local is given the encryptionconfig/)
   t.deepEqual(bench.calls().filter(call => call.startsWith('create secret')).length, 1)
+})
+
+const ipsec = (id: string, key: string, algorithm = 'rfc4106(gcm(aes))') =>
+  `keys: ${id} ${algorithm} ${createHash('sha256').update(key).digest('hex').slice(0, 40)} 128\n`
+
+test('IPsec keys of Cilium are held against those of before: the next id, the same algorithm and lengths, another key', t => {
+  const told = (next: string, before: string | undefined = ipsec('3+', 'one')) => ipsecMisfits(before, next).join('\n')
+  t.is(told(ipsec('4+', 'two')), '')
+  t.is(told(ipsec('1+', 'two'), ipsec('15+', 'one')), '')
+  t.is(told(ipsec('4+', 'two').replace('keys: ', '')), '')
+  for (const id of ['3+', '5+', '2+']) t.regex(told(ipsec(id, 'two')), /after 3 comes 4/)
+  t.regex(told(ipsec('4+', 'one')), /a key of before/)
+  t.regex(told(ipsec('4', 'two')), /keys for each tunnel/)
+  t.regex(told(ipsec('4+', 'two').replace(/ 128/, 'abcd 128')), /lengths of its keys/)
+  for (const bad of ['', 'keys: x', ipsec('16+', 'two'), ipsec('0+', 'two'), ipsec('4+', 'two', 'gcm(aes)')])
+    t.regex(told(bad), /it is no line/)
+  t.regex(told(ipsec('4+', 'two'), 'something'), /nobody knows which id follows/)
+  t.regex(ipsecMisfits(undefined, ipsec('4+', 'two')).join(), /nobody knows which id follows/)
+  t.is(ipsecKeysBack(ipsec('3+', 'one'), ipsec('4+', 'two')), ipsec('5+', 'one'))
+  t.is(ipsecKeysBack(ipsec('3+', 'one'), ipsec('5+', 'one')), ipsec('5+', 'one'))
+  t.is(ipsecKeysBack(ipsec('14+', 'one'), ipsec('15+', 'two')), ipsec('1+', 'one'))
+  t.is(ipsecKeysBack('something', ipsec('4+', 'two')), 'something')
+})
+
+test('IPsec keys that can’t follow those of before are not given to kOps; on the way back they have the id that comes next', async t => {
+  const bench = await openCluster(t)
+  bench.change(state => {
+    state.spec['networking'] = { cilium: { enableEncryption: true } }
+  })
+  const [file, stored] = [join(bench.folder, 'keys'), join(bench.folder, cluster, 'secrets', 'ciliumpassword')]
+  const data = () => Buffer.from(JSON.parse(readFileSync(stored, 'utf8')).Data, 'base64').toString('utf8')
+  writeFileSync(stored, JSON.stringify({ Data: Buffer.from(ipsec('3+', 'one')).toString('base64') }))
+  const give = (text: string) => {
+    writeFileSync(file, text)
+    return bench.run('rotate-kops-secret', '-e', 'secret=ciliumpassword', '-e', `file=${file}`)
+  }
+  const refused = await give(ipsec('3+', 'two'))
+  t.is(refused.code, 2, refused.out)
+  t.regex(refused.out, /its id is 3: after 3 comes 4/)
+  t.false(bench.calls().some(call => /^create|--yes/.test(call)))
+  const { code, out } = await give(ipsec('4+', 'two'))
+  t.is(code, 0, out)
+  t.is(data(), ipsec('4+', 'two'))
+  t.false(out.includes(ipsec('4+', 'two').split(' ')[3]!))
+  const undone = await bench.rekey('rollback', 'last')
+  t.is(undone.code, 0, undone.out)
+  t.is(data(), ipsec('5+', 'one'))
 })
 
 test('a rolling update whose update was left out is none that is done', async t => {
