@@ -21,19 +21,46 @@ interface Request {
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
-let server: ChildProcess | undefined
+/** What is done with the process while it does what it was asked for. */
+interface Watch {
+  /** Is told its id before it begins. */
+  begins?(pid: number): void
+  /** Is given what it says on stdout, as it comes. */
+  says?(text: string): void
+}
+
+/** Has a command line done by a process that does nothing else meanwhile, and another one later; one that was killed has no code. */
+export type Servers = (request: Request, watch?: Watch) => Promise<Called>
+
+/**
+ * Processes that do command lines: as many as are asked for at once.
+ * @param within milliseconds that a command line may take
+ */
+export function servers(within = 150_000): Servers {
+  const idle: ChildProcess[] = []
+  return async (request, watch = {}) => {
+    const child = idle.pop() ?? start(request)
+    const called = await ask(child, request, { ...watch, within })
+    if (child.connected) idle.push(child)
+    return called
+  }
+}
+
+const one = servers()
 let last: Promise<unknown> = Promise.resolve()
 
 /** Has rekey called with these arguments, after everything that was asked for before. */
 export function served(request: Request): Promise<Called> {
-  const answer = last.then(() => ask(request))
+  const answer = last.then(() => one(request))
   last = answer.catch(() => {})
   return answer
 }
 
-async function ask(request: Request): Promise<Called> {
-  server ??= start(request)
-  const child = server
+async function ask(
+  child: ChildProcess,
+  request: Request,
+  { begins, says, within }: Watch & { within: number },
+): Promise<Called> {
   const said = { stdout: '', stderr: '' }
   const done = new AbortController()
   const { signal } = done
@@ -41,23 +68,22 @@ async function ask(request: Request): Promise<Called> {
     const stream = child[name]!
     for await (const [chunk] of on(stream, 'data', { signal })) {
       said[name] += chunk
+      if (name === 'stdout') says?.(String(chunk))
       if (!said[name].endsWith(end)) continue
       said[name] = said[name].slice(0, -end.length)
       return
     }
   })
-  const timer = setTimeout(() => child.kill('SIGKILL'), 150_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), within)
   try {
+    if (child.pid !== undefined) begins?.(child.pid)
     child.send(request)
     const answered = once(child, 'message', { signal }).then(async ([code]) => {
       await Promise.all(whole)
       return code as number
     })
     // It has ended where what it did ended it.
-    const ended = once(child, 'close', { signal }).then(([code]) => {
-      server = undefined
-      return code as number | null
-    })
+    const ended = once(child, 'close', { signal }).then(([code]) => code as number | null)
     return { code: await Promise.race([answered, ended]), ...said }
   } finally {
     clearTimeout(timer)

@@ -1,8 +1,7 @@
 // A kOps cluster for a test: its state store in a folder, the stand-in for kops, an API server that presents and trusts what the instances were
 // told last, and rekey run over it.
 import 'reflect-metadata'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerOptions } from 'node:https'
 import { createServer as createTcp } from 'node:net'
 import { join } from 'node:path'
@@ -10,30 +9,29 @@ import type { TLSSocket } from 'node:tls'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import type { ExecutionContext } from 'ava'
 import { eventually } from '../_eventually.ts'
+import { servers } from '../_served.ts'
 import { temporaryFolder } from '../_temporary.ts'
 import { type Issued, issue } from '../pki/certificates/_certificates.ts'
 import { answerOf, seedObjects } from './_api.ts'
+import { answer } from './stand-in/call.ts'
+import { etcdKeysets, leafFile, makeEtcdCertificates } from './stand-in/etcd-manager.ts'
+import { serveStandIn } from './stand-in/server.ts'
+import {
+  authorityFile,
+  isKilledAt,
+  type Live,
+  readState,
+  type State,
+  writeKeysetObjects,
+  writeState,
+} from './stand-in/state.ts'
 
-const root = join(import.meta.dirname, '..', '..')
-export const standIn = join(import.meta.dirname, 'stand-in.js')
+/** What rekey starts as kops. */
+const standIn = join(import.meta.dirname, 'stand-in', 'kops')
 export const cluster = 'test.k8s.local'
 
-/** The state of the stand-in; a test may change it between two calls. */
-export interface State {
-  version: string
-  clock: string
-  keysets: Record<string, { primary: string; items: { id: string; distrusted?: string }[] }>
-  instances: { id: string; group: string; role: string; hash: string; address?: string }[]
-  knobs: Record<string, unknown>
-  spec: Record<string, unknown>
-  groups: unknown[]
-  secrets: Record<string, string>
-  foreign?: boolean
-  /** Whether rekey is killed at each call that changes something, once before it acts and once after; and where it was. */
-  killing?: boolean
-  killed?: string[]
-  [more: string]: unknown
-}
+/** Runs of this file, each by a process that does no other meanwhile: a hundred calls take their time on a busy machine. */
+const byServers = servers(600_000)
 
 /** What came of a command of rekey. */
 export interface Called {
@@ -72,33 +70,10 @@ export interface Bench {
 /** Every instance has what was applied, nothing is pending, and the API goes by the keysets. */
 export function settled(t: ExecutionContext, bench: Bench): void {
   const { instances, keysets, ...state } = bench.state()
-  const applied = state['applied'] as Record<string, string>
-  for (const { id, role, hash } of instances) t.is(hash, applied[role] ?? '', id)
+  for (const { id, role, hash } of instances) t.is(hash, state.applied[role] ?? '', id)
   const set = keysets['kubernetes-ca']
   const trusted = set?.items.filter(item => !item.distrusted).map(({ id }) => id)
-  t.deepEqual(state['live'], { primary: set?.primary, trusted })
-}
-
-/** What etcd-manager keeps on its volume: the stand-in makes them anew where they are missing, and only there. */
-const etcdCertificates = ['clients/server.crt', 'clients/server.key', 'peers/me.crt', 'peers/me.key']
-
-/** The CAs that each of those is of. */
-export const etcdOf = ({ folder }: Bench) =>
-  etcdCertificates.map(path => readFileSync(join(folder, 'mnt', 'a', 'pki', 'x', path), 'utf8'))
-
-/** Writes the state so that nobody reads half of it: a stand-in that hangs reads it again and again. */
-function writeWhole(file: string, state: State): void {
-  writeFileSync(`${file}.changed`, JSON.stringify(state))
-  renameSync(`${file}.changed`, file)
-}
-
-/** Keysets as they lie in the state store. */
-function writeObjects(store: string, { keysets }: State): void {
-  for (const [name, set] of Object.entries(keysets)) {
-    const folder = join(store, cluster, 'pki', 'private', name)
-    mkdirSync(folder, { recursive: true })
-    writeFileSync(join(folder, 'keyset.yaml'), JSON.stringify(set))
-  }
+  t.deepEqual(state.live, { primary: set?.primary, trusted })
 }
 
 const first = 7_713_272_286_921_920_551_637_815_766n
@@ -117,13 +92,17 @@ const admin = (issuer: Issued, hours: number) => {
 }
 let authorities: Promise<Authority[]> | undefined
 
+const authorityOf = (name: string, id: string) => {
+  const hex = BigInt(id).toString(16)
+  return issue({ name, ca: true, serial: hex.length % 2 ? `0${hex}` : hex })
+}
+
 /** CAs by the ids that the stand-in gives: the oldest is for a clock that is behind. Made once for all tests of a file. */
 function makeAuthorities(): Promise<Authority[]> {
   authorities ??= Promise.all(
     [0, 1, 2, 3, 4].map(async index => {
       const id = idOf(index)
-      const hex = BigInt(id).toString(16)
-      const ca = await issue({ name: `CN=kubernetes-ca`, ca: true, serial: hex.length % 2 ? `0${hex}` : hex })
+      const ca = await authorityOf('CN=kubernetes-ca', id)
       const names = new SubjectAlternativeNameExtension([
         { type: 'dns', value: 'kubernetes.default.svc' },
         { type: 'ip', value: '127.0.0.1' },
@@ -135,31 +114,50 @@ function makeAuthorities(): Promise<Authority[]> {
   return authorities
 }
 
+/** CAs of etcd, and what they will have signed, where the stand-in finds them. */
+async function makeEtcdAuthorities(store: string, keyset: string): Promise<void> {
+  mkdirSync(join(store, 'cas', keyset))
+  for (const id of [1, 2, 3].map(idOf)) {
+    const issuer = await authorityOf(`CN=${keyset}`, id)
+    writeFileSync(authorityFile(store, keyset, id), issuer.pem)
+    writeFileSync(leafFile(store, keyset, id), (await issue({ name: 'CN=etcd', issuer })).pem)
+  }
+}
+
 /** Makes a cluster with the given keysets at rest, and one control plane and two nodes. */
 export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca', 'service-account']): Promise<Bench> {
   const all = await makeAuthorities()
   const kept = temporaryFolder('kops')
   const store = join(kept, 'store')
-  mkdirSync(join(store, 'cas'), { recursive: true })
-  mkdirSync(join(store, cluster))
+  for (const folder of ['cas/kubernetes-ca', 'admins', cluster]) mkdirSync(join(store, folder), { recursive: true })
   writeFileSync(join(store, cluster, 'kops-version.txt'), '1.36.2')
   for (const { id, ca, admin } of all) {
-    writeFileSync(join(store, 'cas', `${id}.pem`), ca.pem)
-    writeFileSync(join(store, 'cas', `${id}-admin.pem`), admin.pem)
-    writeFileSync(join(store, 'cas', `${id}-admin-key.pem`), admin.keyPem)
+    writeFileSync(authorityFile(store, 'kubernetes-ca', id), ca.pem)
+    writeFileSync(join(store, 'admins', `${id}.pem`), admin.pem)
+    writeFileSync(join(store, 'admins', `${id}.key`), admin.keyPem)
   }
-  const file = join(store, 'stand-in.json')
-  const state = () => JSON.parse(readFileSync(file, 'utf8')) as State
+  for (const keyset of keysets.filter(name => etcdKeysets.includes(name))) await makeEtcdAuthorities(store, keyset)
+  const state = () => readState(store)
   const asked: string[] = []
   const killLines: RegExp[] = []
-  const api = await startApi(all, store, state, asked)
+  let pid: number | undefined
+  /** Ends the rekey that was begun last, by its id, while it does what it was asked for. */
+  const kill = () => {
+    try {
+      if (pid !== undefined) process.kill(pid, 'SIGKILL')
+    } catch {
+      // Two requests were under way, and the other one has ended it.
+    }
+  }
+  const api = await startApi(all, { store, state, asked, kill })
+  const kops = await serveStandIn(kill)
   seedObjects(store)
   const primary = idOf(1)
   const begun: State = {
     version: '1.36.2',
     clock: idOf(5),
     keysets: Object.fromEntries(keysets.map(name => [name, { primary, items: [{ id: primary }] }])),
-    pool: [idOf(0), idOf(2), idOf(3), idOf(4)],
+    pool: Object.fromEntries(['kubernetes-ca', ...etcdKeysets].map(name => [name, [0, 2, 3, 4].map(idOf)])),
     instances: [
       { id: 'i-cp', group: 'control-plane-test', role: 'control-plane', hash: '', address: '127.0.0.1' },
       { id: 'i-a', group: 'nodes-test', role: 'nodes', hash: '', address: '10.0.0.2' },
@@ -180,42 +178,45 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   }
   mkdirSync(join(store, cluster, 'pki', 'ssh', 'public'), { recursive: true })
   writeFileSync(join(store, cluster, 'pki', 'ssh', 'public', 'admin'), 'ssh-ed25519 AAAA')
-  for (const folder of ['clients', 'peers']) mkdirSync(join(store, 'mnt', 'a', 'pki', 'x', folder), { recursive: true })
-  for (const path of etcdCertificates) writeFileSync(join(store, 'mnt', 'a', 'pki', 'x', path), primary)
-  writeObjects(store, begun)
-  writeFileSync(file, JSON.stringify(begun))
+  makeEtcdCertificates(store, begun)
+  writeKeysetObjects(store, cluster, begun)
+  writeState(store, begun)
   const env = {
     ...process.env,
-    ...{ XDG_STATE_HOME: join(kept, 'state'), NO_COLOR: '1', FORCE_COLOR: undefined },
+    ...{ XDG_STATE_HOME: join(kept, 'state'), NO_COLOR: '1', FORCE_COLOR: undefined, KOPS_STAND_IN: String(kops.port) },
   }
   // As it was brought up: nothing pending, nothing behind.
-  await ended(
-    spawn(process.execPath, [standIn, 'update', 'cluster', '--yes', '--name', cluster, '--state', `file://${store}`]),
-  )
+  const update = ['update', 'cluster', '--yes', '--name', cluster, '--state', `file://${store}`]
+  await answer({ args: update, kubeconfig: '', input: Buffer.alloc(0), isGone: () => false })
   const change = (how: (state: State) => void) => {
     const next = state()
     const before = JSON.stringify(next.keysets)
     how(next)
     // What somebody has deleted from the store is not put back by a change of something else.
-    if (JSON.stringify(next.keysets) !== before) writeObjects(store, next)
-    writeWhole(file, next)
+    if (JSON.stringify(next.keysets) !== before) writeKeysetObjects(store, cluster, next)
+    writeState(store, next)
   }
   change(next => {
-    for (const one of next.instances) one.hash = (next['applied'] as Record<string, string>)[one.role] ?? ''
+    for (const one of next.instances) one.hash = next.applied[one.role] ?? ''
   })
   writeFileSync(join(store, 'calls.log'), '')
   const rekey = async (...args: string[]): Promise<Called> => {
-    const child = spawn(process.execPath, [join(root, 'bin', 'rekey'), ...args, '--output', 'plain'], {
-      ...{ cwd: kept, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
-    })
-    writeFileSync(join(store, 'pid'), String(child.pid))
-    child.stdout.on('data', chunk => {
-      const at = state().killing ? killLines.findIndex(line => line.test(String(chunk))) : -1
-      if (at < 0) return
-      change(next => next.killed?.push(String(killLines.splice(at, 1))))
-      child.kill('SIGKILL')
-    })
-    return ended(child)
+    const { code, stdout, stderr } = await byServers(
+      { args: [...args, '--output', 'plain'], cwd: kept, env },
+      {
+        begins: id => {
+          pid = id
+        },
+        says: text => {
+          const at = state().killing ? killLines.findIndex(line => line.test(text)) : -1
+          if (at < 0) return
+          change(next => next.killed?.push(String(killLines.splice(at, 1))))
+          kill()
+        },
+      },
+    )
+    pid = undefined
+    return { code, out: stdout + stderr }
   }
   const runFolder = () => {
     const runs = join(kept, 'state', 'rekey', 'runs')
@@ -265,45 +266,19 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     },
     stored: path => (existsSync(join(store, path)) ? readdirSync(join(store, path)).sort() : []),
     called: words => eventually(() => bench.calls().some(call => call.startsWith(words)), words),
-    close: () => api.close(),
+    close: () => {
+      api.close()
+      kops.close()
+    },
   }
   t.teardown(bench.close)
   return bench
 }
 
-function ended(child: ChildProcess): Promise<Called> {
-  let out = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', chunk => (out += chunk))
-  return new Promise(resolve => child.on('close', code => resolve({ code, out })))
-}
-
-/** As the stand-in does it: rekey is killed once at each request that changes something, before it is acted upon, and after. */
-function killedAt(store: string, where: string): boolean {
-  const file = join(store, 'stand-in.json')
-  const state = JSON.parse(readFileSync(file, 'utf8')) as State
-  // What pods and their successors are called differs each time.
-  const here = where.replace(/-[0-9a-f]{5}$/, '')
-  if (!state.killing || state.killed?.includes(here)) return false
-  writeWhole(file, { ...state, killed: [...(state.killed ?? []), here] })
-  try {
-    process.kill(Number(readFileSync(join(store, 'pid'), 'utf8')), 'SIGKILL')
-  } catch {
-    // Two requests were under way, and the other one has ended it.
-  }
-  return true
-}
-
-interface Live {
-  readonly primary: string
-  readonly trusted: readonly string[]
-}
-
 /** An API server as instances run it: it presents a certificate of the CA that signs, and knows clients of those that are trusted. */
 async function startApi(
   all: readonly Authority[],
-  store: string,
-  state: () => State,
-  asked: string[],
+  { store, state, asked, kill }: { store: string; state(): State; asked: string[]; kill(): void },
 ): Promise<{ port: number; close(): void }> {
   const optionsOf = ({ primary, trusted }: Live): ServerOptions => {
     const own = all.find(({ id }) => id === primary)!
@@ -312,12 +287,19 @@ async function startApi(
       ca: all.filter(({ id }) => trusted.includes(id)).map(({ ca }) => ca.pem),
     }
   }
-  const live = () => state()['live'] as Live
+  const live = () => state().live!
   const bundle = (ids: readonly string[]) =>
     all
       .filter(({ id }) => ids.includes(id))
       .map(({ ca }) => ca.pem)
       .join('')
+  /** As the stand-in does it: rekey is killed once at each request that changes something, before it is acted upon, and after. */
+  const killed = (where: string) => {
+    // What pods and their successors are called differs each time.
+    const isKilled = isKilledAt(store, where.replace(/-[0-9a-f]{5}$/, ''))
+    if (isKilled) kill()
+    return isKilled
+  }
   const server = createServer({ requestCert: true, rejectUnauthorized: false }, (request, response) => {
     const { method = '', url = '' } = request
     asked.push(`${method} ${url}`)
@@ -328,10 +310,10 @@ async function startApi(
     request.on('end', () => {
       if (!(request.socket as TLSSocket).authorized) return say(401, { kind: 'Status', message: 'Unauthorized' })
       const isChange = /^(PATCH|DELETE)$/.test(method) && !url.includes('rekey-probe')
-      if (isChange && killedAt(store, `before ${method} ${url}`)) return request.socket.destroy()
-      const running = { ca: bundle(live().trusted), tokens: String(state()['liveTokens']) }
+      if (isChange && killed(`before ${method} ${url}`)) return request.socket.destroy()
+      const running = { ca: bundle(live().trusted), tokens: String(state().liveTokens) }
       const { status, body: answer } = answerOf(store, method, url, body, running)
-      if (isChange && killedAt(store, `after ${method} ${url}`)) return request.socket.destroy()
+      if (isChange && killed(`after ${method} ${url}`)) return request.socket.destroy()
       return say(status, answer)
     })
   })

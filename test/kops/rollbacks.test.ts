@@ -100,9 +100,9 @@ test('back where kops sees no instance behind: it stops before the key pair that
   bench.change(state => {
     state.instances = state.instances.map(one => ({
       ...{ ...one, id: `${one.id}-anew` },
-      hash: (state['applied'] as Record<string, string>)[one.role] ?? '',
+      hash: state.applied[one.role] ?? '',
     }))
-    state['live'] = state['told']
+    state.live = state.told!
     state.knobs = {}
   })
   const { code, out } = await bench.rekey('rollback', 'last')

@@ -71,9 +71,9 @@ test('no instance needs an update after a promotion: it stops there, before the 
   bench.change(state => {
     state.instances = state.instances.map(one => ({
       ...{ ...one, id: `${one.id}-anew` },
-      hash: (state['applied'] as Record<string, string>)[one.role] ?? '',
+      hash: state.applied[one.role] ?? '',
     }))
-    state['live'] = state['told']
+    state.live = state.told!
     state.knobs = {}
   })
   const done = await bench.rekey('resume', 'last')

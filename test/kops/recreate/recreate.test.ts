@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { sshdMissing } from '../../ssh/sshd.ts'
 import { readObjects } from '../_api.ts'
-import { type Bench, cluster, etcdOf, openCluster, settled } from '../_cluster.ts'
+import { type Bench, cluster, openCluster, settled } from '../_cluster.ts'
 import { controlPlaneOf } from '../_control-plane.ts'
 import { throughKills } from '../_kills.ts'
+import { etcdKeysets, makeEtcdCertificates, signersOfEtcd } from '../stand-in/etcd-manager.ts'
 
 const [first, second] = ['7713272286921921551637815766', '7713272286921922551637815766']
 const missing = sshdMissing()
@@ -14,7 +15,7 @@ const withSshd = missing === undefined ? test : test.skip
 
 /** A cluster whose control plane lets one in by SSH, and what its run is started with. */
 async function opened(t: ExecutionContext): Promise<Bench & { recreate(...more: string[]): ReturnType<Bench['run']> }> {
-  const bench = await openCluster(t)
+  const bench = await openCluster(t, ['kubernetes-ca', 'service-account', ...etcdKeysets])
   const inventory = await controlPlaneOf(t, bench)
   const recreate = (...more: string[]) =>
     bench.run('recreate-kops-credentials', '-i', inventory, '-e', `etcd_volumes=${bench.folder}/mnt`, ...more)
@@ -37,7 +38,7 @@ function isAsBefore(t: ExecutionContext, bench: Bench, where?: string): void {
   t.deepEqual(bench.trusted(), ['1*'], where)
   t.is(bench.state().keysets['service-account']?.primary, first, where)
   t.is(secretOf(bench, 'admin'), '{"Data":"first admin"}', where)
-  t.deepEqual(new Set(etcdOf(bench)), new Set([first]), where)
+  t.deepEqual(new Set(signersOfEtcd(bench.folder)), new Set([first]), where)
   settled(t, bench)
 }
 
@@ -65,9 +66,13 @@ withSshd('every credential is another one, etcd’s certificates, tokens and pod
   t.not(secretOf(bench, 'admin'), '{"Data":"first admin"}')
   t.is(readFileSync(given, 'utf8'), '{"Data":"e30="}')
   t.is(readFileSync(join(bench.folder, cluster, 'pki', 'ssh', 'public', 'admin'), 'utf8'), 'ssh-ed25519 AAAA')
-  t.deepEqual(new Set(etcdOf(bench)), new Set([second]))
+  t.deepEqual(new Set(signersOfEtcd(bench.folder)), new Set([second]))
   t.true(bench.calls().includes('rolling-update cluster --cloudonly --force --yes'))
-  t.true(bench.calls().at(-1)?.startsWith('validate cluster --wait'))
+  const [lastOther = ''] = bench
+    .calls()
+    .filter(call => !call.startsWith('get '))
+    .slice(-1)
+  t.true(lastOther.startsWith('validate cluster --wait'))
   t.deepEqual(
     bench.state().instances.filter(({ id }) => !id.startsWith('i-made')),
     [],
@@ -142,7 +147,7 @@ withSshd('killed before and after each step that changes something: undone from 
   // The export of before, the update, the rolling update, the new kubeconfig, one token, three pods: before and after each; and those lines.
   t.true(kills >= 16, String(kills))
   t.deepEqual(bench.trusted(), ['2*'])
-  t.deepEqual(new Set(etcdOf(bench)), new Set([second]))
+  t.deepEqual(new Set(signersOfEtcd(bench.folder)), new Set([second]))
 })
 
 withSshd('what was kept is gone or is another file: the way back stops before it changes anything', async t => {
@@ -166,6 +171,37 @@ withSshd('what was kept is gone or is another file: the way back stops before it
   await refused(/credentials-before\.json is not what was kept there/)
   rmSync(kept)
   await refused(/credentials-before\.json is gone/)
+})
+
+withSshd('certificates that etcd-manager has made by the CA of before are named, wherever it keeps them', async t => {
+  const bench = await opened(t)
+  bench.change(state => {
+    state.knobs['etcdUntold'] = true
+  })
+  const { code, out } = await bench.recreate('-e', `confirm=${cluster}`)
+  t.is(code, 2, out)
+  t.regex(out, /certificates of etcd are not of the CA that signs now/)
+  t.regex(out, /cp: ".*\/clients\/server\.crt" is of the etcd-clients-ca of before/)
+  t.regex(out, /cp: ".*\/peers\/me\.crt" is of the etcd-peers-ca-main of before/)
+  t.deepEqual(new Set(signersOfEtcd(bench.folder)), new Set([first]))
+  // One is mended as the hint has it; in place of the other there is something else.
+  bench.change(state => {
+    state.knobs = {}
+  })
+  const own = (name: string) => join(bench.folder, 'mnt', 'a', 'pki', 'x', name)
+  rmSync(own('clients/server.crt'))
+  makeEtcdCertificates(bench.folder, bench.state())
+  writeFileSync(own('peers/me.crt'), '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n')
+  const half = await bench.rekey('resume', 'last')
+  t.is(half.code, 2, half.out)
+  t.regex(half.out, /cp: ".*\/peers\/me\.crt" is no certificate/)
+  t.notRegex(half.out, /clients\/server\.crt" is/)
+  rmSync(own('peers/me.crt'))
+  makeEtcdCertificates(bench.folder, bench.state())
+  const done = await bench.rekey('resume', 'last')
+  t.is(done.code, 0, done.out)
+  t.deepEqual(new Set(signersOfEtcd(bench.folder)), new Set([second]))
+  settled(t, bench)
 })
 
 withSshd('no step that changes something is come to by leaving out those before it', async t => {
