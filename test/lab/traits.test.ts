@@ -1,4 +1,4 @@
-// A lab that is unlike the usual one, looked at from outside; and one that is entered otherwise, from the same snapshot, whose CAs are signed anew.
+// A lab that is unlike the usual one, looked at from outside; and one that is entered otherwise, from the same snapshot, whose CAs are signed anew, and whose certificates end.
 import { spawnSync } from 'node:child_process'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
@@ -130,3 +130,33 @@ test.serial(
     await assertAsBefore(shape, old)
   },
 )
+
+test.serial('once its certificates have ended and its API is gone, rescue says so and brings it back', async t => {
+  const shape = lab.shapeOfLab(name)
+  const marker = `written-${Date.now()}`
+  const kubectl = (words: string) => on(`KUBECONFIG=/etc/kubernetes/admin.conf kubectl ${words}`)
+  await kubectl(`create configmap before-rescue --from-literal=marker=${marker}`)
+  await lab.expire(name, 'leaves', 10, () => {})
+  t.regex((await lab.status(name)).complaints.join(), /the API does not answer/)
+  const called = await rekey(['run', 'rescue', '-i', lab.inventoryPath(name), '--output', 'plain'])
+  t.is(called.code, 0, saidBy(called))
+  t.regex(called.stdout, /m1: kube-apiserver is down .*it goes by what has ended: .*apiserver/)
+  t.is(await kubectl("get configmap before-rescue -o jsonpath='{.data.marker}'"), marker)
+  t.regex(await kubectl('get nodes --no-headers'), /^(\S+ +Ready .*\n){2}$/)
+  const month = 30 * 86_400
+  for (const { name: machine } of shape.machines.filter(({ role }) => role === 'master' || role === 'node')) {
+    const held = 'find /etc/kubernetes /var/lib/kubelet/pki -name "*.crt" -o -name "*-current.pem"'
+    const ended = `for f in $(${held}); do openssl x509 -in "$f" -noout -checkend ${month} >/dev/null || echo "$f"; done`
+    t.is(await lab.exec(name, machine, ['sh', '-c', ended]), '', machine)
+  }
+  for (const [port, ca] of [
+    [6443, 'ca.crt'],
+    [2379, 'etcd/ca.crt'],
+  ])
+    t.regex(
+      await on(
+        `echo | openssl s_client -connect 127.0.0.1:${port} -no-CApath -no-CAstore -CAfile /etc/kubernetes/pki/${ca} -brief 2>&1`,
+      ),
+      /Verification: OK/,
+    )
+})

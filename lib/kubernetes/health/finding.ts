@@ -29,8 +29,14 @@ export async function finding(
     return { what, where, state: 'well', detail: await look() }
   } catch (error) {
     signal?.throwIfAborted()
-    return { what, where, state: 'not well', detail: (error as Error).message.split('\n')[0] ?? '' }
+    return { what, where, state: 'not well', detail: firstLine((error as Error).message) }
   }
+}
+
+/** The first line of a message that says something: etcdctl begins with lines of its log. */
+function firstLine(message: string): string {
+  const lines = message.split('\n')
+  return lines.find(line => !line.includes('{"level":')) ?? lines[0] ?? ''
 }
 
 /** Those that are not well first, then what is beside them. */

@@ -26,7 +26,7 @@ export interface Damage {
 export interface Seen {
   readonly components: readonly Finding[]
   readonly damage: readonly Damage[]
-  /** Files that the user may not read as whom a unit runs, and that user. */
+  /** Files that the user of a unit could not read when that was tried, and that user: by the unit's own groups it may. */
   readonly unreadable: readonly { readonly user: string; readonly path: string }[]
 }
 
@@ -117,7 +117,7 @@ function kubeletTrouble({ certificates, kubeconfigs, files = {} }: MachineReadin
   ]
 }
 
-/** The files of units that run as somebody else than root, and that this user may not read. */
+/** The files of units that run as somebody else than root, and that this user could not read. Where nobody can become that user, none is known. */
 async function unreadableOn(session: HostSession, { components }: HostLayout): Promise<Seen['unreadable']> {
   const all = await Promise.all(Object.values(components).map(found => unreadableBy(session, found)))
   return all.flat()
@@ -130,6 +130,7 @@ async function unreadableBy({ $ }: HostSession, { runs, files }: FoundComponent)
     quiet: true,
     nothrow: true,
   })`u=$(systemctl show -p User --value ${runs.unit}); case $u in '' | root | 0) exit ;; esac
+su -s /bin/sh "$u" -c true </dev/null || exit 0
 for f in ${paths}; do [ ! -e "$f" ] || su -s /bin/sh "$u" -c 'test -r "$0"' "$f" </dev/null || echo "$u $f"; done`
   return stdout
     .split('\n')

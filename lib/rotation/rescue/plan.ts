@@ -1,7 +1,15 @@
 // What has ended or is half done, what is down because of it, and what is to be done: from what lies on the hosts and runs there, without an API.
 import { HostFailedError } from '../../errors.ts'
-import { authorityFilesOf } from '../../kubernetes/layout/authorities.ts'
+import {
+  authorityFilesOf,
+  authorityKeys,
+  authorityOf,
+  signerOf,
+  trustedAuthorities,
+} from '../../kubernetes/layout/authorities.ts'
+import type { FileRole } from '../../kubernetes/layout/host-layout.ts'
 import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
+import { layoutOfMachine } from '../../kubernetes/layout/plan.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
@@ -23,11 +31,12 @@ import {
   planStep as renewalStep,
   withSigner,
 } from '../renewal/authorities.ts'
+import { filesWith } from '../renewal/leaves.ts'
 import { downOf, seenOf } from './look.ts'
 
 export const variables = {
   ...ofLeaves,
-  /** What ends within this time is made anew with what has ended; a CA is, too. */
+  /** What ends within this time is made anew with what has ended. A CA is signed anew where it has ended. */
   within: duration.default(seconds(30 * 86_400)),
   /** For how long a CA is signed anew that has ended. */
   ca_ttl: ofRenewal.ca_ttl,
@@ -40,7 +49,7 @@ type Hosts = LookingOnHost & Pick<OnHost, 'hosts'>
 
 /**
  * Fails where something is half done that making certificates anew would not mend: hosts that trust another CA, a CA without its key beside it,
- * files that whoever needs them may not read.
+ * certificates that no CA of the cluster has signed.
  */
 export const refuse: StepDefinition<OnHost> = {
   ...beforehand,
@@ -58,15 +67,7 @@ export const refuse: StepDefinition<OnHost> = {
         hint: 'What signs by it would sign for nobody. Put back whichever of the two belongs to the CA that the other masters have; it may be in a backup.',
       })
     }
-    const hidden = names.flatMap(name => seenOf(ctx, name).unreadable.map(one => ({ ...one, name })))
-    const [first] = hidden
-    if (!first) return
-    const files = hidden.map(({ name, path }) => `${name}:${path}`).join(', ')
-    throw new HostFailedError(`${first.user} may not read what runs as ${first.user} needs: ${files}`, {
-      code: 'rescue.unreadable',
-      host: first.name,
-      hint: `Give them to their user first: chown ${first.user} ${first.path}`,
-    })
+    requireOurs(ctx)
   },
 }
 
@@ -100,7 +101,53 @@ function requireOneAuthority(ctx: Hosts): void {
   }
 }
 
-/** Registers the CAs that have ended or end soon, with whoever signs them anew. Fails where one's key is nowhere. */
+/** By what a component comes to another one: whoever is asked knows it by the cluster's CA alone. */
+const ofClients: ReadonlySet<FileRole> = new Set([
+  ...(['etcd-client', 'kubelet-client', 'front-proxy-client', 'client', 'peer'] as const),
+])
+
+/** What a CA of somebody else has signed is nobody's here to make anew: it is named where it has ended, or lets nobody in. */
+function requireOurs(ctx: Hosts): void {
+  const found = machinesByThemselves(ctx)
+  const keys = authorityKeys(trustedAuthorities(found, found.map(layoutOfMachine)))
+  for (const { name } of ctx.hosts(everyMachine)) {
+    const { certificates } = readingOf(ctx, name)
+    for (const { component, files } of Object.values(layoutOf(ctx, name).components)) {
+      for (const { path, role, key } of files) {
+        const pem = certificates[path]
+        if (!key || pem === undefined || authorityOf(component, role) || signerOf(pem, keys)) continue
+        const isServed = role === 'serving' && (component === 'kube-apiserver' || component === 'etcd')
+        if (!ofClients.has(role) && !(isServed && endsWithin(pem, 0))) continue
+        throw new HostFailedError(
+          `${name}:${path}, which ${component} goes by, was signed by no CA of the cluster ("${parseCertificate(pem).issuer}") and ${ended(pem)}`,
+          {
+            code: 'rescue.not-ours',
+            host: name,
+            hint: 'Was the CA replaced without what is under it? Put the files of the CA that signed this back, with its key, on all hosts. Did somebody else sign it on purpose? Have it made anew there first.',
+          },
+        )
+      }
+    }
+  }
+}
+
+/** The certificates of a CA in all files of a host that are to hold it, whenever they were made. */
+const copiesOf = (ctx: OnHost, certificate: string, host: string): string[] =>
+  filesWith(ctx, [certificate], host).own.flatMap(({ certificates }) =>
+    certificates.filter(pem => publicKeyOf(pem) === publicKeyOf(certificate)),
+  )
+
+/** Of all that the hosts hold of a CA, what ends first: somebody may have signed it anew for some hosts only. */
+function firstToEnd(ctx: OnHost, certificate: string): string {
+  const all = ctx.hosts(everyMachine).flatMap(({ name }) => copiesOf(ctx, certificate, name))
+  const end = (pem: string) => parseCertificate(pem).notAfter.getTime()
+  return [certificate, ...all].toSorted((one, other) => end(one) - end(other))[0] ?? certificate
+}
+
+/** A CA that ends sooner than this signs nothing that would help, in milliseconds. */
+const tooSoon = seconds(3_600)
+
+/** Registers the CAs that have ended on any host, with whoever signs them anew. Fails where one's key is nowhere. */
 export const planAuthorities: StepDefinition<Needs> = {
   id: renewalStep,
   ...beforehand,
@@ -108,7 +155,7 @@ export const planAuthorities: StepDefinition<Needs> = {
   run: async (ctx): Promise<OldAuthority[]> => {
     const planned: OldAuthority[] = []
     for (const one of authoritiesByKey(ctx)) {
-      if (!endsWithin(one.certificate, ctx.vars.within)) continue
+      if (!endsWithin(firstToEnd(ctx, one.certificate), tooSoon)) continue
       planned.push(
         await withSigner(
           ctx,
@@ -175,13 +222,21 @@ export const tell: StepDefinition<OnHost<Variables>> = {
 }
 
 /** The same, a line each. */
-export function toldOf(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>): string[] {
+function toldOf(ctx: OnHost<Variables>): string[] {
   const hosts = ctx.hosts(everyMachine).map(({ name }) => name)
   const { specs, all } = leafPlanOf(ctx)
   const lines = [
-    ...authoritiesOf(ctx).map(({ roles, certificate }) => `${roles.map(keysetOf).join(' = ')} ${ended(certificate)}`),
+    ...authoritiesOf(ctx).map(
+      ({ roles, certificate }) => `${roles.map(keysetOf).join(' = ')} ${ended(firstToEnd(ctx, certificate))}`,
+    ),
     ...hosts.flatMap(host => endedOn(ctx, host)),
     ...hosts.flatMap(host => seenOf(ctx, host).damage.map(({ path, why }) => `${host}: ${path}: ${why}`)),
+    ...hosts.flatMap(host =>
+      seenOf(ctx, host).unreadable.map(
+        ({ user, path }) =>
+          `${host}: ${path} can not be read by ${user}, as whom it is read, unless by a group: chown ${user}?`,
+      ),
+    ),
     ...hosts.flatMap(host => downLines(ctx, host)),
   ]
   if (lines.length === 0)
@@ -195,7 +250,9 @@ export function toldOf(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>): string[] {
     ...(specs.length > 0
       ? [`to do: make ${specs.length} of ${all.length} certificates anew, for ${ctx.vars.certificate_ttl}`]
       : []),
-    'to do: start etcd, then the API servers, then controller-managers, schedulers and kubelets, where they do not serve or go by what has ended',
+    anyRenewed(ctx)
+      ? 'to do: start whatever goes by such a CA anew on all hosts at once, etcd and the API servers first'
+      : 'to do: start etcd, then the API servers, then controller-managers, schedulers and kubelets, where they do not serve or go by what has ended',
   ]
 }
 
@@ -215,14 +272,23 @@ function endedOn(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>, host: string): st
   )
 }
 
-/** What is down on a host, and which of its own certificates have ended. */
-function downLines(ctx: Hosts, host: string): string[] {
+/** What is down on a host, and what of it has ended: its certificates, and the CAs that it goes by. */
+function downLines(ctx: OnHost, host: string): string[] {
   return downOf(ctx, host).map(({ what, detail }) => {
-    const because = leafPlanOf(ctx)
+    const leaves = leafPlanOf(ctx)
       .specs.filter(spec => spec.hosts.includes(host) && isOf(spec, what) && hasEnded(ctx, host, spec))
       .map(({ id }) => id)
-    return `${host}: ${what} is down (${detail})${because.length > 0 ? `; of its certificates have ended: ${because.join(', ')}` : ''}`
+    const because = [...leaves, ...endedAuthoritiesOf(ctx, host, what)]
+    return `${host}: ${what} is down (${detail})${because.length > 0 ? `; it goes by what has ended: ${because.join(', ')}` : ''}`
   })
+}
+
+function endedAuthoritiesOf(ctx: OnHost, host: string, what: string): string[] {
+  const found = Object.values(layoutOf(ctx, host).components).find(({ component }) => component === what)
+  const named = found?.files.map(({ role }) => authorityOf(found.component, role)) ?? []
+  return authoritiesOf(ctx).flatMap(({ roles, certificate }) =>
+    endsWithin(firstToEnd(ctx, certificate), 0) ? roles.filter(role => named.includes(role)).map(keysetOf) : [],
+  )
 }
 
 const isOf = ({ component }: CertificateSpec, what: string) => component === what

@@ -39,7 +39,7 @@ export function whole(ctx: Run): ReportSection[] {
       : []),
     ...newLeaves(ctx),
     ...(left.length > 0
-      ? [{ title: 'Not well, and not by certificates of the cluster', rows: [['', left.join('\n')]] as const }]
+      ? [{ title: 'Not well at the end, and not waited for', rows: [['', left.join('\n')]] as const }]
       : []),
     whereToLook(ctx),
   ]

@@ -14,7 +14,7 @@ import type { Swap } from '../../operations/staging.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import * as extra from '../as-found/extra.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { layoutOf, must, readingOf } from '../given/found.ts'
+import { apiServerHosts, layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdHosts, isMaster, machines } from '../given/hosts.ts'
 import { issueStep } from '../issue.ts'
 import { filesOf as renewedFiles } from '../renewal/files.ts'
@@ -113,13 +113,28 @@ async function anyYoung(ctx: OnHost, pods: readonly FoundComponent[]): Promise<b
   return started.some(times => times.length === 0 || times.some(one => seconds(now - one) < remembered))
 }
 
-/** Waits until every member of etcd answers what needs a quorum. */
+/**
+ * Waits for all of these, and goes on where one came: the others are told, and `well` fails for them at the end, once the cluster is up without them.
+ * @throws what the first of them threw, where none came
+ */
+async function anyOf(ctx: OnHost, all: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(all)).flatMap(one =>
+    one.status === 'rejected' ? [one.reason as Error] : [],
+  )
+  ctx.signal.throwIfAborted()
+  if (failed.length === all.length && failed[0]) throw failed[0]
+  for (const { message } of failed) ctx.log(`WARNING: ${message}`)
+}
+
+/** Waits until the members of etcd answer what needs a quorum. One that does says that there is one. */
 export const quorum: StepDefinition<OnHost> = where<OnHost>(ctx => !ctx.check && anyTrouble(ctx), {
   readOnly: true,
   runOnce: true,
-  run: async ctx => {
-    await Promise.all(etcdHosts(ctx).map(host => memberWell(ctx, host)))
-  },
+  run: ctx =>
+    anyOf(
+      ctx,
+      etcdHosts(ctx).map(host => memberWell(ctx, host)),
+    ),
 })
 
 /** Starts API servers anew that are not ready, but for those that were started since. */
@@ -129,22 +144,28 @@ export const apiServers = start<OnCluster>('kube-apiserver', async (ctx, found) 
   if (await isDue(ctx, found, ready)) await killComponent(ctx, found)
 })
 
-/** Waits until the API server of each master is ready. */
+/** Waits until the API servers are ready. */
 export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(ctx => !ctx.check && anyTrouble(ctx), {
   readOnly: true,
-  when: ctx => own(ctx, 'kube-apiserver') !== undefined,
+  runOnce: true,
   run: async ctx => {
-    await ctx.cluster.apiServerReady(ctx.host, { within: seconds(240) })
+    const ready = apiServerHosts(ctx).map(host => ctx.cluster.apiServerReady(host, { within: seconds(240) }))
+    await anyOf(ctx, ready)
     ctx.milestone('the API answers')
   },
 })
 
-/** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does. */
+/** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does; one that does not is told. */
 const controller = (component: 'kube-controller-manager' | 'kube-scheduler') =>
   start<OnHost>(component, async (ctx, found) => {
     const isOld = (await goingByTheOld(ctx)).includes(component)
-    if (isOld || !(await quietly(componentServes(ctx, found))))
-      await restartComponent(ctx, found, { within: seconds(180), signal: ctx.signal })
+    if (!isOld && (await quietly(componentServes(ctx, found)))) return
+    // What it lacks may be another host's doing: `well` fails for it at the end.
+    const started = restartComponent(ctx, found, { within: seconds(180), signal: ctx.signal })
+    await started.catch((error: Error) => {
+      ctx.signal.throwIfAborted()
+      ctx.log(`WARNING: ${error.message}`)
+    })
   })
 
 export const controllerManagers = controller('kube-controller-manager')

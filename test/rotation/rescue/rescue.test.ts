@@ -171,7 +171,7 @@ test('what has ended is found from the host alone, said with what is down becaus
   t.deepEqual(due, ['apiserver'], 'what holds is left alone')
   const said = lines.join('\n')
   t.regex(said, /^m1: has ended on .*apiserver\.crt$/m)
-  t.regex(said, /^m1: kube-apiserver is down \(does not run\); of its certificates have ended: apiserver$/m)
+  t.regex(said, /^m1: kube-apiserver is down \(does not run\); it goes by what has ended: apiserver$/m)
   t.regex(said, /^to do: make 1 of 2 certificates anew, for 8760h$/m)
   t.notRegex(said, /kubernetes-ca/)
   const before = parseCertificate(read('apiserver.crt'))
@@ -199,6 +199,7 @@ test('a CA that has ended is signed anew with its key, in every file that holds 
   const before = parseCertificate(read('ca.crt'))
   const { lines, due } = await planned()
   t.regex(lines.join('\n'), /^kubernetes-ca has ended on .*$/m)
+  t.regex(lines.join('\n'), /^m1: kube-apiserver is down .*; it goes by what has ended: kubernetes-ca$/m)
   t.regex(lines.join('\n'), /^to do: sign kubernetes-ca anew with the key that it has, for 43800h$/m)
   t.deepEqual(due, ['kubelet-client'], 'what the CA has signed and still holds stays')
   for (const step of [...anew, ...all]) await does(step)
@@ -239,6 +240,12 @@ test('what new certificates would not mend is refused by name, before anything i
   t.is(disagree.code, 'rescue.authorities-disagree')
   t.regex(disagree.text, /m1:\S+other\.crt holds another CA \("CN=other"/)
 
+  const foreign = await machine(t)
+  await foreign.end('apiserver.crt', 'other.key')
+  const ours = await refused(t, foreign.planned())
+  t.is(ours.code, 'rescue.not-ours')
+  t.regex(ours.text, /m1:\S+apiserver\.crt, which kube-apiserver goes by/)
+
   const lost = await machine(t)
   await lost.end('ca.crt')
   writeFileSync(lost.at('ca.key'), '')
@@ -250,6 +257,19 @@ test('what new certificates would not mend is refused by name, before anything i
   const keyless = await refused(t, lost.planned())
   t.is(keyless.code, 'preflight.no-key')
   t.regex(keyless.text, /no way but new CAs/)
+})
+
+test('a CA that somebody has signed anew in one file only is signed anew for all that hold it', async t => {
+  const { read, planned, does, registered, at } = await machine(t)
+  const seen = registered['look-for-certificates'] as { files: { real: string; certificates: string[] }[] }
+  const short = await signAnew(read('ca.crt'), { ...past, signingKey: read('ca.key') })
+  for (const file of seen.files) if (file.real === at('kubelet.conf')) file.certificates = [short]
+  const old = Buffer.from(read('ca.crt')).toString('base64')
+  writeFileSync(at('kubelet.conf'), read('kubelet.conf').replace(old, Buffer.from(short).toString('base64')))
+  const { lines } = await planned()
+  t.regex(lines.join('\n'), /^kubernetes-ca has ended on /m)
+  for (const step of anew) await does(step)
+  t.true(read('kubelet.conf').includes(Buffer.from(parseCertificate(read('ca.crt')).pem).toString('base64')))
 })
 
 test('a run that is gone on with goes by what was found before the first change', async t => {
