@@ -4,7 +4,8 @@ export { issueAndStage, verifyIssued, writeRoles } from '../leaves/issue.ts'
 export { presented } from '../leaves/place.ts'
 export { look } from './look.ts'
 export * from './place.ts'
-export { plan, planAuthorities, refuse, tell, type Variables, variables } from './plan.ts'
+export { plan, planAuthorities, tell, type Variables, variables } from './plan.ts'
+export { refuse } from './refuse.ts'
 export { whole as report } from './report.ts'
 export {
   apiServers,

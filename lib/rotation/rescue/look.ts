@@ -51,9 +51,11 @@ export function seenOf(ctx: LookingOnHost, host = ctx.host.name): Seen {
   return must(ctx.registered<Seen>(lookStep, host), 'nobody looked what is down')
 }
 
-/** What of a host did not serve. */
-export const downOf = (ctx: LookingOnHost, host = ctx.host.name): readonly Finding[] =>
-  seenOf(ctx, host).components.filter(({ state }) => state === 'not well')
+/** What of a host was found, and did not serve. */
+export const downOf = (ctx: LookingOnHost, host = ctx.host.name): readonly Finding[] => {
+  const there = Object.keys(layoutOf(ctx, host).components)
+  return seenOf(ctx, host).components.filter(({ state, what }) => state === 'not well' && there.includes(what))
+}
 
 /**
  * What somebody has left half done on a host: pairs that don't match, keys that are gone, a kubelet's certificate that is no link, its kubeconfig

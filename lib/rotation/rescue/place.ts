@@ -49,12 +49,24 @@ export const noteCopies: StepDefinition<OnCluster<copies.Variables>> = {
 export const replaceCopies: StepDefinition<OnCluster<copies.Variables>> = {
   ...where<OnCluster<copies.Variables>>(anyRenewed, copies.replace(oldClients, newClients)),
   plan: () => 'put the CA, as it is signed anew, into cluster-info and its other copies in the API',
-  rollback: copies.putBack(oldClients, newClients).run,
+  // Whether anybody answers or not: files are put back all the same.
+  rollback: async ctx => {
+    try {
+      await copies.putBack(oldClients, newClients).run(ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      ctx.log(`WARNING: the copies of the CA in the API are left as they are: ${(error as Error).message}`)
+    }
+  },
 }
+
+/** Whether pods hold a CA that was signed anew: they know no other than the cluster's own. */
+const holdsIt = (ctx: OnCluster) =>
+  afterRenewal(ctx) && renewal.authoritiesOf(ctx).some(({ roles }) => roles.includes('kubernetes'))
 
 /** Pods that go by the CA as they read it at their start: that is nothing to be undone. */
 const pods = <Vars>(definition: StepDefinition<OnCluster<Vars>>): StepDefinition<OnCluster<Vars>> => ({
-  ...where<OnCluster<Vars>>(afterRenewal, definition),
+  ...where<OnCluster<Vars>>(holdsIt, definition),
   rollback: nothing,
 })
 

@@ -1,19 +1,11 @@
 // What has ended or is half done, what is down because of it, and what is to be done: from what lies on the hosts and runs there, without an API.
-import { HostFailedError } from '../../errors.ts'
-import {
-  authorityFilesOf,
-  authorityKeys,
-  authorityOf,
-  signerOf,
-  trustedAuthorities,
-} from '../../kubernetes/layout/authorities.ts'
-import type { FileRole } from '../../kubernetes/layout/host-layout.ts'
+import { quote } from '../../connection/shell.ts'
+import { authorityOf } from '../../kubernetes/layout/authorities.ts'
 import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
-import { layoutOfMachine } from '../../kubernetes/layout/plan.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
-import { type AuthorityName, type CertificateSpec, placePath } from '../../pki/specs.ts'
+import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type CertificateSpec, placePath } from '../../pki/specs.ts'
 import { duration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as ExtraVariables } from '../as-found/extra.ts'
@@ -45,91 +37,8 @@ export const variables = {
 export type Variables = LeafVariables & { readonly within: number; readonly ca_ttl: string }
 
 type Needs = OnHost<Variables & ExtraVariables> & WithVault
-type Hosts = LookingOnHost & Pick<OnHost, 'hosts'>
-
-/**
- * Fails where something is half done that making certificates anew would not mend: hosts that trust another CA, a CA without its key beside it,
- * certificates that no CA of the cluster has signed.
- */
-export const refuse: StepDefinition<OnHost> = {
-  ...beforehand,
-  runOnce: true,
-  run: ctx => {
-    requireOneAuthority(ctx)
-    const names = ctx.hosts(everyMachine).map(({ name }) => name)
-    const pair = names.flatMap(name =>
-      seenOf(ctx, name).damage.flatMap(({ path, why, authority }) => (authority ? [{ name, path, why }] : [])),
-    )[0]
-    if (pair) {
-      throw new HostFailedError(`${pair.name}: ${pair.path}: ${pair.why}`, {
-        code: 'rescue.authority-pair',
-        host: pair.name,
-        hint: 'What signs by it would sign for nobody. Put back whichever of the two belongs to the CA that the other masters have; it may be in a backup.',
-      })
-    }
-    requireOurs(ctx)
-  },
-}
-
-/** Each file of a CA must hold one of the CA that the first host has in that role: what is signed by it is to be known to all. */
-function requireOneAuthority(ctx: Hosts): void {
-  const known = new Map<
-    AuthorityName,
-    { readonly key: string | undefined; readonly where: string; readonly of: string }
-  >()
-  for (const { roles, certificate } of authoritiesByKey(ctx))
-    for (const role of roles)
-      known.set(role, { key: publicKeyOf(certificate), where: '', of: parseCertificate(certificate).subject })
-  for (const { name } of ctx.hosts(everyMachine)) {
-    const { certificates, bundles = {}, files = {} } = readingOf(ctx, name)
-    for (const { real, authorities } of authorityFilesOf(layoutOf(ctx, name))) {
-      const path = Object.keys(certificates).find(one => (files[one]?.real ?? one) === real)
-      const held = path === undefined ? [] : (bundles[path] ?? [certificates[path] ?? ''])
-      const missing = authorities.find(
-        role => known.has(role) && !held.some(pem => publicKeyOf(pem) === known.get(role)?.key),
-      )
-      if (missing === undefined || held.length === 0) continue
-      throw new HostFailedError(
-        `${name}:${real} holds another CA ("${parseCertificate(held[0] ?? '').subject}", until ${dayOfEnd(held[0] ?? '')}) than that of ${keysetOf(missing)} on the first host ("${known.get(missing)?.of}")`,
-        {
-          code: 'rescue.authorities-disagree',
-          host: name,
-          hint: 'A CA was replaced on some hosts and not on others. Was it a run of rekey? Go on with it or undo it (rekey runs). Else put the files of one CA, with its key, on all of them: those of before may be in a backup.',
-        },
-      )
-    }
-  }
-}
-
-/** By what a component comes to another one: whoever is asked knows it by the cluster's CA alone. */
-const ofClients: ReadonlySet<FileRole> = new Set([
-  ...(['etcd-client', 'kubelet-client', 'front-proxy-client', 'client', 'peer'] as const),
-])
-
-/** What a CA of somebody else has signed is nobody's here to make anew: it is named where it has ended, or lets nobody in. */
-function requireOurs(ctx: Hosts): void {
-  const found = machinesByThemselves(ctx)
-  const keys = authorityKeys(trustedAuthorities(found, found.map(layoutOfMachine)))
-  for (const { name } of ctx.hosts(everyMachine)) {
-    const { certificates } = readingOf(ctx, name)
-    for (const { component, files } of Object.values(layoutOf(ctx, name).components)) {
-      for (const { path, role, key } of files) {
-        const pem = certificates[path]
-        if (!key || pem === undefined || authorityOf(component, role) || signerOf(pem, keys)) continue
-        const isServed = role === 'serving' && (component === 'kube-apiserver' || component === 'etcd')
-        if (!ofClients.has(role) && !(isServed && endsWithin(pem, 0))) continue
-        throw new HostFailedError(
-          `${name}:${path}, which ${component} goes by, was signed by no CA of the cluster ("${parseCertificate(pem).issuer}") and ${ended(pem)}`,
-          {
-            code: 'rescue.not-ours',
-            host: name,
-            hint: 'Was the CA replaced without what is under it? Put the files of the CA that signed this back, with its key, on all hosts. Did somebody else sign it on purpose? Have it made anew there first.',
-          },
-        )
-      }
-    }
-  }
-}
+/** What it takes to look up what was found on hosts. */
+export type Hosts = LookingOnHost & Pick<OnHost, 'hosts'>
 
 /** The certificates of a CA in all files of a host that are to hold it, whenever they were made. */
 const copiesOf = (ctx: OnHost, certificate: string, host: string): string[] =>
@@ -168,7 +77,8 @@ export const planAuthorities: StepDefinition<Needs> = {
   },
 }
 
-const endsWithin = (pem: string, within: number) => parseCertificate(pem).notAfter.getTime() <= Date.now() + within
+export const endsWithin = (pem: string, within: number) =>
+  parseCertificate(pem).notAfter.getTime() <= Date.now() + within
 
 /** Registers which certificates are made anew: what has ended or ends soon, and what is half done. */
 export const plan: StepDefinition<Needs> = {
@@ -176,7 +86,8 @@ export const plan: StepDefinition<Needs> = {
     machines: async ctx => machinesByThemselves(ctx),
     isDue: (ctx, { place }, host) => {
       const own = new Set([placePath(place), ...(place.kind === 'pair' ? [place.key] : [])])
-      return seenOf(ctx, host).damage.some(({ path }) => own.has(path))
+      const pem = readingOf(ctx, host).certificates[placePath(place)]
+      return (pem !== undefined && beginsLater(pem)) || seenOf(ctx, host).damage.some(({ path }) => own.has(path))
     },
     isRenewed: (ctx, certificate) =>
       authoritiesOf(ctx).some(one => publicKeyOf(one.certificate) === publicKeyOf(certificate)),
@@ -185,7 +96,7 @@ export const plan: StepDefinition<Needs> = {
 }
 
 /** The machines with their addresses as their own flags have them: what a node says of itself in the API can't be asked. */
-function machinesByThemselves(ctx: Hosts): MachineFacts[] {
+export function machinesByThemselves(ctx: Hosts): MachineFacts[] {
   return ctx.hosts(everyMachine).map(({ name }) => {
     const { kubelet, 'kube-apiserver': apiServer } = layoutOf(ctx, name).components
     const told = [kubelet?.flags['node-ip'], apiServer?.flags['advertise-address']].find(one => one !== undefined)
@@ -234,7 +145,7 @@ function toldOf(ctx: OnHost<Variables>): string[] {
     ...hosts.flatMap(host =>
       seenOf(ctx, host).unreadable.map(
         ({ user, path }) =>
-          `${host}: ${path} can not be read by ${user}, as whom it is read, unless by a group: chown ${user}?`,
+          `${host}: ${path} can not be read by ${user}, as whom it is read, unless by a group: chown ${quote(user)} ${quote(path)}?`,
       ),
     ),
     ...hosts.flatMap(host => downLines(ctx, host)),
@@ -256,7 +167,13 @@ function toldOf(ctx: OnHost<Variables>): string[] {
   ]
 }
 
-const ended = (pem: string) =>
+/** Made while a clock was ahead. */
+const beginsLater = (pem: string) => parseCertificate(pem).notBefore.getTime() > Date.now()
+
+export const ended = (pem: string) =>
+  beginsLater(pem) ? `holds only from ${parseCertificate(pem).notBefore.toISOString()} on` : endsOn(pem)
+
+const endsOn = (pem: string) =>
   `${endsWithin(pem, 0) ? 'has ended' : 'ends'} on ${parseCertificate(pem).notAfter.toISOString()}`
 
 /** What of a host is made anew since it has ended or ends soon; those that have ended at one time in one line. */
@@ -265,7 +182,9 @@ function endedOn(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>, host: string): st
   const own = leafPlanOf(ctx).specs.filter(({ hosts }) => hosts.includes(host))
   const ending = own.flatMap(({ place }) => {
     const pem = certificates[placePath(place)]
-    return pem !== undefined && endsWithin(pem, ctx.vars.within) ? [{ path: placePath(place), pem }] : []
+    return pem !== undefined && (beginsLater(pem) || endsWithin(pem, ctx.vars.within))
+      ? [{ path: placePath(place), pem }]
+      : []
   })
   return [...Map.groupBy(ending, ({ pem }) => ended(pem))].map(
     ([when, those]) => `${host}: ${when}: ${those.map(({ path }) => path).join(', ')}`,

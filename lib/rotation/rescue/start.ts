@@ -15,7 +15,7 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import * as extra from '../as-found/extra.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { apiServerHosts, layoutOf, must, readingOf } from '../given/found.ts'
-import { etcdHosts, isMaster, machines } from '../given/hosts.ts'
+import { etcdHosts, machines } from '../given/hosts.ts'
 import { issueStep } from '../issue.ts'
 import { filesOf as renewedFiles } from '../renewal/files.ts'
 import { restartsOf } from '../restart/due.ts'
@@ -43,7 +43,12 @@ async function runsSinceBefore(ctx: OnHost, found: FoundComponent): Promise<bool
   return now.every(pid => found.processes.includes(pid))
 }
 
-const quietly = (asked: Promise<boolean>): Promise<boolean> => asked.catch(() => false)
+/** What does not even answer does not serve. Throws where the run is being stopped. */
+const quietly = ({ signal }: OnHost, asked: Promise<boolean>): Promise<boolean> =>
+  asked.catch(() => {
+    signal.throwIfAborted()
+    return false
+  })
 
 /**
  * Whether a component of a host is to be started anew. What reads its files again and serves is left alone, but for those that go by a CA
@@ -53,7 +58,7 @@ async function isDue(ctx: OnHost, found: FoundComponent, serves: () => Promise<b
   const old = (await goingByTheOld(ctx)).includes(found.component)
   if (anyRenewed(ctx) ? old : false) return true
   if (!old && !(await runsSinceBefore(ctx, found))) return false
-  return !(await quietly(serves()))
+  return !(await quietly(ctx, serves()))
 }
 
 const own = (ctx: OnHost, component: ComponentName): FoundComponent | undefined => {
@@ -92,16 +97,16 @@ const podsOf = (ctx: OnHost): FoundComponent[] =>
   })
 
 /**
- * Starts the kubelets of masters anew that are to start something of the control plane and can't, or would wait with it: those that gave up,
+ * Starts the kubelets anew that are to start something of the control plane and can't, or would wait with it: those that gave up,
  * and those that have seen it end again and again. A kubelet that begins without an API takes half a minute until it starts anything: one that
  * need not is left for later.
  */
 export const kubeletsOfMasters: StepDefinition<OnHost> = where<OnHost>(
-  ctx => isMaster(ctx) && podsOf(ctx).length > 0,
+  ctx => podsOf(ctx).length > 0,
   start<OnHost>('kubelet', async (ctx, found) => {
     const isOld = (await goingByTheOld(ctx)).includes('kubelet') || (await runsSinceBefore(ctx, found))
     if (!isOld) return
-    const mayBegin = (await quietly(componentServes(ctx, found))) && !(await anyYoung(ctx, podsOf(ctx)))
+    const mayBegin = (await quietly(ctx, componentServes(ctx, found))) && !(await anyYoung(ctx, podsOf(ctx)))
     if (!mayBegin) await killComponent(ctx, found)
   }),
 )
@@ -155,13 +160,16 @@ export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(ctx =
   },
 })
 
+/** A kubelet that has seen something end again and again waits for five minutes before it starts it once more. */
+const longestPause = seconds(330)
+
 /** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does; one that does not is told. */
 const controller = (component: 'kube-controller-manager' | 'kube-scheduler') =>
   start<OnHost>(component, async (ctx, found) => {
     const isOld = (await goingByTheOld(ctx)).includes(component)
-    if (!isOld && (await quietly(componentServes(ctx, found)))) return
+    if (!isOld && (await quietly(ctx, componentServes(ctx, found)))) return
     // What it lacks may be another host's doing: `well` fails for it at the end.
-    const started = restartComponent(ctx, found, { within: seconds(180), signal: ctx.signal })
+    const started = restartComponent(ctx, found, { within: longestPause, signal: ctx.signal })
     await started.catch((error: Error) => {
       ctx.signal.throwIfAborted()
       ctx.log(`WARNING: ${error.message}`)
@@ -178,7 +186,15 @@ export const kubelets: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, 
     const found = own(ctx, 'kubelet')
     if (!found || readingOf(ctx).nodeName === undefined) return false
     if (ctx.check) return true
-    return (await goingByTheOld(ctx)).includes('kubelet') || !(await quietly(componentServes(ctx, found)))
+    return (await goingByTheOld(ctx)).includes('kubelet') || !(await quietly(ctx, componentServes(ctx, found)))
+  },
+  run: async ctx => {
+    const node = must(readingOf(ctx).nodeName, `no kubelet was found on ${ctx.host.name}`)
+    // Somebody may have deleted the node meanwhile: it comes back with its kubelet.
+    const heartbeat = await ctx.cluster.heartbeat(node).catch(() => '')
+    ctx.signal.throwIfAborted()
+    await killComponent(ctx, must(own(ctx, 'kubelet'), `no kubelet was found on ${ctx.host.name}`))
+    return heartbeat
   },
   rollback: nothing,
 })
@@ -186,7 +202,7 @@ export const kubelets: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, 
 /** Restarts kube-proxy where it is a unit that goes by what has ended or does not serve. */
 export const kubeProxies = start<OnHost>('kube-proxy', async (ctx, found) => {
   const isOld = (await goingByTheOld(ctx)).includes('kube-proxy')
-  if (isOld || !(await quietly(componentServes(ctx, found))))
+  if (isOld || !(await quietly(ctx, componentServes(ctx, found))))
     await restartComponent(ctx, found, { within: seconds(90), signal: ctx.signal })
 })
 

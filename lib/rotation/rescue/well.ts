@@ -59,7 +59,9 @@ export const well: StepDefinition<OnCluster> = {
     const own = new Set(nodesOf(ctx, ctx.hosts(machines)))
     const isOwn = ({ what, where }: Finding) =>
       ['API server', 'tokens', 'exec and logs', 'etcd'].includes(what) ||
-      (what === 'node' ? own.has(where) : ctx.hosts(everyMachine).some(({ name }) => name === where))
+      (what === 'node' ? own.has(where) : isThere(what, where))
+    const isThere = (what: string, host: string) =>
+      ctx.hosts(everyMachine).some(({ name }) => name === host && what in layoutOf(ctx, name).components)
     let rest: Finding[] = []
     await waitFor('the cluster to be well', { within: wellWithin, every: 2_000, signal: ctx.signal }, async () => {
       const bad = worstFirst(await findings(ctx)).filter(({ state }) => state === 'not well')

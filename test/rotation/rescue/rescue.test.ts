@@ -96,7 +96,14 @@ users: [{name: me, user: {client-certificate: ${current}, client-key: ${current}
       ]),
     )
     registered['read-the-certificates'] = {
-      ...{ host: 'm1', nodeName: 'm1', controlPlane: true, authority: read('ca.crt'), layout },
+      ...{
+        host: 'm1',
+        nodeName: 'm1',
+        controlPlane: true,
+        adminKubeconfig: at('admin.conf'),
+        authority: read('ca.crt'),
+        layout,
+      },
       files: { ...files, [current]: { real, mode: 0o600, owner: 'root:root' } },
       certificates: {
         ...{ [at('ca.crt')]: read('ca.crt'), [at('apiserver.crt')]: read('apiserver.crt') },
@@ -182,14 +189,14 @@ test('what has ended is found from the host alone, said with what is down becaus
   t.regex(readFileSync(at('kubelet-client-current.pem'), 'utf8'), /PRIVATE KEY/)
 })
 
-test('where nothing has ended and everything is whole, that is said and nothing is due', async t => {
-  const { planned } = await machine(t)
-  const { lines, due } = await planned()
+test('where nothing has ended and everything is whole and serves, that is said and nothing is due', async t => {
+  const { planned, does, registered } = await machine(t)
+  const { due } = await planned()
   t.deepEqual(due, [])
-  t.deepEqual(
-    lines.filter(line => !/ is down |^to do: start/.test(line)),
-    [],
-  )
+  registered['look-what-is-down'] = { components: [], damage: [], unreadable: [] }
+  t.deepEqual(await does(rescue.tell), [
+    'nothing has ended, nothing is half done, and everything serves: there is nothing to do',
+  ])
 })
 
 test('a CA that has ended is signed anew with its key, in every file that holds it, before anything is issued by it', async t => {
@@ -213,7 +220,7 @@ test('a CA that has ended is signed anew with its key, in every file that holds 
 })
 
 test('half-done work is told by its name, and made anew', async t => {
-  const { at, read, planned, reread, registered } = await machine(t)
+  const { at, read, planned, reread, does } = await machine(t)
   writeFileSync(at('apiserver.key'), read('other.key'))
   renameSync(at('kubelet-client-2025-01-01-00-00-00.pem'), at('kubelet-client-current.pem'))
   reread({}, false)
@@ -223,7 +230,10 @@ test('half-done work is told by its name, and made anew', async t => {
   t.regex(said, /apiserver\.crt: \S+apiserver\.key is not its key/)
   t.regex(said, /kubelet-client-current\.pem: it is no link to a dated file/)
   t.regex(said, /kubelet-client-current\.pem: \S+kubelet\.conf names no certificate/)
-  t.truthy(registered['look-what-is-down'])
+  for (const step of all) await does(step)
+  t.true(keyMatches(read('apiserver.crt'), read('apiserver.key')))
+  t.regex(readlinkSync(at('kubelet-client-current.pem')), /kubelet-client-2\d{3}-.*\.pem$/)
+  t.true(read('kubelet.conf').includes(`client-certificate: ${at('kubelet-client-current.pem')}`))
 })
 
 test('what new certificates would not mend is refused by name, before anything is changed', async t => {
