@@ -1,6 +1,6 @@
 // A cluster whose certificates have ended, on this machine as its host: what is found without an API, what is refused by name, and what is made anew.
 import { execFileSync } from 'node:child_process'
-import { readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { RekeyError } from '../../../lib/errors.ts'
@@ -123,6 +123,13 @@ users: [{name: me, user: {client-certificate: ${current}, client-key: ${current}
     registered['look-for-certificates'] = { files: held, ports: {} }
   }
   reread()
+  const cluster = {
+    ready: false,
+    forget: () => {},
+    apiServerReady: async () => {
+      if (!cluster.ready) throw new Error('it does not answer')
+    },
+  }
   const told: string[] = []
   const milestones = new Map<string, number>()
   const ctx = {
@@ -132,7 +139,7 @@ users: [{name: me, user: {client-certificate: ${current}, client-key: ${current}
     milestone: (name: string) => milestones.set(name, 1),
     hosts: () => [{ ...session.host, groups: ['masters'] }],
     host: { ...session.host, groups: ['masters'] },
-    ...{ on: async () => session, issued: openIssued() },
+    ...{ on: async () => session, issued: openIssued(), cluster },
     registered: (step: string) => registered[step],
     vars: {
       ...{ certificate_ttl: '8760h', ca_ttl: '43800h', pki_mount: 'pki', within: 30 * day },
@@ -160,7 +167,14 @@ users: [{name: me, user: {client-certificate: ${current}, client-key: ${current}
     writeFileSync(at(name), read(name).replace(old, await signAnew(old, { ...past, signingKey: read(key) })))
     reread()
   }
-  return { at, read, does, planned, end, reread, openssl, registered, told }
+  /** What systemd was told. */
+  const started = () =>
+    existsSync(at('told'))
+      ? read('told')
+          .split('\n')
+          .filter(line => line.startsWith('restart'))
+      : []
+  return { at, read, does, planned, end, reread, openssl, registered, told, cluster, started }
 }
 
 const refused = async (t: ExecutionContext, work: Promise<unknown>) => {
@@ -280,6 +294,22 @@ test('a CA that somebody has signed anew in one file only is signed anew for all
   t.regex(lines.join('\n'), /^kubernetes-ca has ended on /m)
   for (const step of anew) await does(step)
   t.true(read('kubelet.conf').includes(Buffer.from(parseCertificate(read('ca.crt')).pem).toString('base64')))
+})
+
+test('an API server that does not answer is started anew, once; one that is ready is left alone', async t => {
+  const { does, planned, end, cluster, started } = await machine(t)
+  await end('apiserver.crt')
+  await planned()
+  for (const step of all) await does(step)
+  cluster.ready = true
+  await does(rescue.apiServers)
+  t.deepEqual(started(), [])
+  cluster.ready = false
+  await does(rescue.apiServers)
+  t.deepEqual(started(), ['restart --no-block kube-apiserver.service'])
+  // It has a process that was started since, and is waited for.
+  await does(rescue.apiServers)
+  t.is(started().length, 1)
 })
 
 test('a run that is gone on with goes by what was found before the first change', async t => {
