@@ -19,7 +19,7 @@ import {
 } from './state.ts'
 
 const { answers } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'answers.json'), 'utf8')) as {
-  answers: Record<string, { text: string; stream?: 'stdout' | 'stderr'; exit?: number }>
+  answers: Record<string, { text: string; stream?: 'stdout' | 'stderr'; exit?: number; log?: string }>
 }
 
 /** A call of kops. */
@@ -132,8 +132,10 @@ function save({ folder, cluster, state }: Going): void {
 
 /** Answers as it was recorded. Throws where that ends with something else than 0. */
 function say({ cluster, state, said }: Going, id: string, values: Readonly<Record<string, string>> = {}): void {
-  const { text, stream = 'stdout', exit = 0 } = answers[id]!
+  const { text, stream = 'stdout', exit = 0, log: level } = answers[id]!
   const known: Readonly<Record<string, string>> = { cluster, version: state.version, ...values }
+  // A line of its log has the time, the process and the place before it.
+  if (level) said[stream] += `${level}1128 10:00:00.000000       1 kops.go:1] `
   said[stream] += `${text.replace(/\{(\w+)\}/g, (_, name: string) => known[name] ?? '')}\n`
   if (exit === 0) return
   said.code = exit
@@ -239,23 +241,26 @@ const verbs: Readonly<Record<string, Verb>> = {
     say(call, 'created', { keyset, id })
   },
   'promote keypair': (call, keyset = '', id) => {
-    const set = keysetOf(call, keyset)
-    const item = id ? set.items.find(one => one.id === id) : set.items.toSorted((a, b) => (isYounger(a, b) ? -1 : 1))[0]
+    const set = keysetOf(call, keyset, 'keyset-not-there')
+    const item = id
+      ? set.items.find(one => one.id === id)
+      : trustedOf(set).toSorted((a, b) => (isYounger(a, b) ? -1 : 1))[0]
     if (!item) return say(call, 'keypair-not-found')
+    if (item.distrusted) return say(call, 'keypair-distrusted')
     if (call.state.knobs['deaf'] || (!id && item.id === set.primary))
       return say(call, 'nothing-to-promote', { keyset, id: set.primary })
     set.primary = item.id
     say(call, 'promoted', { keyset, id: item.id })
   },
   'distrust keypair': (call, keyset = '', id) => {
-    const set = keysetOf(call, keyset)
+    const set = keysetOf(call, keyset, 'keyset-not-there')
     if (id === set.primary) return say(call, 'primary-not-distrusted')
     const items = id
       ? set.items.filter(one => one.id === id)
       : trustedOf(set).filter(one => isYounger({ id: set.primary }, one))
     if (id && items.length === 0) return say(call, 'keypair-not-found')
     if (items.length === 0 || call.state.knobs['deafDistrust']) return say(call, 'nothing-to-distrust', { keyset })
-    for (const item of items) {
+    for (const item of items.filter(({ distrusted }) => !distrusted)) {
       item.distrusted = '2027-01-01T00:00:00Z'
       say(call, 'distrusted', { keyset, id: item.id })
     }
@@ -263,6 +268,7 @@ const verbs: Readonly<Record<string, Verb>> = {
   'trust keypair': (call, keyset = '', id = '') => {
     const item = keysetOf(call, keyset).items.find(one => one.id === id)
     if (!item) return say(call, 'keypair-not-found')
+    if (!item.distrusted) return
     delete item.distrusted
     say(call, 'trusted', { keyset, id })
   },
@@ -367,7 +373,7 @@ const verbs: Readonly<Record<string, Verb>> = {
     makeEtcdCertificates(folder, state)
     save(call)
     if (asks && !isLetIn(call)) return say(call, 'unauthorized')
-    say(call, 'rolled')
+    say(call, 'rolled', { groups: [...new Set(state.instances.map(({ group }) => group))].sort().join(' ') })
   },
   'validate cluster': call => {
     const { state } = call
@@ -396,7 +402,9 @@ const verbs: Readonly<Record<string, Verb>> = {
   'create secret': (call, kind = '') => {
     const { state, folder, cluster, flags, input } = call
     if (!flags.has('f')) return say(call, 'filename-required')
-    if (state.secrets[kind] && !flags.has('force')) return say(call, 'secret-exists', { keyset: kind })
+    if (state.secrets[kind] && !flags.has('force')) {
+      return say(call, 'secret-exists', { keyset: kind === 'ciliumpassword' ? 'Cilium IPSec' : kind })
+    }
     const text = flags.get('f') === '-' ? input : readFileSync(String(flags.get('f')))
     state.secrets[kind] = createHash('sha256').update(text).digest('hex')
     mkdirSync(join(folder, cluster, 'secrets'), { recursive: true })
