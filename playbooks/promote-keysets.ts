@@ -43,7 +43,7 @@ export default playbook({
     ]),
     // The first API server alone, as a canary.
     play<Context>('Use the new certificates', { hosts: everyMachine, serial: [1, '100%'], tags: ['swap'] }, [
-      step('Put the certificates of this host in place', keysets.swapIn),
+      step('Put the certificates of this host in place', keysets.swapInWatched),
       step('Put the files of token keys in place', tokens.promoted.placed),
       step('Have its controller-manager sign with the new CA', cluster.signWithNext),
       step('See that the ports of this host present certificates of the new CA', keysets.presented),

@@ -233,7 +233,7 @@ test('the log of a pod is found by the name in its manifest', async t => {
   t.regex((await lastAsked(session, manifest, 'status', 'node-1'))!.line, /status key_id=a$/)
   t.is(await lastAsked(session, manifest, 'status'), undefined, 'of the pod of another node, as the host is called')
   writeFileSync(manifest, 'metadata:\n  name: kms-a$(x)\n')
-  t.like(await t.throwsAsync(lastAsked(session, manifest, 'status')), { code: 'encryption.log' })
+  t.like(await t.throwsAsync(lastAsked(session, manifest, 'status')), { code: 'component.log' })
 })
 
 test('templates of a plugin say what the inventory has for it, and nothing of what it has not', async t => {

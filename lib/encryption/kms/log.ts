@@ -1,6 +1,5 @@
-// What a KMS plugin tells of requests in its own log: a unit's journal, or what the kubelet keeps of a pod's output.
-import { HostFailedError } from '../../errors.ts'
-import { locatedYaml } from '../../kubernetes/located-yaml.ts'
+// What a KMS plugin tells of requests in its own log.
+import { clockOf, loggedLines } from '../../kubernetes/probes/log.ts'
 import type { HostSession } from '../../playbook/model.ts'
 
 /** The last line of a log in which something is found, and how many seconds ago it was written, by the clock of its host. */
@@ -26,40 +25,10 @@ export async function lastAsked(
   pattern: string,
   node?: string,
 ): Promise<LastLine | undefined> {
-  const now = (await session.$({ quiet: true })`date +%s.%N`).stdout.trim()
-  const line = plugin.endsWith('.service')
-    ? // What the unit itself wrote: systemd's own lines have its name in them, too.
-      (
-        await session.$({ quiet: true })`
-lines=$(journalctl ${`_SYSTEMD_UNIT=${plugin}`} -o short-unix -n ${most} --no-pager -q) || exit
-printf ${'%s\n'} "$lines" | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | tail -n 1`
-      ).stdout.trim()
-    : await ofPod(session, plugin, pattern, node)
-  if (line === '') return undefined
-  const [time = ''] = line.split(' ')
-  const at = /^\d+\.\d+$/.test(time) ? Number(time) : Date.parse(time) / 1_000
-  if (!Number.isFinite(at))
-    throw new HostFailedError(`a line of the log of ${plugin} on ${session.host.name} begins with no time`, {
-      code: 'encryption.log',
-      host: session.host.name,
-    })
-  return { line, ago: Number(now) - at }
-}
-
-/** A kubelet begins each line with its time. */
-async function ofPod(session: HostSession, manifest: string, pattern: string, node = ''): Promise<string> {
-  const { value } = locatedYaml(await session.files.readText(manifest), `${session.host.name}:${manifest}`)
-  const { metadata } = (value ?? {}) as { metadata?: { name?: unknown; namespace?: unknown } }
-  const [name, namespace] = [metadata?.name, metadata?.namespace ?? 'default']
-  if (typeof name !== 'string' || typeof namespace !== 'string' || !/^[a-z0-9.-]+$/.test(`${name}${namespace}`))
-    throw new HostFailedError(`${session.host.name}:${manifest} is no manifest of a pod`, {
-      code: 'encryption.log',
-      host: session.host.name,
-    })
-  // NAMESPACE_POD-NODE_UID/CONTAINER/N.log: to its end, as another pod's name may go on behind this one's.
-  const { stdout } = await session.$({ quiet: true })`
-node=${node}; [ -n "$node" ] || node=$(uname -n | tr A-Z a-z)
-lines=$(find /var/log/pods -path ${`/var/log/pods/${namespace}_${name}-`}"$node"_'*/*/*.log' -exec tail -q -n ${most} {} +) || exit
-printf ${'%s\n'} "$lines" | { grep -Ei -e ${pattern} || [ $? -eq 1 ]; } | sort | tail -n 1`
-  return stdout.trim()
+  const now = await clockOf(session)
+  const logging = plugin.endsWith('.service')
+    ? ({ kind: 'unit', unit: plugin } as const)
+    : ({ kind: 'static-pod', manifest: plugin, node } as const)
+  const last = (await loggedLines(session, logging, pattern, most)).at(-1)
+  return last && { line: last.line, ago: now - last.at }
 }

@@ -29,6 +29,8 @@ export interface KubernetesApi {
    */
   touch(path: string): Promise<KubernetesObject>
   put(path: string, body: unknown): Promise<KubernetesObject>
+  /** What is no JSON, either way: a flag of the server's own. */
+  putText(path: string, text: string): Promise<string>
   post(path: string, body: unknown): Promise<KubernetesObject>
   delete(path: string): Promise<unknown>
   /** GETs with another identity (a token, or none), and returns the status whatever it is. */
@@ -170,6 +172,10 @@ export function kubernetesApi(
     patch: (path, body, type = 'strategic-merge') => call('PATCH', path, body, `application/${type}-patch+json`),
     touch: path => call('PATCH', path, {}, 'application/merge-patch+json', metadataOf('PartialObjectMetadata')),
     put: (path, body) => call('PUT', path, body),
+    putText: (path, text) => {
+      const headers = { 'content-type': 'text/plain', 'content-length': String(Buffer.byteLength(text)) }
+      return ask({ method: 'PUT', path, headers, body: text })
+    },
     post: (path, body) => call('POST', path, body),
     delete: path => call('DELETE', path),
     statusOf: async (path, { token, certificate, key }) => {

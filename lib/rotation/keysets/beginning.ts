@@ -22,6 +22,7 @@ import { noteUnknowing } from './gates.ts'
 import { askVault } from './issuers.ts'
 import { everyKeyFile } from './key-files.ts'
 import { look } from './state.ts'
+import * as canary from './trust/canary.ts'
 import * as chosen from './which/chosen.ts'
 import { plan } from './which/plan.ts'
 
@@ -37,6 +38,7 @@ export const variables = {
   ...copies.variables, // ca_copies
   ...pods.variables, // restart_pods
   ...drainVariables, // drain_timeout, accept_gap
+  ...canary.variables, // canary_watch
   ...report.variables, // look_around
 }
 

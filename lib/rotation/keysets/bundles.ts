@@ -209,7 +209,8 @@ function contentOf(text: string, { held, next }: Change): StagedFile['content'] 
   return secret(content, { parts: privateKeysWithin(content) })
 }
 
-async function asItLiesNow({ $ }: OnHost, path: string): Promise<Omit<StagedFile, 'content'>> {
+/** What is to hold for a file that takes another one's place: where it lies, its mode, its owner. */
+export async function asItLiesNow({ $ }: OnHost, path: string): Promise<Omit<StagedFile, 'content'>> {
   const { stdout } = await $({ quiet: true })`stat -Lc '%a %u:%g' -- ${path}`
   const [bits = '', owner = ''] = stdout.trim().split(' ')
   return { path, mode: Number.parseInt(bits, 8), ...(owner !== '0:0' && { owner }) }

@@ -15,7 +15,6 @@ export {
   keepOld,
   pairReread,
   presented,
-  swapIn,
   swapRestarts,
   verifyIssued,
 } from './leaves.ts'
@@ -24,6 +23,7 @@ export * as stages from './stages.ts'
 export * as tokens from './tokens/stages.ts'
 export * as again from './trust/again.ts'
 export { extensionsAnswer, noteExtensions } from './trust/extensions.ts'
+export { swapInWatched } from './trust/swap-watched.ts'
 export * as whole from './whole/ends.ts'
 export * as finish from './whole/finish.ts'
 export { inStage } from './whole/in-stage.ts'

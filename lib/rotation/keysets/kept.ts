@@ -3,7 +3,7 @@
 // signs tokens, and of one that is to: until it does, that lies nowhere else.
 import { createPublicKey } from 'node:crypto'
 import { join } from 'node:path'
-import { digestOf } from '../../pki/certificates/bundle-text.ts'
+import { certificatesWithin, digestOf } from '../../pki/certificates/bundle-text.ts'
 import { splitBundle } from '../../pki/certificates/certificate.ts'
 import type { KeysetFacts, KeysetName } from '../../pki/keyset.ts'
 import type { HostSession, RunContext } from '../../playbook/model.ts'
@@ -38,6 +38,22 @@ export async function keptAuthorities(ctx: OnHost<BackupVariables>, name: Keyset
       const folder = join(ctx.vars.backup_directory, 'keysets', name)
       const { stdout } = await $({ nothrow: true, quiet: true })`cat ${folder}/*/ca.crt 2>/dev/null`
       return splitBundle(stdout)
+    }),
+  )
+  return [...new Set(found.flat())]
+}
+
+/** Every certificate that masters keep of a keyset, what the CAs have signed among them, PEM; no key leaves a host for it. */
+export async function keptCertificates(ctx: OnHost<BackupVariables>, name: KeysetName): Promise<string[]> {
+  const found = await Promise.all(
+    ctx.hosts(keepers).map(async host => {
+      const { $ } = await ctx.on(host)
+      const folder = join(ctx.vars.backup_directory, 'keysets', name)
+      const { stdout } = await $({
+        nothrow: true,
+        quiet: true,
+      })`cat ${folder}/*/*.crt 2>/dev/null; sed -n 's/^ *client-certificate-data: *//p' ${folder}/*/*.conf 2>/dev/null`
+      return certificatesWithin(stdout)
     }),
   )
   return [...new Set(found.flat())]

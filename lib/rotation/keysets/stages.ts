@@ -22,6 +22,7 @@ import { before, nextFirst } from './leaves.ts'
 import { formerOf, type Item, type KeysetState, primaryOf, statesOf } from './state.ts'
 import * as tokens from './tokens/stages.ts'
 import { anchored } from './trust/anchors.ts'
+import { asCanary, type Variables as CanaryVariables, outdated } from './trust/canary.ts'
 import { heldOnMasters, takenBack, tightened } from './trust/client-trust.ts'
 import { bundlesBy, restartsAfter } from './trust/restarts.ts'
 import { requireComing, requireFormer } from './which/standing.ts'
@@ -236,12 +237,17 @@ export const noteFormer = takenBack<Needs>(
   () => [],
   ctx => gates.acceptedEverywhere(ctx, gates.oldOf(ctx, former)),
 )
-/** The old CA out of every file of a host that trusts the keyset. */
-export const distrust = bundles<Needs>(
-  'distrust-the-old-cas',
-  withoutFormer,
-  ctx => gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
-  stillKept,
+type Watched = Needs & OnCluster<CanaryVariables & ConditionVariables>
+
+/** The old CA out of every file of a host that trusts the keyset; the first API server is a canary. */
+export const distrust: StepDefinition<Watched> = asCanary<Watched>(
+  bundles<Needs>(
+    'distrust-the-old-cas',
+    withoutFormer,
+    ctx => gates.acceptedOnHost(ctx, gates.oldOf(ctx, former)),
+    stillKept,
+  ),
+  outdated,
 )
 
 /** Machines that trusted the old CA in all they do trust the one that signs, alone. */
