@@ -190,7 +190,7 @@ async function boot(record: LabRecord, machines: readonly Machine[], report: Rep
     await Promise.all(machines.map(machine => startMachine(shape, machine, record.parts)))
     await Promise.all(
       machines.map(({ name }) =>
-        waitFor(`${name} to let somebody log in`, 60, async () => (await isUp(shape.name, name)) || undefined),
+        waitFor(`${name} to let somebody log in`, 240, async () => (await isUp(shape.name, name)) || undefined),
       ),
     )
   })

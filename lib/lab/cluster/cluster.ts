@@ -130,7 +130,7 @@ export function judgeCluster(
 }
 
 /** Waits until nodes, pods and canaries are well and the callers' calls succeed. */
-export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300): Promise<void> {
+export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 600): Promise<void> {
   let complaints: Complaints = []
   await waitFor(
     'the cluster to be well',
@@ -146,7 +146,7 @@ export async function waitUntilWell(shape: Shape, detail: Detail, seconds = 300)
   let failing: string[] = []
   await waitFor(
     'the canaries to call without failures',
-    90,
+    300,
     async () => {
       await new Promise(resolve => setTimeout(resolve, 1000))
       const after = liveCallers(shape)
@@ -190,7 +190,7 @@ export async function resetCanaries(shape: Shape): Promise<void> {
   )
   await waitFor(
     'the canaries to count from zero',
-    20,
+    120,
     () => liveCallers(shape).size >= kubeletMachines(shape).length + 2 || undefined,
   )
 }

@@ -71,7 +71,7 @@ disable_mlock = true
  */
 export async function startVault(shape: Shape): Promise<void> {
   const lab = shape.name
-  const health = await waitFor('Vault to answer', 60, async () => {
+  const health = await waitFor('Vault to answer', 240, async () => {
     try {
       return await call(shape, 'GET', 'sys/seal-status')
     } catch {
@@ -87,7 +87,7 @@ export async function startVault(shape: Shape): Promise<void> {
     const keys = readFileSync(unsealKeysFile(lab), 'utf8').trim().split('\n')
     for (const key of keys.slice(0, 2)) await call(shape, 'PUT', 'sys/unseal', { key })
   }
-  await waitFor('Vault to become active', 60, async () => {
+  await waitFor('Vault to become active', 240, async () => {
     try {
       return (await call(shape, 'GET', 'sys/health')).sealed === false || undefined
     } catch {

@@ -93,7 +93,7 @@ function foldersBelow(path: string): string[] {
 export async function endCgroups(lab: string, machine: string): Promise<void> {
   await waitFor(
     `the processes of ${machine} to end`,
-    30,
+    120,
     () => {
       const pids = processesOf(lab, machine)
       for (const pid of pids) {
@@ -126,7 +126,7 @@ async function removeFolders(what: string, list: () => string[]): Promise<void> 
   // A process that has just ended may hold its cgroup for a moment.
   await waitFor(
     `the cgroups of ${what} to be empty`,
-    15,
+    60,
     () => {
       const folders = list()
       for (const folder of folders) {

@@ -126,7 +126,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
   child.unref()
   await waitFor(
     `${machine.name} to boot`,
-    30,
+    120,
     () => {
       if (failure)
         throw new RekeyError(

@@ -111,7 +111,7 @@ async function waitForApi(shape: Shape, kubeconfig: string, detail: Detail): Pro
   for (const { name, address } of masters(shape))
     await waitFor(
       `the API server on ${name}`,
-      150,
+      400,
       async () => {
         const { code, stdout, stderr } = await tryExec(
           shape.name,
