@@ -125,8 +125,8 @@ async function read(session: HostSession, volumes: string): Promise<Map<string, 
   const files = (await list(session, volumes)).filter(file => file.endsWith('.crt'))
   const { stdout } = await session.$({
     quiet: true,
-  })`[ ! -e ${volumes} ] || find ${volumes} ${expression} -name '*.crt' -size -64k -print -exec cat {} ';'`
-  const pieces = stdout.matchAll(/(\/[^\n]*)\n(-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----)/g)
+  })`[ ! -e ${volumes} ] || find ${volumes} ${expression} -name '*.crt' -size -64k -exec echo ';' -print -exec cat {} ';'`
+  const pieces = stdout.matchAll(/^(\/[^\n]*)\n(-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----)/gm)
   const pems = new Map([...pieces].map(([, path, pem]) => [path, pem]))
   return new Map(files.map(file => [file, parsedOr(pems.get(file))]))
 }

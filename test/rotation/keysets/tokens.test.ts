@@ -382,7 +382,7 @@ test('the report of a promotion names what it restarts', async t => {
   const sections = await playbook.report?.({
     ...(ctx as object),
     ...{ mode: 'run', outcome: 'done', folder: '/runs/1', probes: { stop: async () => undefined } },
-    vars: { backup_directory: '/backups', look_around: [] },
+    vars: { backup_directory: '/backups', look_around: [], keysets: ['service-account'] },
     timeline: { plays: [], began: 0, milestones: new Map([[firstChange, 1]]) },
   } as never)
   const started = sections?.find(({ title }) => title.startsWith('Started anew'))
