@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HostFailedError } from '../errors.ts'
-import { kubernetesApi } from '../kubernetes/api/api.ts'
+import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
 import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
@@ -21,6 +21,20 @@ import { machines, masters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
 import { beforeOf, canaries, type Variables as ObserveVariables } from './observe.ts'
 import { isController } from './restart/index.ts'
+
+type Identity = Parameters<KubernetesApi['statusOf']>[1]
+
+/**
+ * The status that the API server of this host has for an identity: asked again for a minute where it has no time, or nothing to say for the moment.
+ * It has accepted and refused nobody then.
+ */
+export function statusOf(ctx: OnHost, api: KubernetesApi, identity: Identity): Promise<number> {
+  const what = `the API server of ${ctx.host.name} to say whom it accepts`
+  return waitFor(what, { within: seconds(60), signal: ctx.signal, host: ctx.host.name }, async () => {
+    const status = await api.statusOf('/api/v1/namespaces', identity)
+    return status !== 429 && status < 500 && status
+  })
+}
 
 /** Every TLS port of a host on which a planned certificate is presented. */
 export function endpointsOf(ctx: OnHost): TlsEndpoint[] {
@@ -87,12 +101,11 @@ export const refusals: StepDefinition<OnCluster<Mounts & IssueVariables>> = {
     // Signed with the same key, tokens stay what they are.
     const oldTokens = ctx.vars.rotate_service_account_keys ? tokens : []
     const oldAdmin = admin && { certificate: admin.certificate, key: admin.key.reveal() }
-    if (oldAdmin && (await api.statusOf('/api/v1/namespaces', oldAdmin)) !== 401)
-      accepted.push('the old admin certificate')
+    const isRefused = async (identity: Identity) => (await statusOf(ctx, api, identity)) === 401
+    if (oldAdmin && !(await isRefused(oldAdmin))) accepted.push('the old admin certificate')
     if (oldAdmin) await refusedByControllers(ctx, oldAdmin)
     for (const { namespace, name, token } of oldTokens) {
-      if ((await api.statusOf('/api/v1/namespaces', { token: token.reveal() })) !== 401)
-        accepted.push(`the old token of ${namespace}/${name}`)
+      if (!(await isRefused({ token: token.reveal() }))) accepted.push(`the old token of ${namespace}/${name}`)
     }
     if (accepted.length > 0) {
       throw new HostFailedError(`${ctx.host.name} still accepts ${accepted.join(', ')}`, {

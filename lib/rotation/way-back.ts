@@ -44,7 +44,7 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
     if (!admin) return
     const api = await ctx.cluster.apiOf(ctx.host)
     const old = { certificate: admin.certificate, key: admin.key.reveal() }
-    if ((await api.statusOf('/api/v1/namespaces', old)) === 200) return
+    if ((await verify.statusOf(ctx, api, old)) === 200) return
     throw new HostFailedError(`${ctx.host.name} refuses the old admin certificate`, {
       code: 'rollback.refused',
       host: ctx.host.name,
