@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
-import { eventOf, eventsOf, handOn, killedAt, rekey, saidBy, upShared } from '../_lab.ts'
+import { eventOf, eventsOf, handOn, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
 import { type Extension, extensionName, startExtension } from './_extension.ts'
 import { keepTokenKey, tokenStatuses } from './_tokens.ts'
@@ -14,7 +14,7 @@ let shape: lab.Shape
 let extension: Extension
 
 test.before(async () => {
-  shape = await upShared()
+  shape = await upFresh()
   for (const master of masters()) await on(shape, master, keepOld)
   // One that was started before the API was there knows nobody.
   const anew = 'kill $(grep -lzxE "(/[^ ]*/)?kube-scheduler" /proc/[0-9]*/cmdline | cut -d/ -f3)'

@@ -3,7 +3,7 @@
 // moment longer.
 import test from 'ava'
 import type * as lab from '../../../lib/lab/index.ts'
-import { handOn, name, upShared } from '../_lab.ts'
+import { handOn, name, upFresh } from '../_lab.ts'
 import { filesOf, machinesOf, on } from '../_outside.ts'
 import { stagesOf } from './_stages.ts'
 
@@ -11,7 +11,7 @@ let shape: lab.Shape
 const { run, killedOnce, undone } = stagesOf(name, 'kubernetes-ca')
 
 test.before(async () => {
-  shape = await upShared()
+  shape = await upFresh()
   await keepOld()
 })
 
