@@ -5,7 +5,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import test from 'ava'
 import { canaryReport, gapsOf, probeApis, probeReport, type ServerGaps } from '../../../lib/kubernetes/probes/probes.ts'
-import { noAnswer } from '../../../lib/kubernetes/probes/standing-prober.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 
 const questions = (text: string) => [...text].map((one, index) => ({ at: index * 100, answered: one === '+' }))
@@ -138,8 +137,9 @@ test.serial(
     const { read, write } = gaps.get(there) as ServerGaps
     t.true(read.failures >= 3, 'neither a server in trouble nor one that refuses is one that answers')
     t.true(read.longest >= 500, `${read.longest} ms`)
+    // On a busy machine some wait too long, and the last may still be under way.
     const reasonsOf = (one: typeof read) =>
-      one.reasons.map(([reason]) => reason).filter(reason => !reason.startsWith(noAnswer))
+      one.reasons.map(([reason]) => reason).filter(reason => !/^no answer\b/.test(reason))
     t.deepEqual(reasonsOf(read).sort(), ['401', '500'])
     t.true(write.calls >= 3 && write.failures < write.calls, 'whoever lost a race has written all the same')
     t.true(seen.PATCH > 0 && seen.GET > seen.PATCH)
