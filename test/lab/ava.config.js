@@ -1,7 +1,7 @@
 // The lab tests share one machine, and most of them one lab: one file after the other, and patience.
 
-/** Those of the shared lab, in this order: nothing is changed; rotated, and put back to its snapshot; undone; then a keyset each, from the snapshot. */
-const shared = ['certs', 'rotate-ca', 'faults', 'graceful/etcd', 'graceful/kubernetes', 'graceful/keysets']
+/** Those that hand the shared lab on, in this order: nothing is changed; rotated, and put back to its snapshot; undone. */
+const shared = ['certs', 'rotate-ca', 'faults']
 const placeOf = file => {
   const place = shared.findIndex(name => file.endsWith(`/test/lab/${name}.test.ts`))
   return place === -1 ? shared.length : place

@@ -5,18 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import {
-  eventOf,
-  eventsOf,
-  handOn,
-  killedAt,
-  killedInEachPlay,
-  name,
-  on,
-  rekey,
-  scratchFile,
-  upShared,
-} from './_lab.ts'
+import { eventOf, eventsOf, killedAt, killedInEachPlay, name, on, rekey, scratchFile, upShared } from './_lab.ts'
 import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
 import { revision, signsOfLife, tellsOfStaticPod, untilQuiet, writtenSince } from './etcd/_writes.ts'
 
@@ -26,7 +15,7 @@ const members = () => shape.machines.filter(({ role }) => role === 'master' || r
 test.before(async () => {
   shape = await upShared()
 })
-handOn(test)
+test.after.always(() => lab.down(name, () => {}))
 
 /** Writes a playbook of a test, and returns its path. */
 const playbookFile = (file: string, playbook: string) =>

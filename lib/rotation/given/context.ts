@@ -14,6 +14,14 @@ export const afterwards = {
   when: ({ check }: { readonly check: boolean }) => !check,
 } as const
 
+/** A step that is left out where this is not so; where it is, as the step itself says. */
+export function where<Context>(
+  is: (ctx: Context) => boolean,
+  definition: StepDefinition<Context>,
+): StepDefinition<Context> {
+  return { ...definition, when: async ctx => is(ctx) && ((await definition.when?.(ctx)) ?? true) }
+}
+
 /** The milestone of a run from which on nothing is as it was. */
 export const firstChange = 'first change'
 

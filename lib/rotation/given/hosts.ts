@@ -1,6 +1,7 @@
 // Whom a rotation works on, by the roles of the inventory. A host may have several of them: masters are nodes in many clusters.
 import type { Host } from '../../playbook/host.ts'
 import type { RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
+import { where } from './context.ts'
 
 /** The control plane. */
 export const masters = 'masters'
@@ -40,19 +41,12 @@ export function isEtcd({ host }: Pick<StepContext, 'host'>): boolean {
 export function onMasters<Context extends Pick<StepContext, 'host'>>(
   definition: StepDefinition<Context>,
 ): StepDefinition<Context> {
-  return on(isMaster, definition)
+  return where(isMaster, definition)
 }
 
 /** A step that is left out on all hosts but those of etcd, in a play over every machine. */
 export function onEtcd<Context extends Pick<StepContext, 'host'>>(
   definition: StepDefinition<Context>,
 ): StepDefinition<Context> {
-  return on(isEtcd, definition)
-}
-
-function on<Context extends Pick<StepContext, 'host'>>(
-  isOne: (ctx: Context) => boolean,
-  definition: StepDefinition<Context>,
-): StepDefinition<Context> {
-  return { ...definition, when: async ctx => isOne(ctx) && ((await definition.when?.(ctx)) ?? true) }
+  return where(isEtcd, definition)
 }

@@ -16,7 +16,7 @@ import { anyDue, ifDue } from './plan.ts'
 type Drains = OnCluster<DrainVariables>
 
 /** The files of a host that get another content, and the links that lead elsewhere. */
-function changedOn(ctx: OnHost, host: string): string[] {
+export function changedOn(ctx: OnHost, host: string): string[] {
   const swap = ctx.registered<Swap>(issueStep, host)
   return swap ? [...swap.rename, ...swap.link.map(({ path }) => path)] : []
 }

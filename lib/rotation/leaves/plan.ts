@@ -11,14 +11,14 @@ import { duration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as ExtraVariables } from '../as-found/extra.ts'
 import { variables as ofAuthorities } from '../authorities.ts'
-import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
 import { type Looking, must, type Plan, planStep, readingOf } from '../given/found.ts'
 import { listed } from '../given/listed.ts'
 import type { WithVault } from '../given/vault.ts'
 import { keysetOf } from '../keysets/which/chosen.ts'
 import { certificatesOf } from '../keysets/which/plan.ts'
 import { machinesFound } from '../preflight.ts'
-import { variables as ofRenewal, signedSoFar } from '../renewal/authorities.ts'
+import { namesOf as keysetsOf, variables as ofRenewal, signedSoFar } from '../renewal/authorities.ts'
 import { requireSigner, type Signer, tellSigner } from '../renewal/signers.ts'
 
 const { pki_mount, vault_addr, vault_cacert, vault_token_file } = ofRenewal
@@ -60,7 +60,7 @@ export const anyDue = (ctx: Looking): boolean => (ctx.registered<LeafPlan>(planS
 
 /** A step that is left out where nothing is due. */
 export function ifDue<Context extends Looking>(definition: StepDefinition<Context>): StepDefinition<Context> {
-  return { ...definition, when: async ctx => anyDue(ctx) && ((await definition.when?.(ctx)) ?? true) }
+  return where(anyDue, definition)
 }
 
 /** The CA that signs in a role, as this run has signed it anew where it has. Throws `HostFailedError` where the plan has none. */
@@ -194,7 +194,7 @@ async function signersOf<Needs extends Ctx & WithVault>(
   const signers: SigningAuthority[] = []
   for (const roles of Map.groupBy(needed, role => publicKeyOf(authorities[role] ?? '')).values()) {
     const certificate = authorities[roles[0]!] ?? ''
-    const names = roles.map(keysetOf).join(' = ')
+    const names = keysetsOf({ roles })
     const isRenewed = choice.isRenewed?.(ctx, certificate) ?? false
     if (!isRenewed) requireHolding(certificate, names)
     const signer = await requireSigner(ctx, certificate, {

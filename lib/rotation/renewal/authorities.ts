@@ -16,6 +16,7 @@ import { everyMachine } from '../given/hosts.ts'
 import { listed } from '../given/listed.ts'
 import { openObserved } from '../given/services.ts'
 import { openVault, type WithVault } from '../given/vault.ts'
+import { keysetOf } from '../keysets/which/chosen.ts'
 import { issuersByName } from './leaves.ts'
 import { requireSigner, type Signer, signedByVault, signedHere, takeBack, tellSigner } from './signers.ts'
 
@@ -146,7 +147,8 @@ export const plan: StepDefinition<OnHost<Variables> & WithVault> = {
 /** A CA, and what it signs for. */
 export type RolesOfAuthority = Pick<OldAuthority, 'roles' | 'certificate'>
 
-const namesOf = ({ roles }: Pick<RolesOfAuthority, 'roles'>) => roles.map(keysetOf).join(' = ')
+/** The keysets of a CA: `kubernetes-ca = etcd-ca` where it is several. */
+export const namesOf = ({ roles }: Pick<RolesOfAuthority, 'roles'>): string => roles.map(keysetOf).join(' = ')
 
 /** The CAs of the cluster, each once, whatever it has for roles. */
 export function authoritiesByKey(ctx: Found): RolesOfAuthority[] {
@@ -181,8 +183,6 @@ export async function withSigner(
 
 const isAsked = ({ vars }: { readonly vars: Variables }, role: AuthorityName) =>
   vars.keysets.some(one => one === keysetOf(role))
-
-export const keysetOf = (role: AuthorityName): string => `${role}-ca`
 
 /** From when to when: dated back for clocks that are behind. */
 function timesOf({ vars }: { readonly vars: Pick<Variables, 'ca_ttl'> }) {
@@ -227,8 +227,8 @@ export const sign: StepDefinition<OnHost<Signs> & WithVault> = {
   runOnce: true,
   plan: ctx =>
     authoritiesOf(ctx).map(
-      ({ roles, signer }) =>
-        `sign ${roles.map(keysetOf).join(' = ')} anew until ${timesOf(ctx).notAfter.toISOString().slice(0, 10)}, with the key ${tellSigner(signer)}`,
+      one =>
+        `sign ${namesOf(one)} anew until ${timesOf(ctx).notAfter.toISOString().slice(0, 10)}, with the key ${tellSigner(one.signer)}`,
     ),
   run: async (ctx): Promise<Renewed[]> => {
     const renewed: Renewed[] = []
@@ -240,9 +240,7 @@ export const sign: StepDefinition<OnHost<Signs> & WithVault> = {
           : await signedHere(ctx, signer, old, times)
       const { subjectKeyId } = parseCertificate(next)
       renewed.push({ roles, old, next })
-      ctx.log(
-        `${roles.map(keysetOf).join(' = ')}: until ${dayOfEnd(next)}, key identifier ${subjectKeyId ?? 'none'}, as before`,
-      )
+      ctx.log(`${namesOf({ roles })}: until ${dayOfEnd(next)}, key identifier ${subjectKeyId ?? 'none'}, as before`)
     }
     return renewed
   },

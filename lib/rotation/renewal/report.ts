@@ -6,7 +6,7 @@ import { firstChange, type OnHost } from '../given/context.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, outOfTheOrdinary, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
-import { keysetOf, type Renewed, signedSoFar } from './authorities.ts'
+import { namesOf, type Renewed, signedSoFar } from './authorities.ts'
 import { filesLeft, restart, verifiedLeaves } from './files.ts'
 import { objectsLeft } from './verify.ts'
 
@@ -14,7 +14,7 @@ function authorities(renewed: readonly Renewed[]): ReportSection {
   return {
     title: 'CAs',
     rows: renewed.map(({ roles, old, next }) => [
-      roles.map(keysetOf).join(' = '),
+      namesOf({ roles }),
       `old until ${dayOfEnd(old)}\nnew until ${dayOfEnd(next)}\nkey identifier ${parseCertificate(next).subjectKeyId ?? 'none'}, as before\nnew ${parseCertificate(next).fingerprint}`,
     ]),
   }

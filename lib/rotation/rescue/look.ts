@@ -61,7 +61,7 @@ export const downOf = (ctx: LookingOnHost, host = ctx.host.name): readonly Findi
  * What somebody has left half done on a host: pairs that don't match, keys that are gone, a kubelet's certificate that is no link, its kubeconfig
  * without one. Keys are compared, and kept nowhere.
  */
-export async function damageOn(session: HostSession, reading: MachineReading, layout: HostLayout): Promise<Damage[]> {
+async function damageOn(session: HostSession, reading: MachineReading, layout: HostLayout): Promise<Damage[]> {
   const pairs = new Map<string, { readonly key: string; readonly authority: boolean }>()
   for (const { component, files } of Object.values(layout.components)) {
     for (const { path, role, key } of files)

@@ -3,14 +3,14 @@
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Variables as BackupVariables, hostsWith } from '../backup.ts'
 import * as copies from '../copies.ts'
-import { nothing, type OnCluster, type OnHost } from '../given/context.ts'
+import { nothing, type OnCluster, type OnHost, where } from '../given/context.ts'
 import { hasDue, keysOf } from '../leaves/issue.ts'
 import { putBack, swap } from '../place.ts'
 import * as renewal from '../renewal/authorities.ts'
 import * as files from '../renewal/files.ts'
 import * as verify from '../renewal/verify.ts'
 import * as workloads from '../workloads.ts'
-import { anyRenewed, anyTrouble, where } from './plan.ts'
+import { anyRenewed, anyTrouble } from './plan.ts'
 
 /** Archives what a host has, and the keys of all that is made anew. */
 export const backUp: StepDefinition<OnHost<BackupVariables>> = where(

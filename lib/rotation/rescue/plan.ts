@@ -18,6 +18,7 @@ import { type Variables as LeafVariables, leafPlanOf, variables as ofLeaves, pla
 import {
   authoritiesByKey,
   authoritiesOf,
+  namesOf,
   type OldAuthority,
   variables as ofRenewal,
   planStep as renewalStep,
@@ -114,21 +115,14 @@ export const anyChange = (ctx: LookingOnHost): boolean => leafPlanOf(ctx).specs.
 export const anyTrouble = (ctx: Hosts): boolean =>
   anyChange(ctx) || ctx.hosts(everyMachine).some(({ name }) => downOf(ctx, name).length > 0)
 
-/** A step that is left out where this is not so. */
-export function where<Context extends Hosts>(
-  is: (ctx: Context) => boolean,
-  definition: StepDefinition<Context>,
-): StepDefinition<Context> {
-  return { ...definition, when: async ctx => is(ctx) && ((await definition.when?.(ctx)) ?? true) }
-}
-
 /** Tells what has ended, what is half done, what is down and why, and what will be done. Changes nothing. */
 export const tell: StepDefinition<OnHost<Variables>> = {
   ...beforehand,
   runOnce: true,
   run: ctx => {
-    for (const line of toldOf(ctx)) ctx.log(line)
-    return toldOf(ctx)
+    const told = toldOf(ctx)
+    for (const line of told) ctx.log(line)
+    return told
   },
 }
 
@@ -137,9 +131,7 @@ function toldOf(ctx: OnHost<Variables>): string[] {
   const hosts = ctx.hosts(everyMachine).map(({ name }) => name)
   const { specs, all } = leafPlanOf(ctx)
   const lines = [
-    ...authoritiesOf(ctx).map(
-      ({ roles, certificate }) => `${roles.map(keysetOf).join(' = ')} ${ended(firstToEnd(ctx, certificate))}`,
-    ),
+    ...authoritiesOf(ctx).map(one => `${namesOf(one)} ${ended(firstToEnd(ctx, one.certificate))}`),
     ...hosts.flatMap(host => endedOn(ctx, host)),
     ...hosts.flatMap(host => seenOf(ctx, host).damage.map(({ path, why }) => `${host}: ${path}: ${why}`)),
     ...hosts.flatMap(host =>
@@ -155,8 +147,7 @@ function toldOf(ctx: OnHost<Variables>): string[] {
   return [
     ...lines,
     ...authoritiesOf(ctx).map(
-      ({ roles }) =>
-        `to do: sign ${roles.map(keysetOf).join(' = ')} anew with the key that it has, for ${ctx.vars.ca_ttl}`,
+      one => `to do: sign ${namesOf(one)} anew with the key that it has, for ${ctx.vars.ca_ttl}`,
     ),
     ...(specs.length > 0
       ? [`to do: make ${specs.length} of ${all.length} certificates anew, for ${ctx.vars.certificate_ttl}`]

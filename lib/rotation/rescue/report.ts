@@ -5,7 +5,7 @@ import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange } from '../given/context.ts'
 import { newLeaves } from '../leaves/report.ts'
-import { keysetOf, signedSoFar } from '../renewal/authorities.ts'
+import { namesOf, signedSoFar } from '../renewal/authorities.ts'
 import { phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { tell } from './plan.ts'
 import { leftOf } from './well.ts'
@@ -31,9 +31,7 @@ export function whole(ctx: Run): ReportSection[] {
       ? [
           {
             title: 'CAs, with the keys that they had',
-            rows: renewed.map(
-              ({ roles, next }) => [roles.map(keysetOf).join(' = '), `until ${dayOfEnd(next)}`] as const,
-            ),
+            rows: renewed.map(one => [namesOf(one), `until ${dayOfEnd(one.next)}`] as const),
           },
         ]
       : []),

@@ -10,26 +10,22 @@ import {
 import { etcdHealthy } from '../../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { ComponentName, FoundComponent } from '../../kubernetes/layout/host-layout.ts'
-import type { Swap } from '../../operations/staging.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import * as extra from '../as-found/extra.ts'
-import { nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { afterwards, nothing, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
 import { apiServerHosts, layoutOf, must, readingOf } from '../given/found.ts'
 import { etcdHosts, machines } from '../given/hosts.ts'
-import { issueStep } from '../issue.ts'
+import { changedOn as leavesChangedOn } from '../leaves/place.ts'
 import { filesOf as renewedFiles } from '../renewal/files.ts'
 import { restartsOf } from '../restart/due.ts'
-import { nodesReady as allReadyOf, kubelet } from '../restart/kubelets.ts'
+import { nodesReady as allReadyOf, kubelet, remembered } from '../restart/kubelets.ts'
 import { memberWell } from '../restart/members.ts'
-import { anyChange, anyRenewed, anyTrouble, where } from './plan.ts'
+import { anyChange, anyRenewed, anyTrouble } from './plan.ts'
 
 const allReady = allReadyOf(machines, { after: kubelet.id ?? '', milestone: 'nodes ready' })
 
 /** The files of a host that hold something else than before. */
-function changedOn(ctx: OnHost, host: string): string[] {
-  const swap = ctx.registered<Swap>(issueStep, host)
-  return [...renewedFiles(ctx, host), ...(swap ? [...swap.rename, ...swap.link.map(({ path }) => path)] : [])]
-}
+const changedOn = (ctx: OnHost, host: string): string[] => [...renewedFiles(ctx, host), ...leavesChangedOn(ctx, host)]
 
 /** What goes by a changed file, whether it would read it again or not. */
 const changes = restartsOf({ files: changedOn })
@@ -56,7 +52,7 @@ const quietly = ({ signal }: OnHost, asked: Promise<boolean>): Promise<boolean> 
  */
 async function isDue(ctx: OnHost, found: FoundComponent, serves: () => Promise<boolean>): Promise<boolean> {
   const old = (await goingByTheOld(ctx)).includes(found.component)
-  if (anyRenewed(ctx) ? old : false) return true
+  if (old && anyRenewed(ctx)) return true
   if (!old && !(await runsSinceBefore(ctx, found))) return false
   return !(await quietly(ctx, serves()))
 }
@@ -86,9 +82,6 @@ export const etcd = start<OnHost>('etcd', async (ctx, found) => {
 
 const ofPods = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const
 
-/** How long a kubelet remembers that a container ended, in milliseconds: it starts that only after a pause, longer each time. */
-const remembered = seconds(600)
-
 /** What of the control plane a host's kubelet starts. */
 const podsOf = (ctx: OnHost): FoundComponent[] =>
   ofPods.flatMap(component => {
@@ -115,7 +108,7 @@ export const kubeletsOfMasters: StepDefinition<OnHost> = where<OnHost>(
 async function anyYoung(ctx: OnHost, pods: readonly FoundComponent[]): Promise<boolean> {
   const now = Number((await ctx.$({ quiet: true })`date +%s`).stdout)
   const started = await Promise.all(pods.map(found => startTimesOf(ctx, found)))
-  return started.some(times => times.length === 0 || times.some(one => seconds(now - one) < remembered))
+  return started.some(times => times.length === 0 || times.some(one => now - one < remembered))
 }
 
 /**
@@ -132,8 +125,8 @@ async function anyOf(ctx: OnHost, all: readonly Promise<void>[]): Promise<void> 
 }
 
 /** Waits until the members of etcd answer what needs a quorum. One that does says that there is one. */
-export const quorum: StepDefinition<OnHost> = where<OnHost>(ctx => !ctx.check && anyTrouble(ctx), {
-  readOnly: true,
+export const quorum: StepDefinition<OnHost> = where<OnHost>(anyTrouble, {
+  ...afterwards,
   runOnce: true,
   run: ctx =>
     anyOf(
@@ -150,8 +143,8 @@ export const apiServers = start<OnCluster>('kube-apiserver', async (ctx, found) 
 })
 
 /** Waits until the API servers are ready. */
-export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(ctx => !ctx.check && anyTrouble(ctx), {
-  readOnly: true,
+export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
+  ...afterwards,
   runOnce: true,
   run: async ctx => {
     const ready = apiServerHosts(ctx).map(host => ctx.cluster.apiServerReady(host, { within: seconds(240) }))
@@ -160,14 +153,17 @@ export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(ctx =
   },
 })
 
+/** Whether a component that nobody waits for with something else goes by what has ended, or does not serve. */
+const lacks = async (ctx: OnHost, found: FoundComponent): Promise<boolean> =>
+  (await goingByTheOld(ctx)).includes(found.component) || !(await quietly(ctx, componentServes(ctx, found)))
+
 /** A kubelet that has seen something end again and again waits for five minutes before it starts it once more. */
 const longestPause = seconds(330)
 
 /** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does; one that does not is told. */
 const controller = (component: 'kube-controller-manager' | 'kube-scheduler') =>
   start<OnHost>(component, async (ctx, found) => {
-    const isOld = (await goingByTheOld(ctx)).includes(component)
-    if (!isOld && (await quietly(ctx, componentServes(ctx, found)))) return
+    if (!(await lacks(ctx, found))) return
     // What it lacks may be another host's doing: `well` fails for it at the end.
     const started = restartComponent(ctx, found, { within: longestPause, signal: ctx.signal })
     await started.catch((error: Error) => {
@@ -186,7 +182,7 @@ export const kubelets: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, 
     const found = own(ctx, 'kubelet')
     if (!found || readingOf(ctx).nodeName === undefined) return false
     if (ctx.check) return true
-    return (await goingByTheOld(ctx)).includes('kubelet') || !(await quietly(ctx, componentServes(ctx, found)))
+    return lacks(ctx, found)
   },
   run: async ctx => {
     const node = must(readingOf(ctx).nodeName, `no kubelet was found on ${ctx.host.name}`)
@@ -201,9 +197,7 @@ export const kubelets: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, 
 
 /** Restarts kube-proxy where it is a unit that goes by what has ended or does not serve. */
 export const kubeProxies = start<OnHost>('kube-proxy', async (ctx, found) => {
-  const isOld = (await goingByTheOld(ctx)).includes('kube-proxy')
-  if (isOld || !(await quietly(ctx, componentServes(ctx, found))))
-    await restartComponent(ctx, found, { within: seconds(90), signal: ctx.signal })
+  if (await lacks(ctx, found)) await restartComponent(ctx, found, { within: seconds(90), signal: ctx.signal })
 })
 
 /** Waits until the node of every machine is Ready. */

@@ -6,7 +6,7 @@ import { type Finding, worstFirst } from '../../kubernetes/health/finding.ts'
 import { componentsOf, servicesFrom } from '../../kubernetes/health/host.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
+import { afterwards, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
 import { type Conditions, conditionsStep, layoutOf, nodesOf } from '../given/found.ts'
 import { everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
 import { allGoByTheNew as leavesGoByTheNew } from '../leaves/place.ts'
@@ -33,16 +33,15 @@ export const allGoByTheNew: StepDefinition<OnCluster> = {
 }
 
 /** Registers what the cluster has for kube-proxy and its DNS, which could not be asked before: for the restarts of pods. */
-export const lookForWorkloads: StepDefinition<OnCluster> = {
+export const lookForWorkloads: StepDefinition<OnCluster> = where<OnCluster>(anyRenewed, {
+  ...afterwards,
   id: conditionsStep,
-  readOnly: true,
   runOnce: true,
-  when: ctx => !ctx.check && anyRenewed(ctx),
   run: async (ctx): Promise<Conditions> => ({
     workloads: await systemWorkloads(await ctx.cluster.api(), ctx.signal),
     ...{ absent: [], told: [] },
   }),
-}
+})
 
 const wellStep = 'verify-that-it-is-well'
 
@@ -50,11 +49,10 @@ const wellStep = 'verify-that-it-is-well'
  * Waits until the cluster is well: API servers, etcd, the nodes of the inventory, controller-managers, kubelets, tokens. What is not well and
  * needs no certificate of the cluster's is told, and registered: it may have been so for long.
  */
-export const well: StepDefinition<OnCluster> = {
+export const well: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
+  ...afterwards,
   id: wellStep,
-  readOnly: true,
   runOnce: true,
-  when: ctx => !ctx.check && anyTrouble(ctx),
   run: async ctx => {
     const own = new Set(nodesOf(ctx, ctx.hosts(machines)))
     const isOwn = ({ what, where }: Finding) =>
@@ -73,7 +71,7 @@ export const well: StepDefinition<OnCluster> = {
     for (const one of rest) ctx.log(tell(one))
     return rest.map(tell)
   },
-}
+})
 
 const tell = ({ what, where, detail }: Finding) => `${what} (${where}): ${detail}`
 

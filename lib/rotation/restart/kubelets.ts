@@ -130,7 +130,7 @@ export async function freshKubelet(
 }
 
 /** How long, in seconds, a kubelet remembers that a container ended. */
-const remembered = 600
+export const remembered = 600
 
 async function remembersAnEnd(
   ctx: OnCluster,

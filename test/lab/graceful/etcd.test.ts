@@ -2,8 +2,8 @@
 // and API servers are started anew, one master after the other, and no canary notices. The old CA's certificates work until they are
 // distrusted, and not a moment longer.
 import test from 'ava'
-import type * as lab from '../../../lib/lab/index.ts'
-import { handOn, name, upFresh } from '../_lab.ts'
+import * as lab from '../../../lib/lab/index.ts'
+import { name, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
 import { stagesOf } from './_stages.ts'
 
@@ -15,7 +15,7 @@ test.before(async () => {
   for (const master of masters()) await on(shape, master, keepOld)
 })
 
-handOn(test)
+test.after.always(() => lab.down(shape.name, () => {}))
 
 const masters = () => shape.machines.filter(({ role }) => role === 'master').map(({ name }) => name)
 const pki = '/etc/kubernetes/pki'

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import type { RunEvent } from '../../../lib/run/events.ts'
-import { eventOf, eventsOf, handOn, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
+import { eventOf, eventsOf, killedAt, rekey, saidBy, upFresh } from '../_lab.ts'
 import { filesOf, on } from '../_outside.ts'
 import { type Extension, extensionName, startExtension } from './_extension.ts'
 import { keepTokenKey, tokenStatuses } from './_tokens.ts'
@@ -31,10 +31,10 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
   }
 }
 
-test.after.always(() => extension?.close())
-handOn(test)
-// The last one that shares it: other labs come after it.
-test.after.always(() => lab.down(shape.name, () => {}))
+test.after.always(async () => {
+  extension?.close()
+  await lab.down(shape.name, () => {})
+})
 
 const masters = () => shape.machines.filter(({ role }) => role === 'master').map(({ name }) => name)
 const pki = '/etc/kubernetes/pki'
