@@ -18,7 +18,7 @@ import {
 import { z } from 'zod'
 
 const variables = z.object({
-  ...rescue.variables, // within, certificate_ttl, ca_ttl, components, pki_mount, vault_…, cluster_name
+  ...rescue.variables, // within, certificate_ttl, ca_ttl, pki_mount, vault_…, cluster_name
   ...preflight.variables, // clock_tolerance
   ...backup.variables, // backup_directory
   ...extra.variables, // extra_certificates: made anew, too, and their units restarted
@@ -94,9 +94,12 @@ const change: Play<Context>[] = [
   ),
   play<Context>('Verify', { hosts: everyMachine, tags: ['verify'] }, [
     step('Every port presents the new certificates', rescue.presented),
+    step('What a CA has signed that was signed anew holds under that', rescue.portsGoByIt),
+    step('Every file holds such a CA as it is signed anew', rescue.filesHoldIt),
     step('Nothing runs since before they were in place', rescue.allGoByTheNew),
   ]),
   play<Context>('Verify the cluster', { hosts: 'masters', tags: ['verify'] }, [
+    step('Every copy of such a CA in the API is the new one', rescue.copiesHoldIt),
     step('The cluster is well, as rekey validate looks at it', rescue.well),
     step('Fetch the admin kubeconfig', rescue.adminKubeconfig),
   ]),

@@ -48,18 +48,29 @@ export function hosts(which: Side): StepDefinition<OnHost> {
     id: 'verify-hosts',
     ...afterwards,
     run: async ctx => {
-      const wrong = renewedOf(ctx).map(one => one[other])
-      const own = filesOf(ctx)
-      const held = await Promise.all(
-        own.map(async path => [path, certificatesWithin(await ctx.files.readText(path))] as const),
-      )
-      const left = held.flatMap(([path, pems]) => (pems.some(pem => wrong.includes(pem)) ? [path] : []))
-      if (left.length > 0) throw notThere(ctx, `the other certificate is in ${left.join(', ')}`)
+      await requireFiles(ctx, other)
       const due = await restart.notStartedSince(ctx)
       if (due.length > 0) throw notThere(ctx, `${due.join(', ')} runs since before it was put in place`)
-      ctx.log(`${own.length} files`)
     },
   }
+}
+
+/** Fails where a file of a host that is to hold a CA has another certificate of it than it should. */
+export const files: StepDefinition<OnHost> = {
+  id: 'verify-files',
+  ...afterwards,
+  run: ctx => requireFiles(ctx, 'old'),
+}
+
+async function requireFiles(ctx: OnHost, other: Side): Promise<void> {
+  const wrong = renewedOf(ctx).map(one => one[other])
+  const own = filesOf(ctx)
+  const held = await Promise.all(
+    own.map(async path => [path, certificatesWithin(await ctx.files.readText(path))] as const),
+  )
+  const left = held.flatMap(([path, pems]) => (pems.some(pem => wrong.includes(pem)) ? [path] : []))
+  if (left.length > 0) throw notThere(ctx, `the other certificate is in ${left.join(', ')}`)
+  ctx.log(`${own.length} files`)
 }
 
 const notThere = ({ host }: OnHost, what: string) =>

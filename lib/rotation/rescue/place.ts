@@ -46,6 +46,14 @@ export const noteCopies: StepDefinition<OnCluster<copies.Variables>> = {
   when: afterRenewal,
 }
 
+/** What was signed anew is in every file that is to hold it, presented by every port, and in every copy in the API; what others hold is registered. */
+export const filesHoldIt: StepDefinition<OnHost> = where(anyRenewed, verify.files)
+export const portsGoByIt: StepDefinition<OnHost> = where(anyRenewed, verify.ports)
+export const copiesHoldIt: StepDefinition<OnCluster<copies.Variables>> = where<OnCluster<copies.Variables>>(
+  anyRenewed,
+  verify.objects('next'),
+)
+
 export const replaceCopies: StepDefinition<OnCluster<copies.Variables>> = {
   ...where<OnCluster<copies.Variables>>(anyRenewed, copies.replace(oldClients, newClients)),
   plan: () => 'put the CA, as it is signed anew, into cluster-info and its other copies in the API',

@@ -1,11 +1,13 @@
 // What has ended or is half done, what is down because of it, and what is to be done: from what lies on the hosts and runs there, without an API.
 import { quote } from '../../connection/shell.ts'
+import { HostFailedError } from '../../errors.ts'
 import { authorityOf } from '../../kubernetes/layout/authorities.ts'
 import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { parseCertificate } from '../../pki/certificates/certificate.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type CertificateSpec, placePath } from '../../pki/specs.ts'
+import { durationSeconds } from '../../pki/vault/duration.ts'
 import { duration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type { Variables as ExtraVariables } from '../as-found/extra.ts'
@@ -21,14 +23,17 @@ import {
   namesOf,
   type OldAuthority,
   variables as ofRenewal,
+  type RolesOfAuthority,
   planStep as renewalStep,
   withSigner,
 } from '../renewal/authorities.ts'
 import { filesWith } from '../renewal/leaves.ts'
 import { downOf, seenOf } from './look.ts'
 
+const { components: _, ...ofAllLeaves } = ofLeaves
+
 export const variables = {
-  ...ofLeaves,
+  ...ofAllLeaves,
   /** What ends within this time is made anew with what has ended. A CA is signed anew where it has ended. */
   within: duration.default(seconds(30 * 86_400)),
   /** For how long a CA is signed anew that has ended. */
@@ -47,12 +52,14 @@ const copiesOf = (ctx: OnHost, certificate: string, host: string): string[] =>
     certificates.filter(pem => publicKeyOf(pem) === publicKeyOf(certificate)),
   )
 
-/** Of all that the hosts hold of a CA, what ends first: somebody may have signed it anew for some hosts only. */
-function firstToEnd(ctx: OnHost, certificate: string): string {
+/** All that the hosts hold of a CA, what ends first before the others: somebody may have signed it anew for some hosts only. */
+function byTheirEnds(ctx: OnHost, certificate: string): [string, ...string[]] {
   const all = ctx.hosts(everyMachine).flatMap(({ name }) => copiesOf(ctx, certificate, name))
   const end = (pem: string) => parseCertificate(pem).notAfter.getTime()
-  return [certificate, ...all].toSorted((one, other) => end(one) - end(other))[0] ?? certificate
+  return [certificate, ...all].toSorted((one, other) => end(one) - end(other)) as [string, ...string[]]
 }
+
+const firstToEnd = (ctx: OnHost, certificate: string): string => byTheirEnds(ctx, certificate)[0]
 
 /** A CA that ends sooner than this signs nothing that would help, in milliseconds. */
 const tooSoon = seconds(3_600)
@@ -66,6 +73,7 @@ export const planAuthorities: StepDefinition<Needs> = {
     const planned: OldAuthority[] = []
     for (const one of authoritiesByKey(ctx)) {
       if (!endsWithin(firstToEnd(ctx, one.certificate), tooSoon)) continue
+      requireLonger(ctx, one)
       planned.push(
         await withSigner(
           ctx,
@@ -78,6 +86,17 @@ export const planAuthorities: StepDefinition<Needs> = {
   },
 }
 
+/** A CA that another host holds for longer would end sooner there than now; one that ends at once would be signed again and again. */
+function requireLonger(ctx: OnHost<Variables>, one: RolesOfAuthority): void {
+  const next = Date.now() + seconds(durationSeconds(ctx.vars.ca_ttl))
+  const last = byTheirEnds(ctx, one.certificate).at(-1) ?? one.certificate
+  if (next > parseCertificate(last).notAfter.getTime() && next > Date.now() + tooSoon) return
+  throw new HostFailedError(
+    `${namesOf(one)} would be signed for ${ctx.vars.ca_ttl}, and another file holds it until ${dayOfEnd(last)} already`,
+    { code: 'rescue.ca-ttl', hint: 'Give a longer ca_ttl.' },
+  )
+}
+
 export const endsWithin = (pem: string, within: number) =>
   parseCertificate(pem).notAfter.getTime() <= Date.now() + within
 
@@ -86,9 +105,11 @@ export const plan: StepDefinition<Needs> = {
   ...planBy<Needs>({
     machines: async ctx => machinesByThemselves(ctx),
     isDue: (ctx, { place }, host) => {
-      const own = new Set([placePath(place), ...(place.kind === 'pair' ? [place.key] : [])])
       const pem = readingOf(ctx, host).certificates[placePath(place)]
-      return (pem !== undefined && beginsLater(pem)) || seenOf(ctx, host).damage.some(({ path }) => own.has(path))
+      return (
+        (pem !== undefined && beginsLater(pem)) ||
+        seenOf(ctx, host).damage.some(({ path }) => path === placePath(place))
+      )
     },
     isRenewed: (ctx, certificate) =>
       authoritiesOf(ctx).some(one => publicKeyOf(one.certificate) === publicKeyOf(certificate)),
@@ -133,7 +154,12 @@ function toldOf(ctx: OnHost<Variables>): string[] {
   const lines = [
     ...authoritiesOf(ctx).map(one => `${namesOf(one)} ${ended(firstToEnd(ctx, one.certificate))}`),
     ...hosts.flatMap(host => endedOn(ctx, host)),
-    ...hosts.flatMap(host => seenOf(ctx, host).damage.map(({ path, why }) => `${host}: ${path}: ${why}`)),
+    ...hosts.flatMap(host =>
+      seenOf(ctx, host).damage.map(
+        ({ path, why }) =>
+          `${host}: ${path}: ${why}${isPlanned(ctx, host, path) ? '' : '. No CA of the cluster has signed it: it is left as it is'}`,
+      ),
+    ),
     ...hosts.flatMap(host =>
       seenOf(ctx, host).unreadable.map(
         ({ user, path }) =>
@@ -157,6 +183,10 @@ function toldOf(ctx: OnHost<Variables>): string[] {
       : 'to do: start etcd, then the API servers, then controller-managers, schedulers and kubelets, where they do not serve or go by what has ended',
   ]
 }
+
+/** Whether what lies in a file of a host is made anew. */
+const isPlanned = (ctx: Hosts, host: string, path: string): boolean =>
+  leafPlanOf(ctx).specs.some(({ hosts, place }) => hosts.includes(host) && placePath(place) === path)
 
 /** Made while a clock was ahead. */
 const beginsLater = (pem: string) => parseCertificate(pem).notBefore.getTime() > Date.now()

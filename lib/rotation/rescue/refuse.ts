@@ -18,6 +18,7 @@ import { layoutOf, readingOf } from '../given/found.ts'
 import { everyMachine, masters } from '../given/hosts.ts'
 import { keysetOf } from '../keysets/which/chosen.ts'
 import { authoritiesByKey } from '../renewal/authorities.ts'
+import { seenBefore } from '../renewal/leaves.ts'
 import { seenOf } from './look.ts'
 import { ended, endsWithin, type Hosts, machinesByThemselves } from './plan.ts'
 
@@ -30,6 +31,7 @@ export const refuse: StepDefinition<OnHost> = {
   runOnce: true,
   run: ctx => {
     requireOneAuthority(ctx)
+    requireItInKubeconfigs(ctx)
     const names = ctx.hosts(everyMachine).map(({ name }) => name)
     const pair = names.flatMap(name =>
       seenOf(ctx, name).damage.flatMap(({ path, why, authority }) => (authority ? [{ name, path, why }] : [])),
@@ -61,17 +63,41 @@ function requireOneAuthority(ctx: Hosts): void {
         role => known.has(role) && !held.some(pem => publicKeyOf(pem) === known.get(role)?.key),
       )
       if (missing === undefined || held.length === 0) continue
-      throw new HostFailedError(
-        `${name}:${real} holds another CA ("${parseCertificate(held[0] ?? '').subject}", until ${dayOfEnd(held[0] ?? '')}) than the one that signs for ${keysetOf(missing)} ("${known.get(missing)?.of}")`,
-        {
-          code: 'rescue.authorities-disagree',
-          host: name,
-          hint: 'A CA was replaced on some hosts and not on others. Was it a run of rekey? Go on with it or undo it (rekey runs). Else put the files of one CA, with its key, on all of them: those of before may be in a backup.',
-        },
+      throw disagree(
+        name,
+        `${real} holds another CA ${tellAuthority(held[0] ?? '')} than the one that signs for ${keysetOf(missing)} ("${known.get(missing)?.of}")`,
       )
     }
   }
 }
+
+/** Who comes to the API by a kubeconfig knows it by the CA that this holds: with another one it would never get through. */
+function requireItInKubeconfigs(ctx: OnHost): void {
+  const ca = authoritiesByKey(ctx).find(({ roles }) => roles.includes('kubernetes'))?.certificate
+  if (ca === undefined) return
+  for (const { name } of ctx.hosts(everyMachine)) {
+    const named = Object.values(layoutOf(ctx, name).components).flatMap(found => found?.files ?? [])
+    const own = new Set(named.flatMap(({ role, real }) => (role === 'kubeconfig' ? [real] : [])))
+    for (const { real, certificates } of seenBefore(ctx, name).files) {
+      if (!own.has(real)) continue
+      const held = certificates.filter(pem => parseCertificate(pem).isAuthority)
+      if (held.length === 0 || held.some(pem => publicKeyOf(pem) === publicKeyOf(ca))) continue
+      throw disagree(
+        name,
+        `${real} holds another CA ${tellAuthority(held[0] ?? '')} than the cluster's ("${parseCertificate(ca).subject}")`,
+      )
+    }
+  }
+}
+
+const tellAuthority = (pem: string) => `("${parseCertificate(pem).subject}", until ${dayOfEnd(pem)})`
+
+const disagree = (host: string, what: string) =>
+  new HostFailedError(`${host}:${what}`, {
+    code: 'rescue.authorities-disagree',
+    host,
+    hint: 'A CA was replaced on some hosts and not on others. Was it a run of rekey? Go on with it or undo it (rekey runs). Else put the files of one CA, with its key, on all of them: those of before may be in a backup.',
+  })
 
 /** Whether API servers are ready, and the cluster well, is asked as the administrator, once that has a new certificate. */
 function requireAdministrator(ctx: Hosts): void {

@@ -3,9 +3,12 @@ import { dayOfEnd } from '../../pki/certificates/certificate.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
-import { firstChange } from '../given/context.ts'
+import { firstChange, type OnHost } from '../given/context.ts'
+import { everyMachine } from '../given/hosts.ts'
 import { newLeaves } from '../leaves/report.ts'
 import { namesOf, signedSoFar } from '../renewal/authorities.ts'
+import { filesLeft } from '../renewal/files.ts'
+import { objectsLeft } from '../renewal/verify.ts'
 import { phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { tell } from './plan.ts'
 import { leftOf } from './well.ts'
@@ -36,9 +39,28 @@ export function whole(ctx: Run): ReportSection[] {
         ]
       : []),
     ...newLeaves(ctx),
+    ...(renewed.length > 0 ? endedElsewhere(ctx) : []),
     ...(left.length > 0
       ? [{ title: 'Not well at the end, and not waited for', rows: [['', left.join('\n')]] as const }]
       : []),
     whereToLook(ctx),
+  ]
+}
+
+/** Who still holds a CA that has ended: files of people, and objects of others. */
+function endedElsewhere(ctx: Run): ReportSection[] {
+  // Of a run that has looked at all hosts, any of them will do.
+  const onHost = { ...ctx, host: ctx.hosts(everyMachine)[0] } as unknown as OnHost
+  const [files, objects] = [filesLeft(onHost, ctx.hosts(everyMachine)), objectsLeft(ctx)]
+  return [
+    {
+      title: 'Still with a CA that has ended, until you see to it',
+      rows: [
+        ['pods of others', 'that ran before have it in memory: restart those that ask the API'],
+        ['kubeconfigs of users', 'want the CA as it is signed anew: rekey kubeconfig'],
+        ...(files.length > 0 ? [['files left as they are', files.join('\n')] as const] : []),
+        ...(objects.length > 0 ? [['objects of others', objects.join('\n')] as const] : []),
+      ],
+    },
   ]
 }

@@ -174,7 +174,7 @@ users: [{name: me, user: {client-certificate: ${current}, client-key: ${current}
           .split('\n')
           .filter(line => line.startsWith('restart'))
       : []
-  return { at, read, does, planned, end, reread, openssl, registered, told, cluster, started }
+  return { at, read, does, planned, end, reread, openssl, registered, told, cluster, started, vars: ctx.vars }
 }
 
 const refused = async (t: ExecutionContext, work: Promise<unknown>) => {
@@ -250,6 +250,37 @@ test('half-done work is told by its name, and made anew', async t => {
   t.true(read('kubelet.conf').includes(`client-certificate: ${at('kubelet-client-current.pem')}`))
 })
 
+test('a pair that is half done and that no CA of the cluster has signed is told, and said to be left', async t => {
+  const { read, at, openssl, planned, registered } = await machine(t)
+  openssl(
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-keyout',
+    'own.key',
+    '-out',
+    'own.crt',
+    '-subj',
+    '/CN=own',
+  )
+  writeFileSync(at('own.key'), read('other.key'))
+  const reading = registered['read-the-certificates'] as { certificates: Record<string, string>; layout: never }
+  const { kubelet } = (reading.layout as { components: { kubelet: { files: object[] } } }).components
+  const lies = (name: string) => ({ path: at(name), real: at(name) })
+  kubelet.files.push({ role: 'serving', by: '--any', ...lies('own.crt'), key: lies('own.key') })
+  reading.certificates[at('own.crt')] = read('own.crt')
+  const { lines, due } = await planned()
+  t.deepEqual(due, [])
+  t.regex(
+    lines.join('\n'),
+    /own\.crt: \S+own\.key is not its key.*\. No CA of the cluster has signed it: it is left as it is$/m,
+  )
+})
+
 test('what new certificates would not mend is refused by name, before anything is changed', async t => {
   const one = await machine(t)
   writeFileSync(one.at('ca.key'), one.read('other.key'))
@@ -269,6 +300,30 @@ test('what new certificates would not mend is refused by name, before anything i
   const ours = await refused(t, foreign.planned())
   t.is(ours.code, 'rescue.not-ours')
   t.regex(ours.text, /m1:\S+apiserver\.crt, which kube-apiserver goes by/)
+
+  const half = await machine(t)
+  const [seen] = (
+    half.registered['look-for-certificates'] as { files: { real: string; certificates: string[] }[] }
+  ).files.filter(({ real }) => real === half.at('kubelet.conf'))
+  seen!.certificates = [half.read('other.crt')]
+  const kubeconfig = await refused(t, half.planned())
+  t.is(kubeconfig.code, 'rescue.authorities-disagree')
+  t.regex(kubeconfig.text, /m1:\S+kubelet\.conf holds another CA \("CN=other"/)
+
+  const short = await machine(t)
+  const ca = short.read('ca.crt')
+  await short.end('ca.crt')
+  // One that somebody has signed for longer, in one file.
+  for (const file of (
+    short.registered['look-for-certificates'] as { files: { real: string; certificates: string[] }[] }
+  ).files)
+    if (file.real === short.at('kubelet.conf')) file.certificates = [ca]
+  short.vars.ca_ttl = '240h'
+  const shorter = await refused(t, short.planned())
+  t.is(shorter.code, 'rescue.ca-ttl')
+  t.regex(shorter.text, /^kubernetes-ca would be signed for 240h, and another file holds it until .* already/)
+  short.vars.ca_ttl = '43800h'
+  await t.notThrowsAsync(short.planned())
 
   const lost = await machine(t)
   await lost.end('ca.crt')
