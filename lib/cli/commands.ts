@@ -23,7 +23,7 @@ export const otherCommands = 'More:'
 /** The headings under which help lists the commands; others follow them. */
 const groups: Readonly<Record<string, readonly string[]>> = {
   'Playbooks and their runs:': ['run', 'resume', 'rollback', 'runs', 'show', 'report', 'playbooks', 'init'],
-  'What there is, changing nothing:': ['inventory', 'config', 'validate', 'certs', 'keysets', 'encryption'],
+  'What there is, changing nothing:': ['inventory', 'config', 'validate', 'certs', 'keysets', 'encryption', 'backups'],
   'Credentials and templates:': ['kubeconfig', 'ca', 'template'],
 }
 
@@ -124,6 +124,12 @@ export const commands: Readonly<Record<string, Listed>> = {
     'how a cluster encrypts in etcd: what each API server goes by, and how many values lie under which key; reads only',
     async () => (await import('./reading/encryption.ts')).encryptionCommand(),
     example('which key each Secret lies under, as a table', 'rekey encryption -i inventory/staging'),
+  ),
+  backups: listed(
+    '[options] [run]',
+    "what the backups of a cluster's runs hold, whether they are good, and which of them to remove",
+    async () => (await import('./reading/backups.ts')).backupsCommand(),
+    example('whether each backup of staging is good', 'rekey backups -i inventory/staging --verify'),
   ),
   kubeconfig: listed(
     '[options]',

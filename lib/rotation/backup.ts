@@ -1,18 +1,20 @@
 // Backups before the first change: of every host's keys and configuration, of token Secrets, of etcd. Each is read back before it
 // counts, stays on its host, and is copied into the run's folder.
-import { mkdir, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
-import { saveSnapshot } from '../kubernetes/components/etcd.ts'
+import { manifestHead, type SnapshotManifest, writeManifest } from '../kubernetes/backups/manifest.ts'
+import { countObjects, type ObjectCounts, saveSnapshot } from '../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
 import { backedUp, withoutLinks } from '../kubernetes/components/kept.ts'
 import { backupForm, tokenIn, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
 import { backUpFiles, fetchFile } from '../operations/backup.ts'
-import type { RunContext, StepDefinition } from '../playbook/model.ts'
+import type { HostSession, RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
-import { filesOf, layoutOf, must } from './given/found.ts'
+import { filesOf, layoutOf, must, readingOf } from './given/found.ts'
 import { etcdHosts } from './given/hosts.ts'
 
 export const variables = {
@@ -47,11 +49,21 @@ export function hostsWith<Needs extends OnHost<Variables>>(
     run: async ctx => {
       const saved = await backUpFiles(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
       await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
-      ctx.log(`${saved.entries} files, ${saved.size} bytes, sha256 ${saved.sha256}`)
+      const { sha256, size, entries } = saved
+      await writeManifest(ctx.folder, {
+        ...{ ...manifestHead(ctx.run), kind: 'files', host: ctx.host.name, sha256, size, entries },
+        ...{ address: ctx.host.connection.address, machine: await machineId(ctx), reading: readingOf(ctx) },
+      })
+      ctx.log(`${entries} files, ${size} bytes, sha256 ${sha256}`)
       return saved
     },
     irreversible: 'a backup stays',
   }
+}
+
+/** By what a machine is known as the one that it was: its `/etc/machine-id`; empty where it has none. */
+export async function machineId({ $ }: Pick<HostSession, '$'>): Promise<string> {
+  return (await $({ quiet: true, nothrow: true })`cat /etc/machine-id 2>/dev/null`).stdout.trim()
 }
 
 /** The same with what is found on any host. */
@@ -68,7 +80,7 @@ export const tokens: StepDefinition<OnCluster<Variables>> = {
     await mkdir(local, { recursive: true, mode: 0o700 })
     await ctx.$`umask 077; mkdir -p ${remote}`
     const namespaces = new Set<string>()
-    const files = new Set<string>()
+    const files = new Map<string, string>()
     let count = 0
     for await (const { namespace, secrets } of tokenSecretsByNamespace(api, ctx.signal)) {
       // JSON is YAML: kubectl apply takes it as it is.
@@ -79,17 +91,20 @@ export const tokens: StepDefinition<OnCluster<Variables>> = {
       const content = secret(text, { parts: secrets.map(({ data }) => tokenIn(data)) })
       await ctx.files.write(join(remote, file), content, { mode: 0o600 })
       namespaces.add(namespace)
-      files.add(file)
+      files.set(file, createHash('sha256').update(text).digest('hex'))
       count += secrets.length
     }
     const kept = new Set((await ctx.$`ls ${remote}`).lines())
-    const missing = [...files].filter(file => !kept.has(file))
+    const missing = [...files.keys()].filter(file => !kept.has(file))
     if (missing.length > 0) {
       throw new HostFailedError(`${missing.join(', ')} are not in ${remote}`, {
         code: 'backup.tokens',
         host: ctx.host.name,
       })
     }
+    await writeManifest(ctx.folder, {
+      ...{ ...manifestHead(ctx.run), kind: 'tokens', secrets: count, files: Object.fromEntries(files) },
+    })
     ctx.log(`${count} Secrets of ${namespaces.size} namespaces`)
     return { secrets: count, namespaces: [...namespaces], path: remote }
   },
@@ -106,12 +121,44 @@ export const etcd: StepDefinition<OnHost<Variables>> = {
     const session = await ctx.on(host)
     const path = join(folderOf(ctx), 'etcd.db')
     await session.$`umask 077; mkdir -p ${folderOf(ctx)}`
-    const status = await saveSnapshot(session, etcdAccess(layoutOf(ctx, host.name)), path)
+    const access = etcdAccess(layoutOf(ctx, host.name))
+    const status = await saveSnapshot(session, access, path)
     const sha256 = await fetchFile(session, path, join(ctx.folder, 'backups', host.name, 'etcd.db'))
+    const { revision, keys } = status
+    const { size } = await stat(join(ctx.folder, 'backups', host.name, 'etcd.db'))
+    await writeManifest(ctx.folder, {
+      ...{ ...manifestHead(ctx.run), kind: 'etcd', host: host.name, sha256, size, revision, keys },
+      ...{
+        members: membersOf(ctx),
+        objects: await objectsUpTo(ctx, revision, countObjects(session, access, revision)),
+      },
+    })
     ctx.log(
       `${status.keys} keys at revision ${status.revision}, ${status.size} bytes, hash ${status.hash}, sha256 ${sha256}`,
     )
     return { path, sha256, ...status }
   },
   irreversible: 'a backup stays',
+}
+
+/** The members of etcd as the hosts of the run have them, by what they are started with. */
+export function membersOf(ctx: OnHost): SnapshotManifest['members'] {
+  return etcdHosts(ctx).flatMap(host => {
+    const flags = layoutOf(ctx, host.name).components.etcd?.flags
+    if (!flags) return []
+    const peers = flags['initial-advertise-peer-urls']?.flatMap(one => one.split(',')) ?? ['http://localhost:2380']
+    return [{ host: host.name, name: flags['name']?.at(-1) ?? 'default', peers }]
+  })
+}
+
+/** What was there at a revision, by kind; where it can't be counted, the backup is as good without. */
+async function objectsUpTo({ log, signal }: OnHost, revision: number, counting: Promise<ObjectCounts>) {
+  try {
+    const { kinds, created } = await counting
+    return Object.fromEntries(Object.entries(kinds).map(([kind, count]) => [kind, count - (created[kind] ?? 0)]))
+  } catch (error) {
+    signal.throwIfAborted()
+    log(`what lies in etcd at revision ${revision} could not be counted: ${(error as Error).message}`)
+    return undefined
+  }
 }

@@ -176,3 +176,42 @@ s=$?; rm -f ${path}.new ${path}.new.part; exit $s`
   }
   return { hash: (hash ?? 0).toString(16), revision, keys: totalKey, size: totalSize }
 }
+
+/** How many objects of each kind lie in etcd; of those, how many are younger than a revision, or were changed since. */
+export interface ObjectCounts {
+  readonly kinds: Readonly<Record<string, number>>
+  readonly created: Readonly<Record<string, number>>
+  readonly changed: Readonly<Record<string, number>>
+}
+
+/**
+ * Counts what API servers keep in the etcd of a host, by kind, as its keys say: `pods`, `deployments.apps`.
+ * @param since a revision
+ * @throws HostFailedError where etcd does not answer
+ */
+export async function countObjects(session: HostSession, access: EtcdAccess, since = 0): Promise<ObjectCounts> {
+  // The keys stay on the host: there may be hundreds of thousands.
+  const { stdout } = await session.$({ quiet: true })`${tooled(access)}ctl=$(etcd_tool etcdctl) || exit
+{ "$ctl" --command-timeout=120s get /registry/ --prefix --keys-only -w fields || echo failed; } | awk -v since=${since} ${counting}`
+  const counts = { kinds: {}, created: {}, changed: {} } as Record<keyof ObjectCounts, Record<string, number>>
+  for (const line of stdout.split('\n').filter(Boolean)) {
+    const [kind = '', all, created, changed] = line.split(' ')
+    counts.kinds[kind] = Number(all)
+    if (Number(created) > 0) counts.created[kind] = Number(created)
+    if (Number(changed) > 0) counts.changed[kind] = Number(changed)
+  }
+  return counts
+}
+
+// Fields come a line each, in this order: "Key" : "/registry/pods/default/a", "CreateRevision" : 7, "ModRevision" : 9.
+const counting = `$1 == ""Key"" {
+  n = split($3, part, "/"); sub(/"$/, "", part[n])
+  kind = part[3] ~ /[.]/ && part[4] ~ /./ ? part[4] "." part[3] : part[3]
+  if (kind == "minions") kind = "nodes"
+  if (kind == "services") kind = part[4] == "specs" ? "services" : "endpoints"
+  if (kind !~ /^[a-z0-9.-]+$/) kind = "others"
+}
+$1 == ""CreateRevision"" { create = $3 }
+$1 == ""ModRevision"" { all[kind]++; if (create + 0 > since) created[kind]++; else if ($3 + 0 > since) changed[kind]++ }
+$0 == "failed" { exit failed = 1 }
+END { if (failed) exit 1; for (kind in all) print kind, all[kind], created[kind] + 0, changed[kind] + 0 }`

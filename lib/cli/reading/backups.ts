@@ -1,0 +1,229 @@
+// `rekey backups`: what the backups of a cluster's runs hold, whether they are good, and those removed that nobody needs any more. Looks at what
+// lies on this machine, and asks no host.
+import { existsSync, readdirSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { nameOf, readConfiguration } from '../../encryption/configuration.ts'
+import { exitCodes, RekeyError } from '../../errors.ts'
+import type { Inventory } from '../../inventory/index.ts'
+import {
+  archiveIn,
+  type Backup,
+  backupsIn,
+  type FilesManifest,
+  madeAt,
+  removeBackup,
+} from '../../kubernetes/backups/manifest.ts'
+import { archivedFile, troublesOf } from '../../kubernetes/backups/verify.ts'
+import { readArchive } from '../../operations/tar-reading.ts'
+import { give, say, tell } from '../../output/print.ts'
+import { visible, visibleJson } from '../../output/text.ts'
+import { table } from '../../output/words.ts'
+import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
+import { isAlive } from '../../process-identity.ts'
+import { runsDirectory } from '../../run/folder/folder.ts'
+import { requireOwnFolder, requireOwnState } from '../../run/folder/trust.ts'
+import { findRun, readHistory, runFolders } from '../../run/journal/history.ts'
+import { readDuration } from '../options/duration.ts'
+import { type InventoryOptions, openInventory, withInventoryOptions } from '../options/inventory.ts'
+import { confirmed } from '../running/confirm.ts'
+
+interface BackupsOptions extends InventoryOptions {
+  json?: boolean
+  verify?: boolean
+  prune?: number
+  yes?: boolean
+}
+
+/** A backup, whose run it is, and what is known of it beside what it says of itself. */
+interface Listed {
+  readonly backup: Backup
+  readonly runFolder: string
+  /** With which keys the snapshot can be read; `undefined` where that can't be found out. */
+  readonly keys?: readonly string[]
+  /** What is wrong with it; `undefined` where nobody has looked. */
+  readonly troubles?: readonly string[]
+}
+
+/** The command `rekey backups`, for `lib/cli/main.ts` to mount. */
+export function backupsCommand(): Command {
+  const command = new Command('backups').description(
+    "what the backups of a cluster's runs hold, whether they are good, and which of them to remove",
+  )
+  return withInventoryOptions(command)
+    .argument('[run]', "only that of this run: its id, a part of it, or 'last'")
+    .option('--json', 'everything, as JSON')
+    .option('--verify', 'read all of them: hashes, archives, keys and their certificates, snapshots of etcd')
+    .addOption(
+      new Option('--prune <age>', 'remove those older than this, but for the last good one').argParser(readAge),
+    )
+    .option('--yes', 'remove them without asking')
+    .action(async (run: string | undefined, options: BackupsOptions) => {
+      process.exitCode = await backups(run, options)
+    })
+}
+
+function readAge(value: string): number {
+  const age = readDuration(value)
+  if (age < 60_000) throw new InvalidArgumentError('It must be a minute or more.')
+  return age
+}
+
+async function backups(run: string | undefined, options: BackupsOptions): Promise<number> {
+  const inventory = await openInventory(options)
+  const parent = runsDirectory()
+  const folders = run === undefined ? runFolders(parent) : [findRun(run, parent)]
+  const all = folders.flatMap(runFolder => backupsIn(runFolder).map(backup => ({ backup, runFolder })))
+  const own = all.filter(({ backup }) => isOf(backup, inventory))
+  if (run !== undefined && own.length === 0) {
+    throw new RekeyError(`${basename(folders[0] ?? run)} has no backup of a cluster of this inventory`, {
+      code: 'backups.none',
+      hint: 'Without a run, all of its backups are listed. Those of an earlier rekey say nothing of themselves.',
+    })
+  }
+  if (options.prune !== undefined) return prune(own, options.prune, options.yes ?? false)
+  const listed: Listed[] = []
+  for (const one of own)
+    listed.push({
+      ...one,
+      ...{ keys: await keysOf(one.backup), ...(options.verify && { troubles: await troublesOf(one.backup) }) },
+    })
+  const silent = run === undefined ? folders.filter(folder => isSilent(folder)).length : 0
+  if (options.json) give(`${visibleJson({ backups: listed.map(asJson), withoutManifest: silent }, 2)}\n`)
+  else show(listed, all.length - own.length, silent)
+  return listed.some(({ troubles = [] }) => troubles.length > 0) ? exitCodes.hostFailed : exitCodes.done
+}
+
+/** Whether a backup is of hosts of an inventory: by their names, and the addresses that they were reached at. */
+function isOf({ files, snapshot }: Backup, inventory: Inventory): boolean {
+  const addressOf = (name: string) => inventory.hosts.find(host => host.name === name)?.connection.address
+  if (files.length > 0) return files.some(({ host, address }) => addressOf(host) === address)
+  return snapshot === undefined || addressOf(snapshot.host) !== undefined
+}
+
+/** Backups of an earlier rekey. */
+function isSilent(runFolder: string): boolean {
+  const folder = join(runFolder, 'backups')
+  if (!existsSync(folder) || backupsIn(runFolder).length > 0) return false
+  return readdirSync(folder).some(host => existsSync(join(folder, host, 'host.tgz')))
+}
+
+/** With which keys the values of a snapshot can be read: those of the API servers' files then. None where they encrypted nothing. */
+async function keysOf(backup: Backup): Promise<string[] | undefined> {
+  try {
+    const texts = await Promise.all(backup.files.map(files => encryptionIn(backup, files)))
+    const names = texts.flatMap(text => text?.rules.flatMap(({ providers }) => providers) ?? [])
+    return [...new Set(names.filter(({ kind }) => kind !== 'identity').map(nameOf))]
+  } catch {
+    // Whoever verifies it is told why.
+    return undefined
+  }
+}
+
+async function encryptionIn(backup: Backup, files: FilesManifest) {
+  const named = files.reading.layout?.components['kube-apiserver']?.files.find(({ role }) => role === 'encryption')
+  if (!named) return undefined
+  const text = archivedFile(await readArchive(archiveIn(backup, files)), named.real)?.toString('utf8')
+  return readConfiguration(text ?? '', `${files.host}:${named.path}`)
+}
+
+/** The cluster's CA, by the first digits of its public key's SHA-256. */
+function authorityOf({ files }: Backup): string | undefined {
+  const pem = files.find(({ reading }) => reading.authority !== '')?.reading.authority
+  return pem === undefined ? undefined : publicKeyOf(pem)?.slice(0, 12)
+}
+
+const timeOf = (backup: Backup) => {
+  const made = madeAt(backup)
+  return made === undefined ? undefined : new Date(made).toISOString()
+}
+
+function show(listed: readonly Listed[], others: number, silent: number): void {
+  if (listed.length > 0) {
+    const header = ['', 'RUN', 'MADE', 'CA', 'FILES OF', 'ETCD', 'TOKENS', 'READ WITH']
+    const rows = listed.map(({ backup, keys, troubles }) => {
+      const { snapshot, tokens } = backup
+      return [
+        troubles === undefined ? ' ' : troubles.length === 0 ? '✔' : '✖',
+        ...[backup.id, timeOf(backup)?.slice(0, 19) ?? '-', authorityOf(backup) ?? '-'],
+        backup.files.map(({ host }) => host).join(' ') || '-',
+        snapshot ? `revision ${snapshot.revision}, ${snapshot.size} bytes` : '-',
+        tokens ? `${tokens.secrets} in ${Object.keys(tokens.files).length}` : '-',
+        keys === undefined ? 'not known' : keys.join('; ') || '-',
+      ].map(visible)
+    })
+    for (const line of table([header, ...rows])) say(line)
+  }
+  for (const line of listed.flatMap(({ troubles = [] }) => troubles)) say(visible(`✖ ${line}`))
+  if (others > 0) tell(`Notice: ${others} more ${others === 1 ? 'is' : 'are'} of other clusters`)
+  if (silent > 0)
+    tell(
+      `Notice: ${silent} more ${silent === 1 ? 'run has' : 'runs have'} backups of an earlier rekey, which say nothing of themselves`,
+    )
+}
+
+/** What a machine reads: docs/templates.md says what each member is. */
+function asJson({ backup, keys, troubles }: Listed) {
+  const { id, folder, files, snapshot, tokens } = backup
+  return {
+    ...{ id, folder, made: timeOf(backup), authority: authorityOf(backup) },
+    files: files.map(({ host, address, sha256, size, entries }) => ({ host, address, sha256, size, entries })),
+    ...(snapshot && { etcd: snapshot }),
+    ...(tokens && { tokens: { secrets: tokens.secrets, files: Object.keys(tokens.files) } }),
+    ...{ keys, troubles },
+  }
+}
+
+/** Removes what is older, but for the last backup that is good: with files of hosts, and with a snapshot of etcd where any has one. */
+async function prune(own: readonly Listed[], age: number, yes: boolean): Promise<number> {
+  const oldest = Date.now() - age
+  const old = own.filter(({ backup }) => (madeAt(backup) ?? Number.POSITIVE_INFINITY) < oldest)
+  if (old.length === 0) {
+    say('No backup is older than that.')
+    return exitCodes.done
+  }
+  requireOwnState(runsDirectory())
+  for (const { runFolder } of old) requireOwnFolder(runFolder)
+  const kept = await lastGood(own)
+  const going = old.filter(one => !kept.includes(one.backup) && !isRunning(one.runFolder))
+  for (const { backup } of old.filter(one => !going.includes(one)))
+    say(visible(`${backup.id} stays: ${kept.includes(backup) ? 'it is the last good one' : 'its run goes on'}`))
+  if (going.length === 0) return exitCodes.done
+  for (const { backup } of going) say(visible(`${backup.id} of ${timeOf(backup)} is to be removed`))
+  await requireYes(going.length, yes)
+  for (const { backup } of going) removeBackup(backup)
+  say(`${going.length} removed from this machine. What lies on the hosts stays there.`)
+  return exitCodes.done
+}
+
+/** The newest good backup, and the newest good one that has files and a snapshot of etcd. Throws `RekeyError` where none is good. */
+async function lastGood(own: readonly Listed[]): Promise<Backup[]> {
+  const newest = own.map(({ backup }) => backup).toSorted((one, other) => (madeAt(other) ?? 0) - (madeAt(one) ?? 0))
+  const isWhole = ({ files, snapshot }: Backup) => files.length > 0 && snapshot !== undefined
+  const good: Backup[] = []
+  for (const one of newest) {
+    if (good.length > 0 && !isWhole(one)) continue
+    if ((await troublesOf(one)).length > 0) continue
+    good.push(one)
+    if (isWhole(one)) break
+  }
+  if (good.length > 0) return good
+  throw new RekeyError('none of the backups is good: nothing is removed', {
+    code: 'backups.none-good',
+    hint: 'rekey backups --verify says what is wrong with each. Make a good one first: rekey run backup.',
+  })
+}
+
+function isRunning(runFolder: string): boolean {
+  const { finished, latest } = readHistory(runFolder)
+  return !finished && isAlive(latest.process) === true
+}
+
+async function requireYes(count: number, yes: boolean): Promise<void> {
+  if (yes) return
+  if (process.stdin.isTTY && (await confirmed(`Remove ${count}? Type 'yes' to go on: `))) return
+  throw new RekeyError('nothing was removed', {
+    code: 'backups.not-confirmed',
+    hint: process.stdin.isTTY ? "It takes the whole word 'yes'." : 'There is no terminal to ask on: say --yes.',
+  })
+}
