@@ -74,7 +74,10 @@ Its inventory: ${lab.inventoryPath(name)}`)
       const rows = Object.entries(lab.labStates).map(([name, { summary }]) => `  ${name.padEnd(22)}${summary}`)
       return `\nStates:\n${rows.join('\n')}`
     })
-    .action((states: string[], { name }) => interruptible(name, () => lab.fill(name, states, report())))
+    .option('--secrets <number>', 'give it so many Secrets, and put it into no state that is not named', wholeNumber)
+    .action((states: string[], { name, secrets }) =>
+      interruptible(name, () => lab.fill(name, states, report(), secrets)),
+    )
   named('expire', 'have certificates of the cluster run out, and wait until its API is gone')
     .addHelpText('after', example('the day on which nobody has renewed them', 'rekey lab expire leaves'))
     .addArgument(new Argument('<what>', 'all that its CAs have signed, or the CAs themselves').choices(lab.expirable))

@@ -5,6 +5,7 @@ import { ensureBinaries } from './binaries.ts'
 import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster/cluster.ts'
 import { type Expirable, expire as runOut } from './cluster/expire.ts'
 import { fill as putInto } from './cluster/fill.ts'
+import { fillWithSecrets } from './cluster/secrets.ts'
 import { prepareVault, startVault } from './cluster/vault.ts'
 import { command, waitFor } from './command.ts'
 import { labFolder, runtimeFolder } from './folders.ts'
@@ -250,13 +251,17 @@ async function clear(name: string, shape: Shape | undefined, report: Report): Pr
     await command('rm', ['-rf', '--one-file-system', `${labFolder(name)}/${part}`], { timeout: 300 })
 }
 
-/** Puts the cluster of a lab that is up into states of `labStates`, or into all. Throws a `RekeyError` when there is no such lab or state. */
-export async function fill(name: string, states: readonly string[], report: Report): Promise<void> {
+/**
+ * Puts the cluster of a lab that is up into states of `labStates`, or into all; or gives it `secrets` Secrets, and puts it into those states alone that
+ * are named. Throws a `RekeyError` when there is no such lab or state.
+ */
+export async function fill(name: string, states: readonly string[], report: Report, secrets?: number): Promise<void> {
   requireRoot()
   const shape = shapeOfLab(name)
   const unlock = await lockLab(name, 'fill')
   try {
-    await putInto(shape, states, report)
+    if (secrets === undefined || states.length > 0) await putInto(shape, states, report)
+    if (secrets !== undefined) await fillWithSecrets(shape, secrets, report)
   } finally {
     await unlock()
   }
