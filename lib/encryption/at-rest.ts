@@ -11,8 +11,8 @@ import type { HostSession } from '../playbook/model.ts'
 import { isOwn, takeCensus } from './census.ts'
 import { type EncryptionConfiguration, namedProviders, readConfiguration, rulesOf } from './configuration.ts'
 import { etcdValues, registryOf } from './etcd-values.ts'
-import { type Reencrypted, reencrypt } from './reencrypt.ts'
-import { apiResources } from './resources.ts'
+import { type Reencrypted, reencrypt } from './rewrite/reencrypt.ts'
+import { apiResources } from './rewrite/resources.ts'
 import { type Behind, behindIn, listed } from './standing.ts'
 import { tellingApart } from './stored.ts'
 
@@ -83,7 +83,7 @@ export async function writeAnew(
   { signal, told }: { signal?: AbortSignal; told: (line: string) => void },
 ): Promise<Reencrypted> {
   const configuration = readConfiguration(text, 'the encryptionconfig')
-  const resources = await apiResources(api, isMeantBy(configuration))
+  const resources = await apiResources(api, isMeantBy(configuration), signal)
   const progress = ({ done, rate }: { done: number; rate: number }) => told(`${done}, ${rate.toFixed(0)} a second`)
   return reencrypt(api, resources, { signal, progress })
 }

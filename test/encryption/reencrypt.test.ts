@@ -1,8 +1,10 @@
 // Everything is written anew by an empty patch each, whatever the API server answers meanwhile; what can't be read any more stops it by name.
 import type { ServerResponse } from 'node:http'
 import test, { type ExecutionContext } from 'ava'
-import { reencrypt } from '../../lib/encryption/reencrypt.ts'
-import { apiResources } from '../../lib/encryption/resources.ts'
+import { reencrypt } from '../../lib/encryption/rewrite/reencrypt.ts'
+import { apiResources } from '../../lib/encryption/rewrite/resources.ts'
+import { HostFailedError } from '../../lib/errors.ts'
+import { ApiError } from '../../lib/kubernetes/api/api.ts'
 import { startApiServer } from '../kubernetes/api/_api-server.ts'
 
 const secrets = { name: 'secrets', list: '/api/v1/secrets', namespaced: true }
@@ -170,4 +172,19 @@ test('resources are those that the API keeps, each by the version that it prefer
     ],
   )
   t.is((await apiResources(api, name => name === 'deployments.apps')).length, 1)
+})
+
+test('an API server that was just restarted, and has no time to say which resources it has, is asked again', async t => {
+  let asked = 0
+  const api = {
+    get: async (path: string) => {
+      if (path === '/apis') return { groups: [] } as never
+      if (++asked === 1) throw new HostFailedError(`waited 10 s for GET ${path}`, { code: 'api.no-answer' })
+      if (asked === 2) throw new ApiError(`GET ${path}: 503 starting`, 503, 1)
+      return { resources: [{ name: 'secrets', namespaced: true, verbs: ['list', 'patch'] }] } as never
+    },
+    list: async () => [],
+  }
+  t.deepEqual(await apiResources(api, () => true), [secrets])
+  t.is(asked, 3)
 })

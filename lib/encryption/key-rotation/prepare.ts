@@ -9,7 +9,7 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, type KeyRef, promote } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
-import { apiResources } from '../resources.ts'
+import { apiResources } from '../rewrite/resources.ts'
 import { listed } from '../standing.ts'
 import {
   apiServerOn,
@@ -266,7 +266,8 @@ export async function countReadable(ctx: Context) {
 /** What no API server serves any more (a resource that Kubernetes gave up) would lie under the old key for ever. Groups are not always known by keys. */
 export async function requireServed(ctx: Context, resources: ReadonlySet<string>): Promise<void> {
   const plural = (resource: string) => resource.split('.')[0]!
-  const served = new Set((await apiResources(await ctx.cluster.api(), () => true)).map(({ name }) => plural(name)))
+  const found = await apiResources(await ctx.cluster.api(), () => true, ctx.signal)
+  const served = new Set(found.map(({ name }) => plural(name)))
   const left = [...resources].filter(one => !served.has(plural(one)))
   if (left.length > 0)
     throw refused(

@@ -10,8 +10,8 @@ import type { StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, type NewKey, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
-import { reencrypt as rewrite } from '../reencrypt.ts'
-import { apiResources } from '../resources.ts'
+import { reencrypt as rewrite } from '../rewrite/reencrypt.ts'
+import { apiResources } from '../rewrite/resources.ts'
 import { listed } from '../standing.ts'
 import {
   apiServerOn,
@@ -195,7 +195,7 @@ export const reencrypt: StepDefinition<Context> = {
   run: async ctx => {
     const configuration = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
     const api = await ctx.cluster.api()
-    const resources = await apiResources(api, rotated(configuration, planOf(ctx)))
+    const resources = await apiResources(api, rotated(configuration, planOf(ctx)), ctx.signal)
     const { behind } = await countBehind(ctx)
     const total = behind.reduce((all, { count }) => all + count, 0)
     const done = await rewrite(api, resources, {

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:https'
 import { connect } from 'node:net'
-import { reencrypt } from '../../../lib/encryption/reencrypt.ts'
+import { reencrypt } from '../../../lib/encryption/rewrite/reencrypt.ts'
 import { kubernetesApi, mostSockets } from '../../../lib/kubernetes/api/api.ts'
 
 export interface ReencryptionJob {

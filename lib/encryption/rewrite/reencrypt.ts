@@ -1,8 +1,8 @@
 // Has every object of resources written anew, so that it lies in etcd under the key that API servers write with now: an empty patch each. What is
 // written so already its server leaves alone, so whoever was interrupted begins again.
-import { setTimeout as delay } from 'node:timers/promises'
-import { HostFailedError } from '../errors.ts'
-import { ApiError, type KubernetesApi, type KubernetesObject, mostSockets } from '../kubernetes/api/api.ts'
+import { HostFailedError } from '../../errors.ts'
+import { ApiError, type KubernetesApi, type KubernetesObject, mostSockets } from '../../kubernetes/api/api.ts'
+import { isUnreadable, patiently } from './passing.ts'
 import type { ApiResource } from './resources.ts'
 
 /** How far it is. */
@@ -35,8 +35,6 @@ interface Options {
   readonly pause?: number
 }
 
-/** How often an object is tried. */
-const mostTries = 8
 /** How many objects are named that were not written. */
 const mostNamed = 10
 
@@ -106,44 +104,21 @@ function pathOf({ list, namespaced }: ApiResource, { name, namespace }: Kubernet
   return `${list.slice(0, at)}/namespaces/${encodeURIComponent(namespace)}${list.slice(at)}/${own}`
 }
 
-/** Whether it was there. Tried again where the server has too much to do, is away, or somebody wrote at the same moment. */
+/** Whether it was there. */
 async function touched(
   api: Pick<KubernetesApi, 'touch'>,
   path: string,
   pause: number,
   signal: AbortSignal,
 ): Promise<boolean> {
-  for (let tries = 1; ; tries++) {
-    signal.throwIfAborted()
-    try {
-      await api.touch(path)
-      return true
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 404) return false
-      if (!isPassing(error) || tries >= mostTries) throw error
-      const after = error instanceof ApiError ? error.retryAfter : undefined
-      await delay(Math.min(after ?? pause * 2 ** (tries - 1), 15_000), undefined, { signal })
-    }
+  try {
+    await patiently(() => api.touch(path), signal, pause)
+    return true
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return false
+    throw error
   }
 }
-
-function isPassing(error: unknown): boolean {
-  if (error instanceof ApiError)
-    return error.status === 409 || error.status === 429 || (error.status >= 500 && !isUnreadable(error))
-  return error instanceof HostFailedError && error.code === 'api.no-answer'
-}
-
-/**
- * What API servers answer where no provider decrypts what is stored, by their own words: those of storage, of each provider, and of decoding where
- * aescbc decrypts to nonsense. A webhook's words (`could not transform spec`) are its own, and it may be well again soon.
- */
-const isUnreadable = ({ status, message }: ApiError) => {
-  const said = message.slice(message.indexOf(': 500 '))
-  return status === 500 && !/webhook/i.test(said) && ownWords.test(said)
-}
-
-const ownWords =
-  /unable to transform key|is not transformable|no matching prefix found|transformer tried to read encrypted data|invalid padding on input|invalid PKCS7|message authentication failed|the stored data |output array was not large enough|failed to decrypt|unable to decode|couldn't get version\/kind|proto: /
 
 const unreadable = (path: string, cause: ApiError) =>
   new HostFailedError(`${path} can't be read any more: ${cause.message}`, {

@@ -1,5 +1,6 @@
 // Which resources of an API are kept in etcd by the rules of an EncryptionConfiguration.
-import type { KubernetesApi } from '../kubernetes/api/api.ts'
+import type { KubernetesApi } from '../../kubernetes/api/api.ts'
+import { patiently } from './passing.ts'
 
 /** A resource, and where all of it is listed. */
 export interface ApiResource {
@@ -23,16 +24,17 @@ interface Listed {
 
 /**
  * The resources that are meant, each by the version that the API prefers of those that have it: some are in another version of their group alone.
- * What another server answers for (metrics) is kept by that one.
+ * What another server answers for (metrics) is kept by that one. An API server that was just restarted has little time: it is asked again.
  * @param isMeant by the name of a resource
  */
 export async function apiResources(
   api: Pick<KubernetesApi, 'get' | 'list'>,
   isMeant: (name: string) => boolean,
+  signal?: AbortSignal,
 ): Promise<ApiResource[]> {
   const [{ groups }, services] = await Promise.all([
-    api.get<{ groups: readonly Group[] }>('/apis'),
-    api.list('/apis/apiregistration.k8s.io/v1/apiservices'),
+    patiently(() => api.get<{ groups: readonly Group[] }>('/apis'), signal),
+    patiently(() => api.list('/apis/apiregistration.k8s.io/v1/apiservices'), signal),
   ])
   const others = new Set(
     services.filter(({ spec }) => spec?.service).map(({ spec }) => `${spec.group}/${spec.version}`),
@@ -44,7 +46,7 @@ export async function apiResources(
   const found = await Promise.all(
     paths.map(async path => {
       const group = path === '/api/v1' ? '' : path.split('/')[2]!
-      const { resources } = await api.get<{ resources: readonly Listed[] }>(path)
+      const { resources } = await patiently(() => api.get<{ resources: readonly Listed[] }>(path), signal)
       return resources.flatMap(({ name, namespaced, verbs }) => {
         const full = group === '' ? name : `${name}.${group}`
         const isKept = !name.includes('/') && verbs.includes('list') && verbs.includes('patch')
