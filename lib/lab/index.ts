@@ -5,6 +5,7 @@ import { ensureBinaries } from './binaries.ts'
 import { createCluster, examineCluster, resetCanaries, waitUntilWell } from './cluster/cluster.ts'
 import { type Expirable, expire as runOut } from './cluster/expire.ts'
 import { fill as putInto } from './cluster/fill.ts'
+import { makePlugins, renewPluginToken, tokenPackages } from './cluster/plugins.ts'
 import { fillWithSecrets } from './cluster/secrets.ts'
 import { prepareVault, startVault } from './cluster/vault.ts'
 import { command, waitFor } from './command.ts'
@@ -14,6 +15,7 @@ import { inventoryPath, writeInventory } from './inventory.ts'
 import { lockLab } from './lock.ts'
 import { freeze, processesOf, removeLabCgroups } from './machines/cgroups.ts'
 import { prepareDisk } from './machines/disks.ts'
+import { ensureExtendedBase } from './machines/extended-base.ts'
 import { furnish } from './machines/furnish.ts'
 import { createKeys } from './machines/keys.ts'
 import { raiseLimits } from './machines/limits.ts'
@@ -28,6 +30,7 @@ import {
   chooseSubnet,
   defaultOptions,
   differences,
+  hasPlugin,
   type LabOptions,
   type Machine,
   type Shape,
@@ -61,7 +64,15 @@ export {
   unusual,
 } from './shape.ts'
 
-const binaries = ['kubernetes', 'coredns', 'vault', 'canary'] as const
+/** The programs that a lab is made of. */
+const programsOf = (options: LabOptions) =>
+  [
+    ...(['kubernetes', 'coredns', 'vault', 'canary'] as const),
+    ...(hasPlugin(options) ? (['kms'] as const) : []),
+  ] as const
+
+/** What the Debian of its machines has beside that of all others. */
+const packagesOf = ({ encryption }: LabOptions) => (encryption === 'kms-hsm' ? tokenPackages : [])
 
 /** How to bring a lab up. */
 export interface UpOptions extends LabOptions {
@@ -81,7 +92,7 @@ export async function up(
   report: Report,
 ): Promise<Shape> {
   checkOptions(options)
-  await ensurePrerequisites(binaries, report, confirm)
+  await ensurePrerequisites(programsOf(options), report, confirm)
   const unlock = await lockLab(options.name, 'up')
   try {
     raiseLimits(report)
@@ -105,7 +116,7 @@ export async function up(
     } else if (record?.stage === 'complete' && !fresh) {
       await start(record, report)
     } else {
-      const parts = await ensureParts(report)
+      const parts = await ensureParts(options, report)
       await clear(options.name, record && shapeOfRecord(record), report)
       const subnet = record?.subnet ?? chooseSubnet(options.name, await takenNetworks(options.name))
       const shape = shapeOf(options, subnet)
@@ -137,17 +148,19 @@ export async function restore(name: string, report: Report): Promise<Shape> {
  * Throws a `RekeyError` where something that this takes is missing, or where it fails.
  */
 export async function prepare(report: Report): Promise<void> {
-  await ensurePrerequisites(binaries, report, async () => true)
-  await ensureParts(report)
+  await ensurePrerequisites(programsOf(defaultOptions), report, async () => true)
+  await ensureParts(defaultOptions, report)
 }
 
 const partsExist = ({ base, containerd, binaries }: Parts) =>
   [base, containerd, ...Object.values(binaries)].every(path => existsSync(path))
 
 /** Builds what is missing. The machines' Debian mostly waits for the network, builds for the processor. */
-async function ensureParts(report: Report): Promise<Parts> {
-  const [base, programs] = await Promise.all([ensureBase(report), ensureBinaries(binaries, { report })])
-  return { base, binaries: programs, containerd: await ensureImages(base, programs, report) }
+async function ensureParts(options: LabOptions, report: Report): Promise<Parts> {
+  const [usual, programs] = await Promise.all([ensureBase(report), ensureBinaries(programsOf(options), { report })])
+  const more = packagesOf(options)
+  const base = more.length > 0 ? await ensureExtendedBase(usual, more, report) : usual
+  return { base, binaries: programs, containerd: await ensureImages(usual, programs, report) }
 }
 
 /** The networks that a new lab must keep away from: this machine's, and those of labs that are down. */
@@ -176,7 +189,10 @@ async function create(record: LabRecord, report: Report): Promise<void> {
   await prepareVault(shape)
   for (const machine of shape.machines) await furnish(shape, machine, record.parts.base)
   await boot(record, shape.machines, report)
-  await Promise.all([createCluster(shape, report), timed(report, 'Initialise Vault', () => startVault(shape))])
+  const vault = timed(report, 'Initialise Vault', () => startVault(shape))
+  // API servers need what they encrypt by.
+  if (hasPlugin(shape)) await vault.then(() => timed(report, 'Start the KMS plugins', () => makePlugins(shape)))
+  await Promise.all([createCluster(shape, report), vault])
   await timed(report, 'Wait until the cluster is well', detail => waitUntilWell(shape, detail))
   await timed(report, 'Keep a snapshot of it', () => takeSnapshot(shape, record.snapshot))
   await resetCanaries(shape)
@@ -211,7 +227,10 @@ async function start(record: LabRecord, report: Report): Promise<void> {
     return
   }
   await Promise.all([
-    timed(report, 'Unseal Vault', () => startVault(shape)),
+    timed(report, 'Unseal Vault', async () => {
+      await startVault(shape)
+      await renewPluginToken(shape)
+    }),
     timed(report, 'Wait until the cluster is well', async detail => {
       try {
         await waitUntilWell(shape, detail)

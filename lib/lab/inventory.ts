@@ -3,6 +3,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { canaryWorkloads, routesWorkload } from './cluster/canaries.ts'
 import { layoutOf } from './cluster/layouts/index.ts'
+import { pluginVariables } from './cluster/plugins.ts'
 import { vaultAddress, vaultCaFile, vaultTokenFile } from './cluster/vault.ts'
 import { labFolder, writeWhole } from './folders.ts'
 import { loginUser } from './machines/furnish.ts'
@@ -72,7 +73,9 @@ vault_token_file: ${JSON.stringify(vaultTokenFile(shape.name))}
 pki_authorities: three
 rotate_service_account_keys: true
 clock_tolerance: 60s
-
+${Object.entries(pluginVariables(shape))
+  .map(([name, value]) => `${name}: ${JSON.stringify(value)}\n`)
+  .join('')}
 canary_results: ${canaryResults}
 look_around:
 ${lookAround(shape)}

@@ -28,9 +28,9 @@ export const diskLayouts = ['one', 'separate'] as const
 export const nodeNamings = ['inventory', 'other'] as const
 /**
  * What API servers encrypt Secrets by, in a file of their own. `none`: what the layout's own documents have, which is nothing but for those of the
- * hard way. `identity`: a file by which nothing is encrypted.
+ * hard way. `identity`: a file by which nothing is encrypted. `kms-…`: a KMS plugin on each master, with its key in the lab's Vault, or in a token.
  */
-export const encryptions = ['none', 'identity', 'aescbc', 'secretbox'] as const
+export const encryptions = ['none', 'identity', 'aescbc', 'secretbox', 'kms-vault', 'kms-hsm'] as const
 /** Whether API servers take up changes of that file by themselves. */
 export const encryptionReloads = ['on', 'off'] as const
 /** What a cluster can do without. etcdctl is not on the machines; the others are not in the cluster. */
@@ -247,6 +247,10 @@ export const vaultMachine = (shape: Shape): Machine => shape.machines.find(({ ro
 /** The load balancer in front of the API servers, where the lab has one. */
 export const loadBalancer = (shape: Shape): Machine | undefined =>
   shape.machines.find(({ role }) => role === 'loadbalancer')
+
+/** Whether API servers of a lab encrypt by a KMS plugin. */
+export const hasPlugin = ({ encryption }: Partial<Pick<Traits, 'encryption'>>): boolean =>
+  encryption === 'kms-vault' || encryption === 'kms-hsm'
 
 /** Whether the lab has something that others may lack. */
 export const has = ({ without }: Traits, part: Dispensable): boolean => !without.includes(part)

@@ -19,7 +19,7 @@ const usableDays = 200
 /** The sources that decide what a finished lab has on its disks. */
 const sources = [
   ...['shape.ts', 'machines/disks.ts', 'machines/keys.ts'],
-  ...['cluster.ts', 'encryption.ts', 'vault.ts', 'canaries.ts'].map(file => `cluster/${file}`),
+  ...['cluster.ts', 'encryption.ts', 'plugins.ts', 'vault.ts', 'canaries.ts'].map(file => `cluster/${file}`),
   ...['canaries.yaml', 'service-routes.yaml'].map(file => `cluster/manifests/${file}`),
 ]
 

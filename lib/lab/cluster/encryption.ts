@@ -9,7 +9,7 @@ export const encryptionFile = `${encryptionFolder}/configuration.yaml`
 type Asked = Pick<Traits, 'encryption' | 'encryptionReload'>
 
 /**
- * The file, the same for all masters of a lab: its key is made anew at each call. What was plain before stays readable, as documents have it.
+ * The file, the same for all masters of a lab: a key that stands in it is made anew at each call. What was plain before stays readable, as documents have it.
  * @returns undefined where API servers are to have none
  */
 export function encryptionConfiguration({ encryption }: Pick<Asked, 'encryption'>): string | undefined {
@@ -32,12 +32,26 @@ const keyed = (provider: string) => () =>
       - identity: {}
 `
 
+/** The folder on each master in which the sockets of KMS plugins are: mounted as a whole, too. */
+export const pluginFolder = '/var/lib/kms'
+/** The socket of a plugin of that name. */
+export const pluginEndpoint = (name: string) => `unix://${pluginFolder}/${name}.sock`
+
+const plugged = () => `      - kms:
+          apiVersion: v2
+          name: first
+          endpoint: ${pluginEndpoint('first')}
+      - identity: {}
+`
+
 /** The providers of Secrets, as lines of the file. */
 const providersOf: Readonly<Record<Encryption, (() => string) | undefined>> = {
   none: undefined,
   identity: () => '      - identity: {}\n',
   aescbc: keyed('aescbc'),
   secretbox: keyed('secretbox'),
+  'kms-vault': plugged,
+  'kms-hsm': plugged,
 }
 
 /** What API servers are told of it; nothing where they have none. */

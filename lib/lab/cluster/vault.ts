@@ -8,14 +8,14 @@ import { labFolder, privateFolder, writeWhole } from '../folders.ts'
 import { fileOf } from '../machines/machine.ts'
 import { type Shape, vaultMachine } from '../shape.ts'
 
-const vaultFolder = (lab: string) => join(labFolder(lab), 'vault')
+export const vaultFolder = (lab: string) => join(labFolder(lab), 'vault')
 
 /** The CA that signed the certificate of the lab's Vault. */
 export const vaultCaFile = (lab: string): string => join(vaultFolder(lab), 'ca.crt')
 /** The token that rekey works with. */
 export const vaultTokenFile = (lab: string): string => join(vaultFolder(lab), 'token')
 /** The token that may do anything; for whoever wants to look around. */
-const vaultRootTokenFile = (lab: string): string => join(vaultFolder(lab), 'root-token')
+export const vaultRootTokenFile = (lab: string): string => join(vaultFolder(lab), 'root-token')
 const unsealKeysFile = (lab: string) => join(vaultFolder(lab), 'unseal-keys')
 
 export const vaultAddress = (shape: Shape): string => `https://${vaultMachine(shape).address}:8200`
@@ -73,23 +73,23 @@ export async function startVault(shape: Shape): Promise<void> {
   const lab = shape.name
   const health = await waitFor('Vault to answer', 240, async () => {
     try {
-      return await call(shape, 'GET', 'sys/seal-status')
+      return await callVault(shape, 'GET', 'sys/seal-status')
     } catch {
       return undefined
     }
   })
   if (!health.initialized) {
-    const made = await call(shape, 'PUT', 'sys/init', { secret_shares: 3, secret_threshold: 2 })
+    const made = await callVault(shape, 'PUT', 'sys/init', { secret_shares: 3, secret_threshold: 2 })
     secretFile(unsealKeysFile(lab), `${(made.keys_base64 as string[]).join('\n')}\n`)
     secretFile(vaultRootTokenFile(lab), `${made.root_token}\n`)
   }
   if (!health.initialized || health.sealed) {
     const keys = readFileSync(unsealKeysFile(lab), 'utf8').trim().split('\n')
-    for (const key of keys.slice(0, 2)) await call(shape, 'PUT', 'sys/unseal', { key })
+    for (const key of keys.slice(0, 2)) await callVault(shape, 'PUT', 'sys/unseal', { key })
   }
   await waitFor('Vault to become active', 240, async () => {
     try {
-      return (await call(shape, 'GET', 'sys/health')).sealed === false || undefined
+      return (await callVault(shape, 'GET', 'sys/health')).sealed === false || undefined
     } catch {
       return undefined
     }
@@ -97,14 +97,14 @@ export async function startVault(shape: Shape): Promise<void> {
   const root = readFileSync(vaultRootTokenFile(lab), 'utf8').trim()
   if (existsSync(vaultTokenFile(lab))) {
     const token = readFileSync(vaultTokenFile(lab), 'utf8').trim()
-    const holds = await call(shape, 'POST', 'auth/token/renew-self', {}, token).then(
+    const holds = await callVault(shape, 'POST', 'auth/token/renew-self', {}, token).then(
       () => true,
       () => false,
     )
     if (holds) return
   }
-  await call(shape, 'PUT', 'sys/policies/acl/rekey-operator', { policy: operatorPolicy }, root)
-  const { auth } = await call(
+  await callVault(shape, 'PUT', 'sys/policies/acl/rekey-operator', { policy: operatorPolicy }, root)
+  const { auth } = await callVault(
     shape,
     'POST',
     'auth/token/create-orphan',
@@ -114,13 +114,14 @@ export async function startVault(shape: Shape): Promise<void> {
   secretFile(vaultTokenFile(lab), `${(auth as { client_token: string }).client_token}\n`)
 }
 
-/** What a rotation needs of Vault, and nothing beyond: engines named pki_…, policies named rekey-…, its own tokens. */
+/** What a rotation needs of Vault, and nothing beyond: engines named pki_…, keys of plugins, policies named rekey-…, its own tokens. */
 const operatorPolicy = `
 path "sys/mounts" { capabilities = ["read", "list"] }
 path "sys/mounts/pki_*" { capabilities = ["create", "read", "update", "delete"] }
 path "pki_*" { capabilities = ["create", "read", "update", "delete", "list", "patch", "sudo"] }
 path "sys/policies/acl" { capabilities = ["list"] }
 path "sys/policies/acl/rekey-*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "transit/*" { capabilities = ["create", "read", "update", "list"] }
 path "auth/token/create" { capabilities = ["create", "update", "sudo"] }
 path "auth/token/create-orphan" { capabilities = ["create", "update", "sudo"] }
 path "auth/token/lookup*" { capabilities = ["create", "read", "update"] }
@@ -131,13 +132,13 @@ path "sys/health" { capabilities = ["read"] }
 path "sys/seal-status" { capabilities = ["read"] }
 `
 
-function secretFile(path: string, content: string): void {
+export function secretFile(path: string, content: string): void {
   writeWhole(path, content, { mode: 0o600 })
   chmodSync(path, 0o600)
 }
 
 /** One request to the lab's Vault. Throws a `RekeyError` (`lab.vault`) with its errors when it says no. */
-async function call(
+export async function callVault(
   shape: Shape,
   method: string,
   path: string,

@@ -17,7 +17,7 @@ export interface Parts {
   /** The folder of a containerd that knows all images. */
   readonly containerd: string
   /** Programs by name. */
-  readonly binaries: Readonly<Record<'kubernetes' | 'vault', string>>
+  readonly binaries: Readonly<Record<'kubernetes' | 'vault', string> & Partial<Record<'kms', string>>>
 }
 
 /** The folder that holds a machine's disks. `upper` in it is what the machine has changed of the base. */
@@ -98,6 +98,7 @@ export async function startMachine(shape: Shape, machine: Machine, parts: Parts)
       `--bind=${join(folder, ownDisk ? 'etcd-disk' : 'etcd')}:/var/lib/etcd`,
       `--bind-ro=${parts.binaries.kubernetes}:/usr/local/bin/kubernetes`,
     )
+  if (machine.role === 'master' && parts.binaries.kms) binds.push(`--bind-ro=${parts.binaries.kms}:/usr/local/bin/kms`)
   if (machine.role === 'vault') binds.push(`--bind-ro=${parts.binaries.vault}:/usr/local/bin/vault`)
   const script = `
     for group in ${createCgroups(lab, machine.name).join(' ')}; do echo $$ > $group; done

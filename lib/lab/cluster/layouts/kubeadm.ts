@@ -4,8 +4,24 @@ import { kubernetesVersion } from '../../binaries.ts'
 import { imageRepository, imageTags } from '../../images.ts'
 import { exec } from '../../machines/machine.ts'
 import { type Detail, type Report, timed } from '../../progress.ts'
-import { endpointOf, has, loadBalancer, type Machine, masters, members, nodes, type Shape } from '../../shape.ts'
-import { encryptionConfiguration, encryptionFile, encryptionFlags, encryptionFolder } from '../encryption.ts'
+import {
+  endpointOf,
+  has,
+  hasPlugin,
+  loadBalancer,
+  type Machine,
+  masters,
+  members,
+  nodes,
+  type Shape,
+} from '../../shape.ts'
+import {
+  encryptionConfiguration,
+  encryptionFile,
+  encryptionFlags,
+  encryptionFolder,
+  pluginFolder,
+} from '../encryption.ts'
 import type { Layout } from './layout.ts'
 
 /** What joining needs, known before the cluster exists. Nothing of it is kept. */
@@ -112,11 +128,10 @@ async function placeEncryption(shape: Shape): Promise<void> {
     })
 }
 
-/** The folder as a whole: a file that was mounted by itself would stay what it was. */
-const encryptionVolume = {
-  name: 'encryption',
-  ...{ hostPath: encryptionFolder, mountPath: encryptionFolder, readOnly: true, pathType: 'Directory' },
-}
+/** Folders as a whole: a file that was mounted by itself would stay what it was. */
+const mounted = (name: string, folder: string) => ({
+  ...{ name, hostPath: folder, mountPath: folder, readOnly: true, pathType: 'Directory' },
+})
 
 async function runKubeadm(
   shape: Shape,
@@ -198,7 +213,12 @@ function initConfiguration(
           ...encryptionFlags(shape),
           ...(has(shape, 'front-proxy') ? [] : withoutFrontProxy),
         ],
-        ...(shape.encryption !== 'none' && { extraVolumes: [encryptionVolume] }),
+        ...(shape.encryption !== 'none' && {
+          extraVolumes: [
+            mounted('encryption', encryptionFolder),
+            ...(hasPlugin(shape) ? [mounted('kms', pluginFolder)] : []),
+          ],
+        }),
       },
       controllerManager: {
         extraArgs: [
