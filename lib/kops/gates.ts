@@ -21,8 +21,10 @@ import { isAboutUsers, passes, planned, planOf } from './plan.ts'
 import { requireNothingPending } from './preflight.ts'
 import { requireNew } from './verbs.ts'
 
-/** How long the API may take to answer as it should: load balancers and names follow late. */
+/** How long the API may take to answer as it should, at the most: load balancers and names follow late. */
 export const patience = 120_000
+
+const mostPatience = ({ vars }: Context) => Math.min(patience, vars.validate_within)
 
 /** Has kops validate the cluster: every machine there, every node Ready, every system pod. */
 export async function validate(ctx: Context): Promise<void> {
@@ -101,12 +103,24 @@ export const unchangedSince = (end: 'promoted' | 'distrusted'): StepDefinition<R
   },
 })
 
+/** What to do where the API answers otherwise than it should. */
+const lookAtApi =
+  'An instance of the control plane goes by what was before, or a name or a load balancer leads to one that is gone: see kops get instances, and who answers there. Once it answers as it should: rekey resume.'
+
 /** Every address of the API lets this admin in, and presents what these CAs signed. */
-export async function letsIn(ctx: Context, kubeconfig: Kubeconfig, how = '', within = patience): Promise<void> {
-  await waitFor(`the API to let in its admin ${how}`.trim(), { within, every: 2_000, signal: ctx.signal }, () =>
-    atEachAddress(kubeconfig, async api => {
-      await api.get('/api/v1/nodes?limit=1')
-    }),
+export async function letsIn(
+  ctx: Context,
+  kubeconfig: Kubeconfig,
+  how = '',
+  within = mostPatience(ctx),
+): Promise<void> {
+  await waitFor(
+    `the API to let in its admin ${how}`.trim(),
+    { within, every: 2_000, signal: ctx.signal, code: 'kops.not-let-in', hint: lookAtApi },
+    () =>
+      atEachAddress(kubeconfig, async api => {
+        await api.get('/api/v1/nodes?limit=1')
+      }),
   )
 }
 
@@ -119,11 +133,11 @@ export async function refuses(ctx: Context, own: Kubeconfig): Promise<void> {
   }
   await waitFor(
     'the API to refuse the admin credential of before',
-    { within: patience, every: 2_000, signal: ctx.signal },
+    { within: mostPatience(ctx), every: 2_000, signal: ctx.signal, code: 'kops.still-trusted', hint: lookAtApi },
     () =>
       atEachAddress(own, async (api, address) => {
         const status = await api.statusOf('/api/v1/nodes?limit=1', { certificate, key })
-        if (status !== 401) throw new HostFailedError(`${address} answered ${status}`, { code: 'kops.still-trusted' })
+        if (status !== 401) throw new Error(`${address} answered ${status}`)
       }),
   )
 }

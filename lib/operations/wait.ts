@@ -8,6 +8,9 @@ export interface WaitOptions {
   readonly every?: number
   readonly signal?: AbortSignal
   readonly host?: string
+  /** Of the error when the time is over: a code, where somebody goes by one, and what to do next. */
+  readonly code?: string
+  readonly hint?: string
 }
 
 /**
@@ -18,7 +21,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   what: string,
-  { within, every = 500, signal, host }: WaitOptions,
+  { within, every = 500, signal, host, code = 'wait.timeout', hint }: WaitOptions,
   condition: () => Promise<T | undefined | false>,
 ): Promise<T> {
   const deadline = performance.now() + within
@@ -37,8 +40,7 @@ export async function waitFor<T>(
       throw new HostFailedError(
         `waited ${Math.round(within / 1_000)} s for ${what}${last ? `: ${last.message}` : ''}`,
         {
-          code: 'wait.timeout',
-          host,
+          ...{ code, hint, host },
           cause: last,
         },
       )

@@ -4,7 +4,7 @@ import 'reflect-metadata'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerOptions } from 'node:https'
 import { createServer as createTcp } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { SubjectAlternativeNameExtension } from '@peculiar/x509'
 import type { ExecutionContext } from 'ava'
@@ -184,6 +184,8 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
   const env = {
     ...process.env,
     ...{ XDG_STATE_HOME: join(kept, 'state'), NO_COLOR: '1', FORCE_COLOR: undefined, KOPS_STAND_IN: String(kops.port) },
+    // Where nothing else is said it is the kops that is on PATH.
+    PATH: `${dirname(standIn)}:${process.env['PATH']}`,
   }
   // As it was brought up: nothing pending, nothing behind.
   const update = ['update', 'cluster', '--yes', '--name', cluster, '--state', `file://${store}`]
@@ -232,7 +234,7 @@ export async function openCluster(t: ExecutionContext, keysets = ['kubernetes-ca
     calls: () => readFileSync(join(store, 'calls.log'), 'utf8').split('\n').filter(Boolean),
     run: (playbook, ...args) =>
       rekey(
-        ...['run', playbook, '-e', `cluster=${cluster}`, '-e', `state=file://${store}`, '-e', `kops_binary=${standIn}`],
+        ...['run', playbook, '-e', `cluster=${cluster}`, '-e', `state=file://${store}`],
         ...['-e', `rekey_directory=${kept}/host`, ...args],
       ),
     trusted: (keyset = 'kubernetes-ca') => {

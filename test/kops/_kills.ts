@@ -1,5 +1,5 @@
 // A run that is killed (SIGKILL, by its id) before and after every call and request that changes something: undone from there, put back as it was, and
-// gone on with.
+// gone on with. And a rollback that is killed like that, and asked for again.
 import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
@@ -11,6 +11,26 @@ export const killing = (bench: Bench, on: boolean) =>
     state.killing = on
     state.killed ??= []
   })
+
+/**
+ * Undoes the last run by a rollback that is killed, and asked for again until it comes to its end.
+ * @returns how many kills there were
+ */
+export async function backThroughKills(t: ExecutionContext, bench: Bench): Promise<number> {
+  bench.change(state => {
+    // On the way there some of its calls were the same.
+    Object.assign(state, { killing: true, killed: [] })
+  })
+  let called = await bench.rekey('rollback', 'last')
+  let kills = 0
+  for (; called.code !== 0 && kills < 60; kills++) {
+    t.is(called.code, null, `it was killed, and no more: ${called.out}`)
+    called = await bench.rekey('rollback', 'last')
+  }
+  killing(bench, false)
+  settled(t, bench)
+  return kills
+}
 
 /**
  * Goes through a run with its kills.
@@ -45,6 +65,7 @@ export async function throughKills(
     }
     called = await bench.rekey('resume', 'last')
   }
+  killing(bench, false)
   settled(t, bench)
   t.deepEqual(bench.stored('rekey/test.k8s.local'), ['audit'])
   return kills

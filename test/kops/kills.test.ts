@@ -1,7 +1,7 @@
 // rekey killed before and after every step that changes something (SIGKILL, by its id): from each of these points it is undone, and gone on with.
 import test, { type ExecutionContext } from 'ava'
-import { type Bench, openCluster, settled } from './_cluster.ts'
-import { killing, throughKills } from './_kills.ts'
+import { type Bench, openCluster } from './_cluster.ts'
+import { backThroughKills, throughKills } from './_kills.ts'
 
 /** Goes through a stage with its kills. */
 const throughStage = (t: ExecutionContext, bench: Bench, until: string, before: readonly string[]) =>
@@ -37,14 +37,7 @@ test('while the old ones are distrusted', async t => {
 test('while it is undone: the rollback is asked for again, and comes to its end', async t => {
   const bench = await openCluster(t)
   t.is((await bench.run('rotate-kops')).code, 0)
-  killing(bench, true)
-  let called = await bench.rekey('rollback', 'last')
-  let kills = 0
-  for (; called.code !== 0 && kills < 60; kills++) {
-    t.is(called.code, null, called.out)
-    called = await bench.rekey('rollback', 'last')
-  }
+  const kills = await backThroughKills(t, bench)
   t.true(kills >= 24, String(kills))
   t.deepEqual(bench.trusted(), ['1*'])
-  settled(t, bench)
 })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { answersOf } from '../../lib/kops/update.ts'
 import { eventually } from '../_eventually.ts'
-import { openCluster, settled } from './_cluster.ts'
+import { cluster, openCluster, settled } from './_cluster.ts'
 
 test('all stages in one run: each verb by id, an update and a rolling update after each, and one CA at the end', async t => {
   const keysets = ['kubernetes-ca', 'service-account', 'etcd-clients-ca']
@@ -32,9 +32,16 @@ test('all stages in one run: each verb by id, an update and a rolling update aft
   t.is(statSync(bench.kubeconfig('admin')).mode & 0o777, 0o600)
   const events = readFileSync(join(bench.kubeconfig('admin'), '..', '..', 'events.jsonl'), 'utf8')
   t.notRegex(events + out, /PRIVATE KEY/)
-  // The lock is given back, and two lines are left.
+  // The lock is given back, and two lines are left: who, from where, and how it ended.
   t.deepEqual(bench.stored('rekey/test.k8s.local'), ['audit'])
-  t.is(bench.stored('rekey/test.k8s.local/audit').length, 2)
+  const audit = join(bench.folder, 'rekey', cluster, 'audit')
+  const lines = bench.stored(`rekey/${cluster}/audit`).map(name => readFileSync(join(audit, name), 'utf8'))
+  for (const [at, what] of ['started', 'done'].entries())
+    t.regex(
+      lines[at] ?? '',
+      new RegExp(`^\\d{4}-\\S+Z run=\\S+-rotate-kops-\\S+ operator=.+ from=\\S+ run ${what}\\n$`),
+    )
+  t.is(lines.length, 2)
 })
 
 test('stage by stage: a run ends where it is told to, and the next one takes up what stands in the state store', async t => {

@@ -235,6 +235,45 @@ test('who is promoted back, or changes anything, while it soaks: nothing is dist
   )
 })
 
+test('gates are passed by what the API and the kubeconfigs show, whatever kops has called done', async t => {
+  const bench = await openCluster(t, ['kubernetes-ca'])
+  const ids = () => bench.state().keysets['kubernetes-ca']!.items.map(({ id }) => id)
+  const stops = async (called: ReturnType<typeof bench.run>, message: RegExp, ...trusted: string[]) => {
+    const { code, out } = await called
+    t.is(code, 2, out)
+    t.regex(out, message)
+    t.deepEqual(bench.trusted(), trusted)
+  }
+  const goOn = (live: { primary: string; trusted: string[] } | undefined, ...knobs: string[]) => {
+    bench.change(state => {
+      if (live) state.live = live
+      state.knobs = Object.fromEntries(knobs.map(name => [name, true]))
+    })
+    return bench.rekey('resume', 'last')
+  }
+  bench.change(state => {
+    state.knobs['exportsPrimary'] = true
+  })
+  await stops(bench.run('rotate-kops', '-e', 'validate_within=1s'), /holds one CA, where there are two/, '1*', '2')
+  await stops(
+    goOn(undefined, 'keepsOldApi'),
+    /waited 1 s for the API to let in its admin with the new CA alone: /,
+    '1',
+    '2*',
+  )
+  const [old, made] = ids() as [string, string]
+  const both = { primary: made, trusted: [old, made] }
+  await stops(goOn(both, 'exportsAll'), /the kubeconfig holds 2 CAs, where one is left/, '2*')
+  await stops(
+    goOn(both),
+    /waited 1 s for the API to refuse the admin credential of before: 127\.0\.0\.1 answered 200/,
+    '2*',
+  )
+  const done = await goOn({ primary: made, trusted: [made] })
+  t.is(done.code, 0, done.out)
+  settled(t, bench)
+})
+
 test('what is pending is the key pairs’ by its lines, and never the specification', t => {
   const hash = `${'3q2+7w'.repeat(7)}a=`
   const certificate = [64, 64, 12].map(length => `+ ${'MIIBqz'.repeat(11).slice(0, length)}`)

@@ -85,6 +85,8 @@ export async function openRealCluster(t: ExecutionContext): Promise<RealCluster>
   writeFileSync(channel, `spec:\n  cluster:\n    kubernetesVersion: v${kubernetes}\n  images: []\n`)
   await done(
     ...['create', 'cluster', '--cloud=aws', '--dns=none', '--networking=cni', '--zones=us-east-1a', '--node-count=2'],
+    // Which types there are in a zone moto does not say as kops asks.
+    ...['--control-plane-size=t3.medium', '--node-size=t3.medium'],
     ...['--image=ami-785db401', `--kubernetes-version=${kubernetes}`, `--channel=file://${channel}`],
   )
   await done('update', 'cluster', '--yes', '--admin')

@@ -6,7 +6,7 @@ import test from 'ava'
 import { misfitOf } from '../../../lib/encryption/replacement.ts'
 import { ipsecKeysBack, ipsecMisfits } from '../../../lib/kops/secret/ipsec-keys.ts'
 import { cluster, openCluster, settled } from '../_cluster.ts'
-import { killing } from '../_kills.ts'
+import { backThroughKills, killing, throughKills } from '../_kills.ts'
 
 const key = (name: string) => ({ name, secret: createHash('sha256').update(name).digest('base64') })
 /** An EncryptionConfiguration with these keys, the first of which writes. */
@@ -73,30 +73,44 @@ test('two encryptionconfigs are held against each other by resource, and keys by
   t.deepEqual(fits(configuration('one'), configuration('one').replace('"secrets"', '"secrets","configmaps"')), [2, 0])
 })
 
-test('where kOps sees no change all instances are replaced by force; where the cluster does not use the secret, nothing is done', async t => {
+test('where kOps sees no change all instances are replaced by force; killed before and after each step: undone from there, and gone on with', async t => {
   const bench = await openCluster(t)
-  const file = join(bench.folder, 'docker.json')
-  writeFileSync(file, '{}')
-  const run = (secret: string) => bench.run('rotate-kops-secret', '-e', `secret=${secret}`, '-e', `file=${file}`)
-  const { code, out } = await run('dockerconfig')
-  t.is(code, 0, out)
-  t.deepEqual(
-    bench.state().instances.filter(({ id }) => !id.startsWith('i-made')),
-    [],
-  )
-  t.regex(out, /there was no dockerconfig before: the way back deletes the new one/)
+  const file = join(bench.kept, 'docker.json')
+  writeFileSync(file, '{"auths":{}}')
+  const first = bench.state().instances.map(({ id }) => id)
+  const isReplaced = () => t.false(bench.state().instances.some(({ id }) => first.includes(id)))
+  const begin = () => bench.run('rotate-kops-secret', '-e', 'secret=dockerconfig', '-e', `file=${file}`)
+  // The export of before, what kops is given, the update, the rolling update: before and after each.
+  const isNone = (where?: string) => t.false('dockerconfig' in bench.state().secrets, where)
+  t.is(await throughKills(t, bench, begin, isNone), 8)
+  t.is(bench.state().secrets['dockerconfig'], createHash('sha256').update('{"auths":{}}').digest('hex'))
+  isReplaced()
+  t.true(bench.calls().includes('rolling-update cluster --force --yes'))
+  first.push(...bench.state().instances.map(({ id }) => id))
   const undone = await bench.rekey('rollback', 'last')
   t.is(undone.code, 0, undone.out)
   t.true(bench.calls().includes('delete secret dockerconfig'))
-  t.false('dockerconfig' in bench.state().secrets)
-  t.regex((await run('ciliumpassword')).out, /whose spec\.networking\.cilium has enableEncryption/)
+  isNone()
+  isReplaced()
+  settled(t, bench)
+})
+
+test('where the cluster does not use the secret, nothing is done', async t => {
+  const bench = await openCluster(t)
+  const file = join(bench.kept, 'file')
+  writeFileSync(file, '{}')
   bench.change(state => {
     state.spec = {}
   })
-  const unused = await run('encryptionconfig')
-  t.is(unused.code, 2)
-  t.regex(unused.out, /no instance of test\.k8s\.local is given the encryptionconfig/)
-  t.deepEqual(bench.calls().filter(call => call.startsWith('create secret')).length, 1)
+  for (const [secret, message] of [
+    ['ciliumpassword', /whose spec\.networking\.cilium has enableEncryption/],
+    ['encryptionconfig', /no instance of test\.k8s\.local is given the encryptionconfig/],
+  ] as const) {
+    const { code, out } = await bench.run('rotate-kops-secret', '-e', `secret=${secret}`, '-e', `file=${file}`)
+    t.is(code, 2, out)
+    t.regex(out, message)
+  }
+  t.false(bench.calls().some(call => /^create|--yes/.test(call)))
 })
 
 const ipsec = (id: string, key: string, algorithm = 'rfc4106(gcm(aes))') =>
@@ -121,29 +135,37 @@ test('IPsec keys of Cilium are held against those of before: the next id, the sa
   t.is(ipsecKeysBack('something', ipsec('4+', 'two')), 'something')
 })
 
-test('IPsec keys that can’t follow those of before are not given to kOps; on the way back they have the id that comes next', async t => {
+test('IPsec keys follow those of before by the next id, on the way back, too; killed before and after each step, there and back', async t => {
   const bench = await openCluster(t)
   bench.change(state => {
     state.spec['networking'] = { cilium: { enableEncryption: true } }
   })
-  const [file, stored] = [join(bench.folder, 'keys'), join(bench.folder, cluster, 'secrets', 'ciliumpassword')]
+  const [file, stored] = [join(bench.kept, 'keys'), join(bench.folder, cluster, 'secrets', 'ciliumpassword')]
   const data = () => Buffer.from(JSON.parse(readFileSync(stored, 'utf8')).Data, 'base64').toString('utf8')
   writeFileSync(stored, JSON.stringify({ Data: Buffer.from(ipsec('3+', 'one')).toString('base64') }))
-  const give = (text: string) => {
+  const said: string[] = []
+  const give = async (text: string) => {
     writeFileSync(file, text)
-    return bench.run('rotate-kops-secret', '-e', 'secret=ciliumpassword', '-e', `file=${file}`)
+    const called = await bench.run('rotate-kops-secret', '-e', 'secret=ciliumpassword', '-e', `file=${file}`)
+    said.push(called.out)
+    return called
   }
   const refused = await give(ipsec('3+', 'two'))
   t.is(refused.code, 2, refused.out)
   t.regex(refused.out, /its id is 3: after 3 comes 4/)
   t.false(bench.calls().some(call => /^create|--yes/.test(call)))
-  const { code, out } = await give(ipsec('4+', 'two'))
-  t.is(code, 0, out)
+  // Where agents may have had the new ones, those of before come back under the id that follows.
+  const isBack = (where = '') => {
+    const isGiven = /^after create secret|update/.test(where)
+    t.is(data(), isGiven ? ipsec('5+', 'one') : ipsec('3+', 'one'), where)
+  }
+  t.is(await throughKills(t, bench, () => give(ipsec('4+', 'two')), isBack), 8)
   t.is(data(), ipsec('4+', 'two'))
-  t.false(out.includes(ipsec('4+', 'two').split(' ')[3]!))
-  const undone = await bench.rekey('rollback', 'last')
-  t.is(undone.code, 0, undone.out)
+  t.false(said.join('').includes(ipsec('4+', 'two').split(' ')[3]!))
+  const first = bench.state().instances.map(({ id }) => id)
+  t.is(await backThroughKills(t, bench), 6)
   t.is(data(), ipsec('5+', 'one'))
+  t.false(bench.state().instances.some(({ id }) => first.includes(id)))
 })
 
 test('a rolling update whose update was left out is none that is done', async t => {

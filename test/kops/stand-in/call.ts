@@ -362,7 +362,8 @@ const verbs: Readonly<Record<string, Verb>> = {
     }
     const now = state.told ?? live(state)
     const tokens = state.toldTokens ?? state.liveTokens
-    Object.assign(state, { ...(now && { live: now }), ...(tokens && { liveTokens: tokens }) })
+    if (!state.knobs['keepsOldApi'])
+      Object.assign(state, { ...(now && { live: now }), ...(tokens && { liveTokens: tokens }) })
     const stored = join(folder, cluster, 'secrets', 'encryptionconfig')
     // What the control plane is started with.
     if (existsSync(stored) && !state.knobs['keepsOldConfiguration'] && due.some(({ role }) => role === 'control-plane'))
@@ -383,7 +384,9 @@ const verbs: Readonly<Record<string, Verb>> = {
   'export kubecfg': call => {
     const { state, folder, cluster, flags } = call
     const ca = caOf(state)!
-    const authorities = trustedOf(ca).map(({ id }) => authority(folder, id))
+    const { exportsPrimary, exportsAll } = state.knobs
+    const exported = exportsPrimary ? [{ id: ca.primary }] : exportsAll ? ca.items : trustedOf(ca)
+    const authorities = exported.map(({ id }) => authority(folder, id))
     const admin = `admin-${ca.primary}`
     const user = {
       'client-certificate-data': adminFile(folder, ca.primary, 'pem').toString('base64'),

@@ -286,24 +286,45 @@ test('kube-proxy of a DaemonSet is a pod, and names no file of the host', t => {
 
 const process = (exe: string, cgroup: string, ...words: string[]) => ({ pid: 3, exe, cgroup, words })
 
-for (const [what, machine, code, message] of [
+for (const [what, machine, code, message, hint = /./] of [
   [
     'k3s',
     { processes: [process('/usr/local/bin/k3s', '/system.slice/k3s.service', 'server')] },
     'layout.distribution',
     /^m1 runs k3s, /,
+    /: k3s certificate rotate-ca/,
   ],
   [
     'RKE2',
     { processes: [process('/usr/local/bin/rke2', '/system.slice/rke2-server.service', 'server')] },
     'layout.distribution',
     /^m1 runs RKE2, /,
+    /: rke2 certificate rotate-ca/,
   ],
   [
     'MicroK8s',
     { processes: [process('/snap/microk8s/1/kubelite', '/system.slice/snap.microk8s.daemon-kubelite.service')] },
     'layout.distribution',
     /^m1 runs MicroK8s, /,
+    /: microk8s refresh-certs/,
+  ],
+  [
+    'k0s',
+    { processes: [process('/usr/local/bin/k0s', '/system.slice/k0scontroller.service', 'controller')] },
+    'layout.distribution',
+    /^m1 runs k0s, /,
+    /docs\.k0sproject\.io/,
+  ],
+  [
+    'a machine of DOKS',
+    {
+      processes: [
+        process('/usr/bin/kubelet', '/system.slice/kubelet.service', '--node-labels=doks.digitalocean.com/node-pool=a'),
+      ],
+    },
+    'layout.owned',
+    /^m1 is a machine of DOKS, /,
+    /docs\.digitalocean\.com/,
   ],
   [
     'a machine of EKS',
@@ -314,6 +335,7 @@ for (const [what, machine, code, message] of [
     },
     'layout.owned',
     /^m1 is a machine of EKS, /,
+    /docs\.aws\.amazon\.com\/eks/,
   ],
   [
     'a machine of GKE',
@@ -329,6 +351,7 @@ for (const [what, machine, code, message] of [
     },
     'layout.owned',
     /^m1 is a machine of GKE, /,
+    /: gcloud container clusters update NAME --start-credential-rotation/,
   ],
   [
     'a machine of AKS',
@@ -343,6 +366,7 @@ for (const [what, machine, code, message] of [
     },
     'layout.owned',
     /^m1 is a machine of AKS, /,
+    /: az aks rotate-certs/,
   ],
   [
     'a machine of kOps',
@@ -353,12 +377,14 @@ for (const [what, machine, code, message] of [
     },
     'layout.owned',
     /^m1 is a machine of kOps, /,
+    /: rekey run rotate-kops /,
   ],
   [
     'k3s that is down',
     { units: [unit('k3s.service', '/usr/local/bin/k3s server', { ActiveState: 'failed' })] },
     'layout.distribution',
     /^m1 runs k3s, /,
+    /: k3s certificate rotate-ca/,
   ],
   [
     'etcd in a container that somebody runs',
@@ -404,11 +430,12 @@ for (const [what, machine, code, message] of [
     'layout.no-file',
     /^m1 has no \/var\/lib\/kubelet\/kubelet-config.yaml/,
   ],
-] as const satisfies readonly (readonly [string, Machine, string, RegExp])[]) {
+] as (readonly [string, Machine, string, RegExp, RegExp?])[]) {
   test(`${what} is refused by name`, t => {
     const refused = refusal(machine) as HostFailedError
     t.is(refused.code, code)
     t.regex(refused.message, message)
+    t.regex(refused.hint ?? 'none', hint)
   })
 }
 
