@@ -6,7 +6,7 @@ import type { Ended } from '../../_process.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { cluster, openCluster } from '../_cluster.ts'
 import { answer } from '../stand-in/call.ts'
-import { openRealCluster } from './_real.ts'
+import { cluster as realCluster, openRealCluster } from './_real.ts'
 
 interface Answer {
   readonly text: string
@@ -42,7 +42,7 @@ function holds(
 }
 
 /** Goes through the calls: each verb, where it does nothing, and where it is refused. */
-async function through(t: ExecutionContext, kops: Kops, groups: string): Promise<void> {
+async function through(t: ExecutionContext, kops: Kops, cluster: string, groups: string): Promise<void> {
   const version = recorded
   const keyset = 'kubernetes-ca'
   const call = async (line: string, id: string | undefined, values: Record<string, string> = {}) =>
@@ -119,7 +119,7 @@ test('a real kops and the stand-in answer as it was recorded, and list what reke
     for (const [name, kind] of Object.entries(own)) t.is(kops[name], kind, `${line}: ${name}`)
   }
   const ready = await real.kops('validate', 'cluster')
-  holds(t, ready, 'valid', { cluster })
-  await through(t, ofStandIn, 'control-plane-test nodes-test')
-  await through(t, real.kops, 'control-plane-us-east-1a nodes-us-east-1a')
+  holds(t, ready, 'valid', { cluster: realCluster })
+  await through(t, ofStandIn, cluster, 'control-plane-test nodes-test')
+  await through(t, real.kops, realCluster, 'control-plane-us-east-1a nodes-us-east-1a')
 })

@@ -94,6 +94,6 @@ test('what a real kops has pending is read: what key pairs bring with them, and 
   t.is((await kops('edit', 'instancegroup', 'nodes-us-east-1a', '--set', 'spec.machineType=t3.large')).code, 0)
   const refused = await run('rotate-kops')
   t.is(refused.code, 2, refused.all)
-  t.regex(refused.all, /modify LaunchTemplate\/nodes-us-east-1a\.test\.k8s\.local: .*InstanceType/)
+  t.regex(refused.all, /modify LaunchTemplate\/nodes-us-east-1a\.rotated\.k8s\.local: .*InstanceType/)
   t.deepEqual(await trusted(), before)
 })
