@@ -102,7 +102,7 @@ export async function startMachinesApi(t: ExecutionContext): Promise<MachinesApi
 
 /** What kOps has an instance of the control plane start with, in its state store; it waits for it, as an instance does. */
 async function tellMachine(store: Store, cluster: string, { group }: Machine): Promise<Told> {
-  const name = group.slice(0, -cluster.length - 1)
+  const name = group.slice(0, -cluster.length - 1).replace(/\.masters$/, '')
   const paths = [`igconfig/control-plane/${name}/nodeupconfig.yaml`, 'pki/private/kubernetes-ca/keyset.yaml']
   for (let tries = 0; tries < 300; tries++, await delay(100)) {
     const [config, keyset] = await Promise.all(paths.map(async path => (await store.get(`${cluster}/${path}`))?.text))

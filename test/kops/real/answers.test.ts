@@ -6,7 +6,7 @@ import type { Ended } from '../../_process.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { cluster, openCluster } from '../_cluster.ts'
 import { answer } from '../stand-in/call.ts'
-import { cluster as realCluster, openRealCluster } from './_real.ts'
+import { openRealCluster, cluster as realCluster } from './_real.ts'
 
 interface Answer {
   readonly text: string
