@@ -5,6 +5,9 @@ A task is called "CASE PHASE"; its folder is $REKEY_CASES/CASE, the lines go to 
 
 import json
 import os
+import re
+import subprocess
+import tempfile
 
 from ansible.plugins.callback import CallbackBase
 
@@ -28,6 +31,11 @@ def described(path, seen, owner):
     if is_at.st_ino in seen:
         return {'same': seen[is_at.st_ino]}
     seen[is_at.st_ino] = os.path.basename(path)
+    if os.environ.get('REKEY_ARCHIVES') and re.search(r'\.(tar|tgz|tbz|txz)$', path):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            if subprocess.run(['tar', '-C', folder, '-xpf', path], capture_output=True).returncode == 0:
+                return {'holds': tree(folder), 'mode': mode, **whose}
     with open(path, 'rb') as file:
         content = file.read()
     try:

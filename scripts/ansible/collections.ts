@@ -1,8 +1,8 @@
 // Modules that are not ansible-core's own: their collection, from the package that has them all.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ansibleProgram } from '../update-ansible-core.ts'
 
 /** The one that comes with the version of ansible-core that is asked. */
@@ -30,8 +30,8 @@ function install(namespace: string, name: string): void {
     const unpack =
       'import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); z.extractall(sys.argv[2], [n for n in z.namelist() if n.startswith(sys.argv[3])])'
     execFileSync(ansibleProgram('python'), ['-c', unpack, join(temporary, wheel), join(temporary, 'all'), `${inside}/`])
-    if (!existsSync(folder)) renameSync(join(temporary, 'all'), folder)
-    else renameSync(join(temporary, 'all', inside), join(folder, inside))
+    mkdirSync(dirname(join(folder, inside)), { recursive: true })
+    renameSync(join(temporary, 'all', inside), join(folder, inside))
   } finally {
     rmSync(temporary, { recursive: true, force: true })
   }

@@ -1,5 +1,5 @@
 // Asks ansible-core what its modules do in the cases of test/operations/ansible: a play with all of them, on this machine, in a temporary folder.
-// By itself for some of them: node scripts/ansible/operations.ts file lineInFile
+// By itself for some of them: node scripts/ansible/operations.ts file lineInFile. With --new, only the cases that have no answer yet.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -35,14 +35,17 @@ interface Line {
   readonly result: Readonly<Record<string, unknown>>
 }
 
-/** Writes down the answers for all cases, or for those of some operations. */
-export function updateOperations(only: readonly string[] = []): void {
+/**
+ * Writes down the answers for all cases, or for those of some operations.
+ * @param onlyNew cases that have an answer keep it
+ */
+export function updateOperations(only: readonly string[] = [], onlyNew = false): void {
   for (const name of readdirSync(folder).sort()) {
     if (only.length > 0 && !only.includes(basename(name, '.json'))) continue
     const path = join(folder, name)
     const file = JSON.parse(readFileSync(path, 'utf8')) as CaseFile
-    const asked = file.cases.filter(one => one.by === undefined)
-    const answers = file.module === undefined ? [] : ask(file, asked)
+    const asked = file.cases.filter(one => one.by === undefined && !(onlyNew && one.ansible))
+    const answers = file.module === undefined || asked.length === 0 ? [] : ask(file, asked)
     const cases = file.cases.map(one => {
       const answer = answers[asked.indexOf(one)]
       return answer ? { ...one, ansible: answer } : one
@@ -88,8 +91,11 @@ function ask(file: CaseFile, cases: readonly Case[]): NonNullable<Case['ansible'
         encoding: 'utf8',
         env: oracleEnvironment({
           ANSIBLE_STDOUT_CALLBACK: 'rekey_cases',
+          // Fewer processes for each task.
+          ANSIBLE_PIPELINING: 'True',
           ANSIBLE_CALLBACK_PLUGINS: join(work, 'plugins'),
           REKEY_CASES: work,
+          ...(file.archives ? { REKEY_ARCHIVES: 'yes' } : {}),
           ...collectionsOf(module),
         }),
       },
@@ -128,5 +134,9 @@ function answerOf(one: Case, lines: readonly Line[]): NonNullable<Case['ansible'
 
 if (process.argv[1] === import.meta.filename) {
   installAnsible()
-  updateOperations(process.argv.slice(2))
+  const words = process.argv.slice(2)
+  updateOperations(
+    words.filter(word => word !== '--new'),
+    words.includes('--new'),
+  )
 }

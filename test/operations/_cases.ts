@@ -1,17 +1,21 @@
 // Cases of operations: what a folder holds, what is asked, and what ansible-core made of it (npm run test:update-ansible writes that). The
 // script and the tests share this.
+import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 
 /** One thing in a folder. A folder's name ends with a slash, and it has a mode only. */
@@ -19,6 +23,8 @@ export interface Entry {
   readonly content?: string
   /** In hex, where it is no text. */
   readonly bytes?: string
+  /** What an archive holds, where `archives` is said of the cases. */
+  readonly holds?: Tree
   readonly mode?: string
   /** What a symbolic link says. */
   readonly link?: string
@@ -77,6 +83,8 @@ export interface CaseFile {
   readonly module?: string
   /** Whether programs in stand-ins/ take the place of the host's own: what they keep is in the folder of the case. */
   readonly standIns?: boolean
+  /** Whether archives are told by what they hold, as no two of them have the same bytes. */
+  readonly archives?: boolean
   readonly cases: readonly Case[]
 }
 
@@ -99,12 +107,13 @@ export function withFolder(value: unknown, folder: string): unknown {
 /** Makes a folder that holds this. */
 export function makeTree(folder: string, tree: Tree): void {
   mkdirSync(folder, { mode: 0o755 })
-  for (const [name, { content, bytes, mode, link, same, owner }] of Object.entries(tree)) {
+  for (const [name, { content, bytes, holds, mode, link, same, owner }] of Object.entries(tree)) {
     const path = join(folder, name)
     mkdirSync(dirname(path), { recursive: true })
     if (name.endsWith('/')) mkdirSync(path, { recursive: true })
     else if (link !== undefined) symlinkSync(withFolder(link, folder) as string, path)
     else if (same !== undefined) linkSync(join(folder, same), path)
+    else if (holds !== undefined) packTree(path, holds)
     else writeFileSync(path, bytes === undefined ? (content ?? '') : Buffer.from(bytes, 'hex'))
     if (owner !== undefined) {
       const [uid, gid] = owner.split(':').map(Number)
@@ -115,13 +124,35 @@ export function makeTree(folder: string, tree: Tree): void {
   }
 }
 
-/** What is in a folder. */
-export function treeOf(folder: string): Tree {
+function packTree(path: string, holds: Tree): void {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-holds-'))
+  makeTree(join(folder, 'x'), holds)
+  spawnSync('tar', ['-C', join(folder, 'x'), '-caf', path, '.'])
+  rmSync(folder, { recursive: true })
+}
+
+/** What an archive holds; `undefined` where it is none. */
+function heldBy(path: string): Tree | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-holds-'))
+  try {
+    return spawnSync('tar', ['-C', folder, '-xpf', path]).status === 0 ? treeOf(folder) : undefined
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/**
+ * What is in a folder.
+ * @param archives tells archives by what they hold
+ */
+export function treeOf(folder: string, archives = false): Tree {
   const seen = new Map<number, string>()
-  const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).map(entry => {
-    const path = join(entry.parentPath, entry.name).slice(folder.length + 1)
-    return entry.isDirectory() ? `${path}/` : path
-  })
+  // A link to a folder is not gone into.
+  const below = (path: string): string[] =>
+    readdirSync(join(folder, path), { withFileTypes: true }).flatMap(entry => {
+      const name = `${path}${entry.name}`
+      return entry.isDirectory() ? [`${name}/`, ...below(`${name}/`)] : [name]
+    })
   const described = (name: string): Entry => {
     const path = join(folder, name)
     const { mode, uid, gid, ino } = lstatSync(path)
@@ -131,6 +162,8 @@ export function treeOf(folder: string): Tree {
     if (name.endsWith('/')) return { mode: bits, ...whose }
     if (seen.has(ino)) return { same: seen.get(ino)! }
     seen.set(ino, basename(name))
+    const holds = archives && /\.(tar|tgz|tbz|txz)$/.test(name) ? heldBy(path) : undefined
+    if (holds) return { holds, mode: bits, ...whose }
     const bytes = readFileSync(path)
     const content = bytes.toString('utf8')
     const isText = Buffer.from(content).equals(bytes)
@@ -142,5 +175,9 @@ export function treeOf(folder: string): Tree {
   }
   // As Python sorts them: by code points.
   const byName = (one: string, other: string) => Buffer.compare(Buffer.from(one), Buffer.from(other))
-  return Object.fromEntries(entries.sort(byName).map(name => [name, described(name)]))
+  return Object.fromEntries(
+    below('')
+      .sort(byName)
+      .map(name => [name, described(name)]),
+  )
 }

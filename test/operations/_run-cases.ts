@@ -56,7 +56,7 @@ export async function runCases(
   t: ExecutionContext,
   connection: Connection,
   settings: ConnectionSettings,
-  cases: readonly Case[],
+  { cases, archives }: CaseFile,
   stepOf: (options: never, one: Case) => StepDefinition,
   environmentOf?: (place: string) => Readonly<Record<string, string>>,
 ): Promise<void> {
@@ -72,7 +72,7 @@ export async function runCases(
         const place = join(work, String(index))
         // What a connection to this machine gives its commands.
         Object.assign(process.env, environmentOf?.(place))
-        await runCase(t, place, { connection, settings, one, stepOf })
+        await runCase(t, place, { connection, settings, one, stepOf, archives })
       }
     }
     await Promise.all(Array.from({ length: lanes }, worker))
@@ -95,16 +95,18 @@ interface Running {
   readonly connection: Connection
   readonly settings: ConnectionSettings
   readonly one: Case
+  readonly archives: boolean | undefined
   readonly stepOf: (options: never, one: Case) => StepDefinition
 }
 
 async function runCase(t: ExecutionContext, place: string, running: Running): Promise<void> {
-  const { connection, settings, one, stepOf } = running
+  const { connection, settings, one, stepOf, archives } = running
   const { about, before = {}, ansible, rekey } = one
   if (!ansible && !rekey) return t.fail(`${about}: has no answer`)
   const expected = { check: false, changed: false, again: false, after: {}, ...ansible, ...rekey }
   makeTree(place, before)
-  const untouched = treeOf(place)
+  const holds = () => treeOf(place, archives)
+  const untouched = holds()
   const run = `${place}-run`
   mkdirSync(run)
   const seen: FileChange[] = []
@@ -129,7 +131,7 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
     if (!isFailure) return t.fail(`${about}: ${planned.stack}`)
   } else if (expected.check !== 'skipped')
     t.is((planned as string[]).length > 0, expected.check as boolean, `${about}: its plan, ${planned}`)
-  t.deepEqual(treeOf(place), untouched, `${about}: its plan changes something`)
+  t.deepEqual(holds(), untouched, `${about}: its plan changes something`)
   if (expected.diff && !(planned instanceof Thrown))
     t.is(seen.at(-1)?.after?.toString(), expected.diff.after, `${about}: its diff`)
 
@@ -137,7 +139,7 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
   if (isFailure) t.true(did instanceof Thrown, `${about}: is no failure`)
   else if (did instanceof Thrown) return t.fail(`${about}: ${did.stack}`)
   else t.is(!(did instanceof Unchanged), expected.changed, `${about}: whether it changes something`)
-  t.deepEqual(treeOf(place), expected.after, `${about}: what it comes to`)
+  t.deepEqual(holds(), expected.after, `${about}: what it comes to`)
   if (!isFailure) {
     const again = await attempt(() => perform({ ...context, step: 'again' }))
     if (again instanceof Thrown) return t.fail(`${about}, again: ${again.stack}`)
@@ -147,5 +149,5 @@ async function runCase(t: ExecutionContext, place: string, running: Running): Pr
   if (!rollback) return
   const undone = await attempt(() => rollback(context))
   if (undone instanceof Thrown) t.fail(`${about}: ${undone.stack}`)
-  t.deepEqual(treeOf(place), one.undone ?? untouched, `${about}: undone`)
+  t.deepEqual(holds(), one.undone ?? untouched, `${about}: undone`)
 }

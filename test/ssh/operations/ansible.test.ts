@@ -2,6 +2,7 @@
 // again and undone.
 import test from 'ava'
 import { connect } from '../../../lib/connection/connect.ts'
+import { archive } from '../../../lib/operations/files/archive.ts'
 import { fetch } from '../../../lib/operations/files/fetch.ts'
 import { file } from '../../../lib/operations/files/file.ts'
 import { unarchive } from '../../../lib/operations/files/unarchive.ts'
@@ -11,6 +12,7 @@ import { casesOf, runCases } from '../../operations/_run-cases.ts'
 import { sshdMissing, startSshd } from '../sshd.ts'
 
 const operations: Readonly<Record<string, (options: never) => StepDefinition>> = {
+  archive,
   blockInFile,
   fetch,
   file,
@@ -24,10 +26,10 @@ const settings = { kind: 'local' } as never
 
 for (const [name, stepOf] of Object.entries(operations)) {
   test.serial(`${name}: as ansible-core, on this machine`, async t => {
-    const { cases } = casesOf(name)
-    t.true(cases.length >= 10)
+    const file = casesOf(name)
+    t.true(file.cases.length >= 10)
     const connection = await connect('h1', settings)
-    await runCases(t, connection, settings, cases, options => stepOf(options))
+    await runCases(t, connection, settings, file, options => stepOf(options))
     connection.close()
   })
 }
@@ -40,8 +42,8 @@ real('each of them as ansible-core, to an sshd', async t => {
   const connection = await connect('h1', { ...sshd.settings, connectTimeout: 60 })
   try {
     for (const [name, stepOf] of Object.entries(operations)) {
-      const { cases } = casesOf(name)
-      const few = cases.filter((_, index) => index % 8 === 0)
+      const file = casesOf(name)
+      const few = { ...file, cases: file.cases.filter((_, index) => index % 8 === 0) }
       await runCases(t, connection, sshd.settings, few, options => stepOf(options))
     }
   } finally {
