@@ -11,6 +11,7 @@ import { parseJson } from '../lib/inventory/yaml/json.ts'
 import { updateFacts } from './ansible/facts.ts'
 import { updateOperations } from './ansible/operations.ts'
 import { updatePorts } from './ansible/ports.ts'
+import { updateReboots } from './ansible/reboots.ts'
 import { updateUsers } from './ansible/users.ts'
 import {
   ansibleProgram,
@@ -110,6 +111,7 @@ oracle.close()
 
 updateOperations()
 await updateUsers()
+await updateReboots()
 await updateFacts()
 await updatePorts()
 

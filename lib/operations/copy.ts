@@ -1,8 +1,7 @@
 // Many files, or big ones, to a host: one look tells which of them differ; only those are sent, in one stream, compared there with
 // what was sent, and then renamed.
-import { createHash, hash as hashAtOnce } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
-import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { hash as hashAtOnce } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { Readable } from 'node:stream'
 import type { NextContent } from '../connection/files.ts'
@@ -10,6 +9,8 @@ import { safeFolders } from '../connection/safe-folder.ts'
 import { quote, raw, Secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
+import { type Mode, modeBits } from './files/mode.ts'
+import { chunksOf, hashOf, piece, type Source, smallContent, sourceOf, unreadable } from './sources.ts'
 import { tarEnd, tarFile, tarFolder, tarPadding } from './tar.ts'
 
 /** A file as it shall be on a host. */
@@ -20,9 +21,9 @@ export interface CopiedFile {
   readonly content?: string | Buffer | Secret
   /** … or what is in this file here, which is not held in memory. */
   readonly source?: string
-  /** Permission bits; 0o644 where nothing is said, 0o600 for a `secret()`. */
-  readonly mode?: number
-  /** `user` or `user:group`, names or numbers; whoever writes it where nothing is said. */
+  /** Permission bits. Where nothing is said: 0o600 for a `secret()`, else those of the file that is there, and 0o644 for a new one. */
+  readonly mode?: Mode
+  /** `user` or `user:group`, names or numbers. Where nothing is said: those of the file that is there, as far as they may be given to it again. */
   readonly owner?: string
 }
 
@@ -43,15 +44,13 @@ interface Wanted {
   hash(by: Hashing): Promise<string>
   readonly mode: number
   readonly owner?: string
+  /** `uid:gid` of what is there, where nobody said whose it shall be. */
+  readonly before?: string
   readonly secret: boolean
 }
 
-/** A file here, and what tells that it is as it was. */
-interface Source {
-  readonly path: string
-  readonly size: number
-  readonly state: string
-}
+/** What was asked for, before it is known what is there. */
+type Asked = Omit<Wanted, 'mode' | 'before'> & { readonly mode: Mode | undefined }
 
 /** What a host compares files by: the fastest program that it has. All of them print a line a file, the hash first. */
 const hashings = {
@@ -61,6 +60,8 @@ const hashings = {
   sha256sum: { command: 'sha256sum --', algorithm: 'sha256' },
 } as const
 type Hashing = keyof typeof hashings
+/** The bits of a new file, and what chmod's words without u, g, o or a leave alone. */
+const [newMode, usualUmask] = [0o644, 0o022]
 /** Bytes from which openssl is looked for. */
 const muchToHash = 8 * 1024 * 1024
 
@@ -77,25 +78,48 @@ interface Found {
 
 /** A bigger file is not read for a diff. */
 const largestShown = 8 * 1024 * 1024
-/** Files are handed on in pieces of about this size, many small ones or a part of a big one. */
-const piece = 256 * 1024
 /** The highest four bits of what stat calls the mode, of a file. */
 const regularFile = 8
 /** So many files are synced one by one; more, by syncing their file system. */
 const mostSyncedAlone = 32
 
+/** What differs, and what becomes of it. */
+export interface Compared {
+  /** The paths of those that `send` writes. */
+  readonly changed: readonly string[]
+  readonly missingFolders: readonly string[]
+  /** The hash (sha256, hex) of what is written to a path. */
+  sha256(path: string): Promise<string>
+  isSecret(path: string): boolean
+  /** Tells whoever watches. */
+  announce(): Promise<void>
+  /**
+   * All are written beside their destinations, synced and compared with what was sent before the first of them is renamed: what failed until
+   * then leaves every file as it was. Whoever else may write to a folder can't have anything written elsewhere.
+   * @throws HostFailedError when one can't be written, or did not arrive whole
+   */
+  send(): Promise<Copied>
+}
+
 /**
- * Makes files of a host be as they shall be. Those that are already are left alone, and then nothing is sent at all.
- * All that are sent are written beside their destinations, synced and compared with what was sent before the first of them is
- * renamed: what failed until then leaves every file as it was. Whoever else may write to a folder can't have anything written elsewhere. In a `plan` ask `wouldCopy`.
- * @throws HostFailedError when one can't be written, or did not arrive whole
+ * Compares files of a host with what they shall be. Changes nothing.
  * @throws RekeyError when a source can't be read, or a path won't do
  */
-export async function copy(session: HostSession, files: readonly CopiedFile[]): Promise<Copied> {
+export async function compareFiles(session: HostSession, files: readonly CopiedFile[]): Promise<Compared> {
   const { changed, found } = await compare(session, files)
-  await announce(session, changed)
-  if (changed.length > 0) await send(session, changed, found)
-  return { changed: changed.map(({ path }) => path), bytes: changed.reduce((sum, { size }) => sum + size, 0) }
+  const at = (path: string) => changed.find(file => file.path === path)!
+  const paths = changed.map(({ path }) => path)
+  return {
+    changed: paths,
+    missingFolders: found.missingFolders,
+    sha256: path => at(path).hash('sha256sum'),
+    isSecret: path => isSecret(at(path)),
+    announce: () => announce(session, changed),
+    send: async () => {
+      await send(session, changed, found)
+      return { changed: paths, bytes: changed.reduce((sum, { size }) => sum + size, 0) }
+    },
+  }
 }
 
 /** The paths of those files that `copy` would write. Changes nothing. */
@@ -115,8 +139,9 @@ async function compare(
   session: HostSession,
   files: readonly CopiedFile[],
 ): Promise<{ changed: Wanted[]; found: Found }> {
-  const wanted = files.map(wantedFile)
-  const found = await look(session, wanted)
+  const asked = files.map(askedFile)
+  const found = await look(session, asked)
+  const wanted = asked.map(file => wantedFile(file, found))
   const different = await Promise.all(wanted.map(file => differs(session, file, found)))
   return { changed: wanted.filter((_, index) => different[index]), found }
 }
@@ -125,119 +150,54 @@ async function announce({ files }: HostSession, changed: readonly Wanted[]): Pro
   for (const file of changed) if (file.size <= largestShown) await files.announce(file.path, () => nextOf(file))
 }
 
-function wantedFile({ path, content, source, mode, owner }: CopiedFile): Wanted {
+/** Throws `RekeyError` for a file that can't be copied, whatever is there. */
+export function checkCopied({ path, content, source }: CopiedFile): void {
   if (!isAbsolute(path) || path.includes('\n') || path.includes('\0') || path.endsWith('/')) {
     throw new RekeyError(`${JSON.stringify(path)} can't be copied to: it must be the absolute path of a file`, {
       code: 'copy.path',
     })
   }
-  const secret = content instanceof Secret
-  const bits = mode ?? (secret ? 0o600 : 0o644)
-  if (source !== undefined && content === undefined) {
-    const content = sourceOf(source)
-    const hash = (by: Hashing) => hashOf(content, by)
-    return { path, content, size: content.size, hash, mode: bits, owner, secret }
-  }
-  if (content === undefined || source !== undefined) {
+  if ((content === undefined) === (source === undefined)) {
     throw new RekeyError(`${path}: either its content or its source must be given`, { code: 'copy.content' })
   }
-  const bytes = Buffer.from(content instanceof Secret ? content.reveal() : content)
+}
+
+function askedFile(file: CopiedFile): Asked {
+  checkCopied(file)
+  const { path, content, source, mode, owner } = file
+  const secret = content instanceof Secret
+  const bits = mode ?? (secret ? 0o600 : undefined)
+  if (source !== undefined) {
+    const content = sourceOf(source)
+    const hash = (by: Hashing) => hashOf(content, hashings[by].algorithm)
+    return { path, content, size: content.size, hash, mode: bits, owner, secret }
+  }
+  const bytes = Buffer.from(content instanceof Secret ? content.reveal() : (content ?? ''))
   const hash = async (by: Hashing) => hashAtOnce(hashings[by].algorithm, bytes)
   return { path, content: bytes, size: bytes.length, hash, mode: bits, owner, secret }
 }
 
-/** For a diff. What not everybody may read is taken for a secret. */
-async function nextOf({ content, mode, secret }: Wanted): Promise<NextContent> {
+/** With what was not said of it taken from what is there. */
+function wantedFile(file: Asked, { files }: Found): Wanted {
+  const there = files.get(file.path)
+  const bits = there ? Number.parseInt(there.mode, 8) : newMode
+  const mode = file.mode === undefined ? bits : modeBits(file.mode, { bits, folder: false }, usualUmask)
+  const [, , uid, gid] = there?.owner ?? []
+  return { ...file, mode, ...(there && file.owner === undefined ? { before: `${uid}:${gid}` } : {}) }
+}
+
+/** What not everybody may read is taken for a secret. */
+const isSecret = ({ mode, secret }: Wanted) => secret || (mode & 0o007) === 0
+
+/** For a diff. */
+async function nextOf(file: Wanted): Promise<NextContent> {
+  const { content } = file
   const after = Buffer.isBuffer(content) ? content : await readFile(content.path)
-  return { after, secret: secret || (mode & 0o007) === 0 }
-}
-
-/** Looked at in this turn of the event loop, in which many hosts ask for the same ones. */
-const lookedAt = new Map<string, Source>()
-
-function sourceOf(path: string): Source {
-  const known = lookedAt.get(path)
-  if (known) return known
-  try {
-    const { size, ctimeNs, ino } = statSync(path, { bigint: true })
-    const source = { path, size: Number(size), state: `${ino} ${size} ${ctimeNs} ${path}` }
-    if (lookedAt.size === 0) setImmediate(() => lookedAt.clear())
-    lookedAt.set(path, source)
-    return source
-  } catch (error) {
-    throw unreadable(path, error as Error)
-  }
-}
-
-/** The hashes of files here: many hosts get the same ones. */
-const hashes = new Map<string, Promise<string>>()
-
-function hashOf(source: Source, by: Hashing): Promise<string> {
-  const key = `${by} ${source.state}`
-  const known = hashes.get(key) ?? readHash(source, by)
-  hashes.set(key, known)
-  return known
-}
-
-async function readHash(source: Source, by: Hashing): Promise<string> {
-  const { algorithm } = hashings[by]
-  try {
-    if (source.size <= piece) return hashAtOnce(algorithm, smallContent(source))
-    const hash = createHash(algorithm)
-    for await (const chunk of chunksOf(source)) hash.update(chunk)
-    return hash.digest('hex')
-  } catch (error) {
-    throw unreadable(source.path, error as Error)
-  }
-}
-
-function unreadable(source: string, cause: Error): RekeyError {
-  return new RekeyError(`${source} can't be read: ${cause.message}`, { code: 'copy.source', cause })
-}
-
-/** What was read last of files here: hosts that get the same ones are about as far as each other. */
-const recent = new Map<string, { readonly bytes: unknown; readonly size: number }>()
-/** Bytes of them that are kept. */
-const mostRecent = 16 * 1024 * 1024
-let recentSize = 0
-
-/** What is in a file here that is no bigger than a piece. */
-function smallContent({ path, size, state }: Source): Buffer {
-  return shared(state, size, () => readFileSync(path))
-}
-
-/** What is in a bigger file here. It ends early where the file does. */
-async function* chunksOf({ path, size, state }: Source): AsyncGenerator<Buffer> {
-  const file = await open(path)
-  try {
-    for (let at = 0; at < size; at += piece) yield await shared(`${at} ${state}`, piece, () => readPiece(file, at))
-  } finally {
-    await file.close()
-  }
-}
-
-function shared<Bytes extends Buffer | Promise<Buffer>>(key: string, size: number, read: () => Bytes): Bytes {
-  const known = recent.get(key)
-  const one = known ?? { bytes: read(), size }
-  if (!known) recentSize += size
-  // The last one that was asked for is the last to go.
-  recent.delete(key)
-  recent.set(key, one)
-  for (const [oldest, { size }] of recent) {
-    if (recentSize <= mostRecent) break
-    recent.delete(oldest)
-    recentSize -= size
-  }
-  return one.bytes as Bytes
-}
-
-async function readPiece(file: FileHandle, at: number): Promise<Buffer> {
-  const { buffer, bytesRead } = await file.read(Buffer.allocUnsafeSlow(piece), 0, piece, at)
-  return buffer.subarray(0, bytesRead)
+  return { after, secret: isSecret(file) }
 }
 
 /** Asks a host for the kinds, modes, owners and hashes of files, and for the folders that are missing, all at once. */
-async function look({ $, host }: HostSession, wanted: readonly Wanted[]): Promise<Found> {
+async function look({ $, host }: HostSession, wanted: readonly Asked[]): Promise<Found> {
   const folders = [...new Set(wanted.flatMap(({ path }) => foldersAbove(path)))].sort()
   const isMuch = wanted.reduce((sum, { size }) => sum + size, 0) >= muchToHash
   // A number may have no name, and looking for one take longer than all the rest.
@@ -333,9 +293,11 @@ interface Plan {
 }
 
 function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: Found): Plan {
-  const owners = [...Map.groupBy(files, ({ owner }) => owner ?? '')].filter(([owner]) => owner !== '')
+  const by = (name: 'owner' | 'before') =>
+    [...Map.groupBy(files, file => file[name] ?? '')].filter(([one]) => one !== '')
+  const [owners, before] = [by('owner'), by('before')]
   // A change of the owner takes these bits away.
-  const special = owners.flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
+  const special = [...owners, ...before].flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
   const modes = [...Map.groupBy(special, ({ mode }) => mode.toString(8))]
   const folders = [...Map.groupBy(files, ({ path }) => dirname(path))].map(([folder, those]) => ({
     folder,
@@ -348,6 +310,12 @@ function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: 
     folders: folders.sort((one, other) => other.size - one.size).map(({ folder }) => folder),
     changes: [
       ...owners.map(([owner, group], index) => ({ word: `o${index}`, command: `chown ${quote(owner)}`, files: group })),
+      // Who may not give files away leaves theirs; what is asked for by name must be done.
+      ...before.map(([owner, group], index) => ({
+        word: `b${index}`,
+        command: `sh -c ${quote(`chown ${quote(owner)} "$@" 2>/dev/null || :`)} sh`,
+        files: group,
+      })),
       ...modes.map(([mode, group]) => ({ word: `m${mode}`, command: `chmod ${mode}`, files: group })),
     ],
   }

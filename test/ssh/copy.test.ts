@@ -24,15 +24,16 @@ import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { connect } from '../../lib/connection/connect.ts'
 import type { Connection } from '../../lib/connection/connection.ts'
-import { remoteFiles } from '../../lib/connection/files.ts'
-import { remoteShell } from '../../lib/connection/remote.ts'
 import { secret } from '../../lib/connection/shell.ts'
-import { copy, differingFiles } from '../../lib/operations/copy.ts'
-import type { HostSession } from '../../lib/playbook/model.ts'
+import { differingFiles } from '../../lib/operations/copy.ts'
+import { copy } from '../../lib/operations/files/copy.ts'
+import type { StepContext } from '../../lib/playbook/model.ts'
+import { temporaryFolder } from '../_temporary.ts'
+import { stepContext } from '../operations/_run-cases.ts'
 import { sshdMissing, startSshd, type TestSshd } from './sshd.ts'
 
 const missing = sshdMissing()
-const test = anyTest as TestFn<{ sshd: TestSshd; connection: Connection; session: HostSession; folder: string }>
+const test = anyTest as TestFn<{ sshd: TestSshd; connection: Connection; session: StepContext; folder: string }>
 const real = missing ? test.skip : test.serial
 
 if (missing) test.skip(`copying is not tested: ${missing}`, () => {})
@@ -41,12 +42,7 @@ test.beforeEach(async t => {
   if (missing) return
   const sshd = await startSshd()
   const connection = await connect('h1', { ...sshd.settings, connectTimeout: 60 })
-  const session: HostSession = {
-    host: { name: 'h1', groups: [], vars: {}, connection: sshd.settings },
-    $: remoteShell(connection),
-    files: remoteFiles(connection),
-    forward: (address, port) => connection.forward(address, port),
-  }
+  const session = stepContext(connection, temporaryFolder('copy-run'), sshd.settings)
   Object.assign(t.context, { sshd, connection, session, folder: mkdtempSync(join(tmpdir(), 'rekey-copy-')) })
 })
 test.afterEach.always(async t => {
@@ -93,7 +89,12 @@ real(
 real('what is as it shall be is left alone; content, mode and owner are all looked at', async t => {
   const { session, folder } = t.context
   const owner = userInfo().username
-  const files = ['a', 'b', 'c\\d'].map(name => ({ path: join(folder, name), content: `this is ${name}`, owner }))
+  const files = ['a', 'b', 'c\\d'].map(name => ({
+    path: join(folder, name),
+    content: `this is ${name}`,
+    mode: '0644',
+    owner,
+  }))
   await copy(session, files)
   const before = files.map(({ path }) => stamp(path))
   t.deepEqual(await copy(session, files), { changed: [], bytes: 0 })
@@ -133,7 +134,7 @@ real('a source that changes while it is sent is found out: every file stays as i
   writeFileSync(copied, Buffer.alloc(size, 'y'))
   const files = [
     { path: kept, content: 'as it shall be' },
-    { path: copied, source },
+    { path: copied, source, keep: false },
   ]
   // The hash is known when it is compared; then, behind its back, the file becomes another one of the same size.
   const announce: typeof session.files.announce = async (...words) => {

@@ -3,6 +3,7 @@
 import test from 'ava'
 import { connect } from '../../../lib/connection/connect.ts'
 import { archive } from '../../../lib/operations/files/archive.ts'
+import { copy } from '../../../lib/operations/files/copy.ts'
 import { fetch } from '../../../lib/operations/files/fetch.ts'
 import { file } from '../../../lib/operations/files/file.ts'
 import { unarchive } from '../../../lib/operations/files/unarchive.ts'
@@ -14,6 +15,7 @@ import { sshdMissing, startSshd } from '../sshd.ts'
 const operations: Readonly<Record<string, (options: never) => StepDefinition>> = {
   archive,
   blockInFile,
+  copy,
   fetch,
   file,
   lineInFile,
