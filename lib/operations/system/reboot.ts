@@ -1,7 +1,9 @@
 // `reboot`: starts a host anew, and waits until it is back: in another boot, and well enough for what is asked of it then.
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { raw } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
+import { foreignWords } from '../../foreign-words.ts'
 import type { StepContext } from '../../playbook/model.ts'
 import { operation } from '../operation.ts'
 import { checkedOptions, type Kinds, text } from '../options.ts'
@@ -68,23 +70,41 @@ async function restart(context: StepContext, options: RebootOptions): Promise<{ 
   const began = performance.now()
   const command = rebootCommand ?? 'if command -v systemctl >/dev/null; then systemctl reboot; else reboot; fi'
   const told = msg === undefined ? '' : `command -v wall >/dev/null && printf '%s\\n' "$1" | wall; `
-  // The command that asks for it ends before the host does: nobody has to guess how it ended.
-  const later = `sleep ${preRebootDelay / 1_000}; ${command}`
-  await $`set -- ${msg ?? ''} ${later}; ${raw(`${told}setsid sh -c "$2" </dev/null >/dev/null 2>&1 &`)}`
+  // The command that asks for it ends before the host does: nobody has to guess how it ended. Where it fails, it leaves a word.
+  const own = `/tmp/.rekey-reboot-${randomBytes(8).toString('hex')}`
+  const later = `sleep ${preRebootDelay / 1_000}; (${command}\n) >${own}/said 2>&1 || { s=$?; [ $s -ge 128 ] || echo $s >${own}/status; }`
+  const begin = `${told}mkdir -m 700 ${own} && setsid sh -c "$2" </dev/null >/dev/null 2>&1 &`
+  await $`set -- ${msg ?? ''} ${later}; ${raw(begin)}`
   context.log(`${host.name} is started anew`)
   await delay(preRebootDelay, undefined, { signal })
   const how = { within: rebootTimeout, every: 1_000, signal, host: host.name }
-  await waitFor(`${host.name} to be back, in another boot`, how, async () => {
+  const came = await waitFor(`${host.name} to be back, in another boot`, how, async () => {
     const late = delay(patience, undefined, { ref: false })
     const now = await Promise.race([bootOf(context, hasFirst), late])
-    return now !== undefined && now !== before
+    if (now === before && (await context.files.exists(`${own}/status`))) return 'refused'
+    return now !== undefined && now !== before && 'back'
   })
+  const said = came === 'refused' ? await context.files.readText(`${own}/said`) : ''
+  const status = came === 'refused' ? await context.files.readText(`${own}/status`) : ''
+  await $`rm -rf ${own}`
+  if (came === 'refused') {
+    throw new HostFailedError(
+      `${host.name}: what starts it anew ended with ${Number.parseInt(status, 10)}: ${foreignWords(said, 500)}`,
+      { code: 'command.failed', host: host.name, hint: 'It was not started anew.' },
+    )
+  }
   await delay(postRebootDelay, undefined, { signal })
   const { testCommand } = options
   if (testCommand !== undefined) {
     const left = Math.max(1_000, rebootTimeout - (performance.now() - began))
-    await waitFor(`'${testCommand}' to end well`, { ...how, within: left }, async () => {
+    const test = waitFor(`'${testCommand}' to end well`, { ...how, within: left }, async () => {
       return (await $({ nothrow: true, quiet: true })`sh -c ${testCommand}`).exitCode === 0
+    })
+    // How it ended is known, though its connection was lost on the way: that is what was asked for.
+    await test.catch(error => {
+      signal.throwIfAborted()
+      const message = `${host.name} is in another boot: ${(error as Error).message}`
+      throw new HostFailedError(message, { code: 'command.failed', host: host.name, cause: error })
     })
   }
   return { milliseconds: Math.round(performance.now() - began) }
