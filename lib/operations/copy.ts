@@ -10,7 +10,7 @@ import { quote, raw, Secret } from '../connection/shell.ts'
 import { HostFailedError, RekeyError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { type Mode, modeBits } from './files/mode.ts'
-import { chunksOf, hashOf, piece, type Source, smallContent, sourceOf, unreadable } from './sources.ts'
+import { chunksOf, hashOf, piece, type Source, smallContent, sourceOf, unreadable } from './files/sources.ts'
 import { tarEnd, tarFile, tarFolder, tarPadding } from './tar.ts'
 
 /** A file as it shall be on a host. */

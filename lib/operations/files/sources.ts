@@ -2,7 +2,7 @@
 import { createHash, hash as hashAtOnce } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { RekeyError } from '../errors.ts'
+import { RekeyError } from '../../errors.ts'
 
 /** A file here, and what tells that it is as it was. */
 export interface Source {
