@@ -10,6 +10,7 @@ import { createVault } from '../lib/inventory/vault/vault.ts'
 import { parseJson } from '../lib/inventory/yaml/json.ts'
 import { updateFacts } from './ansible/facts.ts'
 import { updateOperations } from './ansible/operations.ts'
+import { updatePackages } from './ansible/packages.ts'
 import { updatePorts } from './ansible/ports.ts'
 import { updateReboots } from './ansible/reboots.ts'
 import { updateUsers } from './ansible/users.ts'
@@ -111,6 +112,7 @@ oracle.close()
 
 updateOperations()
 await updateUsers()
+updatePackages()
 await updateReboots()
 await updateFacts()
 await updatePorts()

@@ -1,7 +1,6 @@
 // `packages` with the real apt and dpkg, in a root and with an archive of the test's own: nothing of this machine's packages is touched.
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { Connection } from '../../../lib/connection/connection.ts'
@@ -11,70 +10,72 @@ import { packages } from '../../../lib/operations/system/packages.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { standInEnvironment } from '../../operations/_cases.ts'
 import { localSettings, trial } from '../../operations/_operation.ts'
+import {
+  canHavePackages,
+  makeRoot,
+  makeRoots,
+  type PackageCase,
+  pointTo,
+  seeing,
+  stateOf,
+} from '../../operations/_packages.ts'
 
-const hasApt = process.getuid?.() === 0 && existsSync('/usr/bin/apt-get') && existsSync('/usr/bin/dpkg-deb')
-const real = hasApt ? test.serial : test.skip
+const real = canHavePackages ? test.serial : test.skip
+const casesFile = join(import.meta.dirname, '..', '..', 'operations', 'packages.json')
 
-/** An archive, and a root that has nothing installed. */
-function stage() {
-  const folder = temporaryFolder('packages')
-  const [root, archive] = [join(folder, 'root'), join(folder, 'archive')]
-  for (const path of ['etc/apt/apt.conf.d', 'etc/apt/preferences.d', 'etc/apt/sources.list.d', 'etc/apt/trusted.gpg.d'])
-    mkdirSync(join(root, path), { recursive: true })
-  for (const path of [
-    'var/lib/dpkg/info',
-    'var/lib/dpkg/updates',
-    'var/lib/apt/lists/partial',
-    'var/cache/apt/archives/partial',
-    'var/log/apt',
-  ])
-    mkdirSync(join(root, path), { recursive: true })
-  writeFileSync(join(root, 'var/lib/dpkg/status'), '')
-  mkdirSync(archive)
-  writeFileSync(join(root, 'etc/apt/sources.list'), `deb [trusted=yes] file:${archive} ./\n`)
-  const configuration = `Dir "${root}"; Dir::State::status "${root}/var/lib/dpkg/status"; DPkg::Options { "--root=${root}"; };
-APT::Sandbox::User "root"; Dir::Log "${root}/var/log/apt"; APT::Install-Recommends "false";\n`
-  writeFileSync(join(folder, 'apt.conf'), configuration)
-  const publish = (name: string, version: string, depends = '') => {
-    const tree = join(folder, `${name}-${version}`)
-    mkdirSync(join(tree, 'DEBIAN'), { recursive: true })
-    mkdirSync(join(tree, 'usr/share', name), { recursive: true })
-    writeFileSync(join(tree, 'usr/share', name, 'version'), version)
-    const control = `Package: ${name}\nVersion: ${version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: x\n${depends}`
-    writeFileSync(join(tree, 'DEBIAN/control'), control)
-    mkdirSync(join(tree, 'etc'))
-    writeFileSync(join(tree, 'etc', `${name}.conf`), '')
-    writeFileSync(join(tree, 'DEBIAN/conffiles'), `/etc/${name}.conf\n`)
-    execFileSync('dpkg-deb', ['-b', '-Znone', tree, archive], { stdio: 'ignore' })
-    const index = readdirSync(archive)
-      .filter(file => file.endsWith('.deb'))
-      .map(file => {
-        const bytes = readFileSync(join(archive, file))
-        const [own, number] = file.split('_')
-        const needs = ['rk-one', 'rk-later'].includes(own!) ? 'Depends: rk-lib\n' : ''
-        return `Package: ${own}\nVersion: ${number}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: x\n${needs}Filename: ./${file}\nSize: ${bytes.length}\nSHA256: ${createHash('sha256').update(bytes).digest('hex')}\n`
-      })
-    writeFileSync(join(archive, 'Packages'), index.join('\n'))
+real('apt: what comes of each case is what ansible-core’s module made of it, and is undone', async t => {
+  const cases = JSON.parse(readFileSync(casesFile, 'utf8')) as PackageCase[]
+  t.true(cases.length >= 10)
+  const { folders, close } = makeRoots(cases)
+  t.teardown(close)
+  const here = connectLocal('h1', localSettings)
+  const runCase = async (folder: string, { about, options, ansible, rekey }: PackageCase) => {
+    const environment = Object.entries(pointTo(folder)).map(([name, value]) => `${name}=${quote(value)}`)
+    const enter = `exec env ${environment.join(' ')} ${seeing(folder).map(quote).join(' ')}`
+    const on = trial({
+      ...here,
+      lost: undefined,
+      spawn: (line, more) => here.spawn(`${enter} sh -c ${quote(line)}`, more),
+    })
+    const untouched = stateOf(folder)
+    const expected = { failed: false, ...ansible!, ...rekey }
+    const asked = packages(options as never)
+    if (expected.failed) {
+      await t.throwsAsync(on.run(asked), undefined, about)
+      t.deepEqual(stateOf(folder), untouched, about)
+      return
+    }
+    const plan = await on.plan(asked)
+    t.is(plan.length > 0, expected.check as boolean, `${about}: its plan, ${plan}`)
+    t.deepEqual(stateOf(folder), untouched, `${about}: its plan changes something`)
+    t.is((await on.run(asked)).changed, expected.changed, about)
+    t.deepEqual(stateOf(folder), expected.after, about)
+    t.is((await on.run(packages(options as never))).changed, expected.again, `${about}, again`)
+    await on.rollback(asked)
+    const installed = (state: readonly string[]) => state.filter(line => line.endsWith(' installed'))
+    t.deepEqual(installed(stateOf(folder)), installed(untouched), `${about}: undone`)
   }
-  Object.assign(process.env, { APT_CONFIG: join(folder, 'apt.conf'), DPKG_ADMINDIR: join(root, 'var/lib/dpkg') })
-  const version = (name: string) => {
-    const file = join(root, 'usr/share', name, 'version')
-    return existsSync(file) ? readFileSync(file, 'utf8') : undefined
+  // Most of it is waiting for programs.
+  const next = cases.entries()
+  const worker = async () => {
+    for (const [index, one] of next) await runCase(folders[index]!, one)
   }
-  return { root, publish, version, installed: () => [version('rk-one'), version('rk-lib')] }
-}
+  await Promise.all([worker(), worker(), worker()])
+})
 
 real('apt: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
-  const { root, publish, installed, version } = stage()
+  const { root, environment, publish, version } = makeRoot(temporaryFolder('packages'))
+  Object.assign(process.env, environment)
+  const installed = () => [version('rk-one'), version('rk-lib')]
   publish('rk-lib', '1.0')
-  publish('rk-one', '1.0', 'Depends: rk-lib\n')
+  publish('rk-one', '1.0')
   const on = trial()
   const install = packages({ name: 'rk-one', updateCache: true })
   t.deepEqual(await on.plan(install), ['read the lists of packages anew', 'install rk-one'])
   t.true((await on.run(install)).changed)
   t.deepEqual(installed(), ['1.0', '1.0'])
   t.deepEqual([await on.plan(install), (await on.run(packages({ name: ['rk-one', 'rk-lib'] }))).changed], [[], false])
-  publish('rk-one', '1.1', 'Depends: rk-lib\n')
+  publish('rk-one', '1.1')
   const latest = packages({ name: 'rk-one', state: 'latest', updateCache: true })
   t.deepEqual((await on.run(latest)).value, [{ name: 'rk-one', from: '1.0', to: '1.1' }])
   t.false((await on.run(packages({ name: 'rk-one', state: 'latest' }))).changed)
@@ -95,7 +96,7 @@ real('apt: installed, left alone, made the latest, given a version, removed; and
   t.deepEqual(await on.plan(packages({ name: 'rk-lib', state: 'absent' })), [])
   await on.rollback(gone)
   t.deepEqual(installed(), ['1.0', '1.0'])
-  publish('rk-later', '1.0', 'Depends: rk-lib\n')
+  publish('rk-later', '1.0')
   const later = packages({ name: 'rk-later', updateCache: true })
   await on.run(later)
   await t.throwsAsync(on.rollback(install), { message: /more would go that others have installed since: rk-later$/ })
