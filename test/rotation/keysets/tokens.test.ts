@@ -464,7 +464,7 @@ test('where a CA’s own key signs tokens of static pods, and where API servers 
   for (const kind of ['static-pod', 'unit']) t.notThrows(refusing(kind, '/ssl/sa-key.pem'))
 })
 
-test('the cluster’s own CA is refused where any part of a master is no static pod, or is elsewhere, or its key signs tokens', t => {
+test('the cluster’s own CA is refused where any part of a master is no static pod, and etcd no unit, or is elsewhere, or its key signs tokens', t => {
   const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
   const on =
     (other: Partial<Record<(typeof parts)[number], string | undefined>>, files: unknown[] = []) =>
@@ -479,9 +479,10 @@ test('the cluster’s own CA is refused where any part of a master is no static 
       const more = { hosts: () => [{ name: 'm1' }], registered: () => ({ layout: { host: 'm1', components } }) }
       refuseOtherMasters(context(tokens(), more))
     }
-  for (const part of parts) t.is(t.throws<RekeyError>(on({ [part]: 'unit' }))?.code, 'keysets.layout', part)
-  t.is(t.throws<RekeyError>(on({ etcd: undefined }))?.code, 'keysets.layout')
-  t.notThrows(on({}))
+  for (const part of parts)
+    for (const kind of part === 'etcd' ? ['pod', undefined] : ['unit', undefined])
+      t.is(t.throws<RekeyError>(on({ [part]: kind }))?.code, 'keysets.layout', part)
+  for (const well of [{}, { etcd: 'unit' }]) t.notThrows(on(well))
   const at = (real: string) => ({ path: real, real })
   const signing = { role: 'signing', ...at('/pki/ca.crt'), key: at('/pki/ca.key') }
   const signed = (real: string) => on({}, [signing, { role: 'service-account-sign', ...at(real) }])

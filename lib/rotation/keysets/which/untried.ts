@@ -106,17 +106,21 @@ function refuseTokensOfAuthority(ctx: Pick<OnCluster, 'registered' | 'host'>, na
   })
 }
 
-/** Fails where a master is not what kubeadm makes of it, etcd included: no other layout was seen to come through with the cluster's own CA. Tokens have a key of their own there. */
+/**
+ * Fails where a part of a master is not what kubeadm makes of it, or etcd is neither that nor a unit beside it: no other layout was seen to come through
+ * with the cluster's own CA. Tokens have a key of their own there.
+ */
 export function refuseOtherMasters(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
-  const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd'] as const
+  const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const
   for (const { name } of ctx.hosts(masters)) {
     const { components } = layoutOf(ctx, name)
-    if (parts.every(part => components[part]?.runs.kind === 'static-pod')) {
+    const isEtcdBeside = tried.etcd.includes(components.etcd?.runs.kind ?? '')
+    if (isEtcdBeside && parts.every(part => components[part]?.runs.kind === 'static-pod')) {
       refuseTokensOfAuthority(ctx, name)
       continue
     }
     throw new HostFailedError(
-      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made control plane and etcd, not as on ${name}`,
+      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made the control plane, and etcd is beside it, not as on ${name}`,
       { code: 'keysets.layout', host: name, hint: 'rotate-ca replaces it, the hard way.' },
     )
   }
