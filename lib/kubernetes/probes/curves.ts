@@ -16,7 +16,7 @@ type Gap = ReportCurve['gaps'][number]
  * @param origin milliseconds since 1970 from which the questions are counted
  */
 export function curveOf(label: string, all: readonly Asked[], origin: number): ReportCurve | undefined {
-  const asked = all.filter(({ answered, unheard }) => answered || !unheard)
+  const asked = all.filter(one => !isUnknown(one))
   const [first, last] = [asked[0], asked.at(-1)]
   if (!first || !last) return undefined
   const length = last.at - first.at
@@ -34,7 +34,7 @@ export function curveOf(label: string, all: readonly Asked[], origin: number): R
   return {
     ...{ label, from: Math.round(origin + first.at), every, asked: count, failed },
     ...(slowest.some(one => one > 0) && { slowest }),
-    gaps: longestGaps(asked, origin),
+    gaps: longestGaps(all, origin),
   }
 }
 
@@ -45,23 +45,45 @@ export interface Unanswered {
   readonly reasons: readonly string[]
 }
 
-/** Every gap among questions, in their order: from the last one before a failure that was answered to the first one after it. */
+/** What this machine was too busy to hear of: whether there was an answer in time, nobody knows. */
+export const isUnknown = ({ answered, unheard }: Asked): boolean => !answered && unheard === true
+
+/** For how long a gap goes on over questions of which nothing is known. Milliseconds. */
+const bridged = 1_000
+
+/**
+ * Every gap among questions, in their order: from the last one before a failure that was answered to the first one after it. It ends where nothing is
+ * known for more than a second, and begins anew behind that: else two failures of a busy machine would be one gap of minutes.
+ */
 export function gapsAmong(asked: readonly Asked[]): Unanswered[] {
   const gaps: Unanswered[] = []
-  let from = asked[0]?.at ?? 0
+  let from = asked.find(one => !isUnknown(one))?.at ?? 0
+  let last = from
   let reasons: string[] = []
   const close = (to: number) => {
     if (reasons.length > 0) gaps.push({ from, to, reasons })
     reasons = []
   }
-  for (const { at, answered, reason = 'no answer' } of asked) {
+  let unknown: readonly [since: number, until: number] | undefined
+  for (const one of asked) {
+    const { at, answered, reason = 'no answer' } = one
+    if (isUnknown(one)) {
+      unknown = [unknown?.[0] ?? at, at]
+      continue
+    }
+    if (unknown && unknown[1] - unknown[0] > bridged) {
+      close(unknown[0])
+      from = at
+    }
+    unknown = undefined
+    last = at
     if (!answered) reasons.push(reason)
     else {
       close(at)
       from = at
     }
   }
-  close(asked.at(-1)?.at ?? from)
+  close(last)
   return gaps
 }
 

@@ -7,7 +7,7 @@ import type { HostSession, ReportCurve } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import { apiServerPort } from '../layout/kubeadm/index.ts'
 import type { Asked, ProbeIdentity, ProberAnswer, ProberMessage, ProberOrders, Question } from './api-prober.ts'
-import { curveOf, gapsAmong } from './curves.ts'
+import { curveOf, gapsAmong, isUnknown } from './curves.ts'
 import type { StandingKind, StandingQuestion } from './standing-prober.ts'
 
 /** How long, and how often, something did not answer. Milliseconds. */
@@ -181,9 +181,9 @@ function standingGaps(asked: readonly StandingQuestion[], since?: number): Recor
  * @param since of what was asked before, nothing but how often it failed is told, and apart
  */
 export function gapsOf(all: readonly Asked[], since = Number.NEGATIVE_INFINITY): GapReport {
-  const asked = all.filter(({ answered, unheard }) => answered || !unheard)
+  const asked = all.filter(one => !isUnknown(one))
   const [before, after] = [asked.filter(({ at }) => at < since), asked.filter(({ at }) => at >= since)]
-  const gaps = gapsAmong(after)
+  const gaps = gapsAmong(all.filter(({ at }) => at >= since))
   const lengths = gaps.map(({ from, to }) => to - from)
   const reasons = Map.groupBy(
     gaps.flatMap(one => one.reasons),

@@ -57,6 +57,17 @@ test.serial('what this machine was too busy to hear of is no failure, and no ans
   t.is(gapsOf(questions('++').map(one => ({ ...one, unheard: true }))).calls, 2, 'what was answered all the same')
 })
 
+test.serial('two failures with a long time of which nothing is known between them are no gap of that length', t => {
+  const unheard = (from: number, to: number) =>
+    questions(`+-${'-'.repeat(20)}-+`).map((one, index) =>
+      index > from && index < to ? { ...one, unheard: true } : one,
+    )
+  t.deepEqual(gapsOf(unheard(1, 22)), {
+    ...{ calls: 4, failures: 2, longest: 200, total: 300, reasons: [['no answer', 2]], unheard: 20 },
+  })
+  t.is(gapsOf(unheard(1, 12)).longest, 2_300, 'a second of it is bridged')
+})
+
 test.serial('canaries count from the first reading on, and new pods from zero', t => {
   const one = {
     kind: 'service',
