@@ -56,17 +56,6 @@ test('all are those that the cluster has and that can be rotated there; the othe
   )
 })
 
-test('with one master it is told beforehand that all in one run were not seen to the end; of those that were named nothing is', t => {
-  const said: string[] = []
-  chosenOf(onMaster(staticPod, ['front-proxy-ca', 'etcd-ca'], said), everyRole, [])
-  t.deepEqual(said, [])
-  chosenOf(onMaster(staticPod, 'all', said), everyRole, [])
-  t.regex(
-    said.join('\n'),
-    /^WARNING: with one master, kubernetes-ca, .* not seen to be distrusted to the end: .*-e keysets=/,
-  )
-})
-
 test('one that was named and can’t be rotated is refused', t => {
   t.throws(() => chosenOf(onMaster(unit, ['kubernetes-ca', 'service-account']), everyRole, []), {
     code: 'keysets.layout',

@@ -115,13 +115,8 @@ export function chosenOf(
     })
   }
   for (const one of leftOut) ctx.log(`left out: ${tell(one)}`)
-  if (isAll && keysets.length > 1 && ctx.hosts(masters).length === 1) ctx.log(notSeenAlone(keysets))
   return { keysets, leftOut }
 }
-
-/** What an operator of one master is to know before all of its keysets are rotated in one run. */
-const notSeenAlone = (keysets: readonly KeysetName[]) =>
-  `WARNING: with one master, ${keysets.join(', ')} in one run were not seen to be distrusted to the end: its API is away while schedulers ask it whom to let in. Rehearse it, or name one after the other: -e keysets=${keysets[0]}`
 
 const tell = ({ keyset, why }: LeftOut) => (why.startsWith(keyset) ? why : `${keyset}: ${why}`)
 
