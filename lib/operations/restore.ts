@@ -5,6 +5,7 @@ import { quote } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import type { HostSession } from '../playbook/model.ts'
 import { inRealFolders } from './backup.ts'
+import { runLongScript } from './script.ts'
 import { inFolders, type Swap, stagedPath, synced } from './staging.ts'
 
 /**
@@ -48,7 +49,7 @@ export async function restoreFiles(
         `if [ -L "$t"${quote(path)} ]; then [ "$(readlink "$t"${quote(path)})" = "$(readlink ${quote(path)})" ]; elif [ -e "$t"${quote(path)} ]; then cmp -s "$t"${quote(path)} ${quote(path)}; else [ ! -e ${quote(path)} ]; fi || { echo ${quote(`${path} is not what it was`)} >&2; exit 1; }`,
     ),
   ].join('\n')
-  const { exitCode, stderr } = await $({ nothrow: true })`sh -c ${script}`
+  const { exitCode, stderr } = await runLongScript($, script, { nothrow: true })
   if (exitCode === 0) return
   throw new HostFailedError(`${host.name}: the old files could not be put back: ${stderr.trim()}`, {
     code: 'restore.failed',

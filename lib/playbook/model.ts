@@ -62,6 +62,11 @@ export interface RunContext<Vars = Record<string, unknown>> {
   redact(value: string): void
   /** What a step's `run` returned on a host; without a host, on the first one that has it. `undefined` where it did not run. */
   registered<T = unknown>(step: string, host?: string): T | undefined
+  /**
+   * The folder of another run, for what lies in it: by its id, a part of it, or the path of its folder. Throws `RekeyError` where there is none, or
+   * where others may have written what lies there.
+   */
+  otherRun(reference: string): string
 }
 
 /** What a step gets. */

@@ -7,7 +7,10 @@ import { type Host, type HostSource, namedHost } from '../playbook/host.ts'
 import type { HostSession, RunContext, Timeline } from '../playbook/model.ts'
 import { requireSecret } from '../secrets/index.ts'
 import { eventTime } from './events.ts'
+import { runsDirectory } from './folder/folder.ts'
+import { requireOwnFolder } from './folder/trust.ts'
 import type { Sessions } from './hosts/sessions.ts'
+import { findRun } from './journal/history.ts'
 import type { RunOptions } from './options.ts'
 
 /** The part of every step's context that is the same on all hosts. */
@@ -41,6 +44,11 @@ export function runContext(
     timeline: { began, plays, milestones },
     redact: requireSecret,
     registered: <T>(id: string, host?: string) => registered.get(id, host) as T | undefined,
+    otherRun: reference => {
+      const folder = findRun(reference, runsDirectory())
+      requireOwnFolder(folder)
+      return folder
+    },
   }
 }
 

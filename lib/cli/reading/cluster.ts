@@ -162,6 +162,9 @@ async function clusterOf(
       signal,
       timeline: { began: 0, plays: [], milestones: new Map() },
     },
+    otherRun: reference => {
+      throw new RekeyError(`what only reads has no other run: ${reference}`, { code: 'run.not-found' })
+    },
     hosts: () => [...masters],
     on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
     ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },

@@ -32,7 +32,7 @@ done
 // The programs of the etcd that runs, as they lie in its container or on its host: they are of its version, and a master that kubeadm made
 // has no others. They run on the host, with the host's files, and need no container runtime. What does not run there, since it wants
 // libraries of its container, is left for what the host has.
-const tools = `export ETCDCTL_API=3
+export const etcdTools = `export ETCDCTL_API=3
 etcd_tool() {
   for pid in $(grep -lzxE '(/[^ ]*/)?etcd' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
     for folder in "$(dirname "$(readlink "/proc/$pid/exe")")" /usr/local/bin /usr/bin; do
@@ -45,14 +45,16 @@ etcd_tool() {
 `
 
 /** All that a question to the etcd of a host begins with. */
-const tooled = (access: EtcdAccess) => raw(asked(access) + tools)
+const tooled = (access: EtcdAccess) => raw(asked(access) + etcdTools)
 
 /**
  * Throws `HostFailedError` where a host of etcd lacks what `etcdMembers` and `saveSnapshot` are done with, and names it.
  */
 export async function requireEtcdTools({ $, host }: HostSession): Promise<void> {
   // Before 3.6, etcdctl told of snapshots what etcdutl does.
-  const look = await $({ quiet: true })`${raw(tools)}ctl=$(etcd_tool etcdctl 2>/dev/null) || { echo etcdctl; exit 0; }
+  const look = await $({
+    quiet: true,
+  })`${raw(etcdTools)}ctl=$(etcd_tool etcdctl 2>/dev/null) || { echo etcdctl; exit 0; }
 etcd_tool etcdutl >/dev/null 2>&1 || "$ctl" snapshot --help | grep -q '^[[:space:]]*status[[:space:]]' || echo etcdutl`
   const missing = look.stdout.trim()
   if (missing === '') return
@@ -182,6 +184,8 @@ export interface ObjectCounts {
   readonly kinds: Readonly<Record<string, number>>
   readonly created: Readonly<Record<string, number>>
   readonly changed: Readonly<Record<string, number>>
+  /** At which revision that was. */
+  readonly revision: number
 }
 
 /**
@@ -193,25 +197,35 @@ export async function countObjects(session: HostSession, access: EtcdAccess, sin
   // The keys stay on the host: there may be hundreds of thousands.
   const { stdout } = await session.$({ quiet: true })`${tooled(access)}ctl=$(etcd_tool etcdctl) || exit
 { "$ctl" --command-timeout=120s get /registry/ --prefix --keys-only -w fields || echo failed; } | awk -v since=${since} ${counting}`
-  const counts = { kinds: {}, created: {}, changed: {} } as Record<keyof ObjectCounts, Record<string, number>>
+  const counts: Record<'kinds' | 'created' | 'changed', Record<string, number>> = {
+    kinds: {},
+    created: {},
+    changed: {},
+  }
+  let revision = 0
   for (const line of stdout.split('\n').filter(Boolean)) {
     const [kind = '', all, created, changed] = line.split(' ')
+    if (kind === '=') {
+      revision = Number(all)
+      continue
+    }
     counts.kinds[kind] = Number(all)
     if (Number(created) > 0) counts.created[kind] = Number(created)
     if (Number(changed) > 0) counts.changed[kind] = Number(changed)
   }
-  return counts
+  return { ...counts, revision }
 }
 
-// Fields come a line each, in this order: "Key" : "/registry/pods/default/a", "CreateRevision" : 7, "ModRevision" : 9.
-const counting = `$1 == ""Key"" {
+// Fields come a line each, first of all the revision, then in this order: "Key" : "/registry/pods/default/a", "CreateRevision" : 7, "ModRevision" : 9.
+const counting = `$1 == "\\"Key\\"" {
   n = split($3, part, "/"); sub(/"$/, "", part[n])
   kind = part[3] ~ /[.]/ && part[4] ~ /./ ? part[4] "." part[3] : part[3]
   if (kind == "minions") kind = "nodes"
   if (kind == "services") kind = part[4] == "specs" ? "services" : "endpoints"
   if (kind !~ /^[a-z0-9.-]+$/) kind = "others"
 }
-$1 == ""CreateRevision"" { create = $3 }
-$1 == ""ModRevision"" { all[kind]++; if (create + 0 > since) created[kind]++; else if ($3 + 0 > since) changed[kind]++ }
+$1 == "\\"CreateRevision\\"" { create = $3 }
+$1 == "\\"ModRevision\\"" { all[kind]++; if (create + 0 > since) created[kind]++; else if ($3 + 0 > since) changed[kind]++ }
+$1 == "\\"Revision\\"" { revision = $3 }
 $0 == "failed" { exit failed = 1 }
-END { if (failed) exit 1; for (kind in all) print kind, all[kind], created[kind] + 0, changed[kind] + 0 }`
+END { if (failed) exit 1; print "=", revision; for (kind in all) print kind, all[kind], created[kind] + 0, changed[kind] + 0 }`

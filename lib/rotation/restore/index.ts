@@ -1,0 +1,28 @@
+// The way back from a backup: files of hosts and etcd, verified, told and confirmed first; all put in place while the control plane stands still,
+// and started again in the order in which its parts need each other. Works without an API.
+export { type Variables, variables } from './given.ts'
+export {
+  allMembers,
+  canRestore,
+  encryptionThen,
+  keepsFiles,
+  read,
+  readMachineId,
+  sameCluster,
+  verifyBackup,
+} from './look.ts'
+export { bringFiles, keepFiles, makeData, placeData, placeFiles } from './place.ts'
+export { report } from './report.ts'
+export {
+  apiServersReady,
+  controllers,
+  kubelets,
+  kubeProxies,
+  members,
+  nodesReady,
+  quorum,
+  rest,
+  stop,
+  well,
+} from './start.ts'
+export { compareFiles, confirmed, tell } from './tell.ts'

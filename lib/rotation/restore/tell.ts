@@ -1,0 +1,137 @@
+// What a restore will lose and change, told before it is done, and the word that it takes.
+
+import { createHash } from 'node:crypto'
+import { HostFailedError } from '../../errors.ts'
+import { archiveIn, madeAt } from '../../kubernetes/backups/manifest.ts'
+import { archivedFile } from '../../kubernetes/backups/verify.ts'
+import { countObjects } from '../../kubernetes/components/etcd.ts'
+import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
+import { readArchive } from '../../operations/tar-reading.ts'
+import { formatDuration } from '../../playbook/duration.ts'
+import type { StepDefinition } from '../../playbook/model.ts'
+import { beforehand, type OnHost, where } from '../given/context.ts'
+import { layoutOf } from '../given/found.ts'
+import { etcdHosts, everyMachine } from '../given/hosts.ts'
+import { backupOf, filesFor, has, snapshotOf, type Variables } from './given.ts'
+
+type Needs = OnHost<Variables>
+
+/** What becomes of a host's files. Plain data. */
+interface Compared {
+  readonly changed: readonly string[]
+  readonly missing: readonly string[]
+}
+
+const compareStep = 'compare-the-files'
+
+/** The files of a host in its archive, by path. */
+export async function archiveFor(ctx: Needs) {
+  return readArchive(archiveIn(backupOf(ctx), filesFor(ctx)))
+}
+
+/** Registers which files of a host are others than in the backup, and which are gone. */
+export const compareFiles: StepDefinition<Needs> = where<Needs>(ctx => has(ctx, 'files'), {
+  id: compareStep,
+  ...beforehand,
+  run: async (ctx): Promise<Compared> => {
+    const archive = await archiveFor(ctx)
+    const paths = [...archive].flatMap(([path, { kind }]) => (kind === 'file' ? [path] : []))
+    const { stdout } = await ctx.$({
+      quiet: true,
+      input: paths.map(path => `${path}\n`).join(''),
+    })`while IFS= read -r p; do h=$(sha256sum <"$p" | cut -c1-64) 2>/dev/null; echo "\${h:-none}"; done`
+    const hashes = stdout.split('\n')
+    const of = (path: string) =>
+      createHash('sha256')
+        .update(archivedFile(archive, path) ?? '')
+        .digest('hex')
+    return {
+      missing: paths.filter((_, index) => hashes[index] === 'none'),
+      changed: paths.filter((path, index) => hashes[index] !== 'none' && hashes[index] !== of(path)),
+    }
+  },
+})
+
+/** Tells what will be lost and changed, a line each, and registers it. Changes nothing. */
+export const tell: StepDefinition<Needs> = {
+  id: 'say-what-will-be-lost',
+  ...beforehand,
+  runOnce: true,
+  run: async ctx => {
+    const backup = backupOf(ctx)
+    const made = madeAt(backup) ?? 0
+    const lines = [
+      `the backup ${backup.id} of ${new Date(made).toISOString()}, ${formatDuration(Date.now() - made)} ago`,
+      ...(has(ctx, 'files') ? ctx.hosts(everyMachine).map(({ name }) => fileLine(ctx, name)) : []),
+      ...(has(ctx, 'etcd') ? await etcdLines(ctx, made) : []),
+      'no API server answers while it is done; kubelets, controller-managers and schedulers are started anew; pods go on running, and what the restored API does not know is ended',
+    ]
+    for (const line of lines) ctx.log(line)
+    return lines
+  },
+}
+
+function fileLine(ctx: Needs, host: string): string {
+  const { changed = [], missing = [] } = ctx.registered<Compared>(compareStep, host) ?? {}
+  if (changed.length + missing.length === 0) return `${host}: all files are as in the backup`
+  const parts = [
+    ...(changed.length > 0 ? [`${changed.length} files get what they held then: ${changed.join(', ')}`] : []),
+    ...(missing.length > 0 ? [`${missing.length} are gone, and come back: ${missing.join(', ')}`] : []),
+  ]
+  return `${host}: ${parts.join('; ')}`
+}
+
+/** What of etcd is younger than the snapshot, and would be lost; and what was deleted since, and comes back. */
+async function etcdLines(ctx: Needs, made: number): Promise<string[]> {
+  const { revision, objects = {} } = snapshotOf(ctx)
+  const hosts = etcdHosts(ctx).map(({ name }) => name)
+  const into = `etcd on ${hosts.join(', ')} begins anew at revision ${revision}; its data of now is moved aside, and stays on the hosts`
+  for (const host of hosts) {
+    try {
+      const now = await countObjects(await ctx.on(host), etcdAccess(layoutOf(ctx, host)), revision)
+      if (now.revision < revision)
+        return [
+          into,
+          `etcd is another one than then, or begun anew (revision ${now.revision}): all it has is lost: ${counted(now.kinds)}`,
+        ]
+      const kinds = [...new Set([...Object.keys(objects), ...Object.keys(now.kinds)])].sort()
+      const back = Object.fromEntries(
+        kinds.map(kind => [kind, (objects[kind] ?? 0) - ((now.kinds[kind] ?? 0) - (now.created[kind] ?? 0))]),
+      )
+      return [
+        into,
+        `written since, and lost: ${counted(now.created)}`,
+        `changed since, and as it was then: ${counted(now.changed)}`,
+        ...(Object.keys(objects).length > 0 ? [`deleted since, and back again: ${counted(back)}`] : []),
+      ]
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      ctx.log(`etcd of ${host} can't be asked what it has: ${(error as Error).message}`)
+    }
+  }
+  return [into, `no etcd answers: whatever was written since ${new Date(made).toISOString()} is lost`]
+}
+
+function counted(kinds: Readonly<Record<string, number>>): string {
+  const some = Object.entries(kinds).filter(([, count]) => count > 0)
+  return some.length > 0 ? some.map(([kind, count]) => `${count} ${kind}`).join(', ') : 'nothing'
+}
+
+/** Fails where nobody has typed the cluster's name. */
+export const confirmed: StepDefinition<Needs> = {
+  readOnly: true,
+  runOnce: true,
+  when: ({ check }) => !check,
+  run: ({ vars: { confirm, cluster_name: name } }) => {
+    if (confirm === name) return
+    throw new HostFailedError(
+      confirm === undefined
+        ? `nobody has confirmed that ${name} is to be put back to what it was`
+        : `${name} was to be confirmed, and ${JSON.stringify(confirm)} was`,
+      {
+        code: 'restore.not-confirmed',
+        hint: `Read above what will be lost, and docs/runbooks/restore.md; then type its name: -e confirm=${name}`,
+      },
+    )
+  },
+}
