@@ -285,6 +285,16 @@ test('what is pending is the key pairs’ by its lines, and never the specificat
     return isOfKeypairs(found!)
   }
   t.true(said('LaunchTemplate', 'nodes', 'UserData', `- NodeupConfigHash: ${hash}`, `+ NodeupConfigHash: ${hash}`))
+  // As kops 1.36.2 shows it: what stands around a certificate is no change.
+  t.true(
+    said(
+      'LaunchTemplate',
+      'nodes',
+      'UserData',
+      `+     ${'MIIBqz'.repeat(11).slice(0, 64)}`,
+      '    - https://kops-controller:3988/',
+    ),
+  )
   t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+   kubernetes-ca: "7713272286921920551637815766"'))
   t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+ -----BEGIN CERTIFICATE-----', ...certificate))
   t.true(

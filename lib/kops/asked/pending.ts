@@ -92,7 +92,8 @@ export function pendingOf(text: string): Pending[] {
     else if (how && kind && name) found.push({ how, kind, name, fields: [], lines: [] })
     const field = /^ {2}\t([A-Za-z]\w*)\s/.exec(`${line} `)?.[1]
     if (field) found.at(-1)?.fields.push(field)
-    const text = /^ {2}\t\s*[+-]\s(.*)$/.exec(line)?.[1]
+    // The sign stands right after the tab: a line without one is shown around others, and may itself be an item of a list.
+    const text = /^ {2}\t *\t[+-]\s(.*)$/.exec(line)?.[1]
     if (text?.trim()) found.at(-1)?.lines.push(text)
   }
   const isNothing = text.includes('No changes need to be applied')

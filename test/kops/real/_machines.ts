@@ -59,7 +59,14 @@ export async function startMachinesApi(t: ExecutionContext): Promise<MachinesApi
       const { status, body: answer } = !isKnown
         ? {
             status: 401,
-            body: { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason: 'Unauthorized', code: 401 },
+            body: {
+              kind: 'Status',
+              apiVersion: 'v1',
+              status: 'Failure',
+              reason: 'Unauthorized',
+              message: 'Unauthorized',
+              code: 401,
+            },
           }
         : (ofMachines(machines, url) ??
           answerOf(folder, method, url, body, { ca: told?.authorities ?? '', tokens: born ?? '' }))

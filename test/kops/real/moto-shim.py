@@ -1,5 +1,5 @@
 """moto's server with what kops asks of AWS and moto 5.2.5 answers otherwise: warm pools of groups that are not there, the version of the launch
-template that an instance was born with, and user data of a second version. It says which instances run, each time that others do. By hand: python moto-shim.py PORT [ADDRESS], where an address is that of every load balancer."""
+template that an instance was born with, user data of a second version, and what hosts of a subnet are named by. It says which instances run, each time that others do. By hand: python moto-shim.py PORT [ADDRESS], where an address is that of every load balancer."""
 import json
 import sys
 import threading
@@ -9,12 +9,14 @@ from moto.autoscaling import models
 from moto.autoscaling.exceptions import ValidationError
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.responses.subnets import Subnets
 from moto.elbv2.models import FakeLoadBalancer
 from moto.server import main
 
 describe_warm_pool = models.AutoScalingBackend.describe_warm_pool
 born = models.InstanceState.__init__
 balance = FakeLoadBalancer.__init__
+modify_subnet = Subnets.modify_subnet_attribute
 
 
 def warm_pool(self, group_name):
@@ -48,6 +50,14 @@ def balance_there(self, *args, **named):
     self.dns_name = sys.argv[2]
 
 
+def name_hosts(self):
+    kind = self._get_param("PrivateDnsHostnameTypeOnLaunch")
+    if kind:
+        subnet = self.ec2_backend.get_subnet(self._get_param("SubnetId"))
+        subnet.private_dns_name_options_on_launch["HostnameType"] = kind
+    return modify_subnet(self)
+
+
 def groups():
     return [
         group
@@ -78,6 +88,7 @@ models.AutoScalingBackend.describe_warm_pool = warm_pool
 models.InstanceState.__init__ = remember
 models.InstanceState.launch_template = property(launch_template)
 LaunchTemplateVersion.user_data = property(user_data)
+Subnets.modify_subnet_attribute = name_hosts
 if len(sys.argv) > 2:
     FakeLoadBalancer.__init__ = balance_there
 threading.Thread(target=tell, daemon=True).start()
