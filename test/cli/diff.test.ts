@@ -151,7 +151,7 @@ import { backUpFiles, copy, play, playbook, restoreFiles, secret, stageFiles, st
 import { z } from ZOD
 const path = name => '${folder}/etc/' + name
 const copied = [
-  { path: path('plain.conf'), content: 'a = 1\\nb = 4\\n' },
+  { path: path('plain.conf'), content: 'a = 1\\nb = 4\\n', mode: 0o644 },
   { path: path('new/open.conf'), source: '${folder}/open.conf' },
   { path: path('password'), content: secret('horse-battery\\n') },
   { path: path('same.conf'), content: 'same\\n', mode: 0o600 },
