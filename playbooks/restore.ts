@@ -2,13 +2,13 @@
 // Puts a cluster back to what a run has backed up: files of hosts, etcd, or both. What was written since is LOST, and that is said first and must be
 // confirmed by the cluster's name. Works without an API. docs/runbooks/restore.md is the page to go by.
 import { type Play, play, playbook, type RunContext, type StepContext, step } from 'rekey'
-import { snapshotIsReadable } from 'rekey/encryption'
+import { etcdIsReadable, snapshotIsReadable } from 'rekey/encryption'
 import type { Cluster } from 'rekey/kubernetes'
 import { backup, everyMachine, found, openFoundCluster, preflight, report, restore } from 'rekey/rotation'
 import { z } from 'zod'
 
 const variables = z.object({
-  ...restore.variables, // from, parts, cluster_name, confirm
+  ...restore.variables, // from, parts, cluster_name, confirm, accept_other_trust, accept_ended
   ...preflight.variables, // clock_tolerance
   ...backup.variables, // backup_directory
   ...report.variables, // look_around
@@ -23,6 +23,13 @@ const keys = snapshotIsReadable<Context>({
   layout: found.layoutOf,
 })
 
+const keysOfNow = etcdIsReadable<Context>({
+  isDue: ctx => restore.mustFit(ctx) && !ctx.timeline.milestones.has('first change'),
+  archived: restore.encryptionOf,
+  now: restore.encryptionNow,
+  layout: found.layoutOf,
+})
+
 const preparation: Play<Context>[] = [
   play<Context>('Look at the backup and the hosts', { hosts: everyMachine, tags: ['look'] }, [
     step('Verify the backup, all of it', restore.verifyBackup),
@@ -32,8 +39,13 @@ const preparation: Play<Context>[] = [
     step('Read which machine it is', restore.readMachineId),
     step('See that they are the machines of the backup', restore.sameCluster),
     step('See that no member of etcd and no API server is left out', restore.allMembers),
+    step('See that it runs as it did then', restore.runsAlike),
     step('See that the snapshot can be restored there', restore.canRestore),
+    step('See that all members are made by one version of etcd', restore.sameTools),
     step('See that API servers have the keys that it needs', keys),
+    step('See that files that go over an etcd of now have its keys', keysOfNow),
+    step('See that they have the CAs that the cluster goes by', restore.sameTrust),
+    step('See that no certificate of masters among them has ended', restore.noneEnded),
     step('Compare the files', restore.compareFiles),
   ]),
   play<Context>('What will be lost?', { hosts: everyMachine, tags: ['look'] }, [
@@ -49,8 +61,9 @@ const preparation: Play<Context>[] = [
 
 const change: Play<Context>[] = [
   play<Context>('Put it in place', { hosts: everyMachine, tags: ['place'] }, [
+    step('Start its clients anew once all is back, on the way back', restore.clientsOnTheWayBack),
     step('Stop the control plane', restore.stop),
-    step('Put the files back', restore.placeFiles),
+    step('Put the files of masters and members back', restore.placeFiles),
     step("Move etcd's data aside, and put that of the snapshot in its place", restore.placeData),
   ]),
   play<Context>('Start the control plane', { hosts: everyMachine, tags: ['start'] }, [
@@ -60,10 +73,14 @@ const change: Play<Context>[] = [
     step('Wait until the API servers are ready', restore.apiServersReady),
   ]),
   play<Context>('Start the nodes', { hosts: everyMachine, tags: ['start'] }, [
+    step('Put the files of the other hosts back', restore.placeNodeFiles),
     step('Restart the kubelet', restore.kubelets),
     step('Wait until every node is Ready', restore.nodesReady),
     step('Restart kube-proxy where it is a unit', restore.kubeProxies),
     step('Wait until the controller-managers and schedulers serve', restore.controllers),
+  ]),
+  play<Context>('Tidy up', { hosts: everyMachine, tags: ['verify'] }, [
+    step('Remove the archives that were brought', restore.forgetFiles),
   ]),
   play<Context>('Verify', { hosts: 'masters', tags: ['verify'] }, [
     step('The cluster is well, as rekey validate looks at it', restore.well),

@@ -5,7 +5,6 @@ import type { SecureContextOptions } from 'node:tls'
 import { HostFailedError } from '../errors.ts'
 import { firstOf } from '../kubernetes/components/etcd.ts'
 import { type EtcdClientAccess, urlOf } from '../kubernetes/components/etcd-access.ts'
-import type { FoundComponent } from '../kubernetes/layout/host-layout.ts'
 import { http, https, tls } from '../network-modules.ts'
 import type { HostSession } from '../playbook/model.ts'
 
@@ -26,10 +25,6 @@ const usualBounds = { first: 16, most: 1_000, wanted: 2 ** 20, kept: 4 * 2 ** 20
 
 /** No answer with one value is as long as this, however etcd's `--max-request-bytes` is set. */
 const longest = 64 * 2 ** 20
-
-/** Where an API server keeps everything, by its flags: `/registry/`. */
-export const registryOf = (flags: FoundComponent['flags']) =>
-  `/${(flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
 
 interface ReadOptions {
   readonly signal?: AbortSignal

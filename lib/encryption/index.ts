@@ -13,7 +13,7 @@ export * as hsm from './kms/hsm.ts'
 export * as kmsKey from './kms/key.ts'
 export * as plugin from './kms/plugin.ts'
 export { type Misfit, misfitOf } from './replacement.ts'
-export { snapshotIsReadable } from './snapshot-keys.ts'
+export { etcdIsReadable, snapshotIsReadable } from './snapshot-keys.ts'
 
 /** The steps that restart API servers, and the ways back, which do so too. `restarting`: `restart` of `rekey/rotation`. */
 export const restartsBy = <In extends Context>(restarting: Restarting<In>) => ({

@@ -49,6 +49,39 @@ export function snapshotIsReadable<In extends StepContext<unknown>>(found: Found
   }
 }
 
+/** How a step finds what it takes of files that are put back over an etcd of now. */
+interface FoundNow<In> {
+  isDue(ctx: In): boolean
+  /** Of the host's files that are put back. */
+  archived(ctx: In): Promise<readonly Then[]>
+  /** Of all API servers of now. */
+  now(ctx: In): Promise<readonly Then[]>
+  layout(ctx: In): HostLayout
+}
+
+/** Fails where files that are put back have not all keys by which values lie in etcd now. */
+export function etcdIsReadable<In extends StepContext<unknown>>(found: FoundNow<In>): StepDefinition<In> {
+  return {
+    readOnly: true,
+    remember: true,
+    when: ctx => found.isDue(ctx) && found.layout(ctx).components['kube-apiserver'] !== undefined,
+    run: async ctx => {
+      const keysOf = (all: readonly Then[]) => all.flatMap(({ where, text }) => keysIn(readConfiguration(text, where)))
+      const then = new Set(keysOf(await found.archived(ctx)).map(({ key }) => key))
+      const missing = keysOf(await found.now(ctx)).filter(({ key }) => !then.has(key))
+      if (missing.length === 0) return
+      throw new HostFailedError(
+        `the files of ${ctx.host.name} have not all keys by which etcd is encrypted now: ${[...new Set(missing.map(({ name }) => name))].join(', ')}`,
+        {
+          code: 'restore.missing-key',
+          host: ctx.host.name,
+          hint: 'Choose a backup of after the last rotation of these keys; or put etcd back as well (parts=files,etcd).',
+        },
+      )
+    },
+  }
+}
+
 /** Every key and plugin that values may lie under: what tells one from another, and what people call it. */
 function keysIn({ rules }: EncryptionConfiguration): { key: string; name: string }[] {
   return rules.flatMap(({ providers }) => providers.flatMap(keysOf))

@@ -13,6 +13,7 @@ import { inFolders, type Swap, stagedPath, synced } from './staging.ts'
  * renamed, and compared at the end. May be done twice.
  * @param archive a `.tgz` on the host, made from `/`
  * @param run names what is staged on the way
+ * @param mustHave fails before anything is changed where the archive lacks one of them, instead of removing it
  * @throws HostFailedError before anything is changed where the archive can't be read; also where a file is not what it was
  */
 export async function restoreFiles(
@@ -20,6 +21,7 @@ export async function restoreFiles(
   run: string,
   archive: string,
   named: readonly string[],
+  { mustHave = false }: { mustHave?: boolean } = {},
 ): Promise<void> {
   const { $, files, host } = session
   const paths = [...new Set(await inRealFolders(session, named))]
@@ -35,6 +37,7 @@ export async function restoreFiles(
       folder =>
         `[ ! -d "$t"${quote(folder)} ] || case $(cd -P "$t"${quote(folder)} && env pwd -P)/ in "$(cd -P "$t" && env pwd -P)"/*) ;; *) echo ${quote(`${folder} is a link there`)} >&2; exit 1 ;; esac`,
     ),
+    ...(mustHave ? paths.map(path => `${there(path)} || { echo ${quote(`${path} is not in it`)} >&2; exit 1; }`) : []),
     ...inFolders(paths, path => {
       const staged = quote(`../${splitPath(stagedPath(path, run)).name}`)
       return `if ${there(path)}; then _private; cp -aT "$t"${quote(path)} 0; _label ${quote(`../${splitPath(path).name}`)} 0; find 0 ! -type l -exec sync {} +; rm -rf ${staged}; mv -fT 0 ${staged}; _leave; fi`

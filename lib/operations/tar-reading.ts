@@ -34,11 +34,18 @@ export async function readArchive(path: string): Promise<ReadonlyMap<string, Arc
   }
 }
 
-const kinds: Readonly<Record<string, Archived['kind']>> = { '0': 'file', '\0': 'file', '5': 'folder', '2': 'link' }
+const kinds: Readonly<Record<string, Archived['kind']>> = {
+  '0': 'file',
+  '\0': 'file',
+  '1': 'file',
+  '5': 'folder',
+  '2': 'link',
+}
 
 function* entriesOf(bytes: Buffer): Generator<[string, Archived]> {
   // What headers of their own say of the entry behind them.
   let long: { name?: string; target?: string } = {}
+  const contents = new Map<string, Buffer>()
   for (let at = 0; ; ) {
     if (at + block > bytes.length) throw new Error('it ends in the middle')
     const header = bytes.subarray(at, at + block)
@@ -58,7 +65,13 @@ function* entriesOf(bytes: Buffer): Generator<[string, Archived]> {
       const target = long.target ?? textOf(header.subarray(157, 257))
       long = {}
       // Nothing else is in a backup of files: sockets and devices are no keys.
-      if (kind) yield [`/${name.replace(/\/$/, '')}`, { kind, content, ...(kind === 'link' && { target }) }]
+      if (!kind) continue
+      const path = `/${name.replace(/\/$/, '')}`
+      // A file with several names is in an archive once, and by its other names as a link to the first.
+      const own = type === '1' ? contents.get(`/${target}`) : content
+      if (own === undefined) throw new Error(`${path} is ${target}, which is not in it`)
+      if (kind === 'file') contents.set(path, own)
+      yield [path, { kind, content: own, ...(kind === 'link' && { target }) }]
     }
   }
 }

@@ -7,14 +7,14 @@ import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
 import { manifestHead, type SnapshotManifest, writeManifest } from '../kubernetes/backups/manifest.ts'
-import { countObjects, type ObjectCounts, saveSnapshot } from '../kubernetes/components/etcd.ts'
-import { etcdAccess } from '../kubernetes/components/etcd-access.ts'
+import { countObjects, etcdMembers, type ObjectCounts, saveSnapshot } from '../kubernetes/components/etcd.ts'
+import { etcdAccess, registryOf } from '../kubernetes/components/etcd-access.ts'
 import { backedUp, withoutLinks } from '../kubernetes/components/kept.ts'
 import { backupForm, tokenIn, tokenSecretsByNamespace } from '../kubernetes/trust/tokens.ts'
 import { backUpFiles, fetchFile } from '../operations/backup.ts'
 import type { HostSession, RunContext, StepDefinition } from '../playbook/model.ts'
 import type { OnCluster, OnHost } from './given/context.ts'
-import { filesOf, layoutOf, must, readingOf } from './given/found.ts'
+import { apiServerHosts, filesOf, layoutOf, must, readingOf } from './given/found.ts'
 import { etcdHosts } from './given/hosts.ts'
 
 export const variables = {
@@ -39,9 +39,11 @@ export function archiveOf(run: Run): string {
 /**
  * Archives a host's keys and configuration.
  * @param more further files to keep, where there are
+ * @param isDescribed whether it says what it holds, and can be restored: not where that is another reading's than the host's of now
  */
 export function hostsWith<Needs extends OnHost<Variables>>(
   more: (ctx: Needs) => readonly string[],
+  { isDescribed = true }: { isDescribed?: boolean } = {},
 ): StepDefinition<Needs> {
   const keptOf = (ctx: Needs) => backedUp(layoutOf(ctx), [...filesOf(ctx), ...more(ctx)])
   return {
@@ -50,10 +52,11 @@ export function hostsWith<Needs extends OnHost<Variables>>(
       const saved = await backUpFiles(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
       await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
       const { sha256, size, entries } = saved
-      await writeManifest(ctx.folder, {
-        ...{ ...manifestHead(ctx.run), kind: 'files', host: ctx.host.name, sha256, size, entries },
-        ...{ address: ctx.host.connection.address, machine: await machineId(ctx), reading: readingOf(ctx) },
-      })
+      if (isDescribed)
+        await writeManifest(ctx.folder, {
+          ...{ ...manifestHead(ctx.run), kind: 'files', host: ctx.host.name, sha256, size, entries },
+          ...{ address: ctx.host.connection.address, machine: await machineId(ctx), reading: readingOf(ctx) },
+        })
       ctx.log(`${entries} files, ${size} bytes, sha256 ${sha256}`)
       return saved
     },
@@ -130,7 +133,8 @@ export const etcd: StepDefinition<OnHost<Variables>> = {
       ...{ ...manifestHead(ctx.run), kind: 'etcd', host: host.name, sha256, size, revision, keys },
       ...{
         members: membersOf(ctx),
-        objects: await objectsUpTo(ctx, revision, countObjects(session, access, revision)),
+        listed: (await etcdMembers(session, access)).map(({ name }) => name),
+        objects: await objectsUpTo(ctx, revision, countObjects(session, access, registryIn(ctx), revision)),
       },
     })
     ctx.log(
@@ -150,6 +154,12 @@ export function membersOf(ctx: OnHost): SnapshotManifest['members'] {
     return [{ host: host.name, name: flags['name']?.at(-1) ?? 'default', peers }]
   })
 }
+
+/** Where the API servers of the cluster keep what they have in etcd. */
+export const registryIn = (ctx: OnHost): string =>
+  registryOf(
+    apiServerHosts(ctx).map(({ name }) => layoutOf(ctx, name).components['kube-apiserver']?.flags ?? {})[0] ?? {},
+  )
 
 /** What was there at a revision, by kind; where it can't be counted, the backup is as good without. */
 async function objectsUpTo({ log, signal }: OnHost, revision: number, counting: Promise<ObjectCounts>) {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 
 const root = join(import.meta.dirname, '../..')
-const looking = '{kubernetes/layout,rotation/as-found,rotation/rescue}/**/*.ts'
+const looking = '{kubernetes/layout,rotation/as-found,rotation/rescue,rotation/restore}/**/*.ts'
 const files = globSync(
   [`lib/${looking}`, 'lib/rotation/*.ts', 'lib/kubernetes/trust/machine.ts', 'lib/kubernetes/components/etcd.ts'],
   {
@@ -12,7 +12,7 @@ const files = globSync(
   },
 )
 const refused =
-  /^(layout\.|rescue\.|preflight\.|machine\.|etcd\.no-tools$|pki\.(certificate-missing|masters-disagree)$)/
+  /^(layout\.|rescue\.|restore\.|preflight\.|machine\.|etcd\.no-tools$|pki\.(certificate-missing|masters-disagree)$)/
 
 test('every refusal of what is found on a cluster is on the page of supported clusters, and no other', t => {
   const thrown = files.flatMap(file =>

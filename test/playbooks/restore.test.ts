@@ -1,7 +1,8 @@
 // `rekey run restore` from the command line, as far as it looks: a backup that is not to be put back is one clear error each, and nothing is changed.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { temporaryFolder } from '../_temporary.ts'
 import { database, scene } from '../cli/reading/_backups.ts'
 
 const machine = readFileSync('/etc/machine-id', 'utf8').trim()
@@ -21,14 +22,15 @@ test.serial(
   async t => {
     const cluster = scene()
     await cluster.made(run, { machine })
-    const { code, said } = await restored(cluster, '-e', 'parts=files')
+    const files = ['-e', 'parts=files', '-e', 'accept_other_trust=true']
+    const { code, said } = await restored(cluster, ...files)
     t.is(code, 2, said)
     t.regex(said, /m1: 3 are gone, and come back: \/etc\/kubernetes\/pki\/apiserver\.crt/)
     t.regex(said, /nobody has confirmed that kubernetes is to be put back to what it was/)
     t.regex(said, /-e confirm=kubernetes/)
-    const wrong = await restored(cluster, '-e', 'parts=files', '-e', 'confirm=staging', '-e', 'cluster_name=production')
+    const wrong = await restored(cluster, ...files, '-e', 'confirm=staging', '-e', 'cluster_name=production')
     t.regex(wrong.said, /production was to be confirmed, and "staging" was/)
-    const check = await restored(cluster, '-e', 'parts=files', '--check')
+    const check = await restored(cluster, ...files, '--check')
     t.is(check.code, 0, check.said)
     t.regex(check.said, /put 3 files back as they were/)
   },
@@ -59,4 +61,39 @@ test.serial('an inventory with one master fewer', async t => {
   const { code, said } = await restored(cluster)
   t.is(code, 2)
   t.regex(said, /takes all members and API servers of then at once, and the run has not m2/)
+})
+
+test.serial('members on hosts that the backup does not know', async t => {
+  const cluster = scene()
+  await cluster.made(run, { machine, listed: ['m1', 'm2', 'm3'] })
+  t.regex((await restored(cluster)).said, /etcd had the members m2, m3 as well when .* was made/)
+})
+
+test.serial('files over an etcd of now, where nobody can say what the cluster goes by', async t => {
+  const cluster = scene()
+  await cluster.made(run, { machine })
+  const { code, said } = await restored(cluster, '-e', 'parts=files')
+  t.is(code, 2)
+  t.regex(said, /nobody can be asked by which keys etcd is encrypted now/)
+})
+
+test.serial('a folder that has become a link since', async t => {
+  const cluster = scene()
+  const folder = temporaryFolder('pki')
+  const pki = join(folder, 'pki')
+  mkdirSync(join(folder, 'data'))
+  symlinkSync(join(folder, 'data'), pki)
+  writeFileSync(join(folder, 'data', 'apiserver.key'), 'of now')
+  await cluster.made(run, { machine, path: pki })
+  const { code, said } = await restored(cluster, '-e', 'parts=files', '-e', 'accept_other_trust=true')
+  t.is(code, 2)
+  t.regex(said, /folders of m1 lead elsewhere than when it was backed up: .*pki\/apiserver\.crt/)
+  t.is(readFileSync(join(folder, 'data', 'apiserver.key'), 'utf8'), 'of now')
+})
+
+test.serial('nobody says which backup', async t => {
+  const { bench } = scene()
+  const { code, stderr, stdout } = await bench.rekey(['run', 'restore', '-i', bench.inventory])
+  t.is(code, 2)
+  t.regex(stdout + stderr, /nobody has said which backup is to be put back/)
 })

@@ -20,10 +20,9 @@ import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
-import { isAlive } from '../../process-identity.ts'
 import { runsDirectory } from '../../run/folder/folder.ts'
 import { requireOwnFolder, requireOwnState } from '../../run/folder/trust.ts'
-import { findRun, readHistory, runFolders } from '../../run/journal/history.ts'
+import { endingOf, findRun, readHistory, runFolders } from '../../run/journal/history.ts'
 import { readDuration } from '../options/duration.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from '../options/inventory.ts'
 import { confirmed } from '../running/confirm.ts'
@@ -81,7 +80,7 @@ async function backups(run: string | undefined, options: BackupsOptions): Promis
       hint: 'Without a run, all of its backups are listed. Those of an earlier rekey say nothing of themselves.',
     })
   }
-  if (options.prune !== undefined) return prune(own, options.prune, options.yes ?? false)
+  if (options.prune !== undefined) return prune(own, inventory, options.prune, options.yes ?? false)
   const listed: Listed[] = []
   for (const one of own)
     listed.push({
@@ -98,7 +97,7 @@ async function backups(run: string | undefined, options: BackupsOptions): Promis
 function isOf({ files, snapshot }: Backup, inventory: Inventory): boolean {
   const addressOf = (name: string) => inventory.hosts.find(host => host.name === name)?.connection.address
   if (files.length > 0) return files.some(({ host, address }) => addressOf(host) === address)
-  return snapshot === undefined || addressOf(snapshot.host) !== undefined
+  return snapshot !== undefined && addressOf(snapshot.host) !== undefined
 }
 
 /** Backups of an earlier rekey. */
@@ -158,7 +157,7 @@ function show(listed: readonly Listed[], others: number, silent: number): void {
   if (others > 0) tell(`Notice: ${others} more ${others === 1 ? 'is' : 'are'} of other clusters`)
   if (silent > 0)
     tell(
-      `Notice: ${silent} more ${silent === 1 ? 'run has' : 'runs have'} backups of an earlier rekey, which say nothing of themselves`,
+      `Notice: ${silent} more ${silent === 1 ? 'run has' : 'runs have'} backups that say nothing of themselves: of an earlier rekey, or for the way back of a restore`,
     )
 }
 
@@ -175,7 +174,7 @@ function asJson({ backup, keys, troubles }: Listed) {
 }
 
 /** Removes what is older, but for the last backup that is good: with files of hosts, and with a snapshot of etcd where any has one. */
-async function prune(own: readonly Listed[], age: number, yes: boolean): Promise<number> {
+async function prune(own: readonly Listed[], inventory: Inventory, age: number, yes: boolean): Promise<number> {
   const oldest = Date.now() - age
   const old = own.filter(({ backup }) => (madeAt(backup) ?? Number.POSITIVE_INFINITY) < oldest)
   if (old.length === 0) {
@@ -184,10 +183,14 @@ async function prune(own: readonly Listed[], age: number, yes: boolean): Promise
   }
   requireOwnState(runsDirectory())
   for (const { runFolder } of old) requireOwnFolder(runFolder)
-  const kept = await lastGood(own)
-  const going = old.filter(one => !kept.includes(one.backup) && !isRunning(one.runFolder))
-  for (const { backup } of old.filter(one => !going.includes(one)))
-    say(visible(`${backup.id} stays: ${kept.includes(backup) ? 'it is the last good one' : 'its run goes on'}`))
+  const kept = await lastGood(own, inventory)
+  const going = old.filter(one => !kept.includes(one.backup) && isOver(one.runFolder))
+  for (const { backup, runFolder } of old.filter(one => !going.includes(one)))
+    say(
+      visible(
+        `${backup.id} stays: ${kept.includes(backup) ? 'it is the last good one' : `its run (${endingOf(readHistory(runFolder))}) may need it to go on, or back`}`,
+      ),
+    )
   if (going.length === 0) return exitCodes.done
   for (const { backup } of going) say(visible(`${backup.id} of ${timeOf(backup)} is to be removed`))
   await requireYes(going.length, yes)
@@ -196,10 +199,16 @@ async function prune(own: readonly Listed[], age: number, yes: boolean): Promise
   return exitCodes.done
 }
 
-/** The newest good backup, and the newest good one that has files and a snapshot of etcd. Throws `RekeyError` where none is good. */
-async function lastGood(own: readonly Listed[]): Promise<Backup[]> {
+/**
+ * The newest good backup, and the newest good one that is whole: a snapshot of etcd, and the files of all hosts that any backup of the cluster has
+ * and that the inventory has still. Throws `RekeyError` where none is good.
+ */
+async function lastGood(own: readonly Listed[], inventory: Inventory): Promise<Backup[]> {
   const newest = own.map(({ backup }) => backup).toSorted((one, other) => (madeAt(other) ?? 0) - (madeAt(one) ?? 0))
-  const isWhole = ({ files, snapshot }: Backup) => files.length > 0 && snapshot !== undefined
+  const known = new Set(own.flatMap(({ backup }) => backup.files.map(({ host }) => host)))
+  const hosts = inventory.hosts.map(({ name }) => name).filter(name => known.has(name))
+  const isWhole = ({ files, snapshot }: Backup) =>
+    snapshot !== undefined && hosts.every(name => files.some(({ host }) => host === name))
   const good: Backup[] = []
   for (const one of newest) {
     if (good.length > 0 && !isWhole(one)) continue
@@ -214,9 +223,9 @@ async function lastGood(own: readonly Listed[]): Promise<Backup[]> {
   })
 }
 
-function isRunning(runFolder: string): boolean {
-  const { finished, latest } = readHistory(runFolder)
-  return !finished && isAlive(latest.process) === true
+/** Whether a run came to its end, there or back: one that did not may be gone on with. */
+function isOver(runFolder: string): boolean {
+  return readHistory(runFolder).finished?.outcome === 'done'
 }
 
 async function requireYes(count: number, yes: boolean): Promise<void> {

@@ -53,6 +53,8 @@ const snapshot = z.object({
   keys: z.int().min(1),
   /** The members that etcd had, and on which hosts. */
   members: z.array(z.object({ host: hostName, name: z.string(), peers: z.array(z.string()) })),
+  /** The names of all members, as etcd lists them: there may be some on hosts that the run did not have. */
+  listed: z.array(z.string()).optional(),
   /** Objects in it, by kind; not known where they could not be counted. */
   objects: z.record(z.string(), z.int().min(0)).optional(),
 })

@@ -17,18 +17,44 @@ const clocksApart = 5 * 60_000
  * @param now milliseconds since 1970
  */
 export async function troublesOf(backup: Backup, now = Date.now()): Promise<string[]> {
+  const all = { hosts: backup.files.map(({ host }) => host), snapshot: true, tokens: true }
+  const { troubles, misfits } = await troublesIn(backup, all, now)
+  return [...troubles, ...misfits]
+}
+
+/** What of a backup is looked at. */
+interface Looked {
+  readonly hosts: readonly string[]
+  readonly snapshot: boolean
+  readonly tokens?: boolean
+}
+
+/**
+ * The same of parts of a backup. Reads those.
+ * @returns what is not as it was saved; and what was saved and does not fit together, as it was on its host then
+ */
+export async function troublesIn(
+  backup: Backup,
+  { hosts, snapshot, tokens = false }: Looked,
+  now = Date.now(),
+): Promise<{ troubles: string[]; misfits: string[] }> {
   const troubles = [...backup.damage]
+  const misfits: string[] = []
   const made = madeAt(backup)
   if (made !== undefined && made > now + clocksApart)
     troubles.push(`${backup.id} was made on ${new Date(made).toISOString()}, which is in the future`)
-  for (const files of backup.files) troubles.push(...(await filesTroubles(backup, files)))
-  if (backup.snapshot) {
+  for (const files of backup.files.filter(({ host }) => hosts.includes(host))) {
+    const found = await filesTroubles(backup, files)
+    troubles.push(...found.troubles)
+    misfits.push(...found.misfits)
+  }
+  if (snapshot && backup.snapshot) {
     const path = snapshotIn(backup, backup.snapshot)
     troubles.push(...((await changed(path, backup.snapshot)) ?? (await snapshotTroubles(path))))
   }
-  for (const [name, sha256] of Object.entries(backup.tokens?.files ?? {}))
+  for (const [name, sha256] of Object.entries((tokens && backup.tokens?.files) || {}))
     troubles.push(...((await changed(tokensIn(backup, name), { sha256 })) ?? []))
-  return troubles
+  return { troubles, misfits }
 }
 
 /** What is wrong with a file by its size and its hash; `undefined` where nothing is. */
@@ -45,14 +71,14 @@ async function changed(
   return hash.digest('hex') === sha256 ? undefined : [`${path} is not what was saved: its sha256 is another one`]
 }
 
-async function filesTroubles(backup: Backup, files: FilesManifest): Promise<string[]> {
+async function filesTroubles(backup: Backup, files: FilesManifest): Promise<{ troubles: string[]; misfits: string[] }> {
   const path = archiveIn(backup, files)
   const wrong = await changed(path, files)
-  if (wrong) return wrong
+  if (wrong) return { troubles: wrong, misfits: [] }
   try {
-    return pairTroubles(files, await readArchive(path)).map(why => `${path}: ${why}`)
+    return { troubles: [], misfits: pairTroubles(files, await readArchive(path)).map(why => `${path}: ${why}`) }
   } catch (error) {
-    return [(error as Error).message]
+    return { troubles: [(error as Error).message], misfits: [] }
   }
 }
 

@@ -53,6 +53,10 @@ export function etcdAccess({ host, components }: HostLayout): EtcdAccess {
   }
 }
 
+/** Where an API server keeps everything, by its flags: `/registry/`. */
+export const registryOf = (flags: FoundComponent['flags']) =>
+  `/${(flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`
+
 /** What it takes to ask an etcd as a client. */
 export type EtcdClientAccess = Pick<EtcdAccess, 'client' | 'ca' | 'identities'>
 

@@ -190,13 +190,28 @@ export interface ObjectCounts {
 
 /**
  * Counts what API servers keep in the etcd of a host, by kind, as its keys say: `pods`, `deployments.apps`.
+ * @param prefix where they keep it: `registryOf`
  * @param since a revision
- * @throws HostFailedError where etcd does not answer
+ * @throws HostFailedError where etcd does not answer, or has nothing there
  */
-export async function countObjects(session: HostSession, access: EtcdAccess, since = 0): Promise<ObjectCounts> {
-  // The keys stay on the host: there may be hundreds of thousands.
+export async function countObjects(
+  session: HostSession,
+  access: EtcdAccess,
+  prefix: string,
+  since = 0,
+): Promise<ObjectCounts> {
+  // The keys stay on the host, and are asked for page by page, at one revision: there may be hundreds of thousands. Each page begins with the last
+  // key of the one before.
   const { stdout } = await session.$({ quiet: true })`${tooled(access)}ctl=$(etcd_tool etcdctl) || exit
-{ "$ctl" --command-timeout=120s get /registry/ --prefix --keys-only -w fields || echo failed; } | awk -v since=${since} ${counting}`
+{ from=${prefix}; rev=0
+while :; do
+  page=$("$ctl" --command-timeout=60s get "$from" ${endOf(prefix)} --limit=${pageSize} --rev="$rev" --keys-only -w fields) || { echo failed; break; }
+  printf '%s\\n' "$page"
+  [ "$rev" != 0 ] || rev=$(printf '%s\\n' "$page" | sed -n 's/^"Revision" : //p' | head -n 1)
+  last=$(printf '%s\\n' "$page" | sed -n 's/^"Key" : "\\(.*\\)"$/\\1/p' | tail -n 1)
+  [ "$(printf '%s\\n' "$page" | grep -c '^"Key" : ')" = ${pageSize} ] && [ "$last" != "$from" ] || break
+  from=$last
+done; } | awk -v since=${since} -v prefix=${prefix} ${counting}`
   const counts: Record<'kinds' | 'created' | 'changed', Record<string, number>> = {
     kinds: {},
     created: {},
@@ -213,19 +228,33 @@ export async function countObjects(session: HostSession, access: EtcdAccess, sin
     if (Number(created) > 0) counts.created[kind] = Number(created)
     if (Number(changed) > 0) counts.changed[kind] = Number(changed)
   }
+  if (Object.keys(counts.kinds).length === 0)
+    throw new HostFailedError(`etcd of ${session.host.name} has nothing under ${prefix}`, {
+      code: 'etcd.nothing',
+      host: session.host.name,
+    })
   return { ...counts, revision }
+}
+
+const pageSize = 5_000
+
+/** The first key that is behind all those with a prefix. */
+function endOf(prefix: string): string {
+  return `${prefix.slice(0, -1)}${String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)}`
 }
 
 // Fields come a line each, first of all the revision, then in this order: "Key" : "/registry/pods/default/a", "CreateRevision" : 7, "ModRevision" : 9.
 const counting = `$1 == "\\"Key\\"" {
-  n = split($3, part, "/"); sub(/"$/, "", part[n])
-  kind = part[3] ~ /[.]/ && part[4] ~ /./ ? part[4] "." part[3] : part[3]
+  if ($3 == key) { again = 1; next }
+  again = 0; key = $3
+  n = split(substr($3, length(prefix) + 2), part, "/"); sub(/"$/, "", part[n])
+  kind = part[1] ~ /[.]/ && part[2] ~ /./ ? part[2] "." part[1] : part[1]
   if (kind == "minions") kind = "nodes"
-  if (kind == "services") kind = part[4] == "specs" ? "services" : "endpoints"
+  if (kind == "services") kind = part[2] == "specs" ? "services" : "endpoints"
   if (kind !~ /^[a-z0-9.-]+$/) kind = "others"
 }
 $1 == "\\"CreateRevision\\"" { create = $3 }
-$1 == "\\"ModRevision\\"" { all[kind]++; if (create + 0 > since) created[kind]++; else if ($3 + 0 > since) changed[kind]++ }
-$1 == "\\"Revision\\"" { revision = $3 }
+$1 == "\\"ModRevision\\"" && !again { all[kind]++; if (create + 0 > since) created[kind]++; else if ($3 + 0 > since) changed[kind]++ }
+$1 == "\\"Revision\\"" && !revision { revision = $3 }
 $0 == "failed" { exit failed = 1 }
 END { if (failed) exit 1; print "=", revision; for (kind in all) print kind, all[kind], created[kind] + 0, changed[kind] + 0 }`

@@ -4,17 +4,21 @@ export { type Variables, variables } from './given.ts'
 export {
   allMembers,
   canRestore,
+  encryptionOf,
   encryptionThen,
   keepsFiles,
   read,
   readMachineId,
   sameCluster,
+  sameTools,
   verifyBackup,
 } from './look.ts'
-export { bringFiles, keepFiles, makeData, placeData, placeFiles } from './place.ts'
+export { encryptionNow, mustFit, runsAlike, sameTrust } from './now.ts'
+export { bringFiles, forgetFiles, keepFiles, makeData, placeData, placeFiles, placeNodeFiles } from './place.ts'
 export { report } from './report.ts'
 export {
   apiServersReady,
+  clientsOnTheWayBack,
   controllers,
   kubelets,
   kubeProxies,
@@ -25,4 +29,4 @@ export {
   stop,
   well,
 } from './start.ts'
-export { compareFiles, confirmed, tell } from './tell.ts'
+export { compareFiles, confirmed, noneEnded, tell } from './tell.ts'

@@ -5,19 +5,20 @@ import { safeFolders, splitPath } from '../../connection/safe-folder.ts'
 import { raw } from '../../connection/shell.ts'
 import { dataFromSnapshot, putDataBack, putDataInPlace } from '../../kubernetes/backups/etcd-data.ts'
 import { archiveIn } from '../../kubernetes/backups/manifest.ts'
+import { archivedFile } from '../../kubernetes/backups/verify.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import { compareFiles } from '../../operations/copy.ts'
 import { restoreFiles } from '../../operations/restore.ts'
 import { readArchive } from '../../operations/tar-reading.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { archiveOf, type Variables as BackupVariables, folderOf, hostsWith, membersOf } from '../backup.ts'
-import { type OnHost, where } from '../given/context.ts'
+import { nothing, type OnHost, where } from '../given/context.ts'
 import { layoutOf, must } from '../given/found.ts'
 import { isEtcd } from '../given/hosts.ts'
 import { backupOf, filesFor, has, type Variables } from './given.ts'
-import { snapshotHere } from './look.ts'
-import { stopped } from './start.ts'
-import { archiveFor } from './tell.ts'
+import { bumps, snapshotHere, toolOf } from './look.ts'
+import { isMember, stopped } from './stop.ts'
+import { archiveFor, comparedOn } from './tell.ts'
 
 type Needs = OnHost<Variables & BackupVariables>
 
@@ -36,40 +37,47 @@ export const bringFiles: StepDefinition<Needs> = where<Needs>(ofFiles, {
   rollback: ctx => forget(ctx, broughtTo(ctx, 'host.tgz')),
 })
 
-const keeping = hostsWith<Needs>(() => ['/etc/hostname'])
+/**
+ * Archives what a host has now where the archive of then has something. Of one that has nothing of it any more, its name is kept. It is for the way
+ * back of this run alone: what was found then does not say what is in it.
+ */
+export const keepFiles: StepDefinition<Needs> = where<Needs>(
+  ofFiles,
+  hostsWith<Needs>(ctx => [...comparedOn(ctx).paths, '/etc/hostname'], { isDescribed: false }),
+)
 
-/** Archives what a host has now where the archive of then has something. Of one that has nothing of it any more, its name is kept. */
-export const keepFiles: StepDefinition<Needs> = where<Needs>(ofFiles, keeping)
-
-/** Files and links of an archive: what is put in place one by one. */
-async function pathsIn(ctx: Needs): Promise<string[]> {
-  return [...(await archiveFor(ctx))].flatMap(([path, { kind }]) => (kind === 'folder' ? [] : [path]))
-}
-
-/** Puts the files of a host back, and has systemd read its units anew. */
-export const placeFiles: StepDefinition<Needs> = where<Needs>(ofFiles, {
-  plan: async ctx => `put ${(await pathsIn(ctx)).length} files back as they were`,
+/** Puts the files of a host back, and has systemd read its units anew. Nothing of the control plane may run meanwhile. */
+const placing: StepDefinition<Needs> = {
+  plan: ctx => `put ${comparedOn(ctx).paths.length} files back as they were`,
   run: async ctx => {
-    const paths = await pathsIn(ctx)
-    await makeFolders(ctx, broughtTo(ctx, 'host.tgz'), paths)
-    await restoreFiles(ctx, ctx.run, broughtTo(ctx, 'host.tgz'), paths)
+    if (isMember(ctx)) await stopped(ctx)
+    await makeFolders(ctx, broughtTo(ctx, 'host.tgz'))
+    await restoreFiles(ctx, ctx.run, broughtTo(ctx, 'host.tgz'), comparedOn(ctx).paths, { mustHave: true })
     await ctx.$`systemctl daemon-reload`
   },
   rollback: async ctx => {
-    // An empty folder in the place of a file is nobody's wish.
+    if (isMember(ctx)) await stopped(ctx)
     const before = await readArchive(join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'))
-    const paths = (await pathsIn(ctx)).filter(path => before.get(path)?.kind !== 'folder')
-    await restoreFiles(ctx, ctx.run, archiveOf(ctx), paths)
+    const { paths, missing } = comparedOn(ctx)
+    // What was not kept is removed where it was not there before, and left alone otherwise. An empty folder in the place of a file is nobody's wish.
+    const back = paths.filter(path => (before.has(path) ? before.get(path)?.kind !== 'folder' : missing.includes(path)))
+    await restoreFiles(ctx, ctx.run, archiveOf(ctx), back)
     await ctx.$`systemctl daemon-reload`
   },
-})
+}
+
+/** The files of hosts with a part of the control plane, while that stands still. */
+export const placeFiles: StepDefinition<Needs> = where<Needs>(ctx => ofFiles(ctx) && isMember(ctx), placing)
+
+/** Those of other hosts, once it runs again: whatever one of them fails at, the cluster is there. */
+export const placeNodeFiles: StepDefinition<Needs> = where<Needs>(ctx => ofFiles(ctx) && !isMember(ctx), placing)
 
 /**
  * Makes the folders of files that are gone, as the archive has them where it has them; and takes away empty folders in the place of files:
  * where a pod mounts a file that is gone, its runtime makes one.
  */
-async function makeFolders(ctx: Needs, archive: string, paths: readonly string[]): Promise<void> {
-  const own = [...(await archiveFor(ctx))].flatMap(([path, { kind }]) => (kind === 'folder' ? [path] : []))
+async function makeFolders(ctx: Needs, archive: string): Promise<void> {
+  const { paths, folders: own } = comparedOn(ctx)
   const folders = [...new Set([...own, ...paths.map(path => splitPath(path).folder)])].sort()
   const lines = [...folders.map(path => `d ${path}\n`), ...paths.map(path => `f ${path}\n`)]
   await ctx.$({ input: lines.join('') })`set -e; umask 022
@@ -94,7 +102,8 @@ export const makeData: StepDefinition<Needs> = where<Needs>(ofEtcd, {
       `no etcd was found on ${ctx.host.name}`,
     )
     await dataFromSnapshot(ctx, ctx.run, path, {
-      ...{ data: etcdAccess(layoutOf(ctx)).data, user: await userOf(ctx), name, peers, token: `rekey-${ctx.run}` },
+      ...{ data: etcdAccess(layoutOf(ctx)).data, owner: await ownerOf(ctx), name, peers, token: `rekey-${ctx.run}` },
+      ...{ bump: bumps(ctx), version: toolOf(ctx).version },
       members: all.flatMap(one => one.peers.map(url => `${one.name}=${url}`)),
     })
     await forget(ctx, path)
@@ -105,21 +114,42 @@ export const makeData: StepDefinition<Needs> = where<Needs>(ofEtcd, {
   },
 })
 
-/** As which user etcd runs; nothing where that is root, or a pod's. */
-async function userOf(ctx: Needs): Promise<string | undefined> {
+/** Whose the data of a member is where there is none of now to go by: that of the user of its unit or its pod; nothing where that is root. */
+async function ownerOf(ctx: Needs): Promise<string | undefined> {
   const runs = layoutOf(ctx).components.etcd?.runs
+  if (runs?.kind === 'static-pod') {
+    const then = ofFiles(ctx)
+      ? archivedFile(await archiveFor(ctx), runs.manifest)?.toString('utf8')
+      : await ctx.files.readText(runs.manifest)
+    const [user, group] = ['User', 'Group'].map(
+      one => new RegExp(`^\\s*runAs${one}:\\s*(\\d+)`, 'm').exec(then ?? '')?.[1],
+    )
+    return user === undefined ? undefined : `${user}:${group ?? user}`
+  }
   if (runs?.kind !== 'unit') return undefined
-  return (await ctx.$({ quiet: true, nothrow: true })`systemctl show -p User --value ${runs.unit}`).stdout.trim()
+  const { stdout } = await ctx.$({ quiet: true, nothrow: true })`systemctl show -p User --value ${runs.unit}`
+  return stdout.trim() === '' ? undefined : `${stdout.trim()}:`
 }
 
 /** Puts etcd's data in place; the data of before is moved aside. */
 export const placeData: StepDefinition<Needs> = where<Needs>(ofEtcd, {
   plan: ctx => `move the data under ${etcdAccess(layoutOf(ctx)).data} aside, and put that of the snapshot in its place`,
-  run: ctx => putDataInPlace(ctx, ctx.run, etcdAccess(layoutOf(ctx)).data),
+  run: async ctx => {
+    // Whoever goes on with a run does not know what was started meanwhile.
+    await stopped(ctx)
+    await putDataInPlace(ctx, ctx.run, etcdAccess(layoutOf(ctx)).data)
+  },
   rollback: async ctx => {
     await stopped(ctx)
     await putDataBack(ctx, ctx.run, etcdAccess(layoutOf(ctx)).data)
   },
+})
+
+/** Removes the archive that was brought to a host: all keys lie in it. What was there before stays, for the way back. */
+export const forgetFiles: StepDefinition<Needs> = where<Needs>(ofFiles, {
+  plan: ctx => `remove ${broughtTo(ctx, 'host.tgz')}`,
+  run: ctx => forget(ctx, broughtTo(ctx, 'host.tgz')),
+  rollback: nothing,
 })
 
 async function forget({ $ }: HostSession, path: string): Promise<void> {

@@ -1,70 +1,25 @@
-// The control plane stopped on all hosts of a restore, so that nothing writes and no API server keeps what it remembers; and started again in the
-// order in which its parts need each other.
+// The control plane stopped on all hosts of a restore, and started again in the order in which its parts need each other; the same on the way back.
 import { HostFailedError } from '../../errors.ts'
-import { componentServes, processesOf, restartComponent } from '../../kubernetes/components/control.ts'
-import type { ComponentName, FoundComponent } from '../../kubernetes/layout/host-layout.ts'
+import { componentServes, restartComponent, restartUnit } from '../../kubernetes/components/control.ts'
+import { type EtcdMember, etcdMembers } from '../../kubernetes/components/etcd.ts'
+import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
+import { membersOf } from '../backup.ts'
 import { afterwards, firstChange, nothing, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
-import { apiServerHosts, layoutOf } from '../given/found.ts'
+import { apiServerHosts, layoutOf, readingOf } from '../given/found.ts'
 import { etcdHosts, machines } from '../given/hosts.ts'
 import { well as wellAgain } from '../rescue/well.ts'
 import { nodesReady as allReady, kubelet } from '../restart/kubelets.ts'
 import { memberWell } from '../restart/members.ts'
 import { has, type Variables } from './given.ts'
-
-/** In the order in which they are stopped; the other way round they are started. */
-const controlPlane = ['kube-scheduler', 'kube-controller-manager', 'kube-apiserver', 'etcd'] as const
-
-const own = (ctx: OnHost, names: readonly ComponentName[] = controlPlane): FoundComponent[] =>
-  names.flatMap(name => {
-    const found = layoutOf(ctx).components[name]
-    return found && found.runs.kind !== 'pod' ? [found] : []
-  })
-
-const units = (found: readonly FoundComponent[]) =>
-  found.flatMap(({ runs }) => (runs.kind === 'unit' ? [runs.unit] : []))
-
-/** The kubelet of a host, where it starts something of the control plane. */
-const kubeletOf = (ctx: OnHost): string[] =>
-  own(ctx).some(({ runs }) => runs.kind === 'static-pod')
-    ? units(own(ctx, ['kubelet'])).concat(own(ctx, ['kubelet']).length === 0 ? ['kubelet.service'] : [])
-    : []
-
-/** How long what is told to end may take until it is killed. */
-const patience = 20
-
-/**
- * Stops what a host has of the control plane: the kubelet first that would start it again, where it is pods. Graceful, for a while; then killed.
- * @throws HostFailedError where something of it goes on
- */
-export async function stopped(ctx: OnHost): Promise<void> {
-  const found = own(ctx)
-  const pods = found.filter(({ runs }) => runs.kind === 'static-pod')
-  for (const unit of [...kubeletOf(ctx), ...units(found)])
-    await ctx.$({ nothrow: true, quiet: true })`timeout 60 systemctl stop ${unit} || systemctl kill -s KILL ${unit}`
-  const running = (await Promise.all(pods.map(one => processesOf(ctx, one)))).flat()
-  if (running.length > 0)
-    await ctx.$({ nothrow: true })`kill -TERM ${running} 2>/dev/null; n=0
-while [ $n -lt ${patience * 5} ]; do
-  left=; for p in ${running}; do ! kill -0 $p 2>/dev/null || left="$left $p"; done
-  [ "$left" ] || exit 0
-  sleep 0.2; n=$((n + 1))
-done
-kill -KILL $left 2>/dev/null || :`
-  await waitFor(
-    `the control plane of ${ctx.host.name} to end`,
-    { within: seconds(30), every: 250, signal: ctx.signal, host: ctx.host.name },
-    async () => (await Promise.all(found.map(one => processesOf(ctx, one)))).flat().length === 0,
-  )
-}
+import { ranOn } from './now.ts'
+import { isMember, kubeletOf, own, processesOn, stopped, units } from './stop.ts'
 
 /** Has units of a host start, whatever came of their starts before, and waits for none. */
 async function begin(ctx: OnHost, names: readonly string[]): Promise<void> {
   for (const unit of names) await ctx.$`systemctl reset-failed ${unit} 2>/dev/null; systemctl start --no-block ${unit}`
 }
-
-const isMember = (ctx: OnHost) => own(ctx).length > 0
 
 /** Stops the control plane on all hosts of the run. Undone by starting it again, once all that was put in place is back. */
 export const stop: StepDefinition<OnHost> = where<OnHost>(isMember, {
@@ -75,29 +30,79 @@ export const stop: StepDefinition<OnHost> = where<OnHost>(isMember, {
   },
   rollback: async ctx => {
     await begin(ctx, [...units(own(ctx)).toReversed(), ...kubeletOf(ctx)])
+    const ran = own(ctx, ranOn(ctx))
+    for (const { component } of own(ctx).filter(one => !ran.includes(one)))
+      ctx.log(`WARNING: ${component} of ${ctx.host.name} did not run before, and is not waited for`)
     await waitFor(
       `the control plane of ${ctx.host.name} to be started again`,
       { within: seconds(180), every: 500, signal: ctx.signal, host: ctx.host.name },
-      async () => (await Promise.all(own(ctx).map(one => processesOf(ctx, one)))).every(one => one.length > 0),
+      async () => (await Promise.all(ran.map(one => processesOn(ctx, one)))).every(one => one.length > 0),
     )
   },
 })
 
-/** Starts etcd, and the kubelets that start it and the others. */
+/** What of a host knows the API and was not stopped with the control plane. */
+const clients = (ctx: OnHost) =>
+  units(own(ctx, ['kubelet', 'kube-proxy'])).filter(unit => !kubeletOf(ctx).includes(unit))
+
+/**
+ * Does nothing on the way there. On the way back, once the control plane is what it was before, it has kubelets and kube-proxies start anew that have
+ * seen the API of the backup: its revisions were higher, and they would wait for such.
+ */
+export const clientsOnTheWayBack: StepDefinition<OnHost> = {
+  id: 'restart-clients-on-the-way-back',
+  when: ctx => clients(ctx).length > 0,
+  plan: () => [],
+  run: () => ({ noted: 'restart-clients-on-the-way-back' }),
+  rollback: async ctx => {
+    for (const unit of clients(ctx)) await ctx.$`systemctl try-restart ${unit}`
+  },
+}
+
+/** Starts etcd, and the kubelets that start it and the others. On the way back nothing may run on what is taken away: all of it is stopped. */
 export const members: StepDefinition<OnHost> = where<OnHost>(isMember, {
   plan: ctx => `start ${[...units(own(ctx, ['etcd'])), ...kubeletOf(ctx)].join(', ') || 'nothing yet'}`,
   run: ctx => begin(ctx, [...units(own(ctx, ['etcd'])), ...kubeletOf(ctx)]),
-  rollback: nothing,
+  rollback: stopped,
 })
 
-/** Waits until every member of etcd answers what needs a quorum. */
-export const quorum: StepDefinition<OnHost> = {
+/** Waits until every member of etcd answers what needs a quorum; fails where they are not the members of the snapshot, and one cluster. */
+export const quorum: StepDefinition<OnHost<Variables>> = {
   ...afterwards,
   runOnce: true,
   run: async ctx => {
-    await Promise.all(etcdHosts(ctx).map(host => memberWell(ctx, host)))
+    const hosts = etcdHosts(ctx)
+    await Promise.all(hosts.map(host => memberWell(ctx, host)))
+    if (!has(ctx, 'etcd')) return
+    const wanted = membersOf(ctx).map(({ name }) => name)
+    const ids = new Set<string>()
+    for (const host of hosts) {
+      const found = await etcdMembers(await ctx.on(host), etcdAccess(layoutOf(ctx, host.name)))
+      if (namesOf(found) !== wanted.toSorted().join(', '))
+        throw new HostFailedError(
+          `etcd of ${host.name} has the members ${namesOf(found)}, and ${wanted.join(', ')} were made from the snapshot`,
+          { code: 'etcd.other-members', host: host.name, hint: 'rekey rollback puts the data of before back.' },
+        )
+      ids.add(
+        found
+          .map(({ id }) => id)
+          .sort()
+          .join(' '),
+      )
+    }
+    if (ids.size > 1)
+      throw new HostFailedError('the members of etcd are several clusters', {
+        code: 'etcd.other-members',
+        hint: 'rekey rollback puts the data of before back.',
+      })
   },
 }
+
+const namesOf = (members: readonly EtcdMember[]) =>
+  members
+    .map(({ name }) => name)
+    .sort()
+    .join(', ')
 
 /** Starts API servers, controller-managers and schedulers that are units: those that are pods are being started already. */
 export const rest: StepDefinition<OnHost> = where<OnHost>(isMember, {
@@ -118,8 +123,22 @@ export const apiServersReady: StepDefinition<OnCluster> = {
   },
 }
 
-/** Restarts the kubelet of a host: what it knows is of another time. */
-export const kubelets: StepDefinition<OnCluster> = { ...kubelet, rollback: nothing }
+/** Restarts the kubelet of a host: what it knows is of another time. A node that the restored API does not know comes back with it. */
+export const kubelets: StepDefinition<OnCluster> = {
+  ...kubelet,
+  run: async ctx => {
+    const { nodeName = '' } = readingOf(ctx)
+    const isKnown = await ctx.cluster.heartbeat(nodeName).then(
+      () => true,
+      () => false,
+    )
+    ctx.signal.throwIfAborted()
+    if (isKnown) return kubelet.run(ctx)
+    for (const unit of units(own(ctx, ['kubelet']))) await restartUnit(ctx, unit)
+    return ''
+  },
+  rollback: nothing,
+}
 
 /** Waits until every node is Ready. */
 export const nodesReady = allReady(machines, { after: kubelet.id ?? '', milestone: 'nodes ready' })

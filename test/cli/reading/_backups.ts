@@ -48,23 +48,36 @@ export function scene() {
       address = '127.0.0.1',
       key,
       etcd = true,
-    }: { machine?: string; members?: string[]; days?: number; address?: string; key?: string; etcd?: boolean } = {},
+      outcome = 'done',
+      listed,
+      path = '/etc/kubernetes/pki',
+    }: {
+      machine?: string
+      members?: string[]
+      days?: number
+      address?: string
+      key?: string
+      etcd?: boolean
+      outcome?: 'done' | 'failed'
+      listed?: string[]
+      path?: string
+    } = {},
   ) => {
     const folder = join(bench.state, 'rekey', 'runs', run)
     mkdirSync(join(folder, 'backups', 'm1'), { recursive: true, mode: 0o700 })
-    writeFileSync(join(folder, 'events.jsonl'), journal(run))
+    writeFileSync(join(folder, 'events.jsonl'), journal(run, outcome))
     const at = new Date(Date.now() - days * day).toISOString()
     const archive = join(folder, 'backups', 'm1', 'host.tgz')
     const files = {
-      'etc/kubernetes/pki/apiserver.crt': (await leaf).pem,
-      'etc/kubernetes/pki/apiserver.key': key ?? (await leaf).keyPem,
+      [`${path.slice(1)}/apiserver.crt`]: (await leaf).pem,
+      [`${path.slice(1)}/apiserver.key`]: key ?? (await leaf).keyPem,
       'etc/kubernetes/encryption.yaml': encryption,
     }
     packed(archive, files)
     const named = (role: string, path: string, of?: string) => ({
       ...{ role, by: '--any', path, real: path, ...(of && { key: { path: of, real: of } }) },
     })
-    const pki = '/etc/kubernetes/pki'
+    const pki = path
     const apiServer = {
       component: 'kube-apiserver',
       runs: { kind: 'static-pod', manifest: '/etc/kubernetes/manifests/kube-apiserver.yaml' },
@@ -85,7 +98,16 @@ export function scene() {
     if (etcd) {
       writeFileSync(snapshot, database())
       await writeManifest(folder, {
-        ...{ ...manifestHead(run), at, kind: 'etcd', host: 'm1', revision: 42, keys: 7, members: members.map(member) },
+        ...{
+          ...manifestHead(run),
+          at,
+          kind: 'etcd',
+          host: 'm1',
+          revision: 42,
+          keys: 7,
+          members: members.map(member),
+          listed,
+        },
         ...{ sha256: sha256(database()), size: database().length, objects: { secrets: 7 } },
       })
     }
@@ -103,10 +125,12 @@ function packed(archive: string, files: Readonly<Record<string, string>>): void 
   execFileSync('tar', ['-C', root, '-czf', archive, ...Object.keys(files)])
 }
 
-/** The first line of a journal is enough for whoever looks for runs. */
-const journal = (run: string) =>
+/** The first line of a journal, and the last. */
+const journal = (run: string, outcome: string) =>
   `${JSON.stringify({
     ...{ kind: 'run.started', mode: 'run', run, folder: '/any', playbook: 'backup', summary: 'any', inventory: [] },
     ...{ operator: 'root', check: false, plays: [], selection: { forks: 1, extraVars: [] }, at: 1 },
     process: { machine: 'vm', pid: 1, started: '1', scope: 'none' },
+  })}\n${JSON.stringify({
+    ...{ kind: 'run.finished', outcome, at: 2, exitCode: 0, milliseconds: 1, tally: {}, failures: [] },
   })}\n`

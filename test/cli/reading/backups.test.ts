@@ -113,3 +113,12 @@ test.serial('a newer backup that is good, but of files alone, does not have the 
   t.regex(stdout, /backup-whole stays/)
   t.true(existsSync(whole.snapshot))
 })
+
+test.serial('what a run that stopped in the middle may need to go on, or back, stays', async t => {
+  const { backups, made } = scene()
+  const stopped = await made('20260102-030405-rotate-stopped', { days: 100, outcome: 'failed' })
+  await made('20260102-030406-backup-last')
+  const { stdout } = await backups('--prune', '1d', '--yes')
+  t.regex(stdout, /rotate-stopped stays: its run \(failed\) may need it to go on, or back/)
+  t.true(existsSync(stopped.archive))
+})

@@ -1,4 +1,6 @@
 // etcd's data put in place and back, wherever it was killed meanwhile: nothing of it is lost, and it may be done twice.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
@@ -90,5 +92,51 @@ test('before anything was put in place, going back leaves the data alone', async
 test('nothing that was made is one clear error, and the data stays', async t => {
   const { data, held } = scene()
   await t.throwsAsync(putDataInPlace(session, 'r2', data), { message: /rekey-r2\/new\/member is not there/ })
+  t.is(held(), 'now')
+})
+
+test('data that an etcd has open is not moved, neither there nor back', async t => {
+  const { data, held } = scene()
+  const database = join(data, 'member', 'snap', 'db')
+  mkdirSync(join(data, 'member', 'snap'))
+  writeFileSync(database, '')
+  const open = async () => {
+    // What bbolt does: it holds a lock of the whole file.
+    const etcd = spawn('flock', [database, 'sh', '-c', 'echo open; exec cat'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    t.teardown(() => etcd.stdin.end())
+    await once(etcd.stdout, 'data')
+    return async () => {
+      etcd.stdin.end()
+      await once(etcd, 'exit')
+    }
+  }
+  const close = await open()
+  await t.throwsAsync(putDataInPlace(session, 'r1', data), { message: /an etcd has this data open/ })
+  t.is(held(), 'now')
+  await close()
+  await putDataInPlace(session, 'r1', data)
+  t.is(held(), 'then')
+  mkdirSync(join(data, 'member', 'snap'))
+  writeFileSync(database, '')
+  const closeAgain = await open()
+  await t.throwsAsync(putDataBack(session, 'r1', data), { message: /an etcd has this data open/ })
+  t.is(held(), 'then')
+  await closeAgain()
+  await putDataBack(session, 'r1', data)
+  t.is(held(), 'now')
+  // The data of before is in use again by then.
+  const closeAtLast = await open()
+  await t.notThrowsAsync(putDataBack(session, 'r1', data))
+  await closeAtLast()
+})
+
+test('an etcd that somebody started where the data was moved aside only is kept, and taken for nothing that was there before', async t => {
+  const { data, aside, held, member } = scene()
+  mkdirSync(join(aside, 'moving'))
+  renameSync(join(data, 'member'), join(aside, 'moving', 'member'))
+  member(data, 'empty')
+  await putDataInPlace(session, 'r1', data)
+  t.is(held(), 'then')
+  await putDataBack(session, 'r1', data)
   t.is(held(), 'now')
 })
