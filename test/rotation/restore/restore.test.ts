@@ -18,6 +18,7 @@ import { restore } from '../../../lib/rotation/index.ts'
 import { processesOn } from '../../../lib/rotation/restore/stop.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { found, type LocalHost, localHost, staticPod, unit } from '../../kubernetes/components/_host.ts'
+import { issue } from '../../pki/certificates/_certificates.ts'
 
 type Step = StepDefinition<never>
 
@@ -57,13 +58,13 @@ function context(
 const layout: HostLayout = { host: 'm1', components: { kubelet } }
 
 /** The backup of a run that has these files of a folder of the host's. */
-async function backedUp({ session }: LocalHost, folder: string, paths: string[]) {
+async function backedUp({ session }: LocalHost, folder: string, paths: string[], reading = readingOf(layout)) {
   const archive = join(folder, 'then', 'backups', 'm1', 'host.tgz')
   const { size, entries } = await backUpFiles(session, archive, paths)
   const sha256 = createHash('sha256').update(readFileSync(archive)).digest('hex')
   await writeManifest(join(folder, 'then'), {
     ...{ ...manifestHead('then'), kind: 'files', host: 'm1', address: '127.0.0.1', machine: 'a' },
-    ...{ size, entries, sha256, reading: readingOf(layout) },
+    ...{ size, entries, sha256, reading },
   })
 }
 
@@ -192,4 +193,26 @@ resources:
     }).run(ctx)
   await t.throwsAsync(async () => step(['a'], ['b', 'a']), { code: 'restore.missing-key', message: /now: aescbc b$/ })
   await t.notThrowsAsync(async () => step(['a', 'b'], ['b']))
+})
+
+test('certificates of the control plane that have ended since the backup are refused, or told where that is accepted', async t => {
+  const host = await localHost(t)
+  const folder = temporaryFolder('ended')
+  writeFileSync(join(folder, 'any'), 'any')
+  const { pem } = await issue({ name: 'CN=kube-apiserver', notAfter: new Date(Date.now() - 1_000) })
+  const path = '/etc/kubernetes/pki/apiserver.crt'
+  const reading = { ...readingOf(kubeadmLayout('m1', true)), certificates: { [path]: pem, '/any/other.crt': pem } }
+  await backedUp(host, folder, [join(folder, 'any')], reading)
+  const given = (more: object) => ({ parts: ['files'], layout: kubeadmLayout('m1', true), folder, more })
+  const refused = context(host, given({}))
+  await t.throwsAsync(async () => refused.run(steps['noneEnded']!), {
+    ...{ code: 'restore.ended', message: /have ended since the backup: \/etc\/kubernetes\/pki\/apiserver\.crt$/ },
+  })
+  const told: string[] = []
+  const accepting = given({
+    vars: { parts: ['files'], from: 'then', accept_ended: true },
+    log: (line: string) => told.push(line),
+  })
+  await context(host, accepting).run(steps['noneEnded']!)
+  t.regex(told.join(), /WARNING: .*apiserver\.crt, \/any\/other\.crt/)
 })
