@@ -99,7 +99,7 @@ ${raw(notOpen)}[ ! -d ${aside}/moving/member ] || mv -T ${aside}/moving ${aside}
 [ -d ${aside}/new/member ] || { [ -d ${aside}/before ] && [ -d member ]; } || { echo "${aside}/new/member is not there" >&2; exit 1; }
 [ -d ${aside}/new/member ] || exit 0
 if [ -e member ]; then
-  if [ -e ${aside}/before ]; then mv -T member "${raw(aside)}/between-$(date +%s)"
+  if [ -e ${aside}/before ]; then mv -T member ${aside}/between-$(date +%s)
   else mkdir -p -m 700 ${aside}/moving; mv -T member ${aside}/moving/member; mv -T ${aside}/moving ${aside}/before; fi
 elif [ -d ${aside}/moving ]; then mv -T ${aside}/moving ${aside}/before
 else mkdir -p -m 700 ${aside}/before; fi
