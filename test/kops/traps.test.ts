@@ -295,6 +295,25 @@ test('what is pending is the key pairs’ by its lines, and never the specificat
       '    - https://kops-controller:3988/',
     ),
   )
+  // Where much differs, it shows all of the text as taken out and put in again.
+  const anew = (version: string, ...more: string[]) => {
+    const text = (last: string) => ['CAs:', '  ca: |', `    ${'MIIBqz'.repeat(10)}Wxyz`, `    ${last}`, ...more]
+    const old = [...text('c29tZQ=='), 'packages:', '- socat', 'KubernetesVersion: 1.35.0']
+    const next = [...text('b3RoZXI='), 'packages:', '- socat', `KubernetesVersion: ${version}`]
+    return [...old.map(line => `- ${line}`), ...next.map(line => `+ ${line}`)]
+  }
+  t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', ...anew('1.35.0')))
+  t.false(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', ...anew('1.36.0')))
+  // What stands in another list than before is a change.
+  t.false(
+    said(
+      'ManagedFile',
+      'nodeupconfig-nodes',
+      'Contents',
+      ...['- allowed:', '- - 10.0.0.1', '- denied:', '- - 10.0.0.2'],
+      ...['+ allowed:', '+ denied:', '+ - 10.0.0.1', '+ - 10.0.0.2'],
+    ),
+  )
   t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+   kubernetes-ca: "7713272286921920551637815766"'))
   t.true(said('ManagedFile', 'nodeupconfig-nodes', 'Contents', '+ -----BEGIN CERTIFICATE-----', ...certificate))
   t.true(

@@ -1,4 +1,5 @@
 // What `kops update cluster` would change, from its dry run: the key pairs that are being rotated, and what others left behind.
+import { diffArrays } from 'diff'
 import { HostFailedError } from '../../errors.ts'
 import type { Context } from '../context.ts'
 import { kops } from './command.ts'
@@ -10,8 +11,14 @@ export interface Pending {
   readonly name: string
   /** Those of its fields that would. */
   readonly fields: readonly string[]
-  /** Lines of text that would be taken out or put in, where kops shows them: signs left out. */
-  readonly lines: readonly string[]
+  /** Lines of text that would be taken out or put in, where kops shows them. */
+  readonly lines: readonly ChangedLine[]
+}
+
+/** A line without its sign, and the one that stands before it in its text. */
+interface ChangedLine {
+  readonly text: string
+  readonly before: string
 }
 
 /**
@@ -46,11 +53,11 @@ export function isOfKeypairs({ how, kind, name, fields, lines }: Pending): boole
 const neverOfKeypairs = /(^|\/)cluster-completed\.spec$/
 
 /** Whether a line of a file is of certificates, ids, hashes, public keys, or the name of such a list alone. */
-function isKeyMaterial(line: string, index: number, lines: readonly string[]): boolean {
-  const bare = line.trim()
+function isKeyMaterial({ text, before }: ChangedLine): boolean {
+  const bare = text.trim()
   if (/^[A-Za-z0-9+/]{64}$/.test(bare) || /^-----(BEGIN|END) [A-Z ]+-----$/.test(bare)) return true
   // The last line of a certificate is shorter.
-  if (/^[A-Za-z0-9+/]{1,63}={0,2}$/.test(bare)) return /^[A-Za-z0-9+/]{64}$/.test(lines[index - 1]?.trim() ?? '')
+  if (/^[A-Za-z0-9+/]{1,63}={0,2}$/.test(bare)) return /^[A-Za-z0-9+/]{64}$/.test(before.trim())
   const value = bare
     .replace(/^(- )+/, '')
     .replace(/^(["']?)[\w.-]+(?: [\w.-]+)*\1(: *|:$|=(?=.))/, '')
@@ -80,21 +87,51 @@ const headings: readonly (readonly [heading: RegExp, how: Pending['how'] | 'kept
   [/^Items will be deleted only when the --prune flag is specified:/, 'kept'],
 ]
 
+/** A text of a field before and after a change, as much of it as kops shows. */
+interface Shown {
+  readonly old: string[]
+  readonly next: string[]
+}
+
+/**
+ * What differs. Where much does, kops shows all of a text as taken out and put in again (it compares letters, and joins what lies close by:
+ * `pkg/diff`): what is the same in both is no change.
+ */
+function changedLines({ old, next }: Shown): ChangedLine[] {
+  const lines: ChangedLine[] = []
+  let [atOld, atNext] = [0, 0]
+  for (const { added, removed, value } of diffArrays(old, next)) {
+    const of = (all: readonly string[], from: number) =>
+      value.map((text, index) => ({ text, before: all[from + index - 1] ?? '' }))
+    if (removed) lines.push(...of(old, atOld))
+    if (added) lines.push(...of(next, atNext))
+    if (!added) atOld += value.length
+    if (!removed) atNext += value.length
+  }
+  return lines.filter(({ text }) => text.trim() !== '')
+}
+
 /** The same from what it printed. */
 export function pendingOf(text: string): Pending[] {
-  const found: { how: Pending['how']; kind: string; name: string; fields: string[]; lines: string[] }[] = []
+  const found: { how: Pending['how']; kind: string; name: string; fields: string[]; shown: Shown[] }[] = []
   let kept = 0
   let how: Pending['how'] | 'kept' | undefined
   for (const line of text.split('\n')) {
     how = headings.find(([heading]) => heading.test(line))?.[1] ?? how
     const [, kind, name] = /^ {2}([A-Za-z]\w*)(?:\/| +)(\S.*)$/.exec(line) ?? []
     if (how === 'kept') kept += kind && name ? 1 : 0
-    else if (how && kind && name) found.push({ how, kind, name, fields: [], lines: [] })
+    else if (how && kind && name) found.push({ how, kind, name, fields: [], shown: [] })
     const field = /^ {2}\t([A-Za-z]\w*)\s/.exec(`${line} `)?.[1]
-    if (field) found.at(-1)?.fields.push(field)
+    if (field) {
+      found.at(-1)?.fields.push(field)
+      found.at(-1)?.shown.push({ old: [], next: [] })
+    }
     // The sign stands right after the tab: a line without one is shown around others, and may itself be an item of a list.
-    const text = /^ {2}\t *\t[+-]\s(.*)$/.exec(line)?.[1]
-    if (text?.trim()) found.at(-1)?.lines.push(text)
+    const [, sign, text] = /^ {2}\t *\t([+-]|\s|\.\.\.)(?:\s(.*))?$/.exec(line) ?? []
+    const shown = found.at(-1)?.shown.at(-1)
+    if (!sign || !shown) continue
+    if (sign !== '+') shown.old.push(text ?? sign)
+    if (sign !== '-') shown.next.push(text ?? sign)
   }
   const isNothing = text.includes('No changes need to be applied')
   if (isNothing !== (found.length + kept === 0)) {
@@ -102,7 +139,7 @@ export function pendingOf(text: string): Pending[] {
       code: 'kops.unexpected-answer',
     })
   }
-  return found
+  return found.map(({ shown, ...one }) => ({ ...one, lines: shown.flatMap(changedLines) }))
 }
 
 /**

@@ -96,7 +96,7 @@ export async function openRealCluster(t: ExecutionContext): Promise<RealCluster>
     run: (playbook, ...words) =>
       rekey(
         ...['run', playbook, '-e', `cluster=${cluster}`, '-e', `state=${state}`, '-e', `kops_binary=${binary}`],
-        ...['-e', `rolling_flags=${quickly.join(' ')}`, ...words],
+        ...['-e', JSON.stringify({ rolling_flags: quickly.join(' ') }), ...words],
       ),
     runs: () =>
       readdirSync(join(folder, 'state', 'rekey', 'runs'))
