@@ -82,6 +82,13 @@ const milliseconds = (expression: RegExp, text: string) =>
     else expression.test(text)
   })
 
+/** How many times as long four times as much takes: 4, or 16 and more. What lies between is the doing of whatever else goes on, and is measured again. */
+function timesAsLong(once: () => number, fourTimes: () => number): number {
+  let times = fourTimes() / once()
+  for (let tries = 0; tries < 5 && times > 5 && times < 12; tries++) times = fourTimes() / once()
+  return times
+}
+
 /** The text that takes a pattern too long: more than eight times as long for four times as much. */
 function slowText({ pattern, flags }: Pattern): string | undefined {
   const expression = new RegExp(pattern, flags)
@@ -97,8 +104,15 @@ function slowText({ pattern, flags }: Pattern): string | undefined {
       const text = textOf(size)
       if (milliseconds(expression, text) <= little) continue
       const once = least(text)
-      // Four times as much: far enough from both, whatever else goes on.
-      if (once > most || (once > little && least(textOf(4 * size)) > 8 * once)) return `${start}${pump}…`
+      if (
+        once > most ||
+        (once > little &&
+          timesAsLong(
+            () => least(text),
+            () => least(textOf(4 * size)),
+          ) > 8)
+      )
+        return `${start}${pump}…`
     }
   }
   return undefined
