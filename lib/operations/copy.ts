@@ -44,7 +44,7 @@ interface Wanted {
   hash(by: Hashing): Promise<string>
   readonly mode: number
   readonly owner?: string
-  /** `uid:gid` of what is there, where nobody said whose it shall be. */
+  /** `uid:gid` of what is there, where nobody said whose it shall be, or a user or a group alone. */
   readonly before?: string
   readonly secret: boolean
 }
@@ -183,7 +183,10 @@ function wantedFile(file: Asked, { files }: Found): Wanted {
   const bits = there ? Number.parseInt(there.mode, 8) : newMode
   const mode = file.mode === undefined ? bits : modeBits(file.mode, { bits, folder: false }, usualUmask)
   const [, , uid, gid] = there?.owner ?? []
-  return { ...file, mode, ...(there && file.owner === undefined ? { before: `${uid}:${gid}` } : {}) }
+  const isWhole = /^[^:]+:[^:]+$/.test(file.owner ?? '')
+  // What only some could read until now is shown to nobody.
+  const secret = file.secret || (there !== undefined && (bits & 0o007) === 0)
+  return { ...file, mode, secret, ...(there && !isWhole ? { before: `${uid}:${gid}` } : {}) }
 }
 
 /** What not everybody may read is taken for a secret. */
@@ -297,7 +300,7 @@ function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: 
     [...Map.groupBy(files, file => file[name] ?? '')].filter(([one]) => one !== '')
   const [owners, before] = [by('owner'), by('before')]
   // A change of the owner takes these bits away.
-  const special = [...owners, ...before].flatMap(([, group]) => group.filter(({ mode }) => (mode & 0o6000) !== 0))
+  const special = files.filter(({ mode, owner, before: of }) => (owner ?? of) !== undefined && (mode & 0o6000) !== 0)
   const modes = [...Map.groupBy(special, ({ mode }) => mode.toString(8))]
   const folders = [...Map.groupBy(files, ({ path }) => dirname(path))].map(([folder, those]) => ({
     folder,
@@ -309,13 +312,13 @@ function planOf(files: readonly Wanted[], { hashing, missingFolders: missing }: 
     missing,
     folders: folders.sort((one, other) => other.size - one.size).map(({ folder }) => folder),
     changes: [
-      ...owners.map(([owner, group], index) => ({ word: `o${index}`, command: `chown ${quote(owner)}`, files: group })),
       // Who may not give files away leaves theirs; what is asked for by name must be done.
       ...before.map(([owner, group], index) => ({
         word: `b${index}`,
         command: `sh -c ${quote(`chown ${quote(owner)} "$@" 2>/dev/null || :`)} sh`,
         files: group,
       })),
+      ...owners.map(([owner, group], index) => ({ word: `o${index}`, command: `chown ${quote(owner)}`, files: group })),
       ...modes.map(([mode, group]) => ({ word: `m${mode}`, command: `chmod ${mode}`, files: group })),
     ],
   }

@@ -130,8 +130,9 @@ export function pendingOf(text: string): Pending[] {
     const [, sign, text] = /^ {2}\t *\t([+-]|\s|\.\.\.)(?:\s(.*))?$/.exec(line) ?? []
     const shown = found.at(-1)?.shown.at(-1)
     if (!sign || !shown) continue
-    if (sign !== '+') shown.old.push(text ?? sign)
-    if (sign !== '-') shown.next.push(text ?? sign)
+    const said = text ?? (sign === '...' ? sign : '')
+    if (sign !== '+') shown.old.push(said)
+    if (sign !== '-') shown.next.push(said)
   }
   const isNothing = text.includes('No changes need to be applied')
   if (isNothing !== (found.length + kept === 0)) {

@@ -64,15 +64,16 @@ export function gapsAmong(asked: readonly Asked[]): Unanswered[] {
     if (reasons.length > 0) gaps.push({ from, to, reasons })
     reasons = []
   }
-  let unknown: readonly [since: number, until: number] | undefined
+  /** Since when nothing is known. */
+  let unknown: number | undefined
   for (const one of asked) {
     const { at, answered, reason = 'no answer' } = one
     if (isUnknown(one)) {
-      unknown = [unknown?.[0] ?? at, at]
+      unknown ??= at
       continue
     }
-    if (unknown && unknown[1] - unknown[0] > bridged) {
-      close(unknown[0])
+    if (unknown !== undefined && at - unknown > bridged) {
+      close(unknown)
       from = at
     }
     unknown = undefined

@@ -76,7 +76,7 @@ async function keptOf(context: StepContext, at: AtPath, compared: Compared, isKe
   if (!own) return [{ kind: 'file', path, sha256 }]
   if (own.kind === 'link') return [{ kind: 'unlinked', path, target: target!, sha256 }]
   if (!isKept) return [{ kind: 'lost', path }]
-  if (!content) return [await keepRemoved(context, path), { kind: 'file', path, sha256 }]
+  if (!content) return [await keepRemoved(context, path), { kind: 'file', path, sha256, before: at.sha256 }]
   const [secret, before] = [compared.isSecret(path), content.toString('base64')]
   return [{ kind: 'content', path, sha256, content: before, secret, ...attributesOf(own) }]
 }

@@ -28,8 +28,8 @@ const target = z.string().regex(/^[^\0]+$/, 'no target of a link')
 const kept = z.discriminatedUnion('kind', [
   /** A folder was made. */
   z.strictObject({ kind: z.literal('folder'), path: notedPath }),
-  /** A file was written, where there was none … */
-  z.strictObject({ kind: z.literal('file'), path: notedPath, sha256: notedHash }),
+  /** A file was written, where there was none, or one of which an archive is kept (`before` is its hash) … */
+  z.strictObject({ kind: z.literal('file'), path: notedPath, sha256: notedHash, before: notedHash.optional() }),
   /** … or one that held this, in base64, for whom it was readable. */
   z.strictObject({
     kind: z.literal('content'),
@@ -51,7 +51,7 @@ const kept = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('attributes'), path: notedPath, ...attributes.shape }),
   z.strictObject({ kind: z.literal('times'), path: notedPath, read: time, changed: time }),
   /** It was removed, or something else took its place: an archive of it, in base64, from the folder that it is in. */
-  z.strictObject({ kind: z.literal('removed'), path: notedPath, archive: notedBytes }),
+  z.strictObject({ kind: z.literal('removed'), path: notedPath, archive: notedBytes.min(1) }),
   /** The same, and nobody wanted it kept. */
   z.strictObject({ kind: z.literal('lost'), path: notedPath }),
 ])
@@ -160,7 +160,8 @@ export async function keepRemoved(session: HostSession, path: string): Promise<K
     `_n=$(du -sk -- ${quote(`./${name}`)} | cut -f1); [ "$_n" -le ${mostKept} ] || { echo "it is $_n KiB, more than is kept in the folder of a run: say keep: false, and it can't be undone" >&2; exit 1; }`,
     // As the only one of its folder, by its own name: what is in it can't be taken for an option.
     // In the format that has times to the last digit.
-    `tar --format=posix --pax-option=delete=atime,delete=ctime -czf - -- ${quote(`./${name}`)} | base64`,
+    // A pipe ends as its last command does, and what can't be archived must not be taken for kept.
+    `exec 3>&1; _ended=$({ { tar --format=posix --pax-option=delete=atime,delete=ctime -czf - -- ${quote(`./${name}`)} 4>&-; echo $? >&4; } | base64 >&3; } 4>&1); exec 3>&-; [ "$_ended" = 0 ]`,
   ])
   return { kind: 'removed', path, archive: archive.replaceAll('\n', '') }
 }
@@ -227,7 +228,8 @@ function undoLines(session: HostSession, kept: Kept, { path, own, target, sha256
         `_in ${quote(folder)}; [ -n "$(ls -A -- ${quote(`./${name}`)})" ] && echo ${quote(`${path} stays: something is in it`)} || { rmdir -- ${quote(`./${name}`)}; sync .; }`,
       ]
     case 'file':
-      if (!own) return []
+      // It was never replaced, or is back already.
+      if (!own || (kept.before !== undefined && sha256 === kept.before)) return []
       if (own.kind !== 'file' || sha256 !== kept.sha256) throw since()
       return remove('rm -f')
     case 'unlinked':

@@ -72,28 +72,35 @@ async function restart(context: StepContext, options: RebootOptions): Promise<{ 
   const told = msg === undefined ? '' : `command -v wall >/dev/null && printf '%s\\n' "$1" | wall; `
   // The command that asks for it ends before the host does: nobody has to guess how it ended. Where it fails, it leaves a word.
   const own = `/tmp/.rekey-reboot-${randomBytes(8).toString('hex')}`
-  const later = `sleep ${preRebootDelay / 1_000}; (${command}\n) >${own}/said 2>&1 || { s=$?; [ $s -ge 128 ] || echo $s >${own}/status; }`
-  const begin = `${told}mkdir -m 700 ${own} && setsid sh -c "$2" </dev/null >/dev/null 2>&1 &`
+  // A host that has no room for that is started anew all the same.
+  const noted = `(${command}\n) >${own}/said 2>&1 || { s=$?; [ $s -ge 128 ] || { echo $s >${own}/s; mv ${own}/s ${own}/status; }; }`
+  const later = `sleep ${preRebootDelay / 1_000}; if [ -d ${own} ]; then ${noted}; else ${command}\nfi`
+  const begin = `${told}mkdir -m 700 ${own} 2>/dev/null; setsid sh -c "$2" </dev/null >/dev/null 2>&1 &`
   await $`set -- ${msg ?? ''} ${later}; ${raw(begin)}`
   context.log(`${host.name} is started anew`)
   await delay(preRebootDelay, undefined, { signal })
   const how = { within: rebootTimeout, every: 1_000, signal, host: host.name }
   const came = await waitFor(`${host.name} to be back, in another boot`, how, async () => {
     const late = delay(patience, undefined, { ref: false })
-    const now = await Promise.race([bootOf(context, hasFirst), late])
-    if (now === before && (await context.files.exists(`${own}/status`))) return 'refused'
-    return now !== undefined && now !== before && 'back'
+    const look = async () => {
+      if ((await bootOf(context, hasFirst)) !== before) return 'back'
+      return (await context.files.exists(`${own}/status`)) && 'refused'
+    }
+    return Promise.race([look(), late])
   })
   const said = came === 'refused' ? await context.files.readText(`${own}/said`) : ''
   const status = came === 'refused' ? await context.files.readText(`${own}/status`) : ''
-  await $`rm -rf ${own}`
+  // A host that has just come back may lose its connections once more: that is no matter.
+  const tidy = () => $({ nothrow: true, quiet: true })`rm -rf ${own}`.catch(() => signal.throwIfAborted())
   if (came === 'refused') {
+    await tidy()
     throw new HostFailedError(
       `${host.name}: what starts it anew ended with ${Number.parseInt(status, 10)}: ${foreignWords(said, 500)}`,
       { code: 'command.failed', host: host.name, hint: 'It was not started anew.' },
     )
   }
   await delay(postRebootDelay, undefined, { signal })
+  await tidy()
   const { testCommand } = options
   if (testCommand !== undefined) {
     const left = Math.max(1_000, rebootTimeout - (performance.now() - began))

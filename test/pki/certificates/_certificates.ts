@@ -35,6 +35,14 @@ export interface Ask {
   keys?: webcrypto.CryptoKeyPair
 }
 
+/** By what a CA calls its key: others than we take another hash of it. */
+async function identifierOf({ certificate, keys }: Issued): Promise<x509.AuthorityKeyIdentifierExtension> {
+  const own = certificate.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId
+  return own === undefined
+    ? x509.AuthorityKeyIdentifierExtension.create(keys.publicKey)
+    : new x509.AuthorityKeyIdentifierExtension(own)
+}
+
 /** A certificate by a fresh key: self-signed, or by `issuer`. Holds for an hour unless asked otherwise. */
 export async function issue({
   name,
@@ -60,7 +68,7 @@ export async function issue({
       new x509.BasicConstraintsExtension(ca, pathLength, true),
       ...(usages === undefined ? [] : [new x509.KeyUsagesExtension(usages, true)]),
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
-      ...(issuer ? [await x509.AuthorityKeyIdentifierExtension.create(issuer.keys.publicKey)] : []),
+      ...(issuer ? [await identifierOf(issuer)] : []),
       ...(rest.extensions ?? []),
     ],
   })

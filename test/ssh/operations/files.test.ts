@@ -21,6 +21,7 @@ import test from 'ava'
 import { connect } from '../../../lib/connection/connect.ts'
 import type { Connection } from '../../../lib/connection/connection.ts'
 import { archive } from '../../../lib/operations/files/archive.ts'
+import { copy } from '../../../lib/operations/files/copy.ts'
 import { fetch } from '../../../lib/operations/files/fetch.ts'
 import { file } from '../../../lib/operations/files/file.ts'
 import { unarchive } from '../../../lib/operations/files/unarchive.ts'
@@ -466,4 +467,25 @@ asRoot('whoever owns a folder has root change nothing elsewhere', async t => {
   }
   t.deepEqual(treeOf(join(place, 'target')), { file: { content: 'as it was', mode: '0600' } })
   mkdirSync(join(place, 'end'))
+})
+
+test.serial('copy: a big file comes back, also where it was never replaced or is back already', async t => {
+  const { place, context } = await stage({ f: { content: 'old\n'.repeat(400_000), mode: '0640' } })
+  const path = join(place, 'f')
+  const before = readFileSync(path)
+  const step = copy({ path, content: 'new\n' })
+  await step.run(context)
+  t.is(readFileSync(path, 'utf8'), 'new\n')
+  await step.rollback!(context)
+  t.true(readFileSync(path).equals(before))
+  t.is(statSync(path).mode & 0o777, 0o640)
+  const again = { ...context, step: 'again' }
+  await step.run(again)
+  writeFileSync(path, before)
+  await step.rollback!(again)
+  t.true(readFileSync(path).equals(before))
+  await step.run({ ...context, step: 'changed' })
+  writeFileSync(path, 'somebody’s')
+  await t.throwsAsync(async () => step.rollback!({ ...context, step: 'changed' }), { code: 'file.changed-since' })
+  t.is(readFileSync(path, 'utf8'), 'somebody’s')
 })
