@@ -151,7 +151,7 @@ import { backUpFiles, copy, play, playbook, restoreFiles, secret, stageFiles, st
 import { z } from ZOD
 const path = name => '${folder}/etc/' + name
 const copied = [
-  { path: path('plain.conf'), content: 'a = 1\\nb = 4\\n', mode: 0o644 },
+  { path: path('plain.conf'), content: 'a = 1\\nb = 4\\n' },
   { path: path('new/open.conf'), source: '${folder}/open.conf' },
   { path: path('password'), content: secret('horse-battery\\n') },
   { path: path('same.conf'), content: 'same\\n', mode: 0o600 },
@@ -171,6 +171,8 @@ real('--diff shows what is copied, removed, put back and written elsewhere; --ch
   const bench = workbench(sshd, ['h1', 'h2'], true)
   await scene(bench)
   const { folder } = bench
+  // What only some may read is shown to nobody.
+  chmodSync(join(folder, 'etc', 'plain.conf'), 0o644)
   writeFileSync(join(folder, 'open.conf'), 'open = yes\n')
   writeFileSync(join(folder, 'big'), Buffer.alloc(9 * 1024 * 1024, 'x'))
   const args = ['run', bench.playbook(copying(folder)), '-i', bench.inventory, '--diff']
