@@ -116,7 +116,7 @@ rmdir ${aside}/moving 2>/dev/null || :
 [ -e ${aside}/before/member ] || [ ! -e ${aside}/restored ] || exit 0
 ${raw(notOpen)}if [ -e member ]; then
   if [ ! -e ${aside}/restored ]; then mv -T member ${aside}/restored
-  elif [ -e ${aside}/before/member ]; then mv -T member "${raw(aside)}/between-$(date +%s)"; fi
+  elif [ -e ${aside}/before/member ]; then mv -T member ${aside}/between-$(date +%s); fi
 fi
 [ ! -e ${aside}/before/member ] || mv -T ${aside}/before/member member
 sync -f .`

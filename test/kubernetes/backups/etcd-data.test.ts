@@ -11,8 +11,8 @@ import { localSession } from '../_local.ts'
 const session = await localSession()
 
 /** A folder of etcd's data, with data of now and data from a snapshot beside it. */
-function scene({ isEmpty = false } = {}) {
-  const data = temporaryFolder('etcd-data')
+function scene({ isEmpty = false, called = 'data' } = {}) {
+  const data = join(temporaryFolder('etcd-data'), called)
   const aside = asideIn(data, 'r1')
   const member = (folder: string, text: string) => {
     mkdirSync(join(folder, 'member'), { recursive: true })
@@ -80,6 +80,16 @@ test('an etcd that somebody started in between is kept, too, and taken for nothi
   t.true(readdirSync(aside).some(name => name.startsWith('between-')))
   await putDataBack(session, 'r1', data)
   t.is(held(), 'now')
+})
+
+test('a folder of data that is called as a command is, is no command', async t => {
+  const { data, aside, held } = scene({ called: 'etcd"$(touch done)"' })
+  await putDataInPlace(session, 'r1', data)
+  mkdirSync(join(aside, 'restored'))
+  await putDataBack(session, 'r1', data)
+  t.is(held(), 'now')
+  t.true(readdirSync(aside).some(name => name.startsWith('between-')))
+  t.false(existsSync(join(data, 'done')))
 })
 
 test('before anything was put in place, going back leaves the data alone', async t => {
