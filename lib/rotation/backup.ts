@@ -6,7 +6,14 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { secret } from '../connection/shell.ts'
 import { HostFailedError } from '../errors.ts'
-import { manifestHead, type SnapshotManifest, writeManifest } from '../kubernetes/backups/manifest.ts'
+import {
+  archiveIn,
+  backupOfRun,
+  manifestHead,
+  type SnapshotManifest,
+  snapshotIn,
+  writeManifest,
+} from '../kubernetes/backups/manifest.ts'
 import { countObjects, etcdMembers, type ObjectCounts, saveSnapshot } from '../kubernetes/components/etcd.ts'
 import { etcdAccess, registryOf } from '../kubernetes/components/etcd-access.ts'
 import { backedUp, withoutLinks } from '../kubernetes/components/kept.ts'
@@ -50,7 +57,7 @@ export function hostsWith<Needs extends OnHost<Variables>>(
     plan: ctx => `archive ${keptOf(ctx).join(', ')} to ${archiveOf(ctx)}, read it back, and fetch it`,
     run: async ctx => {
       const saved = await backUpFiles(ctx, archiveOf(ctx), await withoutLinks(ctx, keptOf(ctx)))
-      await fetchFile(ctx, saved.path, join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'), saved.sha256)
+      await fetchFile(ctx, saved.path, archiveIn(backupOfRun(ctx.folder), { host: ctx.host.name }), saved.sha256)
       const { sha256, size, entries } = saved
       if (isDescribed)
         await writeManifest(ctx.folder, {
@@ -126,9 +133,10 @@ export const etcd: StepDefinition<OnHost<Variables>> = {
     await session.$`umask 077; mkdir -p ${folderOf(ctx)}`
     const access = etcdAccess(layoutOf(ctx, host.name))
     const status = await saveSnapshot(session, access, path)
-    const sha256 = await fetchFile(session, path, join(ctx.folder, 'backups', host.name, 'etcd.db'))
+    const local = snapshotIn(backupOfRun(ctx.folder), { host: host.name })
+    const sha256 = await fetchFile(session, path, local)
     const { revision, keys } = status
-    const { size } = await stat(join(ctx.folder, 'backups', host.name, 'etcd.db'))
+    const { size } = await stat(local)
     await writeManifest(ctx.folder, {
       ...{ ...manifestHead(ctx.run), kind: 'etcd', host: host.name, sha256, size, revision, keys },
       ...{

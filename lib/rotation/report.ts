@@ -40,6 +40,13 @@ export function plays({ timeline }: Pick<RunContext, 'timeline'>): ReportSection
   }
 }
 
+/** How long it took from the first change until the API answered, where it had been away. */
+export function untilTheApiAnswers({ timeline: { milestones } }: Pick<RunContext, 'timeline'>): ReportSection[] {
+  const [began, answers] = [milestones.get(firstChange), milestones.get('the API answers')]
+  if (began === undefined || answers === undefined) return []
+  return [{ title: 'The API', rows: [['answers after', formatDuration(answers - began)]] }]
+}
+
 /** How long each play took, and what came when after the first change. */
 export function phases(ctx: Pick<RunContext, 'mode' | 'timeline'>): ReportSection[] {
   const {

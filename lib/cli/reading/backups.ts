@@ -6,16 +6,8 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { nameOf, readConfiguration } from '../../encryption/configuration.ts'
 import { exitCodes, RekeyError } from '../../errors.ts'
 import type { Inventory } from '../../inventory/index.ts'
-import {
-  archiveIn,
-  type Backup,
-  backupsIn,
-  type FilesManifest,
-  madeAt,
-  removeBackup,
-} from '../../kubernetes/backups/manifest.ts'
-import { archivedFile, troublesOf } from '../../kubernetes/backups/verify.ts'
-import { readArchive } from '../../operations/tar-reading.ts'
+import { type Backup, backupsIn, type FilesManifest, madeAt, removeBackup } from '../../kubernetes/backups/manifest.ts'
+import { archivedEncryption, troublesOf } from '../../kubernetes/backups/verify.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
@@ -120,10 +112,8 @@ async function keysOf(backup: Backup): Promise<string[] | undefined> {
 }
 
 async function encryptionIn(backup: Backup, files: FilesManifest) {
-  const named = files.reading.layout?.components['kube-apiserver']?.files.find(({ role }) => role === 'encryption')
-  if (!named) return undefined
-  const text = archivedFile(await readArchive(archiveIn(backup, files)), named.real)?.toString('utf8')
-  return readConfiguration(text ?? '', `${files.host}:${named.path}`)
+  const archived = await archivedEncryption(backup, files)
+  return archived && readConfiguration(archived.text, `${files.host}:${archived.path}`)
 }
 
 /** The cluster's CA, by the first digits of its public key's SHA-256. */

@@ -1,28 +1,15 @@
 // What of an API server's refusals passes by itself, and what never will: a value that it has no key for.
-import { setTimeout as delay } from 'node:timers/promises'
 import { HostFailedError } from '../../errors.ts'
 import { ApiError } from '../../kubernetes/api/api.ts'
-
-/** How often something is asked. */
-const mostTries = 8
+import { patiently } from '../../kubernetes/api/patience.ts'
 
 /**
  * Asks again where the API server has too much to do, is away or does not answer in time, or somebody wrote at the same moment. Only for what may be done twice.
  * @param pause milliseconds before it is asked again; each next pause is twice as long, and as long as the server says where it does
  * @throws what was thrown last, and at once whatever does not pass
  */
-export async function patiently<T>(ask: () => Promise<T>, signal?: AbortSignal, pause = 250): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    signal?.throwIfAborted()
-    try {
-      return await ask()
-    } catch (error) {
-      if (!isPassing(error) || tries >= mostTries) throw error
-      const after = error instanceof ApiError ? error.retryAfter : undefined
-      await delay(Math.min(after ?? pause * 2 ** (tries - 1), 15_000), undefined, { signal })
-    }
-  }
-}
+export const untilItPasses = <T>(ask: () => Promise<T>, signal?: AbortSignal, pause = 250): Promise<T> =>
+  patiently(ask, { passes: isPassing, tries: 8, most: 15_000, pause, signal })
 
 function isPassing(error: unknown): boolean {
   if (error instanceof ApiError)

@@ -2,7 +2,7 @@
 // written so already its server leaves alone, so whoever was interrupted begins again.
 import { HostFailedError } from '../../errors.ts'
 import { ApiError, type KubernetesApi, type KubernetesObject, mostSockets } from '../../kubernetes/api/api.ts'
-import { isUnreadable, patiently } from './passing.ts'
+import { isUnreadable, untilItPasses } from './passing.ts'
 import type { ApiResource } from './resources.ts'
 
 /** How far it is. */
@@ -112,7 +112,7 @@ async function touched(
   signal: AbortSignal,
 ): Promise<boolean> {
   try {
-    await patiently(() => api.touch(path), signal, pause)
+    await untilItPasses(() => api.touch(path), signal, pause)
     return true
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return false

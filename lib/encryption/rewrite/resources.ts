@@ -1,6 +1,6 @@
 // Which resources of an API are kept in etcd by the rules of an EncryptionConfiguration.
 import type { KubernetesApi } from '../../kubernetes/api/api.ts'
-import { patiently } from './passing.ts'
+import { untilItPasses } from './passing.ts'
 
 /** A resource, and where all of it is listed. */
 export interface ApiResource {
@@ -33,8 +33,8 @@ export async function apiResources(
   signal?: AbortSignal,
 ): Promise<ApiResource[]> {
   const [{ groups }, services] = await Promise.all([
-    patiently(() => api.get<{ groups: readonly Group[] }>('/apis'), signal),
-    patiently(() => api.list('/apis/apiregistration.k8s.io/v1/apiservices'), signal),
+    untilItPasses(() => api.get<{ groups: readonly Group[] }>('/apis'), signal),
+    untilItPasses(() => api.list('/apis/apiregistration.k8s.io/v1/apiservices'), signal),
   ])
   const others = new Set(
     services.filter(({ spec }) => spec?.service).map(({ spec }) => `${spec.group}/${spec.version}`),
@@ -46,7 +46,7 @@ export async function apiResources(
   const found = await Promise.all(
     paths.map(async path => {
       const group = path === '/api/v1' ? '' : path.split('/')[2]!
-      const { resources } = await patiently(() => api.get<{ resources: readonly Listed[] }>(path), signal)
+      const { resources } = await untilItPasses(() => api.get<{ resources: readonly Listed[] }>(path), signal)
       return resources.flatMap(({ name, namespaced, verbs }) => {
         const full = group === '' ? name : `${name}.${group}`
         const isKept = !name.includes('/') && verbs.includes('list') && verbs.includes('patch')

@@ -1,8 +1,8 @@
 // A list of the API, page by page: a cluster has tens of thousands of Secrets, and nobody needs more than a few of them at a time.
-import { setTimeout as delay } from 'node:timers/promises'
 import { HostFailedError } from '../../errors.ts'
 import { AnswerTooLongError, ApiError } from './api-errors.ts'
 import type { KubernetesObject } from './object.ts'
+import { patiently } from './patience.ts'
 
 /** What is asked for: the objects after those that were given, as far as the API server remembers where that was. */
 export interface PageRequest {
@@ -42,7 +42,7 @@ export async function* eachOfPages(
     const request = { limit, continue: after, what: `page ${number} of ${name}` }
     let page: Page
     try {
-      page = await patiently(() => ask(request), signal)
+      page = await patiently(() => ask(request), { passes: hasNoTime, tries: mostTries, most: 10_000, signal })
     } catch (error) {
       if (error instanceof AnswerTooLongError && limit > 1) {
         limit = Math.ceil(limit / 5)
@@ -72,14 +72,5 @@ export async function* eachOfPages(
   }
 }
 
-/** Asks again where the API server says that it has too much to do, as long after as it says. */
-async function patiently<T>(ask: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.retryAfter === undefined || tries >= mostTries) throw error
-      await delay(Math.min(error.retryAfter, 10_000), undefined, { signal })
-    }
-  }
-}
+/** The API server has too much to do, and says for how long. */
+const hasNoTime = (error: unknown): boolean => error instanceof ApiError && error.retryAfter !== undefined

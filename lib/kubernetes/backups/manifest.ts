@@ -89,15 +89,18 @@ export interface Backup {
   readonly damage: readonly string[]
 }
 
-const archive = (folder: string, host: string) => join(folder, host, 'host.tgz')
-const database = (folder: string, host: string) => join(folder, host, 'etcd.db')
+type Place = Pick<Backup, 'folder'>
+type OfHost = { readonly host: string }
+
+/** The backup that a run makes, by its folder. */
+export const backupOfRun = (runFolder: string): Place => ({ folder: join(runFolder, 'backups') })
 
 /** Where the files of a host lie. */
-export const archiveIn = ({ folder }: Backup, { host }: { readonly host: string }) => archive(folder, host)
+export const archiveIn = ({ folder }: Place, { host }: OfHost) => join(folder, host, 'host.tgz')
 /** Where the snapshot of etcd lies. */
-export const snapshotIn = ({ folder }: Backup, { host }: { readonly host: string }) => database(folder, host)
+export const snapshotIn = ({ folder }: Place, { host }: OfHost) => join(folder, host, 'etcd.db')
 /** Where a file with Secrets lies. */
-export const tokensIn = ({ folder }: Backup, name: string) => join(folder, 'tokens', name)
+export const tokensIn = ({ folder }: Place, name: string) => join(folder, 'tokens', name)
 
 const placeOf = (folder: string, manifest: Manifest): string =>
   ({
@@ -114,7 +117,7 @@ export const manifestHead = (run: string) => ({ format: 1, run, at: new Date().t
  * @param folder the run's folder
  */
 export async function writeManifest(folder: string, manifest: Manifest): Promise<void> {
-  const path = placeOf(join(folder, 'backups'), manifest)
+  const path = placeOf(backupOfRun(folder).folder, manifest)
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   await writeFile(`${path}.new`, `${JSON.stringify(manifest, null, 2)}\n`, { mode: 0o600, flush: true })
   await rename(`${path}.new`, path)
@@ -125,10 +128,10 @@ export async function writeManifest(folder: string, manifest: Manifest): Promise
  * rekey made them, which noted nothing.
  */
 export function backupsIn(runFolder: string): Backup[] {
-  const top = join(runFolder, 'backups')
+  const top = backupOfRun(runFolder).folder
   const run = basename(runFolder)
   const stages = foldersIn(top).flatMap(stage => {
-    const inside = join(top, stage, 'backups')
+    const inside = backupOfRun(join(top, stage)).folder
     return existsSync(inside) ? [readBackup(`${run}:${stage}`, inside)] : []
   })
   return [readBackup(run, top), ...stages].filter(one => one !== undefined)

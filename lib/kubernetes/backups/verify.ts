@@ -90,6 +90,17 @@ export function archivedFile(archive: ReadonlyMap<string, Archived>, path: strin
   return found?.kind === 'file' ? found.content : undefined
 }
 
+/** The EncryptionConfiguration that the API server of a host went by, as its archive has it: its path on the host, and text; undefined where it had none. */
+export async function archivedEncryption(
+  backup: Backup,
+  files: FilesManifest,
+): Promise<{ path: string; text: string } | undefined> {
+  const named = files.reading.layout?.components['kube-apiserver']?.files.find(({ role }) => role === 'encryption')
+  if (!named) return undefined
+  const content = archivedFile(await readArchive(archiveIn(backup, files)), named.real)
+  return { path: named.path, text: content?.toString('utf8') ?? '' }
+}
+
 /** Keys that are missing or belong to another certificate: of what components name, and in kubeconfigs. */
 function pairTroubles({ reading }: FilesManifest, archive: ReadonlyMap<string, Archived>): string[] {
   const text = (path: string) => archivedFile(archive, path)?.toString('utf8')

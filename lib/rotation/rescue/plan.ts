@@ -6,7 +6,7 @@ import type { MachineFacts } from '../../kubernetes/layout/layout.ts'
 import { machineFacts } from '../../kubernetes/trust/machine.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
-import { type CertificateSpec, placePath } from '../../pki/specs.ts'
+import { type AuthorityName, type CertificateSpec, placePath } from '../../pki/specs.ts'
 import { durationSeconds } from '../../pki/vault/duration.ts'
 import { duration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -54,9 +54,9 @@ const copiesOf = (ctx: OnHost, certificate: string, host: string): string[] =>
 
 /** All that the hosts hold of a CA, what ends first before the others: somebody may have signed it anew for some hosts only. */
 function byTheirEnds(ctx: OnHost, certificate: string): [string, ...string[]] {
-  const all = ctx.hosts(everyMachine).flatMap(({ name }) => copiesOf(ctx, certificate, name))
-  const end = (pem: string) => parseCertificate(pem).notAfter.getTime()
-  return [certificate, ...all].toSorted((one, other) => end(one) - end(other)) as [string, ...string[]]
+  const all = new Set([certificate, ...ctx.hosts(everyMachine).flatMap(({ name }) => copiesOf(ctx, certificate, name))])
+  const ends = new Map([...all].map(pem => [pem, parseCertificate(pem).notAfter.getTime()]))
+  return [...all].toSorted((one, other) => ends.get(one)! - ends.get(other)!) as [string, ...string[]]
 }
 
 const firstToEnd = (ctx: OnHost, certificate: string): string => byTheirEnds(ctx, certificate)[0]
@@ -72,8 +72,9 @@ export const planAuthorities: StepDefinition<Needs> = {
   run: async (ctx): Promise<OldAuthority[]> => {
     const planned: OldAuthority[] = []
     for (const one of authoritiesByKey(ctx)) {
-      if (!endsWithin(firstToEnd(ctx, one.certificate), tooSoon)) continue
-      requireLonger(ctx, one)
+      const [first, ...others] = byTheirEnds(ctx, one.certificate)
+      if (!endsWithin(first, tooSoon)) continue
+      requireLonger(ctx, one, others.at(-1) ?? first)
       planned.push(
         await withSigner(
           ctx,
@@ -87,9 +88,8 @@ export const planAuthorities: StepDefinition<Needs> = {
 }
 
 /** A CA that another host holds for longer would end sooner there than now; one that ends at once would be signed again and again. */
-function requireLonger(ctx: OnHost<Variables>, one: RolesOfAuthority): void {
+function requireLonger(ctx: OnHost<Variables>, one: RolesOfAuthority, last: string): void {
   const next = Date.now() + seconds(durationSeconds(ctx.vars.ca_ttl))
-  const last = byTheirEnds(ctx, one.certificate).at(-1) ?? one.certificate
   if (next > parseCertificate(last).notAfter.getTime() && next > Date.now() + tooSoon) return
   throw new HostFailedError(
     `${namesOf(one)} would be signed for ${ctx.vars.ca_ttl}, and another file holds it until ${dayOfEnd(last)} already`,
@@ -151,8 +151,11 @@ export const tell: StepDefinition<OnHost<Variables>> = {
 function toldOf(ctx: OnHost<Variables>): string[] {
   const hosts = ctx.hosts(everyMachine).map(({ name }) => name)
   const { specs, all } = leafPlanOf(ctx)
+  // Of all hosts, which may be hundreds: once for each CA.
+  const authorities = authoritiesOf(ctx).map(one => ({ ...one, first: firstToEnd(ctx, one.certificate) }))
+  const over = authorities.flatMap(({ roles, first }) => (endsWithin(first, 0) ? roles : []))
   const lines = [
-    ...authoritiesOf(ctx).map(one => `${namesOf(one)} ${ended(firstToEnd(ctx, one.certificate))}`),
+    ...authorities.map(one => `${namesOf(one)} ${ended(one.first)}`),
     ...hosts.flatMap(host => endedOn(ctx, host)),
     ...hosts.flatMap(host =>
       seenOf(ctx, host).damage.map(
@@ -166,15 +169,13 @@ function toldOf(ctx: OnHost<Variables>): string[] {
           `${host}: ${path} can not be read by ${user}, as whom it is read, unless by a group: chown ${quote(user)} ${quote(path)}?`,
       ),
     ),
-    ...hosts.flatMap(host => downLines(ctx, host)),
+    ...hosts.flatMap(host => downLines(ctx, host, over)),
   ]
   if (lines.length === 0)
     return ['nothing has ended, nothing is half done, and everything serves: there is nothing to do']
   return [
     ...lines,
-    ...authoritiesOf(ctx).map(
-      one => `to do: sign ${namesOf(one)} anew with the key that it has, for ${ctx.vars.ca_ttl}`,
-    ),
+    ...authorities.map(one => `to do: sign ${namesOf(one)} anew with the key that it has, for ${ctx.vars.ca_ttl}`),
     ...(specs.length > 0
       ? [`to do: make ${specs.length} of ${all.length} certificates anew, for ${ctx.vars.certificate_ttl}`]
       : []),
@@ -212,23 +213,24 @@ function endedOn(ctx: Hosts & Pick<OnHost<Variables>, 'vars'>, host: string): st
   )
 }
 
-/** What is down on a host, and what of it has ended: its certificates, and the CAs that it goes by. */
-function downLines(ctx: OnHost, host: string): string[] {
+/**
+ * What is down on a host, and what of it has ended: its certificates, and the CAs that it goes by.
+ * @param over what those CAs are for that have ended
+ */
+function downLines(ctx: OnHost, host: string, over: readonly AuthorityName[]): string[] {
   return downOf(ctx, host).map(({ what, detail }) => {
     const leaves = leafPlanOf(ctx)
       .specs.filter(spec => spec.hosts.includes(host) && isOf(spec, what) && hasEnded(ctx, host, spec))
       .map(({ id }) => id)
-    const because = [...leaves, ...endedAuthoritiesOf(ctx, host, what)]
+    const because = [...leaves, ...endedAuthoritiesOf(ctx, host, what, over)]
     return `${host}: ${what} is down (${detail})${because.length > 0 ? `; it goes by what has ended: ${because.join(', ')}` : ''}`
   })
 }
 
-function endedAuthoritiesOf(ctx: OnHost, host: string, what: string): string[] {
+function endedAuthoritiesOf(ctx: OnHost, host: string, what: string, over: readonly AuthorityName[]): string[] {
   const found = Object.values(layoutOf(ctx, host).components).find(({ component }) => component === what)
   const named = found?.files.map(({ role }) => authorityOf(found.component, role)) ?? []
-  return authoritiesOf(ctx).flatMap(({ roles, certificate }) =>
-    endsWithin(firstToEnd(ctx, certificate), 0) ? roles.filter(role => named.includes(role)).map(keysetOf) : [],
-  )
+  return over.filter(role => named.includes(role)).map(keysetOf)
 }
 
 const isOf = ({ component }: CertificateSpec, what: string) => component === what

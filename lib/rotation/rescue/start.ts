@@ -18,7 +18,7 @@ import { etcdHosts, machines } from '../given/hosts.ts'
 import { changedOn as leavesChangedOn } from '../leaves/place.ts'
 import { filesOf as renewedFiles } from '../renewal/files.ts'
 import { restartsOf } from '../restart/due.ts'
-import { nodesReady as allReadyOf, kubelet, remembered } from '../restart/kubelets.ts'
+import { nodesReady as allReadyOf, kubelet, longestPause, remembered } from '../restart/kubelets.ts'
 import { memberWell } from '../restart/members.ts'
 import { anyChange, anyRenewed, anyTrouble } from './plan.ts'
 
@@ -156,9 +156,6 @@ export const apiServersReady: StepDefinition<OnCluster> = where<OnCluster>(anyTr
 /** Whether a component that nobody waits for with something else goes by what has ended, or does not serve. */
 const lacks = async (ctx: OnHost, found: FoundComponent): Promise<boolean> =>
   (await goingByTheOld(ctx)).includes(found.component) || !(await quietly(ctx, componentServes(ctx, found)))
-
-/** A kubelet that has seen something end again and again waits for five minutes before it starts it once more. */
-const longestPause = seconds(330)
 
 /** Starts one of those two anew where it goes by what has ended or does not serve, and waits until it does; one that does not is told. */
 const controller = (component: 'kube-controller-manager' | 'kube-scheduler') =>

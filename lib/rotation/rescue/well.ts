@@ -5,7 +5,7 @@ import { apiFindings } from '../../kubernetes/health/api.ts'
 import { type Finding, worstFirst } from '../../kubernetes/health/finding.ts'
 import { componentsOf, servicesFrom } from '../../kubernetes/health/host.ts'
 import { waitFor } from '../../operations/wait.ts'
-import type { StepDefinition } from '../../playbook/model.ts'
+import type { ReportSection, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
 import { type Conditions, conditionsStep, layoutOf, nodesOf } from '../given/found.ts'
 import { everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
@@ -90,8 +90,11 @@ async function findings(ctx: OnCluster): Promise<Finding[]> {
   return [...asked.findings, ...onHosts.flat()]
 }
 
-/** What was not well at the end and is not the certificates' doing, a line each. */
-export const leftOf = (ctx: Pick<OnHost, 'registered'>): string[] => ctx.registered<string[]>(wellStep) ?? []
+/** What was not well at the end and is not the certificates' doing. */
+export function notWell(ctx: Pick<OnHost, 'registered'>): ReportSection[] {
+  const left = ctx.registered<string[]>(wellStep) ?? []
+  return left.length > 0 ? [{ title: 'Not well at the end, and not waited for', rows: [['', left.join('\n')]] }] : []
+}
 
 /** Fetches the administrator's kubeconfig into the run's folder. */
 export const adminKubeconfig: StepDefinition<OnHost> = { ...adminKubeconfigFetched, when: anyTrouble }

@@ -129,6 +129,9 @@ export async function freshKubelet(
   await wentRound(ctx, session.host)
 }
 
+/** A kubelet that has seen something end again and again waits for five minutes before it starts it once more. Milliseconds. */
+export const longestPause = seconds(330)
+
 /** How long, in seconds, a kubelet remembers that a container ended. */
 export const remembered = 600
 

@@ -2,18 +2,16 @@
 import { HostFailedError } from '../../errors.ts'
 import { type RestoringTool, restoringTool } from '../../kubernetes/backups/etcd-data.ts'
 import {
-  archiveIn,
   type Backup,
   type FilesManifest,
   type SnapshotManifest,
   snapshotIn,
 } from '../../kubernetes/backups/manifest.ts'
-import { troublesIn } from '../../kubernetes/backups/verify.ts'
+import { archivedEncryption, troublesIn } from '../../kubernetes/backups/verify.ts'
 import { requireEtcdTools } from '../../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import { readMachine } from '../../kubernetes/trust/machine.ts'
 import { freeKilobytes } from '../../operations/backup.ts'
-import { readArchive } from '../../operations/tar-reading.ts'
 import { publicKeysOf } from '../../pki/certificates/bundle-text.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type Variables as BackupVariables, folderOf, machineId } from '../backup.ts'
@@ -121,13 +119,14 @@ export const allMembers: StepDefinition<Needs> = where<Needs>(ctx => has(ctx, 'e
   ...beforehand,
   runOnce: true,
   run: async ctx => {
-    const { id, files } = backupOf(ctx)
+    const backup = backupOf(ctx)
+    const { id, files } = backup
     const snapshot = snapshotOf(ctx)
     const needed = snapshot.members.map(({ host }) => host)
     const members = etcdHosts(ctx).map(({ name }) => name)
     const servers = files.filter(({ reading }) => reading.controlPlane).map(({ host }) => host)
     const present = ctx.hosts(masters).map(({ name }) => name)
-    const unknown = membersWithoutHost(backupOf(ctx), snapshot)
+    const unknown = membersWithoutHost(backup, snapshot)
     if (unknown.length > 0)
       throw new HostFailedError(
         `etcd had the members ${unknown.join(', ')} as well when ${id} was made, and the backup does not know their hosts`,
@@ -174,23 +173,16 @@ export const canRestore: StepDefinition<Needs> = where<Needs>(ctx => has(ctx, 'e
         hint: 'Restore the snapshot by hand, as the manual of etcd has it: etcdutl snapshot restore --wal-dir.',
       })
     const needed = Math.ceil((snapshotOf(ctx).size * 2) / 1024) + firstLogs
-    const free = await freeKilobytes(ctx, data)
-    const freeForArchive = await freeKilobytes(ctx, folderOf(ctx))
-    if (freeForArchive < needed)
-      throw new HostFailedError(
-        `${name} has ${freeForArchive} KiB free under ${folderOf(ctx)}, and the snapshot needs ${needed}`,
-        {
-          code: 'restore.disk',
-          host: name,
-          hint: 'Make room there, or choose another backup_directory.',
-        },
-      )
-    if (free < needed)
-      throw new HostFailedError(`${name} has ${free} KiB free under ${data}, and the snapshot needs ${needed}`, {
-        code: 'restore.disk',
-        host: name,
-        hint: 'Make room there.',
-      })
+    for (const [folder, hint] of [
+      [folderOf(ctx), 'Make room there, or choose another backup_directory.'],
+      [data, 'Make room there.'],
+    ] as const) {
+      const free = await freeKilobytes(ctx, folder)
+      if (free < needed)
+        throw new HostFailedError(`${name} has ${free} KiB free under ${folder}, and the snapshot needs ${needed}`, {
+          ...{ code: 'restore.disk', host: name, hint },
+        })
+    }
     return restoringTool(ctx)
   },
 })
@@ -223,26 +215,20 @@ export const toolOf = (ctx: Needs, host = ctx.host.name): RestoringTool =>
 /** Whether the revisions of all members go up: of some of them would be two contents in one cluster. */
 export const bumps = (ctx: Needs): boolean => etcdHosts(ctx).every(({ name }) => toolOf(ctx, name).bumps)
 
-/** EncryptionConfigurations as API servers had them when the snapshot was made: text, and what to call it. */
-export async function encryptionThen(
-  ctx: Needs,
-): Promise<{ where: string; path: string; host: string; text: string }[]> {
+/** An EncryptionConfiguration of the backup, and what to call it; none where the API server of those files had none. */
+async function encryptionIn(ctx: Needs, files: FilesManifest): Promise<{ where: string; text: string }[]> {
   const backup = backupOf(ctx)
-  const found = await Promise.all(
-    backup.files.map(async files => {
-      const named = files.reading.layout?.components['kube-apiserver']?.files.find(({ role }) => role === 'encryption')
-      if (!named) return []
-      const archived = (await readArchive(archiveIn(backup, files))).get(named.real)
-      const where = `${files.host}:${named.path} in ${backup.id}`
-      return [{ where, path: named.path, host: files.host, text: archived?.content.toString('utf8') ?? '' }]
-    }),
-  )
-  return found.flat()
+  const archived = await archivedEncryption(backup, files)
+  return archived ? [{ where: `${files.host}:${archived.path} in ${backup.id}`, text: archived.text }] : []
+}
+
+/** EncryptionConfigurations as API servers had them when the snapshot was made: text, and what to call it. */
+export async function encryptionThen(ctx: Needs): Promise<{ where: string; text: string }[]> {
+  return (await Promise.all(backupOf(ctx).files.map(files => encryptionIn(ctx, files)))).flat()
 }
 
 /** The same as the files of the host have it that are put back. */
-export const encryptionOf = async (ctx: Needs): Promise<{ where: string; text: string }[]> =>
-  (await encryptionThen(ctx)).filter(({ host }) => host === ctx.host.name)
+export const encryptionOf = (ctx: Needs): Promise<{ where: string; text: string }[]> => encryptionIn(ctx, filesFor(ctx))
 
 /** Whether API servers go on with the files that they have, over an etcd of then. */
 export const keepsFiles = (ctx: Needs): boolean => has(ctx, 'etcd') && !has(ctx, 'files')

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { safeFolders, splitPath } from '../../connection/safe-folder.ts'
 import { raw } from '../../connection/shell.ts'
 import { dataFromSnapshot, putDataBack, putDataInPlace } from '../../kubernetes/backups/etcd-data.ts'
-import { archiveIn } from '../../kubernetes/backups/manifest.ts'
+import { archiveIn, backupOfRun } from '../../kubernetes/backups/manifest.ts'
 import { archivedFile } from '../../kubernetes/backups/verify.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import { compareFiles } from '../../operations/copy.ts'
@@ -57,7 +57,7 @@ const placing: StepDefinition<Needs> = {
   },
   rollback: async ctx => {
     if (isMember(ctx)) await stopped(ctx)
-    const before = await readArchive(join(ctx.folder, 'backups', ctx.host.name, 'host.tgz'))
+    const before = await readArchive(archiveIn(backupOfRun(ctx.folder), { host: ctx.host.name }))
     const { paths, missing } = comparedOn(ctx)
     // What was not kept is removed where it was not there before, and left alone otherwise. An empty folder in the place of a file is nobody's wish.
     const back = paths.filter(path => (before.has(path) ? before.get(path)?.kind !== 'folder' : missing.includes(path)))

@@ -3,14 +3,13 @@
 import { asideIn } from '../../kubernetes/backups/etcd-data.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
-import { formatDuration } from '../../playbook/duration.ts'
 import type { ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange } from '../given/context.ts'
 import { readingStep } from '../given/found.ts'
 import { etcdHosts } from '../given/hosts.ts'
-import { phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
-import { leftOf } from '../rescue/well.ts'
+import { phases, type Variables as ReportVariables, untilTheApiAnswers, whereToLook } from '../report.ts'
+import { notWell } from '../rescue/well.ts'
 import { has, type Variables } from './given.ts'
 
 type Run = RunContext<Variables & BackupVariables & ReportVariables>
@@ -19,22 +18,15 @@ type Run = RunContext<Variables & BackupVariables & ReportVariables>
 export function report(ctx: Run): ReportSection[] {
   const told = ctx.registered<string[]>('say-what-will-be-lost') ?? []
   const before: ReportSection[] = told.length > 0 ? [{ title: 'Lost and changed', rows: [['', told.join('\n')]] }] : []
-  const { milestones } = ctx.timeline
-  if (ctx.check || ctx.mode === 'rollback' || !milestones.has(firstChange)) return before
-  const [began, answers] = [milestones.get(firstChange), milestones.get('the API answers')]
-  const left = leftOf(ctx)
+  if (ctx.check || ctx.mode === 'rollback' || !ctx.timeline.milestones.has(firstChange)) return before
   return [
     ...before,
     ...phases(ctx),
-    ...(began === undefined || answers === undefined
-      ? []
-      : [{ title: 'The API', rows: [['answers after', formatDuration(answers - began)]] as const }]),
+    ...untilTheApiAnswers(ctx),
     ...(has(ctx, 'etcd')
       ? [{ title: "etcd's data of before, to be removed once nobody needs it", rows: aside(ctx) }]
       : []),
-    ...(left.length > 0
-      ? [{ title: 'Not well at the end, and not waited for', rows: [['', left.join('\n')]] as const }]
-      : []),
+    ...notWell(ctx),
     whereToLook(ctx),
   ]
 }

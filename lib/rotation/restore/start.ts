@@ -3,14 +3,14 @@ import { HostFailedError } from '../../errors.ts'
 import { componentServes, restartComponent, restartUnit } from '../../kubernetes/components/control.ts'
 import { type EtcdMember, etcdMembers } from '../../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
-import { waitFor } from '../../operations/wait.ts'
+import { waitFor, wasInTime } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { membersOf } from '../backup.ts'
 import { afterwards, firstChange, nothing, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
 import { apiServerHosts, layoutOf, readingOf } from '../given/found.ts'
 import { etcdHosts, machines } from '../given/hosts.ts'
 import { well as wellAgain } from '../rescue/well.ts'
-import { nodesReady as allReady, kubelet } from '../restart/kubelets.ts'
+import { nodesReady as allReady, kubelet, longestPause } from '../restart/kubelets.ts'
 import { memberWell } from '../restart/members.ts'
 import { has, type Variables } from './given.ts'
 import { ranOn } from './now.ts'
@@ -128,12 +128,7 @@ export const kubelets: StepDefinition<OnCluster> = {
   ...kubelet,
   run: async ctx => {
     const { nodeName = '' } = readingOf(ctx)
-    const isKnown = await ctx.cluster.heartbeat(nodeName).then(
-      () => true,
-      () => false,
-    )
-    ctx.signal.throwIfAborted()
-    if (isKnown) return kubelet.run(ctx)
+    if (await wasInTime(ctx.cluster.heartbeat(nodeName), ctx.signal)) return kubelet.run(ctx)
     for (const unit of units(own(ctx, ['kubelet']))) await restartUnit(ctx, unit)
     return ''
   },
@@ -156,9 +151,6 @@ export const kubeProxies: StepDefinition<OnHost<Variables>> = where<OnHost<Varia
   },
 )
 
-/** A kubelet that has seen something end again and again waits for five minutes before it starts it once more. */
-const longestPause = seconds(330)
-
 /** Waits until controller-managers and schedulers serve. */
 export const controllers: StepDefinition<OnHost> = {
   ...afterwards,
@@ -167,14 +159,9 @@ export const controllers: StepDefinition<OnHost> = {
       await waitFor(
         `${found.component} of ${ctx.host.name} to serve`,
         { within: longestPause, every: 500, signal: ctx.signal, host: ctx.host.name },
-        () => componentServes(ctx, found).catch(notYet),
+        () => componentServes(ctx, found),
       )
   },
-}
-
-function notYet(error: unknown): boolean {
-  if (error instanceof HostFailedError) return false
-  throw error
 }
 
 /** Waits until the cluster is well, as `rekey validate` looks at it. */
