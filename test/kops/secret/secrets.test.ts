@@ -1,7 +1,7 @@
 // Secrets of a kOps cluster: the three that its page has, and what kOps does silently wrong with each.
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import { misfitOf } from '../../../lib/encryption/replacement.ts'
 import { ipsecKeysBack, ipsecMisfits } from '../../../lib/kops/secret/ipsec-keys.ts'
@@ -83,6 +83,9 @@ test('where kOps sees no change all instances are replaced by force; killed befo
   // The export of before, what kops is given, the update, the rolling update: before and after each.
   const isNone = (where?: string) => t.false('dockerconfig' in bench.state().secrets, where)
   t.is(await throughKills(t, bench, begin, isNone), 8)
+  const run = dirname(dirname(bench.kubeconfig('any')))
+  const said = globSync('output/**/*.log', { cwd: run }).map(file => readFileSync(join(run, file), 'utf8'))
+  t.regex(said.join(''), /there was no dockerconfig before: the way back deletes the new one/)
   t.is(bench.state().secrets['dockerconfig'], createHash('sha256').update('{"auths":{}}').digest('hex'))
   isReplaced()
   t.true(bench.calls().includes('rolling-update cluster --force --yes'))
