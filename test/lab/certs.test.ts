@@ -1,11 +1,13 @@
-// `rekey certs` on a real cluster, against those who look there too: kubeadm, openssl on each port, kubectl.
+// `rekey certs` on a real cluster, against those who look there too: kubeadm, openssl on each port, kubectl. And certificates made anew under the CAs
+// that are there, judged by the same.
 import { X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
 import { temporaryFolder } from '../_temporary.ts'
-import { handOn, name, rekey, upShared } from './_lab.ts'
+import { eventOf, eventsOf, handOn, killedAt, name, rekey, saidBy, upShared } from './_lab.ts'
+import { filesOf, openssl, scratch } from './_outside.ts'
 
 interface Row {
   readonly where: string
@@ -168,6 +170,67 @@ test.serial('a component that still serves what no longer lies on its disk is to
     await on(node, `cat /root/kubelet.crt.before > ${file} && rm /root/kubelet.crt.before`)
   }
 })
+
+/** Of each master: what its API server presents, whose the scheduler's kubeconfig is, and since when that runs. */
+const leavesOf = () =>
+  Promise.all(
+    machines('master').map(({ name: master }) =>
+      on(
+        master,
+        `openssl s_client -connect 127.0.0.1:6443 </dev/null 2>/dev/null | openssl x509 -noout -serial
+openssl x509 -in /etc/kubernetes/pki/apiserver.crt -noout -serial
+kubectl --kubeconfig /etc/kubernetes/scheduler.conf auth whoami -o jsonpath='{.status.userInfo.username}{"\\n"}'
+sed -n 's/ *client-certificate-data: //p' /etc/kubernetes/scheduler.conf | base64 -d | openssl x509 -noout -serial
+for f in $(grep -lzxE "(/[^ ]*/)?kube-scheduler" /proc/[0-9]*/cmdline); do cut -d' ' -f22 "\${f%cmdline}stat"; done`,
+      ),
+    ),
+  ).then(said => said.map(text => text.trim().split('\n')))
+
+test.serial(
+  'made anew under the CA that is there, killed and gone on with, they are presented and used; a second run changes nothing; undone, every file is what it was',
+  async t => {
+    const [files, before] = [await filesOf(shape), await leavesOf()]
+    // Longer than whatever made those that are there.
+    const variables = { components: 'apiserver,kube-scheduler', certificate_ttl: '20000h' }
+    const words = ['run', 'renew-certificates', ...inventory(), '-e', JSON.stringify(variables)]
+    const killed = await killedAt(
+      words,
+      event => event.kind === 'step.started' && event.step === 'restart-controller-managers-and-schedulers',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const resumed = await rekey(['resume', folder, '--output', 'json'])
+    t.is(resumed.code, 0, saidBy(resumed))
+    const workloads = eventOf(eventsOf(resumed), 'run.report').sections.find(({ title }) => title === 'Workloads')
+    t.true((workloads?.rows.length ?? 0) > 0)
+    for (const [, said] of workloads?.rows ?? []) t.regex(said, /, 0 of them refused/)
+
+    const authority = scratch('ca.crt', await on('m1', 'cat /etc/kubernetes/pki/ca.crt'))
+    for (const { address } of machines('master'))
+      t.regex(await openssl(`${address}:6443`, authority), /Verification: OK/, address)
+    for (const [index, [presented, lies, who, serial, since]] of (await leavesOf()).entries()) {
+      const [, old, , oldSerial, oldSince] = before[index]!
+      t.is(presented, lies)
+      t.not(presented, old)
+      t.is(who, 'system:kube-scheduler')
+      t.not(serial, oldSerial)
+      t.not(since, oldSince)
+    }
+    const renewed = await filesOf(shape)
+    const again = await rekey([...words, '--output', 'json'])
+    t.is(again.code, 0, saidBy(again))
+    t.regex(JSON.stringify(eventOf(eventsOf(again), 'run.report').sections), /none of \d+: nothing was changed/)
+    t.deepEqual(await filesOf(shape), renewed)
+
+    const undone = await rekey(['rollback', folder, '--output', 'json'])
+    t.is(undone.code, 0, saidBy(undone))
+    t.deepEqual(await filesOf(shape), files)
+    t.deepEqual(
+      (await leavesOf()).map(one => one.slice(0, 4)),
+      before.map(one => one.slice(0, 4)),
+    )
+  },
+)
 
 /** Where kubeadm's names lie. */
 function pathOf(called: string): string {
