@@ -36,6 +36,7 @@ export {
   play,
   playbook,
   type ReportCurve,
+  type ReportMetric,
   type ReportSection,
   type RunContext,
   type Step,

@@ -1,7 +1,8 @@
-// Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report beside any of them.
+// Which view a run gets: the tree on a terminal, plain lines elsewhere, JSON lines where asked; and a JUnit report and metrics beside any of them.
 import { messageOf } from '../errors.ts'
 import type { RunEvent, Text } from '../run/events.ts'
-import { junitView } from './junit.ts'
+import { junitView } from './collected/junit.ts'
+import { metricsView } from './collected/metrics.ts'
 import { plainView } from './plain.ts'
 import { showingRun, tell } from './print.ts'
 import { terminalOf } from './terminal.ts'
@@ -20,27 +21,32 @@ export interface ViewSettings {
   readonly verbose?: boolean
   /** The file for a JUnit report. */
   readonly junit?: string
+  /** The file for metrics. */
+  readonly metrics?: string
 }
 
 /** What shows a run. */
 export interface Shown extends Omit<View, 'close'> {
-  /** Returns whether the report that was asked for is there; where it is not, that was told. */
+  /** Returns whether the reports that were asked for are there; where one is not, that was told. */
   close(): Promise<boolean>
 }
 
 /**
  * Opens what was asked for.
- * @throws RekeyError where the JUnit report can't be written
+ * @throws RekeyError where the JUnit report or the metrics can't be written
  */
 export async function openView(
-  { output, verbose = false, junit }: ViewSettings,
+  { output, verbose = false, junit, metrics }: ViewSettings,
   out: NodeJS.WriteStream,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Shown> {
-  const report = junit === undefined ? [] : [junitView(junit)]
+  const reports = [
+    ...(junit === undefined ? [] : [junitView(junit)]),
+    ...(metrics === undefined ? [] : [metricsView(metrics)]),
+  ]
   // Where the run is shown elsewhere, stdout is for what was asked for.
   if (out === process.stdout) showingRun()
-  return together(await openShown(output, verbose, out, environment), report)
+  return together(await openShown(output, verbose, out, environment), reports)
 }
 
 /** Views as one. Whatever becomes of one of them, the run goes on, and what ended it is told when the run is over. */

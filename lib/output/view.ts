@@ -1,4 +1,4 @@
-// What a run is shown to: the tree, plain lines, JSON lines, a JUnit report.
+// What a run is shown to: the tree, plain lines, JSON lines, a JUnit report, metrics.
 import type { RunEvent } from '../run/events.ts'
 
 /** Shows a run while it happens. */

@@ -241,6 +241,18 @@ export interface ReportSection {
   readonly rows: readonly (readonly [label: string, value: string])[]
   /** How something went over time: for `rekey report`, which draws it; views of a run leave it out. */
   readonly curves?: readonly ReportCurve[]
+  /** Figures for whoever watches over it: for `--metrics`; views of a run leave them out. */
+  readonly metrics?: readonly ReportMetric[]
+}
+
+/** A figure as Prometheus takes it, a gauge: of one name and help as many as there are labels to tell them apart. */
+export interface ReportMetric {
+  /** As Prometheus has names, with the unit at its end: `rekey_certificate_seconds_left`. */
+  readonly name: string
+  /** What it counts, in a line; the same for all of its name. */
+  readonly help: string
+  readonly value: number
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 /** How often something was asked, and what was not answered, in pieces of time of equal length, 5,000 at most. Times are milliseconds since 1970. */

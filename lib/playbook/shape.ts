@@ -7,6 +7,7 @@ import {
   type Play,
   type Playbook,
   type ReportCurve,
+  type ReportMetric,
   type ReportSection,
   type Step,
   whereMade,
@@ -329,7 +330,7 @@ export function reportSections(returned: unknown): ReportSection[] {
   return returned.map((section: unknown, index) => {
     const place = `section ${index + 1}`
     if (typeof section !== 'object' || section === null) throw notReport(`${place} must have a title and rows`, section)
-    const { title, rows, curves } = section as { title?: unknown; rows?: unknown; curves?: unknown }
+    const { title, rows, curves, metrics } = section as Record<'title' | 'rows' | 'curves' | 'metrics', unknown>
     if (typeof title !== 'string') throw notReport(`the title of ${place} must be a text`, title)
     if (!Array.isArray(rows)) throw notReport(`the rows of ${place} '${title}' must be a list`, rows)
     if (curves !== undefined && !(Array.isArray(curves) && curves.every(isCurve)))
@@ -337,8 +338,14 @@ export function reportSections(returned: unknown): ReportSection[] {
         `the curves of ${place} '${title}' must be a list of curves, of ${mostPieces} pieces and gaps at most, as many in each list`,
         curves,
       )
+    if (metrics !== undefined && !(Array.isArray(metrics) && metrics.every(isMetric)))
+      throw notReport(
+        `the metrics of ${place} '${title}' must be a list of metrics, each with the name, help, value and labels that Prometheus takes`,
+        metrics,
+      )
     return {
       title,
+      ...(metrics !== undefined && { metrics: metrics as ReportMetric[] }),
       ...(curves !== undefined && { curves: curves as ReportCurve[] }),
       rows: rows.map((row: unknown) => {
         if (Array.isArray(row) && row.length === 2) return [textOf(row[0]), textOf(row[1])] as const
@@ -368,6 +375,24 @@ function isCurve(value: unknown): boolean {
     Array.isArray(gaps) &&
     gaps.length <= mostPieces &&
     gaps.every(isGap)
+  )
+}
+
+/** Labels that each metric has, by whoever writes it. */
+export const ownLabels = ['playbook', 'inventory']
+
+function isMetric(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { name, help, value: figure, labels = {} } = value
+  return (
+    isText(name) &&
+    /^[a-zA-Z_:][\w:]*$/.test(name) &&
+    isText(help) &&
+    Number.isFinite(figure) &&
+    isObject(labels) &&
+    Object.entries(labels).every(
+      ([label, text]) => /^[a-zA-Z_]\w*$/.test(label) && typeof text === 'string' && !ownLabels.includes(label),
+    )
   )
 }
 

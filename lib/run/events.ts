@@ -1,5 +1,5 @@
 // Everything that happens in a run, as one union. The view, the journal, the JSON lines and the report are all made of it.
-import type { Outcome, ReportCurve, RunMode } from '../playbook/model.ts'
+import type { Outcome, ReportCurve, ReportMetric, RunMode } from '../playbook/model.ts'
 import type { Provenance } from './journal/provenance.ts'
 
 /**
@@ -70,6 +70,14 @@ export interface EventSection {
   readonly rows: readonly (readonly [label: Text, value: Text])[]
   /** What views of lines leave out: how something went over time. */
   readonly curves?: readonly EventCurve[]
+  /** The same of figures that somebody watches over it by. */
+  readonly metrics?: readonly EventMetric[]
+}
+
+/** A metric as events carry it. */
+export interface EventMetric extends Omit<ReportMetric, 'help' | 'labels'> {
+  readonly help: Text
+  readonly labels?: Readonly<Record<string, Text>>
 }
 
 /** A curve as events carry it. */

@@ -218,12 +218,25 @@ for (const view of ['--output plain -v', '--output json']) {
   })
 }
 
-real('--junit writes a report beside any view, also of a run that failed', async t => {
+real('--junit and --metrics write reports beside any view, also of a run that failed', async t => {
   const { bench } = t.context
   const path = bench.playbook(playbook("if (host.name === 'h2') await $`echo 'it is <full> & \"red\"' >&2; exit 3`"))
-  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '--junit', 'report.xml'])
+  const { code, stdout } = await bench.rekey([
+    'run',
+    path,
+    '-i',
+    bench.inventory,
+    '--junit',
+    'report.xml',
+    '--metrics',
+    'rekey.prom',
+  ])
   t.is(code, 2, stdout)
   t.regex(stdout, /failed +Do it \[h2\]/)
+  t.regex(
+    readFileSync(join(bench.folder, 'rekey.prom'), 'utf8'),
+    /^rekey_run_exit_code\{playbook="two",inventory="[^"]+"\} 2$/m,
+  )
   const report = readFileSync(join(bench.folder, 'report.xml'), 'utf8')
   t.deepEqual(junitProblems(report), [])
   t.regex(report, /<testsuites name="two" tests="12" failures="1" errors="0" time="[\d.]+">/)

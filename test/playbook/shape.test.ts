@@ -349,6 +349,27 @@ export default playbook({ name: 'x', summary: String(z === globalThis.zodOfTests
   t.is((await loadPlaybook(file)).playbook.summary, 'true')
 })
 
+test('a report may have metrics, as Prometheus takes them', t => {
+  const metric = { name: 'shop_orders:rate5m', help: 'Orders.', value: 0.5, labels: { shop: '' } }
+  const section = { title: 'Shop', rows: [], metrics: [metric, { name: 'a', help: 'b', value: 0 }] }
+  t.deepEqual(reportSections([section]), [section])
+  for (const wrong of [
+    1,
+    [1],
+    [{ ...metric, name: 'shop-orders' }],
+    [{ ...metric, help: '' }],
+    [{ ...metric, value: Number.NaN }],
+    [{ ...metric, labels: { shop: 1 } }],
+    [{ ...metric, labels: { 'a-b': '' } }],
+    // rekey's own: the same series would come twice.
+    [{ ...metric, labels: { playbook: 'x' } }],
+  ])
+    t.throws(() => reportSections([{ ...section, metrics: wrong }]), {
+      instanceOf: RekeyError,
+      message: /^the metrics of section 1 'Shop' must be a list of metrics, .* that Prometheus takes, not /,
+    })
+})
+
 test('a report may have curves, and nothing else in their place', t => {
   const curve = {
     ...{ label: 'm1: reads', from: 0, every: 1_000, asked: [5], failed: [1], slowest: [9] },

@@ -1,5 +1,6 @@
 // Leaves made anew under the CA that is there, on this machine as the host: which are due, what is put in place of what, and what stays.
 import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -189,6 +190,28 @@ test('what can not be made anew is refused before anything is changed, and it is
   t.like(await refused({ within: 400 * day }), { code: 'leaves.within' })
   writeFileSync(at('ca.key'), readFileSync(at('other.key')))
   t.like(await refused(), { code: 'preflight.no-key' })
+})
+
+test('what was found is told, and counted for whoever watches: until when the first certificate of each component holds, and each CA', async t => {
+  const { ctx, read, due } = await machine(t)
+  await due({ components: ['apiserver'] })
+  const sections = await leaves.report({ ...(ctx as object), check: true, outcome: 'done' } as never)
+  t.deepEqual([sections[0]?.title, sections[0]?.rows[0]], ['Certificates', ['due', '1 of 2']])
+  t.regex(sections[0]?.rows[1]?.join(' ') ?? '', /^ends first m1:.*\/apiserver\.crt on /)
+  const end = (name: string) => Date.parse(new X509Certificate(read(name)).validTo) / 1_000
+  const { metrics = [] } = sections[0] ?? {}
+  t.deepEqual(
+    metrics.filter(({ name }) => name.endsWith('_end_timestamp_seconds')).map(({ labels, value }) => [labels, value]),
+    [
+      [{ host: 'm1', component: 'kube-apiserver' }, end('apiserver.crt')],
+      [{ host: 'm1', component: 'kube-scheduler' }, end('scheduler.crt')],
+      [{ authority: 'kubernetes-ca' }, end('ca.crt')],
+    ],
+  )
+  for (const { name, value, labels } of metrics.filter(one => one.name.endsWith('_seconds_left'))) {
+    const days = { 'kube-apiserver': 20, 'kube-scheduler': 90 }[String(labels?.['component'])] ?? 400
+    t.true(Math.abs(value - days * 86_400) < 3_600, name)
+  }
 })
 
 test('no certificate ends after its CA', t => {

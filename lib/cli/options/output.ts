@@ -11,11 +11,12 @@ export interface OutputOptions {
   output: OutputKind
   verbose?: boolean
   junit?: string
+  metrics?: string
   diff?: boolean
   keepOutput: number
 }
 
-/** Adds `--output`, `-v`, `-D`, `--junit` and `--keep-output`. */
+/** Adds `--output`, `-v`, `-D`, `--junit`, `--metrics` and `--keep-output`. */
 export function withOutputOptions(command: Command): Command {
   const whole = under(headings.view, command, one =>
     one
@@ -23,6 +24,7 @@ export function withOutputOptions(command: Command): Command {
       .option('-v, --verbose', 'every line that steps print, as it comes')
       .option('-D, --diff', 'what steps write to files, as diffs; with --check, what they would')
       .option('--junit <file>', 'write a JUnit report, too: a suite a play, a test a step and host')
+      .option('--metrics <file>', 'write metrics, too, when the run ends: for the textfile collector of Prometheus')
       .addOption(
         new Option(
           '--keep-output <size>',
@@ -52,6 +54,6 @@ function outputSize(value: string): number {
 
 /** What of the options a run is started with. */
 export function viewOf(options: OutputOptions): ViewSettings & Pick<OutputOptions, 'diff' | 'keepOutput'> {
-  const { output, verbose, junit, diff, keepOutput } = options
-  return { output, verbose, junit, diff, keepOutput }
+  const { output, verbose, junit, metrics, diff, keepOutput } = options
+  return { output, verbose, junit, metrics, diff, keepOutput }
 }

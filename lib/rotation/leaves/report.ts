@@ -1,12 +1,15 @@
 // What a renewal of leaves tells at its end: what is new and until when, what was started anew, what users noticed.
-import { dayOfEnd } from '../../pki/certificates/certificate.ts'
-import { placePath } from '../../pki/specs.ts'
-import type { ReportSection, RunContext } from '../../playbook/model.ts'
+import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import { dayOfEnd, parseCertificate } from '../../pki/certificates/certificate.ts'
+import { type AuthorityName, placePath } from '../../pki/specs.ts'
+import type { ReportMetric, ReportSection, RunContext } from '../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnHost } from '../given/context.ts'
-import { planStep } from '../given/found.ts'
+import { planStep, readingStep } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import { verifiedCertificates } from '../issue.ts'
+import { swapIn } from '../keysets/leaves.ts'
+import { keysetOf } from '../keysets/which/chosen.ts'
 import type { Variables as ObserveVariables, WithProbes } from '../observe.ts'
 import { noticed, outOfTheOrdinary, phases, type Variables as ReportVariables, whereToLook } from '../report.ts'
 import { restart } from './place.ts'
@@ -35,12 +38,68 @@ function renewed(ctx: Pick<RunContext, 'registered' | 'hosts'>, { specs }: LeafP
   return { title: 'New certificates', rows }
 }
 
-/** All of it; of a check nothing, and where nothing was due, that. */
+/** What there is and how much of it is due, the first to end; for `--metrics` the first of each component on each host, and each CA. */
+function found(ctx: Pick<RunContext, 'registered'>, plan: LeafPlan): ReportSection {
+  const { specs, all, oldAuthorities } = plan
+  const ends = all.flatMap(({ hosts, place, component }) =>
+    hosts.flatMap(host => {
+      // What was put in place there is what was verified before.
+      const now = ctx.registered(swapIn.id ?? '', host) === undefined ? {} : verifiedCertificates(ctx, host)
+      const path = placePath(place)
+      const pem = now[path] ?? ctx.registered<MachineReading>(readingStep, host)?.certificates[path]
+      return pem ? [{ host, component, path, pem, end: endOf(pem) }] : []
+    }),
+  )
+  const sorted = ends.toSorted((one, other) => one.end - other.end)
+  const [first] = sorted
+  return {
+    title: 'Certificates',
+    rows: [
+      ['due', specs.length > 0 ? `${specs.length} of ${all.length}` : `none of ${all.length}: nothing was changed`],
+      ...(first ? [['ends first', `${first.host}:${first.path} on ${dayOfEnd(first.pem)}`] as const] : []),
+    ],
+    metrics: [
+      ...[...Map.groupBy(sorted, ({ host, component }) => `${host} ${component}`).values()].flatMap(([one]) =>
+        one
+          ? endMetrics('certificate', 'the first certificate of a component on a host', one.end, {
+              host: one.host,
+              component: one.component,
+            })
+          : [],
+      ),
+      ...Object.entries(oldAuthorities).flatMap(([role, pem]) =>
+        pem ? endMetrics('authority', 'a CA', endOf(pem), { authority: keysetOf(role as AuthorityName) }) : [],
+      ),
+    ],
+  }
+}
+
+/** @param end in milliseconds since 1970 */
+function endMetrics(name: string, what: string, end: number, labels: Record<string, string>): ReportMetric[] {
+  const left = Math.round((end - Date.now()) / 1_000)
+  return [
+    {
+      name: `rekey_${name}_seconds_left`,
+      help: `How long ${what} still held at the end of the run.`,
+      value: left,
+      labels,
+    },
+    {
+      name: `rekey_${name}_end_timestamp_seconds`,
+      help: `When ${what} ends, in seconds since 1970.`,
+      value: end / 1_000,
+      labels,
+    },
+  ]
+}
+
+/** In milliseconds since 1970. */
+const endOf = (pem: string) => parseCertificate(pem).notAfter.getTime()
+
+/** All of it; of a check, and where nothing was due, what was found. */
 export async function whole(ctx: Run): Promise<ReportSection[]> {
   const plan = ctx.registered<LeafPlan>(planStep)
-  if (plan?.specs.length === 0)
-    return [{ title: 'Certificates', rows: [['due', `none of ${plan.all.length}: nothing was changed`]] }]
-  if (ctx.check) return []
+  if (ctx.check || plan?.specs.length === 0) return plan ? [found(ctx, plan)] : []
   const changed = ctx.mode !== 'rollback' && ctx.timeline.milestones.has(firstChange)
   // Of a run that has looked at all hosts, any of them will do.
   const onHost = { ...ctx, host: ctx.hosts(everyMachine)[0] } as unknown as OnHost
@@ -48,6 +107,7 @@ export async function whole(ctx: Run): Promise<ReportSection[]> {
   return [
     ...phases(ctx).slice(0, 1),
     ...(changed ? newLeaves(ctx) : []),
+    ...(plan && ctx.mode !== 'rollback' ? [found(ctx, plan)] : []),
     ...(started.length > 0 ? [{ title: 'Started anew, one after the other', rows: started }] : []),
     ...(await noticed(ctx)),
     ...outOfTheOrdinary(ctx),

@@ -1,6 +1,6 @@
 // The one place that says what of an event is searched for secrets: its free text (`Text` in events.ts), and nothing else. The compiler holds
 // the list to the types.
-import type { EventCurve, EventError, RunEventBody, Text } from '../events.ts'
+import type { EventCurve, EventError, EventMetric, RunEventBody, Text } from '../events.ts'
 
 type Kind = RunEventBody['kind']
 type EventOf<K extends Kind> = Extract<RunEventBody, { readonly kind: K }>
@@ -42,6 +42,12 @@ const curve = (one: EventCurve, search: Search): EventCurve => ({
   gaps: one.gaps.map(gap => ({ ...gap, reason: search(gap.reason) })),
 })
 
+const metric = ({ help, labels, ...rest }: EventMetric, search: Search): EventMetric => ({
+  ...rest,
+  help: search(help),
+  ...(labels && { labels: Object.fromEntries(Object.entries(labels).map(([name, value]) => [name, search(value)])) }),
+})
+
 const fields: { readonly [K in Kind]: { readonly [Field in TextFields<EventOf<K>>]: FieldSearch<EventOf<K>[Field]> } } =
   {
     'run.started': { summary: one },
@@ -55,10 +61,11 @@ const fields: { readonly [K in Kind]: { readonly [Field in TextFields<EventOf<K>
     notice: { text: one },
     'run.report': {
       sections: (sections, search) =>
-        sections.map(({ title, rows, curves }) => ({
+        sections.map(({ title, rows, curves, metrics }) => ({
           title: search(title),
           rows: rows.map(([label, value]) => [search(label), search(value)] as const),
           ...(curves && { curves: curves.map(one => curve(one, search)) }),
+          ...(metrics && { metrics: metrics.map(one => metric(one, search)) }),
         })),
     },
     'run.finished': {

@@ -1,10 +1,10 @@
 // The run as a JUnit report, for the CI that started it: a suite a play, a test a step and host.
 import { closeSync, openSync, writeSync } from 'node:fs'
-import { RekeyError } from '../errors.ts'
-import type { RunEvent } from '../run/events.ts'
-import { visible } from './text.ts'
-import type { View } from './view.ts'
-import { placed } from './words.ts'
+import { RekeyError } from '../../errors.ts'
+import type { RunEvent } from '../../run/events.ts'
+import { visible } from '../text.ts'
+import type { View } from '../view.ts'
+import { placed } from '../words.ts'
 
 type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
