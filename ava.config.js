@@ -27,6 +27,7 @@ export default {
     '!test/package/**',
     '!test/kops/**',
     '!test/report/**',
+    '!test/fleet/live/**',
     '!test/inventory/random/random.test.ts',
   ],
   extensions: ['ts'],

@@ -158,6 +158,12 @@ export const commands: Readonly<Record<string, Listed>> = {
       'rekey template web -i inventory/staging -c templates.hcl --check --diff',
     ),
   ),
+  fleet: listed(
+    '',
+    'one playbook over many clusters, in waves, with a halt that nobody has to call for',
+    async () => (await import('./fleet/fleet.ts')).fleetCommand(),
+    example('who would go when, and why', 'rekey fleet plan -F fleet.yml'),
+  ),
   completion: listed(
     '<shell> [words...]',
     'what bash, zsh or fish completes the words of rekey by',

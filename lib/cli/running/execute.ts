@@ -9,6 +9,7 @@ import type { Playbook } from '../../playbook/model.ts'
 import { resolveVariables } from '../../playbook/variables.ts'
 import { eventTime, type RunEvent, type RunEventBody, type RunSelection } from '../../run/events.ts'
 import { claimRun } from '../../run/folder/claim.ts'
+import { openKeeper } from '../../run/folder/keeper.ts'
 import { searched } from '../../run/journal/event-text.ts'
 import type { RunHistory } from '../../run/journal/history.ts'
 import { openJournal } from '../../run/journal/journal.ts'
@@ -62,6 +63,7 @@ export async function execute(execution: Execution): Promise<number> {
   // A tree that is drawn anew all the time leaves no place for a question.
   const view = await openView({ ...rest, output: step && output !== 'json' ? 'plain' : output }, process.stdout)
   const redact = redactor()
+  const keeper = openKeeper(rest.run, folder)
   const registered = openRegistered(folder, {
     isSecret: text => redact.text(text) !== text,
     returned: rest.returned,
@@ -74,6 +76,7 @@ export async function execute(execution: Execution): Promise<number> {
   const emit = (body: RunEventBody) => {
     const event: RunEvent = { ...searched(body, redact), at: eventTime() }
     journal.write(event)
+    if (body.kind === 'step.started') keeper?.begins(body.step)
     view.event(event)
     if (body.kind === 'run.started') for (const text of notices) emit({ kind: 'notice', text })
     if (processSecrets.tooShort.size === named) return
@@ -102,6 +105,7 @@ export async function execute(execution: Execution): Promise<number> {
       flush: async () => {
         await kept
         await journal.flush()
+        await keeper?.keep()
       },
       registered,
       shorten: (text, of) => journal.shorten(redact.text(text), of),
@@ -113,6 +117,7 @@ export async function execute(execution: Execution): Promise<number> {
     registered.close()
     await journal.close()
     claim.release()
+    keeper?.close()
   }
   // Whoever asked for a report takes one that is not there for that of another run.
   return exitCode || (reported ? exitCodes.done : exitCodes.hostFailed)

@@ -1,0 +1,174 @@
+// rekey fleet …: one playbook over many clusters, in waves.
+import { Command } from 'commander'
+import { exitCodes } from '../../errors.ts'
+import { readFleet } from '../../fleet/definition/fleet-file.ts'
+import { requireFleet, workersOf } from '../../fleet/store/fleets.ts'
+import { statusLines, statusOf } from '../../fleet/told/status.ts'
+import type { Order } from '../../fleet/work/orders.ts'
+import { operatorName } from '../../operator.ts'
+import { give, say } from '../../output/print.ts'
+import { visibleJson } from '../../output/text.ts'
+import { example } from '../options/help.ts'
+import { positiveInteger } from '../options/whole-number.ts'
+import { planCommand } from './plan.ts'
+import {
+  give as giveOrder,
+  isShared,
+  openStore,
+  readStatus,
+  type StoreOptions,
+  withKey,
+  withStoreOptions,
+} from './store.ts'
+import { beginFleet, workHere } from './working.ts'
+
+/** The command `fleet` with all that belongs to it, for the program to take in. */
+export function fleetCommand(): Command {
+  const command = new Command('fleet').description(
+    'one playbook over many clusters, in waves, with a halt that nobody has to call for',
+  )
+  command.enablePositionalOptions()
+  command.addCommand(planCommand())
+  command.addCommand(runCommand())
+  command.addCommand(workerCommand())
+  command.addCommand(statusCommand())
+  command.addCommand(haltCommand())
+  command.addCommand(goOnCommand())
+  command.addCommand(retryCommand())
+  return command
+}
+
+interface WorkOptions extends StoreOptions {
+  readonly jobs?: number
+  readonly anew?: boolean
+  readonly leaveFailed?: boolean
+}
+
+const withJobs = (command: Command) =>
+  command.option(
+    '--jobs <number>',
+    'clusters that this process has at a time (default: as many as the fleet may)',
+    positiveInteger,
+  )
+
+function runCommand(): Command {
+  const command = new Command('run')
+    .description('begin a fleet, or go on with one that was cut off')
+    .argument('[playbook]', 'a name from playbooks/, or a path; the one of fleet.yml where it is left out')
+  return withJobs(withKey(withStoreOptions(command)))
+    .option('--anew', 'begin anew, although the one before is not through: it is given up')
+    .addHelpText(
+      'after',
+      example('keysets rotated in all clusters, wave by wave', 'rekey fleet run rotate-keysets -F fleet.yml'),
+    )
+    .action(async (playbook: string | undefined, options: WorkOptions) => {
+      const store = await openStore(options, true)
+      try {
+        const fleet = await beginFleet(store, { playbook, anew: options.anew ?? false })
+        const jobs = options.jobs ?? fleet.plan.maxParallel
+        process.exitCode = await workHere(store, { fleet, jobs, stays: false, makes: true })
+      } finally {
+        await store.close()
+      }
+    })
+}
+
+function workerCommand(): Command {
+  const command = new Command('worker').description('work on a fleet that somebody began, from this machine as well')
+  return withJobs(withKey(withStoreOptions(command)))
+    .addHelpText(
+      'after',
+      example(
+        'one more worker, which has two clusters at a time',
+        'rekey fleet worker --jobs 2 --key fleet.key --database postgres://db/fleets',
+      ),
+    )
+    .action(async (options: WorkOptions) => {
+      const store = await openStore(options, false)
+      try {
+        const fleet = await requireFleet(store.database.query, store.file.name)
+        process.exitCode = await workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false })
+      } finally {
+        await store.close()
+      }
+    })
+}
+
+function statusCommand(): Command {
+  return withStoreOptions(
+    new Command('status').description('how a fleet is: waves, clusters under way, what failed, who works'),
+  )
+    .option('--json', 'everything, as JSON')
+    .addHelpText('after', example('what is under way', 'rekey fleet status -F fleet.yml'))
+    .action(async (options: StoreOptions & { json?: true }) => {
+      const status = await statusNow(options)
+      if (options.json) give(`${visibleJson(status, 2)}\n`)
+      else for (const line of statusLines(status)) say(line)
+    })
+}
+
+async function statusNow(options: StoreOptions) {
+  // Whoever has an embedded store puts down how it is: to open it takes seconds, and it may not be opened twice.
+  if (!isShared(options)) return readStatus(readFleet(options.file))
+  const store = await openStore(options, false)
+  try {
+    return await statusOf(store.database.query, await requireFleet(store.database.query, store.file.name))
+  } finally {
+    await store.close()
+  }
+}
+
+function haltCommand(): Command {
+  return withStoreOptions(
+    new Command('halt').description('begin no further cluster; what is under way comes to its end'),
+  )
+    .argument('[why]', 'for whoever reads the status')
+    .addHelpText('after', example('stop, for a reason', "rekey fleet halt 'the registry is down'"))
+    .action(async (why: string | undefined, options: StoreOptions) => {
+      await order(options, { kind: 'halt', why: why ?? 'an operator said so', operator: operatorName() }, false)
+    })
+}
+
+function goOnCommand(): Command {
+  const command = new Command('go-on').description(
+    'go on with a fleet that is halted or waits for approval, and once more with what failed',
+  )
+  return withJobs(withKey(withStoreOptions(command)))
+    .option('--leave-failed', 'go on without the clusters that failed')
+    .addHelpText('after', example('after what went wrong was mended', 'rekey fleet go-on -F fleet.yml'))
+    .action(async (options: WorkOptions) => {
+      await order(options, { kind: 'go-on', leaveFailed: options.leaveFailed ?? false, operator: operatorName() }, true)
+    })
+}
+
+function retryCommand(): Command {
+  const command = new Command('retry')
+    .description('once more with a cluster that failed, also while the fleet is halted')
+    .argument('<cluster>')
+  return withJobs(withKey(withStoreOptions(command)))
+    .addHelpText('after', example('one that failed, alone', 'rekey fleet retry berlin-2 -F fleet.yml'))
+    .action(async (cluster: string, options: WorkOptions) => {
+      await order(options, { kind: 'retry', cluster, operator: operatorName() }, true)
+    })
+}
+
+/** Has an order obeyed; where nobody works on the fleet then, this process does. */
+async function order(options: WorkOptions, what: Order, works: boolean): Promise<void> {
+  const { said, store } = await giveOrder(options, what)
+  say(said)
+  process.exitCode = exitCodes.done
+  if (!store) return
+  try {
+    const fleet = await requireFleet(store.database.query, store.file.name)
+    const others = (await workersOf(store.database.query, fleet.id)).filter(({ silent }) => silent < 15_000)
+    if (!works || others.length > 0) return
+    process.exitCode = await workHere(store, {
+      fleet,
+      jobs: options.jobs ?? fleet.plan.maxParallel,
+      stays: false,
+      makes: false,
+    })
+  } finally {
+    await store.close()
+  }
+}

@@ -1,0 +1,230 @@
+// Which store the commands of a fleet are about: PostgreSQL where one is named, else one of this user's own, which one process has at a time.
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Command, Option } from 'commander'
+import { messageOf, RekeyError } from '../../errors.ts'
+import { type Fleet, readFleet } from '../../fleet/definition/fleet-file.ts'
+import { type Database, openEmbedded, openPostgres } from '../../fleet/store/database.ts'
+import { type FleetKey, openKey } from '../../fleet/store/key.ts'
+import { makeTables, requireTables } from '../../fleet/store/tables.ts'
+import type { FleetStatus } from '../../fleet/told/status.ts'
+import { type Order, obey } from '../../fleet/work/orders.ts'
+import { thisProcess } from '../../process-identity.ts'
+import { claimRun } from '../../run/folder/claim.ts'
+import { runsDirectory } from '../../run/folder/folder.ts'
+import { requireOwnState } from '../../run/folder/trust.ts'
+import { tellSecret } from '../../secrets/index.ts'
+
+export interface StoreOptions {
+  readonly file: string
+  readonly database?: string
+  readonly key?: string
+}
+
+const addressVariable = 'REKEY_FLEET_DATABASE'
+
+/** Adds `-F` and `--database`, which every command of a fleet has that asks its store. */
+export function withStoreOptions(command: Command): Command {
+  return withFile(command).addOption(
+    new Option('--database <address>', `PostgreSQL for several workers: postgres://HOST/NAME (or ${addressVariable})`),
+  )
+}
+
+export const withFile = (command: Command): Command =>
+  command.option('-F, --file <file>', 'the file of the fleet', 'fleet.yml')
+
+export const withKey = (command: Command): Command =>
+  command.option('--key <file>', "the fleet's age key (default: with the fleet's state; made where a fleet is begun)")
+
+/** A store that is open. */
+export interface Store {
+  readonly file: Fleet
+  readonly database: Database
+  /** Where this user keeps what belongs to the fleet. */
+  readonly folder: string
+  /** The fleet's key; `makes` makes one where there is none. */
+  key(makes: boolean): Promise<FleetKey>
+  close(): Promise<void>
+}
+
+/**
+ * Opens the store of a fleet.
+ * @param makes make what is missing in it
+ * @throws RekeyError where another process has the embedded one, or nothing is in it
+ */
+export async function openStore(options: StoreOptions, makes: boolean): Promise<Store> {
+  const file = readFleet(options.file)
+  const folder = folderOf(file)
+  const key = (making: boolean) => openKey(options.key ?? join(folder, 'key.txt'), making)
+  const address = addressOf(options)
+  if (address !== undefined) {
+    const database = await openPostgres(address)
+    await (makes ? makeTables(database) : requireTables(database)).catch(async error => {
+      await database.close()
+      throw error
+    })
+    return { file, database, folder, key, close: () => database.close() }
+  }
+  makeFolder(folder)
+  const claim = await claimRun(`the fleet ${file.name}`, folder, thisProcess()).catch(error => {
+    throw isHeld(error) ? busy(file, error as RekeyError) : error
+  })
+  try {
+    const database = await openEmbedded(join(folder, 'store'))
+    await (makes ? makeTables(database) : requireTables(database))
+    const close = async () => {
+      await database.close()
+      claim.release()
+    }
+    return { file, database, folder, key, close }
+  } catch (error) {
+    claim.release()
+    throw error
+  }
+}
+
+/** Whether the fleet is in a database of its own, which several may ask. */
+export const isShared = (options: StoreOptions): boolean => addressOf(options) !== undefined
+
+/** The folder of a fleet's state. */
+export const folderOf = ({ name }: Fleet): string => join(dirname(runsDirectory()), 'fleets', name)
+
+function addressOf({ database }: StoreOptions): string | undefined {
+  const address = database ?? (process.env[addressVariable] || undefined)
+  const password = address === undefined ? '' : passwordOf(address)
+  if (password === '') return address
+  tellSecret(decodeURIComponent(password))
+  if (database !== undefined)
+    throw new RekeyError('a password on the command line is seen by everybody on this machine', {
+      code: 'fleet.password',
+      hint: `Put it in PGPASSWORD or ~/.pgpass, or the whole address in ${addressVariable}.`,
+    })
+  return address
+}
+
+function passwordOf(address: string): string {
+  try {
+    const { password, searchParams } = new URL(address)
+    return password || (searchParams.get('password') ?? '')
+  } catch {
+    throw new RekeyError('the address of the database is none', {
+      code: 'fleet.database',
+      hint: 'It is written as postgres://USER@HOST:PORT/NAME.',
+    })
+  }
+}
+
+function makeFolder(folder: string): void {
+  for (const path of [runsDirectory(), folder]) mkdirSync(path, { recursive: true, mode: 0o700 })
+  requireOwnState(runsDirectory())
+}
+
+const isHeld = (error: unknown) => error instanceof RekeyError && error.code === 'resume.running'
+
+const busy = ({ name }: Fleet, cause: RekeyError) =>
+  new RekeyError(`the fleet ${name} is worked on: ${cause.message}`, {
+    code: 'fleet.busy',
+    hint: 'One process at a time has a fleet that is kept on this machine. For several workers keep it in PostgreSQL: --database.',
+    cause,
+  })
+
+/** For how long whoever works on a fleet is given to hear an order, in milliseconds. */
+const patience = 60_000
+
+/**
+ * Has an order obeyed: in the store, or by the process that has it.
+ * @returns what that means; and whether this process may go on with the work, with the store that it opened for that
+ */
+export async function give(options: StoreOptions, order: Order): Promise<{ said: string; store?: Store }> {
+  let store: Store
+  try {
+    store = await openStore(options, false)
+  } catch (error) {
+    if (!(error instanceof RekeyError) || error.code !== 'fleet.busy') throw error
+    return { said: await hand(folderOf(readFleet(options.file)), order) }
+  }
+  try {
+    return { said: await obey(store.database, store.file.name, order), store }
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+const ordersOf = (folder: string) => join(folder, 'orders')
+
+/** Hands an order to the process that has the store, and waits for what it says. */
+async function hand(folder: string, order: Order): Promise<string> {
+  const orders = ordersOf(folder)
+  mkdirSync(orders, { recursive: true, mode: 0o700 })
+  const path = join(orders, `${process.pid}-${Date.now()}`)
+  writeFileSync(`${path}.new`, JSON.stringify(order), { mode: 0o600 })
+  renameSync(`${path}.new`, `${path}.json`)
+  for (const until = performance.now() + patience; performance.now() < until; await delay(100)) {
+    const said = readText(`${path}.said`)
+    if (said === undefined) continue
+    rmSync(`${path}.said`, { force: true })
+    const { text, error } = JSON.parse(said) as { text?: string; error?: string }
+    if (error !== undefined) throw new RekeyError(error, { code: 'fleet.order' })
+    return text ?? ''
+  }
+  rmSync(`${path}.json`, { force: true })
+  throw new RekeyError('whoever works on the fleet did not hear the order', {
+    code: 'fleet.order',
+    hint: "Look whether it lives: 'rekey fleet status'.",
+  })
+}
+
+/** Obeys what was handed to this process. */
+export async function hearOrders({ folder, database, file }: Store): Promise<void> {
+  for (const name of listed(ordersOf(folder))) {
+    if (!name.endsWith('.json')) continue
+    const path = join(ordersOf(folder), name)
+    const answer = await Promise.resolve()
+      .then(() => obey(database, file.name, JSON.parse(readFileSync(path, 'utf8')) as Order))
+      .then(
+        text => ({ text }),
+        (error: unknown) => ({ error: messageOf(error) }),
+      )
+    rmSync(path, { force: true })
+    const said = path.replace(/json$/, 'said')
+    writeFileSync(`${said}.new`, JSON.stringify(answer), { mode: 0o600 })
+    renameSync(`${said}.new`, said)
+  }
+}
+
+const statusFile = (folder: string) => join(folder, 'status.json')
+
+/** Puts down how the fleet is, for those who may not open the store. */
+export function putStatus({ folder }: Store, status: FleetStatus): void {
+  writeFileSync(`${statusFile(folder)}.new`, JSON.stringify(status), { mode: 0o600 })
+  renameSync(`${statusFile(folder)}.new`, statusFile(folder))
+}
+
+/** How the fleet was when that was put down last. Throws `RekeyError` where none was begun here. */
+export function readStatus(file: Fleet): FleetStatus {
+  const text = readText(statusFile(folderOf(file)))
+  if (text !== undefined) return JSON.parse(text) as FleetStatus
+  throw new RekeyError(`no fleet ${file.name} was begun here`, {
+    code: 'fleet.none',
+    hint: `Begin it: 'rekey fleet run PLAYBOOK -F ${file.file}'; one in PostgreSQL is found by --database.`,
+  })
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function listed(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort()
+  } catch {
+    return []
+  }
+}

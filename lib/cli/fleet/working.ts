@@ -1,0 +1,145 @@
+// `rekey fleet run`, `worker`, and what `go-on` and `retry` go on with: a process that works on a fleet.
+import { join, relative, resolve } from 'node:path'
+import { exitCodes, RekeyError } from '../../errors.ts'
+import type { Fleet } from '../../fleet/definition/fleet-file.ts'
+import { planWaves } from '../../fleet/definition/waves.ts'
+import {
+  addEvent,
+  addFleet,
+  type EventRow,
+  type FleetRow,
+  latestFleet,
+  lockFleet,
+  requireFleet,
+  setFleet,
+} from '../../fleet/store/fleets.ts'
+import { statusOf } from '../../fleet/told/status.ts'
+import { hashOf, work } from '../../fleet/work/worker.ts'
+import { operatorName } from '../../operator.ts'
+import { say, tell } from '../../output/print.ts'
+import { count } from '../../output/report/words.ts'
+import { findPlaybook } from '../../playbook/load.ts'
+import { rekeyVersion } from '../../version.ts'
+import { playbookFolders } from '../options/settings.ts'
+import { interruptible } from '../running/interrupt.ts'
+import { hearOrders, putStatus, type Store } from './store.ts'
+
+/**
+ * The playbook that is meant: what the command line says, or fleet.yml does.
+ * @returns where it is here, and how another machine finds it: by its name, or from the folder of fleet.yml
+ */
+export function playbookOf(file: Fleet, reference: string | undefined): { path: string; reference: string } {
+  if (reference === undefined && file.playbook === undefined)
+    throw new RekeyError('no playbook is said, and fleet.yml names none', {
+      code: 'fleet.no-playbook',
+      hint: "Say which: 'rekey fleet run PLAYBOOK'; or write 'playbook:' into fleet.yml.",
+    })
+  const isPath = (text: string) => /[/\\]/.test(text) || text.endsWith('.ts')
+  const said = reference ?? file.playbook!
+  const meant = isPath(said) ? resolve(reference === undefined ? file.folder : '.', said) : said
+  const path = findPlaybook(meant, playbookFolders())
+  return { path, reference: isPath(said) ? relative(file.folder, path) : said }
+}
+
+/**
+ * The fleet that is to be worked on: the one that was begun last, where it is not through yet, or a new one.
+ * @param anew give up the one that is not through
+ */
+export async function beginFleet(
+  { file, database, key }: Store,
+  { playbook, anew }: { readonly playbook: string | undefined; readonly anew: boolean },
+): Promise<FleetRow> {
+  const waves = planWaves(file)
+  const { path, reference } = playbookOf(file, playbook)
+  const { recipient } = await key(true)
+  const hash = hashOf(path)
+  await database.transaction(async query => {
+    const before = await latestFleet(query, file.name)
+    const isOpen = before && (before.state === 'running' || before.state === 'halted')
+    if (isOpen && !anew) return
+    if (isOpen) await giveUp(query, before)
+    const plan = {
+      maxParallel: file.maxParallel,
+      whenUnknown: file.whenUnknown,
+      waves: waves.map(wave => ({ ...wave, clusters: wave.clusters.map(one => ({ ...one, variables: {} })) })),
+    }
+    const operator = operatorName()
+    const id = await addFleet(query, {
+      ...{ name: file.name, playbook: reference, playbookHash: hash, hash: file.hash, rekey: rekeyVersion() },
+      ...{ recipient, operator, plan },
+    })
+    const clusters = waves.reduce((sum, wave) => sum + wave.clusters.length, 0)
+    const text = `${reference} over ${count(clusters, 'cluster')} in ${count(waves.length, 'wave')}`
+    await addEvent(query, id, { kind: 'begun', operator, text })
+  })
+  return requireFleet(database.query, file.name)
+}
+
+async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow): Promise<void> {
+  await lockFleet(query, before.id, true)
+  const [busy] = await query<{ name: string }>(
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND state IN ('queued', 'running', 'unknown') LIMIT 1`,
+    [before.id],
+  )
+  if (busy)
+    throw new RekeyError(`${busy.name} is under way: the fleet can't be given up now`, {
+      code: 'fleet.under-way',
+      hint: "Halt it, and wait until 'rekey fleet status' shows nothing under way.",
+    })
+  await setFleet(query, before.id, 'given-up', 'begun anew')
+}
+
+/** How a process works on a fleet. */
+export interface Working {
+  readonly fleet: FleetRow
+  /** Clusters at a time. */
+  readonly jobs: number
+  /** As a worker that stays while the fleet is halted. */
+  readonly stays: boolean
+  readonly playbook?: string
+  readonly makes: boolean
+}
+
+/** Works until there is nothing to do any more. Returns the exit code. */
+export async function workHere(store: Store, { fleet, jobs, stays, playbook, makes }: Working): Promise<number> {
+  const { database, file, folder } = store
+  const { signal, release } = interruptible()
+  let shown = ''
+  const put = async () => {
+    if (!database.isEmbedded) return
+    await hearOrders(store)
+    const status = await statusOf(database.query, await requireFleet(database.query, file.name))
+    const text = JSON.stringify([status.fleet, status.waves, status.clusters])
+    if (text === shown) return
+    shown = text
+    putStatus(store, status)
+  }
+  try {
+    const [row] = await database.query<{ last: number | null }>(
+      "SELECT max(id)::int AS last FROM rekey_fleet.event WHERE fleet = $1 AND kind <> 'begun'",
+      [fleet.id],
+    )
+    const last = await work({
+      ...{ database, fleet, file, jobs, stays, makes, signal },
+      key: await store.key(false),
+      playbook: playbook ?? pathOf(file, fleet),
+      folder: join(folder, 'work'),
+      after: row?.last ?? 0,
+      event: ({ at, text }: EventRow) => say(`${new Date(at).toISOString().slice(11, 19)} ${text}`),
+      notice: text => tell(text),
+      looked: put,
+    })
+    const state = last?.state
+    if (signal.aborted) tell('Stopped: what was under way was put back. Go on with it by the same command.')
+    else if (state === 'halted') tell(`Halted: ${last?.why}. See 'rekey fleet status'; go on with 'rekey fleet go-on'.`)
+    if (signal.aborted) return exitCodes.interrupted
+    return state === 'done' ? exitCodes.done : exitCodes.hostFailed
+  } finally {
+    release()
+  }
+}
+
+/** Where the playbook of a fleet is here. */
+function pathOf(file: Fleet, { playbook }: FleetRow): string {
+  return playbook.endsWith('.ts') ? resolve(file.folder, playbook) : findPlaybook(playbook, playbookFolders())
+}

@@ -1,0 +1,242 @@
+// fleet.yml: which clusters there are, in which waves they go, and what ends a wave. Checked whole before anything is begun.
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+import { z } from 'zod'
+import { at, RekeyError, shown } from '../../errors.ts'
+import { locatedYaml, type YamlPath } from '../../kubernetes/located-yaml.ts'
+import { parseDuration } from '../../playbook/duration.ts'
+import { suggestion } from '../../suggestion.ts'
+import { clockOf, dayNames, type MaintenanceWindow, readTime } from './windows.ts'
+
+/** What may be asked of the clusters of a wave before the next one begins: rekey's own commands, which read only. */
+export const gateNames = ['validate', 'certs'] as const
+export type Gate = (typeof gateNames)[number]
+
+/** How many clusters of a wave may fail before the fleet halts. */
+export type Budget = { readonly count: number } | { readonly percent: number }
+
+/** A cluster, as fleet.yml has it. */
+export interface FleetCluster {
+  readonly name: string
+  /** As written: below the folder of fleet.yml, or absolute. */
+  readonly inventory: readonly string[]
+  /** For `-e`: those of the fleet, and its own over them. */
+  readonly variables: Readonly<Record<string, unknown>>
+  readonly labels: Readonly<Record<string, string>>
+  readonly windows: readonly MaintenanceWindow[]
+  readonly line: number
+}
+
+/** A wave, as fleet.yml has it. */
+export interface FleetWave {
+  readonly name: string
+  /** Names of clusters; all that are left where neither they nor labels are given. */
+  readonly clusters?: readonly string[]
+  /** Each label with the values that it may have. */
+  readonly labels?: Readonly<Record<string, readonly string[]>>
+  readonly most?: Budget
+  /** Milliseconds between the end of its last cluster and its gates. */
+  readonly soak: number
+  readonly approval: boolean
+  readonly budget: Budget
+  readonly gates: readonly Gate[]
+  readonly line: number
+}
+
+/** A fleet, as its file has it. */
+export interface Fleet {
+  readonly name: string
+  readonly file: string
+  /** Of fleet.yml: what inventories are looked for in. */
+  readonly folder: string
+  readonly playbook?: string
+  readonly maxParallel: number
+  /** What is done about a cluster whose worker died. */
+  readonly whenUnknown: 'resume' | 'rollback'
+  readonly clusters: readonly FleetCluster[]
+  readonly waves: readonly FleetWave[]
+  /** SHA-256 of the file's text: every worker of a fleet must have the same. */
+  readonly hash: string
+}
+
+const nameShape = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'a name has letters, digits, dots, dashes and underscores, 63 at most')
+const duration = z.union([z.string(), z.number()]).transform((value, context) => {
+  const read = parseDuration(value)
+  if (read !== undefined) return read
+  context.addIssue({ code: 'custom', message: `${shown(value)} is not a duration such as 90s, 30m or 2h` })
+  return z.NEVER
+})
+const count = z.number().int().min(0)
+const percentage = z
+  .string()
+  .regex(/^\d{1,2}(\.\d+)?%$|^100%$/, 'write a number of clusters, or a percentage such as 10%')
+  .transform(text => ({ percent: Number.parseFloat(text) }))
+const budget = z.union([count.transform(number => ({ count: number })), percentage], {
+  error: 'write a number of clusters, or a percentage such as 10%',
+})
+const time = z.string().transform((text, context) => {
+  const read = readTime(text)
+  if (read !== undefined) return read
+  context.addIssue({ code: 'custom', message: `${shown(text)} is no time such as '22:30'` })
+  return z.NEVER
+})
+const zone = z.string().refine(
+  name => {
+    try {
+      return clockOf(name) !== undefined
+    } catch {
+      return false
+    }
+  },
+  { error: ({ input }) => `${shown(input)} is no time zone such as Europe/Paris` },
+)
+const label = z.union([z.string(), z.number(), z.boolean()]).transform(String)
+
+const windowShape = z.strictObject({
+  days: z
+    .array(z.enum(dayNames))
+    .min(1)
+    .default([...dayNames])
+    .transform(days => days.map(day => dayNames.indexOf(day))),
+  from: time,
+  to: time,
+  zone: zone.default('UTC'),
+})
+const variables = z.record(z.string(), z.unknown())
+const clusterShape = z.strictObject({
+  inventory: z.union([z.string().min(1), z.array(z.string().min(1)).min(1)]).transform(one => [one].flat()),
+  variables: variables.default({}),
+  labels: z.record(z.string(), label).default({}),
+  windows: z.array(windowShape).optional(),
+})
+const waveShape = z.strictObject({
+  name: nameShape,
+  clusters: z.array(z.string()).min(1).optional(),
+  labels: z
+    .record(
+      z.string(),
+      z.union([label, z.array(label).min(1)]).transform(one => [one].flat()),
+    )
+    .optional(),
+  count: count.min(1).optional(),
+  percent: percentage.optional(),
+  soak: duration.default(0),
+  approval: z.boolean().default(false),
+  failures: budget.optional(),
+  gates: z.array(z.enum(gateNames)).optional(),
+})
+const fleetShape = z.strictObject({
+  name: nameShape,
+  playbook: z.string().min(1).optional(),
+  max_parallel: count.min(1).max(1000).default(1),
+  when_unknown: z.enum(['resume', 'rollback']).default('resume'),
+  variables: variables.default({}),
+  windows: z.array(windowShape).default([]),
+  failures: budget.default({ count: 0 }),
+  gates: z.array(z.enum(gateNames)).default([]),
+  clusters: z.record(nameShape, clusterShape).refine(all => Object.keys(all).length > 0, 'there is no cluster'),
+  waves: z.array(waveShape).min(1, 'there is no wave'),
+})
+
+/**
+ * Reads fleet.yml.
+ * @param file its path
+ * @throws RekeyError with file and line of what is wrong, the first thing alone
+ */
+export function readFleet(file: string): Fleet {
+  const path = resolve(file)
+  const text = readText(path)
+  const yaml = locatedYaml(text, file)
+  const wrong = (where: YamlPath, what: string, hint?: string): never => {
+    throw new RekeyError(`${at(file, yaml.lineOf(where))}: ${what}`, {
+      code: 'fleet.file',
+      hint: hint ?? 'docs/fleet.md says what stands in it. Nothing was begun.',
+    })
+  }
+  const read = fleetShape.safeParse(yaml.value)
+  if (!read.success) {
+    const [issue] = read.error.issues
+    const place = (issue?.path ?? []) as YamlPath
+    if (issue?.code === 'unrecognized_keys') {
+      const [key = ''] = issue.keys
+      return wrong([...place, key], `'${key}' means nothing here${suggestion(key, namesAt(place))}`)
+    }
+    if (issue?.code === 'invalid_value' && 'values' in issue) return wrong(place, `${pathOf(place)}: ${issue.message}`)
+    return wrong(place, place.length === 0 ? 'this is no fleet' : `${pathOf(place)}: ${issue?.message}`)
+  }
+  const { data } = read
+  const folder = dirname(path)
+  const clusters = Object.entries(data.clusters).map(([name, own]): FleetCluster => {
+    for (const [index, inventory] of own.inventory.entries())
+      if (!existsSync(resolve(folder, inventory)))
+        wrong(
+          ['clusters', name, 'inventory', ...(own.inventory.length > 1 ? [index] : [])],
+          `the inventory of ${name} is not there: ${resolve(folder, inventory)}`,
+          `It is looked for beside ${basename(file)}. Nothing was begun.`,
+        )
+    return {
+      ...{ name, inventory: own.inventory, labels: own.labels },
+      variables: { ...data.variables, ...own.variables },
+      windows: own.windows ?? data.windows,
+      line: yaml.lineOf(['clusters', name]),
+    }
+  })
+  const waves = data.waves.map((wave, index): FleetWave => {
+    const place = ['waves', index]
+    if (data.waves.findIndex(({ name }) => name === wave.name) < index)
+      wrong([...place, 'name'], `there is a wave ${wave.name} already`)
+    if (wave.count !== undefined && wave.percent !== undefined)
+      wrong([...place, 'percent'], 'a wave takes a count or a percentage of clusters, not both')
+    for (const [position, name] of (wave.clusters ?? []).entries())
+      if (!Object.hasOwn(data.clusters, name))
+        wrong(
+          [...place, 'clusters', position],
+          `there is no cluster '${name}'${suggestion(name, Object.keys(data.clusters))}`,
+        )
+    for (const name of Object.keys(wave.labels ?? {})) {
+      const known = new Set(clusters.flatMap(({ labels }) => Object.keys(labels)))
+      if (!known.has(name))
+        wrong([...place, 'labels', name], `no cluster has a label '${name}'${suggestion(name, known)}`)
+    }
+    return {
+      ...{ name: wave.name, clusters: wave.clusters, labels: wave.labels, soak: wave.soak, approval: wave.approval },
+      most: wave.count === undefined ? wave.percent : { count: wave.count },
+      budget: wave.failures ?? data.failures,
+      gates: wave.gates ?? data.gates,
+      line: yaml.lineOf(place),
+    }
+  })
+  return {
+    ...{ name: data.name, file: path, folder, playbook: data.playbook, maxParallel: data.max_parallel },
+    ...{ whenUnknown: data.when_unknown, clusters, waves },
+    hash: createHash('sha256').update(text).digest('hex'),
+  }
+}
+
+/** How many of so many a budget is: of a percentage, as many as it makes whole. */
+export const budgetOf = (budget: Budget, of: number): number =>
+  'count' in budget ? budget.count : Math.floor((budget.percent * of) / 100)
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new RekeyError(`${path} can't be read (${(cause as NodeJS.ErrnoException).code})`, {
+      code: 'fleet.file',
+      hint: 'Say where the file of the fleet is: -F FILE.',
+      cause,
+    })
+  }
+}
+
+/** What may stand at a place, for a name that means nothing there. */
+function namesAt([first, , third]: YamlPath): string[] {
+  if (first === undefined) return Object.keys(fleetShape.shape)
+  if (first === 'windows' || third === 'windows') return Object.keys(windowShape.shape)
+  return Object.keys(first === 'clusters' ? clusterShape.shape : waveShape.shape)
+}
+
+const pathOf = (path: YamlPath) => path.join('.')

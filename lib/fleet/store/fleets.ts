@@ -1,0 +1,230 @@
+// What is known of a fleet: itself, its waves, its clusters, who works on it, and what happened.
+import { randomBytes } from 'node:crypto'
+import { RekeyError } from '../../errors.ts'
+import { suggestion } from '../../suggestion.ts'
+import type { PlannedWave } from '../definition/waves.ts'
+import type { Query } from './database.ts'
+
+/** `halted`: nothing new is begun until an operator says so. `given-up`: another one was begun in its place. */
+export type FleetState = 'running' | 'halted' | 'done' | 'given-up'
+export type WaveState = 'waiting' | 'approval' | 'running' | 'soaking' | 'gating' | 'passed'
+/** `unknown`: its worker is gone, and nobody has looked since. `undone`: its run was rolled back after that. */
+export type ClusterState = 'waiting' | 'queued' | 'running' | 'unknown' | 'done' | 'failed' | 'undone'
+
+/** A fleet, as its row has it. Times are milliseconds since 1970. */
+export interface FleetRow {
+  readonly id: string
+  readonly name: string
+  readonly playbook: string
+  readonly playbookHash: string
+  readonly hash: string
+  readonly rekey: string
+  readonly recipient: string
+  readonly operator: string
+  readonly state: FleetState
+  readonly why: string | null
+  readonly begun: number
+  readonly ended: number | null
+  readonly plan: FleetPlan
+}
+
+/** What of fleet.yml the work goes by. */
+export interface FleetPlan {
+  readonly maxParallel: number
+  readonly whenUnknown: 'resume' | 'rollback'
+  readonly waves: readonly PlannedWave[]
+}
+
+export interface WaveRow {
+  readonly number: number
+  readonly name: string
+  readonly state: WaveState
+  readonly began: number | null
+  readonly ended: number | null
+  readonly soakUntil: number | null
+  readonly approvedBy: string | null
+}
+
+export interface ClusterRow {
+  readonly name: string
+  readonly wave: number
+  readonly task: 'run' | 'gate'
+  readonly state: ClusterState
+  readonly attempt: number
+  readonly worker: string | null
+  readonly job: string | null
+  readonly run: string | null
+  /** The title of the step that was begun last. */
+  readonly step: string | null
+  /** Since when it is in that state, or in that step. */
+  readonly since: number
+  readonly began: number | null
+  readonly ended: number | null
+  readonly error: string | null
+  readonly asked: boolean
+  readonly leftFailed: boolean
+}
+
+export interface WorkerRow {
+  readonly id: string
+  readonly machine: string
+  readonly pid: number
+  readonly operator: string
+  /** Milliseconds since it was heard of, by the database's clock. */
+  readonly silent: number
+  /** Milliseconds that its clock is ahead of the database's. */
+  readonly skew: number
+}
+
+/** What happened, for whoever has to show it later. */
+export interface FleetEvent {
+  readonly kind:
+    | 'begun'
+    | 'wave'
+    | 'approval'
+    | 'started'
+    | 'unknown'
+    | 'taken-over'
+    | 'done'
+    | 'failed'
+    | 'undone'
+    | 'put-back'
+    | 'halted'
+    | 'went-on'
+    | 'retry'
+    | 'ended'
+  readonly wave?: string
+  readonly cluster?: string
+  readonly worker?: string
+  readonly operator?: string
+  readonly run?: string
+  readonly text: string
+}
+
+/** An event with when it came, by the database's clock. */
+export type EventRow = FleetEvent & { readonly id: number; readonly at: number }
+
+const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+const fleetColumns = `id, name, playbook, playbook_hash AS "playbookHash", hash, rekey, recipient, operator, state, why, ${ms('begun')} AS begun,
+  ${ms('ended')} AS ended, definition AS plan`
+const waveColumns = `number, name, state, ${ms('began')} AS began, ${ms('ended')} AS ended, ${ms('soak_until')} AS "soakUntil", approved_by AS "approvedBy"`
+const clusterColumns = `name, wave, task, state, attempt, worker, job::text AS job, run, step, ${ms('since')} AS since, ${ms('began')} AS began,
+  ${ms('ended')} AS ended, error, asked, left_failed AS "leftFailed"`
+
+/** Writes a new fleet with its waves and clusters. Returns its id. */
+export async function addFleet(
+  query: Query,
+  fleet: Pick<FleetRow, 'name' | 'playbook' | 'playbookHash' | 'hash' | 'rekey' | 'recipient' | 'operator' | 'plan'>,
+): Promise<string> {
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
+  const id = `${stamp}-${fleet.name}-${randomBytes(2).toString('hex')}`
+  await query(
+    `INSERT INTO rekey_fleet.fleet (id, name, playbook, playbook_hash, definition, hash, rekey, recipient, operator)
+     VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9)`,
+    [
+      ...[id, fleet.name, fleet.playbook, fleet.playbookHash, JSON.stringify(fleet.plan)],
+      ...[fleet.hash, fleet.rekey, fleet.recipient, fleet.operator],
+    ],
+  )
+  const { waves } = fleet.plan
+  await query(
+    `INSERT INTO rekey_fleet.wave (fleet, number, name) SELECT $1, number - 1, name
+     FROM unnest($2::text[]) WITH ORDINALITY AS waves (name, number)`,
+    [id, waves.map(({ name }) => name)],
+  )
+  const clusters = waves.flatMap(({ clusters }, wave) => clusters.map(({ name }) => ({ name, wave })))
+  await query(
+    `INSERT INTO rekey_fleet.cluster (fleet, name, wave, place) SELECT $1, name, wave, place
+     FROM unnest($2::text[], $3::int[]) WITH ORDINALITY AS clusters (name, wave, place)`,
+    [id, clusters.map(({ name }) => name), clusters.map(({ wave }) => wave)],
+  )
+  return id
+}
+
+/** The fleet of that name that was begun last; `undefined` where there is none. */
+export async function latestFleet(query: Query, name: string): Promise<FleetRow | undefined> {
+  const [row] = await query<FleetRow>(
+    `SELECT ${fleetColumns} FROM rekey_fleet.fleet WHERE name = $1 ORDER BY begun DESC, id DESC LIMIT 1`,
+    [name],
+  )
+  return row
+}
+
+/** The same, where there must be one. Throws `RekeyError` where there is none. */
+export async function requireFleet(query: Query, name: string): Promise<FleetRow> {
+  const fleet = await latestFleet(query, name)
+  if (fleet) return fleet
+  const names = await query<{ name: string }>('SELECT DISTINCT name FROM rekey_fleet.fleet')
+  throw new RekeyError(
+    `no fleet ${name} was begun${suggestion(
+      name,
+      names.map(one => one.name),
+    )}`,
+    { code: 'fleet.none', hint: "Begin it: 'rekey fleet run PLAYBOOK -F fleet.yml'." },
+  )
+}
+
+/** A fleet for whoever changes it: nobody else does until the transaction ends. `undefined` where somebody else does now, unless that is waited for. */
+export async function lockFleet(query: Query, id: string, wait = false): Promise<FleetRow | undefined> {
+  const [row] = await query<FleetRow>(
+    `SELECT ${fleetColumns} FROM rekey_fleet.fleet WHERE id = $1 FOR UPDATE${wait ? '' : ' SKIP LOCKED'}`,
+    [id],
+  )
+  return row
+}
+
+export const setFleet = (query: Query, id: string, state: FleetState, why?: string) =>
+  query(
+    `UPDATE rekey_fleet.fleet SET state = $2, why = $3, ended = CASE WHEN $2 IN ('done', 'given-up') THEN now() END WHERE id = $1`,
+    [id, state, why ?? null],
+  )
+
+export const wavesOf = (query: Query, id: string) =>
+  query<WaveRow>(`SELECT ${waveColumns} FROM rekey_fleet.wave WHERE fleet = $1 ORDER BY number`, [id])
+
+/** Clusters in the order in which they go; of one wave alone, and those that somebody has, where `wave` is given. */
+export const clustersOf = (query: Query, id: string, wave?: number) =>
+  query<ClusterRow>(
+    `SELECT ${clusterColumns} FROM rekey_fleet.cluster
+     WHERE fleet = $1 AND ($2::int IS NULL OR wave = $2 OR asked OR state IN ('queued', 'running', 'unknown')) ORDER BY place`,
+    [id, wave ?? null],
+  )
+
+/** Throws `RekeyError` where the fleet has no such cluster. */
+export async function requireCluster(query: Query, id: string, name: string): Promise<ClusterRow> {
+  const [row] = await query<ClusterRow>(
+    `SELECT ${clusterColumns} FROM rekey_fleet.cluster WHERE fleet = $1 AND name = $2`,
+    [id, name],
+  )
+  if (row) return row
+  const names = await query<{ name: string }>('SELECT name FROM rekey_fleet.cluster WHERE fleet = $1', [id])
+  throw new RekeyError(
+    `the fleet has no cluster ${name}${suggestion(
+      name,
+      names.map(one => one.name),
+    )}`,
+    { code: 'fleet.no-cluster' },
+  )
+}
+
+/** Those who work on a fleet, or did so within ten minutes. */
+export const workersOf = (query: Query, id: string) =>
+  query<WorkerRow>(
+    `SELECT id, machine, pid, operator, ${ms('now() - seen')} AS silent, skew::int AS skew
+     FROM rekey_fleet.worker WHERE fleet = $1 AND seen > now() - interval '10 minutes' ORDER BY begun`,
+    [id],
+  )
+
+/** Events in their order, from behind one on. */
+export const eventsOf = (query: Query, id: string, after = 0) =>
+  query<EventRow>(
+    `SELECT id::int AS id, ${ms('at')} AS at, kind, wave, cluster, worker, operator, run, text FROM rekey_fleet.event
+     WHERE fleet = $1 AND id > $2 ORDER BY id`,
+    [id, after],
+  )
+
+export const addEvent = (query: Query, fleet: string, { kind, text, ...of }: FleetEvent) =>
+  query(
+    `INSERT INTO rekey_fleet.event (fleet, kind, wave, cluster, worker, operator, run, text) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+    [fleet, kind, of.wave ?? null, of.cluster ?? null, of.worker ?? null, of.operator ?? null, of.run ?? null, text],
+  )

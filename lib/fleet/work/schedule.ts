@@ -1,0 +1,195 @@
+// Which clusters may be begun now: waves in their order, each within its budget, behind its approval, its soak and its gates. Every worker looks, one
+// of them at a time, and what it decides is one transaction.
+import { count } from '../../output/report/words.ts'
+import { names } from '../../playbook/host.ts'
+import { opensAt } from '../definition/windows.ts'
+import type { Database, Query } from '../store/database.ts'
+import {
+  addEvent,
+  type ClusterRow,
+  clustersOf,
+  type FleetRow,
+  lockFleet,
+  setFleet,
+  type WaveRow,
+  wavesOf,
+} from '../store/fleets.ts'
+import type { Executor } from '../store/libraries.ts'
+import { isLost, type Queue } from './queue.ts'
+
+/** Clusters that take one of `max_parallel` places. */
+const busy: readonly string[] = ['queued', 'running', 'unknown']
+/** Clusters that did not come through. */
+const unwell = ({ state, leftFailed }: ClusterRow) => (state === 'failed' || state === 'undone') && !leftFailed
+
+interface Turn {
+  readonly fleet: FleetRow
+  readonly query: Query
+  readonly boss: Executor
+  readonly queue: Queue
+  /** By the database's clock, milliseconds since 1970. */
+  readonly now: number
+}
+
+/** What is to be known of a fleet after it was looked at. */
+export interface Advanced {
+  readonly fleet: FleetRow
+  /** Nothing is under way, and nothing will be until somebody says something. */
+  readonly isIdle: boolean
+}
+
+/**
+ * Does what is due.
+ * @returns how the fleet is then; `undefined` where another worker is at it
+ */
+export async function advance(database: Database, queue: Queue, id: string): Promise<Advanced | undefined> {
+  return database.transaction(async (query, boss) => {
+    const fleet = await lockFleet(query, id)
+    if (!fleet) return undefined
+    const [clock] = await query<{ now: number }>('SELECT (extract(epoch FROM now()) * 1000)::float8 AS now')
+    const turn: Turn = { fleet, query, boss, queue, now: clock!.now }
+    let waves = await wavesOf(query, id)
+    // A wave that ends may have the next one begin at once.
+    for (let step = 0; step <= waves.length * 3; step++) {
+      const wave = waves.find(({ state }) => state !== 'passed')
+      const rows = await clustersOf(query, id, wave?.number)
+      await findLost(turn, rows)
+      await sendAsked(turn, rows)
+      if (fleet.state !== 'running') break
+      const moved = wave ? await advanceWave(turn, wave, rows) : await endFleet(turn)
+      if (!moved) break
+      waves = await wavesOf(query, id)
+    }
+    const after = (await lockFleet(query, id))!
+    const [under] = await query<{ busy: number }>(
+      `SELECT count(*)::int AS busy FROM rekey_fleet.cluster
+       WHERE fleet = $1 AND (state IN ('queued', 'running', 'unknown') OR asked AND state = 'waiting')`,
+      [id],
+    )
+    return { fleet: after, isIdle: after.state !== 'running' && under!.busy === 0 }
+  })
+}
+
+/** Clusters whose job is over and whose worker did not say so: nobody knows how they are, until another worker has looked. */
+async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly ClusterRow[]) {
+  for (const row of rows) {
+    if (!busy.includes(row.state) || row.job === null) continue
+    const state = await queue.stateOf(row.job, boss)
+    if (!isLost(state)) continue
+    const { name: cluster, worker, run } = row
+    if (row.state === 'running') {
+      const text = `${cluster}: ${worker ?? 'its worker'} was not heard of any more: how it is is not known until another worker has looked`
+      await addEvent(query, fleet.id, {
+        kind: 'unknown',
+        cluster,
+        ...(worker ? { worker } : {}),
+        ...(run ? { run } : {}),
+        text,
+      })
+    }
+    await send({ query, boss, queue, fleet }, row, row.state === 'queued' ? 'queued' : 'unknown')
+  }
+}
+
+/** What an operator asked for, also while the fleet is halted. */
+async function sendAsked(turn: Turn, rows: readonly ClusterRow[]) {
+  for (const row of rows) if (row.asked && row.state === 'waiting') await send(turn, row, 'queued')
+}
+
+async function send(
+  { query, boss, queue, fleet }: Pick<Turn, 'query' | 'boss' | 'queue' | 'fleet'>,
+  { name }: ClusterRow,
+  state: 'queued' | 'unknown',
+) {
+  const job = await queue.send({ cluster: name }, boss)
+  // It has one that is not over yet: the next look finds it.
+  if (job === undefined) return
+  await query('UPDATE rekey_fleet.cluster SET state = $3, job = $4, since = now() WHERE fleet = $1 AND name = $2', [
+    ...[fleet.id, name, state, job],
+  ])
+}
+
+/** Does what is due in a wave. Returns whether it came further. */
+async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[]): Promise<boolean> {
+  const { fleet, query, now } = turn
+  const planned = fleet.plan.waves[wave.number]!
+  const own = rows.filter(row => row.wave === wave.number)
+  const set = async (state: WaveRow['state'], more = '', values: readonly unknown[] = []) => {
+    await query(`UPDATE rekey_fleet.wave SET state = $3${more} WHERE fleet = $1 AND number = $2`, [
+      ...[fleet.id, wave.number, state, ...values],
+    ])
+    return true
+  }
+  const tell = (kind: 'wave' | 'approval', text: string) => addEvent(query, fleet.id, { kind, wave: wave.name, text })
+  if (wave.state === 'waiting' || (wave.state === 'approval' && wave.approvedBy !== null)) {
+    if (planned.approval && wave.approvedBy === null) {
+      await tell('approval', `wave ${wave.name} waits for somebody to approve it: rekey fleet go-on`)
+      await set('approval')
+      return false
+    }
+    const by = wave.approvedBy === null ? '' : `, approved by ${wave.approvedBy}`
+    await tell('wave', `wave ${wave.name} begins: ${count(own.length, 'cluster')}${by}`)
+    return set('running', ', began = coalesce(began, now())')
+  }
+  if (wave.state === 'approval') return false
+  if (wave.state === 'soaking') {
+    if (now < (wave.soakUntil ?? 0)) return false
+    return ask()
+  }
+  const failed = own.filter(unwell)
+  if (failed.length > planned.failures) {
+    const who = names(
+      failed.map(({ name }) => name),
+      5,
+    )
+    const may = planned.failures === 0 ? 'none may' : `${planned.failures} may`
+    await halt(query, fleet.id, `${who} of wave ${wave.name} did not come through, and ${may} fail`)
+    return false
+  }
+  const free = fleet.plan.maxParallel - rows.filter(({ state }) => busy.includes(state)).length
+  const waiting = own.filter(({ state }) => state === 'waiting')
+  const open = waiting.filter(({ name }) => opensAt(windowsOf(turn, wave.number, name), now) <= now)
+  for (const row of open.slice(0, Math.max(0, free))) await send(turn, row, 'queued')
+  if (waiting.length > 0 || own.some(({ state }) => busy.includes(state))) return false
+  if (wave.state === 'gating') return pass()
+  if (planned.soak > 0) {
+    await tell('wave', `wave ${wave.name} has ended, and soaks`)
+    return set('soaking', ", soak_until = now() + $4 * interval '1 millisecond'", [planned.soak])
+  }
+  return ask()
+
+  /** Has the clusters of the wave asked what its gates ask. */
+  async function ask(): Promise<boolean> {
+    if (planned.gates.length === 0) return pass()
+    await query(
+      `UPDATE rekey_fleet.cluster SET task = 'gate', state = 'waiting', job = NULL, since = now()
+       WHERE fleet = $1 AND wave = $2 AND state = 'done'`,
+      [fleet.id, wave.number],
+    )
+    await tell('wave', `the gates of wave ${wave.name} are asked: ${planned.gates.join(', ')}`)
+    return set('gating')
+  }
+
+  async function pass(): Promise<boolean> {
+    await tell('wave', `wave ${wave.name} is through`)
+    return set('passed', ', ended = now()')
+  }
+}
+
+const windowsOf = ({ fleet }: Turn, wave: number, name: string) =>
+  fleet.plan.waves[wave]?.clusters.find(one => one.name === name)?.windows ?? []
+
+async function endFleet({ fleet, query }: Turn): Promise<boolean> {
+  await setFleet(query, fleet.id, 'done')
+  await addEvent(query, fleet.id, {
+    kind: 'ended',
+    text: `the fleet is through: ${count(fleet.plan.waves.length, 'wave')}`,
+  })
+  return false
+}
+
+/** Nothing new is begun from now on; what is under way comes to its end. */
+export async function halt(query: Query, id: string, why: string, operator?: string): Promise<void> {
+  await setFleet(query, id, 'halted', why)
+  await addEvent(query, id, { kind: 'halted', ...(operator === undefined ? {} : { operator }), text: `halted: ${why}` })
+}

@@ -1,0 +1,140 @@
+// A worker of a fleet: looks what is due, takes clusters as they come, and says that it is there.
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, rmSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { messageOf, RekeyError } from '../../errors.ts'
+import { operatorName } from '../../operator.ts'
+import { findPlaybook } from '../../playbook/load.ts'
+import { playbookHash } from '../../run/journal/provenance.ts'
+import type { Fleet } from '../definition/fleet-file.ts'
+import type { Database } from '../store/database.ts'
+import { type EventRow, eventsOf, type FleetRow } from '../store/fleets.ts'
+import type { FleetKey } from '../store/key.ts'
+import { type Bench, workOn } from './job.ts'
+import { openQueue } from './queue.ts'
+import { type Advanced, advance } from './schedule.ts'
+
+/** What a worker is to do. */
+export interface WorkOrders {
+  readonly database: Database
+  readonly key: FleetKey
+  readonly fleet: FleetRow
+  readonly file: Fleet
+  /** The playbook, as it is found here. */
+  readonly playbook: string
+  /** A folder of this user's, in which the worker makes one of its own. */
+  readonly folder: string
+  /** Clusters at a time. */
+  readonly jobs: number
+  /** Go on until the fleet is through, also while it is halted. */
+  readonly stays: boolean
+  /** Whether it makes what the queue needs. */
+  readonly makes: boolean
+  readonly signal: AbortSignal
+  /** The event behind which it is told what happens. */
+  readonly after: number
+  /** Is told what happens, in its order. */
+  event(event: EventRow): void
+  notice(text: string): void
+  /** Is called each time that it was looked what is due. */
+  looked?(): Promise<void>
+}
+
+const [lookEvery, seenEvery] = [1_000, 3_000]
+
+/**
+ * Works until the fleet is through, or halted where the worker does not stay, or `signal` is aborted.
+ * @returns how the fleet is then; `undefined` where that could not be asked
+ * @throws RekeyError where the playbook or fleet.yml here are not those of the fleet
+ */
+export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
+  const { database, fleet, signal } = orders
+  requireSame(orders)
+  const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
+  const folder = join(orders.folder, id)
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const bench: Bench = { ...orders, id, folder }
+  const queue = await openQueue(database, fleet.id, orders.makes)
+  const running = new Set<Promise<void>>()
+  let last = orders.after
+  let told = 0
+  let away = false
+  let now: Advanced | undefined
+  try {
+    while (!signal.aborted) {
+      try {
+        if (performance.now() - told > seenEvery || told === 0) {
+          await saySeen(bench)
+          told = performance.now()
+        }
+        now = (await advance(database, queue, fleet.id)) ?? now
+        last = await tellEvents(orders, last)
+        while (running.size < orders.jobs && !signal.aborted) {
+          const job = await queue.claim()
+          if (!job) break
+          const work = workOn(bench, job)
+            .catch((error: unknown) => orders.notice(`${job.cluster}: ${messageOf(error)}`))
+            .finally(() => running.delete(work))
+          running.add(work)
+        }
+        await orders.looked?.()
+        if (away) orders.notice(`${database.title} answers again`)
+        away = false
+      } catch (error) {
+        if (!away)
+          orders.notice(`${database.title} does not answer (${messageOf(error)}): it is asked again until it does`)
+        away = true
+      }
+      const state = now?.fleet.state
+      const isOver = state === 'done' || state === 'given-up' || (!orders.stays && now?.isIdle === true)
+      if (isOver && running.size === 0) break
+      await Promise.race([...running, delay(lookEvery, undefined, { signal }).catch(() => {})])
+    }
+    await Promise.allSettled(running)
+    if (!away) {
+      await tellEvents(orders, last)
+      await database.query('DELETE FROM rekey_fleet.worker WHERE id = $1', [id])
+      await orders.looked?.()
+    }
+  } finally {
+    await queue.close().catch(() => {})
+    // What it holds is in the store; what a cluster has that somebody else goes on with now is no use here.
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return now?.fleet
+}
+
+/** Throws where what this worker would do is not what the fleet was begun with. */
+function requireSame({ fleet, file, playbook, key }: WorkOrders): void {
+  const differs = (what: string, hint: string) =>
+    new RekeyError(`${what} is not what the fleet ${fleet.name} was begun with`, { code: 'fleet.changed', hint })
+  if (file.hash !== fleet.hash)
+    throw differs(file.file, 'Put it back; or begin anew with what it says: fleet run --anew.')
+  if (hashOf(playbook) !== fleet.playbookHash)
+    throw differs(`the playbook ${playbook}`, 'All who work on a fleet must have the same playbook and the same rekey.')
+  if (key.recipient !== fleet.recipient)
+    throw differs('the key', `Give the one that ${fleet.recipient} is of: --key FILE.`)
+}
+
+/** The hash of a playbook, as runs note it. */
+export const hashOf = (playbook: string): string => playbookHash(findPlaybook(playbook, []))
+
+async function saySeen({ database, fleet, id }: Bench): Promise<void> {
+  await database.query(
+    `INSERT INTO rekey_fleet.worker (id, fleet, machine, pid, operator, skew) VALUES ($1, $2, $3, $4, $5, $6 - (extract(epoch FROM now()) * 1000)::bigint)
+     ON CONFLICT (id) DO UPDATE SET seen = now(), skew = excluded.skew`,
+    [id, fleet.id, hostname(), process.pid, operatorName(), Date.now()],
+  )
+}
+
+/** Hands on what has happened since. Returns the last of it. */
+async function tellEvents({ database, fleet, event }: WorkOrders, last: number): Promise<number> {
+  let newest = last
+  for (const one of await eventsOf(database.query, fleet.id, last)) {
+    event(one)
+    newest = one.id
+  }
+  return newest
+}
