@@ -117,8 +117,11 @@ export const refusals: StepDefinition<OnCluster<Mounts & IssueVariables>> = {
   },
 }
 
-/** Waits until every node is Ready, and what was well before is well; registers what is not, and was not. */
-export const pods: StepDefinition<OnCluster> = {
+/**
+ * Waits until every node is Ready, and what was well before is well; registers what is not, and was not.
+ * @param within for how long it waits for pods, in milliseconds
+ */
+export const podsWithin = <Context extends OnCluster>(within: (ctx: Context) => number): StepDefinition<Context> => ({
   id: 'verify-pods',
   ...afterwards,
   runOnce: true,
@@ -135,7 +138,7 @@ export const pods: StepDefinition<OnCluster> = {
       return []
     }
     let told: string[] = []
-    await waitFor('every pod that was well to be well', { within: seconds(180), signal: ctx.signal }, async () => {
+    await waitFor('every pod that was well to be well', { within: within(ctx), signal: ctx.signal }, async () => {
       const now = await comparePods(await ctx.cluster.api(), before, { absent, signal: ctx.signal })
       if (now.missing.length > 0) throw new Error(firstOf(now.missing))
       told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
@@ -144,7 +147,10 @@ export const pods: StepDefinition<OnCluster> = {
     for (const line of told) ctx.log(line)
     return told
   },
-}
+})
+
+/** The same for as long as pods take that were started anew one after the other. */
+export const pods: StepDefinition<OnCluster> = podsWithin(() => seconds(180))
 
 /** Fails where an API server does not reach a kubelet: it is asked how it is, and for the last line of a pod's log. */
 export const kubeletsReached: StepDefinition<OnCluster> = {

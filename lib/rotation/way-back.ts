@@ -52,7 +52,8 @@ export const acceptedAgain: StepDefinition<OnCluster> = {
   },
 }
 
-type Context = OnCluster<
+/** What the way back goes by. */
+export type Context = OnCluster<
   authorities.Mounts &
     backup.Variables &
     copies.Variables &
@@ -65,11 +66,8 @@ type Context = OnCluster<
 
 const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities }
 
-/**
- * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
- * the same order as on the way there, and prepared for as there.
- */
-export const steps: readonly Step<Context>[] = [
+/** Until tokens and copies of the CA are what they were. */
+export const untilTokens: readonly Step<Context>[] = [
   step('Check that nobody else has changed these files since', undo('check-files', place.checkUnchanged)),
   step('Ask the API five times a second', undo('start-the-probes', onMasters(startProbes))),
   step(
@@ -110,14 +108,32 @@ export const steps: readonly Step<Context>[] = [
     'Put the old CA back into cluster-info and its other copies',
     undo('copies', copies.putBack(old.clients, authorities.newClientAuthorities)),
   ),
+]
+
+/** Where nodes follow what the API says: before anything of what they lead to is restarted. */
+export const kubeProxies: readonly Step<Context>[] = [
   step('Restart kube-proxy', undo('kube-proxy', workloads.kubeProxy)),
   step('Wait until kube-proxy has written its rules', undo('rules', workloads.kubeProxyRules)),
-  step('Restart the pod network', undo('pod-network', workloads.podNetwork)),
-  step('Restart CoreDNS and what the inventory lists', undo('workloads', workloads.coreDnsAndListed)),
+]
+
+/** That all is as it was before, by what it is like from outside. */
+export const proof: readonly Step<Context>[] = [
   step('Every TLS endpoint presents the certificate that it had', undo('verify-endpoints', presentedAgain)),
   step('The old admin certificate is accepted', undo('verify-admin', onMasters(acceptedAgain))),
   step('Every node is Ready, and every pod that was well', undo('verify-pods', verify.pods)),
   step('Every API server reaches every kubelet', undo('verify-exec', verify.kubeletsReached)),
   step('Secrets that were written before are read, unchanged', undo('verify-secrets', verify.secretsUnchanged)),
   step('The canaries are well', undo('verify-canaries', verify.canariesWell)),
+]
+
+/**
+ * From wherever the swap, or what comes after it, stopped: the old files first, on all hosts at once, then the same restarts in
+ * the same order as on the way there, and prepared for as there.
+ */
+export const steps: readonly Step<Context>[] = [
+  ...untilTokens,
+  ...kubeProxies,
+  step('Restart the pod network', undo('pod-network', workloads.podNetwork)),
+  step('Restart CoreDNS and what the inventory lists', undo('workloads', workloads.coreDnsAndListed)),
+  ...proof,
 ]

@@ -5,8 +5,19 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import * as lab from '../../lib/lab/index.ts'
-import { eventOf, eventsOf, killedAt, killedInEachPlay, name, on, rekey, scratchFile, upShared } from './_lab.ts'
-import { assertAsBefore, assertRotated, takeOldCredentials } from './_outside.ts'
+import {
+  eventOf,
+  eventsOf,
+  killedAt,
+  killedInEachPlay,
+  name,
+  on,
+  rekey,
+  saidBy,
+  scratchFile,
+  upShared,
+} from './_lab.ts'
+import { assertAsBefore, assertRotated, filesOf, kubectlOnM1, takeOldCredentials } from './_outside.ts'
 import { revision, signsOfLife, tellsOfStaticPod, untilQuiet, writtenSince } from './etcd/_writes.ts'
 
 let shape: lab.Shape
@@ -232,6 +243,47 @@ test.serial(
       `${own.length} writes to etcd from revision ${since} to ${await revision(shape)}, all of them leases and heartbeats`,
     )
     await assertAsBefore(shape, old)
+  },
+)
+
+/** The uids of pods that somebody makes anew: those of a kubelet's own manifests are its own. */
+async function replaceablePods(): Promise<string[]> {
+  const { items } = JSON.parse(await kubectlOnM1(shape)('kubectl get pods -A -o json')) as {
+    items: { metadata: { uid: string; ownerReferences?: { kind: string }[] } }[]
+  }
+  return items
+    .filter(({ metadata }) => metadata.ownerReferences?.some(({ kind }) => kind !== 'Node'))
+    .map(({ metadata }) => metadata.uid)
+}
+
+// The last one: what it makes anew stays so.
+test.serial(
+  'recreate-credentials is refused without the name of the cluster; killed and gone on with, every CA, certificate, token and pod is another one',
+  async t => {
+    const old = await takeOldCredentials(shape)
+    const words = ['run', 'recreate-credentials', '-i', lab.inventoryPath(name)]
+    const unsaid = await rekey([...words, '--output', 'plain'])
+    t.is(unsaid.code, 2, saidBy(unsaid))
+    t.regex(
+      unsaid.stdout,
+      /every CA, certificate, key and token is made anew[\s\S]*nobody has confirmed that \S+ may be interrupted/,
+    )
+    t.deepEqual(await filesOf(shape), old.files)
+
+    const before = await replaceablePods()
+    const killed = await killedAt(
+      [...words, '-e', `confirm=${name}`],
+      event => event.kind === 'step.finished' && event.step === 'replace-the-pod-network',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const resumed = await rekey(['resume', folder, '--output', 'json'])
+    t.is(resumed.code, 0, saidBy(resumed))
+    await assertRotated(shape, folder, old)
+    t.deepEqual(
+      (await replaceablePods()).filter(uid => before.includes(uid)),
+      [],
+    )
   },
 )
 

@@ -45,22 +45,52 @@ test('so does one of a run that was being undone', t => {
   )
 })
 
-test('what changes something after the swap is undone with it, and all before it by itself or not at all', t => {
-  const swap = steps.findIndex(({ id }) => id === 'swap-certificates')
-  const unsaid = steps.filter(({ readOnly, rollback, irreversible, undoneWith }, index) => {
-    if (readOnly || index === swap) return false
-    if (rollback || irreversible !== undefined) return false
-    return index < swap || undoneWith !== 'swap-certificates'
-  })
-  t.deepEqual(
-    unsaid.map(({ id }) => id),
-    [],
-  )
-})
+/** Those that swap everything at once. */
+const atOnce = ['rotate-ca', 'recreate-credentials']
+const load = async (name: string) =>
+  (await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}.ts`))).playbook.plays
 
-test('a check changes nothing: each step that would says what it would do', t => {
-  t.deepEqual(
-    steps.filter(({ readOnly, plan }) => !readOnly && !plan).map(({ id }) => id),
-    [],
-  )
+for (const name of atOnce) {
+  test(`${name}: what changes something after the swap is undone with it, and all before it by itself or not at all`, async t => {
+    const all = (await load(name)).flatMap(play => stepsOf(play))
+    const swap = all.findIndex(({ id }) => id === 'swap-certificates')
+    const unsaid = all.filter(({ readOnly, rollback, irreversible, undoneWith }, index) => {
+      if (readOnly || index === swap) return false
+      if (rollback || irreversible !== undefined) return false
+      return index < swap || undoneWith !== 'swap-certificates'
+    })
+    t.deepEqual(
+      unsaid.map(({ id }) => id),
+      [],
+    )
+  })
+
+  test(`${name}: a check changes nothing: each step that would says what it would do`, async t => {
+    const all = (await load(name)).flatMap(play => stepsOf(play))
+    t.deepEqual(
+      all.filter(({ readOnly, plan }) => !readOnly && !plan).map(({ id }) => id),
+      [],
+    )
+  })
+}
+
+test('recreate-credentials: the first step says what users will notice, and nothing is made or swapped without the name and the backups', async t => {
+  const [first, ...rest] = (await load('recreate-credentials')).flatMap(play => stepsOf(play))
+  const told: string[] = []
+  const ctx = {
+    ...{ check: false, log: (line: string) => told.push(line), registered: () => undefined },
+    vars: { cluster_name: 'prod', confirm: undefined as string | undefined },
+  }
+  await t.throwsAsync(async () => first?.run(ctx as never), { code: 'recreate.not-confirmed' })
+  t.regex(told.join('\n'), /^This is the disruptive way: .*\n- The API answers nobody /)
+  await t.notThrowsAsync(async () => first?.run({ ...ctx, check: true } as never))
+  for (const id of ['generate-the-new-root-cas', 'swap-certificates']) {
+    const one = rest.find(step => step.id === id)
+    await t.throwsAsync(async () => one?.run(ctx as never), { code: 'recreate.not-confirmed' }, id)
+    const named = { ...ctx, vars: { ...ctx.vars, confirm: 'prod' } }
+    await t.throwsAsync(async () => one?.run(named as never), {
+      code: 'recreate.no-backup',
+      message: /: back-up-the-hosts, back-up-the-tokens, back-up-etcd$/,
+    })
+  }
 })

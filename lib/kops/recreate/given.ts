@@ -5,6 +5,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
+import { requireTyped } from '../../kubernetes/confirmed.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
 import { type KopsServices, variables } from '../context.ts'
 import { keepWhole } from '../kept.ts'
@@ -101,13 +102,7 @@ export async function keptObjects(ctx: Recreation): Promise<Readonly<Record<stri
  * @param page where it stands what users will notice
  */
 export function requireConfirmed({ vars: { confirm, cluster } }: Recreation, page: string): void {
-  if (confirm === cluster) return
-  throw new HostFailedError(
-    confirm === undefined
-      ? `nobody has confirmed that ${cluster} may be interrupted`
-      : `${cluster} was to be confirmed, and ${JSON.stringify(confirm)} was`,
-    { code: 'kops.not-confirmed', hint: `Read ${page}; then type its name: -e confirm=${cluster}` },
-  )
+  requireTyped(confirm, cluster, { what: 'may be interrupted', page, code: 'kops.not-confirmed' })
 }
 
 /**

@@ -1,19 +1,24 @@
 // Tokens of service accounts, and the pods that hold what was before: once every instance is another one, and the API answers again.
-import { createHash } from 'node:crypto'
 import { limiter } from '../../connection/limiter.ts'
-import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
-import { foundAt } from '../../kubernetes/api/api.ts'
-import { isReady } from '../../kubernetes/api/cluster.ts'
+import { foundAt, type KubernetesApi } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
-import { comparePods, ownerName, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import {
+  type NotedPods,
+  networkWorkloads,
+  podsOfNow,
+  type Replacing,
+  replaceFirst,
+  replacePods,
+} from '../../kubernetes/replaced-pods.ts'
 import {
   namespacesWithOtherCa,
   regenerateToken,
   type TokenSecret,
   tokenSecrets,
 } from '../../kubernetes/trust/tokens.ts'
-import { notRolledOut, pathOf, rolledOut, type Workload, workloadName } from '../../kubernetes/workloads.ts'
-import { waitFor, waitUntilNoneLeft } from '../../operations/wait.ts'
+import { notRolledOut, pathOf, type Workload } from '../../kubernetes/workloads.ts'
+import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { withApi } from '../asked/api.ts'
 import { lastingCredentials } from '../asked/kubeconfigs.ts'
@@ -47,23 +52,8 @@ export const notePods: StepDefinition<Recreation> = {
       for (const line of tellPods(pods.unwell)) ctx.log(`${line}: it was so before`)
       const { dns } = await systemWorkloads(api, ctx.signal)
       const isDnsWell = dns && notRolledOut(await api.get(pathOf(dns))) === undefined
-      return { pods, ca: await publishedCa(api), network: await networkOf(api), ...(isDnsWell && { dns }) }
+      return { pods, ca: await publishedCa(api), network: await networkWorkloads(api), ...(isDnsWell && { dns }) }
     }),
-}
-
-/**
- * DaemonSets of kube-system on the machines' own network: what pods are connected by, and what machines join by. Those that are rolled out: the
- * others are waited for by nobody.
- */
-async function networkOf(api: KubernetesApi): Promise<Workload[]> {
-  const sets = await api.list('/apis/apps/v1/namespaces/kube-system/daemonsets')
-  return (
-    sets
-      .filter(({ spec }) => spec?.template?.spec?.hostNetwork === true)
-      // The objects of a list do not say their kind.
-      .filter(set => notRolledOut({ ...set, kind: 'DaemonSet' }) === undefined)
-      .map(({ metadata }) => ({ kind: 'DaemonSet', namespace: 'kube-system', name: metadata.name }))
-  )
 }
 
 const publishedCa = async (api: KubernetesApi): Promise<string> => {
@@ -148,72 +138,17 @@ async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string
   })
 }
 
-/** Pods that are there once tokens were written anew: all of them hold what was before. By their uids' hash, which is shorter. */
-const pods = (ctx: Recreation) =>
-  ask(ctx, async api => {
-    const uids: string[] = []
-    for await (const pod of api.each('/api/v1/pods', { metadata: true, signal: ctx.signal })) uids.push(idOf(pod))
-    return { uids }
-  })
+/** Whoever replaces pods, by the admin credential of now. */
+const replacing = (ctx: Recreation): Replacing => ({
+  ask: work => ask(ctx, work),
+  guard: () => ctx.kops.stillLocked(),
+  signal: ctx.signal,
+  within: ctx.vars.validate_within,
+  log: line => ctx.log(line),
+})
 
-const idOf = ({ metadata: { uid = '' } }: KubernetesObject) =>
-  createHash('sha256').update(uid).digest('hex').slice(0, 16)
-
-/** Which pods are replaced in a step. */
-type Which = (pod: KubernetesObject) => boolean
-
-const ownerOf = ({ metadata }: KubernetesObject) => metadata.ownerReferences?.find(one => one.controller)
-
-/** A DaemonSet's pod is told with its node. */
-const isOf = (one: Workload, pod: KubernetesObject) => ownerName(pod).split(' on ')[0] === workloadName(one)
-
-const oldPods = (ctx: Recreation, notes: string) => new Set(ctx.registered<{ uids: string[] }>(notes)?.uids)
-
-/** Deletes those pods that were there, and has whoever owns them make others. What nobody owns stays, and is named. */
-async function replace(ctx: Recreation, notes: string, which: Which): Promise<{ replaced: number }> {
-  const old = oldPods(ctx, notes)
-  return ask(ctx, async api => {
-    let replaced = 0
-    for await (const pod of api.each('/api/v1/pods', { signal: ctx.signal })) {
-      const { namespace, name, deletionTimestamp } = pod.metadata
-      if (!old.has(idOf(pod)) || deletionTimestamp !== undefined || !which(pod)) continue
-      const owner = ownerOf(pod)
-      // Its kubelet makes that of a manifest anew, with the machine.
-      if (owner?.kind === 'Node') continue
-      if (!owner) {
-        ctx.log(`Pod ${namespace}/${name} is nobody's, and stays as it is: nobody would make another one`)
-        continue
-      }
-      const path = `/api/v1/namespaces/${namespace}/pods/${name}`
-      if ((await foundAt(api, path))?.metadata.uid !== pod.metadata.uid) continue
-      ctx.kops.stillLocked()
-      await api.delete(path)
-      replaced++
-    }
-    return { replaced }
-  })
-}
-
-/** The same of workloads that others need, and waits until their new pods are there: while old ones end, the status of a DaemonSet is that of before. */
-async function replaceFirst(ctx: Recreation, notes: string, workloads: readonly Workload[]) {
-  if (workloads.length === 0) return { replaced: 0 }
-  const isTheirs: Which = pod => workloads.some(one => isOf(one, pod))
-  const done = await replace(ctx, notes, isTheirs)
-  const old = oldPods(ctx, notes)
-  const options = { within: ctx.vars.validate_within, signal: ctx.signal }
-  await ask(ctx, async api => {
-    await waitUntilNoneLeft(`the old pods of ${workloads.map(workloadName).join(', ')} to end`, options, async () => {
-      // Of a machine that does not answer nobody says that a pod has ended.
-      const nodes = new Set((await api.list('/api/v1/nodes')).filter(isReady).map(({ metadata }) => metadata.name))
-      const left: string[] = []
-      for await (const pod of api.each('/api/v1/pods', { signal: ctx.signal }))
-        if (old.has(idOf(pod)) && isTheirs(pod) && nodes.has(pod.spec?.nodeName)) left.push(pod.metadata.name)
-      return left.length === 0 ? undefined : { left: left.length, told: `${left.slice(0, 5).join(', ')} still ending` }
-    })
-    await Promise.all(workloads.map(one => rolledOut(async () => api, one, options)))
-  })
-  return done
-}
+/** Pods that are there once tokens were written anew: all of them hold what was before. */
+const oldPods = (ctx: Recreation, notes: string) => ctx.registered<NotedPods>(notes) ?? { uids: [] }
 
 /** What was well before the first change is so again; what was not is told. */
 async function podsAsBefore(ctx: Recreation): Promise<void> {
@@ -250,24 +185,24 @@ function stepsOf(
       ...{ ...common, id: `write-the-tokens-anew${back}`, run: renew },
       plan: () => 'take the token out of every token Secret of every namespace, and wait for the new one',
     },
-    note: { ...notCheck, id: noteId, readOnly: true, remember: true, run: pods },
+    note: { ...notCheck, id: noteId, readOnly: true, remember: true, run: ctx => podsOfNow(replacing(ctx)) },
     network: {
       ...{ ...common, id: `replace-the-pod-network${back}` },
       plan: () => 'delete the pods of DaemonSets of kube-system on the machines’ network',
-      run: ctx => replaceFirst(ctx, noteId, notedOf(ctx).network),
+      run: ctx => replaceFirst(replacing(ctx), oldPods(ctx, noteId), notedOf(ctx).network),
     },
     dns: {
       ...{ ...common, id: `replace-the-dns${back}` },
       plan: () => 'delete the pods of the cluster’s DNS',
       run: ctx => {
         const { dns } = notedOf(ctx)
-        return replaceFirst(ctx, noteId, dns ? [dns] : [])
+        return replaceFirst(replacing(ctx), oldPods(ctx, noteId), dns ? [dns] : [])
       },
     },
     others: {
       ...{ ...common, id: `replace-every-other-pod${back}` },
       plan: () => 'delete every other pod of every namespace that somebody makes anew',
-      run: ctx => replace(ctx, noteId, () => true),
+      run: ctx => replacePods(replacing(ctx), oldPods(ctx, noteId)),
     },
     asBefore: { ...notCheck, id: `pods-are-as-before${back}`, readOnly: true, run: podsAsBefore },
   }

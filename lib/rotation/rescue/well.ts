@@ -14,9 +14,6 @@ import { adminKubeconfigFetched } from '../verify.ts'
 import { anyRenewed, anyTrouble } from './plan.ts'
 import { goingByTheOld } from './start.ts'
 
-/** How long a cluster may take until it is well once its nodes are Ready: pods that were away for long come back one after the other. */
-const wellWithin = seconds(300)
-
 /** Fails where something on a host still goes by what was there before; of what a CA was signed anew for, all of it. */
 export const allGoByTheNew: StepDefinition<OnCluster> = {
   ...leavesGoByTheNew,
@@ -48,8 +45,9 @@ const wellStep = 'verify-that-it-is-well'
 /**
  * Waits until the cluster is well: API servers, etcd, the nodes of the inventory, controller-managers, kubelets, tokens. What is not well and
  * needs no certificate of the cluster's is told, and registered: it may have been so for long.
+ * @param within how long it may take once its nodes are Ready, in milliseconds
  */
-export const well: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
+export const wellWithin = <Context extends OnCluster>(within: (ctx: Context) => number): StepDefinition<Context> => ({
   ...afterwards,
   id: wellStep,
   runOnce: true,
@@ -61,7 +59,7 @@ export const well: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
     const isThere = (what: string, host: string) =>
       ctx.hosts(everyMachine).some(({ name }) => name === host && what in layoutOf(ctx, name).components)
     let rest: Finding[] = []
-    await waitFor('the cluster to be well', { within: wellWithin, every: 2_000, signal: ctx.signal }, async () => {
+    await waitFor('the cluster to be well', { within: within(ctx), every: 2_000, signal: ctx.signal }, async () => {
       const bad = worstFirst(await findings(ctx)).filter(({ state }) => state === 'not well')
       rest = bad.filter(one => !isOwn(one))
       const [first] = bad.filter(isOwn)
@@ -72,6 +70,12 @@ export const well: StepDefinition<OnCluster> = where<OnCluster>(anyTrouble, {
     return rest.map(tell)
   },
 })
+
+/** The same where certificates had ended: pods that were away for long come back one after the other. */
+export const well: StepDefinition<OnCluster> = where<OnCluster>(
+  anyTrouble,
+  wellWithin(() => seconds(300)),
+)
 
 const tell = ({ what, where, detail }: Finding) => `${what} (${where}): ${detail}`
 

@@ -6,6 +6,7 @@ import { archiveIn, madeAt } from '../../kubernetes/backups/manifest.ts'
 import { archivedFile } from '../../kubernetes/backups/verify.ts'
 import { countObjects } from '../../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
+import { requireTyped } from '../../kubernetes/confirmed.ts'
 import { inRealFolders } from '../../operations/backup.ts'
 import { readArchive } from '../../operations/tar-reading.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
@@ -195,16 +196,10 @@ export const confirmed: StepDefinition<Needs> = {
   readOnly: true,
   runOnce: true,
   when: ({ check }) => !check,
-  run: ({ vars: { confirm, cluster_name: name } }) => {
-    if (confirm === name) return
-    throw new HostFailedError(
-      confirm === undefined
-        ? `nobody has confirmed that ${name} is to be put back to what it was`
-        : `${name} was to be confirmed, and ${JSON.stringify(confirm)} was`,
-      {
-        code: 'restore.not-confirmed',
-        hint: `Read above what will be lost, and docs/runbooks/restore.md; then type its name: -e confirm=${name}`,
-      },
-    )
-  },
+  run: ({ vars: { confirm, cluster_name: name } }) =>
+    requireTyped(confirm, name, {
+      what: 'is to be put back to what it was',
+      page: 'above what will be lost, and docs/runbooks/restore.md',
+      code: 'restore.not-confirmed',
+    }),
 }
