@@ -11,8 +11,9 @@ import type { Style, Terminal } from './terminal.ts'
 import type { View } from './view.ts'
 import { placeOf, predictions } from './words.ts'
 
-/** Milliseconds of silence after which it says what is being waited for. */
+/** Milliseconds of silence after which it says what is being waited for, and after which it says the same once more. */
 const heartbeat = 2_000
+const again = 10_000
 
 const styles: Record<Outcome, Style> = {
   ok: 'good',
@@ -27,33 +28,38 @@ const styles: Record<Outcome, Style> = {
 /**
  * Writes lines as things happen.
  * @param verbose also every line of output that steps produce
+ * @param now milliseconds, of the clock that events are dated by
  */
 export function plainView(
   write: (line: string) => void,
-  { verbose, terminal }: { verbose: boolean; terminal: Terminal },
+  { verbose, terminal, now = eventTime }: { verbose: boolean; terminal: Terminal; now?: () => number },
 ): View {
   const { paint, signs } = terminal
   const { progress, take } = followRun()
   let started: Extract<RunEvent, { kind: 'run.started' }> | undefined
   let titles: ReadonlyMap<string, string>[] = []
-  let lastWrite = eventTime()
+  let lastWrite = now()
+  let lastSaid = ''
   // Of a play of which nothing is left to do, nothing is said.
   let heading: string | undefined
   const say = (line: string) => {
-    lastWrite = eventTime()
+    lastWrite = now()
     if (heading !== undefined) write(`\n${paint('strong', heading)}`)
     heading = undefined
     write(line)
   }
   const timer = setInterval(() => {
-    if (eventTime() - lastWrite < heartbeat) return
+    const silence = now() - lastWrite
+    if (silence < heartbeat) return
     const step = progress.plays.flatMap(({ steps }) => steps).find(({ running }) => running.size > 0)
     if (!step) return
     const hosts = [...step.running.values()]
     const { since, last } = hosts[0] as RunningHost
     const said = last === undefined ? '' : `: ${last}`
-    const took = formatDuration(eventTime() - since)
-    say(`    ${signs.ellipsis} ${step.title} (${names(hosts.map(({ host }) => host))}), ${took}${said}`)
+    const what = `${step.title} (${names(hosts.map(({ host }) => host))})`
+    if (what + said === lastSaid && silence < again) return
+    lastSaid = what + said
+    say(`    ${signs.ellipsis} ${what}, ${formatDuration(now() - since)}${said}`)
   }, 500)
   timer.unref()
 
