@@ -176,6 +176,8 @@ export interface Step<in Context = StepContext> extends FailureRules {
   readonly irreversible?: string
   /** The id of an earlier step whose play, when it is undone, undoes this one too. */
   readonly undoneWith?: string
+  /** For what only looks: `rekey rollback` begins with it, too, as `undo-ID`. Where it fails then, that is told, and the way back goes on. */
+  readonly beginsRollback?: boolean
 }
 
 /** Finds the host that a step is delegated to. */

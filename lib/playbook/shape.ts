@@ -182,6 +182,7 @@ const stepOptions: Options<Step> = {
   rollback: action,
   irreversible: text,
   undoneWith: text,
+  beginsRollback: truth,
   ...rules,
 }
 

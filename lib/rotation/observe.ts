@@ -174,13 +174,15 @@ async function start(ctx: OnHost<Variables> & WithProbes, options: ProbeOptions)
 }
 
 /** Has the probes ask as the administrator whose kubeconfig lies there now, too: those that reread their files refuse the one of before. */
+export async function askAsAdministrator(ctx: OnHost & WithProbes): Promise<void> {
+  const now = await administrator(ctx)
+  if (now) ctx.probes.also(now)
+}
+
 export const probeAsAdministrator: StepDefinition<OnHost & WithProbes> = {
   ...afterwards,
   runOnce: true,
-  run: async ctx => {
-    const now = await administrator(ctx)
-    if (now) ctx.probes.also(now)
-  },
+  run: askAsAdministrator,
 }
 
 async function administrator(ctx: OnHost): Promise<ProbeIdentity | undefined> {

@@ -76,6 +76,7 @@ export function planRollback(
       }
     }
   }
+  if (undoing.length > 0) undoing.unshift(...beginningOf(plays as readonly Play[]))
   const left = done
     .filter(({ play: own, step: { rollback, undoneWith } }) => !rollback && undoneWith === undefined && !asOne.has(own))
     .map(({ step: { title, irreversible }, hosts }) => ({
@@ -104,6 +105,18 @@ function neighbours<T>(all: readonly T[], key: (one: T) => string): T[][] {
     else groups.push([one])
   }
   return groups
+}
+
+/** What a way back begins with: the steps that say so, as they were done on the way there. */
+function beginningOf(plays: readonly Play[]): Play[] {
+  return plays.flatMap(({ title, hosts, steps }) => {
+    const first = stepsOf({ steps }).filter(({ beginsRollback }) => beginsRollback)
+    return first.length === 0 ? [] : [play(title, { hosts }, first.map(again))]
+  })
+}
+
+function again({ id, title, ...definition }: Step): Step {
+  return step(title, { ...definition, id: `undo-${id}`, ignoreErrors: true, ignoreUnreachable: true })
 }
 
 /** A step's way back as a step: under an id of its own, so that what the step itself returned stays known. */

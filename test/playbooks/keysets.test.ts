@@ -83,7 +83,7 @@ test('rotate-keysets is all stages, each step under a name of its own, and undon
   for (const id of ['trust-the-new-cas', 'promote-put-the-certificates-in-place', 'distrust-distrust-the-old-cas'])
     t.true(ids.includes(id), id)
   t.is(
-    wholeSteps.filter(({ title }) => title.startsWith('Ask the API five times')).length,
+    wholeSteps.filter(({ title }) => title.startsWith('Ask the API in all ways')).length,
     1,
     'the API is asked from the first stage to the last',
   )

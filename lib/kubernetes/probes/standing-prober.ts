@@ -52,6 +52,8 @@ export interface StandingOrders {
 interface Answer {
   readonly status: number
   readonly later: boolean
+  /** Who asked. */
+  readonly as: ProbeIdentity | undefined
 }
 
 /** Why a question got no answer, and whether its connection was closed before one began. */
@@ -60,6 +62,15 @@ class Unanswered extends Error {
   constructor(reason: string, closed: boolean) {
     super(reason)
     this.closed = closed
+  }
+}
+
+/** Nobody is known by the certificate that was shown. */
+class Refused extends Error {
+  readonly as: ProbeIdentity | undefined
+  constructor(as: ProbeIdentity | undefined) {
+    super('401')
+    this.as = as
   }
 }
 
@@ -72,6 +83,7 @@ export class StandingServer {
   #agent = new Agent({ keepAlive: true, maxSockets: 1 })
   readonly #used = new WeakSet<Socket>()
   #session: ClientHttp2Session | undefined
+  readonly #askers = new WeakMap<ClientHttp2Session, ProbeIdentity>()
   #stopped = false
   #keptUnderWay = false
 
@@ -104,10 +116,9 @@ export class StandingServer {
     this.#session?.destroy()
   }
 
-  /** Whom to ask as: the last that was named first, since those of before may be refused by now. */
-  get #as(): { cert?: string; key?: string } {
-    const as = this.#identities[0]
-    return { cert: as?.certificate, key: as?.key }
+  /** Whom to ask as: the one that was not refused last. */
+  get #as(): ProbeIdentity | undefined {
+    return this.#identities[0]
   }
 
   #question(kind: StandingKind, ask: (path: string) => Promise<Answer>): Promise<void> {
@@ -119,13 +130,13 @@ export class StandingServer {
   }
 
   async #answer(question: StandingQuestion, ask: (path: string) => Promise<Answer>, triesLeft: number): Promise<void> {
-    const { status, later } = await ask(this.#orders.path).catch((error: Error) => {
+    const { status, later, as } = await ask(this.#orders.path).catch((error: Error) => {
       if (!(error instanceof Unanswered) || !error.closed || question.again) throw error
       question.again = true
       return ask(this.#orders.path)
     })
     if (status === 401 && triesLeft > 1) {
-      this.#nextIdentity()
+      this.#refused(as)
       return this.#answer(question, ask, triesLeft - 1)
     }
     if (later) question.later = true
@@ -134,9 +145,11 @@ export class StandingServer {
     else question.reason = String(status)
   }
 
-  #nextIdentity(): void {
+  /** Has the next one ask, where that has not come about already: several questions of one asker may be refused at once. */
+  #refused(as: ProbeIdentity | undefined): void {
     const [first, ...others] = this.#identities
-    if (first) this.#identities = [...others, first]
+    if (!first || first !== as) return
+    this.#identities = [...others, first]
     // Nothing is taken from who asks: what is under way ends.
     this.#renewAgent()
     this.#session?.close()
@@ -151,11 +164,11 @@ export class StandingServer {
     const { patience } = this.#orders
     return new Promise((resolve, reject) => {
       const { hostname, port } = new URL(this.#address)
-      const agent = this.#agent
+      const [agent, as] = [this.#agent, this.#as]
       const outgoing = request(
         {
           ...{ hostname: hostname.replace(/^\[|\]$/g, ''), port: port || 443, path, agent },
-          ...{ ...this.#as, rejectUnauthorized: false, servername: 'kubernetes' },
+          ...{ ...presenting(as), rejectUnauthorized: false, servername: 'kubernetes' },
         },
         answer => {
           const { socket } = answer
@@ -165,6 +178,7 @@ export class StandingServer {
             resolve({
               status: answer.statusCode ?? 0,
               later: isLater(answer.statusCode, answer.headers['retry-after']),
+              as,
             })
           })
           answer.on('error', error => reject(new Unanswered(reasonOf(error), false)))
@@ -208,7 +222,7 @@ export class StandingServer {
       )
       stream.on('close', () => {
         clearTimeout(timer)
-        if (status > 0 && stream.rstCode === 0) resolve({ status, later })
+        if (status > 0 && stream.rstCode === 0) resolve({ status, later, as: this.#askers.get(session) })
         else reject(new Unanswered(`stream closed (${stream.rstCode})`, status === 0))
       })
       stream.resume()
@@ -220,7 +234,9 @@ export class StandingServer {
   #connected(): ClientHttp2Session {
     const known = this.#session
     if (known && !known.closed && !known.destroyed) return known
-    const session = connect(this.#address, { ...this.#as, rejectUnauthorized: false, servername: 'kubernetes' })
+    const as = this.#as
+    const session = connect(this.#address, { ...presenting(as), rejectUnauthorized: false, servername: 'kubernetes' })
+    if (as) this.#askers.set(session, as)
     const leave = () => {
       if (this.#session === session) this.#session = undefined
     }
@@ -234,16 +250,23 @@ export class StandingServer {
     return session
   }
 
-  /** Watches as long as it is asked, each time from where the last one ended. */
+  /** Watches as long as it is asked, each time from where the last one ended. Who is refused has the next one watch. */
   async #watch(): Promise<void> {
-    let from = ''
+    let [from, refused] = ['', 0]
     while (!this.#stopped) {
       const question: StandingQuestion = { at: performance.now(), kind: 'watch', answered: false }
       this.questions.push(question)
       try {
         from = await this.#watchOnce(from, question)
+        refused = 0
       } catch (error) {
         if (this.#stopped) return
+        if (error instanceof Refused && ++refused < this.#identities.length) {
+          this.questions.splice(this.questions.indexOf(question), 1)
+          this.#refused(error.as)
+          continue
+        }
+        refused = 0
         if (!question.answered) question.reason = (error as Error).message
         from = ''
         await new Promise(resolve => setTimeout(resolve, 500))
@@ -255,7 +278,8 @@ export class StandingServer {
   #watchOnce(from: string, question: StandingQuestion): Promise<string> {
     return new Promise((resolve, reject) => {
       const since = from === '' ? '' : `&resourceVersion=${from}`
-      const stream = this.#connected().request({
+      const session = this.#connected()
+      const stream = session.request({
         ':path': `${this.#orders.watched}&watch=1&allowWatchBookmarks=true${since}`,
       })
       let [status, rest, seen] = [0, '', from]
@@ -277,6 +301,7 @@ export class StandingServer {
       stream.on('error', () => {})
       stream.on('close', () => {
         if (question.answered) resolve(seen)
+        else if (status === 401) reject(new Refused(this.#askers.get(session)))
         else reject(new Error(question.reason ?? (status > 0 ? String(status) : `stream closed (${stream.rstCode})`)))
       })
     })
@@ -285,6 +310,8 @@ export class StandingServer {
 
 /** What is seen of a connection that its server has closed. */
 const closings: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE'])
+
+const presenting = (as: ProbeIdentity | undefined) => ({ cert: as?.certificate, key: as?.key })
 
 const isLater = (status: number | undefined, retryAfter: string | undefined) =>
   status === 429 || (retryAfter !== undefined && (status ?? 0) >= 500)

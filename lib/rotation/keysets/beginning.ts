@@ -97,6 +97,9 @@ export const beginning: readonly Play<Context>[] = [
     ),
   ]),
   play<Context>(probesTitle, { hosts: 'masters', tags: ['probes'] }, [
-    step('Ask the API five times a second, and note what the canaries have counted', observe.startProbes),
+    step('Ask the API in all ways, and note what the canaries have counted', {
+      ...observe.startProbesOfAllKinds,
+      beginsRollback: true,
+    }),
   ]),
 ]

@@ -3,6 +3,7 @@ import { createSecureServer, type Http2Session, type ServerHttp2Stream } from 'n
 import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
 import test from 'ava'
 import { probeApis } from '../../../lib/kubernetes/probes/probes.ts'
 import { StandingServer } from '../../../lib/kubernetes/probes/standing-prober.ts'
@@ -128,4 +129,75 @@ test('a connection that hangs keeps none of the later questions from being answe
     await delay(50)
   }
   t.true(kept().at(-1)?.answered)
+})
+
+test('who is refused from one moment to the next is followed by the next one in each way at once, and no call has failed', async t => {
+  const old = await issue({ name: 'CN=old', ca: true })
+  const next = await issue({ name: 'CN=new', ca: true })
+  const serving = await issue({ name: 'CN=kubernetes', issuer: next })
+  const [before, now] = [await issue({ name: 'CN=us', issuer: old }), await issue({ name: 'CN=us', issuer: next })]
+  const state = { refused: '' }
+  const watching = new Map<ServerHttp2Stream, string>()
+  const answered = { old: 0, new: 0, watches: 0 }
+  const server = createSecureServer(
+    { cert: serving.pem, key: serving.keyPem, allowHTTP1: true, requestCert: true, rejectUnauthorized: false },
+    (asked, answer) => {
+      const socket = asked.httpVersionMajor === 2 ? asked.stream.session?.socket : asked.socket
+      const by =
+        (socket as unknown as TLSSocket | undefined)?.getPeerX509Certificate()?.issuer === 'CN=old' ? 'old' : 'new'
+      if (by === state.refused) {
+        answer.writeHead(401)
+        answer.end()
+        return
+      }
+      answer.writeHead(200)
+      if (!asked.url?.includes('watch=1')) {
+        answered[by]++
+        answer.end()
+        return
+      }
+      answered.watches++
+      watching.set(answer.stream, by)
+      answer.write('{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"5"}}}\n')
+    },
+  )
+  const sockets = new Set<Socket>()
+  server.on('secureConnection', socket => sockets.add(socket))
+  await new Promise<void>(resolve => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const asking = new StandingServer(`https://127.0.0.1:${(server.address() as AddressInfo).port}`, {
+    ...{ path: '/', watched: '/?', patience: 30_000 },
+  })
+  t.teardown(() => {
+    asking.stop()
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  asking.also({ certificate: before.pem, key: before.keyPem })
+  asking.also({ certificate: now.pem, key: now.keyPem })
+  const until = async (what: () => boolean) => {
+    for (let n = 0; !what() && n < 600; n++) {
+      // Several are under way at once.
+      asking.ask()
+      asking.ask()
+      await delay(20)
+    }
+    t.true(what(), String(what))
+  }
+  await until(() => answered.old > 20 && answered.watches === 1)
+  state.refused = 'old'
+  for (const stream of watching.keys()) stream.close()
+  await until(() => answered.new > 20 && answered.watches === 2)
+  // On the way back it is the other one again.
+  state.refused = 'new'
+  const [known, watches] = [answered.old, answered.watches]
+  for (const stream of watching.keys()) stream.close()
+  await until(() => answered.old > known + 20 && answered.watches > watches)
+  for (let n = 0; asking.questions.some(({ answered: is, reason }) => !is && reason === undefined) && n < 300; n++)
+    await delay(20)
+  t.deepEqual(
+    asking.questions.filter(({ reason }) => reason !== undefined),
+    [],
+  )
 })

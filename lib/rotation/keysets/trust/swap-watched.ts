@@ -8,19 +8,28 @@ import type { Mounts } from '../../authorities.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import type { Variables as ConditionVariables } from '../../conditions.ts'
 import type { OnCluster, OnHost } from '../../given/context.ts'
+import { isMaster } from '../../given/hosts.ts'
 import { swapOf } from '../../issue.ts'
+import { askAsAdministrator, type WithProbes } from '../../observe.ts'
 import { asItLiesNow } from '../bundles.ts'
 import { presented, swapIn } from '../leaves.ts'
 import { asCanary, type Variables as CanaryVariables, unbelieving } from './canary.ts'
 
-type Swaps = OnCluster<Mounts & BackupVariables & extra.Variables & CanaryVariables & ConditionVariables>
+type Swaps = OnCluster<Mounts & BackupVariables & extra.Variables & CanaryVariables & ConditionVariables> & WithProbes
 
 /** Renames the certificates of a host into place, with the first API server as a canary: clients that don't believe what it presents then are looked for. */
-export const swapInWatched: StepDefinition<Swaps> = asCanary<Swaps>(swapIn, {
-  ...unbelieving,
-  inForce: ctx => presented.run(ctx),
-  prepared: stagedOnceMore,
-})
+export const swapInWatched: StepDefinition<Swaps> = {
+  ...asCanary<Swaps>(swapIn, {
+    ...unbelieving,
+    inForce: ctx => presented.run(ctx),
+    prepared: stagedOnceMore,
+  }),
+  rollback: async ctx => {
+    await swapIn.rollback?.(ctx)
+    // The CA that signed for the one who is asked as so far may be trusted by nobody further on the way back.
+    if (isMaster(ctx)) await askAsAdministrator(ctx)
+  },
+}
 
 /** Reads what a swap has put in place, to be staged once more when that is taken back: a run that is gone on with puts it in place again. */
 async function stagedOnceMore(ctx: OnHost): Promise<() => Promise<void>> {
