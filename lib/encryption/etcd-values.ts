@@ -7,6 +7,7 @@ import { firstOf } from '../kubernetes/components/etcd.ts'
 import { type EtcdClientAccess, urlOf } from '../kubernetes/components/etcd-access.ts'
 import { http, https, tls } from '../network-modules.ts'
 import type { HostSession } from '../playbook/model.ts'
+import { keepHeapSmall } from '../process/small-heap.ts'
 
 /** A value of etcd. What it is read from is written over by the next page: it is for whoever counts, and not for whoever keeps. */
 export interface EtcdValue {
@@ -22,6 +23,9 @@ export interface EtcdValue {
  * as many as made up the wanted bytes, and what comes to more than is kept is asked for again in smaller pieces.
  */
 const usualBounds = { first: 16, most: 1_000, wanted: 2 ** 20, kept: 4 * 2 ** 20, within: 60_000 }
+
+/** Bytes of answers from which on garbage is collected often: pieces of them, as they come through SSH and TLS. */
+const muchRead = 4 * 2 ** 20
 
 /** No answer with one value is as long as this, however etcd's `--max-request-bytes` is set. */
 const longest = 64 * 2 ** 20
@@ -50,6 +54,7 @@ export async function* etcdValues(
   let page = Buffer.allocUnsafe(bounds.kept)
   let from = Buffer.from(prefix)
   let limit = bounds.first
+  let read = 0
   try {
     for (;;) {
       const asked = { key: from.toString('base64'), range_end: end.toString('base64'), limit, serializable }
@@ -60,6 +65,8 @@ export async function* etcdValues(
         else throw tooLong(session.host.name)
         continue
       }
+      if (read < muchRead && read + length >= muchRead) keepHeapSmall()
+      read += length
       const { values, last, more } = pageOf(page.subarray(0, length), session.host.name)
       yield values
       if (!more || !last) return

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { Command } from 'commander'
 import { commands, unloaded } from '../../lib/cli/commands.ts'
-import { smallHeap } from '../../lib/run/printed/memory.ts'
+import { smallHeap } from '../../lib/process/small-heap.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const root = join(import.meta.dirname, '..', '..')

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { RekeyError } from '../../errors.ts'
 import { foreignWords } from '../../foreign-words.ts'
-import { isLifeSocket, isListenedOn, type LifeSocket, openLifeSocket } from '../../life-socket.ts'
+import { isLifeSocket, isListenedOn, type LifeSocket, openLifeSocket } from '../../process/life-socket.ts'
 import { isAlive, isOfThisBoot, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 
 /** What opens the file. */

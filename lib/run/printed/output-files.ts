@@ -18,8 +18,8 @@ import {
 import { mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { formatSize } from '../../playbook/size.ts'
+import { keepHeapSmall } from '../../process/small-heap.ts'
 import { fileNameOf } from '../folder/file-name.ts'
-import { keepHeapSmall } from './memory.ts'
 
 /** Whose output a file holds. */
 export interface OutputOf {

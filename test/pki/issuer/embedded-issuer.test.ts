@@ -3,9 +3,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { openLifeSocket } from '../../../lib/life-socket.ts'
 import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
 import { type EmbeddedIssuer, openEmbeddedIssuer } from '../../../lib/pki/issuer/embedded-issuer.ts'
+import { openLifeSocket } from '../../../lib/process/life-socket.ts'
 import { thisProcess } from '../../../lib/process-identity.ts'
 import { issuerContract } from './_issuer-contract.ts'
 

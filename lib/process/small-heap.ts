@@ -9,7 +9,8 @@ export const smallHeap = ['--heap-growing-percent=40', '--semi-space-growth-fact
 
 /**
  * For many hosts, where garbage piles up while all of them exchange keys: it takes half of the memory at 500 hosts, and a seventh more of the
- * processor (docs/benchmarks.md). For much output: 190 MB instead of 370, in the same time.
+ * processor (docs/benchmarks.md). For much output: 190 MB instead of 370, in the same time. For what lies in etcd, which comes in pieces that are
+ * garbage at once.
  */
 export function keepHeapSmall(): void {
   smallHeap.forEach(setFlagsFromString)
