@@ -1,8 +1,10 @@
 // Encryption at rest on machines whose layout rekey does not change (kOps): what an API server there encrypts by, what lies in its etcds against a
 // configuration, and everything written anew.
 
-import { HostFailedError } from '../errors.ts'
-import type { KubernetesApi } from '../kubernetes/api/api.ts'
+import { HostFailedError, shown } from '../errors.ts'
+import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
+import type { ApiCredentials } from '../kubernetes/api/kubeconfig.ts'
+import { servedAt } from '../kubernetes/components/control.ts'
 import { etcdAccessesOf, registryOf } from '../kubernetes/components/etcd-access.ts'
 import { fileOf, readComponentFile } from '../kubernetes/components/files.ts'
 import type { FoundComponent } from '../kubernetes/layout/host-layout.ts'
@@ -11,6 +13,7 @@ import type { HostSession } from '../playbook/model.ts'
 import { isOwn, takeCensus } from './census.ts'
 import { type EncryptionConfiguration, namedProviders, readConfiguration, rulesOf } from './configuration.ts'
 import { etcdValues } from './etcd-values.ts'
+import { type InForce, readInForce } from './in-force.ts'
 import { type Reencrypted, reencrypt } from './rewrite/reencrypt.ts'
 import { apiResources } from './rewrite/resources.ts'
 import { type Behind, behindIn, listed } from './standing.ts'
@@ -25,13 +28,42 @@ async function apiServerOn(session: HostSession): Promise<FoundComponent> {
   })
 }
 
+/** What an API server encrypts by. */
+export interface EncryptsBy {
+  /** The file that it was started with, as it is now. */
+  readonly text: string
+  /** Why it is not known to go by that, in words; undefined where it says so itself, or was started since the file was written. */
+  readonly amiss?: string
+}
+
 /**
- * The configuration that the API server of a host was started with.
- * @returns its text; undefined where it encrypts nothing
+ * What the API server of a host encrypts by: its file, and its own word for what of it is in force.
+ * @param who as whom it is asked (PEM). Without a CA, it must be of the one that its own clients are of
+ * @returns undefined where it encrypts nothing
+ * @throws HostFailedError where none runs there, or it does not answer
  */
-export async function encryptsBy(session: HostSession): Promise<string | undefined> {
+export async function encryptsBy(
+  session: HostSession,
+  who: Omit<ApiCredentials, 'server' | 'ca'> & { readonly ca?: string },
+): Promise<EncryptsBy | undefined> {
   const apiServer = await apiServerOn(session)
-  return fileOf(apiServer, 'encryption') ? readComponentFile(session, apiServer, 'encryption') : undefined
+  if (!fileOf(apiServer, 'encryption')) return undefined
+  const { address, port } = servedAt(apiServer)
+  const ca = who.ca ?? (await readComponentFile(session, apiServer, 'client-ca'))
+  const api = kubernetesApi(() => session.forward(address, port), { ...who, ca })
+  try {
+    const amiss = amissOf(await readInForce(session, apiServer, api))
+    return { text: await readComponentFile(session, apiServer, 'encryption'), ...(amiss !== undefined && { amiss }) }
+  } finally {
+    api.close()
+  }
+}
+
+function amissOf({ agrees, health }: InForce): string | undefined {
+  if (agrees === 'no') return 'has another encryptionconfig in force than its file has now'
+  if (agrees === 'unknown')
+    return 'does not say whether it has its file in force, which was written since it was started'
+  return health === undefined || health === 'ok' ? undefined : `is not well with its KMS plugins: ${shown(health)}`
 }
 
 const isMeantBy = (configuration: EncryptionConfiguration) => (resource: string) =>

@@ -1,6 +1,7 @@
 // A kOps cluster for a test: its state store in a folder, the stand-in for kops, an API server that presents and trusts what the instances were
 // told last, and rekey run over it.
 import 'reflect-metadata'
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerOptions } from 'node:https'
 import { createServer as createTcp } from 'node:net'
@@ -313,6 +314,13 @@ async function startApi(
       if (!(request.socket as TLSSocket).authorized) return say(401, { kind: 'Status', message: 'Unauthorized' })
       const isChange = /^(PATCH|DELETE)$/.test(method) && !url.includes('rekey-probe')
       if (isChange && killed(`before ${method} ${url}`)) return request.socket.destroy()
+      // What it has in force: its file, unless a test says otherwise.
+      if (url === '/metrics')
+        return response.end(
+          `apiserver_encryption_config_controller_last_config_info{hash="sha256:${createHash('sha256')
+            .update(String(state().knobs['inForce'] ?? readFileSync(join(store, 'encryptionconfig.yaml'))))
+            .digest('hex')}"} 1\n`,
+        )
       const running = { ca: bundle(live().trusted), tokens: String(state().liveTokens) }
       const { status, body: answer } = answerOf(store, method, url, body, running)
       if (isChange && killed(`after ${method} ${url}`)) return request.socket.destroy()

@@ -43,13 +43,22 @@ async function addressesOf(kubeconfig: Kubeconfig): Promise<string[]> {
   return (await lookup(hostOf(kubeconfig), { all: true })).map(({ address }) => address)
 }
 
-function apiAt(kubeconfig: Kubeconfig, address: string): KubernetesApi {
-  const { server, authorities, certificate, key } = kubeconfig
+/** As whom a kubeconfig has one ask, and whom it has one trust (PEM): no CA where the API has a load balancer with a certificate of its own. */
+export function whoOf({ authorities, certificate, key }: Kubeconfig): Partial<Omit<ApiCredentials, 'server'>> {
   const ca = authorities.map(String).join('')
+  return {
+    ...(ca !== '' && { ca }),
+    ...(certificate !== undefined && { certificate }),
+    ...(key !== undefined && { key }),
+  }
+}
+
+function apiAt(kubeconfig: Kubeconfig, address: string): KubernetesApi {
+  const who = whoOf(kubeconfig)
   // A load balancer with a certificate of its own has its own name, and is trusted as any machine is.
-  const name = ca === '' ? hostOf(kubeconfig) : undefined
-  const who = { ...(ca === '' ? {} : { ca }), certificate, key } as Omit<ApiCredentials, 'server'>
-  return kubernetesApi(() => opened(address, Number(new URL(server).port || 443)), who, name)
+  const name = who.ca === undefined ? hostOf(kubeconfig) : undefined
+  const open = () => opened(address, Number(new URL(kubeconfig.server).port || 443))
+  return kubernetesApi(open, who as Omit<ApiCredentials, 'server'>, name)
 }
 
 function opened(host: string, port: number): Promise<Duplex> {

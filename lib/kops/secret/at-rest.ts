@@ -3,14 +3,17 @@
 import { HostFailedError } from '../../errors.ts'
 import type { KubernetesApi } from '../../kubernetes/api/api.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
-import { withApi } from '../asked/api.ts'
+import { whoOf, withApi } from '../asked/api.ts'
 import { mastersOf, onControlPlane } from '../asked/control-plane.ts'
 import { lastingCredentials } from '../asked/kubeconfigs.ts'
 import { readNew, type SecretContext } from './given.ts'
 
 /** What is done with values of etcd, and what API servers encrypt by: `rekey/encryption` has it. */
 export interface AtRest {
-  encryptsBy(session: HostSession): Promise<string | undefined>
+  encryptsBy(
+    session: HostSession,
+    who: ReturnType<typeof whoOf>,
+  ): Promise<{ readonly text: string; readonly amiss?: string } | undefined>
   countAtRest(
     session: HostSession,
     text: string,
@@ -30,21 +33,25 @@ export const isReachable = (ctx: Pick<SecretContext, 'vars' | 'hosts'>): boolean
 const when = (ctx: SecretContext) => !ctx.check && isReachable(ctx)
 const textOf = async (ctx: SecretContext) => (await readNew(ctx)).toString('utf8')
 
-/** Every API server goes by the new one: nodes of an old configuration would not read what the others write. */
+/**
+ * Every API server goes by the new one, by its own word, and not only its file: nodes of an old configuration would not read what the others write.
+ */
 export const everyServerHasIt = ({ encryptsBy }: AtRest): StepDefinition<SecretContext> => ({
   id: 'every-api-server-has-it',
   readOnly: true,
   when,
   run: async ctx => {
     const text = await textOf(ctx)
+    const who = whoOf(await lastingCredentials(ctx, ctx.vars.roll_within))
     for (const session of await onControlPlane(ctx, 'and-api-servers')) {
-      const there = await encryptsBy(session)
-      if (there?.trim() === text.trim()) continue
-      const how = there === undefined ? 'encrypts nothing' : 'goes by another encryptionconfig'
+      const there = await encryptsBy(session, who)
+      const isSame = there?.text.trim() === text.trim()
+      if (isSame && there?.amiss === undefined) continue
+      const how = isSame ? there?.amiss : there ? 'goes by another encryptionconfig' : 'encrypts nothing'
       throw new HostFailedError(`the API server of ${session.host.name} ${how}`, {
         code: 'kops.secret-not-there',
         host: session.host.name,
-        hint: 'It was not replaced, or somebody gave kops another one meanwhile. See kops get instances, replace it, and go on: rekey resume.',
+        hint: 'It was not replaced, or somebody gave kops another one meanwhile, or its log says why it does not go by it. See kops get instances, replace it, and go on: rekey resume.',
       })
     }
   },

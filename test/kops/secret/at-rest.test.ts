@@ -44,7 +44,10 @@ async function opened(
     },
   })
   const { port } = etcd.access.client
-  const flags = [`--etcd-servers=http://127.0.0.1:${port}`, `--encryption-provider-config=${file}`]
+  const flags = [
+    ...[`--etcd-servers=http://127.0.0.1:${port}`, `--encryption-provider-config=${file}`],
+    `--secure-port=${new URL(bench.state().server).port}`,
+  ]
   const apiServer = spawn(process.execPath, ['-e', idle, '--', ...flags], { argv0: 'kube-apiserver', stdio: 'ignore' })
   t.teardown(() => apiServer.kill('SIGKILL'))
   // Its grep sees no other process: on the machine of this test others may run API servers of theirs.
@@ -114,6 +117,17 @@ withSshd('an API server that goes by another one is found, and nothing is writte
   const { code, out } = await bench.give(configuration('two', 'one'))
   t.is(code, 2)
   t.regex(out, /the API server of cp goes by another encryptionconfig/)
+  t.false(bench.asked.some(one => one.startsWith('PATCH')))
+})
+
+withSshd('an API server whose file is the new one, and that has another one in force, is found', async t => {
+  const bench = await opened(t)
+  bench.change(state => {
+    state.knobs['inForce'] = 'what it was started with'
+  })
+  const { code, out } = await bench.give(configuration('two', 'one'))
+  t.is(code, 2)
+  t.regex(out, /the API server of cp has another encryptionconfig in force than its file has now/)
   t.false(bench.asked.some(one => one.startsWith('PATCH')))
 })
 
