@@ -12,6 +12,7 @@ export * as stages from './key-rotation/stages.ts'
 export * as hsm from './kms/hsm.ts'
 export * as kmsKey from './kms/key.ts'
 export * as plugin from './kms/plugin.ts'
+export * as ledger from './ledger/destroy.ts'
 export { type Misfit, misfitOf } from './replacement.ts'
 export { etcdIsReadable, snapshotIsReadable } from './snapshot-keys.ts'
 

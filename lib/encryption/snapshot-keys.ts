@@ -3,7 +3,8 @@ import { HostFailedError } from '../errors.ts'
 import { fileOf } from '../kubernetes/components/files.ts'
 import type { HostLayout } from '../kubernetes/layout/host-layout.ts'
 import type { StepContext, StepDefinition } from '../playbook/model.ts'
-import { type EncryptionConfiguration, type Provider, readConfiguration } from './configuration.ts'
+import { readConfiguration } from './configuration.ts'
+import { idOf, keysIn } from './ledger/keys.ts'
 
 /** An EncryptionConfiguration, and what to call it. */
 interface Then {
@@ -68,26 +69,11 @@ function requireKeys(
   there: readonly Then[],
   told: (missing: string) => { readonly message: string; readonly host: string; readonly hint: string },
 ): void {
-  const has = new Set(keysOfAll(there).map(({ key }) => key))
-  const missing = new Set(keysOfAll(needed).flatMap(({ key, name }) => (has.has(key) ? [] : [name])))
+  const has = new Set(keysOfAll(there).map(idOf))
+  const missing = new Set(keysOfAll(needed).flatMap(key => (has.has(idOf(key)) ? [] : [key.name])))
   if (missing.size === 0) return
   const { message, host, hint } = told([...missing].join(', '))
   throw new HostFailedError(message, { code: 'restore.missing-key', host, hint })
 }
 
 const keysOfAll = (all: readonly Then[]) => all.flatMap(({ where, text }) => keysIn(readConfiguration(text, where)))
-
-/** Every key and plugin that values may lie under: what tells one from another, and what people call it. */
-function keysIn({ rules }: EncryptionConfiguration): { key: string; name: string }[] {
-  return rules.flatMap(({ providers }) => providers.flatMap(keysOf))
-}
-
-function keysOf(provider: Provider): { key: string; name: string }[] {
-  if (provider.kind === 'identity') return []
-  if (provider.kind === 'kms')
-    return [{ key: `kms ${provider.version} ${provider.name}`, name: `kms ${provider.version} ${provider.name}` }]
-  return provider.keys.map(({ name, secret }) => ({
-    key: `${provider.kind} ${name} ${secret.reveal()}`,
-    name: `${provider.kind} ${name}`,
-  }))
-}

@@ -67,6 +67,14 @@ export interface RunContext<Vars = Record<string, unknown>> {
    * where others may have written what lies there.
    */
   otherRun(reference: string): string
+  /** The folders of all other runs on this machine, the oldest first. Throws `RekeyError` where others may have written what lies in one of them. */
+  otherRuns(): string[]
+  /**
+   * Destroys secrets that steps of runs on this machine returned, in the folders of those runs: nobody can go on with them where a step asks for one.
+   * @param isMeant is told each of them
+   * @returns the ids of the runs that had one
+   */
+  destroySecrets(isMeant: (text: string) => boolean): string[]
 }
 
 /** What a step gets. */

@@ -1,4 +1,5 @@
 // What steps are given: what the run knows, and what it takes to work on a host.
+import { basename } from 'node:path'
 import type { Connection } from '../connection/connection.ts'
 import { type FileWatcher, remoteFiles } from '../connection/files.ts'
 import { type RemoteObserver, remoteShell } from '../connection/remote.ts'
@@ -10,8 +11,9 @@ import { eventTime } from './events.ts'
 import { runsDirectory } from './folder/folder.ts'
 import { requireOwnFolder } from './folder/trust.ts'
 import type { Sessions } from './hosts/sessions.ts'
-import { findRun } from './journal/history.ts'
+import { findRun, runFolders } from './journal/history.ts'
 import type { RunOptions } from './options.ts'
+import { destroySecretsIn } from './registered/registered.ts'
 
 /** The part of every step's context that is the same on all hosts. */
 export function runContext(
@@ -49,7 +51,17 @@ export function runContext(
       requireOwnFolder(folder)
       return folder
     },
+    otherRuns: () => ownRuns().filter(folder => folder !== options.folder),
+    destroySecrets: isMeant =>
+      ownRuns().flatMap(folder => (destroySecretsIn(folder, isMeant) > 0 ? [basename(folder)] : [])),
   }
+}
+
+/** The folders of all runs that are kept here. Throws `RekeyError` where others may have written what lies in one of them. */
+function ownRuns(): string[] {
+  const folders = runFolders(runsDirectory())
+  folders.forEach(requireOwnFolder)
+  return folders
 }
 
 /** What a playbook's code gave for a text: anything may come from code without types. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { readConfiguration } from '../../lib/encryption/configuration.ts'
 import { disagreementOf, isMountedItself, metricsOf, readInForce } from '../../lib/encryption/in-force.ts'
+import { requireFit } from '../../lib/encryption/key-rotation/prepare.ts'
 import { standingOf } from '../../lib/encryption/standing.ts'
 import type { Stored } from '../../lib/encryption/stored.ts'
 import { ApiError } from '../../lib/kubernetes/api/api.ts'
@@ -80,6 +81,8 @@ test('plugins are told with the key that they named last, and with what is wrong
   t.deepEqual(well.plugins, [{ name: 'hsm', asked: 1_700_000_060, keyIdHash: sha('new') }])
   const ill = await readInForce(session, component, answering({ '/metrics': metrics }))
   t.regex(ill.health!, /kms-provider-0 failed/)
+  t.notThrows(() => requireFit(well, 'm1'))
+  t.throws(() => requireFit(ill, 'm1'), { code: 'encryption.plugin-not-well', message: /kms-provider-0 failed/ })
 })
 
 test('a server without the flag encrypts nothing, and servers with different files are named', async t => {

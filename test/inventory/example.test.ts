@@ -37,7 +37,13 @@ for (const name of playbooks) {
     if (isForThisMachine(playbook.plays)) return t.regex(name, /^(rotate|recreate)-kops-?/)
     const written = readFileSync(join(folder, 'group_vars', 'all.yml'), 'utf8')
     // What a run is about is said when it is begun, as the comments show it.
-    const about = [...written.matchAll(/^# ((?:hsm|kms)_\w+): (\S+)$/gm), ['', 'keysets', 'front-proxy-ca']]
+    const about = [
+      ...written.matchAll(/^# ((?:hsm|kms)_\w+): (\S+)$/gm),
+      ...[
+        ['', 'keysets', 'front-proxy-ca'],
+        ['', 'destroy_key', 'aescbc key-1'],
+      ],
+    ]
     const said = about.filter(([, variable]) => variableNames(playbook).includes(variable!))
     const inventory = await load(said.map(([, variable, value]) => `${variable}=${value}`))
     const { extraVariables } = inventory

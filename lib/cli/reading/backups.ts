@@ -3,11 +3,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { nameOf, readConfiguration } from '../../encryption/configuration.ts'
+import { isOfHosts, keysOfBackup } from '../../encryption/ledger/backups.ts'
 import { exitCodes, RekeyError } from '../../errors.ts'
 import type { Inventory } from '../../inventory/index.ts'
-import { type Backup, backupsIn, type FilesManifest, madeAt, removeBackup } from '../../kubernetes/backups/manifest.ts'
-import { archivedEncryption, troublesOf } from '../../kubernetes/backups/verify.ts'
+import { type Backup, backupsIn, madeAt, removeBackup } from '../../kubernetes/backups/manifest.ts'
+import { troublesOf } from '../../kubernetes/backups/verify.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
@@ -65,7 +65,7 @@ async function backups(run: string | undefined, options: BackupsOptions): Promis
   const parent = runsDirectory()
   const folders = run === undefined ? runFolders(parent) : [findRun(run, parent)]
   const all = folders.flatMap(runFolder => backupsIn(runFolder).map(backup => ({ backup, runFolder })))
-  const own = all.filter(({ backup }) => isOf(backup, inventory))
+  const own = all.filter(({ backup }) => isOfHosts(backup, inventory.hosts))
   if (run !== undefined && own.length === 0) {
     throw new RekeyError(`${basename(folders[0] ?? run)} has no backup of a cluster of this inventory`, {
       code: 'backups.none',
@@ -85,13 +85,6 @@ async function backups(run: string | undefined, options: BackupsOptions): Promis
   return listed.some(({ troubles = [] }) => troubles.length > 0) ? exitCodes.hostFailed : exitCodes.done
 }
 
-/** Whether a backup is of hosts of an inventory: by their names, and the addresses that they were reached at. */
-function isOf({ files, snapshot }: Backup, inventory: Inventory): boolean {
-  const addressOf = (name: string) => inventory.hosts.find(host => host.name === name)?.connection.address
-  if (files.length > 0) return files.some(({ host, address }) => addressOf(host) === address)
-  return snapshot !== undefined && addressOf(snapshot.host) !== undefined
-}
-
 /** Backups of an earlier rekey. */
 function isSilent(runFolder: string): boolean {
   const folder = join(runFolder, 'backups')
@@ -99,21 +92,14 @@ function isSilent(runFolder: string): boolean {
   return readdirSync(folder).some(host => existsSync(join(folder, host, 'host.tgz')))
 }
 
-/** With which keys the values of a snapshot can be read: those of the API servers' files then. None where they encrypted nothing. */
+/** With which keys the values of a snapshot can be read; `undefined` where that can't be found out. */
 async function keysOf(backup: Backup): Promise<string[] | undefined> {
   try {
-    const texts = await Promise.all(backup.files.map(files => encryptionIn(backup, files)))
-    const names = texts.flatMap(text => text?.rules.flatMap(({ providers }) => providers) ?? [])
-    return [...new Set(names.filter(({ kind }) => kind !== 'identity').map(nameOf))]
+    return [...new Set((await keysOfBackup(backup)).map(({ name }) => name))]
   } catch {
     // Whoever verifies it is told why.
     return undefined
   }
-}
-
-async function encryptionIn(backup: Backup, files: FilesManifest) {
-  const archived = await archivedEncryption(backup, files)
-  return archived && readConfiguration(archived.text, `${files.host}:${archived.path}`)
 }
 
 /** The cluster's CA, by the first digits of its public key's SHA-256. */

@@ -165,6 +165,8 @@ async function clusterOf(
     otherRun: reference => {
       throw new RekeyError(`what only reads has no other run: ${reference}`, { code: 'run.not-found' })
     },
+    otherRuns: () => [],
+    destroySecrets: () => [],
     hosts: () => [...masters],
     on: async name => sessions.on(typeof name === 'string' ? masters.find(one => one.name === name)! : name),
     ...{ log: () => undefined, milestone: () => undefined, redact: () => undefined, registered: () => undefined },

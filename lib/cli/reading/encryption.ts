@@ -1,12 +1,16 @@
 // `rekey encryption`: what API servers encrypt by, and what lies in etcd under which key. Reads only.
+import { basename, dirname } from 'node:path'
 import { Command } from 'commander'
 import { type Census, type CensusRow, takeCensus } from '../../encryption/census.ts'
 import { type EncryptionConfiguration, namedProviders, nameOf } from '../../encryption/configuration.ts'
 import { etcdValues } from '../../encryption/etcd-values.ts'
 import { disagreementOf, type InForce, keyIdsOf, readInForce } from '../../encryption/in-force.ts'
+import { isOfHosts, keysOfBackup } from '../../encryption/ledger/backups.ts'
+import { keptSnapshots, type Need } from '../../encryption/ledger/kept.ts'
 import { type Standing, standingOf } from '../../encryption/standing.ts'
 import { type Stored, tellingApart } from '../../encryption/stored.ts'
 import { RekeyError } from '../../errors.ts'
+import { backupsIn } from '../../kubernetes/backups/manifest.ts'
 import { etcdAccess, registryOf } from '../../kubernetes/components/etcd-access.ts'
 import type { HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { give, say, tell } from '../../output/print.ts'
@@ -14,6 +18,8 @@ import { visible, visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { failureOf } from '../../run/failure.ts'
+import { runsDirectory } from '../../run/folder/folder.ts'
+import { runFolders } from '../../run/journal/history.ts'
 import { type Reading, type ReadingOptions, reading, withReadingOptions } from './cluster.ts'
 
 interface EncryptionOptions extends ReadingOptions {
@@ -64,9 +70,13 @@ async function tellEncryption(cluster: Reading, options: EncryptionOptions): Pro
   tellDoubts(servers, notice)
   const configuration = [...servers.values()].find(one => one.configuration)?.configuration ?? nothing
   const counted = await countValues(cluster, found, servers, configuration)
-  if (options.json) give(`${visibleJson({ ...asJson(servers, configuration, counted), notices }, 2)}\n`)
+  const snapshots = await snapshotsOf(cluster, found)
+  if (options.json) give(`${visibleJson({ ...asJson(servers, configuration, counted), snapshots, notices }, 2)}\n`)
   else {
-    const parts = [serverLines(servers), ruleLines(configuration), counted ? censusLines(counted) : []]
+    const parts = [
+      ...[serverLines(servers), ruleLines(configuration), counted ? censusLines(counted) : []],
+      snapshotLines(snapshots),
+    ]
     say(
       parts
         .filter(lines => lines.length > 0)
@@ -153,6 +163,50 @@ async function countValues(
   }
   cluster.missed('nothing was counted: on none of these hosts an etcd was found that answers')
   return undefined
+}
+
+/** A snapshot of etcd that is kept somewhere. */
+interface Kept {
+  /** `m1:/var/backups/rekey/RUN/etcd.db`; of one on this machine, what `rekey backups` calls it. */
+  readonly where: string
+  /** Without these it can't be read; undefined where nobody knows. */
+  readonly needs?: readonly Need[]
+}
+
+/** The ledger: which snapshot that is kept, on the hosts or on this machine, needs which keys to be read. */
+async function snapshotsOf(cluster: Reading, found: readonly Found[]): Promise<Kept[]> {
+  const here: Kept[] = []
+  // One after the other: an archive is looked through in the memory.
+  for (const backup of runFolders(runsDirectory()).flatMap(backupsIn)) {
+    if (backup.snapshot === undefined || !isOfHosts(backup, cluster.hosts)) continue
+    const keys = await keysOfBackup(backup).catch(() => undefined)
+    const names = keys && [...new Set(keys.map(({ name }) => name))]
+    here.push({ where: backup.id, ...(names && { needs: names.map(name => ({ name })) }) })
+  }
+  const known = new Map(here.map(one => [one.where, one.needs]))
+  const there = await Promise.all(
+    found.map(async ({ session }) => {
+      const { name, vars } = session.host
+      const directory = typeof vars['backup_directory'] === 'string' ? vars['backup_directory'] : '/var/backups/rekey'
+      const kept = await orTold(cluster, `what ${name} keeps is`, name, () => keptSnapshots(session, directory))
+      return (kept ?? []).map(
+        ({ path, needs = known.get(basename(dirname(path))) }): Kept => ({
+          where: `${name}:${path}`,
+          ...(needs && { needs }),
+        }),
+      )
+    }),
+  )
+  return [...here, ...there.flat()]
+}
+
+function snapshotLines(snapshots: readonly Kept[]): string[] {
+  if (snapshots.length === 0) return []
+  const said = (needs: Kept['needs']) =>
+    needs === undefined
+      ? 'not known'
+      : needs.map(({ name, keyId }) => (keyId === undefined ? name : `${name}, ${keyId}`)).join('; ') || 'no key'
+  return table([['SNAPSHOT OF ETCD', 'NEEDS'], ...snapshots.map(({ where, needs }) => [where, said(needs)])])
 }
 
 const agreements: Readonly<Record<InForce['agrees'], string>> = {

@@ -109,7 +109,8 @@ export function nameOfKey(key: KeyRef): string {
 const withId = (key: KeyRef, keyId: string | undefined) =>
   keyId === undefined ? nameOfKey(key) : `${nameOfKey(key)} with its key ${shown(keyId)}`
 
-const keyIdOf = (run: Run, step: string) => run.registered<{ keyId?: string }>(step)?.keyId
+/** The id of a plugin's key that a step has registered. */
+export const keyIdOf = (run: Run, step: string) => run.registered<{ keyId?: string }>(step)?.keyId
 
 /** What values lay under before the run, with the id of a plugin's key where a step has looked for it. */
 export const keyBefore = (run: Run): string => withId(planOf(run).old, keyIdOf(run, ids.keyBefore))

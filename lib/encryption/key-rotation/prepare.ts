@@ -2,25 +2,29 @@
 import { randomBytes } from 'node:crypto'
 import { dirname } from 'node:path'
 import { secret } from '../../connection/shell.ts'
-import { HostFailedError } from '../../errors.ts'
+import { HostFailedError, shown } from '../../errors.ts'
 import { saveSnapshot } from '../../kubernetes/components/etcd.ts'
 import { discover } from '../../kubernetes/layout/discover.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
 import { addReader, drop, type KeyRef, promote } from '../edit.ts'
 import { disagreementOf, type InForce, isMountedItself, readInForce } from '../in-force.ts'
+import { type Need, noteNeeds } from '../ledger/kept.ts'
+import { keysIn } from '../ledger/keys.ts'
 import { apiResources } from '../rewrite/resources.ts'
 import { listed } from '../standing.ts'
 import {
   apiServerOn,
   backupsOf,
   type Context,
+  configurationOf,
   countBehind,
   etcdOf,
   fileOn,
   ids,
   keyAfter,
   keyBefore,
+  keyIdOf,
   meant,
   nameOfKey,
   type Plan,
@@ -74,7 +78,7 @@ export const read = reading(true)
 export const readOnly = reading(false)
 
 /** Throws what speaks against a rotation of what an API server has in force. */
-export function requireFit({ file, reloads, agrees, problem, configuration }: InForce, host: string): void {
+export function requireFit({ file, reloads, agrees, health, problem, configuration }: InForce, host: string): void {
   if (file === undefined)
     throw refused(
       `the API server of ${host} has no EncryptionConfiguration`,
@@ -93,13 +97,20 @@ export function requireFit({ file, reloads, agrees, problem, configuration }: In
         : 'It reads the file only when it starts: restart it (rekey run rolling-restart -e components=kube-apiserver), or put back the file that it was started with.',
       host,
     )
+  if (health !== undefined && health !== 'ok')
+    throw refused(
+      `the API server of ${host} is not well with its KMS plugins: ${shown(health)}`,
+      'plugin-not-well',
+      'What it can not read it can not write anew. Its /healthz/kms-providers and the log of the plugin say why.',
+      host,
+    )
   const doubt = configuration?.doubts[0]
   if (doubt !== undefined)
     throw refused(doubt, 'doubt', 'Mend it first: what lies under which key could not be told.', host)
 }
 
 /** Values that are kept in another etcd are not counted: nobody would know whether the old key may go. */
-function requireOneEtcd(ctx: Context, isRotated: (resource: string) => boolean): void {
+export function requireOneEtcd(ctx: Context, isRotated: (resource: string) => boolean): void {
   for (const { name } of ctx.hosts('masters')) {
     const overrides = apiServerOn(ctx, name).flags['etcd-servers-overrides'] ?? []
     // GROUP/RESOURCE#SERVER;SERVER, GROUP/RESOURCE#…
@@ -295,10 +306,29 @@ export async function keepCopy({ $ }: HostSession, file: string, path: string): 
   await $`umask 077; mkdir -p ${dirname(path)} && { [ -e ${path} ] || { cp ${file} ${path}.part && mv -f ${path}.part ${path}; }; } && cmp ${file} ${path}`
 }
 
-export const keptFileOf = (ctx: Context) => `${backupsOf(ctx)}/encryption-configuration`
+/** What the file of a master is called where it is kept. */
+export const keptFileName = 'encryption-configuration'
+export const keptFileOf = (ctx: Context) => `${backupsOf(ctx)}/${keptFileName}`
 
-/** Saves a snapshot of etcd: one from before needs the old key to be read, one from after the new one. */
-export const snapshot = (name: string): StepDefinition<Context> => ({
+/** Which keys a snapshot needs: before, all that API servers have; once everything is written anew, the new one, and those of other rules. */
+async function needsOf(ctx: Context, isBefore: boolean): Promise<Need[]> {
+  const { rules, ...more } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+  const { old, next } = planOf(ctx)
+  const isMeant = meant(planOf(ctx))
+  const others = keysIn({ ...more, rules: rules.filter(rule => isBefore || !isMeant(rule)) })
+  const own = isBefore ? needOf(old, keyIdOf(ctx, ids.keyBefore)) : needOf(next, keyIdOf(ctx, ids.sameKey))
+  const needs = [...others.map(({ name }): Need => ({ name })), ...own]
+  return [...new Map(needs.map(one => [one.name, one])).values()]
+}
+
+function needOf(key: KeyRef, keyId: string | undefined): Need[] {
+  if (key.kind === 'identity') return []
+  const name = key.kind === 'kms' ? `kms v2 ${key.name}` : `${key.kind} ${key.name}`
+  return [{ name, ...(keyId !== undefined && { keyId }) }]
+}
+
+/** Saves a snapshot of etcd, and notes beside it what it needs to be read: one from before the old key, one from after the new one. */
+export const snapshot = (name: 'before' | 'after'): StepDefinition<Context> => ({
   id: `snapshot-${name}`,
   plan: ctx => `save a snapshot of etcd to ${backupsOf(ctx)}/etcd-${name}.db`,
   runOnce: true,
@@ -307,6 +337,7 @@ export const snapshot = (name: string): StepDefinition<Context> => ({
     const path = `${backupsOf(ctx)}/etcd-${name}.db`
     await session.$`umask 077; mkdir -p ${backupsOf(ctx)}`
     const saved = await saveSnapshot(session, access, path)
+    await noteNeeds(session, path, await needsOf(ctx, name === 'before'))
     const needs = name === 'before' ? keyBefore(ctx) : keyAfter(ctx)
     ctx.log(`${session.host.name}:${path}, ${saved.size} bytes, needs ${needs} to be read`)
     return { path, ...saved }

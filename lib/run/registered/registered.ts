@@ -1,7 +1,20 @@
 // What steps returned, kept in the run's folder for a resumed run: a line of JSON each, and every secret in it in a file of its own.
 // It is read from there when it is asked for; what is asked for often stays in the memory, as far as there is room.
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { Secret } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
@@ -269,7 +282,12 @@ function partsOf(text: string): readonly string[] {
 /** Reads a secret, which is told of thereby. */
 function readSecret(folder: string, name: string): Secret {
   return readingSecret(folder, name, content => {
-    const { text, parts } = JSON.parse(content) as KeptSecret
+    const { text, parts, destroyed } = JSON.parse(content) as KeptSecret & { readonly destroyed?: string }
+    if (destroyed !== undefined)
+      throw new RekeyError(`${join(folder, name)} was destroyed: what this run kept in it is gone for good`, {
+        code: 'run.secret-destroyed',
+        hint: 'rekey run destroy-old-key does so. What needs it can not be done again, or undone.',
+      })
     if (typeof text !== 'string' || !Array.isArray(parts) || !parts.every(part => typeof part === 'string'))
       throw new Error('it holds no secret')
     return new Secret(text, parts)
@@ -281,6 +299,51 @@ function readOldSecret(folder: string, name: string): Secret {
   return readingSecret(folder, name, content => new Secret(content))
 }
 
+/**
+ * Destroys secrets that steps of a run returned: written over where they lie, for what that is worth on the file system, and a word in the place of each.
+ * @returns how many there were
+ * @throws RekeyError where one can't be written
+ */
+export function destroySecretsIn(folder: string, isMeant: (text: string) => boolean): number {
+  const secrets = join(folder, secretsFolder)
+  let count = 0
+  for (const name of existsSync(secrets) ? readdirSync(secrets) : []) {
+    const path = join(secrets, name)
+    try {
+      const file = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
+      try {
+        const content = readFileSync(file, 'utf8')
+        const { text } = parsedSecret(content)
+        if (text === undefined || !isMeant(text)) continue
+        writeSync(file, Buffer.alloc(Buffer.byteLength(content)), 0, undefined, 0)
+        fsyncSync(file)
+      } finally {
+        closeSync(file)
+      }
+      writeFileSync(`${path}.new`, JSON.stringify({ destroyed: new Date().toISOString() }), {
+        mode: 0o600,
+        flush: true,
+      })
+      renameSync(`${path}.new`, path)
+      count++
+    } catch (error) {
+      throw cannotKeep(path, error as Error)
+    }
+  }
+  return count
+}
+
+/** What is in the file of a secret, as far as it can be read: those of an earlier rekey hold the text and no more. */
+function parsedSecret(content: string): { readonly text?: string; readonly destroyed?: string } {
+  try {
+    const read = JSON.parse(content) as { text?: unknown; destroyed?: unknown } | null
+    if (typeof read?.text === 'string') return { text: read.text }
+    return typeof read?.destroyed === 'string' ? { destroyed: read.destroyed } : {}
+  } catch {
+    return { text: content }
+  }
+}
+
 /** No name leads out of the folder, be it by a link. */
 function readingSecret(folder: string, name: string, take: (content: string) => Secret): Secret {
   const path = join(folder, name)
@@ -288,6 +351,7 @@ function readingSecret(folder: string, name: string, take: (content: string) => 
     if (/[/\0]|^\.*$/.test(name)) throw new Error('it is no name of a file')
     return take(readFileSync(path, { encoding: 'utf8', flag: constants.O_RDONLY | constants.O_NOFOLLOW }))
   } catch (cause) {
+    if (cause instanceof RekeyError) throw cause
     throw new RekeyError(`${path} can't be read`, {
       code: 'run.secret-missing',
       hint: 'Copy the folder of the run whole, with the files that only its owner may read.',
