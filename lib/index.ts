@@ -1,5 +1,5 @@
 // The door `rekey`: the model of a playbook, the remote `$`, and operations that know nothing of Kubernetes. What any playbook needs;
-// further doors, by topic, are `rekey/encryption`, `rekey/kops`, `rekey/kubernetes`, `rekey/pki` and `rekey/rotation`.
+// further doors, by topic, are `rekey/credentials`, `rekey/encryption`, `rekey/kops`, `rekey/kubernetes`, `rekey/pki` and `rekey/rotation`.
 export { quote, raw, Secret, secret } from './connection/shell.ts'
 export { CancelledError, HostFailedError, RekeyError, UnknownOutcomeError, UnreachableError } from './errors.ts'
 export { type Backup, backUpFiles, fetchFile, freeKilobytes } from './operations/backup.ts'

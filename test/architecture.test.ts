@@ -20,7 +20,7 @@ const crowded: Readonly<Record<string, number>> = {
   'lib/rotation': 15,
   'lib/template': 21,
   // A file a procedure.
-  playbooks: 22,
+  playbooks: 24,
   'scripts/bench': 16,
   'test/cli': 18,
   'test/ssh': 27,

@@ -1,5 +1,5 @@
 // A value as it lies in etcd, told apart by its own bytes: which provider wrote it, under which key. What it holds is never looked at or kept.
-import { eachField } from './protobuf.ts'
+import { eachField } from '../operations/grpc/protobuf.ts'
 
 /** Providers whose keys stand in the API servers' file. */
 export const keyedProviders = ['aescbc', 'aesgcm', 'secretbox'] as const

@@ -1,7 +1,7 @@
 // A KMS plugin at a socket, with answers of a test's own.
 import { createServer } from 'node:http2'
 import type { ExecutionContext } from 'ava'
-import { eachField, messageOf } from '../../lib/encryption/protobuf.ts'
+import { eachField, messageOf } from '../../lib/operations/grpc/protobuf.ts'
 
 export type Fields = Parameters<typeof messageOf>[0]
 

@@ -2,8 +2,8 @@
 // the socket. What is encrypted to try it are random bytes.
 import { randomBytes } from 'node:crypto'
 import { HostFailedError, shown } from '../../errors.ts'
+import { type Answer, type Call, callGrpc, textOf } from '../../operations/grpc/call.ts'
 import type { HostSession } from '../../playbook/model.ts'
-import { eachField, messageOf } from '../protobuf.ts'
 
 /** What a plugin made of some bytes: what an API server keeps beside the values. */
 export interface Sealed {
@@ -24,7 +24,7 @@ const longestKeyId = 1024
  */
 export async function pluginKeyId(session: HostSession, endpoint: string): Promise<string> {
   const answer = await ask(session, endpoint, 'Status', [])
-  const [version, healthz, keyId] = [1, 2, 3].map(field => text(answer, field))
+  const [version, healthz, keyId] = [1, 2, 3].map(field => textOf(answer, field))
   if (version !== 'v2' && version !== 'v2beta1')
     throw wrong(session, endpoint, `says that it is of version ${shown(version)}`)
   if (healthz !== 'ok') throw wrong(session, endpoint, `says of its health: ${shown(healthz)}`)
@@ -42,7 +42,7 @@ export async function sealWith(session: HostSession, endpoint: string, plaintext
     throw wrong(session, endpoint, `encrypts 32 bytes as ${ciphertext.length}, and an API server takes 1 to 1024`)
   return {
     ciphertext,
-    keyId: checkedKeyId(session, endpoint, text(answer, 2)),
+    keyId: checkedKeyId(session, endpoint, textOf(answer, 2)),
     annotations: answer.get(3) ?? [],
   }
 }
@@ -83,7 +83,6 @@ export async function tryPlugin(session: HostSession, endpoint: string): Promise
 export const socketOf = (endpoint: string) => endpoint.replace(/^unix:(\/\/)?/, '')
 
 const uid = () => randomBytes(8).toString('hex')
-const text = (answer: Answer, field: number) => answer.get(field)?.at(-1)?.toString('utf8') ?? ''
 
 function checkedKeyId(session: HostSession, endpoint: string, keyId: string): string {
   if (keyId === '' || Buffer.byteLength(keyId) > longestKeyId)
@@ -95,75 +94,23 @@ function checkedKeyId(session: HostSession, endpoint: string, keyId: string): st
   return keyId
 }
 
-const wrong = ({ host }: HostSession, endpoint: string, what: string, cause?: unknown, hint?: string) =>
+const wrong = ({ host }: HostSession, endpoint: string, what: string, hint?: string) =>
   new HostFailedError(`the KMS plugin of ${host.name} at ${endpoint} ${what}`, {
     code: 'encryption.plugin',
     host: host.name,
-    cause,
     hint: hint ?? 'Its own log says more. No API server has been told of it by this step.',
   })
 
-/** The fields of an answer, by their numbers. */
-type Answer = ReadonlyMap<number, readonly Buffer[]>
-
-/** One call of gRPC: five bytes before the message, the status behind it. */
+/** One call; what does not come of it is an error of the plugin. */
 async function ask(
   session: HostSession,
   endpoint: string,
   method: 'Status' | 'Encrypt' | 'Decrypt',
-  fields: Parameters<typeof messageOf>[0],
+  fields: Call['fields'],
 ): Promise<Answer> {
-  const { headers, body, code, said } = await post(session, socketOf(endpoint), method, framed(messageOf(fields)))
-  if (code === 127)
-    throw wrong(session, endpoint, 'can not be asked: the host has no curl', undefined, 'Install curl, with HTTP/2.')
-  if (code === 28) throw wrong(session, endpoint, `does not answer to ${method} within ${within} s`)
-  if (code !== 0) throw wrong(session, endpoint, `can not be asked: ${said || `curl ended with ${code}`}`)
-  const status = headers.get('grpc-status') ?? ''
-  if (status !== '0')
-    throw wrong(session, endpoint, `refuses ${method}: ${shown(decoded(headers.get('grpc-message') ?? '') || status)}`)
-  const found = new Map<number, Buffer[]>()
-  const tell = (field: number, bytes: Uint8Array) =>
-    void found.set(field, [...(found.get(field) ?? []), Buffer.from(bytes)])
-  if (
-    body.length < 5 ||
-    body[0] !== 0 ||
-    body.readUInt32BE(1) !== body.length - 5 ||
-    !eachField(body.subarray(5), tell)
-  )
-    throw wrong(session, endpoint, `answers ${method} with what is no message of gRPC`)
-  return found
-}
-
-function framed(message: Buffer): Buffer {
-  const head = Buffer.alloc(5)
-  head.writeUInt32BE(message.length, 1)
-  return Buffer.concat([head, message])
-}
-
-/** gRPC writes what is not printable in percents. */
-function decoded(message: string): string {
-  try {
-    return decodeURIComponent(message)
-  } catch {
-    return message
-  }
-}
-
-/** Headers and trailers come line by line, and behind them the body, in base64: what a terminal's line would not carry. */
-async function post({ $ }: HostSession, socket: string, method: string, body: Buffer) {
-  const { stdout, stderr, exitCode } = await $({ quiet: true, nothrow: true, input: body.toString('base64') })`
-code=$(mktemp) || exit
-{ base64 -d | { curl -sS --http2-prior-knowledge --unix-socket ${socket} --max-time ${within} -X POST -H ${'content-type: application/grpc'} -H ${'te: trailers'} --data-binary @- -D /dev/fd/3 ${`http://localhost/v2.KeyManagementService/${method}`}; echo $? >"$code"; } | base64 | tr -d ${'\n'} | sed ${'s/^/body: /'}; } 3>&1 | cat
-status=$(cat "$code"); rm -f "$code"; exit "$status"`
-  const headers = new Map<string, string>()
-  for (const line of stdout.split(/\r?\n/)) {
-    const [, name, value] = /^([a-z-]+): (.*)$/.exec(line) ?? []
-    if (name !== undefined) headers.set(name, value!)
-  }
-  return {
-    headers,
-    body: Buffer.from(headers.get('body') ?? '', 'base64'),
-    code: exitCode ?? 1,
-    said: stderr.trim(),
-  }
+  const call = { socket: socketOf(endpoint), service: 'v2.KeyManagementService', method, fields, within }
+  const outcome = await callGrpc(session, call)
+  if (outcome.kind === 'answer') return outcome.fields
+  if (outcome.kind === 'refused') throw wrong(session, endpoint, `refuses ${method}: ${shown(outcome.why)}`)
+  throw wrong(session, endpoint, outcome.why, outcome.hint)
 }

@@ -1,4 +1,4 @@
-// As much of protobuf as API servers and KMS plugins speak with each other: fields that have a length.
+// As much of protobuf as API servers, KMS plugins and container runtimes speak: fields that have a length.
 
 /**
  * Goes through the fields of a message that have a length (texts, bytes, messages), in their order. Numbers are passed over.

@@ -1,4 +1,4 @@
-// Rotations of what is behind KMS plugins: they can be looked at before they are run, undone after that, and their gates stand in order.
+// Rotations of what is behind KMS plugins, and of credentials: they can be looked at before they are run, undone after that, and their gates stand in order.
 import { join } from 'node:path'
 import test from 'ava'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
@@ -52,6 +52,35 @@ const orders: Record<string, readonly string[]> = {
     'count-after',
     'restart-one',
     'count-at-the-end',
+  ],
+  'rotate-registry-credentials': [
+    'read-the-new-credential',
+    'look-at-the-node',
+    'plan-the-files',
+    'every-node-is-in-the-run',
+    'find-what-holds-it',
+    'note-where-the-log-is',
+    'pull-without-a-credential',
+    'the-old-one-is-taken',
+    'pull-with-the-new-one-before',
+    'put-it-into-secrets',
+    'put-it-into-files',
+    'pull-with-the-new-one-after',
+    'count-what-has-the-old-one',
+    'kubelets-have-forgotten',
+    'nobody-asks-as-the-old-user',
+    'count-again',
+  ],
+  'rotate-ipsec-key': [
+    'find-cilium',
+    'no-rotation-is-under-way',
+    'note-dropped-packets',
+    'make-the-key',
+    'put-the-key-there',
+    'restart-the-agents',
+    'every-node-has-the-new-key',
+    'no-node-has-the-old-key',
+    'no-packets-were-dropped',
   ],
 }
 

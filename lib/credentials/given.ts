@@ -1,0 +1,50 @@
+// What rotations of credentials have in common: what is accepted by name, what was found by an earlier step, and what is refused before the first change.
+import { z } from 'zod'
+import { HostFailedError } from '../errors.ts'
+import type { Cluster } from '../kubernetes/api/cluster.ts'
+import type { MachineReading } from '../kubernetes/trust/machine.ts'
+import type { StepContext } from '../playbook/model.ts'
+import { matchesWildcards } from '../wildcard.ts'
+
+/** A step of a run that has the cluster open. */
+export type OnCluster<Vars> = StepContext<Vars> & { readonly cluster: Cluster }
+
+/** Gives what was read of the host of a step: `found.readingOf` of `rekey/rotation`. */
+export type ReadingOf = (ctx: Pick<StepContext, 'registered' | 'host'>) => MachineReading
+
+/** Every machine with a kubelet. */
+export const machines = 'masters:nodes'
+
+export const list = <T extends z.ZodType>(one: T) =>
+  z.preprocess(given => (typeof given === 'string' ? given.split(',').map(part => part.trim()) : given), z.array(one))
+
+/** For what looks at what was changed before it: in a check there is nothing to look at. */
+export const afterwards = {
+  readOnly: true,
+  when: ({ check }: { readonly check: boolean }) => !check,
+} as const
+
+/** Whether the operator accepts something by its name; `*` stands for anything. */
+export const isAccepted = (
+  { vars }: { readonly vars: { readonly accept: readonly string[] } },
+  name: string,
+): boolean => vars.accept.some(pattern => matchesWildcards(pattern, name))
+
+/** What is refused, with what to do about it. */
+export const refused = (code: string, message: string, hint: string, host?: string): HostFailedError =>
+  new HostFailedError(message, { code, hint, host })
+
+/** What an earlier step registered. Throws `HostFailedError` where it was left out. */
+export function must<T>(value: T | undefined, step: string): T {
+  if (value !== undefined) return value
+  throw refused('credentials.missing', `nothing is known of what '${step}' found`, 'Begin the run at its first step.')
+}
+
+/** The nodes of the cluster that are no host of the run. Takes what each host registered as its node's name. */
+export async function strangers<Vars>(
+  ctx: OnCluster<Vars>,
+  nodeOf: (host: string) => string | undefined,
+): Promise<string[]> {
+  const known = new Set(ctx.hosts(machines).map(({ name }) => nodeOf(name)))
+  return (await ctx.cluster.nodes()).map(({ metadata }) => metadata.name).filter(name => !known.has(name))
+}
