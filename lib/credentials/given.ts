@@ -9,8 +9,8 @@ import { matchesWildcards } from '../wildcard.ts'
 /** A step of a run that has the cluster open. */
 export type OnCluster<Vars> = StepContext<Vars> & { readonly cluster: Cluster }
 
-/** Gives what was read of the host of a step: `found.readingOf` of `rekey/rotation`. */
-export type ReadingOf = (ctx: Pick<StepContext, 'registered' | 'host'>) => MachineReading
+/** Gives what was read of a host, that of the step where none is named: `found.readingOf` of `rekey/rotation`. */
+export type ReadingOf = (ctx: Pick<StepContext, 'registered' | 'host'>, host?: string) => MachineReading
 
 /** Every machine with a kubelet. */
 export const machines = 'masters:nodes'

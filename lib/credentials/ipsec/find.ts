@@ -122,7 +122,7 @@ async function readKeys(ctx: Context, api: KubernetesApi, field: string): Promis
 
 /** The nodes with an agent, which must be all, and be in the run. */
 async function nodesOf(ctx: Context, readingOf: ReadingOf): Promise<Found['nodes']> {
-  const hosts = new Map(ctx.hosts(machines).map(host => [readingOf({ ...ctx, host }).nodeName, host.name]))
+  const hosts = new Map(ctx.hosts(machines).map(host => [readingOf(ctx, host.name).nodeName, host.name]))
   const agents = await published(ctx)
   const nodes = (await ctx.cluster.nodes()).map(({ metadata }) => metadata.name)
   const without = nodes.filter(node => !agents.has(node))

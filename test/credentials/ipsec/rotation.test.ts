@@ -105,7 +105,7 @@ async function scene(t: ExecutionContext, first = line('3+'), settings: object =
 }
 
 const returnedBy = (returned: unknown) => (returned as { value?: unknown } | undefined)?.value ?? returned
-const before = [ipsec.find(({ host }) => ({ nodeName: host.name }) as never), ipsec.settled, ipsec.noteErrors]
+const before = [ipsec.find((_, host) => ({ nodeName: host }) as never), ipsec.settled, ipsec.noteErrors]
 const change = [ipsec.make, ipsec.put, ipsec.restart, ipsec.loaded]
 const after = [ipsec.alone, ipsec.noDrops]
 
