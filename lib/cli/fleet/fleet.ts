@@ -10,7 +10,9 @@ import { give, say } from '../../output/print.ts'
 import { visibleJson } from '../../output/text.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
+import { exportCommand } from './export.ts'
 import { planCommand } from './plan.ts'
+import { serveCommand } from './serve.ts'
 import {
   give as giveOrder,
   isShared,
@@ -35,6 +37,8 @@ export function fleetCommand(): Command {
   command.addCommand(haltCommand())
   command.addCommand(goOnCommand())
   command.addCommand(retryCommand())
+  command.addCommand(serveCommand())
+  command.addCommand(exportCommand())
   return command
 }
 

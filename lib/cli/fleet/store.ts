@@ -10,6 +10,7 @@ import { type FleetKey, openKey } from '../../fleet/store/key.ts'
 import { makeTables, requireTables } from '../../fleet/store/tables.ts'
 import type { FleetStatus } from '../../fleet/told/status.ts'
 import { type Order, obey } from '../../fleet/work/orders.ts'
+import { tell } from '../../output/print.ts'
 import { thisProcess } from '../../process-identity.ts'
 import { claimRun } from '../../run/folder/claim.ts'
 import { runsDirectory } from '../../run/folder/folder.ts'
@@ -71,7 +72,8 @@ export async function openStore(options: StoreOptions, makes: boolean): Promise<
     throw isHeld(error) ? busy(file, error as RekeyError) : error
   })
   try {
-    const database = await openEmbedded(join(folder, 'store'))
+    const told = setTimeout(() => tell(`Opening the store of the fleet in ${folder} …`), 2_000)
+    const database = await openEmbedded(join(folder, 'store')).finally(() => clearTimeout(told))
     await (makes ? makeTables(database) : requireTables(database))
     const close = async () => {
       await database.close()

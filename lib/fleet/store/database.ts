@@ -32,6 +32,8 @@ export async function openPostgres(address: string): Promise<Database> {
   const pool = new Pool({ ...options, max: 4, keepAlive: true })
   // A connection that is lost while nobody uses it is made anew; whoever uses it hears of it.
   pool.on('error', () => {})
+  // Where it is lost in the middle of a statement, that rejects, and the connection says so as well.
+  pool.on('connect', client => client.on('error', () => {}))
   const title = titleOf(address)
   try {
     await pool.query('SELECT 1')

@@ -11,6 +11,7 @@ export interface Rows {
 export interface PgClient {
   query(text: string, values?: readonly unknown[]): Promise<Rows>
   release(broken?: boolean): void
+  on(event: 'error', listener: (error: Error) => void): unknown
 }
 
 /** A pool of node-postgres. */
@@ -18,6 +19,7 @@ export interface PgPool {
   query(text: string, values?: readonly unknown[]): Promise<Rows>
   connect(): Promise<PgClient>
   on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'connect', listener: (client: PgClient) => void): unknown
   end(): Promise<void>
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { messageOf, RekeyError } from '../../errors.ts'
 import { operatorName } from '../../operator.ts'
+import { count } from '../../output/report/words.ts'
 import { findPlaybook } from '../../playbook/load.ts'
 import { playbookHash } from '../../run/journal/provenance.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
@@ -57,6 +58,7 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const bench: Bench = { ...orders, id, folder }
   const queue = await openQueue(database, fleet.id, orders.makes)
+  orders.notice(`${id} works on ${fleet.name}, ${count(orders.jobs, 'cluster')} at a time`)
   const running = new Set<Promise<void>>()
   let last = orders.after
   let told = 0

@@ -36,7 +36,9 @@ export function metricsView(file: string): View {
     },
     close: async () => {
       if (!started || !finished) return
-      replaceFile(file, textOf([...ofRun(started, finished), ...reported], started))
+      const { playbook, inventory } = started
+      const own = { playbook, inventory: inventory.join(',') }
+      replaceFile(file, metricsText([...ofRun(started, finished), ...reported], own))
     },
   }
 }
@@ -53,9 +55,11 @@ function ofRun({ check }: RunStarted, { at, outcome, exitCode, milliseconds }: R
   ]
 }
 
-/** In the text format of Prometheus: all of one name together, and its help once. */
-function textOf(metrics: readonly EventMetric[], { playbook, inventory }: RunStarted): string {
-  const own = { playbook, inventory: inventory.join(',') }
+/**
+ * Metrics in the text format of Prometheus: all of one name together, and its help once.
+ * @param own labels that each of them has beside its own
+ */
+export function metricsText(metrics: readonly EventMetric[], own: Readonly<Record<string, string>>): string {
   const lines = [...Map.groupBy(metrics, ({ name }) => name)].flatMap(([name, all]) => [
     `# HELP ${name} ${escaped(all[0]?.help ?? '')}`,
     `# TYPE ${name} gauge`,

@@ -1,0 +1,36 @@
+// `rekey fleet export`: a fleet for auditors, as JSON.
+import { resolve } from 'node:path'
+import { Command } from 'commander'
+import { requireFleet } from '../../fleet/store/fleets.ts'
+import { exportOf } from '../../fleet/told/export.ts'
+import { give, say } from '../../output/print.ts'
+import { visibleJson } from '../../output/text.ts'
+import { example } from '../options/help.ts'
+import { requireFree, writeOwnFile } from '../options/own-file.ts'
+import { openStore, type StoreOptions, withKey, withStoreOptions } from './store.ts'
+
+export function exportCommand(): Command {
+  const command = new Command('export').description(
+    'who ran what where, on whose word, and what came of it: as JSON, for auditors',
+  )
+  return withKey(withStoreOptions(command))
+    .option('-o, --output <file>', 'where it is written; stdout where nothing is said')
+    .option('--force', 'over a file that is there')
+    .addHelpText('after', example('into a file of its own', 'rekey fleet export -F fleet.yml -o fleet.json'))
+    .action(async ({ output, force, ...options }: StoreOptions & { output?: string; force?: true }) => {
+      const path = output === undefined ? undefined : resolve(output)
+      if (path !== undefined) requireFree(path, force)
+      const store = await openStore(options, false)
+      try {
+        const fleet = await requireFleet(store.database.query, store.file.name)
+        const text = `${visibleJson(await exportOf(store.database, await store.key(false), fleet), 2)}\n`
+        if (path === undefined) give(text)
+        else {
+          writeOwnFile(path, text, force ? 'another' : 'nothing')
+          say(path)
+        }
+      } finally {
+        await store.close()
+      }
+    })
+}

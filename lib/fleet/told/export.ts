@@ -1,0 +1,77 @@
+// A fleet for auditors: who ran what where, on whose word, and what came of it. Of runs it says what their journals say.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { endingOf, journalEvents, readHistory } from '../../run/journal/history.ts'
+import type { Database } from '../store/database.ts'
+import { eventsOf, type FleetRow } from '../store/fleets.ts'
+import { restoreFolder } from '../store/folders.ts'
+import type { FleetKey } from '../store/key.ts'
+import { statusOf } from './status.ts'
+
+/**
+ * All that is known of a fleet, as plain data.
+ * @throws RekeyError where the key is not the fleet's
+ */
+export async function exportOf({ query }: Database, key: FleetKey, fleet: FleetRow): Promise<object> {
+  const { clusters, waves, at } = await statusOf(query, fleet)
+  const iso = (time: number | null) => (time === null ? null : new Date(time).toISOString())
+  const folder = mkdtempSync(join(tmpdir(), 'rekey-fleet-'))
+  try {
+    const told = []
+    for (const { name, wave, state, run, attempt, began, ended, error, leftFailed } of clusters) {
+      const planned = fleet.plan.waves[wave]
+      const place = join(folder, 'run')
+      const restored =
+        run === null ? undefined : await restoreFolder(query, key, { fleet: fleet.id, cluster: name, run }, place)
+      told.push({
+        ...{ cluster: name, wave: planned?.name, state, attempts: attempt, began: iso(began), ended: iso(ended) },
+        ...{ error, left_failed: leftFailed, inventory: planned?.clusters.find(one => one.name === name)?.inventory },
+        run: restored ? runOf(place) : null,
+      })
+    }
+    return {
+      fleet: fleet.id,
+      ...{ name: fleet.name, state: fleet.state, why: fleet.why, operator: fleet.operator, rekey: fleet.rekey },
+      ...{ playbook: fleet.playbook, playbook_sha256: fleet.playbookHash, fleet_file_sha256: fleet.hash },
+      ...{ begun: iso(fleet.begun), ended: iso(fleet.ended), exported: iso(at) },
+      waves: waves.map(one => ({
+        ...{
+          name: one.name,
+          state: one.state,
+          began: iso(one.began),
+          ended: iso(one.ended),
+          approved_by: one.approvedBy,
+        },
+      })),
+      clusters: told,
+      events: (await eventsOf(query, fleet.id)).map(({ at, ...event }) => ({ ...event, at: iso(at) })),
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** What a run's journal says of who ran it, on what, and what came of it. */
+function runOf(folder: string): object {
+  const { run, first, damage, ...history } = readHistory(folder)
+  const parts: object[] = []
+  let found: unknown
+  for (const event of journalEvents(folder)) {
+    if (event.kind === 'run.started')
+      parts.push({
+        mode: event.mode,
+        at: new Date(event.at).toISOString(),
+        operator: event.operator,
+        machine: event.process.machine,
+      })
+    if (event.kind === 'run.report') found = event.sections.map(({ title, rows }) => ({ title, rows }))
+  }
+  return {
+    ...{ run, playbook: first.playbook, playbook_sha256: first.playbookHash, rekey: first.commit, parts },
+    hosts: first.inventoryHashes,
+    ...(first.selection.unrehearsed === undefined ? {} : { unrehearsed: first.selection.unrehearsed }),
+    ...{ ending: endingOf({ run, first, damage, ...history }), error: history.finished?.error?.message ?? null },
+    ...{ found: found ?? null, damage },
+  }
+}

@@ -1,0 +1,205 @@
+// Workers of one fleet that are killed, stopped and cut off from the database at random, and a database that is started again: every cluster is done
+// once, and no step by two at a time. REKEY_FLEET_CLUSTERS, REKEY_FLEET_FAULTS and REKEY_FLEET_SEED ask for more, or for the same once more.
+import { readdirSync, readFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import test from 'ava'
+import { postgresMissing, startPostgres } from './_postgres.ts'
+import { type Called, overlaps, type Simulated, simulate, soon } from './_simulated.ts'
+
+const asked = (name: string, usual: number) => Number(process.env[`REKEY_FLEET_${name}`] ?? usual)
+const [clusters, faults, seed] = [asked('CLUSTERS', 12), asked('FAULTS', 6), asked('SEED', Date.now() % 100_000)]
+const faultKinds = ['kill', 'stop', 'freeze', 'cut', 'restart'] as const
+/** Longer than a worker may be silent, in milliseconds. */
+const away = 15_000
+
+/** The same numbers for the same seed (mulberry32). */
+function randomOf(start: number): () => number {
+  let state = start
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** A way to the database that can be cut for a while. */
+async function openWay(port: number) {
+  const sockets = new Set<Socket>()
+  let isCut = false
+  const server = createServer(near => {
+    const far = connect(port, '127.0.0.1')
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(one)
+      one.on('data', data => other.write(data)).on('error', () => other.destroy())
+      one.on('close', () => {
+        sockets.delete(one)
+        other.destroy()
+      })
+      if (isCut) one.pause()
+    }
+  })
+  await new Promise<void>(done => server.listen(0, '127.0.0.1', done))
+  const set = (cut: boolean) => {
+    isCut = cut
+    for (const one of sockets) cut ? one.pause() : one.resume()
+  }
+  return {
+    address: `postgres://rekey@127.0.0.1:${(server.address() as AddressInfo).port}/postgres`,
+    set,
+    close: () => {
+      server.close()
+      for (const one of sockets) one.destroy()
+    },
+  }
+}
+
+interface Worker {
+  readonly called: Called
+  readonly way: Awaited<ReturnType<typeof openWay>>
+  busy: boolean
+}
+
+/** The processes that one has begun, and theirs. */
+function below(pid: number): number[] {
+  const parents = readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(name => {
+      try {
+        const words = readFileSync(`/proc/${name}/stat`, 'utf8')
+          .replace(/^.*\) /s, '')
+          .split(' ')
+        return [[Number(name), Number(words[1])] as const]
+      } catch {
+        return []
+      }
+    })
+  const own = parents.filter(([, parent]) => parent === pid).map(([child]) => child)
+  return own.flatMap(child => [child, ...below(child)])
+}
+
+const signal = (pid: number, name: NodeJS.Signals) => {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // It has ended.
+  }
+}
+
+const missing = postgresMissing()
+const declare = missing ? test.skip : test
+declare(
+  missing
+    ? `fleets over several workers not tested: ${missing}`
+    : `${clusters} clusters, 3 workers, ${faults} faults at random`,
+  async t => {
+    t.timeout(60 * 60_000)
+    const random = randomOf(seed)
+    const choose = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!
+    const database = await startPostgres()
+    t.teardown(() => database.stop())
+    const bench: Simulated = simulate({
+      clusters,
+      fleet:
+        'playbook: ./steps.ts\nmax_parallel: 6\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: some, percent: 25% }\n  - { name: rest }',
+      ...{ steps: 4, takes: 0.3 },
+    })
+    const workers: Worker[] = []
+    let started = 0
+    const begin = async (verb: string) => {
+      const way = await openWay(database.port)
+      const key = join(bench.folder, 'fleet.key')
+      const words = [verb, '--jobs', '2', '--key', key]
+      const env = { REKEY_FLEET_DATABASE: way.address }
+      const called = bench.start(words, { state: `worker-${++started}`, env })
+      workers.push({ called, way, busy: false })
+      await soon(() => /works on simulated/.test(called.said()))
+      return called
+    }
+    t.teardown(() => {
+      for (const { called, way } of workers) {
+        for (const pid of [called.child.pid ?? 0, ...below(called.child.pid ?? -1)]) if (pid > 1) signal(pid, 'SIGKILL')
+        way.close()
+      }
+    })
+    const first = await begin('run')
+    await soon(() => /begun by/.test(first.said()))
+    t.regex(first.said(), /begun by/)
+    await begin('worker')
+    await begin('worker')
+
+    const told: string[] = []
+    const after: Promise<unknown>[] = []
+    const isOver = () => workers.some(({ called }) => /the fleet is through/.test(called.said()))
+    for (let done = 0; done < faults && !isOver(); ) {
+      await delay(500 + random() * 2_000)
+      const free = workers.filter(
+        ({ called, busy }) => !busy && called.child.exitCode === null && called.child.signalCode === null,
+      )
+      const kind = choose(faultKinds)
+      if (free.length === 0) continue
+      const worker = choose(free)
+      const pid = worker.called.child.pid!
+      done++
+      told.push(`${kind} ${pid}`)
+      worker.busy = true
+      if (kind === 'restart') {
+        await database.restart()
+        worker.busy = false
+      } else if (kind === 'kill') {
+        signal(pid, 'SIGKILL')
+        await begin('worker')
+      } else if (kind === 'cut') {
+        worker.way.set(true)
+        after.push(
+          delay(away).then(() => {
+            worker.way.set(false)
+            worker.busy = false
+          }),
+        )
+      } else {
+        const pids = kind === 'stop' ? [pid] : [pid, ...below(pid)]
+        for (const one of pids) signal(one, 'SIGSTOP')
+        after.push(
+          delay(away).then(() => {
+            for (const one of pids) signal(one, 'SIGCONT')
+            worker.busy = false
+          }),
+        )
+      }
+    }
+    await Promise.all(after)
+    const ends = await Promise.all(workers.map(({ called }) => called.ended))
+    const killed = told.filter(one => one.startsWith('kill')).length
+    t.log(`seed ${seed}: ${told.join(', ')}`)
+    t.is(
+      ends.filter(({ code }) => code === 0).length,
+      workers.length - killed,
+      ends.map(({ code, said }) => `${code}: ${said}`).join('\n'),
+    )
+
+    const { said } = await bench.rekey(['status', '--json'], { env: { REKEY_FLEET_DATABASE: database.address } })
+    const status = JSON.parse(said) as { fleet: { state: string }; clusters: { name: string; state: string }[] }
+    t.is(status.fleet.state, 'done')
+    t.deepEqual([...new Set(status.clusters.map(({ state }) => state))], ['done'])
+    const all = ends.map(one => one.said).join('\n')
+    for (const { name } of status.clusters) {
+      const log = bench.log(name)
+      t.deepEqual(overlaps(log), [], `${name}: ${log.join(', ')}`)
+      t.is(bench.runs(name).length, 1, `${name} was done by one run`)
+      for (const step of [0, 1, 2, 3])
+        t.true(
+          log.some(line => line.startsWith(`end ${step} `)),
+          `${name}, step ${step}`,
+        )
+      // Whoever saw it said so once: nobody did it again.
+      const times = new Set(all.split('\n').filter(line => line.endsWith(` ${name}: done`)))
+      t.is(times.size, 1, `${name}: ${[...times].join(', ')}`)
+    }
+  },
+)

@@ -1,0 +1,85 @@
+// What a fleet tells: its export, its page and its metrics, of a fleet in PostgreSQL that two workers saw through.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { postgresMissing, startPostgres } from './_postgres.ts'
+import { simulate, soon } from './_simulated.ts'
+
+const missing = postgresMissing()
+const declare = missing ? test.skip : test
+declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and metrics', async t => {
+  const database = await startPostgres()
+  t.teardown(() => database.stop())
+  const fleet =
+    'playbook: ./steps.ts\nmax_parallel: 2\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: rest, approval: true }'
+  const { rekey, start, folder, runs } = simulate({ clusters: 3, fleet })
+  const env = { REKEY_FLEET_DATABASE: database.address }
+  const refused = await rekey(['run', '--database', 'postgres://rekey:hidden@127.0.0.1/postgres'])
+  t.is(refused.code, 1)
+  t.regex(refused.said, /a password on the command line is seen by everybody/)
+  t.false(refused.said.includes('hidden'))
+
+  const run = start(['run'], { env })
+  t.teardown(() => run.child.kill('SIGKILL'))
+  t.true(await soon(() => /wave rest waits for somebody to approve it/.test(run.said())), run.said())
+  const goOn = await rekey(['go-on'], { env })
+  t.is(goOn.said, 'The fleet goes on: wave rest is approved.\n')
+  const { code, said } = await run.ended
+  t.is(code, 0, said)
+  t.regex(said, /wave rest begins: 1 cluster, approved by /)
+
+  const exported = await rekey(['export', '-o', 'fleet.json'], { env })
+  t.is(exported.code, 0, exported.said)
+  const text = readFileSync(join(folder, 'fleet.json'), 'utf8')
+  t.false(text.includes('hidden'), 'values of variables are in no export')
+  const { clusters, waves, events } = JSON.parse(text) as {
+    clusters: { cluster: string; state: string; run: { run: string; ending: string; parts: { mode: string }[] } }[]
+    waves: { approved_by: string | null }[]
+    events: { kind: string }[]
+  }
+  for (const { cluster, state, run } of clusters) {
+    t.is(state, 'done')
+    t.deepEqual([run.run], runs(cluster), 'the hosts say the same')
+    t.is(run.ending, 'done')
+    t.deepEqual(
+      run.parts.map(({ mode }) => mode),
+      ['run'],
+    )
+  }
+  t.is(waves[0]?.approved_by, null)
+  t.truthy(waves[1]?.approved_by)
+  t.is(events.filter(({ kind }) => kind === 'done').length, 3)
+
+  t.regex(
+    (await rekey(['serve', '--host', '0.0.0.0'], { env })).said,
+    /0\.0\.0\.0 is seen from other machines, and whoever looks needs no token/,
+  )
+  writeFileSync(join(folder, 'token'), 'a-long-token\n')
+  for (const token of [[], ['--token-file', 'token']]) {
+    const port = String(database.port + 1)
+    const serving = start(['serve', '--port', port, ...token], { env })
+    t.teardown(() => serving.child.kill('SIGKILL'))
+    t.true(await soon(() => /until Ctrl-C/.test(serving.said())), serving.said())
+    const get = (path: string, options: RequestInit = {}) => fetch(`http://127.0.0.1:${port}${path}`, options)
+    const authorization = `Basic ${Buffer.from('me:a-long-token').toString('base64')}`
+    const told = token.length > 0 ? { headers: { authorization } } : {}
+    if (token.length > 0) {
+      t.is((await get('/')).status, 401)
+      t.is((await get('/', { headers: { authorization: 'Bearer a-long-toke' } })).status, 401)
+      t.is((await get('/metrics', { headers: { authorization: 'Bearer a-long-token' } })).status, 200)
+    }
+    const page = await get('/', told)
+    t.is(page.status, 200)
+    const html = await page.text()
+    t.regex(html, /<h1>simulated<\/h1>/)
+    t.regex(html, /wave rest is through/)
+    t.notRegex(html, /<script|of-c\d-hidden/)
+    const metrics = await (await get('/metrics', told)).text()
+    t.regex(metrics, /^rekey_fleet_clusters\{fleet="simulated",wave="lab",state="done"\} 2$/m)
+    t.regex(metrics, /^rekey_fleet_done\{fleet="simulated"\} 1$/m)
+    t.is((await get('/', { method: 'POST', ...told })).status, 405)
+    t.is((await get('/status', told)).status, 404)
+    serving.child.kill('SIGINT')
+    t.is((await serving.ended).code, 0)
+  }
+})
