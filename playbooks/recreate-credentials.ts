@@ -42,7 +42,7 @@ const variables = z.object({
   ...copies.variables, // ca_copies
   ...workloads.variables, // cni_workloads, restart_workloads: every pod is replaced, these or others
   ...report.variables, // look_around
-  ...recreate.variables, // confirm, wait, rotate_service_account_keys
+  ...recreate.variables, // confirm, confirm_rollback, wait, rotate_service_account_keys
 })
 
 type Context = StepContext<z.output<typeof variables>> & Services
@@ -50,8 +50,8 @@ type Context = StepContext<z.output<typeof variables>> & Services
 const old = { ca: found.oldClusterAuthority, clients: found.oldClientAuthorities }
 const next = { ca: authorities.newClusterAuthority, clients: authorities.newClientAuthorities }
 
-/** From this step on the cluster has other credentials than before: what comes after it is undone together with it. */
-const swap = 'swap-certificates'
+/** From the swap on the cluster has other credentials than before: what comes after it is undone together with it. */
+const swap = recreate.swapStep
 const withSwap = <C>(definition: StepDefinition<C>) => ({ ...definition, undoneWith: swap })
 
 const preparation: Play<Context>[] = [
@@ -86,7 +86,7 @@ const preparation: Play<Context>[] = [
   play<Context>('Make new CAs', { hosts: 'masters', tags: ['vault'] }, [
     step('Mount and tune the PKI engines', authorities.mountEngines),
     step('Note the CAs that Vault issues from', authorities.noteIssuers),
-    step('Generate the new root CAs', recreate.onlyConfirmed<Context>(authorities.generateRoots)),
+    step('Generate the new root CAs', authorities.generateRoots),
     step('Write the roles', authorities.writeRoles),
     step('Make a policy and a short-lived token for this run', authorities.makeToken),
   ]),
@@ -110,7 +110,7 @@ const change: Play<Context>[] = [
   // Undone as a whole, with all that comes after it: lib/rotation/recreate/way-back.ts lists its steps.
   play<Context>('New credentials', { hosts: everyMachine, tags: ['swap'], rollback: recreate.wayBack }, [
     step('Put the new ones in place of the old, those of etcd, too, on all hosts at once', {
-      ...recreate.onlyConfirmed<Context>(place.swap),
+      ...place.swap,
       id: swap,
     }),
   ]),
@@ -171,6 +171,7 @@ export default playbook({
     'Make every CA, certificate, key and token of a cluster anew at once, with an outage: for when all keys have leaked',
   vars: variables,
   services: openServices,
-  plays: [...preparation, ...change],
+  // Whatever --tags and --start-at-step leave out: nothing is changed without the cluster's name, backups, and what comes before it.
+  plays: recreate.guarded([...preparation, ...change]),
   report: recreate.report,
 })

@@ -12,6 +12,19 @@ export function schemaShape(schema: unknown): Readonly<Record<string, z.core.$Zo
   return schema instanceof z.core.$ZodObject ? schema._zod.def.shape : undefined
 }
 
+/**
+ * A variable that counts from `-e` alone, such as the word of whoever has read what will be lost: what stands in an inventory was written for another
+ * day. Where it stands there and nowhere else, that is refused by its name.
+ * @param schema as it stands in the playbook's: `.optional()`, `.default()` come before
+ */
+export function commandLineOnly<Schema extends z.ZodType>(schema: Schema): Schema {
+  return schema.meta({ commandLineOnly: true })
+}
+
+function isCommandLineOnly(schema: z.core.$ZodType | undefined): boolean {
+  return schema !== undefined && z.globalRegistry.get(schema)?.['commandLineOnly'] === true
+}
+
 /** The names of a playbook's variables. */
 export function variableNames({ vars }: Pick<Playbook, 'vars'>): string[] {
   return Object.keys(schemaShape(vars) ?? {})
@@ -22,7 +35,7 @@ export function variableNames({ vars }: Pick<Playbook, 'vars'>): string[] {
  * @param hosts the hosts of the run
  * @param extra names given with `-e`, which must be known to somebody
  * @param isKnown whether the inventory sets a variable too, which then may be set with `-e`
- * @throws RekeyError naming the variable that is unknown, differs between hosts, or does not fit the schema
+ * @throws RekeyError naming the variable that is unknown, stands where it must not, differs between hosts, or does not fit the schema
  */
 export async function resolveVariables(
   playbook: Playbook,
@@ -39,7 +52,16 @@ export async function resolveVariables(
     })
   }
   const values: Record<string, unknown> = {}
+  const shape = schemaShape(playbook.vars) ?? {}
   for (const name of names) {
+    if (isCommandLineOnly(shape[name]) && !extra.includes(name) && hosts.some(({ vars }) => vars[name] !== undefined))
+      throw new RekeyError(
+        `${name} stands in the inventory, where it would hold for every run: it counts from -e alone`,
+        {
+          code: 'playbook.command-line-only',
+          hint: `Take ${name} out of the inventory. It is typed for each run: -e ${name}=…`,
+        },
+      )
     for (const { name: host, vars } of hosts) {
       const value = vars[name]
       if (value === undefined) continue

@@ -6,12 +6,14 @@ import { z } from 'zod'
 import { playbook, Secret, secretText } from '../../lib/index.ts'
 import { loadInventory } from '../../lib/inventory/index.ts'
 import { redactor } from '../../lib/output/redaction.ts'
-import { resolveVariables } from '../../lib/playbook/variables.ts'
+import { loadPlaybook } from '../../lib/playbook/load.ts'
+import { commandLineOnly, resolveVariables } from '../../lib/playbook/variables.ts'
 import { temporaryFolder } from '../_temporary.ts'
 
 const folder = temporaryFolder('variables')
 writeFileSync(join(folder, 'known.yml'), 'port: 5\n')
 writeFileSync(join(folder, 'unknown.json'), '{"zzz": 1}')
+writeFileSync(join(folder, 'confirming.ini'), '[all]\nh1\n[all:vars]\nconfirm=prod\n')
 
 const numbers = z.object({ port: z.number().default(1), on: z.boolean().default(false), name: z.string().default('x') })
 
@@ -85,4 +87,34 @@ test('what the schema calls secret comes as one, and is replaced from then on, a
   const short = await t.throwsAsync(resolve(['token=xy', 'word=tiny'], vars))
   t.regex(short?.message ?? '', /token: a secret of fewer than 3 characters.*\n +word: Too small/)
   t.notRegex(short?.message ?? '', /xy|tiny/)
+})
+
+test('what counts from -e alone is refused by its name where it stands in an inventory, and nowhere else', async t => {
+  const source = join(folder, 'confirming.ini')
+  const made = playbook({
+    ...{ name: 'x', summary: 'x', plays: [] },
+    vars: z.object({ confirm: commandLineOnly(z.string().optional()) }),
+  })
+  const resolved = async (extraVars: string[], sources = [source]) => {
+    const inventory = await loadInventory({ sources, extraVars, cwd: folder })
+    return resolveVariables(made as never, inventory.hosts, inventory.extraVariables, () => true)
+  }
+  await t.throwsAsync(resolved([]), {
+    code: 'playbook.command-line-only',
+    message: /^confirm stands in the inventory/,
+  })
+  t.deepEqual(await resolved(['confirm=other']), { confirm: 'other' })
+  t.deepEqual(await resolved([], ['h1,']), {})
+})
+
+test('the name that confirms a procedure is such a variable in each that takes one', async t => {
+  for (const name of ['restore', 'recreate-credentials', 'recreate-kops-credentials']) {
+    const { playbook } = await loadPlaybook(join(import.meta.dirname, `../../playbooks/${name}.ts`))
+    const inventory = await loadInventory({ sources: [join(folder, 'confirming.ini')], cwd: folder })
+    await t.throwsAsync(
+      resolveVariables(playbook, inventory.hosts, [], () => true),
+      { code: 'playbook.command-line-only' },
+      name,
+    )
+  }
 })

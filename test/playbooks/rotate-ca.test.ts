@@ -1,8 +1,10 @@
 // The steps of rotate-ca, by the ids that journals know them by: a run that was begun by an earlier rekey is gone on with by these.
 import { join } from 'node:path'
 import test from 'ava'
+import { begin } from '../../lib/kubernetes/begun.ts'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
+import { temporaryFolder } from '../_temporary.ts'
 
 const { playbook } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/rotate-ca.ts'))
 const steps = playbook.plays.flatMap(play => stepsOf(play))
@@ -74,23 +76,82 @@ for (const name of atOnce) {
   })
 }
 
-test('recreate-credentials: the first step says what users will notice, and nothing is made or swapped without the name and the backups', async t => {
-  const [first, ...rest] = (await load('recreate-credentials')).flatMap(play => stepsOf(play))
+/** What a step of recreate-credentials goes by, where the run has done nothing else. */
+const alone = {
+  ...{ check: false, log: () => {}, registered: () => undefined, folder: '/nowhere', host: { name: 'm1' } },
+  timeline: { milestones: new Map<string, number>() },
+  vars: { cluster_name: 'prod', confirm: undefined as string | undefined },
+}
+const named = { ...alone, vars: { ...alone.vars, confirm: 'prod' } }
+
+test('recreate-credentials: the first step says what users will notice', async t => {
+  const [first] = (await load('recreate-credentials')).flatMap(play => stepsOf(play))
   const told: string[] = []
-  const ctx = {
-    ...{ check: false, log: (line: string) => told.push(line), registered: () => undefined },
-    vars: { cluster_name: 'prod', confirm: undefined as string | undefined },
-  }
+  const ctx = { ...alone, log: (line: string) => told.push(line) }
   await t.throwsAsync(async () => first?.run(ctx as never), { code: 'recreate.not-confirmed' })
   t.regex(told.join('\n'), /^This is the disruptive way: .*\n- The API answers nobody /)
   await t.notThrowsAsync(async () => first?.run({ ...ctx, check: true } as never))
-  for (const id of ['generate-the-new-root-cas', 'swap-certificates']) {
-    const one = rest.find(step => step.id === id)
-    await t.throwsAsync(async () => one?.run(ctx as never), { code: 'recreate.not-confirmed' }, id)
-    const named = { ...ctx, vars: { ...ctx.vars, confirm: 'prod' } }
-    await t.throwsAsync(async () => one?.run(named as never), {
-      code: 'recreate.no-backup',
-      message: /: back-up-the-hosts, back-up-the-tokens, back-up-etcd$/,
-    })
+  await t.notThrowsAsync(async () => first?.run(named as never))
+})
+
+test('recreate-credentials: no step changes anything without the name, the backups, and what comes before it, whichever are chosen', async t => {
+  const changing = (await load('recreate-credentials')).flatMap(play => stepsOf(play)).filter(one => !one.readOnly)
+  const codes = async (ctx: object) => {
+    const all = await Promise.all(
+      changing.map(async ({ id, run }) => {
+        const code = await Promise.resolve()
+          .then(() => run(ctx as never))
+          .then(
+            () => 'done',
+            (error: { code?: string }) => error.code,
+          )
+        return [id, code] as const
+      }),
+    )
+    return new Map(all)
   }
+  t.deepEqual([...new Set((await codes(alone)).values())], ['recreate.not-confirmed'])
+  const isBackup = (id: string) => id.startsWith('back-up-')
+  const swap = changing.findIndex(({ id }) => id === 'swap-certificates')
+  const [backups, later] = [changing.filter(({ id }) => isBackup(id)), changing.filter(({ id }) => !isBackup(id))]
+  t.is(backups.length, 3)
+  const unsaved = await codes(named)
+  t.deepEqual([...new Set(later.map(({ id }) => unsaved.get(id)))], ['recreate.no-backup'])
+  // The archive of another host is none of this one's.
+  const others = (id: string, host?: string) => (isBackup(id) && host !== 'm1' ? {} : undefined)
+  const elsewhere = await codes({ ...named, registered: others })
+  t.deepEqual([...new Set(later.map(({ id }) => elsewhere.get(id)))], ['recreate.no-backup'])
+  const saved = await codes({ ...named, registered: (id: string) => (isBackup(id) ? {} : undefined) })
+  const after = changing.slice(swap + 1).map(({ id }) => id)
+  t.true(after.includes('replace-every-other-pod') && after.includes('regenerate-tokens'))
+  t.deepEqual([...new Set(after.map(id => saved.get(id)))], ['recreate.no-swap'])
+})
+
+test('recreate-credentials: the way back takes the name, too, as a word of its own', async t => {
+  const [first] = (await load('recreate-credentials')).flatMap(({ rollback = [] }) => rollback)
+  t.true(first?.readOnly)
+  await t.throwsAsync(async () => first?.run(named as never), {
+    code: 'recreate.not-confirmed',
+    message: /prod may be interrupted once more/,
+  })
+  await t.notThrowsAsync(async () =>
+    first?.run({ ...alone, vars: { ...alone.vars, confirm_rollback: 'prod' } } as never),
+  )
+})
+
+test('recreate-credentials: the way back replaces pods only where API servers may have had the new key', async t => {
+  const back = (await load('recreate-credentials')).flatMap(({ rollback = [] }) => rollback)
+  const folder = temporaryFolder('recreate')
+  const pods = ['note-the-pods-back', 'replace-the-pod-network-back', 'undo-coredns', 'replace-every-other-pod-back']
+  const chosen = async () => {
+    const workloads = { dns: { kind: 'Deployment', namespace: 'kube-system', name: 'coredns' } }
+    const ctx = { ...alone, folder, registered: () => ({ workloads, absent: [] }) }
+    const all = await Promise.all(
+      pods.map(async id => ((await back.find(one => one.id === id)?.when?.(ctx as never)) === true ? [id] : [])),
+    )
+    return all.flat()
+  }
+  t.deepEqual(await chosen(), [])
+  await begin({ folder }, 'after-the-swap')
+  t.deepEqual(await chosen(), pods)
 })

@@ -1,11 +1,11 @@
 // What the legacy procedure goes by: its variables, what was kept, and how far it has come, for whoever goes on with it or back.
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
-import { requireTyped } from '../../kubernetes/confirmed.ts'
+import * as begun from '../../kubernetes/begun.ts'
+import { confirm, requireTyped } from '../../kubernetes/confirmed.ts'
 import type { RunContext, StepContext } from '../../playbook/model.ts'
 import { type KopsServices, variables } from '../context.ts'
 import { keepWhole } from '../kept.ts'
@@ -13,8 +13,7 @@ import type { StateStore } from '../store/store.ts'
 
 export const recreateVariables = {
   ...variables,
-  /** The cluster's name once more: whoever types it has read what users will notice. */
-  confirm: z.string().optional(),
+  confirm,
   /** Where instances of the control plane have the volumes of etcd mounted. */
   etcd_volumes: z
     .string()
@@ -124,15 +123,10 @@ export async function requireBegun(ctx: Recreation, ...steps: readonly string[])
 }
 
 /** What can't be seen from outside once a run was cut off in the middle of it. */
-export type Begun = 'etcd-certificates' | 'tokens'
-
-const begunFile = ({ folder }: Pick<RunContext, 'folder'>, what: Begun) => join(folder, 'begun', what)
+type Begun = 'etcd-certificates' | 'tokens'
 
 /** Whether a part was begun with, by this run. */
-export const isBegun = (ctx: Recreation, what: Begun): boolean => existsSync(begunFile(ctx, what))
+export const isBegun: (ctx: Recreation, what: Begun) => boolean = begun.isBegun
 
 /** Notes that a part is begun with, before anything of it is done. */
-export async function begin(ctx: Recreation, what: Begun): Promise<void> {
-  await mkdir(join(ctx.folder, 'begun'), { recursive: true, mode: 0o700 })
-  await writeFile(begunFile(ctx, what), '', { flush: true })
-}
+export const begin: (ctx: Recreation, what: Begun) => Promise<void> = begun.begin

@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError } from '../../errors.ts'
 import { type Backup, backupsIn, type FilesManifest, type SnapshotManifest } from '../../kubernetes/backups/manifest.ts'
+import { confirm } from '../../kubernetes/confirmed.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import type { OnHost } from '../given/context.ts'
 import { listed } from '../given/listed.ts'
@@ -16,7 +17,7 @@ export const variables = {
   parts: z.preprocess(listed, z.array(z.enum(partNames)).min(1)).default([...partNames]),
   /** What the cluster is called, which is to be typed for `confirm`. */
   cluster_name: z.string().default('kubernetes'),
-  confirm: z.string().optional(),
+  confirm,
   /** Files of masters are put back although they have not the CAs and keys that the cluster goes by now, or nobody can say which these are. */
   accept_other_trust: z.boolean().default(false),
   /** The same although certificates of masters among them have ended. */
