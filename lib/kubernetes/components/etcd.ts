@@ -201,9 +201,10 @@ export async function countObjects(
   since = 0,
 ): Promise<ObjectCounts> {
   // The keys stay on the host, and are asked for page by page, at one revision: there may be hundreds of thousands. Each page begins with the last
-  // key of the one before.
+  // key of the one before. One that has no quorum, or does not run, would keep whoever asks for a minute: it is asked for a single key first.
   const { stdout } = await session.$({ quiet: true })`${tooled(access)}ctl=$(etcd_tool etcdctl) || exit
-{ from=${prefix}; rev=0
+{ "$ctl" --command-timeout=10s get ${prefix} ${endOf(prefix)} --limit=1 --keys-only >/dev/null || { echo failed; exit; }
+from=${prefix}; rev=0
 while :; do
   page=$("$ctl" --command-timeout=60s get "$from" ${endOf(prefix)} --limit=${pageSize} --rev="$rev" --keys-only -w fields) || { echo failed; break; }
   printf '%s\\n' "$page"

@@ -24,6 +24,7 @@ test.serial('says what is due, what has ended, and whose CA is nowhere; what is 
       entry('m1:/orphan', await issue({ name: 'CN=y', issuer: gone, notAfter: new Date(Date.now() + 500 * day) })),
       entry('m1:/self', await issue({ name: 'CN=self', notAfter: new Date(Date.now() + 600 * day) })),
       entry('m1:/expired', expired),
+      entry('m1:/tokens', expired, { uses: ['kube-apiserver service-account-key-file'] }),
     ],
     { within: 30 * day },
   )
@@ -31,6 +32,7 @@ test.serial('says what is due, what has ended, and whose CA is nowhere; what is 
     judged.map(({ where, due, problems }) => [where, due, problems.join()]),
     [
       ['m1:/expired', true, 'expired'],
+      ['m1:/tokens', false, 'expired, which nobody minds: tokens are verified by its key'],
       ['m1:/soon', true, ''],
       ['m1:/orphan', false, 'was issued by "CN=gone", and that CA is nowhere'],
       ['m1:/self', false, 'is self-signed: nobody can verify it'],

@@ -133,6 +133,18 @@ for (const [missing, kind] of [
     },
   )
 
+;(possible ? test : test.skip)(
+  'where etcd does not answer, one key is asked for, and no page is waited for',
+  async t => {
+    const down = '#!/bin/sh\necho "$@" >>"$(dirname "$0")/asked"; [ "$1" = version ]\n'
+    const { session, at } = await master({ beside: { etcdctl: down } })
+    await t.throwsAsync(countObjects(session, access, '/registry/'))
+    const asked = readFileSync(at('opt/asked'), 'utf8').trim().split('\n')
+    t.deepEqual(asked.filter(line => line.includes(' get ')).length, 1, asked.join(' | '))
+    t.regex(asked.at(-1) ?? '', /--command-timeout=10s get .* --limit=1 /)
+  },
+)
+
 ;(possible ? test : test.skip)('objects are counted page by page, each once; nothing there is no count', async t => {
   const { session } = await master({ beside: { etcdctl: etcdctl('new') } })
   t.deepEqual(await countObjects(session, access, '/registry/', 7_000), {
