@@ -354,6 +354,7 @@ export const makeKey: StepDefinition<Context> = {
   remember: true,
   runOnce: true,
   when: ctx => planOf(ctx).next.kind !== 'identity',
-  run: () => ({ secret: anyKey() }),
+  // Which key it is, is for whoever destroys it one day.
+  run: ctx => ({ secret: anyKey(), key: needOf(planOf(ctx).next, undefined)[0]?.name }),
   rollback: () => {},
 }

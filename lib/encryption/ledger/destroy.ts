@@ -8,7 +8,7 @@ import { RekeyError } from '../../errors.ts'
 import { backupsIn } from '../../kubernetes/backups/manifest.ts'
 import type { ReportSection, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
 import { takeCensus } from '../census.ts'
-import { namedProviders, readConfiguration } from '../configuration.ts'
+import { namedProviders, readConfiguration, rulesOf } from '../configuration.ts'
 import { etcdValues } from '../etcd-values.ts'
 import { readInForce } from '../in-force.ts'
 import {
@@ -18,10 +18,11 @@ import {
   etcdOf,
   fileOn,
   type Variables as Rotation,
+  ids as rotation,
 } from '../key-rotation/given.ts'
 import { keptFileName, refused, requireOneEtcd } from '../key-rotation/prepare.ts'
 import { type KeyedProvider, type NamedProvider, prefixOf, type Stored, tellingApart } from '../stored.ts'
-import { isOfHosts, keysOfBackup } from './backups.ts'
+import { isOfHosts, keysOfBackup, snapshotHas } from './backups.ts'
 import { filesWith, hasText, keptSnapshots, type Need } from './kept.ts'
 import { type KnownKey, keysIn } from './keys.ts'
 
@@ -57,9 +58,11 @@ export const unused: StepDefinition<Context> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
-    requireOneEtcd(ctx, () => true)
+    const [first] = ctx.hosts('masters')
+    const configuration = await configurationOf(ctx, first!.name)
+    requireOneEtcd(ctx, resource => rulesOf(configuration, resource).length > 0)
     for (const host of ctx.hosts('masters')) await requireWithout(ctx, host)
-    const names = namedProviders((await configurationOf(ctx, ctx.hosts('masters')[0]!.name)).rules)
+    const names = namedProviders(configuration.rules)
     const { session, access, prefix } = await etcdOf(ctx)
     // What most members have agreed on: one that lags might not know yet what was written last.
     const pages = etcdValues(session, access, prefix, { signal: ctx.signal, serializable: false })
@@ -140,17 +143,22 @@ export const unneeded: StepDefinition<Context> = {
 const isNeeded = ({ vars: { destroy_key: key, destroy_key_id: id } }: Context, needs: readonly Need[]) =>
   needs.some(({ name, keyId }) => name === key && (id === undefined || keyId === undefined || keyId === id))
 
-/** Of a snapshot of which nothing is noted, its bytes say it: what values begin with, and behind their ciphertext the id of a plugin's key. */
-async function mayNeed(ctx: Context, session: Parameters<typeof hasText>[0], path: string): Promise<boolean> {
+/** What values have in them that lie under the key: what they begin with, and behind the ciphertext the id of a plugin's key. */
+const marksOf = (ctx: Context): string[] => {
   const { destroy_key_id: id } = ctx.vars
-  if (!(await hasText(session, path, prefixOf(providerOf(ctx))))) return false
-  return id === undefined || hasText(session, path, id)
+  return [prefixOf(providerOf(ctx)), ...(id === undefined ? [] : [id])]
+}
+
+/** Of a snapshot of which nothing is noted, its bytes say whether it needs the key. */
+async function mayNeed(ctx: Context, session: Parameters<typeof hasText>[0], path: string): Promise<boolean> {
+  for (const mark of marksOf(ctx)) if (!(await hasText(session, path, mark))) return false
+  return true
 }
 
 /** The hosts that keep backups, each as it is worked on. */
 const sessionsOf = (ctx: Context) => Promise.all(ctx.hosts('masters:etcd').map(host => ctx.on(host)))
 
-/** What runs keep on this machine: which of their backups need the key, and what it is. */
+/** What runs keep on this machine: which of their backups need the key, or have it in them, and what it is. */
 async function onThisMachine(ctx: Context): Promise<{ keys: KnownKey[]; needing: string[] }> {
   const hosts = ctx.hosts('masters:etcd')
   const [keys, needing]: [KnownKey[], string[]] = [[], []]
@@ -158,7 +166,9 @@ async function onThisMachine(ctx: Context): Promise<{ keys: KnownKey[]; needing:
     if (!isOfHosts(backup, hosts)) continue
     const found = (await keysOfBackup(backup)).filter(({ name }) => name === ctx.vars.destroy_key)
     keys.push(...found)
-    if (found.length > 0) needing.push(`${backup.id} on this machine`)
+    // Which of a plugin's keys it was, no file says: the snapshot's bytes do.
+    if (isPlugin(ctx) ? await snapshotHas(backup, marksOf(ctx)) : found.length > 0)
+      needing.push(`${backup.id} on this machine`)
   }
   return { keys, needing }
 }
@@ -217,7 +227,10 @@ export const destroy: StepDefinition<Context> = {
   run: async (ctx): Promise<Destroyed> => {
     const secrets = await secretsOf(ctx)
     const meant = new Set(secrets.map(secret => secret.reveal()))
-    const runs = ctx.destroySecrets(text => meant.has(text))
+    // One that was made and never came to be used lies in the folder of its run alone.
+    const isMade = ({ step, value }: { step: string; value: unknown }) =>
+      step === rotation.key && (value as { key?: unknown } | null)?.key === ctx.vars.destroy_key
+    const runs = ctx.destroySecrets((text, returned) => meant.has(text) || (returned !== undefined && isMade(returned)))
     const files: string[] = []
     for (const session of await sessionsOf(ctx)) {
       const { name } = session.host
@@ -236,7 +249,7 @@ export const destroy: StepDefinition<Context> = {
       files.push(...own.map(path => `${name}:${path}`))
     }
     ctx.log(
-      secrets.length === 0
+      files.length + runs.length === 0
         ? `no copy of ${called(ctx)} was found`
         : `destroyed in ${files.length} files of hosts, and in the folders of ${runs.length} runs`,
     )

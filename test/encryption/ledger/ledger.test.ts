@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../../lib/connection/shell.ts'
 import { type Context, destroy, report, unneeded, unused, variables } from '../../../lib/encryption/ledger/destroy.ts'
 import { filesWith, keptSnapshots, noteNeeds } from '../../../lib/encryption/ledger/kept.ts'
+import { manifestHead, writeManifest } from '../../../lib/kubernetes/backups/manifest.ts'
 import { destroySecretsIn, openRegistered } from '../../../lib/run/registered/registered.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
@@ -51,8 +52,9 @@ async function rotated(
     registered: (step: string) =>
       step === 'read-encryption' ? { layout: { host: 'm1', components }, file } : undefined,
     otherRuns: () => [],
-    destroySecrets: (isMeant: (text: string) => boolean) => {
-      destroyed.push(isMeant(old), isMeant(now))
+    destroySecrets: (isMeant: Parameters<Context['destroySecrets']>[0]) => {
+      const made = (key: string) => isMeant('x', { step: 'make-the-key', value: { key } })
+      destroyed.push(isMeant(old), isMeant(now), made('aescbc old'), made('aescbc new'))
       return ['r']
     },
   } as unknown as Context
@@ -126,6 +128,23 @@ test('of a KMS plugin that stays it is the id of the key that counts', async t =
   t.regex(JSON.stringify(report({ ...ctx, registered: () => undefined })), /min_decryption_version/)
 })
 
+test('backups on this machine count: by the files of then, and of a plugin by what is in the snapshot', async t => {
+  const runs = temporaryFolder('runs')
+  const snapshot = join(runs, 'backups', 'm1', 'etcd.db')
+  mkdirSync(join(runs, 'backups', 'm1'), { recursive: true })
+  // Where a file is read in pieces, what is looked for lies across the end of one.
+  writeFileSync(snapshot, `${'x'.repeat(64 * 1024 - 9)}k8s:enc:kms:v2:vault: transit/a:2`)
+  const sizes = { sha256: '0'.repeat(64), size: 1, revision: 1, keys: 1, members: [] }
+  await writeManifest(runs, { ...manifestHead('r'), kind: 'etcd', host: 'm1', ...sizes })
+  const of = async (destroy_key_id: string) => {
+    const { ctx, session } = await rotated(t, {}, { destroy_key: 'kms v2 vault', destroy_key_id })
+    const hosts = () => [{ ...session.host, name: 'm1', connection: { address: '127.0.0.1' } }]
+    return { ...ctx, hosts, otherRuns: () => [runs] } as unknown as Context
+  }
+  t.regex(await refusedBy(t, unneeded, await of('transit/a:2'), 'key-needed'), /on this machine$/)
+  await unneeded.run(await of('transit/a:1'))
+})
+
 test('an archive that has the key is found whatever it is called in there, and nothing is destroyed', async t => {
   const { ctx, session, run, backups, old } = await rotated(t)
   writeFileSync(join(run, 'copied'), `x\n  secret: ${old}\n`)
@@ -148,7 +167,7 @@ test('a key is destroyed where rotations kept it, in the folders of runs too, an
   t.like(await destroy.run(ctx), { runs: ['r'], files: { length: 1 } })
   t.false(existsSync(join(run, 'encryption-configuration')))
   t.true(existsSync(join(later, 'encryption-configuration')))
-  t.deepEqual(destroyed, [true, false])
+  t.deepEqual(destroyed, [true, false, true, false])
   // Gone on with after a kill, there is nothing left to do.
   t.like(await destroy.run(ctx), { files: [] })
 })
