@@ -114,6 +114,9 @@ function edited(
   return next
 }
 
+/** Whether a rule has a key among those that are read with. */
+export const hasKey = (rule: EncryptionRule, key: KeyRef): boolean => placeOf(rule, key) !== undefined
+
 /** Where a rule has a key: the first place, which is where it is read with first. */
 function placeOf({ providers }: EncryptionRule, key: KeyRef): { provider: number; nth?: number } | undefined {
   for (const [provider, found] of providers.entries()) {

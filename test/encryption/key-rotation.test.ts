@@ -143,6 +143,15 @@ for (const [name, text] of Object.entries(before))
     t.is(now(), text)
   })
 
+test('a run is not undone over one that has rotated further since', async t => {
+  const { ctx, file, text } = await master(t, before['another provider']!, { encryption_provider: 'secretbox' })
+  await run(ctx, keepFile, stages.addKey, stages.promoteKey, stages.dropKey)
+  const later = configuration('secrets', keys('aescbc', 'later'))
+  writeFileSync(file, later)
+  t.like(await t.throwsAsync(async () => run(ctx, stages.oldKeyBack)), { code: 'encryption.changed-meanwhile' })
+  t.is(text(), later)
+})
+
 test('a file that somebody else changed meanwhile is not put back over that', async t => {
   const { ctx, file, text } = await master(t, before['another key of the same provider']!)
   await run(ctx, keepFile, stages.addKey)

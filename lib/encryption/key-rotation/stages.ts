@@ -8,7 +8,7 @@ import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { type EncryptionConfiguration, type EncryptionRule, nameOf, readConfiguration } from '../configuration.ts'
-import { addReader, drop, type NewKey, promote } from '../edit.ts'
+import { addReader, drop, hasKey, type NewKey, promote } from '../edit.ts'
 import { readInForce } from '../in-force.ts'
 import { reencrypt as rewrite } from '../rewrite/reencrypt.ts'
 import { apiResources } from '../rewrite/resources.ts'
@@ -234,6 +234,7 @@ export const counted = (id: string): StepDefinition<Context> => ({
 export const oldKeyBack: StepDefinition<Context> = {
   run: async ctx => {
     const plan = planOf(ctx)
+    await requireNoLater(ctx, plan)
     const kept = readConfiguration(await ctx.files.readText(keptFileOf(ctx)), keptFileOf(ctx))
     const key = oldKeyIn(kept, plan)
     if (key) return changedIf(await editFile(ctx, (text, where) => addReader(text, where, key, meant(plan))))
@@ -243,6 +244,19 @@ export const oldKeyBack: StepDefinition<Context> = {
       hint: 'Somebody changed what this run kept of the file. Another master may have it still: copy it from there, and undo again.',
     })
   },
+}
+
+/** Values may lie under what a later rotation has brought: the way back of this one would not count those, and its file of before has no such key. */
+async function requireNoLater(ctx: Context, plan: Plan): Promise<void> {
+  const { name } = ctx.host
+  const { rules } = await configurationOf(ctx, name)
+  // A file that somebody has put back has the old one.
+  if (rules.filter(meant(plan)).every(rule => hasKey(rule, plan.next) || hasKey(rule, plan.old))) return
+  throw new HostFailedError(`${name}:${fileOn(ctx, name)} has ${nameOfKey(plan.next)} no more`, {
+    code: 'encryption.changed-meanwhile',
+    host: name,
+    hint: 'Somebody has rotated further since: undo that run first. Nothing was changed.',
+  })
 }
 
 /** The key that was rotated from, with what it is. */
