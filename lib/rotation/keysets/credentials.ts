@@ -181,20 +181,26 @@ function clientsAmong(
     .toSorted((a, b) => rank(a) - rank(b) || a.organizations.length - b.organizations.length)
 }
 
+/** Whether what a CA with several roles has signed is shown to servers that know clients of it in one of the others than the cluster's own. */
+const isShownIn = (authority: KeysetState['authority'], { id, component }: CertificateSpec) =>
+  speaksForOthers(authority) ? id.startsWith('front-proxy-client') : component === 'etcd' || id.startsWith('apiserver-etcd')
+
 /**
  * The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. Where a CA that has
- * several roles has no client that is of this one alone, that of any of them will do.
+ * several roles has signed none for this one alone, one that is shown in it: a member of etcd hangs up on a peer whose certificate is another host's, as
+ * those of components may be, and proxies have names of their own. Where there is none of these either, that of any role will do.
  */
 function clientOf(ctx: Needs, state: KeysetState): CertificateSpec {
   const { authority } = state
   const all = planOf(ctx).specs.filter(
     spec => authoritiesOf(state).includes(spec.authority) && spec.usages.includes('clientAuth'),
   )
-  const own = all.filter(spec => spec.authority === authority)
-  const [found] =
-    own.length > 0
-      ? clientsAmong(authority, own, ctx.hosts(masters))
-      : clientsAmong('kubernetes', all, ctx.hosts(masters))
+  const own = [all.filter(spec => spec.authority === authority), all.filter(spec => isShownIn(authority, spec))].find(
+    ({ length }) => length > 0,
+  )
+  const [found] = own
+    ? clientsAmong(authority, own, ctx.hosts(masters))
+    : clientsAmong('kubernetes', all, ctx.hosts(masters))
   return must(found, `nobody has a client certificate of ${authority}`)
 }
 

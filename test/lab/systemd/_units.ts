@@ -11,6 +11,7 @@ import { assertNoSecretKept, assertRefused, on, openssl } from '../_outside.ts'
 /** Where a shape keeps what a rotation replaces. */
 interface Places {
   readonly authority: string
+  readonly authorityKey: string
   readonly administrator: string
   /** What members of etcd present, and take from clients. */
   readonly etcdPair: readonly [certificate: string, key: string]
@@ -20,12 +21,14 @@ interface Places {
 const placesOf: Readonly<Record<lab.Shape['unitShape'], Places>> = {
   'hard-way': {
     authority: '/var/lib/kubernetes/ca.crt',
+    authorityKey: '/var/lib/kubernetes/ca.key',
     administrator: '/root/admin.kubeconfig',
     etcdPair: ['/etc/etcd/kube-api-server.crt', '/etc/etcd/kube-api-server.key'],
     folders: ['/var/lib/kubernetes', '/etc/etcd', '/var/lib/kubelet', '/var/lib/kube-proxy'],
   },
   kubeasz: {
     authority: '/etc/kubernetes/ssl/ca.pem',
+    authorityKey: '/etc/kubernetes/ssl/ca-key.pem',
     administrator: '/root/.kube/config',
     etcdPair: ['/etc/kubernetes/ssl/etcd.pem', '/etc/kubernetes/ssl/etcd-key.pem'],
     folders: ['/etc/kubernetes', '/var/lib/kubelet', '/var/lib/kube-proxy'],
@@ -62,13 +65,17 @@ export async function filesOf(shape: lab.Shape): Promise<Record<string, string>>
 
 /** Notes what is true before a rotation, and writes a Secret that must be read afterwards. */
 export async function takeOld(shape: lab.Shape): Promise<Old> {
-  const { administrator, authority, etcdPair } = placesOf[shape.unitShape]
+  const { administrator, authority, authorityKey, etcdPair } = placesOf[shape.unitShape]
   const marker = `written-${Date.now()}`
   await on(
     shape,
     'm1',
     `set -e; export KUBECONFIG=${administrator}; rm -rf /root/old; mkdir -m 700 /root/old
 cp ${administrator} /root/old/admin; cp ${authority} /root/old/ca; cp ${etcdPair[0]} /root/old/etcd.crt; cp ${etcdPair[1]} /root/old/etcd.key
+(cd /root/old
+openssl req -new -newkey rsa:2048 -nodes -keyout forged.key -subj /O=system:masters/CN=forged -out forged.csr 2>/dev/null
+printf 'extendedKeyUsage=clientAuth\n' >extensions
+openssl x509 -req -in forged.csr -CA ca -CAkey ${authorityKey} -CAserial serial -CAcreateserial -days 30 -extfile extensions -out forged.crt 2>/dev/null)
 kubectl delete secret rekey-test --ignore-not-found >/dev/null
 kubectl create secret generic rekey-test --from-literal=marker=${marker} >/dev/null
 kubectl -n canary get secret caller-token -o jsonpath='{.data.token}' | base64 -d >/root/old/token`,
@@ -88,9 +95,9 @@ async function assertEndpoints(shape: lab.Shape, authority: string, more: readon
 
 /**
  * Throws unless each certificate in each file is under the new CA and not under the old, each key belongs to what lies beside it, and each
- * kubeconfig trusts the new CA.
+ * kubeconfig trusts the new CA. `keysAlone` is a pattern of certificates of which the keys alone count, whoever signed them.
  */
-async function assertFiles(shape: lab.Shape, old: Old): Promise<void> {
+async function assertFiles(shape: lab.Shape, old: Old, keysAlone = '-'): Promise<void> {
   const { authority } = placesOf[shape.unitShape]
   const ca = await on(shape, 'm1', `cat ${authority}`)
   assert.notEqual(ca.trim(), old.authority.trim())
@@ -121,6 +128,7 @@ for f in $(${find(shape, machine, '')}); do
     [ "$(print trusted)" = "$(print new)" ] || echo "$f trusts another CA"
   elif grep -q 'BEGIN CERTIFICATE' "$f"; then
     case "$f" in
+      ${keysAlone}) ;;
       */ca.crt|*/ca.pem) cmp -s new "$f" || [ "$(print "$f")" = "$(print new)" ] || echo "$f is another CA" ;;
       *.pem) judge "$f" "$f" "\${f%.pem}-key.pem" ;;
       *) judge "$f" "$f" "\${f%.crt}.key" ;;
@@ -194,6 +202,34 @@ export async function assertRotated(shape: lab.Shape, folder: string, old: Old):
   assert.equal(token, '401', 'the old token')
   assert.doesNotMatch(etcd, /is healthy/)
   assertNoSecretKept(folder)
+}
+
+/**
+ * Throws unless a graceful rotation of the CA is complete: nothing is under the old one, neither who has a certificate of it nor who forges one with its
+ * key is let in, and all is well. Tokens have a key of their own, and hold.
+ */
+export async function assertDistrusted(shape: lab.Shape, old: Old): Promise<void> {
+  const { administrator, authority } = placesOf[shape.unitShape]
+  await assertFiles(shape, old, '*/service-accounts.crt')
+  await assertEndpoints(shape, await on(shape, 'm1', `cat ${authority}`))
+  await assertEtcd(shape)
+  await assertWell(shape, administrator, old)
+  await assertRefused(shape, '/root/old/admin')
+  for (const { name: machine, address, role, podSubnet } of membersOf(shape)) {
+    const ports = [...(role === 'master' ? [6443, 2379, 2380] : []), ...(podSubnet ? [10250] : [])]
+    for (const port of ports) {
+      const pair = '--cert /root/old/forged.crt --key /root/old/forged.key'
+      const said = await on(
+        shape,
+        'm1',
+        `curl -sk -o /dev/null -w '%{http_code}' ${pair} https://${address}:${port}/metrics; true`,
+      )
+      assert.equal(said, port === 2379 || port === 2380 ? '000' : '401', `${machine}:${port}, forged`)
+    }
+  }
+  const { token, etcd } = await saidToOld(shape)
+  assert.equal(token, '403', 'the token')
+  assert.doesNotMatch(etcd, /is healthy/)
 }
 
 /**

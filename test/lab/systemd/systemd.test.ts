@@ -4,7 +4,8 @@ import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
-import { assertAsBefore, assertRenewed, assertRotated, takeOld } from './_units.ts'
+import { stagesOf } from '../graceful/_stages.ts'
+import { assertAsBefore, assertDistrusted, assertRenewed, assertRotated, takeOld } from './_units.ts'
 
 const options: lab.LabOptions = { name: 'units', masters: 1, nodes: 1, layout: 'systemd', unitShape: 'hard-way' }
 const { name } = options
@@ -65,6 +66,19 @@ test.serial(
     const undone = await rekey(['rollback', second])
     t.is(undone.code, 0, saidBy(undone))
     await assertAsBefore(shape, old)
+  },
+)
+
+test.serial(
+  'its one CA is rotated gracefully for all that it serves, and nobody is let in any more whom it has signed, or signs now; undone, all is as it was',
+  async t => {
+    const { run, undone } = stagesOf(name, 'kubernetes-ca,etcd-ca', { gap: true })
+    const old = await takeOld(shape)
+    const folder = await run('rotate')
+    await assertDistrusted(shape, old)
+    await undone(folder)
+    await assertAsBefore(shape, old)
+    t.pass()
   },
 )
 

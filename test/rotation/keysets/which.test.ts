@@ -15,10 +15,15 @@ type HowItRuns = FoundComponent['runs']
 const names: ComponentName[] = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'etcd']
 const everyRole = { kubernetes: 'pem', etcd: 'pem', 'front-proxy': 'pem' }
 
-/** A step's context on a cluster with one master, whose components all run like this. */
-function onMaster(runs: HowItRuns, keysets: unknown, said: string[] = []) {
+/** A step's context on a cluster with one master, whose components all run like this, but for some. */
+function onMaster(
+  runs: HowItRuns,
+  keysets: unknown,
+  said: string[] = [],
+  others: Partial<Record<ComponentName, HowItRuns>> = {},
+) {
   const found = (component: ComponentName): FoundComponent =>
-    ({ component, runs, flags: {}, files: [] }) as unknown as FoundComponent
+    ({ component, runs: others[component] ?? runs, flags: {}, files: [] }) as unknown as FoundComponent
   const components = Object.fromEntries(names.map(name => [name, found(name)]))
   const master = { name: 'm1', groups: ['masters', 'etcd'] }
   return {
@@ -40,24 +45,35 @@ test('all are those that the cluster has and that can be rotated there; the othe
     leftOut: [],
   })
   const said: string[] = []
-  const { keysets, leftOut } = chosenOf(onMaster(unit, 'all', said), { kubernetes: 'pem', etcd: 'pem' }, [])
-  t.deepEqual(keysets, ['service-account'])
+  const { keysets, leftOut } = chosenOf(
+    onMaster(staticPod, 'all', said, { etcd: unit }),
+    { kubernetes: 'pem', etcd: 'pem' },
+    [],
+  )
+  t.deepEqual(keysets, ['kubernetes-ca', 'service-account'])
   t.deepEqual(
     leftOut.map(({ keyset }) => keyset),
-    ['kubernetes-ca', 'etcd-ca', 'front-proxy-ca'],
+    ['etcd-ca', 'front-proxy-ca'],
   )
   t.deepEqual(
     said.map(line => line.slice(0, 52)),
-    [
-      'left out: kubernetes-ca can be rotated gracefully whe',
-      'left out: etcd-ca can be rotated gracefully where API',
-      'left out: front-proxy-ca: the cluster has no front-pr',
-    ].map(line => line.slice(0, 52)),
+    ['left out: etcd-ca can be rotated gracefully where API', 'left out: front-proxy-ca: the cluster has no front-pr'].map(
+      line => line.slice(0, 52),
+    ),
   )
 })
 
+test('where all of a master is units, all go, those that have one CA together', t => {
+  t.deepEqual(chosenOf(onMaster(unit, 'all'), everyRole, []).leftOut, [])
+  const [both, one] = [{ kubernetes: 'pem', etcd: 'pem' }, [['kubernetes', 'etcd'] as const]]
+  t.deepEqual(chosenOf(onMaster(unit, 'all'), both, one).keysets, ['kubernetes-ca', 'etcd-ca', 'service-account'])
+  const error = t.throws<RekeyError>(() => chosenOf(onMaster(unit, ['etcd-ca']), both, one))
+  t.is(error?.code, 'keysets.shared')
+  t.regex(error?.hint ?? '', /-e keysets=kubernetes-ca,etcd-ca;/)
+})
+
 test('one that was named and can’t be rotated is refused', t => {
-  t.throws(() => chosenOf(onMaster(unit, ['kubernetes-ca', 'service-account']), everyRole, []), {
+  t.throws(() => chosenOf(onMaster(staticPod, ['etcd-ca', 'service-account'], [], { etcd: unit }), everyRole, []), {
     code: 'keysets.layout',
   })
   t.throws(() => chosenOf(onMaster(staticPod, ['front-proxy-ca']), { kubernetes: 'pem' }, []), { code: 'keysets.none' })
@@ -78,7 +94,8 @@ test('roles whose files hold one key have one CA between them: they go together,
   t.regex(error?.message ?? '', /one CA serves kubernetes-ca, etcd-ca/)
   t.notThrows(() => chosenOf(onMaster(staticPod, ['etcd-ca', 'kubernetes-ca']), everyRole, shared))
   // Where one of them can't be rotated, the others can't either.
-  t.deepEqual(chosenOf(onMaster(unit, 'all'), everyRole, [['kubernetes', 'front-proxy']]).keysets, ['service-account'])
+  const others = onMaster(staticPod, 'all', [], { etcd: unit })
+  t.deepEqual(chosenOf(others, everyRole, [['kubernetes', 'etcd']]).keysets, ['front-proxy-ca', 'service-account'])
 })
 
 test('a run is about what was planned; before that, and of an earlier version’s run, about what was asked for', t => {

@@ -15,24 +15,33 @@ import { found, localHost, staticPod, unit } from '../../kubernetes/components/_
 import { issue } from '../../pki/certificates/_certificates.ts'
 
 test('members and API servers that nobody has tried it with are refused by name; those that were seen to come through it are not, wherever they run', t => {
-  const context = (component: string, run: object, groups: readonly string[]) => {
+  const context = (kinds: Readonly<Record<string, string>>, groups: readonly string[]) => {
     const host = { name: 'e1', groups }
-    const etcd = { component: 'etcd', runs: staticPod('/m/etcd.yaml') }
-    const layout = { host: 'e1', components: { etcd, [component]: { component, runs: run } } }
+    const components = Object.fromEntries(
+      Object.entries(kinds).map(([component, kind]) => [component, { component, runs: { kind } }]),
+    )
     return {
       hosts: (pattern: string) => [host].filter(one => one.groups.includes(pattern)),
-      registered: () => ({ layout }),
+      registered: () => ({ layout: { host: 'e1', components } }),
     } as never
   }
-  for (const run of [staticPod('/m/etcd.yaml'), unit('etcd')])
-    t.notThrows(() => refuseUntried(context('etcd', run, ['etcd'])))
-  t.notThrows(() => refuseUntried(context('kube-apiserver', staticPod('/m/kube-apiserver.yaml'), ['masters', 'etcd'])))
-  for (const ctx of [
-    context('etcd', { kind: 'pod' }, ['etcd']),
-    context('kube-apiserver', unit('kube-apiserver'), ['masters', 'etcd']),
-  ])
+  const onMaster = (server: string, etcd: string, others = server) =>
+    context(
+      { etcd, 'kube-apiserver': server, 'kube-controller-manager': others, 'kube-scheduler': others },
+      ['masters', 'etcd'],
+    )
+  const seen = [
+    ...['static-pod', 'unit'].map(etcd => context({ etcd }, ['etcd'])),
+    ...[onMaster('static-pod', 'static-pod'), onMaster('unit', 'unit')],
+  ]
+  for (const ctx of seen) t.notThrows(() => refuseUntried(ctx))
+  const others = [
+    ...[context({ etcd: 'pod' }, ['etcd']), context({}, ['etcd'])],
+    ...[onMaster('unit', 'static-pod'), onMaster('static-pod', 'unit'), onMaster('unit', 'unit', 'static-pod')],
+  ]
+  for (const ctx of others)
     t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })
-  const ofOthers = context('kube-apiserver', staticPod('/m/kube-apiserver.yaml'), ['masters'])
+  const ofOthers = context({ 'kube-apiserver': 'static-pod' }, ['masters'])
   t.throws(() => refuseUntried(ofOthers), { code: 'keysets.layout', message: /the hosts of etcd, and it has none$/ })
 })
 

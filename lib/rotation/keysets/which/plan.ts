@@ -159,6 +159,6 @@ function refuseShared(
   if (group.every(name => chosen.includes(name))) return
   throw new HostFailedError(`one CA serves ${group.join(', ')}: they can only be rotated together`, {
     code: 'keysets.shared',
-    hint: 'rotate-ca replaces all of them, the hard way.',
+    hint: `Name them all: -e keysets=${group.join(',')}; where one can’t be rotated gracefully, rotate-ca replaces all of them, the hard way.`,
   })
 }

@@ -8,7 +8,7 @@ import type { Host } from '../../../playbook/host.ts'
 import { type Variables as ConditionVariables, isAccepted } from '../../conditions.ts'
 import type { OnCluster } from '../../given/context.ts'
 import { apiServerHosts, layoutOf, readingOf } from '../../given/found.ts'
-import { etcdHosts, isMaster, masters } from '../../given/hosts.ts'
+import { etcdHosts, masters } from '../../given/hosts.ts'
 import { keysetOf, tokenKeyset } from './chosen.ts'
 
 /** Fails where members of etcd, or the API servers that ask them, run as none was seen to come through it, or no member is known. */
@@ -22,29 +22,30 @@ export function refuseUntried(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'hos
       },
     )
   }
-  const others = [
-    ...etcdHosts(ctx).filter(host => isUntried(ctx, 'etcd', host.name) || isUnitBesideStaticPod(ctx, host)),
-    ...apiServerHosts(ctx).filter(({ name }) => isUntried(ctx, 'kube-apiserver', name)),
-  ]
+  const others = [...etcdHosts(ctx), ...apiServerHosts(ctx)].filter(host => !isTriedWithEtcd(ctx, host))
   if (others.length === 0) return
   throw new HostFailedError(
-    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or runs as units on hosts of its own; not as on ${others.map(({ name }) => name).join(', ')}`,
+    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or runs as units on hosts of its own; or where masters have both as units; not as on ${[...new Set(others.map(({ name }) => name))].join(', ')}`,
     { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
   )
 }
 
-const isUntried = (ctx: Pick<OnCluster, 'registered' | 'host'>, component: 'etcd' | 'kube-apiserver', host: string) =>
-  !tried[component].includes(layoutOf(ctx, host).components[component]?.runs.kind ?? '')
-
-/** Whether a member of etcd is a unit of a master, whose API server is none: nobody has tried that yet. */
-const isUnitBesideStaticPod = (ctx: Pick<OnCluster, 'registered' | 'host'>, host: Host) =>
-  isMaster({ host }) && layoutOf(ctx, host.name).components.etcd?.runs.kind === 'unit'
-
-/** As what components were seen to come through it. */
-const tried: Readonly<Record<'etcd' | 'kube-apiserver', readonly string[]>> = {
-  etcd: ['static-pod', 'unit'],
-  'kube-apiserver': ['static-pod'],
+/** Whether API server and member of etcd of a host, as far as it has them, run as was seen to come through it. */
+function isTriedWithEtcd(ctx: Pick<OnCluster, 'registered' | 'host'>, { name }: Host): boolean {
+  const { 'kube-apiserver': server, etcd } = layoutOf(ctx, name).components
+  if (etcd && !triedEtcd.includes(etcd.runs.kind)) return false
+  if (!server) return etcd !== undefined
+  return server.runs.kind === 'static-pod' ? etcd?.runs.kind !== 'unit' : isOfUnits(ctx, name)
 }
+
+/** As what etcd was seen to come through it. */
+const triedEtcd: readonly string[] = ['static-pod', 'unit']
+
+const controlPlane = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const
+
+/** Whether all of a master is units, a member of etcd among them. */
+const isOfUnits = (ctx: Pick<OnCluster, 'registered' | 'host'>, host: string) =>
+  [...controlPlane, 'etcd' as const].every(part => layoutOf(ctx, host).components[part]?.runs.kind === 'unit')
 
 /**
  * Fails where something else than a component, a pod network with its store in etcd for one, goes by a copy of etcd's CA: it would not believe
@@ -107,20 +108,20 @@ function refuseTokensOfAuthority(ctx: Pick<OnCluster, 'registered' | 'host'>, na
 }
 
 /**
- * Fails where a part of a master is not what kubeadm makes of it, or etcd is neither that nor a unit beside it: no other layout was seen to come through
- * with the cluster's own CA. Tokens have a key of their own there.
+ * Fails where a part of a master is not what kubeadm makes of it, or etcd is neither that nor a unit beside it; and not all of it is units either. No other
+ * layout was seen to come through with the cluster's own CA. Tokens have a key of their own there.
  */
 export function refuseOtherMasters(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
-  const parts = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'] as const
   for (const { name } of ctx.hosts(masters)) {
     const { components } = layoutOf(ctx, name)
-    const isEtcdBeside = tried.etcd.includes(components.etcd?.runs.kind ?? '')
-    if (isEtcdBeside && parts.every(part => components[part]?.runs.kind === 'static-pod')) {
+    const isEtcdBeside = triedEtcd.includes(components.etcd?.runs.kind ?? '')
+    const isOfKubeadm = isEtcdBeside && controlPlane.every(part => components[part]?.runs.kind === 'static-pod')
+    if (isOfKubeadm || isOfUnits(ctx, name)) {
       refuseTokensOfAuthority(ctx, name)
       continue
     }
     throw new HostFailedError(
-      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made the control plane, and etcd is beside it, not as on ${name}`,
+      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made the control plane, or all of it is units, and etcd is beside it, not as on ${name}`,
       { code: 'keysets.layout', host: name, hint: 'rotate-ca replaces it, the hard way.' },
     )
   }
