@@ -183,7 +183,9 @@ function clientsAmong(
 
 /** Whether what a CA with several roles has signed is shown to servers that know clients of it in one of the others than the cluster's own. */
 const isShownIn = (authority: KeysetState['authority'], { id, component }: CertificateSpec) =>
-  speaksForOthers(authority) ? id.startsWith('front-proxy-client') : component === 'etcd' || id.startsWith('apiserver-etcd')
+  speaksForOthers(authority)
+    ? id.startsWith('front-proxy-client')
+    : component === 'etcd' || id.startsWith('apiserver-etcd')
 
 /**
  * The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. Where a CA that has

@@ -179,6 +179,20 @@ async function saidToOld(shape: lab.Shape): Promise<{ token: string; etcd: strin
   return { token, etcd }
 }
 
+/** What each server says to somebody who is forged with the CA's key of before: a status, 000 where it takes nothing from them. */
+async function saidToForged(shape: lab.Shape): Promise<(readonly [where: string, status: string])[]> {
+  const places = membersOf(shape).flatMap(({ name: machine, address, role, podSubnet }) =>
+    [...(role === 'master' ? [6443, 2379, 2380] : []), ...(podSubnet ? [10250] : [])].map(
+      port => [`${machine}:${port}`, `https://${address}:${port}/metrics`] as const,
+    ),
+  )
+  const ask = (url: string) =>
+    `curl -sk --http1.1 -m 10 -o /dev/null -w '%{http_code} ' --cert /root/old/forged.crt --key /root/old/forged.key ${url}`
+  const said = await on(shape, 'm1', `${places.map(([, url]) => ask(url)).join('; ')}; true`)
+  const all = said.trim().split(' ')
+  return places.map(([where], index) => [where, all[index] ?? ''])
+}
+
 /** Throws unless all members of etcd answer who comes with the certificate of now. */
 async function assertEtcd(shape: lab.Shape): Promise<void> {
   const { authority, etcdPair } = placesOf[shape.unitShape]
@@ -215,18 +229,8 @@ export async function assertDistrusted(shape: lab.Shape, old: Old): Promise<void
   await assertEtcd(shape)
   await assertWell(shape, administrator, old)
   await assertRefused(shape, '/root/old/admin')
-  for (const { name: machine, address, role, podSubnet } of membersOf(shape)) {
-    const ports = [...(role === 'master' ? [6443, 2379, 2380] : []), ...(podSubnet ? [10250] : [])]
-    for (const port of ports) {
-      const pair = '--cert /root/old/forged.crt --key /root/old/forged.key'
-      const said = await on(
-        shape,
-        'm1',
-        `curl -sk -o /dev/null -w '%{http_code}' ${pair} https://${address}:${port}/metrics; true`,
-      )
-      assert.equal(said, port === 2379 || port === 2380 ? '000' : '401', `${machine}:${port}, forged`)
-    }
-  }
+  for (const [where, said] of await saidToForged(shape))
+    assert.equal(said, /:23(79|80)$/.test(where) ? '000' : '401', `${where}, forged`)
   const { token, etcd } = await saidToOld(shape)
   assert.equal(token, '403', 'the token')
   assert.doesNotMatch(etcd, /is healthy/)
@@ -277,4 +281,5 @@ export async function assertAsBefore(shape: lab.Shape, old: Old): Promise<void> 
   // It may do little; what counts is that it is known.
   assert.equal(token, '403', 'the old token')
   assert.match(etcd, /is healthy/)
+  for (const [where, status] of await saidToForged(shape)) assert.match(status, /^(200|404)$/, `${where}, forged`)
 }

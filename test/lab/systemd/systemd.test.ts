@@ -1,5 +1,5 @@
 // A cluster of systemd units, made as others make them the hard way: well from its snapshot, rotated by a run that is killed in each play and gone on with,
-// rotated again, and that undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
+// rotated again, and that undone; then gracefully, and that undone. The inventory has the groups of its documents. What a rotation did is judged from outside.
 import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
@@ -70,11 +70,11 @@ test.serial(
 )
 
 test.serial(
-  'its one CA is rotated gracefully for all that it serves, and nobody is let in any more whom it has signed, or signs now; undone, all is as it was',
+  'its one CA is rotated gracefully for all that it serves, by a run that is killed and gone on with: nobody is let in any more whom it has signed, or signs now; undone, all is as it was',
   async t => {
-    const { run, undone } = stagesOf(name, 'kubernetes-ca,etcd-ca', { gap: true })
+    const { killedOnce, undone } = stagesOf(name, 'kubernetes-ca,etcd-ca', { gap: true })
     const old = await takeOld(shape)
-    const folder = await run('rotate')
+    const folder = await killedOnce('rotate', 'distrust-restart-etcd-and-the-api-servers')
     await assertDistrusted(shape, old)
     await undone(folder)
     await assertAsBefore(shape, old)

@@ -57,9 +57,10 @@ test('all are those that the cluster has and that can be rotated there; the othe
   )
   t.deepEqual(
     said.map(line => line.slice(0, 52)),
-    ['left out: etcd-ca can be rotated gracefully where API', 'left out: front-proxy-ca: the cluster has no front-pr'].map(
-      line => line.slice(0, 52),
-    ),
+    [
+      'left out: etcd-ca can be rotated gracefully where API',
+      'left out: front-proxy-ca: the cluster has no front-pr',
+    ].map(line => line.slice(0, 52)),
   )
 })
 

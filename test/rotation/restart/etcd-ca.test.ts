@@ -11,7 +11,7 @@ import { readingStep } from '../../../lib/rotation/given/found.ts'
 import { stages } from '../../../lib/rotation/keysets/index.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { refuseCopies, refuseUntried } from '../../../lib/rotation/keysets/which/untried.ts'
-import { found, localHost, staticPod, unit } from '../../kubernetes/components/_host.ts'
+import { found, localHost, unit } from '../../kubernetes/components/_host.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
 
 test('members and API servers that nobody has tried it with are refused by name; those that were seen to come through it are not, wherever they run', t => {
@@ -26,10 +26,10 @@ test('members and API servers that nobody has tried it with are refused by name;
     } as never
   }
   const onMaster = (server: string, etcd: string, others = server) =>
-    context(
-      { etcd, 'kube-apiserver': server, 'kube-controller-manager': others, 'kube-scheduler': others },
-      ['masters', 'etcd'],
-    )
+    context({ etcd, 'kube-apiserver': server, 'kube-controller-manager': others, 'kube-scheduler': others }, [
+      'masters',
+      'etcd',
+    ])
   const seen = [
     ...['static-pod', 'unit'].map(etcd => context({ etcd }, ['etcd'])),
     ...[onMaster('static-pod', 'static-pod'), onMaster('unit', 'unit')],
@@ -39,8 +39,7 @@ test('members and API servers that nobody has tried it with are refused by name;
     ...[context({ etcd: 'pod' }, ['etcd']), context({}, ['etcd'])],
     ...[onMaster('unit', 'static-pod'), onMaster('static-pod', 'unit'), onMaster('unit', 'unit', 'static-pod')],
   ]
-  for (const ctx of others)
-    t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })
+  for (const ctx of others) t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })
   const ofOthers = context({ 'kube-apiserver': 'static-pod' }, ['masters'])
   t.throws(() => refuseUntried(ofOthers), { code: 'keysets.layout', message: /the hosts of etcd, and it has none$/ })
 })
