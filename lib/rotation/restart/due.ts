@@ -255,6 +255,8 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       ctx => ctx.hosts(everyMachine),
       async ctx => {
         for (const host of ctx.hosts(everyMachine)) {
+          // As its kubelet: of a machine whose node is away nothing is asked.
+          if (isAbsent(ctx, host.name)) continue
           const found = await due(ctx, 'kube-proxy', host)
           if (found) await restartComponent(found.session, found.found, { within: seconds(90), signal: ctx.signal })
         }

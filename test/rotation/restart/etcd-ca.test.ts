@@ -37,6 +37,7 @@ test('members and API servers that nobody has tried it with are refused by name;
   for (const ctx of seen) t.notThrows(() => refuseUntried(ctx))
   const others = [
     ...[context({ etcd: 'pod' }, ['etcd']), context({}, ['etcd'])],
+    context({ 'kube-apiserver': 'static-pod' }, ['masters', 'etcd']),
     ...[onMaster('unit', 'static-pod'), onMaster('static-pod', 'unit'), onMaster('unit', 'unit', 'static-pod')],
   ]
   for (const ctx of others) t.throws(() => refuseUntried(ctx), { code: 'keysets.layout', message: /not as on e1$/ })

@@ -22,10 +22,14 @@ export function refuseUntried(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'hos
       },
     )
   }
-  const others = [...etcdHosts(ctx), ...apiServerHosts(ctx)].filter(host => !isTriedWithEtcd(ctx, host))
+  const unknown = etcdHosts(ctx).filter(({ name }) => layoutOf(ctx, name).components.etcd === undefined)
+  const others = [
+    ...unknown,
+    ...[...etcdHosts(ctx), ...apiServerHosts(ctx)].filter(host => !isTriedWithEtcd(ctx, host)),
+  ]
   if (others.length === 0) return
   throw new HostFailedError(
-    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or runs as units on hosts of its own; or where masters have both as units; not as on ${[...new Set(others.map(({ name }) => name))].join(', ')}`,
+    `etcd-ca can be rotated gracefully where API servers are static pods, and etcd is, too, or runs as units on hosts of its own; or where all of each master is units, etcd among them; not as on ${[...new Set(others.map(({ name }) => name))].join(', ')}`,
     { code: 'keysets.layout', hint: 'rotate-ca replaces it, the hard way.' },
   )
 }
@@ -34,7 +38,7 @@ export function refuseUntried(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'hos
 function isTriedWithEtcd(ctx: Pick<OnCluster, 'registered' | 'host'>, { name }: Host): boolean {
   const { 'kube-apiserver': server, etcd } = layoutOf(ctx, name).components
   if (etcd && !triedEtcd.includes(etcd.runs.kind)) return false
-  if (!server) return etcd !== undefined
+  if (!server) return true
   return server.runs.kind === 'static-pod' ? etcd?.runs.kind !== 'unit' : isOfUnits(ctx, name)
 }
 
@@ -108,20 +112,22 @@ function refuseTokensOfAuthority(ctx: Pick<OnCluster, 'registered' | 'host'>, na
 }
 
 /**
- * Fails where a part of a master is not what kubeadm makes of it, or etcd is neither that nor a unit beside it; and not all of it is units either. No other
+ * Fails where a part of a master is not what kubeadm makes of it, or etcd is neither that nor a unit beside it; and not all masters are units either. No other
  * layout was seen to come through with the cluster's own CA. Tokens have a key of their own there.
  */
 export function refuseOtherMasters(ctx: Pick<OnCluster, 'hosts' | 'registered' | 'host'>): void {
+  const ofUnits = ctx.hosts(masters).filter(({ name }) => isOfUnits(ctx, name))
+  const areAlike = ofUnits.length === 0 || ofUnits.length === ctx.hosts(masters).length
   for (const { name } of ctx.hosts(masters)) {
     const { components } = layoutOf(ctx, name)
     const isEtcdBeside = triedEtcd.includes(components.etcd?.runs.kind ?? '')
     const isOfKubeadm = isEtcdBeside && controlPlane.every(part => components[part]?.runs.kind === 'static-pod')
-    if (isOfKubeadm || isOfUnits(ctx, name)) {
+    if (areAlike && (isOfKubeadm || isOfUnits(ctx, name))) {
       refuseTokensOfAuthority(ctx, name)
       continue
     }
     throw new HostFailedError(
-      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made the control plane, or all of it is units, and etcd is beside it, not as on ${name}`,
+      `${keysetOf('kubernetes')} can be rotated gracefully where kubeadm has made the control plane, or all of each master is units, and etcd is beside it, not as on ${name}`,
       { code: 'keysets.layout', host: name, hint: 'rotate-ca replaces it, the hard way.' },
     )
   }

@@ -1,14 +1,14 @@
 // Which keysets a run goes over: those that were named, or all that can be rotated on this cluster; and which of them stand as a stage needs it.
 import test from 'ava'
-import type { RekeyError } from '../../../lib/errors.ts'
-import { authorityKeys } from '../../../lib/kubernetes/layout/authorities.ts'
-import type { ComponentName, FoundComponent } from '../../../lib/kubernetes/layout/host-layout.ts'
-import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
-import { lookStep } from '../../../lib/rotation/keysets/state.ts'
-import { chosenAuthorities, chosenKeysets } from '../../../lib/rotation/keysets/which/chosen.ts'
-import { chosenOf, sharedRoles } from '../../../lib/rotation/keysets/which/plan.ts'
-import { requireComing, requireFormer } from '../../../lib/rotation/keysets/which/standing.ts'
-import { issue } from '../../pki/certificates/_certificates.ts'
+import type { RekeyError } from '../../../../lib/errors.ts'
+import { authorityKeys } from '../../../../lib/kubernetes/layout/authorities.ts'
+import type { ComponentName, FoundComponent } from '../../../../lib/kubernetes/layout/host-layout.ts'
+import { planStep, readingStep } from '../../../../lib/rotation/given/found.ts'
+import { lookStep } from '../../../../lib/rotation/keysets/state.ts'
+import { chosenAuthorities, chosenKeysets } from '../../../../lib/rotation/keysets/which/chosen.ts'
+import { chosenOf, sharedRoles } from '../../../../lib/rotation/keysets/which/plan.ts'
+import { requireComing, requireFormer } from '../../../../lib/rotation/keysets/which/standing.ts'
+import { issue } from '../../../pki/certificates/_certificates.ts'
 
 type HowItRuns = FoundComponent['runs']
 
@@ -65,12 +65,30 @@ test('all are those that the cluster has and that can be rotated there; the othe
 })
 
 test('where all of a master is units, all go, those that have one CA together', t => {
+  for (const part of names)
+    for (const runs of [{ kind: 'pod' } as HowItRuns, staticPod]) {
+      const mixed = onMaster(unit, ['kubernetes-ca'], [], { [part]: runs })
+      t.throws(() => chosenOf(mixed, everyRole, []), { code: 'keysets.layout' }, `${part}: ${runs.kind}`)
+    }
   t.deepEqual(chosenOf(onMaster(unit, 'all'), everyRole, []).leftOut, [])
   const [both, one] = [{ kubernetes: 'pem', etcd: 'pem' }, [['kubernetes', 'etcd'] as const]]
   t.deepEqual(chosenOf(onMaster(unit, 'all'), both, one).keysets, ['kubernetes-ca', 'etcd-ca', 'service-account'])
   const error = t.throws<RekeyError>(() => chosenOf(onMaster(unit, ['etcd-ca']), both, one))
   t.is(error?.code, 'keysets.shared')
   t.regex(error?.hint ?? '', /-e keysets=kubernetes-ca,etcd-ca;/)
+})
+
+test('masters of units beside one of static pods are refused', t => {
+  type Context = { registered: (step: string) => unknown; hosts: () => object[] }
+  const [units, pods] = [unit, staticPod].map(runs => onMaster(runs, ['kubernetes-ca']) as Context)
+  const both = (second: Context | undefined) =>
+    ({
+      ...units,
+      hosts: () => ['m1', 'm2'].map(name => ({ ...units?.hosts()[0], name })),
+      registered: (step: string, host: string) => (host === 'm2' ? second : units)?.registered(step),
+    }) as never
+  t.deepEqual(chosenOf(both(units), everyRole, []).keysets, ['kubernetes-ca'])
+  t.throws(() => chosenOf(both(pods), everyRole, []), { code: 'keysets.layout', message: /not as on m1$/ })
 })
 
 test('one that was named and can’t be rotated is refused', t => {
