@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { requireFleet } from '../../fleet/store/fleets.ts'
-import { exportOf } from '../../fleet/told/export.ts'
+import { exportFolders, exportOf } from '../../fleet/told/export.ts'
 import { give, say } from '../../output/print.ts'
 import { visibleJson } from '../../output/text.ts'
 import { example } from '../options/help.ts'
@@ -15,22 +15,32 @@ export function exportCommand(): Command {
   )
   return withKey(withStoreOptions(command))
     .option('-o, --output <file>', 'where it is written; stdout where nothing is said')
+    .option('--folders <folder>', 'put the folders of all runs there, too, for rekey show and rekey report')
     .option('--force', 'over a file that is there')
     .addHelpText('after', example('into a file of its own', 'rekey fleet export -F fleet.yml -o fleet.json'))
-    .action(async ({ output, force, ...options }: StoreOptions & { output?: string; force?: true }) => {
-      const path = output === undefined ? undefined : resolve(output)
-      if (path !== undefined) requireFree(path, force)
-      const store = await openStore(options, false)
-      try {
-        const fleet = await requireFleet(store.database.query, store.file.name)
-        const text = `${visibleJson(await exportOf(store.database, await store.key(false), fleet), 2)}\n`
-        if (path === undefined) give(text)
-        else {
-          writeOwnFile(path, text, force ? 'another' : 'nothing')
-          say(path)
+    .action(
+      async ({
+        output,
+        folders,
+        force,
+        ...options
+      }: StoreOptions & { output?: string; folders?: string; force?: true }) => {
+        const path = output === undefined ? undefined : resolve(output)
+        if (path !== undefined) requireFree(path, force)
+        const store = await openStore(options, false)
+        try {
+          const fleet = await requireFleet(store.database.query, store.file.name)
+          if (folders !== undefined)
+            await exportFolders(store.database, await store.key(false), fleet, resolve(folders))
+          const text = `${visibleJson(await exportOf(store.database, await store.key(false), fleet), 2)}\n`
+          if (path === undefined) give(text)
+          else {
+            writeOwnFile(path, text, force ? 'another' : 'nothing')
+            say(path)
+          }
+        } finally {
+          await store.close()
         }
-      } finally {
-        await store.close()
-      }
-    })
+      },
+    )
 }

@@ -8,6 +8,7 @@ import type { Order } from '../../fleet/work/orders.ts'
 import { operatorName } from '../../operator.ts'
 import { give, say } from '../../output/print.ts'
 import { visibleJson } from '../../output/text.ts'
+import { formatDuration } from '../../playbook/duration.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { exportCommand } from './export.ts'
@@ -22,7 +23,7 @@ import {
   withKey,
   withStoreOptions,
 } from './store.ts'
-import { beginFleet, workHere } from './working.ts'
+import { beginFleet, putEvery, workHere } from './working.ts'
 
 /** The command `fleet` with all that belongs to it, for the program to take in. */
 export function fleetCommand(): Command {
@@ -108,6 +109,10 @@ function statusCommand(): Command {
       const status = await statusNow(options)
       if (options.json) give(`${visibleJson(status, 2)}\n`)
       else for (const line of statusLines(status)) say(line)
+      const silent = Date.now() - status.at
+      const isOpen = status.fleet.state === 'running' || status.fleet.state === 'halted'
+      if (!options.json && !isShared(options) && isOpen && silent > 4 * putEvery)
+        say(`As it was ${formatDuration(silent)} ago: nobody works on it now.`)
     })
 }
 

@@ -100,18 +100,21 @@ export interface Working {
   readonly makes: boolean
 }
 
+/** Milliseconds after which it is said again how the fleet is, though nothing has changed: that somebody works on it. */
+export const putEvery = 5_000
+
 /** Works until there is nothing to do any more. Returns the exit code. */
 export async function workHere(store: Store, { fleet, jobs, stays, playbook, makes }: Working): Promise<number> {
   const { database, file, folder } = store
   const { signal, release } = interruptible()
-  let shown = ''
+  let [shown, putAt] = ['', 0]
   const put = async () => {
     if (!database.isEmbedded) return
     await hearOrders(store)
     const status = await statusOf(database.query, await requireFleet(database.query, file.name))
     const text = JSON.stringify([status.fleet, status.waves, status.clusters])
-    if (text === shown) return
-    shown = text
+    if (text === shown && performance.now() - putAt < putEvery) return
+    ;[shown, putAt] = [text, performance.now()]
     putStatus(store, status)
   }
   try {

@@ -39,6 +39,8 @@ const pieceSize = 256 * 1024
 const batchSize = 16 * 1024 * 1024
 /** Read before all others, and stored after them: the end of the journal is never further than the journal, and that never further than the rest. */
 const journal = ['journal-end.json', 'events.jsonl']
+/** Pieces that a journal may have: 64 MB. */
+const mostPieces = 256
 /** Who has the folder on this machine is no matter of another one. */
 const left = ['claims', 'last-run']
 const printed = 'output'
@@ -143,6 +145,7 @@ export function keepFolder(
 
 /**
  * Writes a run's folder as it is stored to a place where nothing of it is left.
+ * @param only the journal, which is all that a later run goes by
  * @returns what it holds, for `keepFolder`; `undefined` where nothing is stored
  * @throws RekeyError where what is stored is not what was kept
  */
@@ -151,11 +154,13 @@ export async function restoreFolder(
   key: FleetKey,
   of: FolderOf,
   folder: string,
+  only?: 'journal',
 ): Promise<Map<string, KnownFile> | undefined> {
   const place = [of.fleet, of.cluster, of.run]
+  const wanted = only && journal.flatMap(path => Array.from({ length: mostPieces }, (_, index) => idOf(path, index)))
   const rows = await query<{ id: string }>(
-    'SELECT id FROM rekey_fleet.piece WHERE fleet = $1 AND cluster = $2 AND run = $3',
-    place,
+    'SELECT id FROM rekey_fleet.piece WHERE fleet = $1 AND cluster = $2 AND run = $3 AND ($4::text[] IS NULL OR id = ANY($4))',
+    [...place, wanted ?? null],
   )
   if (rows.length === 0) return undefined
   rmSync(folder, { recursive: true, force: true })

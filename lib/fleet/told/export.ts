@@ -1,10 +1,11 @@
 // A fleet for auditors: who ran what where, on whose word, and what came of it. Of runs it says what their journals say.
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { RekeyError } from '../../errors.ts'
 import { endingOf, journalEvents, readHistory } from '../../run/journal/history.ts'
 import type { Database } from '../store/database.ts'
-import { eventsOf, type FleetRow } from '../store/fleets.ts'
+import { clustersOf, eventsOf, type FleetRow } from '../store/fleets.ts'
 import { restoreFolder } from '../store/folders.ts'
 import type { FleetKey } from '../store/key.ts'
 import { statusOf } from './status.ts'
@@ -49,6 +50,28 @@ export async function exportOf({ query }: Database, key: FleetKey, fleet: FleetR
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/**
+ * Puts the folders of a fleet's runs as they are stored into a folder, each under the run's id.
+ * @throws RekeyError where the key is not the fleet's, or one is there already
+ */
+export async function exportFolders(
+  { query }: Database,
+  key: FleetKey,
+  { id }: FleetRow,
+  folder: string,
+): Promise<void> {
+  for (const { name, run } of await clustersOf(query, id)) {
+    if (run === null) continue
+    const place = join(folder, run)
+    if (existsSync(place))
+      throw new RekeyError(`${place} is there already`, {
+        code: 'cli.file-there',
+        hint: 'Name a folder that is empty.',
+      })
+    await restoreFolder(query, key, { fleet: id, cluster: name, run }, place)
   }
 }
 

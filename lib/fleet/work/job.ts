@@ -1,6 +1,6 @@
 // One cluster that this worker has: its run is a process of its own, which asks before each step whether the cluster still is this worker's.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { exitCodes } from '../../errors.ts'
@@ -181,6 +181,7 @@ async function runCluster(bench: Bench, row: ClusterRow & { wasUnknown: boolean 
       ...variableWords(bench, row),
       ...['--output', 'plain'],
     ]
+    if (verb === 'run') await placeRehearsals(bench, row, runs)
     const child = begin(bench, row, words, true)
     const keep = async (request?: KeepRequest) => {
       if (request && !kept) {
@@ -217,6 +218,23 @@ async function runCluster(bench: Bench, row: ClusterRow & { wasUnknown: boolean 
     // Killed here, by whoever did that: it is gone on with.
     if (after && !after.finished && ++cuts <= mostCuts) continue
     return { state: 'failed', error: after?.finished?.error?.message ?? lastLine(bench, row) }
+  }
+}
+
+/** Of each wave before it, so many runs count as rehearsals. */
+const rehearsals = 2
+
+/** Puts in place the journals of runs that ended well in waves before: hosts may ask for a rehearsal (`rekey_require_rehearsal`). */
+async function placeRehearsals({ database, key, fleet }: Bench, { wave }: ClusterRow, runs: string): Promise<void> {
+  const found = await database.query<{ cluster: string; run: string }>(
+    `SELECT name AS cluster, run FROM (SELECT name, run, row_number() OVER (PARTITION BY wave ORDER BY ended DESC) AS number
+       FROM rekey_fleet.cluster WHERE fleet = $1 AND wave < $2 AND state = 'done' AND run IS NOT NULL) AS ended WHERE number <= $3`,
+    [fleet.id, wave, rehearsals],
+  )
+  for (const { cluster, run } of found) {
+    const folder = join(runs, run)
+    if (!existsSync(folder))
+      await restoreFolder(database.query, key, { fleet: fleet.id, cluster, run }, folder, 'journal')
   }
 }
 
@@ -322,6 +340,9 @@ function begin(bench: Bench, row: ClusterRow, words: readonly string[], keeps: b
         XDG_STATE_HOME: bench.folder,
         NO_COLOR: '1',
         FORCE_COLOR: undefined,
+        // A run has no business in the store.
+        REKEY_FLEET_DATABASE: undefined,
+        PGPASSWORD: undefined,
         [keeperVariable]: keeps ? '1' : undefined,
       },
       // Without a terminal there is nobody to ask.

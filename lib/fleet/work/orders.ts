@@ -34,7 +34,7 @@ export async function obey(database: Database, name: string, order: Order): Prom
       if (state !== 'failed' && state !== 'undone')
         throw new RekeyError(`${order.cluster} has not failed: it is ${state}`, { code: 'fleet.no-retry' })
       await query(
-        `UPDATE rekey_fleet.cluster SET state = 'waiting', asked = true, job = NULL, left_failed = false, since = now() WHERE fleet = $1 AND name = $2`,
+        `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false WHERE fleet = $1 AND name = $2`,
         [id, order.cluster],
       )
       await addEvent(query, id, {
@@ -48,7 +48,7 @@ export async function obey(database: Database, name: string, order: Order): Prom
     const failed = await query<{ name: string }>(
       order.leaveFailed
         ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`
-        : `UPDATE rekey_fleet.cluster SET state = 'waiting', job = NULL, since = now()
+        : `UPDATE rekey_fleet.cluster SET ${onceMore}
            WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`,
       [id],
     )
@@ -71,6 +71,9 @@ export async function obey(database: Database, name: string, order: Order): Prom
     return `The fleet goes on${said.length > 0 ? `: ${said.join('; ')}` : ''}.`
   })
 }
+
+/** What was undone has nothing to go on with: it is begun anew. */
+const onceMore = `state = 'waiting', job = NULL, since = now(), run = CASE WHEN state = 'undone' THEN NULL ELSE run END`
 
 const nothingToDo = ({ name }: FleetRow, what: string) =>
   new RekeyError(`the fleet ${name} ${what}`, {

@@ -1,6 +1,6 @@
 // A worker of a fleet: looks what is due, takes clusters as they come, and says that it is there.
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -8,7 +8,9 @@ import { messageOf, RekeyError } from '../../errors.ts'
 import { operatorName } from '../../operator.ts'
 import { count } from '../../output/report/words.ts'
 import { findPlaybook } from '../../playbook/load.ts'
+import { isAlive, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 import { playbookHash } from '../../run/journal/provenance.ts'
+import { rekeyVersion } from '../../version.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
 import type { Database } from '../store/database.ts'
 import { type EventRow, eventsOf, type FleetRow } from '../store/fleets.ts'
@@ -55,7 +57,9 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
   requireSame(orders)
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   const folder = join(orders.folder, id)
+  removeLeft(orders.folder)
   mkdirSync(folder, { recursive: true, mode: 0o700 })
+  writeFileSync(join(folder, ownerFile), JSON.stringify(thisProcess()), { mode: 0o600 })
   const bench: Bench = { ...orders, id, folder }
   const queue = await openQueue(database, fleet.id, orders.makes)
   orders.notice(`${id} works on ${fleet.name}, ${count(orders.jobs, 'cluster')} at a time`)
@@ -108,12 +112,35 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
   return now?.fleet
 }
 
+const ownerFile = 'worker.json'
+/** The runs of a worker that was killed end by themselves: what they have is left alone for so long, in milliseconds. */
+const leftFor = 10 * 60_000
+
+/** Removes what workers of this machine have left that were killed: what counts of it is in the store. */
+function removeLeft(folder: string): void {
+  for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+    const owner = join(folder, name, ownerFile)
+    try {
+      const isDead = isAlive(JSON.parse(readFileSync(owner, 'utf8')) as ProcessIdentity) === false
+      if (isDead && Date.now() - statSync(owner).mtimeMs > leftFor)
+        rmSync(join(folder, name), { recursive: true, force: true })
+    } catch {
+      // Of another machine, or being made.
+    }
+  }
+}
+
 /** Throws where what this worker would do is not what the fleet was begun with. */
 function requireSame({ fleet, file, playbook, key }: WorkOrders): void {
   const differs = (what: string, hint: string) =>
     new RekeyError(`${what} is not what the fleet ${fleet.name} was begun with`, { code: 'fleet.changed', hint })
   if (file.hash !== fleet.hash)
     throw differs(file.file, 'Put it back; or begin anew with what it says: fleet run --anew.')
+  if (fleet.rekey !== rekeyVersion())
+    throw differs(
+      `rekey ${rekeyVersion()}`,
+      `Have the fleet worked on by rekey ${fleet.rekey}; or begin anew: fleet run --anew.`,
+    )
   if (hashOf(playbook) !== fleet.playbookHash)
     throw differs(`the playbook ${playbook}`, 'All who work on a fleet must have the same playbook and the same rekey.')
   if (key.recipient !== fleet.recipient)

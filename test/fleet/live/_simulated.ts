@@ -45,8 +45,10 @@ export function simulate({ clusters, fleet, steps = 3, takes = 0.1 }: Asked): Si
   const folder = temporaryFolder('fleet')
   for (const name of ['inventory', 'hosts', 'logs']) mkdirSync(join(folder, name))
   const names = Array.from({ length: clusters }, (_, index) => `c${index + 1}`)
-  for (const name of names) {
+  for (const [index, name] of names.entries()) {
     const vars = {
+      // Runs of the lab are rehearsals for all others.
+      ...(index < 2 ? {} : { rekey_require_rehearsal: '1d' }),
       ansible_connection: 'local',
       rekey_directory: join(folder, 'hosts', name),
       log: join(folder, 'logs', name),

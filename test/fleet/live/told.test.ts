@@ -28,7 +28,7 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   t.is(code, 0, said)
   t.regex(said, /wave rest begins: 1 cluster, approved by /)
 
-  const exported = await rekey(['export', '-o', 'fleet.json'], { env })
+  const exported = await rekey(['export', '-o', 'fleet.json', '--folders', 'folders'], { env })
   t.is(exported.code, 0, exported.said)
   const text = readFileSync(join(folder, 'fleet.json'), 'utf8')
   t.false(text.includes('hidden'), 'values of variables are in no export')
@@ -38,6 +38,7 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
     events: { kind: string }[]
   }
   for (const { cluster, state, run } of clusters) {
+    t.regex(readFileSync(join(folder, 'folders', run.run, 'events.jsonl'), 'utf8'), /"kind":"run.finished"/)
     t.is(state, 'done')
     t.deepEqual([run.run], runs(cluster), 'the hosts say the same')
     t.is(run.ending, 'done')
