@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { exitCodes } from '../../errors.ts'
+import { exitCodes, RekeyError } from '../../errors.ts'
 import { packageRoot } from '../../package.ts'
 import { type KeepAnswer, type KeepRequest, keeperVariable } from '../../run/folder/keeper.ts'
 import { isUndone, type RunHistory, readHistory } from '../../run/journal/history.ts'
@@ -53,8 +53,12 @@ export async function workOn(bench: Bench, job: ClaimedJob): Promise<void> {
   // Where the database does not answer, no step is begun either; once it does, it says whose the cluster is.
   const timer = setInterval(() => touch().catch(() => {}), touchEvery)
   try {
-    const ending =
-      row.task === 'gate' ? await askGates(bench, row, signal) : await runCluster(bench, row, { lost, signal, touch })
+    const working = row.task === 'gate' ? askGates(bench, row, signal) : runCluster(bench, row, { lost, signal, touch })
+    const ending = await working.catch((error: unknown): Ending => {
+      // Another worker would find the same: what is stored is damaged, or its key is another one.
+      if (error instanceof RekeyError) return { state: 'failed', error: error.message }
+      throw error
+    })
     if (ending === 'lost' || lost.signal.aborted) return
     await persist(lost.signal, () => settle(bench, row, ending))
     if (!lost.signal.aborted) await persist(lost.signal, () => job.complete())
