@@ -1,4 +1,4 @@
-// `npm run test:update-cilium`: has Cilium's own agent read every key file of test/kubernetes/cilium/key-files.json, and writes its answers down. Takes Go, and
+// `npm run test:update-cilium`: has Cilium's own agent read every key file of test/kubernetes/cilium/fixtures/key-files.json, and writes its answers down. Takes Go, and
 // some minutes the first time; the version of Cilium is in go.mod beside this.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ interface Case {
   readonly strict?: string
 }
 
-const file = join(import.meta.dirname, '../../test/kubernetes/cilium/key-files.json')
+const file = join(import.meta.dirname, '../../test/kubernetes/cilium/fixtures/key-files.json')
 const cases = JSON.parse(readFileSync(file, 'utf8')) as Case[]
 const folder = join(cacheFolder(), 'cilium')
 mkdirSync(folder, { recursive: true })

@@ -132,7 +132,7 @@ async function nodesOf(ctx: Context, readingOf: ReadingOf): Promise<Found['nodes
       `nodes without a CiliumNode: ${firstOf(without)}`,
       'Does its agent run? What it goes by is not known.',
     )
-  const strange = [...agents.keys()].filter(node => !hosts.has(node))
+  const strange = nodes.filter(node => !hosts.has(node))
   const unknown = strange.filter(node => !isAccepted(ctx, `node/${node}`))
   if (unknown.length > 0)
     throw refused(
@@ -143,7 +143,8 @@ async function nodesOf(ctx: Context, readingOf: ReadingOf): Promise<Found['nodes
         .map(node => `node/${node}`)
         .join(', ')}`,
     )
-  return [...agents.keys()].map(node => ({ node, ...(hosts.has(node) && { host: hosts.get(node)! }) }))
+  // A CiliumNode may outlive its node: nobody publishes by that any more.
+  return nodes.map(node => ({ node, ...(hosts.has(node) && { host: hosts.get(node)! }) }))
 }
 
 /** No earlier rotation is under way: every agent publishes the id of the key that is there, every kernel has states for that, and none for another. */

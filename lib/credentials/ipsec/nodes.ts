@@ -16,9 +16,9 @@ export interface Kernel {
 }
 
 /** Ids of Cilium are 1 to 15; what else uses IPsec on a node has higher ones. */
-const script = `cat /proc/net/xfrm_stat || exit
+const script = `cat /proc/net/xfrm_stat && states=$(ip xfrm state) || exit
 echo states
-ip xfrm state | sed -n 's/^.*proto esp spi 0x0000000\\([1-9a-f]\\)\\( .*\\)\\{0,1\\}$/\\1/p' | sort | uniq -c && echo end`
+printf '%s\\n' "$states" | sed -n 's/^.*proto esp spi 0x0000000\\([1-9a-f]\\)\\( .*\\)\\{0,1\\}$/\\1/p' | sort | uniq -c && echo end`
 
 /** Asks the kernel of a node. Throws `HostFailedError` where it has no IPsec. */
 export async function kernelOf({ $, host }: HostSession): Promise<Kernel> {

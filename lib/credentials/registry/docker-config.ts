@@ -130,7 +130,7 @@ export function withCredential(text: string, shape: Shape, registry: string, use
     ]),
   )
   const indent = /^[{[]\r?\n([ \t]+)/.exec(text.trimStart())?.[1]
-  const end = /\s*$/.exec(text)![0]
+  const end = text.slice(text.trimEnd().length)
   return JSON.stringify(shape === 'cfg' ? auths : { ...tree, auths }, undefined, indent) + end
 }
 

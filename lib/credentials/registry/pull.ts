@@ -196,7 +196,8 @@ export async function requireOldIsTaken(ctx: Context): Promise<void> {
   const credential = oldOf(ctx)
   const [image] = planOf(ctx).images
   if (!credential || image === undefined) return
-  const { name } = onePuller(ctx)
+  const own = ctx.host.name
+  const { name } = isPuller(ctx, own) && !nodeOf(ctx, own).hasOwn ? ctx.host : onePuller(ctx)
   const pulled = await pull(await ctx.on(name), nodeOf(ctx, name).socket, image, credential, optionsOf(ctx))
   if (pulled.is === 'denied') throw revoked(credential, name)
 }

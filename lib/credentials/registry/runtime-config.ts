@@ -15,7 +15,7 @@ interface Line {
   readonly isOwn: boolean
 }
 
-const setting = /\b(username|password|auth|authorization)(["']?\s*=\s*\[?\s*)("(?:[^"\\]|\\.)*"|'[^']*')/gi
+const setting = /\b(username|password|auth|authorization)(["']?\s*=\s*(?:\[\s*)?)("(?:[^"\\]|\\.)*"|'[^']*')/gi
 
 /**
  * The credentials that a file has for a registry, whatever the user.

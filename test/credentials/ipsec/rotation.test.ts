@@ -114,7 +114,9 @@ for (const [from, next, last] of [
   ['14', '15', '1'],
 ] as const)
   test(`the key ${from} goes to ${next} with another key, and back to its own as ${last}`, async t => {
-    const { run, secret, server, ctx } = await scene(t, line(from))
+    const { run, secret, server, ctx, publishes } = await scene(t, line(from))
+    // It outlives its node, and nobody publishes by it.
+    publishes(9, 'gone')
     await run(...before, ...change, ...after)
     t.regex(secret(), new RegExp(`^${next.replace('+', '\\+')} rfc4106\\(gcm\\(aes\\)\\) [0-9a-f]{40} 128$`))
     t.false(secret().includes(key))
@@ -220,7 +222,17 @@ const refusals: Record<string, { code: string; set?: (s: Scene) => void; first?:
     code: 'ipsec.no-agent',
     set: ({ server }) => void server.put('/api/v1/nodes', { metadata: { name: 'n2' } }),
   },
-  'a node that is not in the run': { code: 'ipsec.unknown-nodes', set: ({ publishes }) => publishes(3, 'n2') },
+  'a node that is not in the run': {
+    code: 'ipsec.unknown-nodes',
+    set: ({ publishes, server }) => {
+      server.put('/api/v1/nodes', { metadata: { name: 'n2' } })
+      publishes(3, 'n2')
+    },
+  },
+  'a kernel that can not be asked': {
+    code: 'ipsec.kernel',
+    set: ({ folder }) => writeFileSync(join(folder, 'bin/ip'), '#!/bin/sh\nexit 1\n'),
+  },
   'two lines of keys': { code: 'ipsec.keys', first: `${line('3+')}\n${line('4+')}` },
   'no line of keys': { code: 'ipsec.keys', first: 'something' },
 }

@@ -3,12 +3,21 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
+import { registry as pieces } from '../../../lib/credentials/index.ts'
 import type { Context, Variables } from '../../../lib/credentials/registry/given.ts'
 import { eachField } from '../../../lib/operations/grpc/protobuf.ts'
 import type { StepDefinition } from '../../../lib/playbook/model.ts'
 import { pluginAt } from '../../encryption/_plugin.ts'
 import { type StandIn, startApiServer } from '../../kubernetes/api/_api-server.ts'
 import { localHost } from '../../kubernetes/components/_host.ts'
+
+const look = pieces.lookAtNode(ctx => ctx.registered('read-the-certificates')!)
+
+/** The steps of the playbook, in their order, without those that look at the log. */
+export const before = [pieces.read, look, pieces.planFiles, pieces.everyNode, pieces.find, pieces.noteLog]
+export const both = [pieces.without, pieces.old, pieces.proven('before')]
+export const change = [pieces.putIntoSecrets, pieces.putIntoFiles, pieces.proven('after')]
+export const counted = pieces.counted('count')
 
 export const registry = 'reg.example.com:5000'
 export const image = `${registry}/team/app:1`
@@ -35,7 +44,13 @@ export interface Scene {
   text(namespace: string, name: string): string
 }
 
-export async function scene(t: ExecutionContext, vars: Partial<Variables> = {}, check = false): Promise<Scene> {
+/** @param ask what a runtime says where the registry does not let somebody in, `user:password`; empty where it does. By `lets` where none is given */
+export async function scene(
+  t: ExecutionContext,
+  vars: Partial<Variables> = {},
+  check = false,
+  ask?: (who: string) => string,
+): Promise<Scene> {
   const { session, folder } = await localHost(t)
   const server = await startApiServer()
   t.teardown(server.close)
@@ -49,9 +64,9 @@ export async function scene(t: ExecutionContext, vars: Partial<Variables> = {}, 
       eachField(fields.get(2) ?? Buffer.alloc(0), (field, bytes) => own.set(field, Buffer.from(bytes).toString()))
       const who = own.size > 0 ? `${own.get(1)}:${own.get(2)}` : ''
       asked.push(who)
-      return lets.has(who)
-        ? [[1, 'sha256:0']]
-        : 'failed to pull and unpack image: failed to authorize: failed to fetch anonymous token: 401 Unauthorized'
+      const denied =
+        'failed to pull and unpack image: failed to authorize: failed to fetch anonymous token: 401 Unauthorized'
+      return (ask ? ask(who) : lets.has(who) ? '' : denied) || [[1, 'sha256:0']]
     },
   })
   server.put('/api/v1/nodes', { metadata: { name: 'm1' } })

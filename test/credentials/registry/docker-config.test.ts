@@ -137,3 +137,13 @@ for (const [title, own] of Object.entries({
     const back = withRuntimeCredential({ ...file, text: changed }, 'reg.example.com', next.user, old)
     t.is(back, config(own.replace("'robot'", '"robot"')))
   })
+
+test('blanks without an end take no time', t => {
+  const blanks = ' '.repeat(300_000)
+  const text = `{"auths":{"reg.example.com":{"auth":"${auth}"}},"x":"${blanks}y"}`
+  const from = performance.now()
+  t.regex(withCredential(text, 'config', 'reg.example.com', 'robot', next), /y"}$/)
+  const file = { path: '/etc/containerd/config.toml', text: `${config('')}auth = ${blanks}[${blanks}x\n` }
+  t.is(withRuntimeCredential(file, 'reg.example.com', 'robot', next), file.text)
+  t.true(performance.now() - from < 20_000)
+})

@@ -4,13 +4,8 @@ import { join } from 'node:path'
 import test from 'ava'
 import { registry as pieces } from '../../../lib/credentials/index.ts'
 import type { Context } from '../../../lib/credentials/registry/given.ts'
-import { base64, configOf, image, putSecret, registry, scene } from './_scene.ts'
+import { base64, before, both, change, configOf, counted, image, putSecret, registry, scene } from './_scene.ts'
 
-const look = pieces.lookAtNode(ctx => ctx.registered('read-the-certificates')!)
-const before = [pieces.read, look, pieces.planFiles, pieces.everyNode, pieces.find, pieces.noteLog]
-const both = [pieces.without, pieces.old, pieces.proven('before')]
-const change = [pieces.putIntoSecrets, pieces.putIntoFiles, pieces.proven('after')]
-const counted = pieces.counted('count')
 const [old, next] = [configOf('robot', 'first-one'), configOf('robot-2', 'second-one')]
 
 test('every Secret and every file of a node gets the new one in its place, and the old one back', async t => {

@@ -12,7 +12,7 @@ interface Case {
   readonly strict?: string
 }
 
-const cases = JSON.parse(readFileSync(join(import.meta.dirname, 'key-files.json'), 'utf8')) as Case[]
+const cases = JSON.parse(readFileSync(join(import.meta.dirname, 'fixtures/key-files.json'), 'utf8')) as Case[]
 
 /** Keys by how long they are. */
 const short = (text: string) => text.replace(/([0-9a-f]{2})\1{4,}.?/gi, (one, pair) => `${pair}*${one.length}`)
