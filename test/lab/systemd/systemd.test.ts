@@ -4,6 +4,7 @@ import test from 'ava'
 import * as lab from '../../../lib/lab/index.ts'
 import { complaintsOf, eventOf, eventsOf, killedAt, killedInEachPlay, rekey, saidBy, upFresh } from '../_lab.ts'
 import { assertReadAsItIs } from '../comparison/_agrees.ts'
+import { assertEncryptionAsBefore, assertKeyRotated, newKey, takeBefore } from '../encryption/_encrypted.ts'
 import { stagesOf } from '../graceful/_stages.ts'
 import { assertAsBefore, assertDistrusted, assertRenewed, assertRotated, takeOld } from './_units.ts'
 
@@ -81,6 +82,45 @@ test.serial(
     t.pass()
   },
 )
+
+test.serial(
+  'killed while everything is written anew, a rotation of the key of Secrets is gone on with, counted as etcdctl does, and undone',
+  async t => {
+    await lab.fill(name, [], () => {}, 100)
+    const before = await takeBefore(shape)
+    t.is(before.under, 'k8s:enc:aescbc:v1:key1:')
+    const words = ['run', 'rotate-encryption-key', '-i', lab.inventoryPath(name), '-e', 'accept_gap=true']
+    const killed = await killedAt(
+      [...words, '-e', 'encryption_provider=secretbox'],
+      event => event.kind === 'step.started' && event.step === 'write-everything-anew',
+    )
+    t.is(killed.code, null, saidBy(killed))
+    const { folder } = eventOf(eventsOf(killed), 'run.started')
+    const called = await rekey(['resume', folder])
+    t.is(called.code, 0, saidBy(called))
+    const count = await assertKeyRotated(shape, before, newKey('secretbox'))
+    t.true(count > 100, `${count}`)
+    const census = await rekey(['encryption', '-i', lab.inventoryPath(name), '--json'])
+    t.is(census.code, 0, saidBy(census))
+    t.deepEqual(secretsIn(census.stdout), { 'secretbox current': count })
+    const undone = await rekey(['rollback', folder])
+    t.is(undone.code, 0, saidBy(undone))
+    await assertEncryptionAsBefore(shape, before)
+  },
+)
+
+/** How many Secrets `rekey encryption --json` counted, by how they lie there. */
+function secretsIn(text: string): Record<string, number> {
+  const { census } = JSON.parse(text) as {
+    census: { rows: { resource: string; stored: { provider?: string }; standing: string; count: number }[] }
+  }
+  const counts: Record<string, number> = {}
+  for (const { resource, stored, standing, count } of census.rows) {
+    const how = `${stored.provider} ${standing}`
+    if (resource === 'secrets') counts[how] = (counts[how] ?? 0) + count
+  }
+  return counts
+}
 
 test.serial(
   'its CA gets a longer time from Vault, is the same to everybody, and is what it was after a way back',
