@@ -19,8 +19,8 @@ export interface Database {
   close(): Promise<void>
 }
 
-/** Milliseconds that a connection may take. */
-const patience = 10_000
+/** Milliseconds that a connection may take, and a statement: of a network that is cut, nobody hears otherwise for hours. */
+const [patience, statementPatience] = [10_000, 60_000]
 
 /**
  * Opens PostgreSQL. What its address does not say, `PGUSER`, `PGPASSWORD`, `.pgpass` and their kin do.
@@ -28,7 +28,10 @@ const patience = 10_000
  */
 export async function openPostgres(address: string): Promise<Database> {
   const { Pool } = await loadPg()
-  const options = { connectionString: address, connectionTimeoutMillis: patience, application_name: 'rekey fleet' }
+  const options = {
+    ...{ connectionString: address, connectionTimeoutMillis: patience, query_timeout: statementPatience },
+    application_name: 'rekey fleet',
+  }
   const pool = new Pool({ ...options, max: 4, keepAlive: true })
   // A connection that is lost while nobody uses it is made anew; whoever uses it hears of it.
   pool.on('error', () => {})
