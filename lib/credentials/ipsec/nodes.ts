@@ -48,7 +48,9 @@ const most = 32
 /** Asks the kernels of all nodes that are in the run, by their nodes' names. */
 export async function kernels(ctx: Context): Promise<Map<string, Kernel>> {
   const limited = limiter(most)
-  const nodes = foundOf(ctx).nodes.filter(({ host }) => host !== undefined)
+  // One that has gone meanwhile, with its CiliumNode, is waited for by nobody.
+  const there = await published(ctx)
+  const nodes = foundOf(ctx).nodes.filter(({ node, host }) => host !== undefined && there.has(node))
   const found = await Promise.all(
     nodes.map(({ node, host }) => limited(async () => [node, await kernelOf(await ctx.on(host!))] as const)),
   )
@@ -68,7 +70,9 @@ export async function published(ctx: Context): Promise<Map<string, number>> {
 /** Which nodes do not publish an id, each with the one that it does. */
 export async function notPublishing(ctx: Context, id: number, nodes = foundOf(ctx).nodes): Promise<string[]> {
   const own = await published(ctx)
-  return nodes.filter(({ node }) => own.get(node) !== id).map(({ node }) => `${node} (${own.get(node) ?? 'none'})`)
+  return nodes
+    .filter(({ node }) => own.has(node) && own.get(node) !== id)
+    .map(({ node }) => `${node} (${own.get(node) || 'none'})`)
 }
 
 /** Which nodes have no state for an id, where they have any. One node alone has none at all: there is nobody to send to. */

@@ -1,12 +1,13 @@
 // What in the API holds the credential: Secrets, found by decoding them, in all namespaces and page by page; who hands them to pods; and who would write
 // the old one back.
 import { Secret, secret } from '../../connection/shell.ts'
+import type { RekeyError } from '../../errors.ts'
 import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
 import { firstOf } from '../../kubernetes/before/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { isAccepted, machines, refused, strangers } from '../given.ts'
 import { ownersOf } from '../owners.ts'
-import { basicOf, entriesOf, hostOf, registryOf, type Shape } from './docker-config.ts'
+import { basicOf, entriesOf, hostOf, registryOf, type Shape, withCredential } from './docker-config.ts'
 import { type Context, type Holder, ids, isOld, nextOf, nodeOf, type Plan } from './given.ts'
 
 /** The two types that kubelets take, and the field of each. */
@@ -72,12 +73,16 @@ export const find: StepDefinition<Context> = {
     for await (const { text, beside, owners, isImmutable, passwords: own, ...holder } of heldSecrets(ctx, api)) {
       const name = nameOf(holder)
       for (const one of beside) ctx.log(`Secret ${name}: ${one}`)
+      if (beside.length > 0) left.push(`${name} (${beside.join(', ')})`)
       if (own.length === 0) continue
       if (isAccepted(ctx, `secret/${name}`)) {
         left.push(name)
         continue
       }
       for (const one of own) passwords.add(one)
+      requireEditable(name, () =>
+        withCredential(text, holder.shape, ctx.vars.registry, ctx.vars.registry_user, nextOf(ctx)),
+      )
       if (isImmutable) stuck.push(name)
       if (owners.length > 0 && !isAccepted(ctx, `owner/${name}`)) owned.push(`${name} (${owners.join(', ')})`)
       if (!texts.has(text)) texts.set(text, texts.size)
@@ -102,6 +107,20 @@ export const find: StepDefinition<Context> = {
       others: await othersWith(ctx, api, secrets.flat()),
     }
   },
+}
+
+/** Makes of a Secret what will be made of it: one that can't be changed is named before any was. */
+function requireEditable(name: string, edit: () => void): void {
+  try {
+    edit()
+  } catch (error) {
+    const { message, hint = '' } = error as RekeyError
+    throw refused(
+      'registry.token',
+      `Secret ${name}: ${message}`,
+      `${hint} Or accept that it is left as it is: secret/${name}`,
+    )
+  }
 }
 
 type Told = readonly [password: Secret, basic: Secret]
@@ -188,7 +207,7 @@ export const everyNode: StepDefinition<Context> = {
   run: async ctx => {
     const left = await strangers(ctx, host => nodeOf(ctx, host).node)
     const unknown = left.filter(name => !isAccepted(ctx, `node/${name}`))
-    if (unknown.length === 0) return
+    if (unknown.length === 0) return { left }
     throw refused(
       'registry.unknown-nodes',
       `nodes that are not in the run: ${firstOf(unknown)}`,

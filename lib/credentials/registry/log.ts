@@ -52,7 +52,7 @@ async function linesWith(session: HostSession, log: string, { at, file }: Place,
       )`journalctl -u ${log} -o cat ${at === '' ? [] : ['--after-cursor', at]} | { grep -aE -e ${pattern} || :; } | awk ${'{ last = $0; n++ } END { print n + 0; print last }'}`
     : await session.$(
         count,
-      )`[ "$(stat -c %i -- ${log})" = ${file ?? ''} ] && from=${String(Number(at) + 1)} || from=1; tail -c +"$from" -- ${log} | { grep -aE -e ${pattern} || :; } | awk ${'{ last = $0; n++ } END { print n + 0; print last }'}`
+      )`[ -r ${log} ] || { echo 'it can not be read' >&2; exit 1; }; from=1; [ "$(stat -c %i -- ${log})" != ${file ?? ''} ] || [ "$(stat -c %s -- ${log})" -lt ${at} ] || from=${String(Number(at) + 1)}; tail -c +"$from" -- ${log} | { grep -aE -e ${pattern} || :; } | awk ${'{ last = $0; n++ } END { print n + 0; print last }'}`
   const [first = '', last = ''] = stdout.split('\n')
   if (exitCode === 0 && /^\d+$/.test(first)) return { lines: Number(first), last: foreignWords(last) }
   throw refused(

@@ -150,6 +150,8 @@ export const put: StepDefinition<Context> = {
     for (const file of nodeOf(ctx, ctx.host.name).files) {
       const now = await ctx.files.readText(file.real)
       const next = nextText(ctx, file)
+      // Also what was written before a kill: kubelets go by what they had read until then.
+      if (next !== file.text.reveal()) changed.push(file.path)
       if (now === next) continue
       if (now !== file.text.reveal())
         throw refused(
@@ -159,7 +161,6 @@ export const put: StepDefinition<Context> = {
           ctx.host.name,
         )
       await write(ctx, file, next)
-      changed.push(file.path)
     }
     await restart(ctx)
     return { changed, at: new Date() }

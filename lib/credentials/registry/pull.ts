@@ -189,20 +189,22 @@ async function requirePull(ctx: Context, image: string, credential: Credential, 
 }
 
 /**
- * The old one is taken, or the way back would cut off whoever uses what is put back. For rollbacks; where it was not taken before, nothing is asked. Asked by
+ * The old one is taken, or the way back would cut off whoever uses what is put back. For rollbacks; one that was not taken before is not put back. Asked by
  * a node whose runtime brings none of its own: where all do, whoever puts their files back must see whether they pull.
  */
 export async function requireOldIsTaken(ctx: Context): Promise<void> {
   const credential = oldOf(ctx)
   const [image] = planOf(ctx).images
-  if (!credential || image === undefined) return
+  if (image === undefined) return
+  if (!credential) throw revoked({ user: ctx.vars.registry_user }, ctx.host.name)
   const own = ctx.host.name
   const { name } = isPuller(ctx, own) && !nodeOf(ctx, own).hasOwn ? ctx.host : onePuller(ctx)
   const pulled = await pull(await ctx.on(name), nodeOf(ctx, name).socket, image, credential, optionsOf(ctx))
   if (pulled.is === 'denied') throw revoked(credential, name)
+  if (pulled.is === 'failed') throw failed(name, image, pulled.why)
 }
 
-const revoked = ({ user }: Credential, host: string) =>
+const revoked = ({ user }: Pick<Credential, 'user'>, host: string) =>
   refused(
     'registry.old-revoked',
     `the registry does not take the credential of ${user} any more: what was put back would pull nothing`,

@@ -24,19 +24,23 @@ export function report(
     ['Secrets', `${plan.holders.length} in ${new Set(plan.holders.map(({ namespace }) => namespace)).size} namespaces`],
     plan.accounts.length > 0 && ['service accounts that hand them to pods', firstOf(plan.accounts)],
     onNodes.length > 0 && ['files on nodes', onNodes.map(([name, count]) => `${name}: ${count}`).join(', ')],
-    plan.left.length > 0 && ['left as they are, as was accepted', firstOf(plan.left)],
+    plan.left.length > 0 && ['left as they are', firstOf(plan.left)],
     plan.others.length > 0 && [
       'Secrets of other types that hold the old one: nobody has changed them',
       firstOf(plan.others),
     ],
+    away(run).length > 0 && ['nodes that were not looked at, as was accepted', firstOf(away(run))],
     isDone && ['next', nextOf(run, plan)],
   ]
   return [{ title: 'The credential of a registry', rows: rows.filter(row => row !== false) }]
 }
 
+const away = (run: RunContext<Variables>) => run.registered<{ left: string[] }>('every-node-is-in-the-run')?.left ?? []
+
 function nextOf(run: RunContext<Variables>, plan: Plan): string {
   const { registry_user: user, registry_log: log } = run.vars
-  if (plan.others.length + plan.left.length > 0) return `change what is left, then revoke the old credential of ${user}`
+  if (plan.others.length + plan.left.length + away(run).length > 0)
+    return `change what is left, then revoke the old credential of ${user}`
   const seen = run.registered('nobody-asks-as-the-old-user') !== undefined
   return seen
     ? `the old credential of ${user} may be revoked`

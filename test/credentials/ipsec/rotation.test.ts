@@ -155,7 +155,7 @@ test('a run that was killed before the Secret was changed has nothing to undo', 
 })
 
 test('a node whose kernel has the key and whose agent says nothing of it is waited for, and named; and the other way round', async t => {
-  const { run, agents, publishes, states } = await scene(t, line('3+'), {}, { ipsec_within: 300 })
+  const { run, agents, publishes, states, server } = await scene(t, line('3+'), {}, { ipsec_within: 300 })
   agents.takeUp = () => states(3, 4)
   await run(...before)
   await t.throwsAsync(run(...change), {
@@ -168,6 +168,8 @@ test('a node whose kernel has the key and whose agent says nothing of it is wait
   publishes(4, 'n1')
   await t.throwsAsync(run(ipsec.loaded), { message: /states for the id 4: not yet: m1, n1/ })
   states(3, 4)
+  publishes(3, 'n1')
+  server.remove('/apis/cilium.io/v2/ciliumnodes/n1')
   await run(ipsec.loaded)
 })
 

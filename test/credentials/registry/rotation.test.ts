@@ -120,6 +120,14 @@ const refusals: Record<string, { code: string; set?: (s: Awaited<ReturnType<type
       code: 'registry.immutable',
       set: ({ server }) => putSecret(server, 'shop/fixed', old, { immutable: true }),
     },
+    'a Secret that logs in by a token': {
+      code: 'registry.token',
+      set: ({ server }) => {
+        const text = JSON.parse(old)
+        text.auths[registry].identitytoken = 'x'
+        putSecret(server, 'shop/token', JSON.stringify(text))
+      },
+    },
     'a new credential that the registry does not take': {
       code: 'registry.refused',
       set: ({ lets }) => void lets.delete('robot-2:second-one'),
@@ -170,14 +178,14 @@ for (const [title, { code, set, vars }] of Object.entries(refusals))
     t.false(one.server.asked.some(asked => asked.startsWith('PATCH')))
   })
 
-test('an old one that was revoked already is accepted by name; then there is nothing to prove on the way back', async t => {
+test('an old one that was revoked already is accepted by name; then it is not put back', async t => {
   const { server, ctx, lets, run, text } = await scene(t, { accept: ['old/refused'] })
   putSecret(server, 'shop/pull', old)
   lets.delete('robot:first-one')
   await run(...before, ...both, ...change, counted)
   t.is(text('shop', 'pull'), next)
-  await pieces.putIntoSecrets.rollback!(ctx)
-  t.is(text('shop', 'pull'), old)
+  await t.throwsAsync(async () => pieces.putIntoSecrets.rollback!(ctx), { code: 'registry.old-revoked' })
+  t.is(text('shop', 'pull'), next)
 })
 
 test('a host that is no node has nobody to pull, and its files are changed all the same', async t => {
