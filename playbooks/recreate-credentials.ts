@@ -40,7 +40,7 @@ const variables = z.object({
   ...extra.variables, // extra_certificates
   ...observe.variables, // api_server, canary_results
   ...copies.variables, // ca_copies
-  ...workloads.variables, // cni_workloads, restart_workloads: every pod is replaced, these or others
+  ...workloads.variables, // cni_workloads: replaced first; restart_workloads: with all others
   ...report.variables, // look_around
   ...recreate.variables, // confirm, confirm_rollback, wait, rotate_service_account_keys
 })

@@ -53,11 +53,20 @@ export async function rolledOut(
   target: Workload,
   { within, signal, absent = [] }: RolloutOptions,
 ): Promise<void> {
-  await waitUntilNoneLeft(`${workloadName(target)} to be rolled out`, { within, signal }, async () => {
-    const now = await api()
-    const away = target.kind === 'DaemonSet' && absent.length > 0 ? await podsOn(now, target, absent) : 0
-    return notRolledOut(await now.get(pathOf(target)), away)
-  })
+  await waitUntilNoneLeft(`${workloadName(target)} to be rolled out`, { within, signal }, async () =>
+    notRolledOutBut(await api(), target, absent),
+  )
+}
+
+/** What is missing until a workload is rolled out on all nodes but those that are away; `undefined` when nothing is. */
+export async function notRolledOutBut(
+  api: KubernetesApi,
+  target: Workload,
+  absent: readonly string[],
+): Promise<Left | undefined> {
+  const away = target.kind === 'DaemonSet' && absent.length > 0 ? await podsOn(api, target, absent) : 0
+  // The objects of a list do not say their kind.
+  return notRolledOut({ ...(await api.get(pathOf(target))), kind: target.kind }, away)
 }
 
 /** Whether a rolling restart of a workload was begun since a time. */

@@ -10,7 +10,7 @@ import { servedEndpoints } from '../kubernetes/layout/served.ts'
 import { logsByNode, reachKubelets } from '../kubernetes/probes/kubelets-reached.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
 import { fetchFile } from '../operations/backup.ts'
-import { waitFor } from '../operations/wait.ts'
+import { waitFor, waitUntilNoneLeft } from '../operations/wait.ts'
 import { parseCertificate, verifyChain } from '../pki/certificates/certificate.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { type Mounts, newAuthority, newClusterAuthority } from './authorities.ts'
@@ -119,7 +119,7 @@ export const refusals: StepDefinition<OnCluster<Mounts & IssueVariables>> = {
 
 /**
  * Waits until every node is Ready, and what was well before is well; registers what is not, and was not.
- * @param within for how long it waits for pods, in milliseconds
+ * @param within how long it may go on without another owner whose pods are well, in milliseconds
  */
 export const podsWithin = <Context extends OnCluster>(within: (ctx: Context) => number): StepDefinition<Context> => ({
   id: 'verify-pods',
@@ -138,12 +138,17 @@ export const podsWithin = <Context extends OnCluster>(within: (ctx: Context) => 
       return []
     }
     let told: string[] = []
-    await waitFor('every pod that was well to be well', { within: within(ctx), signal: ctx.signal }, async () => {
-      const now = await comparePods(await ctx.cluster.api(), before, { absent, signal: ctx.signal })
-      if (now.missing.length > 0) throw new Error(firstOf(now.missing))
-      told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
-      return true
-    })
+    // However many there are: as long as more of them are well again.
+    await waitUntilNoneLeft(
+      'every pod that was well to be well',
+      { within: within(ctx), signal: ctx.signal },
+      async () => {
+        const now = await comparePods(await ctx.cluster.api(), before, { absent, signal: ctx.signal })
+        if (now.missing.length > 0) return { left: now.missing.length, told: firstOf(now.missing) }
+        told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
+        return undefined
+      },
+    )
     for (const line of told) ctx.log(line)
     return told
   },

@@ -3,12 +3,13 @@ import { limiter } from '../../connection/limiter.ts'
 import { foundAt, type KubernetesApi } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
 import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import { type NetworkWorkload, networkWorkloads } from '../../kubernetes/pod-network.ts'
 import {
   type NotedPods,
-  networkWorkloads,
   podsOfNow,
   type Replacing,
   replaceFirst,
+  replaceNetwork,
   replacePods,
 } from '../../kubernetes/replaced-pods.ts'
 import {
@@ -30,7 +31,7 @@ interface PodsNoted {
   /** The CA that is published in kube-system, PEM. */
   readonly ca: string
   /** The pod network and the DNS, where they were rolled out: they are waited for. */
-  readonly network: readonly Workload[]
+  readonly network: readonly NetworkWorkload[]
   readonly dns?: Workload
 }
 
@@ -52,7 +53,8 @@ export const notePods: StepDefinition<Recreation> = {
       for (const line of tellPods(pods.unwell)) ctx.log(`${line}: it was so before`)
       const { dns } = await systemWorkloads(api, ctx.signal)
       const isDnsWell = dns && notRolledOut(await api.get(pathOf(dns))) === undefined
-      return { pods, ca: await publishedCa(api), network: await networkWorkloads(api), ...(isDnsWell && { dns }) }
+      const network = await networkWorkloads(api, { signal: ctx.signal, log: line => ctx.log(line) })
+      return { pods, ca: await publishedCa(api), network, ...(isDnsWell && { dns }) }
     }),
 }
 
@@ -188,8 +190,8 @@ function stepsOf(
     note: { ...notCheck, id: noteId, readOnly: true, remember: true, run: ctx => podsOfNow(replacing(ctx)) },
     network: {
       ...{ ...common, id: `replace-the-pod-network${back}` },
-      plan: () => 'delete the pods of DaemonSets of kube-system on the machines’ network',
-      run: ctx => replaceFirst(replacing(ctx), oldPods(ctx, noteId), notedOf(ctx).network),
+      plan: () => 'delete the pods of the pod network',
+      run: ctx => replaceNetwork(replacing(ctx), oldPods(ctx, noteId), notedOf(ctx).network),
     },
     dns: {
       ...{ ...common, id: `replace-the-dns${back}` },

@@ -32,7 +32,8 @@ export interface KubernetesApi {
   /** What is no JSON, either way: a flag of the server's own. */
   putText(path: string, text: string): Promise<string>
   post(path: string, body: unknown): Promise<KubernetesObject>
-  delete(path: string): Promise<unknown>
+  /** @param uid of whom: 409 where somebody else has the name by now */
+  delete(path: string, uid?: string): Promise<unknown>
   /** GETs with another identity (a token, or none), and returns the status whatever it is. */
   statusOf(path: string, identity: { token?: string; certificate?: string; key?: string }): Promise<number>
   close(): void
@@ -177,7 +178,12 @@ export function kubernetesApi(
       return ask({ method: 'PUT', path, headers, body: text })
     },
     post: (path, body) => call('POST', path, body),
-    delete: path => call('DELETE', path),
+    delete: (path, uid) =>
+      call(
+        'DELETE',
+        path,
+        uid === undefined ? undefined : { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid } },
+      ),
     statusOf: async (path, { token, certificate, key }) => {
       const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` }
       return (await send(agentFor({ certificate, key }), { ...usual, method: 'GET', path, headers })).status

@@ -28,7 +28,7 @@ const notice = [
   '- The API answers nobody while etcd and the API servers are restarted: half a minute and more.',
   '- Every kubeconfig, client certificate and token of before is refused afterwards, those of CI and of monitoring, too.',
   '- Pods can’t ask the API from then on until each was replaced. All are, at once and without draining, whatever budgets say: whatever runs there is cut off.',
-  '- Pods that nobody makes anew stay, and their tokens are refused: start them anew yourself.',
+  '- Pods that nobody makes anew stay, and their tokens are refused: start them anew yourself. A running pod of a Job counts as failed.',
   'Where nothing has leaked yet, rekey run rotate-keysets does the same without an outage.',
 ]
 

@@ -7,7 +7,7 @@ import { componentsOf, servicesFrom } from '../../kubernetes/health/host.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { ReportSection, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, type OnCluster, type OnHost, seconds, where } from '../given/context.ts'
-import { type Conditions, conditionsStep, layoutOf, nodesOf } from '../given/found.ts'
+import { type Conditions, conditionsOf, conditionsStep, isAbsent, layoutOf, nodesOf } from '../given/found.ts'
 import { everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
 import { allGoByTheNew as leavesGoByTheNew } from '../leaves/place.ts'
 import { adminKubeconfigFetched } from '../verify.ts'
@@ -52,12 +52,7 @@ export const wellWithin = <Context extends OnCluster>(within: (ctx: Context) => 
   id: wellStep,
   runOnce: true,
   run: async ctx => {
-    const own = new Set(nodesOf(ctx, ctx.hosts(machines)))
-    const isOwn = ({ what, where }: Finding) =>
-      ['API server', 'tokens', 'exec and logs', 'etcd'].includes(what) ||
-      (what === 'node' ? own.has(where) : isThere(what, where))
-    const isThere = (what: string, host: string) =>
-      ctx.hosts(everyMachine).some(({ name }) => name === host && what in layoutOf(ctx, name).components)
+    const isOwn = waitedFor(ctx)
     let rest: Finding[] = []
     await waitFor('the cluster to be well', { within: within(ctx), every: 2_000, signal: ctx.signal }, async () => {
       const bad = worstFirst(await findings(ctx)).filter(({ state }) => state === 'not well')
@@ -70,6 +65,19 @@ export const wellWithin = <Context extends OnCluster>(within: (ctx: Context) => 
     return rest.map(tell)
   },
 })
+
+/** What is waited for: the cluster's own, but for what is on nodes that were away before, and were accepted by name. */
+export function waitedFor(ctx: Pick<OnHost, 'registered' | 'hosts' | 'host'>): (one: Finding) => boolean {
+  const { absent } = conditionsOf(ctx)
+  const nodes = new Set(nodesOf(ctx, ctx.hosts(machines)).filter(name => !absent.includes(name)))
+  const isThere = (what: string, host: string) =>
+    ctx
+      .hosts(everyMachine)
+      .some(({ name }) => name === host && what in layoutOf(ctx, name).components && !isAbsent(ctx, name))
+  return ({ what, where }) =>
+    ['API server', 'tokens', 'exec and logs', 'etcd'].includes(what) ||
+    (what === 'node' ? nodes.has(where) : isThere(what, where))
+}
 
 /** The same where certificates had ended: pods that were away for long come back one after the other. */
 export const well: StepDefinition<OnCluster> = where<OnCluster>(

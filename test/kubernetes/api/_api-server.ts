@@ -75,7 +75,11 @@ export async function startApiServer(
     const { pathname, searchParams } = new URL(url, 'https://x')
     const found = objects.get(pathname)
     if (method === 'GET') return found ?? (isList(pathname) ? page(pathname, searchParams) : failure(404, 'not found'))
-    if (method === 'DELETE') return objects.delete(pathname) ? {} : failure(404, 'not found')
+    if (method === 'DELETE') {
+      const { uid } = (body === '' ? {} : (JSON.parse(body).preconditions ?? {})) as { uid?: string }
+      if (found && uid !== undefined && found.metadata.uid !== uid) return failure(409, 'another uid', 'Conflict')
+      return objects.delete(pathname) ? {} : failure(404, 'not found')
+    }
     // What is tried is answered as what is done, and not kept.
     const keep: typeof put =
       searchParams.get('dryRun') === 'All' ? (_, { metadata, ...rest }) => ({ ...rest, metadata }) as never : put
