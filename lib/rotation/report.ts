@@ -20,6 +20,7 @@ import {
   probedAddresses,
   type WithProbes,
 } from './observe.ts'
+import * as tokens from './tokens.ts'
 import { toldAfterwards } from './verify.ts'
 
 export const variables = {
@@ -189,6 +190,7 @@ function describeGaps(seen: ServerGaps | undefined): string {
 export function outOfTheOrdinary(ctx: Looking & Pick<RunContext, 'hosts'>): ReportSection[] {
   const rows: Row[] = [
     ['before', [...conditionsOf(ctx).told, ...drift.toldOf(ctx, ctx.hosts(everyMachine))].join('\n')],
+    ['tokens that are refused', tokens.notRenewed(ctx).join('\n')],
     ['at the end', toldAfterwards(ctx).join('\n')],
   ]
   const told = rows.filter(([, lines]) => lines !== '')

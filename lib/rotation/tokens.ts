@@ -1,8 +1,10 @@
 // Tokens of service accounts that are kept in Secrets: written anew once their CA is published.
-import { namespacesWithOtherCa, regenerateToken, tokenSecrets } from '../kubernetes/trust/tokens.ts'
+import { type RenewedTokens, renewTokens } from '../kubernetes/trust/renewed-tokens.ts'
+import { namespacesWithOtherCa, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import { waitFor } from '../operations/wait.ts'
 import type { StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, seconds } from './given/context.ts'
+import type { Looking } from './given/found.ts'
 
 /**
  * Waits until every namespace has a CA in its `kube-root-ca.crt`.
@@ -25,7 +27,7 @@ export function rootCaEverywhere<Needs>(ca: (ctx: Needs) => string): StepDefinit
 }
 
 /**
- * Has the controller-manager write every token Secret anew, namespace by namespace.
+ * Has the controller-manager write every token Secret anew, namespace by namespace. One that nobody fills in is told: it stops nothing else.
  * @param ca the CA that Secrets must carry by then, PEM
  */
 export function regenerate<Needs>(ca: (ctx: Needs) => string): StepDefinition<OnCluster & Needs> {
@@ -37,16 +39,15 @@ export function regenerate<Needs>(ca: (ctx: Needs) => string): StepDefinition<On
         ({ namespace, name }) => `take the token out of Secret ${namespace}/${name}, and wait for the new one`,
       ),
     run: async ctx => {
-      const api = await ctx.cluster.api()
-      const namespaces = Map.groupBy(await tokenSecrets(api), ({ namespace }) => namespace)
-      for (const [namespace, secrets] of namespaces) {
-        const renewed = await Promise.all(
-          secrets.map(one => regenerateToken(api, one, { ca: ca(ctx), within: seconds(60), signal: ctx.signal })),
-        )
-        for (const token of renewed) ctx.redact(token.reveal())
-        ctx.log(`${namespace}: ${secrets.map(({ name }) => name).join(', ')}`)
-      }
-      return { namespaces: namespaces.size }
+      const { signal } = ctx
+      return renewTokens(await ctx.cluster.api(), {
+        ...{ ca: ca(ctx), signal, redact: value => ctx.redact(value), log: line => ctx.log(line) },
+      })
     },
   }
+}
+
+/** Token Secrets that have no new token, each with the reason: what they hold is refused. */
+export function notRenewed(ctx: Looking): readonly string[] {
+  return ctx.registered<RenewedTokens>('regenerate-tokens')?.failed ?? []
 }

@@ -1,5 +1,4 @@
 // Tokens of service accounts, and the pods that hold what was before: once every instance is another one, and the API answers again.
-import { limiter } from '../../connection/limiter.ts'
 import { foundAt, type KubernetesApi } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
 import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
@@ -12,12 +11,8 @@ import {
   replaceNetwork,
   replacePods,
 } from '../../kubernetes/replaced-pods.ts'
-import {
-  namespacesWithOtherCa,
-  regenerateToken,
-  type TokenSecret,
-  tokenSecrets,
-} from '../../kubernetes/trust/tokens.ts'
+import { type RenewedTokens, renewTokens } from '../../kubernetes/trust/renewed-tokens.ts'
+import { namespacesWithOtherCa } from '../../kubernetes/trust/tokens.ts'
 import { notRolledOut, pathOf, type Workload } from '../../kubernetes/workloads.ts'
 import { waitFor } from '../../operations/wait.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
@@ -87,57 +82,19 @@ async function caEverywhere(ctx: Recreation): Promise<string> {
   )
 }
 
-/** How long one Secret may wait for its token: the controller-manager that writes it has just started. */
-const patience = 120_000
-
-/** How many Secrets are written anew at once. */
-const atOnce = 10
-
-/** Has one Secret written anew. Returns why it could not be: one that nobody fills in stops nothing else. */
-async function renewOne(
-  ctx: Recreation,
-  api: KubernetesApi,
-  one: TokenSecret,
-  ca: string,
-): Promise<string | undefined> {
-  const of = `/api/v1/namespaces/${one.namespace}`
-  const { annotations } = (await foundAt(api, `${of}/secrets/${one.name}`))?.metadata ?? {}
-  const name = annotations?.['kubernetes.io/service-account.name']
-  const uid = annotations?.['kubernetes.io/service-account.uid']
-  const account = name && (await foundAt(api, `${of}/serviceaccounts/${name}`))
-  // The controller-manager fills in none of these, and removes some by itself.
-  if (!account) return 'its service account is gone'
-  if (uid !== undefined && account.metadata.uid !== uid) return 'its service account is another one of that name'
-  const token = await regenerateToken(api, one, { ca, within: patience, signal: ctx.signal })
-  ctx.redact(token.reveal())
-  return undefined
-}
-
 /**
  * Has every token Secret of every namespace written anew. kOps' page deletes them; one that nobody makes by itself, as Kubernetes does no more
  * since 1.24, would be gone for good.
  */
-async function renew(ctx: Recreation): Promise<{ secrets: number; failed: string[] }> {
+async function renew(ctx: Recreation): Promise<RenewedTokens> {
   if (ctx.mode !== 'rollback') await requireBegun(ctx, 'make-the-credentials', 'replace-every-instance')
   await begin(ctx, 'tokens')
   const ca = await caEverywhere(ctx)
-  return ask(ctx, async api => {
-    const failed: string[] = []
-    const all = await tokenSecrets(api)
-    const limit = limiter(atOnce)
-    const renewed = async (one: TokenSecret) => {
-      ctx.signal.throwIfAborted()
-      const why = await renewOne(ctx, api, one, ca).catch((error: Error) => error.message)
-      if (why !== undefined) failed.push(`${one.namespace}/${one.name}: ${why}`)
-    }
-    for (const [namespace, secrets] of Map.groupBy(all, one => one.namespace)) {
-      await Promise.all(secrets.map(one => limit(() => renewed(one))))
-      ctx.signal.throwIfAborted()
-      ctx.log(`${namespace}: ${secrets.length} Secrets`)
-    }
-    for (const one of failed) ctx.log(`not written anew: ${one}`)
-    return { secrets: all.length - failed.length, failed }
-  })
+  return ask(ctx, api =>
+    renewTokens(api, {
+      ...{ ca, signal: ctx.signal, redact: value => ctx.redact(value), log: line => ctx.log(line) },
+    }),
+  )
 }
 
 /** Whoever replaces pods, by the admin credential of now. */

@@ -5,7 +5,7 @@ import { Secret } from '../../connection/shell.ts'
 import { HostFailedError } from '../../errors.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { certificatesWithin } from '../../pki/certificates/bundle-text.ts'
-import type { KubernetesApi, KubernetesObject } from '../api/api.ts'
+import { foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 
 /** A Secret of the type `kubernetes.io/service-account-token`. */
 export interface TokenSecret {
@@ -63,6 +63,7 @@ export async function* tokenSecretsByNamespace(
  * Has the controller-manager write a new token into a Secret: the old one is taken out, and it fills it in again.
  * @param ca the CA that the Secret must carry when this is over; PEM
  * @returns the new token
+ * @throws HostFailedError where it is gone meanwhile (`tokens.gone`), or nobody fills it in; ApiError where it may not be written
  */
 export async function regenerateToken(
   api: KubernetesApi,
@@ -71,15 +72,23 @@ export async function regenerateToken(
 ): Promise<Secret> {
   const path = `/api/v1/namespaces/${namespace}/secrets/${name}`
   await api.patch(path, { data: { token: null } }, 'merge')
-  return waitFor(`a new token in Secret ${namespace}/${name}`, { within, signal, every: 200 }, async () => {
-    const { data } = await api.get(path)
-    const token = tokenIn(data)
-    // Signed with the same key it is the very same token again: these hold no time.
-    if (token === '') return undefined
-    const carried = Buffer.from(String(data?.['ca.crt'] ?? ''), 'base64').toString('utf8')
-    if (!isSame(carried, ca)) throw new Error('it has a token, but not the new CA yet')
-    return new Secret(token)
-  })
+  const renewed = await waitFor(
+    `a new token in Secret ${namespace}/${name}`,
+    { within, signal, every: 200 },
+    async () => {
+      const found = await foundAt(api, path)
+      if (!found) return 'gone'
+      const { data } = found
+      const token = tokenIn(data)
+      // Signed with the same key it is the very same token again: these hold no time.
+      if (token === '') return undefined
+      const carried = Buffer.from(String(data?.['ca.crt'] ?? ''), 'base64').toString('utf8')
+      if (!isSame(carried, ca)) throw new Error('it has a token, but not the new CA yet')
+      return new Secret(token)
+    },
+  )
+  if (renewed !== 'gone') return renewed
+  throw new HostFailedError(`Secret ${namespace}/${name} is gone`, { code: 'tokens.gone' })
 }
 
 /** The namespaces whose `kube-root-ca.crt` is not `ca` (yet). */
