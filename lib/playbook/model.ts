@@ -259,7 +259,7 @@ export interface ReportSection {
 
 /** A figure as Prometheus takes it, a gauge: of one name and help as many as there are labels to tell them apart. */
 export interface ReportMetric {
-  /** As Prometheus has names, with the unit at its end: `rekey_certificate_seconds_left`. */
+  /** As Prometheus has names, with the unit at its end: `rekey_certificate_end_timestamp_seconds`. Points of time (`…_timestamp_seconds`) outlast runs that have none. */
   readonly name: string
   /** What it counts, in a line; the same for all of its name. */
   readonly help: string

@@ -62,7 +62,7 @@ const report = (metrics: readonly object[]): RunEvent =>
 test('it says how the run ended and what the report counts, in the format of Prometheus, whatever names hold', async t => {
   const file = join(temporaryFolder('metrics'), 'rekey.prom')
   const left = (component: string, value: number, help = 'How long it holds.') => ({
-    ...{ name: 'rekey_certificate_seconds_left', help, value },
+    ...{ name: 'rekey_certificate_of_mine', help, value },
     labels: { host: 'm1', component },
   })
   const text = await written(file, [
@@ -80,7 +80,7 @@ test('it says how the run ended and what the report counts, in the format of Pro
   // Of one that comes twice the last counts: else the collector takes nothing of any file.
   t.deepEqual(
     [...series].flatMap(([name, value]) => {
-      const component = /^rekey_certificate_seconds_left.*,component="(.*)"\}$/.exec(name)?.[1]
+      const component = /^rekey_certificate_of_mine.*,component="(.*)"\}$/.exec(name)?.[1]
       return component === undefined ? [] : [[component, value]]
     }),
     [
@@ -115,4 +115,38 @@ test('where it could not be written nothing is begun', async t => {
   for (const file of [join(folder, 'absent', 'rekey.prom'), join(folder, 'folder.prom')])
     await t.throwsAsync(openView({ output: 'json', metrics: file }, nothing, {}), { code: 'output.metrics' })
   t.false(existsSync(join(folder, 'absent')))
+})
+
+test('when certificates end stays known where a run fails before it has looked, or goes to some hosts only', async t => {
+  const file = join(temporaryFolder('metrics'), 'rekey.prom')
+  const ends = (host: string, value: number) => ({
+    ...{ name: 'rekey_certificate_end_timestamp_seconds', help: 'When it ends.', value },
+    labels: { host, component: 'say "no"\\' },
+  })
+  const other = { name: 'rekey_of_mine', help: 'Of then.', value: 1 }
+  const run = async (options: Parameters<typeof recorded>[0], metrics: readonly object[], limit?: string[]) => {
+    const events = recorded(options).map(event =>
+      event.kind === 'run.started' ? { ...event, selection: { ...event.selection, limit } } : event,
+    )
+    const text = await written(file, [
+      ...events.slice(0, -1),
+      ...(metrics.length > 0 ? [report(metrics)] : []),
+      events.at(-1)!,
+    ])
+    const series = [...seriesIn(text)].filter(([name]) => !name.startsWith('rekey_run_'))
+    return series.map(([name, value]) => `${/host="(\w+)"/.exec(name)?.[1] ?? name.split('{')[0]} ${value}`).sort()
+  }
+  t.deepEqual(await run({}, [ends('m1', 100), ends('n1', 200.5), other]), ['m1 100', 'n1 200.5', 'rekey_of_mine 1'])
+  t.deepEqual(await run({ outcome: 'failed' }, []), ['m1 100', 'n1 200.5'])
+  t.deepEqual(await run({ outcome: 'failed' }, [ends('m1', 300)]), ['m1 300', 'n1 200.5'])
+  t.deepEqual(await run({}, [ends('n1', 400)], ['n1']), ['m1 300', 'n1 400'])
+  t.deepEqual(await run({}, [ends('m1', 500)]), ['m1 500'])
+  // What somebody else has put there is not ours.
+  writeFileSync(file, readFileSync(file, 'utf8').replaceAll('inventory="hosts.yml"', 'inventory="other.yml"'))
+  t.deepEqual(await run({ outcome: 'failed' }, []), [])
+  const mine = join(temporaryFolder('metrics'), 'mine')
+  writeFileSync(mine, await written(join(temporaryFolder('metrics'), 'x.prom'), [...done.slice(0, -1), report([ends('m1', 1)]), done.at(-1)!]))
+  const linked = join(temporaryFolder('metrics'), 'rekey.prom')
+  symlinkSync(mine, linked)
+  t.notRegex(await written(linked, failed), /end_timestamp_seconds\{.*host=/)
 })

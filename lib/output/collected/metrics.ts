@@ -4,7 +4,9 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fstatSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -20,7 +22,8 @@ type RunStarted = Extract<RunEvent, { kind: 'run.started' }>
 type RunFinished = Extract<RunEvent, { kind: 'run.finished' }>
 
 /**
- * Writes metrics into a file when the run ends: whole or not at all, for everybody's eyes. Of a run that was killed, the file of the one before stays.
+ * Writes metrics into a file when the run ends: whole or not at all, for everybody's eyes. Of a run that was killed, the file of the one before
+ * stays; of one that failed, or went to some hosts only, the points of time in it that it has nothing newer for.
  * @throws RekeyError at once where the file can't be written
  */
 export function metricsView(file: string): View {
@@ -36,9 +39,10 @@ export function metricsView(file: string): View {
     },
     close: async () => {
       if (!started || !finished) return
-      const { playbook, inventory } = started
-      const own = { playbook, inventory: inventory.join(',') }
-      replaceFile(file, metricsText([...ofRun(started, finished), ...reported], own))
+      const isWhole = finished.outcome === 'done' && !started.selection.limit && reported.length > 0
+      const own = ownLabels(started)
+      const kept = isWhole ? [] : stillTrue(earlierText(file), own)
+      replaceFile(file, metricsText([...ofRun(started, finished), ...reported], own, kept))
     },
   }
 }
@@ -55,20 +59,73 @@ function ofRun({ check }: RunStarted, { at, outcome, exitCode, milliseconds }: R
   ]
 }
 
+/** A sample as it stands in the file. */
+interface Sample {
+  readonly name: string
+  /** Escaped already. */
+  readonly help: string
+  readonly labels: string
+  readonly value: number
+}
+
+type Labels = Readonly<Record<string, string>>
+
 /**
  * Metrics in the text format of Prometheus: all of one name together, and its help once.
  * @param own labels that each of them has beside its own
+ * @param kept what stood in the file before and is true still
  */
-export function metricsText(metrics: readonly EventMetric[], own: Readonly<Record<string, string>>): string {
-  const lines = [...Map.groupBy(metrics, ({ name }) => name)].flatMap(([name, all]) => [
-    `# HELP ${name} ${escaped(all[0]?.help ?? '')}`,
+export function metricsText(metrics: readonly EventMetric[], own: Labels, kept: readonly Sample[] = []): string {
+  const samples = metrics.map(
+    ({ name, help, labels, value }): Sample => ({
+      ...{ name, help: escaped(help), labels: labelsOf({ ...own, ...labels }), value },
+    }),
+  )
+  const lines = [...Map.groupBy([...kept, ...samples], ({ name }) => name)].flatMap(([name, all]) => [
+    `# HELP ${name} ${all.at(-1)?.help ?? ''}`,
     `# TYPE ${name} gauge`,
     // Two of one name and the same labels, and the collector takes nothing of any file: the last one counts.
-    ...[...new Map(all.map(({ labels, value }) => [labelsOf({ ...own, ...labels }), value]))].map(
+    ...[...new Map(all.map(({ labels, value }) => [labels, value]))].map(
       ([labels, value]) => `${name}${labels} ${value}`,
     ),
   ])
   return `${lines.join('\n')}\n`
+}
+
+const ownLabels = ({ playbook, inventory }: RunStarted) => ({ playbook, inventory: inventory.join(',') })
+
+/**
+ * Points of time that an earlier run of the same playbook and inventory has told, and that a run knows nothing of which failed before it looked, or went to
+ * some hosts only: when a certificate ends is true until somebody renews it, and whoever is to be alarmed by it must be so then above all.
+ */
+function stillTrue(text: string, labelsOfRun: Labels): Sample[] {
+  const own = labelsOf(labelsOfRun).slice(0, -1)
+  let [named, help] = ['', '']
+  return text.split('\n').flatMap(line => {
+    const told = /^# HELP (\w+) (.*)$/.exec(line)
+    if (told) [, named = '', help = ''] = told
+    const [, name = '', labels = '', value] =
+      /^(\w+_timestamp_seconds)(\{(?:\w+="(?:[^\\"]|\\[\\"n])*",?)*\}) (\d{1,15}(?:\.\d{1,9})?)$/.exec(line) ?? []
+    const isOwn = labels.startsWith(`${own},`) && !name.startsWith('rekey_run_')
+    return value !== undefined && isOwn ? [{ name, help: name === named ? help : '', labels, value: Number(value) }] : []
+  })
+}
+
+/** What is longer is none of ours. */
+const mostBytes = 16 * 1024 * 1024
+
+/** What the run before has written; nothing where that can't be read. No link is followed: others may write that folder. */
+function earlierText(file: string): string {
+  let descriptor: number | undefined
+  try {
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    const found = fstatSync(descriptor)
+    return found.isFile() && found.size <= mostBytes ? readFileSync(descriptor, 'utf8') : ''
+  } catch {
+    return ''
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor)
+  }
 }
 
 const labelsOf = (labels: Readonly<Record<string, string>>) =>

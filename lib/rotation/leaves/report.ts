@@ -61,37 +61,27 @@ function found(ctx: Pick<RunContext, 'registered'>, plan: LeafPlan): ReportSecti
     metrics: [
       ...[...Map.groupBy(sorted, ({ host, component }) => `${host} ${component}`).values()].flatMap(([one]) =>
         one
-          ? endMetrics('certificate', 'the first certificate of a component on a host', one.end, {
+          ? endMetric('certificate', 'the first certificate of a component on a host', one.end, {
               host: one.host,
               component: one.component,
             })
           : [],
       ),
       ...Object.entries(oldAuthorities).flatMap(([role, pem]) =>
-        pem ? endMetrics('authority', 'a CA', endOf(pem), { authority: keysetOf(role as AuthorityName) }) : [],
+        pem ? endMetric('authority', 'a CA', endOf(pem), { authority: keysetOf(role as AuthorityName) }) : [],
       ),
     ],
   }
 }
 
-/** @param end in milliseconds since 1970 */
-function endMetrics(name: string, what: string, end: number, labels: Record<string, string>): ReportMetric[] {
-  const left = Math.round((end - Date.now()) / 1_000)
-  return [
-    {
-      name: `rekey_${name}_seconds_left`,
-      help: `How long ${what} still held at the end of the run.`,
-      value: left,
-      labels,
-    },
-    {
-      name: `rekey_${name}_end_timestamp_seconds`,
-      help: `When ${what} ends, in seconds since 1970.`,
-      value: end / 1_000,
-      labels,
-    },
-  ]
-}
+/**
+ * A time and not what is left: it stays true until the next run, also where that fails before it has looked.
+ * @param end in milliseconds since 1970
+ */
+const endMetric = (name: string, what: string, end: number, labels: Record<string, string>): ReportMetric => ({
+  ...{ name: `rekey_${name}_end_timestamp_seconds`, help: `When ${what} ends, in seconds since 1970.` },
+  ...{ value: end / 1_000, labels },
+})
 
 /** In milliseconds since 1970. */
 const endOf = (pem: string) => parseCertificate(pem).notAfter.getTime()
