@@ -75,6 +75,7 @@ const preparation: Play<Context>[] = [
     step('Have the API try the changes, without making them', conditions.tryThem),
     step('Look for the API where it will be asked', observe.lookForTheApi),
     step('Note what pods are connected by', recreate.noteNetwork),
+    step('Note who admits pods, and see that nobody must admit itself', recreate.noteAdmission),
   ]),
   play<Context>('Back up', { hosts: everyMachine, tags: ['backup'] }, [
     step('Back up keys and configuration', recreate.backups.hosts),
@@ -148,6 +149,7 @@ const change: Play<Context>[] = [
     step('Wait until kube-proxy has written its rules', workloads.kubeProxyRules),
     step('Replace the pod network', withSwap(recreate.network)),
     step('Restart CoreDNS', withSwap(workloads.coreDns)),
+    step('Restart what admits pods', withSwap(recreate.admission)),
     step('Replace every other pod', withSwap(recreate.others)),
   ]),
   play<Context>('Verify', { hosts: everyMachine, tags: ['verify'] }, [

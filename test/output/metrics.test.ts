@@ -145,7 +145,14 @@ test('when certificates end stays known where a run fails before it has looked, 
   writeFileSync(file, readFileSync(file, 'utf8').replaceAll('inventory="hosts.yml"', 'inventory="other.yml"'))
   t.deepEqual(await run({ outcome: 'failed' }, []), [])
   const mine = join(temporaryFolder('metrics'), 'mine')
-  writeFileSync(mine, await written(join(temporaryFolder('metrics'), 'x.prom'), [...done.slice(0, -1), report([ends('m1', 1)]), done.at(-1)!]))
+  writeFileSync(
+    mine,
+    await written(join(temporaryFolder('metrics'), 'x.prom'), [
+      ...done.slice(0, -1),
+      report([ends('m1', 1)]),
+      done.at(-1)!,
+    ]),
+  )
   const linked = join(temporaryFolder('metrics'), 'rekey.prom')
   symlinkSync(mine, linked)
   t.notRegex(await written(linked, failed), /end_timestamp_seconds\{.*host=/)

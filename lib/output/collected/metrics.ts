@@ -107,7 +107,9 @@ function stillTrue(text: string, labelsOfRun: Labels): Sample[] {
     const [, name = '', labels = '', value] =
       /^(\w+_timestamp_seconds)(\{(?:\w+="(?:[^\\"]|\\[\\"n])*",?)*\}) (\d{1,15}(?:\.\d{1,9})?)$/.exec(line) ?? []
     const isOwn = labels.startsWith(`${own},`) && !name.startsWith('rekey_run_')
-    return value !== undefined && isOwn ? [{ name, help: name === named ? help : '', labels, value: Number(value) }] : []
+    return value !== undefined && isOwn
+      ? [{ name, help: name === named ? help : '', labels, value: Number(value) }]
+      : []
   })
 }
 

@@ -5,6 +5,7 @@ import type { OnCluster } from '../given/context.ts'
 import { wellWithin } from '../rescue/well.ts'
 import type { Variables } from './given.ts'
 
+export { admission, noteAdmission } from './admission.ts'
 export { backups, confirmed, guarded, swapStep } from './confirmed.ts'
 export { type Variables, variables } from './given.ts'
 export { asBefore, network, note, noteNetwork, others } from './pods.ts'

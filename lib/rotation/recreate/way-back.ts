@@ -4,6 +4,7 @@ import type * as authorities from '../authorities.ts'
 import { type OnCluster, where } from '../given/context.ts'
 import { type Context, kubeProxies, proof, undo, untilTokens } from '../way-back.ts'
 import * as workloads from '../workloads.ts'
+import { admissionBack } from './admission.ts'
 import { confirmedBack, mayHaveNewTokens } from './confirmed.ts'
 import type { Variables } from './given.ts'
 import { asBefore, back } from './pods.ts'
@@ -16,6 +17,7 @@ export const steps: readonly Step<Context & OnCluster<Variables & Pick<authoriti
   ...kubeProxies,
   step('Replace the pod network', where(mayHaveNewTokens, back.network)),
   step('Restart CoreDNS', where(mayHaveNewTokens, undo('coredns', workloads.coreDns))),
+  step('Restart what admits pods', where(mayHaveNewTokens, admissionBack)),
   step('Replace every other pod', where(mayHaveNewTokens, back.others)),
   step('Every pod that was well is so again', undo('every-pod', asBefore)),
   ...proof,
