@@ -134,7 +134,7 @@ export async function replacePods(
     if (thrown !== undefined) throw thrown
     if (pods.length > together) log(`${from + some.length} of ${pods.length} pods`)
   }
-  if (left.length > 0) log(`${firstOf(left)}: nobody's, and left as they are: nobody would make others`)
+  if (left.length > 0) log(`Pods that are nobody's stay as they are, since nobody would make others: ${firstOf(left)}`)
   if (failed.length > 0)
     throw new HostFailedError(`${failed.length} pods could not be deleted: ${firstOf(failed, 5)}`, {
       code: 'pods.not-replaced',

@@ -144,16 +144,17 @@ async function waysInside(ctx: OnCluster): Promise<Map<string, WayInside>> {
     [master, node]
       .filter(host => host !== undefined)
       .map(async host => {
-        const session = await ctx.on(host)
-        const reached = await session.forward(service.address, service.port).then(
-          socket => socket.destroy(),
-          (error: Error) => error,
-        )
-        if (reached instanceof Error) {
-          ctx.log(`the Service of the API can't be reached from ${host.name}: ${reached.message}`)
+        try {
+          const session = await ctx.on(host)
+          const socket = await session.forward(service.address, service.port)
+          socket.destroy()
+          return [`the Service, from ${host.name}`, await wayInside(session, service.address, service.port)] as const
+        } catch (error) {
+          // One way that is closed, or a host that is lost by now, takes none of the others away.
+          ctx.signal.throwIfAborted()
+          ctx.log(`the Service of the API can't be reached from ${host.name}: ${(error as Error).message}`)
           return undefined
         }
-        return [`the Service, from ${host.name}`, await wayInside(session, service.address, service.port)] as const
       }),
   )
   return new Map(ways.filter(way => way !== undefined))

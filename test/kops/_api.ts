@@ -151,7 +151,7 @@ export function answerOf(store: string, method: string, url: string, body: strin
   if (!object) return { status: 404, body: { message: `${key} not found` } }
   if (method === 'DELETE') {
     // Pods that begin while the network is away have none.
-    if (endingOf(objects).length > 0) return { status: 409, body: { message: `${key} comes too early` } }
+    if (endingOf(objects).length > 0) return { status: 403, body: { message: `${key} comes too early` } }
     if (object.metadata.ownerReferences?.[0]?.kind === 'DaemonSet')
       object.metadata.deletionTimestamp = new Date().toISOString()
     else end(objects, key)

@@ -155,3 +155,17 @@ test('recreate-credentials: the way back replaces pods only where API servers ma
   await begin({ folder }, 'after-the-swap')
   t.deepEqual(await chosen(), pods)
 })
+
+test('recreate-credentials makes the key of service accounts anew, whatever the inventory says for rotate-ca', async t => {
+  const { playbook } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/recreate-credentials.ts'))
+  const given = {
+    vault_addr: 'https://vault',
+    vault_token_file: '/token',
+    cluster_name: 'prod',
+    api_server: 'https://x:6443',
+  }
+  for (const said of [{}, { rotate_service_account_keys: false }]) {
+    const vars = (await playbook.vars.parseAsync({ ...given, ...said })) as Record<string, unknown>
+    t.is(vars['rotate_service_account_keys'], true)
+  }
+})

@@ -10,12 +10,11 @@ export const variables = {
   confirm_rollback: confirm,
   /** How long, at most, until all is well again at the end. */
   wait: duration.default(seconds(600)),
-  /** All keysets are made anew here: no key may stay. */
+  /** All keysets are made anew here, whatever the inventory says for rotate-ca: no key may stay. */
   rotate_service_account_keys: z
-    .literal(true, {
-      error: 'the key of service accounts is made anew with all others: leave it out, or set it to true',
-    })
-    .default(true),
+    .boolean()
+    .default(true)
+    .transform(() => true),
 }
 
 export type Variables = z.output<z.ZodObject<typeof variables>>
