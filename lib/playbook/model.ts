@@ -71,12 +71,10 @@ export interface RunContext<Vars = Record<string, unknown>> {
   otherRuns(): string[]
   /**
    * Destroys secrets that steps of runs on this machine returned, in the folders of those runs: nobody can go on with them where a step asks for one.
-   * @param isMeant is told each of them, and what it was returned in
+   * @param isMeant is told each of them
    * @returns the ids of the runs that had one
    */
-  destroySecrets(
-    isMeant: (text: string, returned?: { readonly step: string; readonly value: unknown }) => boolean,
-  ): string[]
+  destroySecrets(isMeant: (text: string) => boolean): string[]
 }
 
 /** What a step gets. */

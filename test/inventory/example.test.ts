@@ -38,10 +38,10 @@ for (const name of playbooks) {
     const written = readFileSync(join(folder, 'group_vars', 'all.yml'), 'utf8')
     // What a run is about is said when it is begun, as the comments show it.
     const about = [
-      ...written.matchAll(/^# ((?:hsm|kms)_\w+): (\S+)$/gm),
+      ...written.matchAll(/^# ((?:hsm_|kms_|registry)\w*): ([\w/]\S*)$/gm),
       ...[
         ['', 'keysets', 'front-proxy-ca'],
-        ['', 'destroy_key', 'aescbc key-1'],
+        ['', 'destroy_key', '"aescbc key-1"'],
       ],
     ]
     const said = about.filter(([, variable]) => variableNames(playbook).includes(variable!))

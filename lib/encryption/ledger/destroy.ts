@@ -5,7 +5,7 @@ import { basename } from 'node:path'
 import { z } from 'zod'
 import type { Secret } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
-import { backupsIn } from '../../kubernetes/backups/manifest.ts'
+import { backupsIn, hostsWithin } from '../../kubernetes/backups/manifest.ts'
 import type { ReportSection, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
 import { takeCensus } from '../census.ts'
 import { namedProviders, readConfiguration, rulesOf } from '../configuration.ts'
@@ -18,7 +18,6 @@ import {
   etcdOf,
   fileOn,
   type Variables as Rotation,
-  ids as rotation,
 } from '../key-rotation/given.ts'
 import { keptFileName, refused, requireOneEtcd } from '../key-rotation/prepare.ts'
 import { type KeyedProvider, type NamedProvider, prefixOf, type Stored, tellingApart } from '../stored.ts'
@@ -146,7 +145,10 @@ const isNeeded = ({ vars: { destroy_key: key, destroy_key_id: id } }: Context, n
 /** What values have in them that lie under the key: what they begin with, and behind the ciphertext the id of a plugin's key. */
 const marksOf = (ctx: Context): string[] => {
   const { destroy_key_id: id } = ctx.vars
-  return [prefixOf(providerOf(ctx)), ...(id === undefined ? [] : [id])]
+  const provider = providerOf(ctx)
+  // KMS v1 writes no id.
+  const isWritten = provider.kind === 'kms' && provider.version === 'v2'
+  return [prefixOf(provider), ...(isWritten && id !== undefined ? [id] : [])]
 }
 
 /** Of a snapshot of which nothing is noted, its bytes say whether it needs the key. */
@@ -162,13 +164,21 @@ const sessionsOf = (ctx: Context) => Promise.all(ctx.hosts('masters:etcd').map(h
 async function onThisMachine(ctx: Context): Promise<{ keys: KnownKey[]; needing: string[] }> {
   const hosts = ctx.hosts('masters:etcd')
   const [keys, needing]: [KnownKey[], string[]] = [[], []]
-  for (const backup of ctx.otherRuns().flatMap(backupsIn)) {
-    if (!isOfHosts(backup, hosts)) continue
-    const found = (await keysOfBackup(backup)).filter(({ name }) => name === ctx.vars.destroy_key)
-    keys.push(...found)
-    // Which of a plugin's keys it was, no file says: the snapshot's bytes do.
-    if (isPlugin(ctx) ? await snapshotHas(backup, marksOf(ctx)) : found.length > 0)
-      needing.push(`${backup.id} on this machine`)
+  for (const folder of ctx.otherRuns()) {
+    const backups = backupsIn(folder)
+    const named = hostsWithin(folder).some(name => hosts.some(host => host.name === name))
+    if (named && (backups.length === 0 || backups.some(({ damage }) => damage.length > 0))) {
+      needing.push(`${basename(folder)} on this machine (it does not say, or not whole, what it holds)`)
+      continue
+    }
+    for (const backup of backups) {
+      if (!isOfHosts(backup, hosts)) continue
+      const found = (await keysOfBackup(backup)).filter(({ name }) => name === ctx.vars.destroy_key)
+      keys.push(...found)
+      // Which of a plugin's keys it was, no file says, and the files of then may be those of after a rotation: the snapshot's bytes do.
+      if ((!isPlugin(ctx) && found.length > 0) || (await snapshotHas(backup, marksOf(ctx))))
+        needing.push(`${backup.id} on this machine`)
+    }
   }
   return { keys, needing }
 }
@@ -183,7 +193,7 @@ async function secretsOf(ctx: Context, more: readonly KnownKey[] = []): Promise<
     const { vars } = ctx
     const { stdout } = await $({
       quiet: true,
-    })`[ ! -d ${vars.backup_directory} ] || find ${vars.backup_directory} -xdev -type f -name ${keptFileName}`
+    })`[ ! -d ${vars.backup_directory} ] || find ${vars.backup_directory}/ -type f -name ${keptFileName}`
     for (const path of stdout.split('\n').filter(Boolean)) {
       try {
         keys.push(...keysIn(readConfiguration(await files.readText(path), `${host.name}:${path}`)))
@@ -225,12 +235,13 @@ export const destroy: StepDefinition<Context> = {
   plan: ctx =>
     `destroy ${called(ctx)} in the folders of runs on this machine, and in ${ctx.vars.backup_directory} of every host`,
   run: async (ctx): Promise<Destroyed> => {
+    // Whatever --tags and --start-at-step leave out, and however long ago it was that a run which is gone on with has looked.
+    await unused.run(ctx)
+    await unneeded.run(ctx)
     const secrets = await secretsOf(ctx)
     const meant = new Set(secrets.map(secret => secret.reveal()))
-    // One that was made and never came to be used lies in the folder of its run alone.
-    const isMade = ({ step, value }: { step: string; value: unknown }) =>
-      step === rotation.key && (value as { key?: unknown } | null)?.key === ctx.vars.destroy_key
-    const runs = ctx.destroySecrets((text, returned) => meant.has(text) || (returned !== undefined && isMade(returned)))
+    // By what they are, and never by the key's name: that of another cluster may be the same.
+    const runs = ctx.destroySecrets(text => meant.has(text))
     const files: string[] = []
     for (const session of await sessionsOf(ctx)) {
       const { name } = session.host

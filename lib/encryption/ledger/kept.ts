@@ -32,7 +32,7 @@ export async function noteNeeds({ files }: HostSession, snapshot: string, needs:
 
 /** Names each snapshot below a folder, and beneath it what is noted beside it, in one line. A name with an end of line in it is no snapshot's of rekey. */
 const listing = `[ -d "$1" ] || exit 0
-find "$1" -xdev -type f -name '*.db' -exec sh -c 'for file; do
+find "$1/" -type f -name '*.db' -exec sh -c 'for file; do
   printf "== %s\\n" "$file"
   note="\${file%.db}.keys"
   [ -f "$note" ] && [ ! -L "$note" ] && head -c 65536 -- "$note" | tr -d "\\n" && echo
@@ -80,18 +80,27 @@ export async function hasText({ $, host }: HostSession, path: string, text: stri
  */
 const searching = `[ -d "$1" ] || exit 0
 key=$(cat)
-find "$1" -xdev -type f ! -name '*.db' -print | LC_ALL=C sort | while IFS= read -r file; do
+files=$(find "$1/" -type f ! -name '*.db' -print) || exit 1
+[ -n "$files" ] || exit 0
+printf '%s\n' "$files" | LC_ALL=C sort | while IFS= read -r file; do
+  case $file in *.tgz|*.tar.gz) tar -tzf "$file" </dev/null >/dev/null || { echo "$file is no whole archive" >&2; exit 1; } ;; esac
   case $file in *.tgz|*.tar.gz) tar -xzOf "$file" </dev/null ;; *) cat -- "$file" ;; esac | LC_ALL=C grep -aqF -f /dev/fd/3 3<<END && printf '%s\\n' "$file"
 $key
 END
-done
-true`
+  :
+done`
 
 /**
  * The files that a host keeps a key in, archives among them. Snapshots of etcd are left out: no key lies in them.
  * @param key as it stands in an API server's file
+ * @throws HostFailedError where a part of it can't be read: the key may be there
  */
-export async function filesWith({ $ }: HostSession, directory: string, key: Secret): Promise<string[]> {
-  const { stdout } = await $({ quiet: true, input: key })`sh -c ${searching} rekey ${directory}`
-  return stdout.split('\n').filter(Boolean)
+export async function filesWith({ $, host }: HostSession, directory: string, key: Secret): Promise<string[]> {
+  const looked = await $({ quiet: true, nothrow: true, input: key })`sh -c ${searching} rekey ${directory}`
+  if (looked.exitCode === 0) return looked.stdout.split('\n').filter(Boolean)
+  throw new HostFailedError(`${host.name}:${directory} can't be looked through: ${looked.stderr.trim()}`, {
+    code: 'encryption.not-looked-through',
+    host: host.name,
+    hint: 'What can not be read may have the key in it: mend it or remove it.',
+  })
 }

@@ -137,6 +137,15 @@ export function backupsIn(runFolder: string): Backup[] {
   return [readBackup(run, top), ...stages].filter(one => one !== undefined)
 }
 
+/** The names of the hosts of which a run's folder has a backup, whether or not that says what it holds. */
+export function hostsWithin(runFolder: string): string[] {
+  const top = backupOfRun(runFolder).folder
+  return foldersIn(top).flatMap(name => {
+    const stage = backupOfRun(join(top, name)).folder
+    return existsSync(stage) ? foldersIn(stage) : [name]
+  })
+}
+
 function readBackup(id: string, folder: string): Backup | undefined {
   const damage: string[] = []
   const read = <T>(path: string, shape: z.ZodType<T>): T | undefined => {

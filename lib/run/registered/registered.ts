@@ -299,19 +299,12 @@ function readOldSecret(folder: string, name: string): Secret {
   return readingSecret(folder, name, content => new Secret(content))
 }
 
-/** Whether a secret is to be destroyed, with what it was returned in, where that is known. */
-export type IsMeant = (text: string, returned?: { readonly step: string; readonly value: unknown }) => boolean
-
 /**
  * Destroys secrets that steps of a run returned: written over where they lie, for what that is worth on the file system, and a word in the place of each.
  * @returns how many there were
  * @throws RekeyError where one can't be written
  */
-export function destroySecretsIn(folder: string, isMeant: IsMeant): number {
-  const meant = new Set<string>()
-  for (const one of registeredIn(folder))
-    if ('value' in one)
-      for (const secret of secretsIn(one.value)) if (isMeant(secret.reveal(), one)) meant.add(secret.reveal())
+export function destroySecretsIn(folder: string, isMeant: (text: string) => boolean): number {
   const secrets = join(folder, secretsFolder)
   let count = 0
   for (const name of existsSync(secrets) ? readdirSync(secrets) : []) {
@@ -321,7 +314,7 @@ export function destroySecretsIn(folder: string, isMeant: IsMeant): number {
       try {
         const content = readFileSync(file, 'utf8')
         const { text } = parsedSecret(content)
-        if (text === undefined || !(meant.has(text) || isMeant(text))) continue
+        if (text === undefined || !isMeant(text)) continue
         writeSync(file, Buffer.alloc(Buffer.byteLength(content)), 0, undefined, 0)
         fsyncSync(file)
       } finally {
@@ -338,12 +331,6 @@ export function destroySecretsIn(folder: string, isMeant: IsMeant): number {
     }
   }
   return count
-}
-
-/** The secrets in what a step returned. */
-function secretsIn(value: unknown): Secret[] {
-  if (value instanceof Secret) return [value]
-  return value !== null && typeof value === 'object' ? Object.values(value).flatMap(secretsIn) : []
 }
 
 /** What is in the file of a secret, as far as it can be read: those of an earlier rekey hold the text and no more. */
