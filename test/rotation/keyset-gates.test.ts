@@ -53,7 +53,10 @@ async function masterWith(
   const registered = new Map<string, unknown>([
     [lookStep, [state]],
     [readingStep, { host: 'm1', certificates: {}, kubeconfigs: {}, layout: { host: 'm1', components } }],
-    [planStep, { specs: [{ authority: 'front-proxy', hosts: ['m1'], usages: ['clientAuth'], place }] }],
+    [
+      planStep,
+      { specs: [{ id: 'front-proxy-client', authority: 'front-proxy', hosts: ['m1'], usages: ['clientAuth'], place }] },
+    ],
   ])
   const said: string[] = []
   const session = {
@@ -190,7 +193,7 @@ test('of the cluster’s own CA kubelets are asked, too, by somebody who is what
   }
   registered.set(lookStep, [{ ...state, name: 'kubernetes-ca', authority: 'kubernetes' }])
   registered.set(readingStep, { host: 'm1', layout: { host: 'm1', components: { kubelet } } })
-  const client = { authority: 'kubernetes', hosts: ['m1'], usages: ['clientAuth'] }
+  const client = { id: 'kubeconfig', authority: 'kubernetes', hosts: ['m1'], usages: ['clientAuth'] }
   registered.set(planStep, {
     specs: [
       {
@@ -242,7 +245,8 @@ test('where one CA serves the API and etcd, members are asked, too: by a client 
   ])
   registered.set(readingStep, { host: 'm1', layout })
   const [pair] = (registered.get(planStep) as { specs: { place: object }[] }).specs
-  const both = { authority: 'kubernetes', hosts: ['m1'], usages: ['clientAuth', 'serverAuth'], place: pair!.place }
+  const asked = { usages: ['clientAuth', 'serverAuth'], place: pair!.place }
+  const both = { id: 'kubeconfig', authority: 'kubernetes', hosts: ['m1'], ...asked }
   registered.set(planStep, {
     specs: [
       { ...both, usages: ['clientAuth'], commonName: 'admin', organizations: ['system:masters'] },

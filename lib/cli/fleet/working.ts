@@ -18,6 +18,7 @@ import { hashOf, work } from '../../fleet/work/worker.ts'
 import { operatorName } from '../../operator.ts'
 import { say, tell } from '../../output/print.ts'
 import { count } from '../../output/report/words.ts'
+import { names } from '../../playbook/host.ts'
 import { findPlaybook } from '../../playbook/load.ts'
 import { rekeyVersion } from '../../version.ts'
 import { playbookFolders } from '../options/settings.ts'
@@ -54,9 +55,20 @@ export async function beginFleet(
   const { recipient } = await key(true)
   const hash = hashOf(path)
   await database.transaction(async query => {
+    // Of two who begin at once, one finds what the other has begun.
+    await query('SELECT pg_advisory_xact_lock(hashtext($1))', [`rekey fleet ${file.name}`])
     const before = await latestFleet(query, file.name)
     const isOpen = before && (before.state === 'running' || before.state === 'halted')
-    if (isOpen && !anew) return
+    if (isOpen && !anew) {
+      if (before.playbook === reference) return
+      throw new RekeyError(
+        `the fleet ${file.name} is not through with ${before.playbook}: ${reference} can't be begun`,
+        {
+          code: 'fleet.not-through',
+          hint: `Go on with it first: 'rekey fleet run ${before.playbook}'; or give it up: --anew.`,
+        },
+      )
+    }
     if (isOpen) await giveUp(query, before)
     const plan = {
       maxParallel: file.maxParallel,
@@ -86,6 +98,21 @@ async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow):
       code: 'fleet.under-way',
       hint: "Halt it, and wait until 'rekey fleet status' shows nothing under way.",
     })
+  const half = await query<{ name: string }>(
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND run IS NOT NULL AND state IN ('waiting', 'failed') AND NOT left_failed`,
+    [before.id],
+  )
+  if (half.length > 0)
+    throw new RekeyError(
+      `${names(
+        half.map(({ name }) => name),
+        5,
+      )} ${half.length > 1 ? 'are' : 'is'} in the middle of ${before.playbook}: the fleet can't be given up now`,
+      {
+        code: 'fleet.half-done',
+        hint: `Go on with them: 'rekey fleet go-on', then 'rekey fleet run ${before.playbook}'; those that failed, and that you have seen to, may be left: 'rekey fleet go-on --leave-failed'.`,
+      },
+    )
   await setFleet(query, before.id, 'given-up', 'begun anew')
 }
 

@@ -37,7 +37,7 @@ export async function kernelOf({ $, host }: HostSession): Promise<Kernel> {
       pairs(counters, /^(Xfrm\w+)\s+(\d+)$/gm).map(([, name, count]) => [name, Number(count)]),
     ),
     states: Object.fromEntries(
-      pairs(states, /^\s*(\d+) ([1-9a-f])$/gm).map(([, count, id]) => [Number.parseInt(id!, 16), Number(count)]),
+      pairs(states, /^ *(\d+) ([1-9a-f])$/gm).map(([, count, id]) => [Number.parseInt(id!, 16), Number(count)]),
     ),
   }
 }

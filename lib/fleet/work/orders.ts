@@ -45,17 +45,24 @@ export async function obey(database: Database, name: string, order: Order): Prom
       })
       return `${order.cluster} is gone on with${fleet.state === 'halted' ? '; the fleet stays halted' : ''}.`
     }
-    const failed = await query<{ name: string }>(
-      order.leaveFailed
-        ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`
-        : `UPDATE rekey_fleet.cluster SET ${onceMore}
-           WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`,
-      [id],
-    )
-    const [wave] = await query<{ name: string }>(
-      `UPDATE rekey_fleet.wave SET approved_by = $2 WHERE fleet = $1 AND state = 'approval' AND approved_by IS NULL RETURNING name`,
-      [id, operator],
-    )
+    // Whoever goes on after a halt has not looked at the wave that comes next: that is approved by an order of its own.
+    const [wave] =
+      fleet.state === 'halted'
+        ? []
+        : await query<{ name: string }>(
+            `UPDATE rekey_fleet.wave SET approved_by = $2 WHERE fleet = $1 AND state = 'approval' AND approved_by IS NULL RETURNING name`,
+            [id, operator],
+          )
+    // Nor are those meant that failed within the budget of a wave before.
+    const failed = wave
+      ? []
+      : await query<{ name: string }>(
+          order.leaveFailed
+            ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`
+            : `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = wave < ${current}
+               WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`,
+          [id],
+        )
     if (fleet.state !== 'halted' && !wave && failed.length === 0) throw nothingToDo(fleet, 'goes on')
     await setFleet(query, id, 'running')
     const who = names(
@@ -74,6 +81,9 @@ export async function obey(database: Database, name: string, order: Order): Prom
 
 /** What was undone has nothing to go on with: it is begun anew. */
 const onceMore = `state = 'waiting', job = NULL, since = now(), run = CASE WHEN state = 'undone' THEN NULL ELSE run END`
+
+/** The wave that clusters are begun of: those of an earlier one are begun only where they are asked for. */
+const current = `(SELECT coalesce(min(number), 1000000) FROM rekey_fleet.wave WHERE fleet = $1 AND state <> 'passed')`
 
 const nothingToDo = ({ name }: FleetRow, what: string) =>
   new RekeyError(`the fleet ${name} ${what}`, {

@@ -132,8 +132,10 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     return set('running', ', began = coalesce(began, now())')
   }
   if (wave.state === 'approval') return false
+  const isUnderWay = own.some(({ state, asked }) => busy.includes(state) || (asked && state === 'waiting'))
   if (wave.state === 'soaking') {
-    if (now < (wave.soakUntil ?? 0)) return false
+    // One that was asked for once more meanwhile is to come through, too.
+    if (now < (wave.soakUntil ?? 0) || isUnderWay) return false
     return ask()
   }
   const failed = own.filter(unwell)
@@ -151,7 +153,11 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
   const open = waiting.filter(({ name }) => opensAt(windowsOf(turn, wave.number, name), now) <= now)
   for (const row of open.slice(0, Math.max(0, free))) await send(turn, row, 'queued')
   if (waiting.length > 0 || own.some(({ state }) => busy.includes(state))) return false
-  if (wave.state === 'gating') return pass()
+  if (wave.state === 'gating') {
+    // One that came through since the others were asked.
+    if (own.some(({ state, task }) => state === 'done' && task !== 'gate')) return ask()
+    return pass()
+  }
   if (planned.soak > 0) {
     await tell('wave', `wave ${wave.name} has ended, and soaks`)
     return set('soaking', ", soak_until = now() + $4 * interval '1 millisecond'", [planned.soak])
@@ -163,7 +169,7 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     if (planned.gates.length === 0) return pass()
     await query(
       `UPDATE rekey_fleet.cluster SET task = 'gate', state = 'waiting', job = NULL, since = now()
-       WHERE fleet = $1 AND wave = $2 AND state = 'done'`,
+       WHERE fleet = $1 AND wave = $2 AND state = 'done' AND task <> 'gate'`,
       [fleet.id, wave.number],
     )
     await tell('wave', `the gates of wave ${wave.name} are asked: ${planned.gates.join(', ')}`)
@@ -180,6 +186,11 @@ const windowsOf = ({ fleet }: Turn, wave: number, name: string) =>
   fleet.plan.waves[wave]?.clusters.find(one => one.name === name)?.windows ?? []
 
 async function endFleet({ fleet, query }: Turn): Promise<boolean> {
+  const [open] = await query(
+    `SELECT 1 FROM rekey_fleet.cluster WHERE fleet = $1 AND state NOT IN ('done', 'failed', 'undone') LIMIT 1`,
+    [fleet.id],
+  )
+  if (open) return false
   await setFleet(query, fleet.id, 'done')
   await addEvent(query, fleet.id, {
     kind: 'ended',

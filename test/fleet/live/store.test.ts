@@ -126,6 +126,53 @@ real('a wave over its budget halts the fleet; one within it does not; a gate tha
   t.deepEqual(await fleet.look(), ['failed', 'done', 'done', 'queued'])
 })
 
+real(
+  'who goes on after a halt approves nothing, who approves does nothing again, and nobody is lost who is begun once more',
+  async t => {
+    const waves = '{ name: first, count: 2, failures: 1 }\n  - { name: second, approval: true }'
+    const fleet = await begin('word', `max_parallel: 9\nclusters:\n${clusterLines(3)}\nwaves:\n  - ${waves}`)
+    const goOn = () => obey(database, 'word', { kind: 'go-on', leaveFailed: false, operator: 'ada' })
+    await fleet.look()
+    await fleet.end('failed', ['c1'])
+    await fleet.end('done', ['c2'])
+    await fleet.look()
+    t.deepEqual(await fleet.waves(), ['passed', 'approval'])
+    await obey(database, 'word', { kind: 'halt', why: 'a storm', operator: 'ada' })
+    t.is(await goOn(), 'The fleet goes on: once more with c1.')
+    t.deepEqual(await fleet.waves(), ['passed', 'approval'], 'not approved')
+    t.deepEqual(await fleet.look(), ['queued', 'done', 'waiting'], 'of a wave that is through it is begun, too')
+    await fleet.end('failed', ['c1'])
+    t.is(await goOn(), 'The fleet goes on: wave second is approved.')
+    t.deepEqual(await fleet.look(), ['failed', 'done', 'queued'], 'nothing again')
+    await fleet.end('done', ['c3'])
+    await obey(database, 'word', { kind: 'retry', cluster: 'c1', operator: 'ada' })
+    await fleet.look()
+    await fleet.look()
+    t.is(await fleet.state(), 'running', 'one is under way')
+    await fleet.end('done', ['c1'])
+    await fleet.look()
+    t.is(await fleet.state(), 'done')
+  },
+)
+
+real('a cluster that is begun once more while its wave soaks is waited for, and asked what the gates ask', async t => {
+  const fleet = await begin(
+    'soak',
+    `max_parallel: 9\nclusters:\n${clusterLines(3)}\nwaves:\n  - { name: first, count: 2, failures: 1, soak: 1h, gates: [certs] }\n  - { name: second }`,
+  )
+  await fleet.look()
+  await fleet.end('failed', ['c1'])
+  await fleet.end('done', ['c2'])
+  await fleet.look()
+  await obey(database, 'soak', { kind: 'retry', cluster: 'c1', operator: 'ada' })
+  await database.query('UPDATE rekey_fleet.wave SET soak_until = now() WHERE fleet = $1', [fleet.id])
+  t.deepEqual(await fleet.look(), ['queued', 'done', 'waiting'])
+  t.deepEqual(await fleet.waves(), ['soaking', 'waiting'])
+  await fleet.end('done', ['c1'])
+  t.deepEqual(await fleet.look(), ['queued', 'queued', 'waiting'])
+  t.deepEqual(await fleet.waves(), ['gating', 'waiting'])
+})
+
 real('a cluster waits for its window; halted, nothing is begun', async t => {
   const closed = `, windows: [{ days: [${['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'][(new Date().getUTCDay() + 3) % 7]}], from: '10:00', to: '11:00' }]`
   const fleet = await begin(
