@@ -54,6 +54,10 @@ export default playbook({
       step('Wait until kubelets have forgotten what they had read', registry.forgotten),
       step('Nobody asks the registry as the old user', registry.quiet),
       step('Nobody has written the old one back', registry.counted('count-again')),
+      step('No node has come that is not in this run', { ...registry.everyNode, id: 'every-node-again' }),
+    ]),
+    play<Context>('Nobody has it on a node', { hosts: machines, tags: ['verify'] }, [
+      step('No file of a node has the old one', registry.noneHasIt(found.readingOf)),
     ]),
   ],
   report: registry.report,

@@ -60,6 +60,26 @@ export const lookAtNode = (readingOf: ReadingOf): StepDefinition<Context> => ({
   },
 })
 
+/** No file of a node has the old credential: none that was changed has got it back, and no node has come with one meanwhile. */
+export const noneHasIt = (readingOf: ReadingOf): StepDefinition<Context> => ({
+  id: 'no-file-has-the-old-one',
+  readOnly: true,
+  when: ({ check }) => !check,
+  run: async ctx => {
+    const { registry, registry_user: user } = ctx.vars
+    const left = (await filesOf(ctx, readingOf(ctx))).filter(file =>
+      credentialsOf(file, registry).some(one => one.user === user && isOld(nextOf(ctx), ctx.vars, one.password)),
+    )
+    if (left.length === 0) return
+    throw refused(
+      'registry.written-back',
+      `${ctx.host.name} has the old credential (again): ${left.map(({ path }) => path).join(', ')}`,
+      'Something writes it there: a tool that keeps nodes as it knows them, or an image that they are made from. Give that the new one, then go on: rekey resume. Do not revoke the old one before.',
+      ctx.host.name,
+    )
+  },
+})
+
 /** `hosts.toml` is read at each pull, `config.toml` when containerd starts. */
 const isReadAtStart = ({ kind, path }: Pick<NodeFile, 'kind' | 'path'>) =>
   kind === 'runtime' && !path.endsWith('/hosts.toml')

@@ -46,6 +46,7 @@ const kubeletFields: Readonly<Record<string, string>> = {
   'server-tls-bootstrap': 'serverTLSBootstrap',
   'rotate-certificates': 'rotateCertificates',
   'pod-manifest-path': 'staticPodPath',
+  'container-runtime-endpoint': 'containerRuntimeEndpoint',
   port: 'port',
   address: 'address',
   'healthz-port': 'healthzPort',

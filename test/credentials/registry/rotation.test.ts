@@ -242,3 +242,15 @@ test('a file that somebody changed since it was looked at is not written over, n
   t.is(readFileSync(file, 'utf8'), `${next}\n`)
   t.false(existsSync(join(folder, 'kubelet/.rekey')))
 })
+
+test('a file of a node that has got the old credential back is found at the end', async t => {
+  const { server, ctx, folder, run } = await scene(t)
+  putSecret(server, 'shop/pull', old)
+  const file = join(folder, 'kubelet/config.json')
+  writeFileSync(file, old)
+  await run(...before, ...both, ...change)
+  const again = pieces.noneHasIt(() => ctx.registered('read-the-certificates')!)
+  await run(again)
+  writeFileSync(file, old)
+  await t.throwsAsync(run(again), { code: 'registry.written-back', message: /kubelet\/config\.json/ })
+})
