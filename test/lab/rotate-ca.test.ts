@@ -148,7 +148,7 @@ const faults: Fault[] = [
       await on('m1', 'mkdir -p /var/backups/rekey && mount -t tmpfs -o size=64k tmpfs /var/backups/rekey')
       return []
     },
-    mend: () => on('m1', 'umount /var/backups/rekey && rmdir /var/backups/rekey'),
+    mend: () => on('m1', 'umount /var/backups/rekey && rmdir --ignore-fail-on-non-empty /var/backups/rekey'),
   },
   {
     title: 'one etcd member that is down',

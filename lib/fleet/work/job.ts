@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { exitCodes, RekeyError } from '../../errors.ts'
 import { packageRoot } from '../../package.ts'
+import { isAlive } from '../../process-identity.ts'
 import { type KeepAnswer, type KeepRequest, keeperVariable } from '../../run/folder/keeper.ts'
 import { isUndone, type RunHistory, readHistory } from '../../run/journal/history.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
@@ -212,7 +213,12 @@ async function runCluster(bench: Bench, row: ClusterRow & { wasUnknown: boolean 
     if (stopped.code === exitCodes.done) return { state: verb === 'rollback' ? 'undone' : 'done' }
     if (bench.signal.aborted) return { state: 'waiting' }
     const after = run === null ? undefined : readHistory(join(runs, run))
-    const isLocked = after?.finished?.error?.code === 'run.locked'
+    // What is refused before it is begun leaves the journal as it was: its end is that of another time.
+    const isBegun = after !== undefined && after.latest.at !== history?.latest.at
+    const isLocked = isBegun
+      ? after.finished?.error?.code === 'run.locked'
+      : // Its worker was stopped, and the run waits for that on this machine.
+        history !== undefined && !history.finished && isAlive(history.latest.process) === true
     if (isLocked && performance.now() < waitUntil) {
       await delay(lockPause, undefined, { signal: under.signal }).catch(() => {})
       if (lost.signal.aborted) return 'lost'
@@ -220,8 +226,8 @@ async function runCluster(bench: Bench, row: ClusterRow & { wasUnknown: boolean 
       continue
     }
     // Killed here, by whoever did that: it is gone on with.
-    if (after && !after.finished && ++cuts <= mostCuts) continue
-    return { state: 'failed', error: after?.finished?.error?.message ?? lastLine(bench, row) }
+    if (isBegun && !after.finished && ++cuts <= mostCuts) continue
+    return { state: 'failed', error: (isBegun ? after.finished?.error?.message : undefined) ?? lastLine(bench, row) }
   }
 }
 
