@@ -102,13 +102,6 @@ export function entriesOf(text: string, shape: Shape, registry: string, user: st
   return { entries, beside }
 }
 
-/** The users of all entries, each once. */
-export function usersOf(text: string, shape: Shape): string[] {
-  const tree = parseConfig(text, shape)
-  const users = Object.values(tree ? authsOf(tree, shape) : {}).flatMap(entry => credentialOf(entry)?.user ?? [])
-  return [...new Set(users)]
-}
-
 /** `*` stands for a part of a name between two dots, as kubelets read it. */
 function isCovered(pattern: string, host: string): boolean {
   const [parts, own] = [pattern.split('.'), host.split('.')]

@@ -126,7 +126,10 @@ function requireEditable(name: string, edit: () => void): void {
 type Told = readonly [password: Secret, basic: Secret]
 
 /** A password, and what is sent of it: each is a secret by itself. */
-const secretsOf = (password: string, user: string): Told => [new Secret(password), secret(basicOf({ user, password }))]
+export const secretsOf = (password: string, user: string): Told => [
+  new Secret(password),
+  secret(basicOf({ user, password })),
+]
 
 /** Of a text that names registries and users, the credentials are secrets. */
 export const partly = (text: string, told: readonly Told[]): Secret =>

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { foreignWords } from '../../foreign-words.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
-import { machines, must, refused } from '../given.ts'
+import { afterwards, machines, must, refused } from '../given.ts'
 import { type Context, ids, nextOf } from './given.ts'
 import { pullOnce } from './pull.ts'
 
@@ -75,10 +75,9 @@ export const note: StepDefinition<Context> = {
 
 /** Waits until no kubelet goes by what it had read of a file that was changed. */
 export const forgotten: StepDefinition<Context> = {
+  ...afterwards,
   id: 'kubelets-have-forgotten',
-  readOnly: true,
   runOnce: true,
-  when: ({ check }) => !check,
   run: async ctx => {
     const times = ctx
       .hosts(machines)

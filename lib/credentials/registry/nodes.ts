@@ -6,10 +6,10 @@ import { restartUnit } from '../../kubernetes/components/control.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import { ownFile } from '../../package.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
-import { type ReadingOf, refused } from '../given.ts'
-import { basicOf, type Credential, entriesOf, usersOf, withCredential } from './docker-config.ts'
+import { afterwards, type ReadingOf, refused } from '../given.ts'
+import { entriesOf, withCredential } from './docker-config.ts'
 import { type Context, ids, isOld, type Node, type NodeFile, nextOf, nodeOf } from './given.ts'
-import { partly } from './holders.ts'
+import { partly, secretsOf } from './holders.ts'
 import { requireOldIsTaken, requireOwnPull, runtimeServes } from './pull.ts'
 import { credentialsIn, withRuntimeCredential } from './runtime-config.ts'
 
@@ -33,20 +33,16 @@ export const lookAtNode = (readingOf: ReadingOf): StepDefinition<Context> => ({
   remember: true,
   run: async (ctx): Promise<Node> => {
     const reading = readingOf(ctx)
-    const { registry, registry_user: user } = ctx.vars
     const found = await filesOf(ctx, reading)
     const flags = reading.layout?.components.kubelet?.flags ?? {}
     if (flags['image-credential-provider-config'])
       ctx.log('its kubelet also asks a program for credentials (--image-credential-provider-config): that has its own')
-    const passwords = new Map<string, readonly [Secret, Secret]>()
+    const passwords = new Map<string, ReturnType<typeof secretsOf>>()
     const files: NodeFile[] = []
-    let hasOwn = false
     for (const file of found) {
-      const own = credentialsOf(file, registry)
-      if (file.kind === 'runtime' && own.length > 0) hasOwn = true
-      const ours = own.filter(one => one.user === user && isOld(nextOf(ctx), ctx.vars, one.password))
-      if (ours.length === 0) continue
-      for (const one of ours) passwords.set(one.password, [new Secret(one.password), new Secret(basicOf(one))])
+      const old = oldPasswordsIn(ctx, file)
+      if (old.length === 0) continue
+      for (const one of old) passwords.set(one, secretsOf(one, ctx.vars.registry_user))
       ctx.log(file.path)
       files.push({ ...file, text: partly(file.text, [...passwords.values()]) })
     }
@@ -54,7 +50,8 @@ export const lookAtNode = (readingOf: ReadingOf): StepDefinition<Context> => ({
     return {
       ...(reading.nodeName !== undefined && { node: reading.nodeName }),
       socket: endpoint.replace(/^unix:(\/\/)?/, ''),
-      ...{ files, hasOwn, passwords: [...passwords.values()].map(([password]) => password) },
+      ...{ files, passwords: [...passwords.values()].map(([password]) => password) },
+      hasOwn: found.some(file => file.kind === 'runtime' && credentialsIn(file, ctx.vars.registry).length > 0),
       restarts: files.some(isReadAtStart),
     }
   },
@@ -62,14 +59,10 @@ export const lookAtNode = (readingOf: ReadingOf): StepDefinition<Context> => ({
 
 /** No file of a node has the old credential: none that was changed has got it back, and no node has come with one meanwhile. */
 export const noneHasIt = (readingOf: ReadingOf): StepDefinition<Context> => ({
+  ...afterwards,
   id: 'no-file-has-the-old-one',
-  readOnly: true,
-  when: ({ check }) => !check,
   run: async ctx => {
-    const { registry, registry_user: user } = ctx.vars
-    const left = (await filesOf(ctx, readingOf(ctx))).filter(file =>
-      credentialsOf(file, registry).some(one => one.user === user && isOld(nextOf(ctx), ctx.vars, one.password)),
-    )
+    const left = (await filesOf(ctx, readingOf(ctx))).filter(file => oldPasswordsIn(ctx, file).length > 0)
     if (left.length === 0) return
     throw refused(
       'registry.written-back',
@@ -84,12 +77,14 @@ export const noneHasIt = (readingOf: ReadingOf): StepDefinition<Context> => ({
 const isReadAtStart = ({ kind, path }: Pick<NodeFile, 'kind' | 'path'>) =>
   kind === 'runtime' && !path.endsWith('/hosts.toml')
 
-/** The credentials that a file has for a registry; of Docker's two forms, those that the old user would be asked of. */
-function credentialsOf({ kind, path, text }: Told, registry: string): Credential[] {
-  if (kind === 'runtime') return credentialsIn({ path, text }, registry)
-  return usersOf(text, kind).flatMap(user =>
-    entriesOf(text, kind, registry, user).entries.map(({ password }) => ({ user, password })),
-  )
+/** The passwords that a file has of the old user for the registry, other than the new one. */
+function oldPasswordsIn(ctx: Context, { kind, path, text }: Told): string[] {
+  const { registry, registry_user: user } = ctx.vars
+  const own =
+    kind === 'runtime'
+      ? credentialsIn({ path, text }, registry).filter(one => one.user === user)
+      : entriesOf(text, kind, registry, user).entries
+  return own.map(({ password }) => password).filter(password => isOld(nextOf(ctx), ctx.vars, password))
 }
 
 async function filesOf(session: HostSession, { layout }: MachineReading): Promise<Told[]> {
