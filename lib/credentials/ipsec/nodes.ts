@@ -21,7 +21,7 @@ echo states
 printf '%s\\n' "$states" | sed -n 's/^.*proto esp spi 0x0000000\\([1-9a-f]\\)\\( .*\\)\\{0,1\\}$/\\1/p' | sort | uniq -c && echo end`
 
 /** Asks the kernel of a node. Throws `HostFailedError` where it has no IPsec. */
-export async function kernelOf({ $, host }: HostSession): Promise<Kernel> {
+async function kernelOf({ $, host }: HostSession): Promise<Kernel> {
   const { stdout } = await $({ quiet: true, nothrow: true })`sh -c ${script}`
   const [counters = '', states = ''] = stdout.split(/^states$/m)
   if (!/^end$/m.test(states))
@@ -68,10 +68,10 @@ export async function published(ctx: Context): Promise<Map<string, number>> {
 }
 
 /** Which nodes do not publish an id, each with the one that it does. */
-export async function notPublishing(ctx: Context, id: number, nodes = foundOf(ctx).nodes): Promise<string[]> {
+export async function notPublishing(ctx: Context, id: number): Promise<string[]> {
   const own = await published(ctx)
-  return nodes
-    .filter(({ node }) => own.has(node) && own.get(node) !== id)
+  return foundOf(ctx)
+    .nodes.filter(({ node }) => own.has(node) && own.get(node) !== id)
     .map(({ node }) => `${node} (${own.get(node) || 'none'})`)
 }
 

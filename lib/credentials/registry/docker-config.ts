@@ -54,7 +54,7 @@ export const basicOf = ({ user, password }: Credential): string => Buffer.from(`
  * Reads a text.
  * @returns undefined where it is no such configuration: kubelets pass over files that are none, and fail pods whose Secret is none
  */
-export function parseConfig(text: string, shape: Shape): Fields | undefined {
+function parseConfig(text: string, shape: Shape): Fields | undefined {
   try {
     const tree: unknown = JSON.parse(text)
     if (!isFields(tree)) return undefined

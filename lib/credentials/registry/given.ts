@@ -75,7 +75,7 @@ export interface Node {
   /** Where its container runtime listens. */
   readonly socket: string
   readonly files: readonly NodeFile[]
-  /** The old user's passwords there. */
+  /** The old user's passwords there, other than the new one. */
   readonly passwords: readonly Secret[]
   /** Whether the runtime has a credential of its own for the registry, whosever it is. */
   readonly hasOwn: boolean

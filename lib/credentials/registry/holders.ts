@@ -15,7 +15,7 @@ const types: Readonly<Record<Shape, { readonly type: string; readonly field: str
   config: { type: 'kubernetes.io/dockerconfigjson', field: '.dockerconfigjson' },
   cfg: { type: 'kubernetes.io/dockercfg', field: '.dockercfg' },
 }
-export const shapes = Object.keys(types) as Shape[]
+const shapes = Object.keys(types) as Shape[]
 
 export const fieldOf = (shape: Shape): string => types[shape].field
 export const pathOf = ({ namespace, name }: Pick<Holder, 'namespace' | 'name'>): string =>
@@ -31,7 +31,7 @@ export function textOf({ data }: KubernetesObject, shape: Shape): string {
 const listOf = (shape: Shape) => `/api/v1/secrets?fieldSelector=${encodeURIComponent(`type=${types[shape].type}`)}`
 
 /** A Secret that has the old credential. */
-export interface Held extends Omit<Holder, 'text'> {
+interface Held extends Omit<Holder, 'text'> {
   readonly text: string
   readonly passwords: readonly string[]
   readonly beside: readonly string[]
@@ -39,7 +39,7 @@ export interface Held extends Omit<Holder, 'text'> {
   readonly isImmutable: boolean
 }
 
-/** Every Secret of the two types that has the old user's entry with another password than the new one. */
+/** Every Secret of the two types that has the old user's entry with another password than the new one, or one beside it that serves the registry, too. */
 export async function* heldSecrets(ctx: Context, api: KubernetesApi): AsyncGenerator<Held> {
   const { registry, registry_user: user } = ctx.vars
   const next = nextOf(ctx)
@@ -67,7 +67,7 @@ export const find: StepDefinition<Context> = {
   run: async (ctx): Promise<Plan> => {
     const api = await ctx.cluster.api()
     const ofNodes = ctx.hosts(machines).flatMap(({ name }) => nodeOf(ctx, name).passwords)
-    const passwords = new Set(ofNodes.map(one => one.reveal()).filter(one => isOld(nextOf(ctx), ctx.vars, one)))
+    const passwords = new Set(ofNodes.map(one => one.reveal()))
     const texts = new Map<string, number>()
     const [holders, left, stuck, owned]: [Holder[], string[], string[], string[]] = [[], [], [], []]
     for await (const { text, beside, owners, isImmutable, passwords: own, ...holder } of heldSecrets(ctx, api)) {

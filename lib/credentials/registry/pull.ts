@@ -32,7 +32,7 @@ const isDenied = (why: string) =>
   )
 
 /** Has the runtime of a node pull an image, whether it has it or not: it asks the registry in any case. Throws where the runtime can't be asked. */
-export async function pull(
+async function pull(
   session: HostSession,
   socket: string,
   image: string,
@@ -162,8 +162,7 @@ export const proven = (when: 'before' | 'after'): StepDefinition<Context> => ({
   readOnly: true,
   when: ctx => isPuller(ctx, ctx.host.name) && !(when === 'after' && ctx.check),
   run: async ctx => {
-    const { images } = planOf(ctx)
-    for (const image of images) await requirePull(ctx, image, nextOf(ctx), 'new')
+    for (const image of planOf(ctx).images) await requirePull(ctx, image)
   },
 })
 
@@ -174,15 +173,16 @@ export async function pullOnce(ctx: Context): Promise<void> {
   await pull(await ctx.on(host), socket, planOf(ctx).images[0]!, nextOf(ctx), optionsOf(ctx))
 }
 
-/** Throws where the node of a step does not pull with a credential. */
-async function requirePull(ctx: Context, image: string, credential: Credential, which: string): Promise<void> {
+/** Throws where the node of a step does not pull with the new one. */
+async function requirePull(ctx: Context, image: string): Promise<void> {
+  const credential = nextOf(ctx)
   const pulled = await pull(ctx, nodeOf(ctx, ctx.host.name).socket, image, credential, optionsOf(ctx))
   if (pulled.is === 'left out') ctx.log(notTried(image))
   if (pulled.is === 'failed') throw failed(ctx.host.name, image, pulled.why)
   if (pulled.is === 'denied')
     throw refused(
       'registry.refused',
-      `the registry does not take the ${which} credential from ${ctx.host.name} for ${image}: ${pulled.why}`,
+      `the registry does not take the new credential from ${ctx.host.name} for ${image}: ${pulled.why}`,
       `Let ${credential.user} pull it, beside the other one, before anything is changed.`,
       ctx.host.name,
     )

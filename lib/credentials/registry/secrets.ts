@@ -5,7 +5,7 @@ import { firstOf } from '../../kubernetes/before/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { afterwards, isAccepted, refused } from '../given.ts'
 import { entriesOf, withCredential } from './docker-config.ts'
-import { type Context, type Holder, ids, isOld, nextOf, planOf } from './given.ts'
+import { type Context, type Holder, ids, nextOf, planOf } from './given.ts'
 import { fieldOf, heldSecrets, nameOf, pathOf, textOf } from './holders.ts'
 import { requireOldIsTaken } from './pull.ts'
 
@@ -116,11 +116,9 @@ export const counted = (id: string): StepDefinition<Context> => ({
   id,
   runOnce: true,
   run: async ctx => {
-    const next = nextOf(ctx)
     const left: string[] = []
     for await (const one of heldSecrets(ctx, await ctx.cluster.api())) {
-      if (!one.passwords.some(password => isOld(next, ctx.vars, password))) continue
-      if (isAccepted(ctx, `secret/${nameOf(one)}`)) continue
+      if (one.passwords.length === 0 || isAccepted(ctx, `secret/${nameOf(one)}`)) continue
       left.push(one.owners.length > 0 ? `${nameOf(one)} (${one.owners.join(', ')})` : nameOf(one))
     }
     if (left.length === 0) return { holders: planOf(ctx).holders.length }
