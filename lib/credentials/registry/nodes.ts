@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Secret } from '../../connection/shell.ts'
 import { restartUnit } from '../../kubernetes/components/control.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
+import { socketOf } from '../../operations/grpc/call.ts'
 import { ownFile } from '../../package.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, type ReadingOf, refused } from '../given.ts'
@@ -49,7 +50,7 @@ export const lookAtNode = (readingOf: ReadingOf): StepDefinition<Context> => ({
     const endpoint = flags['container-runtime-endpoint']?.at(-1) ?? 'unix:///run/containerd/containerd.sock'
     return {
       ...(reading.nodeName !== undefined && { node: reading.nodeName }),
-      socket: endpoint.replace(/^unix:(\/\/)?/, ''),
+      socket: socketOf(endpoint),
       ...{ files, passwords: [...passwords.values()].map(([password]) => password) },
       hasOwn: found.some(file => file.kind === 'runtime' && credentialsIn(file, ctx.vars.registry).length > 0),
       restarts: files.some(isReadAtStart),

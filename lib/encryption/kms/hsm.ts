@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { HostFailedError, shown } from '../../errors.ts'
 import { restartUnit } from '../../kubernetes/components/control.ts'
 import { rewriteFile } from '../../kubernetes/components/files.ts'
+import { socketOf } from '../../operations/grpc/call.ts'
 import {
   type HostSession,
   type RunContext,
@@ -29,7 +30,7 @@ import { listed } from '../standing.ts'
 import { attributeOf, withKeys } from './attributes.ts'
 import { lastAsked } from './log.ts'
 import { healthy, oneKey, pluginOf, seesKey } from './plugin.ts'
-import { openWith, pluginKeyId, type Sealed, sealWith, socketOf, tryPlugin } from './socket.ts'
+import { openWith, pluginKeyId, type Sealed, sealWith, tryPlugin } from './socket.ts'
 import { tokenKeys } from './token.ts'
 
 const label = z.string().regex(/^[^\s"=#][^\n"=#]*$/, 'the label of a key')

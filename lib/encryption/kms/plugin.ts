@@ -7,6 +7,7 @@ import { HostFailedError, shown } from '../../errors.ts'
 import { getFromLoopback } from '../../kubernetes/api/loopback.ts'
 import type { FileOptions } from '../../operations/files/file.ts'
 import type { TemplateOptions } from '../../operations/files/template.ts'
+import { socketOf } from '../../operations/grpc/call.ts'
 import type { ServiceOptions } from '../../operations/system/service.ts'
 import { waitFor } from '../../operations/wait.ts'
 import { ownFile } from '../../package.ts'
@@ -24,7 +25,7 @@ import {
 } from '../key-rotation/given.ts'
 import { planned, refused } from '../key-rotation/prepare.ts'
 import { lastAsked } from './log.ts'
-import { openWith, pluginKeyId, sealWith, socketOf, tryPlugin } from './socket.ts'
+import { openWith, pluginKeyId, sealWith, tryPlugin } from './socket.ts'
 
 export const variables = {
   /** What API servers are to call the new plugin. Values in etcd begin with it. */

@@ -2,7 +2,7 @@
 // the socket. What is encrypted to try it are random bytes.
 import { randomBytes } from 'node:crypto'
 import { HostFailedError, shown } from '../../errors.ts'
-import { type Answer, type Call, callGrpc, textOf } from '../../operations/grpc/call.ts'
+import { type Answer, type Call, callGrpc, socketOf, textOf } from '../../operations/grpc/call.ts'
 import type { HostSession } from '../../playbook/model.ts'
 
 /** What a plugin made of some bytes: what an API server keeps beside the values. */
@@ -78,9 +78,6 @@ export async function tryPlugin(session: HostSession, endpoint: string): Promise
     throw wrong(session, endpoint, 'does not decrypt what it has encrypted')
   return keyId
 }
-
-/** Where the socket of a plugin is on its host. */
-export const socketOf = (endpoint: string) => endpoint.replace(/^unix:(\/\/)?/, '')
 
 const uid = () => randomBytes(8).toString('hex')
 

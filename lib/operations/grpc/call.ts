@@ -24,6 +24,9 @@ export interface Call {
   readonly within: number
 }
 
+/** The path of the socket that an endpoint names: `unix:///run/…`. */
+export const socketOf = (endpoint: string): string => endpoint.replace(/^unix:(\/\/)?/, '')
+
 /** The text of a field that comes once; empty where it does not come. */
 export const textOf = (answer: Answer, field: number): string => answer.get(field)?.at(-1)?.toString('utf8') ?? ''
 
