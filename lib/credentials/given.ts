@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { HostFailedError } from '../errors.ts'
 import type { Cluster } from '../kubernetes/api/cluster.ts'
+import { firstOf } from '../kubernetes/before/secrets.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import type { StepContext } from '../playbook/model.ts'
 import { matchesWildcards } from '../wildcard.ts'
@@ -24,11 +25,13 @@ export const afterwards = {
   when: ({ check }: { readonly check: boolean }) => !check,
 } as const
 
+interface Accepting {
+  readonly vars: { readonly accept: readonly string[] }
+}
+
 /** Whether the operator accepts something by its name; `*` stands for anything. */
-export const isAccepted = (
-  { vars }: { readonly vars: { readonly accept: readonly string[] } },
-  name: string,
-): boolean => vars.accept.some(pattern => matchesWildcards(pattern, name))
+export const isAccepted = ({ vars }: Accepting, name: string): boolean =>
+  vars.accept.some(pattern => matchesWildcards(pattern, name))
 
 /** What is refused, with what to do about it. */
 export const refused = (code: string, message: string, hint: string, host?: string): HostFailedError =>
@@ -38,6 +41,18 @@ export const refused = (code: string, message: string, hint: string, host?: stri
 export function must<T>(value: T | undefined, step: string): T {
   if (value !== undefined) return value
   throw refused('credentials.missing', `nothing is known of what '${step}' found`, 'Begin the run at its first step.')
+}
+
+/** Refuses nodes that are not in the run, where they are not accepted by name. `why` says what of them nobody would know. */
+export function requireInRun(ctx: Accepting, code: string, nodes: readonly string[], why: string): void {
+  const unknown = nodes.filter(node => !isAccepted(ctx, `node/${node}`))
+  if (unknown.length === 0) return
+  const accept = unknown.slice(0, 3).map(node => `node/${node}`)
+  throw refused(
+    code,
+    `nodes that are not in the run: ${firstOf(unknown)}`,
+    `${why} Add them to the inventory, or accept it: ${accept.join(', ')}`,
+  )
 }
 
 /** The nodes of the cluster that are no host of the run. Takes what each host registered as its node's name. */

@@ -6,7 +6,7 @@ import { firstOf } from '../../kubernetes/before/secrets.ts'
 import { notRolledOut, pathOf, standsStill } from '../../kubernetes/workloads.ts'
 import { formatDuration, parseDuration } from '../../playbook/duration.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { isAccepted, machines, type ReadingOf, refused } from '../given.ts'
+import { isAccepted, machines, type ReadingOf, refused, requireInRun } from '../given.ts'
 import { ownersOf } from '../owners.ts'
 import { type Context, type Found, foundOf, ids, keysOf, secretName, secretPath } from './given.ts'
 import { type Kernel, kernels, notAlone, notLoaded, notPublishing, published } from './nodes.ts'
@@ -133,16 +133,7 @@ async function nodesOf(ctx: Context, readingOf: ReadingOf): Promise<Found['nodes
       'Does its agent run? What it goes by is not known.',
     )
   const strange = nodes.filter(node => !hosts.has(node))
-  const unknown = strange.filter(node => !isAccepted(ctx, `node/${node}`))
-  if (unknown.length > 0)
-    throw refused(
-      'ipsec.unknown-nodes',
-      `nodes that are not in the run: ${firstOf(unknown)}`,
-      `Their kernels could not be asked. Add them to the inventory, or accept it: ${unknown
-        .slice(0, 3)
-        .map(node => `node/${node}`)
-        .join(', ')}`,
-    )
+  requireInRun(ctx, 'ipsec.unknown-nodes', strange, 'Their kernels could not be asked.')
   // A CiliumNode may outlive its node: nobody publishes by that any more.
   return nodes.map(node => ({ node, ...(hosts.has(node) && { host: hosts.get(node)! }) }))
 }

@@ -5,7 +5,7 @@ import type { RekeyError } from '../../errors.ts'
 import type { KubernetesApi, KubernetesObject } from '../../kubernetes/api/api.ts'
 import { firstOf } from '../../kubernetes/before/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
-import { isAccepted, machines, refused, strangers } from '../given.ts'
+import { isAccepted, machines, refused, requireInRun, strangers } from '../given.ts'
 import { ownersOf } from '../owners.ts'
 import { basicOf, entriesOf, hostOf, registryOf, type Shape, withCredential } from './docker-config.ts'
 import { type Context, type Holder, ids, isOld, nextOf, nodeOf, type Plan } from './given.ts'
@@ -209,15 +209,8 @@ export const everyNode: StepDefinition<Context> = {
   runOnce: true,
   run: async ctx => {
     const left = await strangers(ctx, host => nodeOf(ctx, host).node)
-    const unknown = left.filter(name => !isAccepted(ctx, `node/${name}`))
-    if (unknown.length === 0) return { left }
-    throw refused(
-      'registry.unknown-nodes',
-      `nodes that are not in the run: ${firstOf(unknown)}`,
-      `Nobody would see whether they pull with the new credential. Add them to the inventory, or accept it: ${unknown
-        .slice(0, 3)
-        .map(name => `node/${name}`)
-        .join(', ')}`,
-    )
+    const why = 'Nobody would see whether they pull with the new credential.'
+    requireInRun(ctx, 'registry.unknown-nodes', left, why)
+    return { left }
   },
 }
