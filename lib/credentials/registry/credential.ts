@@ -5,7 +5,7 @@ import { vaultSecrets } from '../../pki/vault/secrets.ts'
 import { connectVault } from '../../pki/vault/vault.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { refused } from '../given.ts'
-import { basicOf, type Credential } from './docker-config.ts'
+import { basicOf, type Credential, credentialFrom } from './docker-config.ts'
 import { type Context, ids } from './given.ts'
 
 /** Reads it; a run that is gone on with has it. */
@@ -49,9 +49,9 @@ async function fromFile(path: string): Promise<Credential> {
         `chmod 600 ${path}; what others have read is no secret.`,
       )
     const text = (await file.readFile('utf8')).slice(0, mostBytes).replace(/\r?\n$/, '')
-    const colon = text.indexOf(':')
-    if (colon < 1) throw wrong(`${path} holds no USER:PASSWORD`)
-    return { user: text.slice(0, colon), password: text.slice(colon + 1) }
+    const found = credentialFrom(text)
+    if (!found) throw wrong(`${path} holds no USER:PASSWORD`)
+    return found
   } finally {
     await file.close()
   }

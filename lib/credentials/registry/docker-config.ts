@@ -50,6 +50,16 @@ export function registryOf(image: string): string {
 /** `user:password` in base64, as it is sent and kept. */
 export const basicOf = ({ user, password }: Credential): string => Buffer.from(`${user}:${password}`).toString('base64')
 
+/** Takes `user:password` apart. Undefined where it has no colon, or nothing before that. */
+export function credentialFrom(text: string): Credential | undefined {
+  const colon = text.indexOf(':')
+  return colon > 0 ? { user: text.slice(0, colon), password: text.slice(colon + 1) } : undefined
+}
+
+/** What `basicOf` makes, taken apart. */
+export const fromBasic = (base64: string): Credential | undefined =>
+  credentialFrom(Buffer.from(base64, 'base64').toString('utf8'))
+
 /**
  * Reads a text.
  * @returns undefined where it is no such configuration: kubelets pass over files that are none, and fail pods whose Secret is none
@@ -73,11 +83,7 @@ const authsOf = (tree: Fields, shape: Shape): Fields => (shape === 'cfg' ? tree 
 export function credentialOf(entry: unknown): Credential | undefined {
   if (!isFields(entry)) return undefined
   const { auth, username, password } = entry
-  if (typeof auth === 'string' && auth !== '') {
-    const text = Buffer.from(auth.trim(), 'base64').toString('utf8')
-    const colon = text.indexOf(':')
-    return colon > 0 ? { user: text.slice(0, colon), password: text.slice(colon + 1) } : undefined
-  }
+  if (typeof auth === 'string' && auth !== '') return fromBasic(auth.trim())
   return typeof username === 'string' && username !== '' && typeof password === 'string'
     ? { user: username, password }
     : undefined

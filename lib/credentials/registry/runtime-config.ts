@@ -1,7 +1,7 @@
 // Credentials in containerd's own files: headers of a mirror in `hosts.toml`, which is read at each pull, and `auth` of a registry in `config.toml`, which
 // is read when containerd starts. Edited line by line, so that whatever else stands there stays; what can't be edited so is found before the first change.
 import { RekeyError } from '../../errors.ts'
-import { basicOf, type Credential, hostOf } from './docker-config.ts'
+import { basicOf, type Credential, fromBasic, hostOf } from './docker-config.ts'
 
 /** What of a file is the registry's. */
 export interface RuntimeFile {
@@ -49,9 +49,8 @@ function credentialsOf(lines: readonly Line[]): Credential[] {
 
 /** What a `Basic …` header, or the same without that word, stands for. */
 function basic(value: string): Credential[] {
-  const text = Buffer.from(value.replace(/^Basic\s+/i, ''), 'base64').toString('utf8')
-  const colon = text.indexOf(':')
-  return colon > 0 ? [{ user: text.slice(0, colon), password: text.slice(colon + 1) }] : []
+  const found = fromBasic(value.replace(/^Basic\s+/i, ''))
+  return found ? [found] : []
 }
 
 /**
