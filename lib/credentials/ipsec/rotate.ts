@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { Secret, secret } from '../../connection/shell.ts'
 import { ApiError } from '../../kubernetes/api/api.ts'
+import { replaceFields } from '../../kubernetes/api/rewrite.ts'
 import { idAfter, keysMisfit, writeIpsecKeys } from '../../kubernetes/cilium/ipsec-keys.ts'
 import { restartWorkload } from '../../kubernetes/workloads.ts'
 import {
@@ -58,14 +59,10 @@ async function lineNow(ctx: Context): Promise<string> {
 
 /** Puts a line in the place of another one, provided that it is that. */
 async function replace(ctx: Context, was: string, next: string): Promise<void> {
-  const path = `/data/${foundOf(ctx).field.replaceAll('~', '~0')}`
+  const pointer = `/data/${foundOf(ctx).field.replaceAll('~', '~0')}`
   const base64 = (text: string) => Buffer.from(text).toString('base64')
-  const patch = [
-    { op: 'test', path, value: base64(was) },
-    { op: 'replace', path, value: base64(next) },
-  ]
   try {
-    await (await ctx.cluster.api()).patch(secretPath(ctx), patch, 'json')
+    await replaceFields(await ctx.cluster.api(), secretPath(ctx), [{ pointer, value: base64(was), next: base64(next) }])
   } catch (error) {
     if (error instanceof ApiError && error.status === 422) throw changedMeanwhile(ctx)
     throw error

@@ -1,6 +1,7 @@
 // The new credential put into Secrets, each in its place: UID, owners, labels and other registries stay. And whether it stayed there.
 import { limiter } from '../../connection/limiter.ts'
-import { ApiError, foundAt, type KubernetesApi, mostSockets } from '../../kubernetes/api/api.ts'
+import { type KubernetesApi, mostSockets } from '../../kubernetes/api/api.ts'
+import { rewriteFields } from '../../kubernetes/api/rewrite.ts'
 import { firstOf } from '../../kubernetes/before/secrets.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import { afterwards, isAccepted, refused } from '../given.ts'
@@ -10,37 +11,18 @@ import { fieldOf, heldSecrets, nameOf, pathOf, textOf } from './holders.ts'
 import { requireOldIsTaken } from './pull.ts'
 
 /** What has become of a Secret. */
-type Put = 'changed' | 'as it is' | 'gone'
+type Put = Awaited<ReturnType<typeof rewriteFields>>
 
-const mostTries = 5
-
-/** Writes another text into a Secret that nobody else writes at the same moment; reads it again where somebody does. */
-async function rewrite(api: KubernetesApi, holder: Holder, textFor: (text: string) => string): Promise<Put> {
-  const { shape } = holder
-  const path = `/data/${fieldOf(shape)}`
-  const base64 = (text: string) => Buffer.from(text).toString('base64')
-  for (let tries = 1; ; tries++) {
-    const found = await foundAt(api, pathOf(holder))
-    if (!found) return 'gone'
-    const text = textOf(found, shape)
+/** Writes another text into a Secret; for what somebody else writes at the same moment, `textFor` is asked once more. */
+function rewrite(api: KubernetesApi, holder: Holder, textFor: (text: string) => string): Promise<Put> {
+  const field = fieldOf(holder.shape)
+  return rewriteFields(api, pathOf(holder), found => {
+    const text = textOf(found, holder.shape)
     const next = textFor(text)
-    if (next === text) return 'as it is'
-    const was = (found['data'] as Record<string, string>)[fieldOf(shape)]
-    try {
-      await api.patch(
-        pathOf(holder),
-        [
-          { op: 'test', path, value: was },
-          { op: 'replace', path, value: base64(next) },
-        ],
-        'json',
-      )
-      return 'changed'
-    } catch (error) {
-      const meanwhile = error instanceof ApiError && [404, 409, 422].includes(error.status)
-      if (!meanwhile || tries >= mostTries) throw error
-    }
-  }
+    if (next === text) return []
+    const { [field]: value } = found['data'] as Record<string, string>
+    return [{ pointer: `/data/${field}`, value: value!, next: Buffer.from(next).toString('base64') }]
+  })
 }
 
 /** Goes through all holders, as many at a time as the API is asked. */

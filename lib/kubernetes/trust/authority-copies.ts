@@ -5,7 +5,8 @@
 import { Secret } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
 import { holdsKey, type PublicKeys, publicKeysOf, withCertificates } from '../../pki/certificates/bundle-text.ts'
-import { ApiError, foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
+import { foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
+import { rewriteFields } from '../api/rewrite.ts'
 import { type Carrier, type CarrierField, callers, keepers, pathOf, whereOf } from './carriers.ts'
 
 /** A copy that was found, as it was then. Plain data, to be registered. */
@@ -163,7 +164,10 @@ function copyIn(carrier: Carrier, object: KubernetesObject, keys: PublicKeys): A
 const kept = ({ kind }: Carrier, value: string) => (kind === 'Secret' ? new Secret(value) : value)
 const revealed = (value: string | Secret | undefined) => (value instanceof Secret ? value.reveal() : value)
 
-const mostTries = 5
+interface Rewritten {
+  readonly before: AuthorityCopy['fields']
+  readonly now: Readonly<Record<string, string>>
+}
 
 /**
  * Writes other values into fields of an object that nobody else writes at the same moment; reads it again where somebody does.
@@ -174,25 +178,16 @@ async function rewrite(
   path: string,
   carrier: Carrier,
   valueFor: (field: CarrierField) => string,
-): Promise<{ before: AuthorityCopy['fields']; now: Readonly<Record<string, string>> }> {
-  for (let tries = 1; ; tries++) {
-    const object = await foundAt(api, path)
-    if (!object) return { before: {}, now: {} }
+): Promise<Rewritten> {
+  let result: Rewritten = { before: {}, now: {} }
+  const put = await rewriteFields(api, path, object => {
     const fields = carrier.fieldsOf(object).map(field => ({ ...field, next: valueFor(field) }))
     const changed = fields.filter(({ value, next }) => value !== next)
-    const result = {
+    result = {
       before: Object.fromEntries(changed.map(({ id, value }) => [id, kept(carrier, value)])),
       now: Object.fromEntries(fields.map(({ id, next }) => [id, next])),
     }
-    if (changed.length === 0) return result
-    const test = changed.map(({ pointer, value }) => ({ op: 'test', path: pointer, value }))
-    const replace = changed.map(({ pointer, next }) => ({ op: 'replace', path: pointer, value: next }))
-    try {
-      await api.patch(path, [...test, ...replace], 'json')
-      return result
-    } catch (error) {
-      const meanwhile = error instanceof ApiError && [404, 409, 422].includes(error.status)
-      if (!meanwhile || tries >= mostTries) throw error
-    }
-  }
+    return changed
+  })
+  return put === 'gone' ? { before: {}, now: {} } : result
 }
