@@ -34,6 +34,7 @@ export const ids = {
   errors: 'note-dropped-packets',
   make: 'make-the-key',
   put: 'put-the-key-there',
+  drops: 'no-packets-were-dropped',
   back: 'put-the-key-back',
 } as const
 

@@ -153,7 +153,7 @@ const ofKeys = [
 /** No node has dropped packets for want of a key since the first change. */
 export const noDrops: StepDefinition<Context> = {
   ...afterwards,
-  id: 'no-packets-were-dropped',
+  id: ids.drops,
   runOnce: true,
   run: async ctx => {
     const before = must(ctx.registered<Record<string, Record<string, number>>>(ids.errors), ids.errors)
@@ -226,7 +226,7 @@ export function report(run: RunContext<Variables> & { readonly outcome: string }
   const found = run.registered<Found>(ids.find)
   if (!found || run.mode === 'rollback') return []
   const from = keysOf(found.line.reveal()).id
-  const drops = run.registered<{ drops: number }>('no-packets-were-dropped')
+  const drops = run.registered<{ drops: number }>(ids.drops)
   return [
     {
       title: 'Cilium’s IPsec key',

@@ -48,12 +48,14 @@ type Run = Pick<RunContext<Variables>, 'registered'>
 export const ids = {
   read: 'read-the-new-credential',
   node: 'look-at-the-node',
+  everyNode: 'every-node-is-in-the-run',
   find: 'find-what-holds-it',
   without: 'pull-without-a-credential',
   old: 'the-old-one-is-taken',
   log: 'note-where-the-log-is',
   put: 'put-it-into-secrets',
   files: 'put-it-into-files',
+  quiet: 'nobody-asks-as-the-old-user',
 } as const
 
 /** A file of a node that has the credential. */

@@ -204,7 +204,7 @@ async function othersWith({ signal }: Context, api: KubernetesApi, told: readonl
 
 /** Every node of the cluster is one of the run: one that is left out could not be proven to pull. */
 export const everyNode: StepDefinition<Context> = {
-  id: 'every-node-is-in-the-run',
+  id: ids.everyNode,
   readOnly: true,
   runOnce: true,
   run: async ctx => {

@@ -94,7 +94,7 @@ export const forgotten: StepDefinition<Context> = {
 
 /** Nobody asks the registry as the old user, for as long as `registry_quiet`; and its log has named the new one, or its silence would say nothing. */
 export const quiet: StepDefinition<Context> = {
-  id: 'nobody-asks-as-the-old-user',
+  id: ids.quiet,
   readOnly: true,
   runOnce: true,
   when: hasLog,

@@ -35,13 +35,13 @@ export function report(
   return [{ title: 'The credential of a registry', rows: rows.filter(row => row !== false) }]
 }
 
-const away = (run: RunContext<Variables>) => run.registered<{ left: string[] }>('every-node-is-in-the-run')?.left ?? []
+const away = (run: RunContext<Variables>) => run.registered<{ left: string[] }>(ids.everyNode)?.left ?? []
 
 function nextOf(run: RunContext<Variables>, plan: Plan): string {
   const { registry_user: user, registry_log: log } = run.vars
   if (plan.others.length + plan.left.length + away(run).length > 0)
     return `change what is left, then revoke the old credential of ${user}`
-  const seen = run.registered('nobody-asks-as-the-old-user') !== undefined
+  const seen = run.registered(ids.quiet) !== undefined
   return seen
     ? `the old credential of ${user} may be revoked`
     : `${log === undefined ? 'see in the registry’s log (registry_log)' : 'see at the registry'} that nobody uses the old credential of ${user} outside of the cluster, then revoke it`
