@@ -9,8 +9,8 @@ import { type Context, foundOf } from './given.ts'
 
 /** What a kernel says. */
 export interface Kernel {
-  /** The ids of keys that it has states for, each with how many. */
-  readonly states: Readonly<Record<number, number>>
+  /** The ids of keys that it has states for. */
+  readonly ids: readonly number[]
   /** Its counters of packets that it dropped, by their names in /proc/net/xfrm_stat. */
   readonly errors: Readonly<Record<string, number>>
 }
@@ -18,7 +18,7 @@ export interface Kernel {
 /** Ids of Cilium are 1 to 15; what else uses IPsec on a node has higher ones. */
 const script = `cat /proc/net/xfrm_stat && states=$(ip xfrm state) || exit
 echo states
-printf '%s\\n' "$states" | sed -n 's/^.*proto esp spi 0x0000000\\([1-9a-f]\\)\\( .*\\)\\{0,1\\}$/\\1/p' | sort | uniq -c && echo end`
+printf '%s\\n' "$states" | sed -n 's/^.*proto esp spi 0x0000000\\([1-9a-f]\\)\\( .*\\)\\{0,1\\}$/\\1/p' | sort -u && echo end`
 
 /** Asks the kernel of a node. Throws `HostFailedError` where it has no IPsec. */
 async function kernelOf({ $, host }: HostSession): Promise<Kernel> {
@@ -36,9 +36,7 @@ async function kernelOf({ $, host }: HostSession): Promise<Kernel> {
     errors: Object.fromEntries(
       pairs(counters, /^(Xfrm\w+)\s+(\d+)$/gm).map(([, name, count]) => [name, Number(count)]),
     ),
-    states: Object.fromEntries(
-      pairs(states, /^ *(\d+) ([1-9a-f])$/gm).map(([, count, id]) => [Number.parseInt(id!, 16), Number(count)]),
-    ),
+    ids: pairs(states, /^([1-9a-f])$/gm).map(([, id]) => Number.parseInt(id!, 16)),
   }
 }
 
@@ -78,13 +76,13 @@ export async function notPublishing(ctx: Context, id: number): Promise<string[]>
 /** Which nodes have no state for an id, where they have any. One node alone has none at all: there is nobody to send to. */
 export async function notLoaded(ctx: Context, id: number): Promise<string[]> {
   if (foundOf(ctx).nodes.length < 2) return []
-  return [...(await kernels(ctx))].filter(([, { states }]) => !states[id]).map(([node]) => node)
+  return [...(await kernels(ctx))].filter(([, { ids }]) => !ids.includes(id)).map(([node]) => node)
 }
 
 /** Which nodes have states for another id. */
 export async function notAlone(ctx: Context, id: number): Promise<string[]> {
   return [...(await kernels(ctx))]
-    .map(([node, { states }]) => [node, Object.keys(states).filter(one => Number(one) !== id)] as const)
+    .map(([node, { ids }]) => [node, ids.filter(one => one !== id)] as const)
     .filter(([, others]) => others.length > 0)
     .map(([node, others]) => `${node} (${others.join(', ')})`)
 }
