@@ -5,6 +5,7 @@ import type { Cluster } from '../kubernetes/api/cluster.ts'
 import { firstOf } from '../kubernetes/before/secrets.ts'
 import type { MachineReading } from '../kubernetes/trust/machine.ts'
 import type { StepContext } from '../playbook/model.ts'
+import { listed } from '../playbook/variables.ts'
 import { matchesWildcards } from '../wildcard.ts'
 
 /** A step of a run that has the cluster open. */
@@ -16,8 +17,7 @@ export type ReadingOf = (ctx: Pick<StepContext, 'registered' | 'host'>, host?: s
 /** Every machine with a kubelet. */
 export const machines = 'masters:nodes'
 
-export const list = <T extends z.ZodType>(one: T) =>
-  z.preprocess(given => (typeof given === 'string' ? given.split(',').map(part => part.trim()) : given), z.array(one))
+export const list = <T extends z.ZodType>(one: T) => z.preprocess(listed, z.array(one))
 
 /** For what looks at what was changed before it: in a check there is nothing to look at. */
 export const afterwards = {

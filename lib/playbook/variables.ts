@@ -21,6 +21,10 @@ export function commandLineOnly<Schema extends z.ZodType>(schema: Schema): Schem
   return schema.meta({ commandLineOnly: true })
 }
 
+/** Names with commas between them, as people give them on a command line, as a list; anything else as it is, for zod's `preprocess`. */
+export const listed = (value: unknown): unknown =>
+  typeof value === 'string' ? value.split(',').map(name => name.trim()) : value
+
 function isCommandLineOnly(schema: z.core.$ZodType | undefined): boolean {
   return schema !== undefined && z.globalRegistry.get(schema)?.['commandLineOnly'] === true
 }

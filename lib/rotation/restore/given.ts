@@ -5,8 +5,8 @@ import { HostFailedError } from '../../errors.ts'
 import { type Backup, backupsIn, type FilesManifest, type SnapshotManifest } from '../../kubernetes/backups/manifest.ts'
 import { confirm } from '../../kubernetes/confirmed.ts'
 import type { RunContext } from '../../playbook/model.ts'
+import { listed } from '../../playbook/variables.ts'
 import type { OnHost } from '../given/context.ts'
-import { listed } from '../given/listed.ts'
 
 const partNames = ['files', 'etcd'] as const
 

@@ -2,8 +2,8 @@
 import { z } from 'zod'
 import { type KeysetName, keysetNames } from '../../../pki/keyset.ts'
 import { type AuthorityName, authorityNames } from '../../../pki/specs.ts'
+import { listed } from '../../../playbook/variables.ts'
 import { type Looking, type Plan, planStep } from '../../given/found.ts'
-import { listed } from '../../given/listed.ts'
 
 const wanted = `all, or some of ${keysetNames.join(',')}`
 
