@@ -1,9 +1,13 @@
 // The credential of a registry is replaced in Secrets and files and put back, and what speaks against that is found before the first change.
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { Secret } from '../../../lib/connection/shell.ts'
 import { registry as pieces } from '../../../lib/credentials/index.ts'
 import type { Context } from '../../../lib/credentials/registry/given.ts'
+import { credentialsIn } from '../../../lib/credentials/registry/runtime-config.ts'
+import type { StepDefinition } from '../../../lib/playbook/model.ts'
 import { base64, before, both, change, configOf, counted, image, putSecret, registry, scene } from './_scene.ts'
 
 const [old, next] = [configOf('robot', 'first-one'), configOf('robot-2', 'second-one')]
@@ -94,13 +98,104 @@ test('a run that is killed in the middle of the Secrets is gone on with, and und
 })
 
 test('the way back is refused once the registry takes the old one no more', async t => {
-  const { server, ctx, lets, run, text } = await scene(t)
+  const { server, ctx, folder, lets, run, text } = await scene(t)
   putSecret(server, 'shop/pull', old)
+  const file = join(folder, 'kubelet/config.json')
+  writeFileSync(file, old)
   await run(...before, ...both, ...change)
   lets.delete('robot:first-one')
+  await t.throwsAsync(async () => pieces.putIntoFiles.rollback!(ctx), { code: 'registry.old-revoked' })
   await t.throwsAsync(async () => pieces.putIntoSecrets.rollback!(ctx), { code: 'registry.old-revoked' })
-  t.is(text('shop', 'pull'), next)
+  t.deepEqual([text('shop', 'pull'), readFileSync(file, 'utf8')], [next, next])
 })
+
+/** The step that looks at the node finds a runtime with a credential of its own, and no other file. */
+const ownFile = (path: string): StepDefinition<Context> => ({
+  id: 'look-at-the-node',
+  run: ctx => {
+    const owner = execFileSync('stat', ['-c', '%U:%G', path], { encoding: 'utf8' }).trim()
+    const text = new Secret(readFileSync(path, 'utf8'), ['first-one'])
+    const file = { path, real: path, mode: 0o600, owner, kind: 'runtime', text }
+    return { ...ctx.registered<object>('look-at-the-node'), files: [file], hasOwn: true }
+  },
+})
+
+test('a runtime with a credential of its own must pull by that, and gets the new one again where the old one pulls nothing', async t => {
+  const taken = new Set(['robot:first-one', 'robot-2:second-one'])
+  let file = ''
+  // Whatever it is brought, it asks by what its own file has.
+  const ask = () => {
+    const [own] = credentialsIn({ path: file, text: readFileSync(file, 'utf8') }, registry)
+    return taken.has(`${own?.user}:${own?.password}`) ? '' : '401 Unauthorized'
+  }
+  const { server, ctx, folder, run } = await scene(t, {}, false, ask)
+  putSecret(server, 'shop/pull', old)
+  mkdirSync(join(folder, registry))
+  file = join(folder, registry, 'hosts.toml')
+  const textWith = (user: string, password: string) =>
+    `[header]\nAuthorization = "Basic ${base64(`${user}:${password}`)}"\n`
+  writeFileSync(file, textWith('robot', 'first-one'))
+  await run(...before, ownFile(file), ...both)
+  taken.delete('robot-2:second-one')
+  await t.throwsAsync(run(pieces.putIntoFiles), { code: 'registry.pull' })
+  taken.add('robot-2:second-one')
+  await run(pieces.putIntoFiles)
+  t.is(readFileSync(file, 'utf8'), textWith('robot-2', 'second-one'))
+  taken.delete('robot:first-one')
+  await t.throwsAsync(async () => pieces.putIntoFiles.rollback!(ctx), { code: 'registry.old-revoked' })
+  t.is(readFileSync(file, 'utf8'), textWith('robot-2', 'second-one'))
+  taken.add('robot:first-one')
+  await pieces.putIntoFiles.rollback!(ctx)
+  t.is(readFileSync(file, 'utf8'), textWith('robot', 'first-one'))
+})
+
+test('kubelets are given the time that they go by what they have read, and none where no file was changed', async t => {
+  const { server, ctx, folder, run } = await scene(t)
+  putSecret(server, 'shop/pull', old)
+  Object.assign(ctx.vars, { kubelet_cache: 600_000 })
+  const [from, longest] = [Date.now(), ctx.vars.kubelet_cache]
+  await run(...before, ...both, ...change, pieces.forgotten)
+  t.true(Date.now() - from < longest)
+  writeFileSync(join(folder, 'kubelet/config.json'), old)
+  Object.assign(ctx.vars, { kubelet_cache: 2_000 })
+  await run(...before, pieces.putIntoFiles)
+  const { at } = ctx.registered<{ at: Date }>('put-it-into-files')!
+  await run(pieces.forgotten)
+  t.true(Date.now() - at.getTime() >= 2_000)
+})
+
+/** What the report says is to be done next. */
+const toldNext = (ctx: Context): string =>
+  pieces
+    .report({ ...ctx, mode: 'run', outcome: 'done' } as never)[0]!
+    .rows.find(([name]) => name === 'next')!
+    .at(-1)!
+
+const quiet: StepDefinition<Context> = { id: 'nobody-asks-as-the-old-user', run: () => ({ quiet: 1 }) }
+
+test('the report lets the old one be revoked where nobody asks by it, and nothing was left out', async t => {
+  const { server, ctx, run } = await scene(t)
+  putSecret(server, 'shop/pull', old)
+  await run(...before, ...both, ...change, counted)
+  t.regex(toldNext(ctx), /^see in the registry’s log \(registry_log\) .*, then revoke it$/)
+  await run(quiet)
+  t.is(toldNext(ctx), 'the old credential of robot may be revoked')
+})
+
+const leftOut: Record<string, (s: Awaited<ReturnType<typeof scene>>) => void> = {
+  'a Secret that was accepted as it is': ({ server }) => putSecret(server, 'blog/pull', old),
+  'a Secret of another type': ({ server }) =>
+    putSecret(server, 'ci/kaniko', '', { type: 'Opaque', data: { 'config.json': base64(old) } }),
+  'a node that was accepted': ({ server }) => void server.put('/api/v1/nodes', { metadata: { name: 'n9' } }),
+}
+for (const [title, set] of Object.entries(leftOut))
+  test(`the report does not let the old one be revoked beside ${title}`, async t => {
+    const one = await scene(t, { accept: ['secret/blog/pull', 'node/n9'] })
+    putSecret(one.server, 'shop/pull', old)
+    set(one)
+    await one.run(...before, ...both, ...change, counted, quiet)
+    t.is(toldNext(one.ctx), 'change what is left, then revoke the old credential of robot')
+  })
 
 test('a Secret that something else would write back stops the run by name, and is watched where that is accepted', async t => {
   const { server, ctx, run, text } = await scene(t)
