@@ -256,6 +256,18 @@ test('a key that somebody has put there meanwhile is not written over', async t 
   t.is(secret(), theirs)
 })
 
+test('nor is one that somebody puts there at the same moment', async t => {
+  const { run, give, secret, server } = await scene(t)
+  await run(...before, ipsec.make)
+  const theirs = line('4+', '0b'.repeat(20))
+  server.instead = asked => {
+    if (asked.startsWith('PATCH')) give(theirs)
+    return false
+  }
+  await t.throwsAsync(run(ipsec.put), { code: 'ipsec.changed-meanwhile' })
+  t.is(secret(), theirs)
+})
+
 test('no key leaves a node, and a duration of Go is one here', async t => {
   const { run, folder, registered } = await scene(t)
   await run(...before)
