@@ -1,6 +1,7 @@
 // Who admits pods, and runs in pods itself: where those are gone, nobody may start any, and them least of all.
 import { foundAt, type KubernetesApi, type KubernetesObject } from '../api/api.ts'
 import { ownerName } from './pods.ts'
+import { requiredWebhooks, type Selector, type Webhook, type WebhookService } from './webhooks.ts'
 
 /** A webhook that is asked about each new pod and may not be passed over. Plain data. */
 export interface PodAdmission {
@@ -12,27 +13,6 @@ export interface PodAdmission {
   readonly owners: readonly string[]
   /** Whether it is asked about its own pods. */
   readonly asksForItself: boolean
-}
-
-interface Selector {
-  readonly matchLabels?: Readonly<Record<string, string>>
-  readonly matchExpressions?: readonly {
-    readonly key: string
-    readonly operator: string
-    readonly values?: readonly string[]
-  }[]
-}
-
-interface Webhook {
-  readonly failurePolicy?: string
-  readonly clientConfig: { readonly service?: { readonly namespace: string; readonly name: string } }
-  readonly namespaceSelector?: Selector
-  readonly objectSelector?: Selector
-  readonly rules?: readonly {
-    readonly apiGroups?: readonly string[]
-    readonly resources?: readonly string[]
-    readonly operations?: readonly string[]
-  }[]
 }
 
 type Labels = Readonly<Record<string, string>>
@@ -65,23 +45,16 @@ const asksForNewPods = ({ rules = [] }: Webhook) =>
  */
 export async function podAdmissions(api: KubernetesApi, signal?: AbortSignal): Promise<PodAdmission[]> {
   const found = new Map<string, PodAdmission>()
-  for (const kind of ['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']) {
-    const path = `/apis/admissionregistration.k8s.io/v1/${kind.toLowerCase()}s`
-    for await (const one of api.each(path, { signal })) {
-      for (const webhook of (one['webhooks'] ?? []) as Webhook[]) {
-        const { service } = webhook.clientConfig
-        if (!service || webhook.failurePolicy === 'Ignore' || !asksForNewPods(webhook)) continue
-        const behind = await podsBehind(api, service, signal)
-        if (behind.length === 0) continue
-        const what = `${kind} ${one.metadata.name}`
-        const known = found.get(what)
-        found.set(what, {
-          ...{ what, service: `${service.namespace}/${service.name}` },
-          owners: [...new Set([...(known?.owners ?? []), ...behind.map(ownerName)])],
-          asksForItself: known?.asksForItself || (await asksFor(api, webhook, service.namespace, behind)),
-        })
-      }
-    }
+  for await (const { what, webhook, service } of requiredWebhooks(api, signal)) {
+    if (!asksForNewPods(webhook)) continue
+    const behind = await podsBehind(api, service, signal)
+    if (behind.length === 0) continue
+    const known = found.get(what)
+    found.set(what, {
+      ...{ what, service: `${service.namespace}/${service.name}` },
+      owners: [...new Set([...(known?.owners ?? []), ...behind.map(ownerName)])],
+      asksForItself: known?.asksForItself || (await asksFor(api, webhook, service.namespace, behind)),
+    })
   }
   return [...found.values()]
 }
@@ -101,7 +74,7 @@ async function asksFor(
 
 async function podsBehind(
   api: KubernetesApi,
-  { namespace, name }: { readonly namespace: string; readonly name: string },
+  { namespace, name }: WebhookService,
   signal?: AbortSignal,
 ): Promise<KubernetesObject[]> {
   const service = await foundAt(api, `/api/v1/namespaces/${namespace}/services/${name}`)

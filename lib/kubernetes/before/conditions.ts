@@ -5,6 +5,7 @@ import { ApiError, foundAt, type KubernetesApi } from '../api/api.ts'
 import { isReady } from '../api/cluster.ts'
 import type { KubernetesObject } from '../api/object.ts'
 import { pathOf, type Workload, workloadName } from '../workloads.ts'
+import { requiredWebhooks } from './webhooks.ts'
 
 /** What runs that a rotation must restart, where it is there. Plain data. */
 export interface SystemWorkloads {
@@ -125,28 +126,15 @@ export async function unansweredWebhooks(api: KubernetesApi, signal?: AbortSigna
     if (endpoints.some(({ conditions }) => conditions?.ready !== false))
       served.add(`${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`)
   }
-  for (const kind of ['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']) {
-    const path = `/apis/admissionregistration.k8s.io/v1/${kind.toLowerCase()}s`
-    for await (const one of api.each(path, { signal })) {
-      for (const { name, failurePolicy, clientConfig } of (one['webhooks'] ?? []) as Webhook[]) {
-        const service = clientConfig.service && `${clientConfig.service.namespace}/${clientConfig.service.name}`
-        if (service === undefined || served.has(service) || failurePolicy === 'Ignore') continue
-        told.push(
-          `${kind} ${one.metadata.name}: nobody answers for ${name} (Service ${service}), and it may not be passed over`,
-        )
-      }
-    }
+  for await (const { what, webhook, service } of requiredWebhooks(api, signal)) {
+    const name = `${service.namespace}/${service.name}`
+    if (!served.has(name))
+      told.push(`${what}: nobody answers for ${webhook.name} (Service ${name}), and it may not be passed over`)
   }
   return told
 }
 
 const controlPlane = /^(?:etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy)-/
-
-interface Webhook {
-  readonly name: string
-  readonly failurePolicy?: string
-  readonly clientConfig: { readonly service?: { readonly namespace: string; readonly name: string } }
-}
 
 /** What says that a pod is not a bare one: there are policies against those. */
 const ownerOf = (object: KubernetesObject | undefined) => ({
