@@ -4,6 +4,7 @@ import { limiter } from '../connection/limiter.ts'
 import { HostFailedError } from '../errors.ts'
 import { waitUntilNoneLeft } from '../operations/wait.ts'
 import { ApiError, type KubernetesApi, type KubernetesObject } from './api/api.ts'
+import { isLost } from './api/cluster.ts'
 import { ownerName } from './before/pods.ts'
 import { firstOf } from './before/secrets.ts'
 import { type NetworkWorkload, turnsOf } from './pod-network.ts'
@@ -146,12 +147,7 @@ export async function replacePods(
 /** Nodes on which nobody ends or starts a pod: those that are known to be away, and those whose kubelet is not heard of any more. */
 async function awayNow(api: KubernetesApi, absent: readonly string[]): Promise<{ away: string[]; there: Set<string> }> {
   const nodes = await api.list('/api/v1/nodes')
-  const lost = nodes.filter(({ status }) =>
-    ((status?.conditions ?? []) as { type: string; status: string }[]).some(
-      one => one.type === 'Ready' && one.status === 'Unknown',
-    ),
-  )
-  const away = [...absent, ...lost.map(({ metadata }) => metadata.name)]
+  const away = [...absent, ...nodes.filter(isLost).map(({ metadata }) => metadata.name)]
   return { away, there: new Set(nodes.map(({ metadata }) => metadata.name).filter(name => !away.includes(name))) }
 }
 

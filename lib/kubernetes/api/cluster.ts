@@ -173,6 +173,11 @@ export function isReady(node: KubernetesObject | undefined): boolean {
   return readyCondition(node)?.status === 'True'
 }
 
+/** Whether nobody hears of a node's kubelet any more. */
+export function isLost(node: KubernetesObject): boolean {
+  return readyCondition(node)?.status === 'Unknown'
+}
+
 function heartbeatOf(node: KubernetesObject | undefined): string | undefined {
   return readyCondition(node)?.lastHeartbeatTime
 }
