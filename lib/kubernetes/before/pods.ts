@@ -178,6 +178,18 @@ export function ownerName({ metadata, spec }: KubernetesObject): string {
   return `ReplicaSet ${namespace}/${owner.name}`
 }
 
+/** The parts of a name that `ownerName` has given. */
+export function ownerParts(owner: string): {
+  readonly kind: string
+  readonly namespace: string
+  readonly name: string
+  readonly node?: string
+} {
+  const [kind = '', path = '', , node] = owner.split(' ')
+  const [namespace = '', name = ''] = path.split('/')
+  return { kind, namespace, name, node }
+}
+
 /** Where the owners are that say how many pods they want. */
 const counted: Record<string, string> = {
   ...{ Deployment: 'apis/apps/v1', ReplicaSet: 'apis/apps/v1', StatefulSet: 'apis/apps/v1', DaemonSet: 'apis/apps/v1' },
@@ -191,12 +203,11 @@ async function whyFewer(
   now: number,
   sick: readonly UnwellPods[],
 ): Promise<string | undefined> {
-  const [kind = '', name = '', , node] = owner.split(' ')
+  const { kind, namespace, name, node } = ownerParts(owner)
   if (node !== undefined && !(await foundAt(api, `/api/v1/nodes/${node}`))) return 'its node is gone'
-  const [namespace, own] = name.split('/')
   if (kind === 'Pod') {
     // Its kubelet starts a static one again, nobody one that is gone, and the kubelet what is to run always.
-    const pod = await foundAt(api, `/api/v1/namespaces/${namespace}/pods/${own}`)
+    const pod = await foundAt(api, `/api/v1/namespaces/${namespace}/pods/${name}`)
     if (!pod) return node === undefined ? 'is gone' : undefined
     return failed(sick) && pod['spec']?.restartPolicy !== 'Always' ? `has ended meanwhile: ${sick[0]!.why}` : undefined
   }
@@ -206,7 +217,7 @@ async function whyFewer(
     if (sick.length === 0) return 'has fewer pods than before'
     return failed(sick) ? `has failed meanwhile (${sick[0]!.pod}: ${sick[0]!.why})` : undefined
   }
-  const object = await foundAt(api, `/${prefix}/namespaces/${namespace}/${kind.toLowerCase()}s/${own}`)
+  const object = await foundAt(api, `/${prefix}/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`)
   if (!object) return 'is gone'
   const { spec = {}, status = {} } = object
   if ((status.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return undefined

@@ -1,7 +1,8 @@
 // Who admits pods: refused by name before the first change where it would have to admit itself, else started anew before all others.
 import { HostFailedError } from '../../errors.ts'
 import { foundAt } from '../../kubernetes/api/api.ts'
-import { podAdmissions } from '../../kubernetes/before/admission.ts'
+import { type PodAdmission, podAdmissions } from '../../kubernetes/before/admission.ts'
+import { ownerParts } from '../../kubernetes/before/pods.ts'
 import type { Workload } from '../../kubernetes/workloads.ts'
 import {
   notRolledOutBut,
@@ -36,18 +37,19 @@ export const noteAdmission: StepDefinition<OnCluster<ConditionsVariables>> = {
       )
     const { absent } = conditionsOf(ctx)
     const rolled: Workload[] = []
-    for (const owner of new Set(found.flatMap(({ owners }) => owners))) {
-      const [kind, name = ''] = owner.split(' ')
-      const [namespace, own] = name.split('/')
-      const one = workload.safeParse({ kind, namespace, name: own }).data
-      if (!one || rolled.some(other => workloadName(other) === workloadName(one))) continue
+    for (const [name, one] of workloadsOf(found)) {
       const why = standsStill({ ...(await api.get(pathOf(one))), kind: one.kind })
       if (why === undefined && (await notRolledOutBut(api, one, absent)) === undefined) rolled.push(one)
-      else
-        ctx.log(`${workloadName(one)} admits pods, and is replaced with all others (${why ?? 'it is not rolled out'})`)
+      else ctx.log(`${name} admits pods, and is replaced with all others (${why ?? 'it is not rolled out'})`)
     }
     return rolled
   },
+}
+
+/** What can be started anew of what owns the pods behind them, by name: pods of a DaemonSet have one owner on all nodes. */
+function workloadsOf(found: readonly PodAdmission[]): Map<string, Workload> {
+  const all = found.flatMap(({ owners }) => owners).map(owner => workload.safeParse(ownerParts(owner)).data)
+  return new Map(all.filter(one => one !== undefined).map(one => [workloadName(one), one]))
 }
 
 /** The step after the pod network and DNS; on the way back its id ends in `back`. */
