@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HostFailedError } from '../errors.ts'
 import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
-import { comparePods, tellPods } from '../kubernetes/before/pods.ts'
+import { comparePods, tellComparison } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
 import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
 import { servedEndpoints } from '../kubernetes/layout/served.ts'
@@ -145,7 +145,7 @@ export const podsWithin = <Context extends OnCluster>(within: (ctx: Context) => 
       async () => {
         const now = await comparePods(await ctx.cluster.api(), before, { absent, signal: ctx.signal })
         if (now.missing.length > 0) return { left: now.missing.length, told: firstOf(now.missing) }
-        told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
+        told = tellComparison(now)
         return undefined
       },
     )

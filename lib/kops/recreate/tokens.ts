@@ -1,7 +1,7 @@
 // Tokens of service accounts, and the pods that hold what was before: once every instance is another one, and the API answers again.
 import { foundAt, type KubernetesApi } from '../../kubernetes/api/api.ts'
 import { systemWorkloads } from '../../kubernetes/before/conditions.ts'
-import { comparePods, type PodsBefore, podsBefore, tellPods } from '../../kubernetes/before/pods.ts'
+import { comparePods, type PodsBefore, podsBefore, tellComparison, tellPods } from '../../kubernetes/before/pods.ts'
 import { type NetworkWorkload, networkWorkloads } from '../../kubernetes/pod-network.ts'
 import {
   type NotedPods,
@@ -120,7 +120,7 @@ async function podsAsBefore(ctx: Recreation): Promise<void> {
       ask(ctx, async api => {
         const now = await comparePods(api, before, { signal: ctx.signal })
         if (now.missing.length > 0) throw new Error(now.missing.slice(0, 5).join('; '))
-        told = [...now.told, ...tellPods(now.still).map(line => `${line}, as before`), ...tellPods(now.others)]
+        told = tellComparison(now)
         return true
       }),
   )

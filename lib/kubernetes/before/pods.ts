@@ -85,6 +85,11 @@ export function tellPods(unwell: readonly UnwellPods[]): string[] {
   })
 }
 
+/** A line for whatever is not as it was, and is not missing. */
+export function tellComparison({ told, still, others }: PodsComparison): string[] {
+  return [...told, ...tellPods(still).map(line => `${line}, as before`), ...tellPods(others)]
+}
+
 async function readPods(api: KubernetesApi, { absent = [], signal }: PodsOptions, problemOf = podProblem) {
   const away = new Set(absent)
   const well = new Map<string, number>()
