@@ -65,8 +65,7 @@ export async function notRolledOutBut(
   absent: readonly string[],
 ): Promise<Left | undefined> {
   const away = target.kind === 'DaemonSet' && absent.length > 0 ? await podsOn(api, target, absent) : 0
-  // The objects of a list do not say their kind.
-  return notRolledOut({ ...(await api.get(pathOf(target))), kind: target.kind }, away)
+  return notRolledOut(await api.get(pathOf(target)), away)
 }
 
 /** Whether a rolling restart of a workload was begun since a time. */

@@ -103,6 +103,7 @@ function workload(
       ? { desiredNumberScheduled: wanted, updatedNumberScheduled: wanted, numberAvailable: pods }
       : { replicas: pods, updatedReplicas: pods, availableReplicas: pods }
   server.put(`/apis/apps/v1/namespaces/${namespace}/${kind}`, {
+    kind: kind === 'daemonsets' ? 'DaemonSet' : 'Deployment',
     metadata: { name },
     spec: { replicas: wanted, template },
     status,

@@ -38,7 +38,7 @@ export const noteAdmission: StepDefinition<OnCluster<ConditionsVariables>> = {
     const { absent } = conditionsOf(ctx)
     const rolled: Workload[] = []
     for (const [name, one] of workloadsOf(found)) {
-      const why = standsStill({ ...(await api.get(pathOf(one))), kind: one.kind })
+      const why = standsStill(await api.get(pathOf(one)))
       if (why === undefined && (await notRolledOutBut(api, one, absent)) === undefined) rolled.push(one)
       else ctx.log(`${name} admits pods, and is replaced with all others (${why ?? 'it is not rolled out'})`)
     }

@@ -52,6 +52,7 @@ test('one that admits its own pods is refused by name, or accepted; what answers
   const owner = { kind: 'ReplicaSet', name: 'server-abc', uid: 'x', controller: true }
   server.put('/api/v1/namespaces/policies/pods', { metadata: { ...metadata, ownerReferences: [owner] } })
   server.put('/apis/apps/v1/namespaces/policies/deployments', {
+    kind: 'Deployment',
     metadata: { name: 'server' },
     spec: { replicas: 1 },
     status: { replicas: 1, updatedReplicas: 1, availableReplicas: 1 },
