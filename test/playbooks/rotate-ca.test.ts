@@ -156,6 +156,24 @@ test('recreate-credentials: the way back replaces pods only where API servers ma
   t.deepEqual(await chosen(), pods)
 })
 
+test('recreate-credentials: what was not well at the end of the way there is told of it alone, and not of the way back', async t => {
+  const { playbook: recreate } = await loadPlaybook(
+    join(import.meta.dirname, '../../playbooks/recreate-credentials.ts'),
+  )
+  const titles = async (mode: string) => {
+    const ctx = {
+      ...{ ...alone, mode, run: 'r', hosts: () => [], probes: { stop: async () => undefined } },
+      registered: (id: string) => (id === 'verify-that-it-is-well' ? ['pods (shop): not well'] : undefined),
+      timeline: { began: 0, plays: [], milestones: new Map([['first change', 0]]) },
+      vars: { backup_directory: '/backups', look_around: [] },
+    }
+    return (await recreate.report?.(ctx as never))?.map(({ title }) => title)
+  }
+  const unwell = 'Not well at the end, and not waited for'
+  t.true((await titles('run'))?.includes(unwell))
+  t.deepEqual(await titles('rollback'), ['Phases', 'Where to look'])
+})
+
 test('recreate-credentials makes the key of service accounts anew, whatever the inventory says for rotate-ca', async t => {
   const { playbook } = await loadPlaybook(join(import.meta.dirname, '../../playbooks/recreate-credentials.ts'))
   const given = {

@@ -29,5 +29,7 @@ export async function report(ctx: Parameters<typeof whole>[0]): Promise<ReportSe
       ? [['pods that were cut off', `see whether they are to run again: ${firstOf(cut)}`] as const]
       : []),
   ]
-  return [...sections, ...notWell(ctx), ...(rows.length > 0 ? [{ title: 'What is left to do', rows }] : [])]
+  // What was not well at the end of the way there is nothing that the way back has looked at.
+  const unwell = isBack ? [] : notWell(ctx)
+  return [...sections, ...unwell, ...(rows.length > 0 ? [{ title: 'What is left to do', rows }] : [])]
 }
