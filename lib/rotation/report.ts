@@ -187,12 +187,20 @@ function describeGaps(seen: ServerGaps | undefined): string {
 }
 
 /** What was out of the ordinary before the first change, and what has changed since by itself. */
-export function outOfTheOrdinary(ctx: Looking & Pick<RunContext, 'hosts'>): ReportSection[] {
-  const rows: Row[] = [
+export function outOfTheOrdinary(ctx: Looking & Pick<RunContext, 'hosts' | 'mode'>): ReportSection[] {
+  return unusual([
     ['before', [...conditionsOf(ctx).told, ...drift.toldOf(ctx, ctx.hosts(everyMachine))].join('\n')],
-    ['tokens that are refused', tokens.notRenewed(ctx).join('\n')],
+    refusedTokens(ctx),
     ['at the end', toldAfterwards(ctx).join('\n')],
-  ]
+  ])
+}
+
+const refusedTokens = (ctx: Parameters<typeof tokens.notRenewed>[0]): Row => [
+  'tokens that are refused',
+  tokens.notRenewed(ctx).join('\n'),
+]
+
+function unusual(rows: readonly Row[]): ReportSection[] {
   const told = rows.filter(([, lines]) => lines !== '')
   return told.length > 0 ? [{ title: 'Out of the ordinary', rows: told }] : []
 }
@@ -212,12 +220,13 @@ export function whereToLook(ctx: LookAround): ReportSection {
   }
 }
 
-/** All of it: nothing for a check, and of CAs and certificates nothing after a way back. */
+/** All of it: nothing for a check, and after a way back nothing of CAs and certificates, nor of what was found before it. */
 export async function whole(
   ctx: LookAround & RunContext<Mounts & ObserveVariables> & WithProbes,
 ): Promise<ReportSection[]> {
   if (ctx.check) return []
-  if (ctx.mode === 'rollback') return [...phases(ctx), ...(await noticed(ctx)), whereToLook(ctx)]
+  if (ctx.mode === 'rollback')
+    return [...phases(ctx), ...(await noticed(ctx)), ...unusual([refusedTokens(ctx)]), whereToLook(ctx)]
   return [
     ...phases(ctx),
     ...trust(ctx),

@@ -2,7 +2,7 @@
 import { type RenewedTokens, renewTokens } from '../kubernetes/trust/renewed-tokens.ts'
 import { namespacesWithOtherCa, tokenSecrets } from '../kubernetes/trust/tokens.ts'
 import { waitFor } from '../operations/wait.ts'
-import type { StepDefinition } from '../playbook/model.ts'
+import type { RunContext, StepDefinition } from '../playbook/model.ts'
 import { afterwards, type OnCluster, seconds } from './given/context.ts'
 import type { Looking } from './given/found.ts'
 
@@ -26,13 +26,16 @@ export function rootCaEverywhere<Needs>(ca: (ctx: Needs) => string): StepDefinit
   }
 }
 
+/** What is registered under these: of the way there, and of the way back, as `way-back.ts` names its steps. */
+const [there, back] = ['regenerate-tokens', 'undo-tokens']
+
 /**
  * Has the controller-manager write every token Secret anew, namespace by namespace. One that nobody fills in is told: it stops nothing else.
  * @param ca the CA that Secrets must carry by then, PEM
  */
 export function regenerate<Needs>(ca: (ctx: Needs) => string): StepDefinition<OnCluster & Needs> {
   return {
-    id: 'regenerate-tokens',
+    id: there,
     runOnce: true,
     plan: async ctx =>
       (await tokenSecrets(await ctx.cluster.api())).map(
@@ -47,7 +50,7 @@ export function regenerate<Needs>(ca: (ctx: Needs) => string): StepDefinition<On
   }
 }
 
-/** Token Secrets that have no new token, each with the reason: what they hold is refused. */
-export function notRenewed(ctx: Looking): readonly string[] {
-  return ctx.registered<RenewedTokens>('regenerate-tokens')?.failed ?? []
+/** Token Secrets that have no token of the key that signs now, each with the reason: what they hold is refused. Of a way back, those that it has left. */
+export function notRenewed(ctx: Looking & Pick<RunContext, 'mode'>): readonly string[] {
+  return ctx.registered<RenewedTokens>(ctx.mode === 'rollback' ? back : there)?.failed ?? []
 }

@@ -100,12 +100,23 @@ test('a run that was gone on with says what of the gap it did not see; one that 
 
 test('a way back tells its phases and its gap, too', async t => {
   const probes = { stop: async () => probeReport(new Map(Object.entries(servers))), inside: new Map() }
-  const more = { probes, mode: 'rollback', folder: '/run', run: 'r', on: async () => ({}) }
-  const sections = await report.whole(
-    context(balancer, { ...more, vars: { api_server: balancer, backup_directory: '/backups', look_around: [] } }),
-  )
+  const more = {
+    ...{ probes, mode: 'rollback', folder: '/run', run: 'r', on: async () => ({}) },
+    vars: { api_server: balancer, backup_directory: '/backups', look_around: [] },
+  }
+  const sections = await report.whole(context(balancer, more))
   t.deepEqual(
     sections.map(({ title }) => title),
     ['Phases', 'API gap: reads and writes that failed', 'Where to look'],
   )
+  // Tokens that it could not write anew are told; those of the way there are nobody's any more.
+  const failed: Record<string, string[]> = {
+    'undo-tokens': ['shop/deploy: it is gone'],
+    'regenerate-tokens': ['other'],
+  }
+  const registered = (id: string) => failed[id] && { failed: failed[id] }
+  t.deepEqual((await report.whole(context(balancer, { ...more, registered })))[2], {
+    title: 'Out of the ordinary',
+    rows: [['tokens that are refused', 'shop/deploy: it is gone']],
+  })
 })
