@@ -380,7 +380,7 @@ function isCurve(value: unknown): boolean {
 }
 
 /** Labels that each metric has, by whoever writes it. */
-export const ownLabels = ['playbook', 'inventory']
+const ownLabels = ['playbook', 'inventory']
 
 function isMetric(value: unknown): boolean {
   if (!isObject(value)) return false
