@@ -1,5 +1,6 @@
 // The legacy procedure of kOps: every credential deleted and made anew, every instance replaced at once. What its playbook is made of, its way back,
 // and what it tells at its end.
+import type { RenewedTokens } from '../../kubernetes/trust/renewed-tokens.ts'
 import type { Play, ReportSection, RunContext } from '../../playbook/model.ts'
 import { step } from '../../playbook/model.ts'
 import { kubeconfigFile } from '../asked/places.ts'
@@ -49,7 +50,7 @@ export function report(ctx: RunContext<Variables> & KopsServices & { readonly ou
   ended(ctx)
   const before = ctx.registered<CredentialsBefore>('read-the-credentials')
   if (!before || ctx.mode === 'rollback' || ctx.check) return []
-  const renewed = ctx.registered<{ secrets: number; failed: string[] }>('write-the-tokens-anew')
+  const renewed = ctx.registered<RenewedTokens>('write-the-tokens-anew')
   return [
     {
       title: `Credentials of ${ctx.vars.cluster}`,
