@@ -138,6 +138,30 @@ test('the pod network is found in any namespace, with what it goes by, and in th
   t.deepEqual(told, ['DaemonSet shop/nowhere is not there: it is not replaced'])
 })
 
+test('each part of the pod network is replaced before those that need it', async t => {
+  const { server, replacing } = await started(t)
+  const network = [
+    { kind: 'Deployment' as const, namespace: 'shop', name: 'controllers', turn: 2 as const },
+    { kind: 'DaemonSet' as const, namespace: 'shop', name: 'cni' },
+    { kind: 'StatefulSet' as const, namespace: 'shop', name: 'typha', turn: 0 as const },
+  ]
+  for (const { kind, name } of network) {
+    server.put(`/apis/apps/v1/namespaces/shop/${kind.toLowerCase()}s`, {
+      kind,
+      metadata: { name },
+      spec: { replicas: 0 },
+    })
+    if (kind !== 'Deployment') pod(server, name, [kind, name])
+  }
+  server.put('/api/v1/namespaces/shop/pods', {
+    metadata: { name: 'controllers', labels: { 'pod-template-hash': '5d' }, ...owned('ReplicaSet', 'controllers-5d') },
+  })
+  const noted = await podsOfNow(replacing)
+  t.is((await replaceNetwork(replacing, noted, network)).replaced, 3)
+  const deleted = server.asked.filter(one => one.startsWith('DELETE')).map(one => one.split('/').at(-1))
+  t.deepEqual(deleted, ['typha', 'cni', 'controllers'])
+})
+
 test('a node that is away leaves the pod network where it is; one that is not rolled out for another reason is named', async t => {
   const { server } = await started(t)
   workload(server, ['daemonsets', 'kube-system', 'cni'], { pods: 1 })

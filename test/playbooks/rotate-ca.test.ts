@@ -1,7 +1,7 @@
 // The steps of rotate-ca, by the ids that journals know them by: a run that was begun by an earlier rekey is gone on with by these.
 import { join } from 'node:path'
 import test from 'ava'
-import { begin } from '../../lib/kubernetes/begun.ts'
+import { begin, isBegun } from '../../lib/kubernetes/begun.ts'
 import { loadPlaybook } from '../../lib/playbook/load.ts'
 import { stepsOf } from '../../lib/playbook/steps.ts'
 import { temporaryFolder } from '../_temporary.ts'
@@ -125,6 +125,17 @@ test('recreate-credentials: no step changes anything without the name, the backu
   const after = changing.slice(swap + 1).map(({ id }) => id)
   t.true(after.includes('replace-every-other-pod') && after.includes('regenerate-tokens'))
   t.deepEqual([...new Set(after.map(id => saved.get(id)))], ['recreate.no-swap'])
+  // What comes right after the swap notes that it was begun with, before it does anything: the way back goes by it.
+  const swapped = {
+    ...{ ...named, folder: temporaryFolder('recreate') },
+    registered: (id: string) => (isBackup(id) ? {} : undefined),
+    timeline: { milestones: new Map([['first change', 0]]) },
+  }
+  const begins = async (index: number) => {
+    await t.throwsAsync(async () => changing[index]?.run(swapped as never))
+    return isBegun(swapped, 'after-the-swap')
+  }
+  t.deepEqual([await begins(swap), await begins(swap + 1)], [false, true])
 })
 
 test('recreate-credentials: the way back takes the name, too, as a word of its own', async t => {

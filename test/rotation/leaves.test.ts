@@ -193,7 +193,7 @@ test('what can not be made anew is refused before anything is changed, and it is
 })
 
 test('what was found is told, and counted for whoever watches: until when the first certificate of each component holds, and each CA', async t => {
-  const { ctx, read, due } = await machine(t)
+  const { ctx, read, does, due } = await machine(t)
   await due({ components: ['apiserver'] })
   const sections = await leaves.report({ ...(ctx as object), check: true, outcome: 'done' } as never)
   t.deepEqual([sections[0]?.title, sections[0]?.rows[0]], ['Certificates', ['due', '1 of 2']])
@@ -208,6 +208,22 @@ test('what was found is told, and counted for whoever watches: until when the fi
       [{ authority: 'kubernetes-ca' }, end('ca.crt')],
     ],
   )
+  // What is staged counts once it is in place.
+  const ofTheServer = async () => {
+    const [{ metrics: now = [] } = {}] = await leaves.report({
+      ...(ctx as object),
+      check: true,
+      outcome: 'done',
+    } as never)
+    return now.find(({ labels }) => labels?.['component'] === 'kube-apiserver')?.value
+  }
+  const before = end('apiserver.crt')
+  const swap = (await does(leaves.issueAndStage)) as never
+  await does(leaves.verifyIssued)
+  t.is(await ofTheServer(), before)
+  await does({ id: 'put-the-certificates-in-place', run: async () => ({ at: await swapFiles(ctx, 'r1', swap) }) })
+  t.not(end('apiserver.crt'), before)
+  t.is(await ofTheServer(), end('apiserver.crt'))
 })
 
 test('no certificate ends after its CA', t => {

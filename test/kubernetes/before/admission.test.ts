@@ -69,12 +69,14 @@ test('one that admits its own pods is refused by name, or accepted; what answers
     }) as never
   const rolled = [{ kind: 'Deployment', namespace: 'policies', name: 'server' }]
   t.deepEqual(await noteAdmission.run(ctx()), rolled)
+  webhook('of-others', { objectSelector: { matchLabels: { app: 'other' } } })
   webhook('itself', { objectSelector: { matchLabels: { app: 'p' } } })
   t.deepEqual(
     (await podAdmissions(server.api)).map(({ what, asksForItself }) => [what.split(' ')[1], asksForItself]),
     [
       ['apart', false],
       ['itself', true],
+      ['of-others', false],
     ],
   )
   await t.throwsAsync(async () => noteAdmission.run(ctx()), {

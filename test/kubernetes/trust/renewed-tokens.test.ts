@@ -12,15 +12,25 @@ async function started(t: ExecutionContext, names: readonly string[], filled: re
   const server = await startApiServer()
   t.teardown(server.close)
   const path = '/api/v1/namespaces/ci/secrets'
-  const put = (name: string, account = name) =>
+  const put = (
+    name: string,
+    account = name,
+    uid = server.get(`/api/v1/namespaces/ci/serviceaccounts/${account}`)?.metadata.uid,
+  ) =>
     server.put(path, {
-      metadata: { name, annotations: { 'kubernetes.io/service-account.name': account } },
+      metadata: {
+        name,
+        annotations: {
+          'kubernetes.io/service-account.name': account,
+          ...(uid !== undefined && { 'kubernetes.io/service-account.uid': uid }),
+        },
+      },
       type: 'kubernetes.io/service-account-token',
       data: { token: blob(`t-${name}`), 'ca.crt': blob(ca) },
     })
   for (const name of names) {
-    put(name)
     server.put('/api/v1/namespaces/ci/serviceaccounts', { metadata: { name } })
+    put(name)
   }
   let [writing, most] = [0, 0]
   server.instead = request => {
@@ -55,6 +65,7 @@ test('not more than ten at a time, and each new token is kept from being shown',
 test('one whose account is gone, that goes meanwhile, or that may not be written stops no other, and is named', async t => {
   const { server, put, path, renew, told } = await started(t, ['gone', 'kept', 'well'], ['well'])
   put('stray', 'nobody')
+  put('earlier', 'well', 'another')
   const before = server.instead
   server.instead = async (request, response) => {
     if (request === `PATCH ${path}/kept`) {
@@ -69,6 +80,7 @@ test('one whose account is gone, that goes meanwhile, or that may not be written
   const { secrets, failed } = await renew()
   t.is(secrets, 1)
   t.deepEqual([...failed].sort(), [
+    'ci/earlier: its service account is another one of that name',
     'ci/gone: it is gone',
     `ci/kept: PATCH ${path}/kept: 403 no`,
     'ci/stray: its service account is gone',

@@ -89,5 +89,6 @@ test('a token that is taken out is waited for until it is there with the new CA'
   }
   const renewed = await regenerateToken(server.api, given, { ca: next, within: 30_000 })
   t.is(renewed.reveal(), 't-one')
+  t.true(server.asked.length > 3)
   t.true(server.asked[0]!.startsWith('PATCH'))
 })
