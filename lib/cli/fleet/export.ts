@@ -7,7 +7,7 @@ import { give, say } from '../../output/print.ts'
 import { visibleJson } from '../../output/text.ts'
 import { example } from '../options/help.ts'
 import { requireFree, writeOwnFile } from '../options/own-file.ts'
-import { openStore, type StoreOptions, withKey, withStoreOptions } from './store.ts'
+import { type StoreOptions, withKey, withStore, withStoreOptions } from './store.ts'
 
 export function exportCommand(): Command {
   const command = new Command('export').description(
@@ -27,20 +27,16 @@ export function exportCommand(): Command {
       }: StoreOptions & { output?: string; folders?: string; force?: true }) => {
         const path = output === undefined ? undefined : resolve(output)
         if (path !== undefined) requireFree(path, force)
-        const store = await openStore(options, false)
-        try {
-          const fleet = await requireFleet(store.database.query, store.file.name)
-          if (folders !== undefined)
-            await exportFolders(store.database, await store.key(false), fleet, resolve(folders))
-          const text = `${visibleJson(await exportOf(store.database, await store.key(false), fleet), 2)}\n`
+        await withStore(options, false, async ({ database, file, key }) => {
+          const fleet = await requireFleet(database.query, file.name)
+          if (folders !== undefined) await exportFolders(database, await key(false), fleet, resolve(folders))
+          const text = `${visibleJson(await exportOf(database, await key(false), fleet), 2)}\n`
           if (path === undefined) give(text)
           else {
             writeOwnFile(path, text, force ? 'another' : 'nothing')
             say(path)
           }
-        } finally {
-          await store.close()
-        }
+        })
       },
     )
 }

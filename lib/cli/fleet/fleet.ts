@@ -17,10 +17,10 @@ import { serveCommand } from './serve.ts'
 import {
   give as giveOrder,
   isShared,
-  openStore,
   readStatus,
   type StoreOptions,
   withKey,
+  withStore,
   withStoreOptions,
 } from './store.ts'
 import { beginFleet, putEvery, workHere } from './working.ts'
@@ -67,14 +67,11 @@ function runCommand(): Command {
       example('keysets rotated in all clusters, wave by wave', 'rekey fleet run rotate-keysets -F fleet.yml'),
     )
     .action(async (playbook: string | undefined, options: WorkOptions) => {
-      const store = await openStore(options, true)
-      try {
+      process.exitCode = await withStore(options, true, async store => {
         const fleet = await beginFleet(store, { playbook, anew: options.anew ?? false })
         const jobs = options.jobs ?? fleet.plan.maxParallel
-        process.exitCode = await workHere(store, { fleet, jobs, stays: false, makes: true })
-      } finally {
-        await store.close()
-      }
+        return workHere(store, { fleet, jobs, stays: false, makes: true })
+      })
     })
 }
 
@@ -89,13 +86,10 @@ function workerCommand(): Command {
       ),
     )
     .action(async (options: WorkOptions) => {
-      const store = await openStore(options, false)
-      try {
+      process.exitCode = await withStore(options, false, async store => {
         const fleet = await requireFleet(store.database.query, store.file.name)
-        process.exitCode = await workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false })
-      } finally {
-        await store.close()
-      }
+        return workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false })
+      })
     })
 }
 
@@ -119,12 +113,9 @@ function statusCommand(): Command {
 async function statusNow(options: StoreOptions) {
   // Whoever has an embedded store puts down how it is: to open it takes seconds, and it may not be opened twice.
   if (!isShared(options)) return readStatus(readFleet(options.file))
-  const store = await openStore(options, false)
-  try {
-    return await statusOf(store.database.query, await requireFleet(store.database.query, store.file.name))
-  } finally {
-    await store.close()
-  }
+  return withStore(options, false, async ({ database: { query }, file }) =>
+    statusOf(query, await requireFleet(query, file.name)),
+  )
 }
 
 function haltCommand(): Command {

@@ -86,6 +86,20 @@ export async function openStore(options: StoreOptions, makes: boolean): Promise<
   }
 }
 
+/** Opens the store of a fleet for so long as `work` takes. Throws what `openStore` does. */
+export async function withStore<T>(
+  options: StoreOptions,
+  makes: boolean,
+  work: (store: Store) => Promise<T>,
+): Promise<T> {
+  const store = await openStore(options, makes)
+  try {
+    return await work(store)
+  } finally {
+    await store.close()
+  }
+}
+
 /** Whether the fleet is in a database of its own, which several may ask. */
 export const isShared = (options: StoreOptions): boolean => addressOf(options) !== undefined
 
