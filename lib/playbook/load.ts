@@ -91,12 +91,15 @@ export function isShipped(file: string): boolean {
   return dirname(resolve(file)) === shipped
 }
 
+/** Whether a reference to a playbook is its path, not its name. */
+export const isPlaybookPath = (reference: string): boolean => /[/\\]/.test(reference) || /\.[cm]?[jt]s$/.test(reference)
+
 /**
  * The file of a playbook: a name from one's own folders or from `playbooks/`, or a path.
  * @throws RekeyError where there is none, or several of one's own have the name
  */
 export function findPlaybook(reference: string, folders: readonly string[] = []): string {
-  if (/[/\\]/.test(reference) || /\.[cm]?[jt]s$/.test(reference)) {
+  if (isPlaybookPath(reference)) {
     const path = resolve(reference)
     // Whoever opens a pipe or a device may wait for ever.
     const stats = statSync(path, { throwIfNoEntry: false })

@@ -1,6 +1,6 @@
 // `rekey fleet plan`, through the command line.
 import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import { workbench } from '../cli/_rekey.ts'
 import { clusterLines, fleetFile } from './_fleet-file.ts'
@@ -27,6 +27,18 @@ test('a thousand clusters, as JSON', async t => {
   const plan = JSON.parse(stdout) as { waves: { clusters: { name: string; may_begin: string }[] }[] }
   t.is(plan.waves[1]?.clusters.length, 999)
   t.true(plan.waves.every(({ clusters }) => clusters.every(one => Date.parse(one.may_begin) > 0)))
+})
+
+test('a playbook that fleet.yml names by its path is looked for beside it, whatever it ends with', async t => {
+  const { rekey } = workbench('local', ['h1'], true)
+  for (const playbook of ['steps.ts', 'steps.js', './steps.mts']) {
+    const file = fleetFile(`name: x\nplaybook: ${playbook}\nclusters:\n${clusterLines(2)}\n${waves}`)
+    const path = join(dirname(file), playbook)
+    writeFileSync(path, '')
+    const { code, stdout, stderr } = await rekey(['fleet', 'plan', '-F', file, '--json'])
+    t.is(code, 0, stderr)
+    t.like(JSON.parse(stdout), { playbook: path })
+  }
 })
 
 test('--check runs the check of each cluster, and exits with the worst', async t => {

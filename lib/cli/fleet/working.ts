@@ -14,12 +14,13 @@ import {
   setFleet,
 } from '../../fleet/store/fleets.ts'
 import { statusOf } from '../../fleet/told/status.ts'
-import { hashOf, work } from '../../fleet/work/worker.ts'
+import { work } from '../../fleet/work/worker.ts'
 import { operatorName } from '../../operator.ts'
 import { say, tell } from '../../output/print.ts'
 import { count } from '../../output/report/words.ts'
 import { names } from '../../playbook/host.ts'
-import { findPlaybook } from '../../playbook/load.ts'
+import { findPlaybook, isPlaybookPath } from '../../playbook/load.ts'
+import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
 import { playbookFolders } from '../options/settings.ts'
 import { interruptible } from '../running/interrupt.ts'
@@ -35,11 +36,10 @@ export function playbookOf(file: Fleet, reference: string | undefined): { path: 
       code: 'fleet.no-playbook',
       hint: "Say which: 'rekey fleet run PLAYBOOK'; or write 'playbook:' into fleet.yml.",
     })
-  const isPath = (text: string) => /[/\\]/.test(text) || text.endsWith('.ts')
   const said = reference ?? file.playbook!
-  const meant = isPath(said) ? resolve(reference === undefined ? file.folder : '.', said) : said
+  const meant = isPlaybookPath(said) ? resolve(reference === undefined ? file.folder : '.', said) : said
   const path = findPlaybook(meant, playbookFolders())
-  return { path, reference: isPath(said) ? relative(file.folder, path) : said }
+  return { path, reference: isPlaybookPath(said) ? relative(file.folder, path) : said }
 }
 
 /**
@@ -53,7 +53,7 @@ export async function beginFleet(
   const waves = planWaves(file)
   const { path, reference } = playbookOf(file, playbook)
   const { recipient } = await key(true)
-  const hash = hashOf(path)
+  const hash = playbookHash(path)
   await database.transaction(async query => {
     // Of two who begin at once, one finds what the other has begun.
     await query('SELECT pg_advisory_xact_lock(hashtext($1))', [`rekey fleet ${file.name}`])
@@ -123,7 +123,6 @@ export interface Working {
   readonly jobs: number
   /** As a worker that stays while the fleet is halted. */
   readonly stays: boolean
-  readonly playbook?: string
   readonly makes: boolean
 }
 
@@ -131,7 +130,7 @@ export interface Working {
 export const putEvery = 5_000
 
 /** Works until there is nothing to do any more. Returns the exit code. */
-export async function workHere(store: Store, { fleet, jobs, stays, playbook, makes }: Working): Promise<number> {
+export async function workHere(store: Store, { fleet, jobs, stays, makes }: Working): Promise<number> {
   const { database, file, folder } = store
   const { signal, release } = interruptible()
   let [shown, putAt] = ['', 0]
@@ -152,7 +151,7 @@ export async function workHere(store: Store, { fleet, jobs, stays, playbook, mak
     const last = await work({
       ...{ database, fleet, file, jobs, stays, makes, signal },
       key: await store.key(false),
-      playbook: playbook ?? pathOf(file, fleet),
+      playbook: playbookOf({ ...file, playbook: fleet.playbook }, undefined).path,
       folder: join(folder, 'work'),
       after: row?.last ?? 0,
       event: ({ at, text }: EventRow) => say(`${new Date(at).toISOString().slice(11, 19)} ${text}`),
@@ -167,9 +166,4 @@ export async function workHere(store: Store, { fleet, jobs, stays, playbook, mak
   } finally {
     release()
   }
-}
-
-/** Where the playbook of a fleet is here. */
-function pathOf(file: Fleet, { playbook }: FleetRow): string {
-  return playbook.endsWith('.ts') ? resolve(file.folder, playbook) : findPlaybook(playbook, playbookFolders())
 }

@@ -7,7 +7,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { messageOf, RekeyError } from '../../errors.ts'
 import { operatorName } from '../../operator.ts'
 import { count } from '../../output/report/words.ts'
-import { findPlaybook } from '../../playbook/load.ts'
 import { isAlive, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
@@ -141,14 +140,11 @@ function requireSame({ fleet, file, playbook, key }: WorkOrders): void {
       `rekey ${rekeyVersion()}`,
       `Have the fleet worked on by rekey ${fleet.rekey}; or begin anew: fleet run --anew.`,
     )
-  if (hashOf(playbook) !== fleet.playbookHash)
+  if (playbookHash(playbook) !== fleet.playbookHash)
     throw differs(`the playbook ${playbook}`, 'All who work on a fleet must have the same playbook and the same rekey.')
   if (key.recipient !== fleet.recipient)
     throw differs('the key', `Give the one that ${fleet.recipient} is of: --key FILE.`)
 }
-
-/** The hash of a playbook, as runs note it. */
-export const hashOf = (playbook: string): string => playbookHash(findPlaybook(playbook, []))
 
 async function saySeen({ database, fleet, id }: Bench): Promise<void> {
   await database.query(
