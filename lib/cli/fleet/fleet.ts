@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { exitCodes } from '../../errors.ts'
 import { readFleet } from '../../fleet/definition/fleet-file.ts'
-import { requireFleet, workersOf } from '../../fleet/store/fleets.ts'
+import { isSilent, isThrough, requireFleet, workersOf } from '../../fleet/store/fleets.ts'
 import { statusLines, statusOf } from '../../fleet/told/status.ts'
 import type { Order } from '../../fleet/work/orders.ts'
 import { operatorName } from '../../operator.ts'
@@ -104,8 +104,7 @@ function statusCommand(): Command {
       if (options.json) give(`${visibleJson(status, 2)}\n`)
       else for (const line of statusLines(status)) say(line)
       const silent = Date.now() - status.at
-      const isOpen = status.fleet.state === 'running' || status.fleet.state === 'halted'
-      if (!options.json && !isShared(options) && isOpen && silent > 4 * putEvery)
+      if (!options.json && !isShared(options) && !isThrough(status.fleet) && silent > 4 * putEvery)
         say(`As it was ${formatDuration(silent)} ago: nobody works on it now.`)
     })
 }
@@ -160,8 +159,8 @@ async function order(options: WorkOptions, what: Order, works: boolean): Promise
   if (!store) return
   try {
     const fleet = await requireFleet(store.database.query, store.file.name)
-    const others = (await workersOf(store.database.query, fleet.id)).filter(({ silent }) => silent < 15_000)
-    if (!works || others.length > 0) return
+    const workers = await workersOf(store.database.query, fleet.id)
+    if (!works || !workers.every(isSilent)) return
     process.exitCode = await workHere(store, {
       fleet,
       jobs: options.jobs ?? fleet.plan.maxParallel,

@@ -8,10 +8,12 @@ import {
   addFleet,
   type EventRow,
   type FleetRow,
+  isThrough,
   latestFleet,
   lockFleet,
   requireFleet,
   setFleet,
+  underWayHere,
 } from '../../fleet/store/fleets.ts'
 import { statusOf } from '../../fleet/told/status.ts'
 import { work } from '../../fleet/work/worker.ts'
@@ -58,7 +60,7 @@ export async function beginFleet(
     // Of two who begin at once, one finds what the other has begun.
     await query('SELECT pg_advisory_xact_lock(hashtext($1))', [`rekey fleet ${file.name}`])
     const before = await latestFleet(query, file.name)
-    const isOpen = before && (before.state === 'running' || before.state === 'halted')
+    const isOpen = before && !isThrough(before)
     if (isOpen && !anew) {
       if (before.playbook === reference) return
       throw new RekeyError(
@@ -90,7 +92,7 @@ export async function beginFleet(
 async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow): Promise<void> {
   await lockFleet(query, before.id, true)
   const [busy] = await query<{ name: string }>(
-    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND state IN ('queued', 'running', 'unknown') LIMIT 1`,
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND ${underWayHere} LIMIT 1`,
     [before.id],
   )
   if (busy)

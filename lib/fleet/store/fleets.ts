@@ -104,12 +104,36 @@ export interface FleetEvent {
 /** An event with when it came, by the database's clock. */
 export type EventRow = FleetEvent & { readonly id: number; readonly at: number }
 
+/** States of clusters that somebody has, or may have. */
+const underWay: readonly ClusterState[] = ['queued', 'running', 'unknown']
+
+/** Whether somebody has a cluster, or may have: then it takes one of `max_parallel` places. */
+export const isUnderWay = ({ state }: Pick<ClusterRow, 'state'>): boolean => underWay.includes(state)
+
+/** The same as a condition of SQL. */
+export const underWayHere = `state IN (${underWay.map(state => `'${state}'`).join(', ')})`
+
+/** Whether a cluster did not come through. */
+export const isUnwell = ({ state }: Pick<ClusterRow, 'state'>): boolean => state === 'failed' || state === 'undone'
+
+/** Whether nothing is done with a fleet any more. */
+export const isThrough = ({ state }: Pick<FleetRow, 'state'>): boolean => state === 'done' || state === 'given-up'
+
+/** Whether a worker was not heard of for so long that nobody counts on it. */
+export const isSilent = ({ silent }: WorkerRow): boolean => silent > 15_000
+
 const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
 const fleetColumns = `id, name, playbook, playbook_hash AS "playbookHash", hash, rekey, recipient, operator, state, why, ${ms('begun')} AS begun,
   ${ms('ended')} AS ended, definition AS plan`
 const waveColumns = `number, name, state, ${ms('began')} AS began, ${ms('ended')} AS ended, ${ms('soak_until')} AS "soakUntil", approved_by AS "approvedBy"`
 const clusterColumns = `name, wave, task, state, attempt, worker, job::text AS job, run, step, ${ms('since')} AS since, ${ms('began')} AS began,
   ${ms('ended')} AS ended, error, asked, left_failed AS "leftFailed"`
+
+/** What time it is by the database's clock, in milliseconds since 1970. */
+export async function nowOf(query: Query): Promise<number> {
+  const [clock] = await query<{ now: number }>(`SELECT ${ms('now()')} AS now`)
+  return clock!.now
+}
 
 /** Writes a new fleet with its waves and clusters. Returns its id. */
 export async function addFleet(
@@ -186,7 +210,7 @@ export const wavesOf = (query: Query, id: string) =>
 export const clustersOf = (query: Query, id: string, wave?: number) =>
   query<ClusterRow>(
     `SELECT ${clusterColumns} FROM rekey_fleet.cluster
-     WHERE fleet = $1 AND ($2::int IS NULL OR wave = $2 OR asked OR state IN ('queued', 'running', 'unknown')) ORDER BY place`,
+     WHERE fleet = $1 AND ($2::int IS NULL OR wave = $2 OR asked OR ${underWayHere}) ORDER BY place`,
     [id, wave ?? null],
   )
 

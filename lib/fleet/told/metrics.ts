@@ -1,18 +1,17 @@
 // How a fleet is, for Prometheus.
 import { metricsText } from '../../output/collected/metrics.ts'
-import type { FleetStatus } from './status.ts'
+import { countedOf, type FleetStatus } from './status.ts'
 
 /** Metrics in the text format of Prometheus. */
 export function fleetMetrics({ fleet, at, waves, clusters, workers }: FleetStatus): string {
   const of = (name: string, help: string, value: number, labels: Readonly<Record<string, string>> = {}) => ({
     ...{ name: `rekey_fleet_${name}`, help, value, labels },
   })
-  const counted = waves.flatMap(({ number, name }) => {
-    const own = clusters.filter(({ wave }) => wave === number)
-    return [...Map.groupBy(own, ({ state }) => state)].map(([state, list]) =>
-      of('clusters', 'Clusters of a wave by their state.', list.length, { wave: name, state }),
-    )
-  })
+  const counted = waves.flatMap(({ number, name }) =>
+    countedOf(clusters, number).map(([state, count]) =>
+      of('clusters', 'Clusters of a wave by their state.', count, { wave: name, state }),
+    ),
+  )
   return metricsText(
     [
       of('halted', 'Whether the fleet is halted (1).', fleet.state === 'halted' ? 1 : 0),

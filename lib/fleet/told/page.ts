@@ -3,8 +3,8 @@ import { type Content, html } from '../../output/report/html.ts'
 import { facts, page, type Section, table } from '../../output/report/page.ts'
 import { mark, momentOf, tookOf } from '../../output/report/words.ts'
 import { rekeyVersion } from '../../version.ts'
-import type { ClusterRow, ClusterState, EventRow } from '../store/fleets.ts'
-import type { FleetStatus } from './status.ts'
+import { type ClusterRow, type ClusterState, type EventRow, isUnderWay, isUnwell } from '../store/fleets.ts'
+import { countsOf, type FleetStatus } from './status.ts'
 
 /** Colours by what they mean in a report. */
 const marks: Readonly<Record<ClusterState, Parameters<typeof mark>[0]>> = {
@@ -21,16 +21,14 @@ const verdicts = { running: 'unsure', halted: 'bad', done: 'ok', 'given-up': 'un
 /** The page, as text. @param events what happened last, the newest first */
 export function fleetPage(status: FleetStatus, events: readonly EventRow[]): string {
   const { fleet, at, clusters, workers } = status
-  const under = clusters.filter(({ state }) => ['queued', 'running', 'unknown'].includes(state))
-  const unwell = clusters.filter(({ state }) => state === 'failed' || state === 'undone')
   const head = html`<p class="eyebrow">rekey · fleet</p>
 <h1>${fleet.name}</h1>
 <p class="soft"><span class="mono">${fleet.playbook}</span> · begun ${momentOf(fleet.begun)} by ${fleet.operator}</p>
 <div class="verdict ${verdicts[fleet.state]}"><p>${fleet.state[0]?.toUpperCase()}${fleet.state.slice(1)}</p>${fleet.why !== null && html`<p>${fleet.why}</p>`}</div>`
   const sections: Section[] = [
     { id: 'waves', title: 'Waves', content: waveTable(status) },
-    ...some('under-way', 'Under way', under, at),
-    ...some('unwell', 'Did not come through', unwell, at),
+    ...some('under-way', 'Under way', clusters.filter(isUnderWay), at),
+    ...some('unwell', 'Did not come through', clusters.filter(isUnwell), at),
     {
       id: 'workers',
       title: 'Workers',
@@ -67,11 +65,12 @@ export function fleetPage(status: FleetStatus, events: readonly EventRow[]): str
 }
 
 function waveTable({ at, waves, clusters }: FleetStatus): Content {
-  const rows = waves.map(({ number, name, state, began, ended }) => {
-    const own = clusters.filter(({ wave }) => wave === number)
-    const counts = [...Map.groupBy(own, one => one.state)].map(([state, list]) => `${list.length} ${state}`).join(', ')
-    return [name, state, began === null ? '' : tookOf((ended ?? at) - began), counts]
-  })
+  const rows = waves.map(({ number, name, state, began, ended }) => [
+    name,
+    state,
+    began === null ? '' : tookOf((ended ?? at) - began),
+    countsOf(clusters, number),
+  ])
   return table(['Wave', 'State', 'For', 'Clusters'], rows)
 }
 

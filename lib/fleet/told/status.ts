@@ -5,8 +5,11 @@ import { names } from '../../playbook/host.ts'
 import type { Query } from '../store/database.ts'
 import {
   type ClusterRow,
+  type ClusterState,
   clustersOf,
   type FleetRow,
+  isSilent,
+  nowOf,
   type WaveRow,
   type WorkerRow,
   wavesOf,
@@ -24,12 +27,28 @@ export interface FleetStatus {
 
 /** Asks how a fleet is. */
 export async function statusOf(query: Query, { plan, ...fleet }: FleetRow): Promise<FleetStatus> {
-  const [clock] = await query<{ at: number }>('SELECT (extract(epoch FROM now()) * 1000)::float8 AS at')
   return {
-    ...{ fleet, at: clock!.at, waves: await wavesOf(query, fleet.id), clusters: await clustersOf(query, fleet.id) },
+    ...{
+      fleet,
+      at: await nowOf(query),
+      waves: await wavesOf(query, fleet.id),
+      clusters: await clustersOf(query, fleet.id),
+    },
     workers: await workersOf(query, fleet.id),
   }
 }
+
+/** How many clusters of a wave are in which state. */
+export function countedOf(clusters: readonly ClusterRow[], wave: number): (readonly [ClusterState, number])[] {
+  const own = clusters.filter(one => one.wave === wave)
+  return [...Map.groupBy(own, ({ state }) => state)].map(([state, list]) => [state, list.length])
+}
+
+/** The same, in a few words. */
+export const countsOf = (clusters: readonly ClusterRow[], wave: number): string =>
+  countedOf(clusters, wave)
+    .map(([state, count]) => `${count} ${state}`)
+    .join(', ')
 
 /** Who is worth a line of its own: what is under way, and what did not come through. */
 const isTold = ({ state }: ClusterRow) => !['waiting', 'done'].includes(state)
@@ -39,12 +58,9 @@ const muchSkew = 2_000
 /** How a fleet is, in lines for people. */
 export function statusLines({ fleet, at, waves, clusters, workers }: FleetStatus): string[] {
   const rows = waves.map(({ number, name, state, began, ended, soakUntil }) => {
-    const own = clusters.filter(({ wave }) => wave === number)
-    const counted = Map.groupBy(own, ({ state }) => state)
-    const counts = [...counted].map(([state, list]) => `${list.length} ${state}`).join(', ')
     const since = began === null ? '' : formatDuration((ended ?? at) - began)
     const until = state === 'soaking' && soakUntil ? ` for ${formatDuration(Math.max(0, soakUntil - at))}` : ''
-    return [name, `${state}${until}`, since, counts]
+    return [name, `${state}${until}`, since, countsOf(clusters, number)]
   })
   const told = clusters
     .filter(isTold)
@@ -56,7 +72,7 @@ export function statusLines({ fleet, at, waves, clusters, workers }: FleetStatus
       worker ?? '',
       error ?? run ?? '',
     ])
-  const away = workers.filter(({ silent }) => silent > 15_000).map(({ id }) => id)
+  const away = workers.filter(isSilent).map(({ id }) => id)
   const skewed = workers.filter(({ skew }) => Math.abs(skew) > muchSkew)
   return [
     `Fleet ${fleet.name}: ${fleet.state}${fleet.why === null ? '' : `: ${fleet.why}`}`,

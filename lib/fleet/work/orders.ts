@@ -2,7 +2,16 @@
 import { RekeyError } from '../../errors.ts'
 import { names } from '../../playbook/host.ts'
 import type { Database } from '../store/database.ts'
-import { addEvent, type FleetRow, lockFleet, requireCluster, requireFleet, setFleet } from '../store/fleets.ts'
+import {
+  addEvent,
+  type FleetRow,
+  isThrough,
+  isUnwell,
+  lockFleet,
+  requireCluster,
+  requireFleet,
+  setFleet,
+} from '../store/fleets.ts'
 import { halt } from './schedule.ts'
 
 /** An order of an operator. */
@@ -22,7 +31,7 @@ export async function obey(database: Database, name: string, order: Order): Prom
   const { id } = await requireFleet(database.query, name)
   return database.transaction(async query => {
     const fleet = (await lockFleet(query, id, true))!
-    if (fleet.state === 'done' || fleet.state === 'given-up') throw nothingToDo(fleet, 'is through')
+    if (isThrough(fleet)) throw nothingToDo(fleet, 'is through')
     const { operator } = order
     if (order.kind === 'halt') {
       if (fleet.state === 'halted') throw nothingToDo(fleet, `is halted already: ${fleet.why}`)
@@ -30,9 +39,9 @@ export async function obey(database: Database, name: string, order: Order): Prom
       return 'Halted: no cluster is begun any more; what is under way comes to its end.'
     }
     if (order.kind === 'retry') {
-      const { state } = await requireCluster(query, id, order.cluster)
-      if (state !== 'failed' && state !== 'undone')
-        throw new RekeyError(`${order.cluster} has not failed: it is ${state}`, { code: 'fleet.no-retry' })
+      const cluster = await requireCluster(query, id, order.cluster)
+      if (!isUnwell(cluster))
+        throw new RekeyError(`${order.cluster} has not failed: it is ${cluster.state}`, { code: 'fleet.no-retry' })
       await query(
         `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false WHERE fleet = $1 AND name = $2`,
         [id, order.cluster],

@@ -9,18 +9,17 @@ import {
   type ClusterRow,
   clustersOf,
   type FleetRow,
+  isUnderWay,
+  isUnwell,
   lockFleet,
+  nowOf,
   setFleet,
+  underWayHere,
   type WaveRow,
   wavesOf,
 } from '../store/fleets.ts'
 import type { Executor } from '../store/libraries.ts'
 import { isLost, type Queue } from './queue.ts'
-
-/** Clusters that take one of `max_parallel` places. */
-const busy: readonly string[] = ['queued', 'running', 'unknown']
-/** Clusters that did not come through. */
-const unwell = ({ state, leftFailed }: ClusterRow) => (state === 'failed' || state === 'undone') && !leftFailed
 
 interface Turn {
   readonly fleet: FleetRow
@@ -46,8 +45,7 @@ export async function advance(database: Database, queue: Queue, id: string): Pro
   return database.transaction(async (query, boss) => {
     const fleet = await lockFleet(query, id)
     if (!fleet) return undefined
-    const [clock] = await query<{ now: number }>('SELECT (extract(epoch FROM now()) * 1000)::float8 AS now')
-    const turn: Turn = { fleet, query, boss, queue, now: clock!.now }
+    const turn: Turn = { fleet, query, boss, queue, now: await nowOf(query) }
     let waves = await wavesOf(query, id)
     // A wave that ends may have the next one begin at once.
     for (let step = 0; step <= waves.length * 3; step++) {
@@ -63,7 +61,7 @@ export async function advance(database: Database, queue: Queue, id: string): Pro
     const after = (await lockFleet(query, id))!
     const [under] = await query<{ busy: number }>(
       `SELECT count(*)::int AS busy FROM rekey_fleet.cluster
-       WHERE fleet = $1 AND (state IN ('queued', 'running', 'unknown') OR asked AND state = 'waiting')`,
+       WHERE fleet = $1 AND (${underWayHere} OR asked AND state = 'waiting')`,
       [id],
     )
     return { fleet: after, isIdle: after.state !== 'running' && under!.busy === 0 }
@@ -73,7 +71,7 @@ export async function advance(database: Database, queue: Queue, id: string): Pro
 /** Clusters whose job is over and whose worker did not say so: nobody knows how they are, until another worker has looked. */
 async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly ClusterRow[]) {
   for (const row of rows) {
-    if (!busy.includes(row.state) || row.job === null) continue
+    if (!isUnderWay(row) || row.job === null) continue
     const state = await queue.stateOf(row.job, boss)
     if (!isLost(state)) continue
     const { name: cluster, worker, run } = row
@@ -132,13 +130,13 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     return set('running', ', began = coalesce(began, now())')
   }
   if (wave.state === 'approval') return false
-  const isUnderWay = own.some(({ state, asked }) => busy.includes(state) || (asked && state === 'waiting'))
   if (wave.state === 'soaking') {
     // One that was asked for once more meanwhile is to come through, too.
-    if (now < (wave.soakUntil ?? 0) || isUnderWay) return false
+    const isWaitedFor = own.some(row => isUnderWay(row) || (row.asked && row.state === 'waiting'))
+    if (now < (wave.soakUntil ?? 0) || isWaitedFor) return false
     return ask()
   }
-  const failed = own.filter(unwell)
+  const failed = own.filter(row => isUnwell(row) && !row.leftFailed)
   if (failed.length > planned.failures) {
     const who = names(
       failed.map(({ name }) => name),
@@ -148,11 +146,11 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     await halt(query, fleet.id, `${who} of wave ${wave.name} did not come through, and ${may} fail`)
     return false
   }
-  const free = fleet.plan.maxParallel - rows.filter(({ state }) => busy.includes(state)).length
+  const free = fleet.plan.maxParallel - rows.filter(isUnderWay).length
   const waiting = own.filter(({ state }) => state === 'waiting')
   const open = waiting.filter(({ name }) => opensAt(windowsOf(turn, wave.number, name), now) <= now)
   for (const row of open.slice(0, Math.max(0, free))) await send(turn, row, 'queued')
-  if (waiting.length > 0 || own.some(({ state }) => busy.includes(state))) return false
+  if (waiting.length > 0 || own.some(isUnderWay)) return false
   if (wave.state === 'gating') {
     // One that came through since the others were asked.
     if (own.some(({ state, task }) => state === 'done' && task !== 'gate')) return ask()

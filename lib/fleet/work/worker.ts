@@ -12,7 +12,7 @@ import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
 import type { Database } from '../store/database.ts'
-import { type EventRow, eventsOf, type FleetRow } from '../store/fleets.ts'
+import { type EventRow, eventsOf, type FleetRow, isThrough } from '../store/fleets.ts'
 import type { FleetKey } from '../store/key.ts'
 import { type Bench, workOn } from './job.ts'
 import { openQueue } from './queue.ts'
@@ -92,8 +92,7 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
           orders.notice(`${database.title} does not answer (${messageOf(error)}): it is asked again until it does`)
         away = true
       }
-      const state = now?.fleet.state
-      const isOver = state === 'done' || state === 'given-up' || (!orders.stays && now?.isIdle === true)
+      const isOver = now !== undefined && (isThrough(now.fleet) || (!orders.stays && now.isIdle))
       if (isOver && running.size === 0) break
       await Promise.race([...running, delay(lookEvery, undefined, { signal }).catch(() => {})])
     }
