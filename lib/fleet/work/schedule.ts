@@ -146,10 +146,14 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     await halt(query, fleet.id, `${who} of wave ${wave.name} did not come through, and ${may} fail`)
     return false
   }
-  const free = fleet.plan.maxParallel - rows.filter(isUnderWay).length
+  let free = fleet.plan.maxParallel - rows.filter(isUnderWay).length
   const waiting = own.filter(({ state }) => state === 'waiting')
-  const open = waiting.filter(({ name }) => opensAt(windowsOf(turn, wave.number, name), now) <= now)
-  for (const row of open.slice(0, Math.max(0, free))) await send(turn, row, 'queued')
+  for (const row of waiting) {
+    if (free <= 0) break
+    if (opensAt(windowsOf(turn, wave.number, row.name), now) > now) continue
+    await send(turn, row, 'queued')
+    free--
+  }
   if (waiting.length > 0 || own.some(isUnderWay)) return false
   if (wave.state === 'gating') {
     // One that came through since the others were asked.
