@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { requireFleet } from '../../fleet/store/fleets.ts'
-import { exportFolders, exportOf } from '../../fleet/told/export.ts'
+import { exportOf } from '../../fleet/told/export.ts'
 import { give, say } from '../../output/print.ts'
 import { visibleJson } from '../../output/text.ts'
 import { example } from '../options/help.ts'
@@ -29,8 +29,9 @@ export function exportCommand(): Command {
         if (path !== undefined) requireFree(path, force)
         await withStore(options, false, async ({ database, file, key }) => {
           const fleet = await requireFleet(database.query, file.name)
-          if (folders !== undefined) await exportFolders(database, await key(false), fleet, resolve(folders))
-          const text = `${visibleJson(await exportOf(database, await key(false), fleet), 2)}\n`
+          const at = folders === undefined ? undefined : resolve(folders)
+          const all = await exportOf(database, await key(false), fleet, at)
+          const text = `${visibleJson(all, 2)}\n`
           if (path === undefined) give(text)
           else {
             writeOwnFile(path, text, force ? 'another' : 'nothing')

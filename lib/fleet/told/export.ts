@@ -5,30 +5,39 @@ import { join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { endingOf, journalEvents, readHistory } from '../../run/journal/history.ts'
 import type { Database } from '../store/database.ts'
-import { clustersOf, eventsOf, type FleetRow } from '../store/fleets.ts'
+import { eventsOf, type FleetRow } from '../store/fleets.ts'
 import { restoreFolder } from '../store/folders.ts'
 import type { FleetKey } from '../store/key.ts'
 import { statusOf } from './status.ts'
 
 /**
  * All that is known of a fleet, as plain data.
- * @throws RekeyError where the key is not the fleet's
+ * @param folders where the folders of its runs are put, each under the run's id
+ * @throws RekeyError where the key is not the fleet's, or one of the folders is there already
  */
-export async function exportOf({ query }: Database, key: FleetKey, fleet: FleetRow): Promise<object> {
+export async function exportOf(
+  { query }: Database,
+  key: FleetKey,
+  fleet: FleetRow,
+  folders: string | undefined,
+): Promise<object> {
   const { clusters, waves, at } = await statusOf(query, fleet)
   const iso = (time: number | null) => (time === null ? null : new Date(time).toISOString())
   const folder = mkdtempSync(join(tmpdir(), 'rekey-fleet-'))
+  const placeOf = (run: string) => (folders === undefined ? join(folder, 'run') : free(join(folders, run)))
   try {
     const told = []
     for (const { name, wave, state, run, attempt, began, ended, error, leftFailed } of clusters) {
       const planned = fleet.plan.waves[wave]
-      const place = join(folder, 'run')
-      const restored =
-        run === null ? undefined : await restoreFolder(query, key, { fleet: fleet.id, cluster: name, run }, place)
+      let journal: object | null = null
+      if (run !== null) {
+        const place = placeOf(run)
+        if (await restoreFolder(query, key, { fleet: fleet.id, cluster: name, run }, place)) journal = runOf(place)
+      }
       told.push({
         ...{ cluster: name, wave: planned?.name, state, attempts: attempt, began: iso(began), ended: iso(ended) },
         ...{ error, left_failed: leftFailed, inventory: planned?.clusters.find(one => one.name === name)?.inventory },
-        run: restored ? runOf(place) : null,
+        run: journal,
       })
     }
     return {
@@ -53,26 +62,10 @@ export async function exportOf({ query }: Database, key: FleetKey, fleet: FleetR
   }
 }
 
-/**
- * Puts the folders of a fleet's runs as they are stored into a folder, each under the run's id.
- * @throws RekeyError where the key is not the fleet's, or one is there already
- */
-export async function exportFolders(
-  { query }: Database,
-  key: FleetKey,
-  { id }: FleetRow,
-  folder: string,
-): Promise<void> {
-  for (const { name, run } of await clustersOf(query, id)) {
-    if (run === null) continue
-    const place = join(folder, run)
-    if (existsSync(place))
-      throw new RekeyError(`${place} is there already`, {
-        code: 'cli.file-there',
-        hint: 'Name a folder that is empty.',
-      })
-    await restoreFolder(query, key, { fleet: id, cluster: name, run }, place)
-  }
+/** A place for a folder, at which there is nothing. */
+function free(place: string): string {
+  if (!existsSync(place)) return place
+  throw new RekeyError(`${place} is there already`, { code: 'cli.file-there', hint: 'Name a folder that is empty.' })
 }
 
 /** What a run's journal says of who ran it, on what, and what came of it. */
