@@ -175,8 +175,7 @@ async function hand(folder: string, order: Order): Promise<string> {
   const orders = ordersOf(folder)
   mkdirSync(orders, { recursive: true, mode: 0o700 })
   const path = join(orders, `${process.pid}-${Date.now()}`)
-  writeFileSync(`${path}.new`, JSON.stringify(order), { mode: 0o600 })
-  renameSync(`${path}.new`, `${path}.json`)
+  put(`${path}.json`, order)
   for (const until = performance.now() + patience; performance.now() < until; await delay(100)) {
     const said = readText(`${path}.said`)
     if (said === undefined) continue
@@ -204,9 +203,7 @@ export async function hearOrders({ folder, database, file }: Store): Promise<voi
         (error: unknown) => ({ error: messageOf(error) }),
       )
     rmSync(path, { force: true })
-    const said = path.replace(/json$/, 'said')
-    writeFileSync(`${said}.new`, JSON.stringify(answer), { mode: 0o600 })
-    renameSync(`${said}.new`, said)
+    put(path.replace(/json$/, 'said'), answer)
   }
 }
 
@@ -214,8 +211,7 @@ const statusFile = (folder: string) => join(folder, 'status.json')
 
 /** Puts down how the fleet is, for those who may not open the store. */
 export function putStatus({ folder }: Store, status: FleetStatus): void {
-  writeFileSync(`${statusFile(folder)}.new`, JSON.stringify(status), { mode: 0o600 })
-  renameSync(`${statusFile(folder)}.new`, statusFile(folder))
+  put(statusFile(folder), status)
 }
 
 /** How the fleet was when that was put down last. Throws `RekeyError` where none was begun here. */
@@ -226,6 +222,12 @@ export function readStatus(file: Fleet): FleetStatus {
     code: 'fleet.none',
     hint: `Begin it: 'rekey fleet run PLAYBOOK -F ${file.file}'; one in PostgreSQL is found by --database.`,
   })
+}
+
+/** Writes what another process reads: it finds all of it or none. */
+function put(path: string, value: object): void {
+  writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 })
+  renameSync(`${path}.new`, path)
 }
 
 function readText(path: string): string | undefined {
