@@ -33,7 +33,8 @@ export interface Bench {
 }
 
 /** How a cluster is after this worker had it; nothing is to be said where it has it no more. */
-type Ending = { readonly state: ClusterState; readonly error?: string } | 'lost'
+type Ending = { readonly state: Ended; readonly error?: string } | 'lost'
+type Ended = Extract<ClusterState, 'done' | 'waiting' | 'undone' | 'failed'>
 
 /** Milliseconds: how often a job is said to be worked on, how often a run's folder is stored in between, how long an answer holds. */
 const [touchEvery, storeEvery, lease] = [2_500, 2_000, heartbeat * 1_000 - 2_000]
@@ -124,18 +125,17 @@ async function settle(bench: Bench, row: ClusterRow, { state, error }: Exclude<E
     const set = `state = $5, error = $6, job = NULL, step = NULL, since = now(), ended = CASE WHEN $5 = 'waiting' THEN NULL ELSE now() END`
     await fence(bench, row, set, [state, error ?? null])(query)
     const { run } = await requireCluster(query, bench.fleet.id, row.name)
-    const said = { cluster: row.name, worker: bench.id, ...(run === null ? {} : { run }) }
-    const what = row.task === 'gate' ? 'its gates hold' : 'done'
-    if (state === 'done') await addEvent(query, bench.fleet.id, { kind: 'done', ...said, text: `${row.name}: ${what}` })
-    else if (state === 'waiting')
-      await addEvent(query, bench.fleet.id, {
-        kind: 'put-back',
-        ...said,
-        text: `${row.name}: put back, ${bench.id} stops`,
-      })
-    else if (state === 'undone')
-      await addEvent(query, bench.fleet.id, { kind: 'undone', ...said, text: `${row.name}: undone` })
-    else await addEvent(query, bench.fleet.id, { kind: 'failed', ...said, text: `${row.name}: failed: ${error}` })
+    const what = {
+      done: row.task === 'gate' ? 'its gates hold' : 'done',
+      waiting: `put back, ${bench.id} stops`,
+      undone: 'undone',
+      failed: `failed: ${error}`,
+    }
+    await addEvent(query, bench.fleet.id, {
+      kind: state === 'waiting' ? 'put-back' : state,
+      ...{ cluster: row.name, worker: bench.id, ...(run === null ? {} : { run }) },
+      text: `${row.name}: ${what[state]}`,
+    })
   })
 }
 
@@ -304,10 +304,7 @@ async function attend(
   signal.addEventListener('abort', onStop)
   if (signal.aborted) onStop()
   try {
-    const code = await new Promise<number | null>(resolve => {
-      child.once('error', () => resolve(null))
-      child.once('exit', resolve)
-    })
+    const code = await codeOf(child)
     clearInterval(between)
     await under
     return lost.signal.aborted ? 'lost' : { code }
@@ -318,6 +315,13 @@ async function attend(
   }
 }
 
+/** With what a process ends; `null` where a signal ended it, or it could not be started. */
+const codeOf = (child: ChildProcess): Promise<number | null> =>
+  new Promise(done => {
+    child.once('error', () => done(null))
+    child.once('exit', done)
+  })
+
 /** Asks what the gates of the cluster's wave ask, one after the other. */
 async function askGates(bench: Bench, row: ClusterRow, signal: AbortSignal): Promise<Ending> {
   for (const gate of bench.fleet.plan.waves[row.wave]?.gates ?? []) {
@@ -325,10 +329,7 @@ async function askGates(bench: Bench, row: ClusterRow, signal: AbortSignal): Pro
     const stop = () => child.kill('SIGTERM')
     signal.addEventListener('abort', stop)
     if (signal.aborted) stop()
-    const code = await new Promise<number | null>(done => {
-      child.once('error', () => done(null))
-      child.once('exit', done)
-    })
+    const code = await codeOf(child)
     signal.removeEventListener('abort', stop)
     if (signal.aborted) return bench.signal.aborted ? { state: 'waiting' } : 'lost'
     if (code !== exitCodes.done) return { state: 'failed', error: `gate ${gate}: ${lastLine(bench, row)}` }
