@@ -1,18 +1,18 @@
 // `rekey fleet plan`: who goes when, and why; with --check, what a run would do on each.
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { Command } from 'commander'
 import { exitCodes } from '../../errors.ts'
 import { type Fleet, readFleet } from '../../fleet/definition/fleet-file.ts'
 import { type PlannedCluster, type PlannedWave, planWaves } from '../../fleet/definition/waves.ts'
 import { opensAt } from '../../fleet/definition/windows.ts'
+import { environment, inventoryWords, program, variableWords } from '../../fleet/work/called.ts'
 import { give, say, tell } from '../../output/print.ts'
 import { count } from '../../output/report/words.ts'
 import { visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
-import { packageRoot } from '../../package.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import { example } from '../options/help.ts'
 import { withFile } from './store.ts'
@@ -79,7 +79,7 @@ async function check(file: Fleet, waves: readonly PlannedWave[], playbook: strin
   let worst: number = exitCodes.done
   const work = async () => {
     for (const one of next) {
-      const { code, said } = await checkOne(file, one, playbook, join(folder, `${one.name}.json`))
+      const { code, said } = await checkOne(file, one, playbook, folder)
       say(`${one.name}: ${code === exitCodes.done ? 'its check went well' : `its check failed with ${code}`}`)
       if (code !== exitCodes.done) tell(said)
       worst = Math.max(worst, code)
@@ -93,14 +93,12 @@ async function check(file: Fleet, waves: readonly PlannedWave[], playbook: strin
   return worst
 }
 
-function checkOne({ folder }: Fleet, { inventory, variables }: PlannedCluster, playbook: string, given: string) {
-  writeFileSync(given, JSON.stringify(variables), { mode: 0o600 })
-  const places = inventory.flatMap(one => ['-i', resolve(folder, one)])
-  const words = ['run', playbook, ...places, '-e', `@${given}`, '--check', '--output', 'plain']
-  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined }
-  const options = { cwd: folder, maxBuffer: 64 * 1024 * 1024, env }
+function checkOne(file: Fleet, one: PlannedCluster, playbook: string, folder: string) {
+  const given = [...inventoryWords(file, one), ...variableWords(folder, one)]
+  const words = ['run', playbook, ...given, '--check', '--output', 'plain']
+  const options = { cwd: file.folder, maxBuffer: 64 * 1024 * 1024, env: environment() }
   return new Promise<{ code: number; said: string }>(done => {
-    execFile(process.execPath, [join(packageRoot, 'bin', 'rekey'), ...words], options, (error, stdout, stderr) => {
+    execFile(process.execPath, [program, ...words], options, (error, stdout, stderr) => {
       const code = error ? (typeof error.code === 'number' ? error.code : exitCodes.hostFailed) : exitCodes.done
       done({ code, said: `${stdout.slice(-4_000)}${stderr.slice(-4_000)}` })
     })

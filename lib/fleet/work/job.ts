@@ -1,10 +1,9 @@
 // One cluster that this worker has: its run is a process of its own, which asks before each step whether the cluster still is this worker's.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { exitCodes, RekeyError } from '../../errors.ts'
-import { packageRoot } from '../../package.ts'
 import { isAlive } from '../../process-identity.ts'
 import { type KeepAnswer, type KeepRequest, keeperVariable } from '../../run/folder/keeper.ts'
 import { isUndone, type RunHistory, readHistory } from '../../run/journal/history.ts'
@@ -13,6 +12,7 @@ import type { Database, Query } from '../store/database.ts'
 import { addEvent, type ClusterRow, type ClusterState, type FleetRow, requireCluster } from '../store/fleets.ts'
 import { type KeptFolder, keepFolder, restoreFolder } from '../store/folders.ts'
 import type { FleetKey } from '../store/key.ts'
+import { environment, inventoryWords, program, variableWords } from './called.ts'
 import { type ClaimedJob, heartbeat } from './queue.ts'
 
 /** What a worker works with. */
@@ -182,8 +182,8 @@ async function runCluster(bench: Bench, row: ClusterRow & { wasUnknown: boolean 
     const verb = verbOf(bench, row, history)
     const words = [
       ...(verb === 'run' ? ['run', bench.playbook] : [verb, run!, '--playbook', bench.playbook]),
-      ...inventoryWords(bench, row),
-      ...variableWords(bench, row),
+      ...inventoryWords(bench.file, clusterOf(bench, row)),
+      ...variableWords(madeFolder(bench, 'variables'), clusterOf(bench, row)),
       ...['--output', 'plain'],
     ]
     if (verb === 'run') await placeRehearsals(bench, row, runs)
@@ -325,7 +325,7 @@ const codeOf = (child: ChildProcess): Promise<number | null> =>
 /** Asks what the gates of the cluster's wave ask, one after the other. */
 async function askGates(bench: Bench, row: ClusterRow, signal: AbortSignal): Promise<Ending> {
   for (const gate of bench.fleet.plan.waves[row.wave]?.gates ?? []) {
-    const child = begin(bench, row, [gate, ...inventoryWords(bench, row)], false)
+    const child = begin(bench, row, [gate, ...inventoryWords(bench.file, clusterOf(bench, row))], false)
     const stop = () => child.kill('SIGTERM')
     signal.addEventListener('abort', stop)
     if (signal.aborted) stop()
@@ -341,21 +341,12 @@ const logOf = ({ folder }: Bench, { name }: ClusterRow) => join(folder, 'logs', 
 
 /** Starts rekey for a cluster, in the folder of fleet.yml; what it says goes to a file. */
 function begin(bench: Bench, row: ClusterRow, words: readonly string[], keeps: boolean): ChildProcess {
-  mkdirSync(join(bench.folder, 'logs'), { recursive: true, mode: 0o700 })
+  madeFolder(bench, 'logs')
   const log = openSync(logOf(bench, row), 'w', 0o600)
   try {
-    return spawn(process.execPath, [join(packageRoot, 'bin', 'rekey'), ...words], {
+    return spawn(process.execPath, [program, ...words], {
       cwd: bench.file.folder,
-      env: {
-        ...process.env,
-        XDG_STATE_HOME: bench.folder,
-        NO_COLOR: '1',
-        FORCE_COLOR: undefined,
-        // A run has no business in the store.
-        REKEY_FLEET_DATABASE: undefined,
-        PGPASSWORD: undefined,
-        [keeperVariable]: keeps ? '1' : undefined,
-      },
+      env: { ...environment(), XDG_STATE_HOME: bench.folder, [keeperVariable]: keeps ? '1' : undefined },
       // Without a terminal there is nobody to ask.
       stdio: ['ignore', log, log, 'ipc'],
       // Ctrl-C is the worker's: it tells its runs.
@@ -368,19 +359,11 @@ function begin(bench: Bench, row: ClusterRow, words: readonly string[], keeps: b
 
 const clusterOf = ({ file }: Bench, { name }: ClusterRow) => file.clusters.find(one => one.name === name)!
 
-/** Where a cluster's inventory is, for a command line. */
-const inventoryWords = (bench: Bench, row: ClusterRow) =>
-  clusterOf(bench, row).inventory.flatMap(one => ['-i', resolve(bench.file.folder, one)])
-
-/** Its variables in a file that nobody else may read: they may be secrets. */
-function variableWords(bench: Bench, row: ClusterRow): string[] {
-  const { variables } = clusterOf(bench, row)
-  if (Object.keys(variables).length === 0) return []
-  const folder = join(bench.folder, 'variables')
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const file = join(folder, `${row.name}.json`)
-  writeFileSync(file, JSON.stringify(variables), { mode: 0o600 })
-  return ['-e', `@${file}`]
+/** A folder in the worker's. */
+function madeFolder({ folder }: Bench, name: string): string {
+  const made = join(folder, name)
+  mkdirSync(made, { recursive: true, mode: 0o700 })
+  return made
 }
 
 /** What a process said last that was an error, or anything. */
