@@ -1,6 +1,7 @@
 // A run that is a job of a fleet: whoever started this process keeps its folder elsewhere as well, before each step, and says whether the job is
 // still this process's. Where it is not, somebody else may be at work on the same hosts, and nothing more is done on any.
 import { HostFailedError } from '../../errors.ts'
+import { inTurns } from './turns.ts'
 
 /** Set for processes whose parent keeps the folder of their run. */
 export const keeperVariable = 'REKEY_RUN_KEEPER'
@@ -48,15 +49,14 @@ export function openKeeper(run: string, folder: string): Keeper | undefined {
       code: 'run.keeper',
       hint: 'It is set by rekey fleet for the runs that it begins: take it out of the environment.',
     })
-  const waiting = new Map<number, (answer: KeepAnswer) => void>()
+  /** The question that was asked last, and who waits for its answer. */
+  let number = 0
+  let waiting: ((answer: KeepAnswer) => void) | undefined
   const hear = (message: unknown) => {
-    const { kept } = (message ?? {}) as Partial<KeepAnswer>
-    if (typeof kept === 'number') waiting.get(kept)?.(message as KeepAnswer)
+    if ((message as Partial<KeepAnswer> | null)?.kept === number) waiting?.(message as KeepAnswer)
   }
   // bin/rekey ends the run in good order then: no step is begun any more.
-  const gone = () => {
-    for (const [kept, answer] of waiting) answer({ kept })
-  }
+  const gone = () => waiting?.({ kept: number })
   process.on('message', hear)
   process.on('disconnect', gone)
   let lease = Number.POSITIVE_INFINITY
@@ -68,7 +68,6 @@ export function openKeeper(run: string, folder: string): Keeper | undefined {
     seen = now
   }, lookEvery)
   watch.unref()
-  let number = 0
   let step: string | undefined
   const ask = async (): Promise<void> => {
     for (;;) {
@@ -76,11 +75,10 @@ export function openKeeper(run: string, folder: string): Keeper | undefined {
       const asked = performance.now()
       watch.ref()
       const answer = await new Promise<KeepAnswer>(resolve => {
-        waiting.set(keep, resolve)
+        waiting = resolve
         if (!process.connected) gone()
         else process.send!({ keep, run, folder, step } satisfies KeepRequest, undefined, {}, () => {})
       })
-      waiting.delete(keep)
       watch.unref()
       if (!process.connected)
         throw new HostFailedError('whoever began this run is gone: it ends here', {
@@ -93,31 +91,11 @@ export function openKeeper(run: string, folder: string): Keeper | undefined {
       if (performance.now() - asked < lease) return
     }
   }
-  let under: Promise<void> | undefined
-  let next: Promise<void> | undefined
   return {
     begins: id => {
       step = id
     },
-    // As with the disk: calls that come together share one, and what came after it began needs the next one.
-    keep: () => {
-      if (!under) {
-        under = ask().finally(() => {
-          under = undefined
-        })
-        return under
-      }
-      next ??= under
-        .catch(() => {})
-        .then(() => {
-          next = undefined
-          under = ask().finally(() => {
-            under = undefined
-          })
-          return under
-        })
-      return next
-    },
+    keep: inTurns(ask),
     close: () => {
       clearInterval(watch)
       process.off('message', hear)

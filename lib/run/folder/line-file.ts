@@ -3,6 +3,7 @@ import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readSync, wri
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { HostFailedError } from '../../errors.ts'
+import { inTurns } from './turns.ts'
 
 const sync = promisify(fdatasync)
 
@@ -30,18 +31,14 @@ export interface LineFile {
 export function openLineFile(path: string): LineFile {
   const { descriptor, size } = open(path)
   let end = size
-  let flushing: Promise<void> | undefined
-  let queued: Promise<void> | undefined
   /** How often something was added, and how much of it the last flush that was begun takes to the disk. */
   let [added, covered] = [0, 0]
-  const flushNow = async () => {
+  const flush = async () => {
     covered = added
     try {
       await sync(descriptor)
     } catch (error) {
       throw cannotKeep(path, error as Error)
-    } finally {
-      flushing = undefined
     }
   }
   return {
@@ -62,22 +59,7 @@ export function openLineFile(path: string): LineFile {
       end += bytes.length
       return at
     },
-    flush: () => {
-      if (!flushing) {
-        flushing = flushNow()
-        return flushing
-      }
-      if (covered === added) return flushing
-      // What was added after the flush under way began needs the next one.
-      queued ??= flushing
-        .catch(() => {})
-        .then(() => {
-          queued = undefined
-          flushing = flushNow()
-          return flushing
-        })
-      return queued
-    },
+    flush: inTurns(flush, () => covered === added),
     close: () => {
       try {
         closeSync(descriptor)
