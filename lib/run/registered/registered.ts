@@ -313,7 +313,7 @@ export function destroySecretsIn(folder: string, isMeant: (text: string) => bool
       const file = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
       try {
         const content = readFileSync(file, 'utf8')
-        const { text } = parsedSecret(content)
+        const text = textIn(content)
         if (text === undefined || !isMeant(text)) continue
         writeSync(file, Buffer.alloc(Buffer.byteLength(content)), 0, undefined, 0)
         fsyncSync(file)
@@ -333,14 +333,13 @@ export function destroySecretsIn(folder: string, isMeant: (text: string) => bool
   return count
 }
 
-/** What is in the file of a secret, as far as it can be read: those of an earlier rekey hold the text and no more. */
-function parsedSecret(content: string): { readonly text?: string; readonly destroyed?: string } {
+/** The text in the file of a secret, where one is left: those of an earlier rekey hold it and no more. */
+function textIn(content: string): string | undefined {
   try {
-    const read = JSON.parse(content) as { text?: unknown; destroyed?: unknown } | null
-    if (typeof read?.text === 'string') return { text: read.text }
-    return typeof read?.destroyed === 'string' ? { destroyed: read.destroyed } : {}
+    const read = JSON.parse(content) as { text?: unknown } | null
+    return typeof read?.text === 'string' ? read.text : undefined
   } catch {
-    return { text: content }
+    return content
   }
 }
 
