@@ -40,6 +40,10 @@ test('killed in the middle, gone on with, halted before the next wave, mended an
     ['done', 'failed', 'waiting'],
   )
 
+  t.regex((await rekey(['run', 'rotate-keysets'])).said, /is not through with steps\.ts: rotate-keysets can't be begun/)
+  t.regex((await rekey(['run', '--anew'])).said, /c2 is in the middle of steps\.ts: the fleet can't be given up now/)
+  t.deepEqual(log('c3'), [], 'nothing was begun')
+
   rmSync(join(folder, 'fails-c2'))
   const mended = await rekey(['go-on'])
   t.is(mended.code, 0, mended.said)

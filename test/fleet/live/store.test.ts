@@ -1,4 +1,5 @@
 // What is kept of runs in PostgreSQL, and who may change it; which clusters may be begun when.
+import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
@@ -237,6 +238,20 @@ real(
     await restoreFolder(database.query, key, of, back)
     t.is(readFileSync(join(back, 'events.jsonl'), 'utf8'), '{"kind":"hidden"}\n{"kind":"later"}\n')
     t.is(readFileSync(join(back, 'output', 'run.log'), 'utf8'), 'printed')
+
+    // Also of somebody who has the key, nothing is written beside the folder.
+    for (const path of ['../beside', '/tmp/beside', 'a/../../beside', 'a//b']) {
+      const piece = createHash('sha256').update(`${path}\0${0}`).digest('hex').slice(0, 40)
+      const bytes = await key.seal([id, 'c1', 'out', piece], Buffer.from(`${JSON.stringify({ path, index: 0 })}\nx`))
+      await database.query(
+        "INSERT INTO rekey_fleet.piece (fleet, cluster, run, id, bytes) VALUES ($1, 'c1', 'out', $2, $3)",
+        [id, piece, bytes],
+      )
+      await t.throwsAsync(restoreFolder(database.query, key, { ...of, run: 'out' }, join(back, 'out')), {
+        message: /names a file outside of its folder/,
+      })
+      await database.query("DELETE FROM rekey_fleet.piece WHERE fleet = $1 AND run = 'out'", [id])
+    }
 
     const other = await openKey(join(temporaryFolder('key'), 'key.txt'), true)
     await t.throwsAsync(restoreFolder(database.query, other, of, back), { message: /can't be read with/ })

@@ -1,9 +1,19 @@
 // What a fleet tells: its export, its page and its metrics, of a fleet in PostgreSQL that two workers saw through.
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import test from 'ava'
 import { postgresMissing, startPostgres } from './_postgres.ts'
 import { simulate, soon } from './_simulated.ts'
+
+/** What is answered to whoever calls this machine by another name. */
+async function statusAs(host: string, port: string, { headers = {} }: { headers?: Record<string, string> }) {
+  const request = get({ host: '127.0.0.1', port, headers: { ...headers, host } })
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  response.resume()
+  return response.statusCode
+}
 
 const missing = postgresMissing()
 const declare = missing ? test.skip : test
@@ -61,25 +71,28 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
     const serving = start(['serve', '--port', port, ...token], { env })
     t.teardown(() => serving.child.kill('SIGKILL'))
     t.true(await soon(() => /until Ctrl-C/.test(serving.said())), serving.said())
-    const get = (path: string, options: RequestInit = {}) => fetch(`http://127.0.0.1:${port}${path}`, options)
+    const ask = (path: string, options: RequestInit = {}) => fetch(`http://127.0.0.1:${port}${path}`, options)
     const authorization = `Basic ${Buffer.from('me:a-long-token').toString('base64')}`
     const told = token.length > 0 ? { headers: { authorization } } : {}
     if (token.length > 0) {
-      t.is((await get('/')).status, 401)
-      t.is((await get('/', { headers: { authorization: 'Bearer a-long-toke' } })).status, 401)
-      t.is((await get('/metrics', { headers: { authorization: 'Bearer a-long-token' } })).status, 200)
+      t.is((await ask('/')).status, 401)
+      t.is((await ask('/', { headers: { authorization: 'Bearer a-long-toke' } })).status, 401)
+      t.is((await ask('/metrics', { headers: { authorization: 'Bearer a-long-token' } })).status, 200)
     }
-    const page = await get('/', told)
+    const page = await ask('/', told)
     t.is(page.status, 200)
     const html = await page.text()
     t.regex(html, /<h1>simulated<\/h1>/)
     t.regex(html, /wave rest is through/)
     t.notRegex(html, /<script|of-c\d-hidden/)
-    const metrics = await (await get('/metrics', told)).text()
+    const metrics = await (await ask('/metrics', told)).text()
     t.regex(metrics, /^rekey_fleet_clusters\{fleet="simulated",wave="lab",state="done"\} 2$/m)
     t.regex(metrics, /^rekey_fleet_done\{fleet="simulated"\} 1$/m)
-    t.is((await get('/', { method: 'POST', ...told })).status, 405)
-    t.is((await get('/status', told)).status, 404)
+    t.is((await ask('/', { method: 'POST', ...told })).status, 405)
+    // A page of somebody else's whose name leads here has nothing but its name: with a token, that does not matter.
+    t.is(await statusAs('elsewhere.example', port, told), token.length > 0 ? 200 : 403)
+    t.is(await statusAs(`localhost:${port}`, port, told), 200)
+    t.is((await ask('/status', told)).status, 404)
     serving.child.kill('SIGINT')
     t.is((await serving.ended).code, 0)
   }
