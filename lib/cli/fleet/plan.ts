@@ -40,12 +40,11 @@ export function planCommand(): Command {
     })
 }
 
-function lines({ name, maxParallel }: Fleet, waves: readonly PlannedWave[]): string[] {
+function lines({ name, maxParallel, clusters }: Fleet, waves: readonly PlannedWave[]): string[] {
   const now = Date.now()
   const rows = waves.flatMap(wave => wave.clusters.map(one => [wave.name, one.name, whenOf(one, now), one.why]))
-  const clusters = waves.reduce((sum, wave) => sum + wave.clusters.length, 0)
   return [
-    `Fleet ${name}: ${count(clusters, 'cluster')} in ${count(waves.length, 'wave')}, ${maxParallel} at a time`,
+    `Fleet ${name}: ${count(clusters.length, 'cluster')} in ${count(waves.length, 'wave')}, ${maxParallel} at a time`,
     '',
     ...table([['WAVE', 'CLUSTERS', 'MAY FAIL', 'BEFORE IT', 'AFTER IT'], ...waves.map(waveRow)]),
     '',

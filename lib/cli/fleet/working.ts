@@ -82,8 +82,7 @@ export async function beginFleet(
       ...{ name: file.name, playbook: reference, playbookHash: hash, hash: file.hash, rekey: rekeyVersion() },
       ...{ recipient, operator, plan },
     })
-    const clusters = waves.reduce((sum, wave) => sum + wave.clusters.length, 0)
-    const text = `${reference} over ${count(clusters, 'cluster')} in ${count(waves.length, 'wave')}`
+    const text = `${reference} over ${count(file.clusters.length, 'cluster')} in ${count(waves.length, 'wave')}`
     await addEvent(query, id, { kind: 'begun', operator, text })
   })
   return requireFleet(database.query, file.name)

@@ -32,7 +32,7 @@ export interface Keeper {
 }
 
 /** The exit code of a run whose keeper refused. */
-export const refusedCode = 75
+const refusedCode = 75
 
 /** How often this process looks whether it was stopped, in milliseconds. */
 const lookEvery = 500
