@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import test from 'ava'
-import { postgresMissing, startPostgres } from './_postgres.ts'
+import { freePort, postgresMissing, startPostgres } from './_postgres.ts'
 import { simulate, soon } from './_simulated.ts'
 
 /** What is answered to whoever calls this machine by another name. */
@@ -67,10 +67,11 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   )
   writeFileSync(join(folder, 'token'), 'a-long-token\n')
   for (const token of [[], ['--token-file', 'token']]) {
-    const port = String(database.port + 1)
+    const port = String(await freePort())
     const serving = start(['serve', '--port', port, ...token], { env })
     t.teardown(() => serving.child.kill('SIGKILL'))
-    t.true(await soon(() => /until Ctrl-C/.test(serving.said())), serving.said())
+    await soon(() => /until Ctrl-C/.test(serving.said()) || serving.child.exitCode !== null)
+    t.regex(serving.said(), /until Ctrl-C/)
     const ask = (path: string, options: RequestInit = {}) => fetch(`http://127.0.0.1:${port}${path}`, options)
     const authorization = `Basic ${Buffer.from('me:a-long-token').toString('base64')}`
     const told = token.length > 0 ? { headers: { authorization } } : {}
