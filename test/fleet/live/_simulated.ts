@@ -1,4 +1,5 @@
-// Simulated clusters: each a host that is this machine, with a lock, an audit log and a log of its own, and a playbook whose steps write into that.
+// Simulated clusters: each a host that is this machine, or is reached by a real sshd on it, with a lock, an audit log and a log of its own, and a
+// playbook whose steps write into that.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -6,11 +7,14 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '../../_temporary.ts'
 import { root } from '../../cli/_rekey.ts'
+import type { TestSshd } from '../../ssh/sshd.ts'
 
 export interface Simulated {
   readonly folder: string
   /** What was written on the host of a cluster, in its order: `begin N TOKEN` and `end N TOKEN`. */
   log(cluster: string): string[]
+  /** The lines of the host's audit log. */
+  audit(cluster: string): string[]
   /** The ids of the runs that were there, by the host's audit log. */
   runs(cluster: string): string[]
   touch(name: string): void
@@ -38,10 +42,15 @@ interface Asked {
   readonly steps?: number
   /** Seconds that a step takes. */
   readonly takes?: number
+  /** By which the hosts are reached: each process of rekey at the port that it is told of by `sshPort`. Where nothing is said they are local. */
+  readonly sshd?: TestSshd
 }
 
+/** In the environment of whoever reaches hosts by an sshd: its port, or that of a way to it. */
+export const sshPort = 'TEST_SSH_PORT'
+
 /** Makes them. A cluster `cN` fails in its second step as long as there is a file `fails-cN` in the folder. */
-export function simulate({ clusters, fleet, steps = 3, takes = 0.1 }: Asked): Simulated {
+export function simulate({ clusters, fleet, steps = 3, takes = 0.1, sshd }: Asked): Simulated {
   const folder = temporaryFolder('fleet')
   for (const name of ['inventory', 'hosts', 'logs']) mkdirSync(join(folder, name))
   const names = Array.from({ length: clusters }, (_, index) => `c${index + 1}`)
@@ -49,7 +58,7 @@ export function simulate({ clusters, fleet, steps = 3, takes = 0.1 }: Asked): Si
     const vars = {
       // Runs of the lab are rehearsals for all others.
       ...(index < 2 ? {} : { rekey_require_rehearsal: '1d' }),
-      ansible_connection: 'local',
+      ...(sshd ? bySsh(sshd) : { ansible_connection: 'local' }),
       rekey_directory: join(folder, 'hosts', name),
       log: join(folder, 'logs', name),
       fails: join(folder, `fails-${name}`),
@@ -89,15 +98,26 @@ export default playbook({ name: 'steps', summary: 'Writes', vars: z.object({ pas
     const file = join(folder, ...path)
     return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : []
   }
+  const audit = (cluster: string) => linesOf('hosts', cluster, 'audit.log')
   return {
     folder,
     log: cluster => linesOf('logs', cluster),
-    runs: cluster => [
-      ...new Set(linesOf('hosts', cluster, 'audit.log').flatMap(line => /\brun=(\S+)/.exec(line)?.[1] ?? [])),
-    ],
+    audit,
+    runs: cluster => [...new Set(audit(cluster).flatMap(line => /\brun=(\S+)/.exec(line)?.[1] ?? []))],
     touch: name => writeFileSync(join(folder, name), ''),
     start,
     rekey: (words, options) => start(words, options).ended,
+  }
+}
+
+/** How a host is reached by an sshd, at whatever port: the inventory is the same for all. */
+function bySsh({ folder, settings }: TestSshd): Record<string, unknown> {
+  const knownHosts = join(folder, 'known_hosts')
+  return {
+    ...{ ansible_connection: 'ssh', ansible_host: '127.0.0.1', ansible_user: settings.user, ansible_timeout: 60 },
+    ansible_port: `{{ lookup('env', '${sshPort}') | int }}`,
+    ansible_ssh_private_key_file: settings.privateKeyFile,
+    ansible_ssh_common_args: `-o UserKnownHostsFile=${knownHosts} -o StrictHostKeyChecking=yes`,
   }
 }
 

@@ -1,16 +1,21 @@
-// Workers of one fleet that are killed, stopped and cut off from the database at random, and a database that is started again: every cluster is done
-// once, and no step by two at a time. REKEY_FLEET_CLUSTERS, REKEY_FLEET_FAULTS and REKEY_FLEET_SEED ask for more, or for the same once more.
-import { readdirSync, readFileSync } from 'node:fs'
+// Workers of one fleet over a real sshd that are killed, stopped and cut off from the database, from the hosts or from both at random, and a database
+// that is started again: every cluster is done once, and no step by two at a time. REKEY_FLEET_CLUSTERS, REKEY_FLEET_FAULTS and REKEY_FLEET_SEED ask
+// for more, or for the same once more.
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test from 'ava'
+import type { RunEvent } from '../../../lib/run/events.ts'
+import { sshdMissing, startSshd } from '../../ssh/sshd.ts'
 import { postgresMissing, startPostgres } from './_postgres.ts'
-import { type Called, overlaps, type Simulated, simulate, soon } from './_simulated.ts'
+import { type Called, overlaps, type Simulated, simulate, soon, sshPort } from './_simulated.ts'
 
 const asked = (name: string, usual: number) => Number(process.env[`REKEY_FLEET_${name}`] ?? usual)
 const [clusters, faults, seed] = [asked('CLUSTERS', 12), asked('FAULTS', 6), asked('SEED', Date.now() % 100_000)]
-const faultKinds = ['kill', 'stop', 'freeze', 'cut', 'restart'] as const
+const faultKinds = ['kill', 'stop', 'freeze', 'cut', 'hosts', 'apart', 'restart'] as const
+const [steps, takes] = [asked('STEPS', 4), asked('TAKES', 0.3)]
+const addressAt = (port: number) => `postgres://rekey@127.0.0.1:${port}/postgres`
 /** Longer than a worker may be silent, in milliseconds. */
 const away = 15_000
 
@@ -25,7 +30,7 @@ function randomOf(start: number): () => number {
   }
 }
 
-/** A way to the database that can be cut for a while. */
+/** A way to a port that can be cut for a while: what was on its way comes through afterwards, as TCP sends it again. */
 async function openWay(port: number) {
   const sockets = new Set<Socket>()
   let isCut = false
@@ -50,7 +55,7 @@ async function openWay(port: number) {
     for (const one of sockets) cut ? one.pause() : one.resume()
   }
   return {
-    address: `postgres://rekey@127.0.0.1:${(server.address() as AddressInfo).port}/postgres`,
+    port: (server.address() as AddressInfo).port,
     set,
     close: () => {
       server.close()
@@ -59,9 +64,12 @@ async function openWay(port: number) {
   }
 }
 
+type Way = Awaited<ReturnType<typeof openWay>>
+
 interface Worker {
   readonly called: Called
-  readonly way: Awaited<ReturnType<typeof openWay>>
+  /** Its ways to the database, and to the hosts. */
+  readonly ways: readonly [Way, Way]
   busy: boolean
 }
 
@@ -91,7 +99,39 @@ const signal = (pid: number, name: NodeJS.Signals) => {
   }
 }
 
-const missing = postgresMissing()
+const journalIn = (folder: string) =>
+  readFileSync(join(folder, 'events.jsonl'), 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map(line => JSON.parse(line) as RunEvent)
+
+/** Where what a run's journal says is not what the host says: its log of steps, and its audit log. */
+function contradictions(journal: readonly RunEvent[], log: readonly string[], audit: readonly string[]): string[] {
+  const count = (lines: readonly string[], has: RegExp) => lines.filter(line => has.test(line)).length
+  const [parts, ends] = [count(audit, / started$/), count(audit, / done$/)]
+  const [begun, done] = [
+    journal.filter(({ kind }) => kind === 'run.started').length,
+    journal.filter(event => event.kind === 'run.finished' && event.outcome === 'done').length,
+  ]
+  const found = [
+    ...(ends === 1 && done === 1 ? [] : [`it was ended ${ends} times on the host, ${done} times in the journal`]),
+    ...(parts <= begun ? [] : [`it was begun ${parts} times on the host, ${begun} times in the journal`]),
+  ]
+  for (const step of Array(steps).keys()) {
+    const of = journal.filter(event => 'step' in event && event.step === `s${step}`)
+    const [asked, ended] = [
+      of.filter(({ kind }) => kind === 'step.started').length,
+      of.filter(event => event.kind === 'step.finished' && event.outcome === 'changed' && !event.earlier).length,
+    ]
+    const [here, over] = [count(log, new RegExp(`^begin ${step} `)), count(log, new RegExp(`^end ${step} `))]
+    if (here > asked) found.push(`step ${step} was begun ${here} times on the host, ${asked} times in the journal`)
+    if (ended !== 1) found.push(`step ${step} has ended ${ended} times in the journal`)
+    if (over < ended) found.push(`step ${step} has ended ${over} times on the host, ${ended} times in the journal`)
+  }
+  return found
+}
+
+const missing = postgresMissing() ?? sshdMissing()
 const declare = missing ? test.skip : test
 declare(
   missing
@@ -103,28 +143,32 @@ declare(
     const choose = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!
     const database = await startPostgres()
     t.teardown(() => database.stop())
+    const sshd = await startSshd()
+    t.teardown(() => sshd.stop())
+    const hostKey = readFileSync(join(sshd.folder, 'host.pub'), 'utf8')
     const bench: Simulated = simulate({
       clusters,
       fleet:
         'playbook: ./steps.ts\nmax_parallel: 6\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: some, percent: 25% }\n  - { name: rest }',
-      ...{ steps: 4, takes: 0.3 },
+      ...{ steps, takes, sshd },
     })
+    const key = join(bench.folder, 'fleet.key')
     const workers: Worker[] = []
     let started = 0
     const begin = async (verb: string) => {
-      const way = await openWay(database.port)
-      const key = join(bench.folder, 'fleet.key')
+      const ways = [await openWay(database.port), await openWay(sshd.port)] as const
+      appendFileSync(join(sshd.folder, 'known_hosts'), `[127.0.0.1]:${ways[1].port} ${hostKey}`)
       const words = [verb, '--jobs', '2', '--key', key]
-      const env = { REKEY_FLEET_DATABASE: way.address }
+      const env = { REKEY_FLEET_DATABASE: addressAt(ways[0].port), [sshPort]: String(ways[1].port) }
       const called = bench.start(words, { state: `worker-${++started}`, env })
-      workers.push({ called, way, busy: false })
+      workers.push({ called, ways, busy: false })
       await soon(() => /works on simulated/.test(called.said()))
       return called
     }
     t.teardown(() => {
-      for (const { called, way } of workers) {
+      for (const { called, ways } of workers) {
         for (const pid of [called.child.pid ?? 0, ...below(called.child.pid ?? -1)]) if (pid > 1) signal(pid, 'SIGKILL')
-        way.close()
+        for (const way of ways) way.close()
       }
     })
     const first = await begin('run')
@@ -154,11 +198,12 @@ declare(
       } else if (kind === 'kill') {
         signal(pid, 'SIGKILL')
         await begin('worker')
-      } else if (kind === 'cut') {
-        worker.way.set(true)
+      } else if (kind === 'cut' || kind === 'hosts' || kind === 'apart') {
+        const ways = { cut: [worker.ways[0]], hosts: [worker.ways[1]], apart: worker.ways }[kind]
+        for (const way of ways) way.set(true)
         after.push(
           delay(away).then(() => {
-            worker.way.set(false)
+            for (const way of ways) way.set(false)
             worker.busy = false
           }),
         )
@@ -183,16 +228,25 @@ declare(
       ends.map(({ code, said }) => `${code}: ${said}`).join('\n'),
     )
 
-    const { said } = await bench.rekey(['status', '--json'], { env: { REKEY_FLEET_DATABASE: database.address } })
+    const { said } = await bench.rekey(['status', '--json'], {
+      env: { REKEY_FLEET_DATABASE: addressAt(database.port) },
+    })
     const status = JSON.parse(said) as { fleet: { state: string }; clusters: { name: string; state: string }[] }
     t.is(status.fleet.state, 'done')
     t.deepEqual([...new Set(status.clusters.map(({ state }) => state))], ['done'])
     const all = ends.map(one => one.said).join('\n')
+    const exported = await bench.rekey(
+      ['export', '--key', key, '-o', join(bench.folder, 'fleet.json'), '--folders', join(bench.folder, 'runs')],
+      { env: { REKEY_FLEET_DATABASE: addressAt(database.port) } },
+    )
+    t.is(exported.code, 0, exported.said)
     for (const { name } of status.clusters) {
       const log = bench.log(name)
       t.deepEqual(overlaps(log), [], `${name}: ${log.join(', ')}`)
-      t.is(bench.runs(name).length, 1, `${name} was done by one run`)
-      for (const step of [0, 1, 2, 3])
+      const runs = bench.runs(name)
+      t.is(runs.length, 1, `${name} was done by one run`)
+      t.deepEqual(contradictions(journalIn(join(bench.folder, 'runs', runs[0]!)), log, bench.audit(name)), [], name)
+      for (const step of Array(steps).keys())
         t.true(
           log.some(line => line.startsWith(`end ${step} `)),
           `${name}, step ${step}`,
