@@ -78,7 +78,13 @@ for (const name of atOnce) {
 
 /** What a step of recreate-credentials goes by, where the run has done nothing else. */
 const alone = {
-  ...{ check: false, log: () => {}, registered: () => undefined, folder: '/nowhere', host: { name: 'm1' } },
+  ...{
+    check: false,
+    log: () => {},
+    registered: () => undefined,
+    folder: temporaryFolder('recreate'),
+    host: { name: 'm1' },
+  },
   timeline: { milestones: new Map<string, number>() },
   vars: { cluster_name: 'prod', confirm: undefined as string | undefined },
 }
