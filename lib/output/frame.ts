@@ -1,16 +1,10 @@
 // One picture of a run for a screen of any size: never taller, never wider. What there is no room for is folded into counts, and
 // what failed is the last to be folded.
 import { formatDuration } from '../playbook/duration.ts'
+import { drawn, folding, grant, type Line, type Piece, type Screen, type Section, wholeSeconds } from './pictures/folding.ts'
 import type { PlayProgress, RunningHost, RunProgress, StepProgress } from './progress.ts'
-import type { Signs, Style, Terminal } from './terminal.ts'
-import { cut, widthOf } from './text.ts'
+import type { Signs, Terminal } from './terminal.ts'
 import { tallied } from './words.ts'
-
-/** The screen that a picture is made for. */
-export interface Screen {
-  readonly columns: number
-  readonly rows: number
-}
 
 /** What a picture is made with beside the run itself. */
 export interface FrameOptions extends Screen {
@@ -19,16 +13,6 @@ export interface FrameOptions extends Screen {
   readonly now: number
   /** Counts the pictures: which of its signs the spinner shows. */
   readonly tick: number
-}
-
-type Piece = readonly [style: Style, text: string]
-type Line = readonly Piece[]
-
-/** Lines of which some can be folded: `lines(n)` are at most `n`. */
-interface Section {
-  /** How many there are. */
-  readonly all: number
-  lines(room: number): Line[]
 }
 
 /** Running steps that are shown each by itself. */
@@ -57,11 +41,11 @@ export function liveFrame(run: RunProgress, options: FrameOptions): string[] {
 
   const before = folding(run.plays.slice(0, index).map(draw.play), 'before', signs, 'plays')
   const after = folding(run.plays.slice(index + 1).map(draw.play), 'after', signs, 'plays')
-  const done = folding(play.steps.slice(0, split).map(draw.step), 'before', signs, 'steps')
+  const done = folding(play.steps.slice(0, split).map(draw.step), 'before', signs, 'steps', '  ')
   const rest = play.steps.slice(split).filter(({ running }) => running.size === 0)
-  const next = folding(rest.map(draw.step), 'after', signs, 'steps')
+  const next = folding(rest.map(draw.step), 'after', signs, 'steps', '  ')
   const shown = busy.slice(0, mostSteps)
-  const titles = shown.map(one => folding([draw.step(one)], 'after', signs, 'steps'))
+  const titles = shown.map(one => folding([draw.step(one)], 'after', signs, 'steps', '  '))
   const hosts = shown.map(one => hostSection(one, options.now, draw))
   const others = busy.length - shown.length
   const more = folding(
@@ -69,6 +53,7 @@ export function liveFrame(run: RunProgress, options: FrameOptions): string[] {
     'after',
     signs,
     'steps',
+    '  ',
   )
   const heading = folding([draw.play(play)], 'after', signs, 'plays')
   const footer = folding([footerLine(run, index, options)], 'after', signs, 'plays')
@@ -124,44 +109,7 @@ function notBegun(count: number, what: string, indent: string, signs: Signs): Li
     : [[['quiet', `${indent}${signs.waiting} ${count} ${what}${count === 1 ? '' : 's'} not begun`]]]
 }
 
-/** Hands out the rows: each demand in turn gets what is left, its sections a row at a time. */
-function grant(rows: number, demands: readonly (readonly [readonly Section[], (section: Section) => number])[]) {
-  const granted = new Map<Section, number>()
-  let left = rows
-  for (const [sections, want] of demands) {
-    for (let given = true; given && left > 0; ) {
-      given = false
-      for (const section of sections) {
-        const has = granted.get(section) ?? 0
-        if (left === 0 || has >= want(section)) continue
-        granted.set(section, has + 1)
-        left--
-        given = true
-      }
-    }
-  }
-  return granted
-}
-
 const nothing: Section = { all: 0, lines: () => [] }
-
-/** Lines that are folded at the end that matters less: what comes before at its beginning, what comes after at its end. */
-function folding(lines: readonly Line[], where: 'before' | 'after', signs: Signs, what: 'plays' | 'steps'): Section {
-  const indent = what === 'steps' ? '  ' : ''
-  return {
-    all: lines.length,
-    lines: room => {
-      if (room >= lines.length) return [...lines]
-      if (room <= 0) return []
-      const kept = room - 1
-      const count = lines.length - kept
-      const fold: Line = [
-        ['quiet', `${indent}${signs.ellipsis} ${count} ${where === 'before' ? 'earlier' : 'more'} ${what}`],
-      ]
-      return where === 'before' ? [fold, ...lines.slice(lines.length - kept)] : [...lines.slice(0, kept), fold]
-    },
-  }
-}
 
 /** The hosts of a step by name: those that failed, then those at work that take long or have something to say. */
 function hostSection({ failed, running }: StepProgress, now: number, draw: Drawer): Section {
@@ -204,7 +152,7 @@ interface Drawer {
 }
 
 function drawer({ terminal, columns, now, tick }: FrameOptions, left: number): Drawer {
-  const { signs, paint } = terminal
+  const { signs } = terminal
   const spinner = signs.spinner[tick % signs.spinner.length] ?? ''
   const since = (at: number | undefined) => (at === undefined ? '' : wholeSeconds(now - at))
   const details = (...parts: string[]): Piece => {
@@ -255,17 +203,7 @@ function drawer({ terminal, columns, now, tick }: FrameOptions, left: number): D
       ['plain', `      ${signs.dot} ${host}`],
       ['quiet', `  ${[since(at), last].filter(Boolean).join('  ')}`],
     ],
-    line: pieces => {
-      // The last column stays free: some terminals go to the next line as soon as it is written.
-      let room = Math.max(0, columns - 1)
-      let line = ''
-      for (const [style, text] of pieces) {
-        const kept = cut(text, room, signs.ellipsis)
-        room -= widthOf(kept)
-        line += paint(style, kept)
-      }
-      return line
-    },
+    line: line => drawn(line, columns, terminal),
   }
 }
 
@@ -283,12 +221,4 @@ function isOver(step: StepProgress, left: number): boolean {
 function expected({ always, hosts, ended, running, failed, outcomes }: StepProgress, left: number): number {
   const before = left - failed.length - (outcomes.cancelled ?? 0)
   return Math.max(ended + running.size, always ? hosts - Math.max(0, before) : 0)
-}
-
-/** Nothing below a second: a picture that changes with each tenth is not easier to read. */
-function wholeSeconds(milliseconds: number): string {
-  const seconds = Math.floor(milliseconds / 1_000)
-  if (seconds < 1) return ''
-  if (seconds < 60) return `${seconds} s`
-  return formatDuration(seconds * 1_000)
 }

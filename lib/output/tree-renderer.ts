@@ -2,7 +2,7 @@
 // than the screen; this one draws a picture of the run a few times a second, and what is to stay goes above it.
 import { type ListrRenderer, ProcessOutputStream, Spinner } from 'listr2'
 import { createLogUpdate } from 'log-update'
-import type { Screen } from './frame.ts'
+import type { Screen } from './pictures/folding.ts'
 import { widthOf } from './text.ts'
 
 /** What the renderer draws; listr2 hands it on. */

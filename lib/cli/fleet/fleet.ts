@@ -1,29 +1,18 @@
 // rekey fleet …: one playbook over many clusters, in waves.
 import { Command } from 'commander'
 import { exitCodes } from '../../errors.ts'
-import { readFleet } from '../../fleet/definition/fleet-file.ts'
-import { isSilent, isThrough, requireFleet, workersOf } from '../../fleet/store/fleets.ts'
-import { statusLines, statusOf } from '../../fleet/told/status.ts'
+import { isSilent, requireFleet, workersOf } from '../../fleet/store/fleets.ts'
 import type { Order } from '../../fleet/work/orders.ts'
 import { operatorName } from '../../operator.ts'
-import { give, say } from '../../output/print.ts'
-import { visibleJson } from '../../output/text.ts'
-import { formatDuration } from '../../playbook/duration.ts'
+import { say } from '../../output/print.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { exportCommand } from './export.ts'
 import { planCommand } from './plan.ts'
 import { serveCommand } from './serve.ts'
-import {
-  give as giveOrder,
-  isShared,
-  readStatus,
-  type StoreOptions,
-  withKey,
-  withStore,
-  withStoreOptions,
-} from './store.ts'
-import { beginFleet, putEvery, workHere } from './working.ts'
+import { statusCommand } from './status.ts'
+import { give as giveOrder, type StoreOptions, withKey, withStore, withStoreOptions } from './store.ts'
+import { beginFleet, workHere } from './working.ts'
 
 /** The command `fleet` with all that belongs to it, for the program to take in. */
 export function fleetCommand(): Command {
@@ -91,30 +80,6 @@ function workerCommand(): Command {
         return workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false })
       })
     })
-}
-
-function statusCommand(): Command {
-  return withStoreOptions(
-    new Command('status').description('how a fleet is: waves, clusters under way, what failed, who works'),
-  )
-    .option('--json', 'everything, as JSON')
-    .addHelpText('after', example('what is under way', 'rekey fleet status -F fleet.yml'))
-    .action(async (options: StoreOptions & { json?: true }) => {
-      const status = await statusNow(options)
-      if (options.json) give(`${visibleJson(status, 2)}\n`)
-      else for (const line of statusLines(status)) say(line)
-      const silent = Date.now() - status.at
-      if (!options.json && !isShared(options) && !isThrough(status.fleet) && silent > 4 * putEvery)
-        say(`As it was ${formatDuration(silent)} ago: nobody works on it now.`)
-    })
-}
-
-async function statusNow(options: StoreOptions) {
-  // Whoever has an embedded store puts down how it is: to open it takes seconds, and it may not be opened twice.
-  if (!isShared(options)) return readStatus(readFleet(options.file))
-  return withStore(options, false, async ({ database: { query }, file }) =>
-    statusOf(query, await requireFleet(query, file.name)),
-  )
 }
 
 function haltCommand(): Command {

@@ -5,11 +5,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type AddressInfo, isIP } from 'node:net'
 import { Command } from 'commander'
 import { exitCodes, messageOf, RekeyError } from '../../errors.ts'
-import { readFleet } from '../../fleet/definition/fleet-file.ts'
-import { type EventRow, eventsOf, requireFleet } from '../../fleet/store/fleets.ts'
 import { fleetMetrics } from '../../fleet/told/metrics.ts'
 import { fleetPage } from '../../fleet/told/page.ts'
-import { type FleetStatus, statusOf } from '../../fleet/told/status.ts'
 import { http } from '../../network-modules.ts'
 import { say } from '../../output/print.ts'
 import { tellSecret } from '../../secrets/index.ts'
@@ -17,18 +14,14 @@ import { example } from '../options/help.ts'
 import { readOwnFile } from '../options/own-file.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { interruptible } from '../running/interrupt.ts'
-import { isShared, openStore, readStatus, type StoreOptions, withStoreOptions } from './store.ts'
+import { openSight, type Sight } from './status.ts'
+import { type StoreOptions, withStoreOptions } from './store.ts'
 
 interface ServeOptions extends StoreOptions {
   readonly host: string
   readonly port: number
   readonly tokenFile?: string
 }
-
-/** What is shown: of a store on this machine no events, which whoever works on it has. */
-type Seen = () => Promise<{ readonly status: FleetStatus; readonly events: readonly EventRow[] }>
-
-const lastEvents = 50
 
 export function serveCommand(): Command {
   return withStoreOptions(
@@ -53,7 +46,7 @@ async function serve(options: ServeOptions): Promise<number> {
       code: 'fleet.serve',
       hint: 'Give one of at least a few letters by --token-file; or listen on 127.0.0.1.',
     })
-  const { seen, close } = await sight(options)
+  const { seen, close } = await openSight(options)
   const { signal, release } = interruptible()
   const server = http().createServer((request, response) => {
     answer(request, response, { seen, token }).catch((error: unknown) => {
@@ -83,20 +76,6 @@ async function serve(options: ServeOptions): Promise<number> {
   }
 }
 
-async function sight(options: ServeOptions): Promise<{ seen: Seen; close(): Promise<void> }> {
-  if (!isShared(options)) {
-    const file = readFleet(options.file)
-    return { seen: async () => ({ status: readStatus(file), events: [] }), close: async () => {} }
-  }
-  const { database, file, close } = await openStore(options, false)
-  const seen: Seen = async () => {
-    const fleet = await requireFleet(database.query, file.name)
-    const events = await eventsOf(database.query, fleet.id)
-    return { status: await statusOf(database.query, fleet), events: events.slice(-lastEvents).reverse() }
-  }
-  return { seen, close }
-}
-
 /** Nobody needs anything of other places for it, nor may put it into a page of theirs. */
 const headers = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY' }
 const refresh = '5'
@@ -104,7 +83,7 @@ const refresh = '5'
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
-  { seen, token }: { seen: Seen; token: string | undefined },
+  { seen, token }: { seen: Sight['seen']; token: string | undefined },
 ): Promise<void> {
   const plain = (status: number, text: string, more: Readonly<Record<string, string>> = {}) =>
     response.writeHead(status, { ...headers, 'content-type': 'text/plain; charset=utf-8', ...more }).end(`${text}\n`)
@@ -118,13 +97,13 @@ async function answer(
     return void plain(401, 'a token is needed', { 'www-authenticate': 'Basic realm="rekey fleet"' })
   const { pathname } = new URL(request.url ?? '/', 'http://here')
   if (pathname === '/metrics') {
-    const { status } = await seen()
+    const status = await seen()
     response.writeHead(200, { ...headers, 'content-type': 'text/plain; version=0.0.4; charset=utf-8' })
     response.end(fleetMetrics(status))
   } else if (pathname === '/') {
-    const { status, events } = await seen()
+    const status = await seen()
     response.writeHead(200, { ...headers, 'content-type': 'text/html; charset=utf-8', refresh })
-    response.end(fleetPage(status, events))
+    response.end(fleetPage(status))
   } else plain(404, 'there is / and /metrics')
 }
 

@@ -6,7 +6,6 @@ import { planWaves } from '../../fleet/definition/waves.ts'
 import {
   addEvent,
   addFleet,
-  type EventRow,
   type FleetRow,
   isThrough,
   latestFleet,
@@ -15,7 +14,7 @@ import {
   setFleet,
   underWayHere,
 } from '../../fleet/store/fleets.ts'
-import { statusOf } from '../../fleet/told/status.ts'
+import { eventLine, statusOf } from '../../fleet/told/status.ts'
 import { work } from '../../fleet/work/worker.ts'
 import { operatorName } from '../../operator.ts'
 import { say, tell } from '../../output/print.ts'
@@ -139,7 +138,7 @@ export async function workHere(store: Store, { fleet, jobs, stays, makes }: Work
     if (!database.isEmbedded) return
     await hearOrders(store)
     const status = await statusOf(database.query, await requireFleet(database.query, file.name))
-    const text = JSON.stringify([status.fleet, status.waves, status.clusters])
+    const text = JSON.stringify([status.fleet, status.waves, status.clusters, status.events[0]?.id])
     if (text === shown && performance.now() - putAt < putEvery) return
     ;[shown, putAt] = [text, performance.now()]
     putStatus(store, status)
@@ -155,7 +154,7 @@ export async function workHere(store: Store, { fleet, jobs, stays, makes }: Work
       playbook: playbookOf({ ...file, playbook: fleet.playbook }, undefined).path,
       folder: join(folder, 'work'),
       after: row?.last ?? 0,
-      event: ({ at, text }: EventRow) => say(`${new Date(at).toISOString().slice(11, 19)} ${text}`),
+      event: one => say(eventLine(one)),
       notice: text => tell(text),
       looked: put,
     })

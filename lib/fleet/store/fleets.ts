@@ -239,13 +239,17 @@ export const workersOf = (query: Query, id: string) =>
     [id],
   )
 
+const eventColumns = `id::int AS id, ${ms('at')} AS at, kind, wave, cluster, worker, operator, run, text`
+
 /** Events in their order, from behind one on. */
 export const eventsOf = (query: Query, id: string, after = 0) =>
-  query<EventRow>(
-    `SELECT id::int AS id, ${ms('at')} AS at, kind, wave, cluster, worker, operator, run, text FROM rekey_fleet.event
-     WHERE fleet = $1 AND id > $2 ORDER BY id`,
-    [id, after],
-  )
+  query<EventRow>(`SELECT ${eventColumns} FROM rekey_fleet.event WHERE fleet = $1 AND id > $2 ORDER BY id`, [id, after])
+
+/** The last events, the newest first. */
+export const lastEventsOf = (query: Query, id: string, most: number) =>
+  query<EventRow>(`SELECT ${eventColumns} FROM rekey_fleet.event WHERE fleet = $1 ORDER BY event.id DESC LIMIT $2`, [
+    ...[id, most],
+  ])
 
 export const addEvent = (query: Query, fleet: string, { kind, text, ...of }: FleetEvent) =>
   query(

@@ -3,7 +3,7 @@ import { type Content, html } from '../../output/report/html.ts'
 import { facts, page, type Section, table } from '../../output/report/page.ts'
 import { mark, momentOf, tookOf } from '../../output/report/words.ts'
 import { rekeyVersion } from '../../version.ts'
-import { type ClusterRow, type ClusterState, type EventRow, isUnderWay, isUnwell } from '../store/fleets.ts'
+import { type ClusterRow, type ClusterState, isUnderWay, isUnwell } from '../store/fleets.ts'
 import { countsOf, type FleetStatus } from './status.ts'
 
 /** Colours by what they mean in a report. */
@@ -18,9 +18,9 @@ const marks: Readonly<Record<ClusterState, Parameters<typeof mark>[0]>> = {
 }
 const verdicts = { running: 'unsure', halted: 'bad', done: 'ok', 'given-up': 'unsure' } as const
 
-/** The page, as text. @param events what happened last, the newest first */
-export function fleetPage(status: FleetStatus, events: readonly EventRow[]): string {
-  const { fleet, at, clusters, workers } = status
+/** The page, as text. */
+export function fleetPage(status: FleetStatus): string {
+  const { fleet, at, clusters, workers, events } = status
   const head = html`<p class="eyebrow">rekey · fleet</p>
 <h1>${fleet.name}</h1>
 <p class="soft"><span class="mono">${fleet.playbook}</span> · begun ${momentOf(fleet.begun)} by ${fleet.operator}</p>

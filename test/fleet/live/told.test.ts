@@ -32,10 +32,16 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   const run = start(['run'], { env })
   t.teardown(() => run.child.kill('SIGKILL'))
   t.true(await soon(() => /wave rest waits for somebody to approve it/.test(run.said())), run.said())
+  const watching = start(['status', '--watch'], { env })
+  t.teardown(() => watching.child.kill('SIGKILL'))
+  t.true(await soon(() => /^Wave rest waits for somebody to approve it/m.test(watching.said())), watching.said())
   const goOn = await rekey(['go-on'], { env })
   t.is(goOn.said, 'The fleet goes on: wave rest is approved.\n')
   const { code, said } = await run.ended
   t.is(code, 0, said)
+  const watched = await watching.ended
+  t.is(watched.code, 0, 'watched until it was through')
+  t.regex(watched.said, /^\d\d:\d\d:\d\d wave rest is through\n\d\d:\d\d:\d\d the fleet is through: 2 waves$/m)
   t.regex(said, /wave rest begins: 1 cluster, approved by /)
 
   const exported = await rekey(['export', '-o', 'fleet.json', '--folders', 'folders'], { env })
