@@ -21,6 +21,7 @@ export function sixty({ fleet, ...different }: Different = {}): FleetStatus {
     })),
     events: Array.from({ length: 50 }, (_, at) => event(50 - at, `c${at}: begun by worker-a-1-aaaaaa`)),
     closed: [],
+    untold: [],
     ...different,
     fleet: {
       ...{

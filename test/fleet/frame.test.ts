@@ -18,8 +18,8 @@ const drawn = (status = sixty(), columns = 120, rows = 24, trouble?: string) =>
   })
 
 test('it is never taller nor wider than the screen, whatever the size', t => {
-  for (const columns of [20, 40, 80, 120, 200])
-    for (let rows = 2; rows <= 100; rows++) {
+  for (const columns of [20, 80, 200])
+    for (const rows of [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 40, 60, 100]) {
       const lines = drawn(sixty({ fleet: { state: 'halted', why: 'x'.repeat(300) } }), columns, rows)
       t.true(lines.length < rows, `${columns} × ${rows}: ${lines.length} lines`)
       for (const line of lines) t.true(widthOf(line) < columns, `${columns} × ${rows}: ${line}`)

@@ -8,6 +8,7 @@ import { say } from '../../output/print.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { exportCommand } from './export.ts'
+import { notifyCommand } from './notify.ts'
 import { planCommand } from './plan.ts'
 import { serveCommand } from './serve.ts'
 import { statusCommand } from './status.ts'
@@ -29,6 +30,7 @@ export function fleetCommand(): Command {
   command.addCommand(retryCommand())
   command.addCommand(serveCommand())
   command.addCommand(exportCommand())
+  command.addCommand(notifyCommand())
   return command
 }
 

@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import { exitCodes, messageOf, RekeyError } from '../../errors.ts'
 import { fleetMetrics } from '../../fleet/told/metrics.ts'
 import { fleetPage } from '../../fleet/told/page.ts'
+import { isLoopback } from '../../loopback.ts'
 import { http } from '../../network-modules.ts'
 import { say } from '../../output/print.ts'
 import { tellSecret } from '../../secrets/index.ts'
@@ -92,7 +93,7 @@ async function answer(
   if (token === undefined) {
     // A page of somebody else's whose name leads to this machine may not read it.
     const name = (request.headers.host ?? '').replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
-    if (name !== 'localhost' && !isLoopback(name)) return void plain(403, 'another name than this machine has')
+    if (!isLoopback(name)) return void plain(403, 'another name than this machine has')
   } else if (!isTold(request.headers.authorization ?? '', token))
     return void plain(401, 'a token is needed', { 'www-authenticate': 'Basic realm="rekey fleet"' })
   const { pathname } = new URL(request.url ?? '/', 'http://here')
@@ -119,5 +120,3 @@ function isTold(said: string, token: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest()
   return timingSafeEqual(digest(given), digest(token))
 }
-
-const isLoopback = (address: string) => /^127(\.\d{1,3}){3}$/.test(address) || address === '::1'

@@ -3,6 +3,7 @@ import { join, relative, resolve } from 'node:path'
 import { exitCodes, RekeyError } from '../../errors.ts'
 import type { Fleet } from '../../fleet/definition/fleet-file.ts'
 import { planWaves } from '../../fleet/definition/waves.ts'
+import { openSenders } from '../../fleet/notify/senders.ts'
 import {
   addEvent,
   addFleet,
@@ -53,6 +54,7 @@ export async function beginFleet(
 ): Promise<FleetRow> {
   const waves = planWaves(file)
   const { path, reference } = playbookOf(file, playbook)
+  openSenders(file)
   const { recipient } = await key(true)
   const hash = playbookHash(path)
   await database.transaction(async query => {
@@ -74,6 +76,7 @@ export async function beginFleet(
     const plan = {
       maxParallel: file.maxParallel,
       whenUnknown: file.whenUnknown,
+      receivers: file.notify.map(({ title, kinds }) => ({ title, kinds })),
       waves: waves.map(wave => ({ ...wave, clusters: wave.clusters.map(one => ({ ...one, variables: {} })) })),
     }
     const operator = operatorName()

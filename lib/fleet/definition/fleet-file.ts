@@ -7,6 +7,7 @@ import { at, RekeyError, shown } from '../../errors.ts'
 import { locatedYaml, type YamlPath } from '../../kubernetes/located-yaml.ts'
 import { parseDuration } from '../../playbook/duration.ts'
 import { suggestion } from '../../suggestion.ts'
+import { type Receiver, receiverShape, receiverShapes } from './receivers.ts'
 import { clockOf, dayNames, type MaintenanceWindow, readTime } from './windows.ts'
 
 /** What may be asked of the clusters of a wave before the next one begins: rekey's own commands, which read only. */
@@ -56,6 +57,8 @@ export interface Fleet {
   readonly whenUnknown: 'resume' | 'rollback'
   readonly clusters: readonly FleetCluster[]
   readonly waves: readonly FleetWave[]
+  /** Who is told what happens. */
+  readonly notify: readonly Receiver[]
   /** SHA-256 of the file's text: every worker of a fleet must have the same. */
   readonly hash: string
 }
@@ -137,6 +140,7 @@ const fleetShape = z.strictObject({
   windows: z.array(windowShape).default([]),
   failures: budget.default({ count: 0 }),
   gates: z.array(z.enum(gateNames)).default([]),
+  notify: z.array(receiverShape).default([]),
   clusters: z.record(nameShape, clusterShape).refine(all => Object.keys(all).length > 0, 'there is no cluster'),
   waves: z.array(waveShape).min(1, 'there is no wave'),
 })
@@ -211,7 +215,7 @@ export function readFleet(file: string): Fleet {
   })
   return {
     ...{ name: data.name, file: path, folder, playbook: data.playbook, maxParallel: data.max_parallel },
-    ...{ whenUnknown: data.when_unknown, clusters, waves },
+    ...{ whenUnknown: data.when_unknown, clusters, waves, notify: data.notify },
     hash: createHash('sha256').update(text).digest('hex'),
   }
 }
@@ -235,8 +239,12 @@ function readText(path: string): string {
 /** What may stand at a place, for a name that means nothing there. */
 function namesAt([first, , third]: YamlPath): string[] {
   if (first === undefined) return Object.keys(fleetShape.shape)
+  if (first === 'notify')
+    return Object.keys(third === undefined ? { ...receiverShapes, on: [] } : receiverShapeOf(third))
   if (first === 'windows' || third === 'windows') return Object.keys(windowShape.shape)
   return Object.keys(first === 'clusters' ? clusterShape.shape : waveShape.shape)
 }
+
+const receiverShapeOf = (way: string | number) => receiverShapes[way as keyof typeof receiverShapes]?.shape ?? {}
 
 const pathOf = (path: YamlPath) => path.join('.')

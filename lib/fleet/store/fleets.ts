@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { RekeyError } from '../../errors.ts'
 import { suggestion } from '../../suggestion.ts'
+import type { Receiver } from '../definition/receivers.ts'
 import type { PlannedWave } from '../definition/waves.ts'
 import type { Query } from './database.ts'
 
@@ -33,6 +34,8 @@ export interface FleetPlan {
   readonly maxParallel: number
   readonly whenUnknown: 'resume' | 'rollback'
   readonly waves: readonly PlannedWave[]
+  /** Who is told of which kinds of events. */
+  readonly receivers?: readonly Pick<Receiver, 'title' | 'kinds'>[]
 }
 
 export interface WaveRow {
@@ -93,6 +96,8 @@ export interface FleetEvent {
     | 'went-on'
     | 'retry'
     | 'ended'
+    /** Somebody can't be told what happens, or can again. */
+    | 'notify'
   readonly wave?: string
   readonly cluster?: string
   readonly worker?: string
@@ -162,6 +167,10 @@ export async function addFleet(
      FROM unnest($2::text[], $3::int[]) WITH ORDINALITY AS clusters (name, wave, place)`,
     [id, clusters.map(({ name }) => name), clusters.map(({ wave }) => wave)],
   )
+  for (const [number, { title, kinds }] of (fleet.plan.receivers ?? []).entries())
+    await query('INSERT INTO rekey_fleet.receiver (fleet, number, title, kinds) VALUES ($1, $2, $3, $4)', [
+      ...[id, number, title, kinds],
+    ])
   return id
 }
 
@@ -239,7 +248,7 @@ export const workersOf = (query: Query, id: string) =>
     [id],
   )
 
-const eventColumns = `id::int AS id, ${ms('at')} AS at, kind, wave, cluster, worker, operator, run, text`
+export const eventColumns = `id::int AS id, ${ms('at')} AS at, kind, wave, cluster, worker, operator, run, text`
 
 /** Events in their order, from behind one on. */
 export const eventsOf = (query: Query, id: string, after = 0) =>
@@ -251,8 +260,12 @@ export const lastEventsOf = (query: Query, id: string, most: number) =>
     ...[id, most],
   ])
 
+/** Says what happened, for whoever looks, and for those who are to be told. */
 export const addEvent = (query: Query, fleet: string, { kind, text, ...of }: FleetEvent) =>
   query(
-    `INSERT INTO rekey_fleet.event (fleet, kind, wave, cluster, worker, operator, run, text) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+    `WITH added AS (
+       INSERT INTO rekey_fleet.event (fleet, kind, wave, cluster, worker, operator, run, text) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id)
+     INSERT INTO rekey_fleet.notice (fleet, receiver, event)
+       SELECT $1, number, id FROM added, rekey_fleet.receiver WHERE fleet = $1 AND $2 = ANY(kinds)`,
     [fleet, kind, of.wave ?? null, of.cluster ?? null, of.worker ?? null, of.operator ?? null, of.run ?? null, text],
   )

@@ -1,11 +1,11 @@
 // The key of a fleet: an age identity, by which alone the folders of its runs can be read from the store.
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { lstatSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { RekeyError } from '../../errors.ts'
-import { isOwn } from '../../run/folder/trust.ts'
 import { tellSecret } from '../../secrets/index.ts'
 import { loadAge } from './libraries.ts'
+import { readSecretFile } from './secret-file.ts'
 
 /** What is stored of a fleet, sealed: whoever lacks the key can neither read it nor put something else in its place. */
 export interface FleetKey {
@@ -67,19 +67,14 @@ const unreadable = (path: string, why: string) =>
   })
 
 function readIdentity(path: string): string {
-  const wrong = (what: string, hint: string) => new RekeyError(`${path} ${what}`, { code: 'fleet.key', hint })
-  let text: string
-  try {
-    const stats = lstatSync(path)
-    if (!stats.isFile() || !isOwn(stats) || (stats.mode & 0o077) !== 0)
-      throw wrong('is the key of the fleet, and others may read or write it', `chmod 600 ${path}`)
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    if (error instanceof RekeyError) throw error
-    const { code } = error as NodeJS.ErrnoException
-    throw wrong(`can't be read (${code})`, 'Say where the key of the fleet is: --key FILE.')
-  }
+  const text = readSecretFile(path, {
+    ...{ what: 'the key of the fleet', code: 'fleet.key' },
+    hint: 'Say where the key of the fleet is: --key FILE.',
+  })
   const identity = /^AGE-SECRET-KEY-1[0-9A-Z]+$/m.exec(text)?.[0]
-  if (identity === undefined) throw wrong('holds no age identity', 'Put there what age-keygen writes.')
-  return identity
+  if (identity !== undefined) return identity
+  throw new RekeyError(`${path} holds no age identity`, {
+    code: 'fleet.key',
+    hint: 'Put there what age-keygen writes.',
+  })
 }

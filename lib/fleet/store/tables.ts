@@ -29,6 +29,16 @@ const statements = [
   `CREATE TABLE IF NOT EXISTS rekey_fleet.event (
     id bigserial PRIMARY KEY, fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, at timestamptz NOT NULL DEFAULT now(),
     kind text NOT NULL, wave text, cluster text, worker text, operator text, run text, text text NOT NULL)`,
+  // Who is told what happens. `failing`: why it could not be told last; `fails`: how often since it last was.
+  `CREATE TABLE IF NOT EXISTS rekey_fleet.receiver (
+    fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, number int NOT NULL, title text NOT NULL, kinds text[] NOT NULL, failing text,
+    fails int NOT NULL DEFAULT 0, PRIMARY KEY (fleet, number))`,
+  // What each is to be told, written with the event. `due`: when it is tried next; whoever tries it puts that off for as long as that may take.
+  `CREATE TABLE IF NOT EXISTS rekey_fleet.notice (
+    fleet text NOT NULL, receiver int NOT NULL, event bigint NOT NULL REFERENCES rekey_fleet.event ON DELETE CASCADE, tries int NOT NULL DEFAULT 0,
+    due timestamptz NOT NULL DEFAULT now(), ended timestamptz, sent boolean NOT NULL DEFAULT false, PRIMARY KEY (event, receiver),
+    FOREIGN KEY (fleet, receiver) REFERENCES rekey_fleet.receiver ON DELETE CASCADE)`,
+  'CREATE INDEX IF NOT EXISTS notice_open ON rekey_fleet.notice (fleet, receiver, due) WHERE ended IS NULL',
   // Pieces of files in the folders of runs, encrypted, their paths as well.
   `CREATE TABLE IF NOT EXISTS rekey_fleet.piece (
     fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, cluster text NOT NULL, run text NOT NULL, id text NOT NULL, bytes bytea NOT NULL,

@@ -1,5 +1,13 @@
 // A fleet as one picture for a screen of any size, drawn anew while it goes on.
-import { drawn, folding, grant, type Line, type Screen, type Section, wholeSeconds } from '../../output/pictures/folding.ts'
+import {
+  drawn,
+  folding,
+  grant,
+  type Line,
+  type Screen,
+  type Section,
+  wholeSeconds,
+} from '../../output/pictures/folding.ts'
 import type { Signs, Terminal } from '../../output/terminal.ts'
 import { cut, widthOf } from '../../output/text.ts'
 import { formatDuration } from '../../playbook/duration.ts'
@@ -87,8 +95,7 @@ export function fleetFrame(status: FleetStatus, options: FleetFrameOptions): str
       ]
     })
   const waits = waitsOf(status, now).map((text): Line => [['changed', `${signs.current} ${text}`]])
-  const away =
-    trouble === undefined ? [] : [`as it was ${wholeSeconds(now - at)} ago: ${oneLine(trouble)}`]
+  const away = trouble === undefined ? [] : [`as it was ${wholeSeconds(now - at)} ago: ${oneLine(trouble)}`]
   const foot = [
     ...away.map((text): Line => [['bad', text]]),
     ...workerLines(status).map((text): Line => [['quiet', text]]),

@@ -21,6 +21,7 @@ import {
   wavesOf,
   workersOf,
 } from '../store/fleets.ts'
+import { untoldOf } from '../store/notices.ts'
 
 /** A fleet at a moment. Times are milliseconds since 1970, by the database's clock. */
 export interface FleetStatus {
@@ -31,6 +32,8 @@ export interface FleetStatus {
   readonly workers: readonly WorkerRow[]
   /** Clusters of the wave that goes now which wait for their window, and when that opens. */
   readonly closed: readonly { readonly name: string; readonly opens: number }[]
+  /** Those who can't be told what happens, and why. */
+  readonly untold: readonly { readonly title: string; readonly why: string | null; readonly left: number }[]
   /** What happened last, the newest first. */
   readonly events: readonly EventRow[]
 }
@@ -55,6 +58,7 @@ export async function statusOf(query: Query, { plan, ...fleet }: FleetRow): Prom
   return {
     ...{ fleet, at, waves, clusters, closed },
     workers: await workersOf(query, fleet.id),
+    untold: await untoldOf(query, fleet.id),
     events: await lastEventsOf(query, fleet.id, lastEvents),
   }
 }
@@ -91,8 +95,8 @@ export function waitsOf({ fleet, waves, closed }: FleetStatus, now: number): str
   return [...ofWaves, ...(windows ?? [])]
 }
 
-/** Who works, who was not heard of any more, and whose clock is off. A sentence each. */
-export function workerLines({ workers }: FleetStatus): string[] {
+/** Who works, who was not heard of any more, whose clock is off, and who can't be told what happens. A sentence each. */
+export function workerLines({ workers, untold }: FleetStatus): string[] {
   const away = workers.filter(isSilent).map(({ id }) => id)
   const skewed = workers.filter(({ skew }) => Math.abs(skew) > muchSkew)
   return [
@@ -100,6 +104,7 @@ export function workerLines({ workers }: FleetStatus): string[] {
     ...skewed.map(
       ({ id, skew }) => `The clock of ${id} is ${formatDuration(Math.abs(skew))} ${skew > 0 ? 'ahead' : 'behind'}.`,
     ),
+    ...untold.map(({ title, why, left }) => `${title} was not told ${count(left, 'time')}: ${oneLine(why ?? '')}`),
   ]
 }
 

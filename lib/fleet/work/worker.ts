@@ -11,6 +11,8 @@ import { isAlive, type ProcessIdentity, thisProcess } from '../../process-identi
 import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
+import { startDelivery } from '../notify/deliver.ts'
+import { openSenders } from '../notify/senders.ts'
 import type { Database } from '../store/database.ts'
 import { type EventRow, eventsOf, type FleetRow, isThrough } from '../store/fleets.ts'
 import type { FleetKey } from '../store/key.ts'
@@ -54,6 +56,7 @@ const [lookEvery, seenEvery] = [1_000, 3_000]
 export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
   const { database, fleet, signal } = orders
   requireSame(orders)
+  const senders = openSenders(orders.file)
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   const folder = join(orders.folder, id)
   removeLeft(orders.folder)
@@ -62,6 +65,7 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
   const bench: Bench = { ...orders, id, folder }
   const queue = await openQueue(database, fleet.id, orders.makes)
   orders.notice(`${id} works on ${fleet.name}, ${count(orders.jobs, 'cluster')} at a time`)
+  const delivery = startDelivery({ database, fleet }, senders)
   const running = new Set<Promise<void>>()
   let last = orders.after
   let told = 0
@@ -97,6 +101,7 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
       await Promise.race([...running, delay(lookEvery, undefined, { signal }).catch(() => {})])
     }
     await Promise.allSettled(running)
+    await delivery.end(!away && !signal.aborted)
     if (!away) {
       await tellEvents(orders, last)
       await database.query('DELETE FROM rekey_fleet.worker WHERE id = $1', [id])

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net'
 import { limiter } from '../../connection/limiter.ts'
 import { RekeyError } from '../../errors.ts'
 import { foreignWords } from '../../foreign-words.ts'
+import { isLoopback } from '../../loopback.ts'
 import { http, https } from '../../network-modules.ts'
 
 /** What the transport needs to know of a Vault. */
@@ -46,7 +47,6 @@ const mostAtOnce = 16
 const longestAnswer = 16 * 1024 * 1024
 /** Whoever is told to stop still gives back the token that it had made for itself. */
 const givesBack = /^\/v1\/auth\/token\/revoke/
-const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
 
 /** An address as it may be shown: without the name and the password that may stand in it, also where it is no URL. */
 export function shownAddress(address: string): string {
@@ -62,7 +62,7 @@ export function checkAddress(address: string): URL {
       hint: 'Give it as https://HOST:PORT.',
     })
   }
-  if (url.protocol === 'http:' && !loopback.test(url.hostname)) {
+  if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
     throw new RekeyError(
       `Vault at ${shownAddress(address)} would get the token in clear text: plain http goes to loopback only`,
       { code: 'vault.bad-address', hint: 'Use the https:// address.' },

@@ -1,0 +1,65 @@
+// Tells those whom fleet.yml names what happens: each event once, by whichever worker takes it first. Nobody who can't be reached holds anything up.
+import { setTimeout as delay } from 'node:timers/promises'
+import { messageOf as whyOf } from '../../errors.ts'
+import type { Database } from '../store/database.ts'
+import type { FleetRow } from '../store/fleets.ts'
+import { claimNotice, dueReceivers, noticeFailed, noticeSent } from '../store/notices.ts'
+import { messageFor } from './message.ts'
+import type { Sender } from './senders.ts'
+
+/** Milliseconds: how often it is looked, how long one telling may take before somebody else may try, how long the end of a worker tries once more. */
+const [lookEvery, hold, endPatience] = [2_000, 60_000, 20_000]
+
+/** What tells, while a worker works. */
+export interface Delivery {
+  /** Ends it: with `whole` after what is due was tried, without once what is being sent is over. */
+  end(whole: boolean): Promise<void>
+}
+
+/** Begins to tell what is due. A database that does not answer is asked again. */
+export function startDelivery(
+  { database, fleet }: { readonly database: Database; readonly fleet: FleetRow },
+  senders: readonly Sender[],
+): Delivery {
+  if (senders.length === 0) return { end: async () => {} }
+  const ended = new AbortController()
+  const sending = new Map<number, Promise<void>>()
+  /** What is due for a receiver, one after the other, until something can't be told. */
+  const drain = async (receiver: number) => {
+    for (let isTold = true; isTold && !ended.signal.aborted; ) {
+      const claimed = await claimNotice(database.query, fleet.id, receiver, hold)
+      if (!claimed) return
+      const why = await senders[receiver]!.send(messageFor(fleet, claimed.event)).then(() => undefined, whyOf)
+      isTold = why === undefined
+      if (why === undefined) await noticeSent(database, fleet.id, claimed)
+      else await noticeFailed(database, fleet.id, claimed, why)
+    }
+  }
+  const look = async () => {
+    for (const receiver of await dueReceivers(database.query, fleet.id)) {
+      if (sending.has(receiver) || !senders[receiver]) continue
+      const work = drain(receiver)
+        .catch(() => {})
+        .finally(() => sending.delete(receiver))
+      sending.set(receiver, work)
+    }
+  }
+  const going = (async () => {
+    while (!ended.signal.aborted) {
+      await look().catch(() => {})
+      await delay(lookEvery, undefined, { signal: ended.signal }).catch(() => {})
+    }
+  })()
+  return {
+    end: async whole => {
+      for (const until = performance.now() + endPatience; whole && performance.now() < until; await delay(500)) {
+        await look()
+        await Promise.all(sending.values())
+        // What could not be told a moment ago may be in another one.
+        if ((await dueReceivers(database.query, fleet.id, endPatience)).length === 0) break
+      }
+      ended.abort()
+      await Promise.all([going, ...sending.values()])
+    },
+  }
+}
