@@ -1,7 +1,16 @@
 // One picture of a run for a screen of any size: never taller, never wider. What there is no room for is folded into counts, and
 // what failed is the last to be folded.
 import { formatDuration } from '../playbook/duration.ts'
-import { drawn, folding, grant, type Line, type Piece, type Screen, type Section, wholeSeconds } from './pictures/folding.ts'
+import {
+  drawn,
+  folding,
+  grant,
+  type Line,
+  type Piece,
+  type Screen,
+  type Section,
+  wholeSeconds,
+} from './pictures/folding.ts'
 import type { PlayProgress, RunningHost, RunProgress, StepProgress } from './progress.ts'
 import type { Signs, Terminal } from './terminal.ts'
 import { tallied } from './words.ts'

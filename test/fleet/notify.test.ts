@@ -172,7 +172,10 @@ const wrong: Readonly<Record<string, readonly [notify: string, error: RegExp]>> 
   ],
   'a second header': ['  - mail: { to: "a@b.c\\nBcc: d@e.f", from: a@b.c }', /is no address such as ops@example\.com$/],
   'an event that there is not': ['  - { slack: { url_file: a }, on: [halt] }', /fleet\.yml:6: notify\.0\.on\.0: /],
-  'a word that means nothing': ['  - { slack: { url_file: a }, onn: [halted] }', /fleet\.yml:6: 'onn' means nothing here.*\bon\b/],
+  'a word that means nothing': [
+    '  - { slack: { url_file: a }, onn: [halted] }',
+    /fleet\.yml:6: 'onn' means nothing here.*\bon\b/,
+  ],
 }
 for (const [name, [notify, error]] of Object.entries(wrong))
   test(`refused with its line: ${name}`, t => {

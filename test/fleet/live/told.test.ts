@@ -1,7 +1,8 @@
 // What a fleet tells: its export, its page and its metrics, of a fleet in PostgreSQL that two workers saw through.
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { get, type IncomingMessage } from 'node:http'
+import { createServer, get, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
 import { freePort, postgresMissing, startPostgres } from './_postgres.ts'
@@ -20,10 +21,23 @@ const declare = missing ? test.skip : test
 declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and metrics', async t => {
   const database = await startPostgres()
   t.teardown(() => database.stop())
-  const fleet =
-    'playbook: ./steps.ts\nmax_parallel: 2\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: rest, approval: true }'
+  // One that is told what happens, signed with a secret.
+  const told: string[] = []
+  const hook = createServer((request, response) => {
+    request.setEncoding('utf8').on('data', (body: string) => told.push((JSON.parse(body) as { type: string }).type))
+    request.on('end', () => response.writeHead(204).end())
+  }).listen(0, '127.0.0.1')
+  await once(hook, 'listening')
+  t.teardown(() => hook.close())
+  const url = `http://127.0.0.1:${(hook.address() as AddressInfo).port}/`
+  const notify = `notify: [{ webhook: { url: '${url}', secret_file: hook }, on: [approval, wave, failed, ended] }]\n`
+  const fleet = `${notify}playbook: ./steps.ts\nmax_parallel: 2\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: rest, approval: true }`
   const { rekey, start, folder, runs } = simulate({ clusters: 3, fleet })
   const env = { REKEY_FLEET_DATABASE: database.address }
+  writeFileSync(join(folder, 'hook'), `whsec_${Buffer.alloc(32).toString('base64')}\n`, { mode: 0o600 })
+  const tried = await rekey(['notify', '--test'])
+  t.is(tried.said, `webhook ${url.slice(0, -1)}: taken\n`)
+  t.deepEqual(told.splice(0), ['rekey.fleet.notify'])
   const refused = await rekey(['run', '--database', 'postgres://rekey:hidden@127.0.0.1/postgres'])
   t.is(refused.code, 1)
   t.regex(refused.said, /a password on the command line is seen by everybody/)
@@ -43,12 +57,18 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   t.is(watched.code, 0, 'watched until it was through')
   t.regex(watched.said, /^\d\d:\d\d:\d\d wave rest is through\n\d\d:\d\d:\d\d the fleet is through: 2 waves$/m)
   t.regex(said, /wave rest begins: 1 cluster, approved by /)
+  const waves = Array.from({ length: 4 }, () => 'rekey.fleet.wave')
+  t.deepEqual(told.toSorted(), ['rekey.fleet.approval', 'rekey.fleet.ended', ...waves], 'each of them once')
 
   const exported = await rekey(['export', '-o', 'fleet.json', '--folders', 'folders'], { env })
   t.is(exported.code, 0, exported.said)
   const text = readFileSync(join(folder, 'fleet.json'), 'utf8')
   t.false(text.includes('hidden'), 'values of variables are in no export')
-  const { clusters, waves, events } = JSON.parse(text) as {
+  const {
+    clusters,
+    waves: exportedWaves,
+    events,
+  } = JSON.parse(text) as {
     clusters: { cluster: string; state: string; run: { run: string; ending: string; parts: { mode: string }[] } }[]
     waves: { approved_by: string | null }[]
     events: { kind: string }[]
@@ -63,8 +83,8 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
       ['run'],
     )
   }
-  t.is(waves[0]?.approved_by, null)
-  t.truthy(waves[1]?.approved_by)
+  t.is(exportedWaves[0]?.approved_by, null)
+  t.truthy(exportedWaves[1]?.approved_by)
   t.is(events.filter(({ kind }) => kind === 'done').length, 3)
 
   t.regex(
