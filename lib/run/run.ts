@@ -1,5 +1,6 @@
 // Executes a playbook from the connecting to the report: the lock, the plays, what is told at the end. Knows neither PKI nor
 // Kubernetes nor how anything looks on the screen: it emits events.
+import type { Connection } from '../connection/connection.ts'
 import { limiter } from '../connection/limiter.ts'
 import { exitCodes, HostFailedError, RekeyError, shown } from '../errors.ts'
 import { type Host, type HostSource, names } from '../playbook/host.ts'
@@ -52,7 +53,9 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
 
   const notice = (text: string) => emit({ kind: 'notice', text: options.shorten(text) })
   const takenUp = options.earlier !== undefined
-  const sessions = openSessions({ run: options.run, forks, signal, markers: !check, takenUp, notice })
+  let lock: Lock | undefined
+  const returned = async (host: Host, connection: Connection) => lock?.requireOn(host, connection)
+  const sessions = openSessions({ run: options.run, forks, signal, markers: !check, takenUp, returned, notice })
   const plays: { title: string; milliseconds: number }[] = []
   const base = runContext(options, sessions, { plays, started })
   const standing = openStanding(chosen, options.earlier)
@@ -69,7 +72,6 @@ export async function runPlaybook(playbook: Playbook, options: RunOptions): Prom
     else failure ??= error
     standing.stopped = true
   })
-  let lock: Lock | undefined
   const holder: Holder = {
     run: options.run,
     playbook: playbook.name,

@@ -72,6 +72,29 @@ real(
   },
 )
 
+real('where somebody took the lock while the host was away, nothing more is done there', async t => {
+  const { bench, link } = t.context
+  const [go, lock] = [`${bench.folder}/go`, join(bench.folder, 'on-hosts', 'lock', 'holder')]
+  const command = `echo begun; ${until(go)}; echo ran >>${bench.folder}/log`
+  const path = bench.playbook(
+    playbookOf(bench.folder, `async ({ $ }) => { await $\`${command}\`; await $\`echo next >>${bench.folder}/log\` }`),
+  )
+  const { code, stdout } = await bench.rekey(['run', path, '-i', bench.inventory, '-v'], {
+    onLine: line => {
+      if (!line.endsWith('h1 | begun')) return
+      void link.down().then(() => {
+        writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"run":"[^"]*"/, '"run":"another"'))
+        bench.touch('go')
+        return link.up()
+      })
+    },
+  })
+  t.is(code, 2, stdout)
+  t.regex(stdout, /failed +Work \[h1\] .*: h1: the lock of this run was taken by somebody else/)
+  await bench.written('log')
+  t.deepEqual(logOf(bench), ['ran'], 'what was begun has ended, and nothing came after it')
+})
+
 for (const [status, code, outcome] of [
   [0, 0, /changed +Work \[h1\]/],
   [3, 2, /failed +Work \[h1\].*ended with exit status 3/],

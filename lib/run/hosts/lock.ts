@@ -23,6 +23,12 @@ export interface Holder {
 export interface Lock {
   /** Why it is not held any more, once somebody took it away. */
   readonly lost: Error | undefined
+  /**
+   * Looks at a host that was away and is reached again, before anything more is done there: while nobody heard of this run, its lock may have
+   * been taken. A look that does not succeed says nothing.
+   * @throws HostFailedError where somebody took it
+   */
+  requireOn(host: Host, connection: Connection): Promise<void>
   /** Gives it back. Returns the hosts on which that failed, and why. */
   release(): Promise<string[]>
 }
@@ -87,8 +93,7 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
   }
 
   let lost: Error | undefined
-  const beat = async (host: Host) => {
-    const connection = await open(host)
+  const beat = async (host: Host, connection: Connection) => {
     const { code } = await runScript(connection, inHostFolder(host, heartbeatScript(mine)), { timeout: heartbeatEvery })
     if (code === 3) {
       lost ??= new HostFailedError(`${host.name}: the lock of this run was taken by somebody else`, {
@@ -100,12 +105,20 @@ export async function acquireLock(request: LockRequest): Promise<Lock> {
   }
   const timer = setInterval(() => {
     // A host that does not answer now may do so for the next one; the steps say what is wrong with it.
-    for (const host of held) beat(host).catch(() => {})
+    for (const host of held)
+      open(host)
+        .then(connection => beat(host, connection))
+        .catch(() => {})
   }, heartbeatEvery)
   timer.unref()
   return {
     get lost() {
       return lost
+    },
+    requireOn: async (host, connection) => {
+      // Two names of the inventory may be one machine, which is locked by one of them.
+      if (hosts.some(({ name }) => name === host.name)) await beat(host, connection).catch(() => {})
+      if (lost) throw lost
     },
     release: async () => {
       clearInterval(timer)

@@ -35,6 +35,8 @@ export interface SessionOptions {
   readonly markers: boolean
   /** The run was begun before: commands of it may still go on. */
   readonly takenUp: boolean
+  /** Is asked whether a host that was away may be worked on again, before anything more is done there. Rejects where it may not. */
+  returned(host: Host, connection: Connection): Promise<void>
   /** A line for the people who watch. */
   notice(text: string): void
 }
@@ -44,7 +46,7 @@ const patienceWhenGone = 60_000
 const [firstPause, longestPause] = [250, 4_000]
 
 /** Keeps the connections of a run. */
-export function openSessions({ run, forks, signal, markers, takenUp, notice }: SessionOptions): Sessions {
+export function openSessions({ run, forks, signal, markers, takenUp, returned, notice }: SessionOptions): Sessions {
   const limit = limiter(forks)
   const sessions = new Map<string, { opening: Promise<LastingConnection>; connection?: LastingConnection }>()
 
@@ -65,6 +67,17 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
     }
   }
 
+  const comeBackTo = async (host: Host): Promise<Connection> => {
+    const connection = await connectAgain(host)
+    try {
+      await returned(host, connection)
+      return connection
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+  }
+
   const everyone: LastingConnection[] = []
   /** Those on whose hosts no command from before goes on: only there may the markers be removed. */
   const settled: LastingConnection[] = []
@@ -75,7 +88,7 @@ export function openSessions({ run, forks, signal, markers, takenUp, notice }: S
     const own = typeof directory === 'string' && (!become || become.user === user) ? directory : undefined
     const folder = markers && kind !== 'local' ? markerFolder(user, run, own) : undefined
     const connection = lasting(await limit(() => connect(host.name, host.connection, signal)), {
-      ...{ connect: () => connectAgain(host), folder, marked: takenUp, notice },
+      ...{ connect: () => comeBackTo(host), folder, marked: takenUp, notice },
     })
     everyone.push(connection)
     if (takenUp && folder !== undefined) await waitForLeftBehind(connection, folder, signal, notice)
