@@ -20,6 +20,8 @@ export default playbook({
       step('See whether the API may be away, where it must be', stages.distrustRestarts.mayBeAway),
       step('See that no file has the old CA alone', stages.noneHasTheOldAlone),
       step('See that nobody has what the old CAs signed', stages.nobodyNeedsTheOld),
+      step('See that what comes to the API presents what lies there now', keysets.allPresentTheNew),
+      step('See that the cluster signs with the new CA', cluster.signsWithPrimary),
       step('See that nobody holds a token of the old key', tokens.nobodyHoldsTheOld),
       step('Every server lets in a client of the new CA', stages.primaryEverywhere),
       step('Every API server signs with the new key, and knows its tokens', tokens.primaryKnown),

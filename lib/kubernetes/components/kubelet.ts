@@ -1,7 +1,10 @@
-// A kubelet's restart, and what it is doing by its own metrics.
+// A kubelet's restart, what it is doing by its own metrics, and what it has in memory of the files that it writes itself.
+import { posix } from 'node:path'
 import type { HostSession } from '../../playbook/model.ts'
 import type { KubernetesApi } from '../api/api.ts'
 import type { Cluster } from '../api/cluster.ts'
+import type { HostLayout } from '../layout/host-layout.ts'
+import { ownClientFile } from '../layout/plan.ts'
 
 /**
  * Restarts the kubelet of a host, and returns its node's last heartbeat before, for `Cluster.nodesReady`: the next one is that of the
@@ -33,4 +36,51 @@ export async function kubeletWentRound(api: KubernetesApi, node: string): Promis
   ])
   const rounds = [...metrics.matchAll(/^kubelet_pod_worker_duration_seconds_count\{[^}\n]*\} (\d+)$/gm)]
   return rounds.reduce((sum, [, count]) => sum + Number(count), 0) >= pods.length
+}
+
+/**
+ * Whether a kubelet presents a certificate to the API, by its own metrics: what it has in memory ends when that does. What it made anew itself is
+ * in its memory and in its file; what somebody else has put there since it was started is in the file alone. One that says nothing, since it makes
+ * none anew, presents nothing that is known here: false. Rejects as the API and the host do.
+ * @param notAfter of the certificate
+ */
+export async function kubeletPresents(
+  api: KubernetesApi,
+  { $ }: Pick<HostSession, '$'>,
+  node: string,
+  notAfter: Date,
+): Promise<boolean> {
+  const clock = async () => Number((await $({ quiet: true })`date +%s.%N`).stdout)
+  const before = await clock()
+  const metrics = await api.getText(`/api/v1/nodes/${node}/proxy/metrics`)
+  const after = await clock()
+  const [, text] = /^kubelet_certificate_manager_client_ttl_seconds (\S+)$/m.exec(metrics) ?? []
+  const left = Number(text)
+  const end = notAfter.getTime() / 1_000
+  // Whole seconds, as they were when it was asked: some time between the two.
+  return Number.isFinite(left) && end >= before + left - 1 && end <= after + left + 2
+}
+
+/**
+ * Whether a kubelet has written its kubeconfig itself since it was started, as it joined, and nobody has since: it has in memory what that holds.
+ * It writes it before it asks for its first certificate, so all that it keeps of these came afterwards.
+ * @param kubeconfig where it lies
+ * @param started when its processes were started, in seconds by the clock of the host
+ */
+export async function hasWrittenItself(
+  { $ }: Pick<HostSession, '$'>,
+  layout: HostLayout,
+  kubeconfig: string,
+  started: readonly number[],
+): Promise<boolean> {
+  const { kubelet } = layout.components
+  const own = ownClientFile(layout)
+  const joins = kubelet?.flags['bootstrap-kubeconfig']?.at(-1) !== undefined
+  if (!joins || !kubelet.files.some(({ role, path }) => role === 'client' && path === own)) return false
+  const { stdout } = await $({
+    nothrow: true,
+    quiet: true,
+  })`stat -c %.9Y ${kubeconfig} && find ${posix.dirname(own)} -maxdepth 1 -type f -name 'kubelet-client-2*.pem' -exec stat -c %.9Y {} +`
+  const [written = 0, ...made] = stdout.split('\n').filter(Boolean).map(Number)
+  return made.length > 0 && started.every(one => one < written) && made.every(one => one > written)
 }

@@ -90,7 +90,7 @@ const asClient =
 
 /** The kubelet's own, of which it makes the next one itself: it keeps it beside its kubeconfig, whatever that holds. */
 const ofKubelet: Row['find'] = (machine, layout) => {
-  const current = posix.join(kubeletFolder(layout), 'kubelet-client-current.pem')
+  const current = ownClientFile(layout)
   return machine.certificates.has(current) && layout.components.kubelet
     ? { kind: 'combined', path: current }
     : asClient('kubelet')(machine, layout)
@@ -100,6 +100,10 @@ const ofKubelet: Row['find'] = (machine, layout) => {
 export function kubeletFolder({ components }: HostLayout): string {
   return components.kubelet?.flags['cert-dir']?.at(-1) ?? kubelet.pki
 }
+
+/** Where a kubelet keeps the client certificate that it makes anew itself: a link to the last one. */
+export const ownClientFile = (layout: HostLayout): string =>
+  posix.join(kubeletFolder(layout), 'kubelet-client-current.pem')
 
 /** A serving certificate that nobody gave to the kubelet: one that it asked the cluster for keeps it in another file. */
 const kubeletServing: Row['find'] = (machine, layout) => {

@@ -2,12 +2,13 @@
 // when that is well. What was started since is left alone, so that it may be done again from anywhere.
 import { restartComponent, startTimesOf } from '../../kubernetes/components/control.ts'
 import { flagFilesOf } from '../../kubernetes/components/flags.ts'
-import { restartKubelet } from '../../kubernetes/components/kubelet.ts'
+import { hasWrittenItself, restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import {
   type ComponentName,
   componentNames,
   type FileRole,
   type FoundComponent,
+  type HostLayout,
 } from '../../kubernetes/layout/host-layout.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
@@ -111,12 +112,31 @@ async function dueOf(changes: Changes<never>, ctx: OnHost, component: ComponentN
   if (!found) return undefined
   const session = await ctx.on(host)
   const started = await startTimesOf(session, found)
-  const at = await changedAt(session, changedOf(changes, ctx, found, host.name), changes.byWriting)
   // On the way back: who was started before the files were put in place has never read them.
   const first =
     ctx.mode === 'rollback' && changes.placedAt ? (changes.placedAt(ctx, host.name) ?? Number.POSITIVE_INFINITY) : 0
-  const isDone = started.length > 0 && started.every(one => one >= at || one < first)
-  return isDone ? undefined : { session, found }
+  const isDone = async (files: readonly string[]) => {
+    if (files.length === 0) return true
+    const at = await changedAt(session, files, changes.byWriting)
+    return started.length > 0 && started.every(one => one >= at || one < first)
+  }
+  const changed = changedOf(changes, ctx, found, host.name)
+  if (await isDone(changed)) return undefined
+  const others = await withoutItsOwn(session, layoutOf(ctx, host.name), found, { started, changed })
+  return others.length < changed.length && (await isDone(others)) ? undefined : { session, found }
+}
+
+/** Those of the changed files of a component that it has not written itself: a kubelet that joins writes its kubeconfig, and knows what that holds. */
+async function withoutItsOwn(
+  session: HostSession,
+  layout: HostLayout,
+  { component, files }: FoundComponent,
+  { started, changed }: { readonly started: readonly number[]; readonly changed: readonly string[] },
+): Promise<readonly string[]> {
+  const own = files.find(({ role, real }) => role === 'kubeconfig' && changed.includes(real))
+  const isItsOwn =
+    component === 'kubelet' && own !== undefined && (await hasWrittenItself(session, layout, own.real, started))
+  return isItsOwn ? changed.filter(path => path !== own.real) : changed
 }
 
 /** The hosts that have such a component, in the order that they are restarted in. */

@@ -1,5 +1,6 @@
 // What is started anew after a file was changed: who goes by it, does not read it again, and runs since before it was put in place.
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
@@ -102,6 +103,35 @@ test('a file that was put back is as old as it was, where it counts when it was 
   await put()
   t.deepEqual(await of({}), ['kube-apiserver'])
   t.deepEqual(await of({ byWriting: true }), [], 'its content is older than the process')
+})
+
+test('a kubelet that has joined since knows what it wrote to its kubeconfig, and need not be started anew until somebody else writes it', async t => {
+  const { session, folder } = await localHost(t)
+  const [path, current] = [join(folder, 'kubelet.conf'), join(folder, 'kubelet-client-current.pem')]
+  const kubelet = found({
+    ...{ component: 'kubelet', runs: unit('kubelet') },
+    flags: { 'bootstrap-kubeconfig': ['/bootstrap.conf'], 'cert-dir': [folder] },
+    files: [
+      { role: 'kubeconfig', by: '--kubeconfig', path, real: path },
+      { role: 'client', by: 'client-certificate', path: current, real: current },
+    ],
+  })
+  const registered = () => ({ host: 'n1', layout: { host: 'n1', components: { kubelet } } })
+  const ctx = { ...session, mode: 'run', on: async () => session, registered } as unknown as OnHost
+  const write = async (name: string) => {
+    writeFileSync(join(folder, name), name)
+    await delay(60)
+  }
+  const due = () =>
+    restartsOf({ files: () => [path], keeps: keepsWhatItRead, byWriting: true }).notStartedSince(ctx)
+  await session.$`systemctl restart kubelet.service`
+  await delay(60)
+  await write('kubelet.conf')
+  t.deepEqual(await due(), ['kubelet'], 'that it has joined is not seen before it has a certificate')
+  await write('kubelet-client-2026-11-30-17-44-20.pem')
+  t.deepEqual(await due(), [])
+  await write('kubelet.conf')
+  t.deepEqual(await due(), ['kubelet'])
 })
 
 test('the kubelet of a node that was accepted as not Ready is left out, and named: it would be waited for in vain', async t => {
