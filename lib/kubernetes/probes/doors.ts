@@ -18,6 +18,8 @@ export interface Door {
   readonly question: AskedAs
   /** It names nobody: whoever's certificate it takes in the handshake is let in, and others are not. */
   readonly byHandshake?: true
+  /** The host whose peers of etcd it is for: it hangs up on whoever comes from there and is named for another one. */
+  readonly peersOf?: string
   open(): Promise<Duplex>
 }
 
@@ -27,6 +29,8 @@ export interface Visitor {
   /** As the server is to call them. */
   readonly user: string
   readonly headers?: Readonly<Record<string, string>>
+  /** The host that their certificate is named for, where it is for one. */
+  readonly namedFor?: string
 }
 
 const whoAmI: AskedAs = {
@@ -60,15 +64,21 @@ export function etcdDoors(session: HostSession, layout: HostLayout): Door[] {
   const { client, peer } = etcdAccess(layout)
   const { name } = session.host
   const doors = [
-    [`etcd of ${name}`, client],
-    [`etcd of ${name} (peers)`, peer],
+    [`etcd of ${name}`, client, {}],
+    [`etcd of ${name} (peers)`, peer, { peersOf: name }],
   ] as const
   return doors
     .filter(([, { tls }]) => tls)
-    .map(([where, { address, port }]) => ({
-      ...{ where, place: `${name}:${port}`, question: { path: '/version' }, byHandshake: true },
+    .map(([where, { address, port }, more]) => ({
+      ...{ where, place: `${name}:${port}`, question: { path: '/version' }, byHandshake: true, ...more },
       open: () => session.forward(address, port),
     }))
+}
+
+/** Those of some visitors that a server can be asked by: all but those who are named for other hosts, where it minds that, and there are others. */
+export function fittingFor<Any extends Visitor>({ peersOf }: Door, visitors: readonly Any[]): readonly Any[] {
+  const own = visitors.filter(({ namedFor = peersOf }) => peersOf === undefined || namedFor === peersOf)
+  return own.length > 0 ? own : visitors
 }
 
 /** Whether a server knows a visitor. Rejects with `HostFailedError` where it doesn't answer, or says something that tells neither. */

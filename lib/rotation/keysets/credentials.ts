@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { HostFailedError } from '../../errors.ts'
 import { kubeconfigFields } from '../../kubernetes/api/kubeconfig.ts'
 import type { Visitor } from '../../kubernetes/probes/doors.ts'
-import { keyMatches } from '../../pki/certificates/certificate.ts'
+import { keyMatches, parseCertificate } from '../../pki/certificates/certificate.ts'
 import { type CertificatePlace, type CertificateSpec, mountOf, placePath, roleName } from '../../pki/specs.ts'
 import { type Mounts, plansOf } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
@@ -55,12 +55,16 @@ async function issueVisitor(ctx: Needs, state: KeysetState, { id, issuer }: Item
   return { credential: { certificate, key }, ...asWhom(ctx, authority) }
 }
 
-/** A visitor by what clients show now: the certificate of the first master that has one. */
-export async function currentVisitor(ctx: Needs, state: KeysetState): Promise<Visitor> {
+/**
+ * A visitor by what clients show now: the certificate of the first master that has one.
+ * @param at the host whose peers of etcd are asked: of these one that lies there comes first
+ */
+export async function currentVisitor(ctx: Needs, state: KeysetState, at?: string): Promise<Visitor> {
   const { authority, name } = state
-  const { hosts, place, commonName } = clientOf(ctx, state)
+  const { hosts, place, commonName } = clientOf(ctx, state, at)
   const host = must(
-    ctx.hosts(masters).find(one => hosts.includes(one.name)),
+    ctx.hosts(keepers).find(one => one.name === at && hosts.includes(one.name)) ??
+      ctx.hosts(masters).find(one => hosts.includes(one.name)),
     `no master has a client certificate of ${name}`,
   )
   const credential = await credentialIn(ctx.redact, await ctx.on(host), place)
@@ -94,12 +98,12 @@ export async function oldVisitors(
   state: KeysetState,
   item: Item,
 ): Promise<(Visitor & { readonly what: string })[]> {
-  const spec = clientOf(ctx, state)
   const visitors: (Visitor & { readonly what: string })[] = []
   if (item.issuer !== undefined)
     visitors.push({ ...(await visitorOf(ctx, state, item)), what: 'made with the old key' })
   const whom = asWhom(ctx, state.authority)
   for (const host of ctx.hosts(keepers)) {
+    const spec = clientOf(ctx, state, host.name)
     const { files } = await ctx.on(host)
     const folder = keptFolder(ctx, state.name, item.id)
     const read = async (file: string) => {
@@ -113,7 +117,8 @@ export async function oldVisitors(
     if (kept) {
       ctx.redact(kept.key)
       const user = speaksForOthers(state.authority) ? whom : { user: spec.commonName }
-      visitors.push({ credential: kept, ...user, what: `the old certificate of ${host.name}` })
+      const named = isNamed(kept) ? { namedFor: host.name } : {}
+      visitors.push({ credential: kept, ...user, ...named, what: `the old certificate of ${host.name}` })
     }
     const signing = item.issuer === undefined ? await read('ca.key') : undefined
     // What lay beside the CA may be another one's.
@@ -151,6 +156,12 @@ async function keptCredential(
       ? { certificate: await read(`${id}.crt`), key: await read(`${id}.key`) }
       : kubeconfigFields(kubeconfig, join(folder, `${id}.conf`))
   return certificate !== undefined && key !== undefined ? { certificate, key } : undefined
+}
+
+/** Whether a certificate is for hosts or addresses. */
+function isNamed({ certificate }: NonNullable<Visitor['credential']>): boolean {
+  const { dnsNames, ipAddresses } = parseCertificate(certificate)
+  return dnsNames.length + ipAddresses.length > 0
 }
 
 /** Whether clients of a CA are whom they say that they speak for, and not whom their certificates name. */
@@ -191,8 +202,10 @@ const isShownIn = (authority: KeysetState['authority'], { id, component }: Certi
  * The planned certificate by which API servers speak for others; of another CA that of a client who is in the fewest groups. Where a CA that has
  * several roles has signed none for this one alone, one that is shown in it: a member of etcd hangs up on a peer whose certificate is another host's, as
  * those of components may be, and proxies have names of their own. Where there is none of these either, that of any role will do.
+ * @param at the host on which members of etcd are asked: each may have certificates of its own, in files of its own (Kubespray's `member-HOST.pem`), and
+ *   copies of others' beside them
  */
-function clientOf(ctx: Needs, state: KeysetState): CertificateSpec {
+function clientOf(ctx: Needs, state: KeysetState, at?: string): CertificateSpec {
   const { authority } = state
   const all = planOf(ctx).specs.filter(
     spec => authoritiesOf(state).includes(spec.authority) && spec.usages.includes('clientAuth'),
@@ -200,6 +213,11 @@ function clientOf(ctx: Needs, state: KeysetState): CertificateSpec {
   const own = [all.filter(spec => spec.authority === authority), all.filter(spec => isShownIn(authority, spec))].find(
     ({ length }) => length > 0,
   )
+  const there = authority === 'etcd' && at !== undefined ? (own ?? []).filter(({ hosts }) => hosts.includes(at)) : []
+  if (there.length > 0) {
+    const rank = ({ hosts, usages }: CertificateSpec) => usages.length * 2 + (hosts[0] === at ? 0 : 1)
+    return there.toSorted((a, b) => rank(a) - rank(b))[0]!
+  }
   const [found] = own
     ? clientsAmong(authority, own, ctx.hosts(masters))
     : clientsAmong('kubernetes', all, ctx.hosts(masters))

@@ -3,7 +3,15 @@
 import { HostFailedError } from '../../errors.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
 import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
-import { type Door, doorOf, etcdDoors, extensionDoors, isKnown, type Visitor } from '../../kubernetes/probes/doors.ts'
+import {
+  type Door,
+  doorOf,
+  etcdDoors,
+  extensionDoors,
+  fittingFor,
+  isKnown,
+  type Visitor,
+} from '../../kubernetes/probes/doors.ts'
 import { waitFor, wasInTime } from '../../operations/wait.ts'
 import type { AuthorityName } from '../../pki/specs.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
@@ -78,8 +86,12 @@ export const noteUnknowing: StepDefinition<OnServers> = {
     for (const state of everyRole(ctx)) {
       const visitor = await currentVisitor(ctx, state)
       const [own, others] = await everyDoor(ctx, state)
-      const what = state.authority === 'front-proxy' ? 'API servers' : visitor.user
-      await Promise.all(own.map(door => requireKnown(ctx, door, { ...visitor, what }, state, seconds(1))))
+      const known = own.map(async door => {
+        const one = door.peersOf === undefined ? visitor : await currentVisitor(ctx, state, door.peersOf)
+        const what = state.authority === 'front-proxy' ? 'API servers' : one.user
+        await requireKnown(ctx, door, { ...one, what }, state, seconds(1))
+      })
+      await Promise.all(known)
       for (const door of others) {
         const { signal } = ctx
         const known = waitFor('it to know them', { within: seconds(1), signal }, () => isKnown(door, visitor))
@@ -204,8 +216,11 @@ async function ask(
   for (const state of everyRole(ctx)) {
     const doors = await doorsFor(state)
     for (const { where } of doors) asked.add(where)
-    for (const visitor of await visitors(state))
-      await Promise.all(doors.map(door => requirement(ctx, door, visitor, state)))
+    const all = await visitors(state)
+    for (const visitor of all) {
+      const fitting = doors.filter(door => fittingFor(door, all).includes(visitor))
+      await Promise.all(fitting.map(door => requirement(ctx, door, visitor, state)))
+    }
   }
   if (asked.size > 0) ctx.log(`asked: ${[...asked].join(', ')}`)
 }

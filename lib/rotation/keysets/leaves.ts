@@ -258,9 +258,15 @@ function leavesOf(ctx: OnHost, state: KeysetState, item: Item): (readonly [from:
   const real = (path: string) => files[path]?.real ?? path
   const mine = new Set(state.uses.flatMap(({ where, key }) => (key === item.key ? [where] : [])))
   const isMine = (path: string) => [path, real(path)].some(one => mine.has(`${ctx.host.name}:${one}`))
-  return planOf(ctx)
+  const own = planOf(ctx)
     .specs.filter(spec => authoritiesOf(state).includes(spec.authority) && spec.hosts.includes(ctx.host.name))
     .filter(({ place }) => isMine(placePath(place)))
+  // Beside its own a host may keep copies of what others have: that is kept there.
+  return own
+    .filter(
+      ({ id, hosts }) =>
+        hosts[0] === ctx.host.name || !own.some(one => one.id === id && one.hosts[0] === ctx.host.name),
+    )
     .flatMap(({ id, place }) => copiesOf(id, place).map(([from, name]) => [real(from), name] as const))
 }
 

@@ -41,7 +41,10 @@ test('a kubelet that has joined wrote its kubeconfig itself, before its first ce
   t.false(await asked(kubeletIn({ 'kubelet.conf': 500, [first]: 100.7 })), 'a stage has written it')
   t.false(await asked(kubeletIn({ 'kubelet.conf': 500, [first]: 100.7, [second]: 9_000 })), 'a stage, before that one')
   t.false(await asked(kubeletIn({ 'kubelet.conf': 500, [first]: 20 })), 'it had joined before it was started')
-  t.false(await asked(kubeletIn({ 'kubelet.conf': 100.5, [first]: 100.7 }), [300]), 'put back, for a process that never saw it')
+  t.false(
+    await asked(kubeletIn({ 'kubelet.conf': 100.5, [first]: 100.7 }), [300]),
+    'put back, for a process that never saw it',
+  )
   t.false(await asked(kubeletIn({ 'kubelet.conf': 100.5 })), 'it has none')
   t.false(await asked(kubeletIn({ [first]: 100.7 })), 'it is not there')
 })

@@ -41,7 +41,9 @@ async function master(t: ExecutionContext) {
     spec('admin', { kind: 'kubeconfig', path: join(folder, 'admin.conf') }),
   ]
   const registered: Record<string, unknown> = {
-    [lookStep]: [{ name: 'kubernetes-ca', authority: 'kubernetes', items: [{ state: 'primary' }, { state: 'trusted' }] }],
+    [lookStep]: [
+      { name: 'kubernetes-ca', authority: 'kubernetes', items: [{ state: 'primary' }, { state: 'trusted' }] },
+    ],
     [planStep]: { specs },
     [readingStep]: { host: name, nodeName: 'm1', certificates: { [current]: pem }, layout: { host: name, components } },
   }
@@ -71,7 +73,8 @@ async function master(t: ExecutionContext) {
       await session.$`systemctl restart kube-controller-manager.service`
       await delay(60)
     },
-    stop: () => session.$`kill $(cat ${join(folder, 'pid')}); while readlink /proc/$(cat ${join(folder, 'pid')})/exe; do sleep 0.02; done`,
+    stop: () =>
+      session.$`kill $(cat ${join(folder, 'pid')}); while readlink /proc/$(cat ${join(folder, 'pid')})/exe; do sleep 0.02; done`,
     /** What the kubelet has in memory ends with what lies there. */
     holdsIt: () => {
       ends = new Date(execFileSync('openssl', ['x509', '-noout', '-enddate'], { input: pem }).toString().slice(9))

@@ -122,8 +122,7 @@ test('a kubelet that has joined since knows what it wrote to its kubeconfig, and
     writeFileSync(join(folder, name), name)
     await delay(60)
   }
-  const due = () =>
-    restartsOf({ files: () => [path], keeps: keepsWhatItRead, byWriting: true }).notStartedSince(ctx)
+  const due = () => restartsOf({ files: () => [path], keeps: keepsWhatItRead, byWriting: true }).notStartedSince(ctx)
   await session.$`systemctl restart kubelet.service`
   await delay(60)
   await write('kubelet.conf')

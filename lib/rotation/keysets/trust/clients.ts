@@ -92,14 +92,12 @@ export const allPresentTheNew: StepDefinition<OnCluster<ConditionVariables>> = {
     return !ctx.check && state !== undefined && formerOf(state).length > 0
   },
   run: async ctx => {
-    const found = ctx
-      .hosts(everyMachine)
-      .map(async host =>
-        (await behindOn(ctx, host)).map(component => ({
-          text: `${component} of ${host.name}`,
-          name: `client/${host.name}/${component}`,
-        })),
-      )
+    const found = ctx.hosts(everyMachine).map(async host =>
+      (await behindOn(ctx, host)).map(component => ({
+        text: `${component} of ${host.name}`,
+        name: `client/${host.name}/${component}`,
+      })),
+    )
     const behind = (await Promise.all(found)).flat()
     for (const { text } of behind.filter(({ name }) => isAccepted(ctx, name)))
       ctx.log(`${text} may present what the old CA signed, and be refused until it is started anew: accepted`)
