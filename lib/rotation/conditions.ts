@@ -17,7 +17,7 @@ import type { Variables as WorkloadVariables } from './workloads.ts'
 export const variables = {
   /**
    * What is out of the ordinary and may be so: `node/n7`, `certificate/m1:/etc/calico/etcd.crt`, `token/Secret ci/deploy`,
-   * `change/Deployment shop/web`, `drift/m1/kube-apiserver`, `client/10.85.0.7`. `*` stands for anything.
+   * `change/Deployment shop/web`, `drift/m1/kube-apiserver`, `client/10.85.0.7`, `client/n1/kubelet`. `*` stands for anything.
    */
   accept: z.array(z.string().regex(/^(?:node|certificate|token|pod|change|drift|client)\/./)).default([]),
 }

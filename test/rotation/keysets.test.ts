@@ -280,6 +280,18 @@ test('whoever has a certificate of the old CA keeps it from being distrusted, an
   t.notThrows(() => stages.nobodyNeedsTheOld.run(context([promoted], accepted)))
 })
 
+test('a controller-manager that signs with the old CA keeps it from being distrusted, whoever leads', t => {
+  const signs = (pem: string) => ({ where: 'm2:/pki/ca-signing.crt', key: publicKeyOf(pem) ?? '' })
+  const promoted = (signers: KeysetState['signers']) =>
+    keyset({ items: [item(next, 'primary', 'i-2'), item(old, 'trusted')], ...(signers && { signers }) })
+  const asked = (signers: KeysetState['signers']) => () => stages.nobodyNeedsTheOld.run(context([promoted(signers)]))
+  const error = t.throws<RekeyError>(asked([signs(next), signs(old)]))
+  t.is(error?.code, 'keysets.other-signer')
+  t.regex(error?.message ?? '', /: m2:\/pki\/ca-signing\.crt$/)
+  t.notThrows(asked([signs(next)]))
+  t.notThrows(asked(undefined), 'as a run of before has noted it')
+})
+
 test('nothing is distrusted where not everything could be read, unless that is accepted', t => {
   const promoted = keyset({
     items: [item(next, 'primary', 'i-2'), item(old, 'trusted')],

@@ -175,7 +175,7 @@ const former = (_: Needs, state: KeysetState) => formerOf(state)
 const withoutFormer: Wanted<Needs> = (_, state, held) => without(held, formerOf(state))
 const primary = (_: Needs, state: KeysetState) => [primaryOf(state)]
 
-/** Fails where there is nothing to distrust, or somebody still has what the old CA signed, and it was not accepted by name. */
+/** Fails where there is nothing to distrust, or somebody still signs with the old CA, or has what it signed, and it was not accepted by name. */
 export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariables>> = {
   readOnly: true,
   runOnce: true,
@@ -190,6 +190,16 @@ export const nobodyNeedsTheOld: StepDefinition<Needs & OnCluster<ConditionVariab
         const name = `certificate/${where}`
         if (isAccepted(ctx, name)) ctx.log(`${where} is of the old CA, and will be refused: accepted`)
         else left.push(name)
+      }
+      const signers = state.signers?.filter(({ key }) => old.some(one => one.key === key)) ?? []
+      if (signers.length > 0) {
+        throw new HostFailedError(
+          `controller-managers sign with the old CA of ${state.name}: ${signers.map(({ where }) => where).join(', ')}`,
+          {
+            code: 'keysets.other-signer',
+            hint: 'Run promote-keysets again: it has them sign with the one that follows.',
+          },
+        )
       }
       if (state.unread.length === 0 || isAccepted(ctx, 'certificate/unread')) continue
       throw new HostFailedError(

@@ -63,6 +63,8 @@ export interface KeysetState extends AnyKeyset<Item> {
   readonly authorities?: readonly AuthorityName[]
   /** The files that trust it, by host, each with what it holds, PEM, in order. */
   readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
+  /** What controller-managers sign with, and of which of its CAs that is; of runs of earlier versions, none. */
+  readonly signers?: readonly { readonly where: string; readonly key: string }[]
 }
 
 /** The keyset of the key that signs tokens of service accounts. */
@@ -295,5 +297,6 @@ export function stateFrom(
       [path]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
     }
   }
-  return { name, items, bundles, uses: heldIn(uses) }
+  const signers = uses.flatMap(({ where, as, key }) => (as === 'signs' ? [{ where, key }] : []))
+  return { name, items, bundles, uses: heldIn(uses), signers }
 }
