@@ -64,7 +64,7 @@ export interface KeysetState extends AnyKeyset<Item> {
   /** The files that trust it, by host, each with what it holds, PEM, in order. */
   readonly bundles: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>>
   /** What controller-managers sign with, and of which of its CAs that is; of runs of earlier versions, none. */
-  readonly signers?: readonly { readonly where: string; readonly key: string }[]
+  readonly signers?: AnyKeyset['uses']
 }
 
 /** The keyset of the key that signs tokens of service accounts. */
@@ -189,13 +189,8 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   if (said !== undefined) ctx.log(said)
   const found = keysetFacts({ hosts, api: ofApi, issuers: [...ofVault, ...kept] }, notice)
   const tokens = withKept(found[tokenKeyset], keptTokens)
-  const facts = {
-    ...factsTogether(
-      found,
-      groups.map(group => group.map(keysetOf)),
-    ),
-    [tokenKeyset]: tokens,
-  }
+  const names = groups.map(group => group.map(keysetOf))
+  const facts = { ...factsTogether(found, names), [tokenKeyset]: tokens }
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
@@ -224,12 +219,12 @@ function tokenKeysFrom(
   return {
     name: tokenKeyset,
     items: items.map(({ id, key, state }) => ({ id, key, state, ...(keptKeys.has(key) && { kept: true as const }) })),
-    uses: heldIn(uses),
+    uses: usesAs(uses, ['presents', 'holds']),
   }
 }
 
-const heldIn = (uses: KeysetFacts['uses']): AnyKeyset['uses'] =>
-  uses.flatMap(({ where, host, as, key }) => (as === 'presents' || as === 'holds' ? [{ where, host, key }] : []))
+const usesAs = (uses: KeysetFacts['uses'], kinds: readonly string[]): AnyKeyset['uses'] =>
+  uses.flatMap(({ where, host, as, key }) => (kinds.includes(as) ? [{ where, host, key }] : []))
 
 /**
  * Who came to API servers by certificates of a CA that is not the primary any more, by their audit logs: where it is not known whose a certificate is, as
@@ -297,6 +292,5 @@ export function stateFrom(
       [path]: holds.flatMap(({ certificate }) => certificate?.pem ?? []),
     }
   }
-  const signers = uses.flatMap(({ where, as, key }) => (as === 'signs' ? [{ where, key }] : []))
-  return { name, items, bundles, uses: heldIn(uses), signers }
+  return { name, items, bundles, uses: usesAs(uses, ['presents', 'holds']), signers: usesAs(uses, ['signs']) }
 }

@@ -2,11 +2,11 @@
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import type { RekeyError } from '../../../lib/errors.ts'
-import { parseCertificate } from '../../../lib/pki/certificates/certificate.ts'
-import type { StepDefinition } from '../../../lib/playbook/model.ts'
-import { planStep, readingStep } from '../../../lib/rotation/given/found.ts'
-import { lookStep } from '../../../lib/rotation/keysets/state.ts'
+import type { RekeyError } from '../../../../lib/errors.ts'
+import { parseCertificate } from '../../../../lib/pki/certificates/certificate.ts'
+import type { StepDefinition } from '../../../../lib/playbook/model.ts'
+import { planStep, readingStep } from '../../../../lib/rotation/given/found.ts'
+import { lookStep } from '../../../../lib/rotation/keysets/state.ts'
 import {
   addressIn,
   asCanary,
@@ -14,10 +14,10 @@ import {
   type Sign,
   serialIn,
   unbelieving,
-} from '../../../lib/rotation/keysets/trust/canary.ts'
-import { temporaryFolder } from '../../_temporary.ts'
-import { localSession } from '../../kubernetes/_local.ts'
-import { issue } from '../../pki/certificates/_certificates.ts'
+} from '../../../../lib/rotation/keysets/trust/canary.ts'
+import { temporaryFolder } from '../../../_temporary.ts'
+import { localSession } from '../../../kubernetes/_local.ts'
+import { issue } from '../../../pki/certificates/_certificates.ts'
 
 type Signs = Sign<never>
 

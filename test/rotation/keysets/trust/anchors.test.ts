@@ -1,12 +1,12 @@
 // Files in the folder of CAs that a machine trusts: what becomes of them in each stage. Of two in one file, Debian's programs would find none.
 import test from 'ava'
-import type { RekeyError } from '../../../lib/errors.ts'
-import type { Swap } from '../../../lib/operations/staging.ts'
-import { publicKeyOf } from '../../../lib/pki/certificates/bundle-text.ts'
-import { readingStep } from '../../../lib/rotation/given/found.ts'
-import { lookStep } from '../../../lib/rotation/keysets/state.ts'
-import { anchored, changesOf } from '../../../lib/rotation/keysets/trust/anchors.ts'
-import { issue } from '../../pki/certificates/_certificates.ts'
+import type { RekeyError } from '../../../../lib/errors.ts'
+import type { Swap } from '../../../../lib/operations/staging.ts'
+import { publicKeyOf } from '../../../../lib/pki/certificates/bundle-text.ts'
+import { readingStep } from '../../../../lib/rotation/given/found.ts'
+import { lookStep } from '../../../../lib/rotation/keysets/state.ts'
+import { anchored, changesOf } from '../../../../lib/rotation/keysets/trust/anchors.ts'
+import { issue } from '../../../pki/certificates/_certificates.ts'
 
 test('the new CA gets a file beside the old one’s; the one that stays alone has the name that others know', async t => {
   const [old, next, other] = await Promise.all(
