@@ -31,10 +31,13 @@ function certificatesOf(ctx: OnHost, { component, files, runs }: FoundComponent,
     ...files.flatMap(({ role, path, real }) => (role === 'kubeconfig' || role === 'client' ? [path, real] : [])),
     ...(component === 'kubelet' ? [ownClientFile(layoutOf(ctx, host))] : []),
   ])
+  const { files: lying = {} } = readingOf(ctx, host)
+  // A link that leads elsewhere is changed itself; what it leads to, where that is written anew.
   return planOf(ctx)
     .specs.filter(({ hosts, usages }) => hosts.includes(host) && usages.includes('clientAuth'))
-    .map(({ place }) => placePath(place))
-    .filter(path => named.has(path) || named.has(readingOf(ctx, host).files?.[path]?.real ?? path))
+    .map(({ place }) => [placePath(place), lying[placePath(place)]?.real ?? placePath(place)])
+    .filter(paths => paths.some(path => named.has(path)))
+    .flat()
 }
 
 /**

@@ -1,6 +1,6 @@
 // Who may present to the API what an old CA signed: components whose process is older than the certificate that lies there.
 import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
@@ -40,12 +40,15 @@ async function master(t: ExecutionContext) {
     // Nobody who runs goes by it.
     spec('admin', { kind: 'kubeconfig', path: join(folder, 'admin.conf') }),
   ]
+  const layout = { host: name, components }
+  const files: Record<string, { real: string }> = {}
+  const reading = { host: name, nodeName: 'm1', certificates: { [current]: pem }, files, layout }
   const registered: Record<string, unknown> = {
     [lookStep]: [
       { name: 'kubernetes-ca', authority: 'kubernetes', items: [{ state: 'primary' }, { state: 'trusted' }] },
     ],
     [planStep]: { specs },
-    [readingStep]: { host: name, nodeName: 'm1', certificates: { [current]: pem }, layout: { host: name, components } },
+    [readingStep]: reading,
   }
   const [said, accept]: [string[], string[]] = [[], []]
   let ends = new Date(0)
@@ -61,7 +64,7 @@ async function master(t: ExecutionContext) {
     cluster: { api: async () => ({ getText: async () => metrics() }) },
   } as never
   return {
-    ...{ ctx, name, said, accept, registered },
+    ...{ ctx, name, said, accept, registered, folder, kubeconfig, reading },
     asked: async () => allPresentTheNew.run(ctx),
     /** A promotion puts a certificate in place; what it holds is older. */
     replace: async (which: 'kubeconfig' | 'kubelet') => {
@@ -126,6 +129,18 @@ test('what does not run presents nothing, and a node that was accepted as away i
   await t.throwsAsync(asked, { code: 'keysets.behind' })
   await stop()
   await t.notThrowsAsync(asked)
+})
+
+test('what a link leads to counts, where that was replaced', async t => {
+  const { asked, replace, restart, folder, kubeconfig, reading } = await master(t)
+  await replace('kubelet')
+  writeFileSync(join(folder, 'elsewhere.conf'), '')
+  symlinkSync('elsewhere.conf', kubeconfig)
+  reading.files[kubeconfig] = { real: join(folder, 'elsewhere.conf') }
+  await restart()
+  await t.notThrowsAsync(asked)
+  writeFileSync(join(folder, 'elsewhere.conf'), 'another')
+  await t.throwsAsync(asked, { code: 'keysets.behind', message: /: kube-controller-manager of [^,]+$/ })
 })
 
 test('a run about other keysets, or before anything was promoted, asks nobody', async t => {
