@@ -15,6 +15,13 @@ import { withoutSecrets } from './environment.ts'
 import type { ConnectionSettings } from './settings.ts'
 
 const graceBeforeKill = 3_000
+/** What ends each command of this process at once. */
+const commands = new Set<() => void>()
+
+/** Ends all commands on this machine that this process has begun, at once: for whoever ends without waiting for them. */
+export function killLocalCommands(): void {
+  for (const kill of commands) kill()
+}
 
 /**
  * A connection to this machine: commands are children of this process, each in a process group of its own.
@@ -89,22 +96,28 @@ export function connectLocal(name: string, settings: ConnectionSettings): Connec
       const streams = elevated && !ended ? attach(child, wrapped, error => (ended ??= error)) : child
       const { stdin, stdout, stderr } = streams
       const remote: RemoteProcess = Object.assign(new EventEmitter(), { stdin, stdout, stderr })
+      const send = (signal: 'TERM' | 'KILL') => {
+        if (elevated) endAll(id, signal)
+        if (child.pid !== undefined) endGroup(child.pid, `SIG${signal}`)
+      }
+      const kill = () => send('KILL')
+      commands.add(kill)
       const end = async (reason: Error) => {
         if (ended || child.exitCode !== null || child.pid === undefined) return
         ended = reason
-        const send = (signal: 'TERM' | 'KILL') => {
-          if (elevated) endAll(id, signal)
-          endGroup(child.pid!, `SIG${signal}`)
-        }
         send('TERM')
         await delay(graceBeforeKill, undefined, { ref: false })
         if (child.exitCode === null && child.signalCode === null) send('KILL')
       }
       const unwatch = watchForEnd(name, options, reason => void end(reason))
-      child.on('error', error => remote.emit('error', error))
+      child.on('error', error => {
+        commands.delete(kill)
+        remote.emit('error', error)
+      })
       child.on('exit', (code, killedBy) => remote.emit('exit', code, killedBy))
       child.on('close', (code, killedBy) => {
         unwatch()
+        commands.delete(kill)
         if (child.pid !== undefined) groups.delete(child.pid)
         if (ended) remote.emit('error', ended)
         remote.emit('close', code, killedBy)

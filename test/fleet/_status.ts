@@ -69,6 +69,8 @@ export const cluster = (at: number, different: Partial<ClusterRow> = {}): Cluste
     error: null,
     asked: false,
     leftFailed: false,
+    takeOvers: 0,
+    words: [],
   },
   ...different,
 })

@@ -90,6 +90,21 @@ const mistakes: readonly (readonly [wrong: string, text: string, said: RegExp])[
     whole.replace('labels: { tier: lab }, soak', 'labels: { tier: dev }, soak'),
     /fleet\.yml:17: no cluster is left for the wave lab/,
   ],
+  [
+    'a wave of nobody',
+    whole.replace('approval: true', 'percent: 0.0%'),
+    /fleet\.yml:18: waves\.1\.percent: a wave of 0% has nobody/,
+  ],
+  [
+    'a name that a wave before has taken',
+    whole.replace('name: rest,', 'name: rest, clusters: [berlin, staging],'),
+    /fleet\.yml:18: the wave rest names staging, which is in the wave lab already/,
+  ],
+  [
+    'a worker that is lost at once',
+    whole.replace('max_parallel: 3', 'heartbeat: 9s'),
+    /fleet\.yml:3: heartbeat: between 10s and 1h/,
+  ],
   ['no YAML', 'name: [', /fleet\.yml:\d+: this is not YAML/],
 ]
 
@@ -121,8 +136,21 @@ test('waves take by count, percentage and name, each of those that are left, in 
   )
   t.deepEqual(
     planned.map(({ clusters }) => clusters[0]?.why),
-    ['named', 'tier=a; 2 of 10', '10%: 4 of 40', 'all that are left'],
+    ['named', 'tier=a; 2 of 9', '10%: 4 of 37', 'all that are left'],
   )
   t.is(planned[3]?.clusters.length, 33)
   t.is(planned[3]?.failures, 3)
+})
+
+test('percentages are counted in whole numbers, half a cluster up for a wave and down for a budget', t => {
+  const waves = (text: string, count: number) => {
+    const file = `name: x\nclusters:\n${clusterLines(count)}\nwaves: [{ name: a, ${text} }, { name: b }]`
+    return planWaves(readFleet(fleetFile(file)))
+  }
+  // As numbers with fractions they are a little more, or a little less.
+  t.is(waves('percent: 64.4%', 250)[0]?.clusters.length, 161)
+  t.is(waves('percent: 17.6%', 375)[0]?.clusters.length, 66)
+  t.is(waves('percent: 0.0001%', 30)[0]?.clusters.length, 1)
+  t.is(waves('count: 375, failures: 18.4%', 376)[0]?.failures, 69)
+  t.is(waves('count: 9, failures: 10%', 10)[0]?.failures, 0)
 })

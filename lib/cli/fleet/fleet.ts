@@ -35,7 +35,6 @@ export function fleetCommand(): Command {
 }
 
 interface WorkOptions extends StoreOptions {
-  readonly jobs?: number
   readonly anew?: boolean
   readonly leaveFailed?: boolean
 }
@@ -107,14 +106,22 @@ function goOnCommand(): Command {
     })
 }
 
+interface RetryOptions {
+  readonly acceptChangedInventory?: boolean
+}
+
 function retryCommand(): Command {
   const command = new Command('retry')
-    .description('once more with a cluster that failed, also while the fleet is halted')
+    .description('once more with a cluster that failed, also while the fleet is halted, or is through')
     .argument('<cluster>')
   return withJobs(withKey(withStoreOptions(command)))
+    .option('--anew', 'by a new run; what the one before has done on the hosts stays as it is')
+    .option('--accept-changed-inventory', 'go on although its hosts or their variables are not what they were')
     .addHelpText('after', example('one that failed, alone', 'rekey fleet retry berlin-2 -F fleet.yml'))
-    .action(async (cluster: string, options: WorkOptions) => {
-      await order(options, { kind: 'retry', cluster, operator: operatorName() }, true)
+    .action(async (cluster: string, { acceptChangedInventory, ...options }: WorkOptions & RetryOptions) => {
+      const { anew = false } = options
+      const said = { anew, acceptChangedInventory: acceptChangedInventory ?? false }
+      await order(options, { kind: 'retry', cluster, operator: operatorName(), ...said }, true)
     })
 }
 
@@ -127,7 +134,8 @@ async function order(options: WorkOptions, what: Order, works: boolean): Promise
   try {
     const fleet = await requireFleet(store.database.query, store.file.name)
     const workers = await workersOf(store.database.query, fleet.id)
-    if (!works || !workers.every(isSilent)) return
+    // Nobody else has a store that this process could open for itself.
+    if (!works || !(store.database.isEmbedded || workers.every(isSilent))) return
     process.exitCode = await workHere(store, {
       fleet,
       jobs: options.jobs ?? fleet.plan.maxParallel,

@@ -1,5 +1,5 @@
 // Which store the commands of a fleet are about: PostgreSQL where one is named, else one of this user's own, which one process has at a time.
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Command, Option } from 'commander'
@@ -21,6 +21,8 @@ export interface StoreOptions {
   readonly file: string
   readonly database?: string
   readonly key?: string
+  /** Clusters at a time. */
+  readonly jobs?: number
 }
 
 const addressVariable = 'REKEY_FLEET_DATABASE'
@@ -60,7 +62,7 @@ export async function openStore(options: StoreOptions, makes: boolean): Promise<
   const key = (making: boolean) => openKey(options.key ?? join(folder, 'key.txt'), making)
   const address = addressOf(options)
   if (address !== undefined) {
-    const database = await openPostgres(address)
+    const database = await openPostgres(address, connectionsFor(options.jobs ?? file.maxParallel))
     await (makes ? makeTables(database) : requireTables(database)).catch(async error => {
       await database.close()
       throw error
@@ -85,6 +87,9 @@ export async function openStore(options: StoreOptions, makes: boolean): Promise<
     throw error
   }
 }
+
+/** Connections for so many clusters at a time: what each stores takes some milliseconds, now and then. */
+const connectionsFor = (jobs: number) => Math.min(20, 4 + Math.ceil(jobs / 4))
 
 /** Opens the store of a fleet for so long as `work` takes. Throws what `openStore` does. */
 export async function withStore<T>(
@@ -175,7 +180,7 @@ async function hand(folder: string, order: Order): Promise<string> {
   const orders = ordersOf(folder)
   mkdirSync(orders, { recursive: true, mode: 0o700 })
   const path = join(orders, `${process.pid}-${Date.now()}`)
-  put(`${path}.json`, order)
+  put(`${path}.json`, { order, at: Date.now() } satisfies Handed)
   for (const until = performance.now() + patience; performance.now() < until; await delay(100)) {
     const said = readText(`${path}.said`)
     if (said === undefined) continue
@@ -191,19 +196,46 @@ async function hand(folder: string, order: Order): Promise<string> {
   })
 }
 
-/** Obeys what was handed to this process. */
+interface Handed {
+  readonly order: Order
+  /** Milliseconds since 1970. */
+  readonly at: number
+}
+
+/** Obeys what was handed to this process, once, and while somebody waits for it: what one has left who was killed is nobody's order any more. */
 export async function hearOrders({ folder, database, file }: Store): Promise<void> {
-  for (const name of listed(ordersOf(folder))) {
-    if (!name.endsWith('.json')) continue
-    const path = join(ordersOf(folder), name)
-    const answer = await Promise.resolve()
-      .then(() => obey(database, file.name, JSON.parse(readFileSync(path, 'utf8')) as Order))
-      .then(
+  const orders = ordersOf(folder)
+  for (const name of listed(orders)) {
+    const path = join(orders, name)
+    if (!name.endsWith('.json')) {
+      if (isOld(statSync(path, { throwIfNoEntry: false })?.mtimeMs)) rmSync(path, { force: true })
+      continue
+    }
+    const [taken, said] = ['taken', 'said'].map(ending => path.replace(/json$/, ending)) as [string, string]
+    // Whoever gave it takes it back where that lasted too long.
+    if (!movedTo(path, taken)) continue
+    const { order, at } = JSON.parse(readFileSync(taken, 'utf8')) as Handed
+    if (!isOld(at)) {
+      const answer = await obey(database, file.name, order).then(
         text => ({ text }),
         (error: unknown) => ({ error: messageOf(error) }),
       )
-    rmSync(path, { force: true })
-    put(path.replace(/json$/, 'said'), answer)
+      put(said, answer)
+    }
+    rmSync(taken, { force: true })
+  }
+}
+
+const isOld = (at: number | undefined) => at !== undefined && Date.now() - at > patience
+
+/** Moves a file. Returns whether it was there. */
+function movedTo(path: string, other: string): boolean {
+  try {
+    renameSync(path, other)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
   }
 }
 

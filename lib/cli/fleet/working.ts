@@ -75,6 +75,7 @@ export async function beginFleet(
     if (isOpen) await giveUp(query, before)
     const plan = {
       maxParallel: file.maxParallel,
+      heartbeat: file.heartbeat,
       whenUnknown: file.whenUnknown,
       receivers: file.notify.map(({ title, kinds }) => ({ title, kinds })),
       waves: waves.map(wave => ({ ...wave, clusters: wave.clusters.map(one => ({ ...one, variables: {} })) })),

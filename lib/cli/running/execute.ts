@@ -87,7 +87,8 @@ export async function execute(execution: Execution): Promise<number> {
       text: `${names(tooShort)}: too short to be kept from being shown (fewer than ${shortestSecret} characters)`,
     })
   }
-  const { signal, release } = interruptible()
+  const interrupt = interruptible()
+  const signal = keeper ? AbortSignal.any([interrupt.signal, keeper.over]) : interrupt.signal
   let exitCode: number = exitCodes.done
   let reported = true
   try {
@@ -112,7 +113,7 @@ export async function execute(execution: Execution): Promise<number> {
     })
     exitCode = result.exitCode
   } finally {
-    release()
+    interrupt.release()
     reported = await view.close()
     registered.close()
     await journal.close()

@@ -10,12 +10,15 @@ import { suggestion } from '../../suggestion.ts'
 import { type Receiver, receiverShape, receiverShapes } from './receivers.ts'
 import { clockOf, dayNames, type MaintenanceWindow, readTime } from './windows.ts'
 
+/** Milliseconds: what pg-boss takes at least, and what nobody would wait for any more. A minute is what a lock on hosts is held on to. */
+const [leastHeartbeat, minute, mostHeartbeat] = [10_000, 60_000, 3_600_000]
+
 /** What may be asked of the clusters of a wave before the next one begins: rekey's own commands, which read only. */
 export const gateNames = ['validate', 'certs'] as const
 export type Gate = (typeof gateNames)[number]
 
-/** How many clusters of a wave may fail before the fleet halts. */
-export type Budget = { readonly count: number } | { readonly percent: number }
+/** A number of clusters, or a share of them in millionths: whole numbers, of which none is a little too small. */
+export type Share = { readonly count: number } | { readonly millionths: number }
 
 /** A cluster, as fleet.yml has it. */
 export interface FleetCluster {
@@ -36,11 +39,13 @@ export interface FleetWave {
   readonly clusters?: readonly string[]
   /** Each label with the values that it may have. */
   readonly labels?: Readonly<Record<string, readonly string[]>>
-  readonly most?: Budget
+  /** How many it takes at most. */
+  readonly most?: Share
   /** Milliseconds between the end of its last cluster and its gates. */
   readonly soak: number
   readonly approval: boolean
-  readonly budget: Budget
+  /** How many of it may fail before the fleet halts. */
+  readonly budget: Share
   readonly gates: readonly Gate[]
   readonly line: number
 }
@@ -53,6 +58,8 @@ export interface Fleet {
   readonly folder: string
   readonly playbook?: string
   readonly maxParallel: number
+  /** Seconds after which a worker that was not heard of has its clusters no more. */
+  readonly heartbeat: number
   /** What is done about a cluster whose worker died. */
   readonly whenUnknown: 'resume' | 'rollback'
   readonly clusters: readonly FleetCluster[]
@@ -75,8 +82,11 @@ const duration = z.union([z.string(), z.number()]).transform((value, context) =>
 const count = z.number().int().min(0)
 const percentage = z
   .string()
-  .regex(/^\d{1,2}(\.\d+)?%$|^100%$/, 'write a number of clusters, or a percentage such as 10%')
-  .transform(text => ({ percent: Number.parseFloat(text) }))
+  .regex(/^\d{1,2}(\.\d{1,4})?%$|^100%$/, 'write a number of clusters, or a percentage such as 10% or 2.5%')
+  .transform(text => {
+    const [whole = '', part = ''] = text.slice(0, -1).split('.')
+    return { millionths: Number(whole + part.padEnd(4, '0')) }
+  })
 const budget = z.union([count.transform(number => ({ count: number })), percentage], {
   error: 'write a number of clusters, or a percentage such as 10%',
 })
@@ -125,7 +135,7 @@ const waveShape = z.strictObject({
     )
     .optional(),
   count: count.min(1).optional(),
-  percent: percentage.optional(),
+  percent: percentage.refine(({ millionths }) => millionths > 0, 'a wave of 0% has nobody').optional(),
   soak: duration.default(0),
   approval: z.boolean().default(false),
   failures: budget.optional(),
@@ -135,6 +145,9 @@ const fleetShape = z.strictObject({
   name: nameShape,
   playbook: z.string().min(1).optional(),
   max_parallel: count.min(1).max(1000).default(1),
+  heartbeat: duration
+    .refine(time => time >= leastHeartbeat && time <= mostHeartbeat, 'between 10s and 1h')
+    .default(minute),
   when_unknown: z.enum(['resume', 'rollback']).default('resume'),
   variables: variables.default({}),
   windows: z.array(windowShape).default([]),
@@ -215,14 +228,19 @@ export function readFleet(file: string): Fleet {
   })
   return {
     ...{ name: data.name, file: path, folder, playbook: data.playbook, maxParallel: data.max_parallel },
+    heartbeat: Math.ceil(data.heartbeat / 1_000),
     ...{ whenUnknown: data.when_unknown, clusters, waves, notify: data.notify },
     hash: createHash('sha256').update(text).digest('hex'),
   }
 }
 
-/** How many of so many a budget is: of a percentage, as many as it makes whole. */
-export const budgetOf = (budget: Budget, of: number): number =>
-  'count' in budget ? budget.count : Math.floor((budget.percent * of) / 100)
+/** How many clusters of so many a share is: of a percentage, as many as it makes whole, or one more where it makes no whole number. */
+export function shareOf(share: Share, of: number, rounded: 'up' | 'down'): number {
+  if ('count' in share) return share.count
+  const parts = share.millionths * of
+  const whole = (parts - (parts % 1_000_000)) / 1_000_000
+  return rounded === 'up' && parts % 1_000_000 > 0 ? whole + 1 : whole
+}
 
 function readText(path: string): string {
   try {

@@ -1,6 +1,6 @@
 // Who goes in which wave, and why.
 import { at, RekeyError } from '../../errors.ts'
-import { budgetOf, type Fleet, type FleetCluster, type FleetWave } from './fleet-file.ts'
+import { type Fleet, type FleetCluster, type FleetWave, shareOf } from './fleet-file.ts'
 
 /** A wave with its clusters, in the order in which they are begun. */
 export interface PlannedWave extends Omit<FleetWave, 'clusters'> {
@@ -21,11 +21,22 @@ export interface PlannedCluster extends FleetCluster {
  */
 export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
   const left = new Map(clusters.map(one => [one.name, one]))
+  const takenBy = new Map<string, string>()
   const planned = waves.map((wave): PlannedWave => {
-    const wanted = clusters.filter(one => isMeant(wave, one))
+    const isMeant = meantBy(wave)
+    const wanted = clusters.filter(isMeant)
     const free = wanted.filter(({ name }) => left.has(name))
-    const most = mostOf(wave, wanted.length)
-    const taken = free.slice(0, most)
+    // Who stands there by name is to have that wave's approval and gates, and no other's.
+    const gone = wave.clusters && wanted.find(({ name }) => !left.has(name))
+    if (gone)
+      throw new RekeyError(
+        `${at(file, wave.line)}: the wave ${wave.name} names ${gone.name}, which is in the wave ${takenBy.get(gone.name)} already`,
+        {
+          code: 'fleet.taken',
+          hint: 'A cluster goes in one wave: name it in the first, or not there. Nothing was begun.',
+        },
+      )
+    const taken = free.slice(0, wave.most && shareOf(wave.most, free.length, 'up'))
     if (taken.length === 0)
       throw new RekeyError(`${at(file, wave.line)}: no cluster is left for the wave ${wave.name}`, {
         code: 'fleet.empty-wave',
@@ -34,11 +45,14 @@ export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
             ? 'No cluster has what it asks for.'
             : 'Those that it asks for are all in waves before it. Nothing was begun.',
       })
-    for (const { name } of taken) left.delete(name)
+    for (const { name } of taken) {
+      left.delete(name)
+      takenBy.set(name, wave.name)
+    }
     return {
       ...wave,
-      failures: budgetOf(wave.budget, taken.length),
-      clusters: taken.map(one => ({ ...one, why: whyOf(wave, taken.length, wanted.length) })),
+      failures: shareOf(wave.budget, taken.length, 'down'),
+      clusters: taken.map(one => ({ ...one, why: whyOf(wave, taken.length, free.length) })),
     }
   })
   const [first] = left.values()
@@ -50,21 +64,18 @@ export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
   return planned
 }
 
-function isMeant({ clusters, labels }: FleetWave, cluster: FleetCluster): boolean {
-  if (clusters && !clusters.includes(cluster.name)) return false
-  return Object.entries(labels ?? {}).every(([name, values]) => values.includes(cluster.labels[name] ?? ''))
+function meantBy({ clusters, labels }: FleetWave): (cluster: FleetCluster) => boolean {
+  const named = clusters && new Set(clusters)
+  const wanted = Object.entries(labels ?? {})
+  return cluster =>
+    (named?.has(cluster.name) ?? true) && wanted.every(([name, values]) => values.includes(cluster.labels[name] ?? ''))
 }
 
-/** Of a percentage it is one at least: a wave is there to have somebody go first. */
-function mostOf({ most }: FleetWave, of: number): number {
-  if (!most) return of
-  return 'count' in most ? most.count : Math.max(1, Math.ceil((most.percent * of) / 100))
-}
-
-function whyOf({ clusters, labels, most }: FleetWave, taken: number, wanted: number): string {
+/** `left`: of so many that are in no wave before it. */
+function whyOf({ clusters, labels, most }: FleetWave, taken: number, left: number): string {
   const asked = Object.entries(labels ?? {}).map(([name, values]) => `${name}=${values.join('|')}`)
   const by = clusters ? ['named', ...asked] : asked
-  const amount = most && ('percent' in most ? `${most.percent}%: ${taken} of ${wanted}` : `${taken} of ${wanted}`)
+  const amount = most && `${'count' in most ? '' : `${most.millionths / 10_000}%: `}${taken} of ${left}`
   if (by.length === 0) return amount ?? 'all that are left'
   return [by.join(', '), ...(amount ? [amount] : [])].join('; ')
 }

@@ -36,12 +36,16 @@ export function readTime(text: string): number | undefined {
   return all <= dayMinutes ? all : undefined
 }
 
+/** Whether one of the windows is open, or there are none. `now` is milliseconds since 1970. */
+export const isOpenNow = (windows: readonly MaintenanceWindow[], now: number): boolean =>
+  windows.length === 0 || windows.some(one => isOpen(one, now))
+
 /**
  * When one of the windows is open: `now` where one is, or where there are none.
  * @param now milliseconds since 1970; so is what is returned
  */
 export function opensAt(windows: readonly MaintenanceWindow[], now: number): number {
-  if (windows.length === 0 || windows.some(one => isOpen(one, now))) return now
+  if (isOpenNow(windows, now)) return now
   return Math.min(...windows.map(one => nextOpening(one, now)))
 }
 

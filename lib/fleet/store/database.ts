@@ -21,18 +21,21 @@ export interface Database {
 
 /** Milliseconds that a connection may take, and a statement: of a network that is cut, nobody hears otherwise for hours. */
 const [patience, statementPatience] = [10_000, 60_000]
+/** What begins a transaction. One whose process was stopped in it is ended by the server: others wait for what it has locked. */
+const begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL lock_timeout = '60s'"
 
 /**
  * Opens PostgreSQL. What its address does not say, `PGUSER`, `PGPASSWORD`, `.pgpass` and their kin do.
+ * @param connections as many as are open at once, beside three of the queue
  * @throws RekeyError where nobody answers
  */
-export async function openPostgres(address: string): Promise<Database> {
+export async function openPostgres(address: string, connections = 4): Promise<Database> {
   const { Pool } = await loadPg()
   const options = {
     ...{ connectionString: address, connectionTimeoutMillis: patience, query_timeout: statementPatience },
     application_name: 'rekey fleet',
   }
-  const pool = new Pool({ ...options, max: 4, keepAlive: true })
+  const pool = new Pool({ ...options, max: connections, keepAlive: true })
   // A connection that is lost while nobody uses it is made anew; whoever uses it hears of it.
   pool.on('error', () => {})
   // Where it is lost in the middle of a statement, that rejects, and the connection says so as well.
@@ -95,7 +98,7 @@ async function inTransaction<T>(pool: PgPool, work: (query: Query, boss: Executo
   const client = await pool.connect()
   let broken = false
   try {
-    await client.query('BEGIN')
+    await client.query(begin)
     const result = await work(async (text, values) => rowsOf(await client.query(text, values)), {
       executeSql: (text, values) => client.query(text, values),
     })
@@ -109,6 +112,23 @@ async function inTransaction<T>(pool: PgPool, work: (query: Query, boss: Executo
   } finally {
     client.release(broken)
   }
+}
+
+/** Codes of Node where nobody answers at an address, or not any more. */
+const unanswered = new Set(
+  'ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENOTFOUND EAI_AGAIN'.split(' '),
+)
+/** Codes of PostgreSQL that say as much: it ends or begins, it only reads since another one took over, it is full of connections, or somebody else was in the way. */
+const passing = /^(08...|57P0[1-5]|57014|25006|25P03|53300|40001|40P01|55P03)$/
+/** What node-postgres says of it without a code. */
+const cut =
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error)/
+
+/** Whether an error says that the database does not answer now: then it is asked again, for as long as it takes. All others do not go by themselves. */
+export function isAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { code, message } = error as NodeJS.ErrnoException
+  return code === undefined ? cut.test(message) : unanswered.has(code) || passing.test(code)
 }
 
 const rowsOf = <Row>({ rows }: Rows) => rows as Row[]

@@ -32,11 +32,16 @@ export interface FleetRow {
 /** What of fleet.yml the work goes by. */
 export interface FleetPlan {
   readonly maxParallel: number
+  /** Seconds after which a worker that was not heard of has its clusters no more. */
+  readonly heartbeat: number
   readonly whenUnknown: 'resume' | 'rollback'
   readonly waves: readonly PlannedWave[]
   /** Who is told of which kinds of events. */
   readonly receivers?: readonly Pick<Receiver, 'title' | 'kinds'>[]
 }
+
+/** A fleet as it is read again and again: without its plan, which never changes. */
+export type LockedFleet = Omit<FleetRow, 'plan'>
 
 export interface WaveRow {
   readonly number: number
@@ -66,6 +71,10 @@ export interface ClusterRow {
   readonly error: string | null
   readonly asked: boolean
   readonly leftFailed: boolean
+  /** How often it was taken over since it came further. */
+  readonly takeOvers: number
+  /** What an operator added to its command line. */
+  readonly words: readonly string[]
 }
 
 export interface WorkerRow {
@@ -121,6 +130,10 @@ export const underWayHere = `state IN (${underWay.map(state => `'${state}'`).joi
 /** Whether a cluster did not come through. */
 export const isUnwell = ({ state }: Pick<ClusterRow, 'state'>): boolean => state === 'failed' || state === 'undone'
 
+/** Whether a cluster was begun and put back, or is to be done once more: it stands somewhere in the middle of its run. */
+export const isHalfDone = ({ state, task, run }: Pick<ClusterRow, 'state' | 'task' | 'run'>): boolean =>
+  state === 'waiting' && task === 'run' && run !== null
+
 /** Whether nothing is done with a fleet any more. */
 export const isThrough = ({ state }: Pick<FleetRow, 'state'>): boolean => state === 'done' || state === 'given-up'
 
@@ -129,10 +142,10 @@ export const isSilent = ({ silent }: WorkerRow): boolean => silent > 15_000
 
 const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
 const fleetColumns = `id, name, playbook, playbook_hash AS "playbookHash", hash, rekey, recipient, operator, state, why, ${ms('begun')} AS begun,
-  ${ms('ended')} AS ended, definition AS plan`
+  ${ms('ended')} AS ended`
 const waveColumns = `number, name, state, ${ms('began')} AS began, ${ms('ended')} AS ended, ${ms('soak_until')} AS "soakUntil", approved_by AS "approvedBy"`
 const clusterColumns = `name, wave, task, state, attempt, worker, job::text AS job, run, step, ${ms('since')} AS since, ${ms('began')} AS began,
-  ${ms('ended')} AS ended, error, asked, left_failed AS "leftFailed"`
+  ${ms('ended')} AS ended, error, asked, left_failed AS "leftFailed", take_overs AS "takeOvers", words`
 
 /** What time it is by the database's clock, in milliseconds since 1970. */
 export async function nowOf(query: Query): Promise<number> {
@@ -177,7 +190,7 @@ export async function addFleet(
 /** The fleet of that name that was begun last; `undefined` where there is none. */
 export async function latestFleet(query: Query, name: string): Promise<FleetRow | undefined> {
   const [row] = await query<FleetRow>(
-    `SELECT ${fleetColumns} FROM rekey_fleet.fleet WHERE name = $1 ORDER BY begun DESC, id DESC LIMIT 1`,
+    `SELECT ${fleetColumns}, definition AS plan FROM rekey_fleet.fleet WHERE name = $1 ORDER BY begun DESC, id DESC LIMIT 1`,
     [name],
   )
   return row
@@ -197,13 +210,34 @@ export async function requireFleet(query: Query, name: string): Promise<FleetRow
   )
 }
 
-/** A fleet for whoever changes it: nobody else does until the transaction ends. `undefined` where somebody else does now, unless that is waited for. */
-export async function lockFleet(query: Query, id: string, wait = false): Promise<FleetRow | undefined> {
-  const [row] = await query<FleetRow>(
-    `SELECT ${fleetColumns} FROM rekey_fleet.fleet WHERE id = $1 FOR UPDATE${wait ? '' : ' SKIP LOCKED'}`,
+/**
+ * A fleet for whoever changes it: nobody else does until the transaction ends. What belongs to it may still be written meanwhile. `undefined` where
+ * somebody else does now, unless that is waited for.
+ */
+export async function lockFleet(query: Query, id: string, wait = false): Promise<LockedFleet | undefined> {
+  const [row] = await query<LockedFleet>(
+    `SELECT ${fleetColumns} FROM rekey_fleet.fleet WHERE id = $1 FOR NO KEY UPDATE${wait ? '' : ' SKIP LOCKED'}`,
     [id],
   )
   return row
+}
+
+/**
+ * Notes that a fleet is looked at, in a transaction that has locked it.
+ * @param heartbeat in seconds
+ * @returns the database's clock; and whether somebody has looked at it in each half of a heartbeat, for a whole one at least
+ */
+export async function seeFleet(
+  query: Query,
+  id: string,
+  heartbeat: number,
+): Promise<{ now: number; isSteady: boolean }> {
+  const [row] = await query<{ now: number; isSteady: boolean }>(
+    `UPDATE rekey_fleet.fleet SET looked = now(), steady = CASE WHEN looked > now() - $2::float8 * interval '1 second' / 2 THEN steady ELSE now() END
+     WHERE id = $1 RETURNING ${ms('now()')} AS now, steady <= now() - $2::float8 * interval '1 second' AS "isSteady"`,
+    [id, heartbeat],
+  )
+  return row!
 }
 
 export const setFleet = (query: Query, id: string, state: FleetState, why?: string) =>
@@ -222,6 +256,15 @@ export const clustersOf = (query: Query, id: string, wave?: number) =>
      WHERE fleet = $1 AND ($2::int IS NULL OR wave = $2 OR asked OR ${underWayHere}) ORDER BY place`,
     [id, wave ?? null],
   )
+
+/** The jobs of the clusters that somebody has. */
+export async function jobsOf(query: Query, id: string): Promise<string[]> {
+  const rows = await query<{ job: string }>(
+    `SELECT job::text AS job FROM rekey_fleet.cluster WHERE fleet = $1 AND job IS NOT NULL AND ${underWayHere}`,
+    [id],
+  )
+  return rows.map(({ job }) => job)
+}
 
 /** Throws `RekeyError` where the fleet has no such cluster. */
 export async function requireCluster(query: Query, id: string, name: string): Promise<ClusterRow> {

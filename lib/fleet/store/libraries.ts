@@ -55,10 +55,8 @@ export interface Boss {
   fetch(name: string, options: Readonly<Record<string, unknown>>): Promise<readonly FetchedJob[]>
   touch(name: string, job: Pick<FetchedJob, 'id' | 'retryCount'>): Promise<{ readonly affected: number }>
   complete(name: string, job: Pick<FetchedJob, 'id' | 'retryCount'>): Promise<unknown>
-  findJobs(
-    name: string,
-    options: { readonly id: string; readonly db?: Executor },
-  ): Promise<readonly { readonly state: string }[]>
+  cancel(name: string, ids: readonly string[]): Promise<unknown>
+  supervise(name: string): Promise<void>
 }
 
 /** What encrypts and decrypts with age. */

@@ -3,16 +3,16 @@ import { RekeyError } from '../../errors.ts'
 import type { Database } from './database.ts'
 
 /** Which tables these are: another number is another rekey's. */
-const version = 1
+const version = 2
 
 const statements = [
   'CREATE SCHEMA IF NOT EXISTS rekey_fleet',
   'CREATE TABLE IF NOT EXISTS rekey_fleet.version (number int NOT NULL)',
-  // `definition` is the plan; `hash` that of fleet.yml; `recipient` who can read the folders.
+  // `definition` is the plan; `hash` that of fleet.yml; `recipient` who can read the folders; `steady` since when it is looked at again and again.
   `CREATE TABLE IF NOT EXISTS rekey_fleet.fleet (
     id text PRIMARY KEY, name text NOT NULL, playbook text NOT NULL, playbook_hash text NOT NULL, definition jsonb NOT NULL, hash text NOT NULL,
     rekey text NOT NULL, recipient text NOT NULL, operator text NOT NULL, begun timestamptz NOT NULL DEFAULT now(), ended timestamptz,
-    state text NOT NULL DEFAULT 'running', why text)`,
+    state text NOT NULL DEFAULT 'running', why text, looked timestamptz, steady timestamptz)`,
   `CREATE TABLE IF NOT EXISTS rekey_fleet.wave (
     fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, number int NOT NULL, name text NOT NULL, state text NOT NULL DEFAULT 'waiting',
     began timestamptz, ended timestamptz, soak_until timestamptz, approved_by text, PRIMARY KEY (fleet, number))`,
@@ -21,7 +21,7 @@ const statements = [
     fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, name text NOT NULL, wave int NOT NULL, place int NOT NULL,
     task text NOT NULL DEFAULT 'run', state text NOT NULL DEFAULT 'waiting', attempt int NOT NULL DEFAULT 0, worker text, job uuid, run text, step text,
     since timestamptz NOT NULL DEFAULT now(), began timestamptz, ended timestamptz, error text, asked boolean NOT NULL DEFAULT false,
-    left_failed boolean NOT NULL DEFAULT false, PRIMARY KEY (fleet, name))`,
+    left_failed boolean NOT NULL DEFAULT false, take_overs int NOT NULL DEFAULT 0, words text[] NOT NULL DEFAULT '{}', PRIMARY KEY (fleet, name))`,
   'CREATE INDEX IF NOT EXISTS cluster_of_wave ON rekey_fleet.cluster (fleet, wave, state)',
   `CREATE TABLE IF NOT EXISTS rekey_fleet.worker (
     id text PRIMARY KEY, fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, machine text NOT NULL, pid int NOT NULL,

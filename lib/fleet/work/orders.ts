@@ -1,12 +1,12 @@
 // What operators say to a fleet: halt, go on, once more with a cluster.
 import { RekeyError } from '../../errors.ts'
 import { names } from '../../playbook/host.ts'
-import type { Database } from '../store/database.ts'
+import type { Database, Query } from '../store/database.ts'
 import {
   addEvent,
-  type FleetRow,
   isThrough,
   isUnwell,
+  type LockedFleet,
   lockFleet,
   requireCluster,
   requireFleet,
@@ -19,7 +19,14 @@ export type Order =
   | { readonly kind: 'halt'; readonly why: string; readonly operator: string }
   /** `leaveFailed`: those that failed stay as they are, and count no more. */
   | { readonly kind: 'go-on'; readonly leaveFailed: boolean; readonly operator: string }
-  | { readonly kind: 'retry'; readonly cluster: string; readonly operator: string }
+  /** `anew`: by a new run, whatever has become of the one before. `acceptChangedInventory`: also where its inventory is another one by now. */
+  | {
+      readonly kind: 'retry'
+      readonly cluster: string
+      readonly operator: string
+      readonly anew?: boolean
+      readonly acceptChangedInventory?: boolean
+    }
 
 /**
  * Does what an operator says.
@@ -31,29 +38,16 @@ export async function obey(database: Database, name: string, order: Order): Prom
   const { id } = await requireFleet(database.query, name)
   return database.transaction(async query => {
     const fleet = (await lockFleet(query, id, true))!
-    if (isThrough(fleet)) throw nothingToDo(fleet, 'is through')
+    // One that is through may still have a cluster that failed within its budget done once more.
+    if (fleet.state === 'given-up' || (isThrough(fleet) && order.kind !== 'retry'))
+      throw nothingToDo(fleet, fleet.state === 'done' ? 'is through' : 'was given up')
     const { operator } = order
     if (order.kind === 'halt') {
       if (fleet.state === 'halted') throw nothingToDo(fleet, `is halted already: ${fleet.why}`)
       await halt(query, id, order.why, operator)
       return 'Halted: no cluster is begun any more; what is under way comes to its end.'
     }
-    if (order.kind === 'retry') {
-      const cluster = await requireCluster(query, id, order.cluster)
-      if (!isUnwell(cluster))
-        throw new RekeyError(`${order.cluster} has not failed: it is ${cluster.state}`, { code: 'fleet.no-retry' })
-      await query(
-        `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false WHERE fleet = $1 AND name = $2`,
-        [id, order.cluster],
-      )
-      await addEvent(query, id, {
-        kind: 'retry',
-        cluster: order.cluster,
-        operator,
-        text: `${order.cluster}: once more, says ${operator}`,
-      })
-      return `${order.cluster} is gone on with${fleet.state === 'halted' ? '; the fleet stays halted' : ''}.`
-    }
+    if (order.kind === 'retry') return retry(query, fleet, order)
     // Whoever goes on after a halt has not looked at the wave that comes next: that is approved by an order of its own.
     const [wave] =
       fleet.state === 'halted'
@@ -68,7 +62,7 @@ export async function obey(database: Database, name: string, order: Order): Prom
       : await query<{ name: string }>(
           order.leaveFailed
             ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`
-            : `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = wave < ${current}
+            : `UPDATE rekey_fleet.cluster SET ${onceMore}, words = '{}', ${withoutUndone}, asked = wave < ${current}
                WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`,
           [id],
         )
@@ -88,13 +82,50 @@ export async function obey(database: Database, name: string, order: Order): Prom
   })
 }
 
+async function retry(query: Query, fleet: LockedFleet, order: Extract<Order, { kind: 'retry' }>): Promise<string> {
+  const { cluster: name, operator, anew = false, acceptChangedInventory = false } = order
+  const { state, run } = await requireCluster(query, fleet.id, name)
+  if (!isUnwell({ state }))
+    throw new RekeyError(`${name} has not failed: it is ${state}`, {
+      code: 'fleet.no-retry',
+      hint: "Once more is for clusters that failed or were undone; 'rekey fleet status' shows them.",
+    })
+  // Its lock may still be on the hosts, where its run was killed: that is taken from the dead alone.
+  const words = [
+    ...(anew ? ['--take-lock'] : []),
+    ...(acceptChangedInventory && !anew ? ['--accept-changed-inventory'] : []),
+  ]
+  await query(
+    `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false, words = $3, ${anew ? 'run = NULL' : withoutUndone}
+     WHERE fleet = $1 AND name = $2`,
+    [fleet.id, name, words],
+  )
+  if (isThrough(fleet)) await setFleet(query, fleet.id, 'running')
+  const isNew = anew || state === 'undone' || run === null
+  // What the run did stays done, and its folder with the backups is where it was.
+  const left =
+    anew && run !== null && state !== 'undone'
+      ? ` What ${run} has done on its hosts stays as it is; its journal and backups stay in the store.`
+      : ''
+  await addEvent(query, fleet.id, {
+    kind: 'retry',
+    cluster: name,
+    operator,
+    ...(run === null ? {} : { run }),
+    text: `${name}: once more${isNew ? ', by a new run' : ''}, says ${operator}${anew && run !== null ? `; ${run} is left` : ''}`,
+  })
+  return `${name} ${isNew ? 'begins a new run' : 'is gone on with'}${fleet.state === 'halted' ? '; the fleet stays halted' : ''}.${left}`
+}
+
+const onceMore = `state = 'waiting', job = NULL, since = now()`
+
 /** What was undone has nothing to go on with: it is begun anew. */
-const onceMore = `state = 'waiting', job = NULL, since = now(), run = CASE WHEN state = 'undone' THEN NULL ELSE run END`
+const withoutUndone = `run = CASE WHEN state = 'undone' THEN NULL ELSE run END`
 
 /** The wave that clusters are begun of: those of an earlier one are begun only where they are asked for. */
 const current = `(SELECT coalesce(min(number), 1000000) FROM rekey_fleet.wave WHERE fleet = $1 AND state <> 'passed')`
 
-const nothingToDo = ({ name }: FleetRow, what: string) =>
+const nothingToDo = ({ name }: LockedFleet, what: string) =>
   new RekeyError(`the fleet ${name} ${what}`, {
     code: 'fleet.nothing-to-do',
     hint: "See how it is: 'rekey fleet status'.",

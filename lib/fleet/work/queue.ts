@@ -4,8 +4,7 @@ import { RekeyError } from '../../errors.ts'
 import type { Database } from '../store/database.ts'
 import { type Executor, type FetchedJob, loadBoss } from '../store/libraries.ts'
 
-/** Seconds after which a worker that was not heard of has its job no more: the least that pg-boss takes. */
-export const heartbeat = 10
+const schema = 'rekey_fleet_queue'
 /** Waiting for a window or an approval takes long, and an auditor comes later: `created` jobs are few, and rows of ours tell the story. */
 const [day, week] = [24 * 3600, 7 * 24 * 3600]
 
@@ -28,30 +27,33 @@ export interface Queue {
   send(data: JobData, boss: Executor): Promise<string | undefined>
   /** The next one; `undefined` where none waits. */
   claim(): Promise<ClaimedJob | undefined>
-  /** What has become of a job; `undefined` where it is gone. */
-  stateOf(id: string, boss: Executor): Promise<string | undefined>
+  /** Which of these jobs nobody has, and nobody will have. */
+  lostOf(ids: readonly string[], boss: Executor): Promise<ReadonlySet<string>>
+  /** Takes jobs from workers that were not heard of for so long as they may be silent. */
+  judge(): Promise<void>
+  /** Takes jobs from whoever has them: they are known to be gone. */
+  take(ids: readonly string[]): Promise<void>
   close(): Promise<void>
 }
 
 /**
  * Opens the queue of a fleet.
  * @param name the fleet's id
+ * @param heartbeat seconds after which a worker that was not heard of has its job no more
  * @param makes make what pg-boss needs in the database: for whoever begins a fleet
  * @throws RekeyError where another version of pg-boss made it
  */
-export async function openQueue(database: Database, name: string, makes: boolean): Promise<Queue> {
+export async function openQueue(
+  database: Database,
+  { name, heartbeat, makes }: { readonly name: string; readonly heartbeat: number; readonly makes: boolean },
+): Promise<Queue> {
   const { PgBoss } = await loadBoss()
   const boss = new PgBoss({
     ...database.boss,
-    schema: 'rekey_fleet_queue',
+    schema,
     ...{ migrate: makes, createSchema: makes, schedule: false, registerInstance: false },
-    ...{
-      supervise: true,
-      superviseIntervalSeconds: 2,
-      monitorIntervalSeconds: 2,
-      monitorVacuum: false,
-      reindex: false,
-    },
+    // Who is taken for lost, and when, the scheduler says: pg-boss would do so in the moment in which a database is there again.
+    ...{ supervise: false, monitorIntervalSeconds: 2, monitorVacuum: false, reindex: false },
     openTelemetry: { enabled: false },
   })
   // The scheduler and whoever works ask again.
@@ -91,11 +93,20 @@ export async function openQueue(database: Database, name: string, makes: boolean
       const [job] = await boss.fetch(name, { batchSize: 1 })
       return job && claimed(job)
     },
-    stateOf: async (id, db) => (await boss.findJobs(name, { id, db }))[0]?.state,
+    lostOf: async (ids, db) => {
+      if (ids.length === 0) return new Set()
+      // pg-boss tells of one job at a time.
+      const { rows } = await db.executeSql(
+        `SELECT id::text AS id FROM ${schema}.job WHERE name = $1 AND id = ANY($2::uuid[]) AND state IN ('created', 'retry', 'active')`,
+        [name, ids],
+      )
+      const had = new Set(rows.map(row => (row as { id: string }).id))
+      return new Set(ids.filter(id => !had.has(id)))
+    },
+    judge: () => boss.supervise(name),
+    take: async ids => {
+      if (ids.length > 0) await boss.cancel(name, ids)
+    },
     close: () => boss.stop({ close: true, graceful: false, timeout: 1_000 }),
   }
 }
-
-/** A job that nobody has and nobody will have. */
-export const isLost = (state: string | undefined): boolean =>
-  state === undefined || ['failed', 'cancelled', 'completed'].includes(state)

@@ -2,55 +2,71 @@
 // of them at a time, and what it decides is one transaction.
 import { count } from '../../output/report/words.ts'
 import { names } from '../../playbook/host.ts'
-import { opensAt } from '../definition/windows.ts'
+import type { PlannedWave } from '../definition/waves.ts'
+import { isOpenNow, type MaintenanceWindow } from '../definition/windows.ts'
 import type { Database, Query } from '../store/database.ts'
 import {
   addEvent,
   type ClusterRow,
   clustersOf,
+  type FleetPlan,
   type FleetRow,
+  isHalfDone,
   isUnderWay,
   isUnwell,
+  type LockedFleet,
   lockFleet,
-  nowOf,
+  seeFleet,
   setFleet,
   underWayHere,
   type WaveRow,
   wavesOf,
 } from '../store/fleets.ts'
 import type { Executor } from '../store/libraries.ts'
-import { isLost, type Queue } from './queue.ts'
+import type { Queue } from './queue.ts'
 
 interface Turn {
-  readonly fleet: FleetRow
+  readonly fleet: LockedFleet
+  readonly plan: FleetPlan
   readonly query: Query
   readonly boss: Executor
   readonly queue: Queue
   /** By the database's clock, milliseconds since 1970. */
   readonly now: number
+  /** So many clusters may be begun. */
+  free: number
 }
 
 /** What is to be known of a fleet after it was looked at. */
 export interface Advanced {
-  readonly fleet: FleetRow
+  readonly fleet: LockedFleet
   /** Nothing is under way, and nothing will be until somebody says something. */
   readonly isIdle: boolean
+  /** For a whole heartbeat somebody has looked again and again: whoever was not heard of in that time is lost, and the database was not away. */
+  readonly isSteady: boolean
 }
 
 /**
  * Does what is due.
+ * @param fleet of which the plan counts: it never changes
  * @returns how the fleet is then; `undefined` where another worker is at it
  */
-export async function advance(database: Database, queue: Queue, id: string): Promise<Advanced | undefined> {
+export async function advance(
+  database: Database,
+  queue: Queue,
+  { id, plan }: Pick<FleetRow, 'id' | 'plan'>,
+): Promise<Advanced | undefined> {
   return database.transaction(async (query, boss) => {
     const fleet = await lockFleet(query, id)
     if (!fleet) return undefined
-    const turn: Turn = { fleet, query, boss, queue, now: await nowOf(query) }
+    const { now, isSteady } = await seeFleet(query, id, plan.heartbeat)
+    const turn: Turn = { fleet, plan, query, boss, queue, now, free: 0 }
     let waves = await wavesOf(query, id)
     // A wave that ends may have the next one begin at once.
     for (let step = 0; step <= waves.length * 3; step++) {
       const wave = waves.find(({ state }) => state !== 'passed')
       const rows = await clustersOf(query, id, wave?.number)
+      turn.free = plan.maxParallel - rows.filter(isUnderWay).length
       await findLost(turn, rows)
       await sendAsked(turn, rows)
       if (fleet.state !== 'running') break
@@ -64,16 +80,19 @@ export async function advance(database: Database, queue: Queue, id: string): Pro
        WHERE fleet = $1 AND (${underWayHere} OR asked AND state = 'waiting')`,
       [id],
     )
-    return { fleet: after, isIdle: after.state !== 'running' && under!.busy === 0 }
+    return { fleet: after, isIdle: after.state !== 'running' && under!.busy === 0, isSteady }
   })
 }
 
 /** Clusters whose job is over and whose worker did not say so: nobody knows how they are, until another worker has looked. */
 async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly ClusterRow[]) {
-  for (const row of rows) {
-    if (!isUnderWay(row) || row.job === null) continue
-    const state = await queue.stateOf(row.job, boss)
-    if (!isLost(state)) continue
+  const had = rows.filter(row => isUnderWay(row) && row.job !== null)
+  const lost = await queue.lostOf(
+    had.map(({ job }) => job!),
+    boss,
+  )
+  for (const row of had) {
+    if (!lost.has(row.job!)) continue
     const { name: cluster, worker, run } = row
     if (row.state === 'running') {
       const text = `${cluster}: ${worker ?? 'its worker'} was not heard of any more: how it is is not known until another worker has looked`
@@ -91,7 +110,14 @@ async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly Clus
 
 /** What an operator asked for, also while the fleet is halted. */
 async function sendAsked(turn: Turn, rows: readonly ClusterRow[]) {
-  for (const row of rows) if (row.asked && row.state === 'waiting') await send(turn, row, 'queued')
+  for (const row of rows) if (row.asked && row.state === 'waiting') await begin(turn, row)
+}
+
+/** Has a cluster begun, where as many are not under way as may be. */
+async function begin(turn: Turn, row: ClusterRow) {
+  if (turn.free <= 0) return
+  await send(turn, row, 'queued')
+  turn.free--
 }
 
 async function send(
@@ -109,8 +135,8 @@ async function send(
 
 /** Does what is due in a wave. Returns whether it came further. */
 async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[]): Promise<boolean> {
-  const { fleet, query, now } = turn
-  const planned = fleet.plan.waves[wave.number]!
+  const { fleet, plan, query, now } = turn
+  const planned = plan.waves[wave.number]!
   const own = rows.filter(row => row.wave === wave.number)
   const set = async (state: WaveRow['state'], more = '', values: readonly unknown[] = []) => {
     await query(`UPDATE rekey_fleet.wave SET state = $3${more} WHERE fleet = $1 AND number = $2`, [
@@ -137,24 +163,23 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     return ask()
   }
   const failed = own.filter(row => isUnwell(row) && !row.leftFailed)
-  if (failed.length > planned.failures) {
-    const who = names(
-      failed.map(({ name }) => name),
-      5,
-    )
-    const may = planned.failures === 0 ? 'none may' : `${planned.failures} may`
-    await halt(query, fleet.id, `${who} of wave ${wave.name} did not come through, and ${may} fail`)
+  const why = overBudget(
+    planned,
+    failed.map(({ name }) => name),
+  )
+  if (why !== undefined) {
+    await halt(query, fleet.id, why)
     return false
   }
-  let free = fleet.plan.maxParallel - rows.filter(isUnderWay).length
-  const waiting = own.filter(({ state }) => state === 'waiting')
+  const waiting = own.filter(({ state, asked }) => state === 'waiting' && !asked)
+  // What stands half-way is ended before another one is begun, and a window is for those that were not begun.
+  for (const row of waiting.filter(isHalfDone)) await begin(turn, row)
   for (const row of waiting) {
-    if (free <= 0) break
-    if (opensAt(windowsOf(turn, wave.number, row.name), now) > now) continue
-    await send(turn, row, 'queued')
-    free--
+    if (turn.free <= 0) break
+    if (!isHalfDone(row) && (row.task === 'gate' || isOpenNow(windowsOf(planned, row.name), now)))
+      await begin(turn, row)
   }
-  if (waiting.length > 0 || own.some(isUnderWay)) return false
+  if (own.some(row => row.state === 'waiting' || isUnderWay(row))) return false
   if (wave.state === 'gating') {
     // One that came through since the others were asked.
     if (own.some(({ state, task }) => state === 'done' && task !== 'gate')) return ask()
@@ -184,19 +209,44 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
   }
 }
 
-const windowsOf = ({ fleet }: Turn, wave: number, name: string) =>
-  fleet.plan.waves[wave]?.clusters.find(one => one.name === name)?.windows ?? []
+const windowsKnown = new WeakMap<PlannedWave, ReadonlyMap<string, readonly MaintenanceWindow[]>>()
 
-async function endFleet({ fleet, query }: Turn): Promise<boolean> {
-  const [open] = await query(
-    `SELECT 1 FROM rekey_fleet.cluster WHERE fleet = $1 AND state NOT IN ('done', 'failed', 'undone') LIMIT 1`,
-    [fleet.id],
+function windowsOf(wave: PlannedWave, cluster: string): readonly MaintenanceWindow[] {
+  const known = windowsKnown.get(wave) ?? new Map(wave.clusters.map(({ name, windows }) => [name, windows]))
+  windowsKnown.set(wave, known)
+  return known.get(cluster) ?? []
+}
+
+/** Why a fleet is halted of whose wave these clusters did not come through; `undefined` where as many may fail. */
+function overBudget({ name, failures }: PlannedWave, failed: readonly string[]): string | undefined {
+  if (failed.length <= failures) return undefined
+  return `${names(failed, 5)} of wave ${name} did not come through, and ${failures === 0 ? 'none' : failures} may fail`
+}
+
+/** Halts a fleet, which is locked, where more clusters of a wave that is not through did not come through than may. */
+export async function haltOverBudget(query: Query, { id, plan }: Pick<FleetRow, 'id' | 'plan'>, wave: number) {
+  const failed = await query<{ name: string }>(
+    `SELECT cluster.name FROM rekey_fleet.cluster JOIN rekey_fleet.wave ON wave.fleet = cluster.fleet AND wave.number = cluster.wave
+     WHERE cluster.fleet = $1 AND wave.number = $2 AND wave.state <> 'passed' AND cluster.state IN ('failed', 'undone') AND NOT left_failed
+     ORDER BY place`,
+    [id, wave],
   )
-  if (open) return false
+  const why = overBudget(
+    plan.waves[wave]!,
+    failed.map(({ name }) => name),
+  )
+  if (why !== undefined) await halt(query, id, why)
+}
+
+async function endFleet({ fleet, plan, query }: Turn): Promise<boolean> {
+  const rows = await clustersOf(query, fleet.id)
+  if (rows.some(row => row.state !== 'done' && !isUnwell(row))) return false
   await setFleet(query, fleet.id, 'done')
+  const unwell = rows.filter(isUnwell).map(({ name }) => name)
+  const without = unwell.length === 0 ? '' : `, without ${names(unwell, 5)}: rekey fleet retry CLUSTER`
   await addEvent(query, fleet.id, {
     kind: 'ended',
-    text: `the fleet is through: ${count(fleet.plan.waves.length, 'wave')}`,
+    text: `the fleet is through: ${count(plan.waves.length, 'wave')}${without}`,
   })
   return false
 }

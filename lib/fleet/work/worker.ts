@@ -1,6 +1,6 @@
 // A worker of a fleet: looks what is due, takes clusters as they come, and says that it is there.
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -13,8 +13,8 @@ import { rekeyVersion } from '../../version.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
 import { startDelivery } from '../notify/deliver.ts'
 import { openSenders } from '../notify/senders.ts'
-import type { Database } from '../store/database.ts'
-import { type EventRow, eventsOf, type FleetRow, isThrough } from '../store/fleets.ts'
+import { type Database, isAway } from '../store/database.ts'
+import { type EventRow, eventsOf, type FleetRow, isThrough, jobsOf, type LockedFleet } from '../store/fleets.ts'
 import type { FleetKey } from '../store/key.ts'
 import { type Bench, workOn } from './job.ts'
 import { openQueue } from './queue.ts'
@@ -47,28 +47,33 @@ export interface WorkOrders {
 }
 
 const [lookEvery, seenEvery] = [1_000, 3_000]
+/** How often the folders of workers that were killed are looked for, in milliseconds. */
+const tidyEvery = 30_000
 
 /**
  * Works until the fleet is through, or halted where the worker does not stay, or `signal` is aborted.
  * @returns how the fleet is then; `undefined` where that could not be asked
  * @throws RekeyError where the playbook or fleet.yml here are not those of the fleet
  */
-export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
+export async function work(orders: WorkOrders): Promise<LockedFleet | undefined> {
   const { database, fleet, signal } = orders
   requireSame(orders)
   const senders = openSenders(orders.file)
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   const folder = join(orders.folder, id)
-  removeLeft(orders.folder)
   mkdirSync(folder, { recursive: true, mode: 0o700 })
-  writeFileSync(join(folder, ownerFile), JSON.stringify(thisProcess()), { mode: 0o600 })
+  const owner = join(folder, ownerFile)
+  writeFileSync(owner, JSON.stringify(thisProcess()), { mode: 0o600 })
   const bench: Bench = { ...orders, id, folder }
-  const queue = await openQueue(database, fleet.id, orders.makes)
+  const { heartbeat } = fleet.plan
+  const queue = await openQueue(database, { name: fleet.id, heartbeat, makes: orders.makes })
+  // This process has the store for itself: whoever had clusters is gone.
+  if (database.isEmbedded) await queue.take(await jobsOf(database.query, fleet.id))
   orders.notice(`${id} works on ${fleet.name}, ${count(orders.jobs, 'cluster')} at a time`)
   const delivery = startDelivery({ database, fleet }, senders)
   const running = new Set<Promise<void>>()
   let last = orders.after
-  let told = 0
+  let [told, judged, tidied] = [0, 0, 0]
   let away = false
   let now: Advanced | undefined
   try {
@@ -76,9 +81,18 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
       try {
         if (performance.now() - told > seenEvery || told === 0) {
           await saySeen(bench)
+          utimesSync(owner, new Date(), new Date())
           told = performance.now()
         }
-        now = (await advance(database, queue, fleet.id)) ?? now
+        now = (await advance(database, queue, fleet)) ?? now
+        if (now?.isSteady && performance.now() - judged > (heartbeat * 1_000) / 5) {
+          await queue.judge()
+          judged = performance.now()
+        }
+        if (tidied === 0 || performance.now() - tidied > tidyEvery) {
+          removeLeft(orders.folder)
+          tidied = performance.now()
+        }
         last = await tellEvents(orders, last)
         while (running.size < orders.jobs && !signal.aborted) {
           const job = await queue.claim()
@@ -92,8 +106,8 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
         if (away) orders.notice(`${database.title} answers again`)
         away = false
       } catch (error) {
-        if (!away)
-          orders.notice(`${database.title} does not answer (${messageOf(error)}): it is asked again until it does`)
+        const what = isAway(error) ? 'does not answer' : 'can not be used'
+        if (!away) orders.notice(`${database.title} ${what} (${messageOf(error)}): it is asked again until it does`)
         away = true
       }
       const isOver = now !== undefined && (isThrough(now.fleet) || (!orders.stays && now.isIdle))
@@ -116,11 +130,14 @@ export async function work(orders: WorkOrders): Promise<FleetRow | undefined> {
 }
 
 const ownerFile = 'worker.json'
-/** The runs of a worker that was killed end by themselves: what they have is left alone for so long, in milliseconds. */
-const leftFor = 10 * 60_000
+/** The runs of a worker that was killed end by themselves: what they have is left alone for so long after it was there last, in milliseconds. */
+const leftFor = 60_000
 
-/** Removes what workers of this machine have left that were killed: what counts of it is in the store. */
-function removeLeft(folder: string): void {
+/**
+ * Removes what workers of this machine have left that were killed: what counts of it is in the store, and secrets of clusters are among it.
+ * @param folder in which each worker has one of its own
+ */
+export function removeLeft(folder: string): void {
   for (const name of existsSync(folder) ? readdirSync(folder) : []) {
     const owner = join(folder, name, ownerFile)
     try {

@@ -49,7 +49,7 @@ interface Asked {
 /** In the environment of whoever reaches hosts by an sshd: its port, or that of a way to it. */
 export const sshPort = 'TEST_SSH_PORT'
 
-/** Makes them. A cluster `cN` fails in its second step as long as there is a file `fails-cN` in the folder. */
+/** Makes them. A cluster `cN` fails in its second step as long as there is a file `fails-cN` in the folder, and ends no step while there is one `holds-cN`. */
 export function simulate({ clusters, fleet, steps = 3, takes = 0.1, sshd }: Asked): Simulated {
   const folder = temporaryFolder('fleet')
   for (const name of ['inventory', 'hosts', 'logs']) mkdirSync(join(folder, name))
@@ -62,6 +62,7 @@ export function simulate({ clusters, fleet, steps = 3, takes = 0.1, sshd }: Aske
       rekey_directory: join(folder, 'hosts', name),
       log: join(folder, 'logs', name),
       fails: join(folder, `fails-${name}`),
+      holds: join(folder, `holds-${name}`),
     }
     writeFileSync(join(folder, 'inventory', `${name}.json`), JSON.stringify({ masters: { hosts: { [name]: vars } } }))
   }
@@ -76,8 +77,8 @@ export function simulate({ clusters, fleet, steps = 3, takes = 0.1, sshd }: Aske
 import { play, playbook, secret, step } from ${JSON.stringify(join(root, 'lib', 'index.ts'))}
 import { z } from ${JSON.stringify(join(root, 'node_modules', 'zod', 'index.js'))}
 const one = (n: number) => step('Step ' + n, { id: 's' + n, run: ({ $, host, vars }) => {
-  const { log, fails } = host.vars as { log: string; fails: string }
-  return $\`test $\{n} != 1 -o ! -e $\{fails} && t=$$ && echo "begin $\{n} $t" >>$\{log} && sleep ${takes} && echo "end $\{n} $t" >>$\{log}\`
+  const { log, fails, holds } = host.vars as { log: string; fails: string; holds: string }
+  return $\`test $\{n} != 1 -o ! -e $\{fails} && t=$$ && echo "begin $\{n} $t" >>$\{log} && sleep ${takes} && while test -e $\{holds}; do sleep 0.1; done && echo "end $\{n} $t" >>$\{log}\`
 }, rollback: ({ $, host }) => $\`echo undo $\{n} >>$\{host.vars.log}\` })
 export default playbook({ name: 'steps', summary: 'Writes', vars: z.object({ password: z.string().transform(text => secret(text)) }), plays: [
   play('Write', { hosts: 'masters' }, Array.from({ length: ${steps} }, (_, n) => one(n)))] })

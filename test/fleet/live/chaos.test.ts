@@ -149,7 +149,7 @@ declare(
     const bench: Simulated = simulate({
       clusters,
       fleet:
-        'playbook: ./steps.ts\nmax_parallel: 6\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: some, percent: 25% }\n  - { name: rest }',
+        'playbook: ./steps.ts\nheartbeat: 10s\nmax_parallel: 6\nwaves:\n  - { name: lab, labels: { tier: lab } }\n  - { name: some, percent: 25% }\n  - { name: rest }',
       ...{ steps, takes, sshd },
     })
     const key = join(bench.folder, 'fleet.key')

@@ -13,6 +13,7 @@ waves:
 test('killed in the middle, gone on with, halted before the next wave, mended and ended', async t => {
   const { start, rekey, log, runs, touch, folder } = simulate({ clusters: 3, fleet, takes: 0.3 })
   touch('fails-c2')
+  touch('holds-c1')
   const first = start(['run'])
   t.teardown(() => first.child.kill('SIGKILL'))
   t.true(await soon(() => log('c1').length > 0), `a step of c1: ${first.said()}`)
@@ -21,6 +22,7 @@ test('killed in the middle, gone on with, halted before the next wave, mended an
   t.regex(second.said, /the fleet simulated is worked on: .*process \d+.*\nHint: .*--database/)
   first.child.kill('SIGKILL')
   await first.ended
+  rmSync(join(folder, 'holds-c1'))
 
   const again = await rekey(['run'])
   t.is(again.code, 2, again.said)

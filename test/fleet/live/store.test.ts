@@ -6,12 +6,22 @@ import anyTest, { type TestFn } from 'ava'
 import { readFleet } from '../../../lib/fleet/definition/fleet-file.ts'
 import { planWaves } from '../../../lib/fleet/definition/waves.ts'
 import { type Database, openPostgres } from '../../../lib/fleet/store/database.ts'
-import { addFleet, clustersOf, requireFleet, wavesOf } from '../../../lib/fleet/store/fleets.ts'
+import {
+  addEvent,
+  addFleet,
+  clustersOf,
+  eventsOf,
+  lockFleet,
+  requireCluster,
+  requireFleet,
+  wavesOf,
+} from '../../../lib/fleet/store/fleets.ts'
 import { keepFolder, restoreFolder } from '../../../lib/fleet/store/folders.ts'
 import { openKey } from '../../../lib/fleet/store/key.ts'
 import { makeTables } from '../../../lib/fleet/store/tables.ts'
+import { type Bench, workOn } from '../../../lib/fleet/work/job.ts'
 import { obey } from '../../../lib/fleet/work/orders.ts'
-import type { Queue } from '../../../lib/fleet/work/queue.ts'
+import { openQueue, type Queue } from '../../../lib/fleet/work/queue.ts'
 import { advance } from '../../../lib/fleet/work/schedule.ts'
 import { temporaryFolder } from '../../_temporary.ts'
 import { clusterLines, fleetFile } from '../_fleet-file.ts'
@@ -27,7 +37,8 @@ let database: Database
 test.before(async () => {
   if (missing) return
   server = await startPostgres()
-  database = await openPostgres(server.address)
+  // All tests at once: each is to have one, however slow the machine is.
+  database = await openPostgres(server.address, 40)
   await makeTables(database)
 })
 test.after.always(async () => {
@@ -46,22 +57,40 @@ function queueOf(): Queue & { jobs: Map<string, { cluster: string; state: string
       return id
     },
     claim: async () => undefined,
-    stateOf: async id => jobs.get(id)?.state,
+    lostOf: async ids => new Set(ids.filter(id => jobs.get(id)?.state === 'failed')),
+    judge: async () => {},
+    take: async () => {},
     close: async () => {},
   }
 }
 
 async function begin(name: string, text: string) {
   const file = readFleet(fleetFile(`name: ${name}\n${text}`))
-  const plan = { maxParallel: file.maxParallel, whenUnknown: file.whenUnknown, waves: planWaves(file) }
+  const { maxParallel, heartbeat, whenUnknown } = file
+  const plan = { maxParallel, heartbeat, whenUnknown, waves: planWaves(file) }
   const of = { name, playbook: 'x', playbookHash: 'x', hash: 'x', rekey: 'x', recipient: 'x', operator: 'me', plan }
   const id = await addFleet(database.query, of)
   const queue = queueOf()
+  const changed = (set: string, cluster: string) =>
+    database.query(`UPDATE rekey_fleet.cluster SET ${set} WHERE fleet = $1 AND name = $2`, [id, cluster])
+  const notices: string[] = []
   return {
-    id,
-    queue,
+    ...{ id, queue, plan, changed, notices },
+    cluster: (name: string) => requireCluster(database.query, id, name),
+    events: async () => (await eventsOf(database.query, id)).map(({ text }) => text),
+    /** Has a cluster worked on that was sent, by a worker that can make no file. */
+    work: async (name: string) => {
+      const { job } = await requireCluster(database.query, id, name)
+      const bench = {
+        ...{ database, file, id: 'w1', folder: '/dev/null/w1', signal: new AbortController().signal },
+        fleet: await requireFleet(database.query, of.name),
+        notice: (text: string) => notices.push(text),
+      }
+      const claimed = { id: job!, cluster: name, touch: async () => true, complete: async () => {} }
+      await workOn(bench as unknown as Bench, claimed)
+    },
     look: async () => {
-      await advance(database, queue, id)
+      await advance(database, queue, { id, plan })
       const rows = await clustersOf(database.query, id)
       return rows.map(({ state }) => state)
     },
@@ -119,7 +148,7 @@ real('a wave over its budget halts the fleet; one within it does not; a gate tha
   t.deepEqual(await fleet.look(), ['failed', 'failed', 'queued', 'waiting'])
   t.regex(
     await obey(database, 'budget', { kind: 'retry', cluster: 'c2', operator: 'ada' }),
-    /c2 is gone on with; the fleet stays halted/,
+    /c2 begins a new run; the fleet stays halted/,
   )
   t.deepEqual(await fleet.look(), ['failed', 'queued', 'queued', 'waiting'])
   await fleet.end('done', ['c2', 'c3'])
@@ -194,6 +223,135 @@ real('a cluster whose job is over without a word is unknown, and waits for someb
   for (const job of fleet.queue.jobs.values()) job.state = 'failed'
   t.deepEqual(await fleet.look(), ['unknown'])
   t.is(fleet.queue.jobs.size, 2)
+})
+
+real('whatever throws in a job has its cluster fail, and the fleet halts in that moment', async t => {
+  const fleet = await begin('throws', `max_parallel: 2\nclusters:\n${clusterLines(2)}\nwaves: [{ name: all }]`)
+  await fleet.look()
+  await fleet.work('c1')
+  const { state, error } = await fleet.cluster('c1')
+  t.is(state, 'failed')
+  t.regex(error ?? '', /^ENOTDIR: .*\/dev\/null\/w1/)
+  t.is(await fleet.state(), 'halted', 'before anybody has looked')
+  t.true((await fleet.events()).includes('halted: c1 of wave all did not come through, and none may fail'))
+  await fleet.work('c2')
+  t.is((await fleet.cluster('c2')).state, 'waiting', 'it was sent already, and is not begun')
+})
+
+real('a cluster that is taken over again and again, and comes no further, fails', async t => {
+  const fleet = await begin('again', `clusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
+  await fleet.look()
+  await fleet.changed("state = 'unknown', take_overs = 5", 'c1')
+  await fleet.work('c1')
+  t.regex((await fleet.cluster('c1')).error ?? '', /^it was taken over 5 times, and came no further/)
+  await fleet.look()
+  t.is(await fleet.state(), 'halted')
+  await obey(database, 'again', { kind: 'retry', cluster: 'c1', operator: 'ada' })
+  await fleet.look()
+  await fleet.work('c1')
+  t.like(await fleet.cluster('c1'), { state: 'failed', takeOvers: 0 }, 'from the beginning')
+})
+
+real('as many are begun once more as may be under way', async t => {
+  const fleet = await begin(
+    'many',
+    `max_parallel: 2\nclusters:\n${clusterLines(4)}\nwaves: [{ name: all, failures: 4 }]`,
+  )
+  await fleet.look()
+  await fleet.end('failed', ['c1', 'c2', 'c3', 'c4'])
+  await obey(database, 'many', { kind: 'halt', why: 'a storm', operator: 'ada' })
+  for (const cluster of ['c1', 'c2', 'c3']) await obey(database, 'many', { kind: 'retry', cluster, operator: 'ada' })
+  t.deepEqual(await fleet.look(), ['queued', 'queued', 'waiting', 'failed'])
+  await fleet.end('done', ['c1'])
+  t.deepEqual(await fleet.look(), ['done', 'queued', 'queued', 'failed'])
+})
+
+real('what was put back half-way is gone on with first, and outside of its window', async t => {
+  const closed = `, windows: [{ days: [${['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'][(new Date().getUTCDay() + 3) % 7]}], from: '10:00', to: '11:00' }]`
+  const fleet = await begin(
+    'half',
+    `clusters:\n${clusterLines(3, index => (index === 2 ? closed : ''))}\nwaves: [{ name: all }]`,
+  )
+  await fleet.changed("run = 'r2'", 'c2')
+  t.deepEqual(await fleet.look(), ['waiting', 'queued', 'waiting'])
+})
+
+real('once more by a new run, with another inventory, and when the fleet is through', async t => {
+  const fleet = await begin('anew', `clusters:\n${clusterLines(2)}\nwaves: [{ name: all, failures: 1 }]`)
+  await fleet.look()
+  await fleet.end('failed', ['c1'])
+  await fleet.changed("run = 'r1'", 'c1')
+  await fleet.look()
+  await fleet.end('done', ['c2'])
+  await fleet.look()
+  t.is(await fleet.state(), 'done')
+  t.is((await fleet.events()).at(-1), 'the fleet is through: 1 wave, without c1: rekey fleet retry CLUSTER')
+  const retry = (more: object) => obey(database, 'anew', { kind: 'retry', cluster: 'c1', operator: 'ada', ...more })
+  t.is(await retry({ acceptChangedInventory: true }), 'c1 is gone on with.')
+  t.like(await fleet.cluster('c1'), { run: 'r1', words: ['--accept-changed-inventory'] })
+  t.is(await fleet.state(), 'running')
+  t.deepEqual(await fleet.look(), ['queued', 'done'])
+  await fleet.end('failed', ['c1'])
+  await fleet.look()
+  t.is(await fleet.state(), 'done')
+  t.is(
+    await retry({ anew: true }),
+    'c1 begins a new run. What r1 has done on its hosts stays as it is; its journal and backups stay in the store.',
+  )
+  t.like(await fleet.cluster('c1'), { run: null, words: ['--take-lock'] })
+  await t.throwsAsync(retry({}), { code: 'fleet.no-retry' })
+})
+
+real('nobody is taken for lost before somebody has looked for a whole heartbeat without a pause', async t => {
+  const fleet = await begin('steady', `heartbeat: 1h\nclusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
+  const look = async () => (await advance(database, fleet.queue, fleet))?.isSteady
+  const since = (looked: string, steady: string) =>
+    database.query(
+      `UPDATE rekey_fleet.fleet SET looked = now() - interval '${looked}', steady = now() - interval '${steady}' WHERE id = $1`,
+      [fleet.id],
+    )
+  t.false(await look())
+  await since('1m', '50m')
+  t.false(await look())
+  await since('1m', '61m')
+  t.true(await look())
+  await since('31m', '6h')
+  t.false(await look(), 'the database was away, or everybody')
+  t.false(await look())
+})
+
+real('whoever has the fleet locked is in nobody’s way who tells what happened', async t => {
+  const { id } = await begin('lock', `clusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
+  await database.transaction(async query => {
+    t.truthy(await lockFleet(query, id))
+    t.is(await database.transaction(other => lockFleet(other, id)), undefined, 'one at a time')
+    await addEvent(database.query, id, { kind: 'done', cluster: 'c1', text: 'c1: done' })
+  })
+  t.pass()
+})
+
+real('a job is lost that was taken from its worker, or whose worker was silent for too long', async t => {
+  const queue = await openQueue(database, { name: 'jobs', heartbeat: 3_600, makes: true })
+  t.teardown(() => queue.close())
+  const send = (cluster: string) => database.transaction((_, boss) => queue.send({ cluster }, boss))
+  const lost = (...ids: (string | undefined)[]) =>
+    database.transaction(async (_, boss) => [...(await queue.lostOf(ids as string[], boss))])
+  const [one, two] = [await send('c1'), await send('c2')]
+  t.is(await send('c1'), undefined, 'one for each cluster')
+  const claimed = [await queue.claim(), await queue.claim()]
+  t.deepEqual(claimed.map(job => job?.id).sort(), [one, two].sort())
+  await queue.judge()
+  t.deepEqual(await lost(one, two), [])
+  await database.query("UPDATE rekey_fleet_queue.job SET heartbeat_on = now() - interval '61m' WHERE id = $1", [one])
+  t.deepEqual(await lost(one, two), [], 'nobody has judged')
+  // pg-boss looks at a queue every two seconds at most.
+  await database.query("UPDATE rekey_fleet_queue.queue SET monitor_claim_on = now() - interval '1m'")
+  await queue.judge()
+  t.deepEqual(await lost(one, two), [one])
+  t.false(await claimed.find(job => job?.id === one)!.touch())
+  await queue.take([two!])
+  t.deepEqual((await lost(one, two)).sort(), [one, two].sort())
+  t.truthy(await send('c1'))
 })
 
 real(

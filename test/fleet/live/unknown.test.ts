@@ -6,7 +6,7 @@ import { overlaps, simulate, soon } from './_simulated.ts'
 
 const missing = postgresMissing()
 const declare = missing ? test.skip : test
-const fleet = 'playbook: ./steps.ts\nwhen_unknown: rollback\nwaves:\n  - { name: all }'
+const fleet = 'playbook: ./steps.ts\nheartbeat: 10s\nwhen_unknown: rollback\nwaves:\n  - { name: all }'
 
 declare(
   missing ? `fleets whose workers die not tested: ${missing}` : 'undone by another worker, halted, and begun anew',
