@@ -3,7 +3,7 @@
 import { type Secret, secret } from '../connection/shell.ts'
 import { at, RekeyError, shown } from '../errors.ts'
 import { type LocatedYaml, locatedYaml, type YamlPath } from '../kubernetes/located-yaml.ts'
-import { type KeyedProvider, keyedProviders, type NamedProvider } from './stored.ts'
+import { calledOf, type KeyedProvider, keyedProviders, type NamedProvider } from './stored.ts'
 
 export interface EncryptionKey {
   readonly name: string
@@ -89,7 +89,7 @@ export function namedProviders(rules: readonly EncryptionRule[]): NamedProvider[
 /** What a provider is called by people: `aescbc key-1`, `kms v2 vault`, `none`. */
 export function nameOf(provider: Provider): string {
   if (provider.kind === 'identity') return 'none'
-  if (provider.kind === 'kms') return `kms ${provider.version} ${provider.name}`
+  if (provider.kind === 'kms') return calledOf(provider)
   return `${provider.kind} ${provider.keys.map(({ name }) => name).join(', ')}`
 }
 

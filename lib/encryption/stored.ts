@@ -30,6 +30,10 @@ export type NamedProvider =
   | { readonly kind: KeyedProvider; readonly name: string }
   | { readonly kind: 'kms'; readonly version: 'v1' | 'v2'; readonly name: string }
 
+/** What people call it: `aescbc key-1`, `kms v2 vault`. What is kept is held against a key that is to be destroyed by this name. */
+export const calledOf = (provider: NamedProvider): string =>
+  provider.kind === 'kms' ? `kms ${provider.version} ${provider.name}` : `${provider.kind} ${provider.name}`
+
 /** With how many bytes a value is told apart, but those of KMS v2: no name is longer. */
 export const headBytes = 600
 

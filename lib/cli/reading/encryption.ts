@@ -8,7 +8,7 @@ import { disagreementOf, type InForce, keyIdsOf, readInForce } from '../../encry
 import { isOfHosts, keysOfBackup } from '../../encryption/ledger/backups.ts'
 import { keptSnapshots, type Need } from '../../encryption/ledger/kept.ts'
 import { type Standing, standingOf } from '../../encryption/standing.ts'
-import { type Stored, tellingApart } from '../../encryption/stored.ts'
+import { calledOf, type Stored, tellingApart } from '../../encryption/stored.ts'
 import { RekeyError } from '../../errors.ts'
 import { backupsIn } from '../../kubernetes/backups/manifest.ts'
 import { etcdAccess, registryOf } from '../../kubernetes/components/etcd-access.ts'
@@ -279,7 +279,7 @@ function merged(group: readonly JudgedRow[]): JudgedRow {
 function storedAs(stored: Stored): string {
   if (stored.kind === 'plain') return 'plain'
   if (stored.kind === 'unknown') return 'unknown'
-  return stored.kind === 'kms' ? `kms ${stored.version} ${stored.name}` : `${stored.provider} ${stored.name}`
+  return calledOf(stored.kind === 'kms' ? stored : { kind: stored.provider, name: stored.name })
 }
 
 function remarkOf({ standing, stored }: JudgedRow): string {

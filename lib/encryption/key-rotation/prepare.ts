@@ -13,6 +13,7 @@ import { type Need, noteNeeds } from '../ledger/kept.ts'
 import { keysIn } from '../ledger/keys.ts'
 import { apiResources } from '../rewrite/resources.ts'
 import { listed } from '../standing.ts'
+import { calledOf } from '../stored.ts'
 import {
   apiServerOn,
   backupsOf,
@@ -323,7 +324,7 @@ async function needsOf(ctx: Context, isBefore: boolean): Promise<Need[]> {
 
 function needOf(key: KeyRef, keyId: string | undefined): Need[] {
   if (key.kind === 'identity') return []
-  const name = key.kind === 'kms' ? `kms v2 ${key.name}` : `${key.kind} ${key.name}`
+  const name = calledOf(key.kind === 'kms' ? { ...key, version: 'v2' } : key)
   return [{ name, ...(keyId !== undefined && { keyId }) }]
 }
 

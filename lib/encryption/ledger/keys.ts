@@ -1,6 +1,7 @@
 // Keys that values may lie under: what people call them, and what tells one from another of its name. For whoever asks which key something needs.
 import type { Secret } from '../../connection/shell.ts'
 import type { EncryptionConfiguration, Provider } from '../configuration.ts'
+import { calledOf } from '../stored.ts'
 
 export interface KnownKey {
   /** `aescbc key-1`, `kms v2 vault`. */
@@ -15,8 +16,9 @@ export const keysIn = ({ rules }: EncryptionConfiguration): KnownKey[] =>
 
 function keysOf(provider: Provider): KnownKey[] {
   if (provider.kind === 'identity') return []
-  if (provider.kind === 'kms') return [{ name: `kms ${provider.version} ${provider.name}` }]
-  return provider.keys.map(({ name, secret }) => ({ name: `${provider.kind} ${name}`, secret }))
+  if (provider.kind === 'kms') return [{ name: calledOf(provider) }]
+  const { kind, keys } = provider
+  return keys.map(({ name, secret }) => ({ name: calledOf({ kind, name }), secret }))
 }
 
 /** What tells a key from every other one. Not to be shown: a key is in it. */
