@@ -312,11 +312,11 @@ export const keptFileName = 'encryption-configuration'
 export const keptFileOf = (ctx: Context) => `${backupsOf(ctx)}/${keptFileName}`
 
 /** Which keys a snapshot needs: before, all that API servers have; once everything is written anew, the new one, and those of other rules. */
-async function needsOf(ctx: Context, isBefore: boolean): Promise<Need[]> {
-  const { rules, ...more } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
+export async function needsOf(ctx: Context, isBefore: boolean): Promise<Need[]> {
+  const { rules } = await configurationOf(ctx, ctx.hosts('masters')[0]!.name)
   const { old, next } = planOf(ctx)
   const isMeant = meant(planOf(ctx))
-  const others = keysIn({ ...more, rules: rules.filter(rule => isBefore || !isMeant(rule)) })
+  const others = keysIn({ rules: rules.filter(rule => isBefore || !isMeant(rule)) })
   const own = isBefore ? needOf(old, keyIdOf(ctx, ids.keyBefore)) : needOf(next, keyIdOf(ctx, ids.sameKey))
   const needs = [...others.map(({ name }): Need => ({ name })), ...own]
   return [...new Map(needs.map(one => [one.name, one])).values()]

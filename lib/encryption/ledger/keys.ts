@@ -11,7 +11,7 @@ export interface KnownKey {
 }
 
 /** Every key and plugin that values may lie under by a configuration. */
-export const keysIn = ({ rules }: EncryptionConfiguration): KnownKey[] =>
+export const keysIn = ({ rules }: Pick<EncryptionConfiguration, 'rules'>): KnownKey[] =>
   rules.flatMap(({ providers }) => providers.flatMap(keysOf))
 
 function keysOf(provider: Provider): KnownKey[] {
