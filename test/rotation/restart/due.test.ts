@@ -133,15 +133,15 @@ test('a kubelet that has joined since knows what it wrote to its kubeconfig, and
   t.deepEqual(await due(), ['kubelet'])
 })
 
-test('the kubelet of a node that was accepted as not Ready is left out, and named: it would be waited for in vain', async t => {
+test('the kubelet of a node that was accepted as not Ready is left out, and named: it would be waited for in vain; its kube-proxy, too', async t => {
   const host = { name: 'n7', groups: ['nodes'] }
-  const kubelet = {
-    component: 'kubelet',
+  const of = (component: string) => ({
+    component,
     runs: { kind: 'unit', environmentFiles: [], definition: [] },
     files: [{ role: 'client-ca', path: '/ca', real: '/ca' }],
     flags: {},
-  }
-  const layout = { host: 'n7', components: { kubelet } }
+  })
+  const layout = { host: 'n7', components: { kubelet: of('kubelet'), 'kube-proxy': of('kube-proxy') } }
   const said: string[] = []
   const ctx = {
     ...{ host, hosts: () => [host], milestone: () => {}, log: (line: string) => said.push(line) },
@@ -149,7 +149,9 @@ test('the kubelet of a node that was accepted as not Ready is left out, and name
       step === conditionsStep ? { absent: ['n7.internal'] } : { host: 'n7', nodeName: 'n7.internal', layout },
     on: () => t.fail('nobody goes there'),
   }
-  await restartsOf({ files: () => ['/ca'] }).kubelets.run(ctx as never)
+  const { kubelets, kubeProxies } = restartsOf({ files: () => ['/ca'] })
+  await kubelets.run(ctx as never)
+  await kubeProxies.run(ctx as never)
   t.deepEqual(said, ['the kubelet of n7 is left out: it goes by what it has read'])
   const states = [
     { authority: 'kubernetes', items: [{ state: 'staged', issuer: 'i' }], bundles: { n7: { '/ca': [] } } },
