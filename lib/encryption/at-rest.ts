@@ -52,8 +52,10 @@ export async function encryptsBy(
   const ca = who.ca ?? (await readComponentFile(session, apiServer, 'client-ca'))
   const api = kubernetesApi(() => session.forward(address, port), { ...who, ca })
   try {
+    // First: what is written once the server was asked is not what it has said that of.
+    const text = await readComponentFile(session, apiServer, 'encryption')
     const amiss = amissOf(await readInForce(session, apiServer, api))
-    return { text: await readComponentFile(session, apiServer, 'encryption'), ...(amiss !== undefined && { amiss }) }
+    return { text, ...(amiss !== undefined && { amiss }) }
   } finally {
     api.close()
   }

@@ -13,13 +13,19 @@ const plugin = '      - kms:\n          apiVersion: v2\n          name: vault\n 
 const keys = () => `      - aescbc:\n          keys:\n            - name: key1\n              secret: ${base64Key()}\n`
 
 /** A host on which this process passes for its API server, which answers with these texts. */
-async function host(t: ExecutionContext, text: string | undefined, answers: Readonly<Record<string, string>> = {}) {
+async function host(
+  t: ExecutionContext,
+  text: string | undefined,
+  answers: Readonly<Record<string, string>> = {},
+  onAsked: (file: string) => void = () => {},
+) {
   const { session, folder } = await localHost(t)
   const file = join(folder, 'encryption.yaml')
   if (text !== undefined) writeFileSync(file, text)
   const server = await startApiServer()
   t.teardown(server.close)
   server.instead = (request, response) => {
+    onAsked(file)
     const answer = answers[request.replace(/^GET /, '')]
     response.writeHead(answer === undefined ? 500 : 200).end(answer ?? '[-]kms-provider-0 failed')
     return true
@@ -69,4 +75,10 @@ test('one that is not well with its plugins is told so', async t => {
   t.deepEqual(await well.asked(), { text })
   const ill = await host(t, text, { '/metrics': inForce(text) })
   t.regex((await ill.asked())?.amiss ?? '', /^is not well with its KMS plugins: .*kms-provider-0 failed/)
+})
+
+test('what is written while a server is asked is not taken for what it has in force', async t => {
+  const [text, next] = [configuration('secrets', keys()), configuration('secrets', keys())]
+  const { asked } = await host(t, text, { '/metrics': inForce(text) }, file => writeFileSync(file, next))
+  t.deepEqual(await asked(), { text })
 })
