@@ -120,23 +120,30 @@ export const unneeded: StepDefinition<Context> = {
   readOnly: true,
   runOnce: true,
   run: async ctx => {
-    const { keys, needing: here } = await onThisMachine(ctx)
-    const secrets = await secretsOf(ctx, keys)
-    const needing = [...here]
-    for (const session of await sessionsOf(ctx)) {
-      const { name } = session.host
-      const snapshots = await keptSnapshots(session, ctx.vars.backup_directory)
-      for (const { path, needs } of snapshots)
-        if (needs ? isNeeded(ctx, needs) : await mayNeed(ctx, session, path)) needing.push(`${name}:${path}`)
-      for (const path of await holding(ctx, session, secrets)) if (!isKeptFile(path)) needing.push(`${name}:${path}`)
-    }
-    if (needing.length === 0) return ctx.log(`nothing that is kept needs ${called(ctx)}`)
+    await requireUnneeded(ctx)
+  },
+}
+
+/** Throws where something that is kept needs the key, or is a backup that has it. Returns the key itself, as `secretsOf` does. */
+async function requireUnneeded(ctx: Context): Promise<Secret[]> {
+  const { keys, needing: here } = await onThisMachine(ctx)
+  const secrets = await secretsOf(ctx, keys)
+  const needing = [...here]
+  for (const session of await sessionsOf(ctx)) {
+    const { name } = session.host
+    const snapshots = await keptSnapshots(session, ctx.vars.backup_directory)
+    for (const { path, needs } of snapshots)
+      if (needs ? isNeeded(ctx, needs) : await mayNeed(ctx, session, path)) needing.push(`${name}:${path}`)
+    for (const path of await holding(ctx, session, secrets)) if (!isKeptFile(path)) needing.push(`${name}:${path}`)
+  }
+  if (needing.length > 0)
     throw refused(
       `${called(ctx)} is needed by, or lies in: ${needing.join(', ')}`,
       'key-needed',
       'Without it these snapshots can not be read, ever. Remove them first where nobody wants them any more: those of runs by rekey backups --prune, those on hosts by hand.',
     )
-  },
+  ctx.log(`nothing that is kept needs ${called(ctx)}`)
+  return secrets
 }
 
 const isNeeded = ({ vars: { destroy_key: key, destroy_key_id: id } }: Context, needs: readonly Need[]) =>
@@ -186,7 +193,7 @@ async function onThisMachine(ctx: Context): Promise<{ keys: KnownKey[]; needing:
 const isKeptFile = (path: string) => basename(path) === keptFileName
 
 /** The key itself, as it lies in what rotations have kept of files, and in backups: several, where it was another one at another time. */
-async function secretsOf(ctx: Context, more: readonly KnownKey[] = []): Promise<Secret[]> {
+async function secretsOf(ctx: Context, more: readonly KnownKey[]): Promise<Secret[]> {
   if (isPlugin(ctx)) return []
   const keys = [...more]
   for (const { $, files, host } of await sessionsOf(ctx)) {
@@ -237,8 +244,7 @@ export const destroy: StepDefinition<Context> = {
   run: async (ctx): Promise<Destroyed> => {
     // Whatever --tags and --start-at-step leave out, and however long ago it was that a run which is gone on with has looked.
     await unused.run(ctx)
-    await unneeded.run(ctx)
-    const secrets = await secretsOf(ctx)
+    const secrets = await requireUnneeded(ctx)
     const meant = new Set(secrets.map(secret => secret.reveal()))
     // By what they are, and never by the key's name: that of another cluster may be the same.
     const runs = ctx.destroySecrets(text => meant.has(text))
