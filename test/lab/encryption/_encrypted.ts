@@ -1,6 +1,7 @@
-// How a lab's Secrets lie in etcd, judged from outside by etcdctl and kubectl.
+// How the Secrets of a lab of systemd units lie in etcd, judged from outside by etcdctl and kubectl.
 import { strict as assert } from 'node:assert'
 import * as lab from '../../../lib/lab/index.ts'
+import { administratorOf } from '../systemd/_units.ts'
 
 const mastersOf = ({ machines }: lab.Shape) => machines.filter(({ role }) => role === 'master')
 
@@ -49,19 +50,12 @@ async function writtenUnder(shape: lab.Shape): Promise<{ under: string; count: n
   return { under: [...groups.keys()][0]!, count: stored.length }
 }
 
-const kubeconfigOf = ({ layout, unitShape }: lab.Shape) =>
-  layout === 'systemd'
-    ? unitShape === 'kubeasz'
-      ? '/root/.kube/config'
-      : '/root/admin.kubeconfig'
-    : '/etc/kubernetes/admin.conf'
-
 /** Runs kubectl on the first master, which asks the API server of one. */
 const kubectl = (shape: lab.Shape, server: lab.Machine, words: string) =>
   lab.exec(
     shape.name,
     'm1',
-    ['sh', '-c', `kubectl --kubeconfig=${kubeconfigOf(shape)} --server=https://${server.address}:6443 ${words}`],
+    ['sh', '-c', `kubectl --kubeconfig=${administratorOf(shape)} --server=https://${server.address}:6443 ${words}`],
     { timeout: 120 },
   )
 

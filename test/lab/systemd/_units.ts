@@ -35,6 +35,9 @@ const placesOf: Readonly<Record<lab.Shape['unitShape'], Places>> = {
   },
 }
 
+/** The administrator's kubeconfig, on each master. */
+export const administratorOf = ({ unitShape }: lab.Shape): string => placesOf[unitShape].administrator
+
 /** What somebody had in hand before: the CA, the files of every host, a Secret, a token, and the administrator's kubeconfig (on m1). */
 export interface Old {
   readonly marker: string
