@@ -17,6 +17,9 @@ export interface PluginState {
   readonly asked?: number
 }
 
+/** What an API server tells of a key id in its place. */
+export const keyIdHashOf = (keyId: string): string => createHash('sha256').update(keyId).digest('hex')
+
 /** How an API server encrypts. */
 export interface InForce {
   /** The file that it was started with; none where it encrypts nothing. */

@@ -1,8 +1,8 @@
 // How a value lies in etcd against how it would be written now, by the rules that API servers go by.
-import { createHash } from 'node:crypto'
 import { shown } from '../errors.ts'
 import { type Census, isOwn } from './census.ts'
 import { type EncryptionConfiguration, type Provider, providersOf } from './configuration.ts'
+import { keyIdHashOf } from './in-force.ts'
 import type { Stored } from './stored.ts'
 
 /**
@@ -97,5 +97,5 @@ function writes(provider: Provider, stored: Stored, keyIdHashes: ReadonlyMap<str
   if (stored.kind === 'key') return 'keys' in provider && provider.keys[0]!.name === stored.name
   if (stored.kind !== 'kms' || stored.keyId === undefined) return true
   const now = keyIdHashes.get(stored.name)
-  return now === undefined || now === createHash('sha256').update(stored.keyId).digest('hex')
+  return now === undefined || now === keyIdHashOf(stored.keyId)
 }

@@ -1,6 +1,6 @@
 // A second KMS plugin beside the first: placed and tried before any API server hears of it, and the first one taken away once its own log says that
 // nobody asks it. What is between, the stages of every rotation do (key-rotation/).
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { basename, isAbsolute, normalize } from 'node:path'
 import { z } from 'zod'
 import { HostFailedError, shown } from '../../errors.ts'
@@ -13,7 +13,7 @@ import { waitFor } from '../../operations/wait.ts'
 import { ownFile } from '../../package.ts'
 import type { HostSession, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
 import { isTimeout } from '../configuration.ts'
-import { readInForce } from '../in-force.ts'
+import { keyIdHashOf, readInForce } from '../in-force.ts'
 import {
   type Context as AnyContext,
   apiServerOn,
@@ -232,7 +232,7 @@ export async function oneKey(ctx: AnyContext, endpoint: string): Promise<string>
  * @throws HostFailedError where it has not within two minutes
  */
 export async function seesKey(ctx: AnyContext, name: string, keyId: string, session: HostSession = ctx): Promise<void> {
-  const hash = createHash('sha256').update(keyId).digest('hex')
+  const hash = keyIdHashOf(keyId)
   const { host } = session
   const api = await ctx.cluster.apiOf(host)
   await waitFor(

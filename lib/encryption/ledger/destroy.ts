@@ -1,16 +1,16 @@
 // A key that nothing needs any more is destroyed for good: whatever is kept of it on the hosts and in the folders of runs. Refused while an API server
 // has it, a value lies under it, or a snapshot that is kept somewhere needs it.
-import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { z } from 'zod'
 import type { Secret } from '../../connection/shell.ts'
 import { RekeyError } from '../../errors.ts'
 import { backupsIn, hostsWithin } from '../../kubernetes/backups/manifest.ts'
-import type { ReportSection, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
+import type { Host } from '../../playbook/host.ts'
+import type { HostSession, ReportSection, RunContext, StepContext, StepDefinition } from '../../playbook/model.ts'
 import { takeCensus } from '../census.ts'
 import { namedProviders, readConfiguration, rulesOf } from '../configuration.ts'
 import { etcdValues } from '../etcd-values.ts'
-import { readInForce } from '../in-force.ts'
+import { keyIdHashOf, readInForce } from '../in-force.ts'
 import {
   type Context as AnyContext,
   apiServerOn,
@@ -93,7 +93,7 @@ function isUnderKey(ctx: Context): (stored: Stored) => boolean {
 }
 
 /** The API server of a master does without the key: its file, which it has in force, lacks it; of a plugin that stays, it has been told of another one. */
-async function requireWithout(ctx: Context, host: ReturnType<Context['hosts']>[number]): Promise<void> {
+async function requireWithout(ctx: Context, host: Host): Promise<void> {
   const { name } = host
   const key = providerOf(ctx)
   const { rules } = await configurationOf(ctx, name)
@@ -102,7 +102,7 @@ async function requireWithout(ctx: Context, host: ReturnType<Context['hosts']>[n
   if (key.kind === 'kms' && id !== undefined) {
     const { plugins } = await readInForce(await ctx.on(host), apiServerOn(ctx, name), await ctx.cluster.apiOf(host))
     const now = plugins.find(one => one.name === key.name)?.keyIdHash
-    if (now !== undefined && now !== sha256(id)) return
+    if (now !== undefined && now !== keyIdHashOf(id)) return
   }
   throw refused(
     `the API server of ${name} has ${called(ctx)} still (${name}:${fileOn(ctx, name)})`,
@@ -111,8 +111,6 @@ async function requireWithout(ctx: Context, host: ReturnType<Context['hosts']>[n
     name,
   )
 }
-
-const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
 /** Nothing that is kept, on a host or on this machine, is a snapshot that needs the key, or a backup that has it. */
 export const unneeded: StepDefinition<Context> = {
@@ -159,7 +157,7 @@ const marksOf = (ctx: Context): string[] => {
 }
 
 /** Of a snapshot of which nothing is noted, its bytes say whether it needs the key. */
-async function mayNeed(ctx: Context, session: Parameters<typeof hasText>[0], path: string): Promise<boolean> {
+async function mayNeed(ctx: Context, session: HostSession, path: string): Promise<boolean> {
   for (const mark of marksOf(ctx)) if (!(await hasText(session, path, mark))) return false
   return true
 }
@@ -215,11 +213,7 @@ async function secretsOf(ctx: Context, more: readonly KnownKey[]): Promise<Secre
 }
 
 /** The files below the folder of a host's backups that the key lies in. */
-async function holding(
-  ctx: Context,
-  session: Parameters<typeof filesWith>[0],
-  secrets: readonly Secret[],
-): Promise<string[]> {
+async function holding(ctx: Context, session: HostSession, secrets: readonly Secret[]): Promise<string[]> {
   const found: string[] = []
   for (const secret of secrets) found.push(...(await filesWith(session, ctx.vars.backup_directory, secret)))
   return [...new Set(found)]
