@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { secret } from '../../../lib/connection/shell.ts'
+import { isOfHosts } from '../../../lib/encryption/ledger/backups.ts'
 import { type Context, destroy, report, unneeded, unused, variables } from '../../../lib/encryption/ledger/destroy.ts'
 import { filesWith, keptSnapshots, noteNeeds } from '../../../lib/encryption/ledger/kept.ts'
 import { manifestHead, writeManifest } from '../../../lib/kubernetes/backups/manifest.ts'
@@ -131,8 +132,8 @@ test('backups on this machine count: by the files of then, and of a plugin by wh
   const runs = temporaryFolder('runs')
   const snapshot = join(runs, 'backups', 'm1', 'etcd.db')
   mkdirSync(join(runs, 'backups', 'm1'), { recursive: true })
-  // Where a file is read in pieces, what is looked for lies across the end of one.
-  writeFileSync(snapshot, `${'x'.repeat(64 * 1024 - 9)}k8s:enc:kms:v2:vault: transit/a:2`)
+  // Where a file is read in pieces, what is looked for lies across the end of one, but for its last byte.
+  writeFileSync(snapshot, `${'x'.repeat(64 * 1024 - 20)}k8s:enc:kms:v2:vault: transit/a:2`)
   const sizes = { sha256: '0'.repeat(64), size: 1, revision: 1, keys: 1, members: [] }
   await writeManifest(runs, { ...manifestHead('r'), kind: 'etcd', host: 'm1', ...sizes })
   const of = async (destroy_key_id: string) => {
@@ -142,6 +143,18 @@ test('backups on this machine count: by the files of then, and of a plugin by wh
   }
   t.regex(await refusedBy(t, unneeded, await of('transit/a:2'), 'key-needed'), /on this machine$/)
   await unneeded.run(await of('transit/a:1'))
+})
+
+test('a backup is of hosts of these names at these addresses; one of etcd alone says no address', t => {
+  const hosts = [{ name: 'm1', connection: { address: '10.0.0.1' } }] as unknown as Parameters<typeof isOfHosts>[1]
+  const of = (backup: object) =>
+    isOfHosts({ files: [], ...backup } as unknown as Parameters<typeof isOfHosts>[0], hosts)
+  t.true(of({ files: [{ host: 'm1', address: '10.0.0.1' }] }))
+  t.false(of({ files: [{ host: 'm1', address: '10.9.0.1' }] }))
+  t.false(of({ files: [{ host: 'm2', address: '10.0.0.1' }], snapshot: { host: 'm1' } }))
+  t.true(of({ snapshot: { host: 'm1' } }))
+  t.false(of({ snapshot: { host: 'm2' } }))
+  t.false(of({}))
 })
 
 test('an archive that has the key is found whatever it is called in there, and nothing is destroyed', async t => {
