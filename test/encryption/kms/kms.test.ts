@@ -2,16 +2,16 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { attributeOf, withKeys } from '../../lib/encryption/kms/attributes.ts'
-import { lastAsked } from '../../lib/encryption/kms/log.ts'
-import { oldIsLogged, ownFiles, sameKey, unaskedFor, variables } from '../../lib/encryption/kms/plugin.ts'
-import { tryPlugin } from '../../lib/encryption/kms/socket.ts'
-import { keysIn } from '../../lib/encryption/kms/token.ts'
-import { locatedYaml } from '../../lib/kubernetes/located-yaml.ts'
-import { messageOf } from '../../lib/operations/grpc/protobuf.ts'
-import { createRenderer } from '../../lib/template/render.ts'
-import { localHost } from '../kubernetes/components/_host.ts'
-import { type Answers, type Fields, pluginAt } from './_plugin.ts'
+import { attributeOf, withKeys } from '../../../lib/encryption/kms/attributes.ts'
+import { lastAsked } from '../../../lib/encryption/kms/log.ts'
+import { oldIsLogged, ownFiles, sameKey, unaskedFor, variables } from '../../../lib/encryption/kms/plugin.ts'
+import { tryPlugin } from '../../../lib/encryption/kms/socket.ts'
+import { keysIn } from '../../../lib/encryption/kms/token.ts'
+import { locatedYaml } from '../../../lib/kubernetes/located-yaml.ts'
+import { messageOf } from '../../../lib/operations/grpc/protobuf.ts'
+import { createRenderer } from '../../../lib/template/render.ts'
+import { localHost } from '../../kubernetes/components/_host.ts'
+import { type Answers, type Fields, pluginAt } from '../_plugin.ts'
 
 const status =
   (keyId = 'key-1', healthz = 'ok', version = 'v2') =>
@@ -239,7 +239,7 @@ test('the log of a pod is found by the name in its manifest', async t => {
 test('templates of a plugin say what the inventory has for it, and nothing of what it has not', async t => {
   const renderer = createRenderer({ secrets: async () => undefined })
   const render = async (name: string, data: object) => {
-    const path = join(import.meta.dirname, '../../templates/kms', name)
+    const path = join(import.meta.dirname, '../../../templates/kms', name)
     return (await renderer.render(readFileSync(path, 'utf8'), { name, data: { ...data } })).output
   }
   const kms = {

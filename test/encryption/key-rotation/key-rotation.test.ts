@@ -1,120 +1,28 @@
 // What a rotation does to the file of a master, there and back, and what it refuses before it changes anything.
 import { strict as assert } from 'node:assert'
-import { createHash } from 'node:crypto'
-import { lstatSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test, { type ExecutionContext } from 'ava'
-import { secret } from '../../lib/connection/shell.ts'
-import { readInForce } from '../../lib/encryption/in-force.ts'
-import type { Context, Plan } from '../../lib/encryption/key-rotation/given.ts'
-import {
-  count,
-  keepFile,
-  needsOf,
-  plan,
-  planned as planTo,
-  requireFit,
-} from '../../lib/encryption/key-rotation/prepare.ts'
+import test from 'ava'
+import { readInForce } from '../../../lib/encryption/in-force.ts'
+import type { Context, Plan } from '../../../lib/encryption/key-rotation/given.ts'
+import { count, keepFile, plan, planned as planTo, requireFit } from '../../../lib/encryption/key-rotation/prepare.ts'
 import {
   type Restarting,
   restartLast,
   restartOne,
   standIn,
   startAnew,
-} from '../../lib/encryption/key-rotation/restarts.ts'
-import { everyServer } from '../../lib/encryption/key-rotation/servers.ts'
-import * as stages from '../../lib/encryption/key-rotation/stages.ts'
-import { wayBack, wayBackToTheFile } from '../../lib/encryption/key-rotation/way-back.ts'
-import { ApiError } from '../../lib/kubernetes/api/api.ts'
-import type { FoundComponent } from '../../lib/kubernetes/layout/host-layout.ts'
-import type { StepDefinition } from '../../lib/playbook/model.ts'
-import { startApiServer } from '../kubernetes/api/_api-server.ts'
-import { found, localHost, unit } from '../kubernetes/components/_host.ts'
-import { base64Key, configuration } from './_configuration.ts'
-import { type Gateway, gatewayOf } from './_gateway.ts'
+} from '../../../lib/encryption/key-rotation/restarts.ts'
+import { everyServer } from '../../../lib/encryption/key-rotation/servers.ts'
+import * as stages from '../../../lib/encryption/key-rotation/stages.ts'
+import { wayBack, wayBackToTheFile } from '../../../lib/encryption/key-rotation/way-back.ts'
+import { ApiError } from '../../../lib/kubernetes/api/api.ts'
+import type { FoundComponent } from '../../../lib/kubernetes/layout/host-layout.ts'
+import type { StepDefinition } from '../../../lib/playbook/model.ts'
+import { startApiServer } from '../../kubernetes/api/_api-server.ts'
+import { configuration } from '../_configuration.ts'
 
-const keys = (kind: string, ...names: string[]) =>
-  `      - ${kind}:\n          keys:\n${names.map(name => `            - name: ${name}   # of mine\n              secret: ${base64Key()}\n`).join('')}`
-
-interface Master {
-  readonly ctx: Context
-  readonly file: string
-  readonly folder: string
-  readonly apiServer: FoundComponent
-  readonly etcd: Gateway
-  readonly text: () => string
-  /** What the server says of its reloads, and of the hash that it has; that of the file where nothing is said. */
-  says: { failures: number; hash?: string; asked?: () => void }
-}
-
-interface Around {
-  readonly flags?: FoundComponent['flags']
-  /** What lies in etcd. */
-  readonly values?: Readonly<Record<string, string>>
-  /** What its API server answers beside its metrics. */
-  readonly answers?: object
-  /** Where it serves. */
-  readonly port?: number
-  /** Whether the file's name is a link to where it lies. */
-  readonly linked?: boolean
-  /** Whether its API server takes up its file by itself. */
-  readonly reloads?: boolean
-}
-
-const sha = (text: string | Buffer) => createHash('sha256').update(text).digest('hex')
-const core = ['secrets', 'configmaps'].map(name => ({ name, namespaced: true, verbs: ['list', 'patch'] }))
-
-/** A master with a file, and an API server that has it in force at once. */
-async function master(
-  t: ExecutionContext,
-  text: string,
-  vars: Partial<Context['vars']> = {},
-  { flags = {}, values = {}, answers = {}, port = 6443, linked = false, reloads = true }: Around = {},
-): Promise<Master> {
-  const { session, folder } = await localHost(t)
-  const file = join(folder, 'encryption.yaml')
-  const real = linked ? join(folder, 'real.yaml') : file
-  writeFileSync(real, text, { mode: 0o640 })
-  if (linked) symlinkSync('real.yaml', file)
-  const hash = () => sha(readFileSync(file))
-  const says: Master['says'] = { failures: 0 }
-  const getText = async () => {
-    says.asked?.()
-    return `apiserver_encryption_config_controller_last_config_info{hash="sha256:${says.hash ?? hash()}"} 1
-apiserver_encryption_config_controller_automatic_reloads_total{status="failure"} ${says.failures}\n`
-  }
-  const apiServer = found({
-    ...{ component: 'kube-apiserver', runs: unit('kube-apiserver'), flags },
-    endpoints: [{ address: '127.0.0.1', port, role: 'serving' }],
-    files: [{ role: 'encryption', by: '', path: file, real }],
-  })
-  const gateway = await gatewayOf(t, new Map(Object.entries(values).map(([key, one]) => [key, Buffer.from(one)])))
-  const listens = [`http://127.0.0.1:${gateway.access.client.port}`]
-  const etcd = found({ component: 'etcd', runs: unit('etcd'), flags: { 'listen-client-urls': listens } })
-  const registered = new Map<string, unknown>([
-    [
-      'read-encryption',
-      { layout: { host: 'm1', components: { 'kube-apiserver': apiServer, etcd } }, file, hash: hash(), reloads },
-    ],
-    ['make-the-key', { secret: secret(base64Key()) }],
-  ])
-  const get = async (path: string) => (path === '/apis' ? { groups: [] } : { resources: core })
-  const api = { get, list: async () => [] }
-  const ctx = {
-    ...session,
-    ...{ run: 'r', vars: { backup_directory: join(folder, 'backups'), ...vars }, signal: new AbortController().signal },
-    hosts: () => [session.host],
-    on: async () => session,
-    log: () => {},
-    registered: (step: string) => registered.get(step),
-    cluster: { apiOf: async () => ({ getText, ...answers }), apiServerReady: async () => {}, api: async () => api },
-  } as unknown as Context
-  registered.set('plan-the-key', await plan.run(ctx))
-  return { ctx, file, folder, apiServer, etcd: gateway, text: () => readFileSync(file, 'utf8'), says }
-}
-
-const run = (ctx: Context, ...steps: StepDefinition<Context>[]) =>
-  steps.reduce<Promise<unknown>>((before, one) => before.then(() => one.run(ctx)), Promise.resolve())
+import { keys, master, run, sha } from './_master.ts'
 
 const ofNone = keys('aescbc', 'none-key1')
 const before: Record<string, string> = {
@@ -149,30 +57,6 @@ for (const [name, text] of Object.entries(before))
     await stages.addKey.rollback!(ctx)
     t.is(now(), text)
   })
-
-test('a snapshot of before needs every key of the file, one of after the new key and those of rules that stay', async t => {
-  const text = `${configuration('secrets', `${keys('aescbc', 'key1')}      - identity: {}\n`)}  - resources: [configmaps]
-    providers:
-${keys('secretbox', 'other')}`
-  const { ctx } = await master(t, text, { encryption_resources: ['secrets'] })
-  const next = ctx.registered<Plan>('plan-the-key')!.next as { name: string }
-  t.deepEqual(await needsOf(ctx, true), [{ name: 'aescbc key1' }, { name: 'secretbox other' }])
-  await run(ctx, keepFile, stages.addKey, stages.promoteKey, stages.dropKey)
-  t.deepEqual(await needsOf(ctx, false), [{ name: 'secretbox other' }, { name: `aescbc ${next.name}` }])
-})
-
-test('of a KMS plugin that stays a snapshot needs the key that it had then', async t => {
-  const plugin = '      - kms:\n          apiVersion: v2\n          name: vault\n          endpoint: unix:///v\n'
-  const { ctx } = await master(t, configuration('secrets', plugin), { encryption_provider: 'identity' })
-  const registered = new Map<string, unknown>([
-    ['plan-the-key', await planTo<Context>((_, old) => old).run(ctx)],
-    ['key-of-before', { keyId: '1' }],
-    ['same-key-everywhere', { keyId: '2' }],
-  ])
-  const given = { ...ctx, registered: (step: string) => registered.get(step) ?? ctx.registered(step) } as Context
-  t.deepEqual(await needsOf(given, true), [{ name: 'kms v2 vault', keyId: '1' }])
-  t.deepEqual(await needsOf(given, false), [{ name: 'kms v2 vault', keyId: '2' }])
-})
 
 test('a run is not undone over one that has rotated further since', async t => {
   const { ctx, file, text } = await master(t, before['another provider']!, { encryption_provider: 'secretbox' })

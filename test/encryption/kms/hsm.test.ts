@@ -5,14 +5,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import * as hsm from '../../lib/encryption/kms/hsm.ts'
-import { plan } from '../../lib/encryption/kms/key.ts'
-import type { HostSession, StepDefinition } from '../../lib/playbook/model.ts'
-import { localSession } from '../kubernetes/_local.ts'
-import { found, unit } from '../kubernetes/components/_host.ts'
-import { configuration } from './_configuration.ts'
-import { gatewayOf } from './_gateway.ts'
-import { pluginAt } from './_plugin.ts'
+import * as hsm from '../../../lib/encryption/kms/hsm.ts'
+import { plan } from '../../../lib/encryption/kms/key.ts'
+import type { HostSession, StepDefinition } from '../../../lib/playbook/model.ts'
+import { localSession } from '../../kubernetes/_local.ts'
+import { found, unit } from '../../kubernetes/components/_host.ts'
+import { configuration } from '../_configuration.ts'
+import { gatewayOf } from '../_gateway.ts'
+import { pluginAt } from '../_plugin.ts'
 
 const ids: Record<string, string> = { 'kek-0': randomUUID(), 'kek-1': randomUUID(), 'kek-2': randomUUID() }
 const provider = (name: string, endpoint: string) =>
