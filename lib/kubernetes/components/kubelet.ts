@@ -82,5 +82,6 @@ export async function hasWrittenItself(
     quiet: true,
   })`stat -c %.9Y ${kubeconfig} && find ${posix.dirname(own)} -maxdepth 1 -type f -name 'kubelet-client-2*.pem' -exec stat -c %.9Y {} +`
   const [written = 0, ...made] = stdout.split('\n').filter(Boolean).map(Number)
-  return made.length > 0 && started.every(one => one < written) && made.every(one => one > written)
+  const isSince = started.length > 0 && started.every(one => one < written)
+  return isSince && made.length > 0 && made.every(one => one > written)
 }

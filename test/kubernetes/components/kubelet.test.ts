@@ -46,6 +46,7 @@ test('a kubelet that has joined wrote its kubeconfig itself, before its first ce
     'put back, for a process that never saw it',
   )
   t.false(await asked(kubeletIn({ 'kubelet.conf': 100.5 })), 'it has none')
+  t.false(await asked(kubeletIn({ 'kubelet.conf': 100.5, [first]: 100.7 }), []), 'it does not run')
   t.false(await asked(kubeletIn({ [first]: 100.7 })), 'it is not there')
 })
 
