@@ -8,6 +8,7 @@ import { say } from '../../output/print.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { exportCommand } from './export.ts'
+import { type MetricsOptions, withMetrics, withMetricsOptions } from './measured.ts'
 import { notifyCommand } from './notify.ts'
 import { planCommand } from './plan.ts'
 import { serveCommand } from './serve.ts'
@@ -34,7 +35,7 @@ export function fleetCommand(): Command {
   return command
 }
 
-interface WorkOptions extends StoreOptions {
+interface WorkOptions extends StoreOptions, MetricsOptions {
   readonly anew?: boolean
   readonly leaveFailed?: boolean
 }
@@ -50,24 +51,26 @@ function runCommand(): Command {
   const command = new Command('run')
     .description('begin a fleet, or go on with one that was cut off')
     .argument('[playbook]', 'a name from playbooks/, or a path; the one of fleet.yml where it is left out')
-  return withJobs(withKey(withStoreOptions(command)))
+  return withMetricsOptions(withJobs(withKey(withStoreOptions(command))))
     .option('--anew', 'begin anew, although the one before is not through: it is given up')
     .addHelpText(
       'after',
       example('keysets rotated in all clusters, wave by wave', 'rekey fleet run rotate-keysets -F fleet.yml'),
     )
     .action(async (playbook: string | undefined, options: WorkOptions) => {
-      process.exitCode = await withStore(options, true, async store => {
-        const fleet = await beginFleet(store, { playbook, anew: options.anew ?? false })
-        const jobs = options.jobs ?? fleet.plan.maxParallel
-        return workHere(store, { fleet, jobs, stays: false, makes: true })
-      })
+      process.exitCode = await withStore(options, true, store =>
+        withMetrics(store.file.name, options, async tally => {
+          const fleet = await beginFleet(store, { playbook, anew: options.anew ?? false })
+          const jobs = options.jobs ?? fleet.plan.maxParallel
+          return workHere(store, { fleet, jobs, stays: false, makes: true, tally })
+        }),
+      )
     })
 }
 
 function workerCommand(): Command {
   const command = new Command('worker').description('work on a fleet that somebody began, from this machine as well')
-  return withJobs(withKey(withStoreOptions(command)))
+  return withMetricsOptions(withJobs(withKey(withStoreOptions(command))))
     .addHelpText(
       'after',
       example(
@@ -76,10 +79,12 @@ function workerCommand(): Command {
       ),
     )
     .action(async (options: WorkOptions) => {
-      process.exitCode = await withStore(options, false, async store => {
-        const fleet = await requireFleet(store.database.query, store.file.name)
-        return workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false })
-      })
+      process.exitCode = await withStore(options, false, store =>
+        withMetrics(store.file.name, options, async tally => {
+          const fleet = await requireFleet(store.database.query, store.file.name)
+          return workHere(store, { fleet, jobs: options.jobs ?? 1, stays: true, makes: false, tally })
+        }),
+      )
     })
 }
 

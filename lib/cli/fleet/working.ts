@@ -16,6 +16,7 @@ import {
   underWayHere,
 } from '../../fleet/store/fleets.ts'
 import { eventLine, statusOf } from '../../fleet/told/status.ts'
+import type { WorkerTally } from '../../fleet/told/worker-metrics.ts'
 import { work } from '../../fleet/work/worker.ts'
 import { operatorName } from '../../operator.ts'
 import { say, tell } from '../../output/print.ts'
@@ -128,13 +129,15 @@ export interface Working {
   /** As a worker that stays while the fleet is halted. */
   readonly stays: boolean
   readonly makes: boolean
+  /** What counts what is done. */
+  readonly tally?: WorkerTally | undefined
 }
 
 /** Milliseconds after which it is said again how the fleet is, though nothing has changed: that somebody works on it. */
 export const putEvery = 5_000
 
 /** Works until there is nothing to do any more. Returns the exit code. */
-export async function workHere(store: Store, { fleet, jobs, stays, makes }: Working): Promise<number> {
+export async function workHere(store: Store, { fleet, jobs, stays, makes, tally }: Working): Promise<number> {
   const { database, file, folder } = store
   const { signal, release } = interruptible()
   let [shown, putAt] = ['', 0]
@@ -158,7 +161,11 @@ export async function workHere(store: Store, { fleet, jobs, stays, makes }: Work
       playbook: playbookOf({ ...file, playbook: fleet.playbook }, undefined).path,
       folder: join(folder, 'work'),
       after: row?.last ?? 0,
-      event: one => say(eventLine(one)),
+      event: one => {
+        tally?.event(one)
+        say(eventLine(one))
+      },
+      ...(tally && { seen: tally.seen, unanswered: tally.databaseError }),
       notice: text => tell(text),
       looked: put,
     })

@@ -42,6 +42,10 @@ export interface WorkOrders {
   /** Is told what happens, in its order. */
   event(event: EventRow): void
   notice(text: string): void
+  /** Is told that the database has heard of the worker, which is called this. */
+  seen?(id: string): void
+  /** Is told of each look that the database did not answer. */
+  unanswered?(): void
   /** Is called each time that it was looked what is due. */
   looked?(): Promise<void>
 }
@@ -82,6 +86,7 @@ export async function work(orders: WorkOrders): Promise<LockedFleet | undefined>
         if (performance.now() - told > seenEvery || told === 0) {
           await saySeen(bench)
           utimesSync(owner, new Date(), new Date())
+          orders.seen?.(id)
           told = performance.now()
         }
         now = (await advance(database, queue, fleet)) ?? now
@@ -106,6 +111,7 @@ export async function work(orders: WorkOrders): Promise<LockedFleet | undefined>
         if (away) orders.notice(`${database.title} answers again`)
         away = false
       } catch (error) {
+        orders.unanswered?.()
         const what = isAway(error) ? 'does not answer' : 'can not be used'
         if (!away) orders.notice(`${database.title} ${what} (${messageOf(error)}): it is asked again until it does`)
         away = true

@@ -59,8 +59,14 @@ function ofRun({ check }: RunStarted, { at, outcome, exitCode, milliseconds }: R
   ]
 }
 
+/** A metric: a gauge, where it does not say that it only ever counts up. */
+export interface Metric extends EventMetric {
+  readonly type?: 'counter'
+}
+
 /** A sample as it stands in the file. */
 interface Sample {
+  readonly type?: 'counter'
   readonly name: string
   /** Escaped already. */
   readonly help: string
@@ -75,15 +81,16 @@ type Labels = Readonly<Record<string, string>>
  * @param own labels that each of them has beside its own
  * @param kept what stood in the file before and is true still
  */
-export function metricsText(metrics: readonly EventMetric[], own: Labels, kept: readonly Sample[] = []): string {
+export function metricsText(metrics: readonly Metric[], own: Labels, kept: readonly Sample[] = []): string {
   const samples = metrics.map(
-    ({ name, help, labels, value }): Sample => ({
+    ({ name, help, labels, value, type }): Sample => ({
+      ...(type === undefined ? {} : { type }),
       ...{ name, help: escaped(help), labels: labelsOf({ ...own, ...labels }), value },
     }),
   )
   const lines = [...Map.groupBy([...kept, ...samples], ({ name }) => name)].flatMap(([name, all]) => [
     `# HELP ${name} ${all.at(-1)?.help ?? ''}`,
-    `# TYPE ${name} gauge`,
+    `# TYPE ${name} ${all.at(-1)?.type ?? 'gauge'}`,
     // Two of one name and the same labels, and the collector takes nothing of any file: the last one counts.
     ...[...new Map(all.map(({ labels, value }) => [labels, value]))].map(
       ([labels, value]) => `${name}${labels} ${value}`,

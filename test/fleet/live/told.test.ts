@@ -43,12 +43,17 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   t.regex(refused.said, /a password on the command line is seen by everybody/)
   t.false(refused.said.includes('hidden'))
 
-  const run = start(['run'], { env })
+  const seen = await rekey(['run', '--metrics', '0.0.0.0:9'], { env })
+  t.regex(seen.said, /0\.0\.0\.0 is seen from other machines, and whoever looks needs no token/)
+  const measured = await freePort()
+  const run = start(['run', '--metrics', String(measured)], { env })
   t.teardown(() => run.child.kill('SIGKILL'))
   t.true(await soon(() => /wave rest waits for somebody to approve it/.test(run.said())), run.said())
   const watching = start(['status', '--watch'], { env })
   t.teardown(() => watching.child.kill('SIGKILL'))
   t.true(await soon(() => /^Wave rest waits for somebody to approve it/m.test(watching.said())), watching.said())
+  const counted = await (await fetch(`http://127.0.0.1:${measured}/metrics`)).text()
+  t.regex(counted, /^rekey_fleet_worker_clusters_total\{fleet="simulated",worker="[^"]+",outcome="done"\} 2$/m)
   const goOn = await rekey(['go-on'], { env })
   t.is(goOn.said, 'The fleet goes on: wave rest is approved.\n')
   const { code, said } = await run.ended
