@@ -31,7 +31,7 @@ export function sixty({ fleet, ...different }: Different = {}): FleetStatus {
         playbookHash: 'a'.repeat(64),
       },
       ...{ hash: 'b'.repeat(64), rekey: '1.0.0', recipient: 'age1', operator: 'ada', state: 'running', why: null },
-      ...{ begun: noon - 240 * minute, ended: null, ...fleet },
+      ...{ begun: noon - 240 * minute, ended: null, pruned: null, prunedBy: null, ...fleet },
     },
   }
 }

@@ -16,6 +16,7 @@ export function exportCommand(): Command {
   return withKey(withStoreOptions(command))
     .option('-o, --output <file>', 'where it is written; stdout where nothing is said')
     .option('--folders <folder>', 'put the folders of all runs there, too, for rekey show and rekey report')
+    .option('--fleet <id>', 'an earlier fleet, by its id; the last one where nothing is said')
     .option('--force', 'over a file that is there')
     .addHelpText('after', example('into a file of its own', 'rekey fleet export -F fleet.yml -o fleet.json'))
     .action(
@@ -23,12 +24,13 @@ export function exportCommand(): Command {
         output,
         folders,
         force,
+        fleet: id,
         ...options
-      }: StoreOptions & { output?: string; folders?: string; force?: true }) => {
+      }: StoreOptions & { output?: string; folders?: string; force?: true; fleet?: string }) => {
         const path = output === undefined ? undefined : resolve(output)
         if (path !== undefined) requireFree(path, force)
         await withStore(options, false, async ({ database, file, key }) => {
-          const fleet = await requireFleet(database.query, file.name)
+          const fleet = await requireFleet(database.query, file.name, id)
           const at = folders === undefined ? undefined : resolve(folders)
           const all = await exportOf(database, await key(false), fleet, at)
           const text = `${visibleJson(all, 2)}\n`

@@ -11,6 +11,7 @@ import { exportCommand } from './export.ts'
 import { type MetricsOptions, withMetrics, withMetricsOptions } from './measured.ts'
 import { notifyCommand } from './notify.ts'
 import { planCommand } from './plan.ts'
+import { pruneCommand } from './prune.ts'
 import { serveCommand } from './serve.ts'
 import { statusCommand } from './status.ts'
 import { give as giveOrder, type StoreOptions, withKey, withStore, withStoreOptions } from './store.ts'
@@ -32,6 +33,7 @@ export function fleetCommand(): Command {
   command.addCommand(serveCommand())
   command.addCommand(exportCommand())
   command.addCommand(notifyCommand())
+  command.addCommand(pruneCommand())
   return command
 }
 

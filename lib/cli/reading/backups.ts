@@ -2,7 +2,7 @@
 // lies on this machine, and asks no host.
 import { existsSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { isOfHosts, keysOfBackup } from '../../encryption/ledger/backups.ts'
 import { exitCodes, RekeyError } from '../../errors.ts'
 import type { Inventory } from '../../inventory/index.ts'
@@ -15,9 +15,9 @@ import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { runsDirectory } from '../../run/folder/folder.ts'
 import { requireOwnFolder, requireOwnState } from '../../run/folder/trust.ts'
 import { endingOf, findRun, readHistory, runFolders } from '../../run/journal/history.ts'
-import { readDuration } from '../options/duration.ts'
+import { readAge } from '../options/duration.ts'
 import { type InventoryOptions, openInventory, withInventoryOptions } from '../options/inventory.ts'
-import { confirmed } from '../running/confirm.ts'
+import { requireRemoval } from '../running/confirm.ts'
 
 interface BackupsOptions extends InventoryOptions {
   json?: boolean
@@ -52,12 +52,6 @@ export function backupsCommand(): Command {
     .action(async (run: string | undefined, options: BackupsOptions) => {
       process.exitCode = await backups(run, options)
     })
-}
-
-function readAge(value: string): number {
-  const age = readDuration(value)
-  if (age < 60_000) throw new InvalidArgumentError('It must be a minute or more.')
-  return age
 }
 
 async function backups(run: string | undefined, options: BackupsOptions): Promise<number> {
@@ -169,7 +163,7 @@ async function prune(own: readonly Listed[], inventory: Inventory, age: number, 
     )
   if (going.length === 0) return exitCodes.done
   for (const { backup } of going) say(visible(`${backup.id} of ${timeOf(backup)} is to be removed`))
-  await requireYes(going.length, yes)
+  await requireRemoval(going.length, yes, 'backups.not-confirmed')
   for (const { backup } of going) removeBackup(backup)
   say(`${going.length} removed from this machine. What lies on the hosts stays there.`)
   return exitCodes.done
@@ -202,13 +196,4 @@ async function lastGood(own: readonly Listed[], inventory: Inventory): Promise<B
 /** Whether a run came to its end, there or back: one that did not may be gone on with. */
 function isOver(runFolder: string): boolean {
   return readHistory(runFolder).finished?.outcome === 'done'
-}
-
-async function requireYes(count: number, yes: boolean): Promise<void> {
-  if (yes) return
-  if (process.stdin.isTTY && (await confirmed(`Remove ${count}? Type 'yes' to go on: `))) return
-  throw new RekeyError('nothing was removed', {
-    code: 'backups.not-confirmed',
-    hint: process.stdin.isTTY ? "It takes the whole word 'yes'." : 'There is no terminal to ask on: say --yes.',
-  })
 }

@@ -40,6 +40,20 @@ export async function confirmed(question: string): Promise<boolean> {
   return (await ask(question, interrupt.signal)).trim().toLowerCase() === 'yes'
 }
 
+/**
+ * Asks whether so many are to be removed, where that was not said.
+ * @param code of the error
+ * @throws RekeyError where it was not answered by yes, and where there is nobody to ask
+ */
+export async function requireRemoval(count: number, yes: boolean, code: string): Promise<void> {
+  if (yes) return
+  if (process.stdin.isTTY && (await confirmed(`Remove ${count}? Type 'yes' to go on: `))) return
+  throw new RekeyError('nothing was removed', {
+    code,
+    hint: process.stdin.isTTY ? "It takes the whole word 'yes'." : 'There is no terminal to ask on: say --yes.',
+  })
+}
+
 /** The line that is typed; `no` where the run is stopped. Rejects where the terminal goes away. */
 async function ask(question: string, signal: AbortSignal): Promise<string> {
   // The terminal stays as it is, so that Ctrl-C goes where it always goes.

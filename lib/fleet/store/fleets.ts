@@ -1,6 +1,7 @@
 // What is known of a fleet: itself, its waves, its clusters, who works on it, and what happened.
 import { randomBytes } from 'node:crypto'
 import { RekeyError } from '../../errors.ts'
+import { names } from '../../playbook/host.ts'
 import { suggestion } from '../../suggestion.ts'
 import type { Receiver } from '../definition/receivers.ts'
 import type { PlannedWave } from '../definition/waves.ts'
@@ -26,6 +27,9 @@ export interface FleetRow {
   readonly why: string | null
   readonly begun: number
   readonly ended: number | null
+  /** When the folders of its runs and its events were removed, and by whom. */
+  readonly pruned: number | null
+  readonly prunedBy: string | null
   readonly plan: FleetPlan
 }
 
@@ -140,9 +144,9 @@ export const isThrough = ({ state }: Pick<FleetRow, 'state'>): boolean => state 
 /** Whether a worker was not heard of for so long that nobody counts on it. */
 export const isSilent = ({ silent }: WorkerRow): boolean => silent > 15_000
 
-const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+export const ms = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
 const fleetColumns = `id, name, playbook, playbook_hash AS "playbookHash", hash, rekey, recipient, operator, state, why, ${ms('begun')} AS begun,
-  ${ms('ended')} AS ended`
+  ${ms('ended')} AS ended, ${ms('pruned')} AS pruned, pruned_by AS "prunedBy"`
 const waveColumns = `number, name, state, ${ms('began')} AS began, ${ms('ended')} AS ended, ${ms('soak_until')} AS "soakUntil", approved_by AS "approvedBy"`
 const clusterColumns = `name, wave, task, state, attempt, worker, job::text AS job, run, step, ${ms('since')} AS since, ${ms('began')} AS began,
   ${ms('ended')} AS ended, error, asked, left_failed AS "leftFailed", take_overs AS "takeOvers", words`
@@ -196,8 +200,13 @@ export async function latestFleet(query: Query, name: string): Promise<FleetRow 
   return row
 }
 
-/** The same, where there must be one. Throws `RekeyError` where there is none. */
-export async function requireFleet(query: Query, name: string): Promise<FleetRow> {
+/**
+ * The same, where there must be one.
+ * @param id that of this id, and not the last one
+ * @throws RekeyError where there is none
+ */
+export async function requireFleet(query: Query, name: string, id?: string): Promise<FleetRow> {
+  if (id !== undefined) return fleetOf(query, name, id)
   const fleet = await latestFleet(query, name)
   if (fleet) return fleet
   const names = await query<{ name: string }>('SELECT DISTINCT name FROM rekey_fleet.fleet')
@@ -208,6 +217,20 @@ export async function requireFleet(query: Query, name: string): Promise<FleetRow
     )}`,
     { code: 'fleet.none', hint: "Begin it: 'rekey fleet run PLAYBOOK -F fleet.yml'." },
   )
+}
+
+async function fleetOf(query: Query, name: string, id: string): Promise<FleetRow> {
+  const [row] = await query<FleetRow>(`SELECT ${fleetColumns}, definition AS plan FROM rekey_fleet.fleet WHERE name = $1 AND id = $2`, [
+    name,
+    id,
+  ])
+  if (row) return row
+  const all = await query<{ id: string }>('SELECT id FROM rekey_fleet.fleet WHERE name = $1 ORDER BY begun', [name])
+  const ids = all.map(one => one.id)
+  throw new RekeyError(`no fleet ${id} was begun`, {
+    code: 'fleet.none',
+    hint: `Those of ${name}: ${names(ids.reverse(), 10)}.`,
+  })
 }
 
 /**

@@ -51,6 +51,7 @@ export interface Boss {
   stop(options: { close: boolean; graceful: boolean; timeout: number }): Promise<void>
   createQueue(name: string, options: Readonly<Record<string, unknown>>): Promise<void>
   getQueue(name: string): Promise<unknown>
+  deleteQueue(name: string): Promise<void>
   send(name: string, data: object, options: Readonly<Record<string, unknown>>): Promise<string | null>
   fetch(name: string, options: Readonly<Record<string, unknown>>): Promise<readonly FetchedJob[]>
   touch(name: string, job: Pick<FetchedJob, 'id' | 'retryCount'>): Promise<{ readonly affected: number }>

@@ -3,16 +3,18 @@ import { RekeyError } from '../../errors.ts'
 import type { Database } from './database.ts'
 
 /** Which tables these are: another number is another rekey's. */
-const version = 2
+const version = 3
 
 const statements = [
   'CREATE SCHEMA IF NOT EXISTS rekey_fleet',
   'CREATE TABLE IF NOT EXISTS rekey_fleet.version (number int NOT NULL)',
-  // `definition` is the plan; `hash` that of fleet.yml; `recipient` who can read the folders; `steady` since when it is looked at again and again.
+  // `definition` is the plan; `hash` that of fleet.yml; `recipient` who can read the folders; `steady` since when it is looked at again and again; `pruned` when
+  // what is stored of its runs was removed.
   `CREATE TABLE IF NOT EXISTS rekey_fleet.fleet (
     id text PRIMARY KEY, name text NOT NULL, playbook text NOT NULL, playbook_hash text NOT NULL, definition jsonb NOT NULL, hash text NOT NULL,
     rekey text NOT NULL, recipient text NOT NULL, operator text NOT NULL, begun timestamptz NOT NULL DEFAULT now(), ended timestamptz,
-    state text NOT NULL DEFAULT 'running', why text, looked timestamptz, steady timestamptz)`,
+    state text NOT NULL DEFAULT 'running', why text, looked timestamptz, steady timestamptz, pruned timestamptz,
+    pruned_by text)`,
   `CREATE TABLE IF NOT EXISTS rekey_fleet.wave (
     fleet text NOT NULL REFERENCES rekey_fleet.fleet ON DELETE CASCADE, number int NOT NULL, name text NOT NULL, state text NOT NULL DEFAULT 'waiting',
     began timestamptz, ended timestamptz, soak_until timestamptz, approved_by text, PRIMARY KEY (fleet, number))`,

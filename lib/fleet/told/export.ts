@@ -45,6 +45,7 @@ export async function exportOf(
       ...{ name: fleet.name, state: fleet.state, why: fleet.why, operator: fleet.operator, rekey: fleet.rekey },
       ...{ playbook: fleet.playbook, playbook_sha256: fleet.playbookHash, fleet_file_sha256: fleet.hash },
       ...{ begun: iso(fleet.begun), ended: iso(fleet.ended), exported: iso(at) },
+      ...(fleet.pruned === null ? {} : { pruned: iso(fleet.pruned), pruned_by: fleet.prunedBy }),
       waves: waves.map(one => ({
         ...{
           name: one.name,

@@ -36,6 +36,9 @@ export interface Queue {
   close(): Promise<void>
 }
 
+/** What pg-boss looks after by itself. */
+const schema = 'rekey_fleet_queue'
+
 /**
  * Opens the queue of a fleet.
  * @param name the fleet's id
@@ -108,5 +111,22 @@ export async function openQueue(
       if (ids.length > 0) await boss.cancel(name, ids)
     },
     close: () => boss.stop({ close: true, graceful: false, timeout: 1_000 }),
+  }
+}
+
+/** Removes the queues of fleets that are through, with the jobs that were in them. */
+export async function removeQueues(database: Database, names: readonly string[]): Promise<void> {
+  const { PgBoss } = await loadBoss()
+  const boss = new PgBoss({
+    ...{ ...database.boss, schema, migrate: false, createSchema: false, supervise: false, schedule: false },
+    ...{ registerInstance: false, openTelemetry: { enabled: false } },
+  })
+  boss.on('error', () => {})
+  boss.on('warning', () => {})
+  await boss.start()
+  try {
+    for (const name of names) await boss.deleteQueue(name)
+  } finally {
+    await boss.stop({ close: true, graceful: false, timeout: 1_000 })
   }
 }

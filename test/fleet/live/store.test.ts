@@ -18,6 +18,7 @@ import {
 } from '../../../lib/fleet/store/fleets.ts'
 import { keepFolder, restoreFolder } from '../../../lib/fleet/store/folders.ts'
 import { openKey } from '../../../lib/fleet/store/key.ts'
+import { oldFleets, pruneFleet } from '../../../lib/fleet/store/retention.ts'
 import { makeTables } from '../../../lib/fleet/store/tables.ts'
 import { type Bench, workOn } from '../../../lib/fleet/work/job.ts'
 import { obey } from '../../../lib/fleet/work/orders.ts'
@@ -31,6 +32,8 @@ const test = anyTest as TestFn
 const missing = postgresMissing()
 if (missing) test.skip(`the store of fleets not tested: ${missing}`, () => {})
 const real = missing ? test.skip : test
+/** Before all others: it writes much. */
+const alone = missing ? test.skip : test.serial
 
 let server: TestPostgres
 let database: Database
@@ -417,5 +420,61 @@ real(
     await t.throwsAsync(restoreFolder(database.query, key, { ...of, run: 'r2' }, back), {
       message: /not written by a worker of the fleet for this place/,
     })
+  },
+)
+
+alone(
+  'of fleets that ended long ago what is stored goes; of one whose cluster stands half-way nothing does',
+  async t => {
+    const clusters = `${clusterLines(2)}\nwaves: [{ name: all }]`
+    const plant = async (name: string, states: readonly string[], days: number, more = '') => {
+      const { id } = await begin(name, `clusters:\n${clusters}`)
+      for (const [index, state] of states.entries())
+        await database.query(
+          `UPDATE rekey_fleet.cluster SET run = 'r', state = $3${more} WHERE fleet = $1 AND name = $2`,
+          [id, `c${index + 1}`, state],
+        )
+      await database.query(
+        `INSERT INTO rekey_fleet.piece (fleet, cluster, run, id, bytes) SELECT $1, 'c1', 'r', n::text, 'x' FROM generate_series(1, 1200) AS n`,
+        [id],
+      )
+      await database.query(
+        `UPDATE rekey_fleet.fleet SET state = 'done', begun = now() - $2 * interval '1 day', ended = now() - $2 * interval '1 day' WHERE id = $1`,
+        [id, days],
+      )
+      return id
+    }
+    const ninety = 90 * 86_400_000
+    const oldOf = async (name: string) =>
+      (await oldFleets(database.query, name, ninety)).map(({ id, half, runs }) => ({ id, half, runs }))
+    const piecesOf = async (id: string) => {
+      const [row] = await database.query<{ n: number }>(
+        'SELECT count(*)::int AS n FROM rekey_fleet.piece WHERE fleet = $1',
+        [id],
+      )
+      return row!.n
+    }
+    const through = await plant('through', ['done', 'undone'], 91)
+    const young = await plant('through', ['done', 'done'], 89)
+    t.deepEqual(await oldOf('through'), [{ id: through, half: [], runs: 1 }])
+    t.true(await pruneFleet(database, through, 'ada'))
+    t.deepEqual([await piecesOf(through), await piecesOf(young)], [0, 1200])
+    t.is((await requireFleet(database.query, 'through', through)).prunedBy, 'ada')
+    t.deepEqual(await oldOf('through'), [])
+
+    const half = await plant('half', ['done', 'failed'], 91)
+    t.deepEqual(await oldOf('half'), [{ id: half, half: ['c2'], runs: 1 }])
+    t.false(await pruneFleet(database, half, 'ada'))
+    t.is(await piecesOf(half), 1200)
+    // A later one has brought it through.
+    await plant('half', ['done', 'done'], 1)
+    t.deepEqual(await oldOf('half'), [{ id: half, half: [], runs: 1 }])
+
+    const left = await plant('left', ['done', 'failed'], 91, ', left_failed = true')
+    t.deepEqual(await oldOf('left'), [{ id: left, half: [], runs: 1 }])
+    await database.query("UPDATE rekey_fleet.fleet SET state = 'running', ended = NULL WHERE id = $1", [left])
+    t.deepEqual(await oldOf('left'), [])
+    t.false(await pruneFleet(database, left, 'ada'), 'it is worked on again meanwhile')
+    t.is(await piecesOf(left), 1200)
   },
 )

@@ -5,6 +5,7 @@ import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
+import { openPostgres } from '../../../lib/fleet/store/database.ts'
 import { freePort, postgresMissing, startPostgres } from './_postgres.ts'
 import { simulate, soon } from './_simulated.ts'
 
@@ -69,15 +70,13 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
   t.is(exported.code, 0, exported.said)
   const text = readFileSync(join(folder, 'fleet.json'), 'utf8')
   t.false(text.includes('hidden'), 'values of variables are in no export')
-  const {
-    clusters,
-    waves: exportedWaves,
-    events,
-  } = JSON.parse(text) as {
+  const whole = JSON.parse(text) as {
     clusters: { cluster: string; state: string; run: { run: string; ending: string; parts: { mode: string }[] } }[]
     waves: { approved_by: string | null }[]
     events: { kind: string }[]
+    pruned?: string
   }
+  const { clusters, waves: exportedWaves, events } = whole
   for (const { cluster, state, run } of clusters) {
     t.regex(readFileSync(join(folder, 'folders', run.run, 'events.jsonl'), 'utf8'), /"kind":"run.finished"/)
     t.is(state, 'done')
@@ -128,4 +127,28 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
     serving.child.kill('SIGINT')
     t.is((await serving.ended).code, 0)
   }
+
+  // What is stored of runs goes once it is old, and who did what when stays.
+  const store = await openPostgres(database.address)
+  t.teardown(() => store.close())
+  t.regex((await rekey(['prune', '--older-than', '1h'], { env })).said, /^No fleet ended before that\.$/m)
+  await store.query("UPDATE rekey_fleet.fleet SET ended = now() - interval '2 hours'")
+  const asked = await rekey(['prune', '--older-than', '1h'], { env })
+  t.is(asked.code, 1)
+  t.regex(
+    asked.said,
+    /is to be removed: done since .*; 3 folders of runs \(\d+\.\d MB\), \d+ events\n.*nothing was removed/,
+  )
+  const pruned = await rekey(['prune', '--older-than', '1h', '--yes'], { env })
+  t.is(pruned.code, 0, pruned.said)
+  t.regex(pruned.said, /^1 removed\. Who began each/m)
+  for (const table of ['fleet.piece', 'fleet.event', 'fleet.notice', 'fleet_queue.job', 'fleet_queue.queue'])
+    t.deepEqual(await store.query(`SELECT count(*)::int AS rows FROM rekey_${table}`), [{ rows: 0 }], table)
+  const left = JSON.parse((await rekey(['export'], { env })).said) as typeof whole
+  t.deepEqual(
+    left.clusters.map(({ cluster, state, run }) => [cluster, state, run]),
+    clusters.map(({ cluster, state }) => [cluster, state, null]),
+  )
+  t.truthy(left.pruned)
+  t.regex((await rekey(['prune', '--older-than', '1h', '--yes'], { env })).said, /^No fleet ended before that\.$/m)
 })
