@@ -33,8 +33,11 @@ export function chosenOptions({ selection }: RunHistory['first']): string[] {
   ]
 }
 
-/** All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done. */
-export function historyLines(history: RunHistory): string[] {
+/**
+ * All that the journal knows of a run: where it comes from, each step on each host, where things stand, what can be done.
+ * @param elsewhere what can be done about a run whose folder is kept elsewhere, in place of what could be done here
+ */
+export function historyLines(history: RunHistory, elsewhere?: string): string[] {
   const { run, folder, first, latest, finished, progress, undone, damage } = history
   // Between a run and what goes on with it, a clock may have been set back.
   const took = finished && finished.at >= first.at ? `, after ${formatDuration(finished.at - first.at)}` : ''
@@ -57,7 +60,7 @@ export function historyLines(history: RunHistory): string[] {
       ['playbook', `${first.playbookFile} (sha256 ${first.playbookHash.slice(0, 16)})`],
       ['inventory', first.inventory.join(', ')],
       ...(chosen.length > 0 ? [['options', chosen.join(' ')] as const] : []),
-      ['folder', folder],
+      ...(elsewhere === undefined ? [['folder', folder] as const] : []),
     ]),
   ]
   const plans = latest.mode === 'rollback' ? [first, latest] : [latest]
@@ -72,11 +75,12 @@ export function historyLines(history: RunHistory): string[] {
   if (finished?.state) lines.push('', 'Where things stand', ...finished.state.map(line => `  ${line}`))
   const begun = finished ? [] : [...unfinished(history), ...waiting(history)]
   if (begun.length > 0) lines.push('', 'Where it stopped', ...begun.map(line => `  ${line}`))
-  const next = nextOf(history)
+  const next = elsewhere ?? nextOf(history)
   if (next !== undefined) lines.push('', next)
   if (damage.length > 0) lines.push('', 'Not known, since the journal is damaged', ...damage.map(line => `  ${line}`))
   // Journals of before have errors of any length.
-  const more = (left: number) => ` … (${left} more characters, in ${join(folder, 'events.jsonl')})`
+  const place = elsewhere === undefined ? `, in ${join(folder, 'events.jsonl')}` : ''
+  const more = (left: number) => ` … (${left} more characters${place})`
   return lines.map(line => (line.length > longest ? line.slice(0, longest) + more(line.length - longest) : line))
 }
 

@@ -13,6 +13,7 @@ import { notifyCommand } from './notify.ts'
 import { planCommand } from './plan.ts'
 import { pruneCommand } from './prune.ts'
 import { serveCommand } from './serve.ts'
+import { showCommand } from './show.ts'
 import { statusCommand } from './status.ts'
 import { give as giveOrder, type StoreOptions, withKey, withStore, withStoreOptions } from './store.ts'
 import { beginFleet, workHere } from './working.ts'
@@ -27,6 +28,7 @@ export function fleetCommand(): Command {
   command.addCommand(runCommand())
   command.addCommand(workerCommand())
   command.addCommand(statusCommand())
+  command.addCommand(showCommand())
   command.addCommand(haltCommand())
   command.addCommand(goOnCommand())
   command.addCommand(retryCommand())

@@ -14,7 +14,7 @@ import { type StoreOptions, withStore, withStoreOptions } from './store.ts'
 
 interface PruneOptions extends StoreOptions {
   readonly olderThan: number
-  readonly yes?: true
+  readonly yes?: boolean
 }
 
 export function pruneCommand(): Command {
@@ -32,7 +32,7 @@ export function pruneCommand(): Command {
       'after',
       example('of fleets that ended three months ago', 'rekey fleet prune --older-than 90d -F fleet.yml'),
     )
-    .action(({ olderThan, yes = false, ...options }: PruneOptions & { yes?: boolean }) =>
+    .action(({ olderThan, yes = false, ...options }: PruneOptions) =>
       withStore(options, false, async ({ database, file }) => {
         const old = await oldFleets(database.query, file.name, olderThan)
         if (old.length === 0) return say('No fleet ended before that.')

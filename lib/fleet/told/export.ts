@@ -63,8 +63,8 @@ export async function exportOf(
   }
 }
 
-/** A place for a folder, at which there is nothing. */
-function free(place: string): string {
+/** A place for a folder, at which there is nothing. Throws `RekeyError` where something is. */
+export function free(place: string): string {
   if (!existsSync(place)) return place
   throw new RekeyError(`${place} is there already`, { code: 'cli.file-there', hint: 'Name a folder that is empty.' })
 }

@@ -14,6 +14,7 @@ import {
   type FleetRow,
   isSilent,
   isUnderWay,
+  isUnwell,
   lastEventsOf,
   nowOf,
   type WaveRow,
@@ -140,6 +141,7 @@ export function statusLines(status: FleetStatus): string[] {
     ...(told.length > 0
       ? ['', ...table([['CLUSTER', 'STATE', 'FOR', 'STEP', 'WORKER', 'RUN OR ERROR'], ...told])]
       : []),
+    ...(clusters.some(isUnwell) ? ['', 'How far one came: rekey fleet show CLUSTER'] : []),
     ...(waits.length > 0 ? ['', ...waits.map(one => `${one[0]?.toUpperCase()}${one.slice(1)}.`)] : []),
     '',
     ...workerLines(status),

@@ -1,6 +1,6 @@
 // What a fleet tells: its export, its page and its metrics, of a fleet in PostgreSQL that two workers saw through.
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -127,6 +127,15 @@ declare(missing ? `what fleets tell not tested: ${missing}` : 'export, page and 
     serving.child.kill('SIGINT')
     t.is((await serving.ended).code, 0)
   }
+
+  const shown = await rekey(['show', 'c1'], { env })
+  t.is(shown.code, 0, shown.said)
+  for (const line of [/^steps: Writes$/m, /^ {2}Step 1 +changed$/m, /^In the fleet it is done\.$/m])
+    t.regex(shown.said, line)
+  t.false(shown.said.includes('rekey resume'), 'that is the fleet’s')
+  const kept = await rekey(['show', 'c1', '--folder', 'kept'], { env })
+  const [, place = ''] = /^Its folder: (.*)$/m.exec(kept.said) ?? []
+  t.true(readdirSync(place).includes('registered.jsonl'), kept.said)
 
   // What is stored of runs goes once it is old, and who did what when stays.
   const store = await openPostgres(database.address)
