@@ -2,8 +2,10 @@
 import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { fleetPage } from '../../lib/fleet/told/page.ts'
 import { htmlReport } from '../../lib/output/report/index.ts'
 import { temporaryFolder } from '../_temporary.ts'
+import { noon, sixty } from '../fleet/_status.ts'
 import { issue } from '../pki/certificates/_certificates.ts'
 import { type Browser, chromiumPath, startBrowser } from './_chromium.ts'
 import { type Looks, looks, readPicture } from './_looks.ts'
@@ -120,6 +122,34 @@ shown(
         for (const colour of [bad, changed])
           t.true(picture.count(colour) > 500, `${scheme} ${width} ${colour}: ${picture.count(colour)}`)
       }
+  },
+)
+
+shown(
+  'the page of a fleet of sixty, of which ten have failed, fits as well, whatever its clusters are called',
+  async t => {
+    const file = join(folder, 'fleet.html')
+    const evil = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
+    const { clusters } = sixty()
+    const status = sixty({
+      fleet: { state: 'halted', why: `${evil} did not come through` },
+      clusters: clusters.map((one, at) => (at % 10 === 5 ? { ...one, error: evil, name: `${one.name}${evil}` } : one)),
+      untold: [{ title: 'slack of secrets/slack', why: 'hooks.example.com answers 503', left: 4 }],
+    })
+    writeFileSync(file, fleetPage(status))
+    for (const width of [1_280, 400])
+      for (const dark of [false, true]) {
+        const page = await browser.open(file, { width, dark })
+        const found = await page.evaluate<Looks>(looks)
+        t.deepEqual(wrongIn(found), nothingWrong, `${width}, ${dark ? 'dark' : 'light'}`)
+        t.true(found.texts > 300)
+        t.is(await page.evaluate('document.title'), 'production · fleet')
+        const { background, bad } = both[dark ? 'dark' : 'light']
+        const picture = readPicture(await page.picture())
+        t.true(picture.count(bad) > 500 && picture.count(background) > 0.5 * picture.width * picture.height)
+      }
+    const running = sixty({ closed: [{ name: 'cluster-40', opens: noon + 3_600_000 }] })
+    t.regex(fleetPage(running), /1 cluster waits for a window: cluster-40 may begin at 2026-11-30 13:00:00 UTC\./)
   },
 )
 

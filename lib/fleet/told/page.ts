@@ -4,13 +4,13 @@ import { facts, page, type Section, table } from '../../output/report/page.ts'
 import { mark, momentOf, tookOf } from '../../output/report/words.ts'
 import { rekeyVersion } from '../../version.ts'
 import { type ClusterRow, type ClusterState, isUnderWay, isUnwell } from '../store/fleets.ts'
-import { countsOf, type FleetStatus } from './status.ts'
+import { countsOf, type FleetStatus, oneLine, sentence, stepOf, waitsOf } from './status.ts'
 
 /** Colours by what they mean in a report. */
 const marks: Readonly<Record<ClusterState, Parameters<typeof mark>[0]>> = {
   waiting: 'waiting',
   queued: 'waiting',
-  running: 'begun',
+  running: 'changed',
   unknown: 'unknown',
   done: 'ok',
   failed: 'failed',
@@ -18,17 +18,47 @@ const marks: Readonly<Record<ClusterState, Parameters<typeof mark>[0]>> = {
 }
 const verdicts = { running: 'unsure', halted: 'bad', done: 'ok', 'given-up': 'unsure' } as const
 
+/** Events that are shown: all of them has the export. */
+const lastShown = 30
+
 /** The page, as text. */
 export function fleetPage(status: FleetStatus): string {
-  const { fleet, at, clusters, workers, events } = status
+  const { fleet, at, clusters, workers, events, untold } = status
   const head = html`<p class="eyebrow">rekey · fleet</p>
 <h1>${fleet.name}</h1>
 <p class="soft"><span class="mono">${fleet.playbook}</span> · begun ${momentOf(fleet.begun)} by ${fleet.operator}</p>
 <div class="verdict ${verdicts[fleet.state]}"><p>${fleet.state[0]?.toUpperCase()}${fleet.state.slice(1)}</p>${fleet.why !== null && html`<p>${fleet.why}</p>`}</div>`
   const sections: Section[] = [
     { id: 'waves', title: 'Waves', content: waveTable(status) },
-    ...some('under-way', 'Under way', clusters.filter(isUnderWay), at),
-    ...some('unwell', 'Did not come through', clusters.filter(isUnwell), at),
+    ...some(
+      'waits',
+      'Waited for',
+      ['What'],
+      waitsOf(status, at).map(text => [sentence(text)]),
+    ),
+    ...some(
+      'under-way',
+      'Under way',
+      ['Cluster', 'State', 'For', 'Step', 'Worker', 'Run'],
+      clusters.filter(isUnderWay).map(underWay(at)),
+    ),
+    ...some(
+      'unwell',
+      'Did not come through',
+      ['Cluster', 'State', 'Since', 'What went wrong'],
+      clusters
+        .filter(isUnwell)
+        .map(({ name, state, since, error }) => [
+          ...[name, mark(marks[state], state), momentOf(since)],
+          oneLine(error ?? ''),
+        ]),
+    ),
+    ...some(
+      'untold',
+      'Not told',
+      ['Who', 'Times', 'Why'],
+      untold.map(({ title, why, left }) => [title, String(left), oneLine(why ?? '')]),
+    ),
     {
       id: 'workers',
       title: 'Workers',
@@ -37,18 +67,12 @@ export function fleetPage(status: FleetStatus): string {
         workers.map(({ id, operator, silent }) => [id, operator, `${tookOf(Math.max(0, silent))} ago`]),
       ),
     },
-    ...(events.length > 0
-      ? [
-          {
-            id: 'events',
-            title: 'What happened last',
-            content: table(
-              ['When', 'What'],
-              events.map(one => [momentOf(one.at), one.text]),
-            ),
-          },
-        ]
-      : []),
+    ...some(
+      'events',
+      'What happened last',
+      ['When', 'What'],
+      events.slice(0, lastShown).map(one => [momentOf(one.at), oneLine(one.text)]),
+    ),
     { id: 'clusters', title: 'Clusters', content: all(status) },
     {
       id: 'origin',
@@ -74,18 +98,17 @@ function waveTable({ at, waves, clusters }: FleetStatus): Content {
   return table(['Wave', 'State', 'For', 'Clusters'], rows)
 }
 
-function some(id: string, title: string, rows: readonly ClusterRow[], at: number): Section[] {
-  if (rows.length === 0) return []
-  const cells = rows.map(({ name, state, since, step, worker, error, run }) => [
-    name,
-    mark(marks[state], state),
-    tookOf(Math.max(0, at - since)),
-    step ?? '',
-    worker ?? '',
-    error ?? run ?? '',
-  ])
-  return [{ id, title, content: table(['Cluster', 'State', 'For', 'Step', 'Worker', 'Run or error'], cells) }]
+function some(id: string, title: string, heads: readonly string[], rows: readonly (readonly Content[])[]): Section[] {
+  return rows.length === 0 ? [] : [{ id, title, content: table(heads, rows) }]
 }
+
+const underWay =
+  (at: number) =>
+  (one: ClusterRow): Content[] => {
+    const { name, state, since, worker, run } = one
+    const step = state === 'queued' ? '' : stepOf(one)
+    return [name, mark(marks[state], state), tookOf(Math.max(0, at - since)), step, worker ?? '', run ?? '']
+  }
 
 function all({ waves, clusters }: FleetStatus): Content {
   const rows = clusters.map(({ name, wave, state, run, attempt }) => [

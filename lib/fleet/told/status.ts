@@ -96,6 +96,9 @@ export function waitsOf({ fleet, waves, closed }: FleetStatus, now: number): str
   return [...ofWaves, ...(windows ?? [])]
 }
 
+/** It with a capital and a stop. */
+export const sentence = (text: string): string => `${text[0]?.toUpperCase()}${text.slice(1)}.`
+
 /** Who works, who was not heard of any more, whose clock is off, and who can't be told what happens. A sentence each. */
 export function workerLines({ workers, untold }: FleetStatus): string[] {
   const away = workers.filter(isSilent).map(({ id }) => id)
@@ -142,7 +145,7 @@ export function statusLines(status: FleetStatus): string[] {
       ? ['', ...table([['CLUSTER', 'STATE', 'FOR', 'STEP', 'WORKER', 'RUN OR ERROR'], ...told])]
       : []),
     ...(clusters.some(isUnwell) ? ['', 'How far one came: rekey fleet show CLUSTER'] : []),
-    ...(waits.length > 0 ? ['', ...waits.map(one => `${one[0]?.toUpperCase()}${one.slice(1)}.`)] : []),
+    ...(waits.length > 0 ? ['', ...waits.map(sentence)] : []),
     '',
     ...workerLines(status),
   ]
