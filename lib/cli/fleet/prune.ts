@@ -1,6 +1,6 @@
 // `rekey fleet prune`: what is stored of runs goes, of fleets that ended long ago.
 import { Command, Option } from 'commander'
-import { giveRoomBack, type OldFleet, oldFleets, pruneFleet } from '../../fleet/store/retention.ts'
+import { giveRoomBack, type OldFleet, oldFleets, prunedFleets, pruneFleet } from '../../fleet/store/retention.ts'
 import { removeQueues } from '../../fleet/work/queue.ts'
 import { operatorName } from '../../operator.ts'
 import { say } from '../../output/print.ts'
@@ -42,11 +42,12 @@ export function pruneCommand(): Command {
         if (going.length === 0) return
         for (const one of going) say(visible(`${one.id} is to be removed: ${whatOf(one)}`))
         await requireRemoval(going.length, yes, 'fleet.not-confirmed')
-        const gone: string[] = []
-        for (const { id } of going) if (await pruneFleet(database, id, operatorName())) gone.push(id)
-        await removeQueues(database, gone)
+        let gone = 0
+        for (const { id } of going) if (await pruneFleet(database, id, operatorName())) gone++
+        // Also of those where this was cut off.
+        await removeQueues(database, await prunedFleets(database.query, file.name))
         await giveRoomBack(database)
-        say(`${gone.length} removed. Who began each, with what and when, and how its clusters ended, stays.`)
+        say(`${gone} removed. Who began each, with what and when, and how its clusters ended, stays.`)
       }),
     )
 }

@@ -12,8 +12,8 @@ const [lookEvery, hold, endPatience] = [2_000, 60_000, 20_000]
 
 /** What tells, while a worker works. */
 export interface Delivery {
-  /** Ends it: with `whole` after what is due was tried, without once what is being sent is over. */
-  end(whole: boolean): Promise<void>
+  /** Ends it once what is being sent is over: with `once` after all that is due was tried, with `patient` some seconds longer where it was not taken. */
+  end(how: 'now' | 'once' | 'patient', signal?: AbortSignal): Promise<void>
 }
 
 /** Begins to tell what is due. A database that does not answer is asked again. */
@@ -51,12 +51,17 @@ export function startDelivery(
     }
   })()
   return {
-    end: async whole => {
-      for (const until = performance.now() + endPatience; whole && performance.now() < until; await delay(500)) {
-        await look()
-        await Promise.all(sending.values())
-        // What could not be told a moment ago may be in another one.
-        if ((await dueReceivers(database.query, fleet.id, endPatience)).length === 0) break
+    end: async (how, signal) => {
+      try {
+        for (const until = performance.now() + endPatience; how !== 'now' && !signal?.aborted; await delay(500)) {
+          await look()
+          await Promise.all(sending.values())
+          // What could not be told a moment ago may be in another one.
+          const isLeft = how === 'patient' && (await dueReceivers(database.query, fleet.id, endPatience)).length > 0
+          if (!isLeft || performance.now() > until) break
+        }
+      } catch {
+        // The database is away: whoever works on the fleet next tells it.
       }
       ended.abort()
       await Promise.all([going, ...sending.values()])

@@ -68,6 +68,14 @@ export async function pruneFleet({ query, transaction }: Database, id: string, o
   return isOver
 }
 
+/** The ids of fleets of a name of which that was removed. */
+export async function prunedFleets(query: Query, name: string): Promise<string[]> {
+  const rows = await query<{ id: string }>('SELECT id FROM rekey_fleet.fleet WHERE name = $1 AND pruned IS NOT NULL', [
+    name,
+  ])
+  return rows.map(({ id }) => id)
+}
+
 /** Gives the room of what was removed back to the disk. A server does that by itself; the embedded store does not. */
 export async function giveRoomBack({ isEmbedded, query }: Database): Promise<void> {
   if (!isEmbedded) return

@@ -121,13 +121,15 @@ export async function work(orders: WorkOrders): Promise<LockedFleet | undefined>
       await Promise.race([...running, delay(lookEvery, undefined, { signal }).catch(() => {})])
     }
     await Promise.allSettled(running)
-    await delivery.end(!away && !signal.aborted)
     if (!away) {
-      await tellEvents(orders, last)
+      // Whoever says to go on now finds that nobody works.
       await database.query('DELETE FROM rekey_fleet.worker WHERE id = $1', [id])
+      await delivery.end(now && isThrough(now.fleet) ? 'patient' : 'once', signal)
+      await tellEvents(orders, last)
       await orders.looked?.()
     }
   } finally {
+    await delivery.end('now')
     await queue.close().catch(() => {})
     // What it holds is in the store; what a cluster has that somebody else goes on with now is no use here.
     rmSync(folder, { recursive: true, force: true })

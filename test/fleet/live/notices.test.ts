@@ -53,7 +53,7 @@ real('two workers tell each event once, and only those of the kinds that were as
     },
   }))
   const workers = [1, 2, 3].map(() => startDelivery({ database, fleet }, senders))
-  await Promise.all(workers.map(one => one.end(true)))
+  await Promise.all(workers.map(one => one.end('patient')))
   const expected = all.map(cluster => `${cluster}: failed`).sort()
   for (const list of got) t.deepEqual(list.toSorted(), expected)
   t.is(ids.size, 30, 'both know an event by the same id')
@@ -86,7 +86,7 @@ real('whoever can not be reached is told later, holds up nobody, and is spoken o
   isDead = false
   await dueNow()
   t.true(await soon(() => got[0]!.length === 3), got[0]!.join())
-  await worker.end(true)
+  await worker.end('once')
   t.deepEqual(got[0]!.toSorted(), ['a: failed', 'b: failed', 'c: failed'])
   t.deepEqual(
     (await eventsOf(database.query, id)).flatMap(({ kind, text }) => (kind === 'notify' ? [text] : [])),
@@ -108,11 +108,11 @@ real('what is older than a day is not told any more, and what a killed worker ha
   }
   await fail(id, 'old')
   await database.query("UPDATE rekey_fleet.event SET at = now() - interval '25 hours' WHERE fleet = $1", [id])
-  await startDelivery({ database, fleet }, [sender]).end(true)
+  await startDelivery({ database, fleet }, [sender]).end('once')
   isDead = false
   await fail(id, 'taken')
   // As a worker leaves it that claimed it and was killed, once its time is over.
   await database.query('UPDATE rekey_fleet.notice SET tries = 1 WHERE fleet = $1 AND ended IS NULL', [id])
-  await startDelivery({ database, fleet }, [sender]).end(true)
+  await startDelivery({ database, fleet }, [sender]).end('once')
   t.deepEqual(got, ['taken: failed'])
 })
