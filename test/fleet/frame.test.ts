@@ -78,3 +78,10 @@ test('names and errors of others move no cursor and break no line', t => {
     t.regex(lines.join('\n'), /one three/)
   }
 })
+
+test('one that was put back in the middle of its run is told of, before others that wait', t => {
+  const { clusters } = sixty()
+  const half = sixty({ clusters: [...clusters.slice(0, 59), cluster(59, { run: 'r', worker: 'w1' })] })
+  t.regex(drawn(half, 120, 60).join('\n'), /^◻ cluster-60\.example\.com {2}30 m 05 s {2}half-way\n◻ cluster-28/m)
+  t.regex(statusLines(half).join('\n'), /^cluster-60\.example\.com {2}waiting {2}30 m 00 s {2}half-way/m)
+})

@@ -220,10 +220,10 @@ export async function requireFleet(query: Query, name: string, id?: string): Pro
 }
 
 async function fleetOf(query: Query, name: string, id: string): Promise<FleetRow> {
-  const [row] = await query<FleetRow>(`SELECT ${fleetColumns}, definition AS plan FROM rekey_fleet.fleet WHERE name = $1 AND id = $2`, [
-    name,
-    id,
-  ])
+  const [row] = await query<FleetRow>(
+    `SELECT ${fleetColumns}, definition AS plan FROM rekey_fleet.fleet WHERE name = $1 AND id = $2`,
+    [name, id],
+  )
   if (row) return row
   const all = await query<{ id: string }>('SELECT id FROM rekey_fleet.fleet WHERE name = $1 ORDER BY begun', [name])
   const ids = all.map(one => one.id)

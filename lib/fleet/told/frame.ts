@@ -11,7 +11,7 @@ import {
 import type { Signs, Terminal } from '../../output/terminal.ts'
 import { cut, widthOf } from '../../output/text.ts'
 import { formatDuration } from '../../playbook/duration.ts'
-import { type ClusterRow, isUnderWay, isUnwell, type WaveRow } from '../store/fleets.ts'
+import { type ClusterRow, isHalfDone, isUnderWay, isUnwell, type WaveRow } from '../store/fleets.ts'
 import { countsOf, type FleetStatus, oneLine, stepOf, waitsOf, workerLines } from './status.ts'
 
 /** What a picture is made with beside the fleet itself. */
@@ -69,18 +69,18 @@ export function fleetFrame(status: FleetStatus, options: FleetFrameOptions): str
     folding(waveLine.slice(current + 1), 'after', signs, 'waves'),
   ]
   // What was not heard of first, then what was begun first; those that wait for a worker last.
-  const order = ['unknown', 'running', 'queued']
+  const order = ['unknown', 'running', 'waiting', 'queued']
   const under = clusters
-    .filter(isUnderWay)
+    .filter(one => isUnderWay(one) || isHalfDone(one))
     .toSorted((one, other) => order.indexOf(one.state) - order.indexOf(other.state) || one.since - other.since)
   const work = padded(
     signs,
     under.map((one): Cells => {
-      const step = one.state === 'running' ? stepOf(one) : one.state
+      const step = one.state === 'unknown' || one.state === 'queued' ? one.state : stepOf(one)
       return [
         markOf(one, signs, spinner),
         [one.name, took(one.since), step],
-        one.state === 'queued' ? '' : (one.worker ?? ''),
+        one.state === 'queued' || one.state === 'waiting' ? '' : (one.worker ?? ''),
       ]
     }),
   )

@@ -3,7 +3,7 @@ import { type Content, html } from '../../output/report/html.ts'
 import { facts, page, type Section, table } from '../../output/report/page.ts'
 import { mark, momentOf, tookOf } from '../../output/report/words.ts'
 import { rekeyVersion } from '../../version.ts'
-import { type ClusterRow, type ClusterState, isUnderWay, isUnwell } from '../store/fleets.ts'
+import { type ClusterRow, type ClusterState, isHalfDone, isUnderWay, isUnwell } from '../store/fleets.ts'
 import { countsOf, type FleetStatus, oneLine, sentence, stepOf, waitsOf } from './status.ts'
 
 /** Colours by what they mean in a report. */
@@ -40,7 +40,7 @@ export function fleetPage(status: FleetStatus): string {
       'under-way',
       'Under way',
       ['Cluster', 'State', 'For', 'Step', 'Worker', 'Run'],
-      clusters.filter(isUnderWay).map(underWay(at)),
+      clusters.filter(one => isUnderWay(one) || isHalfDone(one)).map(underWay(at)),
     ),
     ...some(
       'unwell',

@@ -12,6 +12,7 @@ import {
   clustersOf,
   type EventRow,
   type FleetRow,
+  isHalfDone,
   isSilent,
   isUnderWay,
   isUnwell,
@@ -115,11 +116,12 @@ export function workerLines({ workers, untold }: FleetStatus): string[] {
 /** An event as a line, with the time of the day in UTC. */
 export const eventLine = ({ at, text }: EventRow): string => `${clockOf(at)} ${oneLine(text)}`
 
-/** In which step a cluster is; of one that asks its gates, that. */
-export const stepOf = ({ task, step }: ClusterRow): string => (task === 'gate' ? 'its gates are asked' : (step ?? ''))
+/** In which step a cluster is; of one that asks its gates, or that was put back in the middle, that. */
+export const stepOf = (one: ClusterRow): string =>
+  isHalfDone(one) ? 'half-way' : one.task === 'gate' ? 'its gates are asked' : (one.step ?? '')
 
 /** Who is worth a line of its own: what is under way, and what did not come through. */
-const isTold = ({ state }: ClusterRow) => !['waiting', 'done'].includes(state)
+const isTold = (one: ClusterRow) => isUnderWay(one) || isUnwell(one) || isHalfDone(one)
 /** A clock that is so far off is worth a word: milliseconds. */
 const muchSkew = 2_000
 
@@ -133,7 +135,7 @@ export function statusLines(status: FleetStatus): string[] {
   const told = clusters.filter(isTold).map(one => {
     const { name, state, since, worker, run, error } = one
     const took = formatDuration(Math.max(0, at - since))
-    return [name, state, took, isUnderWay(one) ? stepOf(one) : '', worker ?? '', oneLine(error ?? run ?? '')]
+    return [name, state, took, isUnwell(one) ? '' : stepOf(one), worker ?? '', oneLine(error ?? run ?? '')]
   })
   const waits = waitsOf(status, at)
   return [

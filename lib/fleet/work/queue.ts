@@ -36,9 +36,6 @@ export interface Queue {
   close(): Promise<void>
 }
 
-/** What pg-boss looks after by itself. */
-const schema = 'rekey_fleet_queue'
-
 /**
  * Opens the queue of a fleet.
  * @param name the fleet's id
