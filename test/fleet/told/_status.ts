@@ -1,6 +1,6 @@
 // Fleets at a moment, made up: what is shown of them is tried without a store.
-import type { ClusterRow, EventRow, WaveRow } from '../../lib/fleet/store/fleets.ts'
-import type { FleetStatus } from '../../lib/fleet/told/status.ts'
+import type { ClusterRow, EventRow, WaveRow } from '../../../lib/fleet/store/fleets.ts'
+import type { FleetStatus } from '../../../lib/fleet/told/status.ts'
 
 /** The moment: 2026-11-30T12:00:00Z. */
 export const noon = Date.UTC(2026, 10, 30, 12)

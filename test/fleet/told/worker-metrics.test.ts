@@ -1,8 +1,8 @@
 // What is counted of a worker: its own clusters alone, by how they left it.
 import test from 'ava'
-import { readPlace } from '../../lib/cli/fleet/listening.ts'
-import type { EventRow } from '../../lib/fleet/store/fleets.ts'
-import { workerTally } from '../../lib/fleet/told/worker-metrics.ts'
+import { readPlace } from '../../../lib/cli/fleet/listening.ts'
+import type { EventRow } from '../../../lib/fleet/store/fleets.ts'
+import { workerTally } from '../../../lib/fleet/told/worker-metrics.ts'
 
 test('clusters it has, those that left it and how, and how long it had them', t => {
   const tally = workerTally('production')

@@ -1,9 +1,9 @@
 // The picture of a fleet: it fits the screen, and what matters most is in it.
 import test from 'ava'
-import { fleetFrame } from '../../lib/fleet/told/frame.ts'
-import { statusLines } from '../../lib/fleet/told/status.ts'
-import { terminalOf } from '../../lib/output/terminal.ts'
-import { widthOf } from '../../lib/output/text.ts'
+import { fleetFrame } from '../../../lib/fleet/told/frame.ts'
+import { statusLines } from '../../../lib/fleet/told/status.ts'
+import { terminalOf } from '../../../lib/output/terminal.ts'
+import { widthOf } from '../../../lib/output/text.ts'
 import { cluster, noon, sixty, wave } from './_status.ts'
 
 const terminal = terminalOf({ write: () => true, isTTY: true }, { TERM: 'xterm', LANG: 'C.UTF-8', NO_COLOR: '1' })

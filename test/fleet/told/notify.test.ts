@@ -6,11 +6,11 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import test from 'ava'
-import { readFleet } from '../../lib/fleet/definition/fleet-file.ts'
-import { type Message, messageFor } from '../../lib/fleet/notify/message.ts'
-import { openSenders } from '../../lib/fleet/notify/senders.ts'
-import { temporaryFolder } from '../_temporary.ts'
-import { fleetFile } from './_fleet-file.ts'
+import { readFleet } from '../../../lib/fleet/definition/fleet-file.ts'
+import { type Message, messageFor } from '../../../lib/fleet/notify/message.ts'
+import { openSenders } from '../../../lib/fleet/notify/senders.ts'
+import { temporaryFolder } from '../../_temporary.ts'
+import { fleetFile } from '../_fleet-file.ts'
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 const message: Message = messageFor(
@@ -112,6 +112,7 @@ test('what is not taken says so by the host alone: statuses, redirects, nobody t
   const moved = await server(302, { location: `${elsewhere.address}/here` })
   t.teardown(moved.close)
   const full = await server(503)
+  t.teardown(full.close)
   const failing = async (address: string) => {
     const [sender] = sendersOf('  - slack: { url_file: slack }', { slack: `${address}/very-secret-path` })
     const error = await t.throwsAsync(sender!.send(message))
