@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
+import type { HostSession } from '../../lib/playbook/model.ts'
 import { planStep, readingStep } from '../../lib/rotation/given/found.ts'
 import {
   acceptedEverywhere,
@@ -109,6 +110,20 @@ test('a scheduler that knows nobody before need not afterwards, and is told; an 
   const error = await t.throwsAsync<RekeyError>(async () => noteUnknowing.run(turned.ctx))
   t.is(error?.code, 'keysets.not-let-in')
   for (const { close } of [server, scheduler]) close()
+})
+
+test('a server that is away for a moment is waited for', async t => {
+  const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
+  const server = await (await listener(authority))(refusal)
+  t.teardown(server.close)
+  const { ctx } = await masterWith({ 'kube-apiserver': server.port, 'kube-scheduler': server.port }, pair)
+  let away = 6
+  const on = async () => ({
+    ...(ctx as HostSession),
+    forward: async () => connect(away-- > 0 ? 1 : server.port, '127.0.0.1'),
+  })
+  t.deepEqual(await noteUnknowing.run({ ...(ctx as object), on } as never), [])
 })
 
 test('a scheduler that has come to know nobody is started anew, once; one that knew nobody before is not', async t => {

@@ -34,8 +34,10 @@ export type Which<Needs> = (ctx: Needs, state: KeysetState) => readonly Item[]
 /** Those who ask, of a keyset. */
 export type Visitors = (state: KeysetState) => Promise<readonly (Visitor & { readonly what?: string })[]>
 
-/** How long a server may take until it has read its files again, or heard of it from the API. */
+/** How long a server may take until it has read its files again, or heard of it from the API; or until it is back, where it is just being started anew. */
 const patience = seconds(75)
+/** The same for one that need not be there. */
+const patienceForOthers = seconds(20)
 
 /** The components that know clients by certificates of a CA, and what the file of that is to them. */
 const serversOf: Partial<Readonly<Record<AuthorityName, { components: readonly ComponentName[]; role: FileRole }>>> = {
@@ -89,24 +91,35 @@ export const noteUnknowing: StepDefinition<OnServers> = {
       const known = own.map(async door => {
         const one = door.peersOf === undefined ? visitor : await currentVisitor(ctx, state, door.peersOf)
         const what = state.authority === 'front-proxy' ? 'API servers' : one.user
-        await requireKnown(ctx, door, { ...one, what }, state, seconds(1))
+        if (!(await answers(ctx, door, one, patience)))
+          await requireKnown(ctx, door, { ...one, what }, state, seconds(1))
       })
       await Promise.all(known)
-      for (const door of others) {
-        const { signal } = ctx
-        const known = waitFor('it to know them', { within: seconds(1), signal }, () => isKnown(door, visitor))
-        const left = await known.then(
-          () => undefined,
-          ({ message }: Error) => message,
-        )
-        signal.throwIfAborted()
-        if (left === undefined) continue
-        unknowing.push(door.where)
-        ctx.log(`${door.where} knows no client of ${state.name} now, and is not asked afterwards: ${left}`)
+      const notKnown = others.map(async door => {
+        try {
+          if (!(await answers(ctx, door, visitor, patienceForOthers)))
+            await waitFor('it to know them', { within: seconds(1), signal: ctx.signal }, () => isKnown(door, visitor))
+          return []
+        } catch (error) {
+          ctx.signal.throwIfAborted()
+          return [{ where: door.where, why: (error as Error).message }]
+        }
+      })
+      for (const { where, why } of (await Promise.all(notKnown)).flat()) {
+        unknowing.push(where)
+        ctx.log(`${where} knows no client of ${state.name} now, and is not asked afterwards: ${why}`)
       }
     }
     return unknowing
   },
+}
+
+/** Whether a server knows a visitor, once it answers at all: a controller-manager that has lost its lease is away for some seconds. */
+async function answers({ signal }: OnServer, door: Door, visitor: Visitor, within: number): Promise<boolean> {
+  const { known } = await waitFor(`${door.where} to answer`, { within, signal }, async () => ({
+    known: await isKnown(door, visitor),
+  }))
+  return known
 }
 
 /**
@@ -127,10 +140,10 @@ export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): 
         const found = layout.components[door.component]
         if (!found || !isController(door.component) || unknowing.includes(door.where)) continue
         const visitor = await currentVisitor(ctx, state)
-        const knows = () => isKnown(door, visitor)
         // It may be on its way back from its end.
-        await waitFor(`${door.where} to answer`, { within: patience, signal }, () => knows().then(() => true))
-        if (await wasInTime(waitFor('it to know them', { within, signal }, knows), signal)) continue
+        if (await answers(ctx, door, visitor, patience)) continue
+        const knows = waitFor('it to know them', { within, signal }, () => isKnown(door, visitor))
+        if (await wasInTime(knows, signal)) continue
         ctx.log(`${door.where} knows no client of ${state.name} any more, and is started anew`)
         await restartComponent(session, found, { within: seconds(120), signal })
         await requireKnown(ctx, door, visitor, state)
