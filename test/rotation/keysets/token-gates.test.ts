@@ -111,6 +111,24 @@ test('an API server is asked until it knows tokens of a key, and until it refuse
   }
 })
 
+test('an API server that gives no token for a moment is asked once more', async t => {
+  const key = pair()
+  const server = await serverOf([[key]])
+  t.teardown(server.close)
+  const { ctx } = await masterWith(server, key)
+  const { cluster } = ctx as { cluster: { apiOf: () => Promise<{ post: (path: string) => Promise<unknown> }> } }
+  let away = 1
+  const apiOf = async () => {
+    const api = await cluster.apiOf()
+    const post = async (path: string) => {
+      if (away-- > 0) throw new Error('waited 10 s for POST')
+      return api.post(path)
+    }
+    return { ...api, post }
+  }
+  await t.notThrowsAsync(knownEverywhere({ ...(ctx as object), cluster: { apiOf } } as never, [key]))
+})
+
 test('an API server is asked until it publishes a key, and until it signs with it', async t => {
   const [old, next] = [pair(), pair()]
   for (const gate of [publishedEverywhere, signedEverywhere]) {

@@ -21,7 +21,7 @@ const account = { namespace: 'default', name: 'default' }
 const user = `system:serviceaccount:${account.namespace}:${account.name}`
 
 /** A token that the API server of a master signs. */
-async function requestToken(ctx: OnCluster, host: Host): Promise<string> {
+async function askForToken(ctx: OnCluster, host: Host): Promise<string> {
   const api = await ctx.cluster.apiOf(host)
   const { namespace, name } = account
   const asked = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: { expirationSeconds: 600 } }
@@ -36,6 +36,14 @@ async function requestToken(ctx: OnCluster, host: Host): Promise<string> {
   ctx.redact(token)
   return token
 }
+
+/** The same, of one that may take a while to answer: it was started anew just now, or another one was, which etcd has not got over yet. */
+const requestToken = (ctx: OnCluster, host: Host): Promise<string> =>
+  waitFor(
+    `the API server of ${host.name} to give a token`,
+    { within: patience, signal: ctx.signal, host: host.name },
+    () => askForToken(ctx, host),
+  )
 
 /** How a key signs tokens: as what its kind and its curve allow. */
 const algorithms: Readonly<Record<string, readonly [alg: string, hash: string]>> = {
@@ -155,7 +163,7 @@ export const signedEverywhere = (
   eachServer(
     ctx,
     `sign tokens with the key ${id}`,
-    async host => keyOfToken(await requestToken(ctx, host)) === key,
+    async host => keyOfToken(await askForToken(ctx, host)) === key,
     hosts,
   )
 
