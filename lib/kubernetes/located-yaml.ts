@@ -31,12 +31,14 @@ interface Place {
  * @throws RekeyError where it is not one document of YAML
  */
 export function locatedYaml(text: string, where: string): LocatedYaml {
-  const { value, places } = parsed(text, where)
+  const value = loaded(text, where)
+  let places: ReadonlyMap<string, Place> | undefined
   return {
     value,
     lineOf: path => {
-      const place = nearest(places, path)
-      return text.slice(0, place?.start ?? 0).split('\n').length
+      // Most files are as they should be, and nobody asks for a line.
+      places ??= placesIn(text, where).places
+      return text.slice(0, nearest(places, path)?.start ?? 0).split('\n').length
     },
   }
 }
@@ -155,12 +157,29 @@ interface Open {
   count: number
 }
 
-function parsed(text: string, where: string): { value: unknown; places: Map<string, Place>; aliased: boolean } {
+function loaded(text: string, where: string): unknown {
+  try {
+    return load(text)
+  } catch (error) {
+    throw notYaml(where, error)
+  }
+}
+
+/** The parser's own message would quote the file. */
+function notYaml(where: string, error: unknown): RekeyError {
+  const line = (error as { mark?: { line?: number } }).mark?.line
+  return new RekeyError(`${at(where, line === undefined ? undefined : line + 1)}: this is not YAML`, {
+    code: 'yaml.not-yaml',
+  })
+}
+
+const parsed = (text: string, where: string) => ({ value: loaded(text, where), ...placesIn(text, where) })
+
+function placesIn(text: string, where: string): { places: Map<string, Place>; aliased: boolean } {
   const places = new Map<string, Place>()
-  let [value, aliased]: [unknown, boolean] = [undefined, false]
+  let aliased = false
   const open: Open[] = []
   try {
-    value = load(text)
     for (const event of parseEvents(text, {})) {
       if (event.type === EVENT_ID.DOCUMENT) open.push({ path: [], map: false, count: -1 })
       else if (event.type === EVENT_ID.POP) open.pop()
@@ -183,11 +202,7 @@ function parsed(text: string, where: string): { value: unknown; places: Map<stri
       }
     }
   } catch (error) {
-    // The parser's own message would quote the file.
-    const line = (error as { mark?: { line?: number } }).mark?.line
-    throw new RekeyError(`${at(where, line === undefined ? undefined : line + 1)}: this is not YAML`, {
-      code: 'yaml.not-yaml',
-    })
+    throw notYaml(where, error)
   }
-  return { value, places, aliased }
+  return { places, aliased }
 }

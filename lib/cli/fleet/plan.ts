@@ -15,6 +15,7 @@ import { visibleJson } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import { example } from '../options/help.ts'
+import { interruptible } from '../running/interrupt.ts'
 import { withFile } from './store.ts'
 import { playbookOf } from './working.ts'
 
@@ -35,7 +36,7 @@ export function planCommand(): Command {
         give(
           `${visibleJson({ name: file.name, playbook: path, max_parallel: file.maxParallel, waves: waves.map(asJson) }, 2)}\n`,
         )
-      else for (const line of lines(file, waves)) say(line)
+      else say(lines(file, waves).join('\n'))
       if (options.check) process.exitCode = await check(file, waves, playbookOf(file, reference).path)
     })
 }
@@ -75,10 +76,14 @@ async function check(file: Fleet, waves: readonly PlannedWave[], playbook: strin
   const next = waves.flatMap(wave => wave.clusters).values()
   // Variables may be secrets: this user's alone, and gone afterwards.
   const folder = mkdtempSync(join(tmpdir(), 'rekey-fleet-'))
+  const remove = () => rmSync(folder, { recursive: true, force: true })
+  process.once('exit', remove)
+  const { signal, release } = interruptible()
   let worst: number = exitCodes.done
   const work = async () => {
     for (const one of next) {
-      const { code, said } = await checkOne(file, one, playbook, folder)
+      const { code, said } = await checkOne(file, one, { playbook, folder, signal })
+      if (signal.aborted) return
       say(`${one.name}: ${code === exitCodes.done ? 'its check went well' : `its check failed with ${code}`}`)
       if (code !== exitCodes.done) tell(said)
       worst = Math.max(worst, code)
@@ -87,15 +92,21 @@ async function check(file: Fleet, waves: readonly PlannedWave[], playbook: strin
   try {
     await Promise.all(Array.from({ length: file.maxParallel }, work))
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    release()
+    remove()
+    process.off('exit', remove)
   }
-  return worst
+  return signal.aborted ? exitCodes.interrupted : worst
 }
 
-function checkOne(file: Fleet, one: PlannedCluster, playbook: string, folder: string) {
+function checkOne(
+  file: Fleet,
+  one: PlannedCluster,
+  { playbook, folder, signal }: { readonly playbook: string; readonly folder: string; readonly signal: AbortSignal },
+) {
   const given = [...inventoryWords(file, one), ...variableWords(folder, one)]
   const words = ['run', playbook, ...given, '--check', '--output', 'plain']
-  const options = { cwd: file.folder, maxBuffer: 64 * 1024 * 1024, env: environment() }
+  const options = { cwd: file.folder, maxBuffer: 64 * 1024 * 1024, env: environment(), signal }
   return new Promise<{ code: number; said: string }>(done => {
     execFile(process.execPath, [program, ...words], options, (error, stdout, stderr) => {
       const code = error ? (typeof error.code === 'number' ? error.code : exitCodes.hostFailed) : exitCodes.done

@@ -29,7 +29,6 @@ export interface FleetCluster {
   readonly variables: Readonly<Record<string, unknown>>
   readonly labels: Readonly<Record<string, string>>
   readonly windows: readonly MaintenanceWindow[]
-  readonly line: number
 }
 
 /** A wave, as fleet.yml has it. */
@@ -47,7 +46,6 @@ export interface FleetWave {
   /** How many of it may fail before the fleet halts. */
   readonly budget: Share
   readonly gates: readonly Gate[]
-  readonly line: number
 }
 
 /** A fleet, as its file has it. */
@@ -66,6 +64,8 @@ export interface Fleet {
   readonly waves: readonly FleetWave[]
   /** Who is told what happens. */
   readonly notify: readonly Receiver[]
+  /** The line of what stands at a place in it, for messages. */
+  lineOf(path: YamlPath): number
   /** SHA-256 of the file's text: every worker of a fleet must have the same. */
   readonly hash: string
 }
@@ -198,7 +198,6 @@ export function readFleet(file: string): Fleet {
       ...{ name, inventory: own.inventory, labels: own.labels },
       variables: { ...data.variables, ...own.variables },
       windows: own.windows ?? data.windows,
-      line: yaml.lineOf(['clusters', name]),
     }
   })
   const waves = data.waves.map((wave, index): FleetWave => {
@@ -223,13 +222,13 @@ export function readFleet(file: string): Fleet {
       most: wave.count === undefined ? wave.percent : { count: wave.count },
       budget: wave.failures ?? data.failures,
       gates: wave.gates ?? data.gates,
-      line: yaml.lineOf(place),
     }
   })
   return {
     ...{ name: data.name, file: path, folder, playbook: data.playbook, maxParallel: data.max_parallel },
     heartbeat: Math.ceil(data.heartbeat / 1_000),
     ...{ whenUnknown: data.when_unknown, clusters, waves, notify: data.notify },
+    lineOf: yaml.lineOf,
     hash: createHash('sha256').update(text).digest('hex'),
   }
 }

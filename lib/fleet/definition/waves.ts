@@ -19,10 +19,11 @@ export interface PlannedCluster extends FleetCluster {
  * Gives each cluster its wave: each wave takes what it asks for of those that are left, in the order of the file.
  * @throws RekeyError where a wave gets none, or a cluster is in none
  */
-export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
+export function planWaves({ file, clusters, waves, lineOf }: Fleet): PlannedWave[] {
   const left = new Map(clusters.map(one => [one.name, one]))
   const takenBy = new Map<string, string>()
-  const planned = waves.map((wave): PlannedWave => {
+  const planned = waves.map((wave, index): PlannedWave => {
+    const place = ['waves', index]
     const isMeant = meantBy(wave)
     const wanted = clusters.filter(isMeant)
     const free = wanted.filter(({ name }) => left.has(name))
@@ -30,7 +31,7 @@ export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
     const gone = wave.clusters && wanted.find(({ name }) => !left.has(name))
     if (gone)
       throw new RekeyError(
-        `${at(file, wave.line)}: the wave ${wave.name} names ${gone.name}, which is in the wave ${takenBy.get(gone.name)} already`,
+        `${at(file, lineOf([...place, 'clusters', wave.clusters!.indexOf(gone.name)]))}: the wave ${wave.name} names ${gone.name}, which is in the wave ${takenBy.get(gone.name)} already`,
         {
           code: 'fleet.taken',
           hint: 'A cluster goes in one wave: name it in the first, or not there. Nothing was begun.',
@@ -38,7 +39,7 @@ export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
       )
     const taken = free.slice(0, wave.most && shareOf(wave.most, free.length, 'up'))
     if (taken.length === 0)
-      throw new RekeyError(`${at(file, wave.line)}: no cluster is left for the wave ${wave.name}`, {
+      throw new RekeyError(`${at(file, lineOf(place))}: no cluster is left for the wave ${wave.name}`, {
         code: 'fleet.empty-wave',
         hint:
           wanted.length === 0
@@ -58,7 +59,7 @@ export function planWaves({ file, clusters, waves }: Fleet): PlannedWave[] {
   const [first] = left.values()
   if (first)
     throw new RekeyError(
-      `${at(file, first.line)}: ${first.name} is in no wave${left.size > 1 ? `, nor are ${left.size - 1} more` : ''}`,
+      `${at(file, lineOf(['clusters', first.name]))}: ${first.name} is in no wave${left.size > 1 ? `, nor are ${left.size - 1} more` : ''}`,
       { code: 'fleet.no-wave', hint: 'A last wave that asks for nothing takes all that are left. Nothing was begun.' },
     )
   return planned
