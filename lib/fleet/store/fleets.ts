@@ -272,13 +272,41 @@ export const setFleet = (query: Query, id: string, state: FleetState, why?: stri
 export const wavesOf = (query: Query, id: string) =>
   query<WaveRow>(`SELECT ${waveColumns} FROM rekey_fleet.wave WHERE fleet = $1 ORDER BY number`, [id])
 
-/** Clusters in the order in which they go; of one wave alone, and those that somebody has, where `wave` is given. */
-export const clustersOf = (query: Query, id: string, wave?: number) =>
-  query<ClusterRow>(
-    `SELECT ${clusterColumns} FROM rekey_fleet.cluster
-     WHERE fleet = $1 AND ($2::int IS NULL OR wave = $2 OR asked OR ${underWayHere}) ORDER BY place`,
+/** Clusters in the order in which they go. */
+export const clustersOf = (query: Query, id: string) =>
+  query<ClusterRow>(`SELECT ${clusterColumns} FROM rekey_fleet.cluster WHERE fleet = $1 ORDER BY place`, [id])
+
+/** Of a cluster what tells whether it may be begun: that is asked each second. */
+export type ScheduledRow = Pick<
+  ClusterRow,
+  'name' | 'wave' | 'task' | 'state' | 'worker' | 'job' | 'run' | 'asked' | 'leftFailed'
+>
+const scheduled = (where: string) =>
+  `SELECT name, wave, task, state, worker, job::text AS job, run, asked, left_failed AS "leftFailed" FROM rekey_fleet.cluster
+   WHERE fleet = $1 AND (${where}) ORDER BY place`
+
+/** Clusters that somebody has or is to have now; and those of one wave that failed, or stand half-way. In the order in which they go. */
+export const pressingOf = (query: Query, id: string, wave: number | undefined) =>
+  query<ScheduledRow>(
+    scheduled(
+      `${underWayHere} OR asked OR wave = $2 AND (state IN ('failed', 'undone') OR state = 'waiting' AND run IS NOT NULL)`,
+    ),
     [id, wave ?? null],
   )
+
+/** Clusters of a wave that wait to be begun, in their order. */
+export const waitingOf = (query: Query, id: string, wave: number) =>
+  query<ScheduledRow>(scheduled("wave = $2 AND state = 'waiting' AND NOT asked"), [id, wave])
+
+/** How many clusters of a wave wait, and how many are done whose gates were not asked. */
+export async function openOf(query: Query, id: string, wave: number): Promise<{ waiting: number; ungated: number }> {
+  const [row] = await query<{ waiting: number; ungated: number }>(
+    `SELECT count(*) FILTER (WHERE state = 'waiting')::int AS waiting, count(*) FILTER (WHERE state = 'done' AND task <> 'gate')::int AS ungated
+     FROM rekey_fleet.cluster WHERE fleet = $1 AND wave = $2`,
+    [id, wave],
+  )
+  return row!
+}
 
 /** The jobs of the clusters that somebody has. */
 export async function jobsOf(query: Query, id: string): Promise<string[]> {

@@ -7,7 +7,6 @@ import { isOpenNow, type MaintenanceWindow } from '../definition/windows.ts'
 import type { Database, Query } from '../store/database.ts'
 import {
   addEvent,
-  type ClusterRow,
   clustersOf,
   type FleetPlan,
   type FleetRow,
@@ -16,10 +15,14 @@ import {
   isUnwell,
   type LockedFleet,
   lockFleet,
+  openOf,
+  pressingOf,
+  type ScheduledRow,
   seeFleet,
   setFleet,
   underWayHere,
   type WaveRow,
+  waitingOf,
   wavesOf,
 } from '../store/fleets.ts'
 import type { Executor } from '../store/libraries.ts'
@@ -65,7 +68,7 @@ export async function advance(
     // A wave that ends may have the next one begin at once.
     for (let step = 0; step <= waves.length * 3; step++) {
       const wave = waves.find(({ state }) => state !== 'passed')
-      const rows = await clustersOf(query, id, wave?.number)
+      const rows = await pressingOf(query, id, wave?.number)
       turn.free = plan.maxParallel - rows.filter(isUnderWay).length
       await findLost(turn, rows)
       await sendAsked(turn, rows)
@@ -85,7 +88,7 @@ export async function advance(
 }
 
 /** Clusters whose job is over and whose worker did not say so: nobody knows how they are, until another worker has looked. */
-async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly ClusterRow[]) {
+async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly ScheduledRow[]) {
   const had = rows.filter(row => isUnderWay(row) && row.job !== null)
   const lost = await queue.lostOf(
     had.map(({ job }) => job!),
@@ -109,12 +112,12 @@ async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly Clus
 }
 
 /** What an operator asked for, also while the fleet is halted. */
-async function sendAsked(turn: Turn, rows: readonly ClusterRow[]) {
+async function sendAsked(turn: Turn, rows: readonly ScheduledRow[]) {
   for (const row of rows) if (row.asked && row.state === 'waiting') await begin(turn, row)
 }
 
 /** Has a cluster begun, where as many are not under way as may be. */
-async function begin(turn: Turn, row: ClusterRow) {
+async function begin(turn: Turn, row: ScheduledRow) {
   if (turn.free <= 0) return
   await send(turn, row, 'queued')
   turn.free--
@@ -122,7 +125,7 @@ async function begin(turn: Turn, row: ClusterRow) {
 
 async function send(
   { query, boss, queue, fleet }: Pick<Turn, 'query' | 'boss' | 'queue' | 'fleet'>,
-  { name }: ClusterRow,
+  { name }: ScheduledRow,
   state: 'queued' | 'unknown',
 ) {
   const job = await queue.send({ cluster: name }, boss)
@@ -134,7 +137,7 @@ async function send(
 }
 
 /** Does what is due in a wave. Returns whether it came further. */
-async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[]): Promise<boolean> {
+async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ScheduledRow[]): Promise<boolean> {
   const { fleet, plan, query, now } = turn
   const planned = plan.waves[wave.number]!
   const own = rows.filter(row => row.wave === wave.number)
@@ -152,7 +155,7 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
       return false
     }
     const by = wave.approvedBy === null ? '' : `, approved by ${wave.approvedBy}`
-    await tell('wave', `wave ${wave.name} begins: ${count(own.length, 'cluster')}${by}`)
+    await tell('wave', `wave ${wave.name} begins: ${count(planned.clusters.length, 'cluster')}${by}`)
     return set('running', ', began = coalesce(began, now())')
   }
   if (wave.state === 'approval') return false
@@ -171,19 +174,19 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ClusterRow[
     await halt(query, fleet.id, why)
     return false
   }
-  const waiting = own.filter(({ state, asked }) => state === 'waiting' && !asked)
+  const before = turn.free
   // What stands half-way is ended before another one is begun, and a window is for those that were not begun.
-  for (const row of waiting.filter(isHalfDone)) await begin(turn, row)
-  for (const row of waiting) {
+  for (const row of own) if (isHalfDone(row) && !row.asked) await begin(turn, row)
+  for (const row of turn.free > 0 ? await waitingOf(query, fleet.id, wave.number) : []) {
     if (turn.free <= 0) break
-    if (!isHalfDone(row) && (row.task === 'gate' || isOpenNow(windowsOf(planned, row.name), now)))
-      await begin(turn, row)
+    if (row.task === 'gate' || isOpenNow(windowsOf(planned, row.name), now)) await begin(turn, row)
   }
-  if (own.some(row => row.state === 'waiting' || isUnderWay(row))) return false
+  if (turn.free < before || own.some(isUnderWay)) return false
+  const { waiting, ungated } = await openOf(query, fleet.id, wave.number)
+  if (waiting > 0) return false
   if (wave.state === 'gating') {
     // One that came through since the others were asked.
-    if (own.some(({ state, task }) => state === 'done' && task !== 'gate')) return ask()
-    return pass()
+    return ungated > 0 ? ask() : pass()
   }
   if (planned.soak > 0) {
     await tell('wave', `wave ${wave.name} has ended, and soaks`)
