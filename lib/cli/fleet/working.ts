@@ -13,7 +13,6 @@ import {
   lockFleet,
   requireFleet,
   setFleet,
-  underWayHere,
 } from '../../fleet/store/fleets.ts'
 import { eventLine, statusOf } from '../../fleet/told/status.ts'
 import type { WorkerTally } from '../../fleet/told/worker-metrics.ts'
@@ -94,8 +93,9 @@ export async function beginFleet(
 
 async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow): Promise<void> {
   await lockFleet(query, before.id, true)
+  // What is queued nobody has begun, and nobody does once the fleet is given up: who mended fleet.yml has no other way.
   const [busy] = await query<{ name: string }>(
-    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND ${underWayHere} LIMIT 1`,
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND state IN ('running', 'unknown') LIMIT 1`,
     [before.id],
   )
   if (busy)
@@ -104,7 +104,7 @@ async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow):
       hint: "Halt it, and wait until 'rekey fleet status' shows nothing under way.",
     })
   const half = await query<{ name: string }>(
-    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND run IS NOT NULL AND state IN ('waiting', 'failed') AND NOT left_failed`,
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND run IS NOT NULL AND (state = 'failed' AND NOT left_failed OR task = 'run' AND state IN ('waiting', 'queued'))`,
     [before.id],
   )
   if (half.length > 0)

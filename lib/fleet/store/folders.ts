@@ -38,7 +38,8 @@ const pieceSize = 256 * 1024
 /** Bytes that are held in memory at once. */
 const batchSize = 16 * 1024 * 1024
 /** Read before all others, and stored after them: the end of the journal is never further than the journal, and that never further than the rest. */
-const journal = ['journal-end.json', 'events.jsonl']
+const lines = 'events.jsonl'
+const journal = ['journal-end.json', lines]
 /** Pieces that a journal may have: 64 MB. */
 const mostPieces = 256
 /** Who has the folder on this machine is no matter of another one. */
@@ -53,6 +54,9 @@ interface Piece {
 
 interface KnownFile {
   readonly stamp: string
+  /** Which file it was, and how many bytes it had; 0 where it was another machine's. */
+  readonly inode: bigint
+  readonly size: bigint
   readonly pieces: readonly { readonly id: string; readonly hash: string }[]
 }
 
@@ -84,8 +88,10 @@ export function keepFolder(
     const before = known.get(path)
     if (before?.stamp === stamp) return { pieces: [], file: before }
     const pieces: Piece[] = []
-    const all: KnownFile['pieces'][number][] = []
-    for (const [index, content] of contentsOf(join(folder, path), Number(found.size))) {
+    // A journal only grows, and a long one is not read again and again: from where its end was, with the piece before that.
+    const grows = path === lines && before?.inode === found.ino && before.size <= found.size
+    const all: KnownFile['pieces'][number][] = grows ? before.pieces.slice(0, -2) : []
+    for (const [index, content] of contentsOf(join(folder, path), Number(found.size), all.length)) {
       const id = idOf(path, index)
       const hash = createHash('sha256').update(content).digest('hex')
       all.push({ id, hash })
@@ -93,7 +99,7 @@ export function keepFolder(
       const head = Buffer.from(`${JSON.stringify({ path, index })}\n`)
       pieces.push({ id, hash, bytes: await key.seal([...place, id], Buffer.concat([head, content])) })
     }
-    return { pieces, file: { stamp, pieces: all } }
+    return { pieces, file: { stamp, inode: found.ino, size: found.size, pieces: all } }
   }
   return {
     store: async (fenced, whole = false) => {
@@ -188,7 +194,7 @@ export async function restoreFolder(
     known.set(path, pieces)
   }
   // Its time is another one here: it is read again, and found to be the same.
-  return new Map([...known].map(([path, pieces]) => [path, { stamp: '', pieces }]))
+  return new Map([...known].map(([path, pieces]) => [path, { stamp: '', inode: 0n, size: 0n, pieces }]))
 }
 
 /** What is stored of a file says neither its name nor which host or step it is of. */
@@ -213,7 +219,8 @@ function filesIn(folder: string, whole: boolean): string[] {
     .sort()
 }
 
-function* contentsOf(path: string, size: number): Generator<readonly [number, Buffer]> {
+/** The pieces of a file, from one on. */
+function* contentsOf(path: string, size: number, first: number): Generator<readonly [number, Buffer]> {
   let file: number
   try {
     file = openSync(path, 'r')
@@ -223,7 +230,7 @@ function* contentsOf(path: string, size: number): Generator<readonly [number, Bu
     throw error
   }
   try {
-    for (let index = 0; index === 0 || index * pieceSize < size; index++) {
+    for (let index = first; index === 0 || index * pieceSize < size; index++) {
       const content = Buffer.alloc(Math.min(pieceSize, Math.max(0, size - index * pieceSize)))
       const read = readSync(file, content, 0, content.length, index * pieceSize)
       yield [index, content.subarray(0, read)] as const

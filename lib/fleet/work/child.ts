@@ -73,6 +73,15 @@ export function lastLine(desk: Desk, { error: notStarted }: ChildEnd): string {
   return excerpt(error ?? lines.at(-1) ?? 'it said nothing', 500)
 }
 
+/** What a gate found that is not well, as it says that by a mark; what it said last, where it found nothing. */
+export function notWell(desk: Desk, ended: ChildEnd): string {
+  if (ended.error !== undefined) return ended.error
+  const marked = readFileSync(logOf(desk), 'utf8')
+    .split('\n')
+    .flatMap(line => /^\s*✖\s*(.+)/.exec(line)?.[1]?.replaceAll(/\s+/g, ' ') ?? [])
+  return marked.length > 0 ? excerpt(marked.join('; '), 450) : lastLine(desk, ended)
+}
+
 /** What answers a run. */
 export interface Attending {
   /** Has its folder kept. */

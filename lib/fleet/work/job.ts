@@ -21,7 +21,7 @@ import {
 import { type KeptFolder, keepFolder, restoreFolder } from '../store/folders.ts'
 import type { FleetKey } from '../store/key.ts'
 import { inventoryWords, variableWords } from './called.ts'
-import { attend, begin, type ChildEnd, type Desk, endOf, lastLine, madeFolder } from './child.ts'
+import { attend, begin, type ChildEnd, type Desk, endOf, lastLine, madeFolder, notWell } from './child.ts'
 import type { ClaimedJob } from './queue.ts'
 import { haltOverBudget } from './schedule.ts'
 import { Lost, type Storing, storing } from './storing.ts'
@@ -90,7 +90,8 @@ async function claim({ database, fleet, id }: Bench, job: ClaimedJob): Promise<T
     const found = await requireCluster(query, fleet.id, job.cluster)
     if (found.job !== job.id || (found.state !== 'queued' && found.state !== 'unknown')) return undefined
     // What was begun is ended, halted or not: nobody knows how it is.
-    if (current?.state !== 'running' && !found.asked && found.state !== 'unknown') {
+    const isGivenUp = current?.state === 'given-up'
+    if (isGivenUp || (current?.state !== 'running' && !found.asked && found.state !== 'unknown')) {
       await query(
         `UPDATE rekey_fleet.cluster SET state = 'waiting', job = NULL, since = now() WHERE fleet = $1 AND name = $2`,
         [fleet.id, job.cluster],
@@ -306,7 +307,7 @@ async function askGates(bench: Bench, row: Taken, { signal }: Under): Promise<En
     if (signal.aborted) return bench.signal.aborted ? { state: 'waiting' } : 'lost'
     if (ended === 'late')
       return { state: 'failed', error: `gate ${gate}: it was not through after ${formatDuration(gatePatience)}` }
-    if (ended.code !== exitCodes.done) return { state: 'failed', error: `gate ${gate}: ${lastLine(desk, ended)}` }
+    if (ended.code !== exitCodes.done) return { state: 'failed', error: `gate ${gate}: ${notWell(desk, ended)}` }
   }
   return { state: 'done' }
 }

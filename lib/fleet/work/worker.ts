@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { messageOf, RekeyError } from '../../errors.ts'
 import { operatorName } from '../../operator.ts'
 import { count } from '../../output/report/words.ts'
+import { keepHeapSmall } from '../../process/small-heap.ts'
 import { isAlive, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
@@ -62,6 +63,8 @@ const tidyEvery = 30_000
 export async function work(orders: WorkOrders): Promise<LockedFleet | undefined> {
   const { database, fleet, signal } = orders
   requireSame(orders)
+  // It is there for days beside the runs that it has, and what it holds is of use for a moment.
+  keepHeapSmall()
   const senders = openSenders(orders.file)
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   const folder = join(orders.folder, id)
@@ -175,11 +178,15 @@ function requireSame({ fleet, file, playbook, key }: WorkOrders): void {
     throw differs('the key', `Give the one that ${fleet.recipient} is of: --key FILE.`)
 }
 
+/** A clock may be wrong by years: milliseconds that the column holds. */
+const mostSkew = 2_000_000_000
+
 async function saySeen({ database, fleet, id }: Bench): Promise<void> {
   await database.query(
-    `INSERT INTO rekey_fleet.worker (id, fleet, machine, pid, operator, skew) VALUES ($1, $2, $3, $4, $5, $6 - (extract(epoch FROM now()) * 1000)::bigint)
+    `INSERT INTO rekey_fleet.worker (id, fleet, machine, pid, operator, skew) VALUES ($1, $2, $3, $4, $5, 
+       greatest(-$7::bigint, least($7::bigint, $6::bigint - (extract(epoch FROM now()) * 1000)::bigint))::int)
      ON CONFLICT (id) DO UPDATE SET seen = now(), skew = excluded.skew`,
-    [id, fleet.id, hostname(), process.pid, operatorName(), Date.now()],
+    [id, fleet.id, hostname(), process.pid, operatorName(), Date.now(), mostSkew],
   )
 }
 

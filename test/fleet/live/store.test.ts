@@ -305,6 +305,15 @@ real('once more by a new run, with another inventory, and when the fleet is thro
   await t.throwsAsync(retry({}), { code: 'fleet.no-retry' })
 })
 
+real('nothing of a fleet that was given up is begun, whatever an operator has asked for', async t => {
+  const fleet = await begin('given', `clusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
+  await fleet.look()
+  await fleet.changed('asked = true', 'c1')
+  await database.query("UPDATE rekey_fleet.fleet SET state = 'given-up' WHERE id = $1", [fleet.id])
+  await fleet.work('c1')
+  t.is((await fleet.cluster('c1')).state, 'waiting')
+})
+
 real('nobody is taken for lost before somebody has looked for a whole heartbeat without a pause', async t => {
   const fleet = await begin('steady', `heartbeat: 1h\nclusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
   const look = async () => (await advance(database, fleet.queue, fleet))?.isSteady
@@ -399,6 +408,20 @@ real(
     await restoreFolder(database.query, key, of, back)
     t.is(readFileSync(join(back, 'events.jsonl'), 'utf8'), '{"kind":"hidden"}\n{"kind":"later"}\n')
     t.is(readFileSync(join(back, 'output', 'run.log'), 'utf8'), 'printed')
+
+    // A journal that has several pieces, and grows.
+    const long = Buffer.from(`${'x'.repeat(99)}\n`.repeat(7_000))
+    for (const parts of [1, 2, 3]) {
+      writeFileSync(join(folder, 'events.jsonl'), Buffer.concat(Array.from({ length: parts }, () => long)))
+      await kept.store(async () => {})
+      await restoreFolder(database.query, key, of, back)
+      t.is(readFileSync(join(back, 'events.jsonl')).length, parts * long.length)
+    }
+    t.true(readFileSync(join(back, 'events.jsonl')).equals(readFileSync(join(folder, 'events.jsonl'))))
+    writeFileSync(join(folder, 'events.jsonl'), '{"kind":"hidden"}\n')
+    await kept.store(async () => {})
+    await restoreFolder(database.query, key, of, back)
+    t.is(readFileSync(join(back, 'events.jsonl'), 'utf8'), '{"kind":"hidden"}\n')
 
     // Also of somebody who has the key, nothing is written beside the folder.
     for (const path of ['../beside', '/tmp/beside', 'a/../../beside', 'a//b']) {
