@@ -114,6 +114,11 @@ for (const [wrong, text, said] of mistakes)
     t.regex(error?.message ?? '', said)
   })
 
+test('who only looks at a fleet needs no inventory', t => {
+  const file = fleetFile(whole.replace('inventory/one', 'inventory/four'))
+  t.is(readFleet(file).clusters.length, 2)
+})
+
 test('a cluster that is in no wave is told', t => {
   const text = `name: x\nclusters:\n${clusterLines(3)}\nwaves:\n  - { name: first, count: 1 }`
   const error = t.throws(() => planWaves(readFleet(fleetFile(text))))

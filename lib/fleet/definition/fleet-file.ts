@@ -187,13 +187,6 @@ export function readFleet(file: string): Fleet {
   const { data } = read
   const folder = dirname(path)
   const clusters = Object.entries(data.clusters).map(([name, own]): FleetCluster => {
-    for (const [index, inventory] of own.inventory.entries())
-      if (!existsSync(resolve(folder, inventory)))
-        wrong(
-          ['clusters', name, 'inventory', ...(own.inventory.length > 1 ? [index] : [])],
-          `the inventory of ${name} is not there: ${resolve(folder, inventory)}`,
-          `It is looked for beside ${basename(file)}. Nothing was begun.`,
-        )
     return {
       ...{ name, inventory: own.inventory, labels: own.labels },
       variables: { ...data.variables, ...own.variables },
@@ -231,6 +224,20 @@ export function readFleet(file: string): Fleet {
     lineOf: yaml.lineOf,
     hash: createHash('sha256').update(text).digest('hex'),
   }
+}
+
+/**
+ * Whoever works on a fleet, or is about to, has all of its inventories; who looks at it or halts it needs none.
+ * @throws RekeyError with the line of the first that is not there
+ */
+export function requireInventories({ file, folder, clusters, lineOf }: Fleet): void {
+  for (const { name, inventory } of clusters)
+    for (const [index, one] of inventory.entries())
+      if (!existsSync(resolve(folder, one)))
+        throw new RekeyError(
+          `${at(file, lineOf(['clusters', name, 'inventory', ...(inventory.length > 1 ? [index] : [])]))}: the inventory of ${name} is not there: ${resolve(folder, one)}`,
+          { code: 'fleet.file', hint: `It is looked for beside ${basename(file)}. Nothing was begun.` },
+        )
 }
 
 /** How many clusters of so many a share is: of a percentage, as many as it makes whole, or one more where it makes no whole number. */

@@ -1,6 +1,6 @@
 // Who goes in which wave, and why.
 import { at, RekeyError } from '../../errors.ts'
-import { type Fleet, type FleetCluster, type FleetWave, shareOf } from './fleet-file.ts'
+import { type Fleet, type FleetCluster, type FleetWave, requireInventories, shareOf } from './fleet-file.ts'
 
 /** A wave with its clusters, in the order in which they are begun. */
 export interface PlannedWave extends Omit<FleetWave, 'clusters'> {
@@ -17,9 +17,11 @@ export interface PlannedCluster extends FleetCluster {
 
 /**
  * Gives each cluster its wave: each wave takes what it asks for of those that are left, in the order of the file.
- * @throws RekeyError where a wave gets none, or a cluster is in none
+ * @throws RekeyError where a wave gets none, a cluster is in none, or its inventory is not there
  */
-export function planWaves({ file, clusters, waves, lineOf }: Fleet): PlannedWave[] {
+export function planWaves(fleet: Fleet): PlannedWave[] {
+  requireInventories(fleet)
+  const { file, clusters, waves, lineOf } = fleet
   const left = new Map(clusters.map(one => [one.name, one]))
   const takenBy = new Map<string, string>()
   const planned = waves.map((wave, index): PlannedWave => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { endingOf, journalEvents, readHistory } from '../../run/journal/history.ts'
-import type { Database } from '../store/database.ts'
+import type { Database, Query } from '../store/database.ts'
 import { eventsOf, type FleetRow } from '../store/fleets.ts'
 import { restoreFolder } from '../store/folders.ts'
 import type { FleetKey } from '../store/key.ts'
@@ -27,17 +27,23 @@ export async function exportOf(
   const placeOf = (run: string) => (folders === undefined ? join(folder, 'run') : free(join(folders, run)))
   try {
     const told = []
+    const stored = Map.groupBy(await runsIn(query, fleet.id), ({ cluster }) => cluster)
     for (const { name, wave, state, run, attempt, began, ended, error, leftFailed } of clusters) {
       const planned = fleet.plan.waves[wave]
       let journal: object | null = null
-      if (run !== null) {
-        const place = placeOf(run)
-        if (await restoreFolder(query, key, { fleet: fleet.id, cluster: name, run }, place)) journal = runOf(place)
+      // Those before it were left for a new one.
+      const earlier: object[] = []
+      for (const { run: one } of stored.get(name) ?? []) {
+        const place = placeOf(one)
+        if (!(await restoreFolder(query, key, { fleet: fleet.id, cluster: name, run: one }, place))) continue
+        if (one === run) journal = runOf(place)
+        else earlier.push(runOf(place))
       }
       told.push({
         ...{ cluster: name, wave: planned?.name, state, attempts: attempt, began: iso(began), ended: iso(ended) },
         ...{ error, left_failed: leftFailed, inventory: planned?.clusters.find(one => one.name === name)?.inventory },
         run: journal,
+        ...(earlier.length > 0 ? { earlier_runs: earlier } : {}),
       })
     }
     return {
@@ -68,6 +74,13 @@ export function free(place: string): string {
   if (!existsSync(place)) return place
   throw new RekeyError(`${place} is there already`, { code: 'cli.file-there', hint: 'Name a folder that is empty.' })
 }
+
+/** The runs whose folders are in the store, in the order in which they began. */
+const runsIn = (query: Query, fleet: string) =>
+  query<{ cluster: string; run: string }>(
+    'SELECT DISTINCT cluster, run FROM rekey_fleet.piece WHERE fleet = $1 ORDER BY cluster, run',
+    [fleet],
+  )
 
 /** What a run's journal says of who ran it, on what, and what came of it. */
 function runOf(folder: string): object {

@@ -105,7 +105,7 @@ async function retry(query: Query, fleet: LockedFleet, order: Extract<Order, { k
   // What the run did stays done, and its folder with the backups is where it was.
   const left =
     anew && run !== null && state !== 'undone'
-      ? ` What ${run} has done on its hosts stays as it is; its journal and backups stay in the store.`
+      ? ` What ${run} has done on its hosts stays as it is; its journal and backups stay in the store: rekey fleet export --folders FOLDER.`
       : ''
   await addEvent(query, fleet.id, {
     kind: 'retry',

@@ -11,7 +11,7 @@ import { keepHeapSmall } from '../../process/small-heap.ts'
 import { isAlive, type ProcessIdentity, thisProcess } from '../../process-identity.ts'
 import { playbookHash } from '../../run/journal/provenance.ts'
 import { rekeyVersion } from '../../version.ts'
-import type { Fleet } from '../definition/fleet-file.ts'
+import { type Fleet, requireInventories } from '../definition/fleet-file.ts'
 import { startDelivery } from '../notify/deliver.ts'
 import { openSenders } from '../notify/senders.ts'
 import { type Database, isAway } from '../store/database.ts'
@@ -63,6 +63,7 @@ const tidyEvery = 30_000
 export async function work(orders: WorkOrders): Promise<LockedFleet | undefined> {
   const { database, fleet, signal } = orders
   requireSame(orders)
+  requireInventories(orders.file)
   // It is there for days beside the runs that it has, and what it holds is of use for a moment.
   keepHeapSmall()
   const senders = openSenders(orders.file)

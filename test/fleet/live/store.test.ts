@@ -1,6 +1,6 @@
 // What is kept of runs in PostgreSQL, and who may change it; which clusters may be begun when.
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
 import { readFleet } from '../../../lib/fleet/definition/fleet-file.ts'
@@ -20,6 +20,7 @@ import { keepFolder, restoreFolder } from '../../../lib/fleet/store/folders.ts'
 import { openKey } from '../../../lib/fleet/store/key.ts'
 import { oldFleets, pruneFleet } from '../../../lib/fleet/store/retention.ts'
 import { makeTables } from '../../../lib/fleet/store/tables.ts'
+import { exportOf } from '../../../lib/fleet/told/export.ts'
 import { type Bench, workOn } from '../../../lib/fleet/work/job.ts'
 import { obey } from '../../../lib/fleet/work/orders.ts'
 import { openQueue, type Queue } from '../../../lib/fleet/work/queue.ts'
@@ -299,7 +300,7 @@ real('once more by a new run, with another inventory, and when the fleet is thro
   t.is(await fleet.state(), 'done')
   t.is(
     await retry({ anew: true }),
-    'c1 begins a new run. What r1 has done on its hosts stays as it is; its journal and backups stay in the store.',
+    'c1 begins a new run. What r1 has done on its hosts stays as it is; its journal and backups stay in the store: rekey fleet export --folders FOLDER.',
   )
   t.like(await fleet.cluster('c1'), { run: null, words: ['--take-lock'] })
   await t.throwsAsync(retry({}), { code: 'fleet.no-retry' })
@@ -312,6 +313,32 @@ real('nothing of a fleet that was given up is begun, whatever an operator has as
   await database.query("UPDATE rekey_fleet.fleet SET state = 'given-up' WHERE id = $1", [fleet.id])
   await fleet.work('c1')
   t.is((await fleet.cluster('c1')).state, 'waiting')
+})
+
+real('an export has the run of each cluster, and those before it that were left for a new one', async t => {
+  const { id, changed } = await begin('told', `clusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
+  const key = await openKey(join(temporaryFolder('key'), 'key.txt'), true)
+  for (const run of ['r1', 'r2']) {
+    const folder = mkdtempSync(join(temporaryFolder('run'), 'run-'))
+    const started = {
+      ...{ kind: 'run.started', mode: 'run', run, folder: '/any', playbook: 'x', summary: 'any', inventory: [] },
+      ...{ operator: 'root', check: false, plays: [], selection: { forks: 1, extraVars: [] }, at: 1 },
+      process: { machine: 'vm', pid: 1, started: '1', scope: 'none' },
+    }
+    writeFileSync(join(folder, 'events.jsonl'), `${JSON.stringify(started)}\n`)
+    await keepFolder(database, key, { fleet: id, cluster: 'c1', run }, folder).store(async () => {})
+  }
+  await changed("run = 'r2'", 'c1')
+  const folders = join(temporaryFolder('folders'), 'runs')
+  const told = (await exportOf(database, key, await requireFleet(database.query, 'told'), folders)) as {
+    clusters: { run: { run: string }; earlier_runs: { run: string }[] }[]
+  }
+  t.is(told.clusters[0]?.run.run, 'r2')
+  t.deepEqual(
+    told.clusters[0]?.earlier_runs.map(({ run }) => run),
+    ['r1'],
+  )
+  t.true(existsSync(join(folders, 'r1', 'events.jsonl')))
 })
 
 real('nobody is taken for lost before somebody has looked for a whole heartbeat without a pause', async t => {
