@@ -2,8 +2,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { type Desk, lastLine, notWell } from '../../lib/fleet/work/child.ts'
-import { temporaryFolder } from '../_temporary.ts'
+import { type Desk, lastLine, notWell } from '../../../lib/fleet/work/child.ts'
+import { temporaryFolder } from '../../_temporary.ts'
 
 function deskOf(said: string): Desk {
   const folder = temporaryFolder('desk')

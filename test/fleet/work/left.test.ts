@@ -3,10 +3,10 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { hearOrders, type Store } from '../../lib/cli/fleet/store.ts'
-import { removeLeft } from '../../lib/fleet/work/worker.ts'
-import { thisProcess } from '../../lib/process-identity.ts'
-import { temporaryFolder } from '../_temporary.ts'
+import { hearOrders, type Store } from '../../../lib/cli/fleet/store.ts'
+import { removeLeft } from '../../../lib/fleet/work/worker.ts'
+import { thisProcess } from '../../../lib/process-identity.ts'
+import { temporaryFolder } from '../../_temporary.ts'
 
 test('the folder of a worker that is gone is removed; that of one that lives, or was there a moment ago, stays', t => {
   const folder = temporaryFolder('work')

@@ -1,8 +1,8 @@
 // What a worker has to write down is written as soon as the database answers, and what does not go by ends the cluster.
 import test from 'ava'
-import { RekeyError } from '../../lib/errors.ts'
-import { isAway } from '../../lib/fleet/store/database.ts'
-import { Lost, storing } from '../../lib/fleet/work/storing.ts'
+import { RekeyError } from '../../../lib/errors.ts'
+import { isAway } from '../../../lib/fleet/store/database.ts'
+import { Lost, storing } from '../../../lib/fleet/work/storing.ts'
 
 const withCode = (code: string, message = 'x') => Object.assign(new Error(message), { code })
 const none = { every: 1, most: 0 }

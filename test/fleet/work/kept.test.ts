@@ -4,9 +4,9 @@ import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { type KeepAnswer, type KeepRequest, keeperVariable } from '../../lib/run/folder/keeper.ts'
-import { eventually } from '../_eventually.ts'
-import { root, workbench } from '../cli/_rekey.ts'
+import { type KeepAnswer, type KeepRequest, keeperVariable } from '../../../lib/run/folder/keeper.ts'
+import { eventually } from '../../_eventually.ts'
+import { root, workbench } from '../../cli/_rekey.ts'
 
 const long = 600_000
 
