@@ -73,6 +73,11 @@ interface Worker {
   busy: boolean
 }
 
+interface Status {
+  readonly fleet: { readonly state: string }
+  readonly clusters: readonly { readonly name: string; readonly state: string; readonly error: string | null }[]
+}
+
 /** The processes that one has begun, and theirs. */
 function below(pid: number): number[] {
   const parents = readdirSync('/proc')
@@ -131,6 +136,8 @@ function contradictions(journal: readonly RunEvent[], log: readonly string[], au
   return found
 }
 
+const isLive = ({ child }: Called) => child.exitCode === null && child.signalCode === null
+
 const missing = postgresMissing() ?? sshdMissing()
 const declare = missing ? test.skip : test
 declare(
@@ -180,11 +187,30 @@ declare(
     const told: string[] = []
     const after: Promise<unknown>[] = []
     const isOver = () => workers.some(({ called }) => /the fleet is through/.test(called.said()))
+    const direct = { env: { REKEY_FLEET_DATABASE: addressAt(database.port) } }
+    /** A host that can't be reached for a while may have a cluster fail. Then somebody says that the fleet goes on, and the process that began it has ended. */
+    const goOn = async () => {
+      const { said } = await bench.rekey(['status', '--json'], direct)
+      const { fleet, clusters } = JSON.parse(said) as Status
+      if (fleet.state !== 'halted') return
+      const failed = clusters.filter(({ state }) => state === 'failed')
+      told.push(...failed.map(({ name, error }) => `go-on (${name}: ${error})`))
+      t.true(told.some(one => /^(hosts|apart) /.test(one)) && failed.length > 0, said)
+      const { code, said: answer } = await bench.rekey(['go-on', '--key', key], direct)
+      t.is(code, 0, answer)
+      if (workers.filter(({ called }) => isLive(called)).length < 3) await begin('worker')
+    }
+    const halts = () => workers.flatMap(({ called }) => called.said().match(/ halted: /g) ?? []).length
+    let seen = 0
+    const look = async () => {
+      const now = halts()
+      if (now > seen) await goOn()
+      seen = now
+    }
     for (let done = 0; done < faults && !isOver(); ) {
+      await look()
       await delay(500 + random() * 2_000)
-      const free = workers.filter(
-        ({ called, busy }) => !busy && called.child.exitCode === null && called.child.signalCode === null,
-      )
+      const free = workers.filter(({ called, busy }) => !busy && isLive(called))
       const kind = choose(faultKinds)
       if (free.length === 0) continue
       const worker = choose(free)
@@ -219,25 +245,25 @@ declare(
       }
     }
     await Promise.all(after)
+    for (; !isOver(); await delay(200)) await look()
     const ends = await Promise.all(workers.map(({ called }) => called.ended))
     const killed = told.filter(one => one.startsWith('kill')).length
     t.log(`seed ${seed}: ${told.join(', ')}`)
+    const halted = ends.filter(({ code, said }) => code === 2 && said.includes('\nHalted: ')).length
     t.is(
       ends.filter(({ code }) => code === 0).length,
-      workers.length - killed,
+      workers.length - killed - halted,
       ends.map(({ code, said }) => `${code}: ${said}`).join('\n'),
     )
 
-    const { said } = await bench.rekey(['status', '--json'], {
-      env: { REKEY_FLEET_DATABASE: addressAt(database.port) },
-    })
-    const status = JSON.parse(said) as { fleet: { state: string }; clusters: { name: string; state: string }[] }
+    const { said } = await bench.rekey(['status', '--json'], direct)
+    const status = JSON.parse(said) as Status
     t.is(status.fleet.state, 'done')
     t.deepEqual([...new Set(status.clusters.map(({ state }) => state))], ['done'])
     const all = ends.map(one => one.said).join('\n')
     const exported = await bench.rekey(
       ['export', '--key', key, '-o', join(bench.folder, 'fleet.json'), '--folders', join(bench.folder, 'runs')],
-      { env: { REKEY_FLEET_DATABASE: addressAt(database.port) } },
+      direct,
     )
     t.is(exported.code, 0, exported.said)
     for (const { name } of status.clusters) {
