@@ -97,6 +97,12 @@ async function findLost({ fleet, query, boss, queue }: Turn, rows: readonly Sche
   for (const row of had) {
     if (!lost.has(row.job!)) continue
     const { name: cluster, worker, run } = row
+    // Its worker may have said how it ended since the rows were read, and the job is over for that.
+    const [still] = await query(
+      'SELECT 1 FROM rekey_fleet.cluster WHERE fleet = $1 AND name = $2 AND state = $3 AND job = $4::uuid FOR UPDATE',
+      [fleet.id, cluster, row.state, row.job],
+    )
+    if (!still) continue
     if (row.state === 'running') {
       const text = `${cluster}: ${worker ?? 'its worker'} was not heard of any more: how it is is not known until another worker has looked`
       await addEvent(query, fleet.id, {

@@ -326,6 +326,21 @@ real('nobody is taken for lost before somebody has looked for a whole heartbeat 
   t.false(await look())
 })
 
+real('a cluster that ends while it is looked for those that are lost is none of them', async t => {
+  const fleet = await begin('ends', `failures: 1\nclusters:\n${clusterLines(2)}\nwaves: [{ name: all }]`)
+  await fleet.look()
+  await fleet.changed("state = 'running', worker = 'w1'", 'c1')
+  const { lostOf } = fleet.queue
+  fleet.queue.lostOf = async (ids, boss) => {
+    // As its worker says it, whose job is over then.
+    await fleet.changed("state = 'failed', job = NULL", 'c1')
+    for (const job of fleet.queue.jobs.values()) if (job.cluster === 'c1') job.state = 'failed'
+    return lostOf(ids, boss)
+  }
+  t.deepEqual(await fleet.look(), ['failed', 'waiting'])
+  t.false((await fleet.events()).some(text => text.includes('not heard of')))
+})
+
 real('whoever has the fleet locked is in nobody’s way who tells what happened', async t => {
   const { id } = await begin('lock', `clusters:\n${clusterLines(1)}\nwaves: [{ name: all }]`)
   await database.transaction(async query => {
