@@ -119,7 +119,8 @@ function contradictions(journal: readonly RunEvent[], log: readonly string[], au
     journal.filter(event => event.kind === 'run.finished' && event.outcome === 'done').length,
   ]
   const found = [
-    ...(ends === 1 && done === 1 ? [] : [`it was ended ${ends} times on the host, ${done} times in the journal`]),
+    // A run that had ended, and whose worker was lost before it could say so, is gone on with, and ends once more: there was no step left.
+    ...(ends >= 1 && done === 1 ? [] : [`it was ended ${ends} times on the host, ${done} times in the journal`]),
     ...(parts <= begun ? [] : [`it was begun ${parts} times on the host, ${begun} times in the journal`]),
   ]
   for (const step of Array(steps).keys()) {
@@ -266,20 +267,19 @@ declare(
       direct,
     )
     t.is(exported.code, 0, exported.said)
-    for (const { name } of status.clusters) {
-      const log = bench.log(name)
-      t.deepEqual(overlaps(log), [], `${name}: ${log.join(', ')}`)
-      const runs = bench.runs(name)
-      t.is(runs.length, 1, `${name} was done by one run`)
-      t.deepEqual(contradictions(journalIn(join(bench.folder, 'runs', runs[0]!)), log, bench.audit(name)), [], name)
-      for (const step of Array(steps).keys())
-        t.true(
-          log.some(line => line.startsWith(`end ${step} `)),
-          `${name}, step ${step}`,
-        )
+    const problems = status.clusters.flatMap(({ name }) => {
+      const [log, runs] = [bench.log(name), bench.runs(name)]
+      const journals = runs.map(run => journalIn(join(bench.folder, 'runs', run)))
       // Whoever saw it said so once: nobody did it again.
       const times = new Set(all.split('\n').filter(line => line.endsWith(` ${name}: done`)))
-      t.is(times.size, 1, `${name}: ${[...times].join(', ')}`)
-    }
+      return [
+        ...overlaps(log),
+        ...(journals.length === 1
+          ? contradictions(journals[0]!, log, bench.audit(name))
+          : [`runs: ${runs.join(', ')}`]),
+        ...(times.size === 1 ? [] : [...times]),
+      ].map(problem => `${name}: ${problem}`)
+    })
+    t.deepEqual(problems, [])
   },
 )

@@ -24,7 +24,7 @@ declare(
 
     const second = await rekey(['worker', '--jobs', '1', '--key', 'none.key'], { env, state: 'two' })
     t.is(second.code, 1)
-    t.regex(second.said, /none\.key can't be read/)
+    t.regex(second.said, /none\.key, the key of the fleet, can't be read/)
     const taken = await rekey(['run', ...key], { env, state: 'two' })
     t.is(taken.code, 2, taken.said)
     t.regex(taken.said, /c1: taken over by/)
