@@ -246,7 +246,7 @@ declare(
       }
     }
     await Promise.all(after)
-    for (; !isOver(); await delay(200)) await look()
+    for (; !isOver() && workers.some(({ called }) => isLive(called)); await delay(200)) await look()
     const ends = await Promise.all(workers.map(({ called }) => called.ended))
     const killed = told.filter(one => one.startsWith('kill')).length
     t.log(`seed ${seed}: ${told.join(', ')}`)
