@@ -105,6 +105,11 @@ const mistakes: readonly (readonly [wrong: string, text: string, said: RegExp])[
     whole.replace('max_parallel: 3', 'heartbeat: 9s'),
     /fleet\.yml:3: heartbeat: between 10s and 1h/,
   ],
+  [
+    'gates that are asked without end',
+    whole.replace('max_parallel: 3', 'gates_every: 10ms'),
+    /fleet\.yml:3: gates_every: not less than 1s/,
+  ],
   ['no YAML', 'name: [', /fleet\.yml:\d+: this is not YAML/],
 ]
 

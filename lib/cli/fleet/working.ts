@@ -76,6 +76,7 @@ export async function beginFleet(
     const plan = {
       maxParallel: file.maxParallel,
       heartbeat: file.heartbeat,
+      gatesEvery: file.gatesEvery,
       whenUnknown: file.whenUnknown,
       receivers: file.notify.map(({ title, kinds }) => ({ title, kinds })),
       waves: waves.map(wave => ({ ...wave, clusters: wave.clusters.map(one => ({ ...one, variables: {} })) })),

@@ -58,6 +58,8 @@ export interface Fleet {
   readonly maxParallel: number
   /** Seconds after which a worker that was not heard of has its clusters no more. */
   readonly heartbeat: number
+  /** Milliseconds between two times that a cluster of a wave that soaks is asked what its gates ask. */
+  readonly gatesEvery: number
   /** What is done about a cluster whose worker died. */
   readonly whenUnknown: 'resume' | 'rollback'
   readonly clusters: readonly FleetCluster[]
@@ -153,6 +155,7 @@ const fleetShape = z.strictObject({
   windows: z.array(windowShape).default([]),
   failures: budget.default({ count: 0 }),
   gates: z.array(z.enum(gateNames)).default([]),
+  gates_every: duration.refine(time => time >= 1_000, 'not less than 1s').default(10 * minute),
   notify: z.array(receiverShape).default([]),
   clusters: z.record(nameShape, clusterShape).refine(all => Object.keys(all).length > 0, 'there is no cluster'),
   waves: z.array(waveShape).min(1, 'there is no wave'),
@@ -219,7 +222,7 @@ export function readFleet(file: string): Fleet {
   })
   return {
     ...{ name: data.name, file: path, folder, playbook: data.playbook, maxParallel: data.max_parallel },
-    heartbeat: Math.ceil(data.heartbeat / 1_000),
+    ...{ heartbeat: Math.ceil(data.heartbeat / 1_000), gatesEvery: data.gates_every },
     ...{ whenUnknown: data.when_unknown, clusters, waves, notify: data.notify },
     lineOf: yaml.lineOf,
     hash: createHash('sha256').update(text).digest('hex'),

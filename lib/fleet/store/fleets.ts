@@ -38,6 +38,8 @@ export interface FleetPlan {
   readonly maxParallel: number
   /** Seconds after which a worker that was not heard of has its clusters no more. */
   readonly heartbeat: number
+  /** Milliseconds between two times that a cluster of a wave that soaks is asked what its gates ask. */
+  readonly gatesEvery: number
   readonly whenUnknown: 'resume' | 'rollback'
   readonly waves: readonly PlannedWave[]
   /** Who is told of which kinds of events. */

@@ -115,17 +115,28 @@ async function claim({ database, fleet, id }: Bench, job: ClaimedJob): Promise<T
          began = coalesce(began, now()), take_overs = CASE WHEN $5 THEN take_overs + 1 ELSE 0 END WHERE fleet = $1 AND name = $2`,
       [fleet.id, job.cluster, attempt, id, takenOver],
     )
-    await addEvent(query, fleet.id, {
-      kind: takenOver ? 'taken-over' : 'started',
-      ...{ ...of(found), worker: id },
-      text: takenOver
-        ? `${job.cluster}: taken over by ${id}`
-        : `${job.cluster}: ${found.task === 'gate' ? 'its gates are asked' : 'begun'} by ${id}`,
-    })
+    if (takenOver || !(await isWatched(query, fleet.id, found)))
+      await addEvent(query, fleet.id, {
+        kind: takenOver ? 'taken-over' : 'started',
+        ...{ ...of(found), worker: id },
+        text: takenOver
+          ? `${job.cluster}: taken over by ${id}`
+          : `${job.cluster}: ${found.task === 'gate' ? 'its gates are asked' : 'begun'} by ${id}`,
+      })
     return { ...found, state: 'running' as const, attempt, worker: id, wasUnknown: takenOver }
   })
   if (!row) await job.complete().catch(() => {})
   return row
+}
+
+/** Whether a cluster is asked because its wave soaks: again and again, of which nobody wants to hear that all is well. */
+async function isWatched(query: Query, fleet: string, { task, wave }: ClusterRow): Promise<boolean> {
+  if (task !== 'gate') return false
+  const [found] = await query<{ state: string }>(
+    'SELECT state FROM rekey_fleet.wave WHERE fleet = $1 AND number = $2',
+    [fleet, wave],
+  )
+  return found?.state === 'soaking'
 }
 
 /** Of which cluster an event tells, and of which run. */
@@ -160,11 +171,12 @@ async function settle(bench: Bench, row: Taken, { state, error }: Exclude<Ending
       undone: 'undone',
       failed: `failed: ${why}`,
     }
-    await addEvent(query, fleet.id, {
-      kind: state === 'waiting' ? 'put-back' : state,
-      ...{ ...of(now), worker: id },
-      text: `${row.name}: ${what[state]}`,
-    })
+    if (state !== 'done' || !(await isWatched(query, fleet.id, row)))
+      await addEvent(query, fleet.id, {
+        kind: state === 'waiting' ? 'put-back' : state,
+        ...{ ...of(now), worker: id },
+        text: `${row.name}: ${what[state]}`,
+      })
     // In the same moment: others have been sent, and would be begun.
     if (locked?.state === 'running') await haltOverBudget(query, fleet, row.wave)
   })

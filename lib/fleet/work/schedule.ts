@@ -165,12 +165,8 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ScheduledRo
     return set('running', ', began = coalesce(began, now())')
   }
   if (wave.state === 'approval') return false
-  if (wave.state === 'soaking') {
-    // One that was asked for once more meanwhile is to come through, too.
-    const isWaitedFor = own.some(row => isUnderWay(row) || (row.asked && row.state === 'waiting'))
-    if (now < (wave.soakUntil ?? 0) || isWaitedFor) return false
-    return ask()
-  }
+  const soaks = wave.state === 'soaking' && now < (wave.soakUntil ?? 0)
+  if (soaks) await watch()
   const failed = own.filter(row => isUnwell(row) && !row.leftFailed)
   const why = overBudget(
     planned,
@@ -187,9 +183,11 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ScheduledRo
     if (turn.free <= 0) break
     if (row.task === 'gate' || isOpenNow(windowsOf(planned, row.name), now)) await begin(turn, row)
   }
-  if (turn.free < before || own.some(isUnderWay)) return false
+  // One that was asked for once more is to come through, too.
+  if (turn.free < before || own.some(row => isUnderWay(row) || (row.asked && row.state === 'waiting'))) return false
   const { waiting, ungated } = await openOf(query, fleet.id, wave.number)
-  if (waiting > 0) return false
+  if (waiting > 0 || soaks) return false
+  if (wave.state === 'soaking') return ask()
   if (wave.state === 'gating') {
     // One that came through since the others were asked.
     return ungated > 0 ? ask() : pass()
@@ -200,14 +198,24 @@ async function advanceWave(turn: Turn, wave: WaveRow, rows: readonly ScheduledRo
   }
   return ask()
 
-  /** Has the clusters of the wave asked what its gates ask. */
-  async function ask(): Promise<boolean> {
-    if (planned.gates.length === 0) return pass()
+  /** Has clusters of the wave that came through asked what its gates ask. */
+  async function have(which: string, milliseconds: number) {
     await query(
       `UPDATE rekey_fleet.cluster SET task = 'gate', state = 'waiting', job = NULL, since = now()
-       WHERE fleet = $1 AND wave = $2 AND state = 'done' AND task <> 'gate'`,
-      [fleet.id, wave.number],
+       WHERE fleet = $1 AND wave = $2 AND state = 'done' AND ${which}`,
+      [fleet.id, wave.number, milliseconds],
     )
+  }
+
+  /** Has those asked that were not asked for a while: what goes wrong while a wave soaks halts the fleet then, and not when the soak is over. */
+  async function watch() {
+    if (planned.gates.length > 0) await have("since < now() - $3 * interval '1 millisecond'", plan.gatesEvery)
+  }
+
+  /** Has those asked that were not asked since they came through, and since the soak is over. */
+  async function ask(): Promise<boolean> {
+    if (planned.gates.length === 0) return pass()
+    await have("(task <> 'gate' OR since < to_timestamp($3::float8 / 1000))", wave.soakUntil ?? 0)
     await tell('wave', `the gates of wave ${wave.name} are asked: ${planned.gates.join(', ')}`)
     return set('gating')
   }

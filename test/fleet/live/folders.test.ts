@@ -32,7 +32,14 @@ test.after.always(async () => {
 
 /** A fleet of one cluster, which is begun with `run`. Returns its id. */
 async function begin(name: string, run: string) {
-  const plan = { maxParallel: 1, heartbeat: 60, whenUnknown: 'resume' as const, receivers: [], waves: [] }
+  const plan = {
+    maxParallel: 1,
+    heartbeat: 60,
+    gatesEvery: 600_000,
+    whenUnknown: 'resume' as const,
+    receivers: [],
+    waves: [],
+  }
   const of = { name, playbook: 'x', playbookHash: 'x', hash: 'x', rekey: 'x', recipient: 'x', operator: 'me', plan }
   const id = await addFleet(database.query, of)
   await database.query("INSERT INTO rekey_fleet.cluster (fleet, name, wave, place, run) VALUES ($1, 'c1', 0, 1, $2)", [

@@ -29,7 +29,14 @@ test.after.always(async () => {
 /** A fleet of which one, two or more are told of clusters that failed. */
 async function begin(name: string, titles: readonly string[]) {
   const receivers = titles.map(title => ({ title, kinds: ['failed' as const] }))
-  const plan = { maxParallel: 1, heartbeat: 60, whenUnknown: 'resume' as const, waves: [], receivers }
+  const plan = {
+    maxParallel: 1,
+    heartbeat: 60,
+    gatesEvery: 600_000,
+    whenUnknown: 'resume' as const,
+    waves: [],
+    receivers,
+  }
   const of = { name, playbook: 'x', playbookHash: 'x', hash: 'x', rekey: 'x', recipient: 'x', operator: 'me', plan }
   const id = await addFleet(database.query, of)
   return { id, fleet: await requireFleet(database.query, name) }

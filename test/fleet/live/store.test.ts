@@ -63,8 +63,8 @@ function queueOf(): Queue & { jobs: Map<string, { cluster: string; state: string
 
 async function begin(name: string, text: string) {
   const file = readFleet(fleetFile(`name: ${name}\n${text}`))
-  const { maxParallel, heartbeat, whenUnknown } = file
-  const plan = { maxParallel, heartbeat, whenUnknown, waves: planWaves(file) }
+  const { maxParallel, heartbeat, gatesEvery, whenUnknown } = file
+  const plan = { maxParallel, heartbeat, gatesEvery, whenUnknown, waves: planWaves(file) }
   const of = { name, playbook: 'x', playbookHash: 'x', hash: 'x', rekey: 'x', recipient: 'x', operator: 'me', plan }
   const id = await addFleet(database.query, of)
   const queue = queueOf()
@@ -199,6 +199,47 @@ real('a cluster that is begun once more while its wave soaks is waited for, and 
   t.deepEqual(await fleet.look(), ['queued', 'queued', 'waiting'])
   t.deepEqual(await fleet.waves(), ['gating', 'waiting'])
 })
+
+real(
+  'while a wave soaks its gates are asked again and again; one that does not hold halts the fleet, and no word is said of those that do',
+  async t => {
+    const fleet = await begin(
+      'watched',
+      `max_parallel: 1\ngates_every: 5m\nclusters:\n${clusterLines(3)}\nwaves:\n  - { name: first, count: 2, soak: 1h, gates: [certs] }\n  - { name: second }`,
+    )
+    await fleet.look()
+    await fleet.end('done', ['c1'])
+    await fleet.look()
+    await fleet.end('done', ['c2'])
+    t.deepEqual(await fleet.look(), ['done', 'done', 'waiting'])
+    t.deepEqual(await fleet.waves(), ['soaking', 'waiting'])
+    t.deepEqual(await fleet.look(), ['done', 'done', 'waiting'], 'that was just now')
+
+    const long = "since = now() - interval '6 minutes'"
+    for (const name of ['c1', 'c2']) await fleet.changed(long, name)
+    t.deepEqual(await fleet.look(), ['queued', 'waiting', 'waiting'], 'no more at a time than may be')
+    const before = await fleet.events()
+    await fleet.end('done', ['c1'])
+    await fleet.changed('since = now()', 'c1')
+    t.deepEqual(await fleet.look(), ['done', 'queued', 'waiting'])
+    t.deepEqual(await fleet.events(), before)
+    await database.query('UPDATE rekey_fleet.wave SET soak_until = now() WHERE fleet = $1', [fleet.id])
+    t.deepEqual(await fleet.look(), ['done', 'queued', 'waiting'], 'what is asked is waited for')
+    await fleet.work('c2')
+    t.is((await fleet.cluster('c2')).state, 'failed')
+    t.is(await fleet.state(), 'halted')
+    const after = (await fleet.events()).slice(before.length)
+    t.is(after.length, 2, after.join('\n'))
+    t.regex(after.join('\n'), /^c2: failed: .*\nhalted: c2 of wave first did not come through/)
+
+    await obey(database, 'watched', { kind: 'go-on', leaveFailed: false, operator: 'ada' })
+    t.deepEqual(await fleet.look(), ['done', 'queued', 'waiting'])
+    await fleet.end('done', ['c2'])
+    await fleet.changed("since = now() + interval '1 second'", 'c2')
+    t.deepEqual(await fleet.look(), ['queued', 'done', 'waiting'], 'asked before the soak was over')
+    t.deepEqual(await fleet.waves(), ['gating', 'waiting'])
+  },
+)
 
 real('a cluster waits for its window; halted, nothing is begun', async t => {
   const closed = `, windows: [{ days: [${['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'][(new Date().getUTCDay() + 3) % 7]}], from: '10:00', to: '11:00' }]`
