@@ -13,7 +13,7 @@ export function readHookSecret(text: string): Buffer | undefined {
   if (!written.startsWith(prefix)) return undefined
   const secret = written.slice(prefix.length)
   const bytes = Buffer.from(secret, 'base64')
-  const isWhole = bytes.toString('base64').replace(/=+$/, '') === secret.replace(/=+$/, '')
+  const isWhole = bytes.toString('base64').replaceAll('=', '') === secret.replaceAll('=', '')
   return isWhole && bytes.length >= fewest && bytes.length <= most ? bytes : undefined
 }
 
