@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { RekeyError } from '../../lib/errors.ts'
 import type { HostSession } from '../../lib/playbook/model.ts'
-import { planStep, readingStep } from '../../lib/rotation/given/found.ts'
+import { conditionsStep, planStep, readingStep } from '../../lib/rotation/given/found.ts'
 import {
   acceptedEverywhere,
   noteUnknowing,
@@ -224,6 +224,12 @@ test('of the cluster’s own CA kubelets are asked, too, by somebody who is what
   t.deepEqual(asked, ['undefined'], 'it says for nobody that it speaks for him')
   await acceptedEverywhere(ctx, async () => [{ credential: { certificate: pem, key: keyPem }, user }])
   t.is(said.at(-1), 'asked: kubelet of m1')
+
+  registered.set(readingStep, { host: 'm1', nodeName: 'm1', layout: { host: 'm1', components: { kubelet } } })
+  registered.set(conditionsStep, { absent: ['m1'] })
+  const lines = said.length
+  await acceptedEverywhere(ctx, async () => [{ credential: { certificate: pem, key: keyPem }, user }])
+  t.is(said.length, lines, 'that of a node that was accepted as away is not asked')
 })
 
 test('where one CA serves the API and etcd, members are asked, too: by a client of the API that may do nothing there, since none is of etcd alone', async t => {

@@ -8,6 +8,7 @@ import {
   addEvent,
   addFleet,
   type FleetRow,
+  hasRun,
   isThrough,
   latestFleet,
   lockFleet,
@@ -105,7 +106,7 @@ async function giveUp(query: Parameters<typeof lockFleet>[0], before: FleetRow):
       hint: "Halt it, and wait until 'rekey fleet status' shows nothing under way.",
     })
   const half = await query<{ name: string }>(
-    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND run IS NOT NULL AND (state = 'failed' AND NOT left_failed OR task = 'run' AND state IN ('waiting', 'queued'))`,
+    `SELECT name FROM rekey_fleet.cluster WHERE fleet = $1 AND ${hasRun} AND (state = 'failed' AND NOT left_failed OR state IN ('waiting', 'queued'))`,
     [before.id],
   )
   if (half.length > 0)

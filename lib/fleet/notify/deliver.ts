@@ -24,9 +24,10 @@ export function startDelivery(
   if (senders.length === 0) return { end: async () => {} }
   const ended = new AbortController()
   const sending = new Map<number, Promise<void>>()
+  let isEnough = () => ended.signal.aborted
   /** What is due for a receiver, one after the other, until something can't be told. */
   const drain = async (receiver: number) => {
-    for (let isTold = true; isTold && !ended.signal.aborted; ) {
+    for (let isTold = true; isTold && !isEnough(); ) {
       const claimed = await claimNotice(database.query, fleet.id, receiver, hold)
       if (!claimed) return
       const why = await senders[receiver]!.send(messageFor(fleet, claimed.event)).then(() => undefined, whyOf)
@@ -52,8 +53,11 @@ export function startDelivery(
   })()
   return {
     end: async (how, signal) => {
+      const until = performance.now() + endPatience
+      // Also where each of many takes its time.
+      isEnough = () => ended.signal.aborted || signal?.aborted === true || performance.now() > until
       try {
-        for (const until = performance.now() + endPatience; how !== 'now' && !signal?.aborted; await delay(500)) {
+        for (; how !== 'now' && !signal?.aborted; await delay(500)) {
           await look()
           await Promise.all(sending.values())
           // What could not be told a moment ago may be in another one.

@@ -71,6 +71,7 @@ export async function sendMail(to: readonly string[], from: string, message: Mes
     env: { ...process.env, PATH },
     stdio: ['pipe', 'ignore', 'pipe'],
     timeout: patience,
+    killSignal: 'SIGKILL',
   })
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += said.length < 1_000 ? text : ''))

@@ -17,8 +17,8 @@ export async function post(
   headers: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const url = new URL(address)
-  const { request, Agent } = url.protocol === 'https:' ? https() : http()
-  const agent = new Agent(isLoopback(url.hostname) ? {} : { proxyEnv: process.env })
+  const { request } = url.protocol === 'https:' ? https() : http()
+  const agent = agentFor(url)
   const { promise, resolve, reject } = Promise.withResolvers<number>()
   const length = String(Buffer.byteLength(body))
   const outgoing = request(
@@ -39,11 +39,12 @@ export async function post(
   try {
     status = await promise
   } catch (cause) {
-    const { name, message } = cause as Error
+    const { name, message, code } = cause as NodeJS.ErrnoException
     throw new RekeyError(
       name === 'AbortError' || name === 'TimeoutError'
         ? `${url.host} did not answer within ${patience / 1_000} s`
-        : message,
+        : // Of a name with several addresses it has none.
+          message || `${url.host} can't be reached (${code})`,
       { code: 'fleet.notify', cause },
     )
   } finally {
@@ -52,4 +53,14 @@ export async function post(
   if (status >= 200 && status < 300) return
   const why = status >= 300 && status < 400 ? ', and no redirect is followed' : ''
   throw new RekeyError(`${url.host} answers ${status}${why}`, { code: 'fleet.notify' })
+}
+
+function agentFor({ protocol, hostname }: URL) {
+  const { Agent } = protocol === 'https:' ? https() : http()
+  try {
+    return new Agent(isLoopback(hostname) ? {} : { proxyEnv: process.env })
+  } catch {
+    // Node quotes the address that it can't read, password and all.
+    throw new RekeyError('HTTPS_PROXY or HTTP_PROXY is not the address of a proxy', { code: 'fleet.notify' })
+  }
 }

@@ -133,6 +133,10 @@ export const isUnderWay = ({ state }: Pick<ClusterRow, 'state'>): boolean => und
 /** The same as a condition of SQL. */
 export const underWayHere = `state IN (${underWay.map(state => `'${state}'`).join(', ')})`
 
+/** Whether a cluster's run was begun, also where one was left for a new one that has not begun yet: what is stored of it may be needed. */
+export const hasRun = `task = 'run' AND (run IS NOT NULL OR EXISTS (
+  SELECT 1 FROM rekey_fleet.piece WHERE piece.fleet = cluster.fleet AND piece.cluster = cluster.name))`
+
 /** Whether a cluster did not come through. */
 export const isUnwell = ({ state }: Pick<ClusterRow, 'state'>): boolean => state === 'failed' || state === 'undone'
 

@@ -1,6 +1,6 @@
 // What of fleets that ended long ago goes, and what stays: who began it, with what, when, who approved, and how each cluster ended.
 import type { Database, Query } from './database.ts'
-import { type FleetRow, lockFleet, ms } from './fleets.ts'
+import { type FleetRow, hasRun, lockFleet, ms } from './fleets.ts'
 
 /** A fleet that ended long ago. Times are milliseconds since 1970. */
 export interface OldFleet extends Pick<FleetRow, 'id' | 'state' | 'playbook' | 'operator'> {
@@ -13,10 +13,10 @@ export interface OldFleet extends Pick<FleetRow, 'id' | 'state' | 'playbook' | '
   readonly half: readonly string[]
 }
 
-/** Of a cluster that a later fleet brought through, or somebody has seen to, nothing is needed any more. */
-const isHalf = `run IS NOT NULL AND state NOT IN ('done', 'undone') AND NOT left_failed AND NOT EXISTS (
+/** Of a cluster that a later fleet brought through with the same playbook, or somebody has seen to, nothing is needed any more. */
+const isHalf = `${hasRun} AND state NOT IN ('done', 'undone') AND NOT left_failed AND NOT EXISTS (
   SELECT 1 FROM rekey_fleet.cluster AS later JOIN rekey_fleet.fleet AS other ON other.id = later.fleet
-  WHERE other.name = old.name AND other.begun > old.begun AND later.name = cluster.name AND later.state IN ('done', 'undone'))`
+  WHERE other.name = old.name AND other.begun > old.begun AND later.name = cluster.name AND later.state = 'done' AND other.playbook = old.playbook)`
 
 const columns = `id, state, playbook, operator, ${ms('ended')} AS ended,
   (SELECT count(DISTINCT run)::int FROM rekey_fleet.piece WHERE fleet = old.id) AS runs,
@@ -70,9 +70,10 @@ export async function pruneFleet({ query, transaction }: Database, id: string, o
 
 /** The ids of fleets of a name of which that was removed. */
 export async function prunedFleets(query: Query, name: string): Promise<string[]> {
-  const rows = await query<{ id: string }>('SELECT id FROM rekey_fleet.fleet WHERE name = $1 AND pruned IS NOT NULL', [
-    name,
-  ])
+  const rows = await query<{ id: string }>(
+    "SELECT id FROM rekey_fleet.fleet WHERE name = $1 AND pruned IS NOT NULL AND state IN ('done', 'given-up')",
+    [name],
+  )
   return rows.map(({ id }) => id)
 }
 

@@ -1,5 +1,5 @@
 // One cluster that this worker has: its run is a process of its own, which asks before each step whether the cluster still is this worker's.
-import { existsSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { excerpt, exitCodes, messageOf } from '../../errors.ts'
@@ -7,6 +7,7 @@ import { formatDuration } from '../../playbook/duration.ts'
 import { isAlive } from '../../process-identity.ts'
 import type { KeepRequest } from '../../run/folder/keeper.ts'
 import { isDone, isUndone, type RunHistory, readHistory } from '../../run/journal/history.ts'
+import { rehearsalsIn } from '../../run/journal/rehearsals.ts'
 import type { Fleet } from '../definition/fleet-file.ts'
 import type { Database, Query } from '../store/database.ts'
 import {
@@ -162,7 +163,7 @@ async function settle(bench: Bench, row: Taken, { state, error }: Exclude<Ending
     const locked = isUnwell ? await lockFleet(query, fleet.id, true) : undefined
     // What an operator asked for is asked for still.
     const set = `state = $5, error = $6, job = NULL, step = NULL, since = now(), asked = $7,
-      ended = CASE WHEN $5 = 'waiting' THEN NULL ELSE now() END`
+      ended = CASE WHEN task = 'gate' AND $5 IN ('done', 'waiting') THEN coalesce(ended, now()) WHEN $5 = 'waiting' THEN NULL ELSE now() END`
     await fence(bench, row, set, [state, why, state === 'waiting' && row.asked])(query)
     const now = await requireCluster(query, fleet.id, row.name)
     const what = {
@@ -296,8 +297,10 @@ async function placeRehearsals({ database, key, fleet }: Bench, { wave }: Cluste
   )
   for (const { cluster, run } of found) {
     const folder = join(runs, run)
-    if (!existsSync(folder))
-      await restoreFolder(database.query, key, { fleet: fleet.id, cluster, run }, folder, 'journal')
+    // One that this worker had until another one finished it, or that was cut off here, says nothing.
+    if (rehearsalsIn(folder).length > 0) continue
+    rmSync(folder, { recursive: true, force: true })
+    await restoreFolder(database.query, key, { fleet: fleet.id, cluster, run }, folder, 'journal')
   }
 }
 
@@ -308,14 +311,29 @@ function verbOf({ fleet }: Bench, { wasUnknown }: Taken, history: RunHistory | u
   return wasUnknown && fleet.plan.whenUnknown === 'rollback' && history.touched.size > 0 ? 'rollback' : 'resume'
 }
 
+/** How often a gate is asked that could not ask, and milliseconds in between. */
+const [mostTries, triesEvery] = [3, 30_000]
+const couldNotAsk = (code: number | null) => code === null || code === exitCodes.unreachable
+
 /** Asks what the gates of the cluster's wave ask, one after the other. */
 async function askGates(bench: Bench, row: Taken, { signal }: Under): Promise<Ending> {
   const { file, fleet } = bench
   const desk: Desk = { file, folder: bench.folder, cluster: row.name }
   const cluster = clusterOf(bench, row)
   for (const gate of fleet.plan.waves[row.wave]?.gates ?? []) {
-    const words = [gate, ...inventoryWords(file, cluster), ...variableWords(madeFolder(bench, 'variables'), cluster)]
-    const ended = await gateEnd(desk, words, signal)
+    const more = gate === 'validate' ? ['--wait', '2m'] : []
+    const words = [
+      gate,
+      ...more,
+      ...inventoryWords(file, cluster),
+      ...variableWords(madeFolder(bench, 'variables'), cluster),
+    ]
+    let ended = await gateEnd(desk, words, signal)
+    // That nobody answered, or it was ended, says nothing of the cluster yet.
+    for (let tries = 1; tries < mostTries && ended !== 'late' && couldNotAsk(ended.code) && !signal.aborted; tries++) {
+      await delay(triesEvery, undefined, { signal }).catch(() => {})
+      if (!signal.aborted) ended = await gateEnd(desk, words, signal)
+    }
     if (signal.aborted) return bench.signal.aborted ? { state: 'waiting' } : 'lost'
     if (ended === 'late')
       return { state: 'failed', error: `gate ${gate}: it was not through after ${formatDuration(gatePatience)}` }

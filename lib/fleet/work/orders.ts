@@ -39,7 +39,8 @@ export async function obey(database: Database, name: string, order: Order): Prom
   return database.transaction(async query => {
     const fleet = (await lockFleet(query, id, true))!
     // One that is through may still have a cluster that failed within its budget done once more.
-    if (fleet.state === 'given-up' || (isThrough(fleet) && order.kind !== 'retry'))
+    const isForEnded = order.kind === 'retry' || (order.kind === 'go-on' && order.leaveFailed)
+    if (fleet.state === 'given-up' || fleet.pruned !== null || (isThrough(fleet) && !isForEnded))
       throw nothingToDo(fleet, fleet.state === 'done' ? 'is through' : 'was given up')
     const { operator } = order
     if (order.kind === 'halt') {
@@ -67,7 +68,7 @@ export async function obey(database: Database, name: string, order: Order): Prom
           [id],
         )
     if (fleet.state !== 'halted' && !wave && failed.length === 0) throw nothingToDo(fleet, 'goes on')
-    await setFleet(query, id, 'running')
+    if (!isThrough(fleet)) await setFleet(query, id, 'running')
     const who = names(
       failed.map(one => one.name),
       5,
@@ -96,7 +97,7 @@ async function retry(query: Query, fleet: LockedFleet, order: Extract<Order, { k
     ...(acceptChangedInventory && !anew ? ['--accept-changed-inventory'] : []),
   ]
   await query(
-    `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false, words = $3, ${anew ? 'run = NULL' : withoutUndone}
+    `UPDATE rekey_fleet.cluster SET ${onceMore}, asked = true, left_failed = false, words = $3, ${anew ? "run = NULL, task = 'run'" : withoutUndone}
      WHERE fleet = $1 AND name = $2`,
     [fleet.id, name, words],
   )

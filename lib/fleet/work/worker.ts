@@ -93,8 +93,10 @@ export async function work(orders: WorkOrders): Promise<LockedFleet | undefined>
           orders.seen?.(id)
           told = performance.now()
         }
-        now = (await advance(database, queue, fleet)) ?? now
-        if (now?.isSteady && performance.now() - judged > (heartbeat * 1_000) / 5) {
+        const seen = await advance(database, queue, fleet)
+        now = seen ?? now
+        // What was steady before the database was away says nothing.
+        if (seen?.isSteady && performance.now() - judged > (heartbeat * 1_000) / 5) {
           await queue.judge()
           judged = performance.now()
         }
@@ -128,7 +130,7 @@ export async function work(orders: WorkOrders): Promise<LockedFleet | undefined>
     if (!away) {
       // Whoever says to go on now finds that nobody works.
       await database.query('DELETE FROM rekey_fleet.worker WHERE id = $1', [id])
-      await delivery.end(now && isThrough(now.fleet) ? 'patient' : 'once', signal)
+      await delivery.end(now && (isThrough(now.fleet) || now.isIdle) ? 'patient' : 'once', signal)
       await tellEvents(orders, last)
       await orders.looked?.()
     }

@@ -2,7 +2,7 @@
 // revisions are hints.
 import { HostFailedError } from '../../errors.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
-import type { ComponentName, FileRole, HostLayout } from '../../kubernetes/layout/host-layout.ts'
+import type { ComponentName, FileRole } from '../../kubernetes/layout/host-layout.ts'
 import {
   type Door,
   doorOf,
@@ -18,7 +18,7 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import type { Mounts } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { layoutOf } from '../given/found.ts'
+import { isAbsent, layoutOf } from '../given/found.ts'
 import { everyMachine, masters } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import { isController } from '../restart/controllers.ts'
@@ -53,13 +53,17 @@ const serversOf: Partial<Readonly<Record<AuthorityName, { components: readonly C
 
 /** The servers of a host that know clients of a keyset: those that go by a file of theirs, and those that hear of its CAs through the API. */
 function doorsOf(
+  ctx: OnHost,
   session: HostSession,
-  layout: HostLayout,
   { authority }: KeysetState,
 ): [byFile: Door[], others: (Door & { readonly component: ComponentName })[]] {
+  const { name } = session.host
+  const layout = layoutOf(ctx, name)
   if (authority === 'etcd') return [etcdDoors(session, layout), []]
   const { components = [], role = undefined } = serversOf[authority] ?? {}
-  const doors = components.map(component => {
+  // The kubelet of a node that was accepted as away would be waited for in vain.
+  const asked = components.filter(one => one !== 'kubelet' || !isAbsent(ctx, name))
+  const doors = asked.map(component => {
     const door = doorOf(session, layout, component)
     return {
       door: door && { ...door, component },
@@ -135,7 +139,7 @@ export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): 
     const session = await ctx.on(host)
     const layout = layoutOf(ctx, host.name)
     for (const state of everyRole(ctx)) {
-      const [, others] = doorsOf(session, layout, state)
+      const [, others] = doorsOf(ctx, session, state)
       for (const door of others) {
         const found = layout.components[door.component]
         if (!found || !isController(door.component) || unknowing.includes(door.where)) continue
@@ -239,18 +243,15 @@ async function ask(
 }
 
 /** Those of a host that read their files again by themselves: members of etcd go by the old ones until they are started anew. */
-const onHost = (ctx: OnHost) => (state: KeysetState) =>
-  state.authority === 'etcd' ? [] : doorsOf(ctx, layoutOf(ctx), state)[0]
+const onHost = (ctx: OnHost) => (state: KeysetState) => (state.authority === 'etcd' ? [] : doorsOf(ctx, ctx, state)[0])
 
 /** Those of a host that do not. */
 const restartedOn = (ctx: OnHost, session: HostSession) => (state: KeysetState) =>
-  state.authority === 'etcd' ? doorsOf(session, layoutOf(ctx, session.host.name), state)[0] : []
+  state.authority === 'etcd' ? doorsOf(ctx, session, state)[0] : []
 
 /** Every server of the cluster that knows clients of a keyset by their certificates: those that go by files, those that go by the API. */
 async function everyDoor(ctx: OnServers, state: KeysetState): Promise<[byFiles: Door[], byTheApi: Door[]]> {
-  const own = await Promise.all(
-    ctx.hosts(everyMachine).map(async host => doorsOf(await ctx.on(host), layoutOf(ctx, host.name), state)),
-  )
+  const own = await Promise.all(ctx.hosts(everyMachine).map(async host => doorsOf(ctx, await ctx.on(host), state)))
   const extensions = state.authority === 'etcd' ? [] : await extensionDoors(ctx, await ctx.cluster.api(), ctx.signal)
   return [own.flatMap(([byFile]) => byFile), [...own.flatMap(([, others]) => others), ...extensions]]
 }

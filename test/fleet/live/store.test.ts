@@ -330,14 +330,23 @@ real('once more by a new run, with another inventory, and when the fleet is thro
   t.is(await fleet.state(), 'running')
   t.deepEqual(await fleet.look(), ['queued', 'done'])
   await fleet.end('failed', ['c1'])
+  await fleet.changed("task = 'gate'", 'c1')
   await fleet.look()
   t.is(await fleet.state(), 'done')
   t.is(
     await retry({ anew: true }),
     'c1 begins a new run. What r1 has done on its hosts stays as it is; its journal and backups stay in the store: rekey fleet export --folders FOLDER.',
   )
-  t.like(await fleet.cluster('c1'), { run: null, words: ['--take-lock'] })
+  t.like(await fleet.cluster('c1'), { run: null, task: 'run', words: ['--take-lock'] })
   await t.throwsAsync(retry({}), { code: 'fleet.no-retry' })
+
+  await fleet.end('failed', ['c1'])
+  await fleet.look()
+  const leave = await obey(database, 'anew', { kind: 'go-on', leaveFailed: true, operator: 'ada' })
+  t.regex(leave, /c1 stay as they are/)
+  t.is(await fleet.state(), 'done')
+  await database.query('UPDATE rekey_fleet.fleet SET pruned = now() WHERE id = $1', [fleet.id])
+  await t.throwsAsync(retry({}), { code: 'fleet.nothing-to-do' })
 })
 
 real('nothing of a fleet that was given up is begun, whatever an operator has asked for', async t => {
@@ -459,6 +468,8 @@ alone(
     t.deepEqual(await oldOf('half'), [{ id: half, half: ['c2'], runs: 1 }])
     t.false(await pruneFleet(database, half, 'ada'))
     t.is(await piecesOf(half), 1200)
+    await plant('half', ['done', 'undone'], 2)
+    t.like((await oldOf('half'))[0], { half: ['c2'] }, 'a later one that was undone has left it where it was')
     // A later one has brought it through.
     await plant('half', ['done', 'done'], 1)
     t.deepEqual(await oldOf('half'), [{ id: half, half: [], runs: 1 }])

@@ -126,6 +126,18 @@ test('what is not taken says so by the host alone: statuses, redirects, nobody t
   t.regex(await failing(full.address), /ECONNREFUSED/)
 })
 
+test.serial('a proxy’s address that can not be read is not told: there may be a password in it', async t => {
+  const before = process.env['HTTPS_PROXY']
+  process.env['HTTPS_PROXY'] = 'http://svc:Pa#ssw0rd@proxy.example.com:3128'
+  t.teardown(() => {
+    if (before === undefined) delete process.env['HTTPS_PROXY']
+    else process.env['HTTPS_PROXY'] = before
+  })
+  const [sender] = sendersOf('  - slack: { url_file: slack }', { slack: 'https://hooks.example.com/secret' })
+  const error = await t.throwsAsync(sender!.send(message))
+  t.is(error.message, 'HTTPS_PROXY or HTTP_PROXY is not the address of a proxy')
+})
+
 test.serial('mail goes to sendmail, with nothing of an event in its head that is more than a subject', async t => {
   const folder = temporaryFolder('sendmail')
   writeFileSync(

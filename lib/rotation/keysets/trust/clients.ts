@@ -110,7 +110,7 @@ export const allPresentTheNew: StepDefinition<OnCluster<ConditionVariables>> = {
       `started before the certificates that they present to the API were replaced: ${left.map(({ text }) => text).join(', ')}`,
       {
         code: 'keysets.behind',
-        hint: `They may come by what the old CA signed, and would be refused. Run promote-keysets again: it restarts what is behind; or restart them yourself. Or let them be refused: accept: [${left.map(({ name }) => name).join(', ')}].`,
+        hint: `They may come by what the old CA signed, and would be refused. Restart them, one host after the other; or run promote-keysets again, which does and makes certificates anew. Or let them be refused: accept: [${left.map(({ name }) => name).join(', ')}].`,
       },
     )
   },

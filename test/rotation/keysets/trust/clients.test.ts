@@ -97,7 +97,10 @@ test('whatever runs since before its certificate was replaced is named by host; 
   await replace('kubeconfig')
   const error = await t.throwsAsync<RekeyError>(asked, { code: 'keysets.behind' })
   t.true(error?.message.endsWith(`: kube-controller-manager of ${name}`), error?.message)
-  t.regex(error?.hint ?? '', /^.* Run promote-keysets again: .*accept: \[client\/[^/]+\/kube-controller-manager\]\.$/)
+  t.regex(
+    error?.hint ?? '',
+    /^.* Restart them, .*run promote-keysets again, .*accept: \[client\/[^/]+\/kube-controller-manager\]\.$/,
+  )
   accept.push(`client/${name}/*`)
   await asked()
   t.regex(said.at(-1) ?? '', /^kube-controller-manager of .*: accepted$/)
