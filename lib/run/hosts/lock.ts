@@ -137,7 +137,7 @@ async function lockHost(
   // A lock that is given back between two looks at it is tried for again.
   for (let attempt = 0; attempt < 5; attempt++) {
     unsure.add(host)
-    const { code, stdout, stderr } = await runScript(connection, inHostFolder(host, acquireScript), {
+    const { code, stdout, stderr } = await runScript(connection, inHostFolder(host, acquireScript(mine)), {
       input: Buffer.from(mine),
       signal: request.signal,
       timeout: patience,
@@ -236,17 +236,19 @@ export async function writeAudit(
   })
 }
 
+const isHolder = (text: string, lock = '$d/lock') =>
+  `[ "$(sha256sum <"${lock}/holder" 2>/dev/null | cut -c1-64)" = ${createHash('sha256').update(text).digest('hex')} ]`
+
 // A folder is made whole beside the lock, with its holder in it, and renamed: a rename onto a folder that is not empty fails.
-const acquireScript = `set -e; umask 077
+// Who is killed or cut off while it says who it is has said half of that, or nothing: a lock of nobody would be given back by nobody.
+const acquireScript = (mine: string) => `set -e; umask 077
 t=$(mktemp -d "$d/.lock.XXXXXX"); trap 'rm -rf "$t"' EXIT
-cat >"$t/holder"; touch "$t/heartbeat"; sync "$t/holder"
+cat >"$t/holder"; ${isHolder(mine, '$t')} || { echo 'who locks it did not arrive whole' >&2; exit 1; }
+touch "$t/heartbeat"; sync "$t/holder"
 if mv -T "$t" "$d/lock" 2>/dev/null; then echo taken; sync "$d"; exit 0; fi
 [ -d "$d/lock" ] || { mv -T "$t" "$d/lock"; echo taken; exit 0; }
 now=$(date +%s); at=$(stat -c %Y "$d/lock/heartbeat" 2>/dev/null) && who=$(cat "$d/lock/holder" 2>/dev/null) || { echo gone; exit 0; }
 echo held; echo $((now - at)); printf '%s\\n' "$who"`
-
-const isHolder = (text: string) =>
-  `[ "$(sha256sum <"$d/lock/holder" 2>/dev/null | cut -c1-64)" = ${createHash('sha256').update(text).digest('hex')} ]`
 
 const heartbeatScript = (mine: string) => `${isHolder(mine)} || exit 3; touch "$d/lock/heartbeat"`
 
