@@ -47,6 +47,9 @@ export function visible(line: string): string {
   return shown.replaceAll('\t', '  ').replace(unseen, '')
 }
 
+/** What somebody said, on one line that may be shown. */
+export const oneLine = (text: string): string => text.split('\n').map(visible).filter(Boolean).join(' ')
+
 /** A value as JSON on one line that shows nothing but itself: JSON leaves some control characters as they are. */
 export function visibleJson(value: unknown, indent?: number): string {
   return JSON.stringify(value, undefined, indent).replace(

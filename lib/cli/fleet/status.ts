@@ -11,6 +11,7 @@ import { terminalOf } from '../../output/terminal.ts'
 import { cut, visibleJson } from '../../output/text.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import { example } from '../options/help.ts'
+import { untilInterrupted } from '../running/interrupt.ts'
 import { isShared, openStore, readStatus, type StoreOptions, withStoreOptions } from './store.ts'
 import { putEvery } from './working.ts'
 
@@ -70,9 +71,7 @@ const lookEvery = 1_000
  * @returns 0 where all waves are through, 2 where it was given up, 130 where the watching was ended by Ctrl-C, which leaves the fleet alone
  */
 async function watchFleet({ seen }: Sight, isHere: boolean): Promise<number> {
-  const ended = new AbortController()
-  const end = () => ended.abort()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, end)
+  const { signal, release } = untilInterrupted()
   let status = await seen()
   let trouble: string | undefined
   const terminal = terminalOf(process.stdout)
@@ -80,8 +79,8 @@ async function watchFleet({ seen }: Sight, isHere: boolean): Promise<number> {
   let last = status.events[0]?.id ?? 0
   if (!picture) for (const line of statusLines(status)) say(line)
   try {
-    while (!ended.signal.aborted && !isThrough(status.fleet)) {
-      await delay(lookEvery, undefined, { signal: ended.signal }).catch(() => {})
+    while (!signal.aborted && !isThrough(status.fleet)) {
+      await delay(lookEvery, undefined, { signal }).catch(() => {})
       try {
         status = await seen()
         trouble = undefined
@@ -94,10 +93,10 @@ async function watchFleet({ seen }: Sight, isHere: boolean): Promise<number> {
     }
   } finally {
     picture?.end()
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(name, end)
+    release()
   }
   if (trouble !== undefined) tell(trouble)
-  if (ended.signal.aborted) return exitCodes.interrupted
+  if (signal.aborted) return exitCodes.interrupted
   return status.fleet.state === 'done' ? exitCodes.done : exitCodes.hostFailed
 
   async function show() {

@@ -6,6 +6,7 @@ import { tell } from '../../output/print.ts'
 import { isAlive } from '../../process-identity.ts'
 import { followRun } from '../../run/journal/follow.ts'
 import { readHistory } from '../../run/journal/history.ts'
+import { untilInterrupted } from '../running/interrupt.ts'
 
 /**
  * Shows a run until it ends.
@@ -14,19 +15,17 @@ import { readHistory } from '../../run/journal/history.ts'
 export async function watchRun(folder: string): Promise<number> {
   // Where there is none, this says so.
   readHistory(folder)
-  const ended = new AbortController()
-  const end = () => ended.abort()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, end)
+  const { signal, release } = untilInterrupted()
   const view = await openView({ output: 'auto' }, process.stdout)
   let code: number | undefined
-  for await (const event of followRun(folder, ended.signal)) {
+  for await (const event of followRun(folder, signal)) {
     view.event(event)
     if (event.kind === 'run.finished') code = event.exitCode
   }
   await view.close()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(name, end)
+  release()
   if (code !== undefined) return code
-  if (ended.signal.aborted) return exitCodes.interrupted
+  if (signal.aborted) return exitCodes.interrupted
   tell(`The process of the run is gone, and did not end it. Go on with it: rekey resume ${basename(folder)}`)
   return exitCodes.hostFailed
 }

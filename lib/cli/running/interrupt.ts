@@ -4,6 +4,19 @@ import { tell } from '../../output/print.ts'
 
 const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
+/** A signal that is aborted by one of them without a word: for whoever only looks on. `release` puts the defaults back. */
+export function untilInterrupted(): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController()
+  const end = () => controller.abort()
+  for (const name of names) process.once(name, end)
+  return {
+    signal: controller.signal,
+    release: () => {
+      for (const name of names) process.off(name, end)
+    },
+  }
+}
+
 /**
  * A signal that is aborted by the first SIGINT, SIGTERM or SIGHUP. `release` puts the defaults back.
  * A process that started this one hands on what it was sent (bin/rekey). Most who send signals send them to both: then it is one.

@@ -5,7 +5,8 @@ import { hostname } from 'node:os'
 import { delimiter } from 'node:path'
 import { RekeyError } from '../../errors.ts'
 import { momentOf } from '../../output/report/words.ts'
-import { oneLine } from '../told/status.ts'
+import { oneLine } from '../../output/text.ts'
+import { withoutStore } from '../work/called.ts'
 import { inOneLine, type Message } from './message.ts'
 
 /** Milliseconds that it may take. */
@@ -68,7 +69,7 @@ function encodedWords(text: string): string {
 export async function sendMail(to: readonly string[], from: string, message: Message): Promise<void> {
   const PATH = [process.env['PATH'], ...usual].filter(Boolean).join(delimiter)
   const child = spawn('sendmail', ['-t', '-i'], {
-    env: { ...process.env, PATH },
+    env: { ...withoutStore(), PATH },
     stdio: ['pipe', 'ignore', 'pipe'],
     timeout: patience,
     killSignal: 'SIGKILL',

@@ -1,7 +1,7 @@
 // What is told of an event: names, and the text that everybody may read. Nothing else of a run is in it.
 import { redactor } from '../../output/redaction.ts'
+import { oneLine } from '../../output/text.ts'
 import type { EventRow, FleetRow } from '../store/fleets.ts'
-import { oneLine } from '../told/status.ts'
 
 /** What somebody is told. */
 export interface Message {

@@ -140,12 +140,18 @@ export const hasRun = `task = 'run' AND (run IS NOT NULL OR EXISTS (
 /** Whether a cluster did not come through. */
 export const isUnwell = ({ state }: Pick<ClusterRow, 'state'>): boolean => state === 'failed' || state === 'undone'
 
+/** The same as a condition of SQL. */
+export const unwellHere = "state IN ('failed', 'undone')"
+
 /** Whether a cluster was begun and put back, or is to be done once more: it stands somewhere in the middle of its run. */
 export const isHalfDone = ({ state, task, run }: Pick<ClusterRow, 'state' | 'task' | 'run'>): boolean =>
   state === 'waiting' && task === 'run' && run !== null
 
 /** Whether nothing is done with a fleet any more. */
 export const isThrough = ({ state }: Pick<FleetRow, 'state'>): boolean => state === 'done' || state === 'given-up'
+
+/** The same as a condition of SQL. */
+export const throughHere = "state IN ('done', 'given-up')"
 
 /** Whether a worker was not heard of for so long that nobody counts on it. */
 export const isSilent = ({ silent }: WorkerRow): boolean => silent > 15_000
@@ -294,9 +300,7 @@ const scheduled = (where: string) =>
 /** Clusters that somebody has or is to have now; and those of one wave that failed, or stand half-way. In the order in which they go. */
 export const pressingOf = (query: Query, id: string, wave: number | undefined) =>
   query<ScheduledRow>(
-    scheduled(
-      `${underWayHere} OR asked OR wave = $2 AND (state IN ('failed', 'undone') OR state = 'waiting' AND run IS NOT NULL)`,
-    ),
+    scheduled(`${underWayHere} OR asked OR wave = $2 AND (${unwellHere} OR state = 'waiting' AND run IS NOT NULL)`),
     [id, wave ?? null],
   )
 

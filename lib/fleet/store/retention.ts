@@ -1,6 +1,6 @@
 // What of fleets that ended long ago goes, and what stays: who began it, with what, when, who approved, and how each cluster ended.
 import type { Database, Query } from './database.ts'
-import { type FleetRow, hasRun, lockFleet, ms } from './fleets.ts'
+import { type FleetRow, hasRun, lockFleet, ms, throughHere } from './fleets.ts'
 
 /** A fleet that ended long ago. Times are milliseconds since 1970. */
 export interface OldFleet extends Pick<FleetRow, 'id' | 'state' | 'playbook' | 'operator'> {
@@ -28,7 +28,7 @@ const columns = `id, state, playbook, operator, ${ms('ended')} AS ended,
 export const oldFleets = (query: Query, name: string, age: number) =>
   query<OldFleet>(
     `SELECT ${columns} FROM rekey_fleet.fleet AS old
-     WHERE name = $1 AND state IN ('done', 'given-up') AND ended < now() - $2 * interval '1 millisecond'
+     WHERE name = $1 AND ${throughHere} AND ended < now() - $2 * interval '1 millisecond'
        AND (pruned IS NULL OR EXISTS (SELECT 1 FROM rekey_fleet.piece WHERE fleet = old.id)) ORDER BY begun`,
     [name, age],
   )
@@ -45,7 +45,7 @@ export async function pruneFleet({ query, transaction }: Database, id: string, o
   const isOver = await transaction(async query => {
     await lockFleet(query, id, true)
     const [old] = await query<OldFleet>(
-      `SELECT ${columns} FROM rekey_fleet.fleet AS old WHERE id = $1 AND state IN ('done', 'given-up')`,
+      `SELECT ${columns} FROM rekey_fleet.fleet AS old WHERE id = $1 AND ${throughHere}`,
       [id],
     )
     if (!old || old.half.length > 0) return false
@@ -71,7 +71,7 @@ export async function pruneFleet({ query, transaction }: Database, id: string, o
 /** The ids of fleets of a name of which that was removed. */
 export async function prunedFleets(query: Query, name: string): Promise<string[]> {
   const rows = await query<{ id: string }>(
-    "SELECT id FROM rekey_fleet.fleet WHERE name = $1 AND pruned IS NOT NULL AND state IN ('done', 'given-up')",
+    `SELECT id FROM rekey_fleet.fleet WHERE name = $1 AND pruned IS NOT NULL AND ${throughHere}`,
     [name],
   )
   return rows.map(({ id }) => id)

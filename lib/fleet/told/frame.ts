@@ -9,10 +9,10 @@ import {
   wholeSeconds,
 } from '../../output/pictures/folding.ts'
 import type { Signs, Terminal } from '../../output/terminal.ts'
-import { cut, widthOf } from '../../output/text.ts'
+import { cut, oneLine, widthOf } from '../../output/text.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import { type ClusterRow, isHalfDone, isUnderWay, isUnwell, type WaveRow } from '../store/fleets.ts'
-import { countsOf, type FleetStatus, oneLine, stepOf, waitsOf, workerLines } from './status.ts'
+import { countsOf, type FleetStatus, stepOf, waitsOf, workerLines } from './status.ts'
 
 /** What a picture is made with beside the fleet itself. */
 export interface FleetFrameOptions extends Screen {

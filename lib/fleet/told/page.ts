@@ -2,9 +2,10 @@
 import { type Content, html } from '../../output/report/html.ts'
 import { facts, page, type Section, table } from '../../output/report/page.ts'
 import { mark, momentOf, tookOf } from '../../output/report/words.ts'
+import { oneLine } from '../../output/text.ts'
 import { rekeyVersion } from '../../version.ts'
 import { type ClusterRow, type ClusterState, isHalfDone, isUnderWay, isUnwell } from '../store/fleets.ts'
-import { countsOf, type FleetStatus, oneLine, sentence, stepOf, waitsOf } from './status.ts'
+import { countsOf, type FleetStatus, sentence, stepOf, waitsOf } from './status.ts'
 
 /** Colours by what they mean in a report. */
 const marks: Readonly<Record<ClusterState, Parameters<typeof mark>[0]>> = {

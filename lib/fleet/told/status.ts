@@ -1,6 +1,6 @@
 // How a fleet is: for the screen, for programs, for the page.
 import { clockOf, count, momentOf } from '../../output/report/words.ts'
-import { visible } from '../../output/text.ts'
+import { oneLine } from '../../output/text.ts'
 import { table } from '../../output/words.ts'
 import { formatDuration } from '../../playbook/duration.ts'
 import { names } from '../../playbook/host.ts'
@@ -76,9 +76,6 @@ export const countsOf = (clusters: readonly ClusterRow[], wave: number): string 
   countedOf(clusters, wave)
     .map(([state, count]) => `${count} ${state}`)
     .join(', ')
-
-/** What somebody said, on one line. */
-export const oneLine = (text: string): string => text.split('\n').map(visible).filter(Boolean).join(' ')
 
 /** What the fleet waits for, and until when: an approval, a soak, windows. A sentence each. */
 export function waitsOf({ fleet, waves, closed }: FleetStatus, now: number): string[] {

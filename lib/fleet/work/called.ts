@@ -19,11 +19,12 @@ export function variableWords(folder: string, { name, variables }: FleetCluster)
   return ['-e', `@${file}`]
 }
 
-/** The environment of such a process: a run has no business in the store, and what it says goes to a file. */
-export const environment = (): NodeJS.ProcessEnv => ({
+/** The environment of whatever is called for a fleet: it has no business in the store. */
+export const withoutStore = (): NodeJS.ProcessEnv => ({
   ...process.env,
-  NO_COLOR: '1',
-  FORCE_COLOR: undefined,
   REKEY_FLEET_DATABASE: undefined,
   PGPASSWORD: undefined,
 })
+
+/** That of rekey for a cluster, which says what it says to a file. */
+export const environment = (): NodeJS.ProcessEnv => ({ ...withoutStore(), NO_COLOR: '1', FORCE_COLOR: undefined })

@@ -320,14 +320,9 @@ async function askGates(bench: Bench, row: Taken, { signal }: Under): Promise<En
   const { file, fleet } = bench
   const desk: Desk = { file, folder: bench.folder, cluster: row.name }
   const cluster = clusterOf(bench, row)
+  const given = [...inventoryWords(file, cluster), ...variableWords(madeFolder(bench, 'variables'), cluster)]
   for (const gate of fleet.plan.waves[row.wave]?.gates ?? []) {
-    const more = gate === 'validate' ? ['--wait', '2m'] : []
-    const words = [
-      gate,
-      ...more,
-      ...inventoryWords(file, cluster),
-      ...variableWords(madeFolder(bench, 'variables'), cluster),
-    ]
+    const words = [gate, ...(gate === 'validate' ? ['--wait', '2m'] : []), ...given]
     let ended = await gateEnd(desk, words, signal)
     // That nobody answered, or it was ended, says nothing of the cluster yet.
     for (let tries = 1; tries < mostTries && ended !== 'late' && couldNotAsk(ended.code) && !signal.aborted; tries++) {

@@ -11,6 +11,7 @@ import {
   requireCluster,
   requireFleet,
   setFleet,
+  unwellHere,
 } from '../store/fleets.ts'
 import { halt } from './schedule.ts'
 
@@ -62,9 +63,9 @@ export async function obey(database: Database, name: string, order: Order): Prom
       ? []
       : await query<{ name: string }>(
           order.leaveFailed
-            ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`
+            ? `UPDATE rekey_fleet.cluster SET left_failed = true WHERE fleet = $1 AND ${unwellHere} AND NOT left_failed RETURNING name`
             : `UPDATE rekey_fleet.cluster SET ${onceMore}, words = '{}', ${withoutUndone}, asked = wave < ${current}
-               WHERE fleet = $1 AND state IN ('failed', 'undone') AND NOT left_failed RETURNING name`,
+               WHERE fleet = $1 AND ${unwellHere} AND NOT left_failed RETURNING name`,
           [id],
         )
     if (fleet.state !== 'halted' && !wave && failed.length === 0) throw nothingToDo(fleet, 'goes on')

@@ -21,6 +21,7 @@ import {
   seeFleet,
   setFleet,
   underWayHere,
+  unwellHere,
   type WaveRow,
   waitingOf,
   wavesOf,
@@ -244,7 +245,7 @@ function overBudget({ name, failures }: PlannedWave, failed: readonly string[]):
 export async function haltOverBudget(query: Query, { id, plan }: Pick<FleetRow, 'id' | 'plan'>, wave: number) {
   const failed = await query<{ name: string }>(
     `SELECT cluster.name FROM rekey_fleet.cluster JOIN rekey_fleet.wave ON wave.fleet = cluster.fleet AND wave.number = cluster.wave
-     WHERE cluster.fleet = $1 AND wave.number = $2 AND wave.state <> 'passed' AND cluster.state IN ('failed', 'undone') AND NOT left_failed
+     WHERE cluster.fleet = $1 AND wave.number = $2 AND wave.state <> 'passed' AND cluster.${unwellHere} AND NOT left_failed
      ORDER BY place`,
     [id, wave],
   )

@@ -3,32 +3,14 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import anyTest, { type TestFn } from 'ava'
-import { type Database, openPostgres } from '../../../lib/fleet/store/database.ts'
 import { addFleet, requireFleet } from '../../../lib/fleet/store/fleets.ts'
 import { keepFolder, restoreFolder } from '../../../lib/fleet/store/folders.ts'
 import { openKey } from '../../../lib/fleet/store/key.ts'
-import { makeTables } from '../../../lib/fleet/store/tables.ts'
 import { exportOf } from '../../../lib/fleet/told/export.ts'
 import { temporaryFolder } from '../../_temporary.ts'
-import { postgresMissing, startPostgres, type TestPostgres } from './_postgres.ts'
+import { database, useDatabase } from './_database.ts'
 
-const test = anyTest as TestFn
-const missing = postgresMissing()
-if (missing) test.skip(`the folders of runs not tested: ${missing}`, () => {})
-const real = missing ? test.skip : test
-
-let server: TestPostgres
-let database: Database
-test.before(async () => {
-  if (missing) return
-  server = await startPostgres()
-  database = await openPostgres(server.address)
-  await makeTables(database)
-})
-test.after.always(async () => {
-  await database?.close()
-  await server?.stop()
-})
+const { real } = useDatabase(anyTest as TestFn, 'the folders of runs')
 
 /** A fleet of one cluster, which is begun with `run`. Returns its id. */
 async function begin(name: string, run: string) {

@@ -1,30 +1,12 @@
 // Who is told what happens in a fleet: each event once, by whichever worker takes it, and in time also those who could not be reached at first.
 import anyTest, { type TestFn } from 'ava'
 import { startDelivery } from '../../../lib/fleet/notify/deliver.ts'
-import { type Database, openPostgres } from '../../../lib/fleet/store/database.ts'
 import { addEvent, addFleet, eventsOf, requireFleet } from '../../../lib/fleet/store/fleets.ts'
 import { untoldOf } from '../../../lib/fleet/store/notices.ts'
-import { makeTables } from '../../../lib/fleet/store/tables.ts'
-import { postgresMissing, startPostgres, type TestPostgres } from './_postgres.ts'
+import { database, useDatabase } from './_database.ts'
 import { soon } from './_simulated.ts'
 
-const test = anyTest as TestFn
-const missing = postgresMissing()
-if (missing) test.skip(`who is told what happens in a fleet not tested: ${missing}`, () => {})
-const real = missing ? test.skip : test
-
-let server: TestPostgres
-let database: Database
-test.before(async () => {
-  if (missing) return
-  server = await startPostgres()
-  database = await openPostgres(server.address)
-  await makeTables(database)
-})
-test.after.always(async () => {
-  await database?.close()
-  await server?.stop()
-})
+const { real } = useDatabase(anyTest as TestFn, 'who is told what happens in a fleet')
 
 /** A fleet of which one, two or more are told of clusters that failed. */
 async function begin(name: string, titles: readonly string[]) {

@@ -2,7 +2,6 @@
 import anyTest, { type TestFn } from 'ava'
 import { readFleet } from '../../../lib/fleet/definition/fleet-file.ts'
 import { planWaves } from '../../../lib/fleet/definition/waves.ts'
-import { type Database, openPostgres } from '../../../lib/fleet/store/database.ts'
 import {
   addEvent,
   addFleet,
@@ -14,34 +13,15 @@ import {
   wavesOf,
 } from '../../../lib/fleet/store/fleets.ts'
 import { oldFleets, pruneFleet } from '../../../lib/fleet/store/retention.ts'
-import { makeTables } from '../../../lib/fleet/store/tables.ts'
 import { type Bench, workOn } from '../../../lib/fleet/work/job.ts'
 import { obey } from '../../../lib/fleet/work/orders.ts'
 import { openQueue, type Queue } from '../../../lib/fleet/work/queue.ts'
 import { advance } from '../../../lib/fleet/work/schedule.ts'
 import { clusterLines, fleetFile } from '../_fleet-file.ts'
-import { postgresMissing, startPostgres, type TestPostgres } from './_postgres.ts'
+import { database, useDatabase } from './_database.ts'
 
-const test = anyTest as TestFn
-const missing = postgresMissing()
-if (missing) test.skip(`the store of fleets not tested: ${missing}`, () => {})
-const real = missing ? test.skip : test
-/** Before all others: it writes much. */
-const alone = missing ? test.skip : test.serial
-
-let server: TestPostgres
-let database: Database
-test.before(async () => {
-  if (missing) return
-  server = await startPostgres()
-  // All tests at once: each is to have one, however slow the machine is.
-  database = await openPostgres(server.address, 40)
-  await makeTables(database)
-})
-test.after.always(async () => {
-  await database?.close()
-  await server?.stop()
-})
+// All tests at once: each is to have a connection, however slow the machine is; one comes before all others, since it writes much.
+const { alone, real } = useDatabase(anyTest as TestFn, 'the store of fleets', 40)
 
 /** A queue of which the test decides what becomes of the jobs. */
 function queueOf(): Queue & { jobs: Map<string, { cluster: string; state: string }> } {

@@ -142,13 +142,15 @@ test.serial('mail goes to sendmail, with nothing of an event in its head that is
   const folder = temporaryFolder('sendmail')
   writeFileSync(
     join(folder, 'sendmail'),
-    `#!/bin/sh\necho "$@" >${folder}/words\ncat >${folder}/mail\ntest ! -e ${folder}/fails || { echo 'no relay' >&2; exit 75; }\n`,
+    `#!/bin/sh\necho "$@" >${folder}/words\ncat >${folder}/mail\nenv >${folder}/env\ntest ! -e ${folder}/fails || { echo 'no relay' >&2; exit 75; }\n`,
   )
   chmodSync(join(folder, 'sendmail'), 0o755)
   const path = process.env['PATH']
   process.env['PATH'] = `${folder}:${path}`
+  process.env['PGPASSWORD'] = 'of-the-store'
   t.teardown(() => {
     process.env['PATH'] = path
+    delete process.env['PGPASSWORD']
   })
   const [sender] = sendersOf('  - mail: { to: [ops@example.com, night@example.com], from: rekey@example.com }')
   await sender!.send({ ...message, event: { ...message.event, text: 'paris-1: failed: “no”\r\nBcc: all@example.com' } })
@@ -160,6 +162,7 @@ test.serial('mail goes to sendmail, with nothing of an event in its head that is
   const text = Buffer.from(body, 'base64').toString('utf8')
   t.regex(text, /^paris-1: failed: “no”/)
   t.regex(text, /^Cluster: paris-1$/m)
+  t.notRegex(readFileSync(join(folder, 'env'), 'utf8'), /of-the-store/)
   writeFileSync(join(folder, 'fails'), '')
   const error = await t.throwsAsync(sender!.send(message))
   t.is(error.message, 'sendmail did not take the mail: no relay')
