@@ -1,10 +1,10 @@
 // rekey fleet …: one playbook over many clusters, in waves.
 import { Command } from 'commander'
 import { exitCodes } from '../../errors.ts'
-import { isSilent, requireFleet, workersOf } from '../../fleet/store/fleets.ts'
-import type { Order } from '../../fleet/work/orders.ts'
+import { isThrough, requireFleet } from '../../fleet/store/fleets.ts'
+import { type Order, workerAfter } from '../../fleet/work/orders.ts'
 import { operatorName } from '../../operator.ts'
-import { say } from '../../output/print.ts'
+import { say, tell } from '../../output/print.ts'
 import { example } from '../options/help.ts'
 import { positiveInteger } from '../options/whole-number.ts'
 import { exportCommand } from './export.ts'
@@ -141,10 +141,13 @@ async function order(options: WorkOptions, what: Order, works: boolean): Promise
   process.exitCode = exitCodes.done
   if (!store) return
   try {
-    const fleet = await requireFleet(store.database.query, store.file.name)
-    const workers = await workersOf(store.database.query, fleet.id)
+    if (!works) return
+    const { database, file } = store
+    const fleet = await requireFleet(database.query, file.name)
     // Nobody else has a store that this process could open for itself.
-    if (!works || !(store.database.isEmbedded || workers.every(isSilent))) return
+    const worker = database.isEmbedded ? undefined : await workerAfter(database, fleet, tell)
+    if (worker !== undefined) return say(`${worker} works on it; see 'rekey fleet status --watch'.`)
+    if (isThrough(await requireFleet(database.query, file.name))) return say('The fleet is through.')
     process.exitCode = await workHere(store, {
       fleet,
       jobs: options.jobs ?? fleet.plan.maxParallel,

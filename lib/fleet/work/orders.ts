@@ -1,9 +1,12 @@
 // What operators say to a fleet: halt, go on, once more with a cluster.
+import { setTimeout as delay } from 'node:timers/promises'
 import { RekeyError } from '../../errors.ts'
 import { names } from '../../playbook/host.ts'
 import type { Database, Query } from '../store/database.ts'
 import {
   addEvent,
+  type FleetRow,
+  isSilent,
   isThrough,
   isUnwell,
   type LockedFleet,
@@ -12,6 +15,7 @@ import {
   requireFleet,
   setFleet,
   unwellHere,
+  workersOf,
 } from '../store/fleets.ts'
 import { halt } from './schedule.ts'
 
@@ -126,6 +130,37 @@ const withoutUndone = `run = CASE WHEN state = 'undone' THEN NULL ELSE run END`
 
 /** The wave that clusters are begun of: those of an earlier one are begun only where they are asked for. */
 const current = `(SELECT coalesce(min(number), 1000000) FROM rekey_fleet.wave WHERE fleet = $1 AND state <> 'passed')`
+
+/** How often it is looked whether a worker was heard of, and after how long without it is said that this is waited for, in milliseconds. */
+const [hearEvery, doubtAfter] = [500, 4_000]
+
+/**
+ * Waits until a worker is heard of that is there after an order was given: one that was heard of before may have been killed since, and nobody
+ * would go on.
+ * @param notice is told once that it is waited
+ * @returns a worker's id; `undefined` where none is there, which takes as long as one may be silent
+ */
+export async function workerAfter(
+  { query }: Database,
+  { id }: Pick<FleetRow, 'id'>,
+  notice: (text: string) => void,
+): Promise<string | undefined> {
+  const given = performance.now()
+  for (let isTold = false; ; ) {
+    const passed = performance.now() - given
+    const workers = await workersOf(query, id)
+    const there = workers.find(({ silent }) => silent < passed)
+    if (there) return there.id
+    const maybe = workers.filter(one => !isSilent(one))
+    if (maybe.length === 0) return undefined
+    if (!isTold && passed > doubtAfter) {
+      const who = maybe.map(one => one.id)
+      notice(`Not heard of since: ${names(who, 5)}. If that lasts, this process works.`)
+      isTold = true
+    }
+    await delay(hearEvery)
+  }
+}
 
 const nothingToDo = ({ name }: LockedFleet, what: string) =>
   new RekeyError(`the fleet ${name} ${what}`, {

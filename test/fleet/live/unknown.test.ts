@@ -1,5 +1,6 @@
 // A worker that dies in the middle of a run, in a fleet that has such clusters undone: from the store, by another worker.
 import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
 import { postgresMissing, startPostgres } from './_postgres.ts'
 import { overlaps, simulate, soon } from './_simulated.ts'
@@ -32,8 +33,16 @@ declare(
     t.true(log('c1').includes('undo 0'))
     t.false(log('c1').some(line => line.startsWith('begin 2')))
 
+    // One that was killed a moment ago is taken for nobody who goes on.
+    const killed = start(['worker', ...key], { env, state: 'two' })
+    t.teardown(() => killed.child.kill('SIGKILL'))
+    t.true(await soon(() => /works on simulated/.test(killed.said())), killed.said())
+    await setTimeout(1_000)
+    killed.child.kill('SIGKILL')
+    await killed.ended
     const mended = await rekey(['go-on', ...key], { env, state: 'two' })
     t.is(mended.code, 0, mended.said)
+    t.regex(mended.said, /Not heard of since: .*\. If that lasts, this process works\./)
     const begun = log('c1').filter(line => line.startsWith('begin 0'))
     t.is(begun.length, 2, 'what was undone is begun anew')
     t.deepEqual(overlaps(log('c1')), [])
