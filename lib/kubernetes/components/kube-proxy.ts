@@ -29,12 +29,13 @@ function secondsByFamily(metrics: string, name: string): Map<string, number> {
 /**
  * Has a node's kernel forget where it led UDP packets that go to pods at these addresses. kube-proxy does so only once the pods are
  * gone; until then, a client that comes by with a port of before is led to a pod that does not answer any more.
+ * A question that is being answered keeps its way for a second more: an answer to what is forgotten reaches nobody.
  * Returns false where the node has no `conntrack`, which kubeadm asks for.
  */
 export async function forgetUdpFlows({ $ }: HostSession, addresses: readonly string[]): Promise<boolean> {
   // Its status 1 says that there were none.
   const { exitCode } = await $({
     nothrow: true,
-  })`command -v conntrack >/dev/null || exit 127; for a in ${addresses}; do conntrack -D -p udp --reply-src "$a"; [ $? -le 1 ] || exit 2; done >/dev/null 2>&1`
+  })`command -v conntrack >/dev/null || exit 127; for s in '-u SEEN_REPLY' ''; do for a in ${addresses}; do conntrack -D -p udp --reply-src "$a" $s; [ $? -le 1 ] || exit 2; done; [ -z "$s" ] || sleep 1; done >/dev/null 2>&1`
   return exitCode === 0
 }

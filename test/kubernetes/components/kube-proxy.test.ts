@@ -1,9 +1,12 @@
 // Whether a kube-proxy has written its rules, by metrics as its versions print them.
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
+import { join } from 'node:path'
 import test from 'ava'
-import { kubeProxySynced } from '../../../lib/kubernetes/components/kube-proxy.ts'
+import { forgetUdpFlows, kubeProxySynced } from '../../../lib/kubernetes/components/kube-proxy.ts'
 import type { HostSession } from '../../../lib/playbook/model.ts'
+import { localHost } from './_host.ts'
 
 /** What is said of a kube-proxy with these metrics. */
 async function synced(metrics: readonly string[] | undefined): Promise<boolean | undefined> {
@@ -46,4 +49,24 @@ test('older versions give one time for all families', async t => {
 
 test('where it shows no metrics, nothing is known', async t => {
   t.is(await synced(undefined), undefined)
+})
+
+test('what leads to pods that end is forgotten, but for a question that is being answered: that a second later', async t => {
+  const { session, folder } = await localHost(t)
+  const conntrack = join(folder, 'bin', 'conntrack')
+  const asked = async (status: number) => {
+    writeFileSync(conntrack, `#!/bin/sh\necho "$(date +%s%N) $*" >>"$STATE/flows"\nexit ${status}\n`)
+    chmodSync(conntrack, 0o755)
+    return forgetUdpFlows(session, ['10.0.0.1', '10.0.0.2'])
+  }
+  t.true(await asked(1), 'there were none')
+  const lines = readFileSync(join(folder, 'flows'), 'utf8').trim().split('\n')
+  const words = ['10.0.0.1', '10.0.0.2'].map(address => `-D -p udp --reply-src ${address}`)
+  t.deepEqual(
+    lines.map(line => line.slice(line.indexOf(' ') + 1)),
+    [...words.map(one => `${one} -u SEEN_REPLY`), ...words],
+  )
+  const [, answered, all] = lines.map(line => Number(line.split(' ')[0]) / 1e9)
+  t.true(all! - answered! >= 1)
+  t.false(await asked(2))
 })

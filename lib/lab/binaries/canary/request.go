@@ -10,9 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // errRefused marks an answer of 401 or 403.
@@ -49,26 +52,46 @@ func request(
 		TLSClientConfig:   &tls.Config{RootCAs: roots},
 	}
 	defer transport.CloseIdleConnections()
-	asked, err := http.NewRequestWithContext(call, method, address, bytes.NewReader(body))
+	traced, how := trace(call)
+	asked, err := http.NewRequestWithContext(traced, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	asked.Header = header
 	response, err := transport.RoundTrip(asked)
 	if err != nil {
-		return nil, err
+		return nil, how(err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, how(err)
 	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
 		return nil, fmt.Errorf("%w: HTTP %d", errRefused, response.StatusCode)
 	case response.StatusCode >= 300:
 		return nil, fmt.Errorf("HTTP %d", response.StatusCode)
 	}
 	return answer, nil
+}
+
+// trace notes how far a request comes. What it returns says of an error where it was, and after how long: a lost question
+// to DNS, a connection that nobody takes and a server that does not answer all end in the same deadline.
+func trace(call context.Context) (context.Context, func(error) error) {
+	begun := time.Now()
+	var phase atomic.Value
+	phase.Store("before it was sent")
+	enters := func(name string) { phase.Store(name) }
+	traced := httptrace.WithClientTrace(call, &httptrace.ClientTrace{
+		DNSStart:             func(httptrace.DNSStartInfo) { enters("looking up the name") },
+		ConnectStart:         func(_, _ string) { enters("connecting") },
+		TLSHandshakeStart:    func() { enters("in the TLS handshake") },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { enters("waiting for the answer") },
+		GotFirstResponseByte: func() { enters("reading the answer") },
+	})
+	return traced, func(err error) error {
+		return fmt.Errorf("%s, after %d ms: %w", phase.Load(), time.Since(begun).Milliseconds(), err)
+	}
 }
 
 // dial looks a name up anew for each connection, for IPv4 only: half as many DNS questions.
