@@ -47,6 +47,7 @@ export default playbook({
     ]),
     play<Context>('Look at the cluster', { hosts: 'masters', tags: ['preflight'] }, [
       step('Check etcd', preflight.checkEtcd),
+      step('See whether etcd has a quorum without one member', restart.quorumStays<Variables>(wants('etcd'))),
       step('Look for the API where it will be asked', observe.lookForTheApi),
       step('See whether each master can hand its traffic over', restart.lookForHandover),
     ]),

@@ -14,10 +14,11 @@ import type { Host } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { isAbsent, layoutOf, must, readingOf } from '../given/found.ts'
-import { etcdOnly, everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
+import { etcdHosts, etcdOnly, everyMachine, isMaster, machines, masters } from '../given/hosts.ts'
 import { leadingLast } from './controllers.ts'
 import { backInTraffic, type Drained, type Variables as DrainVariables, restartDrained, together } from './drained.ts'
 import { wentRound } from './kubelets.ts'
+import { requireQuorum } from './members.ts'
 import { requireGapAccepted } from './traffic.ts'
 
 type Drains = OnCluster<DrainVariables>
@@ -216,6 +217,7 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       run: ctx => {
         const [alone, ...others] = ctx.hosts(masters)
         if (alone && others.length === 0 && any(ctx, serving, [alone])) requireGapAccepted(ctx, alone)
+        if (any(ctx, ['etcd'], etcdHosts(ctx))) requireQuorum(ctx)
       },
     },
     kubelets: over<OnCluster>(

@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { FileRole } from '../../../lib/kubernetes/layout/host-layout.ts'
 import type { OnHost } from '../../../lib/rotation/given/context.ts'
 import { conditionsStep } from '../../../lib/rotation/given/found.ts'
+import { restart } from '../../../lib/rotation/index.ts'
 import { stages } from '../../../lib/rotation/keysets/index.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { keepsWhatItRead, restartsOf } from '../../../lib/rotation/restart/due.ts'
@@ -158,4 +159,29 @@ test('the kubelet of a node that was accepted as not Ready is left out, and name
   ]
   const registered = (step: string) => (step === lookStep ? states : ctx.registered(step))
   await t.notThrowsAsync(async () => stages.allGoByStaged.run({ ...ctx, registered } as never))
+})
+
+test('a member of etcd is not restarted where the others are no quorum, before somebody has accepted that nothing answers meanwhile', t => {
+  const etcd = found({
+    component: 'etcd',
+    runs: unit('etcd'),
+    files: [{ role: 'etcd-ca', by: '--trusted-ca-file', path: '/ca.crt', real: '/ca.crt' }],
+  })
+  const asked = (members: number, more: { accept?: boolean } = {}) => {
+    const hosts = Array.from({ length: members }, (_, index) => ({ name: `e${index + 1}`, groups: ['etcd'] }))
+    const ctx = {
+      hosts: (pattern: string) => (pattern.includes('etcd') ? hosts : []),
+      registered: (step: string) => step === 'read-the-certificates' && { layout: { components: { etcd } } },
+      vars: { accept_gap: more.accept ?? false },
+    }
+    return () => restartsOf({ files: () => ['/ca.crt'] }).mayBeAway.run(ctx as never)
+  }
+  for (const members of [1, 2]) {
+    t.throws(asked(members), { code: 'drained.quorum' })
+    t.notThrows(asked(members, { accept: true }))
+  }
+  t.notThrows(asked(3))
+  const rolling = restart.quorumStays<restart.Variables>(() => true)
+  const two = { hosts: () => [{ name: 'e1' }, { name: 'e2' }], vars: { accept_gap: false } }
+  t.throws(() => rolling.run(two as never), { code: 'drained.quorum' })
 })
