@@ -1,7 +1,7 @@
 // Waiting until pods have got what is published: whom it asks, and what it does not wait for.
 import test from 'ava'
 import { conditionsStep, readingStep } from '../../../lib/rotation/given/found.ts'
-import { publishedEverywhere } from '../../../lib/rotation/keysets/cluster/published.ts'
+import { publishedEverywhere, publishedInApi } from '../../../lib/rotation/keysets/cluster/published.ts'
 import { lookStep } from '../../../lib/rotation/keysets/state.ts'
 import { startApiServer } from '../../kubernetes/api/_api-server.ts'
 
@@ -56,4 +56,35 @@ test('every host is asked, those that were behind again, and every one once none
     [['n1', 'n2'], ['n2'], ['n1', 'n2']],
   )
   t.deepEqual(said, ['nothing else is given to Pod shop/ending, which is being deleted'])
+})
+
+test('what is published is what the file of one of the masters holds, whichever leads, and everywhere the same', async t => {
+  const server = await startApiServer()
+  t.teardown(server.close)
+  const own = ['m1', 'm2', 'm3'].map(name => ({ name, groups: ['masters'] }))
+  const publish = (namespace: string, text: string) =>
+    server.put(`/api/v1/namespaces/${namespace}/configmaps`, {
+      metadata: { name: 'kube-root-ca.crt' },
+      data: { 'ca.crt': text },
+    } as never)
+  const asked = (signal = new AbortController().signal) =>
+    publishedInApi.run({
+      ...{ check: false, signal, hosts: () => own, cluster: { api: async () => server.api } },
+      on: async ({ name }: { name: string }) => ({
+        files: { readText: async () => (name === 'm3' ? '# both' : 'both') },
+      }),
+      registered: () => ({
+        layout: { components: { 'kube-controller-manager': { files: [{ role: 'root-ca', real: '/ca.crt' }] } } },
+      }),
+    } as never)
+  for (const namespace of ['shop', 'kube-system']) {
+    server.put('/api/v1/namespaces', { metadata: { name: namespace }, status: { phase: 'Active' } } as never)
+    publish(namespace, '# both')
+  }
+  await t.notThrowsAsync(async () => asked())
+  publish('shop', 'both')
+  await t.throwsAsync(async () => asked(AbortSignal.timeout(1_500)))
+  publish('shop', 'another')
+  publish('kube-system', 'another')
+  await t.throwsAsync(async () => asked(AbortSignal.timeout(1_500)))
 })

@@ -164,9 +164,13 @@ function volumesLeft(ctx: OnCluster, all: readonly Host[], expected: string) {
   }
 }
 
-/** Returns what is published now; undefined where no controller-manager publishes anything. */
+/**
+ * Returns what is published now; undefined where no controller-manager publishes anything. It is what the one that leads has in its file: the same
+ * CAs on each master, and not always the same bytes.
+ */
 async function waitForApi(ctx: OnCluster): Promise<string | undefined> {
-  const expected = await publishedBy(ctx)
+  const texts = await publishable(ctx)
+  let [expected] = texts
   if (expected === undefined) return undefined
   // A controller-manager writes some twenty a second: how long that takes is a matter of how many there are.
   await waitUntilNoneLeft('the CAs in every kube-root-ca.crt and token Secret', patience(ctx, 180), async () => {
@@ -175,8 +179,12 @@ async function waitForApi(ctx: OnCluster): Promise<string | undefined> {
       ...(await publishedAuthorities(api, ctx.signal)),
       ...(await certificatesOfTokenSecrets(api, ctx.signal)),
     ]
-    const behind = held.filter(({ text }) => text !== expected).map(({ where }) => where)
-    return behind.length > 0 ? { left: behind.length, told: `not yet in ${some(behind)}` } : undefined
+    const behindOf = (text: string) => held.filter(one => one.text !== text)
+    for (const text of texts) if (behindOf(text).length < behindOf(expected!).length) expected = text
+    const behind = behindOf(expected!)
+    return behind.length > 0
+      ? { left: behind.length, told: `not yet in ${some(behind.map(({ where }) => where))}` }
+      : undefined
   })
   return expected
 }
@@ -187,14 +195,15 @@ const patience = ({ signal }: OnHost, within: number) => ({ within: seconds(with
 export const some = (all: readonly string[]) =>
   all.slice(0, 5).join(', ') + (all.length > 5 ? ` and ${all.length - 5} more` : '')
 
-/** What the file holds that the controller-manager of the first master publishes; undefined where none does. */
-async function publishedBy(ctx: OnHost): Promise<string | undefined> {
+/** What the files hold that controller-managers publish, each text once. */
+async function publishable(ctx: OnHost): Promise<string[]> {
+  const texts = new Set<string>()
   for (const host of ctx.hosts(masters)) {
     const { 'kube-controller-manager': found } = layoutOf(ctx, host.name).components
     const file = found?.files.find(({ role }) => role === 'root-ca')
-    if (file) return (await ctx.on(host)).files.readText(file.real)
+    if (file) texts.add(await (await ctx.on(host)).files.readText(file.real))
   }
-  return undefined
+  return [...texts]
 }
 
 /** The files in volumes of pods on a host that hold another text; `who`: they stay so. */
