@@ -2,7 +2,7 @@
 // Second stage of a graceful rotation: new keys sign, and what they sign takes the place of what the old ones did, one API server before the
 // others. Both are trusted: nobody fails, here or on the way back. docs/runbooks/rotate-keysets.md is the page to go by.
 import { play, playbook, step } from 'rekey'
-import { authorities, everyMachine, keysets, observe } from 'rekey/rotation'
+import { authorities, everyMachine, keysets, observe, restart } from 'rekey/rotation'
 import { z } from 'zod'
 
 const { cluster, stages, tokens } = keysets
@@ -18,6 +18,7 @@ export default playbook({
     play<Context>('May it begin?', { hosts: 'masters', tags: ['gate'] }, [
       ...keysets.etcdIsWhole,
       step('See whether the API may be away, where it must be', keysets.swapRestarts.mayBeAway),
+      step('See that kubelets read the pair again that they serve with', restart.kubeletsReread),
       step('See that no host is behind', stages.noneBehind),
       step('See that everything goes by the staged files', stages.allGoByStaged),
       step('See that controller-managers can be given the new CA’s key', cluster.maySign),

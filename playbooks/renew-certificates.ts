@@ -45,6 +45,7 @@ const preparation: Play<Context>[] = [
     step('See whether the API may be away, where it must be', leaves.restart.mayBeAway),
     step('Check etcd', ifDue<Context>(preflight.checkEtcd)),
     step('Look at the cluster: nodes, pods, webhooks', ifDue<Context>(conditions.look)),
+    step('See that kubelets read the pair again that they serve with', ifDue<Context>(restart.kubeletsReread)),
     step('Look for the API where it will be asked', ifDue<Context>(observe.lookForTheApi)),
   ]),
   play<Context>('Look once more, and back up', { hosts: everyMachine, tags: ['backup'] }, [

@@ -1,13 +1,25 @@
 // Kubelets started anew, and what shows that they are back and start at once what is killed.
+import { HostFailedError } from '../../errors.ts'
 import { killComponent, restartComponent } from '../../kubernetes/components/control.ts'
 import { kubeletWentRound, restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import type { ComponentName } from '../../kubernetes/layout/host-layout.ts'
+import { servedEndpoints } from '../../kubernetes/layout/served.ts'
 import { waitFor, wasInTime } from '../../operations/wait.ts'
-import type { Host } from '../../playbook/host.ts'
+import { type Host, names } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { componentOf, conditionsOf, mayHave, must, readingOf, runsAs } from '../given/found.ts'
-import { masters } from '../given/hosts.ts'
+import {
+  componentOf,
+  conditionsOf,
+  isAbsent,
+  layoutOf,
+  mayHave,
+  must,
+  planOf,
+  readingOf,
+  runsAs,
+} from '../given/found.ts'
+import { machines, masters } from '../given/hosts.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
 export const kubelet: StepDefinition<OnCluster> = {
@@ -15,6 +27,49 @@ export const kubelet: StepDefinition<OnCluster> = {
   when: ctx => mayHave(ctx, 'kubelet'),
   plan: ctx => `systemctl restart ${kubeletUnit(ctx).replace(/\.service$/, '')}`,
   run: ctx => restartKubelet(ctx.cluster, ctx, nodeOf(ctx), kubeletUnit(ctx)),
+}
+
+/** The first version of Kubernetes whose kubelets read the pair again that they serve with (`ReloadKubeletServerCertificateFile`). */
+const rereadsSince = { major: 1, minor: 31 }
+
+/** Whether a kubelet of a version, as its node tells it (`v1.34.2`), reads the pair again that it serves with. */
+function rereadsItsPair(version: string): boolean {
+  const [, major, minor] = (/^v?(\d+)\.(\d+)/.exec(version) ?? []).map(Number)
+  if (major === undefined || minor === undefined) return true
+  return major > rereadsSince.major || (major === rereadsSince.major && minor >= rereadsSince.minor)
+}
+
+/**
+ * Fails where a kubelet is older than those that read the pair again that they serve with, and that pair is one of those that are made anew: what
+ * it presents is looked at before anything is restarted.
+ */
+export const kubeletsReread: StepDefinition<OnCluster> = {
+  ...{ readOnly: true, runOnce: true },
+  run: async ctx => {
+    const served = ctx
+      .hosts(machines)
+      .filter(({ name }) => !isAbsent(ctx, name))
+      .filter(({ name }) =>
+        servedEndpoints(
+          layoutOf(ctx, name),
+          planOf(ctx).specs,
+          path => readingOf(ctx, name).files?.[path]?.real ?? path,
+        ).some(({ component }) => component === 'kubelet'),
+      )
+    if (served.length === 0) return
+    const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
+    const old = served.flatMap(({ name }) => {
+      const { kubeletVersion } = (nodes.get(readingOf(ctx, name).nodeName ?? '')?.status?.nodeInfo ?? {}) as {
+        readonly kubeletVersion?: string
+      }
+      return kubeletVersion === undefined || rereadsItsPair(kubeletVersion) ? [] : [`${name} (${kubeletVersion})`]
+    })
+    if (old.length === 0) return
+    throw new HostFailedError(`kubelets that go on with the pair that they have read: ${names(old, 5)}`, {
+      code: 'kubelet.version',
+      hint: `From ${rereadsSince.major}.${rereadsSince.minor} on they read it again. Bring them up to that; or have \`rotate-ca\` replace it, the hard way.`,
+    })
+  },
 }
 
 const prepareStep = 'prepare-kubelets'
