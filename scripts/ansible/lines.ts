@@ -12,6 +12,8 @@ export interface Line {
   readonly failed: boolean
   readonly changed: boolean
   readonly stdout: string
+  /** What it says of a failure; empty where there is none. */
+  readonly error: string
 }
 
 /** Where tasks are done otherwise than on this machine. */
@@ -66,7 +68,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = 'rekey_lines'
     def say(self, result, failed):
         found = result._result
-        print(json.dumps({'host': result._host.get_name(), 'name': result._task.get_name(), 'failed': failed, 'changed': found.get('changed', False) is True, 'stdout': str(found.get('stdout', ''))}))
+        error = '\\n'.join([str(found.get('msg', '')), *map(str, found.get('failures', []))]) if failed else ''
+        print(json.dumps({'host': result._host.get_name(), 'name': result._task.get_name(), 'failed': failed, 'changed': found.get('changed', False) is True, 'stdout': str(found.get('stdout', '')), 'error': error}))
     def v2_runner_on_ok(self, result):
         self.say(result, False)
     def v2_runner_on_skipped(self, result):

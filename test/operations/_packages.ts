@@ -1,4 +1,5 @@
-// Packages of the tests' own: the real apt and dpkg, in a root and with an archive of their own. Root alone can have one.
+// Packages of the tests' own: the real apt and dpkg, in a root and with an archive of their own. Root alone can have one. `_dnf.ts` has the
+// same of dnf and rpm.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -24,6 +25,8 @@ export interface PackageCase {
 
 export interface PackageAnswer {
   readonly failed?: boolean
+  /** What it says of that. */
+  readonly error?: string
   readonly check: boolean | 'failed'
   readonly changed: boolean
   readonly again: boolean
@@ -31,9 +34,46 @@ export interface PackageAnswer {
   readonly after: readonly string[]
 }
 
-export const canHavePackages =
-  process.getuid?.() === 0 &&
-  ['/usr/bin/apt-get', '/usr/bin/dpkg-deb', '/usr/bin/unshare'].every(path => existsSync(path))
+/** A program for packages, the real one, in roots of the tests' own. */
+export interface Packaging {
+  readonly use: 'apt' | 'dnf'
+  /** Where its cases are. */
+  readonly cases: string
+  /** Why there are no such roots here, or `undefined` where there can be. */
+  readonly missing: string | undefined
+  /** Makes the roots of all cases: a folder each, by their numbers. */
+  makeRoots(cases: readonly PackageCase[]): { readonly folders: readonly string[]; close(): void }
+  /** What has the programs know the root in a folder. */
+  pointTo(folder: string): Readonly<Record<string, string>>
+  /** Which folder of a root they find at which of the machine's own. */
+  place(folder: string): readonly [there: string, here: string]
+  /** What is installed in a root. */
+  stateOf(folder: string): string[]
+}
+
+export const apt: Packaging = {
+  use: 'apt',
+  cases: join(import.meta.dirname, 'packages.json'),
+  missing: missingOf(['/usr/bin/apt-get', '/usr/bin/dpkg-deb', '/usr/bin/unshare'], 'apt'),
+  makeRoots,
+  pointTo,
+  // What asks for the age of the lists does so by their path.
+  place: folder => [join(folder, 'root/var/lib/apt'), '/var/lib/apt'],
+  stateOf,
+}
+
+/** Why a program can't be had in a root, or `undefined`. */
+export function missingOf(programs: readonly string[], packages: string): string | undefined {
+  const missing = programs.filter(path => !existsSync(path))
+  if (missing.length > 0) return `there is no ${missing.join(', ')} (Debian: apt-get install ${packages})`
+  return process.getuid?.() === 0 ? undefined : 'only root can have a root of its own'
+}
+
+/** What comes before a command so that it finds a folder's root where the machine's own is. */
+export function seeing({ place }: Packaging, folder: string): readonly string[] {
+  const [there, here] = place(folder)
+  return ['unshare', '-m', 'sh', '-c', `mount --bind ${there} ${here} && exec "$@"`, 'sh']
+}
 
 /** What the archive of the cases has: rk-one needs rk-lib, and has a file of configuration. */
 export const published: readonly (readonly [name: string, version: string])[] = [
@@ -90,7 +130,7 @@ export function makeRoot(folder: string, archive: string = join(folder, 'archive
 }
 
 /** Has apt and dpkg know the root in a folder. */
-export function pointTo(folder: string): Readonly<Record<string, string>> {
+function pointTo(folder: string): Readonly<Record<string, string>> {
   const root = join(folder, 'root')
   const configuration = `Dir "${root}"; Dir::State::status "${root}/var/lib/dpkg/status"; DPkg::Options { "--root=${root}"; "--force-unsafe-io"; };
 APT::Sandbox::User "root"; Dir::Log "${root}/var/log/apt"; APT::Install-Recommends "false";\n`
@@ -123,8 +163,8 @@ function writeIndex(archive: string): void {
   writeFileSync(join(archive, 'Packages'), index.join('\n'))
 }
 
-/** The roots of all cases: a folder each, by their numbers. What several have before them is installed once. */
-export function makeRoots(cases: readonly PackageCase[]): { folders: readonly string[]; close(): void } {
+/** What several cases have before them is installed once. */
+function makeRoots(cases: readonly PackageCase[]): ReturnType<Packaging['makeRoots']> {
   const all = mkdtempSync(join(tmpdir(), 'rekey-packages-'))
   // One archive: lists go by its path.
   const archive = join(all, 'archive')
@@ -165,18 +205,8 @@ function makePattern(folder: string, archive: string, { before, lists }: Pattern
   if (lists) execFileSync('apt-get', ['-q', 'update'], { env, stdio: 'ignore' })
 }
 
-/** What comes before a command so that it sees the lists of a folder where apt has its own, as what asks for their age by their path does. */
-export const seeing = (folder: string): readonly string[] => [
-  'unshare',
-  '-m',
-  'sh',
-  '-c',
-  `mount --bind ${join(folder, 'root/var/lib/apt')} /var/lib/apt && exec "$@"`,
-  'sh',
-]
-
 /** What is installed, or has left its configuration; and which files of it are there. */
-export function stateOf(folder: string): string[] {
+function stateOf(folder: string): string[] {
   const root = join(folder, 'root')
   const text = readFileSync(join(root, 'var/lib/dpkg/status'), 'utf8')
   const packages = text.split('\n\n').flatMap(part => {

@@ -7,8 +7,20 @@ export type Manager = 'apt' | 'dnf'
 export interface Change {
   readonly name: string
   readonly from?: string
-  /** Missing where it goes; empty where only the host's program knows. */
+  /** Missing where it goes. */
   readonly to?: string
+}
+
+/** What a program says of what is asked for. */
+export interface Answer {
+  /** Of the names, those that are not as they shall be, as they were asked for. */
+  readonly due: readonly string[]
+  /** What comes and goes with them. */
+  readonly changes: readonly Change[]
+  /** Why that can't be told from the lists that it has. */
+  readonly unknown?: string
+  /** Other lists might say something else. */
+  readonly isOfLists: boolean
 }
 
 /** What is asked for. */
@@ -19,15 +31,19 @@ export interface Request {
 }
 
 interface Managed {
-  /** Prints the age of its lists in seconds, `due NAME` for each that is not as it shall be, and what would come and go. */
+  /** Prints the age of its lists in seconds, `due NAME` for each that may not be as it shall be, and what would come and go. */
   look(request: Request): string
-  /** What would come and go, by what `look` printed. */
-  changes(lines: readonly string[], request: Request): Change[]
+  /** What it says, by what `look` printed after the age. */
+  answer(lines: readonly string[]): Answer
   readonly update: string
+  /** Lists that were read anew are a change. */
+  readonly isUpdateChange: boolean
   change(request: Request): string
   /** What takes changes back. Fails before anything is done where something else would go with what came: somebody has come to need it. */
   back(changes: readonly Change[]): string
 }
+
+const dueIn = (lines: readonly string[]) => lines.filter(line => line.startsWith('due ')).map(line => line.slice(4))
 
 const quoted = (names: readonly string[]) => names.map(quote).join(' ')
 
@@ -51,36 +67,122 @@ const aptDue = ({ names, state, purge }: Request) => `for n in ${quoted(names)};
   echo "due $n"; set -- "$@" "$n"
 done`
 
-/** The database of rpm has what is there; a name may be of what a package provides. */
-const dnfDue = ({ names, state }: Request) => `for n in ${quoted(names)}; do
-  i=$(rpm -q --qf '%{NAME} %{VERSION}-%{RELEASE}\\n' "$n" 2>/dev/null | sed -n 1p) || i=
-  case $i in *' is not installed'*) i= ;; esac
-  [ -n "$i" ] || i=$(rpm -q --whatprovides --qf '%{NAME} %{VERSION}-%{RELEASE}\\n' "$n" 2>/dev/null | sed -n 1p)
-  case $i in 'no package provides'*|*' is not installed'*) i= ;; esac
+/** dnf would otherwise have what came with a package go with it. */
+const removal = '--setopt=clean_requirements_on_remove=False remove'
+const dnfWords = ({ state }: Request) =>
+  state === 'absent' ? removal : state === 'latest' ? 'install --best' : 'install'
+
+/**
+ * The database of rpm says what is there; a name may be of what a package provides. Of groups, names with a star and the latest only dnf knows. What
+ * it would do it says as a table, and rpm what is there now of the packages in it.
+ */
+const dnfLook = (request: Request) => `set --; for n in ${quoted(request.names)}; do
   ${
-    state === 'absent'
-      ? '[ -n "$i" ] || continue'
-      : state === 'latest'
-        ? '[ -n "$i" ] && { dnf -q check-update "$n" >/dev/null 2>&1; [ $? != 100 ]; } && continue'
-        : '[ -n "$i" ] && continue'
+    request.state === 'latest'
+      ? ':'
+      : `case $n in @*|*'*'*) ;; *) rpm -q "$n" >/dev/null 2>&1 || rpm -q --whatprovides "$n" >/dev/null 2>&1 ${
+          request.state === 'absent' ? '|| continue' : '&& continue'
+        } ;; esac`
   }
-  # What is asked for with a version may be there with another one.
-  for b in "\${n%-*}" "\${n%-*-*}"; do
-    case $i\${n#"$b"-} in [0-9]*) ;; *) continue ;; esac
-    i=$(rpm -q --qf '%{NAME} %{VERSION}-%{RELEASE}\\n' "$b" 2>/dev/null | grep -v ' is not installed$' | sed -n 1p)
-  done
-  echo "due $n"; echo "was $n $i"
-done`
+  echo "due $n"; set -- "$@" "$n"
+done
+[ $# = 0 ] || { { o=$(dnf --assumeno ${dnfWords(request)} "$@" 2>&3); s=$?; } 3>&1; printf '%s\\n' "$o"; echo; echo "status $s"
+rpm -q --qf 'is %{NAME} %{ARCH} %{VERSION}-%{RELEASE}\\n' $(printf '%s\\n' "$o" | sed -n 's/^ \\([^ ][^ ]*\\).*/\\1/p') 2>/dev/null || :; }`
+
+/** What of dnf's table is about packages that come, go or get another version. */
+const heading =
+  /^(Installing|Upgrading|Downgrading|Removing)(?: dependencies| weak dependencies| group(?:\/module)? packages| dependent packages| unused dependencies)?:$/
+
+/** A row of dnf's table, under which heading, by its words: name, architecture, version; or `replacing` and what goes for it. */
+interface Row {
+  readonly verb: string
+  readonly words: string[]
+}
+
+/** A row begins with one blank; what it has no room for stands on the lines after it. */
+function rowsOf(lines: readonly string[]): Row[] {
+  const rows: Row[] = []
+  let verb: string | undefined
+  for (const line of lines) {
+    const words = line.trim().split(/\s+/)
+    if (!line.startsWith(' ')) verb = heading.exec(line)?.[1]
+    else if (verb !== undefined && (/^ \S/.test(line) || words[0] === 'replacing')) rows.push({ verb, words })
+    else if (verb !== undefined) rows.at(-1)?.words.push(...words)
+  }
+  return rows
+}
+
+/** A version as it stands behind a name: without its epoch, which not every rpm takes there, and with the architecture. */
+const versionOf = (version: string, architecture: string) => `${version.replace(/^\d+:/, '')}.${architecture}`
+
+function dnfChanges(lines: readonly string[]): Change[] {
+  const installed = new Map(
+    lines.flatMap(line => {
+      const [, name, architecture, version] = /^is (\S+) (\S+) (\S+)$/.exec(line) ?? []
+      if (name === undefined) return []
+      const of = versionOf(version!, architecture!)
+      return [[name, of] as const, [`${name}.${architecture}`, of] as const]
+    }),
+  )
+  const changes = rowsOf(lines).map(({ verb, words }): Change => {
+    if (words[0] === 'replacing') return replaced(words)
+    const [name = '', architecture = '', version = ''] = words
+    const of = versionOf(version, architecture)
+    if (verb === 'Removing') return { name, from: of }
+    // Of some, such as kernels, several versions are there side by side: of those none goes.
+    if (verb === 'Installing') return { name, to: of }
+    const from = installed.get(`${name}.${architecture}`) ?? installed.get(name)
+    return { name, ...(from === undefined ? {} : { from }), to: of }
+  })
+  const stays = new Set(changes.flatMap(({ name, to }) => (to === undefined ? [] : [name])))
+  return changes.filter(({ name, to }) => to !== undefined || !stays.has(name))
+}
+
+/** dnf 5 has name and architecture in columns, and such a row for each that gets another version, too. */
+function replaced([, name = '', second = '', third]: readonly string[]): Change {
+  if (third !== undefined) return { name, from: versionOf(third, second) }
+  const end = name.lastIndexOf('.')
+  return { name: name.slice(0, end), from: versionOf(second, name.slice(end + 1)) }
+}
+
+/** What apt or dnf says that is wrong, with the reasons on the lines after it. */
+export function errorIn(output: string): string | undefined {
+  const lines = output.split('\n')
+  const first = lines.findIndex(line => /^(E: |Error)/.test(line))
+  if (first === -1) return undefined
+  const reasons = lines.slice(first + 1)
+  const end = reasons.findIndex(line => !line.startsWith(' '))
+  const said = [lines[first]!, ...reasons.slice(0, end === -1 ? undefined : end)].map(line => line.trim()).join(' ')
+  // What it has found nothing of it says before.
+  const missing = lines.filter(line => / is not available\.$/.test(line))
+  return /^Error: Nothing to do\.$/.test(said) && missing.length > 0 ? missing.join(' ') : said
+}
 
 const refusal = 'what came is not taken back, as more would go that others have installed since'
 
-/** By rpm's own word on what needs them; dnf would take that along. Names may be of what a package provides. */
-const removeUnneeded = (names: readonly string[]) => `set --; for n in ${quoted(names)}; do
-  i=$(rpm -q --qf '%{NAME} \\n' "$n" 2>/dev/null) || i=$(rpm -q --whatprovides --qf '%{NAME} \\n' "$n" 2>/dev/null) || continue
-  set -- "$@" "\${i%% *}"
+/** Gives packages the versions that they had. Those that have taken the place of others would do so again. */
+const putBack = (words: string) =>
+  `dnf -y --setopt=obsoletes=False install ${words} || dnf -y --setopt=obsoletes=False downgrade ${words}`
+
+/**
+ * What came goes, and the others get back the version that they had: the first first where nothing needs it, and where that is needed by what gets
+ * another version, after that. By rpm's own word; dnf would take along whatever needs it.
+ */
+function dnfBack(changes: readonly Change[]): string {
+  const came = changes.flatMap(({ name, from, to }) => (from === undefined ? [`${name}-${to}`] : []))
+  const others = changes.filter(({ from }) => from !== undefined)
+  const words = quoted(others.map(({ name, from }) => `${name}-${from}`))
+  return `set -e
+set --; for n in ${quoted(came)}; do ! rpm -q "$n" >/dev/null 2>&1 || set -- "$@" "$n"; done
+m=; l=
+[ $# = 0 ] || for n in $(rpm -e --test --allmatches "$@" 2>&1 | sed -n 's/.* is needed by (installed) //p' | sort -u); do
+  case \${n%-*-*} in ${others.length > 0 ? `${others.map(({ name }) => quote(name)).join(' | ')}) l=yes ;; ` : ''}*) m="$m $n" ;; esac
 done
-[ $# = 0 ] || { o=$(rpm -e --test "$@" 2>&1) || { echo "E: ${refusal}:" $(printf '%s\\n' "$o" | sed -n 's/.* is needed by (installed) //p' | sort -u) >&2; exit 1; }
-dnf -y remove "$@"; }`
+[ -z "$m" ] || { echo "E: ${refusal}:$m" >&2; exit 1; }
+[ $# = 0 ] || [ "$l" ] || dnf -y ${removal} "$@"
+${others.length > 0 ? putBack(words) : ':'}
+[ $# = 0 ] || [ -z "$l" ] || dnf -y ${removal} "$@"`
+}
 
 export const managers: Readonly<Record<Manager, Managed>> = {
   apt: {
@@ -89,15 +191,20 @@ t=$(stat -c %Y /var/lib/apt/periodic/update-success-stamp /var/lib/apt/lists 2>/
 [ -n "$t" ] && echo $(($(date +%s) - t)) || echo
 ${request.names.length === 0 ? ':' : aptDue(request)}
 [ $# = 0 ] || apt-get -s -q -y ${aptWords(request)} -- "$@" 2>&1 | grep -E '^(Inst|Remv|Purg|E:) ' || :`,
-    changes: lines =>
-      lines.flatMap(line => {
+    answer: lines => {
+      const due = dueIn(lines)
+      const unknown = lines.find(line => line.startsWith('E: '))?.slice(3)
+      const changes = lines.flatMap((line): Change[] => {
         const [, verb, name, from, to] =
           /^(Inst|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+)[^)]*\))?/.exec(line) ?? []
         if (name === undefined) return []
         const before = from === undefined ? {} : { from }
         return [verb === 'Inst' && to !== undefined ? { name, ...before, to } : { name, ...before }]
-      }),
+      })
+      return { due, changes, isOfLists: due.length > 0, ...(unknown === undefined ? {} : { unknown }) }
+    },
     update: `${apt} update`,
+    isUpdateChange: true,
     change: request => `${apt} ${aptWords(request)} -- ${quoted(request.names)}`,
     // A name with a minus behind it goes; its configuration, and its data, stay: they may be somebody's by now.
     back: changes => {
@@ -113,27 +220,26 @@ ${apt} install --allow-downgrades -- ${words}`
   },
   dnf: {
     look: request => `echo
-${request.names.length === 0 ? ':' : dnfDue(request)}`,
-    changes: (lines, { state }) =>
-      lines.flatMap(line => {
-        const [, asked, name, from] = /^was (\S+) ?(?:(\S+) (\S+))?$/.exec(line) ?? []
-        if (asked === undefined) return []
-        const before = from === undefined ? {} : { from }
-        return [state === 'absent' ? { name: name ?? asked, ...before } : { name: name ?? asked, ...before, to: '' }]
-      }),
-    update: 'dnf -q -y makecache --refresh',
-    change: ({ names, state }) =>
-      `dnf -y ${state === 'absent' ? 'remove' : state === 'latest' ? 'install --best' : 'install'} ${quoted(names)}`,
-    back: changes => {
-      const came = changes.filter(({ from }) => from === undefined).map(({ name }) => name)
-      const others = changes.flatMap(({ name, from }) => (from === undefined ? [] : [`${name}-${from}`]))
-      const group = came.find(name => name.startsWith('@'))
-      if (group !== undefined) return `echo "E: nobody knows what came with ${group}: it is not removed" >&2; exit 1`
-      return [
-        'set -e',
-        ...(came.length > 0 ? [removeUnneeded(came)] : []),
-        ...(others.length > 0 ? [`dnf -y install ${quoted(others)} || dnf -y downgrade ${quoted(others)}`] : []),
-      ].join('\n')
+${request.names.length === 0 ? ':' : dnfLook(request)}`,
+    answer: lines => {
+      const asked = dueIn(lines)
+      const changes = dnfChanges(lines)
+      // Where it would do something it is told not to. A group that is marked and no more has nothing that comes or goes.
+      const isKnown = asked.length === 0 || lines.some(line => /^(status 0$|Operation aborted)/.test(line))
+      const said = lines.filter(line => !/^(due|status|is) /.test(line)).join('\n')
+      const unknown = isKnown ? undefined : (errorIn(said) ?? said.trim())
+      const due = changes.length > 0 || unknown !== undefined ? asked : []
+      return {
+        due,
+        changes,
+        isOfLists: asked.length > 0,
+        ...(unknown === undefined ? {} : { unknown: unknown.replace(/^Error: /, '') }),
+      }
     },
+    update: 'dnf -q -y makecache --refresh',
+    // It reads them when it needs them.
+    isUpdateChange: false,
+    change: request => `dnf -y ${dnfWords(request)} ${quoted(request.names)}`,
+    back: dnfBack,
   },
 }

@@ -5,11 +5,11 @@ import { type HostSession, unchanged } from '../../playbook/model.ts'
 import { notedList } from '../notes.ts'
 import { operation } from '../operation.ts'
 import { checkedOptions, type Kinds, oneOf, truth, wholeNumber, wrongOptions } from '../options.ts'
-import { type Change, type Manager, managers, type Request } from './package-managers.ts'
+import { type Answer, type Change, errorIn, type Manager, managers, type Request } from './package-managers.ts'
 
 /** Packages, as they shall be. */
 export interface PackageOptions {
-  /** One or several; with a version as the host's own program has it: `nginx=1.22.1-9` for apt, `nginx-1.20.1` for dnf. */
+  /** One or several; with a version as the host's own program has it: `nginx=1.22.1-9` for apt, `nginx-1.20.1` for dnf, which has groups as well: `@web`. */
   readonly name?: string | readonly string[]
   /** `present` where nothing is said: a version that is there is left, whichever. */
   readonly state?: 'present' | 'absent' | 'latest'
@@ -24,16 +24,10 @@ export interface PackageOptions {
 }
 
 /** What a host has, and what would be done. */
-interface Found {
+interface Found extends Answer {
   readonly manager: Manager
-  /** Of those asked for, the ones that are not as they shall be, as they were asked for. */
-  readonly due: readonly string[]
-  /** What comes and goes with them. */
-  readonly changes: readonly Change[]
   /** The lists are older than they may be. */
   readonly isStale: boolean
-  /** Why that can't be told from the lists that it has. */
-  readonly unknown?: string
 }
 
 interface Kept {
@@ -73,7 +67,9 @@ export const packages = operation<PackageOptions, readonly Change[]>({
         }
         if (due.length > 0) await prove(context, wanted)
         const changes = found.flatMap(({ changes }) => changes)
-        const isList = wanted.some(({ name }) => name === undefined)
+        const isList = found.some(({ manager }, index) => {
+          return managers[manager].isUpdateChange && wanted[index]!.name === undefined
+        })
         return due.length > 0 || (updated && isList) ? changes : (unchanged(changes) as never)
       },
     }
@@ -100,7 +96,9 @@ function isChange(one: Partial<Record<keyof Change, unknown>> | null): boolean {
     typeof one === 'object' &&
     one !== null &&
     isName(one.name) &&
-    (one.from === undefined || (typeof one.from === 'string' && /^[\w.+:~^-]+$/.test(one.from)))
+    [one.from, one.to].every(
+      version => version === undefined || (typeof version === 'string' && /^[\w.+:~^-]+$/.test(version)),
+    )
   )
 }
 
@@ -144,7 +142,7 @@ const requestOf = ({ state = 'present', purge = false }: PackageOptions, names: 
 function linesOf({ due, changes, isStale, unknown }: Found): string[] {
   const lines = changes.map(({ name, from, to }) => {
     if (to === undefined) return `remove ${name} ${from}`
-    return from === undefined ? `install ${name} ${to}`.trim() : `change ${name} from ${from} to ${to || 'another one'}`
+    return from === undefined ? `install ${name} ${to}` : `change ${name} from ${from} to ${to}`
   })
   const all = lines.length > 0 || unknown === undefined ? lines : due.map(name => `install ${name}`)
   return isStale ? ['read the lists of packages anew', ...all] : all
@@ -167,29 +165,18 @@ case $m in apt) ${managers.apt.look(request)} ;; dnf) ${managers.dnf.look(reques
   const { exitCode, stdout, stderr } = await context.$({ quiet: true, nothrow: true })`${raw(script)}`
   if (exitCode !== 0) throw failed(context, stderr.trim() || 'it says nothing')
   const [manager = 'apt', age = '', ...lines] = stdout.split('\n') as [Manager, string, ...string[]]
-  const due = lines.filter(line => line.startsWith('due ')).map(line => line.slice(4))
-  const unknown = lines.find(line => line.startsWith('E: '))?.slice(3)
+  const answer = managers[manager].answer(lines)
   const mayUpdate = updateCache === true || cacheValidTime !== undefined
   const isOld = cacheValidTime === undefined || age === '' || Number(age) > cacheValidTime
   // What is there needs no list, and what goes neither.
-  const needsLists = name.length === 0 || state === 'latest' || (state === 'present' && due.length > 0)
-  return {
-    manager,
-    due,
-    changes: managers[manager].changes(lines, request),
-    isStale: mayUpdate && isOld && needsLists,
-    ...(unknown === undefined ? {} : { unknown }),
-  }
+  const needsLists = name.length === 0 || state === 'latest' || (state === 'present' && answer.isOfLists)
+  return { manager, ...answer, isStale: mayUpdate && isOld && needsLists }
 }
 
 async function perform(context: HostSession, script: string): Promise<void> {
   const { exitCode, stdout, stderr } = await context.$({ nothrow: true })`${raw(`LC_ALL=C; export LC_ALL\n${script}`)}`
   if (exitCode === 0) return
-  const told = [
-    ...`${stderr}\n${stdout}`.split('\n').filter(line => /^(E|Error): |^Error/.test(line)),
-    stderr.trim(),
-  ][0]
-  throw failed(context, told || `exit status ${exitCode}`)
+  throw failed(context, errorIn(`${stderr}\n${stdout}`) ?? (stderr.trim() || `exit status ${exitCode}`))
 }
 
 /** What was done is so. */

@@ -1,70 +1,67 @@
-// `packages` with the real apt and dpkg, in a root and with an archive of the test's own: nothing of this machine's packages is touched.
-import { execFileSync } from 'node:child_process'
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
+// `packages` with the real apt and dnf, in roots and with archives of the test's own: nothing of this machine's packages is touched.
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import type { Connection } from '../../../lib/connection/connection.ts'
 import { connectLocal } from '../../../lib/connection/local.ts'
 import { quote } from '../../../lib/connection/shell.ts'
 import { packages } from '../../../lib/operations/system/packages.ts'
 import { temporaryFolder } from '../../_temporary.ts'
-import { standInEnvironment } from '../../operations/_cases.ts'
+import { dnf, makeRoot, publish } from '../../operations/_dnf.ts'
 import { localSettings, trial } from '../../operations/_operation.ts'
-import {
-  canHavePackages,
-  makeRoot,
-  makeRoots,
-  type PackageCase,
-  pointTo,
-  seeing,
-  stateOf,
-} from '../../operations/_packages.ts'
+import { apt, makeRoot as makeAptRoot, type PackageCase, type Packaging, seeing } from '../../operations/_packages.ts'
 
-const real = canHavePackages ? test.serial : test.skip
-const casesFile = join(import.meta.dirname, '..', '..', 'operations', 'packages.json')
+/** Tests by a real program, where it is to be had. */
+const where = (missing: string | undefined) => (title: string, run: (t: ExecutionContext) => Promise<void>) =>
+  missing === undefined ? test.serial(title, run) : test.skip(`${title} (${missing})`, run)
 
-real('apt: what comes of each case is what ansible-core’s module made of it, and is undone', async t => {
-  const cases = JSON.parse(readFileSync(casesFile, 'utf8')) as PackageCase[]
-  t.true(cases.length >= 10)
-  const { folders, close } = makeRoots(cases)
-  t.teardown(close)
-  const here = connectLocal('h1', localSettings)
-  const runCase = async (folder: string, { about, options, ansible, rekey }: PackageCase) => {
-    const environment = Object.entries(pointTo(folder)).map(([name, value]) => `${name}=${quote(value)}`)
-    const enter = `exec env ${environment.join(' ')} ${seeing(folder).map(quote).join(' ')}`
-    const on = trial({
-      ...here,
-      lost: undefined,
-      spawn: (line, more) => here.spawn(`${enter} sh -c ${quote(line)}`, more),
-    })
-    const untouched = stateOf(folder)
-    const expected = { failed: false, ...ansible!, ...rekey }
-    const asked = packages(options as never)
-    if (expected.failed) {
-      await t.throwsAsync(on.run(asked), undefined, about)
-      t.deepEqual(stateOf(folder), untouched, about)
-      return
+const byApt = where(apt.missing)
+const byDnf = where(dnf.missing)
+
+for (const [packaging, byIt] of [
+  [apt, byApt],
+  [dnf, byDnf],
+] as const) {
+  const { use, cases: file, makeRoots, stateOf } = packaging
+  byIt(`${use}: what comes of each case is what ansible-core’s module made of it, and is undone`, async t => {
+    const cases = JSON.parse(readFileSync(file, 'utf8')) as PackageCase[]
+    t.true(cases.length >= 10)
+    const { folders, close } = makeRoots(cases)
+    t.teardown(close)
+    const runCase = async (folder: string, { about, options, ansible, rekey }: PackageCase) => {
+      const on = trial(inRoot(packaging, folder))
+      const untouched = stateOf(folder)
+      const expected = { failed: false, ...ansible!, ...rekey }
+      const asked = packages({ ...options, use } as never)
+      if (expected.failed) {
+        const error = await t.throwsAsync(on.run(asked), undefined, about)
+        // It names what Ansible names.
+        for (const name of expected.error?.match(/\brk-[\w.-]*\w/g) ?? []) t.true(error?.message.includes(name), about)
+        if (expected.check === 'failed') await t.throwsAsync(on.plan(asked), undefined, `${about}: its plan`)
+        t.deepEqual(stateOf(folder), untouched, about)
+        return
+      }
+      const plan = await on.plan(asked)
+      t.is(plan.length > 0, expected.check as boolean, `${about}: its plan, ${plan}`)
+      t.deepEqual(stateOf(folder), untouched, `${about}: its plan changes something`)
+      t.is((await on.run(asked)).changed, expected.changed, about)
+      t.deepEqual(stateOf(folder), expected.after, about)
+      t.is((await on.run(packages({ ...options, use } as never))).changed, expected.again, `${about}, again`)
+      await on.rollback(asked)
+      const installed = (state: readonly string[]) => state.filter(line => line.endsWith(' installed'))
+      t.deepEqual(installed(stateOf(folder)), installed(untouched), `${about}: undone`)
     }
-    const plan = await on.plan(asked)
-    t.is(plan.length > 0, expected.check as boolean, `${about}: its plan, ${plan}`)
-    t.deepEqual(stateOf(folder), untouched, `${about}: its plan changes something`)
-    t.is((await on.run(asked)).changed, expected.changed, about)
-    t.deepEqual(stateOf(folder), expected.after, about)
-    t.is((await on.run(packages(options as never))).changed, expected.again, `${about}, again`)
-    await on.rollback(asked)
-    const installed = (state: readonly string[]) => state.filter(line => line.endsWith(' installed'))
-    t.deepEqual(installed(stateOf(folder)), installed(untouched), `${about}: undone`)
-  }
-  // Most of it is waiting for programs.
-  const next = cases.entries()
-  const worker = async () => {
-    for (const [index, one] of next) await runCase(folders[index]!, one)
-  }
-  await Promise.all([worker(), worker(), worker()])
-})
+    // Most of it is waiting for programs.
+    const next = cases.entries()
+    const worker = async () => {
+      for (const [index, one] of next) await runCase(folders[index]!, one)
+    }
+    await Promise.all([worker(), worker(), worker()])
+  })
+}
 
-real('apt: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
-  const { root, environment, publish, version } = makeRoot(temporaryFolder('packages'))
+byApt('apt: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
+  const { root, environment, publish, version } = makeAptRoot(temporaryFolder('packages'))
   Object.assign(process.env, environment)
   const installed = () => [version('rk-one'), version('rk-lib')]
   publish('rk-lib', '1.0')
@@ -113,88 +110,69 @@ real('apt: installed, left alone, made the latest, given a version, removed; and
   t.true((await on.run(lists)).changed)
 })
 
-/** The same for dnf: by the real one in a root (`REKEY_DNF_ROOT`, with the archive of `docs/testing.md`), else by stand-ins. */
-const dnfRoot = process.env['REKEY_DNF_ROOT']
-
-function dnfStage() {
-  const here = connectLocal('h1', localSettings)
-  if (dnfRoot !== undefined) {
-    const there: Connection = {
-      ...here,
-      lost: undefined,
-      spawn: (line, options) => here.spawn(`exec chroot ${quote(dnfRoot)} sh -c ${quote(line)}`, options),
-    }
-    const inRoot = (line: string) => execFileSync('chroot', [dnfRoot, 'sh', '-c', line], { encoding: 'utf8' })
-    const version = (name: string) => inRoot(`cat /usr/share/${name}/version 2>/dev/null; :`)
-    return {
-      on: trial(there),
-      installed: () => [version('rk-one'), version('rk-lib')],
-      later: () => inRoot('sh /root/later.sh'),
-    }
-  }
+byDnf('dnf: installed, made the latest, given a version, removed, each by what its plan says, and undone', async t => {
   const folder = temporaryFolder('dnf')
-  const place = (name: string) => join(folder, name)
-  writeFileSync(place('installed'), '')
-  writeFileSync(place('archive'), 'rk-lib 1.0-1\nrk-one 1.0-1 rk-lib\n')
-  Object.assign(process.env, standInEnvironment({ standIns: true, cases: [] }, folder))
-  const version = (name: string) =>
-    new RegExp(`^${name} (.*)-1$`, 'm').exec(readFileSync(place('installed'), 'utf8'))?.[1] ?? ''
-  return {
-    on: trial(here),
-    installed: () => [version('rk-one'), version('rk-lib')],
-    later: () => appendFileSync(place('archive'), 'rk-one 1.1-1 rk-lib\n'),
-    /** Something that needs rk-one comes, or goes. */
-    needed: (is: boolean) => {
-      if (is) appendFileSync(place('archive'), 'rk-later 1.0-1 rk-one\n')
-      const others = readFileSync(place('installed'), 'utf8').replace(/^rk-later .*\n/m, '')
-      writeFileSync(place('installed'), is ? `${others}rk-later 1.0-1\n` : others)
-    },
-  }
-}
-
-test.serial('dnf: installed, left alone, made the latest, given a version, removed; and each of it undone', async t => {
-  const { on, installed, later, needed } = dnfStage()
+  const archive = join(folder, 'archive')
+  publish(archive, [
+    ['rk-lib', '1.0'],
+    ['rk-one', '1.0', 'Requires: rk-lib'],
+  ])
+  makeRoot(join(folder, 'h1'), archive)
+  const on = trial(inRoot(dnf, join(folder, 'h1')))
+  const installed = () => dnf.stateOf(join(folder, 'h1')).map(line => line.replace(/-1 installed$/, ''))
   const use = 'dnf' as const
   const install = packages({ name: 'rk-one', use, updateCache: true })
-  t.deepEqual(await on.plan(install), ['read the lists of packages anew', 'install rk-one'])
+  const both = ['install rk-one 1.0-1.noarch', 'install rk-lib 1.0-1.noarch']
+  t.deepEqual(await on.plan(install), ['read the lists of packages anew', ...both])
   t.true((await on.run(install)).changed)
-  t.deepEqual(installed(), ['1.0', '1.0'])
-  t.deepEqual(
-    [await on.plan(install), (await on.run(packages({ use, name: ['rk-one', 'rk-lib'] }))).changed],
-    [[], false],
-  )
-  t.false((await on.run(packages({ use, name: 'rk-one', state: 'latest' }))).changed)
-  later()
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.0'])
+  publish(archive, [['rk-one', '1.1', 'Requires: rk-lib']])
   const latest = packages({ use, name: 'rk-one', state: 'latest', updateCache: true })
-  t.deepEqual((await on.run(latest)).value, [{ name: 'rk-one', from: '1.0-1', to: '' }])
-  t.deepEqual(installed(), ['1.1', '1.0'])
-  t.false((await on.run(packages({ use, name: 'rk-one', state: 'latest' }))).changed)
+  t.deepEqual((await on.run(latest)).value, [{ name: 'rk-one', from: '1.0-1.noarch', to: '1.1-1.noarch' }])
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.1'])
   const old = packages({ use, name: 'rk-one-1.0' })
-  t.deepEqual(await on.plan(old), ['change rk-one from 1.1-1 to another one'])
+  t.deepEqual(await on.plan(old), ['change rk-one from 1.1-1.noarch to 1.0-1.noarch'])
   await on.run(old)
-  t.deepEqual(installed(), ['1.0', '1.0'])
-  t.false((await on.run(packages({ use, name: 'rk-one-1.0' }))).changed)
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.0'])
   await on.rollback(old)
-  t.deepEqual(installed(), ['1.1', '1.0'])
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.1'])
   await on.rollback(latest)
-  t.deepEqual(installed(), ['1.0', '1.0'])
-  const gone = packages({ use, name: 'rk-one', state: 'absent' })
-  t.deepEqual(await on.plan(gone), ['remove rk-one 1.0-1'])
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.0'])
+  const gone = packages({ use, name: 'rk-lib', state: 'absent' })
+  t.deepEqual(await on.plan(gone), ['remove rk-lib 1.0-1.noarch', 'remove rk-one 1.0-1.noarch'])
   await on.run(gone)
-  t.deepEqual(installed(), ['', ''])
-  t.deepEqual(await on.plan(packages({ use, name: 'rk-one', state: 'absent' })), [])
+  t.deepEqual(installed(), [])
   await on.rollback(gone)
-  t.deepEqual(installed(), ['1.0', '1.0'])
-  if (needed) {
-    needed(true)
-    await t.throwsAsync(on.rollback(install), { message: /more would go that others have installed since: rk-later-1/ })
-    t.deepEqual(installed(), ['1.0', '1.0'])
-    needed(false)
-  }
+  t.deepEqual(installed(), ['rk-lib 1.0', 'rk-one 1.0'])
+  publish(archive, [['rk-later', '1.0', 'Requires: rk-one']])
+  const later = packages({ use, name: 'rk-later', updateCache: true })
+  await on.run(later)
+  await t.throwsAsync(on.rollback(install), { message: /more would go that others have installed since: rk-later-1/ })
+  t.deepEqual(installed(), ['rk-later 1.0', 'rk-lib 1.0', 'rk-one 1.0'])
+  await on.rollback(later)
   await on.rollback(install)
-  t.deepEqual(installed(), ['', ''])
-  const forged = [{ manager: 'apt', changes: [{ name: 'x', from: '1; touch /tmp/x' }] }]
-  for (const kept of [forged, [{ manager: 'sh', changes: [] }], [{ manager: 'apt', changes: [{ name: '$(x)' }] }], {}])
-    await t.throwsAsync(on.rollbackBy(install, 'packages', kept), { message: /is not what it notes/ })
-  await t.throwsAsync(on.run(packages({ use, name: 'rk-nowhere' })), { message: /rk-nowhere/ })
+  t.deepEqual(installed(), [])
+  await on.rollback(install)
 })
+
+test('packages are not put back by a note that is not one', async t => {
+  const on = trial()
+  const one = packages({ name: 'rk-one' })
+  const forged = [{ manager: 'apt', changes: [{ name: 'x', from: '1; touch /tmp/x' }] }]
+  for (const kept of [
+    forged,
+    [{ manager: 'sh', changes: [] }],
+    [{ manager: 'apt', changes: [{ name: '$(x)' }] }],
+    [{ manager: 'dnf', changes: [{ name: 'x', to: '$(x)' }] }],
+    {},
+  ])
+    await t.throwsAsync(on.rollbackBy(one, 'packages', kept), { message: /is not what it notes/ })
+})
+
+/** A host whose packages are those of a root. */
+function inRoot(packaging: Packaging, folder: string): Connection {
+  const here = connectLocal('h1', localSettings)
+  const environment = Object.entries(packaging.pointTo(folder)).map(([name, value]) => `${name}=${quote(value)}`)
+  const enter = `exec env ${environment.join(' ')} ${seeing(packaging, folder).map(quote).join(' ')}`
+  return { ...here, lost: undefined, spawn: (line, more) => here.spawn(`${enter} sh -c ${quote(line)}`, more) }
+}
