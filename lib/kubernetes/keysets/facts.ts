@@ -17,6 +17,7 @@ import { clustersWithin } from '../census/kubeconfigs.ts'
 import { authorityOf } from '../layout/authorities.ts'
 import type { Discovery } from '../layout/discover.ts'
 import type { ComponentName, FileRole, NamedFile } from '../layout/host-layout.ts'
+import { adminKubeconfigOf } from '../layout/plan.ts'
 import type { AuditLog } from './audit-log.ts'
 import type { HeldToken, TokenKeysOfHost } from './token-keys.ts'
 
@@ -78,6 +79,7 @@ export function keysetFacts(
   if (keys.api) ofApi(keys.api, sets)
   for (const issuer of keys.issuers ?? []) ofIssuer(issuer, sets)
   ofCensus(keys, sets)
+  for (const host of keys.hosts) ofAdministrator(host, sets, notice)
   return Object.fromEntries(
     [...sets].filter(([, { trusters, uses }]) => trusters.length > 0 || uses.some(({ as }) => as !== 'issues')),
   )
@@ -127,6 +129,18 @@ function ofComponents({ host, found }: KeysOfHost, sets: Sets, notice: (text: st
       else set.trusters.push({ where, host, kind: 'component', holds, ...also })
     }
   }
+}
+
+/** The administrator's kubeconfig, which may lie where no census looks (`/root/admin.kubeconfig`), or be known there by a link to it. */
+function ofAdministrator({ host, found }: KeysOfHost, sets: Sets, notice: (text: string) => void): void {
+  const path = found && adminKubeconfigOf(found.files)
+  if (path === undefined) return
+  const { trusters } = sets.get('kubernetes-ca')!
+  const where = `${host}:${path}`
+  if (trusters.some(one => one.where === where)) return
+  const authorities = clustersWithin(found?.files.get(path)?.text ?? '').flatMap(one => one.authorities)
+  const holds = readable(authorities, where, notice).flatMap(held)
+  if (holds.length > 0) trusters.push({ where, host, kind: 'copy', directions: ['clients'], holds })
 }
 
 function trustedIn({ role, path }: NamedFile, { files }: Discovery): readonly string[] {

@@ -194,7 +194,12 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
-  const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [])
+  const links = new Set(
+    hosts.flatMap(({ host, found }) =>
+      [...(found?.files.values() ?? [])].flatMap(({ path, real }) => (path === real ? [] : [`${host}:${path}`])),
+    ),
+  )
+  const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [], where => links.has(where))
   const states = groups.map((authorities): KeysetState => {
     const [authority] = authorities
     const name = keysetOf(authority)
@@ -239,8 +244,9 @@ export function usersIn(keys: ClusterKeys, keyset: Keyset): KeysetState['uses'] 
 
 /** Copies of the cluster's CA that nobody goes by, as far as their names and whoever names them tell: they are told, and left as they are. */
 export async function putAside(
-  ctx: Pick<Needs, 'vars' | 'hosts' | 'on' | 'log'>,
+  ctx: Pick<Needs, 'vars' | 'hosts' | 'on' | 'log' | 'registered'>,
   trusters: KeysetFacts['trusters'],
+  isLink: (where: string) => boolean = () => false,
 ): Promise<ReadonlySet<string>> {
   if (!chosenAuthorities(ctx).includes('kubernetes')) return new Set()
   const aside = new Set<string>()
@@ -248,11 +254,24 @@ export async function putAside(
     const copies = trusters.filter(one => one.kind === 'copy' && one.host === host.name).map(one => pathOf(one))
     const dated = copies.filter(path => isDated(path) && !isAside(path))
     const named = dated.length > 0 ? await whoNames(await ctx.on(host), dated) : new Map<string, string>()
-    for (const path of copies.filter(one => isAside(one) || (dated.includes(one) && !named.has(one))))
+    const own = administratorsOn(ctx, host.name)
+    const isPeoples = (path: string) => isAside(path) && !own.has(path)
+    for (const path of copies.filter(one => isPeoples(one) || (dated.includes(one) && !named.has(one))))
       aside.add(`${host.name}:${path}`)
   }
-  for (const where of aside) ctx.log(`${where} was put aside by somebody, and goes on holding the CAs that it holds`)
+  // A link to what is the cluster's own says what that says.
+  for (const where of [...aside].filter(one => !isLink(one)))
+    ctx.log(`${where} was put aside by somebody, and goes on holding the CAs that it holds`)
   return aside
+}
+
+/** The kubeconfigs of administrators on a host that a rotation writes anew: one may lie in somebody's home, and is the cluster's. */
+function administratorsOn(ctx: Looking, host: string): ReadonlySet<string> {
+  return new Set(
+    planOf(ctx).specs.flatMap(({ id, hosts, place }) =>
+      id === 'admin' && place.kind === 'kubeconfig' && hosts.includes(host) ? [place.path] : [],
+    ),
+  )
 }
 
 const pathOf = ({ where, host = '' }: Pick<KeysetFacts['trusters'][number], 'where' | 'host'>) =>

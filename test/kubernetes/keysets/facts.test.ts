@@ -309,3 +309,15 @@ test('the CA that a component presents behind its certificate is no copy that so
     ['m1:/opt/proxy/chain.pem'],
   )
 })
+
+test('the administrator’s kubeconfig is a copy of the cluster’s CA, also where it lies in a folder that is not searched', t => {
+  const path = '/root/admin.kubeconfig'
+  const files = { '/var/lib/kubernetes/ca.crt': { text: k.pem }, [path]: { text: trusting(k) } }
+  const found = discoveredFrom(foundText(together(hardWayServer, { files })), 'm1')
+  const copies = (entries: CensusEntry[] = []) =>
+    keysetFacts({ hosts: [{ host: 'm1', found, entries }] }, () => undefined)['kubernetes-ca']?.trusters.flatMap(
+      ({ where, kind, holds }) => (kind === 'copy' ? [[where, holds.map(({ key }) => key)]] : []),
+    )
+  t.deepEqual(copies(), [[`m1:${path}`, [keyOf(k)]]])
+  t.deepEqual(copies([fileOf('m1', path, k)]), [[`m1:${path}`, [keyOf(k)]]], 'once')
+})

@@ -28,7 +28,14 @@ test('what is called by a date, saved, or a backup is left as it is, and named; 
       '/root/.kube/config',
     ],
   ]
-  const own = [`${k}/admin.conf`, '/var/lib/kubelet/probe-ca.pem', '/opt/v2/ca-1.28.crt', used]
+  // The administrator's, whose home it lies in, is the cluster's.
+  const own = [
+    '/root/admin.kubeconfig',
+    `${k}/admin.conf`,
+    '/var/lib/kubelet/probe-ca.pem',
+    '/opt/v2/ca-1.28.crt',
+    used,
+  ]
   const trusters = [...left, ...own].map(
     (path): Truster => ({ where: `m1:${path}`, host: 'm1', kind: 'copy', directions: ['clients'], holds: [] }),
   )
@@ -37,6 +44,9 @@ test('what is called by a date, saved, or a backup is left as it is, and named; 
   const ctx = {
     ...{ vars: { keysets: ['kubernetes-ca'] }, hosts: () => [{ name: 'm1' }], on: async () => session },
     log: (line: string) => said.push(line),
+    registered: () => ({
+      specs: [{ id: 'admin', hosts: ['m1'], place: { kind: 'kubeconfig', path: '/root/admin.kubeconfig' } }],
+    }),
   }
   const aside = await putAside(ctx as never, trusters)
   t.deepEqual([...aside].toSorted(), left.map(path => `m1:${path}`).toSorted())
