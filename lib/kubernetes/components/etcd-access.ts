@@ -53,6 +53,10 @@ export function etcdAccess({ host, components }: HostLayout): EtcdAccess {
   }
 }
 
+/** Where the etcd of a host knows clients by certificates, though it may be reached nearer without: all such listeners of a member go by the same CA. */
+export const etcdByTls = ({ components: { etcd } }: HostLayout): ListensAt | undefined =>
+  etcd && nearest(listens(etcd, 'listen-client-urls').filter(({ tls }) => tls))
+
 /** Where an API server keeps everything, by its flags: `/registry/`. */
 export const registryOf = (flags: FoundComponent['flags']) =>
   `/${(flags['etcd-prefix']?.at(-1) ?? '/registry').replace(/^\/|\/$/g, '')}/`

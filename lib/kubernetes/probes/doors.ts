@@ -5,7 +5,7 @@ import { HostFailedError } from '../../errors.ts'
 import type { HostSession } from '../../playbook/model.ts'
 import { foundAt, type KubernetesApi } from '../api/api.ts'
 import { servedAt } from '../components/control.ts'
-import { etcdAccess } from '../components/etcd-access.ts'
+import { etcdAccess, etcdByTls } from '../components/etcd-access.ts'
 import type { ComponentName, HostLayout } from '../layout/host-layout.ts'
 import { type AskedAs, askAs, type Credential } from './ask-as.ts'
 
@@ -61,15 +61,16 @@ export function doorOf(session: HostSession, { components }: HostLayout, compone
 /** The doors of a member of etcd: for its clients and for its peers, as far as it knows them by certificates. */
 export function etcdDoors(session: HostSession, layout: HostLayout): Door[] {
   if (!layout.components.etcd) return []
-  const { client, peer } = etcdAccess(layout)
+  const { peer } = etcdAccess(layout)
+  const client = etcdByTls(layout)
   const { name } = session.host
   const doors = [
     [`etcd of ${name}`, client, {}],
     [`etcd of ${name} (peers)`, peer, { peersOf: name }],
   ] as const
   return doors
-    .filter(([, { tls }]) => tls)
-    .map(([where, { address, port }, more]) => ({
+    .flatMap(([where, at, more]) => (at?.tls ? [{ where, at, more }] : []))
+    .map(({ where, at: { address, port }, more }) => ({
       ...{ where, place: `${name}:${port}`, question: { path: '/version' }, byHandshake: true, ...more },
       open: () => session.forward(address, port),
     }))

@@ -155,6 +155,18 @@ test('a member of etcd is asked at both of its ports, and knows whoever it takes
   }
 })
 
+test('a member of etcd that also listens without TLS on loopback is asked where it listens with it', t => {
+  const flags = {
+    'listen-client-urls': ['https://10.0.0.1:2379,http://127.0.0.1:2379'],
+    'listen-peer-urls': ['https://10.0.0.1:2380'],
+  }
+  const layout = { host: 'e1', components: { etcd: { component: 'etcd', flags, files: [] } } } as never
+  t.deepEqual(
+    etcdDoors({ host: { name: 'e1' } } as never, layout).map(({ where }) => where),
+    ['etcd of e1', 'etcd of e1 (peers)'],
+  )
+})
+
 test('a member of etcd that listens without TLS knows nobody', t => {
   const flags = { 'listen-client-urls': ['http://127.0.0.1:2379'], 'listen-peer-urls': ['http://127.0.0.1:2380'] }
   const layout = { host: 'e1', components: { etcd: { component: 'etcd', flags, files: [] } } } as never
