@@ -5,7 +5,7 @@ import { waitFor } from '../../operations/wait.ts'
 import type { Host } from '../../playbook/host.ts'
 import type { RunContext } from '../../playbook/model.ts'
 import { adminKubeconfig, apiServerPort } from '../layout/kubeadm/index.ts'
-import { type KubernetesApi, type KubernetesObject, kubernetesApi } from './api.ts'
+import { foundAt, type KubernetesApi, type KubernetesObject, kubernetesApi } from './api.ts'
 import { type ApiCredentials, kubeconfigFields, readKubeconfig } from './kubeconfig.ts'
 
 /** What playbooks ask of a cluster. */
@@ -42,6 +42,9 @@ export interface ClusterPlaces {
   /** Where a master's API server listens, as that master sees it. */
   apiServer?(master: Host): { readonly address: string; readonly port: number }
 }
+
+/** Up to how many nodes are asked for one by one. */
+const aFew = 5
 
 /** The cluster whose masters are the hosts of `pattern`. */
 export function openCluster(run: RunContext, pattern = 'masters', places: ClusterPlaces = {}): Cluster {
@@ -109,6 +112,13 @@ export function openCluster(run: RunContext, pattern = 'masters', places: Cluste
     chosen = undefined
   }
   const nodes = async () => (await api()).list('/api/v1/nodes')
+  /** The nodes with these names that there are. A few are asked for one by one: where there are hundreds, a list for each of them is too much. */
+  const nodesNamed = async (names: readonly string[]): Promise<KubernetesObject[]> => {
+    if (names.length > aFew) return nodes()
+    const client = await api()
+    const found = await Promise.all(names.map(name => foundAt(client, `/api/v1/nodes/${name}`)))
+    return found.filter(node => node !== undefined)
+  }
 
   return {
     api,
@@ -120,7 +130,7 @@ export function openCluster(run: RunContext, pattern = 'masters', places: Cluste
     nodes,
     nodesReady: async (names, { within, notBy = {}, signal = run.signal }) => {
       await waitFor('the nodes to be Ready', { within, signal }, async () => {
-        const known = new Map((await nodes()).map(node => [node.metadata.name, node]))
+        const known = new Map((await nodesNamed(names)).map(node => [node.metadata.name, node]))
         const waiting = names.filter(name => !isReady(known.get(name)) || heartbeatOf(known.get(name)) === notBy[name])
         if (waiting.length === 0) return true
         throw new Error(`not yet: ${waiting.join(', ')}`)

@@ -61,11 +61,11 @@ const controllerNames = ['kube-controller-manager', 'kube-scheduler'] as const
 /** What serves the API on a master, in the order that it is told in. */
 const serving = ['kube-apiserver', 'etcd'] as const
 
-/** How many nodes' kubelets are restarted at once: nothing that runs there notices. */
+/** On how many nodes a kubelet or a kube-proxy is restarted at once: nothing that runs there notices. */
 const nodesAtOnce = 5
 
-/** Does something to the kubelets of hosts: to those of masters one after the other, to the others a few at a time. */
-export async function kubeletByKubelet(hosts: readonly Host[], work: (host: Host) => Promise<void>): Promise<void> {
+/** Does something to what runs on every host: to that of masters one after the other, to the others a few at a time. */
+export async function fewAtOnce(hosts: readonly Host[], work: (host: Host) => Promise<void>): Promise<void> {
   for (const host of hosts.filter(one => isMaster({ host: one }))) await work(host)
   const others = hosts.filter(one => !isMaster({ host: one }))
   for (let first = 0; first < others.length; first += nodesAtOnce)
@@ -176,7 +176,7 @@ export interface Restarts<in Needs extends Drains = Drains> {
   readonly apiServers: StepDefinition<Needs>
   /** Restarts controller-managers and schedulers: those that lead last, so that the lead changes once. */
   readonly controllers: StepDefinition<OnCluster>
-  /** Restarts kube-proxy where it is a unit with a kubeconfig of its own, host by host. */
+  /** Restarts kube-proxy where it is a unit with a kubeconfig of its own: on masters one after the other, elsewhere a few at a time. */
   readonly kubeProxies: StepDefinition<OnCluster>
   /** What of a host still goes by a file that was there before: nothing, once all is done. */
   notStartedSince(ctx: OnHost, host?: Host): Promise<ComponentName[]>
@@ -225,7 +225,7 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       ['kubelet'],
       ctx => ctx.hosts(machines),
       async ctx => {
-        await kubeletByKubelet(ctx.hosts(machines), async host => {
+        await fewAtOnce(ctx.hosts(machines), async host => {
           const isNamed = holders(changes, ctx, 'kubelet', [host]).length > 0
           // It would be waited for until its node is Ready.
           if (isNamed && isAbsent(ctx, host.name))
@@ -276,12 +276,12 @@ export function restartsOf<Needs extends Drains = Drains>(changes: Changes<Needs
       ['kube-proxy'],
       ctx => ctx.hosts(everyMachine),
       async ctx => {
-        for (const host of ctx.hosts(everyMachine)) {
+        await fewAtOnce(ctx.hosts(everyMachine), async host => {
           // As its kubelet: of a machine whose node is away nothing is asked.
-          if (isAbsent(ctx, host.name)) continue
+          if (isAbsent(ctx, host.name)) return
           const found = await due(ctx, 'kube-proxy', host)
           if (found) await restartComponent(found.session, found.found, { within: seconds(90), signal: ctx.signal })
-        }
+        })
       },
     ),
     notStartedSince: async (ctx, host = ctx.host) => {

@@ -161,6 +161,34 @@ test('the kubelet of a node that was accepted as not Ready is left out, and name
   await t.notThrowsAsync(async () => stages.allGoByStaged.run({ ...ctx, registered } as never))
 })
 
+test('kube-proxies of many nodes are restarted a few at a time, those of masters one after the other', async t => {
+  const of = (count: number, group: string) =>
+    Array.from({ length: count }, (_, index) => ({ name: `${group}-${index}`, groups: [group] }))
+  const proxy = found({
+    ...{ component: 'kube-proxy', runs: unit('kube-proxy') },
+    files: [{ role: 'kubeconfig', by: '--config', path: '/config', real: '/config' }],
+  })
+  for (const [hosts, atOnce] of [
+    [of(12, 'nodes'), 5],
+    [of(3, 'masters'), 1],
+  ] as const) {
+    const begun: string[] = []
+    const ctx = {
+      hosts: () => hosts,
+      registered: (step: string) =>
+        step === conditionsStep ? { absent: [] } : { layout: { components: { 'kube-proxy': proxy } } },
+      on: async ({ name }: { name: string }) => {
+        begun.push(name)
+        await delay(20)
+        throw new Error('not reached')
+      },
+    }
+    const { kubeProxies } = restartsOf({ files: () => ['/config'] })
+    await t.throwsAsync(async () => kubeProxies.run(ctx as never), { message: 'not reached' })
+    t.is(begun.length, atOnce)
+  }
+})
+
 test('a member of etcd is not restarted where the others are no quorum, before somebody has accepted that nothing answers meanwhile', t => {
   const etcd = found({
     component: 'etcd',

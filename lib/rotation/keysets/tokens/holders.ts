@@ -10,7 +10,7 @@ import type { StepDefinition } from '../../../playbook/model.ts'
 import { nothing, type OnCluster, type OnHost, seconds } from '../../given/context.ts'
 import { isAbsent, layoutOf, must, readingOf } from '../../given/found.ts'
 import { machines } from '../../given/hosts.ts'
-import { kubeletByKubelet, restartKubeletOf } from '../../restart/due.ts'
+import { fewAtOnce, restartKubeletOf } from '../../restart/due.ts'
 import { clusterKeysetOf } from '../state.ts'
 import { aboutTokens, before, nextKey } from './keys.ts'
 
@@ -83,7 +83,7 @@ async function renew(ctx: OnCluster, keys: readonly string[]): Promise<void> {
   const all = ctx.hosts(machines).filter(({ name }) => layoutOf(ctx, name).components.kubelet)
   for (const { name } of all.filter(isAway)) ctx.log(`${name} is left out: its pods hold the tokens that they have`)
   const hosts = all.filter(host => !isAway(host))
-  await kubeletByKubelet(hosts, host => renewOn(ctx, host, keys))
+  await fewAtOnce(hosts, host => renewOn(ctx, host, keys))
 }
 
 async function renewOn(ctx: OnCluster, host: Host, keys: readonly string[]): Promise<void> {
