@@ -59,11 +59,17 @@ interface Answer {
 /** Why a question got no answer, and whether its connection was closed before one began. */
 class Unanswered extends Error {
   readonly closed: boolean
-  constructor(reason: string, closed: boolean) {
+  /** The question was never sent: its connection was left before it stood. */
+  readonly unsent: boolean
+  constructor(reason: string, closed: boolean, unsent = false) {
     super(reason)
     this.closed = closed
+    this.unsent = unsent
   }
 }
+
+/** How often a question is asked that was never sent. */
+const mostUnsent = 5
 
 /** Nobody is known by the certificate that was shown. */
 class Refused extends Error {
@@ -130,11 +136,7 @@ export class StandingServer {
   }
 
   async #answer(question: StandingQuestion, ask: (path: string) => Promise<Answer>, triesLeft: number): Promise<void> {
-    const { status, later, as } = await ask(this.#orders.path).catch((error: Error) => {
-      if (!(error instanceof Unanswered) || !error.closed || question.again) throw error
-      question.again = true
-      return ask(this.#orders.path)
-    })
+    const { status, later, as } = await this.#asked(question, ask)
     if (status === 401 && triesLeft > 1) {
       this.#refused(as)
       return this.#answer(question, ask, triesLeft - 1)
@@ -143,6 +145,20 @@ export class StandingServer {
     question.answered = later || (status >= 200 && status < 300) || status === 404
     if (question.answered) question.took = performance.now() - question.at
     else question.reason = String(status)
+  }
+
+  /** Asks, and once more where the connection was closed before an answer began. */
+  async #asked(question: StandingQuestion, ask: (path: string) => Promise<Answer>): Promise<Answer> {
+    for (let unsent = 0; ; ) {
+      try {
+        return await ask(this.#orders.path)
+      } catch (error) {
+        if (!(error instanceof Unanswered) || !error.closed) throw error
+        if (error.unsent && ++unsent < mostUnsent) continue
+        if (question.again) throw error
+        question.again = true
+      }
+    }
   }
 
   /** Has the next one ask, where that has not come about already: several questions of one asker may be refused at once. */
@@ -218,7 +234,13 @@ export class StandingServer {
         later = isLater(status, headers['retry-after'])
       })
       stream.on('error', (error: NodeJS.ErrnoException) =>
-        reject(new Unanswered(reasonOf(error), status === 0 && error.code !== 'ECONNREFUSED')),
+        reject(
+          new Unanswered(
+            reasonOf(error),
+            status === 0 && error.code !== 'ECONNREFUSED',
+            error.code === 'ERR_HTTP2_GOAWAY_SESSION',
+          ),
+        ),
       )
       stream.on('close', () => {
         clearTimeout(timer)

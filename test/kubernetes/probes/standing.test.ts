@@ -1,7 +1,7 @@
 // Probes over connections that stand, against a server that does with them what API servers do when they end.
 import { createSecureServer, type Http2Session, type ServerHttp2Stream } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import test from 'ava'
@@ -200,4 +200,53 @@ test('who is refused from one moment to the next is followed by the next one in 
     asking.questions.filter(({ reason }) => reason !== undefined),
     [],
   )
+})
+
+test('a question whose connection is left before it stands was never sent: it is asked over the next one, and is not told apart', async t => {
+  const ca = await issue({ name: 'CN=ca', ca: true })
+  const serving = await issue({ name: 'CN=kubernetes', issuer: ca })
+  const [before, now] = [await issue({ name: 'CN=before', issuer: ca }), await issue({ name: 'CN=now', issuer: ca })]
+  const server = createSecureServer(
+    { cert: serving.pem, key: serving.keyPem, allowHTTP1: true, requestCert: true, rejectUnauthorized: false },
+    (asked, answer) => {
+      const socket = asked.httpVersionMajor === 2 ? asked.stream.session?.socket : asked.socket
+      const by = (socket as unknown as TLSSocket | undefined)?.getPeerX509Certificate()?.subject
+      answer.writeHead(by === 'CN=before' ? 401 : 200)
+      answer.end()
+    },
+  )
+  await new Promise<void>(resolve => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  // The first connection is that of HTTP/2. It stands once whoever asks over another one was refused.
+  let count = 0
+  const sockets = new Set<Socket>()
+  const way = createServer(async near => {
+    sockets.add(near)
+    near.pause()
+    if (count++ === 0) await delay(1_000)
+    const far = connect((server.address() as AddressInfo).port, '127.0.0.1')
+    sockets.add(far)
+    for (const one of [near, far]) one.on('error', () => {})
+    near.pipe(far).pipe(near)
+  })
+  await new Promise<void>(resolve => {
+    way.listen(0, '127.0.0.1', resolve)
+  })
+  const asking = new StandingServer(`https://127.0.0.1:${(way.address() as AddressInfo).port}`, {
+    ...{ path: '/', watched: '/?', patience: 30_000 },
+  })
+  t.teardown(() => {
+    asking.stop()
+    for (const socket of sockets) socket.destroy()
+    way.close()
+    server.close()
+  })
+  asking.also({ certificate: before.pem, key: before.keyPem })
+  asking.also({ certificate: now.pem, key: now.keyPem })
+  asking.ask()
+  const http2 = asking.questions.find(({ kind }) => kind === 'http2')
+  for (let n = 0; !http2?.answered && n < 300; n++) await delay(20)
+  t.true(count > 2, 'its first connection was left')
+  t.like(http2, { answered: true, again: undefined, reason: undefined })
 })
