@@ -97,7 +97,7 @@ test('a scheduler that knows nobody before need not afterwards, and is told; an 
     pair,
   )
   const unknowing = await noteUnknowing.run(ctx)
-  t.deepEqual(unknowing, ['kube-scheduler of m1'])
+  t.deepEqual(unknowing, [{ where: 'kube-scheduler of m1' }])
   t.regex(said.join('\n'), /^kube-scheduler of m1 knows no client of front-proxy-ca now, and is not asked afterwards/)
 
   registered.set(noteUnknowing.id ?? '', unknowing)
@@ -305,4 +305,31 @@ test('a server is asked until it refuses whom it is to refuse, and until it lets
     await gate(ctx, async () => [visitorOf(pair)])
     t.true(asked > changes, `${asked}`)
   }
+})
+
+test('a server that did not answer when the stage began need not refuse anybody as long as it does not; once it does, it must', async t => {
+  const authority = await issue({ name: 'CN=front-proxy-ca', ca: true })
+  const pair = await issue({ name: 'CN=front-proxy-client', issuer: authority })
+  const [knows, other] = await Promise.all([listener(authority), issue({ name: 'CN=other', ca: true }).then(listener)])
+  const [refusing, knowing, gone] = [await other(refusal), await knows(refusal), await knows(refusal)]
+  gone.close()
+  t.teardown(() => {
+    refusing.close()
+    knowing.close()
+  })
+  const { ctx, registered, said } = await masterWith(
+    { 'kube-apiserver': refusing.port, 'kube-scheduler': gone.port },
+    pair,
+  )
+  registered.set(noteUnknowing.id ?? '', [{ where: 'kube-scheduler of m1', silent: true }])
+  await refusedEverywhere(ctx, async () => [visitorOf(pair)])
+  t.regex(
+    said.join('\n'),
+    /^kube-scheduler of m1 did not answer before, and does not now: whom it lets in is not known$/m,
+  )
+
+  const back = await masterWith({ 'kube-apiserver': refusing.port, 'kube-scheduler': knowing.port }, pair)
+  back.registered.set(noteUnknowing.id ?? '', [{ where: 'kube-scheduler of m1', silent: true }])
+  const late = { ...(back.ctx as object), signal: AbortSignal.timeout(3_000) }
+  await t.throwsAsync(async () => refusedEverywhere(late as never, async () => [visitorOf(pair)]))
 })

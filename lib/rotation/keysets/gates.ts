@@ -80,6 +80,21 @@ const everyRole = (ctx: OnHost) => statesOf(ctx).flatMap(byRole)
 /** The step that registers the servers that know nobody by these keysets. */
 const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
 
+/** A server that knew no client of a keyset, or did not answer at all, when the stage began. Runs of before registered its place alone. */
+type Unknowing = { readonly where: string; readonly silent?: true } | string
+
+/** What a server is called for as long as it is the same: an extension of the API is that in another pod, too. */
+const nameOf = (where: string) => where.replace(/^(extension API server \S+) at .*$/, '$1')
+
+/** Those that were noted, by their names; undefined of one that was not. */
+function notedUnknowing(ctx: Pick<OnHost, 'registered'>): (door: Door) => Exclude<Unknowing, string> | undefined {
+  const noted = (ctx.registered<Unknowing[]>(unknowingStep) ?? []).map(one =>
+    typeof one === 'string' ? { where: one } : one,
+  )
+  const byName = new Map(noted.map(one => [nameOf(one.where), one]))
+  return ({ where }) => byName.get(nameOf(where))
+}
+
 /**
  * Registers which servers know no client of these CAs now, and need not afterwards: a scheduler that was started before the API was there goes
  * without until it is started anew. Fails where an API server or controller-manager, which goes by its own files, does not.
@@ -87,8 +102,8 @@ const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
 export const noteUnknowing: StepDefinition<OnServers> = {
   id: unknowingStep,
   ...{ readOnly: true, remember: true, runOnce: true },
-  run: async (ctx): Promise<string[]> => {
-    const unknowing: string[] = []
+  run: async (ctx): Promise<Unknowing[]> => {
+    const unknowing: Unknowing[] = []
     for (const state of everyRole(ctx)) {
       const visitor = await currentVisitor(ctx, state)
       const [own, others] = await everyDoor(ctx, state)
@@ -100,17 +115,20 @@ export const noteUnknowing: StepDefinition<OnServers> = {
       })
       await Promise.all(known)
       const notKnown = others.map(async door => {
+        let silent = true
         try {
-          if (!(await answers(ctx, door, visitor, patienceForOthers)))
+          const isKnownNow = await answers(ctx, door, visitor, patienceForOthers)
+          silent = false
+          if (!isKnownNow)
             await waitFor('it to know them', { within: seconds(1), signal: ctx.signal }, () => isKnown(door, visitor))
           return []
         } catch (error) {
           ctx.signal.throwIfAborted()
-          return [{ where: door.where, why: (error as Error).message }]
+          return [{ where: door.where, silent, why: (error as Error).message }]
         }
       })
-      for (const { where, why } of (await Promise.all(notKnown)).flat()) {
-        unknowing.push(where)
+      for (const { where, silent, why } of (await Promise.all(notKnown)).flat()) {
+        unknowing.push(silent ? { where, silent } : { where })
         ctx.log(`${where} knows no client of ${state.name} now, and is not asked afterwards: ${why}`)
       }
     }
@@ -134,7 +152,7 @@ async function answers({ signal }: OnServer, door: Door, visitor: Visitor, withi
  */
 export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): Promise<void> {
   const { signal } = ctx
-  const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
+  const unknowing = notedUnknowing(ctx)
   for (const host of ctx.hosts(masters)) {
     const session = await ctx.on(host)
     const layout = layoutOf(ctx, host.name)
@@ -142,7 +160,7 @@ export async function startUnknowingAnew(ctx: OnServers, within = seconds(10)): 
       const [, others] = doorsOf(ctx, session, state)
       for (const door of others) {
         const found = layout.components[door.component]
-        if (!found || !isController(door.component) || unknowing.includes(door.where)) continue
+        if (!found || !isController(door.component) || unknowing(door)) continue
         const visitor = await currentVisitor(ctx, state)
         // It may be on its way back from its end.
         if (await answers(ctx, door, visitor, patience)) continue
@@ -221,13 +239,13 @@ export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Pr
 
 /** Waits until none of them does. */
 export const refusedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, async state => (await everyDoor(ctx, state)).flat(), visitors, requireUnknown)
+  ask(ctx, async state => (await everyDoor(ctx, state)).flat(), visitors, requireUnknownOrSilent)
 
 async function ask(
   ctx: OnServer,
   doorsFor: (state: KeysetState) => readonly Door[] | Promise<readonly Door[]>,
   visitors: Visitors,
-  requirement: typeof requireKnown | typeof requireUnknown,
+  requirement: typeof requireKnown | typeof requireUnknown | typeof requireUnknownOrSilent,
 ) {
   const asked = new Set<string>()
   for (const state of everyRole(ctx)) {
@@ -258,8 +276,8 @@ async function everyDoor(ctx: OnServers, state: KeysetState): Promise<[byFiles: 
 
 /** Those of them that knew somebody before. */
 async function knowingDoors(ctx: OnServers, state: KeysetState): Promise<Door[]> {
-  const unknowing = ctx.registered<string[]>(unknowingStep) ?? []
-  return (await everyDoor(ctx, state)).flat().filter(({ where }) => !unknowing.includes(where))
+  const unknowing = notedUnknowing(ctx)
+  return (await everyDoor(ctx, state)).flat().filter(door => !unknowing(door))
 }
 
 async function requireKnown(
@@ -281,6 +299,21 @@ async function requireKnown(
       cause: error,
     })
   })
+}
+
+/** The same, but for a server that did not answer when the stage began, and does not now: nobody can say whom it lets in, and it stops nothing. */
+async function requireUnknownOrSilent(
+  ctx: OnServer,
+  door: Door,
+  visitor: Visitor & { what?: string },
+  state: KeysetState,
+) {
+  if (notedUnknowing(ctx)(door)?.silent) {
+    const answering = answers(ctx, door, visitor, patienceForOthers)
+    if (!(await wasInTime(answering, ctx.signal)))
+      return ctx.log(`${door.where} did not answer before, and does not now: whom it lets in is not known`)
+  }
+  await requireUnknown(ctx, door, visitor, state)
 }
 
 async function requireUnknown(ctx: OnHost, door: Door, visitor: Visitor & { what?: string }, { name }: KeysetState) {
