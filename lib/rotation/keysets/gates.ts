@@ -1,6 +1,5 @@
 // What decides whether a stage may begin, and whether it is done: each server asked now, by somebody of the CA that is meant. Files and
 // revisions are hints.
-import { HostFailedError } from '../../errors.ts'
 import { restartComponent } from '../../kubernetes/components/control.ts'
 import type { ComponentName, FileRole } from '../../kubernetes/layout/host-layout.ts'
 import {
@@ -24,6 +23,15 @@ import type { WithVault } from '../given/vault.ts'
 import { isController } from '../restart/controllers.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
 import { aboutAuthorities, byRole, type Item, type KeysetState, statesOf } from './state.ts'
+import {
+  answers,
+  patience,
+  patienceForOthers,
+  requireKnown,
+  requireUnknown,
+  requireUnknownOrSilent,
+} from './trust/known.ts'
+import { notedUnknowing, type Unknowing, unknowingStep } from './which/unknowing.ts'
 
 type OnServer = OnHost<Mounts & BackupVariables> & WithVault & WithVisitors
 type OnServers = OnCluster<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -33,11 +41,6 @@ export type Which<Needs> = (ctx: Needs, state: KeysetState) => readonly Item[]
 
 /** Those who ask, of a keyset. */
 export type Visitors = (state: KeysetState) => Promise<readonly (Visitor & { readonly what?: string })[]>
-
-/** How long a server may take until it has read its files again, or heard of it from the API; or until it is back, where it is just being started anew. */
-const patience = seconds(75)
-/** The same for one that need not be there. */
-const patienceForOthers = seconds(20)
 
 /** The components that know clients by certificates of a CA, and what the file of that is to them. */
 const serversOf: Partial<Readonly<Record<AuthorityName, { components: readonly ComponentName[]; role: FileRole }>>> = {
@@ -76,24 +79,6 @@ function doorsOf(
 
 /** The keysets of the run, once for each role of their CAs: who serves in it is asked by a client of it. */
 const everyRole = (ctx: OnHost) => statesOf(ctx).flatMap(byRole)
-
-/** The step that registers the servers that know nobody by these keysets. */
-const unknowingStep = 'note-which-servers-know-the-clients-of-these-cas'
-
-/** A server that knew no client of a keyset, or did not answer at all, when the stage began. Runs of before registered its place alone. */
-type Unknowing = { readonly where: string; readonly silent?: true } | string
-
-/** What a server is called for as long as it is the same: an extension of the API is that in another pod, too. */
-const nameOf = (where: string) => where.replace(/^(extension API server \S+) at .*$/, '$1')
-
-/** Those that were noted, by their names; undefined of one that was not. */
-function notedUnknowing(ctx: Pick<OnHost, 'registered'>): (door: Door) => Exclude<Unknowing, string> | undefined {
-  const noted = (ctx.registered<Unknowing[]>(unknowingStep) ?? []).map(one =>
-    typeof one === 'string' ? { where: one } : one,
-  )
-  const byName = new Map(noted.map(one => [nameOf(one.where), one]))
-  return ({ where }) => byName.get(nameOf(where))
-}
 
 /**
  * Registers which servers know no client of these CAs now, and need not afterwards: a scheduler that was started before the API was there goes
@@ -134,14 +119,6 @@ export const noteUnknowing: StepDefinition<OnServers> = {
     }
     return unknowing
   },
-}
-
-/** Whether a server knows a visitor, once it answers at all: a controller-manager that has lost its lease is away for some seconds. */
-async function answers({ signal }: OnServer, door: Door, visitor: Visitor, within: number): Promise<boolean> {
-  const { known } = await waitFor(`${door.where} to answer`, { within, signal }, async () => ({
-    known: await isKnown(door, visitor),
-  }))
-  return known
 }
 
 /**
@@ -278,55 +255,4 @@ async function everyDoor(ctx: OnServers, state: KeysetState): Promise<[byFiles: 
 async function knowingDoors(ctx: OnServers, state: KeysetState): Promise<Door[]> {
   const unknowing = notedUnknowing(ctx)
   return (await everyDoor(ctx, state)).flat().filter(door => !unknowing(door))
-}
-
-async function requireKnown(
-  ctx: OnHost,
-  door: Door,
-  visitor: Visitor & { what?: string },
-  { name }: KeysetState,
-  within = patience,
-) {
-  await waitFor(
-    `${door.where} to know ${visitor.what ?? 'a client of the new CA'} (${name})`,
-    { within, signal: ctx.signal },
-    () => isKnown(door, visitor),
-  ).catch((error: Error) => {
-    ctx.signal.throwIfAborted()
-    throw new HostFailedError(error.message, {
-      code: 'keysets.not-let-in',
-      hint: 'Its file may hold the CA, and the server not have read it again: a hard link to the file, or one that was moved away and back, stops that until the server is restarted. An extension API server that reads the ConfigMap once needs a restart, too. Then go on with rekey resume, or undo with rekey rollback.',
-      cause: error,
-    })
-  })
-}
-
-/** The same, but for a server that did not answer when the stage began, and does not now: nobody can say whom it lets in, and it stops nothing. */
-async function requireUnknownOrSilent(
-  ctx: OnServer,
-  door: Door,
-  visitor: Visitor & { what?: string },
-  state: KeysetState,
-) {
-  if (notedUnknowing(ctx)(door)?.silent) {
-    const answering = answers(ctx, door, visitor, patienceForOthers)
-    if (!(await wasInTime(answering, ctx.signal)))
-      return ctx.log(`${door.where} did not answer before, and does not now: whom it lets in is not known`)
-  }
-  await requireUnknown(ctx, door, visitor, state)
-}
-
-async function requireUnknown(ctx: OnHost, door: Door, visitor: Visitor & { what?: string }, { name }: KeysetState) {
-  await waitFor(
-    `${door.where} to refuse ${visitor.what ?? 'a client of the CA that is taken back'} (${name})`,
-    { within: patience, signal: ctx.signal },
-    async () => !(await isKnown(door, visitor)),
-  ).catch((error: Error) => {
-    ctx.signal.throwIfAborted()
-    throw new HostFailedError(error.message, {
-      code: 'keysets.still-let-in',
-      hint: 'It has not read its files again, or has them from elsewhere: restart it, and go on with rekey resume; or undo with rekey rollback.',
-      cause: error,
-    })
-  })
 }

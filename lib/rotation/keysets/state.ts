@@ -4,7 +4,6 @@ import { oldClientsIn, unaudited } from '../../kubernetes/keysets/old-clients.ts
 import { keysOfApi, keysOfHost, keysOfVault } from '../../kubernetes/keysets/read.ts'
 import type { TokenKeyFile } from '../../kubernetes/keysets/token-keys.ts'
 import { discover, isAnchor } from '../../kubernetes/layout/discover.ts'
-import { whoNames } from '../../kubernetes/trust/beside.ts'
 import { publicKeyOf } from '../../pki/certificates/bundle-text.ts'
 import { parseCertificate } from '../../pki/certificates/certificate.ts'
 import {
@@ -23,8 +22,8 @@ import type { OnCluster } from '../given/context.ts'
 import { type Looking, layoutOf, must, planOf } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
-import { isAside, isDated } from '../renewal/leaves.ts'
 import { type KeptTokenKey, keptAuthorities, keptTokenKeys, withKept } from './kept.ts'
+import { pathOf, putAside } from './which/aside.ts'
 import { chosenAuthorities, groupsOf, keysetOf, tokenKeyset, tokensChosen, type Variables } from './which/chosen.ts'
 
 /** A key of a keyset. */
@@ -241,41 +240,6 @@ export function usersIn(keys: ClusterKeys, keyset: Keyset): KeysetState['uses'] 
     (key === undefined ? former : [key]).map(one => ({ where: `user ${user} (${agent} from ${address})`, key: one })),
   )
 }
-
-/** Copies of the cluster's CA that nobody goes by, as far as their names and whoever names them tell: they are told, and left as they are. */
-export async function putAside(
-  ctx: Pick<Needs, 'vars' | 'hosts' | 'on' | 'log' | 'registered'>,
-  trusters: KeysetFacts['trusters'],
-  isLink: (where: string) => boolean = () => false,
-): Promise<ReadonlySet<string>> {
-  if (!chosenAuthorities(ctx).includes('kubernetes')) return new Set()
-  const aside = new Set<string>()
-  for (const host of ctx.hosts(everyMachine)) {
-    const copies = trusters.filter(one => one.kind === 'copy' && one.host === host.name).map(one => pathOf(one))
-    const dated = copies.filter(path => isDated(path) && !isAside(path))
-    const named = dated.length > 0 ? await whoNames(await ctx.on(host), dated) : new Map<string, string>()
-    const own = administratorsOn(ctx, host.name)
-    const isPeoples = (path: string) => isAside(path) && !own.has(path)
-    for (const path of copies.filter(one => isPeoples(one) || (dated.includes(one) && !named.has(one))))
-      aside.add(`${host.name}:${path}`)
-  }
-  // A link to what is the cluster's own says what that says.
-  for (const where of [...aside].filter(one => !isLink(one)))
-    ctx.log(`${where} was put aside by somebody, and goes on holding the CAs that it holds`)
-  return aside
-}
-
-/** The kubeconfigs of administrators on a host that a rotation writes anew: one may lie in somebody's home, and is the cluster's. */
-function administratorsOn(ctx: Looking, host: string): ReadonlySet<string> {
-  return new Set(
-    planOf(ctx).specs.flatMap(({ id, hosts, place }) =>
-      id === 'admin' && place.kind === 'kubeconfig' && hosts.includes(host) ? [place.path] : [],
-    ),
-  )
-}
-
-const pathOf = ({ where, host = '' }: Pick<KeysetFacts['trusters'][number], 'where' | 'host'>) =>
-  where.slice(host.length + 1)
 
 /** What is registered of a keyset. */
 export function stateFrom(
