@@ -23,7 +23,7 @@ import { type Variables as AuthorityVariables, plansOf, policyName, requireRoles
 import type { Variables as BackupVariables } from './backup.ts'
 import { type Variables as ConditionVariables, isAccepted } from './conditions.ts'
 import { type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep } from './given/found.ts'
+import { filesOf, layoutOf, type Plan, planOf, planStep, readingOf, readingStep, realOf } from './given/found.ts'
 import { etcdHosts, everyMachine, isMaster } from './given/hosts.ts'
 import type { WithVault } from './given/vault.ts'
 
@@ -243,7 +243,7 @@ async function checkBeside(
     const anchor = isAnchor(one.path) && files?.[one.path]?.more === undefined
     if (authorities.length === 0 || !(anchor || one.kind === 'in use' || folders.has(posix.dirname(one.path))))
       return []
-    return [{ one, file: { real: files?.[one.path]?.real ?? one.path, authorities } }]
+    return [{ one, file: { real: realOf(ctx, one.path, one.host), authorities } }]
   })
   // Whom else a machine trusts is nobody's business here.
   const rest = beside.flat().filter(one => !isAnchor(one.path) && !copies.some(copy => copy.one === one))

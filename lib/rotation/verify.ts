@@ -5,8 +5,7 @@ import { HostFailedError } from '../errors.ts'
 import { type KubernetesApi, kubernetesApi } from '../kubernetes/api/api.ts'
 import { comparePods, tellComparison } from '../kubernetes/before/pods.ts'
 import { compareSecrets, firstOf, tellSecrets } from '../kubernetes/before/secrets.ts'
-import { presentedCertificates, type TlsEndpoint } from '../kubernetes/components/endpoints.ts'
-import { servedEndpoints } from '../kubernetes/layout/served.ts'
+import { presentedCertificates } from '../kubernetes/components/endpoints.ts'
 import { logsByNode, reachKubelets } from '../kubernetes/probes/kubelets-reached.ts'
 import { canaryReport } from '../kubernetes/probes/probes.ts'
 import { fetchFile } from '../operations/backup.ts'
@@ -16,7 +15,7 @@ import type { StepDefinition } from '../playbook/model.ts'
 import { type Mounts, newAuthority, newClusterAuthority } from './authorities.ts'
 import { administratorOf } from './given/administrator.ts'
 import { afterwards, type OnCluster, type OnHost, seconds } from './given/context.ts'
-import { conditionsOf, type Looking, layoutOf, nodesOf, planOf, readingOf } from './given/found.ts'
+import { conditionsOf, endpointsOf, type Looking, nodesOf } from './given/found.ts'
 import { machines, masters } from './given/hosts.ts'
 import type { Variables as IssueVariables } from './issue.ts'
 import { beforeOf, canaries, type Variables as ObserveVariables } from './observe.ts'
@@ -34,12 +33,6 @@ export function statusOf(ctx: OnHost, api: KubernetesApi, identity: Identity): P
     const status = await api.statusOf('/api/v1/namespaces', identity)
     return status !== 429 && status < 500 && status
   })
-}
-
-/** Every TLS port of a host on which a planned certificate is presented. */
-export function endpointsOf(ctx: OnHost): TlsEndpoint[] {
-  const { files } = readingOf(ctx)
-  return servedEndpoints(layoutOf(ctx), planOf(ctx).specs, path => files?.[path]?.real ?? path)
 }
 
 /** Waits until every port of a host presents a certificate of the new CA. */

@@ -1,9 +1,11 @@
 // What the first steps of a run found, and later ones go by: the machines as they were, and the plan that was made from them.
 import { HostFailedError } from '../../errors.ts'
 import type { SystemWorkloads } from '../../kubernetes/before/conditions.ts'
+import type { TlsEndpoint } from '../../kubernetes/components/endpoints.ts'
 import type { AuthorityFile } from '../../kubernetes/layout/authorities.ts'
 import type { ComponentName, FoundComponent, HostLayout } from '../../kubernetes/layout/host-layout.ts'
 import { kubeadmLayout } from '../../kubernetes/layout/kubeadm/index.ts'
+import { servedEndpoints } from '../../kubernetes/layout/served.ts'
 import type { ClientAuthorities } from '../../kubernetes/trust/client-trust.ts'
 import type { MachineReading } from '../../kubernetes/trust/machine.ts'
 import type { KeysetName } from '../../pki/keyset.ts'
@@ -128,6 +130,16 @@ export function runsAs(
 ): FoundComponent['runs'] | undefined {
   const looked = ctx.registered<MachineReading>(readingStep, host) !== undefined
   return looked ? layoutOf(ctx, host).components[component]?.runs : undefined
+}
+
+/** Where a file of a host lies when links are followed, as it was found; its path, where none was. */
+export function realOf(ctx: LookingOnHost, path: string, host = ctx.host.name): string {
+  return readingOf(ctx, host).files?.[path]?.real ?? path
+}
+
+/** Every TLS port of a host on which a planned certificate is presented. */
+export function endpointsOf(ctx: LookingOnHost, host = ctx.host.name): TlsEndpoint[] {
+  return servedEndpoints(layoutOf(ctx, host), planOf(ctx).specs, path => realOf(ctx, path, host))
 }
 
 /** The plan. Throws `HostFailedError` where there is none. */

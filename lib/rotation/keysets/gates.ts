@@ -23,14 +23,7 @@ import type { WithVault } from '../given/vault.ts'
 import { isController } from '../restart/controllers.ts'
 import { currentVisitor, oldVisitors, visitorOf, type WithVisitors } from './credentials.ts'
 import { aboutAuthorities, byRole, type Item, type KeysetState, statesOf } from './state.ts'
-import {
-  answers,
-  patience,
-  patienceForOthers,
-  requireKnown,
-  requireUnknown,
-  requireUnknownOrSilent,
-} from './trust/known.ts'
+import { answering, answers, patience, patienceForOthers, requireKnown, requireUnknown } from './trust/known.ts'
 import { notedUnknowing, type Unknowing, unknowingStep } from './which/unknowing.ts'
 
 type OnServer = OnHost<Mounts & BackupVariables> & WithVault & WithVisitors
@@ -216,19 +209,19 @@ export const acceptedEverywhere = async (ctx: OnServers, visitors: Visitors): Pr
 
 /** Waits until none of them does. */
 export const refusedEverywhere = async (ctx: OnServers, visitors: Visitors): Promise<void> =>
-  ask(ctx, async state => (await everyDoor(ctx, state)).flat(), visitors, requireUnknownOrSilent)
+  ask(ctx, async (state, all) => answering(ctx, (await everyDoor(ctx, state)).flat(), all), visitors, requireUnknown)
 
 async function ask(
   ctx: OnServer,
-  doorsFor: (state: KeysetState) => readonly Door[] | Promise<readonly Door[]>,
+  doorsFor: (state: KeysetState, all: readonly Visitor[]) => readonly Door[] | Promise<readonly Door[]>,
   visitors: Visitors,
-  requirement: typeof requireKnown | typeof requireUnknown | typeof requireUnknownOrSilent,
+  requirement: typeof requireKnown | typeof requireUnknown,
 ) {
   const asked = new Set<string>()
   for (const state of everyRole(ctx)) {
-    const doors = await doorsFor(state)
-    for (const { where } of doors) asked.add(where)
     const all = await visitors(state)
+    const doors = await doorsFor(state, all)
+    for (const { where } of doors) asked.add(where)
     for (const visitor of all) {
       const fitting = doors.filter(door => fittingFor(door, all).includes(visitor))
       await Promise.all(fitting.map(door => requirement(ctx, door, visitor, state)))

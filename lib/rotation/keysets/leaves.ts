@@ -11,7 +11,7 @@ import * as extra from '../as-found/extra.ts'
 import type { Mounts, Roles } from '../authorities.ts'
 import type { Variables as BackupVariables } from '../backup.ts'
 import { firstChange, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import { layoutOf, planOf, readingOf } from '../given/found.ts'
+import { layoutOf, planOf, readingOf, realOf } from '../given/found.ts'
 import { isEtcd, isMaster } from '../given/hosts.ts'
 import type { WithVault } from '../given/vault.ts'
 import {
@@ -198,8 +198,7 @@ export function readCount(metrics: string): number | undefined {
 
 /** The pairs of a planned certificate on a host, where they lie. */
 function plannedPairs(ctx: OnHost, id: string): { certificate: string; key: string }[] {
-  const { files } = readingOf(ctx)
-  const real = (path: string) => files?.[path]?.real ?? path
+  const real = (path: string) => realOf(ctx, path)
   return planOf(ctx)
     .specs.filter(spec => spec.id === id && spec.hosts.includes(ctx.host.name))
     .flatMap(({ place }) =>

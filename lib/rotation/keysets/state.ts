@@ -193,12 +193,12 @@ async function read(ctx: Needs): Promise<(KeysetState | TokenKeys)[]> {
   const keysets = keysetsOf(facts)
   const keptKeys = new Set(kept.flatMap(({ certificates }) => certificates.map(publicKeyOf)))
   const issuers = new Map(ofVault.flatMap(({ ids = [] }) => [...ids].map(([pem, id]) => [publicKeyOf(pem), id])))
-  const links = new Set(
+  const reals = new Map(
     hosts.flatMap(({ host, found }) =>
-      [...(found?.files.values() ?? [])].flatMap(({ path, real }) => (path === real ? [] : [`${host}:${path}`])),
+      [...(found?.files.values() ?? [])].map(({ path, real }) => [`${host}:${path}`, `${host}:${real}`] as const),
     ),
   )
-  const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [], where => links.has(where))
+  const aside = await putAside(ctx, facts['kubernetes-ca']?.trusters ?? [], reals)
   const states = groups.map((authorities): KeysetState => {
     const [authority] = authorities
     const name = keysetOf(authority)

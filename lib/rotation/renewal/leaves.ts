@@ -11,7 +11,7 @@ import { namesIssuerBySerial } from '../../pki/issuer/renewal.ts'
 import type { StepDefinition } from '../../playbook/model.ts'
 import type * as extra from '../as-found/extra.ts'
 import { beforehand, type OnHost } from '../given/context.ts'
-import { layoutOf, must, readingOf } from '../given/found.ts'
+import { layoutOf, must, readingOf, realOf } from '../given/found.ts'
 import { everyMachine } from '../given/hosts.ts'
 
 /** A file with certificates, as it lies there. Plain data. */
@@ -94,11 +94,11 @@ export function filesWith(
   authorities: readonly string[],
   host = ctx.host.name,
 ): { readonly own: readonly HeldFile[]; readonly left: readonly HeldFile[] } {
-  const { adminKubeconfig = '', files } = readingOf(ctx, host)
+  const { adminKubeconfig = '' } = readingOf(ctx, host)
   const named = new Set([
     ...Object.values(layoutOf(ctx, host).components).flatMap(found => found?.files.map(({ real }) => real) ?? []),
     // In somebody's home, and the cluster's all the same.
-    files?.[adminKubeconfig]?.real ?? adminKubeconfig,
+    realOf(ctx, adminKubeconfig, host),
   ])
   const all = seenBefore(ctx, host).files.filter(file => authorities.some(ca => holds(file, ca)))
   const isLeft = ({ real }: HeldFile) => isAside(real) && !named.has(real)

@@ -3,22 +3,11 @@ import { HostFailedError } from '../../errors.ts'
 import { killComponent, restartComponent } from '../../kubernetes/components/control.ts'
 import { kubeletWentRound, restartKubelet } from '../../kubernetes/components/kubelet.ts'
 import type { ComponentName } from '../../kubernetes/layout/host-layout.ts'
-import { servedEndpoints } from '../../kubernetes/layout/served.ts'
 import { waitFor, wasInTime } from '../../operations/wait.ts'
 import { type Host, names } from '../../playbook/host.ts'
 import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { afterwards, nothing, type OnCluster, type OnHost, seconds } from '../given/context.ts'
-import {
-  componentOf,
-  conditionsOf,
-  isAbsent,
-  layoutOf,
-  mayHave,
-  must,
-  planOf,
-  readingOf,
-  runsAs,
-} from '../given/found.ts'
+import { componentOf, conditionsOf, endpointsOf, isAbsent, mayHave, must, readingOf, runsAs } from '../given/found.ts'
 import { machines, masters } from '../given/hosts.ts'
 
 /** Restarts a host's kubelet; registers its last heartbeat before, for `nodesReady`. */
@@ -49,13 +38,7 @@ export const kubeletsReread: StepDefinition<OnCluster> = {
     const served = ctx
       .hosts(machines)
       .filter(({ name }) => !isAbsent(ctx, name))
-      .filter(({ name }) =>
-        servedEndpoints(
-          layoutOf(ctx, name),
-          planOf(ctx).specs,
-          path => readingOf(ctx, name).files?.[path]?.real ?? path,
-        ).some(({ component }) => component === 'kubelet'),
-      )
+      .filter(({ name }) => endpointsOf(ctx, name).some(({ component }) => component === 'kubelet'))
     if (served.length === 0) return
     const nodes = new Map((await ctx.cluster.nodes()).map(node => [node.metadata.name, node]))
     const old = served.flatMap(({ name }) => {

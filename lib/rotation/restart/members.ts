@@ -1,5 +1,4 @@
 // A member of etcd started anew with its leadership handed on before, and what shows that it is back.
-import { HostFailedError } from '../../errors.ts'
 import { endComponent, startedAnew } from '../../kubernetes/components/control.ts'
 import { etcdHealthy, etcdMembers, etcdStanding, moveLeadership } from '../../kubernetes/components/etcd.ts'
 import { etcdAccess } from '../../kubernetes/components/etcd-access.ts'
@@ -9,9 +8,7 @@ import type { HostSession, StepDefinition } from '../../playbook/model.ts'
 import { type OnCluster, type OnHost, seconds } from '../given/context.ts'
 import { componentOf, layoutOf } from '../given/found.ts'
 import { etcdHosts } from '../given/hosts.ts'
-import { nextTo } from './traffic.ts'
-
-type Variables = { readonly accept_gap: boolean }
+import { nextTo, requireAccepted, type Variables } from './traffic.ts'
 
 /** How long all API servers and members of etcd may take to be well before one is taken away. */
 export const wellWithin = seconds(180)
@@ -21,12 +18,10 @@ export const startsWithin = seconds(180)
 /** Throws `HostFailedError` where no gap is accepted, and etcd has too few members for one to be restarted while the others are a quorum. */
 export function requireQuorum(ctx: Pick<OnHost<Variables>, 'hosts' | 'vars'>): void {
   const { length } = etcdHosts(ctx)
-  if (ctx.vars.accept_gap || length === 0 || length > 2) return
+  if (length === 0 || length > 2) return
   const many = length === 1 ? 'one member' : 'two members'
-  throw new HostFailedError(`etcd has ${many}: while one is restarted there is no quorum, and no API server answers`, {
-    code: 'drained.quorum',
-    hint: 'With -e accept_gap=true it is restarted, and the API is away until it is back.',
-  })
+  const why = `etcd has ${many}: while one is restarted there is no quorum, and no API server answers`
+  requireAccepted(ctx, why, { code: 'drained.quorum' })
 }
 
 /** Fails where a restart of a member of etcd that is wanted would leave no quorum, and nobody has accepted that. */

@@ -19,7 +19,7 @@ export const variables = {
   accept_gap: z.boolean().default(false),
 }
 
-type Variables = z.output<z.ZodObject<typeof variables>>
+export type Variables = z.output<z.ZodObject<typeof variables>>
 
 /** How long after the handover an API server is left alone: who has connected just before has asked by then. */
 const connectedWithin = seconds(2)
@@ -58,11 +58,22 @@ export async function handedToAnother(
 }
 
 /** Throws `HostFailedError` where no gap is accepted, for a master whose API server no other can stand in for. */
-export function requireGapAccepted({ vars }: { readonly vars: Variables }, { name }: Host): void {
-  if (vars.accept_gap) return
-  throw new HostFailedError(`${name} has the only API server: no other can take its traffic`, {
+export function requireGapAccepted(ctx: { readonly vars: Variables }, { name }: Host): void {
+  requireAccepted(ctx, `${name} has the only API server: no other can take its traffic`, {
     code: 'drained.alone',
     host: name,
+  })
+}
+
+/** Throws `HostFailedError` where no gap is accepted, with why there would be one. */
+export function requireAccepted(
+  { vars }: { readonly vars: Variables },
+  why: string,
+  of: { readonly code: string; readonly host?: string },
+): void {
+  if (vars.accept_gap) return
+  throw new HostFailedError(why, {
+    ...of,
     hint: 'With -e accept_gap=true it is restarted, and the API is away until it is back.',
   })
 }

@@ -1,13 +1,28 @@
 // Probes over connections that stand, against a server that does with them what API servers do when they end.
 import { createSecureServer, type Http2Session, type ServerHttp2Stream } from 'node:http2'
 import { createServer as createHttpsServer } from 'node:https'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { probeApis } from '../../../lib/kubernetes/probes/probes.ts'
 import { StandingServer } from '../../../lib/kubernetes/probes/standing-prober.ts'
 import { issue } from '../../pki/certificates/_certificates.ts'
+
+/** Somebody who asks a server over connections that stand. Both end with the test, and with them the sockets that are there by then. */
+async function askerOf(t: ExecutionContext, server: Server, sockets: ReadonlySet<Socket>, patience = 30_000) {
+  await new Promise<void>(resolve => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  const asking = new StandingServer(`https://127.0.0.1:${port}`, { path: '/', watched: '/?', patience })
+  t.teardown(() => {
+    asking.stop()
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return asking
+}
 
 test('a connection that ends costs no call: it is asked again, told apart, and a watch is taken up where it ended', async t => {
   const ca = await issue({ name: 'CN=ca', ca: true })
@@ -105,17 +120,7 @@ test('a connection that hangs keeps none of the later questions from being answe
     sockets.add(socket)
     if (!state.hangs) well.emit('connection', socket)
   })
-  await new Promise<void>(resolve => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const asking = new StandingServer(`https://127.0.0.1:${(server.address() as AddressInfo).port}`, {
-    ...{ path: '/', watched: '/?', patience: 500 },
-  })
-  t.teardown(() => {
-    asking.stop()
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
+  const asking = await askerOf(t, server, sockets, 500)
   asking.also({ certificate: serving.pem, key: serving.keyPem })
   const kept = () => asking.questions.filter(({ kind }) => kind === 'kept')
   for (let n = 0; n < 10; n++) {
@@ -163,17 +168,7 @@ test('who is refused from one moment to the next is followed by the next one in 
   )
   const sockets = new Set<Socket>()
   server.on('secureConnection', socket => sockets.add(socket))
-  await new Promise<void>(resolve => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const asking = new StandingServer(`https://127.0.0.1:${(server.address() as AddressInfo).port}`, {
-    ...{ path: '/', watched: '/?', patience: 30_000 },
-  })
-  t.teardown(() => {
-    asking.stop()
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
+  const asking = await askerOf(t, server, sockets)
   asking.also({ certificate: before.pem, key: before.keyPem })
   asking.also({ certificate: now.pem, key: now.keyPem })
   const until = async (what: () => boolean) => {
@@ -218,6 +213,7 @@ test('a question whose connection is left before it stands was never sent: it is
   await new Promise<void>(resolve => {
     server.listen(0, '127.0.0.1', resolve)
   })
+  t.teardown(() => server.close())
   // The first connection is that of HTTP/2. It stands once whoever asks over another one was refused.
   let count = 0
   const sockets = new Set<Socket>()
@@ -230,18 +226,7 @@ test('a question whose connection is left before it stands was never sent: it is
     for (const one of [near, far]) one.on('error', () => {})
     near.pipe(far).pipe(near)
   })
-  await new Promise<void>(resolve => {
-    way.listen(0, '127.0.0.1', resolve)
-  })
-  const asking = new StandingServer(`https://127.0.0.1:${(way.address() as AddressInfo).port}`, {
-    ...{ path: '/', watched: '/?', patience: 30_000 },
-  })
-  t.teardown(() => {
-    asking.stop()
-    for (const socket of sockets) socket.destroy()
-    way.close()
-    server.close()
-  })
+  const asking = await askerOf(t, way, sockets)
   asking.also({ certificate: before.pem, key: before.keyPem })
   asking.also({ certificate: now.pem, key: now.keyPem })
   asking.ask()

@@ -52,6 +52,15 @@ test('what is called by a date, saved, or a backup is left as it is, and named; 
   const aside = await putAside(ctx as never, trusters)
   t.deepEqual([...aside].toSorted(), left.map(path => `m1:${path}`).toSorted())
   t.is(said.length, left.length)
+  // A link says what that says to which it leads; one to somebody's own is told.
+  said.length = 0
+  const reals = new Map([
+    ['m1:/root/.kube/config', 'm1:/root/admin.kubeconfig'],
+    [`m1:${k}/ca.crt-2024-01-01T12:00:00Z`, `m1:${k}/pki-backup/ca.crt`],
+  ])
+  t.deepEqual(await putAside(ctx as never, trusters, reals), aside)
+  t.is(said.length, left.length - 1)
+  t.false(said.some(line => line.startsWith('m1:/root/.kube/config ')))
   const known = { issuers: new Map(), kept: new Set<string>(), aside }
   const { bundles } = stateFrom('kubernetes-ca', { trusters, uses: [] }, undefined, known)
   t.deepEqual(Object.keys(bundles['m1'] ?? {}), own)

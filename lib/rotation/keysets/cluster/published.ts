@@ -179,12 +179,11 @@ async function waitForApi(ctx: OnCluster): Promise<string | undefined> {
       ...(await publishedAuthorities(api, ctx.signal)),
       ...(await certificatesOfTokenSecrets(api, ctx.signal)),
     ]
-    const behindOf = (text: string) => held.filter(one => one.text !== text)
-    for (const text of texts) if (behindOf(text).length < behindOf(expected!).length) expected = text
-    const behind = behindOf(expected!)
-    return behind.length > 0
-      ? { left: behind.length, told: `not yet in ${some(behind.map(({ where }) => where))}` }
-      : undefined
+    const behindOf = (text: string) => held.flatMap(one => (one.text === text ? [] : [one.where]))
+    const all = texts.map(text => ({ text, behind: behindOf(text) }))
+    const { text, behind } = all.reduce((best, one) => (one.behind.length < best.behind.length ? one : best))
+    expected = text
+    return behind.length > 0 ? { left: behind.length, told: `not yet in ${some(behind)}` } : undefined
   })
   return expected
 }

@@ -10,7 +10,7 @@ import { publicKeyOf } from '../../../pki/certificates/bundle-text.ts'
 import { type StepDefinition, unchanged } from '../../../playbook/model.ts'
 import type { Variables as BackupVariables } from '../../backup.ts'
 import type { OnHost } from '../../given/context.ts'
-import { readingOf } from '../../given/found.ts'
+import { readingOf, realOf } from '../../given/found.ts'
 import { putBack, swapOf } from '../bundles.ts'
 import { type Item, type KeysetState, statesOf } from '../state.ts'
 
@@ -29,9 +29,7 @@ function anchorsOf(ctx: OnHost, { items }: KeysetState): Anchor[] {
   const { certificates, files } = readingOf(ctx)
   return Object.entries(certificates).flatMap(([path, pem]) => {
     const known = items.some(({ key }) => key === publicKeyOf(pem))
-    return isAnchor(path) && known && files?.[path]?.more === undefined
-      ? [{ path: files?.[path]?.real ?? path, pem }]
-      : []
+    return isAnchor(path) && known && files?.[path]?.more === undefined ? [{ path: realOf(ctx, path), pem }] : []
   })
 }
 

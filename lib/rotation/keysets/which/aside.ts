@@ -7,11 +7,14 @@ import { everyMachine } from '../../given/hosts.ts'
 import { isAside, isDated } from '../../renewal/leaves.ts'
 import { chosenAuthorities, type Variables } from './chosen.ts'
 
-/** Copies of the cluster's CA that nobody goes by, as far as their names and whoever names them tell: they are told, and left as they are. */
+/**
+ * Copies of the cluster's CA that nobody goes by, as far as their names and whoever names them tell: they are told, and left as they are.
+ * @param reals where files lie when links are followed, by where they were found: `m1:/root/.kube/config`
+ */
 export async function putAside(
   ctx: Pick<OnHost<Variables>, 'vars' | 'hosts' | 'on' | 'log' | 'registered'>,
   trusters: KeysetFacts['trusters'],
-  isLink: (where: string) => boolean = () => false,
+  reals: ReadonlyMap<string, string> = new Map(),
 ): Promise<ReadonlySet<string>> {
   if (!chosenAuthorities(ctx).includes('kubernetes')) return new Set()
   const aside = new Set<string>()
@@ -25,7 +28,8 @@ export async function putAside(
       aside.add(`${host.name}:${path}`)
   }
   // A link to what is the cluster's own says what that says.
-  for (const where of [...aside].filter(one => !isLink(one)))
+  const own = new Set(trusters.flatMap(({ where }) => (aside.has(where) ? [] : [where])))
+  for (const where of [...aside].filter(one => !own.has(reals.get(one) ?? one)))
     ctx.log(`${where} was put aside by somebody, and goes on holding the CAs that it holds`)
   return aside
 }
